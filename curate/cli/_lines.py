@@ -16,7 +16,7 @@ from curate.base.tables import counted
 if TYPE_CHECKING:
     from curate.project.acts import Undone
     from curate.project.project import Project
-    from curate.sessions.labelling import Desk, Item, Side
+    from curate.sessions.labelling import AnswerSide, LabelSession, ReviewItem
 
 _HELP = """\
 number      answer with the value of that number; several, as 1,3, answer with all of them
@@ -33,7 +33,7 @@ _LONGEST = 1 << 20
 """Bytes of a line; what is longer is taken for several."""
 
 
-def label_lines(desk: Desk, source: IO[bytes], *, has_suggestions: bool) -> None:
+def label_lines(desk: LabelSession, source: IO[bytes], *, has_suggestions: bool) -> None:
     """Ask for answers until none is lacking or nobody answers any more.
 
     Raises:
@@ -67,7 +67,7 @@ class _RefusalError(Exception):
     """A line that is no command here, and why."""
 
 
-def _obey(desk: Desk, line: str) -> None:
+def _obey(desk: LabelSession, line: str) -> None:
     """Do what a line says.
 
     Raises:
@@ -93,7 +93,7 @@ def _obey(desk: Desk, line: str) -> None:
         console.talk(f"{console.one_line(name, 60)}: skipped")
 
 
-def _meant(desk: Desk, line: str) -> Json:
+def _meant(desk: LabelSession, line: str) -> Json:
     """Return the answer that a line gives."""
     values = desk.question.values
     if line.startswith("="):
@@ -112,7 +112,7 @@ def _meant(desk: Desk, line: str) -> Json:
     return values[places[0]] if len(parts) == 1 else [values[place] for place in places]
 
 
-def _answer(desk: Desk, value: Json) -> None:
+def _answer(desk: LabelSession, value: Json) -> None:
     from curate.sessions.labelling import spelled_value
 
     name = desk.current
@@ -120,7 +120,7 @@ def _answer(desk: Desk, value: Json) -> None:
     console.talk(f"{console.one_line(name, 60)} -> {console.one_line(spelled_value(value), 60)} (saved)")
 
 
-def _accept(desk: Desk) -> None:
+def _accept(desk: LabelSession) -> None:
     suggestion = desk.suggestion()
     if suggestion is None:
         raise _RefusalError("nothing is suggested here")
@@ -136,12 +136,12 @@ def _undo(undone: Undone | None) -> None:
             console.talk(f"warning: {undone.remark}")
 
 
-def _move(desk: Desk, step: int) -> None:
+def _move(desk: LabelSession, step: int) -> None:
     if not desk.move(step):
         raise _RefusalError("there is no record in that direction")
 
 
-def _guide(desk: Desk) -> None:
+def _guide(desk: LabelSession) -> None:
     guideline = desk.guideline()
     for value, text in desk.question.guide.items():
         console.talk(f"{console.one_line(value, 40)}: {console.visible(text)}")
@@ -149,7 +149,7 @@ def _guide(desk: Desk) -> None:
         console.talk(console.visible(guideline or "there is no guideline"))
 
 
-def _show(desk: Desk) -> None:
+def _show(desk: LabelSession) -> None:
     """Show the record at hand and what may be answered."""
     from curate.sessions.labelling import spelled_value
 
@@ -185,7 +185,7 @@ def _turns(record: Record) -> Iterator[str]:
             yield f"({num_more:,} characters more are not shown)"
 
 
-def _prompt(desk: Desk) -> str:
+def _prompt(desk: LabelSession) -> str:
     values = desk.question.values
     if not desk.current:
         return "nothing left [u undo, q quit] >"
@@ -194,7 +194,7 @@ def _prompt(desk: Desk) -> str:
     return f"label [{numbers}, {accept}s skip, u undo, ? help, q quit] >"
 
 
-def review_lines(project: Project, desk: Desk, source: IO[bytes]) -> int:
+def review_lines(project: Project, desk: LabelSession, source: IO[bytes]) -> int:
     """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included.
 
     Raises:
@@ -228,7 +228,7 @@ def review_lines(project: Project, desk: Desk, source: IO[bytes]) -> int:
     return len(found.items) + found.num_unanswered + len(found.others_own)
 
 
-def _settle(project: Project, item: Item, line: str) -> None:
+def _settle(project: Project, item: ReviewItem, line: str) -> None:
     from curate.sessions.labelling import settle
 
     if not line.isdecimal() or not 1 <= int(line) <= len(item.sides):
@@ -245,9 +245,9 @@ def _settle(project: Project, item: Item, line: str) -> None:
     console.talk(f"{console.one_line(item.record, 60)} -> {_spelled(side)} (saved)")
 
 
-def _show_item(project: Project, item: Item, size: int) -> None:
+def _show_item(project: Project, item: ReviewItem, size: int) -> None:
     console.data()
-    console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.told, 200)}   {size:,} left")
+    console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.title, 200)}   {size:,} left")
     for line in _turns(project.state(item.record).record):
         console.data(line)
     for number, side in enumerate(item.sides, start=1):
@@ -256,7 +256,7 @@ def _show_item(project: Project, item: Item, size: int) -> None:
     console.data(f"settle [1-{len(item.sides)}, s leave, u undo, ? help, q quit] >")
 
 
-def _spelled(side: Side) -> str:
+def _spelled(side: AnswerSide) -> str:
     from curate.sessions.labelling import spelled_value
 
     value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from curate.project.journal import AnyEvent
     from curate.schema.settings import Question
     from curate.sessions.agreement.figures import Chance
-    from curate.sessions.agreement.shown import Shown
+    from curate.sessions.agreement.shown import QuestionAgreement
     from curate.sessions.agreement.text import By
 
 _Asked = dict[str, dict[str, Mapping[str, Json]]]
@@ -83,7 +83,7 @@ def command(
     return Exit.FINDINGS
 
 
-def _tell_short(shown: Shown, least: float) -> None:
+def _tell_short(shown: QuestionAgreement, least: float) -> None:
     alpha = shown.agreement.alpha
     if alpha.value is None:
         console.talk(f"{console.one_line(shown.question, 40)}: alpha is unknown: {alpha.reason}")
@@ -91,13 +91,13 @@ def _tell_short(shown: Shown, least: float) -> None:
         console.talk(f"{console.one_line(shown.question, 40)}: alpha {alpha.value:.3f} is below {least:g}")
 
 
-def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values: bool) -> list[Shown]:
+def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values: bool) -> list[QuestionAgreement]:
     from curate.project.journal import read_journal
     from curate.project.labels import questions_of
     from curate.project.opened import open_and_tell
     from curate.project.snapshot import retired_events
     from curate.sessions.agreement.measure import measure
-    from curate.sessions.agreement.shown import Shown
+    from curate.sessions.agreement.shown import QuestionAgreement
 
     project = open_and_tell(root)
     asked = _asked(project.data.states())
@@ -115,7 +115,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
             answers, gold=gold.get(name), moments=_moments(name, answers, events), block=block, chance=chance
         )
         values = _named(questions, name)
-        found.append(Shown(name, agreement, named=values, answers=answers if show_values else None))
+        found.append(QuestionAgreement(name, agreement, named=values, answers=answers if show_values else None))
     return found
 
 

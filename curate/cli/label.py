@@ -40,11 +40,11 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
         show(root, by, "label", **{key: value for key, value in wanted.items() if value})
     from curate.cli._lines import label_lines
     from curate.project.project import open_project
-    from curate.sessions.labelling import Desk
+    from curate.sessions.labelling import LabelSession
 
     with open_project(root, by) as project:
         project.load()
-        desk = Desk(project)
+        desk = LabelSession(project)
         try:
             desk.begin(desk.prepare(desk.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all)))
             if order == "uncertain":

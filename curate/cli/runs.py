@@ -64,7 +64,7 @@ def _line(run: Run, form: str) -> str:
         row = {
             "id": run.id, "state": run.standing, "why": run.why, "pid": run.process.pid if run.process else None,
             "step": last.step if last else None, "steps": of, "loss": last.loss if last else None,
-            "dataset": run.told("dataset", "name") or None, "has_report": run.has_report,
+            "dataset": run.text_at("dataset", "name") or None, "has_report": run.has_report,
         }  # fmt: skip
         return json.dumps(row)
     step = f"step {last.step:,} of {of or 0:,}, loss {last.loss:.4f}" if last else "no step yet"
@@ -90,7 +90,7 @@ def _followed(run: Run) -> int:
     """Tell of each step until the run ends, and return the exit code."""
     import time
 
-    from curate.sessions.runs import Metrics, log_tail, look
+    from curate.sessions.runs import Metrics, log_tail, read_run
 
     metrics, shown = Metrics(run.folder), -1
     while True:
@@ -104,7 +104,7 @@ def _followed(run: Run) -> int:
         if is_last:
             break
         time.sleep(_SECONDS)
-        run = look(run.folder)
+        run = read_run(run.folder)
     console.progress("")
     console.data(_line(run, "text"))
     if run.standing in ("failed", "dead"):

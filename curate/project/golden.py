@@ -32,11 +32,11 @@ _MAX_NAMES = 3
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
+class _GoldenModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Turn(_Part):
+class FreezeEntry(_GoldenModel):
     """One freezing or unfreezing: when, who, why, and the list that it is about."""
 
     what: Literal["freeze", "unfreeze"]
@@ -47,7 +47,7 @@ class Turn(_Part):
     sha256: _Sha256
 
 
-class Golden(_Part):
+class Golden(_GoldenModel):
     """What ``golden.json`` says."""
 
     version: Annotated[int, Field(ge=1, le=1)]
@@ -57,7 +57,7 @@ class Golden(_Part):
     """Digest of the ids, as a manifest has it of its test split."""
     ids: list[str] = Field(min_length=1)
     """The records, sorted."""
-    history: list[Turn] = Field(min_length=1)
+    history: list[FreezeEntry] = Field(min_length=1)
     """The first freezing first."""
 
     @model_validator(mode="after")
@@ -148,20 +148,20 @@ def divide(
         for record in records
         if assignment.splits.get(record.id) == "test" and record.id not in frozen and pins.get(record.id) != "test"
     ]
-    return _held_back(assignment, joining, settings, frozen.difference(pins))
+    return _without_joining(assignment, joining, settings, frozen.difference(pins))
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class GoldenChange:
     """How a test split differs from the list that was frozen last."""
 
     added: Sequence[str]
     gone: Sequence[str]
 
 
-def change_of(golden: Golden, test_ids: Collection[str]) -> Change:
+def change_of(golden: Golden, test_ids: Collection[str]) -> GoldenChange:
     """Return the records of a test split that are not on the list, and those of the list that it lacks."""
-    return Change(sorted({*test_ids} - {*golden.ids}), sorted({*golden.ids} - {*test_ids}))
+    return GoldenChange(sorted({*test_ids} - {*golden.ids}), sorted({*golden.ids} - {*test_ids}))
 
 
 def _without_test(settings: SplitSettings) -> SplitSettings:
@@ -172,7 +172,7 @@ def _without_test(settings: SplitSettings) -> SplitSettings:
     return settings.model_copy(update={"ratios": ratios})
 
 
-def _held_back(
+def _without_joining(
     assignment: Assignment, joining: Sequence[Record], settings: SplitSettings, listed: Collection[str]
 ) -> Assignment:
     names = {record.id for record in joining}
@@ -208,7 +208,7 @@ def _recounted(row: Drift, joining: Sequence[Record], ratios: dict[Split, float]
     return Drift(row.category, counts, ratios, {name: number / whole for name, number in counts.items()})
 
 
-def _written(root: Path, ids: list[str], before: Golden | None, turn: Turn) -> Golden:
+def _written(root: Path, ids: list[str], before: Golden | None, turn: FreezeEntry) -> Golden:
     golden = Golden(
         version=1,
         is_frozen=turn.what == "freeze",
@@ -221,9 +221,9 @@ def _written(root: Path, ids: list[str], before: Golden | None, turn: Turn) -> G
     return golden
 
 
-def _turn(what: Literal["freeze", "unfreeze"], by: str, reason: str, ids: Sequence[str]) -> Turn:
+def _turn(what: Literal["freeze", "unfreeze"], by: str, reason: str, ids: Sequence[str]) -> FreezeEntry:
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Turn(what=what, at=at, by=by, reason=reason, records=len(ids), sha256=frozen_digest(ids))
+    return FreezeEntry(what=what, at=at, by=by, reason=reason, records=len(ids), sha256=frozen_digest(ids))
 
 
 def _listed(names: Sequence[str]) -> str:

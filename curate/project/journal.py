@@ -79,7 +79,7 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SegmentPiece:
     """Bytes of a segment: a line with the JSON in it, or what is no line, whose ``payload`` is None.
 
     ``offset`` is its first byte; ``raw`` has all its bytes, so that the pieces of a segment make up the segment.
@@ -261,7 +261,7 @@ def _unreadable(path: Path, error: OSError) -> CurateError:
     return CurateError("E980 bad-segment", f"{one_line(str(path), 500)}: {error.strerror or error}", hint)
 
 
-def pieces(whole: bytes) -> Iterator[Piece]:
+def pieces(whole: bytes) -> Iterator[SegmentPiece]:
     """Take the bytes of a segment apart into lines, and what is none."""
     offset = 0
     for number, line in enumerate(whole.split(b"\n"), start=1):
@@ -270,13 +270,13 @@ def pieces(whole: bytes) -> Iterator[Piece]:
         payload = None if is_last else _payload(line) or (_payload(line[:-1]) if line.endswith(b"\r") else None)
         if payload is not None or is_last:
             if raw:
-                yield Piece(number, offset, raw, payload, is_torn=is_last)
+                yield SegmentPiece(number, offset, raw, payload, is_torn=is_last)
         else:
             yield from _salvaged(number, offset, raw)
         offset += len(raw)
 
 
-def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[Piece]:
+def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[SegmentPiece]:
     """Yield the whole lines in a damaged one: where a newline was damaged, it holds two of them.
 
     A line begins with what never stands within one, because a quote in a text is escaped.
@@ -288,12 +288,12 @@ def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[Piece]:
         if payload is None:
             continue
         if bad < start:
-            yield Piece(number, offset + bad, raw[bad:start], None)
+            yield SegmentPiece(number, offset + bad, raw[bad:start], None)
         stop = end if end == len(raw) else end - 1
-        yield Piece(number, offset + start, raw[start:stop], payload)
+        yield SegmentPiece(number, offset + start, raw[start:stop], payload)
         bad = stop
     if bad < len(raw):
-        yield Piece(number, offset + bad, raw[bad:], None)
+        yield SegmentPiece(number, offset + bad, raw[bad:], None)
 
 
 def _payload(line: bytes) -> bytes | None:
@@ -307,7 +307,7 @@ def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -
     Raises:
         CurateError: E913 when a whole line is not an event that this version knows.
     """
-    crlf: Piece | None = None
+    crlf: SegmentPiece | None = None
     for piece in pieces(whole):
         if piece.payload is not None:
             crlf = crlf or (piece if piece.raw.endswith(b"\r\n") else None)
@@ -350,7 +350,7 @@ __all__ = [
     "Drop",
     "Edit",
     "Label",
-    "Piece",
+    "SegmentPiece",
     "Resolve",
     "Restore",
     "JournalWriter",

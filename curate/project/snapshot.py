@@ -43,11 +43,11 @@ _Name = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _HEAD = re.compile(rb'\{"digest":"([0-9a-f]{64})",\n')
 
 
-class _Part(BaseModel):
+class _SnapshotModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class FoldedFile(_Part):
+class FoldedFile(_SnapshotModel):
     """A file and the SHA-256 of its bytes; a segment is named from the journal on, a record file from the workspace."""
 
     path: str = Field(min_length=1)
@@ -63,7 +63,7 @@ class RecordFile(FoldedFile):
     """One after the other, the CRC-32 of each so many lines with their ends, 8 hex digits each."""
 
 
-class FoldedFact(_Part):
+class FoldedFact(_SnapshotModel):
     """The value of one facet of a record, and the places, from 0, of the record's events that had given it.
 
     The first one is the one whose value it is.
@@ -74,7 +74,7 @@ class FoldedFact(_Part):
     by: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 
 
-class FoldedRecord(_Part):
+class FoldedRecord(_SnapshotModel):
     """What is kept of the decisions on one record."""
 
     events: list[_Name]
@@ -89,7 +89,7 @@ class FoldedRecord(_Part):
     """
 
 
-class Folded(_Part):
+class Folded(_SnapshotModel):
     """All that was ever folded: each fold writes it anew, whole, under the next number."""
 
     digest: str = Field(pattern=_SHA256)

@@ -129,11 +129,13 @@ class Validation:
     def _opened(self, findings: Iterable[tuple[Finding, Place | None]]) -> Iterator[tuple[Finding, Place | None]]:
         """Call files as they are called in a validation: by the paths that they are opened with."""
         files = {self._stream.source_file(path): spelled(str(path)) for path in self.files}
-        for finding, place in findings:
+        for finding, location in findings:
             opened = None
-            if place:
-                other, line = place.other
-                opened = place._replace(file=files.get(place.file, place.file), other=(files.get(other, other), line))
+            if location:
+                other, line = location.other
+                opened = location._replace(
+                    file=files.get(location.file, location.file), other=(files.get(other, other), line)
+                )
             yield replace(finding, file=files.get(finding.file, finding.file)), opened
 
     def _records(self) -> Sequence[Record]:

@@ -336,14 +336,15 @@ def is_standing(project: Project, finding: Finding) -> bool:
         CurateError: E916 before the records are read.
     """
     # It brings the checks with it.
-    from curate.sessions.problems import book_of
+    from curate.sessions.problems import problems_of
 
-    book = book_of(project)
-    if book.found is None:
+    book = problems_of(project)
+    if book.problems is None:
         return True
     book.catch_up({finding.record})
     return any(
-        (other.code, other.pointer) == (finding.code, finding.pointer) for other in book.found.of_record(finding.record)
+        (other.code, other.pointer) == (finding.code, finding.pointer)
+        for other in book.problems.of_record(finding.record)
     )
 
 

@@ -169,20 +169,20 @@ def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
 
 
 def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
-    from curate.sessions.problems import book_of
+    from curate.sessions.problems import problems_of
 
     with opened(root) as project:
-        book = book_of(project)
+        book = problems_of(project)
         write(root, [LINES[0] | {"output": ""}, *LINES[1:]])
         project.reload()
         assert book.search().statuses()
         write(root, LINES)
         project.reload()
-        assert book.found is None
+        assert book.problems is None
         book.search()
-        assert book.found is not None
+        assert book.problems is not None
         project.apply([edit("a", output="five")])
-        assert book.found is not None
+        assert book.problems is not None
 
 
 def test_the_nearest_records_are_those_that_are_there_now(tmp_path):

@@ -15,7 +15,7 @@ from curate.base.record import CurateError, Exit
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.sessions.clusters import Act, Choice, Cluster, Clusters, What
+    from curate.sessions.clusters import Choice, Clusters, ReviewCluster, StagedAct, What
 
 _Pairs = tuple[tuple[str, str], ...]
 
@@ -69,7 +69,7 @@ class Review:
     def _choices(self, clusters: Clusters) -> list[Choice]:
         from curate.sessions.clusters import choose
 
-        def cluster_of(name: str) -> Cluster:
+        def cluster_of(name: str) -> ReviewCluster:
             found = clusters.of_record(name)
             if found is None:
                 hint = "See the clusters with `curate dedupe --explain`."
@@ -93,11 +93,11 @@ def _refuse_contradictions(choices: Sequence[Choice]) -> None:
     seen: dict[str, str] = {}
     for choice in choices:
         if choice.cluster in seen and {seen[choice.cluster], choice.what} != {"drop"}:
-            raise click.UsageError(f"the cluster of {console.one_line(choice.one, 60)!r} is decided on twice")
+            raise click.UsageError(f"the cluster of {console.one_line(choice.keeper, 60)!r} is decided on twice")
         seen[choice.cluster] = choice.what
 
 
-def _told(act: Act, dry_run: bool) -> Sequence[str]:
+def _told(act: StagedAct, dry_run: bool) -> Sequence[str]:
     counts = {op: sum(decision.op == op for decision in act.decisions) for op in ("drop", "restore")}
     would = "would be " if dry_run else ""
     lines = [f"{would}dropped: {counted(counts['drop'], 'record')}"] if counts["drop"] else []

@@ -18,7 +18,7 @@ from curate.base.record import CurateError
 from curate.base.storage import is_held
 from curate.project.fold import is_line_digest
 from curate.project.fsck.fault import Report
-from curate.project.journal import EVENTS, FOLDER, AnyEvent, Piece, Undo, pieces, read_segment, segments
+from curate.project.journal import EVENTS, FOLDER, AnyEvent, SegmentPiece, Undo, pieces, read_segment, segments
 from curate.project.snapshot import RETIRED, retired_segments
 
 MISSING = f"{FOLDER}/missing.json"
@@ -99,7 +99,7 @@ def _check_segment(report: Report, path: Path, contents: JournalContents, *, is_
             _take(report, path, piece, event, contents, last)
 
 
-def _tell_damage(report: Report, path: Path, parts: list[Piece], *, is_retired: bool) -> None:
+def _tell_damage(report: Report, path: Path, parts: list[SegmentPiece], *, is_retired: bool) -> None:
     aside = "Compare it with another copy of the workspace." if is_retired else ""
     for piece in parts:
         size = f"{len(piece.raw):,} bytes"
@@ -118,7 +118,7 @@ def _tell_damage(report: Report, path: Path, parts: list[Piece], *, is_retired: 
         report.add("crlf-line-ends", path, message, fix, line=crlf[0].line, offset=crlf[0].offset)
 
 
-def _event_in(report: Report, path: Path, piece: Piece) -> AnyEvent | None:
+def _event_in(report: Report, path: Path, piece: SegmentPiece) -> AnyEvent | None:
     if piece.payload is None:
         return None
     try:
@@ -131,7 +131,7 @@ def _event_in(report: Report, path: Path, piece: Piece) -> AnyEvent | None:
 
 
 def _take(
-    report: Report, path: Path, piece: Piece, event: AnyEvent, contents: JournalContents, last: dict[str, int]
+    report: Report, path: Path, piece: SegmentPiece, event: AnyEvent, contents: JournalContents, last: dict[str, int]
 ) -> None:
     line, offset = piece.line, piece.offset
     other = contents.locations.get(event.event)

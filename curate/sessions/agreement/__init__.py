@@ -5,13 +5,13 @@ Only what is light is offered here: a screen that shows agreement after each ans
 """
 
 from curate.sessions.agreement.answers import Answers, Confusion, Moments, key_of
-from curate.sessions.agreement.live import Glance, LiveAgreement, Peer
+from curate.sessions.agreement.live import AgreementGlance, LiveAgreement, Peer
 from curate.sessions.agreement.rates import grade
 
 __all__ = [
     "Answers",
     "Confusion",
-    "Glance",
+    "AgreementGlance",
     "LiveAgreement",
     "Moments",
     "Peer",

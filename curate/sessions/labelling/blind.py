@@ -42,7 +42,7 @@ def hides_event(project: Project, event: AnyEvent) -> bool:
     return _is_so(project, event.id, lambda state: project.blind.still_asks(state, event.question))
 
 
-def seen_finding(project: Project, finding: Finding) -> Finding | None:
+def visible_finding(project: Project, finding: Finding) -> Finding | None:
     """Return a finding as the workshop's annotator may see it; see `redacted_finding`.
 
     Its record is called as it is in the workshop.
@@ -54,7 +54,7 @@ def seen_finding(project: Project, finding: Finding) -> Finding | None:
     return redacted_finding(finding, is_hidden, lambda: project.has_hidden_categories)
 
 
-def seen_record(project: Project, record: Record) -> tuple[Record, frozenset[str]]:
+def visible_record(project: Project, record: Record) -> tuple[Record, frozenset[str]]:
     """Return ``record``, perhaps not as it is now, as the workshop's annotator may see it, and what is hidden of it.
 
     Hidden are questions that others have answered; see `redacted_state`.
@@ -68,8 +68,8 @@ def seen_record(project: Project, record: Record) -> tuple[Record, frozenset[str
         if error.code != _GONE:
             raise
         return record, frozenset()
-    seen = redacted_state(replace(state, record=record), project.blind, project.shape)
-    return seen.record, project.blind.hidden(state)
+    visible = redacted_state(replace(state, record=record), project.blind, project.shape)
+    return visible.record, project.blind.hidden(state)
 
 
 def _is_so(project: Project, name: str, ask: Callable[[RecordState], bool]) -> bool:

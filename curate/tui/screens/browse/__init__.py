@@ -17,8 +17,8 @@ from textual.widgets import Input, Static
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.project.filters import GUIDE, Filter, parse_filter, quoted
-from curate.sessions.labelling import hides_event, seen_finding
-from curate.sessions.problems import ProblemBook, book_of
+from curate.sessions.labelling import hides_event, visible_finding
+from curate.sessions.problems import ProblemList, problems_of
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
@@ -113,8 +113,8 @@ The status is `?` until the records were validated; a filter that asks for it ha
         return self.query_one("#filter", SafeInput)
 
     @property
-    def _book(self) -> ProblemBook:
-        return book_of(self.project)
+    def _book(self) -> ProblemList:
+        return problems_of(self.project)
 
     def on_mount(self) -> None:
         """Give the table more room than the record; a style sheet of the screen would yield to that of the app."""
@@ -173,7 +173,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def changed(self, ids: set[str]) -> None:
         """Show what became of the records that changed, and have them looked at again."""
         self._since |= ids
-        if self._book.found is not None:
+        if self._book.problems is not None:
             self.app.background(self._book.catch_up, self._caught_up, group="browse.catch")
         rows = self._found
         if rows is None or len(ids) > _FEW:
@@ -298,9 +298,9 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._drawn = name
 
     def _subject(self, name: str) -> Subject:
-        project, found = self.project, self._book.found
+        project, found = self.project, self._book.problems
         row = project.catalog.find(name)
-        state, seen = project.state(name), partial(seen_finding, project)
+        state, seen = project.state(name), partial(visible_finding, project)
         assert row is not None, "what has a state has a row"
         return Subject(
             state,

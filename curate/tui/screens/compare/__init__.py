@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from curate.base.record import CurateError
 from curate.project.feedback import PAGE_FILE
-from curate.sessions.runs import Beside, Regression, Run, beside, gate_command, runs_of
+from curate.sessions.runs import Regression, Run, RunComparison, compare_runs, gate_command, runs_of
 from curate.tui.border import shown_lines
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, ListRows
@@ -33,7 +33,7 @@ from curate.tui.screens.compare.told import (
 
 _METRICS: tuple[Metric, ...] = ("score", "bits per byte")
 _ORDERS: tuple[Order, ...] = ("category", "change", "n")
-Seen = tuple[list[Run], Beside | None]
+Seen = tuple[list[Run], RunComparison | None]
 
 
 class PickRuns(ModalScreen[list[str]]):
@@ -60,7 +60,7 @@ class PickRuns(ModalScreen[list[str]]):
 
     def on_mount(self) -> None:
         """Show the runs."""
-        rows = [(run.id, run.told("dataset", "name"), run.told("created")) for run in self._runs]
+        rows = [(run.id, run.text_at("dataset", "name"), run.text_at("created")) for run in self._runs]
         table = self.query_one(FrameTable)
         table.marks = self._chosen & {run.id for run in self._runs}
         table.show(ListRows(rows))
@@ -116,7 +116,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self._chosen_runs: list[str] = []
         self._all: list[Run] = []
         self._is_comparing = False
-        self._found: Beside | None = None
+        self._found: RunComparison | None = None
         self._metric: Metric = "score"
         self._sorting: Order = "category"
 
@@ -164,7 +164,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
                 picked = [run for run in reversed(runs) if run.id in chosen] or list(reversed(runs[:2]))
                 if not picked:
                     return runs, None
-                return runs, beside(data, picked[0] if len(picked) > 1 else None, picked[-1])
+                return runs, compare_runs(data, picked[0] if len(picked) > 1 else None, picked[-1])
             except CurateError as error:
                 return error
 

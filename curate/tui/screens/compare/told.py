@@ -8,7 +8,7 @@ from typing import Literal
 from rich.text import Text
 
 from curate.project.feedback import legend
-from curate.sessions.runs import Beside, Regression, Row
+from curate.sessions.runs import Regression, RunComparison, ScoreRow
 from curate.tui.border import shown, shown_lines
 from curate.tui.frame_table import Column, ListRows, Tone
 from curate.tui.glyphs import bar
@@ -24,7 +24,7 @@ def tone(value: str) -> Tone:
     return {"+": "ok", "!": "error", "": ""}.get(value.partition(" ")[2], "muted")  # type: ignore[return-value]
 
 
-def columns(found: Beside, metric: Metric, *, is_narrow: bool) -> list[Column]:
+def columns(found: RunComparison, metric: Metric, *, is_narrow: bool) -> list[Column]:
     """Return the columns of the table of categories."""
     second = "C" if found.first else "B"
     sides = [Column("A", 6, is_right=True), *([Column("B", 6, is_right=True)] if found.first else [])]
@@ -35,15 +35,15 @@ def columns(found: Beside, metric: Metric, *, is_narrow: bool) -> list[Column]:
     return [*names, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
 
 
-def rows_of(found: Beside, metric: Metric, order: Order, *, is_narrow: bool) -> ListRows:
+def rows_of(found: RunComparison, metric: Metric, order: Order, *, is_narrow: bool) -> ListRows:
     """Return the categories in some order, and last the mean over them."""
     rows = sorted(found.rows, key=lambda row: _rank(row, order))
     return ListRows([_cells(found, row, metric, is_narrow) for row in [*rows, *([found.macro] if found.macro else [])]])
 
 
-def told_head(found: Beside, metric: Metric) -> Text:
+def told_head(found: RunComparison, metric: Metric) -> Text:
     """Return which runs are compared, and on what."""
-    base = found.second.told("recipe", "base")
+    base = found.second.text_at("recipe", "base")
     sides = [f"base {base}".rstrip(), *([found.first.id] if found.first else []), found.second.id]
     text = Text(" ", no_wrap=True, end="")
     for letter, side in zip("ABC", sides, strict=False):
@@ -53,7 +53,7 @@ def told_head(found: Beside, metric: Metric) -> Text:
     return text
 
 
-def told_notes(found: Beside) -> Text:
+def told_notes(found: RunComparison) -> Text:
     """Return what the marks mean, and what could not be compared."""
     rows = [*found.rows, *([found.macro] if found.macro else [])]
     lines = [Text(legend([row.verdict for row in rows]), style="muted")]
@@ -62,18 +62,18 @@ def told_notes(found: Beside) -> Text:
     return Text("\n").join(lines)
 
 
-def told_changes(found: Beside) -> Text:
+def told_changes(found: RunComparison) -> Text:
     """Return what differs between two runs, what is the same last."""
     if found.first is None:
         return Text.assemble(("WHAT CHANGED", "strong"), ("  the run beside its own base", "muted"))
     lines = [Text("WHAT CHANGED  B -> C", style="strong")]
     for one in sorted(found.changed, key=lambda one: one.is_same and not one.what.startswith(" ")):
         style = "muted" if one.is_same else ""
-        lines.append(Text.assemble(shown(f"{one.what:<16} ", 30, "muted"), shown(one.told, 120, style)))
+        lines.append(Text.assemble(shown(f"{one.what:<16} ", 30, "muted"), shown(one.text, 120, style)))
     return Text("\n").join(lines)
 
 
-def told_regression(one: Regression | None, expected: str, found: Beside) -> Text:
+def told_regression(one: Regression | None, expected: str, found: RunComparison) -> Text:
     """Return a validation record on which the later model does worse: what was wanted, and what both said."""
     if one is None:
         return Text("No validation record got worse. Test records are not looked at one by one.", style="muted")
@@ -91,13 +91,13 @@ def regression_rows(found: Sequence[Regression]) -> ListRows:
     return ListRows([(one.id, one.category, f"{one.before:.2f} -> {one.after:.2f}") for one in found])
 
 
-def _rank(row: Row, order: Order) -> tuple[float, str]:
+def _rank(row: ScoreRow, order: Order) -> tuple[float, str]:
     if order == "change":
         return (row.difference if row.difference is not None else 9.0, row.category)
     return (-(row.n or 0) if order == "n" else 0.0, row.category)
 
 
-def _cells(found: Beside, row: Row, metric: Metric, is_narrow: bool) -> tuple[str, ...]:
+def _cells(found: RunComparison, row: ScoreRow, metric: Metric, is_narrow: bool) -> tuple[str, ...]:
     is_score = metric == "score"
     base, first, second = (row.base, row.first, row.second) if is_score else row.bits
     before = first if found.first else base
@@ -115,7 +115,7 @@ def _cells(found: Beside, row: Row, metric: Metric, is_narrow: bool) -> tuple[st
     return tuple(cells)
 
 
-def _counts(row: Row) -> str:
+def _counts(row: ScoreRow) -> str:
     if row.better is None or row.worse is None or row.n is None:
         return ""
     return f"{row.better}/{row.n - row.better - row.worse}/{row.worse}"

@@ -15,14 +15,14 @@ from textual.widgets import Static
 from curate.base.tables import counted
 from curate.project.golden import read_golden
 from curate.sessions.clusters import (
-    Act,
     Choice,
+    ClusterMember,
+    ClusterReview,
     Clusters,
-    Member,
-    Review,
+    StagedAct,
     What,
     act_of,
-    beside,
+    compare_records,
     find_clusters,
     read_staged,
 )
@@ -91,9 +91,9 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def __init__(self) -> None:
         super().__init__()
-        self._review: Review | None = None
+        self._review: ClusterReview | None = None
         self._pair: Pair | None = None
-        self._look: tuple[Member, Member] | None = None
+        self._look: tuple[ClusterMember, ClusterMember] | None = None
         self._wanted: dict[str, str] = {}
         self._is_stale = False
         self._comparing = Comparing(self, "dedupe.find", self._show_progress)
@@ -173,7 +173,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     def _found(self, clusters: Clusters, frozen: frozenset[str]) -> None:
         # On the app's thread: until now more may have been staged.
         staged, lost = read_staged(self.project.root, self.project.by, clusters)
-        review = Review(clusters, staged, frozen)
+        review = ClusterReview(clusters, staged, frozen)
         self._review, self._is_stale = review.resumed(self._review), False
         # Home tells of what was counted here.
         note = noted(self.project)
@@ -192,19 +192,19 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     # What is looked at.
 
-    def _go_to_wanted(self, review: Review) -> None:
+    def _go_to_wanted(self, review: ClusterReview) -> None:
         wanted, self._wanted, self._look = self._wanted, {}, None
         name, other = wanted["record"], wanted.get("other", "")
         if review.go_to(name, other):
             return
         if other:
             records = [self.project.state(one).record for one in (name, other)]
-            left, right = (Member(one, one.split, "alike", one.id) for one in records)
+            left, right = (ClusterMember(one, one.split, "alike", one.id) for one in records)
             self._look = left, right
         else:
             self.tell(f"{name} repeats nothing, or was left as it is.", "warn")
 
-    def _members(self) -> tuple[Member, Member] | None:
+    def _members(self) -> tuple[ClusterMember, ClusterMember] | None:
         return self._look or (self._review.pair if self._review else None)
 
     def _show(self) -> None:
@@ -221,7 +221,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         left, right = members
         frozen = self._review.frozen if self._review else frozenset()
         self.app.background(
-            lambda: Pair(left, right, beside(left.record, right.record, shape), frozen),
+            lambda: Pair(left, right, compare_records(left.record, right.record, shape), frozen),
             self._show_pair,
             group="dedupe.pair",
         )
@@ -316,7 +316,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         if model is None:
             self.tell("Choose for one cluster first; x then does so for all like it.", "warn")
             return
-        shape = self._review.clusters.by_name[model.cluster].told_shape
+        shape = self._review.clusters.by_name[model.cluster].shape_text
         if alike:
             self.tell(f"staged for {counted(len(alike), 'more cluster')} ({shape}): {model.what}. u takes it back.")
         else:
@@ -347,7 +347,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             return
         choices = list(review.staged.choices.values())
 
-        def job() -> Act:
+        def job() -> StagedAct:
             act = act_of(review.clusters, choices, project.state, project.shape)
             if act.decisions:
                 project.apply(act.decisions)
@@ -362,7 +362,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self.tell("What was staged is still being written; wait for it.", "warn")
         return is_writing
 
-    def _written(self, act: Act, choices: list[Choice]) -> None:
+    def _written(self, act: StagedAct, choices: list[Choice]) -> None:
         drops = sum(decision.op == "drop" for decision in act.decisions)
         kept = sum(len(merge.differing) for merge in act.merges)
         told = f"written: {counted(len(choices) - len(act.late), 'choice')}, {counted(drops, 'record')} dropped"
@@ -377,7 +377,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     def _command(self, choices: list[Choice]) -> str:
         parts = [f"curate dedupe {self._root()}"]
         for choice in choices[:_MOST_NAMED]:
-            names = [choice.one, choice.other] if choice.what in ("keep", "merge") else [choice.other]
+            names = [choice.keeper, choice.other] if choice.what in ("keep", "merge") else [choice.other]
             parts.append(f"--{choice.what} {shlex.join(names)}")
         if len(choices) > _MOST_NAMED:
             parts.append(f"# and {len(choices) - _MOST_NAMED:,} more")
@@ -391,5 +391,5 @@ def _told(choice: Choice) -> str:
     if choice.what == "leave":
         return "staged: leave as it is. W writes, u takes it back."
     verb = {"keep": "keep", "merge": "merge into", "drop": "drop"}[choice.what]
-    name = choice.other if choice.what == "drop" else choice.one
+    name = choice.other if choice.what == "drop" else choice.keeper
     return f"staged: {verb} {name}, {counted(len(choice.gone), 'record')} dropped. W writes, u takes it back."

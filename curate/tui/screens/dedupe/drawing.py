@@ -15,8 +15,8 @@ from curate.project.catalog.columns import estimated_tokens
 from curate.project.diff.sides import Side
 from curate.project.diff.words import text_of
 from curate.project.fold import CATEGORY
-from curate.sessions.clusters import Beside, Choice, Cluster, Member, Summary
-from curate.sessions.labelling import HIDDEN, seen_record
+from curate.sessions.clusters import Choice, ClusterMember, RecordComparison, ReviewCluster, Summary
+from curate.sessions.labelling import HIDDEN, visible_record
 from curate.tui.border import safe, shown
 from curate.tui.glyphs import glyphs
 
@@ -32,13 +32,13 @@ _WORDS = {"keep": "keep A", "merge": "merge into A", "drop": "drop B", "leave": 
 class Pair:
     """Two records that are looked at, with how they compare; ``frozen`` is the golden test set."""
 
-    left: Member
-    right: Member
-    beside: Beside
+    left: ClusterMember
+    right: ClusterMember
+    beside: RecordComparison
     frozen: Collection[str]
 
 
-def head_line(cluster: Cluster, place: int, count: int, threshold: float, choice: Choice | None) -> Text:
+def head_line(cluster: ReviewCluster, place: int, count: int, threshold: float, choice: Choice | None) -> Text:
     """Return the line that says which cluster this is."""
     numbers = "  ".join(
         f"{kind} {cluster.count(kind)}" for kind in ("exact", "near", "conflict") if cluster.count(kind)
@@ -74,8 +74,8 @@ def pair_table(pair: Pair, choice: Choice | None, project: Project, *, is_narrow
         else:
             table.add_row(name, name)
             table.add_row(marked(part.left), marked(part.right))
-    if pair.beside.num_unseen:
-        table.add_row(Text(f"not shown: {counted(pair.beside.num_unseen, 'more message')}", "warn"))
+    if pair.beside.num_omitted:
+        table.add_row(Text(f"not shown: {counted(pair.beside.num_omitted, 'more message')}", "warn"))
     table.add_row("")
     _add(table, [_facts(pair.left.record, project), _facts(pair.right.record, project)], is_narrow=is_narrow)
     return table
@@ -89,13 +89,13 @@ def _add(table: Table, sides: Sequence[Text], *, is_narrow: bool) -> None:
         table.add_row(*sides)
 
 
-def _title(letter: str, member: Member, choice: Choice | None, frozen: Collection[str]) -> Text:
+def _title(letter: str, member: ClusterMember, choice: Choice | None, frozen: Collection[str]) -> Text:
     text = Text.assemble((f"{letter} ", "strong"), shown(member.id, 40, "accent"), f"  {member.split or 'no split'}")
     if member.id in frozen:
         text.append(" (frozen)", "warn")
     if member.is_wanted:
         text.append("  wanted", "muted")
-    if choice and choice.what in ("keep", "merge") and member.id == choice.one:
+    if choice and choice.what in ("keep", "merge") and member.id == choice.keeper:
         text.append("  *keeper*", "ok")
     if choice and member.id in choice.gone:
         text.append("  x dropped", "dropped")
@@ -103,7 +103,7 @@ def _title(letter: str, member: Member, choice: Choice | None, frozen: Collectio
 
 
 def _facts(record: Record, project: Project) -> Text:
-    told, hidden = seen_record(project, record)
+    told, hidden = visible_record(project, record)
     values = {question: text_of(value) for question, value in told.labels.items()}
     labels = ", ".join(f"{question}={value}" for question, value in (values | dict.fromkeys(hidden, HIDDEN)).items())
     category = told.category or (HIDDEN if CATEGORY in hidden else "-")
@@ -126,7 +126,7 @@ def marked(side: Side) -> Text:
     return text
 
 
-def field_lines(beside: Beside) -> Text:
+def field_lines(beside: RecordComparison) -> Text:
     """Return how many fields differ, and the first of them with both values."""
     text = Text(no_wrap=True, end="")
     text.append(f"field diff: {beside.num_differing:,} of {beside.num_fields:,} fields differ", "strong")
@@ -147,7 +147,7 @@ def _words(words: str | None) -> Text:
     return Text("-", "muted") if not words else shown(words, 30)
 
 
-def members_line(cluster: Cluster, left: str, right: str) -> Text:
+def members_line(cluster: ReviewCluster, left: str, right: str) -> Text:
     """Return who else is in the cluster, and which pair this is."""
     names = [member.id for member in cluster.members]
     pair = f"{names.index(left) + 1}-{names.index(right) + 1}"

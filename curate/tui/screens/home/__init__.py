@@ -21,9 +21,9 @@ from curate.tui.screens.home import text as told
 if TYPE_CHECKING:
     from curate.project.init import NewWorkspace
     from curate.project.journal import AnyEvent
-    from curate.sessions.overview import Overview
+    from curate.sessions.overview import ProjectOverview
     from curate.sessions.runs.look import Run
-    from curate.sessions.todo import Step
+    from curate.sessions.todo import NextStep
     from curate.tui.screens.home.offers import Offer
     from curate.tui.status import Severity
 
@@ -36,8 +36,8 @@ _MOST_RUNS = 3
 
 @dataclass(frozen=True)
 class _Seen:
-    overview: Overview
-    steps: Sequence[Step]
+    overview: ProjectOverview
+    steps: Sequence[NextStep]
     runs: Sequence[Run]
     recent: Sequence[tuple[AnyEvent, bool]]
     scores: Mapping[str, str]
@@ -155,13 +155,13 @@ records in Browse.
     def _found(self) -> _Seen:
         from curate.sessions.labelling import hides_event
         from curate.sessions.overview import overview, scores
-        from curate.sessions.problems import book_of
+        from curate.sessions.problems import problems_of
         from curate.sessions.runs.look import runs_of
         from curate.sessions.todo import next_steps
 
         project = self.project
         try:
-            seen = overview(project, is_judged=book_of(project).found is not None)
+            seen = overview(project, has_findings=problems_of(project).problems is not None)
             runs = runs_of(project.data)
             steps = next_steps(project, seen, runs)[:_MOST_STEPS]
             recent = [(event, hides_event(project, event)) for event in project.recent(_MOST_EVENTS)]
@@ -199,9 +199,9 @@ records in Browse.
         self.app.background(self._compared, self._counted, group="home.compare")
 
     def _searched(self) -> None:
-        from curate.sessions.problems import book_of
+        from curate.sessions.problems import problems_of
 
-        book = book_of(self.project)
+        book = problems_of(self.project)
         if not book.is_searching:
             book.search()
 

@@ -18,9 +18,9 @@ from curate.tui.help import event_line
 if TYPE_CHECKING:
     from curate.project.journal import AnyEvent
     from curate.project.project import Project
-    from curate.sessions.overview import Overview
+    from curate.sessions.overview import ProjectOverview
     from curate.sessions.runs.look import Run
-    from curate.sessions.todo import Step
+    from curate.sessions.todo import NextStep
 
 SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
 _BAR = 16
@@ -54,7 +54,7 @@ def percent(part: int | None, whole: int) -> str:
     return "99%" if rounded == 100 and part < whole else f"{rounded}%"
 
 
-def step_rows(steps: Sequence[Step], width: int) -> list[tuple[str, ...]]:
+def step_rows(steps: Sequence[NextStep], width: int) -> list[tuple[str, ...]]:
     """Return the steps as rows: number, sign, words, screen, and last what names the row.
 
     Words that are wider than ``width`` cells go on in the next row: the end of a sentence is what it says.
@@ -67,7 +67,7 @@ def step_rows(steps: Sequence[Step], width: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def category_rows(seen: Overview) -> list[tuple[str, ...]]:
+def category_rows(seen: ProjectOverview) -> list[tuple[str, ...]]:
     """Return the categories as rows."""
     return [
         (
@@ -83,7 +83,7 @@ def _short(number: int) -> str:
     return str(number) if number < _THOUSANDS else f"{number / 1000:.0f}k"
 
 
-def dataset(project: Project, seen: Overview) -> Text:
+def dataset(project: Project, seen: ProjectOverview) -> Text:
     """Return how many records there are, in which state, and how long they are."""
     settings = project.settings
     text = Text.assemble(
@@ -110,7 +110,7 @@ def dataset(project: Project, seen: Overview) -> Text:
 
 
 def aside(
-    seen: Overview,
+    seen: ProjectOverview,
     runs: Sequence[Run],
     scores: Mapping[str, str],
     recent: Sequence[tuple[AnyEvent, bool]],

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from curate.base.record import Json
 from curate.project.labels import ORDERS
-from curate.sessions.labelling import FLAG, NOTE, QUALITY, Desk, Prepared, Wish, spelled_value
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, Wish, spelled_value
 from curate.tui.border import shown
 from curate.tui.chrome import Rule
 from curate.tui.dialogs import Pages
@@ -36,7 +36,7 @@ class LabelScreen(ProjectScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._desk: Desk | None = None
+        self._desk: LabelSession | None = None
         self._learning: Learning | None = None
         self._reviewing: Reviewing | None = None
         self._wanted: dict[str, Any] = {}
@@ -159,8 +159,8 @@ class LabelScreen(ProjectScreen):
         desk.close()
         return desk.wish, desk.current
 
-    def _sit_down(self, wish: Wish | None) -> tuple[Desk, Prepared, str]:
-        desk = Desk(self.project)
+    def _sit_down(self, wish: Wish | None) -> tuple[LabelSession, Prepared, str]:
+        desk = LabelSession(self.project)
         # The settings were read anew as well, and may ask something else.
         if wish is not None and wish.question.name in {one.name for one in desk.questions}:
             wish = desk.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
@@ -168,7 +168,7 @@ class LabelScreen(ProjectScreen):
             wish = desk.wish
         return desk, desk.prepare(wish), desk.guideline()
 
-    def _seated(self, at: str, found: tuple[Desk, Prepared, str]) -> None:
+    def _seated(self, at: str, found: tuple[LabelSession, Prepared, str]) -> None:
         desk, prepared, self._guideline = found
         if not desk.is_current:
             # The records were read once more, and `ready` comes again.
@@ -183,7 +183,7 @@ class LabelScreen(ProjectScreen):
         if self._asked is None:
             self._learning.begin_if_due()
 
-    def _take_wanted(self, desk: Desk, what: Mapping[str, Any]) -> None:
+    def _take_wanted(self, desk: LabelSession, what: Mapping[str, Any]) -> None:
         if what.get("queue") == "review":
             self._reviewing = Reviewing(self.project, desk)
             self._draw()
@@ -208,7 +208,7 @@ class LabelScreen(ProjectScreen):
 
         self.app.background(partial(desk.prepare, wish), begin, group="label.prepare")
 
-    def _begin(self, desk: Desk, prepared: Prepared, at: str | None) -> None:
+    def _begin(self, desk: LabelSession, prepared: Prepared, at: str | None) -> None:
         self._asked = None
         desk.begin(prepared, desk.current if at is None else at)
         self._draw()
@@ -222,15 +222,15 @@ class LabelScreen(ProjectScreen):
             with self.app.attempt():
                 act()
 
-    def _learnt(self, desk: Desk) -> None:
+    def _learnt(self, desk: LabelSession) -> None:
         if not self._is_mine(desk):
             return
         wish, at = self._asked or (desk.wish, None)
-        if wish.order == "uncertain" and desk.suggester.found is not None:
+        if wish.order == "uncertain" and desk.suggester.suggestions is not None:
             self._prepare(wish, at)
         self._draw()
 
-    def _is_mine(self, desk: Desk) -> bool:
+    def _is_mine(self, desk: LabelSession) -> bool:
         """Whether ``desk`` is the one that is sat at, and its rows are still those of the workshop."""
         is_open = self.app.has_project and desk.project is self.project
         return is_open and desk is self._desk and desk.is_current
@@ -246,7 +246,7 @@ class LabelScreen(ProjectScreen):
             self._forget()
         self._draw()
 
-    def _look_after_begun(self, desk: Desk) -> None:
+    def _look_after_begun(self, desk: LabelSession) -> None:
         """See to what was begun at a record that somebody else's decision has taken out of hand."""
         if not self._begun or desk.current == self._begun.record:
             return
@@ -325,7 +325,7 @@ class LabelScreen(ProjectScreen):
         elif desk.question.name == QUALITY:
             self._answer(values[place])
         else:
-            self._act(lambda: desk.answer_beside(QUALITY, values[place]))
+            self._act(lambda: desk.answer_other(QUALITY, values[place]))
 
     def action_skip(self) -> None:
         """Pass the record over; in the review, go on to the next item."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from rich.text import Text
 
 from curate.base.record import Record
-from curate.sessions.labelling import FLAG, NOTE, QUALITY, Desk
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession
 from curate.tui.border import shown_lines
 from curate.tui.screens.label import told
 from curate.tui.screens.label.begun import Begun
 from curate.tui.screens.label.reviewing import Reviewing
 
 
-def desk_texts(desk: Desk, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
+def desk_texts(desk: LabelSession, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
     """Return what is drawn of the record at hand; ``room`` is how many cells a line of choices has."""
     left, size = desk.progress()
     head = told.head_line(desk.wish, left, size, desk.queue.num_skipped if desk.queue else 0)
@@ -50,11 +50,11 @@ def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]
     }
 
 
-def side_text(desk: Desk, guideline: str, lacks: str) -> Text:
+def side_text(desk: LabelSession, guideline: str, lacks: str) -> Text:
     """Return what is known of the sitting; ``lacks`` says why there are no suggestions, if there are none."""
     counts = desk.count("answered"), desk.count("skipped"), desk.count(FLAG)
     overlap = desk.project.settings.label.overlap
-    found = desk.suggester.found
+    found = desk.suggester.suggestions
     parts = [
         told.session_text(desk.by, counts, desk.pace(), desk.progress()[0]),
         told.agreement_text(desk.glance(), overlap),

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from curate.base.record import CurateError
 
 if TYPE_CHECKING:
-    from curate.sessions.labelling import Desk
+    from curate.sessions.labelling import LabelSession
     from curate.tui.context import AppContext
 
 
 class Learning:
     """Keeps the suggestions of a desk up to date; ``then`` is called on the app's thread when there are new ones."""
 
-    def __init__(self, app: AppContext, desk: Desk, then: Callable[[], object]) -> None:
+    def __init__(self, app: AppContext, desk: LabelSession, then: Callable[[], object]) -> None:
         self._app = app
         self._desk = desk
         self._then = then
@@ -27,7 +27,7 @@ class Learning:
         """Why there are no suggestions, in words; empty where there are some."""
         if self._trouble:
             return self._trouble
-        found = self._desk.suggester.found
+        found = self._desk.suggester.suggestions
         return "being learned from the answers so far" if found is None else found.lacks
 
     def begin_if_due(self) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from curate.base.tables import counted
 from curate.project.project import Project
-from curate.sessions.labelling import Desk, Item, Waiting, settle, waiting
+from curate.sessions.labelling import LabelSession, ReviewItem, Waiting, settle, waiting
 
 
 class Reviewing:
     """What waits to be settled, from the desk of one annotator."""
 
-    def __init__(self, project: Project, desk: Desk) -> None:
+    def __init__(self, project: Project, desk: LabelSession) -> None:
         """Look for what waits."""
         self._project = project
         self._desk = desk
@@ -18,7 +18,7 @@ class Reviewing:
         self.found: Waiting = waiting(project, desk)
 
     @property
-    def item(self) -> Item | None:
+    def item(self) -> ReviewItem | None:
         """The item that is looked at; None where nothing waits."""
         return self.found.items[self._place] if self.found.items else None
 
@@ -36,7 +36,7 @@ class Reviewing:
         self._place += step
         return True
 
-    def settle(self, place: int) -> Item | None:
+    def settle(self, place: int) -> ReviewItem | None:
         """Save that one side of the item holds, and return the item; None where there is no such side.
 
         Raises:

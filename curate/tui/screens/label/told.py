@@ -11,8 +11,8 @@ from rich.text import Text
 from curate.base.record import Json, Record
 from curate.base.tables import counted
 from curate.project.labels import WORDS, Suggestion
-from curate.sessions.agreement import Glance, grade
-from curate.sessions.labelling import FLAG, NOTE, Done, Item, Wish, spelled_value, turns_of
+from curate.sessions.agreement import AgreementGlance, grade
+from curate.sessions.labelling import FLAG, NOTE, Done, ReviewItem, Wish, spelled_value, turns_of
 from curate.tui.border import cell, shown, shown_lines
 from curate.tui.glyphs import bar, glyphs
 
@@ -98,9 +98,9 @@ def choices_text(ask: str, one: Answering, width: int) -> Text:
     return text.append("\n").append_text(shown("   ".join(notes), 300, "muted"))
 
 
-def sides_text(item: Item) -> Text:
+def sides_text(item: ReviewItem) -> Text:
     """Return how an item can be settled, and who decided so."""
-    text = Text.assemble(shown(item.told, 200, "strong"))
+    text = Text.assemble(shown(item.title, 200, "strong"))
     for key, side in zip(KEYS, item.sides, strict=False):
         value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))
         text.append("\n ").append(key, "key").append(" ").append_text(shown(value, 60))
@@ -147,7 +147,7 @@ def session_text(by: str, counts: tuple[int, int, int], pace: float | None, left
     return text.append(f"{pace:.1f} /min   eta {eta}")
 
 
-def agreement_text(glance: Glance, overlap: float) -> Text:
+def agreement_text(glance: AgreementGlance, overlap: float) -> Text:
     """Return how far all agree, and this annotator with each other one."""
     text = Text.assemble(("AGREEMENT", "strong"), (f" (double {overlap:.0%})", "muted"))
     if not glance.num_shared:

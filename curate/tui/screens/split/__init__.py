@@ -20,7 +20,7 @@ from curate.sessions.splitting import (
     Division,
     LeakReport,
     Preview,
-    Written,
+    SavedDivision,
     read_basis,
     write,
 )
@@ -191,12 +191,12 @@ an estimate.
 
     def _check_leaks(self, division: Division) -> None:
         self._is_check_due = False
-        seen = division.seen
+        seen = division.preview
         if seen is None or not division.is_current:
             return
 
         def done(found: tuple[LeakReport, Preview | None]) -> None:
-            if division.seen is seen:
+            if division.preview is seen:
                 division.take_leaks(found)
                 self._draw(division, is_running=False)
 
@@ -209,7 +209,7 @@ an estimate.
             self.query_one("#progress", Static).update(Text(line, "accent", no_wrap=True, end=""))
 
     def _draw(self, division: Division, *, is_running: bool) -> None:
-        seen, report = division.seen, division.leaks
+        seen, report = division.preview, division.leaks
         if seen is None or division is not self._division:
             return
         folder = seen.basis.data.latest_dataset()
@@ -290,15 +290,15 @@ an estimate.
 
     def action_differences(self) -> None:
         """List the records that are new, gone, or elsewhere."""
-        if self._division is None or self._division.seen is None:
+        if self._division is None or self._division.preview is None:
             self.tell_no_use(_NOTHING_YET)
         else:
-            pages = change_pages(self._division.seen, self._division.saved)
+            pages = change_pages(self._division.preview, self._division.saved)
             self.app.push_screen(Pages("What changes", pages))
 
     def action_freeze(self) -> None:
         """Freeze the test set of this preview, or ask why the frozen one is to change."""
-        seen = self._division.seen if self._division else None
+        seen = self._division.preview if self._division else None
         if seen is None:
             self.tell_no_use(_NOTHING_YET)
             return
@@ -329,18 +329,18 @@ an estimate.
     def action_write(self) -> None:
         """Write the settings and the splits."""
         division, project = self._division, self.project
-        if division is None or division.seen is None or not division.is_current:
+        if division is None or division.preview is None or not division.is_current:
             self.tell_no_use("There is no preview of this to write yet.")
             return
         if self._is_stale or self._comparing.is_running:
             self.tell_no_use("The records have changed; r compares them anew, then write.")
             return
-        seen, command = division.seen, self.equal_command()
+        seen, command = division.preview, self.equal_command()
         self.app.background(
             lambda: write(project, seen, is_saved=True), lambda done: self._written(done, command), group="write.split"
         )
 
-    def _written(self, done: Written, command: str) -> None:
+    def _written(self, done: SavedDivision, command: str) -> None:
         told = f"assigned {counted(done.num_assigned, 'record')}"
         told += f", dropped {done.num_dropped:,}" if done.num_dropped else ""
         told += f"; wrote {', '.join(done.keys)} to curate.toml" if done.keys else ""

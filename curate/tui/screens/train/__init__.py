@@ -14,7 +14,7 @@ from curate.base.record import CurateError
 from curate.formats.dataset.manifest import Manifest
 from curate.project.feedback import Results, read_results
 from curate.sessions.detached import ask_to_stop
-from curate.sessions.problems import book_of
+from curate.sessions.problems import problems_of
 from curate.sessions.runs import Errand, Metrics, Run, Said, begin, gate, log_tail, plan, resume, runs_of
 from curate.tui.border import shown_lines
 from curate.tui.dialogs import Pages
@@ -170,7 +170,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
 
     def _shown_gate(self) -> Gate:
         """Return what the gate said, else what the last search for problems lets expect."""
-        found = book_of(self.project).found
+        found = problems_of(self.project).problems
         if self._gate == Gate() and found is not None and found.num_failing:
             return Gate(f"{found.num_failing:,} findings in the way: see Validate", "error")
         return self._gate

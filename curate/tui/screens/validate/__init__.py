@@ -14,9 +14,9 @@ from textual.widgets import Input, Static
 
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
-from curate.sessions.labelling import seen_finding
+from curate.sessions.labelling import visible_finding
 from curate.sessions.lines import open_line
-from curate.sessions.problems import By, Excerpt, Heading, Item, ProblemBook, Problems, book_of, listed
+from curate.sessions.problems import By, Excerpt, Heading, ProblemItem, ProblemList, Problems, listed, problems_of
 from curate.sessions.problems.found import ORDER
 from curate.tui.chrome import Rule
 from curate.tui.fields import SafeInput
@@ -95,14 +95,14 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def ready(self) -> None:
         """Search once, unless another screen has."""
-        if self.book.found is None and not self._is_searching:
+        if self.book.problems is None and not self._is_searching:
             self.action_search()
         else:
             self._draw()
 
     def busy(self) -> str:
         """Return that the records are validated, while they are and nothing of an earlier time is listed."""
-        return "validating the records" if self._is_searching and self.book.found is None else ""
+        return "validating the records" if self._is_searching and self.book.problems is None else ""
 
     def on_unmount(self) -> None:
         """Do not keep the app waiting for a search."""
@@ -158,20 +158,20 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     # What is shown.
 
     @property
-    def book(self) -> ProblemBook:
+    def book(self) -> ProblemList:
         """What is wrong in the workshop."""
-        return book_of(self.project)
+        return problems_of(self.project)
 
     @property
     def _problems(self) -> FrameTable:
         return self.query_one("#problems", FrameTable)
 
     def _draw(self) -> None:
-        found, table = self.book.found, self._problems
+        found, table = self.book.problems, self._problems
         if found is not None:
             rows = listed(
                 found, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter,
-                seen=partial(seen_finding, self.project),
+                visible=partial(visible_finding, self.project),
             )  # fmt: skip
             at = table.current
             self._listed = lines_of(rows)
@@ -180,7 +180,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def _summarise(self) -> None:
         book = self.book
-        told = summary(book.found, num_stale=book.num_stale, is_searching=self._is_searching, shown=self._severities)
+        told = summary(book.problems, num_stale=book.num_stale, is_searching=self._is_searching, shown=self._severities)
         self.query_one("#summary", Static).update(told)
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
@@ -195,7 +195,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         match line:
             case Heading():
                 told.update(told_heading(line, width) if self._grouping == "code" else "")
-            case Item():
+            case ProblemItem():
                 finding = line.finding
                 self.app.background(
                     lambda: (self.book.excerpt(finding), self._told_fix(finding)),
@@ -205,7 +205,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
             case More():
                 told.update(Text("These are counted and not listed. `curate validate --limit N` prints N findings."))
             case None:
-                told.update(Text("Nothing is wrong." if self.book.found and not self._filter else ""))
+                told.update(Text("Nothing is wrong." if self.book.problems and not self._filter else ""))
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         """Open or close a group, or go to the field of a finding."""
@@ -213,7 +213,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         if isinstance(line, Heading):
             self._folded ^= {line.key}
             self._draw()
-        elif isinstance(line, Item):
+        elif isinstance(line, ProblemItem):
             self._open(line.finding)
 
     def on_resize(self) -> None:
@@ -227,14 +227,14 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def chosen(self) -> Finding | None:
         """Return the finding under the cursor, None, and say so, where there is none."""
         line = self._at(self._problems.cursor)
-        if isinstance(line, Item):
+        if isinstance(line, ProblemItem):
             return line.finding
         self.tell_no_use("Put the cursor on a finding.")
         return None
 
     def _show_finding(self, finding: Finding, found: Excerpt, fix: str) -> None:
         line = self._at(self._problems.cursor)
-        if not isinstance(line, Item) or line.finding != finding:
+        if not isinstance(line, ProblemItem) or line.finding != finding:
             return
         title = f"{finding.code} {finding.name}"
         self.query_one("#told", Static).update(told_finding(finding, found, fix, max(30, self.size.width - 2), title))
@@ -263,7 +263,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def action_step(self, step: int) -> None:
         """Go to the next finding, or the previous one."""
         place = self._problems.cursor + step
-        while 0 <= place < len(self._listed) and not isinstance(self._listed[place], Item):
+        while 0 <= place < len(self._listed) and not isinstance(self._listed[place], ProblemItem):
             place += step
         if 0 <= place < len(self._listed):
             self._problems.cursor = place
@@ -288,9 +288,9 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def action_fold(self, is_closed: bool) -> None:
         """Close all groups, or open them."""
-        found = self.book.found
-        seen = partial(seen_finding, self.project)
-        headings = listed(found, by=self._grouping, seen=seen) if found and is_closed else []
+        found = self.book.problems
+        seen = partial(visible_finding, self.project)
+        headings = listed(found, by=self._grouping, visible=seen) if found and is_closed else []
         self._folded = {one.key for one in headings if isinstance(one, Heading)}
         self._draw()
 
@@ -330,7 +330,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         import json
 
         line = self._at(self._problems.cursor)
-        name = line.finding.record if isinstance(line, Item) else ""
+        name = line.finding.record if isinstance(line, ProblemItem) else ""
         if not name or self.project.catalog.find(name) is None:
             return ""
         return json.dumps(dict(self.project.state(name).record.data), ensure_ascii=False)

@@ -11,7 +11,7 @@ from curate.base.record import Finding
 from curate.base.tables import counted
 from curate.checks import discover
 from curate.jsonl import FAULTS
-from curate.sessions.problems import Excerpt, Heading, Mending, Row
+from curate.sessions.problems import Excerpt, ExcerptLine, Heading, RecordFix
 from curate.tui.border import safe_line, shown
 from curate.tui.glyphs import glyphs
 from curate.tui.screens.validate.rows import SIGNS
@@ -24,11 +24,11 @@ def told_heading(heading: Heading, width: int) -> Text:
     """Return what a group is about and how much of it is listed."""
     text = Text.assemble(
         (SIGNS[heading.severity], _style(heading)), "  ", shown(heading.title, 50, "strong"),
-        "  ", shown(heading.place, 40), f"  {counted(heading.count, 'finding')}",
+        "  ", shown(heading.pointer, 40), f"  {counted(heading.count, 'finding')}",
     )  # fmt: skip
-    if heading.count > heading.num_kept:
-        text.append(f", the first {heading.num_kept:,} of them listed")
-    if heading.num_matching < heading.num_kept:
+    if heading.count > heading.num_listed:
+        text.append(f", the first {heading.num_listed:,} of them listed")
+    if heading.num_matching < heading.num_listed:
         text.append(f", {heading.num_matching:,} match the filter")
     text.append_text(Text.assemble("\n", ("why   ", "muted"), shown(why(heading.title.split(" ")[0]), 3 * width)))
     return text
@@ -50,7 +50,7 @@ def told_finding(finding: Finding, found: Excerpt, fix: str, width: int, title: 
     return Text("\n").join(lines)
 
 
-def told_change(mending: Mending) -> str:
+def told_change(mending: RecordFix) -> str:
     """Return what a fix would change, a line before and one after for each text, cut to where they differ.
 
     What a fix changes is often not to be seen: blanks at an end, and marks that stand on letters, are written as code
@@ -96,7 +96,7 @@ def _rows(found: Excerpt, code: str, width: int) -> list[Text]:
     return lines
 
 
-def _cut(row: Row, mark: int, room: int) -> tuple[Text, Text]:
+def _cut(row: ExcerptLine, mark: int, room: int) -> tuple[Text, Text]:
     """Return the piece of a row before ``mark`` and the one from there on, together at most ``room`` cells."""
     end = glyphs().ellipsis
     before = row.text[max(0, mark - room // 2) : mark]

@@ -9,7 +9,7 @@ from textual.binding import Binding
 
 from curate.base.record import Finding
 from curate.base.tables import counted
-from curate.sessions.problems import Mendings, ProblemBook
+from curate.sessions.problems import ProblemList, RecordFixes
 from curate.tui.screens.validate.detail import told_change
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Mending(_Screen):
     if TYPE_CHECKING:
 
         @property
-        def book(self) -> ProblemBook:
+        def book(self) -> ProblemList:
             """What is wrong in the workshop."""
 
         def chosen(self) -> Finding | None:
@@ -67,27 +67,27 @@ class Mending(_Screen):
         found, message = self.book.mendings, "looking for safe fixes ..."
         self.app.background(found, self._ask_all, group="validate.mend", message=message)
 
-    def _ask_all(self, found: Mendings) -> None:
+    def _ask_all(self, found: RecordFixes) -> None:
         refused = f"; {found.num_refused:,} more the schema would not allow" if found.num_refused else ""
-        if not found.num_found:
+        if not found.num_records:
             self.tell(f"there is nothing to mend safely{refused}")
             return
-        if found.num_found > len(found.found):
-            told = f"{found.num_found:,} records: too many for edits; `curate validate --fix` mends the files"
+        if found.num_records > len(found.fixes):
+            told = f"{found.num_records:,} records: too many for edits; `curate validate --fix` mends the files"
             self.tell(told, "warn")
             return
         names = ", ".join(f"{number:,} {name}" for name, number in found.counts.most_common())
-        question = f"Mend {counted(found.num_found, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
-        self.app.ask(question + "\n" + told_change(found.found[0]), lambda: self._mend_all(found))
+        question = f"Mend {counted(found.num_records, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
+        self.app.ask(question + "\n" + told_change(found.fixes[0]), lambda: self._mend_all(found))
 
-    def _mend_all(self, found: Mendings) -> None:
+    def _mend_all(self, found: RecordFixes) -> None:
         book = self.book
 
         def told(done: Any) -> None:
             late = f", {done.num_changed:,} had changed meanwhile" if done.num_changed else ""
             self.tell(f"mended {counted(done.num_mended, 'record')}{late} (u undoes)")
 
-        self.app.background(lambda: book.mend(found.found), told, group="write.validate")
+        self.app.background(lambda: book.mend(found.fixes), told, group="write.validate")
 
     def action_ignore(self) -> None:
         """Have the record ask to be excused from this check."""
@@ -101,7 +101,7 @@ class Mending(_Screen):
         if not name:
             self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
             return
-        found = self.book.found
+        found = self.book.problems
         number = counted(sum(group.count for group in found.groups), "finding") if found else "all findings"
         question = f"Write {number} to {name}? They are forgiven from then on, until their records change."
         self.app.ask(question, self._write_baseline)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curate.base.record import Severity
-from curate.sessions.problems import Heading, Item
+from curate.sessions.problems import Heading, ProblemItem
 from curate.tui.frame_table import Column, ListRows, Tone
 
 SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}
@@ -23,7 +23,7 @@ class More:
     count: int
 
 
-Line = Heading | Item | More
+Line = Heading | ProblemItem | More
 
 
 def tone(value: str) -> Tone:
@@ -50,7 +50,7 @@ def columns(is_narrow: bool) -> list[Column]:
     ]
 
 
-def lines_of(listed: Sequence[Heading | Item]) -> list[Line]:
+def lines_of(listed: Sequence[Heading | ProblemItem]) -> list[Line]:
     """Return ``listed`` with a line below each open group that has more than is listed."""
     lines: list[Line] = []
     waiting: Heading | None = None
@@ -76,9 +76,9 @@ def source_of(lines: Sequence[Line]) -> ListRows:
 
 def _more(heading: Heading | None) -> list[More]:
     """Return what stands for the findings of a group that are counted and not kept; a filter cannot see them."""
-    if heading is None or heading.count == heading.num_kept:
+    if heading is None or heading.count == heading.num_listed:
         return []
-    return [More(f"{heading.key} more", heading.count - heading.num_kept)]
+    return [More(f"{heading.key} more", heading.count - heading.num_listed)]
 
 
 def _row(line: Line) -> tuple[str, ...]:
@@ -86,8 +86,8 @@ def _row(line: Line) -> tuple[str, ...]:
         case Heading():
             mark = "v" if line.is_open else ">"
             number = f"{line.count:,}"
-            return f"{mark} {SIGNS[line.severity]}", line.title, line.place, number, line.told, line.key
-        case Item():
+            return f"{mark} {SIGNS[line.severity]}", line.title, line.pointer, number, line.message, line.key
+        case ProblemItem():
             finding = line.finding
             place = f"  {finding.file}:{finding.line}" if finding.line else f"  {finding.file or 'all records'}"
             where = finding.record or finding.pointer
