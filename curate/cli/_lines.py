@@ -39,15 +39,15 @@ def label_lines(desk: LabelSession, source: IO[bytes], *, has_suggestions: bool)
     Raises:
         CurateError: E906 when a decision is not saved; E940 for suggestions without the extra [quality].
     """
-    shown = None
+    printed = None
     if not desk.current:
         console.talk(console.visible(desk.why_nothing()))
     while desk.current or desk.done:
         if desk.current and has_suggestions and desk.suggester.is_due:
             desk.learn()
-        if desk.current and desk.current != shown:
+        if desk.current and desk.current != printed:
             _show(desk)
-        shown = desk.current
+        printed = desk.current
         console.data(_prompt(desk))
         line = _next_line(source)
         if line is None or line == _QUIT or (not desk.current and line != "u"):
@@ -58,7 +58,7 @@ def label_lines(desk: LabelSession, source: IO[bytes], *, has_suggestions: bool)
         except _RefusalError as refusal:
             console.talk(console.visible(str(refusal)))
         if desk.current == before and line in ("u", "n", "p"):
-            shown = None
+            printed = None
     left, _ = desk.progress()
     console.talk(f"{counted(desk.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
 
@@ -88,12 +88,12 @@ def _obey(desk: LabelSession, line: str) -> None:
         desk.note(rest.strip())
         console.talk("noted (saved)" if rest.strip() else "no note any more (saved)")
     else:
-        _answer(desk, _meant(desk, line))
+        _answer(desk, _parse_answer(desk, line))
     if line in ("", "s"):
         console.talk(f"{console.one_line(name, 60)}: skipped")
 
 
-def _meant(desk: LabelSession, line: str) -> Json:
+def _parse_answer(desk: LabelSession, line: str) -> Json:
     """Return the answer that a line gives."""
     values = desk.question.values
     if line.startswith("="):
@@ -108,8 +108,8 @@ def _meant(desk: LabelSession, line: str) -> Json:
         )
     if not all(1 <= int(part) <= len(values) for part in parts):
         raise _RefusalError(f"there are values 1 to {len(values)}")
-    places = sorted({int(part) - 1 for part in parts})
-    return values[places[0]] if len(parts) == 1 else [values[place] for place in places]
+    indices = sorted({int(part) - 1 for part in parts})
+    return values[indices[0]] if len(parts) == 1 else [values[index] for index in indices]
 
 
 def _answer(desk: LabelSession, value: Json) -> None:
@@ -203,16 +203,16 @@ def review_lines(project: Project, desk: LabelSession, source: IO[bytes]) -> int
     from curate.sessions.labelling import waiting
 
     left_alone: set[tuple[str, str]] = set()
-    told = False
+    is_announced = False
     while True:
-        found = waiting(project, desk)
-        if not told:
-            _tell_hidden(found.num_unanswered, len(found.others_own))
-            told = True
-        item = next((one for one in found.items if one.key not in left_alone), None)
+        pending = waiting(project, desk)
+        if not is_announced:
+            _tell_hidden(pending.num_unanswered, len(pending.others_own))
+            is_announced = True
+        item = next((candidate for candidate in pending.items if candidate.key not in left_alone), None)
         if item is None:
             break
-        _show_item(project, item, len(found.items))
+        _show_item(project, item, len(pending.items))
         line = _next_line(source)
         if line is None or line == _QUIT:
             break
@@ -224,8 +224,8 @@ def review_lines(project: Project, desk: LabelSession, source: IO[bytes]) -> int
             console.talk(_REVIEW_HELP)
         else:
             _settle(project, item, line)
-    console.talk(f"{counted(len(found.items), 'item')} left to settle")
-    return len(found.items) + found.num_unanswered + len(found.others_own)
+    console.talk(f"{counted(len(pending.items), 'item')} left to settle")
+    return len(pending.items) + pending.num_unanswered + len(pending.others_own)
 
 
 def _settle(project: Project, item: ReviewItem, line: str) -> None:

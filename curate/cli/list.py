@@ -13,7 +13,7 @@ import click
 from curate.base import console
 from curate.base.record import SPLITS, Exit, Split
 from curate.base.tables import counted
-from curate.cli._seen import seen_states
+from curate.cli._seen import visible_states
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
@@ -76,15 +76,15 @@ def command(
     pins = project.data.pins()
     matching = [
         state
-        for state in seen_states(project.data, show_values=show_values)
+        for state in visible_states(project.data, show_values=show_values)
         if (not category or state.record.category in category)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     ]
     if wanted:
         matching = _let_through(project.data, wanted, matching, pins, findings)
-    shown = islice(matching, limit)
-    for line in _json_lines(shown) if form == "jsonl" else _lines(shown):
+    listed = islice(matching, limit)
+    for line in _json_lines(listed) if form == "jsonl" else _lines(listed):
         console.data(line)
     if limit is not None and len(matching) > limit:
         console.talk(f"not shown: {counted(len(matching) - limit, 'record')}")
@@ -114,13 +114,13 @@ def _let_through(
     learning = LearningDynamics(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})
     known = rank_findings(findings, data)
-    found: list[RecordState] = []
+    passing: list[RecordState] = []
     for start in range(0, len(states), _BLOCK):
         block = states[start : start + _BLOCK]
         statuses = [known.status(state.record.source, state.record.id) for state in block]
         splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
-        found += compress(block, wanted.lets_through(block, statuses, splits, learning))
-    return found
+        passing += compress(block, wanted.lets_through(block, statuses, splits, learning))
+    return passing
 
 
 def _lines(states: Iterator[RecordState]) -> Iterator[str]:

@@ -35,9 +35,9 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
 
     require_repository(repo)
     project = open_and_tell(root)
-    made, planned = export_dataset(project.data)
+    export, planned = export_dataset(project.data)
     tell_plan(planned)
-    parcel = pack(project.data, made)
+    parcel = pack(project.data, export)
     _show(parcel, repo, is_public)
     if dry_run:
         console.talk("nothing was sent")

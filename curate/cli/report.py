@@ -39,20 +39,20 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
         return Exit.OK
     import json
 
-    for found in worst(results, project.data.records(), per_category=count).values():
-        for bad in found:
-            one, source = bad.outcome, bad.record.source if bad.record else None
+    for outcomes in worst(results, project.data.records(), per_category=count).values():
+        for bad in outcomes:
+            outcome, source = bad.outcome, bad.record.source if bad.record else None
             console.data(
                 json.dumps(
                     {
-                        "id": one.id,
-                        "category": one.category,
-                        "verdict": one.verdict,
-                        "score_base": one.score_base,
-                        "score_tuned": one.score_tuned,
-                        "nll_base": one.nll_base,
-                        "nll_tuned": one.nll_tuned,
-                        "completion": one.completion,
+                        "id": outcome.id,
+                        "category": outcome.category,
+                        "verdict": outcome.verdict,
+                        "score_base": outcome.score_base,
+                        "score_tuned": outcome.score_tuned,
+                        "nll_base": outcome.nll_base,
+                        "nll_tuned": outcome.nll_tuned,
+                        "completion": outcome.completion,
                         "file": source.file if source else None,
                         "line": source.line if source else None,
                     }

@@ -21,9 +21,9 @@ class _WithRecipeOptions(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Set the trainer's options apart before click sees the rest."""
-        place = args.index("--") if "--" in args else len(args)
-        ctx.meta[_OPTIONS] = args[place + 1 :]
-        return super().parse_args(ctx, args[:place])
+        index = args.index("--") if "--" in args else len(args)
+        ctx.meta[_OPTIONS] = args[index + 1 :]
+        return super().parse_args(ctx, args[:index])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Name the trainer's options in the usage line."""
@@ -68,8 +68,8 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         return _detached(project.data, dataset, folder, options)
     code = train(project.data, dataset, folder, options)
     if code != Exit.OK:
-        place = f"; see {console.visible(str(folder))}" if folder.exists() else ""
-        console.talk(f"training ended with exit code {code}{place}")
+        location = f"; see {console.visible(str(folder))}" if folder.exists() else ""
+        console.talk(f"training ended with exit code {code}{location}")
         return code
     if not (folder / REPORT_FILE).is_file():
         console.talk("training wrote no report, so there is nothing to show")
@@ -107,15 +107,15 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
         path = resumed_dataset(folder)
         console.talk(f"dataset: {console.visible(str(path))} (the one that the run was begun on)")
         return path
-    made, planned = export_dataset(data, into)
+    export, planned = export_dataset(data, into)
     tell_plan(planned)
     if into is not None:
         console.talk("dry run: no dataset is written")
-        return made.path
+        return export.path
     console.talk(
-        f"dataset: {console.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)")
+        f"dataset: {console.visible(str(export.path))}" + ("" if export.is_new else " (nothing has changed since)")
     )
-    return made.path
+    return export.path
 
 
 def _detached(data: ProjectData, dataset: Path, folder: Path, options: list[str]) -> int:
@@ -123,8 +123,6 @@ def _detached(data: ProjectData, dataset: Path, folder: Path, options: list[str]
 
     process = train_detached(data, dataset, folder, options)
     console.data(console.visible(str(folder)))
-    place = console.visible(str(data.root))
-    console.talk(
-        f"process {process.pid} trains; `curate runs {place} --follow` follows it, --stop has it save and stop"
-    )
+    root = console.visible(str(data.root))
+    console.talk(f"process {process.pid} trains; `curate runs {root} --follow` follows it, --stop has it save and stop")
     return Exit.OK

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.base.record import CurateError
 from curate.base.tables import counted
-from curate.tui.chrome import Header, draw_frame
+from curate.tui.chrome import HeaderBar, draw_frame
 from curate.tui.context import AppContext
 from curate.tui.keymap import checked_keymap
 from curate.tui.screens import known_bindings
@@ -135,7 +135,7 @@ class Following:
         else:
             self.load()
         if self._poll is not None:
-            self._app.set_interval(self._poll, self.look)
+            self._app.set_interval(self._poll, self.check_for_changes)
 
     def load(self) -> None:
         """Read the records in a thread, unless they are."""
@@ -146,11 +146,11 @@ class Following:
             self._app.present().show_standby()
             self._app.run_worker(self._load, thread=True, group="load", exclusive=True)
 
-    def look(self) -> None:
+    def check_for_changes(self) -> None:
         """Read in a thread what others decided since the last look, unless such a look is under way."""
         if self.is_loaded and not self._is_looking:
             self._is_looking = True
-            self._app.run_worker(self._look, thread=True, group="look")
+            self._app.run_worker(self._check_for_changes, thread=True, group="look")
 
     def reread(self) -> None:
         """Look at the journal, and where the record files have changed under us, read them anew."""
@@ -161,7 +161,7 @@ class Following:
             reload = partial(self.project.reload, within=within)
             self._app.background(reload, _nothing_more, group="load", message="reading the records again")
         else:
-            self.look()
+            self.check_for_changes()
 
     def _exchange(self, exchange: Callable[[], set[str]]) -> set[str]:
         """Put what was read anew in the place of the old: at no moment is a row of the old asked of the new."""
@@ -170,7 +170,7 @@ class Following:
         changed = exchange()
         self.is_stale = False
         self._app.tell(f"read again: {counted(len(self.project.catalog), 'record')}")
-        draw_frame(self._app.screen, Header)
+        draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
         return changed
 
@@ -259,10 +259,10 @@ class Following:
 
     def _loaded(self) -> None:
         self._tell_progress(counted(len(self.project.catalog), "record"))
-        draw_frame(self._app.screen, Header)
+        draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
 
-    def _look(self) -> None:
+    def _check_for_changes(self) -> None:
         try:
             self.project.refresh()
             if not self.is_stale and not self.project.is_current():
@@ -275,7 +275,7 @@ class Following:
 
     def _tell_stale(self) -> None:
         self._app.tell("The record files were changed by another program; r reads them again.", "warn")
-        draw_frame(self._app.screen, Header)
+        draw_frame(self._app.screen, HeaderBar)
 
     def _heard(self, ids: set[str], is_ours: bool) -> None:
         """Take a change from whatever thread it was made in: what is decided on many records is, in one beside."""
@@ -292,7 +292,7 @@ class Following:
             self._app.is_unsaved = False
         else:
             self._app.tell(f"others decided on {counted(len(ids), 'record')}")
-        draw_frame(self._app.screen, Header)
+        draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
 
 

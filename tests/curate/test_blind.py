@@ -258,12 +258,12 @@ def test_beside_one_another_records_tell_no_answer(answered: ProjectData, opened
     from rich.console import Console
 
     from curate.sessions.clusters import ClusterMember, compare_records
-    from curate.tui.screens.dedupe.drawing import Pair, pair_table
+    from curate.tui.screens.dedupe.drawing import ViewedPair, pair_table
 
     def drawn(project: Project) -> str:
         records = [project.state(name).record for name in ("r2", "r3")]
         left, right = (ClusterMember(one, one.split, "alike", one.id) for one in records)
-        pair = Pair(left, right, compare_records(*records, project.shape), ())
+        pair = ViewedPair(left, right, compare_records(*records, project.shape), ())
         console = Console(width=120, no_color=True)
         with console.capture() as capture:
             console.print(pair_table(pair, None, project, is_narrow=False))

@@ -22,7 +22,7 @@ from curate.sessions.problems.search import Child, Job
 def tally(problems, *levels):
     """Return the findings by what they are, those of some levels only."""
     return {
-        (group.level, group.code, group.severity, group.place): group.count
+        (group.level, group.code, group.severity, group.pointer): group.count
         for group in problems.groups
         if group.count and (not levels or group.level in levels)
     }
@@ -63,7 +63,7 @@ def test_the_catalogue_hears_of_every_status(project):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_statuses_are_complete_however_few_findings_are_kept(make_workspace, monkeypatch, jobs):
-    monkeypatch.setattr(found_module, "SHOWN", 5)
+    monkeypatch.setattr(found_module, "MAX_PER_GROUP", 5)
     count = 300
     workspace = make_workspace([{"id": f"r{n}", "instruction": f"What is {n}?", "output": ""} for n in range(count)])
     files = workspace.files()
@@ -78,7 +78,7 @@ def test_statuses_are_complete_however_few_findings_are_kept(make_workspace, mon
 def test_places_beyond_the_most_are_gathered(monkeypatch):
     from curate.base.record import Finding
 
-    monkeypatch.setattr(found_module, "_MOST_PLACES", 3)
+    monkeypatch.setattr(found_module, "_MAX_POINTERS", 3)
     problems = Problems({}, {}, {})
     for number in range(10):
         finding = Finding("S102", "schema-violation", "error", "no", "data/a.jsonl", 1, 1, pointer=f"/k{number}/7/x")
@@ -281,7 +281,7 @@ def test_a_reload_during_a_search_judges_nobody_and_begins_it_again(project, mon
     project.reload()
     # What comes late from the search before must not make records of the new catalogue "ok".
     problems_of(project).catch_up(["messy-01"])
-    assert not project.catalog.is_judged
+    assert not project.catalog.has_findings
 
 
 def test_a_process_that_is_killed_is_told(project, monkeypatch):

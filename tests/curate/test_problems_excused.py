@@ -17,7 +17,7 @@ from curate.sessions.problems.excerpt import LineIndex
 
 
 def finding_of(book, code, record=""):
-    return next(f for g in book.found.groups for f in g.shown if f.code == code and record in (f.record, ""))
+    return next(f for g in book.problems.groups for f in g.examples if f.code == code and record in (f.record, ""))
 
 
 def test_an_excerpt_points_at_the_value_and_hides_secrets(project):

@@ -84,9 +84,9 @@ def _spare(output: Path | None, paths: list[Path]) -> None:
     """Refuse to write over a record file of one of the versions."""
     if output is None or not output.exists():
         return
-    place = output.resolve()
-    is_record_file = place.suffix == ".jsonl"
-    if any(place == path.resolve() or (is_record_file and path.resolve() in place.parents) for path in paths):
+    target = output.resolve()
+    is_record_file = target.suffix == ".jsonl"
+    if any(target == path.resolve() or (is_record_file and path.resolve() in target.parents) for path in paths):
         raise click.BadParameter("this is a file of the versions to compare", param_hint="--output")
 
 

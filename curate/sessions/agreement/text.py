@@ -154,7 +154,8 @@ def _times(question: QuestionAgreement) -> Iterator[str]:
     rows = [
         [
             period.first if period.first == period.last else f"{period.first} to {period.last}",
-            f"{period.num_records:,}", f"{period.num_answers:,}", _number(period.percent.value), *_cells(period.alpha), _mark(period.alpha),
+            f"{period.num_records:,}", f"{period.num_answers:,}", _number(period.percent.value),
+            *_cells(period.alpha), _mark(period.alpha),
         ]
         for period in agreement.times
     ]  # fmt: skip

@@ -48,7 +48,8 @@ def choose(cluster: ReviewCluster, what: What, keeper: str, other: str) -> Choic
 
     keep: ``keeper`` stays, what repeats it goes, and so does ``other`` with what repeats that. merge: the same, but
     what ``keeper`` lacks is taken over from them. drop: ``other`` goes, whatever else is in the cluster stays. leave:
-    all stay, and the cluster does not come again unless it grows. Conflicts of ``keeper`` that were not compared with it stay.
+    all stay, and the cluster does not come again unless it grows. Conflicts of ``keeper`` that were not compared with
+    it stay.
 
     Raises:
         CurateError: E916 when one of both is not in the cluster, or both are the same record.

@@ -72,7 +72,7 @@ class Metrics:
         self.steps = array("q")
         self.losses = array("d")
         self.last: TrainingStep | None = None
-        self.looks: list[Evaluation] = []
+        self.evaluations: list[Evaluation] = []
         self.checkpoint: int | None = None
         """The step of the last checkpoint."""
         self.end: End | None = None
@@ -108,7 +108,7 @@ class Metrics:
 
     def best(self) -> Evaluation | None:
         """Return the best look at the validation split so far, as the trainer sees it."""
-        return next((evaluation for evaluation in reversed(self.looks) if evaluation.is_best), None)
+        return next((evaluation for evaluation in reversed(self.evaluations) if evaluation.is_best), None)
 
     def _take(self, block: bytes) -> None:
         *lines, self._rest = (self._rest + block).split(b"\n")
@@ -144,7 +144,7 @@ class Metrics:
             case "eval":
                 score = None if event["score"] is None else _number(event["score"])
                 scores = {str(name): _number(value) for name, value in event["by_category"].items()}
-                self.looks.append(Evaluation(step, _number(event["loss"]), score, scores, event["best"] is True))
+                self.evaluations.append(Evaluation(step, _number(event["loss"]), score, scores, event["best"] is True))
             case "checkpoint":
                 self.checkpoint = step
             case "guard":

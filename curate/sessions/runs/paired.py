@@ -82,7 +82,7 @@ def compare(first: Path, second: Path, split: str) -> PairedComparison:
     part = parts.get(split, {})
     # What has no score is compared by likelihood there, which is not in the unit of scores.
     fewest = document["report"]["fewest"]
-    rows = tuple(_paired(one, fewest) for one in part.get("categories", ()) if one["higher_is_better"])
+    rows = tuple(_paired(row, fewest) for row in part.get("categories", ()) if row["higher_is_better"])
     counts = document["splits"].get(split, {})
     return PairedComparison(
         split, rows, _macro(part["macro"], fewest) if part.get("macro") else None,

@@ -34,7 +34,7 @@ def answer_elsewhere(app, name, value="other"):
     with open_project(app.root, app.by) as project:
         project.load()
         project.apply([Decision("label", name, fields={"question": "topic", "value": value})])
-    app.following.look()
+    app.following.check_for_changes()
 
 
 def add_first_line(app):
@@ -106,7 +106,7 @@ def test_a_learning_that_ends_takes_no_note_from_under_the_fingers(label_story, 
         assert screen._desk.wish.order == "uncertain"
         name, queue = at_hand(app), screen._desk.queue
         await pilot.press("c", *"hi")
-        screen._learning._learnt("")
+        screen._learning._finish("")
         await settled(pilot)
         await pilot.press("1")
         assert (line(app).display, line(app).value) == (True, "hi1")
@@ -273,7 +273,7 @@ def test_the_review_is_shown_again_after_the_records_were_read_again(label_story
             with open_project(app.root, by) as project:
                 project.load()
                 project.apply([Decision("label", "r003", fields={"question": "topic", "value": value})])
-        app.following.look()
+        app.following.check_for_changes()
         await settled(pilot)
         await pilot.press("v")
         add_first_line(app)

@@ -86,7 +86,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
         await pilot.press("y")
         await until(pilot, lambda: "trains in a process of its own" in first.message.plain)
         await until(pilot, lambda: "step " in seen(first, "live") and "tokens/s" in seen(first, "live"))
-        assert [one.command for one in first.ran_commands][-1].startswith("curate train ")
+        assert [one.command for one in first.logged_commands][-1].startswith("curate train ")
 
     drive(first, begin_it)
     (run,) = runs_of(workspace)

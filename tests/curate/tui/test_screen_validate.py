@@ -274,7 +274,7 @@ def test_what_others_decide_is_in_the_list(messy, make_app, drive, settled):
         screen = await opened(pilot, settled)
         number = problems_of(app.project).problems.count("error")
         decide(load_data(messy.root), [Decision("drop", "messy-01", fields={"reason": "so"})], by="bo")
-        app.following.look()
+        app.following.check_for_changes()
         await until(pilot, lambda: problems_of(app.project).problems.count("error") == number - 1)
         await settled(pilot)
         assert "messy-01" not in {line.finding.record for line in screen._listed if hasattr(line, "finding")}

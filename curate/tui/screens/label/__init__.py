@@ -16,14 +16,14 @@ from textual.widgets import Input
 from curate.base.record import Json
 from curate.project.labels import ORDERS
 from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, Wish, spelled_value
-from curate.tui.border import shown
-from curate.tui.chrome import Rule
+from curate.tui.border import safe_text
+from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
 from curate.tui.fields import SafeInput
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.label import drawn, keys, told
 from curate.tui.screens.label.begun import Begun
-from curate.tui.screens.label.learning import Learning
+from curate.tui.screens.label.learning import SuggestionLearner
 from curate.tui.screens.label.paper import Panel, Paper
 from curate.tui.screens.label.reviewing import Reviewing
 
@@ -37,7 +37,7 @@ class LabelScreen(ProjectScreen):
     def __init__(self) -> None:
         super().__init__()
         self._desk: LabelSession | None = None
-        self._learning: Learning | None = None
+        self._learning: SuggestionLearner | None = None
         self._reviewing: Reviewing | None = None
         self._wanted: dict[str, Any] = {}
         self._asked: tuple[Wish, str | None] | None = None
@@ -51,9 +51,9 @@ class LabelScreen(ProjectScreen):
         with Horizontal():
             with Vertical(id="desk", classes="main"):
                 yield Panel(id="head")
-                yield Rule()
+                yield TitleRule()
                 yield Paper(id="record", classes="pane")
-                yield Rule()
+                yield TitleRule()
                 yield Panel(id="choices")
                 yield Panel(id="beside")
                 yield SafeInput(id="line", compact=True)
@@ -83,7 +83,7 @@ class LabelScreen(ProjectScreen):
             return
         self._desk.follow(ids)
         if not self._is_acting:
-            self._look_after_begun(self._desk)
+            self._check_begun(self._desk)
             self._redraw()
 
     def reread(self) -> None:
@@ -162,21 +162,21 @@ class LabelScreen(ProjectScreen):
     def _sit_down(self, wish: Wish | None) -> tuple[LabelSession, Prepared, str]:
         desk = LabelSession(self.project)
         # The settings were read anew as well, and may ask something else.
-        if wish is not None and wish.question.name in {one.name for one in desk.questions}:
+        if wish is not None and wish.question.name in {question.name for question in desk.questions}:
             wish = desk.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
         else:
             wish = desk.wish
         return desk, desk.prepare(wish), desk.guideline()
 
-    def _seated(self, at: str, found: tuple[LabelSession, Prepared, str]) -> None:
-        desk, prepared, self._guideline = found
+    def _seated(self, at: str, started: tuple[LabelSession, Prepared, str]) -> None:
+        desk, prepared, self._guideline = started
         if not desk.is_current:
             # The records were read once more, and `ready` comes again.
             return
         self._desk = desk
-        self._learning = Learning(self.app, desk, partial(self._learnt, desk))
+        self._learning = SuggestionLearner(self.app, desk, partial(self._after_learning, desk))
         desk.begin(prepared, at)
-        self._look_after_begun(desk)
+        self._check_begun(desk)
         wanted, self._wanted = self._wanted, {}
         self._take_wanted(desk, wanted)
         self._draw()
@@ -222,7 +222,7 @@ class LabelScreen(ProjectScreen):
             with self.app.attempt():
                 act()
 
-    def _learnt(self, desk: LabelSession) -> None:
+    def _after_learning(self, desk: LabelSession) -> None:
         if not self._is_mine(desk):
             return
         wish, at = self._asked or (desk.wish, None)
@@ -246,7 +246,7 @@ class LabelScreen(ProjectScreen):
             self._forget()
         self._draw()
 
-    def _look_after_begun(self, desk: LabelSession) -> None:
+    def _check_begun(self, desk: LabelSession) -> None:
         """See to what was begun at a record that somebody else's decision has taken out of hand."""
         if not self._begun or desk.current == self._begun.record:
             return
@@ -255,9 +255,9 @@ class LabelScreen(ProjectScreen):
         self._tell_out_of_hand()
 
     def _tell_out_of_hand(self) -> None:
-        is_kept = "is not saved; esc drops it" if self._begun.typing else "is dropped"
-        name = shown(self._begun.record, 40)
-        self.tell(Text.assemble(name, f" is not at hand any more: what was begun there {is_kept}"), "warn")
+        fate = "is not saved; esc drops it" if self._begun.typing else "is dropped"
+        name = safe_text(self._begun.record, 40)
+        self.tell(Text.assemble(name, f" is not at hand any more: what was begun there {fate}"), "warn")
 
     def _forget(self) -> None:
         """Forget what was marked, found or begun to be typed for the record at hand."""
@@ -272,18 +272,18 @@ class LabelScreen(ProjectScreen):
 
     # Answering.
 
-    def action_choose(self, place: int) -> None:
+    def action_choose(self, index: int) -> None:
         """Answer with a value, mark it where several may be, or settle an item."""
         if self._reviewing is not None:
-            item = self._reviewing.settle(place)
+            item = self._reviewing.settle(index)
             if item is not None:
-                self.tell(Text.assemble(shown(item.record, 40), " settled  (u undo)"))
+                self.tell(Text.assemble(safe_text(item.record, 40), " settled  (u undo)"))
                 self._redraw()
             return
         values = self._values()
-        if self._desk is None or not self._desk.current or place >= len(values):
+        if self._desk is None or not self._desk.current or index >= len(values):
             return
-        value = values[place]
+        value = values[index]
         if not self._is_several:
             self._answer(value)
             return
@@ -314,18 +314,18 @@ class LabelScreen(ProjectScreen):
             order = list(self._desk.question.values)
             self._answer(sorted(self._begun.marked, key=order.index))
 
-    def action_quality(self, place: int) -> None:
+    def action_quality(self, index: int) -> None:
         """Answer the question called quality, and stay with the record."""
         desk = self._desk
         if desk is None or not desk.current or self._reviewing is not None:
             return
-        values = next((one.values for one in desk.questions if one.name == QUALITY), [])
-        if place >= len(values):
-            self.tell(f"No question is called {QUALITY} and has {place + 1} values.", "warn")
+        values = next((question.values for question in desk.questions if question.name == QUALITY), [])
+        if index >= len(values):
+            self.tell(f"No question is called {QUALITY} and has {index + 1} values.", "warn")
         elif desk.question.name == QUALITY:
-            self._answer(values[place])
+            self._answer(values[index])
         else:
-            self._act(lambda: desk.answer_other(QUALITY, values[place]))
+            self._act(lambda: desk.answer_other(QUALITY, values[index]))
 
     def action_skip(self) -> None:
         """Pass the record over; in the review, go on to the next item."""
@@ -335,7 +335,7 @@ class LabelScreen(ProjectScreen):
         elif desk is not None and desk.current:
             name = desk.current
             self._act(desk.skip, ends=True)
-            self.tell(Text.assemble(shown(name, 40), " skipped"))
+            self.tell(Text.assemble(safe_text(name, 40), " skipped"))
 
     def action_flag(self) -> None:
         """Mark the record for a second look, or take the mark away."""
@@ -343,14 +343,14 @@ class LabelScreen(ProjectScreen):
         if desk is not None and desk.current and self._reviewing is None:
             self._act(desk.flag)
             is_flagged = desk.aside(FLAG) is not None
-            self.tell(Text.assemble(shown(desk.current, 40), " flagged" if is_flagged else " not flagged any more"))
+            self.tell(Text.assemble(safe_text(desk.current, 40), " flagged" if is_flagged else " not flagged any more"))
 
     def action_move(self, step: int) -> None:
         """Go to another record, or item of the review, without deciding."""
-        place = self._reviewing or self._desk
-        if place is None:
+        target = self._reviewing or self._desk
+        if target is None:
             return
-        if place.move(step):
+        if target.move(step):
             self._forget()
             self._draw()
         else:
@@ -362,7 +362,9 @@ class LabelScreen(ProjectScreen):
         assert learning is not None, "it came with the desk"
         name = desk.current
         self._act(lambda: desk.answer(value), ends=True)
-        self.tell(Text.assemble(shown(name, 40), " -> ", shown(spelled_value(value), 60, "accent"), "  (u undo)"))
+        self.tell(
+            Text.assemble(safe_text(name, 40), " -> ", safe_text(spelled_value(value), 60, "accent"), "  (u undo)")
+        )
         learning.begin_if_due()
 
     # Typing a note, or a value.
@@ -422,7 +424,7 @@ class LabelScreen(ProjectScreen):
     def action_question(self) -> None:
         """Ask the next question."""
         if self._desk is not None:
-            names = [one.name for one in self._desk.questions]
+            names = [question.name for question in self._desk.questions]
             name = names[(names.index(self._desk.question.name) + 1) % len(names)]
             self._forget()
             self._prepare(self._desk.wish_for(name))
@@ -474,7 +476,7 @@ class LabelScreen(ProjectScreen):
 
     def _redraw(self) -> None:
         if self._reviewing is not None:
-            self._reviewing.look()
+            self._reviewing.refresh()
         self._draw()
 
     def _draw(self) -> None:
@@ -490,8 +492,8 @@ class LabelScreen(ProjectScreen):
             texts = drawn.review_texts(reviewing, self.project.state(item.record).record if item else None)
         lacks = self._learning.lacks if self._learning else ""
         texts["side"] = drawn.side_text(desk, self._guideline, lacks)
-        for place, text in texts.items():
-            widget = self.query_one(f"#{place}")
+        for widget_id, text in texts.items():
+            widget = self.query_one(f"#{widget_id}")
             assert isinstance(widget, Paper | Panel), "all of them are"
             widget.show(text)
         if self._waiting is not None:

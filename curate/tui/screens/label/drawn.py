@@ -6,7 +6,7 @@ from rich.text import Text
 
 from curate.base.record import Record
 from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession
-from curate.tui.border import shown_lines
+from curate.tui.border import safe_lines
 from curate.tui.screens.label import told
 from curate.tui.screens.label.begun import Begun
 from curate.tui.screens.label.reviewing import Reviewing
@@ -19,21 +19,21 @@ def desk_texts(desk: LabelSession, begun: Begun, room: int, *, is_several: bool)
     last = told.last_text(desk.done.last(told.LAST))
     state = desk.state()
     if state is None:
-        nothing = {"record": shown_lines(desk.why_nothing()), "choices": Text(""), "beside": Text("")}
+        nothing = {"record": safe_lines(desk.why_nothing()), "choices": Text(""), "beside": Text("")}
         return {"head": head, **nothing, "last": last}
     answers = dict(desk.answers())
     own = answers.pop(desk.by, None)
     values = begun.keyed(desk.question.values)
     num_more = len(desk.question.values) - len(values)
-    one = told.Answering(values, num_more, own, desk.suggestion(), begun.marked, is_several, answers)
+    answering = told.Answering(values, num_more, own, desk.suggestion(), begun.marked, is_several, answers)
     note = desk.aside(NOTE)
-    has_quality = any(asked.name == QUALITY for asked in desk.questions) and desk.question.name != QUALITY
+    has_quality = any(question.name == QUALITY for question in desk.questions) and desk.question.name != QUALITY
     quality = state.answers.get(QUALITY, {}).get(desk.by)
     return {
         "head": head,
         "record": told.record_text(state.record),
-        "choices": told.choices_text(desk.question.ask or desk.question.name, one, room),
-        "beside": told.beside_text(quality, desk.aside(FLAG) is not None, str(note or ""), has_quality),
+        "choices": told.choices_text(desk.question.ask or desk.question.name, answering, room),
+        "beside": told.aside_text(quality, desk.aside(FLAG) is not None, str(note or ""), has_quality),
         "last": last,
     }
 
@@ -54,11 +54,13 @@ def side_text(desk: LabelSession, guideline: str, lacks: str) -> Text:
     """Return what is known of the sitting; ``lacks`` says why there are no suggestions, if there are none."""
     counts = desk.count("answered"), desk.count("skipped"), desk.count(FLAG)
     overlap = desk.project.settings.label.overlap
-    found = desk.suggester.suggestions
+    suggestions = desk.suggester.suggestions
     parts = [
         told.session_text(desk.by, counts, desk.pace(), desk.progress()[0]),
         told.agreement_text(desk.glance(), overlap),
         told.guide_text(desk.question.guide, guideline),
-        told.model_text(found.num_learned if found else 0, found.accuracy if found else 0.0, lacks),
+        told.model_text(
+            suggestions.num_learned if suggestions else 0, suggestions.accuracy if suggestions else 0.0, lacks
+        ),
     ]
     return Text("\n\n").join(parts)
