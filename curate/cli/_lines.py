@@ -14,8 +14,8 @@ from curate.base.record import CurateError, Json, Record
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.project.acts import Undone
     from curate.project.project import Project
+    from curate.project.undo import Undone
     from curate.sessions.labelling import AnswerSide, LabelSession, ReviewItem
 
 _HELP = """\

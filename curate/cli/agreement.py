@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from curate.project.journal import AnyEvent
     from curate.schema.settings import Question
     from curate.sessions.agreement.figures import Chance
-    from curate.sessions.agreement.shown import QuestionAgreement
     from curate.sessions.agreement.text import By
+    from curate.sessions.agreement.visibility import QuestionAgreement
 
 _AnswersByQuestion = dict[str, dict[str, Mapping[str, Json]]]
 
@@ -94,10 +94,10 @@ def _tell_short(measured: QuestionAgreement, least: float) -> None:
 def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values: bool) -> list[QuestionAgreement]:
     from curate.project.journal import read_journal
     from curate.project.labels import questions_of
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
     from curate.project.snapshot import retired_events
     from curate.sessions.agreement.measure import measure
-    from curate.sessions.agreement.shown import QuestionAgreement
+    from curate.sessions.agreement.visibility import QuestionAgreement
 
     project = open_and_tell(root)
     answered = _answers_by_question(project.data.states())

@@ -33,7 +33,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     Example: curate export my-data --to trl
     """
     from curate.formats.exporters import exporters
-    from curate.project.opened import tell_plan, tell_remarks
+    from curate.project.notices import tell_plan, tell_remarks
     from curate.project.plan import plan
     from curate.project.project import open_project
     from curate.project.publish import export_dataset, require_clean, require_no_leaks

@@ -33,7 +33,7 @@ def command(root: Path, dry_run: bool) -> int:
     Example: curate fold my-data --dry-run
     """
     from curate.project.compact import fold_journal, plan_fold, require_writable
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
 
     project = open_and_tell(root)
     if dry_run:

@@ -89,7 +89,7 @@ def _in_workspace(
     roots: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, options: Mapping[str, int]
 ) -> list[ExamLeaks]:
     from curate.project.leaks import by_own_split, compare_benchmarks, compare_splits, judge_of
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
     from curate.project.plan import plan
 
     project = open_and_tell(roots[0])

@@ -13,7 +13,7 @@ import click
 from curate.base import console
 from curate.base.record import SPLITS, Exit, Split
 from curate.base.tables import counted
-from curate.cli._seen import visible_states
+from curate.cli._visible import visible_states
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
@@ -62,7 +62,7 @@ def command(
 
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
     """
-    from curate.project.opened import tell_remarks
+    from curate.project.notices import tell_remarks
     from curate.project.project import open_project
 
     wanted = _parsed(where)
@@ -108,8 +108,8 @@ def _let_through(
     findings: Sequence[Finding],
 ) -> list[RecordState]:
     """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
-    from curate.project.catalog.judged import rank_findings
-    from curate.project.catalog.learnt import LearningDynamics
+    from curate.project.catalog.dynamics import LearningDynamics
+    from curate.project.catalog.ranks import rank_findings
 
     learning = LearningDynamics(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})

@@ -29,7 +29,7 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
 
     Example: curate push acme/support-desk my-data --dry-run
     """
-    from curate.project.opened import open_and_tell, tell_plan
+    from curate.project.notices import open_and_tell, tell_plan
     from curate.project.publish import export_dataset
     from curate.project.push import pack, require_repository, send
 

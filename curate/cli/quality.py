@@ -11,7 +11,7 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
-from curate.cli._seen import visible_records
+from curate.cli._visible import visible_records
 
 if TYPE_CHECKING:
     from curate.base.record import Record
@@ -94,7 +94,7 @@ def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[Sequence[Reco
 
     roots = list(paths) or [Path()]
     if len(roots) == 1 and roots[0].is_dir():
-        from curate.project.opened import open_and_tell
+        from curate.project.notices import open_and_tell
 
         project = open_and_tell(roots[0])
         return visible_records(project.data, show_values=show_values), project.settings.dedupe

@@ -24,7 +24,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     """
     from curate.project.data import RUNS, inside
     from curate.project.feedback import latest_run, read_results, worst
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
     from curate.project.results import render_records, render_scores
 
     project = open_and_tell(root)

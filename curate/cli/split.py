@@ -57,7 +57,7 @@ def command(
     Example: curate split my-data --ratios 80/10/10
     """
     from curate.project.golden import change_of
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
     from curate.sessions.splitting import preview, read_basis
 
     if is_saved and not is_applied:

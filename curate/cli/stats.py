@@ -11,7 +11,7 @@ import click
 
 from curate.base import console
 from curate.base.record import Exit
-from curate.cli._seen import visible_records
+from curate.cli._visible import visible_records
 
 if TYPE_CHECKING:
     from curate.base.record import Record, Split
@@ -68,7 +68,7 @@ def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[str, Sequence
         from curate.project.loose import loose_records
 
         return ", ".join(path.name for path in roots), loose_records(roots), {}
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
 
     project = open_and_tell(roots[0])
     if dropped := project.data.dropped():

@@ -47,7 +47,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     """
     from curate.base.trainer import require_trainer
     from curate.project.feedback import REPORT_FILE, read_results
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
     from curate.project.results import render_records
     from curate.sessions.training import DRY_RUN, run_folder, train
 
@@ -99,7 +99,7 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
 
     ``into`` is a folder in place of the workspace's datasets.
     """
-    from curate.project.opened import tell_plan
+    from curate.project.notices import tell_plan
     from curate.project.publish import export_dataset
     from curate.sessions.training import resumed_dataset
 

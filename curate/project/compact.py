@@ -33,7 +33,6 @@ from curate.project.data import ProjectData, with_unique_ids
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
 from curate.project.history import DecisionConflict, RecordSnapshot, by_record
 from curate.project.journal import FOLDER, Add, AnyEvent, Undo, pieces, read_frames, read_segment, segments
-from curate.project.respelled import spelled, spelled_anew
 from curate.project.snapshot import (
     FOLDED,
     RETIRED,
@@ -48,6 +47,7 @@ from curate.project.snapshot import (
     seal,
     spans_text,
 )
+from curate.project.spelling import spelled, spelled_anew
 from curate.schema import Shape
 from curate.schema.settings import ADDED
 from curate.schema.view import at, put

@@ -10,7 +10,7 @@ from typing import NoReturn
 from curate.base.console import one_line
 from curate.base.record import SPLITS, CurateError
 from curate.project.catalog.columns import STATUSES
-from curate.project.catalog.learnt import DYNAMICS_COLUMNS
+from curate.project.catalog.dynamics import DYNAMICS_COLUMNS
 from curate.project.patterns import unfit
 from curate.project.terms import TEXTS, Between, Exact, Filter, Option, Pattern, Term, Word
 

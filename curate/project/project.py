@@ -13,11 +13,11 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 from curate.base.record import CurateError, Finding, Record
-from curate.project.acts import Undone, UndoStacks
 from curate.project.claim import shared
 from curate.project.data import FILES_CHANGED, ProjectData, RecordState, inside, load_data
 from curate.project.journal import FOLDER, AnyEvent, Decision, JournalWriter, annotator
 from curate.project.rules import require_valid
+from curate.project.undo import Undone, UndoStacks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,7 +109,7 @@ class Project:
         if not where:
             yield from self._data.records()
             return
-        from curate.project.catalog.judged import severities
+        from curate.project.catalog.ranks import severities
         from curate.project.filters import parse_filter
 
         wanted = parse_filter(where)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.base.record import CurateError, Record
-from curate.project.acts import UndoStacks
 from curate.project.blind import blind_in, redacted_state
 from curate.project.catalog import open_catalog
 from curate.project.catalog.pieces import Progress
@@ -17,6 +16,7 @@ from curate.project.history import frontier_of
 from curate.project.journal import Add, AnyEvent, Damage, read_frames, read_segment, segments
 from curate.project.labels import CATEGORY
 from curate.project.snapshot import folded_files, read_snapshot
+from curate.project.undo import UndoStacks
 
 _MAX_NAMES = 3
 

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.project.catalog.columns import states_frame
-from curate.project.catalog.learnt import DYNAMICS_COLUMNS, LearningDynamics
+from curate.project.catalog.dynamics import DYNAMICS_COLUMNS, LearningDynamics
 from curate.project.data import RecordState
 
 TEXTS = ("prompt", "completion")

@@ -16,7 +16,7 @@ from curate.checks.runner import place_name
 from curate.jsonl import DoorFault, Entry, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Mended, Rewrite
 from curate.project.in_use import names_in_use
-from curate.project.respelled import spelled, spelled_anew
+from curate.project.spelling import spelled, spelled_anew
 from curate.sessions.edits import Edit
 from curate.sessions.problems.excerpt import LineIndex
 

@@ -17,8 +17,8 @@ from curate.tui.screens import known_bindings
 if TYPE_CHECKING:
     from textual.screen import Screen
 
-    from curate.project.acts import Undone
     from curate.project.project import Project
+    from curate.project.undo import Undone
     from curate.tui.screen import ProjectScreen
 
 Opener = Callable[[], "Project | None"]

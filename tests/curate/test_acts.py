@@ -3,8 +3,8 @@ import uuid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.project.acts import Undone, UndoStacks, render_act
 from curate.project.journal import EVENTS
+from curate.project.undo import Undone, UndoStacks, render_act
 
 
 def event(op, act, record="a", **fields):

@@ -252,7 +252,7 @@ OBJECT = st.dictionaries(TEXT, VALUE, max_size=4)
     OBJECT, OBJECT, st.lists(st.integers(0, 3), max_size=3), st.sampled_from([None, 0, 2]), st.booleans(), st.booleans()
 )
 def test_a_line_spelled_anew_says_what_it_should_and_keeps_the_rest(old, changes, removed, indent, is_ascii, is_tight):
-    from curate.project.respelled import respelled
+    from curate.project.spelling import respelled
 
     text = json.dumps(old, ensure_ascii=is_ascii, separators=(",", ":") if is_tight else (" , ", " :  "), indent=indent)
     raw = b"  " + text.replace("\n", "").encode() + b" "

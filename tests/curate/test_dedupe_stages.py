@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED
 from curate.cli import cli
-from curate.cli.dedupe.compared import compare_files
+from curate.cli.dedupe.comparison import compare_files
 from curate.cli.dedupe.progress import render_progress
 from curate.project.loose import LooseFiles, loose_records
 from curate.schema.settings import DedupeSettings

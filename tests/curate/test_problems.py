@@ -15,7 +15,7 @@ from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.project.validation import Validation, validate_data
 from curate.sessions.problems import ELSEWHERE, Problems, problems_of
-from curate.sessions.problems import found as found_module
+from curate.sessions.problems import groups as found_module
 from curate.sessions.problems.search import Child, Job
 
 

@@ -17,7 +17,7 @@ from curate.cli._engine import engine_options
 from curate.cli.dedupe.review import ClusterChoices, review_options
 
 if TYPE_CHECKING:
-    from curate.cli.dedupe.compared import ComparedRecords
+    from curate.cli.dedupe.comparison import ComparedRecords
     from curate.cli.dedupe.progress import Progress
     from curate.project.project import Project
     from curate.schema.settings import DedupeSettings
@@ -181,7 +181,7 @@ def _scaled(
     reporter: Progress,
     tell: Callable[[ComparedRecords], None],
 ) -> None:
-    from curate.cli.dedupe.compared import compare_on
+    from curate.cli.dedupe.comparison import compare_on
     from curate.schema.settings import DedupeSettings
 
     try:
@@ -196,7 +196,7 @@ def _opened(paths: tuple[Path, ...], options: dict[str, Any]) -> tuple[Project |
     from curate.schema.settings import DedupeSettings
 
     if not paths or (len(paths) == 1 and paths[0].is_dir()):
-        from curate.project.opened import open_and_tell
+        from curate.project.notices import open_and_tell
 
         project = open_and_tell(paths[0] if paths else Path())
         return project, project.settings.dedupe.model_copy(update=options)
@@ -224,7 +224,7 @@ def _compared(
     reporter: Progress,
     is_staged: bool,
 ) -> ComparedRecords:
-    from curate.cli.dedupe.compared import compare_files, compare_workspace
+    from curate.cli.dedupe.comparison import compare_files, compare_workspace
 
     compared: ComparedRecords
     stages: Stages

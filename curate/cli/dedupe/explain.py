@@ -13,7 +13,7 @@ from curate.base.tables import counted, width_of
 from curate.similarity.dedupe.found import Tree, trees_of
 
 if TYPE_CHECKING:
-    from curate.cli.dedupe.compared import ComparedRecords
+    from curate.cli.dedupe.comparison import ComparedRecords
     from curate.similarity.dedupe import Duplicates
 
 _COLUMNS = 80

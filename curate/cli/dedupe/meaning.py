@@ -9,7 +9,7 @@ from curate.base import console
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.cli.dedupe.compared import ComparedRecords
+    from curate.cli.dedupe.comparison import ComparedRecords
     from curate.similarity.dedupe.semantic import Encoder, Meanings
 
 _COLUMNS = 80

@@ -11,7 +11,7 @@ from curate.base.tables import counted
 from curate.similarity.dedupe.found import cluster_sizes
 
 if TYPE_CHECKING:
-    from curate.cli.dedupe.compared import ComparedRecords
+    from curate.cli.dedupe.comparison import ComparedRecords
     from curate.similarity.dedupe.semantic import Meanings
 
 MAX_PAIRS = 20

@@ -52,7 +52,7 @@ class ClusterChoices:
 
     def written(self, paths: Sequence[Path], *, dry_run: bool, is_alone: bool) -> int:
         """Write all of it as one act, or say what would be written."""
-        from curate.project.opened import open_and_tell
+        from curate.project.notices import open_and_tell
         from curate.sessions.clusters import act_of, find_clusters
 
         if not is_alone or len(paths) > 1 or not all(path.is_dir() for path in paths):

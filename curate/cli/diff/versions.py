@@ -12,7 +12,7 @@ import orjson
 from curate.base import console
 from curate.base.record import SPLITS, CurateError, Json, Record, Source, content_id
 from curate.base.tables import counted
-from curate.cli._seen import visible_records
+from curate.cli._visible import visible_records
 from curate.formats.dataset import FILE_NAME as MANIFEST
 from curate.formats.dataset import row_of
 from curate.jsonl import Entry, read_entries

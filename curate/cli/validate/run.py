@@ -12,7 +12,7 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Exit
 from curate.base.tables import counted
-from curate.cli._seen import visible_findings
+from curate.cli._visible import visible_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.explain import explain
 from curate.cli.validate.inputs import Inputs, chosen_shape, gathered

@@ -18,6 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import CurateError, Finding, Record, Severity, Split
+from curate.project.catalog.base import Base, files_as_they_are
+from curate.project.catalog.base_cache import CACHE_FROM, cached_base
 from curate.project.catalog.columns import (
     COLUMNS,
     HEAD,
@@ -30,13 +32,11 @@ from curate.project.catalog.columns import (
     head,
     values_of,
 )
-from curate.project.catalog.judged import RANKS
-from curate.project.catalog.kept import CACHE_FROM, cached_base
-from curate.project.catalog.learnt import DYNAMICS_COLUMNS, LearningDynamics
+from curate.project.catalog.dynamics import DYNAMICS_COLUMNS, LearningDynamics
 from curate.project.catalog.lines import LineReader, files_changed
 from curate.project.catalog.patch import Patch, Patched
 from curate.project.catalog.pieces import Progress
-from curate.project.catalog.written import Base, files_as_they_are
+from curate.project.catalog.ranks import RANKS
 from curate.project.data import ProjectData, RecordState
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from curate.base.console import spelled
 from curate.base.record import CurateError, Finding, Record, Source
 from curate.jsonl import DoorFault, Reader
 from curate.jsonl.gate import open_regular
-from curate.project.catalog.written import FileStamp, LineSpan, files_as_they_are
+from curate.project.catalog.base import FileStamp, LineSpan, files_as_they_are
 from curate.project.data import ProjectData
 
 _MOST_FILES = 64

@@ -8,7 +8,7 @@ from curate.base.record import Json
 from curate.sessions.agreement.figures import Chance, Figure
 from curate.sessions.agreement.measure import Agreement
 from curate.sessions.agreement.rates import CONFIDENCE
-from curate.sessions.agreement.shown import QuestionAgreement
+from curate.sessions.agreement.visibility import QuestionAgreement
 
 _DIGITS = 6
 

@@ -9,7 +9,7 @@ from curate.base.console import one_line
 from curate.base.tables import counted, table
 from curate.sessions.agreement.figures import Figure
 from curate.sessions.agreement.rates import grade
-from curate.sessions.agreement.shown import QuestionAgreement
+from curate.sessions.agreement.visibility import QuestionAgreement
 
 By = Literal["day", "annotator", "class"]
 

@@ -12,7 +12,7 @@ from curate.project.exclusion import Exclusion
 from curate.project.journal import Decision
 from curate.project.repeats import excluded_by
 from curate.schema import Shape
-from curate.sessions.clusters.found import Clusters, ReviewCluster
+from curate.sessions.clusters.clusters import Clusters, ReviewCluster
 from curate.sessions.clusters.merge import Merge, merged
 from curate.similarity.dedupe import Duplicate
 

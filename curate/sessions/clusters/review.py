@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations, islice
 
 from curate.sessions.clusters.choices import Choice, What, choose, choose_alike
-from curate.sessions.clusters.found import ClusterMember, Clusters, ReviewCluster
+from curate.sessions.clusters.clusters import ClusterMember, Clusters, ReviewCluster
 from curate.sessions.clusters.staged import Staged
 
 KINDS: dict[str, Callable[[ReviewCluster], bool]] = {

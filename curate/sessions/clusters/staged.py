@@ -14,7 +14,7 @@ from curate.base.storage import make_cache, write_atomic
 from curate.project.data import inside
 from curate.project.drafts import FOLDER, safe_name
 from curate.sessions.clusters.choices import WHATS, Choice, Summary, choose, summary
-from curate.sessions.clusters.found import Clusters
+from curate.sessions.clusters.clusters import Clusters
 
 _VERSION = 1
 

@@ -18,7 +18,7 @@ from curate.project.fold import DecisionConflict
 from curate.project.history import STATUS
 from curate.project.journal import Decision
 from curate.sessions.labelling.blind import blind_of
-from curate.sessions.labelling.desk import LabelSession
+from curate.sessions.labelling.session import LabelSession
 
 if TYPE_CHECKING:
     from curate.project.journal import AnyEvent

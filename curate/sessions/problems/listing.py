@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from curate.base.record import Finding, Severity
-from curate.sessions.problems.found import ORDER, Group, Problems
+from curate.sessions.problems.groups import ORDER, Group, Problems
 
 By = Literal["code", "file"]
 

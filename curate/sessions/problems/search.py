@@ -35,8 +35,8 @@ from curate.checks.runner.baseline import Baseline, Changed
 from curate.checks.runner.examine import SpanResult
 from curate.project.data import ProjectData, load_data
 from curate.project.validation import Validation
-from curate.sessions.problems.found import EVERY, Problems
-from curate.sessions.problems.mend import RecordFixes, mend_records
+from curate.sessions.problems.groups import EVERY, Problems
+from curate.sessions.problems.record_fix import RecordFixes, mend_records
 
 OnProgress = Callable[[int], None]
 """Hears how many lines were seen so far."""

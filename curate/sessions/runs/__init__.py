@@ -1,11 +1,11 @@
 """Training runs seen from the workshop: begun, followed, stopped, resumed, compared, by what lies in their folders."""
 
-from curate.sessions.runs.beside import RunComparison, ScoreRow, compare_runs
+from curate.sessions.runs.comparison import RunComparison, ScoreRow, compare_runs
 from curate.sessions.runs.contrast import Regression, RunDifference, differences, gate_command, regressions
 from curate.sessions.runs.errand import Errand, Said, begin, gate, plan, resume
-from curate.sessions.runs.look import Run, Standing, log_tail, read_run, runs_of
 from curate.sessions.runs.metrics import End, Evaluation, Metrics, TrainingStep, thinned
 from curate.sessions.runs.paired import Paired, PairedComparison, compare
+from curate.sessions.runs.run import Run, Standing, log_tail, read_run, runs_of
 
 __all__ = [
     "RunComparison",

@@ -11,7 +11,7 @@ from curate.formats.dataset import read_manifest
 from curate.formats.dataset.manifest import Manifest
 from curate.project.data import DATASETS, ProjectData, inside
 from curate.project.feedback import Results
-from curate.sessions.runs.look import Run
+from curate.sessions.runs.run import Run
 
 _SAME = "same"
 

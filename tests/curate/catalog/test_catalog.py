@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Record, Source
 from curate.checks.runner.pool import shared_out
-from curate.project.catalog import Catalog, kept, open_catalog, pieces
+from curate.project.catalog import Catalog, base_cache, open_catalog, pieces
+from curate.project.catalog.base import named_apart
 from curate.project.catalog.columns import estimated_tokens
-from curate.project.catalog.written import named_apart
 from curate.project.data import ProjectData, load_data, with_unique_ids
 from curate.project.filters import parse_filter
 
@@ -64,7 +64,7 @@ def test_it_finds_records_and_reads_their_lines_again(workspace):
 
 
 def test_records_are_found_where_hashes_are_the_same(workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.catalog.written.hashes_of", lambda names: np.zeros(len(names), np.uint64))
+    monkeypatch.setattr("curate.project.catalog.base.hashes_of", lambda names: np.zeros(len(names), np.uint64))
     catalog = open_catalog(workspace)
     check(catalog, workspace)
     names = [state.record.id for state in workspace.states()]
@@ -84,7 +84,7 @@ def test_lines_that_are_no_records_are_findings(workspace):
 
 def test_findings_beyond_the_first_are_counted(make_workspace, monkeypatch):
     monkeypatch.setattr("curate.project.catalog.pieces.MOST_FINDINGS", 2)
-    monkeypatch.setattr("curate.project.catalog.written.MOST_FINDINGS", 2)
+    monkeypatch.setattr("curate.project.catalog.base.MOST_FINDINGS", 2)
     made = make_workspace([{"id": str(number)} for number in range(9)])
     catalog = open_catalog(made)
     assert len(catalog) == 0
@@ -298,7 +298,7 @@ def test_caches_elsewhere_are_refused(workspace, tmp_path):
 
 def test_a_file_written_this_moment_is_waited_for(workspace, monkeypatch):
     waited: list[float] = []
-    monkeypatch.setattr(kept.time, "sleep", waited.append)
+    monkeypatch.setattr(base_cache.time, "sleep", waited.append)
     (workspace.root / "data" / "a.jsonl").touch()
     open_catalog(workspace, cache_from=0)
     assert waited == [0.1]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
-from curate.project.catalog.judged import rank_findings
+from curate.project.catalog.ranks import rank_findings
 from curate.project.data import ProjectData, RecordState, load_data
 from curate.project.exclusion import Exclusion
 from curate.project.filters import parse_filter

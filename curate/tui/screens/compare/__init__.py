@@ -19,7 +19,7 @@ from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, ListRows
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.compare.told import (
+from curate.tui.screens.compare.rendering import (
     Metric,
     Order,
     columns,

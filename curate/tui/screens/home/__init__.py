@@ -16,13 +16,13 @@ from curate.base.tables import counted
 from curate.tui.frame_table import FrameTable, ListRows
 from curate.tui.pane import Pane
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.home import text as told
+from curate.tui.screens.home import rendering
 
 if TYPE_CHECKING:
     from curate.project.init import NewWorkspace
     from curate.project.journal import AnyEvent
     from curate.sessions.overview import ProjectOverview
-    from curate.sessions.runs.look import Run
+    from curate.sessions.runs.run import Run
     from curate.sessions.todo import NextStep
     from curate.tui.screens.home.offers import Offer
     from curate.tui.status import Severity
@@ -89,13 +89,13 @@ records in Browse.
     def compose_body(self) -> ComposeResult:
         """Lay out four blocks, or the ways to begin where there is no workspace."""
         if not self.app.has_project and not self.app.is_opening:
-            yield Static(told.welcome(self.app.root), id="begin")
-            yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps")
+            yield Static(rendering.welcome(self.app.root), id="begin")
+            yield FrameTable(rendering.STEP_COLUMNS, can_mark=False, key=4, id="steps")
             return
         with Pane(id="home"):
-            yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps", classes="pane")
+            yield FrameTable(rendering.STEP_COLUMNS, can_mark=False, key=4, id="steps", classes="pane")
             yield Static(id="dataset", classes="pane right")
-            yield FrameTable(told.CATEGORY_COLUMNS, can_mark=False, id="categories", classes="pane")
+            yield FrameTable(rendering.CATEGORY_COLUMNS, can_mark=False, id="categories", classes="pane")
             yield Static(id="aside", classes="pane right")
 
     def opened(self) -> None:
@@ -156,7 +156,7 @@ records in Browse.
         from curate.sessions.labelling import hides_event
         from curate.sessions.overview import overview, scores
         from curate.sessions.problems import problems_of
-        from curate.sessions.runs.look import runs_of
+        from curate.sessions.runs.run import runs_of
         from curate.sessions.todo import next_steps
 
         project = self.project
@@ -173,10 +173,10 @@ records in Browse.
     def _draw(self, snapshot: _Snapshot) -> None:
         self._snapshot = snapshot
         self._draw_steps()
-        self.query_one("#categories", FrameTable).show(ListRows(told.category_rows(snapshot.overview)))
-        self.query_one("#dataset", Static).update(told.dataset(self.project, snapshot.overview))
+        self.query_one("#categories", FrameTable).show(ListRows(rendering.category_rows(snapshot.overview)))
+        self.query_one("#dataset", Static).update(rendering.dataset(self.project, snapshot.overview))
         self.query_one("#aside", Static).update(
-            told.aside(
+            rendering.aside(
                 snapshot.overview, snapshot.runs[:_MOST_RUNS], snapshot.scores, snapshot.recent, snapshot.remarks
             )
         )
@@ -188,7 +188,7 @@ records in Browse.
     def _draw_steps(self) -> None:
         if self._snapshot is not None:
             table = self.query_one("#steps", FrameTable)
-            table.show(ListRows(told.step_rows(self._snapshot.steps, table.flexible_width)), at=table.current)
+            table.show(ListRows(rendering.step_rows(self._snapshot.steps, table.flexible_width)), at=table.current)
 
     def on_resize(self) -> None:
         """Give the steps the room there is."""

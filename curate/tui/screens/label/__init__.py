@@ -21,11 +21,11 @@ from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
 from curate.tui.fields import SafeInput
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.label import drawn, keys, told
+from curate.tui.screens.label import drawn, keys, rendering
 from curate.tui.screens.label.begun import Begun
-from curate.tui.screens.label.learning import SuggestionLearner
 from curate.tui.screens.label.paper import Panel, Paper
 from curate.tui.screens.label.reviewing import Reviewing
+from curate.tui.screens.label.suggestion_learner import SuggestionLearner
 
 
 class LabelScreen(ProjectScreen):
@@ -447,7 +447,7 @@ class LabelScreen(ProjectScreen):
     def action_guide(self) -> None:
         """Show the whole guide."""
         guide = self._desk.question.guide if self._desk else {}
-        self.app.push_screen(Pages("Guide", told.pages_text(guide, self._guideline)))
+        self.app.push_screen(Pages("Guide", rendering.pages_text(guide, self._guideline)))
 
     def action_edit(self) -> None:
         """Edit the record at hand."""

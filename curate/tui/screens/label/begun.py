@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from curate.tui.screens.label.told import KEYS
+from curate.tui.screens.label.rendering import KEYS
 
 Typed = Literal["", "note", "value"]
 

@@ -7,7 +7,7 @@ from rich.text import Text
 from curate.base.record import Record
 from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession
 from curate.tui.border import safe_lines
-from curate.tui.screens.label import told
+from curate.tui.screens.label import rendering
 from curate.tui.screens.label.begun import Begun
 from curate.tui.screens.label.reviewing import Reviewing
 
@@ -15,8 +15,8 @@ from curate.tui.screens.label.reviewing import Reviewing
 def desk_texts(desk: LabelSession, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
     """Return what is drawn of the record at hand; ``room`` is how many cells a line of choices has."""
     left, size = desk.progress()
-    head = told.head_line(desk.wish, left, size, desk.queue.num_skipped if desk.queue else 0)
-    last = told.last_text(desk.done.last(told.LAST))
+    head = rendering.head_line(desk.wish, left, size, desk.queue.num_skipped if desk.queue else 0)
+    last = rendering.last_text(desk.done.last(rendering.LAST))
     state = desk.state()
     if state is None:
         nothing = {"record": safe_lines(desk.why_nothing()), "choices": Text(""), "beside": Text("")}
@@ -25,15 +25,15 @@ def desk_texts(desk: LabelSession, begun: Begun, room: int, *, is_several: bool)
     own = answers.pop(desk.by, None)
     values = begun.keyed(desk.question.values)
     num_more = len(desk.question.values) - len(values)
-    answering = told.Answering(values, num_more, own, desk.suggestion(), begun.marked, is_several, answers)
+    answering = rendering.Answering(values, num_more, own, desk.suggestion(), begun.marked, is_several, answers)
     note = desk.aside(NOTE)
     has_quality = any(question.name == QUALITY for question in desk.questions) and desk.question.name != QUALITY
     quality = state.answers.get(QUALITY, {}).get(desk.by)
     return {
         "head": head,
-        "record": told.record_text(state.record),
-        "choices": told.choices_text(desk.question.ask or desk.question.name, answering, room),
-        "beside": told.aside_text(quality, desk.aside(FLAG) is not None, str(note or ""), has_quality),
+        "record": rendering.record_text(state.record),
+        "choices": rendering.choices_text(desk.question.ask or desk.question.name, answering, room),
+        "beside": rendering.aside_text(quality, desk.aside(FLAG) is not None, str(note or ""), has_quality),
         "last": last,
     }
 
@@ -43,8 +43,8 @@ def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]
     item = reviewing.item
     return {
         "head": Text.assemble(("REVIEW", "strong"), f"  {reviewing.progress}\n", (reviewing.hidden, "muted")),
-        "record": told.record_text(record) if record else Text(""),
-        "choices": told.sides_text(item) if item else Text.assemble(("v goes back to the desk", "muted")),
+        "record": rendering.record_text(record) if record else Text(""),
+        "choices": rendering.sides_text(item) if item else Text.assemble(("v goes back to the desk", "muted")),
         "beside": Text(""),
         "last": Text.assemble(("s goes on, e edits, v or esc goes back to the desk", "muted")),
     }
@@ -56,10 +56,10 @@ def side_text(desk: LabelSession, guideline: str, lacks: str) -> Text:
     overlap = desk.project.settings.label.overlap
     suggestions = desk.suggester.suggestions
     parts = [
-        told.session_text(desk.by, counts, desk.pace(), desk.progress()[0]),
-        told.agreement_text(desk.glance(), overlap),
-        told.guide_text(desk.question.guide, guideline),
-        told.model_text(
+        rendering.session_text(desk.by, counts, desk.pace(), desk.progress()[0]),
+        rendering.agreement_text(desk.glance(), overlap),
+        rendering.guide_text(desk.question.guide, guideline),
+        rendering.model_text(
             suggestions.num_learned if suggestions else 0, suggestions.accuracy if suggestions else 0.0, lacks
         ),
     ]

@@ -19,7 +19,7 @@ from curate.sessions.runs import Errand, Metrics, Run, Said, begin, gate, log_ta
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.train.told import Gate, RunView, render_categories, render_plan, render_run
+from curate.tui.screens.train.rendering import Gate, RunView, render_categories, render_plan, render_run
 
 _EVERY = 1.0
 _LOG_LINES = 3

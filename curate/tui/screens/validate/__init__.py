@@ -17,7 +17,7 @@ from curate.base.tables import counted
 from curate.sessions.labelling import visible_finding
 from curate.sessions.lines import open_line
 from curate.sessions.problems import By, Excerpt, Heading, ProblemItem, ProblemList, Problems, listed, problems_of
-from curate.sessions.problems.found import ORDER
+from curate.sessions.problems.groups import ORDER
 from curate.tui.chrome import TitleRule
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable

@@ -21,8 +21,8 @@ from curate.project.data import RecordState
 from curate.project.journal import Decision
 from curate.schema.view import at
 from curate.sessions.problems.excerpt import Excerpt, LineIndex, excerpt
-from curate.sessions.problems.found import EVERY, Level, Problems, level_of
-from curate.sessions.problems.mend import RecordFix, RecordFixes, fixes_for, mend_record
+from curate.sessions.problems.groups import EVERY, Level, Problems, level_of
+from curate.sessions.problems.record_fix import RecordFix, RecordFixes, fixes_for, mend_record
 from curate.sessions.problems.search import Child, Job, OnProgress
 
 if TYPE_CHECKING:

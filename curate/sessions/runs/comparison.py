@@ -9,8 +9,8 @@ from curate.base.record import CurateError, Json
 from curate.project.data import ProjectData
 from curate.project.feedback import ChangeVerdict, Results, read_results
 from curate.sessions.runs.contrast import Regression, RunDifference, differences, regressions
-from curate.sessions.runs.look import Run
 from curate.sessions.runs.paired import PairedComparison, compare
+from curate.sessions.runs.run import Run
 
 
 @dataclass(frozen=True, slots=True)

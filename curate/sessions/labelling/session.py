@@ -20,8 +20,8 @@ from curate.sessions.labelling.suggesting import Suggester
 from curate.sessions.labelling.tally import FLAG, NOTE, Done, DoneList, Kind
 
 if TYPE_CHECKING:
-    from curate.project.acts import Undone
     from curate.project.project import Project
+    from curate.project.undo import Undone
 
 QUALITY = "quality"
 """A question of this name, if it is asked, has keys of its own beside any other."""

@@ -9,7 +9,7 @@ from curate.base.record import Json, Record, canonical
 from curate.jsonl import pointer_of
 from curate.project.diff import FieldChange, field_changes
 from curate.project.diff.sides import Side, sides_of
-from curate.project.diff.words import text_of as told
+from curate.project.diff.words import text_of as value_text
 from curate.schema import Shape
 from curate.schema.view import text_of
 
@@ -90,7 +90,7 @@ def _differing(change: FieldChange) -> Differing:
         sides = sides_of(change.before, change.after, _MOST_WORDS)
         left, right = (" ... ".join(text for mark, text in side if mark == "changed") for side in sides)
         return Differing(change.pointer, left, right)
-    left, right = (told(value)[:_MOST_WORDS] for value in (change.before, change.after))
+    left, right = (value_text(value)[:_MOST_WORDS] for value in (change.before, change.after))
     return Differing(change.pointer, None if change.is_new else left, None if change.is_gone else right)
 
 
@@ -100,7 +100,7 @@ def _texts(record: Record) -> Iterator[tuple[str, str]]:
     if record.text:
         yield "text", record.text
     if record.tools:
-        yield "tools", "\n".join(told(dict(tool)) for tool in record.tools)
+        yield "tools", "\n".join(text_of(dict(tool)) for tool in record.tools)
 
 
 def _num_same(left: Json, right: Json) -> int:
