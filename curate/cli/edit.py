@@ -13,7 +13,7 @@ from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
     from curate.project.project import Project
-    from curate.sessions.edits import Edit
+    from curate.sessions.edits import EditSession
 
 
 @click.command("edit")
@@ -55,7 +55,7 @@ def _called(words: tuple[str, ...], is_new: bool) -> tuple[str, Path]:
     return ("", Path(words[0] if words else ".")) if is_new else (words[0], Path(words[1] if words[1:] else "."))
 
 
-def _opened(project: Project, name: str) -> Edit:
+def _opened(project: Project, name: str) -> EditSession:
     """Return a record under edit, or what stands at a place where there is no record of that name."""
     from curate.sessions.edits import open_edit
     from curate.sessions.lines import open_line
@@ -65,7 +65,7 @@ def _opened(project: Project, name: str) -> Edit:
     return open_line(project, file, int(number)) if is_location else open_edit(project, name)
 
 
-def _edit_until_saved(edit: Edit) -> int:
+def _edit_until_saved(edit: EditSession) -> int:
     from curate.sessions.editor import edited
 
     while True:

@@ -9,7 +9,7 @@ from curate.base.record import Json, canonical
 from curate.jsonl import DoorFault, parts_of, strict_loads
 from curate.schema import Shape
 from curate.schema.form import Form, value_at
-from curate.sessions.edits import Edit
+from curate.sessions.edits import EditSession
 
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
 _SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
@@ -25,7 +25,7 @@ class Answer:
         self.form: Form | None = None
         self._text = ""
 
-    def read(self, edit: Edit) -> bool:
+    def read(self, edit: EditSession) -> bool:
         """Take the text of the record in; return whether the form says something else now, or is there no more."""
         text, _ = value_at(edit.form.to_line(), parts_of(self.pointer))
         if not isinstance(text, str) or text == self._text:
@@ -41,7 +41,7 @@ class Answer:
         self.form = Form(self.shape, value)
         return True
 
-    def write(self, edit: Edit) -> None:
+    def write(self, edit: EditSession) -> None:
         """Put what the form says into the text of the record, spelled as the text was."""
         if self.form is None:
             return
@@ -51,7 +51,7 @@ class Answer:
             edit.form.enter(self.pointer, self._text)
 
 
-def answer_of(edit: Edit, known: Answer | None = None) -> Answer | None:
+def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
     """Return the answer of a record whose category has a schema, ``known`` if it is still that; None where none is.
 
     Raises:

@@ -28,7 +28,7 @@ CHANGED_MEANWHILE = "E986 changed-meanwhile"
 """Somebody else has changed the same key; saving again keeps one's own."""
 
 
-class Edit:
+class EditSession:
     """A record, its form, and its draft. Made by `open_edit`, `new_edit` and `copied_edit`.
 
     ``notes`` is what a person should know before going on.
@@ -270,21 +270,21 @@ class Edit:
         self._reopen(dict(state.record.data))
 
 
-def open_edit(project: Project, name: str) -> Edit:
+def open_edit(project: Project, name: str) -> EditSession:
     """Return the record called ``name`` under edit, with its draft if there is one.
 
     Raises:
         CurateError: E916 when there is no such record.
     """
-    return Edit(project, name, dict(project.state(name).record.data), is_new=False)
+    return EditSession(project, name, dict(project.state(name).record.data), is_new=False)
 
 
-def new_edit(project: Project, name: str = "") -> Edit:
+def new_edit(project: Project, name: str = "") -> EditSession:
     """Return a new record under edit; ``name`` is that of a draft to go on with."""
-    return Edit(project, name or fresh_name(), Form.blank_line(project.shape))
+    return EditSession(project, name or fresh_name(), Form.blank_line(project.shape))
 
 
-def copied_edit(project: Project, name: str) -> Edit:
+def copied_edit(project: Project, name: str) -> EditSession:
     """Return a new record under edit that begins as the one called ``name``, without its id, labels and split.
 
     Raises:
@@ -296,7 +296,7 @@ def copied_edit(project: Project, name: str) -> Edit:
         path = view.one.get(part) if view else None
         if path and len(path) == 1:
             line.pop(path[0], None)
-    return Edit(project, fresh_name(), line)
+    return EditSession(project, fresh_name(), line)
 
 
 def fresh_name() -> str:
@@ -371,7 +371,7 @@ def _contract(root: Path, schema: str) -> Shape:
 
 __all__ = [
     "CHANGED_MEANWHILE",
-    "Edit",
+    "EditSession",
     "answer_pointer",
     "copied_edit",
     "field_of",

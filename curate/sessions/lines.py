@@ -17,7 +17,7 @@ from curate.jsonl import DoorFault, Entry, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Mended, Rewrite
 from curate.project.in_use import names_in_use
 from curate.project.spelling import spelled, spelled_anew
-from curate.sessions.edits import Edit
+from curate.sessions.edits import EditSession
 from curate.sessions.problems.excerpt import LineIndex
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _WITHOUT_RECORD = ("S113", "S116", "S120")
 """Lines that no record was meant by, or that are too long to be read."""
 
 
-class LineEdit(Edit):
+class LineEdit(EditSession):
     """The line ``number`` of a file under edit. Made by `open_line`; saved once, it is no line under edit any more."""
 
     is_line = True

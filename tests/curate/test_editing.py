@@ -15,7 +15,7 @@ import pytest
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.sessions.edits import Edit, answer_pointer, copied_edit, new_edit, open_edit
+from curate.sessions.edits import EditSession, answer_pointer, copied_edit, new_edit, open_edit
 
 
 def record_in(root: Path, name: str) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def test_an_unknown_record(make_workspace: Any, hold: Any) -> None:
 
 def test_a_draft_that_cannot_be_written_is_an_error(make_workspace: Any, hold: Any, monkeypatch: Any) -> None:
     workspace = make_workspace()
-    edit: Edit = open_edit(hold(workspace), "r003")
+    edit: EditSession = open_edit(hold(workspace), "r003")
     edit.form.enter("/output", "Mine")
 
     def full(*_: Any) -> int:

@@ -11,7 +11,7 @@ from curate.base.record import CurateError, Json
 from curate.project.data import load_data
 from curate.project.journal import Decision
 from curate.project.project import Project, open_project
-from curate.sessions.edits import Edit, open_edit
+from curate.sessions.edits import EditSession, open_edit
 
 Hold = Callable[..., Project]
 
@@ -40,7 +40,7 @@ def line_in(project: Project) -> dict[str, Json]:
     return dict(next(state.record.data for state in states if state.record.id == "r003"))
 
 
-def broken(edit: Edit) -> str:
+def broken(edit: EditSession) -> str:
     """Leave a text without a colon, as an editor might; return the text as it is once it is mended."""
     text = edit.written().replace('"output": "', '"output": "Mine. ')
     faults = edit.take(text.replace('"output": ', '"output" '))

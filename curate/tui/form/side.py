@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from curate.base.record import canonical
-from curate.sessions.edits import Edit
+from curate.sessions.edits import EditSession
 from curate.sessions.nearest import Nearest
 from curate.similarity.dedupe.nearest import Neighbour
 from curate.tui.fields import update_if_other
@@ -39,7 +39,7 @@ class EditSide(VerticalScroll):
 
     def __init__(self) -> None:
         super().__init__(classes="side pane")
-        self._edit: Edit | None = None
+        self._edit: EditSession | None = None
         self._view: View = VIEWS[0]
         self._nearest: Nearest | None = None
         self._neighbours: list[Neighbour] | None = None
@@ -59,7 +59,7 @@ class EditSide(VerticalScroll):
         """A record that the one under edit repeats, empty where there is none."""
         return next((neighbour.id for neighbour in self._neighbours or () if neighbour.kind == "repeat"), "")
 
-    def show(self, edit: Edit | None) -> None:
+    def show(self, edit: EditSession | None) -> None:
         """Show what ``edit`` is like now."""
         if edit is not self._edit:
             self._edit, self._neighbours, self._searched = edit, None, b""

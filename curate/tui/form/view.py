@@ -15,7 +15,7 @@ from textual.widgets import Input, Static, TextArea
 
 from curate.base.record import CurateError
 from curate.sessions.answers import Answer, answer_of
-from curate.sessions.edits import Edit
+from curate.sessions.edits import EditSession
 from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.fields import update_if_other
@@ -59,7 +59,7 @@ class FormView(Vertical):
     class Changed(Message):
         """What is typed has changed, and nothing has been typed for a moment."""
 
-    def __init__(self, edit: Edit) -> None:
+    def __init__(self, edit: EditSession) -> None:
         super().__init__()
         self.edit = edit
         self.answer: Answer | None = None

@@ -15,7 +15,15 @@ from textual.widgets import Static
 from curate.base.record import CurateError, Finding, canonical
 from curate.project.drafts import Drafts
 from curate.sessions.editor import edited
-from curate.sessions.edits import CHANGED_MEANWHILE, Edit, copied_edit, field_of, is_standing, new_edit, open_edit
+from curate.sessions.edits import (
+    CHANGED_MEANWHILE,
+    EditSession,
+    copied_edit,
+    field_of,
+    is_standing,
+    new_edit,
+    open_edit,
+)
 from curate.sessions.lines import open_line
 from curate.tui.border import safe_line
 from curate.tui.fields import update_if_other
@@ -55,7 +63,7 @@ class EditScreen(ProjectScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.edit: Edit | None = None
+        self.edit: EditSession | None = None
         self._finding: Finding | None = None
         self._keeping: Timer | None = None
         self._waiting: dict[str, Any] | None = None
@@ -302,7 +310,7 @@ class EditScreen(ProjectScreen):
             self.tell(result + ("" if was_new else "  (u undoes)"))
         return True
 
-    def _write_line(self, edit: Edit) -> None:
+    def _write_line(self, edit: EditSession) -> None:
         """Save a line in a thread, for its whole file is written anew, and open the record that it is then."""
         command = self.equal_command()
         self._keep()
@@ -342,7 +350,7 @@ class EditScreen(ProjectScreen):
         line.display = bool(text)
         line.update(text)
 
-    def _begin(self, edit: Edit, pointer: str = "", finding: Finding | None = None) -> None:
+    def _begin(self, edit: EditSession, pointer: str = "", finding: Finding | None = None) -> None:
         """Show another record; the draft of the one before is written first."""
         self._keep()
         self.edit = edit

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from curate.base.record import Finding
-from curate.sessions.edits import Edit
+from curate.sessions.edits import EditSession
 from curate.tui.border import safe_text
 
 _MOST_DRAFTS = 8
@@ -28,7 +28,7 @@ are no JSON. A line that is no record yet, opened from Validate, is saved into i
 """
 
 
-def title(edit: Edit | None, schema: str) -> Text:
+def title(edit: EditSession | None, schema: str) -> Text:
     """Return the line above the form."""
     text = Text.assemble((" FORM  ", "strong"), "schema ", safe_text(schema, 30))
     if edit is None:
@@ -56,7 +56,7 @@ def fixed_text(finding: Finding) -> Text:
     return Text.assemble(" ", ("ok ", "ok"), (f"{finding.code} {finding.name}", "strong"), "  is no longer found")
 
 
-def without_form(edit: Edit) -> Text:
+def without_form(edit: EditSession) -> Text:
     """Return why the record that is open has no form, and what can be done."""
     if not edit.text:
         return Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")

@@ -35,7 +35,7 @@ _MOST_RUNS = 3
 
 
 @dataclass(frozen=True)
-class _Snapshot:
+class _HomeView:
     overview: ProjectOverview
     steps: Sequence[NextStep]
     runs: Sequence[Run]
@@ -82,7 +82,7 @@ records in Browse.
     def __init__(self) -> None:
         """Begin without having looked."""
         super().__init__()
-        self._snapshot: _Snapshot | None = None
+        self._snapshot: _HomeView | None = None
         self._offers: list[Offer] = []
         self._is_looking = self._is_due = self._has_counted = False
 
@@ -152,7 +152,7 @@ records in Browse.
             self._is_looking, self._is_due = True, False
             self.app.background(self._load_snapshot, self._draw, group="home.look")
 
-    def _load_snapshot(self) -> _Snapshot:
+    def _load_snapshot(self) -> _HomeView:
         from curate.sessions.labelling import hides_event
         from curate.sessions.overview import overview, scores
         from curate.sessions.problems import problems_of
@@ -166,11 +166,11 @@ records in Browse.
             steps = next_steps(project, counts, runs)[:_MOST_STEPS]
             recent = [(event, hides_event(project, event)) for event in project.recent(_MOST_EVENTS)]
             remarks = [*project.remarks(), *project.catalog.remarks]
-            return _Snapshot(counts, steps, runs, recent, scores(runs[:_MOST_RUNS]), remarks)
+            return _HomeView(counts, steps, runs, recent, scores(runs[:_MOST_RUNS]), remarks)
         finally:
             self._is_looking = False
 
-    def _draw(self, snapshot: _Snapshot) -> None:
+    def _draw(self, snapshot: _HomeView) -> None:
         self._snapshot = snapshot
         self._draw_steps()
         self.query_one("#categories", FrameTable).show(ListRows(rendering.category_rows(snapshot.overview)))
