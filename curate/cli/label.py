@@ -44,13 +44,15 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
 
     with open_project(root, by) as project:
         project.load()
-        desk = LabelSession(project)
+        session = LabelSession(project)
         try:
-            desk.begin(desk.prepare(desk.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all)))
+            session.begin(
+                session.prepare(session.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all))
+            )
             if order == "uncertain":
-                desk.learn()
-                desk.begin(desk.prepare(desk.wish_for(question, order, is_all=is_all)))
-            label_lines(desk, sys.stdin.buffer, has_suggestions=suggest or order == "uncertain")
+                session.learn()
+                session.begin(session.prepare(session.wish_for(question, order, is_all=is_all)))
+            label_lines(session, sys.stdin.buffer, has_suggestions=suggest or order == "uncertain")
         finally:
-            desk.close()
+            session.close()
     return Exit.OK

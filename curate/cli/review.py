@@ -32,5 +32,5 @@ def command(root: Path, plain: bool, by: str) -> int:
 
     with open_project(root, by) as project:
         project.load()
-        desk = LabelSession(project)
-        return Exit.FINDINGS if review_lines(project, desk, sys.stdin.buffer) else Exit.OK
+        session = LabelSession(project)
+        return Exit.FINDINGS if review_lines(project, session, sys.stdin.buffer) else Exit.OK

@@ -118,7 +118,7 @@ def open_line(project: Project, file: str, number: int) -> LineEdit:
     """Return the line ``number`` of a record file under edit, with its draft if there is one.
 
     Args:
-        workshop: Whose records are read.
+        project: Whose records are read.
         file: The file as findings call it, relative to the workspace.
         number: The line, from 1.
 

@@ -1,4 +1,4 @@
-"""The records of an open workshop most like a text that somebody is writing, by `curate.similarity.dedupe.nearest`."""
+"""The records of an open project most like a text that somebody is writing, by `curate.similarity.dedupe.nearest`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TEXTS = ("system", "completion", "text")
 
 
 class Nearest:
-    """Finds records like a text in an open workshop. `prepare` it in a worker; then `find` answers at once."""
+    """Finds records like a text in an open project. `prepare` it in a worker; then `find` answers at once."""
 
     def __init__(self, project: Project) -> None:
         self._project = project

@@ -1,4 +1,4 @@
-"""A workshop at one glance: how many records, in which state, of which category, how long; each figure is counted."""
+"""A project in figures: how many records, in which state, of which category, how long; each figure is counted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ProjectOverview:
 
 
 def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
-    """Count the records of ``workshop``; a second or two for a million of them, so call it in a thread.
+    """Count the records of ``project``; a second or two for a million of them, so call it in a thread.
 
     With ``has_findings`` the catalogue's statuses come from a validation; without, nothing is known of what is in.
     Categories are counted as the annotator may see them; see `curate.project.blind`.

@@ -47,7 +47,7 @@ _noted: WeakKeyDictionary[Catalog, Noted] = WeakKeyDictionary()
 
 
 def noted(project: Project) -> Noted:
-    """Return the one note about the records of ``workshop``, to be written to by whoever counts something.
+    """Return the one note about the records of ``project``, to be written to by whoever counts something.
 
     Once the records were read anew there is another one: what was counted before is not known of these.
 

@@ -48,7 +48,7 @@ EXPIRES = 20.0
 
 
 class CurateApp(App[int]):
-    """A workshop on a terminal."""
+    """A project on a terminal."""
 
     TITLE = "curate"
     CSS_PATH = "app.tcss"
@@ -76,10 +76,10 @@ class CurateApp(App[int]):
         self, root: Path, *, project: Project | None = None, opener: Opener | None = None, by: str = "",
         is_ascii: bool = False, poll: float | None = 1.0, theme: str = "dark",
     ) -> None:  # fmt: skip
-        """Make the app for the folder ``root``, with its open ``workshop`` if it is a workspace.
+        """Make the app for the folder ``root``, with its open ``project`` if it is a workspace.
 
         ``opener`` opens it once the first screen is drawn, and returns None where ``root`` is no workspace. ``by`` is
-        the annotator's name where there is no workshop yet. ``poll`` is how many seconds lie between two
+        the annotator's name where there is no project yet. ``poll`` is how many seconds lie between two
         looks at what others decided; None never looks.
         """
         use_glyphs(ASCII if is_ascii or is_ascii_wanted() else PRETTY)
@@ -121,7 +121,7 @@ class CurateApp(App[int]):
 
     @property
     def project(self) -> Project:
-        """The open workshop.
+        """The open project.
 
         Raises:
             LookupError: when there is none; only Home is shown then.
@@ -196,7 +196,7 @@ class CurateApp(App[int]):
                 screen.arrive(**what)
 
     def present(self) -> ProjectScreen:
-        """Return the workshop screen at the bottom, whatever dialog lies over it."""
+        """Return the project screen at the bottom, whatever dialog lies over it."""
         screen = self.screen_stack[0]
         assert isinstance(screen, ProjectScreen), "modes hold nothing else"
         return screen
@@ -343,7 +343,7 @@ class CurateApp(App[int]):
         self.call_after_refresh(self.following.begin)
 
     def on_unmount(self) -> None:
-        """Close the workshop."""
+        """Close the project."""
         self.following.release()
 
     # Keys.

@@ -68,7 +68,7 @@ class AppContext(Protocol):
 
     @property
     def project(self) -> Project:
-        """The open workshop; LookupError where there is none."""
+        """The open project; LookupError where there is none."""
 
     @property
     def has_project(self) -> bool:

@@ -1,4 +1,4 @@
-"""The workshop behind the app: loaded in a thread, followed as others decide, told to the screens."""
+"""The project behind the app: loaded in a thread, followed as others decide, told to the screens."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FollowedApp(AppContext, Protocol):
         """The screen on top."""
 
     def present(self) -> ProjectScreen:
-        """Return the workshop screen at the bottom, whatever dialog lies over it."""
+        """Return the project screen at the bottom, whatever dialog lies over it."""
 
     def hand_over(self, screen: ProjectScreen) -> None:
         """Tell ``screen`` of the records, and then what it was gone to for."""
@@ -56,14 +56,14 @@ class FollowedApp(AppContext, Protocol):
 
 
 class Following:
-    """Keeps an open workshop and the screens in step. All but `_open`, `_load`, `_look` run on the app's thread."""
+    """Keeps an open project and the screens in step. All but `_open`, `_load`, `_check_for_changes` run on the app's thread."""
 
     def __init__(self, app: FollowedApp, poll: float | None, opener: Opener | None) -> None:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
         self._opener = opener
         self.when_open: Callable[[], object] = _nothing
-        """What waits for the workshop to be open."""
+        """What waits for the project to be open."""
         self._poll = poll
         self._is_looking = False
         self._project: Project | None = None
@@ -81,13 +81,13 @@ class Following:
 
     @property
     def project(self) -> Project:
-        """The open workshop.
+        """The open project.
 
         Raises:
             LookupError: when there is none.
         """
         if self._project is None:
-            raise LookupError("no workshop is open")
+            raise LookupError("no project is open")
         return self._project
 
     @property
@@ -106,7 +106,7 @@ class Following:
         return self._project is not None and self._project.is_loaded
 
     def hold(self, project: Project) -> None:
-        """Follow ``workshop`` in place of what was followed, which is closed, with the keys of its settings.
+        """Follow ``project`` in place of what was followed, which is closed, with the keys of its settings.
 
         Raises:
             CurateError: E902 for keys that are none, or for what is not there.
@@ -120,7 +120,7 @@ class Following:
         self._app.root, self._app.by = project.root, project.by
 
     def release(self) -> None:
-        """Close the workshop; all that was decided is saved already."""
+        """Close the project; all that was decided is saved already."""
         self._unsubscribe()
         self._unsubscribe = _nothing
         if self._project is not None:
@@ -128,7 +128,7 @@ class Following:
             self._project = None
 
     def begin(self) -> None:
-        """Open the workshop and read the records in a thread, and look at the journal from time to time."""
+        """Open the project and read the records in a thread, and look at the journal from time to time."""
         self._thread = threading.get_ident()
         if self._opener is not None:
             self._app.run_worker(partial(self._open, self._opener), thread=True, group="load", exclusive=True)

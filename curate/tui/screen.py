@@ -59,7 +59,7 @@ class ProjectScreen(Screen[None]):
 
     @property
     def project(self) -> Project:
-        """The open workshop; only Home is ever shown without one."""
+        """The open project; only Home is ever shown without one."""
         return self.app.project
 
     @property

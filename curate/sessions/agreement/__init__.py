@@ -1,4 +1,4 @@
-"""How far annotators agree: on a whole question in `curate.sessions.agreement.measure`, live at a desk in
+"""How far annotators agree: on a whole question in `curate.sessions.agreement.measure`, live in a label session, in
 `LiveAgreement`.
 
 Only what is light is offered here: a screen that shows agreement after each answer loads no numpy for it.

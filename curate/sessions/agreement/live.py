@@ -43,7 +43,7 @@ class _PairTable:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another annotator seen from the desk: the records that both have answered, and how far they agree on them.
+    """Another annotator, for the one who labels: the records that both have answered, and how far they agree on them.
 
     ``kappa`` is Cohen's, None where both gave one and the same value only.
     """
@@ -56,7 +56,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class AgreementGlance:
-    """What the annotator at the desk may see of agreement; nothing of it tells another's answer to an open record.
+    """What the annotator who labels may see of agreement; nothing of it tells another's answer to an open record.
 
     ``alpha``, ``num_shared`` (records with two answers or more) and ``num_pairs`` (of answers to the same record) are
     of everybody; ``peers`` and ``confused`` only of records that the annotator has answered. ``alpha`` is None where

@@ -1,4 +1,4 @@
-"""Labelling in a workshop: a desk at which records are answered, and the review of what people answered differently."""
+"""Labelling: a session that asks about records one by one, and the review of what people answered differently."""
 
 from curate.sessions.labelling.blind import HIDDEN, blind_of, hides_event, visible_finding, visible_record
 from curate.sessions.labelling.prepared import Prepared

@@ -1,4 +1,4 @@
-"""What an annotator may see of others' answers while looking around, at the desk and anywhere else."""
+"""What an annotator may see of others' answers while labelling and anywhere else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GONE = "E916 unknown-record"
 
 
 def blind_of(project: Project) -> Blind:
-    """Return the `Blind` of a workshop for work that must know who is asked what; looking needs `Project.blind` only.
+    """Return the `Blind` of a project for work that must know who is asked what; looking needs `Project.blind` only.
 
     Raises:
         CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file; E916 before
@@ -33,7 +33,7 @@ def blind_of(project: Project) -> Blind:
 
 
 def hides_event(project: Project, event: AnyEvent) -> bool:
-    """Whether ``event`` must not be told in full to the workshop's annotator.
+    """Whether ``event`` must not be told in full to the project's annotator.
 
     So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more.
     """
@@ -43,9 +43,9 @@ def hides_event(project: Project, event: AnyEvent) -> bool:
 
 
 def visible_finding(project: Project, finding: Finding) -> Finding | None:
-    """Return a finding as the workshop's annotator may see it; see `redacted_finding`.
+    """Return a finding as the project's annotator may see it; see `redacted_finding`.
 
-    Its record is called as it is in the workshop.
+    Its record is called as it is in the project.
     """
 
     def is_hidden(name: str) -> bool:
@@ -55,7 +55,7 @@ def visible_finding(project: Project, finding: Finding) -> Finding | None:
 
 
 def visible_record(project: Project, record: Record) -> tuple[Record, frozenset[str]]:
-    """Return ``record``, perhaps not as it is now, as the workshop's annotator may see it, and what is hidden of it.
+    """Return ``record``, perhaps not as it is now, as the project's annotator may see it, and what is hidden of it.
 
     Hidden are questions that others have answered; see `redacted_state`.
 

@@ -1,4 +1,4 @@
-"""What a desk needs to ask something: worked out in a thread, from what was decided when that began."""
+"""What a session needs before it asks: computed in a thread, from what was decided when that began."""
 
 from __future__ import annotations
 

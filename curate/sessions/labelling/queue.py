@@ -161,7 +161,7 @@ def queue_of(
     assignment: AnnotatorAssignment,
     certainty: dict[int, float] | None = None,
 ) -> Queue:
-    """Return the queue of the workshop's annotator; a second or so for a million records, so call it in a thread.
+    """Return the queue of the project's annotator; a second or so for a million records, so call it in a thread.
 
     Its rows are those of ``catalog``. ``certainty`` is the probability of what is suggested, by row.
     """

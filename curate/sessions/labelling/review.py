@@ -72,7 +72,7 @@ class Waiting:
 
 
 def waiting(project: Project, session: LabelSession) -> Waiting:
-    """Return what is to be settled by the annotator at ``session``, in the order of the files."""
+    """Return what is to be settled by the annotator of ``session``, in the order of the files."""
     values = {question.name: question.values for question in session.questions}
     items: list[tuple[int, ReviewItem]] = []
     num_unanswered = 0

@@ -1,4 +1,4 @@
-"""A desk at which one annotator answers one question after the other; line mode and the screen both sit at it."""
+"""A session in which one annotator answers one question after the other; line mode and the screen both drive it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _LONGEST_GUIDE = 100_000
 
 
 class LabelSession:
-    """Where one annotator sits. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
+    """The labelling of one annotator. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
 
-    `follow` must hear of every change of the workshop, on the thread that everything else is called on. A desk is of
-    one catalogue: once the workshop has read its records anew, somebody has to sit down at another.
+    `follow` must hear of every change of the project, on the thread that everything else is called on. A session is
+    of one catalogue: once the project has read its records anew, another session takes its place.
     """
 
     def __init__(self, project: Project) -> None:
-        """Sit down in a workshop that is loaded.
+        """Begin a session in a project that is loaded.
 
         Raises:
             CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
@@ -64,7 +64,7 @@ class LabelSession:
 
     @property
     def is_current(self) -> bool:
-        """Whether its rows still are those of the workshop."""
+        """Whether its rows still are those of the project."""
         return self._catalog is self.project.catalog
 
     # What is asked.
@@ -305,7 +305,7 @@ class LabelSession:
             self.project.apply([Decision("label", name, fields={"question": question, "value": value})])
         finally:
             self._is_answering = False
-        # Whoever listens to the workshop for us has told us by now.
+        # The listener of the project has called `follow` by now.
         if not self._has_followed:
             self.follow({name})
         if value is not None:

@@ -1,4 +1,4 @@
-"""What is wrong with the records of a workshop: found beside the work, in groups, and kept up with every decision."""
+"""What is wrong with the records of a project: found beside the work, in groups, and kept up with every decision."""
 
 from curate.sessions.problems.excerpt import Excerpt, ExcerptLine
 from curate.sessions.problems.groups import ELSEWHERE, Group, Problems

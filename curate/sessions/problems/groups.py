@@ -41,7 +41,7 @@ class Group:
     level: Level
     count: int = 0
     examples: list[Finding] = field(default_factory=list)
-    """The first ones in reading order; their file is relative to the workspace, their record that of the workshop."""
+    """The first ones in reading order; their file is relative to the workspace, their record that of the project."""
     files: Counter[str] = field(default_factory=Counter)
 
     @property

@@ -1,4 +1,4 @@
-"""The problems of an open workshop: looked for in a process of its own, and kept up with what is decided after that."""
+"""The problems of an open project: looked for in a process of its own, and kept up with what is decided after that."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Applied:
 
 
 class ProblemList:
-    """What is wrong in one workshop. Made by `problems_of`; several threads may call it."""
+    """What is wrong in one project. Made by `problems_of`; several threads may call it."""
 
     def __init__(self, project: Project) -> None:
         self._problems: Problems | None = None
@@ -67,9 +67,9 @@ class ProblemList:
 
     @property
     def project(self) -> Project:
-        """The workshop that it is about."""
+        """The project that it is about."""
         project = self._project_ref()
-        assert project is not None, "the workshop keeps its book, not the other way round"
+        assert project is not None, "the project holds its problem list, not the other way round"
         return project
 
     @property
@@ -323,7 +323,7 @@ class ProblemList:
 
 
 def problems_of(project: Project) -> ProblemList:
-    """Return the one book of ``workshop``."""
+    """Return the one problem list of ``project``."""
     book = _books.get(project)
     if book is None:
         book = _books[project] = ProblemList(project)

@@ -1,4 +1,4 @@
-"""Training runs seen from the workshop: begun, followed, stopped, resumed, compared, by what lies in their folders."""
+"""Training runs of a project: begun, followed, stopped, resumed, compared, by what lies in their folders."""
 
 from curate.sessions.runs.comparison import RunComparison, ScoreRow, compare_runs
 from curate.sessions.runs.contrast import Regression, RunDifference, differences, gate_command, regressions

@@ -20,7 +20,7 @@ KEYS = ("ratios", "seed", "stratify", "group")
 
 
 class Applies(Protocol):
-    """Whatever saves decisions as one act: a workspace, or a workshop."""
+    """Whatever saves decisions as one act: a `Project`, as a rule."""
 
     def apply(self, decisions: Sequence[Decision], /) -> object:
         """Save ``decisions`` together."""

@@ -294,7 +294,7 @@ def test_a_suggestion_is_accepted_or_rejected(label_story, label_workspace, sett
         await pilot.press("a", "x", "a")
         assert "suggestion" not in text_of(app, "choices")
         await pilot.press("s", "a")
-        trainer = app.present()._desk.suggester._trainer
+        trainer = app.present()._session.suggester._trainer
         assert trainer._child.poll() is None
         script.child = trainer._child
 

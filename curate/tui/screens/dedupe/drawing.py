@@ -56,7 +56,7 @@ def head_line(cluster: ReviewCluster, index: int, count: int, threshold: float, 
 def pair_table(pair: ViewedPair, choice: Choice | None, project: Project, *, is_narrow: bool) -> Table:
     """Return both records, part by part, so that what belongs together stands at one height.
 
-    Of category and labels it has what the annotator of ``workshop`` may see.
+    Of category and labels it has what the annotator of ``project`` may see.
     """
     table = Table.grid(expand=True, padding=(0, 1))
     for _ in range(1 if is_narrow else 2):

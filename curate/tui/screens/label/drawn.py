@@ -12,28 +12,28 @@ from curate.tui.screens.label.begun import Begun
 from curate.tui.screens.label.reviewing import Reviewing
 
 
-def desk_texts(desk: LabelSession, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
+def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
     """Return what is drawn of the record at hand; ``room`` is how many cells a line of choices has."""
-    left, size = desk.progress()
-    head = rendering.head_line(desk.wish, left, size, desk.queue.num_skipped if desk.queue else 0)
-    last = rendering.last_text(desk.done.last(rendering.LAST))
-    state = desk.state()
+    left, size = session.progress()
+    head = rendering.head_line(session.wish, left, size, session.queue.num_skipped if session.queue else 0)
+    last = rendering.last_text(session.done.last(rendering.LAST))
+    state = session.state()
     if state is None:
-        nothing = {"record": safe_lines(desk.why_nothing()), "choices": Text(""), "beside": Text("")}
+        nothing = {"record": safe_lines(session.why_nothing()), "choices": Text(""), "beside": Text("")}
         return {"head": head, **nothing, "last": last}
-    answers = dict(desk.answers())
-    own = answers.pop(desk.by, None)
-    values = begun.keyed(desk.question.values)
-    num_more = len(desk.question.values) - len(values)
-    answering = rendering.Answering(values, num_more, own, desk.suggestion(), begun.marked, is_several, answers)
-    note = desk.aside(NOTE)
-    has_quality = any(question.name == QUALITY for question in desk.questions) and desk.question.name != QUALITY
-    quality = state.answers.get(QUALITY, {}).get(desk.by)
+    answers = dict(session.answers())
+    own = answers.pop(session.by, None)
+    values = begun.keyed(session.question.values)
+    num_more = len(session.question.values) - len(values)
+    answering = rendering.Answering(values, num_more, own, session.suggestion(), begun.marked, is_several, answers)
+    note = session.aside(NOTE)
+    has_quality = any(question.name == QUALITY for question in session.questions) and session.question.name != QUALITY
+    quality = state.answers.get(QUALITY, {}).get(session.by)
     return {
         "head": head,
         "record": rendering.record_text(state.record),
-        "choices": rendering.choices_text(desk.question.ask or desk.question.name, answering, room),
-        "beside": rendering.aside_text(quality, desk.aside(FLAG) is not None, str(note or ""), has_quality),
+        "choices": rendering.choices_text(session.question.ask or session.question.name, answering, room),
+        "beside": rendering.aside_text(quality, session.aside(FLAG) is not None, str(note or ""), has_quality),
         "last": last,
     }
 
@@ -50,15 +50,15 @@ def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]
     }
 
 
-def side_text(desk: LabelSession, guideline: str, lacks: str) -> Text:
+def side_text(session: LabelSession, guideline: str, lacks: str) -> Text:
     """Return what is known of the sitting; ``lacks`` says why there are no suggestions, if there are none."""
-    counts = desk.count("answered"), desk.count("skipped"), desk.count(FLAG)
-    overlap = desk.project.settings.label.overlap
-    suggestions = desk.suggester.suggestions
+    counts = session.count("answered"), session.count("skipped"), session.count(FLAG)
+    overlap = session.project.settings.label.overlap
+    suggestions = session.suggester.suggestions
     parts = [
-        rendering.session_text(desk.by, counts, desk.pace(), desk.progress()[0]),
-        rendering.agreement_text(desk.glance(), overlap),
-        rendering.guide_text(desk.question.guide, guideline),
+        rendering.session_text(session.by, counts, session.pace(), session.progress()[0]),
+        rendering.agreement_text(session.glance(), overlap),
+        rendering.guide_text(session.question.guide, guideline),
         rendering.model_text(
             suggestions.num_learned if suggestions else 0, suggestions.accuracy if suggestions else 0.0, lacks
         ),

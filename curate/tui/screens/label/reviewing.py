@@ -8,14 +8,14 @@ from curate.sessions.labelling import LabelSession, ReviewItem, Waiting, settle,
 
 
 class Reviewing:
-    """What waits to be settled, from the desk of one annotator."""
+    """What one annotator has to settle."""
 
-    def __init__(self, project: Project, desk: LabelSession) -> None:
+    def __init__(self, project: Project, session: LabelSession) -> None:
         """Look for what waits."""
         self._project = project
-        self._desk = desk
+        self._session = session
         self._index = 0
-        self.waiting: Waiting = waiting(project, desk)
+        self.waiting: Waiting = waiting(project, session)
 
     @property
     def item(self) -> ReviewItem | None:
@@ -25,7 +25,7 @@ class Reviewing:
     def refresh(self) -> None:
         """Look again for what waits, and stay with the item that was looked at if it still does."""
         key = self.item.key if self.item else None
-        self.waiting = waiting(self._project, self._desk)
+        self.waiting = waiting(self._project, self._session)
         keys = [item.key for item in self.waiting.items]
         self._index = keys.index(key) if key in keys else min(self._index, max(0, len(keys) - 1))
 

@@ -159,7 +159,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     @property
     def book(self) -> ProblemList:
-        """What is wrong in the workshop."""
+        """What is wrong in the project."""
         return problems_of(self.project)
 
     @property

@@ -34,7 +34,7 @@ class MendingActions(_Screen):
 
         @property
         def book(self) -> ProblemList:
-            """What is wrong in the workshop."""
+            """What is wrong in the project."""
 
         def chosen(self) -> Finding | None:
             """Return the finding under the cursor."""
