@@ -56,7 +56,10 @@ class FollowedApp(AppContext, Protocol):
 
 
 class Following:
-    """Keeps an open project and the screens in step. All but `_open`, `_load`, `_check_for_changes` run on the app's thread."""
+    """Keeps an open project and the screens in step.
+
+    All methods but `_open`, `_load` and `_check_for_changes` run on the app's thread.
+    """
 
     def __init__(self, app: FollowedApp, poll: float | None, opener: Opener | None) -> None:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
