@@ -34,7 +34,7 @@ def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:
         shared = counted(duplicates.num_boilerplate, "passage")
         yield f"not counted as likeness: {shared} that over 5% of the records have in common"
     if duplicates.num_skipped:
-        yield f"not compared to the end, for their crowd is too large: {counted(duplicates.num_skipped, 'text')}"
+        yield f"cut short, because too many records are alike: {counted(duplicates.num_skipped, 'text')}"
     sizes = sorted(cluster_sizes(duplicates).values(), reverse=True)
     clusters = counted(sum(size > 1 for size in sizes), "cluster")
     yield f"{clusters} of two or more; the largest holds {counted(sizes[0] if sizes else 0, 'record')}"

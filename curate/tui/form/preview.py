@@ -78,7 +78,7 @@ def neighbour_lines(neighbours: Sequence[Neighbour] | None, threshold: float) ->
     if neighbours is None:
         return text.append("looking ...\n", "muted")
     if not neighbours:
-        return text.append("none shares three words in a row with it\n", "muted")
+        return text.append("no similar record\n", "muted")
     for neighbour in neighbours:
         text.append_text(Text.assemble(f" {neighbour.score:.2f} ", safe_text(neighbour.id, 24)))
         text.append(
@@ -137,7 +137,7 @@ def _chat(turns: Sequence[tuple[str, str]]) -> Text:
         text.append(" ")
         text.append_text(safe_lines(_cut(said)))
         text.append("\n")
-    return text if turns else Text("nothing is said yet\n", style="muted")
+    return text if turns else Text("empty\n", style="muted")
 
 
 def _tokens(turns: Sequence[tuple[str, str]]) -> Text:

@@ -188,7 +188,7 @@ def test_all_safe_fixes_are_one_act(messy, make_app, drive, settled):
         await pilot.press("F")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("y")
-        await until(pilot, lambda: "mended" in app.message.plain)
+        await until(pilot, lambda: "fixed" in app.message.plain)
         await pilot.press("u")
 
     drive(app, story)

@@ -181,7 +181,8 @@ def _changes(subject: Subject) -> Iterator[Text]:
     after = record.data
     keys = [key for key in {**before, **after} if canonical([before.get(key)]) != canonical([after.get(key)])]
     if not keys:
-        yield Text("It says what its line says.")
+        source = subject.line.source
+        yield safe_text(f"No edits: the same as line {source.line:,} of {source.file}.", 300)
     for key in keys:
         yield safe_text(key, 60, "strong")
         text = Text()

@@ -44,9 +44,9 @@ def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]
     return {
         "head": Text.assemble(("REVIEW", "strong"), f"  {reviewing.progress}\n", (reviewing.hidden, "muted")),
         "record": rendering.record_text(record) if record else Text(""),
-        "choices": rendering.sides_text(item) if item else Text.assemble(("v goes back to the desk", "muted")),
+        "choices": rendering.sides_text(item) if item else Text.assemble(("v: back to labelling", "muted")),
         "beside": Text(""),
-        "last": Text.assemble(("s goes on, e edits, v or esc goes back to the desk", "muted")),
+        "last": Text.assemble(("s goes on, e edits, v or esc: back to labelling", "muted")),
     }
 
 

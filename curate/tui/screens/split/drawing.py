@@ -58,7 +58,7 @@ def figures_text(preview: Preview, saved: Preview | None, *, name: str) -> Text:
     if preview.basis.repeats.pins:
         text.append(f"\nagainst {name}: {added}, {preview.num_moved:,} moved, {preview.num_gone:,} gone")
     else:
-        text.append("\nno dataset yet: nothing is fixed by one", "muted")
+        text.append("\nno dataset yet: every record may move", "muted")
     if saved is not None and saved.settings != preview.settings:
         elsewhere = sum(1 for _ in elsewhere_of(preview, saved))
         text.append(f"\nagainst the saved settings: {elsewhere:,} elsewhere", "accent")
@@ -102,7 +102,7 @@ def leaks_text(report: LeakReport | None, preview: Preview, *, is_running: bool)
         label = "benchmarks given away" if is_error else "passages of benchmarks"
         text.append_text(Text.assemble(f"\n {label} ", _coloured_count(number, is_error=is_error)))
     if report.num_templates:
-        text.append(f"\n templates, no evidence {report.num_templates:,}", "muted")
+        text.append(f"\n shared templates, not counted {report.num_templates:,}", "muted")
     return text
 
 

@@ -270,7 +270,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def _answered(self, answer: tuple[Said, Any]) -> None:
         said, planned = answer
         message = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
-        self._gate = Gate("open: nothing is in the way of an export") if said.code == 0 else Gate(message, "error")
+        self._gate = Gate("checks passed: ready to export") if said.code == 0 else Gate(message, "error")
         if isinstance(planned, CurateError):
             self.app.tell_error(planned)
         elif planned is None and said.code == 0:

@@ -50,7 +50,7 @@ class MendingActions(_Screen):
         unsafe = None if mending else self.book.mending(finding, unsafe=True)
         fix = mending or unsafe
         if fix is None or not fix.changes:
-            why = "the schema would not allow the line" if fix else f"no fix mends {finding.code} here"
+            why = "the schema would not allow the line" if fix else f"there is no fix for {finding.code} here"
             self.tell(f"{why}; enter opens the record", "warn")
             return
         warning = "\nThis can change what the text means." if unsafe else ""
@@ -58,7 +58,7 @@ class MendingActions(_Screen):
         def make() -> None:
             with self.app.attempt():
                 done = self.book.mend([fix])
-                self.tell("mended (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
+                self.tell("fixed (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
 
         self.app.ask(f"{render_change(fix)}{warning}\nMake this edit?", make)
 
@@ -70,14 +70,14 @@ class MendingActions(_Screen):
     def _ask_all(self, fixes: RecordFixes) -> None:
         refused = f"; {fixes.num_refused:,} more the schema would not allow" if fixes.num_refused else ""
         if not fixes.num_records:
-            self.tell(f"there is nothing to mend safely{refused}")
+            self.tell(f"there is no safe fix to make{refused}")
             return
         if fixes.num_records > len(fixes.fixes):
             message = f"{fixes.num_records:,} records: too many for edits; `curate validate --fix` mends the files"
             self.tell(message, "warn")
             return
         names = ", ".join(f"{number:,} {name}" for name, number in fixes.counts.most_common())
-        question = f"Mend {counted(fixes.num_records, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
+        question = f"Fix {counted(fixes.num_records, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
         self.app.ask(question + "\n" + render_change(fixes.fixes[0]), lambda: self._mend_all(fixes))
 
     def _mend_all(self, fixes: RecordFixes) -> None:
@@ -85,7 +85,7 @@ class MendingActions(_Screen):
 
         def announce(done: Any) -> None:
             late = f", {done.num_changed:,} had changed meanwhile" if done.num_changed else ""
-            self.tell(f"mended {counted(done.num_mended, 'record')}{late} (u undoes)")
+            self.tell(f"fixed {counted(done.num_mended, 'record')}{late} (u undoes)")
 
         self.app.background(lambda: book.mend(fixes.fixes), announce, group="write.validate")
 
