@@ -247,7 +247,7 @@ class LabelScreen(ProjectScreen):
         self._draw()
 
     def _check_begun(self, session: LabelSession) -> None:
-        """See to what was begun at a record that somebody else's decision has taken out of hand."""
+        """Handle what was begun at a record that another person's decision has taken away."""
         if not self._begun or session.current == self._begun.record:
             return
         if not self._begun.typing:
@@ -342,10 +342,8 @@ class LabelScreen(ProjectScreen):
         session = self._session
         if session is not None and session.current and self._reviewing is None:
             self._act(session.flag)
-            is_flagged = session.aside(FLAG) is not None
-            self.tell(
-                Text.assemble(safe_text(session.current, 40), " flagged" if is_flagged else " not flagged any more")
-            )
+            done = " flagged" if session.aside(FLAG) is not None else " not flagged any more"
+            self.tell(Text.assemble(safe_text(session.current, 40), done))
 
     def action_move(self, step: int) -> None:
         """Go to another record, or item of the review, without deciding."""
@@ -364,9 +362,8 @@ class LabelScreen(ProjectScreen):
         assert learning is not None, "it came with the session"
         name = session.current
         self._act(lambda: session.answer(value), ends=True)
-        self.tell(
-            Text.assemble(safe_text(name, 40), " -> ", safe_text(spelled_value(value), 60, "accent"), "  (u undo)")
-        )
+        answer = safe_text(spelled_value(value), 60, "accent")
+        self.tell(Text.assemble(safe_text(name, 40), " -> ", answer, "  (u undo)"))
         learning.begin_if_due()
 
     # Typing a note, or a value.
