@@ -20,7 +20,7 @@ import jsonschema
 import referencing
 import referencing.jsonschema
 
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.schema import build_validator
 
 DIALECTS = {
@@ -102,7 +102,7 @@ def _library(remotes: dict[str, Any], draft: str) -> Engine:
 def _door_reads(path: Path) -> bool:
     try:
         strict_loads(path.read_bytes())
-    except DoorFault:
+    except JsonFault:
         return False
     return True
 

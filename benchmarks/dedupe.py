@@ -113,7 +113,7 @@ def ours_product(prompts: list[str], completions: list[str]) -> Callable[[], Fla
 
     def run() -> Flags:
         found = find_duplicates(records, DedupeSettings(), is_compiled=True)
-        named = {name for pair in found.pairs for name in (pair.record, pair.kept)}
+        named = {name for pair in found.pairs for name in (pair.record, pair.keeper)}
         named |= {name for pair in found.conflicts for name in (pair.record, pair.other)}
         return np.array([record.id in named for record in records])
 

@@ -127,7 +127,7 @@ def measured(rows: list[tuple[str, Asked]], copies: dict[str, tuple[str, str]], 
     """Compare one way of writing the questions, and print what was found and what is wrong with it."""
     found = find_duplicates([record_of(name, one, shape) for name, one in rows], DedupeSettings())
     texts, family = dict(rows), {name: copies.get(name, (name, ""))[0] for name, _ in rows}
-    wrong = [(pair.record, pair.kept) for pair in found.pairs if family[pair.record] != family[pair.kept]]
+    wrong = [(pair.record, pair.keeper) for pair in found.pairs if family[pair.record] != family[pair.keeper]]
     disputed = [(one.record, one.other) for one in found.conflicts if family[one.record] != family[one.other]]
     shared = _shared(found, family)
     print(f"{shape}: {len(rows):,} records, {len(copies):,} copies")
@@ -141,7 +141,7 @@ def measured(rows: list[tuple[str, Asked]], copies: dict[str, tuple[str, str]], 
         kept = sum(name not in gone and copies[name][0] not in gone for name in names)
         apart = sum(found.clusters[name] != found.clusters[copies[name][0]] for name in names)
         print(f"  {how:12} {len(names):5,} planted, {kept:4,} kept, {apart:4,} apart")
-    pairs = [*wrong, *disputed, *((pair.record, pair.kept) for pair in found.pairs)][:show]
+    pairs = [*wrong, *disputed, *((pair.record, pair.keeper) for pair in found.pairs)][:show]
     for one, other in pairs:
         print(f"  {one} {texts[one].question} -> {texts[one].answer}")
         print(f"  {other} {texts[other].question} -> {texts[other].answer}\n")

@@ -66,11 +66,11 @@ def judge(name: str, texts: Sequence[str], labels: Sequence[str], wrong: set[int
     start = time.process_time()
     found = find_suspects(texts, labels, clusters)
     spent = time.process_time() - start
-    row(name, wrong, "L405", [one.index for one in found.found], spent)
+    row(name, wrong, "L405", [one.index for one in found.suspects], spent)
     start = time.process_time()
     row(name, wrong, "before", before(texts, labels, clusters), time.process_time() - start)
     share = len(wrong) / len(texts)
-    size = len(found.found)
+    size = len(found.suspects)
     if wrong and size:
         say(name, wrong, "no model: random", size, share, size / len(texts), share)
     commonest = Counter(labels).most_common(1)[0][0]

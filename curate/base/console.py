@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TextIO
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
-_KEPT = {"\n", "\t"}
+_HARMLESS_CONTROLS = {"\n", "\t"}
 _ORDERS = ("::", "##")
 # GitHub's runner and others look for these anywhere in a line: `##[command]`, `##vso[command]`.
 _BRACKETED = re.compile(r"##(?=[a-z]*\[)", re.IGNORECASE)
@@ -31,7 +31,7 @@ def visible(text: str) -> str:
 
 
 def _glyph(character: str) -> str:
-    if character in _KEPT or (" " <= character <= "~"):
+    if character in _HARMLESS_CONTROLS or (" " <= character <= "~"):
         return character
     code = ord(character)
     if code in _PICTURES:

@@ -73,9 +73,9 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
     # A pipe in its place by now does not make us wait, and a link is not followed.
     handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(handle)
-        _require_regular(path, found)
-        _require_size(path, found.st_size, most)
+        status = os.fstat(handle)
+        _require_regular(path, status)
+        _require_size(path, status.st_size, most)
     except FileGuardError:
         os.close(handle)
         raise
@@ -112,22 +112,22 @@ def inside(root: Path, path: Path) -> Path:
     """
     # What is no path at all, with a NUL or a loop of links in it, leads nowhere.
     try:
-        place = path.resolve()
+        target = path.resolve()
     except (ValueError, RuntimeError, OSError) as error:
         raise CurateError("E914 outside-workspace", f"{path} is no path: {error}", "Name what is there.") from error
-    if not place.is_relative_to(root.resolve()):
+    if not target.is_relative_to(root.resolve()):
         raise CurateError(
             "E914 outside-workspace",
-            f"{path} leads to {place}, outside the workspace {root}",
+            f"{path} leads to {target}, outside the workspace {root}",
             "Copy the files into the workspace, or import them with `curate import`.",
         )
     return path
 
 
-def _require_regular(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _require_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
         hint = "Put a regular file in its place, or remove it."
-        raise FileGuardError(path, f"{_kind_of(found.st_mode)}, not a regular file", hint)
+        raise FileGuardError(path, f"{_kind_of(status.st_mode)}, not a regular file", hint)
 
 
 def _require_size(path: Path, size: int, most: int | None) -> None:

@@ -1,9 +1,9 @@
-"""The one place that asks the program git: nothing that a repository says of itself makes it run another.
+"""The only module that runs git; the configuration of a repository can make it run no other program.
 
-A repository that somebody hands over carries its own configuration, hooks and attributes, and questions as tame as
-`git status` run programs that these name: a watcher of files, a filter for what is compared, a hook, a transport for
-objects that a partial clone lacks. What the person's own configuration names is trusted. What protects us is passed
-in ways that every git knows, and one that cannot tell whose a filter is, is not asked about files at all.
+A repository that somebody hands over carries its own configuration, hooks and attributes. Even `git status` runs
+programs that these name: a file-system monitor, a filter, a hook, a transport for the objects of a partial clone. The
+person's own configuration is trusted. The protection uses options that every git knows; a git that is too old to say
+who has set up a filter is not asked about files.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def stream_git(folder: Path, question: Sequence[str], given: bytes = b"") -> Ite
 
     command = _command(folder, question)
     # Files and no pipes: neither side waits for the other, and a git that is gone does not end us by SIGPIPE.
-    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as told:
-        asked.write(given)
-        asked.seek(0)
+    with tempfile.TemporaryFile() as input_file, tempfile.TemporaryFile() as error_file:
+        input_file.write(given)
+        input_file.seek(0)
         try:
             process = subprocess.Popen(
-                command, stdin=asked, stdout=subprocess.PIPE, stderr=told, env=_environment()
+                command, stdin=input_file, stdout=subprocess.PIPE, stderr=error_file, env=_environment()
             )  # fmt: skip
         except OSError as error:
             raise _not_run(error) from error
@@ -102,8 +102,8 @@ def stream_git(folder: Path, question: Sequence[str], given: bytes = b"") -> Ite
             yield process.stdout
             on_failure.pop_all()
         if process.returncode:
-            told.seek(0)
-            raise _refusal(process.returncode, told.read())
+            error_file.seek(0)
+            raise _refusal(process.returncode, error_file.read())
 
 
 def _command(folder: Path, question: Sequence[str]) -> list[str]:
@@ -126,8 +126,8 @@ def _own_programs(folder: Path) -> list[str]:
     Raises:
         GitError: as `ask_git`; and where one of them cannot be switched off.
     """
-    asked = ["config", "-z", "--show-scope", "--name-only", "--get-regexp", rf"^({'|'.join(_OFF)})\..*\."]
-    done = _run(_command(folder, asked))
+    question = ["config", "-z", "--show-scope", "--name-only", "--get-regexp", rf"^({'|'.join(_OFF)})\..*\."]
+    done = _run(_command(folder, question))
     if done.returncode == _BAD_USAGE:
         message = "git is too old to be asked about files safely"
         raise GitError(message, "Install git 2.26 or newer.", is_missing=True)
@@ -160,8 +160,8 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _LEADING_AWAY} | _QUIET
 
 
-def _refusal(returncode: int, told: bytes) -> GitError:
-    why = told.decode("utf-8", "replace").strip().removeprefix("fatal: ")
+def _refusal(returncode: int, stderr: bytes) -> GitError:
+    why = stderr.decode("utf-8", "replace").strip().removeprefix("fatal: ")
     return GitError(f"git says: {why}" if why else f"git ended with {returncode}")
 
 

@@ -10,12 +10,14 @@ from curate.base.tables import padded, width_of
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def bars(names: Sequence[str], values: Sequence[float], *, shown: Sequence[str] = (), width: int = 78) -> Iterator[str]:
+def bars(
+    names: Sequence[str], values: Sequence[float], *, labels: Sequence[str] = (), width: int = 78
+) -> Iterator[str]:
     """Yield a horizontal bar for each value in lines of at most ``width`` cells: name, number, bar.
 
-    ``names`` are single-line texts that are safe to print; ``shown`` stands in for the numbers.
+    ``names`` are single-line texts that are safe to print; ``labels`` stands in for the numbers.
     """
-    texts = shown or [f"{value:,}" for value in values]
+    texts = labels or [f"{value:,}" for value in values]
     left, middle = max(map(width_of, names), default=0), max(map(width_of, texts), default=0)
     room = max(8, width - left - middle - 4)
     top = max(values, default=0) or 1

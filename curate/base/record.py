@@ -156,9 +156,11 @@ def source_of(record: Record) -> str:
     return source if isinstance(source, str) and source else record.source.file
 
 
-def is_named(code: str, name: str, asked: Collection[str]) -> bool:
-    """Whether a check or a fix is meant by one of ``asked``: its code, its name, or a prefix of its code."""
-    return any(name == one or (code.startswith(one) and bool(_PREFIX.fullmatch(one))) for one in asked)
+def is_named(code: str, name: str, selectors: Collection[str]) -> bool:
+    """Whether a check or a fix is meant by one of ``selectors``: its code, its name, or a prefix of its code."""
+    return any(
+        name == selector or (code.startswith(selector) and bool(_PREFIX.fullmatch(selector))) for selector in selectors
+    )
 
 
 def strings_of(value: Json) -> Iterator[str]:
@@ -204,7 +206,7 @@ def normalised(text: str) -> str:
         return " ".join(plain.split())
     else:
         pieces = [text]
-    return " ".join(filter(None, (" ".join(unicodedata.normalize("NFKC", one).lower().split()) for one in pieces)))
+    return " ".join(filter(None, (" ".join(unicodedata.normalize("NFKC", piece).lower().split()) for piece in pieces)))
 
 
 def _pieces(text: str) -> Iterator[str]:

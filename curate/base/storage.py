@@ -75,11 +75,11 @@ def make_folder(folder: Path) -> None:
     Raises:
         CurateError: E906 when the system refuses.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        for place in reversed(missing):
-            place.mkdir(exist_ok=True)
-            sync_folder(place.parent)
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            sync_folder(path.parent)
     except OSError as error:
         raise _refused(folder, error) from error
 
@@ -97,10 +97,10 @@ def make_cache(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
-    """Hold the lock of ``path``, which is a file beside it, however long somebody else has it; then call ``on_wait``.
+    """Hold the lock of ``path``, a file next to it; where another process has it, call ``on_wait`` and wait for it.
 
-    The lock file stays: removing it would let two in at once. Where nothing can be written beside ``path`` it cannot be
-    replaced by us either, and there is nothing to lock.
+    The lock file stays, because removing it would let two processes in at once. In a folder where we may not write,
+    ``path`` cannot be replaced either, so nothing is locked.
 
     Raises:
         CurateError: E906 when the system refuses.
@@ -108,12 +108,12 @@ def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
     # Few commands lock anything.
     from filelock import FileLock, Timeout
 
-    place = path.resolve()
-    make_folder(place.parent)
-    if not os.access(place.parent, os.W_OK):
+    target = path.resolve()
+    make_folder(target.parent)
+    if not os.access(target.parent, os.W_OK):
         yield
         return
-    lock = FileLock(f"{place}.lock", mode=0o600)
+    lock = FileLock(f"{target}.lock", mode=0o600)
     try:
         try:
             lock.acquire(timeout=0)
@@ -150,8 +150,8 @@ def publish_folder(temporary: Path, folder: Path) -> None:
 class Segment:
     """A new file that only grows. What `append` has returned from is on the disk; nothing is ever written over.
 
-    As long as it is open the system holds a lock on it for us, see `is_held`; it lets go when we close it, and when we
-    die.
+    As long as it is open the system holds a lock on it for us, see `is_segment_open`; it lets go when we close it, and
+    when we die.
     """
 
     def __init__(self, path: Path) -> None:
@@ -167,7 +167,7 @@ class Segment:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
             self._handle = os.open(path, flags, 0o666)
-            # Where a file system has no locks, `is_held` says so.
+            # Where a file system has no locks, `is_segment_open` says so.
             with suppress(OSError):
                 fcntl.flock(self._handle, fcntl.LOCK_EX)
             sync_folder(path.parent)
@@ -218,7 +218,7 @@ class Segment:
             raise OSError("somebody has put another file in its place")
 
 
-def is_held(path: Path) -> bool:
+def is_segment_open(path: Path) -> bool:
     """Whether a process on this machine has the segment ``path`` open, so that its last line may still be growing.
 
     True also where the file system cannot tell.

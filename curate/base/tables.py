@@ -14,8 +14,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) 
     widths = [max(map(width_of, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = [
-            padded(cell, width, is_left=place < left)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            padded(cell, width, is_left=index < left)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
 

@@ -1,4 +1,4 @@
-"""The shelf of checks: each file here holds checks, and each check carries its own proof.
+"""The registry of checks: each file here holds checks, and each check brings its own examples.
 
 A *record check* looks at one record and yields problems. A *dataset check* is a class that sees a small sketch of every
 record in reading order and reports at the end. A *length check* looks at how many tokens a record has for some model.
@@ -6,7 +6,7 @@ All are found by looking at the files of this folder; nothing is listed by hand.
 of the shape the check reads, or lengths, and tests run every one of them.
 
 What several checks share is here too: the texts of a record with their JSON pointers (`texts`), its answers
-(`turns`), the masked form in which a value may be named (`masked`), and `Repeats`, which finds equal keys among
+(`turns`), the masked form in which a value may be named (`masked`), and `EqualKeys`, which finds equal keys among
 millions of records in a few bytes each.
 """
 
@@ -24,12 +24,12 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from curate.base.record import Json, Problem, Record, Severity
-from curate.checks._reading import Turn, is_blank, masked, messages_pointer, sensitive, texts, turns
+from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
 from curate.schema.parts import digests_of
 from curate.schema.settings import Category, Settings
 
 if TYPE_CHECKING:
-    from curate.checks.leaks import Shared
+    from curate.checks.leaks import SharedText
 
 __all__ = [
     "Check",
@@ -38,13 +38,13 @@ __all__ = [
     "DoubtCheck",
     "EXAMPLE_SETTINGS",
     "LengthCheck",
-    "Lengths",
+    "TokenLengths",
     "PairCheck",
     "Place",
     "RecordCheck",
-    "Repeats",
+    "EqualKeys",
     "Sketch",
-    "Turn",
+    "AnswerTurn",
     "check",
     "dataset_check",
     "discover",
@@ -64,7 +64,7 @@ __all__ = [
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
 
 
-class Lengths(NamedTuple):
+class TokenLengths(NamedTuple):
     """A record in the tokens of some model: how many, which runs [start, stop) of them are trained, and the limit.
 
     ``fault`` says why the trainer's side cannot render the record at all; then there are no tokens.
@@ -77,7 +77,7 @@ class Lengths(NamedTuple):
 
 
 class Doubt(NamedTuple):
-    """A label as the other records see it: what is given, what is proposed, and how likely each is, out of sample."""
+    """A label and the one that the other records suggest instead, each with its probability out of sample."""
 
     given: str
     proposed: str
@@ -85,9 +85,9 @@ class Doubt(NamedTuple):
     proposed_probability: float
 
 
-LengthCheck = Callable[[Lengths, Settings], Iterable[Problem]]
+LengthCheck = Callable[[TokenLengths, Settings], Iterable[Problem]]
 DoubtCheck = Callable[[Doubt, Settings], Iterable[Problem]]
-PairCheck = Callable[["Shared", Settings], Iterable[Problem]]
+PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
 
 EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
 """The settings that every check's good and bad examples are written for."""
@@ -130,7 +130,7 @@ def sketch_of(record: Record) -> Sketch:
     )
 
 
-class Place(NamedTuple):
+class DatasetProblem(NamedTuple):
     """A problem of a data set: the record it is shown at (file "" when it concerns the whole set)."""
 
     problem: Problem
@@ -151,16 +151,16 @@ class DatasetCheck(Protocol):
     def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield what is wrong with the set as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check on the shelf: its code and name, how bad it is, how it works, and its proof.
+    """One registered check: its code and name, how bad it is, how it works, and its examples.
 
     A dataset check's examples are lists of line objects; a record check's examples are single line objects; those of a
-    length check are `Lengths` as objects. ``settings`` are those that the examples are written for.
+    length check are `TokenLengths` as objects. ``settings`` are those that the examples are written for.
     """
 
     code: str
@@ -185,7 +185,7 @@ class Check:
 
 DatasetCheckT = TypeVar("DatasetCheckT", bound="DatasetCheck")
 
-_shelf: dict[str, Check] = {}
+_checks: dict[str, Check] = {}
 
 
 def check(
@@ -199,7 +199,7 @@ def check(
     signs: tuple[re.Pattern[str], ...] = (),
     speaks_if: Callable[[Settings], bool] | None = None,
 ) -> Callable[[RecordCheck], RecordCheck]:
-    """Put a function that yields the problems of one record on the shelf; its docstring is the help text.
+    """Register a function that yields the problems of one record; its docstring is the help text.
 
     ``signs`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record without a sign
     gives no problem anyway.
@@ -221,7 +221,7 @@ def check(
 def length_check(
     code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json], settings: Settings
 ) -> Callable[[LengthCheck], LengthCheck]:
-    """Put a function that yields the problems of a record's lengths on the shelf; its docstring is the help text.
+    """Register a function that yields the problems of a record's lengths; its docstring is the help text.
 
     Raises:
         ValueError: the code is taken.
@@ -237,7 +237,7 @@ def length_check(
 def pair_check(
     code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
 ) -> Callable[[PairCheck], PairCheck]:
-    """Put a function that judges what two records share on the shelf; its docstring is the help text.
+    """Register a function that judges what two records share; its docstring is the help text.
 
     Raises:
         ValueError: the code is taken.
@@ -253,7 +253,7 @@ def pair_check(
 def doubt_check(
     code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
 ) -> Callable[[DoubtCheck], DoubtCheck]:
-    """Put a function that judges what a model makes of a label on the shelf; its docstring is the help text.
+    """Register a function that judges what a model makes of a label; its docstring is the help text.
 
     It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
 
@@ -278,7 +278,7 @@ def dataset_check(
     settings: Settings = EXAMPLE_SETTINGS,
     is_about_ids: bool = False,
 ) -> Callable[[type[DatasetCheckT]], type[DatasetCheckT]]:
-    """Put a class that sees every record on the shelf; it is built with the settings, and its docstring is the help.
+    """Register a class that sees every record; it is built with the settings, and its docstring is the help.
 
     Raises:
         ValueError: the code is taken.
@@ -296,16 +296,16 @@ def dataset_check(
 def discover() -> dict[str, Check]:
     """Import every file of this folder and return the checks by code, in order."""
     for module in pkgutil.iter_modules(__path__, __name__ + "."):
-        # The folders beside the checks hold what runs and mends them.
+        # The folders beside the checks hold the runner, the fixes and what else works with them.
         if not module.ispkg:
             importlib.import_module(module.name)
-    return dict(sorted(_shelf.items()))
+    return dict(sorted(_checks.items()))
 
 
 def _put(new: Check) -> None:
-    if new.code in _shelf:
+    if new.code in _checks:
         raise ValueError(f"two checks claim the code {new.code}")
-    _shelf[new.code] = new
+    _checks[new.code] = new
 
 
 def _help_of(thing: object) -> str:
@@ -317,11 +317,11 @@ def _help_of(thing: object) -> str:
 
 # --- what dataset checks remember ------------------------------------------------------------------------------------
 
-_SIEVE_BITS = 1 << 25
-_SIEVE_MASK = _SIEVE_BITS - 1
+_FILTER_BITS = 1 << 25
+_FILTER_MASK = _FILTER_BITS - 1
 
 
-class Repeats:
+class EqualKeys:
     """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are.
 
     Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out as
@@ -331,7 +331,7 @@ class Repeats:
     def __init__(self) -> None:
         self._keys = array("Q")
         self._lines = array("I")
-        self._sieve = bytearray(_SIEVE_BITS // 8)
+        self._filter = bytearray(_FILTER_BITS // 8)
         self._names: dict[int, str] = {}
         self._file_starts: list[int] = []
         self._files: list[str] = []
@@ -345,11 +345,11 @@ class Repeats:
         if not self._files or self._files[-1] != sketch.file:
             self._file_starts.append(index)
             self._files.append(sketch.file)
-        byte, mask = (key & _SIEVE_MASK) >> 3, 1 << (key & 7)
-        if self._sieve[byte] & mask:
+        byte, mask = (key & _FILTER_MASK) >> 3, 1 << (key & 7)
+        if self._filter[byte] & mask:
             self._names[index] = sketch.id
         else:
-            self._sieve[byte] |= mask
+            self._filter[byte] |= mask
         return index
 
     def pairs(self) -> Iterator[tuple[int, int]]:
@@ -367,9 +367,9 @@ class Repeats:
         """Return where a record stands, as ``file:line``."""
         return f"{self._file(index)}:{self._lines[index]}"
 
-    def place(self, index: int, first: int, message: str, pointer: str = "") -> Place:
+    def problem(self, index: int, first: int, message: str, pointer: str = "") -> DatasetProblem:
         """Return ``message`` as a problem of the record at ``index``, the later of a pair with the one at ``first``."""
-        return Place(
+        return DatasetProblem(
             Problem(message, pointer),
             self._file(index),
             self._lines[index],
@@ -383,5 +383,5 @@ class Repeats:
 
 
 def key_of(digest: bytes) -> int:
-    """Return the first 64 bits of a digest as the key that `Repeats` works with."""
+    """Return the first 64 bits of a digest as the key that `EqualKeys` works with."""
     return int.from_bytes(digest[:8], "big")

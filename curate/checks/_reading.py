@@ -11,8 +11,8 @@ from curate.base.record import Json, Problem, Record
 _NOT_TEXT = frozenset({"id", "split", "x-ignore"})
 _ANSWER_KEYS = ("output", "completion", "answer", "response", "content", "text")
 _last_walk: tuple[Record | None, tuple[tuple[str, str], ...]] = (None, ())
-_last_turns: tuple[Record | None, tuple[Turn, ...]] = (None, ())
-_last_place: tuple[Record | None, str] = (None, "")
+_last_turns: tuple[Record | None, tuple[AnswerTurn, ...]] = (None, ())
+_last_pointer: tuple[Record | None, str] = (None, "")
 
 
 def texts(record: Record) -> tuple[tuple[str, str], ...]:
@@ -22,39 +22,39 @@ def texts(record: Record) -> tuple[tuple[str, str], ...]:
     the latest record is kept, because several checks ask for it one after the other.
     """
     global _last_walk  # noqa: PLW0603  one slot, replaced whole, so that a second thread can only miss it
-    walked, found = _last_walk
+    walked, strings = _last_walk
     if walked is not record:
-        found = tuple(
+        strings = tuple(
             pair
             for key, value in record.data.items()
             if key not in _NOT_TEXT
             for pair in _strings(value, "/" + _token(key))
         )
-        _last_walk = (record, found)
-    return found
+        _last_walk = (record, strings)
+    return strings
 
 
 def _strings(value: Json, pointer: str) -> Iterator[tuple[str, str]]:
     waiting = [(pointer, value)]
     while waiting:
-        place, item = waiting.pop()
+        path, item = waiting.pop()
         if isinstance(item, str):
-            yield place, item
+            yield path, item
         elif isinstance(item, Mapping):
-            waiting.extend((f"{place}/{_token(key)}", child) for key, child in reversed(list(item.items())))
+            waiting.extend((f"{path}/{_token(key)}", child) for key, child in reversed(list(item.items())))
         elif isinstance(item, list | tuple):
-            waiting.extend((f"{place}/{index}", item[index]) for index in range(len(item) - 1, -1, -1))
+            waiting.extend((f"{path}/{index}", item[index]) for index in range(len(item) - 1, -1, -1))
 
 
 def _token(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
 
 
-class Turn(NamedTuple):
+class AnswerTurn(NamedTuple):
     """One answer that a model would learn: what was asked right before, and what is answered."""
 
     record: Record
-    place: int
+    message_index: int
     """The message that it is, -1 for the one completion of a record that is no chat."""
     prompt: str
     completion: str
@@ -63,38 +63,38 @@ class Turn(NamedTuple):
     @property
     def pointer(self) -> str:
         """Where it stands in the line; looked up only when asked for, because few answers have anything wrong."""
-        if self.place < 0:
+        if self.message_index < 0:
             return _answer_pointer(self.record, self.completion)
         base = messages_pointer(self.record)
-        return f"{base}/{self.place}/content" if base else ""
+        return f"{base}/{self.message_index}/content" if base else ""
 
 
-def turns(record: Record) -> tuple[Turn, ...]:
+def turns(record: Record) -> tuple[AnswerTurn, ...]:
     """Return the answers of a record: every assistant message of a chat, the one completion of any other kind.
 
     Those of the latest record are kept, as its texts are.
     """
     global _last_turns  # noqa: PLW0603  as above
-    seen, found = _last_turns
-    if seen is not record:
-        found = tuple(_turns(record))
-        _last_turns = (record, found)
-    return found
+    latest, answers = _last_turns
+    if latest is not record:
+        answers = tuple(_turns(record))
+        _last_turns = (record, answers)
+    return answers
 
 
-def _turns(record: Record) -> Iterator[Turn]:
+def _turns(record: Record) -> Iterator[AnswerTurn]:
     if record.kind != "chat":
         if record.messages:
-            yield Turn(record, -1, record.prompt, record.completion)
+            yield AnswerTurn(record, -1, record.prompt, record.completion)
         return
-    asked = ""
+    prompt = ""
     for index, message in enumerate(record.messages):
         content = message.get("content")
         content = content if isinstance(content, str) else ""
         if message.get("role") == "user":
-            asked = content
+            prompt = content
         elif message.get("role") == "assistant":
-            yield Turn(record, index, asked, content, bool(message.get("tool_calls")))
+            yield AnswerTurn(record, index, prompt, content, bool(message.get("tool_calls")))
 
 
 def messages_pointer(record: Record) -> str:
@@ -102,12 +102,12 @@ def messages_pointer(record: Record) -> str:
 
     That of the latest record is kept: every message of a long one may have something wrong.
     """
-    global _last_place  # noqa: PLW0603  as above
-    seen, found = _last_place
-    if seen is not record:
-        found = _messages_pointer(record)
-        _last_place = (record, found)
-    return found
+    global _last_pointer  # noqa: PLW0603  as above
+    latest, pointer = _last_pointer
+    if latest is not record:
+        pointer = _messages_pointer(record)
+        _last_pointer = (record, pointer)
+    return pointer
 
 
 def _messages_pointer(record: Record) -> str:
@@ -122,9 +122,9 @@ def _messages_pointer(record: Record) -> str:
 
 
 def _answer_pointer(record: Record, text: str) -> str:
-    places = [pointer for pointer, value in texts(record) if value == text]
-    named = [pointer for pointer in places if pointer.rsplit("/", 1)[-1] in _ANSWER_KEYS]
-    candidates = named or places
+    pointers = [pointer for pointer, value in texts(record) if value == text]
+    named = [pointer for pointer in pointers if pointer.rsplit("/", 1)[-1] in _ANSWER_KEYS]
+    candidates = named or pointers
     return candidates[-1] if named or len(candidates) == 1 else ""
 
 
@@ -136,10 +136,10 @@ def masked(kind: str, value: str) -> str:
 def sensitive(record: Record, find: Callable[[str], Iterable[tuple[str, str]]]) -> Iterator[Problem]:
     """Yield one masked problem a text and kind of what ``find`` sees in it; ``find`` gives (kind, value) pairs."""
     for pointer, text in texts(record):
-        found: dict[str, list[str]] = {}
+        by_kind: dict[str, list[str]] = {}
         for kind, value in find(text):
-            found.setdefault(kind, []).append(value)
-        for kind, values in found.items():
+            by_kind.setdefault(kind, []).append(value)
+        for kind, values in by_kind.items():
             more = f" and {len(values) - 1} more" if len(values) > 1 else ""
             yield Problem(f"contains {masked(kind, values[0])}{more}", pointer)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from curate.base.record import Problem, Record, normalised
-from curate.checks import Turn, check, is_blank, messages_pointer, texts, turns
+from curate.checks import AnswerTurn, check, is_blank, messages_pointer, texts, turns
 from curate.schema.settings import Settings
 
 _ECHO_FROM = 20
@@ -86,30 +86,36 @@ def prompt_echo(record: Record, settings: Settings) -> Iterator[Problem]:
     """
     for turn in turns(record):
         if _starts_alike(turn) and not _ASKS_FOR_ECHO.search(turn.prompt):
-            asked, answered = normalised(turn.prompt), normalised(turn.completion)
-            if len(asked) >= _ECHO_FROM and answered.startswith(asked) and _is_set_apart(turn, answered == asked):
-                whole = "the completion is the prompt" if answered == asked else "the completion begins with the prompt"
+            prompt, completion = normalised(turn.prompt), normalised(turn.completion)
+            if (
+                len(prompt) >= _ECHO_FROM
+                and completion.startswith(prompt)
+                and _is_set_apart(turn, completion == prompt)
+            ):
+                whole = (
+                    "the completion is the prompt" if completion == prompt else "the completion begins with the prompt"
+                )
                 yield Problem(f"{whole} ({len(turn.prompt)} characters)", turn.pointer)
 
 
-def _starts_alike(turn: Turn) -> bool:
+def _starts_alike(turn: AnswerTurn) -> bool:
     # A first look that costs next to nothing: nearly every answer differs from its prompt in the first word, and most
     # of them in its first letter already.
     prompt, completion = turn.prompt[:64].lstrip(), turn.completion[:64].lstrip()
     first, other = prompt[:1].lower(), completion[:1].lower()
     if first != other and first.isascii() and other.isascii():
         return False
-    asked, answered = prompt.split(None, 1), completion.split(None, 1)
-    return bool(asked and answered) and normalised(asked[0]) == normalised(answered[0])
+    prompt_words, answer_words = prompt.split(None, 1), completion.split(None, 1)
+    return bool(prompt_words and answer_words) and normalised(prompt_words[0]) == normalised(answer_words[0])
 
 
-def _is_set_apart(turn: Turn, is_whole: bool) -> bool:
+def _is_set_apart(turn: AnswerTurn, is_whole: bool) -> bool:
     # An answer may take the words of the prompt into its own first sentence; an echo stands for itself.
-    asked = turn.prompt.strip()
+    prompt = turn.prompt.strip()
     return (
         is_whole
-        or asked.endswith((".", "?", "!", "。", "？"))
-        or turn.completion.strip()[len(asked) :].startswith("\n")
+        or prompt.endswith((".", "?", "!", "。", "？"))
+        or turn.completion.strip()[len(prompt) :].startswith("\n")
     )
 
 

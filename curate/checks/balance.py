@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from curate.base.record import Problem
-from curate.checks import Place, Sketch, dataset_check
+from curate.checks import DatasetProblem, Sketch, dataset_check
 from curate.schema.settings import Settings
 
 _FEWEST = 100
@@ -46,7 +46,7 @@ class CategoryImbalance:
         if sketch.category:
             self._counts[sketch.category] += 1
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield each category that is far smaller than the largest."""
         if self._counts.total() < _FEWEST:
             return
@@ -56,7 +56,7 @@ class CategoryImbalance:
             if count * _IMBALANCE < most:
                 times = f"{most / count:.0f} times as many"
                 message = f"category {category!r} has {count} records, {largest!r} has {most}: {times}"
-                yield Place(Problem(message), category=category)
+                yield DatasetProblem(Problem(message), category=category)
 
 
 @dataset_check(
@@ -81,7 +81,7 @@ class LengthSkew:
         if sketch.category:
             self._lengths.setdefault(sketch.category, array("Q")).append(sketch.num_chars)
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield each category whose median is far from that of the others."""
         medians = {c: sorted(n)[len(n) // 2] for c, n in self._lengths.items() if len(n) >= _FEWEST_EACH}
         for category, median in sorted(medians.items()):
@@ -91,7 +91,7 @@ class LengthSkew:
             usual = others[len(others) // 2]
             if max(median, usual) > _SKEW * max(1, min(median, usual)):
                 message = f"category {category!r} has a median of {median} characters a record, the others of {usual}"
-                yield Place(Problem(message), category=category)
+                yield DatasetProblem(Problem(message), category=category)
 
 
 @dataset_check(
@@ -120,11 +120,13 @@ class SourceDominates:
         if sketch.source and sketch.source != sketch.file:
             self._counts[sketch.source] += 1
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield the source that has most of the records."""
         total = self._counts.total()
         if total < _FEWEST or len(self._counts) < 2:
             return
         source, count = self._counts.most_common(1)[0]
         if count > _DOMINANCE * total:
-            yield Place(Problem(f"{count} of {total} records ({count / total:.0%}) come from the source {source!r}"))
+            yield DatasetProblem(
+                Problem(f"{count} of {total} records ({count / total:.0%}) come from the source {source!r}")
+            )

@@ -61,9 +61,9 @@ def control_characters(record: Record, settings: Settings) -> Iterator[Problem]:
     model. Mostly the rest of a captured terminal or a binary file: remove them.
     """
     for pointer, text in _with_id(record):
-        found = Counter(match.group() for match in _CONTROL.finditer(text))
-        if found:
-            yield Problem(f"contains {_listed(found)}", pointer)
+        counts = Counter(match.group() for match in _CONTROL.finditer(text))
+        if counts:
+            yield Problem(f"contains {_listed(counts)}", pointer)
 
 
 @check(
@@ -111,8 +111,8 @@ def bidi_or_invisible(record: Record, settings: Settings) -> Iterator[Problem]:
     punctuation.
     """
     for pointer, text in _with_id(record):
-        if not text.isascii() and (found := Counter(text[start] for start, _ in hidden(text))):
-            yield Problem(f"contains {_listed(found)}", pointer)
+        if not text.isascii() and (counts := Counter(text[start] for start, _ in hidden(text))):
+            yield Problem(f"contains {_listed(counts)}", pointer)
 
 
 def _with_id(record: Record) -> Iterator[tuple[str, str]]:
@@ -178,8 +178,8 @@ def _is_keycap(character: str) -> bool:
 
 
 def _listed(kinds: Counter[str]) -> str:
-    shown = [f"U+{ord(c):04X} {_name(c)}" + (f" ({n} times)" if n > 1 else "") for c, n in sorted(kinds.items())[:3]]
-    return ", ".join(shown) + (f" and {len(kinds) - 3} other kinds" if len(kinds) > 3 else "")
+    points = [f"U+{ord(c):04X} {_name(c)}" + (f" ({n} times)" if n > 1 else "") for c, n in sorted(kinds.items())[:3]]
+    return ", ".join(points) + (f" and {len(kinds) - 3} other kinds" if len(kinds) > 3 else "")
 
 
 def _name(character: str) -> str:

@@ -1,7 +1,7 @@
 """The contract of a category: what its completions must be, by `[categories.NAME]` of curate.toml.
 
-What is judged is the last answer of a record, as in evaluation, where the metric `contract` asks the same of what a
-model says. An answer that calls tools is not judged, nor is raw text.
+The last answer of a record is checked, as the metric `contract` checks the answer of a model in evaluation. An answer
+that calls tools is not checked, nor is raw text.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from curate.base.record import CurateError, Problem, Record
 from curate.base.resources import shipped
 from curate.base.tables import counted
-from curate.checks import Turn, check, turns
+from curate.checks import AnswerTurn, check, turns
 from curate.checks._identify import identified, is_identifiable
 from curate.checks.language import other_language
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.schema.settings import Category, Citations, Settings
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
 
 
-def _asked_for(*names: str) -> Callable[[Settings], bool]:
+def _has_part(*names: str) -> Callable[[Settings], bool]:
     """Return whether settings have a category with one of these parts in its contract."""
-    return lambda settings: any(getattr(one, name) for one in settings.categories.values() for name in names)
+    return lambda settings: any(getattr(category, name) for category in settings.categories.values() for name in names)
 
 
 def _example(**contract: Any) -> Settings:
@@ -41,7 +41,7 @@ def _example(**contract: Any) -> Settings:
     "Q210",
     "completion-breaks-schema",
     severity="error",
-    speaks_if=_asked_for("schema_"),
+    speaks_if=_has_part("schema_"),
     settings=_example(schema="answer.schema.json"),
     good=[
         {"instruction": "Due?", "output": '{"answer": "On the 5th.", "sources": [2]}', "category": "billing"},
@@ -66,20 +66,20 @@ def completion_breaks_schema(record: Record, settings: Settings) -> Iterator[Pro
     schema = _schema(settings.root or Path().resolve(), category.schema_, record.category)
     try:
         value = strict_loads(turn.completion.strip().encode("utf-8", "surrogatepass"))
-    except DoorFault as fault:
+    except JsonFault as fault:
         reason = "" if fault.code == "S101" else f" ({fault.name})"
         yield Problem(f"the completion is not strict JSON{reason}, at byte {fault.column:,}", turn.pointer)
         return
     for problem in schema.problems(value):
-        place = f" at {problem.pointer}" if problem.pointer else ""
-        yield Problem(f"the completion breaks its schema{place}: {problem.message}", turn.pointer)
+        where = f" at {problem.pointer}" if problem.pointer else ""
+        yield Problem(f"the completion breaks its schema{where}: {problem.message}", turn.pointer)
 
 
 @check(
     "Q211",
     "completion-length",
     severity="error",
-    speaks_if=_asked_for("min_chars", "max_chars"),
+    speaks_if=_has_part("min_chars", "max_chars"),
     settings=_example(min_chars=4, max_chars=20),
     good=[
         {"instruction": "Due?", "output": "On the 5th.", "category": "billing"},
@@ -110,7 +110,7 @@ def completion_length(record: Record, settings: Settings) -> Iterator[Problem]:
     "Q212",
     "completion-language",
     severity="error",
-    speaks_if=_asked_for("language"),
+    speaks_if=_has_part("language"),
     settings=_example(language="de"),
     good=[
         {
@@ -140,16 +140,16 @@ def completion_language(record: Record, settings: Settings) -> Iterator[Problem]
     category = settings.categories.get(record.category)
     if category is None or not category.language or (turn := _last_answer(record)) is None:
         return
-    found = other_language(turn.completion, category.language) or _identified(turn.completion, category.language)
-    if found:
-        yield Problem(f"the language is to be {category.language!r}, but the completion is {found}", turn.pointer)
+    language = other_language(turn.completion, category.language) or _identified(turn.completion, category.language)
+    if language:
+        yield Problem(f"the language is to be {category.language!r}, but the completion is {language}", turn.pointer)
 
 
 @check(
     "Q213",
     "missing-citation",
     severity="error",
-    speaks_if=_asked_for("citations"),
+    speaks_if=_has_part("citations"),
     settings=_example(citations=Citations(pattern=r"\[\d+\]", in_prompt=True)),
     good=[
         {"instruction": "[2] Bills are due on the 5th.\n\nDue?", "output": "On the 5th [2].", "category": "billing"},
@@ -171,25 +171,25 @@ def missing_citation(record: Record, settings: Settings) -> Iterator[Problem]:
     if category is None or category.citations is None or (turn := _last_answer(record)) is None:
         return
     wanted = category.citations
-    found = _citations(wanted.pattern, turn.completion.strip(), record.category)
-    if len(found) < wanted.at_least:
-        has = f"the completion has {counted(len(found), 'citation')}"
+    citations = _citations(wanted.pattern, turn.completion.strip(), record.category)
+    if len(citations) < wanted.at_least:
+        has = f"the completion has {counted(len(citations), 'citation')}"
         yield Problem(f"{has}, fewer than {wanted.at_least:,}", turn.pointer)
     if wanted.in_prompt:
-        given = _asked(record)
-        lost = sum(one not in given for one in found)
+        given = _prompt_text(record)
+        lost = sum(citation not in given for citation in citations)
         if lost:
-            yield Problem(f"{lost:,} of {len(found):,} citations do not stand in the prompt", turn.pointer)
+            yield Problem(f"{lost:,} of {len(citations):,} citations do not stand in the prompt", turn.pointer)
 
 
-def _asked(record: Record) -> str:
+def _prompt_text(record: Record) -> str:
     """Return the texts of all messages before the last answer, whoever says them, as citations are looked for there."""
-    last = max((n for n, one in enumerate(record.messages) if one.get("role") == "assistant"), default=0)
+    last = max((n for n, message in enumerate(record.messages) if message.get("role") == "assistant"), default=0)
     contents = (message.get("content") for message in record.messages[:last])
     return "\n\n".join(content for content in contents if isinstance(content, str))
 
 
-def _last_answer(record: Record) -> Turn | None:
+def _last_answer(record: Record) -> AnswerTurn | None:
     """Return the answer that a contract is about, None where there is none."""
     answers = list(turns(record))
     return answers[-1] if answers and not answers[-1].has_tool_calls else None
@@ -224,8 +224,8 @@ def _citations(pattern: str, text: str, category: str) -> list[str]:
     import polars
 
     _readable(pattern, category)
-    found = polars.Series([text]).str.extract_all(pattern).item(0)
-    return [one for one in found.to_list() if one]
+    citations = polars.Series([text]).str.extract_all(pattern).item(0)
+    return [citation for citation in citations.to_list() if citation]
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from curate.checks import Place, Repeats, Sketch, dataset_check, key_of
+from curate.checks import DatasetProblem, EqualKeys, Sketch, dataset_check, key_of
 from curate.schema.settings import Settings
 
 
@@ -31,16 +31,16 @@ class ExactDuplicate:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._contents = Repeats()
+        self._contents = EqualKeys()
 
     def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
         self._contents.add(key_of(sketch.content), sketch)
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record that repeats an earlier one."""
         for index, first in self._contents.pairs():
-            yield self._contents.place(index, first, f"repeats the record at {self._contents.spot(first)}")
+            yield self._contents.problem(index, first, f"repeats the record at {self._contents.spot(first)}")
 
 
 @dataset_check(
@@ -63,7 +63,7 @@ class SamePromptOtherAnswer:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._prompts = Repeats()
+        self._prompts = EqualKeys()
         self._contents = array("Q")
 
     def see(self, sketch: Sketch) -> None:
@@ -72,13 +72,13 @@ class SamePromptOtherAnswer:
             self._prompts.add(key_of(sketch.prompt), sketch)
             self._contents.append(key_of(sketch.content))
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record that gives a new answer to a prompt seen before."""
         answers: dict[int, set[int]] = {}
         for index, first in self._prompts.pairs():
             known = answers.setdefault(first, {self._contents[first]})
             if self._contents[index] not in known:
                 known.add(self._contents[index])
-                yield self._prompts.place(
+                yield self._prompts.problem(
                     index, first, f"answers the prompt of {self._prompts.spot(first)} differently"
                 )

@@ -6,7 +6,7 @@ import unicodedata
 from array import array
 from collections.abc import Callable, Iterator
 
-from curate.checks import Place, Repeats, Sketch, dataset_check
+from curate.checks import DatasetProblem, EqualKeys, Sketch, dataset_check
 from curate.schema.settings import Settings
 
 # Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter or as ASCII.
@@ -78,23 +78,23 @@ class RepeatedId:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._ids = Repeats()
+        self._ids = EqualKeys()
 
     def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
         if sketch.has_own_id:
             self._ids.add(hash(sketch.id), sketch)
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record whose id an earlier one has."""
         for index, first in self._ids.pairs():
             message = f"this id is taken already, by the record at {self._ids.spot(first)}"
-            yield _grouped(self._ids.place(index, first, message, "/id"), str)
+            yield _grouped(self._ids.problem(index, first, message, "/id"), str)
 
 
-def _grouped(place: Place, fold: Callable[[str], str]) -> Place:
-    """Return ``place`` with a group that lasts: Python hashes text differently in every process."""
-    return place._replace(group=fold(place.record).encode("utf-8", "surrogatepass"))
+def _grouped(problem: DatasetProblem, fold: Callable[[str], str]) -> DatasetProblem:
+    """Return ``problem`` with a group that lasts: Python hashes text differently in every process."""
+    return problem._replace(group=fold(problem.record).encode("utf-8", "surrogatepass"))
 
 
 def _composed(name: str) -> str:
@@ -105,7 +105,7 @@ class _Alike:
     """Records whose ids become equal under a fold of their spelling although they are spelled differently."""
 
     def __init__(self) -> None:
-        self._folds = Repeats()
+        self._folds = EqualKeys()
         self._spellings = array("q")
 
     def see(self, spelled: str, folded: str, sketch: Sketch) -> None:
@@ -113,7 +113,7 @@ class _Alike:
         self._folds.add(hash(folded), sketch)
         self._spellings.append(hash(spelled))
 
-    def finish(self, message: str, fold: Callable[[str], str]) -> Iterator[Place]:
+    def finish(self, message: str, fold: Callable[[str], str]) -> Iterator[DatasetProblem]:
         """Yield the first record of each further spelling; ``{}`` in the message becomes the place of the first of all.
 
         A spelling that comes again is a repeated id, which S104 reports.
@@ -123,8 +123,8 @@ class _Alike:
             spellings = known.setdefault(first, {self._spellings[first]})
             if (spelling := self._spellings[index]) not in spellings:
                 spellings.add(spelling)
-                place = self._folds.place(index, first, message.format(self._folds.spot(first)), "/id")
-                yield _grouped(place, fold)
+                problem = self._folds.problem(index, first, message.format(self._folds.spot(first)), "/id")
+                yield _grouped(problem, fold)
 
 
 @dataset_check(
@@ -157,7 +157,7 @@ class IdNormalForm:
         if sketch.has_own_id:
             self._alike.see(sketch.id, _composed(sketch.id), sketch)
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record whose id is another spelling of an earlier one."""
         yield from self._alike.finish(
             "this id is the one at {} in another Unicode spelling; write ids in NFC", _composed
@@ -204,7 +204,7 @@ class ConfusableId:
             composed = _composed(sketch.id)
             self._alike.see(composed, skeleton(composed), sketch)
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record whose id an earlier one looks like."""
         message = "this id looks like the one at {} but differs in characters, case or blanks"
         yield from self._alike.finish(message, lambda name: skeleton(_composed(name)))

@@ -109,11 +109,11 @@ def language_mismatch(record: Record, settings: Settings) -> Iterator[Problem]:
     if declared not in _SCRIPTS:
         return
     for turn in turns(record):
-        if found := other_language(turn.completion, declared):
-            yield Problem(f"the language is declared {declared!r}, but the completion is {found}", turn.pointer)
-    if found := other_language(record.text, declared):
+        if other := other_language(turn.completion, declared):
+            yield Problem(f"the language is declared {declared!r}, but the completion is {other}", turn.pointer)
+    if other := other_language(record.text, declared):
         pointer = next((pointer for pointer, text in texts(record) if text == record.text), "")
-        yield Problem(f"the language is declared {declared!r}, but the completion is {found}", pointer)
+        yield Problem(f"the language is declared {declared!r}, but the completion is {other}", pointer)
 
 
 def other_language(text: str, declared: str) -> str:

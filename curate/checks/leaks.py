@@ -11,7 +11,7 @@ from curate.schema.settings import Settings
 from curate.similarity.leaks import Level
 
 
-class Shared(NamedTuple):
+class SharedText(NamedTuple):
     """How much of an exam record stands in a training record, and where the other of the two is.
 
     ``coverage`` is a share in [0, 1], ``run`` the longest passage in words. ``spot`` is file:line of the record that
@@ -26,7 +26,7 @@ class Shared(NamedTuple):
     split: str = ""
 
     @property
-    def told(self) -> str:
+    def amount(self) -> str:
         """The amount in words."""
         return f"{self.level}: {self.coverage:.0%} of its {self.part}, {self.run} words in a row"
 
@@ -44,7 +44,7 @@ _IN_TEST = {"split": "test"}
     good=[_PARTIAL | _IN_TEST, _NEAR],
     bad=[_VERBATIM | _IN_TEST, _NEAR | {"split": "validation"}],
 )
-def split_leak(shared: Shared, _settings: Settings) -> Iterator[Problem]:
+def split_leak(shared: SharedText, _settings: Settings) -> Iterator[Problem]:
     """A record of the test or validation split stands, whole or nearly, in a record of an earlier split.
 
     A model that was trained on a question of its exam gets a score that says nothing. A division keeps such records
@@ -53,7 +53,7 @@ def split_leak(shared: Shared, _settings: Settings) -> Iterator[Problem]:
     `curate split --fix` move it.
     """
     if shared.split and shared.level != "partial":
-        yield Problem(f"is in {shared.split}, and {shared.spot} gives it away ({shared.told})")
+        yield Problem(f"is in {shared.split}, and {shared.spot} gives it away ({shared.amount})")
 
 
 @pair_check(
@@ -63,7 +63,7 @@ def split_leak(shared: Shared, _settings: Settings) -> Iterator[Problem]:
     good=[_PARTIAL, _VERBATIM | _IN_TEST],
     bad=[_VERBATIM, _NEAR],
 )
-def benchmark_contamination(shared: Shared, _settings: Settings) -> Iterator[Problem]:
+def benchmark_contamination(shared: SharedText, _settings: Settings) -> Iterator[Problem]:
     """A training record holds a record of a benchmark that ``[leaks].against`` in curate.toml names.
 
     A model that has learned the exam by heart gets a score that says nothing about others. `curate leaks` shows the
@@ -71,7 +71,7 @@ def benchmark_contamination(shared: Shared, _settings: Settings) -> Iterator[Pro
     if the two are meant to be the same.
     """
     if not shared.split and shared.level != "partial":
-        yield Problem(f"gives away the benchmark record {shared.spot} ({shared.told})")
+        yield Problem(f"gives away the benchmark record {shared.spot} ({shared.amount})")
 
 
 @pair_check(
@@ -81,7 +81,7 @@ def benchmark_contamination(shared: Shared, _settings: Settings) -> Iterator[Pro
     good=[_VERBATIM | _IN_TEST, _NEAR],
     bad=[_PARTIAL | _IN_TEST, _PARTIAL],
 )
-def shared_passage(shared: Shared, _settings: Settings) -> Iterator[Problem]:
+def shared_passage(shared: SharedText, _settings: Settings) -> Iterator[Problem]:
     """A record of an exam and one that is trained on have a passage in common, but not the question.
 
     Two questions may be asked of one document, or differ in nothing but a number. `curate export` writes such records
@@ -90,4 +90,4 @@ def shared_passage(shared: Shared, _settings: Settings) -> Iterator[Problem]:
     """
     if shared.level == "partial":
         of = f"is in {shared.split}, and" if shared.split else "is trained on, and the benchmark record"
-        yield Problem(f"{of} {shared.spot} has a passage of it ({shared.told})")
+        yield Problem(f"{of} {shared.spot} has a passage of it ({shared.amount})")

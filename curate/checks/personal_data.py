@@ -9,7 +9,7 @@ from itertools import chain
 
 from curate.base.record import Problem, Record
 from curate.checks import check, sensitive
-from curate.checks.within import ESCAPED, found_within, spans_within
+from curate.checks.within import ESCAPED, spans_within, values_within
 from curate.schema.settings import Settings
 
 Span = tuple[int, int]
@@ -216,7 +216,7 @@ def spans(text: str) -> Iterator[tuple[str, int, int]]:
 
 def find(text: str) -> Iterator[tuple[str, str]]:
     """Yield the personal data of ``text`` as (kind, the characters matched)."""
-    return found_within(text, _spans)
+    return values_within(text, _spans)
 
 
 def _spans(text: str) -> Iterator[tuple[str, int, int]]:

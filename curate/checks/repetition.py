@@ -14,7 +14,7 @@ _WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
 _PLAIN = bytes(code if chr(code).isascii() and chr(code).isalnum() else 32 for code in range(256)).lower()
 _NGRAM = 4
 _FEWEST_WORDS = 20
-_FEWEST_JUDGED = 40
+_FEWEST_COMPARED = 40
 _MOST_REPETITION = 0.6
 _READ = 20_000
 """Characters that are read of a text, so that one huge record does not cost what a thousand others do."""
@@ -44,7 +44,7 @@ def repeated_text(record: Record, settings: Settings) -> Iterator[Problem]:
         if _is_varied(turn.completion[:_READ]):
             continue
         words = words_of(turn.completion) if len(turn.completion) < _READ else []
-        if len(words) >= _FEWEST_JUDGED and (share := _repetition(words)) >= _MOST_REPETITION:
+        if len(words) >= _FEWEST_COMPARED and (share := _repetition(words)) >= _MOST_REPETITION:
             yield Problem(f"{share:.0%} of its word 4-grams stand in it before", turn.pointer)
 
 

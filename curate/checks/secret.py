@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from curate.base.record import Problem, Record
 from curate.checks import check, sensitive
-from curate.checks.within import ESCAPED, found_within, spans_within
+from curate.checks.within import ESCAPED, spans_within, values_within
 from curate.schema.settings import Settings
 
 _EDGE = r"(?<![A-Za-z0-9_])"
@@ -84,7 +84,7 @@ def spans(text: str) -> Iterator[tuple[str, int, int]]:
 
 def find(text: str) -> Iterator[tuple[str, str]]:
     """Yield the secrets of ``text`` as (kind, the secret)."""
-    return found_within(text, _spans)
+    return values_within(text, _spans)
 
 
 def _spans(text: str) -> Iterator[tuple[str, int, int]]:
@@ -96,8 +96,8 @@ def _spans(text: str) -> Iterator[tuple[str, int, int]]:
                     has_aws_id = has_aws_id or kind.startswith("AWS")
                     yield kind, *match.span(1)
     if has_aws_id:
-        found = (match for match in _AWS_SECRET.finditer(text) if _num_classes(match.group(1)) >= 3)
-        yield from (("AWS secret key", *match.span(1)) for match in found)
+        matches = (match for match in _AWS_SECRET.finditer(text) if _num_classes(match.group(1)) >= 3)
+        yield from (("AWS secret key", *match.span(1)) for match in matches)
     if "PRIVATE KEY" in text:
         yield from (("private key", *match.span()) for match in _PRIVATE_KEY.finditer(text))
     if "eyJ" in text:

@@ -26,33 +26,33 @@ def sensitive_spans(text: str, never: re.Pattern[str] | None = None) -> list[Sen
     check is content with its beginning, all is meant up to its closing line. What a match of ``never`` is part of is no
     value.
     """
-    found = [(0, Sensitive(*span)) for span in secret.spans(text)]
-    found = [(0, _whole(text, one)) if one.kind == "private key" else (0, one) for _, one in found]
-    found += [(1, Sensitive(*span)) for span in personal_data.spans(text)]
+    ranked = [(0, Sensitive(*span)) for span in secret.spans(text)]
+    ranked = [(0, _whole(text, span)) if span.kind == "private key" else (0, span) for _, span in ranked]
+    ranked += [(1, Sensitive(*span)) for span in personal_data.spans(text)]
     if never:
-        found = [(rank, one) for rank, one in found if not never.search(text, one.start, one.end)]
+        ranked = [(rank, span) for rank, span in ranked if not never.search(text, span.start, span.end)]
     taken: list[Sensitive] = []
     for rank in (0, 1):
         chosen: list[Sensitive] = []
         others = iter([*taken, Sensitive("", len(text) + 1, len(text) + 1)])
         other, end = next(others), 0
-        for one in sorted((one for of, one in found if of == rank), key=lambda one: (one.start, -one.end)):
-            while other.end <= one.start:
+        for span in sorted((span for of, span in ranked if of == rank), key=lambda span: (span.start, -span.end)):
+            while other.end <= span.start:
                 other = next(others)
-            if one.start >= end and one.end <= other.start:
-                chosen.append(one)
-                end = one.end
-        taken = sorted([*taken, *chosen], key=lambda one: one.start)
+            if span.start >= end and span.end <= other.start:
+                chosen.append(span)
+                end = span.end
+        taken = sorted([*taken, *chosen], key=lambda span: span.start)
     return taken
 
 
 def with_values_hidden(text: str) -> str:
     """Return ``text`` with a dot for every character of its sensitive values but the first two of each."""
-    parts, place = [], 0
-    for one in sensitive_spans(text):
-        parts += [text[place : one.start + 2], "·" * max(0, one.end - one.start - 2)]
-        place = max(one.end, one.start + 2)
-    return "".join([*parts, text[place:]])
+    parts, offset = [], 0
+    for span in sensitive_spans(text):
+        parts += [text[offset : span.start + 2], "·" * max(0, span.end - span.start - 2)]
+        offset = max(span.end, span.start + 2)
+    return "".join([*parts, text[offset:]])
 
 
 def _whole(text: str, key: Sensitive) -> Sensitive:

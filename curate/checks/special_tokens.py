@@ -75,10 +75,10 @@ def _control_tokens(record: Record) -> Iterator[Problem]:
     for pointer, text in texts(record):
         if ("<" in text or "[" in text or "]~" in text) and not pointer.startswith(_UNTRAINED):
             is_html = "<s>" in text and _HTML.search(text)
-            found = sorted(set(_TOKEN.findall(_STRUCK.sub("", text) if is_html else text)))
-            if found:
-                shown = ", ".join(found[:3]) + (" and others" if len(found) > 3 else "")
-                yield Problem(f"contains control tokens of a chat template: {shown}", pointer)
+            tokens = sorted(set(_TOKEN.findall(_STRUCK.sub("", text) if is_html else text)))
+            if tokens:
+                listed = ", ".join(tokens[:3]) + (" and others" if len(tokens) > 3 else "")
+                yield Problem(f"contains control tokens of a chat template: {listed}", pointer)
 
 
 @check(

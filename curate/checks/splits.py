@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from curate.base.record import Problem
 from curate.base.tables import counted
-from curate.checks import Place, Sketch, dataset_check
+from curate.checks import DatasetProblem, Sketch, dataset_check
 from curate.schema.settings import Settings
 
 
@@ -39,9 +39,9 @@ class ThinCategory:
         if sketch.category:
             self._counts[sketch.category] += 1
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield each category below the limit."""
         for category, count in sorted(self._counts.items()):
             if count < self._fewest:
                 message = f"category {category!r} has {counted(count, 'record')}, fewer than {self._fewest:,}"
-                yield Place(Problem(message), category=category)
+                yield DatasetProblem(Problem(message), category=category)

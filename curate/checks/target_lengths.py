@@ -14,19 +14,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curate.base.record import Problem
-from curate.checks import Lengths, length_check
+from curate.checks import TokenLengths, length_check
 from curate.schema.settings import Settings
 
 _CUTS = "keeps the first tokens"
 _HOW = {"axolotl": "drops the record", "llama-factory": "cuts question and answer of each pair"}
 
 
-def num_trained(lengths: Lengths) -> int:
+def num_trained(lengths: TokenLengths) -> int:
     """Return the number of trained tokens of the whole record."""
     return sum(stop - start for start, stop in lengths.runs)
 
 
-def num_left(lengths: Lengths, target: str) -> int:
+def num_left(lengths: TokenLengths, target: str) -> int:
     """Return the number of trained tokens that are left when ``target`` has shortened the record to its limit."""
     limit = lengths.max_length
     if lengths.tokens <= limit:
@@ -38,23 +38,23 @@ def num_left(lengths: Lengths, target: str) -> int:
     return sum(max(0, min(stop, limit) - start) for start, stop in lengths.runs)
 
 
-def _left_of_pairs(lengths: Lengths) -> int:
+def _left_of_pairs(lengths: TokenLengths) -> int:
     """Shorten as LLaMA-Factory does: pair by pair, by the shares of question and answer in what is left."""
     used = left = begin = 0
     for start, stop in lengths.runs:
         room = lengths.max_length - used
         if room <= 0:
             break
-        asked, answered = start - begin, stop - start
-        if answered * 2 < room:
+        question, answer = start - begin, stop - start
+        if answer * 2 < room:
             most = room
-        elif asked * 2 < room:
-            most = room - asked
+        elif question * 2 < room:
+            most = room - question
         else:
-            most = int(room * (answered / (asked + answered)))
-        kept = min(most, answered)
-        left += kept
-        used += kept + min(max(room - kept, 0), asked)
+            most = int(room * (answer / (question + answer)))
+        retained = min(most, answer)
+        left += retained
+        used += retained + min(max(room - retained, 0), question)
         begin = stop
     return left
 
@@ -73,7 +73,7 @@ def _left_of_pairs(lengths: Lengths) -> int:
         {"tokens": 90, "runs": [], "max_length": 100},
     ],
 )
-def target_nothing_left(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
+def target_nothing_left(lengths: TokenLengths, settings: Settings) -> Iterator[Problem]:
     """Report a record of which no trained token is left under the token limit.
 
     The prompt alone fills the limit, so the trainer drops the record or computes on it and learns nothing; neither ends
@@ -98,7 +98,7 @@ def target_nothing_left(lengths: Lengths, settings: Settings) -> Iterator[Proble
         {"tokens": 150, "runs": [[20, 60], [90, 149]], "max_length": 100},
     ],
 )
-def target_cut(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
+def target_cut(lengths: TokenLengths, settings: Settings) -> Iterator[Problem]:
     """Report a record that is over the token limit and is cut, with the number of trained tokens that are left.
 
     An answer that is cut teaches the model to stop in the middle, and its end token is never trained. With
@@ -107,8 +107,8 @@ def target_cut(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
     """
     left = num_left(lengths, settings.target)
     if not lengths.fault and left and lengths.tokens > lengths.max_length:
-        kept = f"{left:,} of {num_trained(lengths):,} trained tokens are left"
-        yield Problem(f"{_over(lengths)}; {_name(settings)} {_how(settings)}: {kept}")
+        remaining = f"{left:,} of {num_trained(lengths):,} trained tokens are left"
+        yield Problem(f"{_over(lengths)}; {_name(settings)} {_how(settings)}: {remaining}")
 
 
 @length_check(
@@ -119,7 +119,7 @@ def target_cut(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
     good=[{"tokens": 90, "runs": [[60, 89]], "max_length": 100}],
     bad=[{"tokens": 0, "runs": [], "max_length": 100, "fault": "the chat template refuses the conversation"}],
 )
-def target_unrenderable(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
+def target_unrenderable(lengths: TokenLengths, settings: Settings) -> Iterator[Problem]:
     """Report a record that the model's chat template or tokenizer cannot turn into tokens to train on.
 
     Templates refuse conversations: roles that do not take turns, a system message where the model has none, tools that
@@ -130,7 +130,7 @@ def target_unrenderable(lengths: Lengths, settings: Settings) -> Iterator[Proble
         yield Problem(f"cannot be rendered for this model: {lengths.fault}")
 
 
-def _over(lengths: Lengths) -> str:
+def _over(lengths: TokenLengths) -> str:
     return f"has {lengths.tokens:,} tokens, {lengths.tokens - lengths.max_length:,} over {lengths.max_length:,}"
 
 

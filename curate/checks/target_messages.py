@@ -41,7 +41,7 @@ def message_pointer(record: Record, index: int, inner: str) -> str:
 
 def _said(*turns: str) -> dict[str, list[dict[str, str]]]:
     names = {"s": "system", "u": "user", "a": "assistant"}
-    return {"messages": [{"role": names[turn], "content": f"Text {place}."} for place, turn in enumerate(turns)]}
+    return {"messages": [{"role": names[turn], "content": f"Text {index}."} for index, turn in enumerate(turns)]}
 
 
 @check(
@@ -64,9 +64,9 @@ def target_role_order(record: Record, settings: Settings) -> Iterator[Problem]:
     if settings.target not in ("llama-factory", "together") or not record.messages:
         return
     roles = [str(message.get("role")) for message in record.messages]
-    place, reason = (_out_of_pairs if settings.target == "llama-factory" else _out_of_turn)(roles)
+    index, reason = (_out_of_pairs if settings.target == "llama-factory" else _out_of_turn)(roles)
     if reason:
-        yield Problem(f"{reason}; {settings.target} {_DOES[settings.target]}", message_pointer(record, place, "role"))
+        yield Problem(f"{reason}; {settings.target} {_DOES[settings.target]}", message_pointer(record, index, "role"))
 
 
 _DOES = {"llama-factory": "drops the record", "together": "refuses the file"}
@@ -75,25 +75,25 @@ _DOES = {"llama-factory": "drops the record", "together": "refuses the file"}
 def _out_of_pairs(roles: list[str]) -> tuple[int, str]:
     """Return the first turn that LLaMA-Factory's converter rejects, and why; no reason where there is none."""
     first = 1 if roles[0] in ("system", "developer") else 0
-    for place in range(first, len(roles)):
-        wanted = ("user", "tool") if (place - first) % 2 == 0 else ("assistant",)
-        if roles[place] not in wanted:
-            return place, f"turn {place + 1} is the {roles[place]}'s where {' or '.join(wanted)} should speak"
+    for index in range(first, len(roles)):
+        wanted = ("user", "tool") if (index - first) % 2 == 0 else ("assistant",)
+        if roles[index] not in wanted:
+            return index, f"turn {index + 1} is the {roles[index]}'s where {' or '.join(wanted)} should speak"
     return 0, ""
 
 
 def _out_of_turn(roles: list[str]) -> tuple[int, str]:
     """Return the first turn that Together rejects, and why; no reason where there is none."""
     before = ""
-    for place, role in enumerate(roles):
+    for index, role in enumerate(roles):
         if role == "developer":
-            return place, "there is no role developer"
-        if role == "system" and place:
-            return place, f"turn {place + 1} is a system message, which only the first may be"
+            return index, "there is no role developer"
+        if role == "system" and index:
+            return index, f"turn {index + 1} is a system message, which only the first may be"
         if role == "assistant" and before in ("", "system"):
-            return place, "the assistant speaks first"
+            return index, "the assistant speaks first"
         if role == before and role in ("user", "assistant"):
-            return place, f"turns {place} and {place + 1} are both the {role}'s"
+            return index, f"turns {index} and {index + 1} are both the {role}'s"
         before = role
     return 0, ""
 
@@ -177,10 +177,10 @@ def target_message(record: Record, settings: Settings) -> Iterator[Problem]:
     """
     if settings.target not in ("openai", "together"):
         return
-    for place, message in enumerate(record.messages):
+    for index, message in enumerate(record.messages):
         key, reason = _refused(message, settings.target)
         if reason:
-            yield Problem(f"{reason}; {settings.target} refuses it", message_pointer(record, place, key))
+            yield Problem(f"{reason}; {settings.target} refuses it", message_pointer(record, index, key))
 
 
 def _refused(message: Message, target: str) -> tuple[str, str]:
@@ -228,7 +228,7 @@ def target_lost_text(record: Record, settings: Settings) -> Iterator[Problem]:
     """
     if settings.target != "llama-factory":
         return
-    for place, message in enumerate(record.messages):
+    for index, message in enumerate(record.messages):
         if message.get("role") == "assistant" and message.get("tool_calls") and message.get("content"):
             reason = "the text beside the tool calls is lost in LLaMA-Factory"
-            yield Problem(reason, message_pointer(record, place, "content"))
+            yield Problem(reason, message_pointer(record, index, "content"))

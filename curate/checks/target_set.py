@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from curate.base.record import Problem
 from curate.base.tables import counted
-from curate.checks import Place, Sketch, dataset_check
+from curate.checks import DatasetProblem, Sketch, dataset_check
 from curate.schema.settings import Settings
 
 _OPENAI_FEWEST = 10
@@ -39,11 +39,11 @@ class TargetTooFew:
         """Count one record."""
         self._count += sketch.split in ("", "train")
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield the count where it is too low."""
         if self._count < self._fewest:
             has = f"has {counted(self._count, 'record')} to train on"
-            yield Place(Problem(f"{has}; OpenAI accepts {self._fewest} or more"))
+            yield DatasetProblem(Problem(f"{has}; OpenAI accepts {self._fewest} or more"))
 
 
 @dataset_check(
@@ -70,9 +70,9 @@ class TargetMixedForms:
         if self._is_wanted:
             self._first.setdefault(not sketch.prompt, sketch)
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield the first raw text where there are conversations too."""
         if len(self._first) > 1:
             text, talk = self._first[True], self._first[False]
             message = f"is raw text, and {talk.file}:{talk.line} is a conversation; Together takes one form a file"
-            yield Place(Problem(message), text.file, text.line, text.id)
+            yield DatasetProblem(Problem(message), text.file, text.line, text.id)

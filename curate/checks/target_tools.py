@@ -27,7 +27,7 @@ _BREAKS = {
 }
 
 
-def _asked(arguments: Json = '{"order": 7}', **changes: Any) -> dict[str, Any]:
+def _tool_conversation(arguments: Json = '{"order": 7}', **changes: Any) -> dict[str, Any]:
     call = {"id": "c1", "type": "function", "function": {"name": "find_order", "arguments": arguments}}
     answer = {"role": "tool", "tool_call_id": "c1", "content": "shipped"}
     return {
@@ -46,8 +46,8 @@ def _asked(arguments: Json = '{"order": 7}', **changes: Any) -> dict[str, Any]:
     severity="error",
     speaks_if=has_target,
     settings=Settings(target="axolotl"),
-    good=[_asked(), _asked({"order": 7}), _asked("{}")],
-    bad=[_asked("{order: 7}"), _asked("[7]"), _asked("")],
+    good=[_tool_conversation(), _tool_conversation({"order": 7}), _tool_conversation("{}")],
+    bad=[_tool_conversation("{order: 7}"), _tool_conversation("[7]"), _tool_conversation("")],
 )
 def target_tool_arguments(record: Record, settings: Settings) -> Iterator[Problem]:
     """Report a tool call whose arguments are not an object, nor the JSON text of one.
@@ -58,11 +58,11 @@ def target_tool_arguments(record: Record, settings: Settings) -> Iterator[Proble
     """
     if not settings.target:
         return
-    for place, number, call in _calls(record):
+    for index, number, call in _calls(record):
         arguments = _function(call).get("arguments")
         if not _is_object(arguments):
             what = "are not JSON" if isinstance(arguments, str) and not _is_json(arguments) else "are not an object"
-            pointer = message_pointer(record, place, f"tool_calls/{number}/function/arguments")
+            pointer = message_pointer(record, index, f"tool_calls/{number}/function/arguments")
             yield Problem(f"the arguments of the call {what}; {_BREAKS[settings.target]}", pointer)
 
 
@@ -72,11 +72,11 @@ def target_tool_arguments(record: Record, settings: Settings) -> Iterator[Proble
     severity="error",
     speaks_if=has_target,
     settings=Settings(target="openai"),
-    good=[_asked()],
+    good=[_tool_conversation()],
     bad=[
-        _asked(answer={"tool_call_id": "c2"}),
-        _asked(answer={"tool_call_id": None}),
-        _asked(call={"id": ""}, answer={"tool_call_id": None}),
+        _tool_conversation(answer={"tool_call_id": "c2"}),
+        _tool_conversation(answer={"tool_call_id": None}),
+        _tool_conversation(call={"id": ""}, answer={"tool_call_id": None}),
     ],
 )
 def target_tool_id(record: Record, settings: Settings) -> Iterator[Problem]:
@@ -88,12 +88,12 @@ def target_tool_id(record: Record, settings: Settings) -> Iterator[Problem]:
     if settings.target != "openai":
         return
     known: set[str] = set()
-    for place, message in enumerate(record.messages):
+    for index, message in enumerate(record.messages):
         for number, call in enumerate(message.get("tool_calls") or ()):
             name = call.get("id") if isinstance(call, Mapping) else None
             if not isinstance(name, str) or not name:
                 yield Problem(
-                    "the call has no id; OpenAI requires one", _at(record, place, f"tool_calls/{number}", call)
+                    "the call has no id; OpenAI requires one", _at(record, index, f"tool_calls/{number}", call)
                 )
             else:
                 known.add(name)
@@ -102,11 +102,11 @@ def target_tool_id(record: Record, settings: Settings) -> Iterator[Problem]:
         answered = message.get("tool_call_id")
         if not answered:
             yield Problem(
-                "the answer names no call; OpenAI requires a tool_call_id", message_pointer(record, place, "role")
+                "the answer names no call; OpenAI requires a tool_call_id", message_pointer(record, index, "role")
             )
         elif answered not in known:
             reason = "the answer names a call that was not made before it"
-            yield Problem(reason, message_pointer(record, place, "tool_call_id"))
+            yield Problem(reason, message_pointer(record, index, "tool_call_id"))
 
 
 @check(
@@ -115,11 +115,11 @@ def target_tool_id(record: Record, settings: Settings) -> Iterator[Problem]:
     severity="error",
     speaks_if=has_target,
     settings=Settings(target="openai"),
-    good=[_asked()],
+    good=[_tool_conversation()],
     bad=[
-        _asked() | {"tools": [{"type": "function", "function": {"name": "math.hypot"}}]},
-        _asked(call={"function": {"name": "find order", "arguments": "{}"}}),
-        _asked(call={"function": {"name": "f" * 65, "arguments": "{}"}}),
+        _tool_conversation() | {"tools": [{"type": "function", "function": {"name": "math.hypot"}}]},
+        _tool_conversation(call={"function": {"name": "find order", "arguments": "{}"}}),
+        _tool_conversation(call={"function": {"name": "f" * 65, "arguments": "{}"}}),
     ],
 )
 def target_tool_name(record: Record, settings: Settings) -> Iterator[Problem]:
@@ -134,15 +134,15 @@ def target_tool_name(record: Record, settings: Settings) -> Iterator[Problem]:
     for number, tool in enumerate(record.tools):
         if not _is_name(_function(tool)):
             yield Problem(reason, f"/tools/{number}/function/name" if "tools" in record.data else "")
-    for place, number, call in _calls(record):
+    for index, number, call in _calls(record):
         if not _is_name(_function(call)):
-            yield Problem(reason, message_pointer(record, place, f"tool_calls/{number}/function/name"))
+            yield Problem(reason, message_pointer(record, index, f"tool_calls/{number}/function/name"))
 
 
 def _calls(record: Record) -> Iterator[tuple[int, int, Json]]:
-    for place, message in enumerate(record.messages):
+    for index, message in enumerate(record.messages):
         for number, call in enumerate(message.get("tool_calls") or ()):
-            yield place, number, call
+            yield index, number, call
 
 
 def _function(tool: Json) -> Mapping[str, Json]:
@@ -150,9 +150,9 @@ def _function(tool: Json) -> Mapping[str, Json]:
     return function if isinstance(function, Mapping) else {}
 
 
-def _at(record: Record, place: int, inner: str, call: Json) -> str:
+def _at(record: Record, index: int, inner: str, call: Json) -> str:
     has_id = isinstance(call, Mapping) and "id" in call
-    return message_pointer(record, place, inner + "/id" if has_id else inner)
+    return message_pointer(record, index, inner + "/id" if has_id else inner)
 
 
 def _is_name(function: Mapping[str, Json]) -> bool:

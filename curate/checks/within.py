@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import orjson
 
 from curate.base.record import Json, strings_of
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.jsonl.splice import ESCAPE, respelled
 
-Look = Callable[[str], Iterable[tuple[str, int, int]]]
+FindSpans = Callable[[str], Iterable[tuple[str, int, int]]]
 """Finds values in a text, as (kind, where it begins, where it ends)."""
 
 DEPTH = 3
@@ -35,32 +35,32 @@ def json_within(text: str) -> Json:
         return None
     try:
         return strict_loads(text.encode("utf-8", "surrogatepass"))
-    except DoorFault:
+    except JsonFault:
         return None
 
 
-def spans_within(text: str, look: Look, depth: int = DEPTH) -> Iterator[tuple[str, int, int]]:
-    """Yield what ``look`` finds in ``text`` and, if that is JSON, in each string of it, as places of ``text``."""
+def spans_within(text: str, find: FindSpans, depth: int = DEPTH) -> Iterator[tuple[str, int, int]]:
+    """Yield what ``find`` finds in ``text`` and, if that is JSON, in each string of it, as places of ``text``."""
     if not depth or json_within(text) is None:
-        yield from look(text)
+        yield from find(text)
         return
-    found = set(_as_a_whole(text, look))
+    spans = set(_as_a_whole(text, find))
     for match in _STRING.finditer(text):
-        inner, begin = spans_within(orjson.loads(match.group()), look, depth - 1), match.start(1)
+        inner, begin = spans_within(orjson.loads(match.group()), find, depth - 1), match.start(1)
         if some := list(inner):
             starts = _starts(match.group(1))
-            found.update((kind, begin + starts[first], begin + starts[last]) for kind, first, last in some)
-    yield from sorted(found, key=lambda one: one[1:])
+            spans.update((kind, begin + starts[first], begin + starts[last]) for kind, first, last in some)
+    yield from sorted(spans, key=lambda one: one[1:])
 
 
-def found_within(text: str, look: Look, depth: int = DEPTH) -> Iterator[tuple[str, str]]:
-    """Yield what ``look`` finds in ``text`` as (kind, value), and in the strings of JSON within it as they are read."""
+def values_within(text: str, find: FindSpans, depth: int = DEPTH) -> Iterator[tuple[str, str]]:
+    """Yield what ``find`` finds in ``text`` as (kind, value), and in the strings of JSON within it as they are read."""
     value = json_within(text) if depth else None
     if value is None:
-        yield from ((kind, text[start:end]) for kind, start, end in look(text))
+        yield from ((kind, text[start:end]) for kind, start, end in find(text))
         return
-    whole = Counter((kind, unescaped(text[start:end])) for kind, start, end in _as_a_whole(text, look))
-    inner = Counter(pair for part in strings_of(value) for pair in found_within(part, look, depth - 1))
+    whole = Counter((kind, unescaped(text[start:end])) for kind, start, end in _as_a_whole(text, find))
+    inner = Counter(pair for part in strings_of(value) for pair in values_within(part, find, depth - 1))
     yield from (whole | inner).elements()
 
 
@@ -85,12 +85,12 @@ def unescaped(part: str) -> str:
         return part
 
 
-def _as_a_whole(text: str, look: Look) -> Iterable[tuple[str, int, int]]:
-    """Look at JSON text from outside its strings, since a key can say what its value is.
+def _as_a_whole(text: str, find: FindSpans) -> Iterable[tuple[str, int, int]]:
+    """Find values in JSON text as a whole, since a key can say what its value is.
 
-    Every escape is replaced by what it stands for, as wide as it was, so that places stay.
+    Every escape is replaced by its character, padded to the width of the escape, so that offsets stay.
     """
-    return look(_ESCAPES.sub(_as_wide, text) if "\\" in text else text)
+    return find(_ESCAPES.sub(_as_wide, text) if "\\" in text else text)
 
 
 def _as_wide(match: re.Match[str]) -> str:
@@ -103,8 +103,8 @@ def _as_wide(match: re.Match[str]) -> str:
 def _starts(body: str) -> Sequence[int]:
     """Return where in the spelling of a string each of its characters begins, and where the last one ends."""
     starts: list[int] = []
-    place = 0
+    offset = 0
     for escape in ESCAPE.finditer(body):
-        starts += range(place, escape.start() + 1)
-        place = escape.end()
-    return [*starts, *range(place, len(body) + 1)]
+        starts += range(offset, escape.start() + 1)
+        offset = escape.end()
+    return [*starts, *range(offset, len(body) + 1)]

@@ -14,7 +14,7 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.formats.dataset import Export
-    from curate.formats.exporters import RowsBySplit, Written
+    from curate.formats.exporters import ExportResult, RowsBySplit
     from curate.project.data import ProjectData
 
 
@@ -92,7 +92,7 @@ def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> 
     return Exit.OK
 
 
-def _lost_categories(rows: RowsBySplit, written: Written) -> dict[str, int]:
+def _lost_categories(rows: RowsBySplit, written: ExportResult) -> dict[str, int]:
     """Return the categories of which the format holds no record, each with how many records it had."""
     had = Counter(row["category"] for part in rows.values() for row in part)
     skipped = Counter(skipped_row.row["category"] for skipped_row in written.skipped)

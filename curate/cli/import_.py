@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
 
-    from curate.formats.importers import Selection
+    from curate.formats.importers import RowSelection
     from curate.formats.intake import Intake
 
 _MOST_NAMES = 12
@@ -96,15 +96,15 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     return readable or list(files)
 
 
-def selection_of(only: tuple[str, ...], to_meta: str) -> Selection:
+def selection_of(only: tuple[str, ...], to_meta: str) -> RowSelection:
     """Return what ``--only`` and ``--to-meta`` say.
 
     Raises:
         CurateError: E908 when a condition is not COLUMN=VALUE.
     """
-    from curate.formats.importers import Selection, parse_only
+    from curate.formats.importers import RowSelection, parse_only
 
-    return Selection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))
+    return RowSelection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))
 
 
 def tell(intake: Intake, *, is_dry_run: bool = False) -> None:

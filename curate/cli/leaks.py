@@ -159,7 +159,7 @@ def _with_benchmarks(
 def _tell(name: str, reading: Reading) -> None:
     unread = f"; {counted(reading.num_unread, 'row')} could not be read" if reading.num_unread else ""
     read = counted(len(reading.records), "record")
-    console.talk(f"{console.one_line(name)}: {read}, read as {console.one_line(reading.told, 60)}{unread}")
+    console.talk(f"{console.one_line(name)}: {read}, read as {console.one_line(reading.description, 60)}{unread}")
 
 
 def _nothing(reason: str) -> CurateError:

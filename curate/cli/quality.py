@@ -130,7 +130,7 @@ def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list
 
     suspects = suspects_of(records, settings)
     ranked: list[Ranked] = []
-    for suspect in suspects.found:
+    for suspect in suspects.suspects:
         given, proposed = (
             f"{suspect.given} ({suspect.given_probability:.2f})",
             f"{suspect.proposed} ({suspect.proposed_probability:.2f})",

@@ -16,7 +16,7 @@ from curate.base.record import CurateError, Exit, Json, strings_of
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.checks.redact import Redaction, RedactionSummary, Table, Terms
+    from curate.checks.redact import PlaceholderTable, Redaction, RedactionSummary, Terms
     from curate.schema import Shape
 
 _PRIVATE_FOLDER = ".curate"
@@ -48,8 +48,8 @@ class _Planned:
     """A redaction that was gone through without writing; ``saved`` is the table as its file had it, if there is one."""
 
     run: Redaction
-    table: Table
-    saved: Table | None
+    table: PlaceholderTable
+    saved: PlaceholderTable | None
     num_converted: int
 
     @property
@@ -57,7 +57,7 @@ class _Planned:
         """Whether the table has numbers that its file has not."""
         return self.table.num_values > (self.saved.num_values if self.saved else 0)
 
-    def is_outdated(self, saved: Table | None) -> bool:
+    def is_outdated(self, saved: PlaceholderTable | None) -> bool:
         """Whether ``saved``, the table as its file has it now, has other numbers."""
         return (saved.numbers if saved else None) != (self.saved.numbers if self.saved else None)
 
@@ -152,10 +152,10 @@ def _redact(task: _Task, terms: Terms) -> _Planned:
 
 def _planned(task: _Task, terms: Terms) -> _Planned:
     """Read the table and go through the files for the values that it lacks."""
-    from curate.checks.redact import Redaction, Redactor, Table, placeholders_in, read_old_key
+    from curate.checks.redact import PlaceholderTable, Redaction, Redactor, placeholders_in, read_old_key
 
     saved = _saved_table(task.table_file)
-    table = Table(saved.key, saved.numbers) if saved else Table()
+    table = PlaceholderTable(saved.key, saved.numbers) if saved else PlaceholderTable()
     entries = read_old_key(task.old_key)
     if num_lost := table.convert(entries):
         what = counted(num_lost, "value")
@@ -165,7 +165,7 @@ def _planned(task: _Task, terms: Terms) -> _Planned:
     if not task.keeps_table:
         # Placeholders of the table must not mean something else too.
         taken = table.placeholders()
-        table = Table()
+        table = PlaceholderTable()
         table.reserve(taken)
     for path in task.files:
         table.reserve(placeholders_in(path, task.root))
@@ -175,7 +175,7 @@ def _planned(task: _Task, terms: Terms) -> _Planned:
     return _Planned(run, table, saved, len(entries) if task.keeps_table else 0)
 
 
-def _saved_table(path: Path) -> Table | None:
+def _saved_table(path: Path) -> PlaceholderTable | None:
     from curate.checks.redact import read_table
 
     return read_table(path) if path.exists() else None
@@ -325,8 +325,8 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     if summary.unfit:
         file, line = summary.unfit[0]
         console.talk(f"no longer fit the schema: {counted(len(summary.unfit), 'record')}, the first at {file}:{line}")
-    if summary.num_held:
-        unsettled = counted(summary.num_held, "record")
+    if summary.num_decided:
+        unsettled = counted(summary.num_decided, "record")
         console.talk(
             f"look again at {unsettled} decided on in several sittings: the old text told which decision was the last"
         )
@@ -337,7 +337,7 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     return bool(
         summary.num_unchanged
         or summary.num_broken
-        or summary.num_held
+        or summary.num_decided
         or summary.unfit
         or summary.faults
         or num_decisions

@@ -10,13 +10,13 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Json
-from curate.jsonl import Fault
+from curate.jsonl import FaultRule
 
 if TYPE_CHECKING:
     from curate.checks import Check
 
 _OF_COMMANDS = (
-    Fault(
+    FaultRule(
         "D302",
         "near-duplicate",
         "warning",
@@ -27,7 +27,7 @@ _OF_COMMANDS = (
 alike two records must be.""",
         good=b"",
     ),
-    Fault(
+    FaultRule(
         "L402",
         "annotators-disagree",
         "warning",
@@ -36,7 +36,7 @@ alike two records must be.""",
 Every answer stays in the journal. `curate review` settles which one holds.""",
         good=b"",
     ),
-    Fault(
+    FaultRule(
         "L403",
         "edit-conflict",
         "error",
@@ -45,7 +45,7 @@ Every answer stays in the journal. `curate review` settles which one holds.""",
 Both decisions stay in the journal. `curate review` settles which one holds.""",
         good=b"",
     ),
-    Fault(
+    FaultRule(
         "P503",
         "stale-split",
         "warning",
@@ -55,7 +55,7 @@ Records never move from one split to another. A new record that belongs together
 back: `curate split` names it, `curate export` leaves it out and lists it in dropped.jsonl.""",
         good=b"",
     ),
-    Fault(
+    FaultRule(
         "R601",
         "stale-report",
         "warning",
@@ -64,7 +64,7 @@ back: `curate split` names it, `curate export` leaves it out and lists it in dro
 `curate report` says so. Train again on the latest dataset before you decide by its scores.""",
         good=b"",
     ),
-    Fault(
+    FaultRule(
         "R602",
         "category-got-worse",
         "warning",
@@ -119,7 +119,7 @@ def command(code_or_name: str | None, format_: str) -> None:
     _examples("Is reported", rule.bad)
 
 
-def catalogue() -> Mapping[str, Check | Fault]:
+def catalogue() -> Mapping[str, Check | FaultRule]:
     """Return what is known of every code that a finding may have, in the order of the codes."""
     from curate.checks import discover
     from curate.jsonl import FAULTS
@@ -127,7 +127,7 @@ def catalogue() -> Mapping[str, Check | Fault]:
     return dict(sorted([*FAULTS.items(), *discover().items(), *((rule.code, rule) for rule in _OF_COMMANDS)]))
 
 
-def _object_of(rule: Check | Fault) -> dict[str, Json]:
+def _object_of(rule: Check | FaultRule) -> dict[str, Json]:
     """Return a rule as JSON; the examples of the front door are bytes, which stand here as text where they are it."""
     examples: dict[str, Json] = {}
     for name, given in {"good": rule.good, "bad": rule.bad}.items():

@@ -168,17 +168,20 @@ def _report(planned: Preview) -> list[str]:
 
     assignment = planned.assignment
     rows = [
-        [console.one_line(row.category or "(none)", 30), *(f"{row.counts[of]:,} ({row.got[of]:.0%})" for of in SPLITS)]
+        [
+            console.one_line(row.category or "(none)", 30),
+            *(f"{row.counts[of]:,} ({row.actual[of]:.0%})" for of in SPLITS),
+        ]
         for row in assignment.drift
     ]
     total = {name: sum(row.counts[name] for row in assignment.drift) for name in SPLITS}
     everyone = max(1, sum(total.values()))
     rows.append(["all", *(f"{total[name]:,} ({total[name] / everyone:.0%})" for name in SPLITS)])
     if assignment.drift:
-        rows.append(["asked", *(f"{assignment.drift[0].asked[name]:.0%}" for name in SPLITS)])
+        rows.append(["asked", *(f"{assignment.drift[0].target[name]:.0%}" for name in SPLITS)])
     lines = list(table(["category", *SPLITS], rows))
-    if assignment.held_back:
-        lines.append(f"held back, because they would leak: {len(assignment.held_back):,}")
+    if assignment.withheld:
+        lines.append(f"held back, because they would leak: {len(assignment.withheld):,}")
     # Errors first: they are few, and an export waits for them.
     leaks = sorted(planned.leaks, key=lambda one: one.severity != "error")
     for finding in [*leaks[:_MAX_FINDINGS], *assignment.findings]:

@@ -15,7 +15,7 @@ from curate.cli._visible import visible_records
 
 if TYPE_CHECKING:
     from curate.base.record import Record, Split
-    from curate.checks.quality import Overview
+    from curate.checks.quality import QualityOverview
     from curate.checks.quality.overview import CategoryRow, Histogram
 
 _MOST_BARS = 12
@@ -83,7 +83,7 @@ def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:
     return {"category": fields.pop("category"), "records": fields.pop("records"), **splits, **fields}
 
 
-def _table(view: Overview) -> Iterator[str]:
+def _table(view: QualityOverview) -> Iterator[str]:
     from curate.base.tables import table
 
     # A data set that is not divided yet needs no columns of noughts.
@@ -99,7 +99,7 @@ def _table(view: Overview) -> Iterator[str]:
     yield from table(["category", *head], rows)
 
 
-def _plots(view: Overview) -> Iterator[str]:
+def _plots(view: QualityOverview) -> Iterator[str]:
     """Yield balance, what goes together, and how the measures are spread, in blocks."""
     from curate.base.plots import bars
     from curate.base.tables import table

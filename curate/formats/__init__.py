@@ -1,1 +1,1 @@
-"""Forms of files: what is read in, what is written out, how findings are reported, and the dataset itself."""
+"""File formats: importers, exporters, reports of findings, and the dataset itself."""

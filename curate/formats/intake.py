@@ -14,7 +14,16 @@ from curate.base.console import spelled
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError
 from curate.base.storage import write_atomic
-from curate.formats.importers import EVERYTHING, Imported, Plan, Rejected, Selection, ShapeView, convert, plan_import
+from curate.formats.importers import (
+    EVERYTHING,
+    Imported,
+    ImportPlan,
+    Rejected,
+    RowSelection,
+    ShapeView,
+    convert,
+    plan_import,
+)
 from curate.schema import load_shape
 
 DATA_FOLDER = "data"
@@ -31,7 +40,7 @@ class Intake:
     what it should be.
     """
 
-    plan: Plan
+    plan: ImportPlan
     target: Path
     quarantine: Path
     num_records: int = 0
@@ -44,7 +53,7 @@ class Intake:
     @property
     def reasons(self) -> Counter[str]:
         """How many rows were put in quarantine for each code."""
-        return Counter(one.code for one in self.rejected)
+        return Counter(row.code for row in self.rejected)
 
 
 def take_in(
@@ -55,7 +64,7 @@ def take_in(
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
     category: str = "",
-    selection: Selection = EVERYTHING,
+    selection: RowSelection = EVERYTHING,
     is_dry_run: bool = False,
 ) -> Intake:
     """Import one file into the workspace at ``root``.
@@ -84,12 +93,12 @@ def take_in(
         if not _is_same(_lines(intake, shape, category), intake.target):
             raise CurateError(
                 "E919 would-overwrite",
-                f"{intake.target} is there and holds other lines than {path} gives",
+                f"{intake.target} exists and holds other lines than {path}",
                 "Rename one of the two. Nothing was written.",
             )
         intake.is_unchanged = True
     if intake.rejected and not is_dry_run:
-        entries = (orjson.dumps(one.entry(str(path))) + b"\n" for one in intake.rejected)
+        entries = (orjson.dumps(row.entry(str(path))) + b"\n" for row in intake.rejected)
         intake.quarantine = _free_quarantine(intake.quarantine, spelled(str(path)))
         write_atomic(intake.quarantine, entries)
     return intake

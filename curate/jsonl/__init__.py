@@ -1,10 +1,10 @@
-"""The front door: bytes in, strict JSON objects out, and a finding with line and column for all that is not one.
+"""The strict parser: bytes in, JSON objects out, and a finding with line and column for all that is not one.
 
 Every file of records goes through here before any other library may see it.
 """
 
-from curate.jsonl.faults import FAULTS, DoorFault, Fault, door_finding
-from curate.jsonl.gate import holds_any, packed_as
+from curate.jsonl.faults import FAULTS, FaultRule, JsonFault, fault_finding
+from curate.jsonl.opening import holds_any, packed_as
 from curate.jsonl.reader import Entry, RawLine, Reader, Span, crlf_finding, read_entries, spans
 from curate.jsonl.strict import MAX_DEPTH, strict_loads
 from curate.jsonl.walker import locate, parts_of, pointer_of
@@ -12,14 +12,14 @@ from curate.jsonl.walker import locate, parts_of, pointer_of
 __all__ = [
     "FAULTS",
     "MAX_DEPTH",
-    "DoorFault",
+    "JsonFault",
     "Entry",
-    "Fault",
+    "FaultRule",
     "RawLine",
     "Reader",
     "Span",
     "crlf_finding",
-    "door_finding",
+    "fault_finding",
     "holds_any",
     "locate",
     "packed_as",

@@ -1,4 +1,4 @@
-"""The table of everything the front door can object to: one row a code, its severity, its words, and its proof."""
+"""The table of everything the strict parser can object to: one row a code, its severity, its words, and its proof."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from curate.base.record import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FaultRule:
     """One row: ``help`` explains the fault to a person; ``good`` and ``bad`` are the bytes of tiny files."""
 
     code: str
@@ -19,7 +19,7 @@ class Fault:
     bad: bytes = b""
 
 
-class DoorFault(ValueError):  # noqa: N818  a fault of the data, caught at the door
+class JsonFault(ValueError):  # noqa: N818  a fault of the data, which the reader turns into a finding
     """Bytes that are not strict JSON: the table's row, what was seen, and the 1-based byte column."""
 
     def __init__(self, code: str, message: str, column: int, fix: str = "") -> None:
@@ -32,7 +32,7 @@ class DoorFault(ValueError):  # noqa: N818  a fault of the data, caught at the d
 
 
 _ROWS = (
-    Fault(
+    FaultRule(
         "S101",
         "not-json",
         "error",
@@ -40,7 +40,7 @@ _ROWS = (
         "the value and two values on one line are not JSON.",
         bad=b"{'id': 'a'}\n",
     ),
-    Fault(
+    FaultRule(
         "S102",
         "schema-violation",
         "error",
@@ -48,7 +48,7 @@ _ROWS = (
         "with the JSON pointer of the value. `--show-values` adds the value itself.",
         bad=b'{"id": 7}\n',
     ),
-    Fault(
+    FaultRule(
         "S103",
         "not-utf8",
         "error",
@@ -56,7 +56,7 @@ _ROWS = (
         "encoding (Latin-1, Shift-JIS, UTF-16) or is damaged. The column is the first such byte.",
         bad=b'{"id": "caf\xe9"}\n',
     ),
-    Fault(
+    FaultRule(
         "S105",
         "duplicate-key",
         "error",
@@ -64,14 +64,14 @@ _ROWS = (
         "the same one, so the line has no certain meaning.",
         bad=b'{"id": "a", "id": "b"}\n',
     ),
-    Fault(
+    FaultRule(
         "S106",
         "non-finite-number",
         "error",
         "NaN and Infinity are not JSON. Write null, or leave the key out.",
         bad=b'{"score": NaN}\n',
     ),
-    Fault(
+    FaultRule(
         "S107",
         "number-out-of-range",
         "error",
@@ -79,7 +79,7 @@ _ROWS = (
         "become infinite in the next program. Write it as a string.",
         bad=b'{"n": 123456789012345678901234567890}\n',
     ),
-    Fault(
+    FaultRule(
         "S108",
         "lone-surrogate",
         "error",
@@ -87,7 +87,7 @@ _ROWS = (
         "what is left of an emoji cut in two.",
         bad=b'{"id": "\\ud800"}\n',
     ),
-    Fault(
+    FaultRule(
         "S109",
         "raw-control-character",
         "error",
@@ -95,14 +95,14 @@ _ROWS = (
         "was written by hand or is damaged.",
         bad=b'{"id": "a\x00b"}\n',
     ),
-    Fault(
+    FaultRule(
         "S110",
         "too-deep",
         "error",
         "Objects and lists are nested more than 64 levels deep. Deeper values crash or hang programs down the road.",
         bad=b'{"a":' + b"[" * 64 + b"]" * 64 + b"}\n",
     ),
-    Fault(
+    FaultRule(
         "S111",
         "truncated-line",
         "error",
@@ -110,28 +110,28 @@ _ROWS = (
         "complete the record.",
         bad=b'{"id": "a", "outp',
     ),
-    Fault(
+    FaultRule(
         "S112",
         "not-an-object",
         "error",
         "Each line is one JSON object. This one is a list, a string, a number, true, false or null.",
         bad=b"[1, 2]\n",
     ),
-    Fault(
+    FaultRule(
         "S113",
         "conflict-marker",
         "error",
         "git left both sides of a merge in the file. Resolve the conflict and remove the marker lines.",
         bad=b'<<<<<<< ours\n{"id": "a"}\n=======\n{"id": "b"}\n>>>>>>> theirs\n',
     ),
-    Fault(
+    FaultRule(
         "S114",
         "lfs-pointer",
         "error",
         "The file is a Git LFS (or git-annex) pointer, not the data it stands for. Run `git lfs pull`.",
         bad=b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     ),
-    Fault(
+    FaultRule(
         "S115",
         "compressed-file",
         "error",
@@ -139,20 +139,20 @@ _ROWS = (
         "small one can hold a huge one. Unpack it yourself, or use `curate import`.",
         bad=b"\x1f\x8b\x08\x00",
     ),
-    Fault(
+    FaultRule(
         "S116",
         "line-too-long",
         "error",
         "A line is longer than 16 MiB. It was skipped to its end and not parsed.",
     ),
-    Fault(
+    FaultRule(
         "S117",
         "too-many-keys",
         "error",
         "An object has more than 1,000 keys, or a line more than a million values. Put such data in lists or lines.",
         bad=b"{" + b",".join(b'"k%d":0' % n for n in range(1001)) + b"}\n",
     ),
-    Fault(
+    FaultRule(
         "S118",
         "byte-order-mark",
         "warning",
@@ -160,22 +160,22 @@ _ROWS = (
         "the file as UTF-8 without it.",
         bad=b'\xef\xbb\xbf{"id": "a"}\n',
     ),
-    Fault(
+    FaultRule(
         "S119",
         "crlf-line-ends",
         "warning",
         "Lines end in CR LF. The records are read as if the CR were not there. Shown once a file, at the first one.",
         bad=b'{"id": "a"}\r\n',
     ),
-    Fault(
+    FaultRule(
         "S120",
         "blank-line",
         "warning",
         "A line holds nothing, or white space only. It was skipped.",
         bad=b'{"id": "a"}\n\n{"id": "b"}\n',
     ),
-    Fault("S121", "empty-file", "warning", "The file holds no line at all."),
-    Fault(
+    FaultRule("S121", "empty-file", "warning", "The file holds no line at all."),
+    FaultRule(
         "S122",
         "nul-tail",
         "error",
@@ -183,7 +183,7 @@ _ROWS = (
         "written. The lines before are whole: cut the tail off, and look for the lost records in a backup.",
         bad=b'{"id": "a"}\n\x00\x00\x00',
     ),
-    Fault(
+    FaultRule(
         "S124",
         "not-json-lines",
         "error",
@@ -191,42 +191,42 @@ _ROWS = (
         "page), not one JSON object a line. `curate init DIR --from FILE` and `curate import` convert tables and JSON.",
         bad=b'[\n  {"id": "a"}\n]\n',
     ),
-    Fault(
+    FaultRule(
         "S125",
         "unknown-schema-keyword",
         "warning",
         "The schema has a keyword that JSON Schema does not know, so that it checks nothing: most often a slip "
         "of the pen, such as `requird`. A keyword of your own begins with `x-`.",
     ),
-    Fault(
+    FaultRule(
         "S127",
         "not-a-regular-file",
         "error",
         "The path is a folder, a pipe, a device, or a link that leads out of the project. Only regular files "
         "inside the project are read; name the file itself.",
     ),
-    Fault(
+    FaultRule(
         "S128",
         "engine-limit",
         "error",
         "A pattern of the schema needed more work on this value than is allowed, so nobody knows whether the "
         "value matches. Write the pattern without look-around, back-references and nested repetition.",
     ),
-    Fault(
+    FaultRule(
         "S129",
         "unmerged-path",
         "error",
         "Git has stopped in the middle of merging this file. It may hold one side only, and no conflict marker, as "
         "where one side has deleted the file; committing it would lose the other side. Compare `git show :2:FILE` "
-        "(ours) with `git show :3:FILE` (theirs), mend the file, and `git add` it.",
+        "(ours) with `git show :3:FILE` (theirs), correct the file, and `git add` it.",
         good=b"",
     ),
 )
 
-FAULTS: dict[str, Fault] = {row.code: row for row in _ROWS}
+FAULTS: dict[str, FaultRule] = {row.code: row for row in _ROWS}
 
 
-def door_finding(
+def fault_finding(
     code: str,
     message: str,
     file: str,

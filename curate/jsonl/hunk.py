@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from curate.base.console import one_line, spelled, visible
-from curate.jsonl.faults import DoorFault
-from curate.jsonl.rewrite import Change
+from curate.jsonl.faults import JsonFault
+from curate.jsonl.rewrite import LineChange
 from curate.jsonl.splice import common_ends
 from curate.jsonl.strict import strict_loads
 from curate.jsonl.walker import Walker
 
-_SHOWN = 48
+_CONTEXT_CHARS = 48
 """Characters of an unchanged stretch that are shown at either side of a change."""
 _PICTURES = str.maketrans({" ": "␠", "\t": "␉"})
 
@@ -22,7 +22,7 @@ Part = tuple[str, str]
 """A stretch of a line before and after, the same text twice where it does not change."""
 
 
-def hunk(change: Change, new_line: int, hide: Callable[[str], str]) -> list[str]:
+def hunk(change: LineChange, new_line: int, hide: Callable[[str], str]) -> list[str]:
     """Return the lines of the hunk; ``new_line`` is the line's number in the new file.
 
     Long stretches that do not change are cut. ``hide`` gets each string value, and what lies
@@ -39,7 +39,7 @@ def hunk(change: Change, new_line: int, hide: Callable[[str], str]) -> list[str]
     return lines
 
 
-def diff_of(changes: Iterable[tuple[Path, Change]], hide: Callable[[str], str]) -> Iterator[str]:
+def diff_of(changes: Iterable[tuple[Path, LineChange]], hide: Callable[[str], str]) -> Iterator[str]:
     """Yield the lines of a unified diff of changes that come file by file; see `hunk` for what is shown of each."""
     last, shift = None, 0
     for path, change in changes:
@@ -52,7 +52,7 @@ def diff_of(changes: Iterable[tuple[Path, Change]], hide: Callable[[str], str]) 
         shift -= not change.after
 
 
-def _parts(change: Change, hide: Callable[[str], str]) -> Iterator[Part]:
+def _parts(change: LineChange, hide: Callable[[str], str]) -> Iterator[Part]:
     old = _pieces(change.before.removesuffix(b"\n"), hide)
     new = _pieces(change.after.removesuffix(b"\n"), hide)
     if len(old) != len(new):
@@ -62,15 +62,15 @@ def _parts(change: Change, hide: Callable[[str], str]) -> Iterator[Part]:
 
 
 def _pieces(raw: bytes, hide: Callable[[str], str]) -> list[str]:
-    """Return what may be shown of a line: its string values in turn with what lies between, all of it where no JSON.
+    """Return a line as pieces: its strings in turn with the bytes between them; one piece where it is not JSON.
 
-    Keys and numbers can be what is to be hidden too, so nothing is shown that ``hide`` has not seen.
+    Keys and numbers can be sensitive too, so every piece goes through ``hide``.
     """
-    pieces, place = [], 0
+    pieces, offset = [], 0
     for start, end in _spans(raw):
-        pieces += [hide(_text(raw[place:start])), _shown(raw[start:end], hide)]
-        place = end
-    return [*pieces, hide(_text(raw[place:]))]
+        pieces += [hide(_text(raw[offset:start])), _render_string(raw[start:end], hide)]
+        offset = end
+    return [*pieces, hide(_text(raw[offset:]))]
 
 
 def _spans(raw: bytes) -> list[tuple[int, int]]:
@@ -78,7 +78,7 @@ def _spans(raw: bytes) -> list[tuple[int, int]]:
     body = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         strict_loads(body)
-    except DoorFault:
+    except JsonFault:
         return []
     shift = len(raw) - len(body)
     return [(start + shift, end + shift) for _, start, end in Walker(body).strings()]
@@ -108,10 +108,10 @@ def _joined(parts: Iterator[Part]) -> Iterator[Part]:
 def _cut(parts: Iterator[Part]) -> Iterator[Part]:
     """Shorten the stretches that do not change, at the start and the end of the line from one side only."""
     whole = list(parts)
-    for place, (old, new) in enumerate(whole):
-        if old == new and len(old) > 3 * _SHOWN:
-            head = "" if place == 0 else old[:_SHOWN]
-            tail = "" if place == len(whole) - 1 else old[-_SHOWN:]
+    for index, (old, new) in enumerate(whole):
+        if old == new and len(old) > 3 * _CONTEXT_CHARS:
+            head = "" if index == 0 else old[:_CONTEXT_CHARS]
+            tail = "" if index == len(whole) - 1 else old[-_CONTEXT_CHARS:]
             yield f"{head}…{tail}", f"{head}…{tail}"
         else:
             yield old, new
@@ -121,7 +121,7 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _shown(token: bytes, hide: Callable[[str], str]) -> str:
+def _render_string(token: bytes, hide: Callable[[str], str]) -> str:
     return json.dumps(hide(json.loads(token)), ensure_ascii=False)
 
 

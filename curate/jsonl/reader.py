@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from curate.base.console import spelled
 from curate.base.record import Finding, Json, Line, Source
-from curate.jsonl.faults import DoorFault, door_finding
-from curate.jsonl.gate import HEAD_BYTES, open_regular, refuse_disguise
+from curate.jsonl.faults import JsonFault, fault_finding
+from curate.jsonl.opening import HEAD_BYTES, open_regular, refuse_disguise
 from curate.jsonl.strict import strict_loads
 
 MAX_LINE = 16 * 1024 * 1024
@@ -86,14 +86,14 @@ class Reader:
         """
         try:
             handle = open_regular(self.path, self.root)
-        except DoorFault as fault:
+        except JsonFault as fault:
             yield self._finding(fault, 0)
             return
         try:
             if self.span is None or self.span.start == 0:
                 try:
                     refuse_disguise(os.pread(handle, HEAD_BYTES, 0))
-                except DoorFault as fault:
+                except JsonFault as fault:
                     yield self._finding(fault, 1)
                     return
             yield from self._lines(handle)
@@ -113,22 +113,22 @@ class Reader:
             # A healthy line begins with a brace, and only the others need to be looked at before parsing.
             if not raw.startswith(b"{"):
                 if not raw.strip():
-                    return door_finding("S120", "a blank line", self.name, number, 1, fix="Remove it.")
+                    return fault_finding("S120", "a blank line", self.name, number, 1, fix="Remove it.")
                 if _MARKER.fullmatch(raw):
                     message, fix = "a merge conflict was left in the file", "Resolve it and remove the marker lines."
-                    return door_finding("S113", message, self.name, number, 1, fix=fix)
+                    return fault_finding("S113", message, self.name, number, 1, fix=fix)
             value = strict_loads(raw)
             if type(value) is dict:
                 return value
             _refuse_type(raw, value)
-        except DoorFault as fault:
+        except JsonFault as fault:
             return self._finding(_nul_fault(raw, is_ended) or fault, number)
 
     def _lines(self, handle: int) -> Iterator[RawLine | Finding]:
         number = first = self.span.first_line if self.span else 1
         for offset, raw, is_ended in _split(handle, self.span):
             if raw is None:
-                yield door_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
+                yield fault_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
                 number += 1
                 continue
             start, text = offset, raw
@@ -138,7 +138,7 @@ class Reader:
                 self.first_crlf = self.first_crlf or number
             if number == 1:
                 if raw.startswith(_BOM):
-                    yield door_finding("S118", "a byte order mark", self.name, 1, 1, fix="Save the file without it.")
+                    yield fault_finding("S118", "a byte order mark", self.name, 1, 1, fix="Save the file without it.")
                     start, text = offset + len(_BOM), text[len(_BOM) :]
                     if not text and not is_ended:
                         break
@@ -152,17 +152,17 @@ class Reader:
             number += 1
         self.num_lines = number - first
         if number == 1:
-            yield door_finding("S121", "the file holds no line", self.name)
+            yield fault_finding("S121", "the file holds no line", self.name)
 
     def _not_lines(self, handle: int, what: str) -> Finding:
         """Return the one finding of a file that is something else: ``what``, with a place for its number of lines."""
         self.num_lines = sum(1 for _ in _split(handle, Span(0, os.fstat(handle).st_size, 1)))
         fix = "Make a workspace from it with `curate init DIR --from FILE`, or add it to one with `curate import`."
         message = f"{what.format(f'{self.num_lines:,}')}, not JSON Lines; none of them was read as a record"
-        return door_finding("S124", message, self.name, 1, 1, fix=fix)
+        return fault_finding("S124", message, self.name, 1, 1, fix=fix)
 
-    def _finding(self, fault: DoorFault, line: int) -> Finding:
-        return door_finding(fault.code, fault.message, self.name, line, fault.column, fix=fault.fix)
+    def _finding(self, fault: JsonFault, line: int) -> Finding:
+        return fault_finding(fault.code, fault.message, self.name, line, fault.column, fix=fault.fix)
 
 
 def read_entries(path: Path, *, name: str | None = None, root: Path | None = None) -> Iterator[Entry | Finding]:
@@ -182,7 +182,7 @@ def read_entries(path: Path, *, name: str | None = None, root: Path | None = Non
 def crlf_finding(file: str, first_line: int, num_lines: int) -> Finding:
     """Return the one finding that a file with CR LF line ends gets."""
     plural = "line ends" if num_lines == 1 else "lines end"
-    return door_finding(
+    return fault_finding(
         "S119", f"{num_lines:,} {plural} in CR LF", file, first_line, fix="Save the file with LF line ends."
     )
 
@@ -194,7 +194,7 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
 
     Raises:
         CurateError: E904 when the file is missing or may not be read.
-        DoorFault: it is not a regular file, or not lines at all, so that there is nothing to be shared out.
+        JsonFault: it is not a regular file, or not lines at all, so that there is nothing to be shared out.
     """
     handle = open_regular(path, root)
     try:
@@ -202,7 +202,7 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
         _, first, _ = next(_split(handle, None), (0, b"", True))
         text = (first or b"").removeprefix(_BOM)
         if _table_as(path, text) or _is_document(text):
-            raise DoorFault("S124", "one document over many lines", 1)
+            raise JsonFault("S124", "one document over many lines", 1)
         size = os.fstat(handle).st_size
         cuts = sorted({0, size} | {_next_line(handle, size * part // num_spans, size) for part in range(1, num_spans)})
         parts, line = [], 1
@@ -216,14 +216,14 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
 
 def _split(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, bool]]:
     """Yield (offset, line without its newline or None when it is too long, whether a newline ended it)."""
-    place = span.start if span else 0
+    read_offset = span.start if span else 0
     left = span.end - span.start if span else None
-    offset, rest, is_too_long = place, b"", False
+    offset, rest, is_too_long = read_offset, b"", False
     while left is None or left > 0:
-        block = os.pread(handle, _BLOCK if left is None else min(_BLOCK, left), place)
+        block = os.pread(handle, _BLOCK if left is None else min(_BLOCK, left), read_offset)
         if not block:
             break
-        place += len(block)
+        read_offset += len(block)
         left = left if left is None else left - len(block)
         if b"\n" not in block:
             is_too_long = is_too_long or len(rest) + len(block) > MAX_LINE
@@ -232,7 +232,7 @@ def _split(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, 
         pieces = block.split(b"\n")
         pieces[0] = rest + pieces[0]
         rest = pieces.pop()
-        block_start = place - len(block)
+        block_start = read_offset - len(block)
         for index, piece in enumerate(pieces):
             is_long = len(piece) > MAX_LINE or (index == 0 and is_too_long)
             yield offset, None if is_long else piece, True
@@ -244,17 +244,17 @@ def _split(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, 
         yield offset, None if is_too_long or len(rest) > MAX_LINE else rest, False
 
 
-def _next_line(handle: int, place: int, size: int) -> int:
-    """Return the first start of a line at or after ``place``."""
-    if place == 0:
+def _next_line(handle: int, offset: int, size: int) -> int:
+    """Return the first start of a line at or after ``offset``."""
+    if offset == 0:
         return 0
-    place -= 1
-    while place < size:
-        block = os.pread(handle, _BLOCK, place)
+    offset -= 1
+    while offset < size:
+        block = os.pread(handle, _BLOCK, offset)
         newline = block.find(b"\n")
         if newline >= 0:
-            return place + newline + 1
-        place += len(block)
+            return offset + newline + 1
+        offset += len(block)
     return size
 
 
@@ -269,12 +269,12 @@ def _count_newlines(handle: int, start: int, end: int) -> int:
     return count
 
 
-def _nul_fault(raw: bytes, is_ended: bool) -> DoorFault | None:
+def _nul_fault(raw: bytes, is_ended: bool) -> JsonFault | None:
     """Return the better name for the fault of a line that ends in NUL bytes: no JSON text does."""
     whole = raw.rstrip(b"\x00")
     if len(whole) == len(raw) or (is_ended and whole):
         return None
-    return DoorFault(
+    return JsonFault(
         "S122",
         f"{len(raw) - len(whole):,} NUL bytes, as a power cut leaves them",
         len(whole) + 1,
@@ -285,7 +285,7 @@ def _nul_fault(raw: bytes, is_ended: bool) -> DoorFault | None:
 def _refuse_type(raw: bytes, value: Json) -> NoReturn:
     is_rows = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
     fix = "Convert the JSON array with `curate import`." if is_rows else "Make each line one JSON object."
-    raise DoorFault("S112", f"a {_type_of(value)}, not an object", len(raw) - len(raw.lstrip()) + 1, fix)
+    raise JsonFault("S112", f"a {_type_of(value)}, not an object", len(raw) - len(raw.lstrip()) + 1, fix)
 
 
 def _table_as(path: Path, first: bytes) -> str:
@@ -300,7 +300,7 @@ def _is_document(raw: bytes) -> bool:
         return False
     try:
         strict_loads(raw)
-    except DoorFault as fault:
+    except JsonFault as fault:
         return fault.code == "S111"
     return False
 

@@ -14,8 +14,8 @@ from curate.base.console import one_line
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, Finding
 from curate.base.storage import write_atomic
-from curate.jsonl.faults import DoorFault
-from curate.jsonl.gate import open_regular
+from curate.jsonl.faults import JsonFault
+from curate.jsonl.opening import open_regular
 from curate.jsonl.reader import Entry, RawLine, Reader
 
 _BOM = b"\xef\xbb\xbf"
@@ -31,7 +31,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LineChange:
     """One line that is not to stay as it is, with all its bytes; ``after`` is empty for a line that is to go.
 
     ``about`` says why, in words of whoever changes it.
@@ -43,8 +43,8 @@ class Change:
     about: tuple[str, ...] = ()
 
 
-Mended = tuple[bytes, tuple[str, ...]]
-Mend = Callable[[Entry | Finding, bytes, Ending], Mended | None]
+Replacement = tuple[bytes, tuple[str, ...]]
+ReplaceLine = Callable[[Entry | Finding, bytes, Ending], Replacement | None]
 """Gives a line its new bytes and says why, or None to leave it.
 
 It gets the entry, or the finding of a line that is none, the bytes of the line without mark and newline, and these.
@@ -59,13 +59,13 @@ class Rewrite:
     that are too long; ``num_lines`` counts the lines seen.
     """
 
-    def __init__(self, path: Path, mend: Mend, *, root: Path | None = None, name: str | None = None) -> None:
+    def __init__(self, path: Path, replace: ReplaceLine, *, root: Path | None = None, name: str | None = None) -> None:
         self.path = path
         self.root = root
         self.name = name
         self.faults: list[Finding] = []
         self.num_lines = 0
-        self._mend = mend
+        self._replace = replace
 
     @cached_property
     def is_ascii(self) -> bool:
@@ -77,15 +77,15 @@ class Rewrite:
         with open_file(self.path, self.root) as file:
             return all(block.isascii() for block in iter(lambda: file.read(_BLOCK), b""))
 
-    def __iter__(self) -> Iterator[Change]:
+    def __iter__(self) -> Iterator[LineChange]:
         """Yield what would change.
 
         Raises:
             CurateError: E904 when the file is missing or may not be read.
         """
-        return (piece for piece in self._pieces() if isinstance(piece, Change))
+        return (piece for piece in self._pieces() if isinstance(piece, LineChange))
 
-    def write(self, target: Path | None = None, on_change: Callable[[Change], None] = lambda _: None) -> bool:
+    def write(self, target: Path | None = None, on_change: Callable[[LineChange], None] = lambda _: None) -> bool:
         """Make the changes, in the file or in the new file ``target``; return whether anything was written.
 
         A file in which nothing changes is not touched; ``target`` is always written. ``on_change`` is told each change.
@@ -103,7 +103,7 @@ class Rewrite:
         same: list[tuple[int, int]] = []
         first = None
         for piece in pieces:
-            if isinstance(piece, Change):
+            if isinstance(piece, LineChange):
                 first = piece
                 break
             same.append(piece)
@@ -113,7 +113,7 @@ class Rewrite:
         def chunks() -> Iterator[bytes]:
             with open_file(self.path, self.root) as source:
                 for piece in chain(_joined(same), [] if first is None else [first], pieces):
-                    if isinstance(piece, Change):
+                    if isinstance(piece, LineChange):
                         on_change(piece)
                         yield piece.after
                     else:
@@ -122,18 +122,18 @@ class Rewrite:
             now = self.path.stat()
             if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
                 message = f"{one_line(str(self.path))} was changed by somebody while it was being rewritten"
-                raise CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
+                raise CurateError("E959 not-rewritten", message, "Their change is untouched. Run the command again.")
 
         mode = stat.S_IMODE(before.st_mode)
         write_atomic(target or self.path, chunks(), is_new=target is not None, mode=mode)
         return True
 
-    def _pieces(self) -> Iterator[Change | tuple[int, int]]:
+    def _pieces(self) -> Iterator[LineChange | tuple[int, int]]:
         """Yield the file in order: changed lines, and spans of bytes that stay."""
         self.faults, self.num_lines = [], 0
         try:
             handle = open_regular(self.path, self.root)
-        except DoorFault:
+        except JsonFault:
             lines = Reader(self.path, name=self.name, root=self.root).lines()
             self.faults += [item for item in lines if isinstance(item, Finding)]
             return
@@ -142,7 +142,7 @@ class Rewrite:
         finally:
             os.close(handle)
         reader = Reader(self.path, name=self.name, root=self.root)
-        place, num_crlf = 0, 0
+        offset, num_crlf = 0, 0
         for item in reader.lines():
             if isinstance(item, Finding):
                 if item.code != "S118":
@@ -156,23 +156,23 @@ class Rewrite:
             begin, end = start - len(mark), start + len(raw) + len(newline)
             change = self._changed(reader, item, Ending(mark, newline))
             if change is not None:
-                if begin > place:
-                    yield place, begin
+                if begin > offset:
+                    yield offset, begin
                 yield change
-                place = end
-            elif end - place >= _BLOCK:
-                yield place, end
-                place = end
-        if size > place:
-            yield place, size
+                offset = end
+            elif end - offset >= _BLOCK:
+                yield offset, end
+                offset = end
+        if size > offset:
+            yield offset, size
 
-    def _changed(self, reader: Reader, line: RawLine, ending: Ending) -> Change | None:
+    def _changed(self, reader: Reader, line: RawLine, ending: Ending) -> LineChange | None:
         number, _, raw, _ = line
-        mended = self._mend(reader.entry(line), raw, ending)
-        if mended is None:
+        replacement = self._replace(reader.entry(line), raw, ending)
+        if replacement is None:
             return None
         before = ending.mark + raw + ending.newline
-        return Change(number, before, mended[0], mended[1]) if mended[0] != before else None
+        return LineChange(number, before, replacement[0], replacement[1]) if replacement[0] != before else None
 
 
 def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ import orjson
 
 from curate.base.console import one_line
 from curate.base.record import Json
-from curate.jsonl.faults import DoorFault
+from curate.jsonl.faults import JsonFault
 
 MAX_DEPTH = 64
 MAX_KEYS = 1000
@@ -55,7 +55,7 @@ def strict_loads(raw: bytes) -> Json:
     more than a million values in all.
 
     Raises:
-        DoorFault: the first fault, with its code, message and 1-based byte column.
+        JsonFault: the first fault, with its code, message and 1-based byte column.
     """
     # Depth is bounded before any parser sees the bytes; most lines have too few brackets to need the scan.
     outline = raw.translate(_OUTLINE_TABLE, _NO_OUTLINE)
@@ -68,7 +68,7 @@ def strict_loads(raw: bytes) -> Json:
     except orjson.JSONDecodeError as error:
         _refuse_utf8(raw)
         scan(raw)
-        raise DoorFault("S101", "not JSON", getattr(error, "pos", 0) + 1) from error
+        raise JsonFault("S101", "not JSON", getattr(error, "pos", 0) + 1) from error
     if not _is_plainly_lossless(raw, outline, value) and not _is_lossless(raw, value):
         scan(raw)
     return value
@@ -129,8 +129,8 @@ def _refuse_utf8(raw: bytes) -> None:
         raw.decode("utf-8")
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":
-            raise DoorFault("S111", "the line ends in the middle of a character", error.start + 1) from error
-        raise DoorFault(
+            raise JsonFault("S111", "the line ends in the middle of a character", error.start + 1) from error
+        raise JsonFault(
             "S103",
             f"byte 0x{raw[error.start]:02X} is not UTF-8 ({error.reason})",
             error.start + 1,
@@ -144,7 +144,7 @@ def _refuse_depth(raw: bytes) -> None:
         if token.group(1):
             depth += 1
             if depth > MAX_DEPTH:
-                raise DoorFault("S110", f"nested more than {MAX_DEPTH} levels deep", token.start() + 1)
+                raise JsonFault("S110", f"nested more than {MAX_DEPTH} levels deep", token.start() + 1)
         elif token.group(2):
             depth -= 1
 
@@ -157,128 +157,130 @@ def _refuse_crowd(raw: bytes) -> None:
         if token.group(1):
             num_values += 1
             if num_values > MAX_VALUES:
-                raise DoorFault("S117", f"more than {MAX_VALUES:,} values in one line", token.start() + 1)
+                raise JsonFault("S117", f"more than {MAX_VALUES:,} values in one line", token.start() + 1)
 
 
 def scan(raw: bytes) -> None:
     """Check that UTF-8 bytes are one strict JSON value, without building it.
 
     Raises:
-        DoorFault: the first fault in reading order.
+        JsonFault: the first fault in reading order.
     """
-    place = _skip_space(raw, 0)
-    place = _scan_value(raw, place)
-    place = _skip_space(raw, place)
-    if place < len(raw):
-        _refuse_rest(raw, place)
+    offset = _skip_space(raw, 0)
+    offset = _scan_value(raw, offset)
+    offset = _skip_space(raw, offset)
+    if offset < len(raw):
+        _refuse_rest(raw, offset)
 
 
-def _scan_value(raw: bytes, place: int) -> int:
+def _scan_value(raw: bytes, offset: int) -> int:
     """Scan one value without recursion; ``stack`` holds the keys seen of each open object, None for a list."""
     stack: list[set[str] | None] = []
     expected = _VALUE
     while True:
-        place = _skip_space(raw, place)
-        byte = raw[place : place + 1]
+        offset = _skip_space(raw, offset)
+        byte = raw[offset : offset + 1]
         if not byte:
-            raise DoorFault("S111", "the line ends in the middle of its value", place + 1)
+            raise JsonFault("S111", "the line ends in the middle of its value", offset + 1)
         if byte in b"]}" and expected in (_FIRST, _COMMA_OR_END) and stack and (byte == b"]") == (stack[-1] is None):
             stack.pop()
-            place += 1
+            offset += 1
             expected = _COMMA_OR_END
         elif expected == _COMMA_OR_END:
-            place = _expect(
-                raw, place, b",", "a comma or the end of the " + ("list" if stack[-1] is None else "object")
+            offset = _expect(
+                raw, offset, b",", "a comma or the end of the " + ("list" if stack[-1] is None else "object")
             )
             expected = _VALUE if stack[-1] is None else _KEY
         elif expected in (_KEY, _FIRST) and stack and (keys := stack[-1]) is not None:
-            place = _scan_key(raw, place, keys)
+            offset = _scan_key(raw, offset, keys)
             expected = _VALUE
         elif byte in b"[{":
             stack.append(None if byte == b"[" else set())
             if len(stack) > MAX_DEPTH:
-                raise DoorFault("S110", f"nested more than {MAX_DEPTH} levels deep", place + 1)
-            place += 1
+                raise JsonFault("S110", f"nested more than {MAX_DEPTH} levels deep", offset + 1)
+            offset += 1
             expected = _FIRST
         else:
-            place = _scan_scalar(raw, place)
+            offset = _scan_scalar(raw, offset)
             expected = _COMMA_OR_END
         if not stack:
-            return place
+            return offset
 
 
-def _scan_key(raw: bytes, place: int, keys: set[str]) -> int:
-    if raw[place : place + 1] != b'"':
-        if raw[place : place + 1] == b"}":
-            raise DoorFault("S101", "a comma before the closing brace", place + 1, "Remove the last comma.")
-        raise DoorFault("S101", "a key in double quotes was expected", place + 1)
-    end = _scan_string(raw, place)
-    key = orjson.loads(raw[place:end])
+def _scan_key(raw: bytes, offset: int, keys: set[str]) -> int:
+    if raw[offset : offset + 1] != b'"':
+        if raw[offset : offset + 1] == b"}":
+            raise JsonFault("S101", "a comma before the closing brace", offset + 1, "Remove the last comma.")
+        raise JsonFault("S101", "a key in double quotes was expected", offset + 1)
+    end = _scan_string(raw, offset)
+    key = orjson.loads(raw[offset:end])
     if key in keys:
-        raise DoorFault(
-            "S105", f"the key {one_line(key, 60)!r} stands twice in one object", place + 1, "Keep one of the two."
+        raise JsonFault(
+            "S105", f"the key {one_line(key, 60)!r} stands twice in one object", offset + 1, "Keep one of the two."
         )
     keys.add(key)
     if len(keys) > MAX_KEYS:
-        raise DoorFault("S117", f"an object has more than {MAX_KEYS:,} keys", place + 1)
+        raise JsonFault("S117", f"an object has more than {MAX_KEYS:,} keys", offset + 1)
     return _expect(raw, _skip_space(raw, end), b":", "a colon after the key")
 
 
-def _scan_scalar(raw: bytes, place: int) -> int:
-    byte = raw[place : place + 1]
+def _scan_scalar(raw: bytes, offset: int) -> int:
+    byte = raw[offset : offset + 1]
     if byte == b'"':
-        return _scan_string(raw, place)
-    if token := _NON_FINITE.match(raw, place):
-        raise DoorFault(
-            "S106", f"{token.group().decode()} is not a JSON number", place + 1, "Write null or leave the key out."
+        return _scan_string(raw, offset)
+    if token := _NON_FINITE.match(raw, offset):
+        raise JsonFault(
+            "S106", f"{token.group().decode()} is not a JSON number", offset + 1, "Write null or leave the key out."
         )
     if byte in b"-0123456789":
-        return _scan_number(raw, place)
+        return _scan_number(raw, offset)
     for word in _WORDS:
-        if raw.startswith(word, place):
-            return place + len(word)
-        if word.startswith(raw[place:]):
-            raise DoorFault("S111", "the line ends in the middle of its value", len(raw) + 1)
-    return _refuse_byte(raw, place, "a value")
+        if raw.startswith(word, offset):
+            return offset + len(word)
+        if word.startswith(raw[offset:]):
+            raise JsonFault("S111", "the line ends in the middle of its value", len(raw) + 1)
+    return _refuse_byte(raw, offset, "a value")
 
 
-def _scan_number(raw: bytes, place: int) -> int:
-    token = _NUMBER.match(raw, place)
+def _scan_number(raw: bytes, offset: int) -> int:
+    token = _NUMBER.match(raw, offset)
     if token is None or raw[token.end() : token.end() + 1] in (b".", b"e", b"E"):
-        start = _NUMBER_START.match(raw, place)
-        end = start.end() if start else place
+        start = _NUMBER_START.match(raw, offset)
+        end = start.end() if start else offset
         if end == len(raw):
-            raise DoorFault("S111", "the line ends in the middle of a number", end + 1)
-        raise DoorFault("S101", "not a JSON number", place + 1)
+            raise JsonFault("S111", "the line ends in the middle of a number", end + 1)
+        raise JsonFault("S101", "not a JSON number", offset + 1)
     if token.group(1) is None and token.group(2) is None:
         text = token.group()
         if len(text) > _INT_DIGITS or not _INT_LOW <= int(text) <= _INT_HIGH:
-            raise DoorFault("S107", f"an integer of {len(text.lstrip(b'-'))} digits does not fit in 64 bits", place + 1)
+            raise JsonFault(
+                "S107", f"an integer of {len(text.lstrip(b'-'))} digits does not fit in 64 bits", offset + 1
+            )
     elif float(token.group()) in (float("inf"), float("-inf")):
-        raise DoorFault("S107", "the number is too large for a double", place + 1)
+        raise JsonFault("S107", "the number is too large for a double", offset + 1)
     return token.end()
 
 
-def _scan_string(raw: bytes, place: int) -> int:
-    token = _STRING.match(raw, place)
+def _scan_string(raw: bytes, offset: int) -> int:
+    token = _STRING.match(raw, offset)
     if token is None:
-        _refuse_string(raw, place)
+        _refuse_string(raw, offset)
     if b"\\u" in token.group():
-        _refuse_surrogate(raw, place, token.end())
+        _refuse_surrogate(raw, offset, token.end())
     return token.end()
 
 
-def _refuse_string(raw: bytes, place: int) -> NoReturn:
-    start = _STRING_START.match(raw, place)
-    end = start.end() if start else place
+def _refuse_string(raw: bytes, offset: int) -> NoReturn:
+    start = _STRING_START.match(raw, offset)
+    end = start.end() if start else offset
     rest = raw[end : end + 1]
     if not rest:
-        raise DoorFault("S111", "the line ends in the middle of a string", end + 1)
+        raise JsonFault("S111", "the line ends in the middle of a string", end + 1)
     if rest == b"\\":
         if re.fullmatch(rb"\\(?:u[0-9a-fA-F]{0,3})?", raw[end:]):
-            raise DoorFault("S111", "the line ends in the middle of an escape", end + 1)
-        raise DoorFault("S101", "not a JSON escape", end + 1, "A backslash itself is written \\\\.")
-    raise DoorFault(
+            raise JsonFault("S111", "the line ends in the middle of an escape", end + 1)
+        raise JsonFault("S101", "not a JSON escape", end + 1, "A backslash itself is written \\\\.")
+    raise JsonFault(
         "S109", f"a raw control character U+{rest[0]:04X} in a string", end + 1, f"Write it as \\u{rest[0]:04x}."
     )
 
@@ -296,39 +298,39 @@ def _refuse_surrogate(raw: bytes, start: int, end: int) -> None:
             break
         high_at, high_end = (escape.start(), escape.end()) if 0xD800 <= code <= 0xDBFF else (-1, -1)
     if high_at >= 0:
-        raise DoorFault("S108", f"the escape {raw[high_at : high_at + 6].decode()} is half a character", high_at + 1)
+        raise JsonFault("S108", f"the escape {raw[high_at : high_at + 6].decode()} is half a character", high_at + 1)
 
 
-def _refuse_byte(raw: bytes, place: int, wanted: str) -> NoReturn:
-    byte = raw[place]
+def _refuse_byte(raw: bytes, offset: int, wanted: str) -> NoReturn:
+    byte = raw[offset]
     if byte < 0x20 or byte == 0x7F:
-        raise DoorFault("S109", f"a raw control character U+{byte:04X} outside a string", place + 1)
-    if raw.startswith(b"\xef\xbb\xbf", place):
-        raise DoorFault("S101", "a byte order mark in the middle of the file", place + 1, "Remove it.")
+        raise JsonFault("S109", f"a raw control character U+{byte:04X} outside a string", offset + 1)
+    if raw.startswith(b"\xef\xbb\xbf", offset):
+        raise JsonFault("S101", "a byte order mark in the middle of the file", offset + 1, "Remove it.")
     if byte == 0x27:
-        raise DoorFault("S101", "strings and keys take double quotes", place + 1, "Write \"...\" in place of '...'.")
-    raise DoorFault("S101", f"{wanted} was expected", place + 1)
+        raise JsonFault("S101", "strings and keys take double quotes", offset + 1, "Write \"...\" in place of '...'.")
+    raise JsonFault("S101", f"{wanted} was expected", offset + 1)
 
 
-def _refuse_rest(raw: bytes, place: int) -> NoReturn:
-    if raw[place] < 0x20 or raw[place] == 0x7F:
-        _refuse_byte(raw, place, "the end of the line")
-    if raw[place : place + 1] in b'{["':
-        hint = " (lines that end in a lone CR are one line)" if b"\r" in raw[:place] else ""
-        raise DoorFault(
-            "S101", f"a second value begins on the same line{hint}", place + 1, "Put each record on a line of its own."
+def _refuse_rest(raw: bytes, offset: int) -> NoReturn:
+    if raw[offset] < 0x20 or raw[offset] == 0x7F:
+        _refuse_byte(raw, offset, "the end of the line")
+    if raw[offset : offset + 1] in b'{["':
+        hint = " (lines that end in a lone CR are one line)" if b"\r" in raw[:offset] else ""
+        raise JsonFault(
+            "S101", f"a second value begins on the same line{hint}", offset + 1, "Put each record on a line of its own."
         )
-    raise DoorFault("S101", "something stands after the value", place + 1, "Remove it.")
+    raise JsonFault("S101", "something stands after the value", offset + 1, "Remove it.")
 
 
-def _expect(raw: bytes, place: int, byte: bytes, wanted: str) -> int:
-    if raw[place : place + 1] == byte:
-        return place + 1
-    if place < len(raw):
-        _refuse_byte(raw, place, wanted)
-    raise DoorFault("S111", "the line ends in the middle of its value", place + 1)
+def _expect(raw: bytes, offset: int, byte: bytes, wanted: str) -> int:
+    if raw[offset : offset + 1] == byte:
+        return offset + 1
+    if offset < len(raw):
+        _refuse_byte(raw, offset, wanted)
+    raise JsonFault("S111", "the line ends in the middle of its value", offset + 1)
 
 
-def _skip_space(raw: bytes, place: int) -> int:
-    token = _SPACE.match(raw, place)
-    return token.end() if token else place
+def _skip_space(raw: bytes, offset: int) -> int:
+    token = _SPACE.match(raw, offset)
+    return token.end() if token else offset

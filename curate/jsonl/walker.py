@@ -28,7 +28,7 @@ _OPENERS = frozenset({b"{", b"["})
 _CLOSERS = frozenset({b"}", b"]"})
 
 
-class Member(NamedTuple):
+class JsonMember(NamedTuple):
     """A member of an object or an element of an array: its key or index, and the offsets of its key and value.
 
     An element has no key of its own: ``key_start`` and ``key_end`` are then where its value begins. ``end`` is None for
@@ -53,9 +53,9 @@ class Walker:
         self.raw = raw
         self.start = _match(_START, raw, 0).end()
         self._ends: dict[int, int] = {}
-        self._children: dict[int, tuple[dict[str, int], Iterator[Member]]] = {}
+        self._children: dict[int, tuple[dict[str, int], Iterator[JsonMember]]] = {}
 
-    def members(self, start: int) -> Iterator[Member]:
+    def members(self, start: int) -> Iterator[JsonMember]:
         """Yield what the value that begins at ``start`` holds, in order: nothing where it is no container.
 
         Raises:
@@ -73,9 +73,9 @@ class Walker:
             match = _match(pattern, raw, offset)
             name = orjson.loads(match["key"]) if pattern is _MEMBER else str(index)
             if match["scalar"] is not None:
-                yield Member(name, *match.span("key"), *match.span("scalar"))
+                yield JsonMember(name, *match.span("key"), *match.span("scalar"))
             else:
-                yield Member(name, *match.span("key"), match.end(), None)
+                yield JsonMember(name, *match.span("key"), match.end(), None)
                 match = _match(_AFTER_VALUE, raw, self.end(match.end()))
             offset, end, has_more = match.end(), match.end("mark"), match["mark"] == b","
             index += 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from curate.base.console import one_line
 from curate.base.file_guard import open_descriptor
 from curate.base.record import CurateError, Json
-from curate.base.storage import is_held, write_atomic
+from curate.base.storage import is_segment_open, write_atomic
 from curate.project.journal import FOLDER
 
 CLAIM = f"{FOLDER}/.fold.lock"
@@ -84,7 +84,7 @@ def require_closed(segment: Path) -> None:
         CurateError: E981 while somebody has it open, or the file system cannot tell.
     """
     try:
-        is_open = is_held(segment)
+        is_open = is_segment_open(segment)
     except OSError:
         # Gone, or not for us to read; reading it tells.
         return

@@ -25,9 +25,9 @@ from curate.base.storage import remove_file, write_atomic
 from curate.checks.runner import read_records
 from curate.checks.runner.globs import Glob
 from curate.checks.runner.unmerged import unmerged_findings
-from curate.jsonl import DoorFault, Entry, strict_loads
+from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE
-from curate.jsonl.rewrite import Ending, Mended, Rewrite
+from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.claim import CLAIM, claimed, exclusive, require_closed
 from curate.project.data import ProjectData, with_unique_ids
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
@@ -296,7 +296,7 @@ def _placed(line: dict[str, Json], name: str, base: Record | None, shape: Shape)
             return None
     if new[1]:
         return line if new[0] == name else None
-    pointer = shape.view.one.get("id") if shape.view else None
+    pointer = shape.view.paths.get("id") if shape.view else None
     if not pointer or not all(isinstance(at(line, pointer[:depth]), dict) for depth in range(1, len(pointer))):
         return None
     marked = {**({pointer[0]: name} if len(pointer) == 1 else {}), **deepcopy(line)}
@@ -315,7 +315,7 @@ def _is_readable(line: dict[str, Json]) -> bool:
     raw = spelled_anew(line)
     try:
         return len(raw) * 2 <= MAX_LINE and canonical(strict_loads(raw)) == canonical(line)
-    except DoorFault:
+    except JsonFault:
         return False
 
 
@@ -369,7 +369,7 @@ def _write_lines(root: Path, plan: FoldPlan) -> dict[Path, tuple[int, ...] | Non
 def _rewrite(root: Path, path: Path, edits: Mapping[int, tuple[Record, dict[str, Json]]]) -> None:
     waiting = dict(edits)
 
-    def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+    def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
         number = item.line.source.line if isinstance(item, Entry) else item.line
         if number not in waiting:
             return None
@@ -414,7 +414,7 @@ def _state_of(path: Path) -> tuple[int, ...] | None:
 
 def _written_by_others(path: Path) -> CurateError:
     message = f"{one_line(str(path))} was changed by somebody while decisions were being folded into it"
-    return CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
+    return CurateError("E959 not-rewritten", message, "Their change is untouched. Run the command again.")
 
 
 def _refusal(why: str, names: Iterable[str], hint: str) -> CurateError:

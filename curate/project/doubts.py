@@ -35,15 +35,15 @@ def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects
 def render_suspects(suspects: Suspects) -> str:
     """Return in words how many records were judged, how well, and which categories could not be."""
     thin = f"; too thin to judge: {', '.join(one_line(name, 30) for name in suspects.thin)}" if suspects.thin else ""
-    if not suspects.num_judged:
+    if not suspects.num_predicted:
         return f"fewer than two categories have records enough to compare{thin}"
-    heading = f"judged {counted(suspects.num_judged, 'record')}: "
+    heading = f"judged {counted(suspects.num_predicted, 'record')}: "
     if not suspects.is_telling:
         commonest = f"{suspects.commonest:.1%}"
         how = f"right for {suspects.accuracy:.1%}, and always naming the commonest category is for {commonest}"
         return f"{heading}nobody is suspected, for the model tells nothing: it is {how}{thin}"
     agrees = f"out of sample the model agrees with {suspects.accuracy:.1%} of the categories"
-    return f"{heading}{counted(len(suspects.found), 'suspect')}; {agrees}{thin}"
+    return f"{heading}{counted(len(suspects.suspects), 'suspect')}; {agrees}{thin}"
 
 
 def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tuple[list[Finding], str]:
@@ -58,10 +58,10 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     if not checks or shape.view is None:
         return [], ""
     suspects = suspects_of(list(with_unique_ids(records)), settings.dedupe)
-    category_path = shape.view.one.get("category")
+    category_path = shape.view.paths.get("category")
     pointer = pointer_of(category_path) if category_path else ""
     findings = []
-    for suspect in sorted(suspects.found, key=lambda one: one.index):
+    for suspect in sorted(suspects.suspects, key=lambda one: one.index):
         record, doubt = records[suspect.index], _doubt(suspect)
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"

@@ -16,7 +16,7 @@ from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Finding, Json, Record
 from curate.base.resources import shipped
-from curate.jsonl import DoorFault, Entry, read_entries, strict_loads
+from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
 from curate.schema import build_validator
 
 REPORT_FILE = "report.json"
@@ -164,7 +164,7 @@ def read_results(folder: Path) -> Results:
     except OSError as error:
         hint = hint_of(error, "Evaluate the run again with `train eval`.")
         raise CurateError("E918 bad-report", f"{path}: {error}", hint) from error
-    except DoorFault as fault:
+    except JsonFault as fault:
         raise CurateError("E918 bad-report", f"{path}: {fault.message}") from fault
     schema = strict_loads((shipped("schemas") / "report.schema.json").read_bytes())
     violation = next(iter(build_validator(schema, {}).iter_errors(report)), None)

@@ -370,7 +370,7 @@ def _decided_record(record: Record | None, line: dict[str, Json], history: Histo
 
 def _is_labelled_last(history: History, shape: Shape) -> bool:
     """Whether the category was answered after the line's own was edited: what was decided last holds."""
-    path = shape.view.one.get(CATEGORY) if shape.view else None
+    path = shape.view.paths.get(CATEGORY) if shape.view else None
     edited = history.last_index.get(("data", path[0]), 0) if path else 0
     answers = [n for facet, n in history.last_index.items() if facet[1:2] == (CATEGORY,) and facet[0] != "data"]
     return max(answers, default=1) > edited
@@ -446,7 +446,7 @@ def _hidden(record: Record, history: History, shape: Shape) -> Finding | None:
 
 def _without_id(line: Mapping[str, Json], shape: Shape) -> dict[str, Json]:
     """Return a line without the key that its id is in: a fold may have put it there."""
-    pointer = shape.view.one.get("id", ()) if shape.view else ()
+    pointer = shape.view.paths.get("id", ()) if shape.view else ()
     return {key: value for key, value in line.items() if key not in pointer[:1]}
 
 

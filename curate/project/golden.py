@@ -23,7 +23,7 @@ from curate.base.storage import write_atomic
 from curate.formats.dataset import frozen_digest
 from curate.project.paths import GOLDEN
 from curate.schema.settings import SplitSettings
-from curate.similarity.split import Assignment, Drift, split
+from curate.similarity.split import Drift, SplitAssignment, split
 
 FILE_NAME = GOLDEN
 FROZEN = "E975 frozen-test"
@@ -129,7 +129,7 @@ def divide(
     clusters: Mapping[str, str],
     settings: SplitSettings,
     pins: Mapping[str, Split],
-) -> Assignment:
+) -> SplitAssignment:
     """Assign every record to a split as `curate.similarity.split` does, and keep the golden test set of ``root``.
 
     While one is frozen, its records are in test, nobody falls into test, and who would join it is held back.
@@ -173,8 +173,8 @@ def _without_test(settings: SplitSettings) -> SplitSettings:
 
 
 def _without_joining(
-    assignment: Assignment, joining: Sequence[Record], settings: SplitSettings, listed: Collection[str]
-) -> Assignment:
+    assignment: SplitAssignment, joining: Sequence[Record], settings: SplitSettings, listed: Collection[str]
+) -> SplitAssignment:
     names = {record.id for record in joining}
     findings = [_as_listed(finding, listed) for finding in assignment.findings]
     if joining:
@@ -187,7 +187,7 @@ def _without_joining(
     return replace(
         assignment,
         splits={name: split for name, split in assignment.splits.items() if name not in names},
-        held_back=[*assignment.held_back, *(record.id for record in joining)],
+        withheld=[*assignment.withheld, *(record.id for record in joining)],
         findings=findings,
         drift=[_recounted(row, joining, ratios) for row in assignment.drift],
     )

@@ -42,7 +42,7 @@ from curate.base.events import (
 )
 from curate.base.file_guard import MOST_SEGMENT, hint_of, inside, read_file
 from curate.base.record import CurateError, canonical
-from curate.base.storage import Segment, is_held
+from curate.base.storage import Segment, is_segment_open
 
 FOLDER = "journal"
 ASIDES = frozenset({"flag", "note"})
@@ -245,7 +245,7 @@ def read_segment(path: Path, root: Path) -> bytes | None:
         whole = read_file(path, journal, most=MOST_SEGMENT)
         if whole and not whole.endswith(b"\n"):
             # Asked after reading: if nobody holds it now, who wrote the half line has since finished it, or died.
-            if is_held(path):
+            if is_segment_open(path):
                 return whole[: whole.rfind(b"\n") + 1]
             whole = read_file(path, journal, most=MOST_SEGMENT)
     except FileNotFoundError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from curate.base.record import CurateError, Finding, Problem, Record
-from curate.checks import Place
+from curate.checks import DatasetProblem
 from curate.project.data import ProjectData
 from curate.project.leaks import LEAK_CODES, ExamLeaks, LeakJudge, by_own_split, compare_all, compare_splits, judge_of
 from curate.project.plan import plan
 from curate.schema import Shape
 from curate.schema.settings import Settings
 
-Pairs = list[tuple[Finding, Place]]
+Pairs = list[tuple[Finding, DatasetProblem]]
 """Findings with both of their places, for a validation."""
 
 
@@ -36,7 +36,7 @@ def leaks_in(data: ProjectData, *, has_exam: bool) -> Pairs:
         if error.code.startswith("E910") or not judge.is_wanted("P501"):
             return []
         problem = f"leaks cannot be looked for: {error.code}: {error.message}"
-        return [(Finding("P501", "split-leak", "error", problem, "", fix=error.hint), Place(Problem(problem)))]
+        return [(Finding("P501", "split-leak", "error", problem, "", fix=error.hint), DatasetProblem(Problem(problem)))]
     return _pairs(compared)
 
 
@@ -50,7 +50,7 @@ def leaks_between(records: Callable[[], Sequence[Record]], shape: Shape, setting
 
 def _pairs(compared: Sequence[ExamLeaks]) -> Pairs:
     return [
-        (finding, Place(Problem(""), finding.file, finding.line, other=other))
+        (finding, DatasetProblem(Problem(""), finding.file, finding.line, other=other))
         for comparison in compared
         for finding, other in zip(comparison.findings, comparison.others, strict=True)
     ]

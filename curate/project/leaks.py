@@ -11,7 +11,7 @@ from pathlib import Path
 
 from curate.base.record import SPLITS, CurateError, Finding, Record, Severity, Split, is_named
 from curate.checks import discover
-from curate.checks.leaks import Shared
+from curate.checks.leaks import SharedText
 from curate.checks.runner import select_checks
 from curate.project.data import ProjectData
 from curate.project.golden import divide, read_golden
@@ -19,7 +19,7 @@ from curate.project.paths import data_files
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.leaks import Leak, Leaks, find_leaks
 from curate.similarity.leaks.reading import Reading, read_any
-from curate.similarity.split import Assignment, merged
+from curate.similarity.split import SplitAssignment, merged
 
 LEAK_CODES = ("P501", "P504", "P505")
 
@@ -91,7 +91,7 @@ class LeakJudge:
     def _said(self, leak: Leak, at: Record, other: Record, split: str) -> list[tuple[Finding, tuple[str, int]]]:
         worst, source = leak.worst, at.source
         there = other.source.file, other.source.line
-        shared = Shared(worst.level, worst.part, worst.coverage, worst.run, f"{there[0]}:{there[1]}", split)
+        shared = SharedText(worst.level, worst.part, worst.coverage, worst.run, f"{there[0]}:{there[1]}", split)
         rules = self._selection.rules(source.file, at.category)
         findings = []
         for code in LEAK_CODES:
@@ -169,7 +169,7 @@ def divide_apart(
     settings: SplitSettings,
     pins: Mapping[str, Split],
     leaks: LeakSettings,
-) -> tuple[Assignment, list[ExamLeaks]]:
+) -> tuple[SplitAssignment, list[ExamLeaks]]:
     """Divide ``records`` as `divide` does, with all that gives one another away in one split, and compare the splits.
 
     Who leaks joins the unit of who gives it away, as a repeat would, until nobody is left that could; each time the
@@ -202,7 +202,7 @@ def divide_apart(
         joined = merged(joined, pairs)
 
 
-def parts_of(records: Sequence[Record], assignment: Assignment) -> dict[Split, list[Record]]:
+def parts_of(records: Sequence[Record], assignment: SplitAssignment) -> dict[Split, list[Record]]:
     """Return the records of each split, in order."""
     parts: dict[Split, list[Record]] = {name: [] for name in SPLITS}
     for record in records:

@@ -13,7 +13,7 @@ from curate.project.leaks import ExamLeaks, compare_benchmarks, divide_apart, pa
 from curate.project.repeats import excluded_by, find_repeats
 from curate.schema.settings import LeakSettings
 from curate.similarity.dedupe import Duplicates
-from curate.similarity.split import Assignment
+from curate.similarity.split import SplitAssignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class ExportPlan:
 
     records: list[Record]
     duplicates: Duplicates
-    assignment: Assignment
+    assignment: SplitAssignment
     dropped: list[Dropped]
     compared: Sequence[ExamLeaks]
     """What its splits share, and what is trained on with the workspace's benchmarks."""

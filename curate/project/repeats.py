@@ -48,7 +48,7 @@ class WorkspaceRepeats:
 
         None stands for those that repeat none there, because what they repeat is itself held back from it.
         """
-        pairs = {pair.record: pair for pair in self.left_out() if pair.kept in dataset}
+        pairs = {pair.record: pair for pair in self.left_out() if pair.keeper in dataset}
         names = [record.id for record in self.records if record.id not in dataset]
         # Mostly nothing is held back, and then the nearest retained record is in the dataset.
         if rest := {name for name in names if name not in pairs}:
@@ -85,4 +85,4 @@ def find_repeats(
 def excluded_by(pair: Duplicate) -> Exclusion:
     """Return why a repeat is left out by rule."""
     how = "repeats" if pair.kind == "exact" else "nearly repeats"
-    return Exclusion(f"{how} {pair.kept}", CODES[pair.kind], pair.kept, pair.score)
+    return Exclusion(f"{how} {pair.keeper}", CODES[pair.kind], pair.keeper, pair.score)

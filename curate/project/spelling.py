@@ -10,7 +10,7 @@ from typing import NamedTuple
 import orjson
 
 from curate.base.record import Json, canonical
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 
 # Possessive repeats, as in `curate.jsonl`: a string of a million escapes would else keep a million places to go back
 # to.
@@ -61,7 +61,7 @@ def spelled(raw: bytes, line: Mapping[str, Json], *, is_ascii: bool) -> bytes:
     try:
         if canonical(strict_loads(line_bytes)) == canonical(line):
             return line_bytes
-    except DoorFault:
+    except JsonFault:
         # Escapes can make a line too long that is not so without them.
         pass
     return spelled_anew(line)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import Record, Source
-from curate.checks.runner import Engine, place_name, read_records
+from curate.checks.runner import Engine, read_records, relative_name
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.naming import UniqueNames, Watched, WatchedIds
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.verdict import FindingTally
 from curate.project.data import CATEGORY, ProjectData, RecordState
 from curate.schema import Shape
 
@@ -55,7 +55,7 @@ class RecordStream:
         self._files: dict[str, Path] = {}
         """The workspace's files in their order, by the names that settings have for them."""
         if data and (self._decisions or has_records):
-            self._files = {place_name(path, data.root): path for path in data.files()}
+            self._files = {relative_name(path, data.root): path for path in data.files()}
         self._ranks = {file: rank for rank, file in enumerate(self._files)}
         self._num_read = 0
         self._names = UniqueNames()
@@ -127,7 +127,7 @@ class RecordStream:
                 self._pass_over(rank)
                 self._num_read = rank + 1
             names = self._named(result) if is_ours else {}
-            file, settings_name = self.source_file(path), place_name(path, examiner.spec.root)
+            file, settings_name = self.source_file(path), relative_name(path, examiner.spec.root)
             states: dict[int, RecordState | None] = {}
             for watched in result.watched:
                 line = watched.record.source.line
@@ -207,7 +207,7 @@ class RecordStream:
                 records.append(state.record)
         records.sort(key=lambda record: (record.source.file, record.source.line))
         for file, group in groupby(records, key=lambda record: record.source.file):
-            result = SpanResult(Tally(examiner.spec.limit))
+            result = SpanResult(FindingTally(examiner.spec.limit))
             for record in group:
                 examiner.add_record(result, self._as_in_line(record, record.source), "", None)
             yield Path(file), result
@@ -234,7 +234,7 @@ class RecordStream:
         return replace(record, id=record.id if own_id is None else str(own_id), source=source)
 
     def _settings_name(self, path: Path) -> str:
-        return place_name(path, self._data.root) if self._data else ""
+        return relative_name(path, self._data.root) if self._data else ""
 
     def _rank(self, path: Path) -> int:
         """Return the place of a file in the workspace's order, after the last for files that are none of it."""

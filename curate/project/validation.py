@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from curate.base.console import spelled
 from curate.base.record import SPLITS, Finding, Record
-from curate.checks import Place
+from curate.checks import DatasetProblem
 from curate.checks.runner import (
     UNREADABLE,
     Engine,
@@ -28,7 +28,7 @@ from curate.checks.runner import (
     select_checks,
     validate,
 )
-from curate.checks.runner.select import Selection
+from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.unmerged import unmerged_findings
 from curate.jsonl import holds_any
 from curate.project.data import CATEGORY, ProjectData
@@ -99,10 +99,10 @@ class Validation:
         return None if self.is_part else self.data
 
     @cached_property
-    def _selection(self) -> Selection:
+    def _selection(self) -> CheckSelection:
         return select_checks(self.spec.settings.checks, self.spec.settings.categories)
 
-    def _further(self, has_exam: bool) -> Iterator[tuple[Finding, Place | None]]:
+    def _further(self, has_exam: bool) -> Iterator[tuple[Finding, DatasetProblem | None]]:
         """Yield what is not found line by line."""
         for finding in unmerged_findings(self.files, self.data.root if self.data else None):
             yield finding, None
@@ -126,7 +126,9 @@ class Validation:
                 else leaks_between(self._records, self.spec.shape, self.spec.settings)
             )
 
-    def _opened(self, findings: Iterable[tuple[Finding, Place | None]]) -> Iterator[tuple[Finding, Place | None]]:
+    def _opened(
+        self, findings: Iterable[tuple[Finding, DatasetProblem | None]]
+    ) -> Iterator[tuple[Finding, DatasetProblem | None]]:
         """Call files as they are called in a validation: by the paths that they are opened with."""
         files = {self._stream.source_file(path): spelled(str(path)) for path in self.files}
         for finding, location in findings:

@@ -5,7 +5,7 @@ them over spans of files and blocks of texts, and reads no record itself. Texts 
 driver holds the numbers of all records, as a single process does, and findings up to their limit.
 """
 
-from curate.scale.cluster import NATIVE, RAY, Cluster, joined
+from curate.scale.cluster import NATIVE, RAY, WorkerCluster, joined
 from curate.scale.dedupe import Scaled, find_on
 from curate.scale.examine import examine_on
 from curate.scale.shards import SUFFIXES, scratch_for, shards_in, unpacked
@@ -14,7 +14,7 @@ __all__ = [
     "NATIVE",
     "RAY",
     "SUFFIXES",
-    "Cluster",
+    "WorkerCluster",
     "Scaled",
     "examine_on",
     "find_on",

@@ -45,7 +45,7 @@ _CALLS = itertools.count()
 
 
 @dataclass(frozen=True)
-class Cluster:
+class WorkerCluster:
     """A place where ``num_workers`` tasks run at a time."""
 
     runner: str
@@ -73,9 +73,9 @@ class Cluster:
             frame = frame.into_partitions(min(len(packed), _PARTS_PER_WORKER * self.num_workers))
         count = min(self.num_workers, len(packed))
         is_apart = is_apart and (self.runner == RAY or count > 1)
-        place = _Place(str(Path.cwd()), version("pairsmith")) if is_apart or self.runner == RAY else None
+        setup = _WorkerSetup(str(Path.cwd()), version("pairsmith")) if is_apart or self.runner == RAY else None
         # The number makes the worker one of this call: what it read, such as a schema, may have changed since another.
-        job = _packed((place, next(_CALLS), _packed(function)))
+        job = _packed((setup, next(_CALLS), _packed(function)))
         if is_apart:
             is_process = None if self.runner == RAY else True
             daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=1)(_Worker.answers)
@@ -104,7 +104,7 @@ class Cluster:
             raise _lost(error) from error
 
 
-class _Place(NamedTuple):
+class _WorkerSetup(NamedTuple):
     """What a process elsewhere must have like the driver: the folder that paths are relative to, and the version."""
 
     folder: str
@@ -117,9 +117,9 @@ class _Worker:
     def __init__(self, job: bytes) -> None:
         self._fault: CurateError | None = None
         try:
-            place, _, function = _unpacked(job)
-            if place is not None:
-                _settle(place)
+            setup, _, function = _unpacked(job)
+            if setup is not None:
+                _settle(setup)
             # Of another version it could not even be read.
             self._function = _unpacked(function)
         except CurateError as error:
@@ -130,8 +130,8 @@ class _Worker:
         # daft is built on it. Its arrays pass bytes on as they are; lists of Python objects take ten times as long.
         import pyarrow
 
-        found = [self._answer(task.as_buffer()) for task in tasks.to_arrow()]
-        return pyarrow.array(found, pyarrow.large_binary())
+        results = [self._answer(task.as_buffer()) for task in tasks.to_arrow()]
+        return pyarrow.array(results, pyarrow.large_binary())
 
     def _answer(self, task: Any) -> bytes:
         # An error that leaves a worker would arrive as text.
@@ -181,16 +181,16 @@ def _unpacked(packed: Any) -> Any:
     return _Unpickler(io.BytesIO(packed)).load()
 
 
-def _settle(place: _Place) -> None:
+def _settle(setup: _WorkerSetup) -> None:
     """Make a process elsewhere see what its driver sees: the same relative paths, by the same version."""
     os.environ.update(_SILENT)
     collect_rarely()
     try:
-        os.chdir(place.folder)
+        os.chdir(setup.folder)
     except OSError as error:
-        raise _unlike(f"a worker cannot enter {console.one_line(place.folder)}: {error.strerror}") from error
-    if version("pairsmith") != place.version:
-        raise _unlike(f"a worker has pairsmith {version('pairsmith')}, and this machine {place.version}")
+        raise _unlike(f"a worker cannot enter {console.one_line(setup.folder)}: {error.strerror}") from error
+    if version("pairsmith") != setup.version:
+        raise _unlike(f"a worker has pairsmith {version('pairsmith')}, and this machine {setup.version}")
 
 
 def _unlike(what: str) -> CurateError:
@@ -209,19 +209,19 @@ def _lost(error: Exception) -> CurateError:
     )
 
 
-def _in_order(found: Iterator[tuple[int, Any]]) -> Iterator[Any]:
+def _in_order(results: Iterator[tuple[int, Any]]) -> Iterator[Any]:
     """Yield the answers by their numbers from 0 on; those that come early wait."""
     early: dict[int, Any] = {}
-    place = 0
-    for number, answer in found:
+    next_index = 0
+    for number, answer in results:
         early[number] = answer
-        while place in early:
-            yield early.pop(place)
-            place += 1
+        while next_index in early:
+            yield early.pop(next_index)
+            next_index += 1
 
 
 @contextmanager
-def joined(ray_address: str = "", num_workers: int = 0) -> Iterator[Cluster]:
+def joined(ray_address: str = "", num_workers: int = 0) -> Iterator[WorkerCluster]:
     """Yield the cluster to work on: the Ray cluster at ``ray_address``; without one the running cluster that Ray finds
     by itself where the variable DAFT_RUNNER is "ray"; else this machine, where ``num_workers`` tasks run at a time, by
     default one for each CPU. A Ray cluster runs as many as it has CPUs.
@@ -243,14 +243,14 @@ def joined(ray_address: str = "", num_workers: int = 0) -> Iterator[Cluster]:
         raise missing_extra("--engine daft", "scale", otherwise="leave it out: --engine local") from error
     if not is_ray:
         _choose(daft.set_runner_native, NATIVE)
-        yield Cluster(NATIVE, num_workers or len(os.sched_getaffinity(0)))
+        yield WorkerCluster(NATIVE, num_workers or len(os.sched_getaffinity(0)))
         return
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(ray_address)
     try:
         _choose(partial(daft.set_runner_ray, noop_if_initialized=True), RAY)
-        yield Cluster(RAY, max(1, int(ray.cluster_resources().get("CPU", 1))))
+        yield WorkerCluster(RAY, max(1, int(ray.cluster_resources().get("CPU", 1))))
     finally:
         if is_ours:
             ray.shutdown()
@@ -283,17 +283,17 @@ def _connect(address: str) -> None:
     """
     import ray
 
-    place = address or os.environ.get("RAY_ADDRESS", "") or AUTO
+    target = address or os.environ.get("RAY_ADDRESS", "") or AUTO
     try:
-        if place != AUTO:
+        if target != AUTO:
             # Ray itself tries for two minutes, and says so on stderr.
-            socket.create_connection(_endpoint(place), _PATIENCE_S).close()
+            socket.create_connection(_endpoint(target), _PATIENCE_S).close()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ray.init(address=place, log_to_driver=False, logging_level=logging.CRITICAL)
+            ray.init(address=target, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        where = "is found on this machine" if place == AUTO else f"answers at {console.one_line(place)}"
+        where = "is found on this machine" if target == AUTO else f"answers at {console.one_line(target)}"
         raise CurateError(
             "E969 no-cluster", f"no Ray cluster {where}: {console.one_line(lines[0], 200)}",
             "Start one with `ray start --head`, name its HOST:PORT with --ray-address, or leave Ray out.",

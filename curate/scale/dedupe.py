@@ -16,16 +16,16 @@ from curate.base.record import CurateError, Record
 from curate.base.storage import WRITE_FAILED
 from curate.checks.runner import read_records
 from curate.jsonl import Span
-from curate.scale.cluster import Cluster
+from curate.scale.cluster import WorkerCluster
 from curate.scale.examine import spans_on
 from curate.schema import Shape, load_shape
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import refuse_repeated_ids
 from curate.similarity.dedupe.corpus import Cleaner, Corpus, Sink, gather, joined
 from curate.similarity.dedupe.find import find
-from curate.similarity.dedupe.found import Duplicates, method_of
 from curate.similarity.dedupe.kernels import kernels_for
 from curate.similarity.dedupe.near import Watch
+from curate.similarity.dedupe.results import Duplicates, method_of
 from curate.similarity.dedupe.stages import Stages
 
 _APART_BYTES = 512 * 1024 * 1024
@@ -39,13 +39,13 @@ class Scaled(NamedTuple):
     """What was found among the records of ``corpus``."""
 
     corpus: Corpus
-    found: Duplicates
+    duplicates: Duplicates
     num_findings: int
     """Findings about lines that are no records."""
 
 
 def find_on(
-    cluster: Cluster,
+    cluster: WorkerCluster,
     files: Sequence[Path],
     shape: Shape,
     settings: DedupeSettings,

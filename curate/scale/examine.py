@@ -11,12 +11,12 @@ from threading import local
 from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
 from curate.checks.runner.parallel import tasks_of
 from curate.jsonl import Span
-from curate.scale.cluster import Cluster
+from curate.scale.cluster import WorkerCluster
 
 Task = tuple[Path, Span | None]
 
 
-def examine_on(cluster: Cluster) -> Callable[[Examiner, Sequence[Path], int], Iterator[tuple[Path, SpanResult]]]:
+def examine_on(cluster: WorkerCluster) -> Callable[[Examiner, Sequence[Path], int], Iterator[tuple[Path, SpanResult]]]:
     """Return an engine for `curate.checks.runner.validate` that has spans examined on ``cluster``, with the same
     verdict.
 
@@ -32,7 +32,7 @@ def examine_on(cluster: Cluster) -> Callable[[Examiner, Sequence[Path], int], It
     return engine
 
 
-def spans_on(cluster: Cluster, files: Sequence[Path], root: Path | None) -> list[Task]:
+def spans_on(cluster: WorkerCluster, files: Sequence[Path], root: Path | None) -> list[Task]:
     """Return the spans of all files in reading order; counting their lines means to read them, so workers do that."""
     parts = cluster.starmap(tasks_of, (([path], root) for path in files))
     return [task for tasks in parts for task in tasks]

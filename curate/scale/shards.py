@@ -15,8 +15,8 @@ import orjson
 from curate.base import console
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
-from curate.formats.importers import Row, jsonable
-from curate.scale.cluster import NATIVE, Cluster
+from curate.formats.importers import SourceRow, jsonable
+from curate.scale.cluster import NATIVE, WorkerCluster
 
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", PARQUET)
@@ -24,8 +24,8 @@ _ROWS = 1024
 _APART_BYTES = 32 * 1024 * 1024
 """Bytes of Parquet from which unpacking in processes is repaid."""
 _MAGIC = b"PAR1"
-_TOLD_AT_THE_DOOR = frozenset({"S106", "S107"})
-"""Codes for numbers that JSON text can hold and the front door refuses."""
+_LEFT_TO_THE_PARSER = frozenset({"S106", "S107"})
+"""Codes for numbers that JSON text can hold and the strict parser refuses."""
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -34,23 +34,23 @@ def shards_in(folder: Path) -> list[Path]:
     Raises:
         CurateError: E904 when there is none.
     """
-    found = sorted(
+    shards = sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-    if not found:
+    if not shards:
         hint = "Shards end in .jsonl or .parquet."
         raise CurateError("E904 no-such-file", f"no shard in {console.one_line(str(folder))}", hint)
-    return found
+    return shards
 
 
 @contextmanager
-def scratch_for(cluster: Cluster, files: Sequence[Path]) -> Iterator[Path]:
+def scratch_for(cluster: WorkerCluster, files: Sequence[Path]) -> Iterator[Path]:
     """Yield a folder that all workers can write to, which is gone afterwards.
 
-    On this machine it lies where temporary files do. The machines of a cluster share the place of the data, so it is a
-    hidden folder beside the first file.
+    On this machine it lies among the temporary files. The machines of a cluster share the folder of the data, so there
+    it is a hidden folder beside the first file.
 
     Raises:
         CurateError: E906 when it cannot be made.
@@ -70,23 +70,23 @@ def scratch_for(cluster: Cluster, files: Sequence[Path]) -> Iterator[Path]:
         remove_folder(folder)
 
 
-def unpacked(cluster: Cluster, files: Sequence[Path], scratch: Path) -> tuple[list[Path], Callable[[str], str]]:
+def unpacked(cluster: WorkerCluster, files: Sequence[Path], scratch: Path) -> tuple[list[Path], Callable[[str], str]]:
     """Write the rows of the Parquet files among ``files`` as lines to ``scratch``, row n as line n.
 
     Returns the files to read in place of ``files``, and a function that puts the names of the Parquet files back into a
     text. A key whose value is null is left out, because a typed table has no other way to leave it out. Numbers that
-    JSON does not know stay, for the front door to report.
+    JSON does not know stay, for the strict parser to report.
 
     Raises:
         CurateError: E904 for a file that is missing; E908 for one that is not Parquet, is cut off, or holds bytes.
     """
-    places = {path: scratch / f"{number}.jsonl" for number, path in enumerate(files) if path.suffix.lower() == PARQUET}
-    is_apart = sum(path.stat().st_size for path in places if path.is_file()) >= _APART_BYTES
-    for _ in cluster.starmap(_unpack, places.items(), is_apart=is_apart):
+    targets = {path: scratch / f"{number}.jsonl" for number, path in enumerate(files) if path.suffix.lower() == PARQUET}
+    is_apart = sum(path.stat().st_size for path in targets if path.is_file()) >= _APART_BYTES
+    for _ in cluster.starmap(_unpack, targets.items(), is_apart=is_apart):
         pass
-    place_of = re.compile(re.escape(str(scratch)) + r"/([0-9]+)\.jsonl")
+    target_name = re.compile(re.escape(str(scratch)) + r"/([0-9]+)\.jsonl")
     names = [console.spelled(str(path)) for path in files]
-    return [places.get(path, path) for path in files], lambda text: place_of.sub(lambda at: names[int(at[1])], text)
+    return [targets.get(path, path) for path in files], lambda text: target_name.sub(lambda at: names[int(at[1])], text)
 
 
 def _unpack(path: Path, target: Path) -> None:
@@ -116,9 +116,9 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _line(values: dict[str, Any], number: int, path: Path) -> bytes:
     row = jsonable(values, number)
-    if isinstance(row, Row):
+    if isinstance(row, SourceRow):
         return orjson.dumps(row.value) + b"\n"
-    if row.code not in _TOLD_AT_THE_DOOR:
+    if row.code not in _LEFT_TO_THE_PARSER:
         raise _unreadable(path, f"row {number:,}: {row.reason}", "`curate import` sets such rows aside.")
     return json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
 

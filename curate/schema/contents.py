@@ -53,14 +53,14 @@ def contents_of(documents: Iterable[Json]) -> Contents | None:
                 waiting += [(inner, at) for at, inner in part.items()]
             else:
                 waiting.append((part, ""))
-        named = [node[one] for one in ("const", "enum") if one in node]
+        named = [node[keyword] for keyword in ("const", "enum") if keyword in node]
         texts.update(strings_of(named))
         least, most = node.get("minLength", 0), node.get("maxLength", longest)
         # A length of 1.0 is one too, and a property of that name has a schema.
         if type(least) is not int or type(most) is not int:
             return None
         shortest, longest = max(shortest, least), min(longest, most)
-        bounds = [number for one in _BOUNDS & node.keys() for number in _numbers(node[one])]
+        bounds = [number for keyword in _BOUNDS & node.keys() for number in _numbers(node[keyword])]
         largest = max([largest, *bounds, *_numbers(named)])
     if len(texts) > _MOST_TEXTS:
         return None
@@ -69,7 +69,7 @@ def contents_of(documents: Iterable[Json]) -> Contents | None:
 
 def _numbers(value: Json) -> list[int]:
     """Return the absolute values of all numbers in ``value``, rounded up."""
-    found, waiting = [], [value]
+    numbers, waiting = [], [value]
     while waiting:
         item = waiting.pop()
         if isinstance(item, dict):
@@ -77,5 +77,5 @@ def _numbers(value: Json) -> list[int]:
         elif isinstance(item, list):
             waiting += item
         elif isinstance(item, int | float) and not isinstance(item, bool):
-            found.append(int(abs(item)) + 1)
-    return found
+            numbers.append(int(abs(item)) + 1)
+    return numbers

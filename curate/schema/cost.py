@@ -67,14 +67,14 @@ def _levels(root: Node, same_value: SameValue, inner: Inner) -> tuple[dict[int, 
 def _times(start: Node, same_value: SameValue) -> list[tuple[Node, int]]:
     """Return the schemas that look at the same value as ``start``, each with the number of ways that lead to it."""
     order: list[Node] = []
-    seen: set[int] = set()
+    visited: set[int] = set()
     stack: list[tuple[Node, bool]] = [(start, False)]
     while stack:
         node, is_left = stack.pop()
         if is_left:
             order.append(node)
-        elif id(node) not in seen:
-            seen.add(id(node))
+        elif id(node) not in visited:
+            visited.add(id(node))
             stack.append((node, True))
             stack.extend((part, False) for part in same_value(node))
     times = Counter({id(start): 1})

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from curate.base.record import Json
 
-IN_PLACE_ONE = {"not", "if", "then", "else"}
+IN_PLACE_SINGLE = {"not", "if", "then", "else"}
 IN_PLACE_LIST = {"allOf", "anyOf", "oneOf"}
 IN_PLACE_MAP = {"dependentSchemas", "dependencies"}
-INNER_ONE = {
+INNER_SINGLE = {
     "additionalItems",
     "additionalProperties",
     "contains",
@@ -24,10 +24,10 @@ INNER_MAP = {"properties", "patternProperties"}
 DEFINITIONS = {"$defs", "definitions"}
 REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
 KNOWN = (
-    IN_PLACE_ONE
+    IN_PLACE_SINGLE
     | IN_PLACE_LIST
     | IN_PLACE_MAP
-    | INNER_ONE
+    | INNER_SINGLE
     | INNER_LIST
     | INNER_MAP
     | DEFINITIONS
@@ -85,7 +85,7 @@ DIALECTS = {
 def subschemas(schema: dict[str, Json]) -> Iterator[tuple[tuple[str | int, ...], Json, bool]]:
     """Yield (path, subschema, whether it looks at the same value as ``schema`` does) for each direct subschema."""
     for keyword, value in schema.items():
-        is_same = keyword in IN_PLACE_ONE or keyword in IN_PLACE_LIST or keyword in IN_PLACE_MAP
+        is_same = keyword in IN_PLACE_SINGLE or keyword in IN_PLACE_LIST or keyword in IN_PLACE_MAP
         if isinstance(value, list) and keyword in IN_PLACE_LIST | INNER_LIST:
             for index, part in enumerate(value):
                 yield (keyword, index), part, is_same
@@ -93,5 +93,5 @@ def subschemas(schema: dict[str, Json]) -> Iterator[tuple[tuple[str | int, ...],
             for name, part in value.items():
                 if isinstance(part, dict | bool):
                     yield (keyword, name), part, is_same
-        elif keyword in IN_PLACE_ONE | INNER_ONE:
+        elif keyword in IN_PLACE_SINGLE | INNER_SINGLE:
             yield (keyword,), value, is_same

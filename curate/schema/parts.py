@@ -36,12 +36,12 @@ def parts_of(record: Record) -> Parts:
     texts: list[str] = []
     roles: list[str] = []
     last = len(turns)
-    for place, turn in enumerate(turns):
+    for index, turn in enumerate(turns):
         role, text = turn.get("role"), turn.get("content")
         if role == "assistant":
-            last = place
+            last = index
         if type(text) is not str or type(role) is not str or len(turn) != 2:
-            role, text = _beside_text(turn), text_of(turn)
+            role, text = _structure_of(turn), text_of(turn)
         texts.append(text)
         roles.append(role)
     num_question_texts = last
@@ -68,26 +68,26 @@ def digests_of(record: Record) -> tuple[bytes, bytes]:
     return question, digest.digest()
 
 
-def _beside_text(turn: Mapping[str, Json]) -> str:
-    """Return what a turn says beside its text: role, calls, names, parts that are no text."""
-    beside = dict(turn)
-    content = beside.get("content")
+def _structure_of(turn: Mapping[str, Json]) -> str:
+    """Return all of a turn but its text: role, calls, names, and parts that are no text."""
+    rest = dict(turn)
+    content = rest.get("content")
     if content is None or type(content) is str:
-        beside.pop("content", None)
+        rest.pop("content", None)
     if isinstance(content, list):
         # The texts in a list of parts are compared as texts.
-        beside["content"] = [
+        rest["content"] = [
             {key: value for key, value in part.items() if key != "text"} if isinstance(part, dict) else part
             for part in content
         ]
-    return canonical(beside).decode()
+    return canonical(rest).decode()
 
 
 @lru_cache(maxsize=4096)
 def _marks_of(roles: tuple[str, ...], last: int, num_question_texts: int, tools: bytes = b"") -> tuple[bytes, bytes]:
-    """Return digests of what is said beside texts, by the question and by all; ``last`` is the place of the answer."""
-    found = []
+    """Return digests of all but the texts, of the question and of the whole; ``last`` is the index of the answer."""
+    marks = []
     for said in ((str(num_question_texts), *roles[:last]), (str(num_question_texts), str(last), *roles)):
         content = "\0".join(said).encode("utf-8", "surrogatepass")
-        found.append(blake2b(len(content).to_bytes(8, "little") + content + tools, digest_size=16).digest())
-    return found[0], found[1]
+        marks.append(blake2b(len(content).to_bytes(8, "little") + content + tools, digest_size=16).digest())
+    return marks[0], marks[1]

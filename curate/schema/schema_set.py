@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from curate.base.console import one_line
 from curate.base.file_guard import read_file
 from curate.base.record import CurateError, Finding, Json
-from curate.jsonl import DoorFault, door_finding, locate, parts_of, pointer_of, strict_loads
+from curate.jsonl import JsonFault, fault_finding, locate, parts_of, pointer_of, strict_loads
 from curate.schema.cost import LEAST_DEPTH, MAX_DEPTH, affordable_depth
 from curate.schema.keywords import DEFINITIONS, DIALECTS, INNER_MAP, KNOWN, REFERENCES, subschemas
 
@@ -34,7 +34,7 @@ class SchemaSet:
     root: Path
     documents: dict[str, Json] = field(default_factory=dict)
     warnings: list[Finding] = field(default_factory=list)
-    places: dict[str, Json] = field(default_factory=dict)
+    by_uri: dict[str, Json] = field(default_factory=dict)
     """Schemas that have a URI of their own: documents, embedded ``$id`` and anchors."""
     references: list[tuple[Path, Steps, str, str]] = field(default_factory=list)
     bases: dict[int, str] = field(default_factory=dict)
@@ -63,9 +63,9 @@ def read_schema_set(path: Path, root: Path) -> tuple[Json, str, SchemaSet]:
     schema = _read(schema_set, path, uri)
     done = 0
     while done < len(schema_set.references):
-        owner, place, base, reference = schema_set.references[done]
+        owner, steps, base, reference = schema_set.references[done]
         done += 1
-        _follow(schema_set, owner, place, base, reference)
+        _follow(schema_set, owner, steps, base, reference)
     _refuse_loops(schema_set, path)
     schema_set.depth = affordable_depth(schema, partial(_same_value, schema_set), _parts)
     if schema_set.depth < LEAST_DEPTH:
@@ -93,7 +93,7 @@ def _read(schema_set: SchemaSet, path: Path, uri: str) -> Json:
         ) from error
     try:
         schema = strict_loads(raw)
-    except DoorFault as fault:
+    except JsonFault as fault:
         # No record holds an integer of more than 64 bits, so that a larger bound bounds nothing.
         fix = fault.fix if fault.code != "S107" else "Records hold integers of 64 bits at most: leave the bound out."
         line, column = _line_and_column(raw, fault.column - 1)
@@ -102,7 +102,7 @@ def _read(schema_set: SchemaSet, path: Path, uri: str) -> Json:
     if not isinstance(schema, dict | bool):
         raise bad_schema(path, "schema-invalid", "a schema is an object, true or false")
     schema_set.documents[uri] = schema
-    schema_set.places[uri] = schema
+    schema_set.by_uri[uri] = schema
     _walk(schema_set, path, raw, schema, uri)
     return schema
 
@@ -111,65 +111,65 @@ def _walk(schema_set: SchemaSet, path: Path, raw: bytes, schema: Json, base: str
     """Note every reference, anchor and (where ``raw`` is given) unknown keyword below ``schema``."""
     stack: list[tuple[Steps, Json, str]] = [(start, schema, base)]
     while stack:
-        place, node, base = stack.pop()
+        steps, node, base = stack.pop()
         if not isinstance(node, dict):
             continue
         if isinstance(own := node.get("$id"), str) and not own.startswith("#"):
             base = _joined(path, base, urldefrag(own).url)
-            schema_set.places.setdefault(base, node)
+            schema_set.by_uri.setdefault(base, node)
         schema_set.bases[id(node)] = base
         for keyword in ("$anchor", "$dynamicAnchor"):
             if isinstance(name := node.get(keyword), str):
-                schema_set.places.setdefault(f"{base}#{name}", node)
+                schema_set.by_uri.setdefault(f"{base}#{name}", node)
         dialect = node.get("$schema")
         if isinstance(dialect, str) and dialect.rstrip("#").split("://")[-1] not in DIALECTS:
-            message = f"{one_line(pointer_of([*place, '$schema']))} names the dialect {one_line(dialect, 80)!r}"
+            message = f"{one_line(pointer_of([*steps, '$schema']))} names the dialect {one_line(dialect, 80)!r}"
             raise bad_schema(path, "unknown-dialect", message, "Use https://json-schema.org/draft/2020-12/schema.")
         for keyword in node.keys() & REFERENCES:
             if isinstance(node[keyword], str):
-                schema_set.references.append((path, (*place, keyword), base, node[keyword]))
+                schema_set.references.append((path, (*steps, keyword), base, node[keyword]))
         if raw:
-            schema_set.warnings.extend(_unknown_keywords(path, raw, place, node))
-        stack.extend(((*place, *step), part, base) for step, part, _ in subschemas(node))
+            schema_set.warnings.extend(_unknown_keywords(path, raw, steps, node))
+        stack.extend(((*steps, *step), part, base) for step, part, _ in subschemas(node))
 
 
-def _unknown_keywords(path: Path, raw: bytes, place: Steps, node: dict[str, Json]) -> Iterator[Finding]:
+def _unknown_keywords(path: Path, raw: bytes, steps: Steps, node: dict[str, Json]) -> Iterator[Finding]:
     for keyword in node:
         if keyword in KNOWN or keyword.startswith("x-"):
             continue
         near = get_close_matches(keyword, KNOWN, n=1)
         fix = f"Did you mean {near[0]!r}?" if near else "Remove it, or begin its name with `x-`."
-        pointer = pointer_of([*place, keyword])
+        pointer = pointer_of([*steps, keyword])
         line, column = _line_and_column(raw, locate(raw, pointer) - 1)
         message = f"the keyword {one_line(keyword, 60)!r} is not part of JSON Schema and checks nothing"
-        yield door_finding("S125", message, str(path), line, column, pointer=pointer, fix=fix)
+        yield fault_finding("S125", message, str(path), line, column, pointer=pointer, fix=fix)
 
 
-def _follow(schema_set: SchemaSet, owner: Path, place: Steps, base: str, reference: str) -> None:
+def _follow(schema_set: SchemaSet, owner: Path, steps: Steps, base: str, reference: str) -> None:
     """Make sure that a reference stays in the project, and read the file it names if it is a new one."""
-    where, shown = one_line(pointer_of(list(place))), one_line(reference, 120)
+    where, quoted = one_line(pointer_of(list(steps))), one_line(reference, 120)
     target = urldefrag(_joined(owner, base, reference)).url
-    if target in schema_set.places or _is_dialect(target):
+    if target in schema_set.by_uri or _is_dialect(target):
         # A pointer can lead to a place that is no schema by its keyword, such as "#/x-parts/name".
-        found = resolve(schema_set, base, reference)
-        if isinstance(found, dict) and id(found) not in schema_set.bases:
-            _walk(schema_set, owner, b"", found, target, tuple(parts_of(unquote(urldefrag(reference).fragment))))
+        node = resolve(schema_set, base, reference)
+        if isinstance(node, dict) and id(node) not in schema_set.bases:
+            _walk(schema_set, owner, b"", node, target, tuple(parts_of(unquote(urldefrag(reference).fragment))))
         return
     if urlsplit(reference).scheme or reference.startswith("//") or not base.startswith(BASE):
         raise bad_schema(
             owner,
             "remote-ref",
-            f"{where} refers to {shown!r}, which is not part of the project",
+            f"{where} refers to {quoted!r}, which is not part of the project",
             "Copy that schema into the project and refer to it by a relative path.",
         )
     path = owner.parent / unquote(urldefrag(reference).url)
     if "\0" in str(path) or len(str(path)) > _MAX_PATH:
-        raise bad_schema(owner, "missing-ref", f"{where} refers to {shown!r}, which is no path")
+        raise bad_schema(owner, "missing-ref", f"{where} refers to {quoted!r}, which is no path")
     uri = _uri_of(schema_set, path)
     if uri is None or urldefrag(uri).url != target:
-        raise bad_schema(owner, "path-traversal", f"{where} refers to {shown!r}, which lies outside the project")
+        raise bad_schema(owner, "path-traversal", f"{where} refers to {quoted!r}, which lies outside the project")
     if not path.is_file():
-        raise bad_schema(owner, "missing-ref", f"{where} refers to {shown!r}, which does not exist")
+        raise bad_schema(owner, "missing-ref", f"{where} refers to {quoted!r}, which does not exist")
     _read(schema_set, path, uri)
 
 
@@ -236,8 +236,8 @@ def _joined(owner: Path, base: str, reference: str) -> str:
     try:
         return urljoin(base, reference)
     except ValueError as error:
-        shown = one_line(reference, 120)
-        raise bad_schema(owner, "schema-invalid", f"{shown!r} is not a URI reference") from error
+        quoted = one_line(reference, 120)
+        raise bad_schema(owner, "schema-invalid", f"{quoted!r} is not a URI reference") from error
 
 
 def resolve(schema_set: SchemaSet, base: str, reference: str) -> Json:
@@ -245,8 +245,8 @@ def resolve(schema_set: SchemaSet, base: str, reference: str) -> Json:
     uri = urljoin(base, reference)
     document, fragment = urldefrag(uri)
     if fragment and not fragment.startswith("/"):
-        return schema_set.places.get(uri)
-    node = schema_set.places.get(document)
+        return schema_set.by_uri.get(uri)
+    node = schema_set.by_uri.get(document)
     for part in parts_of(unquote(fragment)):
         if isinstance(node, dict):
             node = node.get(part)

@@ -18,7 +18,7 @@ from curate.schema.contents import Contents, contents_of
 from curate.schema.cost import MAX_DEPTH, depth_of
 from curate.schema.engine import build_validator
 from curate.schema.schema_set import SchemaSet, bad_schema, read_schema_set
-from curate.schema.view import ONE_PLACE, View, at, conventional_view
+from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view
 from curate.schema.words import LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
@@ -128,7 +128,7 @@ class Shape:
         view = self._need_view()
         best: list[Problem] = []
         for draft in view.drafts(record):
-            if view.is_told(draft, record):
+            if view.is_faithful(draft, record):
                 problems = self.problems(draft)
                 if not problems:
                     return draft
@@ -145,7 +145,7 @@ class Shape:
         if self.view is None:
             raise CurateError(
                 "E905 cannot-express",
-                f"{self.path} does not say which places of a line are the record",
+                f"{self.path} does not say which keys of a line are prompt and completion",
                 'Add "x-record", for example {"prompt": "/question", "completion": "/answer"}.',
             )
         return self.view
@@ -256,13 +256,13 @@ def resembled_shape(values: Iterable[Json]) -> str:
 
 def _unfit(path: Path, error: jsonschema_rs.ValidationError) -> CurateError:
     kind = type(error.kind).__name__
-    place = "/" + "/".join(map(str, error.instance_path)) if error.instance_path else "the schema"
+    pointer = "/" + "/".join(map(str, error.instance_path)) if error.instance_path else "the schema"
     if kind == "Format" and error.kind.value in ("regex", {"format": "regex"}):
         hint = "Patterns are ECMA-262; very large repetitions are refused."
-        return bad_schema(path, "schema-pattern", f"{one_line(place)} is not a usable pattern", hint)
+        return bad_schema(path, "schema-pattern", f"{one_line(pointer)} is not a usable pattern", hint)
     if kind == "Referencing":
         return bad_schema(path, "missing-ref", one_line(error.message))
-    return bad_schema(path, "schema-invalid", f"{one_line(place)}: {one_line(error.message)}")
+    return bad_schema(path, "schema-invalid", f"{one_line(pointer)}: {one_line(error.message)}")
 
 
 def _view_of(path: Path, schema: Json) -> View | None:
@@ -271,13 +271,13 @@ def _view_of(path: Path, schema: Json) -> View | None:
         return conventional_view(schema)
     if not isinstance(declared, dict):
         raise bad_schema(path, "x-record", "must be an object of JSON pointers")
-    for name, place in declared.items():
-        if name != "prompt" and name not in ONE_PLACE:
+    for name, pointer in declared.items():
+        if name != "prompt" and name not in SINGLE_FIELDS:
             raise bad_schema(
-                path, "x-record", f"unknown key {one_line(name, 60)!r}", f"Known: prompt, {', '.join(ONE_PLACE)}."
+                path, "x-record", f"unknown key {one_line(name, 60)!r}", f"Known: prompt, {', '.join(SINGLE_FIELDS)}."
             )
-        places = place if name == "prompt" and isinstance(place, list) else [place]
-        if not all(isinstance(p, str) and p.startswith("/") for p in places):
+        pointers = pointer if name == "prompt" and isinstance(pointer, list) else [pointer]
+        if not all(isinstance(p, str) and p.startswith("/") for p in pointers):
             raise bad_schema(path, "x-record", f'{name} must be a JSON pointer such as "/answer"')
     if not declared.keys() & {"messages", "text", "completion"}:
         raise bad_schema(path, "x-record", "names none of messages, completion and text")

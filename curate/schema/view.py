@@ -1,4 +1,4 @@
-"""The ``x-record`` view: which places of a line are the id, the prompt, the completion, and back again."""
+"""The ``x-record`` view: which parts of a line are the id, the prompt, the completion, and the way back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curate.base.record import Json, Kind, Problem, Record, Source, content_id
 from curate.jsonl import parts_of, pointer_of
 from curate.schema.wanted import WANTED, fits, is_assured, line_fits
 
-ONE_PLACE = (
+SINGLE_FIELDS = (
     "id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore",
     "weight",
 )  # fmt: skip
@@ -37,7 +37,7 @@ _CONVENTIONAL = {
 }
 
 _NOWHERE: Any = object()
-_OWN_NAMES = {name: name for name in ONE_PLACE}
+_OWN_NAMES = {name: name for name in SINGLE_FIELDS}
 Turns = tuple[Mapping[str, Json], ...]
 
 
@@ -59,29 +59,29 @@ class Content:
 
 
 class View:
-    """The pointers of one ``x-record``: ``prompt`` is a list of places that are joined, all else is one place."""
+    """The pointers of one ``x-record``: a prompt may have several, whose texts are joined; any other field has one."""
 
-    def __init__(self, places: Mapping[str, str | Sequence[str]]) -> None:
-        prompt = places.get("prompt", ())
+    def __init__(self, pointers: Mapping[str, str | Sequence[str]]) -> None:
+        prompt = pointers.get("prompt", ())
         self.prompt = [parts_of(part) for part in ([prompt] if isinstance(prompt, str) else prompt)]
-        self.one = {name: parts_of(str(places[name])) for name in ONE_PLACE if name in places}
-        # Nearly every place is a key of the line itself, and a million lines ask for ten each. What has no place is
-        # looked for under a key that no line has.
-        self._keys = {name: self.one.get(name, (_NOWHERE,))[0] for name in ONE_PLACE}
-        self._is_flat = all(len(parts) == 1 for parts in self.one.values())
+        self.paths = {name: parts_of(str(pointers[name])) for name in SINGLE_FIELDS if name in pointers}
+        # Nearly every field is a key of the line itself, and a million lines ask for ten each. A field without a
+        # pointer is looked up under a key that no line has.
+        self._keys = {name: self.paths.get(name, (_NOWHERE,))[0] for name in SINGLE_FIELDS}
+        self._is_flat = all(len(parts) == 1 for parts in self.paths.values())
 
     @cached_property
     def kind(self) -> Kind:
         """What records of this view are when a line does not say more."""
-        if "messages" in self.one:
+        if "messages" in self.paths:
             return "chat"
-        return "domain" if "text" in self.one else "instruction"
+        return "domain" if "text" in self.paths else "instruction"
 
     def get(self, value: Mapping[str, Json], name: str) -> Json:
         """Return what stands at the place called ``name``, None where nothing does."""
         if self._is_flat:
             return value.get(self._keys[name])
-        parts = self.one.get(name)
+        parts = self.paths.get(name)
         return None if parts is None else at(value, parts)
 
     def content(self, value: Mapping[str, Json]) -> Content:
@@ -124,22 +124,22 @@ class View:
         completion, text = get(name["completion"]), get(name["text"])
         if completion is None and isinstance(text, str):
             return (), tools, text, "", "", "", ()
-        parts = [part for place in self.prompt if (part := at(value, place))]
+        parts = [part for path in self.prompt if (part := at(value, path))]
         prompt, split = PART_JOINT.join(parts), tuple(parts) if len(parts) > 1 else ()
-        asked, answered = {"role": "user", "content": prompt}, {"role": "assistant", "content": completion or ""}
+        question, answer = {"role": "user", "content": prompt}, {"role": "assistant", "content": completion or ""}
         if system := get(name["system"]):
-            turns = ({"role": "system", "content": system}, asked, answered)
+            turns = ({"role": "system", "content": system}, question, answer)
             return turns, tools, "", system, prompt, completion or "", split
-        return (asked, answered), tools, "", "", prompt, completion or "", split
+        return (question, answer), tools, "", "", prompt, completion or "", split
 
     def fitness(self, schema: Json) -> Callable[[Mapping[str, Json]], bool] | None:
         """Return what says quickly whether a line has no `misfits`, None where ``schema`` sees to that itself."""
-        places = [*self.one.items(), *(("prompt", place) for place in self.prompt)]
-        if any(part.isdecimal() for _, parts in places for part in parts):
+        fields = [*self.paths.items(), *(("prompt", path) for path in self.prompt)]
+        if any(part.isdecimal() for _, parts in fields for part in parts):
             # Such a part can be the place in a list, which a schema of the line would have to spell out.
             return lambda value: not any(self.misfits(value))
-        places = [(name, parts) for name, parts in places if not is_assured(schema, name, parts)]
-        return line_fits(places) if places else None
+        fields = [(name, parts) for name, parts in fields if not is_assured(schema, name, parts)]
+        return line_fits(fields) if fields else None
 
     def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
         """Yield what stands at a place of the view and cannot be what the view says it is.
@@ -147,18 +147,18 @@ class View:
         The shipped schemas leave nothing to say; a schema of one's own can allow a number where the answer should be.
         """
         for name, _, wanted in WANTED:
-            if name in self.one and not fits(name)(self.get(value, name)):
+            if name in self.paths and not fits(name)(self.get(value, name)):
                 message = f"is the {name} of the record by x-record and must be {wanted}"
-                yield Problem(message, pointer_of(self.one[name]))
-        for place in self.prompt:
-            if not fits("prompt")(at(value, place)):
-                yield Problem("is the prompt of the record by x-record and must be text", pointer_of(place))
+                yield Problem(message, pointer_of(self.paths[name]))
+        for path in self.prompt:
+            if not fits("prompt")(at(value, path)):
+                yield Problem("is the prompt of the record by x-record and must be text", pointer_of(path))
 
     def drafts(self, record: Record) -> Iterator[dict[str, Json]]:
         """Yield lines that may be this record in this shape, the most faithful first; the caller picks a valid one."""
         if record.text and not record.messages:
             drafts = [self._bare({"text": record.text})]
-        elif "messages" in self.one:
+        elif "messages" in self.paths:
             drafts = [self._bare({"messages": [dict(turn) for turn in record.messages]})]
         else:
             drafts = list(self._pairs(record))
@@ -169,16 +169,16 @@ class View:
 
     def book(self, line: dict[str, Json], record: Record) -> dict[str, Json]:
         """Write id, category, labels, split, weight and meta of ``record`` into ``line`` and return it."""
-        kept: dict[str, Any] = {
+        bookkeeping: dict[str, Any] = {
             "id": record.id if record.has_own_id else None,
             "category": record.category,
             "labels": dict(record.labels),
             "split": record.split,
             "meta": dict(record.meta),
         }
-        if record.weight != (1.0 if (told := self.get(line, "weight")) is None else told):
+        if record.weight != (1.0 if (weight := self.get(line, "weight")) is None else weight):
             self._put(line, "weight", record.weight)
-        for name, new in kept.items():
+        for name, new in bookkeeping.items():
             old = self.get(line, name)
             if new and new != old and not (name == "id" and str(old) == new):
                 self._put(line, name, new)
@@ -186,14 +186,21 @@ class View:
                 self._drop(line, name)
         return line
 
-    def is_told(self, line: Mapping[str, Json], record: Record) -> bool:
+    def is_faithful(self, line: Mapping[str, Json], record: Record) -> bool:
         """Whether ``line`` says all that ``record`` says."""
-        seen = self.record(line, record.source)
+        reread = self.record(line, record.source)
         return (
             self.content(line) == Content(record.messages, record.tools, record.text)
-            and (seen.category, dict(seen.labels), seen.split, dict(seen.meta), seen.has_own_id, seen.weight)
+            and (
+                reread.category,
+                dict(reread.labels),
+                reread.split,
+                dict(reread.meta),
+                reread.has_own_id,
+                reread.weight,
+            )
             == (record.category, dict(record.labels), record.split, dict(record.meta), record.has_own_id, record.weight)
-            and (not record.has_own_id or seen.id == record.id)
+            and (not record.has_own_id or reread.id == record.id)
         )
 
     def _pairs(self, record: Record) -> Iterator[dict[str, Json]]:
@@ -204,13 +211,13 @@ class View:
             return
         base = self._bare({"completion": turns[1].get("content"), "system": system})
         for rest in (None, ""):
-            places = self.prompt if rest is None else list(reversed(self.prompt))
-            for chosen in places:
+            order = self.prompt if rest is None else list(reversed(self.prompt))
+            for chosen in order:
                 draft = deepcopy(base)
-                for place in self.prompt:
-                    text = turns[0].get("content") if place is chosen else rest
+                for path in self.prompt:
+                    text = turns[0].get("content") if path is chosen else rest
                     if text is not None:
-                        put(draft, place, text)
+                        put(draft, path, text)
                 yield draft
 
     def _bare(self, parts: Mapping[str, Json]) -> dict[str, Json]:
@@ -221,11 +228,11 @@ class View:
         return line
 
     def _put(self, line: dict[str, Json], name: str, part: Json) -> None:
-        if name in self.one:
-            put(line, self.one[name], part)
+        if name in self.paths:
+            put(line, self.paths[name], part)
 
     def _drop(self, line: dict[str, Json], name: str) -> None:
-        parts = self.one[name]
+        parts = self.paths[name]
         holder = at(line, parts[:-1])
         if isinstance(holder, dict):
             holder.pop(parts[-1], None)
@@ -236,10 +243,10 @@ def conventional_view(schema: Json) -> View | None:
     names = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(names, dict):
         return None
-    places: dict[str, str | list[str]] = {name: "/" + key for name, key in _CONVENTIONAL.items() if key in names}
+    pointers: dict[str, str | list[str]] = {name: "/" + key for name, key in _CONVENTIONAL.items() if key in names}
     if "instruction" in names:
-        places["prompt"] = ["/instruction", "/input"]
-    return View(places) if places.keys() & {"messages", "text", "completion"} else None
+        pointers["prompt"] = ["/instruction", "/input"]
+    return View(pointers) if pointers.keys() & {"messages", "text", "completion"} else None
 
 
 def at(value: Json, parts: Sequence[str]) -> Json:

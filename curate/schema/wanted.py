@@ -59,10 +59,10 @@ def fits(name: str) -> Any:
     return _compiled(_SCHEMAS[name])
 
 
-def line_fits(places: Sequence[tuple[str, Sequence[str]]]) -> Any:
-    """Return the function that says of a whole line whether each of the named ``places`` holds what may stand there."""
+def line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Any:
+    """Return the function that says of a whole line whether each of the named ``fields`` holds what may stand there."""
     root: dict[str, Any] = {}
-    for name, parts in places:
+    for name, parts in fields:
         node = root
         for part in parts:
             node = _within(node, part)

@@ -26,8 +26,8 @@ _TYPES = {
     "object": "an object",
     "string": "a string",
 }
-_SHOWN_CHARS = 80
-_SHOWN_OPTIONS = 12
+_VALUE_CHARS = 80
+_MOST_OPTIONS = 12
 
 
 KnownKeys = Callable[[list[str | int]], list[str]]
@@ -50,14 +50,14 @@ def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     types = [
         (tuple(e.instance_path), frozenset(e.kind.types)) if isinstance(e.kind, Kind.Type) else None for e in errors
     ]
-    asked: dict[tuple[str | int, ...], set[frozenset[str]]] = {}
-    for one in types:
-        if one:
-            asked.setdefault(one[0], set()).add(one[1])
+    types_at: dict[tuple[str | int, ...], set[frozenset[str]]] = {}
+    for typed in types:
+        if typed:
+            types_at.setdefault(typed[0], set()).add(typed[1])
     return [
         error
-        for error, one in zip(errors, types, strict=True)
-        if one is None or not any(other < one[1] for other in asked[one[0]])
+        for error, typed in zip(errors, types, strict=True)
+        if typed is None or not any(other < typed[1] for other in types_at[typed[0]])
     ]
 
 
@@ -75,9 +75,9 @@ def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) ->
             inner = next(_problems(kind.error, known, show_values=show_values))
             yield Problem(f"a key is not allowed: it {inner.message}", pointer_of(path))
         case _:
-            shown = f" (value: {_shown(error.instance)})" if show_values else ""
+            value_text = f" (value: {_value_text(error.instance)})" if show_values else ""
             missing = kind.property if isinstance(kind, Kind.Required) else ""
-            yield Problem(_sentence(kind, error.instance) + shown, pointer_of(path), missing)
+            yield Problem(_sentence(kind, error.instance) + value_text, pointer_of(path), missing)
 
 
 def _nearest(
@@ -120,11 +120,11 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
         case Kind.Type():
             return f"must be {_either(kind.types)}, not {_type_of(value)}"
         case Kind.Enum():
-            options = [_shown(option) for option in kind.options]
-            more = f" and {len(options) - _SHOWN_OPTIONS} more" if len(options) > _SHOWN_OPTIONS else ""
-            return f"must be one of {', '.join(options[:_SHOWN_OPTIONS])}{more}"
+            options = [_value_text(option) for option in kind.options]
+            more = f" and {len(options) - _MOST_OPTIONS} more" if len(options) > _MOST_OPTIONS else ""
+            return f"must be one of {', '.join(options[:_MOST_OPTIONS])}{more}"
         case Kind.Constant():
-            return f"must be {_shown(kind.expected_value)}"
+            return f"must be {_value_text(kind.expected_value)}"
         case Kind.MinLength():
             return f"must have at least {_count(kind.limit, 'character')}, and has {len(value):,}"
         case Kind.MaxLength():
@@ -150,7 +150,7 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
         case Kind.MultipleOf():
             return f"must be a multiple of {kind.multiple_of}"
         case Kind.Pattern():
-            return f"must match the pattern {one_line(kind.pattern, _SHOWN_CHARS)}"
+            return f"must match the pattern {one_line(kind.pattern, _VALUE_CHARS)}"
         case Kind.Format():
             return f"must be in the format {one_line(kind.format, 60)!r}"
         case Kind.UniqueItems():
@@ -185,8 +185,8 @@ def _unknown_key(key: str, known: list[str]) -> str:
     return message + (f"; did you mean {near[0]!r}?" if near and near[0] != key else "")
 
 
-def _shown(value: Json) -> str:
-    return one_line(json.dumps(value, ensure_ascii=False), _SHOWN_CHARS)
+def _value_text(value: Json) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False), _VALUE_CHARS)
 
 
 def _either(types: list[str]) -> str:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from curate.base.record import Json, canonical
-from curate.jsonl import DoorFault, parts_of, strict_loads
+from curate.jsonl import JsonFault, parts_of, strict_loads
 from curate.schema import Shape
 from curate.schema.form import Form, value_at
 from curate.sessions.edits import EditSession
@@ -33,7 +33,7 @@ class Answer:
         self._text = text
         try:
             value = _value(text)
-        except DoorFault:
+        except JsonFault:
             was_form, self.form = self.form is not None, None
             return was_form
         if self.form is not None and canonical(self.form.to_line()) == canonical(value):
@@ -66,7 +66,7 @@ def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
 
 
 def _value(text: str) -> Json:
-    """Return the value that ``text`` is the strict JSON of; `DoorFault` where it is none."""
+    """Return the value that ``text`` is the strict JSON of; `JsonFault` where it is none."""
     return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
 
 

@@ -225,7 +225,7 @@ class EditSession:
         fixed: dict[str, str] = {}
         offered: dict[str, list[str]] = {}
         if view is not None:
-            pointers = {name: pointer_of(parts) for name, parts in view.one.items()}
+            pointers = {name: pointer_of(parts) for name, parts in view.paths.items()}
             if not self.is_new:
                 fixed = _fixed(view, pointers, self.project.state(self.name))
             if data.settings.categories and "category" in pointers:
@@ -234,7 +234,7 @@ class EditSession:
 
     def _add(self) -> str:
         line, shape = self.form.to_line(), self.project.shape
-        path = shape.view.one.get("id") if shape.view else None
+        path = shape.view.paths.get("id") if shape.view else None
         own = at(line, path) if path else None
         name = str(own) if own not in (None, "") else self.name
         if own in (None, "") and path is not None and len(path) == 1:
@@ -293,7 +293,7 @@ def copied_edit(project: Project, name: str) -> EditSession:
     line = dict(project.state(name).record.data)
     view = project.shape.view
     for part in ("id", "labels", "split"):
-        path = view.one.get(part) if view else None
+        path = view.paths.get(part) if view else None
         if path and len(path) == 1:
             line.pop(path[0], None)
     return EditSession(project, fresh_name(), line)
@@ -314,9 +314,9 @@ def answer_pointer(line: Mapping[str, Json], shape: Shape) -> str:
             turn = turns[index]
             if isinstance(turn, dict) and turn.get("role") == "assistant":
                 is_text = isinstance(turn.get("content"), str) and not turn.get("tool_calls")
-                return pointer_of([*shape.view.one["messages"], index, "content"]) if is_text else ""
+                return pointer_of([*shape.view.paths["messages"], index, "content"]) if is_text else ""
     if isinstance(shape.view.get(line, "completion"), str):
-        return pointer_of(shape.view.one["completion"])
+        return pointer_of(shape.view.paths["completion"])
     return ""
 
 
@@ -325,7 +325,7 @@ def field_of(finding: Finding, shape: Shape) -> str:
 
     A finding about a part that the line lacks points nowhere in it.
     """
-    path = shape.view.one.get("category") if shape.view and finding.code in _OF_CATEGORY else None
+    path = shape.view.paths.get("category") if shape.view and finding.code in _OF_CATEGORY else None
     return finding.pointer or (pointer_of(path) if path else "")
 
 

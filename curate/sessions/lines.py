@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
-from curate.checks.runner import place_name
-from curate.jsonl import DoorFault, Entry, Reader, strict_loads
-from curate.jsonl.rewrite import Ending, Mended, Rewrite
+from curate.checks.runner import relative_name
+from curate.jsonl import Entry, JsonFault, Reader, strict_loads
+from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.in_use import names_in_use
 from curate.project.spelling import spelled, spelled_anew
 from curate.sessions.edits import EditSession
@@ -87,7 +87,7 @@ class LineEdit(EditSession):
     def _write(self, line: dict[str, Json]) -> None:
         wanted, is_there = self._source.line, False
 
-        def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+        def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
             nonlocal is_there
             if (item.line if isinstance(item, Finding) else item.line.source.line) != wanted:
                 return None
@@ -127,7 +127,7 @@ def open_line(project: Project, file: str, number: int) -> LineEdit:
             nothing that could become one: the hint says how to mend it in the file.
     """
     root = project.root
-    path = {place_name(path, root): path for path in project.data.files()}.get(file)
+    path = {relative_name(path, root): path for path in project.data.files()}.get(file)
     raw = LineIndex(path).read(number, number).get(number) if path and number > 0 else None
     where = one_line(f"{file}:{number}", 200)
     if path is None or raw is None:
@@ -152,7 +152,7 @@ def _value(raw: bytes) -> dict[str, Json] | None:
     """Return the object that a line holds, None where it is no JSON object."""
     try:
         value = strict_loads(raw)
-    except DoorFault:
+    except JsonFault:
         return None
     return value if isinstance(value, dict) else None
 

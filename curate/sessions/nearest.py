@@ -16,8 +16,8 @@ from curate.project.data import inside
 from curate.schema import Shape
 from curate.schema.view import PART_JOINT, at, texts_of
 from curate.similarity.dedupe.boilerplate import Cut
-from curate.similarity.dedupe.found import method_of
-from curate.similarity.dedupe.nearest import Index, Neighbour, Progress, index_of, indexed_text, neighbours
+from curate.similarity.dedupe.nearest import Neighbour, Progress, ShingleIndex, index_of, indexed_text, neighbours
+from curate.similarity.dedupe.results import method_of
 from curate.similarity.dedupe.stages import Stages
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class Nearest:
         self._method = method_of(project.settings.dedupe)
         self._lock = Lock()
         self._catalog: Catalog | None = None
-        self._index: Index | None = None
+        self._index: ShingleIndex | None = None
         self._fresh: dict[str, str] = {}
-        self._fresh_index: Index | None = None
+        self._fresh_index: ShingleIndex | None = None
         self._num_followed = 0
 
     @property
@@ -119,7 +119,7 @@ class Nearest:
             self._fresh_index = None
             self._fresh[name] = _text_of(record) if record else ""
 
-    def _cached_index(self, on_progress: Progress) -> Index:
+    def _cached_index(self, on_progress: Progress) -> ShingleIndex:
         assert self._catalog is not None, "the index is of it"
         base = self._catalog.base
         root = self._project.root
@@ -140,7 +140,7 @@ class Nearest:
             return {"hashes": index.hashes, "rows": index.rows, "sizes": index.sizes, "popular": index.popular}
 
         arrays = stages.arrays("nearest", (base.about.files, self._method), make)
-        return Index(arrays["hashes"], arrays["rows"], arrays["sizes"], arrays["popular"], self._method)
+        return ShingleIndex(arrays["hashes"], arrays["rows"], arrays["sizes"], arrays["popular"], self._method)
 
 
 def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:

@@ -1,4 +1,4 @@
-"""Who is trained on and who is examined: seeded, never tearing apart what repeats itself, and stable when data grows.
+"""The split into train, validation and test: seeded, stable when data grows, near duplicates always on one side.
 
 The unit is a cluster of near duplicates, joined with the user's group key. A unit that has never been assigned falls
 by ``blake2b(seed, category, key)`` against the ratios, where key and category are those of its first record. No other
@@ -33,18 +33,18 @@ class Drift:
 
     category: str
     counts: dict[Split, int]
-    asked: dict[Split, float]
-    got: dict[Split, float]
+    target: dict[Split, float]
+    actual: dict[Split, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """The split of every record but those held back, what is wrong with it, and how near the ratios it came."""
+class SplitAssignment:
+    """The split of every record that is not withheld, the findings about it, and how near it comes to the ratios."""
 
     splits: dict[str, Split]
     units: dict[str, str]
     """Smallest id of each record's unit: its cluster joined with its group."""
-    held_back: list[str]
+    withheld: list[str]
     """Records that may go nowhere without a leak; see the P503 findings."""
     findings: list[Finding]
     drift: list[Drift]
@@ -52,7 +52,7 @@ class Assignment:
 
 def split(
     records: Sequence[Record], clusters: Mapping[str, str], settings: SplitSettings, pins: Mapping[str, Split]
-) -> Assignment:
+) -> SplitAssignment:
     """Assign every record to a split.
 
     ``clusters`` names the cluster of each record id, and ``pins`` the split of each record of the last dataset. A
@@ -73,24 +73,24 @@ def split(
     for record in records:
         members[units[record.id]].append(record)
     splits: dict[str, Split] = {}
-    held_back: list[str] = []
+    withheld: list[str] = []
     findings = _stale(records, pins)
     for unit in members.values():
-        known = {record.id: held for record in unit if (held := pins.get(record.id) or record.split)}
-        places = sorted(set(known.values()), key=SPLITS.index)
+        known = {record.id: assigned for record in unit if (assigned := pins.get(record.id) or record.split)}
+        old_splits = sorted(set(known.values()), key=SPLITS.index)
         new = [record.id for record in unit if record.id not in known]
         splits.update(known)
-        if len(places) > 1:
-            held_back += new
-            findings.append(_torn(unit, known, places, new))
+        if len(old_splits) > 1:
+            withheld += new
+            findings.append(_torn(unit, known, old_splits, new))
         else:
-            place = places[0] if places else _fall(unit[0], settings)
-            splits.update(dict.fromkeys(new, place))
+            target = old_splits[0] if old_splits else _fall(unit[0], settings)
+            splits.update(dict.fromkeys(new, target))
     drift = _drift(records, splits, settings)
-    return Assignment(
+    return SplitAssignment(
         {record.id: splits[record.id] for record in records if record.id in splits},
         units,
-        held_back,
+        withheld,
         findings + _thin(drift),
         drift,
     )
@@ -125,8 +125,8 @@ def merged(clusters: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dic
             name = above[name]
         return name
 
-    for one, other in pairs:
-        above[root(other)] = root(one)
+    for first, other in pairs:
+        above[root(other)] = root(first)
     return {name: root(cluster) for name, cluster in clusters.items()}
 
 
@@ -164,16 +164,18 @@ def _fall(first: Record, settings: SplitSettings) -> Split:
     return [name for name, share in zip(SPLITS, settings.ratios, strict=True) if share > 0][-1]
 
 
-def _torn(unit: Sequence[Record], known: Mapping[str, Split], places: Sequence[Split], new: Sequence[str]) -> Finding:
-    shown = next(record for record in unit if record.id in known and known[record.id] != places[0])
-    other = next(record for record in unit if known.get(record.id) == places[0])
-    place = f"{other.source.file}:{other.source.line}"
-    held = f"; new records like them that are held back: {len(new)}" if new else ""
+def _torn(
+    unit: Sequence[Record], known: Mapping[str, Split], old_splits: Sequence[Split], new: Sequence[str]
+) -> Finding:
+    misplaced = next(record for record in unit if record.id in known and known[record.id] != old_splits[0])
+    other = next(record for record in unit if known.get(record.id) == old_splits[0])
+    location = f"{other.source.file}:{other.source.line}"
+    remark = f"; new records like them that are held back: {len(new)}" if new else ""
     return _finding(
         "P503",
         "stale-split",
-        shown,
-        f"{known[shown.id]} record belongs together with {places[0]} record {other.id} ({place}){held}",
+        misplaced,
+        f"{known[misplaced.id]} record belongs together with {old_splits[0]} record {other.id} ({location}){remark}",
         "Nobody was moved. Take one of the two out of the data.",
     )
 
@@ -191,15 +193,15 @@ def _stale(records: Sequence[Record], pins: Mapping[str, Split]) -> list[Finding
         for record in records
         if record.split and pins.get(record.id, record.split) != record.split
     ]
-    gone = sorted({name for name, place in pins.items() if place == "test"} - {record.id for record in records})
+    gone = sorted({name for name, target in pins.items() if target == "test"} - {record.id for record in records})
     if gone:
-        shown = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
+        examples = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
         findings.append(
             _finding(
                 "P503",
                 "stale-split",
                 None,
-                f"records of the frozen test set that are gone: {len(gone)} ({shown})",
+                f"records of the frozen test set that are gone: {len(gone)} ({examples})",
                 "Scores are not comparable with those of the last dataset. Restore the records if that matters.",
             )
         )
@@ -216,9 +218,9 @@ def _drift(records: Sequence[Record], splits: Mapping[str, Split], settings: Spl
     for record in records:
         if record.id in splits:
             counts[record.category][splits[record.id]] += 1
-    asked = dict(zip(SPLITS, settings.ratios, strict=True))
+    wanted = dict(zip(SPLITS, settings.ratios, strict=True))
     return [
-        Drift(category, row, asked, {name: number / sum(row.values()) for name, number in row.items()})
+        Drift(category, row, wanted, {name: number / sum(row.values()) for name, number in row.items()})
         for category, row in sorted(counts.items())
     ]
 
@@ -234,5 +236,5 @@ def _thin(drift: Sequence[Drift]) -> list[Finding]:
         )
         for row in drift
         for name in SPLITS
-        if row.asked[name] > 0 and row.counts[name] < THIN
+        if row.target[name] > 0 and row.counts[name] < THIN
     ]

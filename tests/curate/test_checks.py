@@ -16,11 +16,11 @@ from curate.base.record import Problem, Record, Source
 from curate.checks import (
     EXAMPLE_SETTINGS,
     Check,
+    DatasetProblem,
     Doubt,
-    Lengths,
-    Place,
-    Repeats,
+    EqualKeys,
     Sketch,
+    TokenLengths,
     discover,
     is_blank,
     masked,
@@ -29,7 +29,7 @@ from curate.checks import (
     turns,
 )
 from curate.checks.identity import skeleton
-from curate.checks.leaks import Shared
+from curate.checks.leaks import SharedText
 from curate.checks.personal_data import find as find_personal
 from curate.checks.personal_data import is_iban, is_luhn
 from curate.checks.secret import entropy
@@ -61,15 +61,15 @@ def problems(check: Check, example: Any, chosen: Settings | None = None) -> list
     if check.on_record:
         return list(check.on_record(record_of(example), chosen or check.settings))
     if check.on_lengths:
-        return list(check.on_lengths(Lengths(**example), chosen or check.settings))
+        return list(check.on_lengths(TokenLengths(**example), chosen or check.settings))
     if check.on_pair:
-        return list(check.on_pair(Shared(**example), chosen or check.settings))
+        return list(check.on_pair(SharedText(**example), chosen or check.settings))
     if check.on_doubt:
         return list(check.on_doubt(Doubt(**example), chosen or check.settings))
     return [place.problem for place in places(check, example, chosen)]
 
 
-def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = None) -> list[Place]:
+def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = None) -> list[DatasetProblem]:
     """Run a dataset check over lines."""
     assert check.on_dataset
     running = check.on_dataset(chosen or check.settings)
@@ -284,23 +284,23 @@ def test_texts_have_escaped_pointers_and_leave_names_out() -> None:
 
 
 def test_repeats_name_the_first_place_across_files() -> None:
-    repeats = Repeats()
+    repeats = EqualKeys()
     for number, (file, key) in enumerate([("a", 1), ("a", 2), ("b", 1), ("b", 3), ("a", 1 + 2**64)]):
         sketch = Sketch(f"r{number}", file, number + 10, b"", b"", "", "", file, 0, True)
         repeats.add(key, sketch)
-    assert [(repeats.place(i, first, "m"), repeats.spot(first)) for i, first in repeats.pairs()] == [
-        (Place(Problem("m"), "b", 12, "r2", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
-        (Place(Problem("m"), "a", 14, "r4", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
+    assert [(repeats.problem(i, first, "m"), repeats.spot(first)) for i, first in repeats.pairs()] == [
+        (DatasetProblem(Problem("m"), "b", 12, "r2", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
+        (DatasetProblem(Problem("m"), "a", 14, "r4", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
     ]
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_repeats_agree_with_a_plain_definition(keys: list[int]) -> None:
-    repeats = Repeats()
+    repeats = EqualKeys()
     for number, key in enumerate(keys):
         repeats.add(key * 2**60 + 7, Sketch(str(number), "f", number, b"", b"", "", "", "f", 0, True))
     assert list(repeats.pairs()) == [(n, keys.index(key)) for n, key in enumerate(keys) if key in keys[:n]]
-    assert all(repeats.place(n, first, "m").record == str(n) for n, first in repeats.pairs())
+    assert all(repeats.problem(n, first, "m").record == str(n) for n, first in repeats.pairs())
 
 
 @given(st.text(max_size=20))

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.schema import build_validator
 
 SCHEMA_SUITE = "conformance/json-schema-test-suite"
@@ -82,7 +82,7 @@ def verdict_on(path: Path) -> str:
     """Return "" for a text that is read, else the code."""
     try:
         strict_loads(path.read_bytes())
-    except DoorFault as fault:
+    except JsonFault as fault:
         is_placed = 1 <= fault.column <= path.stat().st_size + 1
         return fault.code if is_placed else f"{fault.code} outside the text"
     return ""

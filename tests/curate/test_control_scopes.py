@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError, Finding
 from curate.checks.runner import Baseline, ExaminerSpec, Verdict, select_checks, validate
 from curate.checks.runner.changes import LineSet
-from curate.checks.runner.globs import Glob, place_name
-from curate.jsonl import door_finding
+from curate.checks.runner.globs import Glob, relative_name
+from curate.jsonl import fault_finding
 from curate.project.paths import data_files
 from curate.schema import load_shape
 from curate.schema.settings import Category, CheckSettings, Settings
@@ -95,10 +95,10 @@ def test_names_are_relative_to_the_workspace_else_to_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert place_name(tmp_path / "data" / "a.jsonl", tmp_path) == "data/a.jsonl"
-    assert place_name(Path("ws/data/../data/a.jsonl"), Path("ws")) == "data/a.jsonl"
-    assert place_name(tmp_path / "a.jsonl", None) == "a.jsonl"
-    assert place_name(Path("../a.jsonl"), None) == "../a.jsonl"
+    assert relative_name(tmp_path / "data" / "a.jsonl", tmp_path) == "data/a.jsonl"
+    assert relative_name(Path("ws/data/../data/a.jsonl"), Path("ws")) == "data/a.jsonl"
+    assert relative_name(tmp_path / "a.jsonl", None) == "a.jsonl"
+    assert relative_name(Path("../a.jsonl"), None) == "../a.jsonl"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -214,7 +214,7 @@ def test_tolerance(
 def test_findings_made_elsewhere_are_held_to_the_same_rules(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", record(1), record(2, category="raw"), record(3, **{"x-ignore": ["T920"]}), "{")
     joined = [Finding("T920", "target-nothing-left", "error", "m", str(path), n, 1, f"r{n}") for n in (1, 2, 3)]
-    joined.append(door_finding("S129", "m", str(path)))
+    joined.append(fault_finding("S129", "m", str(path)))
 
     def codes(checks: dict[str, Any], **options: Any) -> list[tuple[str, str, int]]:
         chosen = {"select": ["T920"], **checks}

@@ -99,11 +99,11 @@ def test_pairs_are_true(planted):
     planted_pairs = {(copy.id, original.id) for original, copy in zip(originals, copies, strict=True)}
     found = find_duplicates(records, SHORT)
     for duplicate in found.pairs:
-        one, two = by_id[duplicate.record], by_id[duplicate.kept]
+        one, two = by_id[duplicate.record], by_id[duplicate.keeper]
         whole = oracle(f"{one.prompt}\n{one.completion}", f"{two.prompt}\n{two.completion}", 3)
         assert duplicate.score == pytest.approx(whole)
         assert min(whole, oracle(one.prompt, two.prompt, 3), oracle(one.completion, two.completion, 3)) >= 0.7
-    assert {(one.record, one.kept) for one in found.pairs} <= planted_pairs
+    assert {(one.record, one.keeper) for one in found.pairs} <= planted_pairs
     assert {(one.record, one.other) for one in found.conflicts} <= planted_pairs
 
 
@@ -111,7 +111,7 @@ def test_exact_ignores_ids_case_spaces_and_metadata():
     first = pair("a", "Add  2 and 3.", "FIVE", meta={"source": "x"}, category="sum")
     second = pair("b", "add 2 and 3.", "five ", meta={"source": "y"}, category="math")
     found = find_duplicates([first, second, pair("c", "add 2 and 4.", "six")], SHORT)
-    assert [(one.record, one.kept, one.kind, one.score) for one in found.pairs] == [("b", "a", "exact", 1.0)]
+    assert [(one.record, one.keeper, one.kind, one.score) for one in found.pairs] == [("b", "a", "exact", 1.0)]
     assert found.clusters == {"a": "a", "b": "a", "c": "c"}
 
 
@@ -156,14 +156,14 @@ def test_near_duplicate_repeats_only_what_is_kept():
     found = find_duplicates(records, SHORT)
     gone = {one.record for one in found.pairs}
     assert gone
-    assert all(one.kept not in gone for one in found.pairs)
+    assert all(one.keeper not in gone for one in found.pairs)
 
 
 def test_longest_is_kept_on_request():
     text = " ".join(words(random.Random(7), 60))
     records = [pair("short", text, text), pair("long", text, text + " and more")]
-    assert find_duplicates(records, SHORT).pairs[0].kept == "short"
-    assert find_duplicates(records, SHORT, order=preference(records, "longest")).pairs[0].kept == "long"
+    assert find_duplicates(records, SHORT).pairs[0].keeper == "short"
+    assert find_duplicates(records, SHORT, order=preference(records, "longest")).pairs[0].keeper == "long"
     assert preference(records, "longest") == [1, 0]
     assert preference(records, "longest", {"short"}) == [0, 1]
 
@@ -286,7 +286,7 @@ def test_japanese_edits_are_found(shared):
     found = find_duplicates(base + copies, SHORT)
     # A changed character can be a tenth of a short question.
     assert num_together(found, base, copies) >= len(base) - 1
-    assert {(one.record, one.kept) for one in found.pairs} <= {(f"z{one.id}", one.id) for one in base}
+    assert {(one.record, one.keeper) for one in found.pairs} <= {(f"z{one.id}", one.id) for one in base}
     assert find_duplicates(base, SHORT).pairs == []
 
 
@@ -308,7 +308,7 @@ def test_unspaced_questions(shared, language):
     ]
     copies = [pair(f"z{one.id}", characters_changed(one.prompt, rng), one.completion) for one in told]
     found = find_duplicates(told + copies, SHORT)
-    pairs = {(one.record, one.kept) for one in found.pairs}
+    pairs = {(one.record, one.keeper) for one in found.pairs}
     assert pairs <= {(f"z{one.id}", one.id) for one in base[:60]}
     # A changed character may be a digit, and with another number it is another question.
     assert len(pairs) >= 45
@@ -321,7 +321,7 @@ def test_raw_texts_are_compared():
     near = " ".join([*texts[0].split()[:-1], "changed"])
     records += [replace(records[0], id="z0", text=near), replace(records[1], id="z1", text=f" {texts[1].upper()}\n")]
     found = find_duplicates(records, SHORT)
-    assert [(one.record, one.kept, one.kind) for one in found.pairs] == [("z0", "r0", "near"), ("z1", "r1", "exact")]
+    assert [(one.record, one.keeper, one.kind) for one in found.pairs] == [("z0", "r0", "near"), ("z1", "r1", "exact")]
     assert len(set(found.clusters.values())) == 30
 
 
@@ -359,7 +359,7 @@ def test_messages_that_say_more_than_text_are_compared_whole():
     ask = {"role": "user", "content": "Go"}
     records = [replace(chat("a"), messages=(ask, call)), replace(chat("b"), messages=({**ask, "content": "go "}, call))]
     records += [replace(chat("c"), messages=(ask, other)), replace(chat("d"), messages=({**ask, "role": ["x"]}, call))]
-    assert [(one.record, one.kept) for one in find_duplicates(records, SHORT).pairs] == [("b", "a")]
+    assert [(one.record, one.keeper) for one in find_duplicates(records, SHORT).pairs] == [("b", "a")]
 
 
 def test_boilerplate_is_sampled_whatever_the_order(monkeypatch):

@@ -61,7 +61,7 @@ def compared(folder: Path, lines: Sequence[dict[str, Any]], **settings: Any) -> 
 
 
 def dropped(found: Duplicates) -> set[tuple[str, str]]:
-    return {(pair.record, pair.kept) for pair in found.pairs}
+    return {(pair.record, pair.keeper) for pair in found.pairs}
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -21,7 +21,7 @@ from curate.project.loose import LooseFiles, loose_records
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import find_duplicates, find_in_stream
 from curate.similarity.dedupe.find import components
-from curate.similarity.dedupe.stages import KEPT_DAYS, Stages
+from curate.similarity.dedupe.stages import MAX_AGE_DAYS, Stages
 
 SETTINGS = DedupeSettings()
 
@@ -131,10 +131,10 @@ def test_old_stages_are_swept(tmp_path):
     one, two = "a" * 32, "b" * 32
     ages = {
         f"buckets-{one}": 0,
-        f"buckets-{two}": KEPT_DAYS + 1,
+        f"buckets-{two}": MAX_AGE_DAYS + 1,
         f".links-{one}.1.tmp": 0,
         f".links-{two}.2.tmp": 2,
-        "photos": KEPT_DAYS + 1,
+        "photos": MAX_AGE_DAYS + 1,
     }
     for name, days in ages.items():
         (tmp_path / "cache" / name).mkdir(parents=True)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError, Finding
 from curate.jsonl import (
     FAULTS,
-    DoorFault,
     Entry,
+    JsonFault,
     Reader,
     Span,
     locate,
@@ -123,7 +123,7 @@ COLUMNS = [
 
 @pytest.mark.parametrize(("raw", "code", "column"), COLUMNS, ids=lambda value: repr(value)[:30])
 def test_the_first_fault_and_its_byte(raw: bytes, code: str, column: int) -> None:
-    with pytest.raises(DoorFault) as caught:
+    with pytest.raises(JsonFault) as caught:
         strict_loads(raw)
     assert (caught.value.code, caught.value.column) == (code, column)
 
@@ -170,7 +170,7 @@ def both_verdicts(raw: bytes) -> tuple[str, str]:
         try:
             parse(raw)
             verdicts.append("")
-        except DoorFault as fault:
+        except JsonFault as fault:
             verdicts.append("S103" if fault.code == "S111" and "character" in fault.message else fault.code)
         except UnicodeDecodeError:
             verdicts.append("S103")
@@ -334,7 +334,7 @@ def test_spans_make_the_whole(lines: list[bytes], number: int, is_ended: bool) -
         path = write(Path(folder), b"\n".join(lines) + (b"\n" if is_ended and lines else b""))
         try:
             parts: list[Span | None] = [*spans(path, number)]
-        except DoorFault:
+        except JsonFault:
             # A file that is something else is not shared out.
             parts = [None]
         whole = Reader(path)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import SPLITS, content_id, normalised
-from curate.jsonl import DoorFault, strict, strict_loads
+from curate.jsonl import JsonFault, strict, strict_loads
 from curate.jsonl.strict import scan
 from curate.schema.engine import build_validator
 from curate.schema.view import Content, View
@@ -60,11 +60,11 @@ def test_the_cheap_proof_accepts_only_what_the_scanner_accepts(text: str, blank:
     expected = ""
     try:
         scan(raw)
-    except DoorFault as fault:
+    except JsonFault as fault:
         expected = f"{fault.code} {fault.column}"
     try:
         value, found = strict_loads(raw), ""
-    except DoorFault as fault:
+    except JsonFault as fault:
         found = f"{fault.code} {fault.column}"
     else:
         assert value == json.loads(raw)

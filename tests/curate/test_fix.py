@@ -38,12 +38,12 @@ def test_the_shelf_holds_safe_fixes_before_others() -> None:
 def test_a_fix_proves_itself(fix: Fix) -> None:
     assert len(fix.help) > 80
     assert fix.examples
-    assert fix.kept
+    assert fix.unchanged
     for before, after in fix.examples:
-        assert fix.mend(before) == after != before
-        assert fix.mend(after) == after
-    for text in fix.kept:
-        assert fix.mend(text) == text
+        assert fix.apply(before) == after != before
+        assert fix.apply(after) == after
+    for text in fix.unchanged:
+        assert fix.apply(text) == text
 
 
 @pytest.mark.parametrize("fix", [fix for fix in discover() if fix.code], ids=lambda fix: fix.name)
@@ -66,13 +66,13 @@ def test_a_fix_silences_the_check_whose_finding_it_mends(fix: Fix) -> None:
 @given(st.text())
 def test_fixes_come_to_rest_whatever_the_text(text: str) -> None:
     for fix in discover():
-        assert fix.mend(fix.mend(text)) == fix.mend(text)
+        assert fix.apply(fix.apply(text)) == fix.apply(text)
 
 
 @given(st.text(st.sampled_from("aé\u00e2\u0080\u0099â€™ÃƒÂ©Â£РџСЂÏ€Ã\u00a0ï»¿ðŸ˜€"), min_size=1, max_size=10))
 def test_a_repair_of_mojibake_can_be_taken_back(word: str) -> None:
-    mend = next(fix for fix in discover() if fix.name == "mojibake").mend
-    repaired = mend(word)
+    apply = next(fix for fix in discover() if fix.name == "mojibake").apply
+    repaired = apply(word)
     assert (
         repaired == word or word in _damaged(repaired) or word in {w for v in _damaged(repaired) for w in _damaged(v)}
     )
@@ -272,7 +272,7 @@ def test_ids_that_something_hangs_on_do_not_change(make_workspace: Callable[...,
     path = workspace.files()[0]
     run = fix_file(path, workspace.shape, keep=names_in_use(workspace.root))
     assert run.write()
-    assert run.kept == {1: names[0], 2: names[0], 5: names[4]}
+    assert run.spared == {1: names[0], 2: names[0], 5: names[4]}
     outputs = [json.loads(raw)["output"] for raw in path.read_text().splitlines()]
     assert outputs == ["yes ", "yes ", "no", "maybe", "so ", "so"]
     again = ProjectData(workspace.root, workspace.settings, workspace.shape)

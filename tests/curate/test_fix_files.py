@@ -14,7 +14,7 @@ from mending import INSTRUCTION, fixed, line, run_validate
 
 from curate.base.record import CurateError
 from curate.checks.fixes import fix_file
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.jsonl.hunk import diff_of
 from curate.jsonl.rewrite import Rewrite
 from curate.jsonl.splice import respelled
@@ -115,7 +115,7 @@ def _applied(content: bytes, changes: list[Any]) -> bytes:
 def _parsed(raw: bytes) -> Any:
     try:
         return strict_loads(raw.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n"))
-    except DoorFault:
+    except JsonFault:
         return None
 
 

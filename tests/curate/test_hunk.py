@@ -9,7 +9,7 @@ import pytest
 from curate.checks.fixes import fix_file
 from curate.checks.spans import with_values_hidden
 from curate.jsonl.hunk import diff_of, hunk
-from curate.jsonl.rewrite import Change
+from curate.jsonl.rewrite import LineChange
 from curate.schema import load_shape
 
 CARD, MAIL, TOKEN = "4111111111111111", "bob.smith@parcels.shop", "AKIAIOSFODNN7EXAMPLE"
@@ -37,7 +37,7 @@ def test_values_are_hidden_wherever_they_stand(content: str, tmp_path: Path) -> 
 
 
 def test_a_line_that_gains_a_string_is_hidden_too() -> None:
-    change = Change(1, f'{{"a": "{MAIL}"}}\n'.encode(), f'{{"a": "{MAIL}", "b": "{TOKEN}"}}\n'.encode())
+    change = LineChange(1, f'{{"a": "{MAIL}"}}\n'.encode(), f'{{"a": "{MAIL}", "b": "{TOKEN}"}}\n'.encode())
     told = "\n".join(hunk(change, 1, with_values_hidden))
     assert "AK··················" in told
     assert MAIL not in told

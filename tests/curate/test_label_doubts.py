@@ -143,4 +143,4 @@ def test_the_letter_of_an_answer_cannot_be_known_from_words(shared: Path) -> Non
     texts = ["\n".join([row["question"], *map(str, ast.literal_eval(row["choices"]))]) for row in rows]
     key = ["ABCD"[int(float(row["groundtruth_answer"]))] for row in rows]
     found = find_suspects(texts, key, [str(number) for number in range(len(rows))])
-    assert (found.found, found.is_telling, found.num_judged) == ([], False, 400)
+    assert (found.suspects, found.is_telling, found.num_predicted) == ([], False, 400)

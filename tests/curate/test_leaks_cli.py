@@ -136,7 +136,7 @@ def test_any_form_of_exam_is_read(tmp_path: Path, name: str, content: Any, told:
     exam = tmp_path / name
     exam.write_text((content if isinstance(content, str) else json.dumps(content)) + "\n", encoding="utf-8")
     reading = read_any(exam)
-    assert reading.told == told
+    assert reading.description == told
     assert (len(reading.records), reading.num_unread) == (1, 0)
     train = write(tmp_path / "train.jsonl", [line(f"{OTHER} {ASKED}")])
     code, out, _ = call(train, "--against", exam)

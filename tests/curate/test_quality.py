@@ -131,28 +131,28 @@ def test_suspects_are_the_planted_errors_and_clusters_stay_whole() -> None:
     planted = set(rng.sample(range(300), 12))
     noisy = [rng.choice([t for t in topics if t != label]) if n in planted else label for n, label in enumerate(labels)]
     found = find_suspects(texts, noisy, [str(n) for n in range(300)])
-    named = {one.index for one in found.found}
+    named = {one.index for one in found.suspects}
     assert named <= planted
     assert len(named) >= 11
-    assert all(one.proposed == labels[one.index] for one in found.found)
-    assert found.found == sorted(found.found, key=lambda one: -one.doubt)
+    assert all(one.proposed == labels[one.index] for one in found.suspects)
+    assert found.suspects == sorted(found.suspects, key=lambda one: -one.doubt)
     # A wrong record whose copies are all just as wrong is betrayed only when the whole cluster is judged unseen.
     copies = [texts[0]] * 20 + texts
     wrong = ["account"] * 20 + labels
     together = find_suspects(copies, wrong, ["same"] * 21 + [str(n) for n in range(1, 300)])
-    assert set(range(20)) <= {one.index for one in together.found}
+    assert set(range(20)) <= {one.index for one in together.suspects}
 
 
 def test_records_without_text_make_no_class_thick_enough() -> None:
     texts = [f"what is {n} and why" for n in range(30)] + ["say it loud"] + [" "] * 20
     labels = ["ask"] * 30 + ["say"] * 21
     found = find_suspects(texts, labels, [str(n) for n in range(51)])
-    assert (found.found, found.thin) == ([], ["say"])
+    assert (found.suspects, found.thin) == ([], ["say"])
 
 
 def test_too_little_to_compare() -> None:
     pytest.importorskip("sklearn")
-    assert find_suspects(["a b"] * 9, ["x"] * 9, list("abcdefghi")).num_judged == 0
+    assert find_suspects(["a b"] * 9, ["x"] * 9, list("abcdefghi")).num_predicted == 0
     few = find_suspects(["a b"] * 12 + ["c"], ["x", "y"] * 6 + ["z"], [str(n) for n in range(13)])
     assert few.thin == ["z"]
 
@@ -172,9 +172,9 @@ def test_planted_errors_in_real_intents(shared: Path) -> None:
         for n, row in enumerate(rows)
     ]
     found = find_suspects([row["text"] for row in rows], labels, [str(n) for n in range(len(rows))])
-    hits = sum(one.index in planted for one in found.found)
+    hits = sum(one.index in planted for one in found.suspects)
     assert hits / len(planted) > 0.9
-    assert hits / len(found.found) > 0.9
+    assert hits / len(found.suspects) > 0.9
 
 
 class Tags(HTMLParser):

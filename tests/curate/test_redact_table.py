@@ -20,7 +20,7 @@ from redacting import EMAIL, outputs, record, redact, written
 import curate.checks.redact
 from curate.base.record import CurateError
 from curate.base.resources import shipped
-from curate.checks.redact import Table, is_private, read_table, write_table
+from curate.checks.redact import PlaceholderTable, is_private, read_table, write_table
 from curate.jsonl import rewrite
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
@@ -96,7 +96,7 @@ def test_without_a_table_no_placeholder_of_the_table_is_given_out(tmp_path: Path
 
 def test_a_table_that_others_may_read_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path / "a.jsonl", record(EMAIL))
-    write_table(tmp_path / "t.json", Table())
+    write_table(tmp_path / "t.json", PlaceholderTable())
     (tmp_path / "t.json").chmod(0o644)
     assert redact(path, "--table", tmp_path / "t.json") == 0
     assert f"warning: others may read the table {tmp_path / 't.json'}" in capsys.readouterr().err
@@ -140,7 +140,7 @@ def test_a_table_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_table_reads_as_it_was_written(tmp_path: Path) -> None:
-    table = Table()
+    table = PlaceholderTable()
     assert table.placeholder("e-mail address", EMAIL) == "[EMAIL_1]"
     assert table.placeholder("person", "Ana", ["Kovac"]) == "[PERSON_1]"
     write_table(tmp_path / "t.json", table)
@@ -194,7 +194,7 @@ def test_many_calls_at_once_share_one_table(tmp_path: Path) -> None:
 def test_who_waits_for_the_table_goes_by_what_another_call_added(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", record(EMAIL))
     file = tmp_path / "t.json"
-    write_table(file, Table())
+    write_table(file, PlaceholderTable())
     with FileLock(f"{file}.lock"):
         child = call(path, "--table", file)
         assert child.stderr is not None
@@ -215,7 +215,7 @@ def test_a_value_that_comes_after_the_table_was_saved_is_not_given_a_number(
 ) -> None:
     path = written(tmp_path / "a.jsonl", record(EMAIL))
 
-    def write_and_be_late(file: Path, table: Table) -> None:
+    def write_and_be_late(file: Path, table: PlaceholderTable) -> None:
         write_table(file, table)
         written(path, record(EMAIL), record(OTHER))
 

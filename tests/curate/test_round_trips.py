@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import Record, Source
 from curate.formats.dataset import row_of
-from curate.formats.exporters import Written, export_rows, exporters
+from curate.formats.exporters import ExportResult, export_rows, exporters
 from curate.formats.importers import Imported, convert, plan_import
 from curate.formats.importers._fields import split_of
 from curate.formats.spreadsheet import guarded, unguarded
@@ -97,7 +97,7 @@ class Exported:
     """Records that were exported, by what they say, what was written, and into which splits."""
 
     records: dict[str, Record]
-    written: Written
+    written: ExportResult
     filled: set[str]
 
 

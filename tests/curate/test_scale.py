@@ -26,7 +26,7 @@ from curate.similarity.dedupe.stages import Stages
 
 pytest.importorskip("daft", reason="needs the extra [scale]")
 
-from curate.scale import Cluster, examine_on, find_on, joined, scratch_for, shards_in
+from curate.scale import WorkerCluster, examine_on, find_on, joined, scratch_for, shards_in
 
 CHAT = load_shape("chat")
 
@@ -99,33 +99,33 @@ def written(folder: Path, lines: list[dict[str, Any]], *, num_files: int = 5, is
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[WorkerCluster]:
     # More than one would start processes, and daft leaves their pipes to the garbage collector, which warns.
     with joined(num_workers=1) as found:
         yield found
 
 
-def assert_same(cluster: Cluster, files: list[Path], settings: DedupeSettings, scratch: Path) -> None:
+def assert_same(cluster: WorkerCluster, files: list[Path], settings: DedupeSettings, scratch: Path) -> None:
     records = [item for item in read_records(files, CHAT) if isinstance(item, Record)]
     local = find_duplicates(records, settings)
     far = find_on(cluster, files, CHAT, settings, scratch=scratch)
-    assert far.found == local
+    assert far.duplicates == local
     assert [far.corpus.source(row) for row in range(len(records))] == [record.source for record in records]
     edges = [
         sorted(zip(found.edges.left, found.edges.right, found.edges.ties, found.edges.scores, strict=True))
-        for found in (far.found, local)
+        for found in (far.duplicates, local)
     ]
     assert edges[0] == edges[1]
 
 
 @pytest.mark.parametrize("settings", [DedupeSettings(), DedupeSettings(ngram=5, threshold=0.75)])
-def test_clusters_are_those_of_one_process(cluster: Cluster, tmp_path: Path, settings: DedupeSettings) -> None:
+def test_clusters_are_those_of_one_process(cluster: WorkerCluster, tmp_path: Path, settings: DedupeSettings) -> None:
     files = written(tmp_path / "shards", planted(400, seed=7))
     assert_same(cluster, files, settings, tmp_path / "scratch")
 
 
 def test_clusters_do_not_depend_on_how_the_work_is_divided(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files of a few lines, blocks of a few texts, and pairs in small tasks."""
     for name, value in (
@@ -139,12 +139,12 @@ def test_clusters_do_not_depend_on_how_the_work_is_divided(
     assert_same(cluster, files, DedupeSettings(), tmp_path / "scratch")
 
 
-def test_a_cluster_maps_as_itertools_does(cluster: Cluster) -> None:
+def test_a_cluster_maps_as_itertools_does(cluster: WorkerCluster) -> None:
     assert list(cluster.starmap(divmod, [(7, 2), (9, 4), (1, 1)])) == [(3, 1), (2, 1), (1, 0)]
     assert list(cluster.starmap(divmod, [])) == []
 
 
-def test_arrays_in_files_travel_as_the_names_of_their_files(cluster: Cluster, tmp_path: Path) -> None:
+def test_arrays_in_files_travel_as_the_names_of_their_files(cluster: WorkerCluster, tmp_path: Path) -> None:
     for _ in range(2):
         array = Stages(tmp_path).arrays("numbers", (), lambda: {"numbers": np.arange(5)})["numbers"]
     assert isinstance(array, np.memmap)
@@ -156,14 +156,14 @@ def test_arrays_in_files_travel_as_the_names_of_their_files(cluster: Cluster, tm
         list(cluster.starmap(np.ndarray.tolist, [(array,)]))
 
 
-def test_nothing_to_compare(cluster: Cluster, tmp_path: Path) -> None:
+def test_nothing_to_compare(cluster: WorkerCluster, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("{}\nnull\n", encoding="utf-8")
     far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert (far.found.pairs, far.found.num_records, far.num_findings) == ([], 0, 2)
+    assert (far.duplicates.pairs, far.duplicates.num_records, far.num_findings) == ([], 0, 2)
 
 
-def test_repeated_ids_are_refused_without_a_namer(cluster: Cluster, tmp_path: Path) -> None:
+def test_repeated_ids_are_refused_without_a_namer(cluster: WorkerCluster, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
         '{"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n' * 2
@@ -174,7 +174,7 @@ def test_repeated_ids_are_refused_without_a_namer(cluster: Cluster, tmp_path: Pa
 
 
 @pytest.mark.parametrize("limit", [1000, 3])
-def test_the_verdict_is_that_of_one_process(cluster: Cluster, tmp_path: Path, limit: int) -> None:
+def test_the_verdict_is_that_of_one_process(cluster: WorkerCluster, tmp_path: Path, limit: int) -> None:
     files = written(tmp_path / "shards", planted(200, seed=1))
     bad = files[2]
     bad.write_bytes(b'{"messages": []}\r\n' + bad.read_bytes() + b"null\n{'a'\n\n" + b'{"messages": 3}\n' * 9)
@@ -183,7 +183,7 @@ def test_the_verdict_is_that_of_one_process(cluster: Cluster, tmp_path: Path, li
     assert validate(files, ExaminerSpec(CHAT, Settings(), limit=limit), engine=examine_on(cluster)) == local
 
 
-def test_threads_do_not_mix_up_whose_rules_hold(cluster: Cluster, tmp_path: Path) -> None:
+def test_threads_do_not_mix_up_whose_rules_hold(cluster: WorkerCluster, tmp_path: Path) -> None:
     files = written(tmp_path / "shards", planted(400, seed=4), num_files=8)
     settings = Settings(
         checks=CheckSettings(per_path={"shards/part-[0246].jsonl": Scope(ignore=["S1"], severity={"D303": "info"})})
@@ -196,7 +196,7 @@ def test_threads_do_not_mix_up_whose_rules_hold(cluster: Cluster, tmp_path: Path
         assert validate(files, ExaminerSpec(CHAT, settings, root=tmp_path), engine=examine_on(cluster)) == alone
 
 
-def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: WorkerCluster, tmp_path: Path) -> None:
     line = tmp_path / "a.jsonl"
     line.write_text('{"score": 3}\n', encoding="utf-8")
     schema = tmp_path / "own.schema.json"
@@ -207,14 +207,14 @@ def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: Cluster,
 
 
 def test_two_runs_beside_the_same_data_have_folders_of_their_own(tmp_path: Path) -> None:
-    ray, files = Cluster("ray", 1), [tmp_path / "a"]
+    ray, files = WorkerCluster("ray", 1), [tmp_path / "a"]
     with scratch_for(ray, files) as one, scratch_for(ray, files) as two:
         assert one != two
         assert {one.parent, two.parent} == {tmp_path}
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_file_is_told_as_ever(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_missing_file_is_told_as_ever(cluster: WorkerCluster, tmp_path: Path) -> None:
     with pytest.raises(CurateError) as caught:
         validate([tmp_path / "none.jsonl"], ExaminerSpec(CHAT, Settings()), engine=examine_on(cluster))
     assert caught.value.code == "E904 no-such-file"

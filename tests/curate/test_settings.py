@@ -72,7 +72,7 @@ def test_the_environment_stands_over_the_file(root: Path, monkeypatch: pytest.Mo
     [
         ("CURATE_SPLIT__SEDE", "9", "did you mean 'seed'"),
         ("CURATE_SPLIT__SEED", "soon", "CURATE_SPLIT__SEED: split.seed"),
-        ("CURATE_SCHEMA__NAME", "chat", "schema is no table"),
+        ("CURATE_SCHEMA__NAME", "chat", "schema is not a table"),
     ],
 )
 def test_a_bad_variable_is_named(

@@ -152,7 +152,7 @@ def test_views_of_own_schemas(tmp_path: Path) -> None:
     assert named.record({"instruction": "I", "output": "O"}, HERE).prompt == "I"
     blind = own(tmp_path, {"properties": {"x": {}}}, "blind.json")
     assert blind.view is None
-    with pytest.raises(CurateError, match="does not say which places"):
+    with pytest.raises(CurateError, match="does not say which keys"):
         blind.record({"x": 1}, HERE)
 
 

@@ -29,7 +29,7 @@ def test_ratios_come_out_nearly_as_asked_in_every_category():
     assert [row.category for row in found.drift] == ["c0", "c1", "c2", "c3"]
     for row in found.drift:
         # Six standard deviations of a binomial of 1,000 draws at a share of .1 are .057.
-        assert all(abs(row.got[name] - row.asked[name]) < 0.057 for name in SPLITS)
+        assert all(abs(row.actual[name] - row.target[name]) < 0.057 for name in SPLITS)
         assert sum(row.counts.values()) == 1000
 
 
@@ -96,7 +96,7 @@ def test_pinned_records_never_move(groups, data, seed):
         mates = {found.splits[r.id] for r in records if clusters[r.id] == clusters[one.id] and r.id in found.splits}
         if one.id not in pins and one.id in found.splits:
             assert len(mates) == 1
-    assert sorted([*found.splits, *found.held_back]) == [one.id for one in records]
+    assert sorted([*found.splits, *found.withheld]) == [one.id for one in records]
 
 
 def test_new_copy_of_a_test_record_goes_to_test():
@@ -109,7 +109,7 @@ def test_clusters_that_have_grown_together_are_a_leak():
     records = [record("one"), record("two"), record("bridge")]
     found = split(records, dict.fromkeys(["one", "two", "bridge"], "k"), SEEDED, {"one": "train", "two": "test"})
     assert found.splits == {"one": "train", "two": "test"}
-    assert found.held_back == ["bridge"]
+    assert found.withheld == ["bridge"]
     leak = next(one for one in found.findings if one.code == "P503")
     assert (leak.record, leak.line) == ("two", 1)
     assert "belongs together with train record one" in leak.message

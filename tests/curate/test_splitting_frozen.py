@@ -47,7 +47,7 @@ def test_nobody_joins_a_frozen_test_set(make_workspace):
     grown = add(workspace, *lines)
     seen = seen_of(grown, ratios=(0.0, 0.0, 1.0))
     assert sorted(one.id for one in seen.by_split["test"]) == golden.ids
-    assert {*seen.assignment.held_back} == {"joiner", "new099"}
+    assert {*seen.assignment.withheld} == {"joiner", "new099"}
     told = [one.message for one in seen.assignment.findings if "frozen" in one.message]
     assert told == ["held back, because the test set is frozen and they would join it: 2 (joiner, new099)"]
     assert sum(sum(row.counts.values()) for row in seen.assignment.drift) == len(seen.assignment.splits) == 100
@@ -174,7 +174,7 @@ def test_a_frozen_test_split_is_the_list_whatever_comes(tmp_path_factory, groups
     found = divide(root, records, clusters, SplitSettings(seed=seed, ratios=(0.2, 0.2, 0.6)), pins)
     assert {name for name, place in found.splits.items() if place == "test"} == listed
     assert all(found.splits[name] == place for name, place in pins.items())
-    assert sorted([*found.splits, *found.held_back]) == sorted(one.id for one in records)
+    assert sorted([*found.splits, *found.withheld]) == sorted(one.id for one in records)
     for one in records:
         mates = {found.splits[r.id] for r in records if clusters[r.id] == clusters[one.id] and r.id in found.splits}
         if one.id not in pins and one.id not in listed and one.id in found.splits:

@@ -13,7 +13,7 @@ import jsonschema_rs
 import pytest
 
 from curate.base.record import CurateError, Exit, Finding, Record, Source
-from curate.checks import Lengths, discover, targets
+from curate.checks import TokenLengths, discover, targets
 from curate.checks.quality import difficulties
 from curate.checks.runner import ExaminerSpec, read_records, validate
 from curate.checks.target_lengths import num_left, num_trained
@@ -168,7 +168,7 @@ def test_public_tool_calls_show_what_each_target_would_do(shared: Path, tmp_path
     assert not any(found.values())
 
 
-def plainly_left(lengths: Lengths, limit: int) -> int:
+def plainly_left(lengths: TokenLengths, limit: int) -> int:
     """LLaMA-Factory's rule written token by token: each pair is shortened to what the pairs before it left."""
     used = left = begin = 0
     for start, stop in lengths.runs:
@@ -188,7 +188,7 @@ def test_what_is_left_under_each_targets_rule() -> None:
         dice = random.Random(seed)
         edges = sorted(dice.sample(range(1, 400), 2 * dice.randint(1, 4)))
         runs = list(zip(edges[::2], edges[1::2], strict=True))
-        lengths = Lengths(edges[-1] + dice.randint(0, 2), runs, dice.randint(1, 450))
+        lengths = TokenLengths(edges[-1] + dice.randint(0, 2), runs, dice.randint(1, 450))
         trained = {place for start, stop in runs for place in range(start, stop)}
         assert num_trained(lengths) == len(trained)
         is_cut = lengths.tokens > lengths.max_length
@@ -202,7 +202,7 @@ def test_what_is_left_under_each_targets_rule() -> None:
 def test_pairs_are_shortened_as_llama_factory_shortens_them() -> None:
     # (question, answer, limit) -> answer left: short answers are kept, short questions too, else both by their shares.
     for asked, answered, limit, left in ((100, 10, 50, 10), (10, 100, 50, 40), (100, 100, 50, 25), (100, 1, 1, 0)):
-        lengths = Lengths(asked + answered, [(asked, asked + answered)], limit)
+        lengths = TokenLengths(asked + answered, [(asked, asked + answered)], limit)
         assert num_left(lengths, "llama-factory") == left
 
 

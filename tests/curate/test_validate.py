@@ -15,7 +15,7 @@ from deciding import decide
 
 from curate.base.record import CurateError, Exit, Finding, Record
 from curate.checks.runner import ExaminerSpec, Verdict, default_jobs, read_records, validate
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.verdict import FindingTally
 from curate.cli import cli
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
@@ -183,12 +183,12 @@ def test_read_records_names_files_by_their_root(tmp_path: Path) -> None:
 
 def test_a_tally_joins_as_if_it_were_one() -> None:
     findings = [Finding("Q201", "n", severity, str(n), "f", n) for n in range(9) for severity in ("error", "info")]
-    whole, left, right = Tally(5), Tally(5), Tally(5)
+    whole, left, right = FindingTally(5), FindingTally(5), FindingTally(5)
     for number, finding in enumerate(findings):
         whole.add(finding)
         (left if number < 7 else right).add(finding)
     left.join(right)
-    assert (left.kept, left.counts, left.by_code()) == (whole.kept, whole.counts, whole.by_code())
+    assert (left.retained, left.counts, left.by_code()) == (whole.retained, whole.counts, whole.by_code())
     assert [left.of_severity(one) for one in ("error", "warning", "info")] == [9, 0, 9]
     assert [f.severity for f in left.worst(["f"])] == ["error"] * 5
 

@@ -122,7 +122,7 @@ def test_openai_says_zero_and_one_and_nothing_between(tmp_path: Path) -> None:
 def test_formats_that_cannot_say_a_weight_leave_the_row_out_and_say_so(format_: str, tmp_path: Path) -> None:
     assert _written(format_, _row(_chat({})), tmp_path / "a")[1] == []
     assert _written(format_, _row(_chat({"train": True, "weight": 1})), tmp_path / "b")[1] == [], "the default is none"
-    assert "which the format cannot say" in _written(format_, _row(_chat({"train": False})), tmp_path / "c")[1][0]
+    assert "which the format cannot express" in _written(format_, _row(_chat({"train": False})), tmp_path / "c")[1][0]
     assert "the record has a weight" in _written(format_, _row(_chat({}, weight=2)), tmp_path / "d")[1][0]
     if format_ in ("trl", "llama-factory"):
         raw = _row({"text": "a b c", "weight": 2}, "domain")

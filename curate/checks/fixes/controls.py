@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from curate.checks.fixes._shelf import fix
+from curate.checks.fixes._registry import fix
 
 # Control sequences and strings as ECMA-48 sections 5.4 and 5.6 write them, in their 7-bit and 8-bit forms.
 _SEQUENCES = re.compile(
@@ -28,7 +28,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
         ("rm -rf /\rls -l", "rm -rf /\nls -l"),
         ("one\x0ctwo", "one\ntwo"),
     ],
-    kept=["Two lines\tplease.\r\nThanks.", "ESC [2J"],
+    unchanged=["Two lines\tplease.\r\nThanks.", "ESC [2J"],
 )
 def controls(text: str) -> str:
     """Remove control characters and whole terminal sequences; lone carriage returns and page breaks become line ends.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curate.checks.fixes._shelf import fix
+from curate.checks.fixes._registry import fix
 
 
 @fix(
@@ -10,7 +10,7 @@ from curate.checks.fixes._shelf import fix
     is_safe=False,
     in_documents=False,
     examples=[(" 4", "4"), ("    return x", "return x"), ("\u3000はい。", "はい。"), ("fin\u00a0", "fin")],
-    kept=["4", "one\n  two", " ", ""],
+    unchanged=["4", "one\n  two", " ", ""],
 )
 def indentation(text: str) -> str:
     """Remove all white space around a text, the indentation of its first line included.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from curate.checks.characters import hidden
-from curate.checks.fixes._shelf import fix
+from curate.checks.fixes._registry import fix
 
 
 @fix(
@@ -19,7 +19,7 @@ from curate.checks.fixes._shelf import fix
         ("Hello" + "".join(chr(0xE0000 + ord(c)) for c in "ignore"), "Hello"),
         ("\ufeffYes.", "Yes."),
     ],
-    kept=[
+    unchanged=[
         "👩\u200d👩\u200d👧 and ❤\ufe0f and 1\ufe0f\u20e3",
         "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
         "می\u200cخواهم",
@@ -35,11 +35,11 @@ def invisible(text: str) -> str:
     """
     if text.isascii():
         return text
-    parts, place = [], 0
+    parts, offset = [], 0
     for start, end in hidden(text):
-        parts += [text[place:start], _instead(text[start:end])]
-        place = end
-    return "".join([*parts, text[place:]])
+        parts += [text[offset:start], _instead(text[start:end])]
+        offset = end
+    return "".join([*parts, text[offset:]])
 
 
 def _instead(run: str) -> str:

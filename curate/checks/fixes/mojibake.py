@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from curate.checks.fixes._shelf import fix
+from curate.checks.fixes._registry import fix
 from curate.checks.mojibake import num_misread
 
 _PIECES = re.compile(r"([ \t\r\n]+)")
@@ -29,7 +29,7 @@ _ABOUT_ENCODINGS = re.compile(
         ("РџСЂРёРІРµС‚", "Привет"),
         ("ÃƒÂ©tÃƒÂ©", "été"),
     ],
-    kept=[
+    unchanged=[
         "Où est le café ?",
         "SÃO PAULO",
         "Россия",

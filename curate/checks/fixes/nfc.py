@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from curate.checks.fixes._shelf import fix
+from curate.checks.fixes._registry import fix
 
 _COMPATIBILITY_IDEOGRAPHS = re.compile("([\uf900-\ufaff\U0002f800-\U0002fa1f])")
 
@@ -18,7 +18,7 @@ _COMPATIBILITY_IDEOGRAPHS = re.compile("([\uf900-\ufaff\U0002f800-\U0002fa1f])")
         ("\u1112\u1161\u11ab", "한"),
         ("20 \u212b, 5 \u2126", "20 Å, 5 Ω"),
     ],
-    kept=["café", "ﬁne", "x²", "\uf9dc", "ＡＢＣ", "अ\u093c"],
+    unchanged=["café", "ﬁne", "x²", "\uf9dc", "ＡＢＣ", "अ\u093c"],
 )
 def nfc(text: str) -> str:
     """Compose letters and their marks (Unicode normalisation form C, UAX #15).
@@ -29,4 +29,4 @@ def nfc(text: str) -> str:
     if text.isascii() or unicodedata.is_normalized("NFC", text):
         return text
     parts = _COMPATIBILITY_IDEOGRAPHS.split(text)
-    return "".join(part if place % 2 else unicodedata.normalize("NFC", part) for place, part in enumerate(parts))
+    return "".join(part if index % 2 else unicodedata.normalize("NFC", part) for index, part in enumerate(parts))

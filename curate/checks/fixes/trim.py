@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from curate.checks.fixes._shelf import fix
+from curate.checks.fixes._registry import fix
 
 _BLANKS = " \t\r\n"
 _BLANK_LINES = re.compile(r"(?:[ \t\r]*+\n)+")
@@ -19,7 +19,7 @@ _BLANK_LINES = re.compile(r"(?:[ \t\r]*+\n)+")
         ("\n\n  def f():\n      pass\n\n", "  def f():\n      pass"),
         (" \t\nYes.", "Yes."),
     ],
-    kept=["    return x", " 4", "one  \ntwo", "", "  ", "fin\u00a0", "\u3000はい。"],
+    unchanged=["    return x", " 4", "one  \ntwo", "", "  ", "fin\u00a0", "\u3000はい。"],
 )
 def trim(text: str) -> str:
     """Remove blanks and line ends after a text, and empty lines before it.

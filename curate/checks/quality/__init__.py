@@ -3,7 +3,7 @@
 from curate.checks.quality.balance import Effect, Grouping, effects, groupings, properties_of
 from curate.checks.quality.difficulty import difficulties
 from curate.checks.quality.measures import Measures, measure
-from curate.checks.quality.overview import Overview, overview
+from curate.checks.quality.overview import QualityOverview, overview
 from curate.checks.quality.page import html_page
 from curate.checks.quality.suspects import Suspect, Suspects, find_suspects
 
@@ -11,7 +11,7 @@ __all__ = [
     "Effect",
     "Grouping",
     "Measures",
-    "Overview",
+    "QualityOverview",
     "Suspect",
     "Suspects",
     "difficulties",

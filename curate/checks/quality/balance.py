@@ -56,13 +56,13 @@ def properties_of(
 
 def groupings(properties: Mapping[str, Sequence[str]]) -> list[Grouping]:
     """Return the groupings that some record has a value for; those with hundreds of values are left out."""
-    found = []
+    groups = []
     for name, values in properties.items():
         counts = Counter(value for value in values if value)
         if 0 < len(counts) <= _MOST_GROUPS:
             ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-            found.append(Grouping(name, ordered, evenness(list(counts.values())), len(values) - counts.total()))
-    return found
+            groups.append(Grouping(name, ordered, evenness(list(counts.values())), len(values) - counts.total()))
+    return groups
 
 
 def effects(properties: Mapping[str, Sequence[str]], measures: Sequence[Measures]) -> list[Effect]:
@@ -72,23 +72,23 @@ def effects(properties: Mapping[str, Sequence[str]], measures: Sequence[Measures
     length in place of the skill. Records without a value are left out pair by pair.
     """
     names = [grouping.name for grouping in groupings(properties) if len(grouping.counts) > 1]
-    found = []
+    results = []
     for left, right in combinations(names, 2):
         pairs = [(a, b) for a, b in zip(properties[left], properties[right], strict=True) if a and b]
         if len(pairs) > 1:
-            found.append(_effect(left, right, cramers_v(pairs), "Cramér's V", (0.1, 0.3, 0.5)))
+            results.append(_effect(left, right, cramers_v(pairs), "Cramér's V", (0.1, 0.3, 0.5)))
     numbers: dict[str, list[float | None]] = {
-        "prompt length": [math.log1p(one.prompt_chars) for one in measures],
-        "completion length": [math.log1p(one.completion_chars) for one in measures],
-        "repetition": [one.repetition for one in measures],
-        "readability": [one.lix for one in measures],
+        "prompt length": [math.log1p(measured.prompt_chars) for measured in measures],
+        "completion length": [math.log1p(measured.completion_chars) for measured in measures],
+        "repetition": [measured.repetition for measured in measures],
+        "readability": [measured.lix for measured in measures],
     }
     for name in names:
         for number, values in numbers.items():
-            told = [(g, v) for g, v in zip(properties[name], values, strict=True) if g and v is not None]
-            if len(told) > 1:
-                found.append(_effect(name, number, eta_squared(told), "eta²", (0.01, 0.06, 0.14)))
-    return sorted(found, key=lambda effect: (-_rank(effect), -effect.size))
+            valued = [(g, v) for g, v in zip(properties[name], values, strict=True) if g and v is not None]
+            if len(valued) > 1:
+                results.append(_effect(name, number, eta_squared(valued), "eta²", (0.01, 0.06, 0.14)))
+    return sorted(results, key=lambda effect: (-_rank(effect), -effect.size))
 
 
 def evenness(counts: Sequence[int]) -> float:

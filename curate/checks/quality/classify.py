@@ -38,7 +38,7 @@ _WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 
 
 @dataclass(frozen=True)
-class Judged:
+class Predictions:
     """What the model makes of texts, some of them labelled."""
 
     classes: list[str]
@@ -91,7 +91,7 @@ class Classifier:
         self._folds = np.array([_fold(cluster) for cluster in self.clusters], dtype=np.int64)
         self._features: Any = None
 
-    def judge(self, labels: Sequence[str], *, doubted: NDArray[numpy.bool_] | None = None) -> Judged:
+    def judge(self, labels: Sequence[str], *, doubted: NDArray[numpy.bool_] | None = None) -> Predictions:
         """Learn ``labels``, "" for a text that has none, and judge every text.
 
         What is ``doubted`` is judged and not learned from.
@@ -102,50 +102,50 @@ class Classifier:
         telling = ["" if is_blank else label for label, is_blank in zip(labels, self._is_blank, strict=True)]
         thin = _thin(telling, self._folds.tolist())
         classes = sorted({label for label in telling if label and label not in thin})
-        number = {label: place for place, label in enumerate(classes)}
-        found = np.array([number.get(label, -1) for label in telling], dtype=np.int64)
-        rows = np.flatnonzero(found >= 0)
+        number = {label: index for index, label in enumerate(classes)}
+        class_numbers = np.array([number.get(label, -1) for label in telling], dtype=np.int64)
+        rows = np.flatnonzero(class_numbers >= 0)
         if len(classes) < 2:
             none = np.zeros(0, np.int64)
-            return Judged([], sorted(thin), none, none, np.zeros((len(telling), 0)))
-        probabilities = self._out_of_sample(found, doubted, len(classes))
+            return Predictions([], sorted(thin), none, none, np.zeros((len(telling), 0)))
+        probabilities = self._out_of_sample(class_numbers, doubted, len(classes))
         probabilities[self._is_blank] = 0.0
-        return Judged(classes, sorted(thin), rows, found[rows], probabilities)
+        return Predictions(classes, sorted(thin), rows, class_numbers[rows], probabilities)
 
     def _out_of_sample(
-        self, found: NDArray[numpy.int64], doubted: NDArray[numpy.bool_] | None, num_classes: int
+        self, class_numbers: NDArray[numpy.int64], doubted: NDArray[numpy.bool_] | None, num_classes: int
     ) -> NDArray[numpy.float64]:
         import numpy as np
 
         if self._features is None:
             self._features = _features(self.texts)
-        probabilities = np.zeros((len(found), num_classes))
-        open_rows = np.flatnonzero(found < 0)
-        folds = sorted(set(self._folds[found >= 0].tolist()))
+        probabilities = np.zeros((len(class_numbers), num_classes))
+        open_rows = np.flatnonzero(class_numbers < 0)
+        folds = sorted(set(self._folds[class_numbers >= 0].tolist()))
         for fold in folds:
-            learned = (found >= 0) & (self._folds != fold)
+            learned = (class_numbers >= 0) & (self._folds != fold)
             # Doubts must leave something to tell apart.
-            if doubted is not None and len(np.unique(found[learned & ~doubted])) > 1:
+            if doubted is not None and len(np.unique(class_numbers[learned & ~doubted])) > 1:
                 learned &= ~doubted
-            model = self._fitted(fold, np.flatnonzero(learned), found)
-            unseen = np.flatnonzero((found >= 0) & (self._folds == fold))
+            model = self._fitted(fold, np.flatnonzero(learned), class_numbers)
+            unseen = np.flatnonzero((class_numbers >= 0) & (self._folds == fold))
             for rows, share in ((unseen, 1.0), (open_rows, 1 / len(folds))):
                 if len(rows):
                     answers = model.predict_proba(self._features[rows])
                     probabilities[np.ix_(rows, model.classes_)] += share * answers
         return probabilities
 
-    def _fitted(self, fold: int, rows: NDArray[numpy.int64], found: NDArray[numpy.int64]) -> Any:
+    def _fitted(self, fold: int, rows: NDArray[numpy.int64], class_numbers: NDArray[numpy.int64]) -> Any:
         """Return the model of all folds but one; it goes on from where it was left while its classes are the same."""
         import numpy as np
         from sklearn.linear_model import LogisticRegression
 
         model = self._models.get(fold)
-        classes = np.unique(found[rows])
+        classes = np.unique(class_numbers[rows])
         if model is None or not np.array_equal(model.classes_, classes):
             model = LogisticRegression(C=_STRENGTH, max_iter=_MOST_STEPS, tol=_CLOSE_ENOUGH, warm_start=True)
             self._models[fold] = model
-        model.fit(self._features[rows], found[rows])
+        model.fit(self._features[rows], class_numbers[rows])
         return model
 
 
@@ -172,11 +172,11 @@ def _features(texts: Sequence[str]) -> Any:
         (TfidfVectorizer(token_pattern=_WORD, ngram_range=(1, 2), **common), _READ_WORDS),
         (TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), **common), _READ_LETTERS),
     )
-    found = [_weighed(maker, [text[:read] for text in texts]) for maker, read in makers]
-    kept = [rows for rows in found if rows is not None]
-    if not kept:
+    blocks = [_weighed(maker, [text[:read] for text in texts]) for maker, read in makers]
+    filled = [rows for rows in blocks if rows is not None]
+    if not filled:
         return sparse.csr_matrix((len(texts), 1), dtype=np.float32)
-    return (sparse.hstack(kept) * np.float32(len(kept) ** -0.5)).tocsr()
+    return (sparse.hstack(filled) * np.float32(len(filled) ** -0.5)).tocsr()
 
 
 def _weighed(maker: Any, texts: Sequence[str]) -> Any:
@@ -197,8 +197,8 @@ def _fold(cluster: str) -> int:
 
 def _thin(labels: Sequence[str], folds: Sequence[int]) -> set[str]:
     """Return the classes with few records, or with all of them in one fold: no model of another fold knows them."""
-    places: dict[str, list[int]] = {}
+    by_label: dict[str, list[int]] = {}
     for label, fold in zip(labels, folds, strict=True):
         if label:
-            places.setdefault(label, []).append(fold)
-    return {label for label, found in places.items() if len(found) < FEWEST or len(set(found)) < 2}
+            by_label.setdefault(label, []).append(fold)
+    return {label for label, label_folds in by_label.items() if len(label_folds) < FEWEST or len(set(label_folds)) < 2}

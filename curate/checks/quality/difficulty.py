@@ -22,7 +22,7 @@ def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, fl
         CurateError: E940 with exit code 3 without the extra [train]; E968 when the child fails.
     """
     require_trainer("scoring difficulty", "sort by something else")
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     ids: list[str] = []
     with tempfile.TemporaryFile() as spool, tempfile.TemporaryFile() as said:
         for row in rows:
@@ -34,9 +34,9 @@ def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, fl
         with subprocess.Popen(command, stdin=spool, stdout=subprocess.PIPE, stderr=said) as child:
             assert child.stdout
             for line in child.stdout:
-                told = orjson.loads(line)
-                if told["ifd"] is not None:
-                    found[ids[int(told["id"])]] = told["ifd"]
+                score = orjson.loads(line)
+                if score["ifd"] is not None:
+                    scores[ids[int(score["id"])]] = score["ifd"]
         # As our own talk: it quotes the model's name, which must steer no terminal and order nothing of a build server.
         said.seek(0)
         for line in said:
@@ -45,6 +45,6 @@ def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, fl
             raise CurateError(
                 "E968 cannot-score",
                 f"`train ifd` ended with exit code {child.returncode} on the model {one_line(model)}",
-                "What stands above says why.",
+                "The messages above say why.",
             )
-    return found
+    return scores

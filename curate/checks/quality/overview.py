@@ -39,7 +39,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class QualityOverview:
     """A data set in numbers."""
 
     categories: list[CategoryRow]
@@ -49,7 +49,7 @@ class Overview:
     histograms: list[Histogram]
 
 
-def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> Overview:
+def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> QualityOverview:
     """Measure ``records`` and sum them up; ``pins`` is the split that each has in the newest dataset."""
     measures = [measure(record) for record in records]
     by_category: defaultdict[str, list[int]] = defaultdict(list)
@@ -57,11 +57,11 @@ def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> Overview:
         by_category[record.category].append(index)
     properties = properties_of(records, measures, pins)
 
-    def row(name: str, places: Sequence[int]) -> CategoryRow:
-        return _row(name, [measures[place] for place in places], [properties["split"][place] for place in places])
+    def row(name: str, rows: Sequence[int]) -> CategoryRow:
+        return _row(name, [measures[index] for index in rows], [properties["split"][index] for index in rows])
 
-    return Overview(
-        [row(name, places) for name, places in sorted(by_category.items())],
+    return QualityOverview(
+        [row(name, rows) for name, rows in sorted(by_category.items())],
         row("all", range(len(records))),
         groupings(properties),
         effects(properties, measures),
@@ -70,14 +70,15 @@ def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> Overview:
 
 
 def _row(name: str, measures: Sequence[Measures], splits: Sequence[str]) -> CategoryRow:
-    prompts = [one.prompt_chars for one in measures] or [0]
-    completions = [one.completion_chars for one in measures] or [0]
-    repetitions = [one.repetition for one in measures if one.repetition is not None]
-    lixes = [one.lix for one in measures if one.lix is not None]
+    prompts = [measured.prompt_chars for measured in measures] or [0]
+    completions = [measured.completion_chars for measured in measures] or [0]
+    repetitions = [measured.repetition for measured in measures if measured.repetition is not None]
+    lixes = [measured.lix for measured in measures if measured.lix is not None]
     return CategoryRow(
         name,
         len(measures),
-        {split: sum(one == split for one in splits) for split in SPLITS} | {"none": sum(not one for one in splits)},
+        {split: sum(other == split for other in splits) for split in SPLITS}
+        | {"none": sum(not other for other in splits)},
         int(median(prompts)),
         max(prompts),
         int(median(completions)),
@@ -88,13 +89,13 @@ def _row(name: str, measures: Sequence[Measures], splits: Sequence[str]) -> Cate
 
 
 def _histograms(measures: Sequence[Measures]) -> list[Histogram]:
-    found = []
+    histograms = []
     for name, unit, values in (
-        ("prompt length", "characters", [float(one.prompt_chars) for one in measures]),
-        ("completion length", "characters", [float(one.completion_chars) for one in measures]),
-        ("repetition", "share of 4-grams", [one.repetition for one in measures]),
-        ("readability", "LIX", [one.lix for one in measures]),
+        ("prompt length", "characters", [float(measured.prompt_chars) for measured in measures]),
+        ("completion length", "characters", [float(measured.completion_chars) for measured in measures]),
+        ("repetition", "share of 4-grams", [measured.repetition for measured in measures]),
+        ("readability", "LIX", [measured.lix for measured in measures]),
     ):
-        told = [value for value in values if value is not None]
-        found.append(Histogram(name, unit, bins(told), len(values) - len(told)))
-    return found
+        numbers = [value for value in values if value is not None]
+        histograms.append(Histogram(name, unit, bins(numbers), len(values) - len(numbers)))
+    return histograms

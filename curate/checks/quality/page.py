@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from curate.base.console import visible
-from curate.checks.quality.overview import Overview
+from curate.checks.quality.overview import QualityOverview
 
 
-def html_page(view: Overview, title: str) -> str:
+def html_page(view: QualityOverview, title: str) -> str:
     """Return the page. Names from the data are escaped, and made visible before that."""
     # Only a page needs a template engine.
     from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curate.checks.quality.classify import Classifier, Judged
+from curate.checks.quality.classify import Classifier, Predictions
 
 if TYPE_CHECKING:
     import numpy
@@ -48,8 +48,8 @@ class Suspect:
 class Suspects:
     """The suspects, surest first; how many records were judged, and the classes too small to judge."""
 
-    found: list[Suspect]
-    num_judged: int
+    suspects: list[Suspect]
+    num_predicted: int
     thin: list[str]
     accuracy: float
     """How often the model agrees with the labels, out of sample; the lower, the less its suspicions mean."""
@@ -68,31 +68,38 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str], clusters: Sequenc
         CurateError: E940 without the extra [quality].
     """
     classifier = Classifier(texts, clusters, what="finding suspect labels")
-    judged = classifier.judge(labels)
-    if not judged.classes:
-        return Suspects([], 0, judged.thin, 0.0, 0.0, is_telling=False)
-    found: list[Suspect] = []
-    is_telling = _is_telling(judged)
+    predictions = classifier.judge(labels)
+    if not predictions.classes:
+        return Suspects([], 0, predictions.thin, 0.0, 0.0, is_telling=False)
+    suspects: list[Suspect] = []
+    is_telling = _is_telling(predictions)
     if is_telling:
-        first = _suspects(judged)
-        found = _suspects(classifier.judge(labels, doubted=_mask(first, len(texts))))
-    return Suspects(found, len(judged.rows), judged.thin, judged.accuracy, _commonest(judged), is_telling=is_telling)
+        first = _suspects(predictions)
+        suspects = _suspects(classifier.judge(labels, doubted=_mask(first, len(texts))))
+    return Suspects(
+        suspects,
+        len(predictions.rows),
+        predictions.thin,
+        predictions.accuracy,
+        _commonest(predictions),
+        is_telling=is_telling,
+    )
 
 
-def _suspects(judged: Judged) -> list[Suspect]:
+def _suspects(predictions: Predictions) -> list[Suspect]:
     import numpy as np
 
-    given, probabilities = judged.given, judged.probabilities[judged.rows]
-    places = np.arange(len(given))
-    own, likely = probabilities[places, given], probabilities.argmax(axis=1)
-    top = probabilities[places, likely]
+    given, probabilities = predictions.given, predictions.probabilities[predictions.rows]
+    indices = np.arange(len(given))
+    own, likely = probabilities[indices, given], probabilities.argmax(axis=1)
+    top = probabilities[indices, likely]
     odds = np.log(own + _TINY) - np.log(top + _TINY)
     most = min(_num_wrong(given, probabilities), int((likely != given).sum()))
     return [
         Suspect(
-            int(judged.rows[row]),
-            judged.classes[given[row]],
-            judged.classes[likely[row]],
+            int(predictions.rows[row]),
+            predictions.classes[given[row]],
+            predictions.classes[likely[row]],
             float(own[row]),
             float(top[row]),
         )
@@ -121,22 +128,22 @@ def _num_wrong(given: NDArray[numpy.int64], probabilities: NDArray[numpy.float64
     return round(float((wrong / (wrong + right) * counts).sum()))
 
 
-def _is_telling(judged: Judged) -> bool:
+def _is_telling(predictions: Predictions) -> bool:
     """Whether the model's accuracy is above the share of the commonest label: by its 95 % lower bound (Wilson 1927)."""
-    n, p, z2 = len(judged.rows), judged.accuracy, _QUANTILE**2
+    n, p, z2 = len(predictions.rows), predictions.accuracy, _QUANTILE**2
     low = (p + z2 / (2 * n) - _QUANTILE * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return low > _commonest(judged)
+    return low > _commonest(predictions)
 
 
-def _commonest(judged: Judged) -> float:
+def _commonest(predictions: Predictions) -> float:
     import numpy as np
 
-    return float(np.bincount(judged.given).max() / len(judged.given))
+    return float(np.bincount(predictions.given).max() / len(predictions.given))
 
 
 def _mask(suspects: Sequence[Suspect], size: int) -> NDArray[numpy.bool_]:
     import numpy as np
 
     mask = np.zeros(size, dtype=bool)
-    mask[[one.index for one in suspects]] = True
+    mask[[suspect.index for suspect in suspects]] = True
     return mask

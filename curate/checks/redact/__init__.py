@@ -2,7 +2,7 @@
 
 from curate.checks.redact._copies import folders_of_copies, num_values
 from curate.checks.redact._run import Redaction, RedactionSummary, UnchangedValue, placeholders_in
-from curate.checks.redact._table import OldEntry, Table, is_private, read_old_key, read_table, write_table
+from curate.checks.redact._table import OldEntry, PlaceholderTable, is_private, read_old_key, read_table, write_table
 from curate.checks.redact._terms import Terms, read_terms
 from curate.checks.redact._texts import Redactor
 
@@ -11,7 +11,7 @@ __all__ = [
     "Redaction",
     "RedactionSummary",
     "Redactor",
-    "Table",
+    "PlaceholderTable",
     "Terms",
     "UnchangedValue",
     "folders_of_copies",

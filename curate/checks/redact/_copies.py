@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.base.console import one_line
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, strings_of
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 
 _QUARANTINE, _DATASETS, _RUNS = "quarantine", "dataset", "runs"
 _TEXT = frozenset({".jsonl", ".json", ".csv", ".tsv", ".txt", ".md"})
@@ -21,8 +21,8 @@ def folders_of_copies(root: Path) -> list[Path]:
     return [folder for folder in (root / _QUARANTINE, *parts) if folder.is_dir()]
 
 
-def num_values(folder: Path, look: Callable[[str], Sequence[str]]) -> int:
-    """Return how many values ``look`` finds in the files of text in ``folder``.
+def num_values(folder: Path, find: Callable[[str], Sequence[str]]) -> int:
+    """Return how many values ``find`` finds in the files of text in ``folder``.
 
     Raises:
         CurateError: E904 when a file may not be read.
@@ -30,7 +30,7 @@ def num_values(folder: Path, look: Callable[[str], Sequence[str]]) -> int:
     is_run = folder.parent.name == _RUNS
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
     wanted = (path for path in files if (path.name in _OF_RUNS if is_run else path.suffix.lower() in _TEXT))
-    return sum(len(look(text)) for path in wanted for text in _texts(path, folder))
+    return sum(len(find(text)) for path in wanted for text in _texts(path, folder))
 
 
 def _texts(path: Path, folder: Path) -> Iterator[str]:
@@ -40,7 +40,7 @@ def _texts(path: Path, folder: Path) -> Iterator[str]:
             for raw in file:
                 try:
                     yield from strings_of(strict_loads(raw.removeprefix(b"\xef\xbb\xbf")))
-                except DoorFault:
+                except JsonFault:
                     yield raw.decode("utf-8", "replace")
     except OSError as error:
         message = f"{one_line(str(path))} cannot be read: {error.strerror}"

@@ -15,7 +15,7 @@ from curate.base.record import Finding, Json, strings_of, unnumbered
 from curate.checks.redact._table import PLACEHOLDER
 from curate.checks.redact._texts import Redactor
 from curate.jsonl import Entry, Reader, pointer_of
-from curate.jsonl.rewrite import Change, Ending, Mended, Rewrite
+from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
 from curate.jsonl.splice import respelled
 from curate.schema import Shape
 
@@ -54,7 +54,7 @@ class RedactionSummary:
     num_broken: int = 0
     num_named: int = 0
     num_unchanged: int = 0
-    num_held: int = 0
+    num_decided: int = 0
     replaced: Counter[str] = field(default_factory=Counter)
     unchanged: list[UnchangedValue] = field(default_factory=list)
     unfit: list[tuple[str, int]] = field(default_factory=list)
@@ -89,10 +89,10 @@ class Redaction:
         self._seen: Counter[str] = Counter()
         self._file = ""
         self._current: Rewrite | None = None
-        places = shape.view.one if shape and shape.view else {}
-        self._names = _CONVENTIONAL | {pointer_of(places[name]) for name in _NAMES if name in places}
+        paths = shape.view.paths if shape and shape.view else {}
+        self._names = _CONVENTIONAL | {pointer_of(paths[name]) for name in _NAMES if name in paths}
 
-    def changes(self) -> Iterator[tuple[Path, Change]]:
+    def changes(self) -> Iterator[tuple[Path, LineChange]]:
         """Yield what would change, file by file, and fill `summary`.
 
         Raises:
@@ -125,17 +125,17 @@ class Redaction:
 
     def _rewrite(self, path: Path) -> Rewrite:
         self._file = spelled(str(path))
-        self._current = Rewrite(path, self._mend, root=self._root)
+        self._current = Rewrite(path, self._replace, root=self._root)
         return self._current
 
-    def _count(self, _change: Change) -> None:
+    def _count(self, _change: LineChange) -> None:
         self.summary.num_changed += 1
 
     def _end(self, rewrite: Rewrite) -> None:
         self.summary.num_lines += rewrite.num_lines
         self.summary.faults += rewrite.faults
 
-    def _mend(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+    def _replace(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
         if isinstance(item, Finding):
             self.summary.num_broken += item.code != "S120"
             return None
@@ -143,15 +143,15 @@ class Redaction:
         labels: Counter[str] = Counter()
         for pointer, part in _parts(item.value):
             if isinstance(part, str) and not self._is_name(pointer):
-                if (mended := self.redactor.redacted(part)) != part:
-                    new[pointer] = mended
-                    labels += _labels(mended) - _labels(part)
+                if (redacted := self.redactor.redacted(part)) != part:
+                    new[pointer] = redacted
+                    labels += _labels(redacted) - _labels(part)
             elif isinstance(part, str):
-                self._look(item, pointer, part)
+                self._count_kinds(item, pointer, part)
             elif isinstance(part, int):
-                self._look(item, pointer, str(part))
+                self._count_kinds(item, pointer, str(part))
             else:
-                self._look_at_keys(item, pointer, part)
+                self._count_in_keys(item, pointer, part)
         if not new:
             return None
         self.summary.replaced.update(labels)
@@ -162,15 +162,15 @@ class Redaction:
     def _is_name(self, pointer: str) -> bool:
         return pointer in self._names or pointer.startswith("/x-ignore/")
 
-    def _look_at_keys(self, entry: Entry, pointer: str, keys: Sequence[str]) -> None:
+    def _count_in_keys(self, entry: Entry, pointer: str, keys: Sequence[str]) -> None:
         for key in keys:
             # Millions of lines have the same few keys.
             if key in self._known_keys:
                 continue
-            if not self._look(entry, pointer, key) and len(self._known_keys) < _MOST_KEYS:
+            if not self._count_kinds(entry, pointer, key) and len(self._known_keys) < _MOST_KEYS:
                 self._known_keys.add(key)
 
-    def _look(self, entry: Entry, pointer: str, text: str) -> bool:
+    def _count_kinds(self, entry: Entry, pointer: str, text: str) -> bool:
         kinds = self.redactor.kinds(text)
         self.summary.num_unchanged += len(kinds)
         if kinds and len(self.summary.unchanged) < _MOST_LISTED:
@@ -185,14 +185,14 @@ class Redaction:
         named = new
         if self._keep or self._hold:
             record = shape.record(entry.value, source)
-            self.summary.num_held += record.id in self._hold
+            self.summary.num_decided += record.id in self._hold
             if not record.has_own_id and record.id in self._keep:
                 self._seen[record.id] += 1
                 # The same number that tells records with like ids apart in a workspace.
                 count = self._seen[record.id]
-                place = shape.view.one.get("id", [])
-                if len(place) == 1:
-                    pair = orjson.dumps({place[0]: record.id if count == 1 else f"{record.id}-{count}"})
+                path = shape.view.paths.get("id", [])
+                if len(path) == 1:
+                    pair = orjson.dumps({path[0]: record.id if count == 1 else f"{record.id}-{count}"})
                     brace = new.index(b"{") + 1
                     named = new[:brace] + pair[1:-1] + b", " + new[brace:]
                     self.summary.num_named += 1
@@ -216,7 +216,7 @@ def _parts(value: Json) -> Iterator[tuple[str, str | int | Sequence[str]]]:
             yield pointer, tuple(item)
             waiting.extend((f"{pointer}{pointer_of([key])}", child) for key, child in reversed(list(item.items())))
         elif isinstance(item, list):
-            waiting.extend((f"{pointer}/{place}", item[place]) for place in range(len(item) - 1, -1, -1))
+            waiting.extend((f"{pointer}/{index}", item[index]) for index in range(len(item) - 1, -1, -1))
         elif type(item) is int and item >= _LEAST_NUMBER:
             yield pointer, item
 
@@ -227,13 +227,13 @@ def placeholders_in(path: Path, root: Path | None) -> set[str]:
     Raises:
         CurateError: E904 when the file is missing or may not be read.
     """
-    found: set[str] = set()
+    placeholders: set[str] = set()
     reader = Reader(path, root=root)
     for line in reader.lines():
         if isinstance(line, Finding):
             continue
         raw = line[2]
-        found.update(match.decode("ascii") for match in _RAW_PLACEHOLDER.findall(raw))
+        placeholders.update(match.decode("ascii") for match in _RAW_PLACEHOLDER.findall(raw))
         if b"\\u00" in raw and isinstance(entry := reader.entry(line), Entry):
-            found.update(match for text in strings_of(entry.value) for match in PLACEHOLDER.findall(text))
-    return found
+            placeholders.update(match for text in strings_of(entry.value) for match in PLACEHOLDER.findall(text))
+    return placeholders

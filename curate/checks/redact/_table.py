@@ -72,7 +72,7 @@ class _OldKeyFile(BaseModel):
     entries: tuple[OldEntry, ...]
 
 
-class Table:
+class PlaceholderTable:
     """Gives each value its placeholder: the one that it had before, or the next number that is free.
 
     ``numbers`` maps each label, such as EMAIL, to the numbers of its values by the hexadecimal HMAC-SHA256 of label,
@@ -142,7 +142,7 @@ class Table:
         if number is None:
             if self._is_closed:
                 message = "a file was changed by somebody after it was read for the table"
-                raise CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
+                raise CurateError("E959 not-rewritten", message, "Their change is untouched. Run the command again.")
             number = self._free_number(label)
         self._add(label, digests, number)
         return number
@@ -182,14 +182,14 @@ def normal_form(label: str, value: str) -> str:
     return " ".join(value.split()) if label == "PERSON" else value
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> PlaceholderTable:
     """Read the file of a table.
 
     Raises:
         CurateError: E904 when it is not there or may not be read; E958 when it is no table.
     """
     file = _read(path, _TableFile, "table")
-    return Table(bytes.fromhex(file.key), file.numbers)
+    return PlaceholderTable(bytes.fromhex(file.key), file.numbers)
 
 
 def read_old_key(path: Path) -> tuple[OldEntry, ...]:
@@ -202,7 +202,7 @@ def read_old_key(path: Path) -> tuple[OldEntry, ...]:
         return ()
     entries = _read(path, _OldKeyFile, "old key").entries
     if len({entry.placeholder for entry in entries}) < len(entries):
-        raise CurateError("E958 bad-key", f"{one_line(str(path))} has a placeholder twice", "It was left as it is.")
+        raise CurateError("E958 bad-key", f"{one_line(str(path))} has a placeholder twice", "The file is unchanged.")
     return entries
 
 
@@ -211,7 +211,7 @@ def is_private(path: Path) -> bool:
     return not stat.S_IMODE(path.stat().st_mode) & 0o077
 
 
-def write_table(path: Path, table: Table) -> None:
+def write_table(path: Path, table: PlaceholderTable) -> None:
     """Write the file of a table, which only its owner may read.
 
     Raises:
@@ -235,7 +235,7 @@ def _read(path: Path, model: type[_Model], what: str) -> _Model:
         return model.model_validate_json(raw)
     except ValidationError as error:
         message = f"{one_line(str(path))} is not the {what} of redactions: {_first_problem(error)}"
-        hint = "It was left as it is. Without it the same value gets another number."
+        hint = "The file is unchanged. Without it the same value gets another number."
         raise CurateError("E958 bad-key", message, hint) from error
 
 

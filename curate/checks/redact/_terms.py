@@ -48,32 +48,32 @@ class Terms:
 
     def spans(self, text: str) -> list[tuple[int, int, Sequence[str]]]:
         """Return where names stand in ``text``: begin, end, and all names of that person."""
-        found = self._anywhere(text) if self._rest else []
+        candidates = self._anywhere(text) if self._rest else []
         for word in _WORD.finditer(text) if self._by_word else ():
             if word.group() in self._by_word:
                 match = self._pattern(word.group()).match(text, word.start())
                 is_ours = text[word.start() - 1 : word.start()] == "[" and PLACEHOLDER.match(text, word.start() - 1)
                 if match and not is_ours:
-                    found.append(match.span())
-        spans, place = [], 0
-        for start, end in sorted(found, key=lambda span: (span[0], -span[1])):
-            if start >= place:
+                    candidates.append(match.span())
+        spans, last_end = [], 0
+        for start, end in sorted(candidates, key=lambda span: (span[0], -span[1])):
+            if start >= last_end:
                 spans.append((start, end, self.people[_key(text[start:end])]))
-                place = end
+                last_end = end
         return spans
 
     def _anywhere(self, text: str) -> list[tuple[int, int]]:
         """Return where names stand that begin with no word, of those that begin at one place the longest."""
         flat, ends = _flattened(text)
-        found = []
+        matches = []
         for first in self._first.finditer(flat):
             start = first.start()
             for length in self._lengths.get(flat[start : start + 2], ()):
                 end = min(start + length, len(flat))
                 if flat[start:end] in self._rest and _is_bordered(flat, start, end):
-                    found.append((ends[start], ends[end]))
+                    matches.append((ends[start], ends[end]))
                     break
-        return found
+        return matches
 
     def _pattern(self, word: str) -> re.Pattern[str]:
         if word not in self._patterns:
@@ -93,7 +93,7 @@ def read_terms(path: Path) -> Terms:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} cannot be read: {reason}") from error
     people: list[list[str]] = []
-    seen: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         names = [" ".join(name.split()) for name in _ALIASES.split(line)] if not line.startswith("#") else []
         names = [name for name in dict.fromkeys(names) if name]
@@ -101,7 +101,7 @@ def read_terms(path: Path) -> Terms:
             if len(name) < 2:
                 message = f"{one_line(str(path))}:{number}: a name of one character would match everywhere"
                 raise CurateError("E902 bad-settings", message, "Write the whole name.")
-            if (before := seen.setdefault(_key(name), number)) != number:
+            if (before := line_of.setdefault(_key(name), number)) != number:
                 message = f"{one_line(str(path))}:{number}: this name stands on line {before} too"
                 raise CurateError("E902 bad-settings", message, "Put all names of a person on one line.")
         if names:
@@ -117,11 +117,11 @@ def _flattened(text: str) -> tuple[str, Sequence[int]]:
     """Return ``text`` with one blank for each run of white space, and where in ``text`` the first n characters end."""
     if not _WIDE.search(text):
         return text, range(len(text) + 1)
-    ends, place = [0], 0
+    ends, offset = [0], 0
     for run in _WHITE.finditer(text):
-        ends += [*range(place + 1, run.start() + 1), run.end()]
-        place = run.end()
-    return _WHITE.sub(" ", text), [*ends, *range(place + 1, len(text) + 1)]
+        ends += [*range(offset + 1, run.start() + 1), run.end()]
+        offset = run.end()
+    return _WHITE.sub(" ", text), [*ends, *range(offset + 1, len(text) + 1)]
 
 
 def _is_bordered(text: str, start: int, end: int) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from curate.base.record import strings_of
-from curate.checks.redact._table import PERSON, PLACEHOLDER, Table
+from curate.checks.redact._table import PERSON, PLACEHOLDER, PlaceholderTable
 from curate.checks.redact._terms import Terms
 from curate.checks.spans import Sensitive, sensitive_spans
 from curate.checks.within import DEPTH, json_within, respelled_within, unescaped
@@ -23,7 +23,7 @@ _New = tuple[int, int, str]
 class Redactor:
     """Replaces sensitive values and names in texts, always the same value by the same placeholder."""
 
-    def __init__(self, table: Table, terms: Terms) -> None:
+    def __init__(self, table: PlaceholderTable, terms: Terms) -> None:
         self.table = table
         self.terms = terms
 
@@ -33,7 +33,7 @@ class Redactor:
         Raises:
             CurateError: E959 when a value is new and the table closed.
         """
-        return self._mended(text, DEPTH)
+        return self._redacted(text, DEPTH)
 
     def kinds(self, text: str) -> list[str]:
         """Return the kinds of sensitive values in ``text``, one each time."""
@@ -41,18 +41,18 @@ class Redactor:
 
     def _kinds(self, text: str, depth: int) -> list[str]:
         value = json_within(text) if depth else None
-        found = [one.kind for one in sensitive_spans(text)]
+        kinds = [span.kind for span in sensitive_spans(text)]
         if value is None:
-            return found + [PERSON] * len(self.terms.spans(text))
+            return kinds + [PERSON] * len(self.terms.spans(text))
         # Within a string more may be seen, and less of what needs its key.
         inner = Counter(kind for part in strings_of(value) for kind in self._kinds(part, depth - 1))
-        return list((Counter(found) | inner).elements())
+        return list((Counter(kinds) | inner).elements())
 
-    def _mended(self, text: str, depth: int) -> str:
+    def _redacted(self, text: str, depth: int) -> str:
         if json_within(text) is None:
             return self._plain(text)
         if depth:
-            text = respelled_within(text, lambda part: self._mended(part, depth - 1))
+            text = respelled_within(text, lambda part: self._redacted(part, depth - 1))
         # What is left is what only the whole shows, such as a password that its key tells of.
         for _ in range(_MOST_ROUNDS):
             new = list(self._in_tokens(text, sensitive_spans(text, never=PLACEHOLDER)))
@@ -65,8 +65,10 @@ class Redactor:
         """What stands around a value decides what it is, so the new text is looked at again until nothing is found."""
         for _ in range(_MOST_ROUNDS):
             # A span across a placeholder is no value of the data.
-            found = sensitive_spans(text, never=PLACEHOLDER)
-            new = [(one.start, one.end, self.table.placeholder(one.kind, text[one.start : one.end])) for one in found]
+            spans = sensitive_spans(text, never=PLACEHOLDER)
+            new = [
+                (span.start, span.end, self.table.placeholder(span.kind, text[span.start : span.end])) for span in spans
+            ]
             if not new:
                 people = self.terms.spans(text)
                 new = [
@@ -77,25 +79,25 @@ class Redactor:
             text = _spliced(text, new)
         return text
 
-    def _in_tokens(self, text: str, found: Sequence[Sensitive]) -> Iterator[_New]:
+    def _in_tokens(self, text: str, spans: Sequence[Sensitive]) -> Iterator[_New]:
         """Yield what is to be replaced in JSON text: parts of single strings or keys, and whole numbers."""
-        tokens, place = _TOKEN.finditer(text), 0
+        tokens, last_end = _TOKEN.finditer(text), 0
         token = next(tokens, None)
-        for one in found:
-            while token and token.end() <= one.start:
+        for span in spans:
+            while token and token.end() <= span.start:
                 token = next(tokens, None)
             if token is None:
                 return
             if text[token.start()] != '"':
-                if (one.start, one.end) == token.span():
+                if (span.start, span.end) == token.span():
                     # A placeholder is no number: it needs the quotes of a string.
-                    yield one.start, one.end, f'"{self.table.placeholder(one.kind, token.group())}"'
+                    yield span.start, span.end, f'"{self.table.placeholder(span.kind, token.group())}"'
                 continue
-            start, end = max(one.start, token.start() + 1, place), min(one.end, token.end() - 1)
+            start, end = max(span.start, token.start() + 1, last_end), min(span.end, token.end() - 1)
             start, end = _whole_escapes(text, token.start() + 1, start, end)
             if start < end:
-                yield start, end, self.table.placeholder(one.kind, unescaped(text[start:end]))
-                place = end
+                yield start, end, self.table.placeholder(span.kind, unescaped(text[start:end]))
+                last_end = end
 
 
 def _whole_escapes(text: str, begin: int, start: int, end: int) -> tuple[int, int]:
@@ -109,8 +111,8 @@ def _whole_escapes(text: str, begin: int, start: int, end: int) -> tuple[int, in
 
 
 def _spliced(text: str, parts: Sequence[_New]) -> str:
-    pieces, place = [], 0
+    pieces, offset = [], 0
     for start, end, new in parts:
-        pieces += [text[place:start], new]
-        place = end
-    return "".join([*pieces, text[place:]])
+        pieces += [text[offset:start], new]
+        offset = end
+    return "".join([*pieces, text[offset:]])

@@ -1,4 +1,4 @@
-"""Lines to records or findings: front door, schema, record checks, dataset checks, in one streaming pass."""
+"""Lines to records or findings: strict parser, schema, record checks, dataset checks, in one streaming pass."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import Finding, Record
-from curate.checks import Place
+from curate.checks import DatasetProblem
 from curate.checks.runner.across import Across
 from curate.checks.runner.baseline import Baseline, Owed, baseline_path, read_baseline
 from curate.checks.runner.changes import changed_lines
 from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, violations
-from curate.checks.runner.globs import place_name
+from curate.checks.runner.globs import relative_name
 from curate.checks.runner.parallel import default_jobs, examine_all
-from curate.checks.runner.select import UNREADABLE, Selection, select_checks
-from curate.checks.runner.verdict import Tally, Verdict, judge
+from curate.checks.runner.select import UNREADABLE, CheckSelection, select_checks
+from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import Reader, Span, crlf_finding, locate
 from curate.schema import Shape
 
@@ -31,7 +31,7 @@ __all__ = [
     "changed_lines",
     "default_jobs",
     "examine_all",
-    "place_name",
+    "relative_name",
     "raw_lines",
     "read_baseline",
     "read_records",
@@ -41,15 +41,15 @@ __all__ = [
 
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
 """Examines files, shared out to some number of workers, and gives the results in reading order."""
-Further = Callable[[bool], Iterable[tuple[Finding, Place | None]]]
-"""Finds what is wrong beyond lines and records, given whether a record says that it is in a test or validation split.
+Further = Callable[[bool], Iterable[tuple[Finding, DatasetProblem | None]]]
+"""Finds problems beyond lines and records; its argument says whether a record is in a test or validation split.
 
-It is called when all files were examined. A place tells more of a finding than its file and line.
+It is called when all files were examined. A `DatasetProblem` says more about a finding than its file and line.
 """
 _MOST_RAW = 32 * 1024 * 1024
 
 
-def _no_further(_has_exam: bool) -> Sequence[tuple[Finding, Place | None]]:
+def _no_further(_has_exam: bool) -> Sequence[tuple[Finding, DatasetProblem | None]]:
     return ()
 
 
@@ -81,8 +81,8 @@ def validate(
     total = _examined(across, examiner, engine(examiner, files, jobs))
     tally = total.tally
     across.finish(tally)
-    for finding, place in further(across.has_exam):
-        across.add(tally, finding, place)
+    for finding, problem in further(across.has_exam):
+        across.add(tally, finding, problem)
     is_whole = spec.changes is None
     return replace(
         _summed(total, selection),
@@ -92,7 +92,7 @@ def validate(
     )
 
 
-def _summed(total: SpanResult, selection: Selection) -> Verdict:
+def _summed(total: SpanResult, selection: CheckSelection) -> Verdict:
     """Return what was counted, held to the tolerances, without the findings themselves."""
     tally = total.tally
     return Verdict(
@@ -111,7 +111,7 @@ def _summed(total: SpanResult, selection: Selection) -> Verdict:
 
 def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, SpanResult]]) -> SpanResult:
     """Show the records of all spans to the dataset checks, and return what was found as if in one span."""
-    total = SpanResult(Tally(examiner.limit))
+    total = SpanResult(FindingTally(examiner.limit))
     for finding in examiner.shape.warnings:
         examiner.add_file_finding(total, finding, examiner.shape.path)
     crlf: dict[Path, tuple[int, int]] = {}
@@ -131,7 +131,7 @@ def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, 
     return total
 
 
-def _settle(tally: Tally, baseline: Baseline | None, owed: Mapping[tuple[str, int], Owed]) -> None:
+def _settle(tally: FindingTally, baseline: Baseline | None, owed: Mapping[tuple[str, int], Owed]) -> None:
     """Forgive what the baseline holds, in reading order, and add what goes beyond it to the tally."""
     if baseline is None:
         return
@@ -140,11 +140,11 @@ def _settle(tally: Tally, baseline: Baseline | None, owed: Mapping[tuple[str, in
         if num_old:
             tally.forgiven[code] += num_old
         num_new = group.count - num_old
-        shown = group.findings[-num_new:] if num_new else []
-        for finding in shown:
+        listed = group.findings[-num_new:] if num_new else []
+        for finding in listed:
             tally.add(finding)
-        if num_new > len(shown):
-            tally.count(code, group.findings[-1].severity, num_new - len(shown))
+        if num_new > len(listed):
+            tally.count(code, group.findings[-1].severity, num_new - len(listed))
 
 
 def read_records(
@@ -176,8 +176,10 @@ def _with_columns(findings: list[Finding], files: Sequence[Path], root: Path | N
     """Give findings about the data set, which remember a line but not its bytes, the column of what they point at."""
     blank = [finding for finding in findings if finding.line and not finding.column and finding.pointer]
     raws = raw_lines(files, blank, root=root)
-    found = {id(f): locate(raws[f.file, f.line], f.pointer) for f in blank if (f.file, f.line) in raws}
-    return [replace(finding, column=found[id(finding)]) if id(finding) in found else finding for finding in findings]
+    columns = {id(f): locate(raws[f.file, f.line], f.pointer) for f in blank if (f.file, f.line) in raws}
+    return [
+        replace(finding, column=columns[id(finding)]) if id(finding) in columns else finding for finding in findings
+    ]
 
 
 def raw_lines(

@@ -22,7 +22,7 @@ from curate.schema.settings import Settings
 _CODE = re.compile(r"[A-Z][0-9]{3}")
 _RECORD = re.compile(r"[0-9a-f]{16}")
 _MOST = 2**32 - 1
-_HINT = "Mend it from git, or move it away and write a new one with --update-baseline."
+_HINT = "Restore it from git, or move it away and write a new one with --update-baseline."
 
 
 @dataclass
@@ -54,9 +54,9 @@ class Baseline:
 
     def __init__(self, entries: dict[str, dict[int, int]] | None = None, *, is_update: bool = False) -> None:
         self.is_update = is_update
-        self._prints = {code: array("Q", sorted(one)) for code, one in (entries or {}).items()}
+        self._prints = {code: array("Q", sorted(counts)) for code, counts in (entries or {}).items()}
         self._counts = {
-            code: array("I", (one[name] for name in self._prints[code])) for code, one in (entries or {}).items()
+            code: array("I", (counts[name] for name in self._prints[code])) for code, counts in (entries or {}).items()
         }
         self._left = {code: array("I", counts) for code, counts in self._counts.items()}
         self._noted: dict[str, dict[int, int]] = {}
@@ -90,7 +90,7 @@ class Baseline:
         new = {code: dict(noted) for code, noted in self._noted.items()}
         for code in self._prints.keys() - set(codes):
             new[code] = dict(zip(self._prints[code], self._counts[code], strict=True))
-        total = sum(sum(one.values()) for one in new.values())
+        total = sum(sum(counts.values()) for counts in new.values())
         num_mended = self.num_mended(codes)
         before = sum(sum(counts) for counts in self._counts.values())
         return list(_written(new)), Changed(total, total - (before - num_mended), num_mended)
@@ -137,7 +137,7 @@ def read_baseline(path: Path, *, is_update: bool = False, without: Collection[st
     except (ValueError, RecursionError) as error:
         message = f"{one_line(str(path))} is no baseline: {one_line(str(error))}"
         raise CurateError("E956 bad-baseline", message, _HINT) from error
-    entries = {code: one for code, one in _entries(document, path).items() if code not in without}
+    entries = {code: counts for code, counts in _entries(document, path).items() if code not in without}
     return Baseline(entries, is_update=is_update)
 
 
@@ -151,8 +151,8 @@ def _entries(document: Json, path: Path) -> dict[str, dict[int, int]]:
     for number, entry in enumerate(listed if isinstance(listed, list) else [None]):
         if not _is_entry(entry):
             raise CurateError("E956 bad-baseline", f"{name}: entry {number} has no code, record and count", _HINT)
-        one, key = entries.setdefault(entry["code"], {}), int(entry["record"], 16)
-        one[key] = max(one.get(key, 0), entry["count"])
+        counts, key = entries.setdefault(entry["code"], {}), int(entry["record"], 16)
+        counts[key] = max(counts.get(key, 0), entry["count"])
     return entries
 
 
@@ -172,8 +172,8 @@ def _is_entry(entry: Json) -> bool:
 def _written(entries: dict[str, dict[int, int]]) -> Iterator[bytes]:
     yield b'{\n "version": 1,\n "entries": ['
     lead = "\n"
-    for code, one in sorted(entries.items()):
-        for fingerprint, count in sorted(one.items()):
+    for code, counts in sorted(entries.items()):
+        for fingerprint, count in sorted(counts.items()):
             yield f'{lead}  {{"code": "{code}", "record": "{fingerprint:016x}", "count": {count}}}'.encode()
             lead = ",\n"
     yield b"\n ]\n}\n"

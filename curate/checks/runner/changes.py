@@ -55,7 +55,7 @@ def changed_lines(files: Sequence[Path], since: str) -> dict[str, LineSet]:
             git, or with one that is too old or needs too long.
     """
     if since.startswith("-") or not since.isprintable() or not since:
-        raise CurateError("E957 bad-revision", f"{one_line(since)!r} cannot be the name of a commit")
+        raise CurateError("E957 bad-revision", f"{one_line(since)!r} is not the name of a commit")
     tops: dict[Path, Path] = {}
     groups: dict[Path, list[Path]] = {}
     for path in files:
@@ -75,9 +75,9 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str) -> Iterator[tuple[
     names = {path: os.path.relpath(path.resolve(), top) for path in paths}
     # A link can be led elsewhere, which changes all lines that are read through it.
     links = {path: os.path.relpath(path.parent.resolve() / path.name, top) for path in paths if path.is_symlink()}
-    asked = [*names.values(), *links.values()]
-    known = set(_by_path(top, list(map(_literal, asked)), "ls-files", "-z"))
-    filtered = set(_filtered(top, [name for name in asked if name in renamed]))
+    wanted = [*names.values(), *links.values()]
+    known = set(_by_path(top, list(map(_literal, wanted)), "ls-files", "-z"))
+    filtered = set(_filtered(top, [name for name in wanted if name in renamed]))
     for path, name in names.items():
         link = links.get(path)
         if name not in known or name in filtered or (link and (link in renamed or link not in known)):
@@ -114,9 +114,9 @@ def _by_path(top: Path, names: Sequence[str], *question: str) -> Iterator[str]:
 
 
 def _hunks(top: Path, commit: str, names: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """Yield (first line, number of lines) of what is new in one file, with its old name beside it if it was moved.
+    """Yield (first line, number of lines) of each changed part of a file; ``names`` has its old name too if it moved.
 
-    Every line of data in a diff has a sign before it, so that none can be taken for the head of a hunk.
+    Every line of data in a diff begins with a sign, so that none can be taken for the head of a hunk.
     """
     wanted = ("--text", "--unified=0", "--inter-hunk-context=0", commit, "--", *map(_literal, names))
     with _refusals(top), stream_git(top, [*_DIFF, *wanted]) as answer:

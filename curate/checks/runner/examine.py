@@ -1,4 +1,4 @@
-"""One span of one file: each line through door, schema and record checks."""
+"""One span of one file: each line through strict parser, schema and record checks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from curate.checks import Check, Sketch, sketch_of
 from curate.checks.runner import fingerprint
 from curate.checks.runner.baseline import Baseline, Owed
 from curate.checks.runner.changes import NO_LINES, LineSet
-from curate.checks.runner.globs import place_name
+from curate.checks.runner.globs import relative_name
 from curate.checks.runner.naming import Watched, WatchedIds
-from curate.checks.runner.select import Rules, select_checks
-from curate.checks.runner.sieve import Sieve
+from curate.checks.runner.prefilter import Prefilter
+from curate.checks.runner.select import CheckRules, select_checks
 from curate.checks.runner.skeleton import LONGEST, Skeletons, Template
-from curate.checks.runner.verdict import Tally
-from curate.jsonl import Entry, RawLine, Reader, Span, door_finding, locate
+from curate.checks.runner.verdict import FindingTally
+from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
 from curate.schema import LimitProblem, Shape
 from curate.schema.settings import ADDED, Settings
 
@@ -53,7 +53,7 @@ class ExaminerSpec:
 class SpanResult:
     """What was found in one span."""
 
-    tally: Tally
+    tally: FindingTally
     sketches: list[Sketch] = field(default_factory=list)
     prints: array[int] = field(default_factory=lambda: array("Q"))
     """The fingerprint of each sketched record, where there is a baseline."""
@@ -104,7 +104,7 @@ class Examiner:
         self._rules = self.selection.everywhere
         self._is_shape_all = self._are_ids_all = False
         """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
-        self._sieves: dict[int, Sieve] = {}
+        self._prefilters: dict[int, Prefilter] = {}
         self._needs_sketches = bool(self.selection.sketched_checks)
         # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
         self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
@@ -123,11 +123,11 @@ class Examiner:
         Raises:
             CurateError: E904 when the file is missing or may not be read.
         """
-        result = SpanResult(Tally(self.limit))
+        result = SpanResult(FindingTally(self.limit))
         reader = Reader(path, span=span, root=self.spec.root)
-        self._enter(place_name(path, self.spec.root))
+        self._enter(relative_name(path, self.spec.root))
         needs_record = self._watched is not None or self.spec.has_records
-        is_more = needs_record or self.selection.is_by_category or self._sieve(self._rules).num_checks > 0
+        is_more = needs_record or self.selection.is_by_category or self._prefilter(self._rules).num_checks > 0
         self._is_shape_all = self.shape.view is None or not (is_more or self._needs_sketches)
         is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
         self._are_ids_all = not is_more and self.baseline is None and is_about_ids
@@ -216,7 +216,7 @@ class Examiner:
         result.num_records += 1
         excused = self.shape.ignored(record.data)
         rules = self.selection.rules(self._name, record.category) if self.selection.is_by_category else self._rules
-        for check in self._sieve(rules).checks(record.data):
+        for check in self._prefilter(rules).checks(record.data):
             assert check.on_record is not None
             for problem in check.on_record(record, self.settings):
                 if excused and is_named(check.code, check.name, excused):
@@ -234,12 +234,12 @@ class Examiner:
             if excused := self.shape.ignored(value):
                 result.excused[source.file, source.line] = excused
 
-    def _sieve(self, rules: Rules) -> Sieve:
-        """Return the sieve for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
-        sieve = self._sieves.get(id(rules))
-        if sieve is None:
-            sieve = self._sieves[id(rules)] = Sieve(rules.record_checks, self.settings)
-        return sieve
+    def _prefilter(self, rules: CheckRules) -> Prefilter:
+        """Return the prefilter for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
+        prefilter = self._prefilters.get(id(rules))
+        if prefilter is None:
+            prefilter = self._prefilters[id(rules)] = Prefilter(rules.record_checks, self.settings)
+        return prefilter
 
     def _see_unchanged(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
         """Show a record to the dataset checks without looking for faults of its own."""
@@ -307,14 +307,14 @@ class Examiner:
         owed.findings.append(finding)
 
     def add_file_finding(self, result: SpanResult, finding: Finding, path: Path) -> None:
-        """Add a finding of the front door about a file as a whole, whichever span or process has seen it."""
-        name = place_name(path, self.spec.root)
+        """Add a finding of the strict parser about a file as a whole, whichever span or process has seen it."""
+        name = relative_name(path, self.spec.root)
         self._add_door(result, finding, name, self.selection.rules(name, ""))
 
     def _add_door(
-        self, result: SpanResult, finding: Finding, name: str, rules: Rules, raw: bytes | None = None
+        self, result: SpanResult, finding: Finding, name: str, rules: CheckRules, raw: bytes | None = None
     ) -> None:
-        """Add a finding of the front door, unless it is a warning that is not wanted; ``raw`` is its line, if any."""
+        """Add a finding of the strict parser, unless it is an unwanted warning; ``raw`` is its line, if any."""
         # We make that file ourselves, and its records stand in the journal at first.
         is_ours = finding.code == "S121" and name == ADDED
         if is_ours or finding.code in rules.unwanted:
@@ -338,14 +338,14 @@ class Examiner:
         for finding in violations(self.shape, entry, show_values=self.spec.show_values, with_column=False):
             key = finding.code, finding.severity
             counts[key] = counts.get(key, 0) + 1
-            # One line can break the schema more often than findings are kept, and what is counted needs no place.
+            # One line can break the schema more often than findings are retained; what is only counted needs no column.
             is_counted_only = self.baseline is None and tally.is_full(finding.severity)
             placed = finding if is_counted_only else replace(finding, column=locate(raw, finding.pointer))
             self._weigh(result, placed, print_)
         return counts
 
     def _remember(
-        self, line: RawLine, tally: Tally, counts: dict[tuple[str, Severity], int], *, is_of_schema: bool
+        self, line: RawLine, tally: FindingTally, counts: dict[tuple[str, Severity], int], *, is_of_schema: bool
     ) -> None:
         """Remember what a bad line has counted, if lines like it need no more than that."""
         _, _, raw, is_ended = line
@@ -383,7 +383,7 @@ class Examiner:
         hits[key] += 1
         return True
 
-    def _count_hits(self, tally: Tally) -> None:
+    def _count_hits(self, tally: FindingTally) -> None:
         for key, number in self._hits.items():
             for (code, severity), count in self._memo[key].items():
                 tally.count(code, severity, count * number)
@@ -402,7 +402,7 @@ def violations(shape: Shape, entry: Entry, *, show_values: bool = False, with_co
     for problem in shape.problems(entry.value, show_values=show_values) or [Problem("is not valid")]:
         code = "S128" if isinstance(problem, LimitProblem) else "S102"
         column = locate(line.raw, problem.pointer) if with_column else 0
-        yield door_finding(
+        yield fault_finding(
             code, problem.message, source.file, source.line, column, record=record, pointer=problem.pointer
         )
 

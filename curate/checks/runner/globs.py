@@ -12,7 +12,7 @@ from curate.base.console import spelled
 _PIECE = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]")
 
 
-def place_name(path: Path, root: Path | None) -> str:
+def relative_name(path: Path, root: Path | None) -> str:
     """Return ``path`` relative to ``root``, without one to the working folder, with slashes; links are not followed."""
     return spelled(os.path.relpath(path, root or Path()).replace(os.sep, "/"))
 
@@ -34,29 +34,29 @@ class Glob:
 
     def matches(self, name: str) -> bool:
         """Whether ``name`` as a whole fits; it takes one step for each piece and character."""
-        places = {0}
+        positions = {0}
         for piece in self.pieces:
-            places = _after(piece, name, places)
-        return len(name) in places
+            positions = _after(piece, name, positions)
+        return len(name) in positions
 
 
-def _after(piece: str, name: str, places: set[int]) -> set[int]:
-    """Return where in ``name`` one can be after ``piece``, coming from any of ``places``."""
-    first = min(places, default=len(name) + 1)
+def _after(piece: str, name: str, positions: set[int]) -> set[int]:
+    """Return where in ``name`` one can be after ``piece``, coming from any of ``positions``."""
+    first = min(positions, default=len(name) + 1)
     match piece:
         case "**":
             return set(range(first, len(name) + 1))
         case "**/":
-            return places | {place + 1 for place in range(first, len(name)) if name[place] == "/"}
+            return positions | {position + 1 for position in range(first, len(name)) if name[position] == "/"}
         case "*":
             reached: set[int] = set()
             is_inside = False
-            for place in range(first, len(name) + 1):
-                is_inside = place in places or (is_inside and name[place - 1] != "/")
+            for position in range(first, len(name) + 1):
+                is_inside = position in positions or (is_inside and name[position - 1] != "/")
                 if is_inside:
-                    reached.add(place)
+                    reached.add(position)
             return reached
         case "?":
-            return {place + 1 for place in places if place < len(name) and name[place] != "/"}
+            return {position + 1 for position in positions if position < len(name) and name[position] != "/"}
         case _:
-            return {place + 1 for place in places if name[place : place + 1] == piece}
+            return {position + 1 for position in positions if name[position : position + 1] == piece}

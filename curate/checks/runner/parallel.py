@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
 from curate.checks.runner.pool import shared_out
-from curate.jsonl import DoorFault, Span, spans
+from curate.jsonl import JsonFault, Span, spans
 
 _SPAN_BYTES = 8 * 1024 * 1024
 _SMALL_BYTES = 32 * 1024 * 1024
@@ -61,7 +61,7 @@ def _spans(path: Path, root: Path | None, *, is_counted: bool) -> Sequence[Span 
     try:
         num_spans = max(1, path.stat().st_size // _SPAN_BYTES)
         return spans(path, num_spans, root=root, is_counted=is_counted) or [None]
-    except (DoorFault, OSError):
+    except (JsonFault, OSError):
         # The reader itself reports what is wrong with the path.
         return [None]
 

@@ -1,4 +1,4 @@
-"""Which checks run where, and how severe each one is: settings and command line against the shelf."""
+"""Which checks run where, and how severe each one is: settings and command line against the known checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from curate.base.record import CurateError, Severity, is_named
 from curate.checks import Check, discover
 from curate.checks.runner.baseline import UNFORGIVEN
 from curate.checks.runner.globs import Glob
-from curate.jsonl import FAULTS, Fault
+from curate.jsonl import FAULTS, FaultRule
 from curate.schema.settings import CheckSettings, Scope, Tolerance
 
 UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
@@ -18,30 +18,30 @@ UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity 
 
 
 @dataclass(frozen=True)
-class Rules:
+class CheckRules:
     """What holds for one record: the checks that look at it, and the severity of every code."""
 
     record_checks: list[Check]
     severities: dict[str, Severity]
     unwanted: frozenset[str]
-    """Codes whose findings are not wanted here; never an error of the front door."""
+    """Codes whose findings are not wanted here; never an error of the strict parser."""
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The checks that run, by code, and the rules for each place: an error of the front door stays one everywhere."""
+class CheckSelection:
+    """The checks that run, by code, and the rules of each path and category; an unreadable line is always an error."""
 
     record_checks: list[Check]
     dataset_checks: list[Check]
     length_checks: list[Check]
     doubt_checks: list[Check]
-    everywhere: Rules
+    everywhere: CheckRules
     tolerances: dict[str, Tolerance]
     """By code."""
     _names: dict[str, str]
     _paths: list[tuple[Glob, Scope]]
     _categories: dict[str, Scope]
-    _known: dict[tuple[str, str | None], Rules] = field(default_factory=dict)
+    _known: dict[tuple[str, str | None], CheckRules] = field(default_factory=dict)
 
     @property
     def sketched_checks(self) -> list[Check]:
@@ -59,8 +59,8 @@ class Selection:
         lengths = set() if has_lengths else {check.code for check in self.length_checks}
         return frozenset(self._names.keys() - self.everywhere.unwanted - lengths)
 
-    def rules(self, file: str, category: str) -> Rules:
-        """Return the rules for the records of ``category`` in ``file``, named as `place_name` does, "" for no file.
+    def rules(self, file: str, category: str) -> CheckRules:
+        """Return the rules for the records of ``category`` in ``file``, named as `relative_name` does, "" for no file.
 
         Scopes add up in the order of curate.toml, those of categories after those of paths: the last severity holds.
         """
@@ -71,7 +71,7 @@ class Selection:
             self._known[key] = self._scoped(file, category)
         return self._known[key]
 
-    def _scoped(self, file: str, category: str) -> Rules:
+    def _scoped(self, file: str, category: str) -> CheckRules:
         scopes = [scope for pattern, scope in self._paths if file and pattern.matches(file)]
         if category in self._categories:
             scopes.append(self._categories[category])
@@ -81,20 +81,20 @@ class Selection:
             unwanted |= {code for code, name in self._names.items() if is_named(code, name, scope.ignore)}
         unwanted -= UNREADABLE
         checks = [check for check in self.record_checks if check.code not in unwanted]
-        return Rules(checks, severities, frozenset(unwanted))
+        return CheckRules(checks, severities, frozenset(unwanted))
 
 
-def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> Selection:
+def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> CheckSelection:
     """Choose the checks that ``settings`` ask for; ``categories`` are the known ones, none when any is accepted.
 
-    The errors of the front door are always on: a line that cannot be read can be neither checked nor kept.
+    The errors of the strict parser are always on: a line that cannot be read can be neither checked nor kept.
 
     Raises:
-        CurateError: E902, a code, name or category is unknown, or an error of the front door is to be ignored, made
+        CurateError: E902, a code, name or category is unknown, or an error of the strict parser is to be ignored, made
             milder or tolerated.
     """
-    shelf = discover()
-    rules: list[Fault | Check] = [*FAULTS.values(), *shelf.values()]
+    known = discover()
+    rules: list[FaultRule | Check] = [*FAULTS.values(), *known.values()]
     names = {rule.code: rule.name for rule in rules}
     _refuse_slips(settings, names)
     # The empty name is that of records without a category.
@@ -104,29 +104,38 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
         raise CurateError("E902 bad-settings", f"checks.per_category: there is no category {strange!r}", hint)
     wanted = {code for code, name in names.items() if not settings.select or is_named(code, name, settings.select)}
     # What has to be asked for is asked for by its own name: a family takes in what costs next to nothing.
-    unasked = {code for code, check in shelf.items() if check.on_doubt and not {code, check.name} & {*settings.select}}
+    unasked = {code for code, check in known.items() if check.on_doubt and not {code, check.name} & {*settings.select}}
     wanted = {code for code in wanted - unasked if not is_named(code, names[code], settings.ignore)}
     severities: dict[str, Severity] = {rule.code: rule.severity for rule in rules}
     _override(severities, settings.severity, names)
-    chosen = [check for code, check in shelf.items() if code in wanted]
+    chosen = [check for code, check in known.items() if code in wanted]
     record_checks = [check for check in chosen if check.on_record]
-    return Selection(
+    return CheckSelection(
         record_checks,
         [check for check in chosen if check.on_dataset],
         [check for check in chosen if check.on_lengths],
         [check for check in chosen if check.on_doubt],
-        Rules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
-        {code: one for asked, one in settings.tolerance.items() for code in names if asked in (code, names[code])},
+        CheckRules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
+        {
+            code: tolerance
+            for selector, tolerance in settings.tolerance.items()
+            for code in names
+            if selector in (code, names[code])
+        },
         names,
         [(Glob.of(pattern), scope) for pattern, scope in settings.per_path.items()],
         settings.per_category,
     )
 
 
-def _override(severities: dict[str, Severity], asked: dict[str, Severity], names: dict[str, str]) -> None:
-    for one, severity in asked.items():
+def _override(severities: dict[str, Severity], overrides: dict[str, Severity], names: dict[str, str]) -> None:
+    for selector, severity in overrides.items():
         severities.update(
-            {code: severity for code, name in names.items() if code not in UNREADABLE and is_named(code, name, [one])}
+            {
+                code: severity
+                for code, name in names.items()
+                if code not in UNREADABLE and is_named(code, name, [selector])
+            }
         )
 
 
@@ -134,31 +143,33 @@ def _refuse_slips(settings: CheckSettings, names: dict[str, str]) -> None:
     """Refuse what is no check, and what would let an unreadable line pass."""
     scopes = [*settings.per_path.values(), *settings.per_category.values()]
     milder = [*settings.ignore, *settings.severity, *settings.tolerance]
-    milder += [one for scope in scopes for one in (*scope.ignore, *scope.severity)]
-    for asked in (*settings.select, *milder):
-        _refuse_unknown(asked, names)
-    doors = UNREADABLE | {names[code] for code in UNREADABLE}
-    for asked in milder:
-        if asked in doors:
-            raise CurateError("E902 bad-settings", f"{asked} cannot be ignored: such a line cannot be read as a record")
-    for asked, tolerance in settings.tolerance.items():
-        if asked not in names and asked not in names.values():
-            raise CurateError("E902 bad-settings", f"checks.tolerance: {asked} is a family; name one check")
-        if asked in UNFORGIVEN or asked in {names[code] for code in UNFORGIVEN}:
+    milder += [selector for scope in scopes for selector in (*scope.ignore, *scope.severity)]
+    for selector in (*settings.select, *milder):
+        _refuse_unknown(selector, names)
+    unreadable = UNREADABLE | {names[code] for code in UNREADABLE}
+    for selector in milder:
+        if selector in unreadable:
+            raise CurateError(
+                "E902 bad-settings", f"{selector} cannot be ignored: such a line cannot be read as a record"
+            )
+    for selector, tolerance in settings.tolerance.items():
+        if selector not in names and selector not in names.values():
+            raise CurateError("E902 bad-settings", f"checks.tolerance: {selector} is a family; name one check")
+        if selector in UNFORGIVEN or selector in {names[code] for code in UNFORGIVEN}:
             raise CurateError(
                 "E902 bad-settings",
-                f"checks.tolerance: {asked} refuses an export whatever its number",
+                f"checks.tolerance: {selector} always blocks the export, so no number is tolerated",
                 "Drop or move the records that `curate leaks` shows, or make it a warning under [checks.severity].",
             )
         if tolerance.max_count is None and tolerance.max_rate is None:
             raise CurateError(
-                "E902 bad-settings", f"checks.tolerance: {asked} has no limit", "Set max_count, max_rate or both."
+                "E902 bad-settings", f"checks.tolerance: {selector} has no limit", "Set max_count, max_rate or both."
             )
 
 
-def _refuse_unknown(asked: str, names: dict[str, str]) -> None:
-    if any(is_named(code, name, [asked]) for code, name in names.items()):
+def _refuse_unknown(selector: str, names: dict[str, str]) -> None:
+    if any(is_named(code, name, [selector]) for code, name in names.items()):
         return
-    near = get_close_matches(asked, [*names, *names.values()], n=1)
+    near = get_close_matches(selector, [*names, *names.values()], n=1)
     hint = f"Did you mean {near[0]!r}?" if near else "`curate rule` lists the checks."
-    raise CurateError("E902 bad-settings", f"there is no check {asked!r}", hint)
+    raise CurateError("E902 bad-settings", f"there is no check {selector!r}", hint)

@@ -73,8 +73,8 @@ class Skeletons:
         number = rb"[0-9]{%d,%d}+(?=[ \t]*+[,}])" % (digits, max(digits, _FITTING - 1))
         # What follows the colon of a value that goes: nothing, the first digit, or the quote of a text that is cut off.
         begun = rb"[ \t]*+(?:(?=%b)|[1-9](?=%b)|%b)" % (text, number, _CUT)
-        kept = rb'(?:[^":]++|%b|:(?!%b)|")*+(?::%b)?+' % (_QUOTED, begun, begun)
-        self._values = re.compile(rb"(%b)(?:%b|%b|%b*+\Z)" % (kept, text, number, _TEXT), re.DOTALL)
+        unchanged = rb'(?:[^":]++|%b|:(?!%b)|")*+(?::%b)?+' % (_QUOTED, begun, begun)
+        self._values = re.compile(rb"(%b)(?:%b|%b|%b*+\Z)" % (unchanged, text, number, _TEXT), re.DOTALL)
         self._text, self._number = text, number
         self._templates: dict[bytes | str, Template | None] = {}
         self._is_of_schema = contents is not None and 4 * shortest <= longest and digits < _FITTING
@@ -131,8 +131,8 @@ class Skeletons:
         elif skeleton == "a number":
             yield rb"[1-9][0-9]{0,%d}" % (_FITTING - 1)
         elif isinstance(skeleton, str):
-            found = _LETTERS.match(raw)
-            begin = found[0] if found and raw[0] in b"tfnNIi" else raw[:1]
+            letters = _LETTERS.match(raw)
+            begin = letters[0] if letters and raw[0] in b"tfnNIi" else raw[:1]
             # A word that ends the line could go on in another one.
             if skeleton.startswith("no JSON") and not (len(begin) > 1 and begin.isalpha()):
                 yield re.escape(begin) + _REST
@@ -162,9 +162,9 @@ def _word(raw: bytes) -> bytes | str:
     """Return the skeleton of a line that begins with a letter: as a rule that is its fault already."""
     if raw[0] not in b"tfnNIi":
         return "no JSON"
-    found = _LETTERS.match(raw)
-    assert found is not None
-    return raw if found[0].startswith(_VALUES) else f"no JSON: {found[0].decode('latin-1')}"
+    letters = _LETTERS.match(raw)
+    assert letters is not None
+    return raw if letters[0].startswith(_VALUES) else f"no JSON: {letters[0].decode('latin-1')}"
 
 
 def _is_shallow(raw: bytes) -> bool:

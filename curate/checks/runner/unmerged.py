@@ -12,7 +12,7 @@ from pathlib import Path
 from curate.base.console import spelled
 from curate.base.git import GitError, ask_git
 from curate.base.record import Finding
-from curate.jsonl import door_finding
+from curate.jsonl import fault_finding
 
 
 def unmerged_findings(files: Sequence[Path], root: Path | None) -> list[Finding]:
@@ -37,9 +37,9 @@ def unmerged_findings(files: Sequence[Path], root: Path | None) -> list[Finding]
         unlinked = path.parent.resolve() / path.name
         if unmerged[top] and unlinked.is_relative_to(top) and str(unlinked.relative_to(top)) in unmerged[top]:
             findings.append(
-                door_finding(
+                fault_finding(
                     "S129",
-                    "git has not merged this file, and it may hold the records of one side only",
+                    "an unfinished git merge; the file may hold the records of one side only",
                     spelled(str(path)),
                     fix="Compare with `git show :2:FILE` (ours) and `git show :3:FILE` (theirs), then `git add` it.",
                 )

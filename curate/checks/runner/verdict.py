@@ -83,13 +83,13 @@ class Verdict:
 
 
 @dataclass
-class Tally:
+class FindingTally:
     """Counts findings and keeps the first ``limit`` of each severity, so that memory does not grow with faults."""
 
     limit: int
     counts: Counter[tuple[str, Severity]] = field(default_factory=Counter)
     """Findings by code and severity."""
-    kept: dict[str, list[Finding]] = field(default_factory=lambda: {"error": [], "warning": [], "info": []})
+    retained: dict[str, list[Finding]] = field(default_factory=lambda: {"error": [], "warning": [], "info": []})
     num_suppressed: int = 0
     forgiven: Counter[str] = field(default_factory=Counter)
     """What a baseline holds, by code."""
@@ -97,9 +97,9 @@ class Tally:
     def add(self, finding: Finding) -> None:
         """Count a finding, and keep it while there is room."""
         self.counts[finding.code, finding.severity] += 1
-        kept = self.kept[finding.severity]
-        if len(kept) < self.limit:
-            kept.append(finding)
+        retained = self.retained[finding.severity]
+        if len(retained) < self.limit:
+            retained.append(finding)
 
     def count(self, code: str, severity: Severity, number: int = 1) -> None:
         """Count findings that need not be kept."""
@@ -107,21 +107,21 @@ class Tally:
 
     def is_full(self, severity: Severity) -> bool:
         """Whether further findings of this severity are only counted."""
-        return len(self.kept[severity]) >= self.limit
+        return len(self.retained[severity]) >= self.limit
 
-    def join(self, later: Tally) -> None:
+    def join(self, later: FindingTally) -> None:
         """Add what was found in lines that follow."""
         self.counts.update(later.counts)
         self.num_suppressed += later.num_suppressed
         self.forgiven.update(later.forgiven)
-        for severity, findings in later.kept.items():
-            kept = self.kept[severity]
-            kept.extend(islice(findings, max(0, self.limit - len(kept))))
+        for severity, findings in later.retained.items():
+            retained = self.retained[severity]
+            retained.extend(islice(findings, max(0, self.limit - len(retained))))
 
     def worst(self, files: Iterable[str]) -> list[Finding]:
         """Return at most ``limit`` findings, the worst severities first in line for a place, in reading order."""
         order = {file: index for index, file in enumerate(files)}
-        chosen = [*self.kept["error"], *self.kept["warning"], *self.kept["info"]][: self.limit]
+        chosen = [*self.retained["error"], *self.retained["warning"], *self.retained["info"]][: self.limit]
         return sorted(chosen, key=lambda f: (order.get(f.file, -1), f.line, f.column, f.code))
 
     def by_code(self) -> dict[str, int]:
@@ -133,7 +133,7 @@ class Tally:
 
     def of_severity(self, severity: Severity) -> int:
         """Return the number of findings of one severity."""
-        return sum(number for (_, one), number in self.counts.items() if one == severity)
+        return sum(number for (_, level), number in self.counts.items() if level == severity)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Judgement:
     num_over_tolerance: int
 
 
-def judge(tally: Tally, tolerances: Mapping[str, Tolerance], num_records: int) -> Judgement:
+def judge(tally: FindingTally, tolerances: Mapping[str, Tolerance], num_records: int) -> Judgement:
     """Hold the counts against the tolerance of each check; a rate is a share of the records, rounded down.
 
     Within its tolerance no finding of a check fails, whatever its severity. Above it all of them do, warnings too.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from curate.base.record import Finding, Json, Record
-from curate.checks import Check, Lengths, discover
+from curate.checks import Check, TokenLengths, discover
 from curate.checks.targets.child import Measurer
 from curate.schema import Shape
 from curate.schema.settings import Settings
@@ -48,7 +48,7 @@ def token_findings(
 
 def _findings(
     checks: Sequence[Check],
-    lengths: Lengths,
+    lengths: TokenLengths,
     settings: Settings,
     record: Record,
     excused: Collection[str],
@@ -74,9 +74,9 @@ def _findings(
 
 def _row(record: Record) -> dict[str, Json]:
     """Return a record as a row whose content is one text a message, which is what tokens are counted of."""
-    place = f"{record.source.file}:{record.source.line}"
+    location = f"{record.source.file}:{record.source.line}"
     # A row needs an id, which a record of one's own schema may have left empty.
-    name = record.id or place
+    name = record.id or location
     return {
         "id": name,
         "kind": record.kind,
@@ -85,7 +85,7 @@ def _row(record: Record) -> dict[str, Json]:
         "messages": [_message(message) for message in record.messages] or None,
         "tools": [dict(tool) for tool in record.tools] or None,
         "text": None if record.messages else record.text,
-        "source": place,
+        "source": location,
     }
 
 
@@ -93,5 +93,5 @@ def _message(message: Mapping[str, Json]) -> dict[str, Json]:
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-    kept = {key: message[key] for key in _ROW_KEYS if message.get(key) is not None}
-    return {"role": message.get("role"), "content": content} | kept
+    fields = {key: message[key] for key in _ROW_KEYS if message.get(key) is not None}
+    return {"role": message.get("role"), "content": content} | fields

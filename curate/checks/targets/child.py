@@ -13,7 +13,7 @@ import orjson
 from curate.base.console import one_line, talk, visible
 from curate.base.record import CurateError, Json
 from curate.base.trainer import require_trainer, trainer_command
-from curate.checks import Lengths
+from curate.checks import TokenLengths
 
 
 class Measurer:
@@ -33,7 +33,7 @@ class Measurer:
         self._talk = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the child has ended)
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._talk)
 
-    def lengths(self, row: Mapping[str, Json]) -> Lengths:
+    def lengths(self, row: Mapping[str, Json]) -> TokenLengths:
         """Return the lengths of a row.
 
         Raises:
@@ -46,7 +46,7 @@ class Measurer:
             self._child.stdin.flush()
             answer = orjson.loads(self._child.stdout.readline())
             runs = [(int(start), int(stop)) for start, stop in answer["runs"]]
-            lengths = Lengths(int(answer["tokens"]), runs, self._max_length, str(answer["fault"]))
+            lengths = TokenLengths(int(answer["tokens"]), runs, self._max_length, str(answer["fault"]))
         except (BrokenPipeError, ValueError, KeyError, TypeError) as error:
             raise self._failure() from error
         if answer.get("id") != row["id"]:
@@ -59,7 +59,7 @@ class Measurer:
             "E961 cannot-measure",
             f"the tokens could not be counted with the model {one_line(self._model)}: `train measure` ended with exit "
             f"code {self._child.returncode}",
-            "What stands above says why; a model is a folder with a tokenizer.json and, mostly, a chat template.",
+            "The messages above say why; a model is a folder with a tokenizer.json and, mostly, a chat template.",
         )
 
     def _end(self) -> None:

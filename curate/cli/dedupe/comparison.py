@@ -149,7 +149,7 @@ def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str
         loose = LooseFiles(readable)
         scaled = find_on(cluster, readable, loose.shape, settings, scratch=scratch, namer=_different, watch=watch)
         loose.tell(scaled.num_findings)
-        yield Streamed(scaled.found, scaled.corpus, loose, rename)
+        yield Streamed(scaled.duplicates, scaled.corpus, loose, rename)
 
 
 def _shards(paths: Sequence[Path]) -> list[Path]:

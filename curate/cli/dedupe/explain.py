@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from curate.base import console
 from curate.base.record import Record
 from curate.base.tables import counted, width_of
-from curate.similarity.dedupe.found import Tree, trees_of
+from curate.similarity.dedupe.results import Tree, trees_of
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.comparison import ComparedRecords

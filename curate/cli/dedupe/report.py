@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from curate.base import console
 from curate.base.record import Source
 from curate.base.tables import counted
-from curate.similarity.dedupe.found import cluster_sizes
+from curate.similarity.dedupe.results import cluster_sizes
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.comparison import ComparedRecords
@@ -45,11 +45,11 @@ def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:
 def _first_pairs(compared: ComparedRecords) -> Iterator[str]:
     duplicates = compared.duplicates
     pairs, conflicts = duplicates.pairs[:MAX_PAIRS], duplicates.conflicts[:MAX_PAIRS]
-    names = {name for pair in pairs for name in (pair.record, pair.kept)}
+    names = {name for pair in pairs for name in (pair.record, pair.keeper)}
     names |= {name for conflict in conflicts for name in (conflict.record, conflict.other)}
     sources = compared.sources(names)
     for pair in pairs:
-        yield _line(pair.record, pair.kind, "repeats", pair.kept, pair.score, sources)
+        yield _line(pair.record, pair.kind, "repeats", pair.keeper, pair.score, sources)
     for conflict in conflicts:
         yield _line(conflict.record, "conflict", "asks like", conflict.other, conflict.score, sources)
     if hidden := len(duplicates.pairs) - len(pairs) + len(duplicates.conflicts) - len(conflicts):
@@ -70,7 +70,7 @@ def json_lines(compared: ComparedRecords, meanings: Meanings | None) -> Iterator
 
     duplicates = compared.duplicates
     rows: list[tuple[str, str, str, float, str]] = [
-        (pair.record, pair.kind, pair.kept, pair.score, pair.field) for pair in duplicates.pairs
+        (pair.record, pair.kind, pair.keeper, pair.score, pair.field) for pair in duplicates.pairs
     ]
     rows += [(match.record, "conflict", match.other, match.score, match.field) for match in duplicates.conflicts]
     rows += [

@@ -127,7 +127,7 @@ def _decided(shape: Shape, record: Record) -> dict[str, Json]:
     """Return the record's line with the labels and the split that people gave it."""
     assert shape.view is not None, "what has no view is no record"
     line = shape.view.book(deepcopy(dict(record.data)), record)
-    if record.labels and "labels" not in shape.view.one:
+    if record.labels and "labels" not in shape.view.paths:
         line.setdefault("labels", dict(record.labels))
     return line
 

@@ -76,12 +76,12 @@ def _spooled(options: Options) -> Iterator[Inputs]:
     import tempfile
 
     from curate.base.storage import write_atomic
-    from curate.checks.runner import place_name
+    from curate.checks.runner import relative_name
     from curate.schema.settings import read_settings, root_of
 
     name = options.stdin_filename or STDIN
     root = root_of(Path(name))
-    settings_name = place_name(Path(name), root)
+    settings_name = relative_name(Path(name), root)
     settings = _with_options(read_settings(root), options)
     with tempfile.TemporaryDirectory(prefix="curate-") as folder:
         path = Path(folder) / (Path(settings_name).name if settings_name.startswith("../") else settings_name)

@@ -11,8 +11,8 @@ from curate.base import console
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.checks.fixes import Fixed
-    from curate.jsonl.rewrite import Change
+    from curate.checks.fixes import FixedFile
+    from curate.jsonl.rewrite import LineChange
     from curate.schema import Shape
 
 _MAX_LINES = 5
@@ -57,11 +57,11 @@ def repair(
     return sum(fixed.num_changed for fixed in fixes)
 
 
-def _changes(fixes: Sequence[Fixed]) -> Iterator[tuple[Path, Change]]:
+def _changes(fixes: Sequence[FixedFile]) -> Iterator[tuple[Path, LineChange]]:
     return ((fixed.path, change) for fixed in fixes for change in fixed)
 
 
-def _tell(fixes: Sequence[Fixed], verb: str) -> None:
+def _tell(fixes: Sequence[FixedFile], verb: str) -> None:
     counts: Counter[str] = Counter()
     for fixed in fixes:
         counts.update(fixed.counts)
@@ -72,11 +72,11 @@ def _tell(fixes: Sequence[Fixed], verb: str) -> None:
     broken = sum(fixed.num_broken for fixed in fixes) + sum(len(fixed.faults) for fixed in fixes)
     if broken:
         console.talk(f"left alone: {counted(broken, 'line')} without a valid record")
-    _tell_lines("whose text decisions or a dataset know it by", [(fix, list(fix.kept)) for fix in fixes])
+    _tell_lines("whose text decisions or a dataset know it by", [(fix, list(fix.spared)) for fix in fixes])
     _tell_lines("that the schema would no longer allow", [(fix, fix.refused) for fix in fixes])
 
 
-def _tell_lines(why: str, lines: Sequence[tuple[Fixed, Sequence[int]]]) -> None:
+def _tell_lines(why: str, lines: Sequence[tuple[FixedFile, Sequence[int]]]) -> None:
     spots = [f"{console.one_line(console.spelled(str(fixed.path)))}:{line}" for fixed, some in lines for line in some]
     if spots:
         more = ", …" if len(spots) > _MAX_LINES else ""

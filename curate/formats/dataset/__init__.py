@@ -90,15 +90,15 @@ def frozen_digest(test_ids: Sequence[str]) -> str:
 
 def latest(datasets: Path) -> Path | None:
     """Return the folder of the newest dataset below ``datasets``, None where there is none."""
-    found = {int(name[1]): path for path in datasets.glob("v*") if (name := _VERSION.fullmatch(path.name))}
-    return found[max(found)] if found else None
+    versions = {int(name[1]): path for path in datasets.glob("v*") if (name := _VERSION.fullmatch(path.name))}
+    return versions[max(versions)] if versions else None
 
 
 def read_pins(folder: Path) -> dict[str, Split]:
     """Return the split of every record in the dataset ``folder``.
 
     Raises:
-        CurateError: E911 when a file is not what the manifest says; E915 without a manifest.
+        CurateError: E911 when a file does not match the manifest; E915 without a manifest.
     """
     manifest = read_manifest(folder)
     pins: dict[str, Split] = {}
@@ -109,7 +109,7 @@ def read_pins(folder: Path) -> dict[str, Split]:
         if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise CurateError(
                 "E911 dataset-changed",
-                f"{path} is not what {folder / FILE_NAME} says",
+                f"{path} does not match {folder / FILE_NAME}",
                 "Restore the file, or delete the whole folder to give its split up.",
             )
         pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})
@@ -157,14 +157,14 @@ def write_dataset(
 def _write(
     folder: Path, name: str, rows: Mapping[Split, Sequence[Row]], dropped: Sequence[Dropped], about: Mapping[str, Json]
 ) -> Manifest:
-    files = {f"{split}.jsonl": rows[split] for split in SPLITS} | {DROPPED_FILE: [asdict(one) for one in dropped]}
+    files = {f"{split}.jsonl": rows[split] for split in SPLITS} | {DROPPED_FILE: [asdict(record) for record in dropped]}
     entries = {}
     for file, lines in files.items():
         digest = write_atomic(folder / file, _encoded(lines))
         entries[file] = FileEntry(sha256=digest, bytes=(folder / file).stat().st_size, records=len(lines))
     drops: dict[str, int] = {}
-    for one in dropped:
-        drops[one.code] = drops.get(one.code, 0) + 1
+    for record in dropped:
+        drops[record.code] = drops.get(record.code, 0) + 1
     manifest = Manifest.model_validate(
         {
             **about,

@@ -16,32 +16,32 @@ _Count = Field(ge=0)
 _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class _Part(BaseModel):
+class _ManifestPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Tool(_Part):
+class Tool(_ManifestPart):
     """What made the dataset."""
 
     name: Literal["pairsmith"]
     version: str
 
 
-class Git(_Part):
+class Git(_ManifestPart):
     """The commit that the workspace stood at, and whether it had changes beyond it."""
 
     commit: str = Field(pattern=r"^[0-9a-f]{40,64}$")
     is_dirty: bool
 
 
-class SchemaDigest(_Part):
+class SchemaDigest(_ManifestPart):
     """The schema that every record was checked against."""
 
     name: str
     sha256: str = _SHA256
 
 
-class CategoryEntry(_Part):
+class CategoryEntry(_ManifestPart):
     """How a category is scored, and its number of records in each split."""
 
     scorer: str
@@ -53,7 +53,7 @@ class CategoryEntry(_Part):
     test: int = _Count
 
 
-class SplitCounts(_Part):
+class SplitCounts(_ManifestPart):
     """Number of records in each split."""
 
     train: int = _Count
@@ -61,7 +61,7 @@ class SplitCounts(_Part):
     test: int = _Count
 
 
-class FileEntry(_Part):
+class FileEntry(_ManifestPart):
     """A file's digest, size and number of records."""
 
     sha256: str = _SHA256
@@ -69,7 +69,7 @@ class FileEntry(_Part):
     records: int = _Count
 
 
-class AboutEntry(_Part):
+class AboutEntry(_ManifestPart):
     """What the settings say of the data set, for cards and catalogues; empty where they say nothing."""
 
     title: str = ""
@@ -80,7 +80,7 @@ class AboutEntry(_Part):
     citation: str = ""
 
 
-class Origin(_Part):
+class Origin(_ManifestPart):
     """Records of one source under one licence; a licence is empty where neither record nor settings name one."""
 
     source: str
@@ -88,7 +88,7 @@ class Origin(_Part):
     records: int = _Count
 
 
-class Manifest(_Part):
+class Manifest(_ManifestPart):
     """What `dataset/vN/manifest.json` says."""
 
     version: int = Field(ge=1, le=1)
@@ -137,6 +137,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise CurateError("E915 bad-manifest", f"{path}: {error}", hint) from error
     except ValidationError as error:
         fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        message = f"{path}: {place}: {fault['msg']}"
+        key = ".".join(str(part) for part in fault["loc"])
+        message = f"{path}: {key}: {fault['msg']}"
         raise CurateError("E915 bad-manifest", message, "Export the workspace again.") from error

@@ -1,17 +1,17 @@
-"""The shelf of exporters: rows of a dataset become files that other programs read.
+"""The registry of exporters: rows of a dataset become files that other programs read.
 
 One file here is one format or one family of formats, found by looking at the folder; files whose name begins with an
-underscore are the shelf itself. What a format cannot express is never left out in silence: the row goes to
+underscore are the registry itself. What a format cannot express is never left out in silence: the row goes to
 ``skipped.jsonl`` with the reason, and is counted.
 """
 
-from curate.formats.exporters._shelf import (
+from curate.formats.exporters._registry import (
     CannotExpressError,
     Exporter,
+    ExportResult,
     ExportRow,
     RowsBySplit,
     Skipped,
-    Written,
     export_rows,
     exporter,
     exporters,
@@ -24,7 +24,7 @@ __all__ = [
     "Exporter",
     "RowsBySplit",
     "Skipped",
-    "Written",
+    "ExportResult",
     "export_rows",
     "exporter",
     "exporters",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from curate.base.console import markdown_cell, visible
 from curate.base.record import Json
-from curate.formats.exporters._shelf import RowsBySplit
+from curate.formats.exporters._registry import RowsBySplit
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -61,8 +61,8 @@ def card(rows_by_split: RowsBySplit, manifest: Mapping[str, Json], opening: str)
     parts.append("\n".join(_counts(rows_by_split)))
     if manifest.get("provenance"):
         parts += ["## Where it comes from", "\n".join(_origins(manifest["provenance"]))]
-    if made := list(_making(manifest)):
-        parts += ["## How it was made", "\n".join(made)]
+    if sentences := list(_making(manifest)):
+        parts += ["## How it was made", "\n".join(sentences)]
     parts.append(
         "`messages` holds conversations in OpenAI form, `text` raw text; the other of the two is null.\n"
         "`tools` and `line` are JSON text. Records of one `cluster` repeat one another and are never in two splits."

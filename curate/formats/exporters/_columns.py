@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from curate.base.record import Json
-from curate.formats.exporters._shelf import ExportRow
+from curate.formats.exporters._registry import ExportRow
 from curate.formats.exporters._turns import with_arguments_as_text
 
 TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "license", "line")
@@ -21,7 +21,7 @@ def columns_of(row: ExportRow) -> dict[str, Any]:
     return {
         "id": row["id"], "kind": row["kind"], "category": row["category"], "cluster": row["cluster"],
         "text": row["text"],
-        "messages": None if messages is None else [_message(with_arguments_as_text(one)) for one in messages],
+        "messages": None if messages is None else [_message(with_arguments_as_text(message)) for message in messages],
         "tools": _json(row["tools"]), "source": row["source"], "license": row.get("license"),
         "line": _json(row.get("line")), "weight": row.get("weight"),
     }  # fmt: skip

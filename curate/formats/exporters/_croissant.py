@@ -64,7 +64,7 @@ def croissant(manifest: Mapping[str, Json], files: Sequence[DataFile]) -> dict[s
     about = manifest.get("about") or {}
     licenses = sorted({str(origin["license"]) for origin in manifest.get("provenance") or [] if origin["license"]})
     name = str(about.get("title") or manifest.get("name", "dataset"))
-    told: dict[str, Json] = {
+    document: dict[str, Json] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "name": name,
@@ -80,7 +80,7 @@ def croissant(manifest: Mapping[str, Json], files: Sequence[DataFile]) -> dict[s
         "distribution": [_distribution(file) for file in files],
         "recordSet": [_record_set(file) for file in files],
     }
-    return {key: value for key, value in told.items() if value not in ("", [])}
+    return {key: value for key, value in document.items() if value not in ("", [])}
 
 
 def _distribution(file: DataFile) -> dict[str, Json]:
@@ -112,8 +112,8 @@ def _record_set(file: DataFile) -> dict[str, Json]:
     }  # fmt: skip
 
 
-def _field(file: DataFile, place: str, column: str) -> dict[str, Json]:
+def _field(file: DataFile, name: str, column: str) -> dict[str, Json]:
     return {
-        "@type": "cr:Field", "@id": place, "name": column, "dataType": "sc:Text",
+        "@type": "cr:Field", "@id": name, "name": column, "dataType": "sc:Text",
         "source": {"fileObject": {"@id": file.path}, "extract": {"column": column}},
     }  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import orjson
 
 from curate.base.record import Json
-from curate.formats.exporters._shelf import CannotExpressError, ExportRow
+from curate.formats.exporters._registry import CannotExpressError, ExportRow
 
 Message = Mapping[str, Json]
 
@@ -21,7 +21,7 @@ def messages_of(row: ExportRow) -> list[Message]:
     """
     messages = weighed_messages(row)
     if any(weight != 1 for _, weight in messages):
-        raise CannotExpressError("an answer has a weight or is not to be trained, which the format cannot say")
+        raise CannotExpressError("an answer has a weight or is not to be trained, which the format cannot express")
     return [message for message, _ in messages]
 
 
@@ -33,11 +33,11 @@ def weighed_messages(row: ExportRow) -> list[tuple[Message, float]]:
     """
     if row["messages"] is None:
         raise CannotExpressError("raw text is not a conversation")
-    found: list[tuple[Message, float]] = []
+    weighed: list[tuple[Message, float]] = []
     for message in row["messages"]:
         weight = 0 if message.get("train") is False else message.get("weight", 1)
-        found.append(({key: value for key, value in message.items() if key not in ("train", "weight")}, weight))
-    return found
+        weighed.append(({key: value for key, value in message.items() if key not in ("train", "weight")}, weight))
+    return weighed
 
 
 def parted(messages: Sequence[Message]) -> tuple[list[Message], Message]:
@@ -75,9 +75,9 @@ def plain_turns(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]
     """
     rest = list(messages)
     system = str(rest.pop(0)["content"]) if rest and rest[0]["role"] in ("system", "developer") else ""
-    if any(one["role"] == "tool" or one.get("tool_calls") for one in rest):
+    if any(message["role"] == "tool" or message.get("tool_calls") for message in rest):
         raise CannotExpressError("the format has no tool calls")
-    roles = [one["role"] for one in rest]
+    roles = [message["role"] for message in rest]
     if not roles or len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
         raise CannotExpressError("user and assistant do not take turns")
     return system, [

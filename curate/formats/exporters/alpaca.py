@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curate.base.record import Json
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
+from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
 from curate.formats.exporters._turns import instruction_and_input, messages_of, own_line, plain_turns
 
 
 @exporter("alpaca", keeps=("input",))
-def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """Alpaca JSON lines; earlier turns go to history, rows with tools stay out."""
     written = write_lines(rows_by_split, folder, _line)
     has_history = any(
-        sum(one["role"] == "assistant" for one in row["messages"] or ()) > 1
+        sum(message["role"] == "assistant" for message in row["messages"] or ()) > 1
         for rows in rows_by_split.values()
         for row in rows
     )

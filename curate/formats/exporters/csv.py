@@ -9,25 +9,25 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.base.storage import write_atomic
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Skipped, Written, exporter
-from curate.formats.exporters._shelf import converted
+from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, Skipped, exporter
+from curate.formats.exporters._registry import converted
 from curate.formats.exporters._turns import instruction_and_input, messages_of, plain_turns
 from curate.formats.spreadsheet import COLUMNS, guarded, unguarded
 
 
 @exporter("csv", keeps=("id", "category", "split", "input"))
-def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """CSV, one file a split; a cell that could be a formula gets an apostrophe. Chats and raw text stay out."""
     return _write(rows_by_split, folder, is_guarded=True)
 
 
 @exporter("csv-raw", keeps=("id", "category", "split", "input"))
-def write_raw(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write_raw(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """CSV with every cell as it is: for programs; a spreadsheet may run what stands in it."""
     return _write(rows_by_split, folder, is_guarded=False)
 
 
-def _write(rows_by_split: RowsBySplit, folder: Path, *, is_guarded: bool) -> Written:
+def _write(rows_by_split: RowsBySplit, folder: Path, *, is_guarded: bool) -> ExportResult:
     paths: list[Path] = []
     skipped: list[Skipped] = []
     num_rows = num_guarded = num_alike = 0
@@ -57,7 +57,7 @@ def _write(rows_by_split: RowsBySplit, folder: Path, *, is_guarded: bool) -> Wri
         path = folder / "NOTE.txt"
         write_atomic(path, [notes[0].encode(), b" The format csv-raw writes them as they are.\n"])
         paths.append(path)
-    return Written(paths, num_rows, skipped, notes)
+    return ExportResult(paths, num_rows, skipped, notes)
 
 
 def _cells(row: ExportRow) -> dict[str, str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from curate.base.record import Json, missing_extra
 from curate.base.storage import write_atomic
-from curate.formats.exporters import RowsBySplit, Written, exporter
+from curate.formats.exporters import ExportResult, RowsBySplit, exporter
 from curate.formats.exporters._card import readme
 from curate.formats.exporters._columns import NUMBERS, TEXTS, columns_of
 
 
 @exporter("hf", keeps=None)
-def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """A folder for datasets.load_from_disk, with README.md as its dataset card; needs the extra [hub]."""
     try:
         # An extra, and slow to import.
@@ -45,4 +45,4 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
     num_rows = sum(len(rows) for rows in rows_by_split.values())
     opening = "Open it with `datasets.load_from_disk`."
     write_atomic(folder / "README.md", [readme(rows_by_split, manifest, opening).encode()])
-    return Written(sorted(path for path in folder.rglob("*") if path.is_file()), num_rows, notes=notes)
+    return ExportResult(sorted(path for path in folder.rglob("*") if path.is_file()), num_rows, notes=notes)

@@ -11,17 +11,17 @@ import orjson
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import Json
 from curate.base.storage import write_atomic
-from curate.formats.exporters import RowsBySplit, Written, exporter
-from curate.formats.exporters import parquet as shelf_parquet
+from curate.formats.exporters import ExportResult, RowsBySplit, exporter
+from curate.formats.exporters import parquet as parquet_exporter
 from curate.formats.exporters._card import readme
 from curate.formats.exporters._croissant import DataFile, croissant
 
 
 @exporter("hub", keeps=None)
-def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """A folder for the Hub: data/SPLIT.parquet, README.md with the card, croissant.json, and the manifest."""
     filled = {split: rows for split, rows in rows_by_split.items() if rows}
-    written = shelf_parquet.write(filled, folder / "data", manifest)
+    written = parquet_exporter.write(filled, folder / "data", manifest)
     files = []
     for split, path in zip(filled, written.paths, strict=True):
         digest = hashlib.sha256(read_file(path, most=MOST_DOCUMENT)).hexdigest()
@@ -35,4 +35,4 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
     for name, text in texts.items():
         write_atomic(folder / name, [text])
     notes = [f"The split {split} is empty and was left out." for split in rows_by_split if split not in filled]
-    return Written([*written.paths, *(folder / name for name in texts)], written.num_rows, notes=notes)
+    return ExportResult([*written.paths, *(folder / name for name in texts)], written.num_rows, notes=notes)

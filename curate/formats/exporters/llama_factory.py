@@ -10,8 +10,8 @@ import orjson
 
 from curate.base.record import Json
 from curate.base.storage import write_atomic
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Skipped, Written, exporter
-from curate.formats.exporters._shelf import converted
+from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, Skipped, exporter
+from curate.formats.exporters._registry import converted
 from curate.formats.exporters.sharegpt import line as sharegpt_line
 
 _COLUMNS = {"messages": "conversations", "system": "system", "tools": "tools"}
@@ -27,7 +27,7 @@ _TAGS = {
 
 
 @exporter("llama-factory")
-def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """LLaMA-Factory data files with dataset_info.json; raw text goes to files of its own for pre-training."""
     name = "pairsmith_" + re.sub(r"[^a-z0-9]+", "_", str(manifest.get("name", "")).lower()).strip("_")
     info: dict[str, Json] = {}
@@ -52,7 +52,7 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
         num_rows += len(talked) + len(texts)
     path = folder / "dataset_info.json"
     write_atomic(path, [orjson.dumps(info, option=orjson.OPT_INDENT_2), b"\n"])
-    return Written([*paths, path], num_rows, skipped)
+    return ExportResult([*paths, path], num_rows, skipped)
 
 
 def _write_array(path: Path, rows: Sequence[Mapping[str, Json]]) -> Path:
@@ -65,7 +65,7 @@ def _line(row: ExportRow) -> dict[str, Json]:
     shared = sharegpt_line(row)
     turns = shared["conversations"]
     system = turns.pop(0)["value"] if turns and turns[0]["from"] == "system" else ""
-    is_ordered = all((turn["from"] in ("human", "observation")) == (place % 2 == 0) for place, turn in enumerate(turns))
+    is_ordered = all((turn["from"] in ("human", "observation")) == (index % 2 == 0) for index, turn in enumerate(turns))
     if any(turn["from"] == "system" for turn in turns) or not is_ordered or len(turns) % 2:
         raise CannotExpressError("the turns are not user or tool and assistant in turn")
     return {"conversations": turns, "system": system, "tools": shared.get("tools", "")}

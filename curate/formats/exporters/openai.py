@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curate.base.record import Json
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
+from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
 from curate.formats.exporters._turns import parted, weighed_messages, with_arguments_as_text
 
 
 @exporter("openai", keeps=("name", "tool_call_id", "developer"))
-def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """OpenAI chat JSON lines: messages and tools; raw text and conversations without a last answer stay out."""
     return write_lines(rows_by_split, folder, line)
 
@@ -23,9 +23,9 @@ def line(row: ExportRow) -> dict[str, Json]:
         CannotExpressError: raw text, a conversation that does not end with the assistant, or a weight between 0 and 1.
     """
     messages = []
-    for one, weight in weighed_messages(row):
+    for message, weight in weighed_messages(row):
         if weight not in (0, 1):
             raise CannotExpressError("an answer has a weight other than 0 and 1, which OpenAI refuses")
-        messages.append(with_arguments_as_text(one) | ({} if weight else {"weight": 0}))
+        messages.append(with_arguments_as_text(message) | ({} if weight else {"weight": 0}))
     parted(messages)
     return {"messages": messages} | ({"tools": list(row["tools"])} if row["tools"] else {})

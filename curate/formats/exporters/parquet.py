@@ -8,12 +8,12 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.base.storage import write_atomic
-from curate.formats.exporters import RowsBySplit, Written, exporter
+from curate.formats.exporters import ExportResult, RowsBySplit, exporter
 from curate.formats.exporters._columns import NUMBERS, TEXTS, columns_of
 
 
 @exporter("parquet", keeps=None)
-def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """Parquet: one file a split; messages are typed, tools and the workspace's own line are JSON text."""
     # polars takes longer to import than all of the command line.
     import polars
@@ -39,4 +39,4 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
         write_atomic(path, [buffer.getvalue()])
         paths.append(path)
         num_rows += frame.height
-    return Written(paths, num_rows)
+    return ExportResult(paths, num_rows)

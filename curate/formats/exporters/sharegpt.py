@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curate.base.record import Json
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
+from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
 from curate.formats.exporters._turns import Message, messages_of, with_arguments_as_object
 
 _NAMES = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
 @exporter("sharegpt")
-def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """ShareGPT JSON lines: conversations, and tools as JSON text."""
     return write_lines(rows_by_split, folder, line)
 
@@ -25,7 +25,7 @@ def line(row: ExportRow) -> dict[str, Json]:
     Raises:
         CannotExpressError: raw text, or an assistant message that both speaks and calls tools.
     """
-    result: dict[str, Json] = {"conversations": [_turn(one) for one in messages_of(row)]}
+    result: dict[str, Json] = {"conversations": [_turn(message) for message in messages_of(row)]}
     if row["tools"]:
         result["tools"] = json.dumps([tool["function"] for tool in row["tools"]], ensure_ascii=False)
     return result

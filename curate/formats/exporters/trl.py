@@ -6,31 +6,31 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from curate.base.record import Json
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
+from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
 from curate.formats.exporters._turns import messages_of, parted, plain_turns, with_arguments_as_object
 
 
 @exporter("trl", keeps=("name", "tool_call_id", "developer"))
-def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """TRL prompt-completion rows as lists of messages, with tools; raw text goes to files of its own below text/."""
     return _with_raw_text_apart(rows_by_split, folder, _pair)
 
 
 @exporter("trl-conversational", keeps=("name", "tool_call_id", "developer"))
-def write_conversations(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write_conversations(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
     return _with_raw_text_apart(rows_by_split, folder, _conversation)
 
 
 @exporter("trl-text")
-def write_texts(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write_texts(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """TRL prompt-completion rows as plain texts: one user message, one answer, no chat template."""
     return write_lines(rows_by_split, folder, _texts)
 
 
 def _with_raw_text_apart(
     rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], dict[str, Json]]
-) -> Written:
+) -> ExportResult:
     """Write conversations and raw text apart: one file cannot hold rows of two types in TRL."""
     talked = {split: [row for row in rows if row["messages"] is not None] for split, rows in rows_by_split.items()}
     raw = {split: [row for row in rows if row["messages"] is None] for split, rows in rows_by_split.items()}
@@ -39,7 +39,7 @@ def _with_raw_text_apart(
         return written
     texts = write_lines(raw, folder / "text", lambda row: {"text": row["text"]})
     skipped = [*written.skipped, *texts.skipped]
-    return Written([*written.paths, *texts.paths], written.num_rows + texts.num_rows, skipped)
+    return ExportResult([*written.paths, *texts.paths], written.num_rows + texts.num_rows, skipped)
 
 
 def _tools(row: ExportRow) -> dict[str, Json]:
@@ -47,12 +47,12 @@ def _tools(row: ExportRow) -> dict[str, Json]:
 
 
 def _conversation(row: ExportRow) -> dict[str, Json]:
-    return {"messages": [with_arguments_as_object(one) for one in messages_of(row)]} | _tools(row)
+    return {"messages": [with_arguments_as_object(message) for message in messages_of(row)]} | _tools(row)
 
 
 def _pair(row: ExportRow) -> dict[str, Json]:
-    asked, answer = parted([with_arguments_as_object(one) for one in messages_of(row)])
-    return {"prompt": asked, "completion": [answer]} | _tools(row)
+    prompt, answer = parted([with_arguments_as_object(message) for message in messages_of(row)])
+    return {"prompt": prompt, "completion": [answer]} | _tools(row)
 
 
 def _texts(row: ExportRow) -> dict[str, Json]:

@@ -16,7 +16,7 @@ from curate.formats.importers._fields import split_of
 from curate.formats.importers._foreign import (
     EVERYTHING,
     RowGuard,
-    Selection,
+    RowSelection,
     foreign_forms,
     is_filled,
     nothing_readable,
@@ -24,14 +24,14 @@ from curate.formats.importers._foreign import (
     refuse_unknown_columns,
     refuse_verdicts,
 )
-from curate.formats.importers._shelf import (
+from curate.formats.importers._registry import (
     Container,
-    Draft,
+    ConvertedRow,
     Importer,
     Rejected,
-    Row,
     RowError,
     ShapeView,
+    SourceRow,
     containers,
     importers,
 )
@@ -54,7 +54,7 @@ _TURN_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id",
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ImportPlan:
     """How a file will be read: decided once, told to the user, then followed for every row.
 
     ``scores`` are the likenesses that were found, best first; ``format`` is None for rows in the workspace's shape.
@@ -66,7 +66,7 @@ class Plan:
     mapping: Mapping[str, str]
     scores: tuple[tuple[str, float], ...] = ()
     is_mapping_guessed: bool = False
-    selection: Selection = EVERYTHING
+    selection: RowSelection = EVERYTHING
     notices: tuple[str, ...] = ()
 
     @property
@@ -102,7 +102,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row that `Selection.only` does not take, with the condition that it did not meet, as "column=value"."""
+    """A row that `RowSelection.only` does not take, with the condition that it did not meet, as "column=value"."""
 
     line: int
     condition: str
@@ -125,9 +125,9 @@ def plan_import(
     *,
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
-    selection: Selection = EVERYTHING,
+    selection: RowSelection = EVERYTHING,
     is_for_training: bool = True,
-) -> Plan:
+) -> ImportPlan:
     """Look at the first rows of ``path`` and decide how it is read.
 
     Without a ``shape`` (a workspace that is yet to be made) no file has the workspace's shape. Where the rows are not
@@ -135,24 +135,26 @@ def plan_import(
 
     Raises:
         CurateError: E908 when the file cannot be read, holds no good row, has a foreign form that the user has not
-            spoken of, or nothing on the shelf knows its rows.
+            spoken of, or no importer knows its rows.
     """
     if is_list_of_dropped(path):
         message = f"{path}: a list of what an export left out, not of records"
         raise CurateError("E908 cannot-import", message, "Name the files of the splits, or the folder of the dataset.")
-    held = _container_of(path)
-    sample, first_rejected = _sample_of(held, path)
-    notices = tuple(held.notices(path))
+    container = _container_of(path)
+    sample, first_rejected = _sample_of(container, path)
+    notices = tuple(container.notices(path))
     chosen = format_name or ("mapping" if mapping else "")
     if not sample and not chosen:
-        raise nothing_readable(path, first_rejected, _reading_hint(path, held, first_rejected))
+        raise nothing_readable(path, first_rejected, _reading_hint(path, container, first_rejected))
     refuse_unknown_columns(path, sample, selection)
     wanted = [row for row in sample if not selection.excluded_by(row)] or sample
     if is_for_training and chosen != NATIVE:
         foreign = [row for row in wanted if shape is None or not shape.is_valid(row)]
         refuse_foreign(path, foreign, foreign_forms(), mapping or {}, selection)
     sample = [selection.without_conditions(row) for row in wanted]
-    plan = _as_asked(path, held, chosen, mapping, sample) if chosen else _recognised(path, held, shape, sample)
+    plan = (
+        _as_chosen(path, container, chosen, mapping, sample) if chosen else _recognised(path, container, shape, sample)
+    )
     if is_for_training and not chosen and plan.format:
         refuse_verdicts(path, sample, _TRL_PAIR if plan.format.name == "trl" else plan.mapping)
     if plan.format:
@@ -160,7 +162,7 @@ def plan_import(
     return replace(plan, selection=selection, notices=notices)
 
 
-def safe_guess(path: Path, rows: Sequence[dict[str, Json]], selection: Selection) -> dict[str, str]:
+def safe_guess(path: Path, rows: Sequence[dict[str, Json]], selection: RowSelection) -> dict[str, str]:
     """Return what `mapping.guess` says of the columns, without those that decide which rows are taken.
 
     Raises:
@@ -173,12 +175,12 @@ def safe_guess(path: Path, rows: Sequence[dict[str, Json]], selection: Selection
     return mapping
 
 
-def _sample_of(held: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:
+def _sample_of(container: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:
     """Return the first good rows, and the first bad one among those before them."""
     sample: list[dict[str, Json]] = []
     first: Rejected | None = None
-    for row in held.rows(path):
-        if isinstance(row, Row):
+    for row in container.rows(path):
+        if isinstance(row, SourceRow):
             sample.append(row.value)
             if len(sample) == SAMPLE_ROWS:
                 break
@@ -187,20 +189,20 @@ def _sample_of(held: Container, path: Path) -> tuple[list[dict[str, Json]], Reje
     return sample, first
 
 
-def _reading_hint(path: Path, held: Container, first: Rejected | None) -> str:
+def _reading_hint(path: Path, container: Container, first: Rejected | None) -> str:
     if first is None:
         return "Name a file with records in it."
     if first.code == "S103" or "NUL" in first.reason:
         return conversion_hint(path)
     if first.code == "S112":
         return 'Each row is an object such as {"instruction": "...", "output": "..."}.'
-    if held.name == "jsonl":
+    if container.name == "jsonl":
         return f"All that is wrong with it: curate validate {shlex.quote(str(path))}"
-    return "Mend that row of the file."
+    return "Correct that row of the file."
 
 
-def _recognised(path: Path, held: Container, shape: ShapeView | None, sample: list[dict[str, Json]]) -> Plan:
-    scores = {name: round(one.recognise(sample), 3) for name, one in importers().items()}
+def _recognised(path: Path, container: Container, shape: ShapeView | None, sample: list[dict[str, Json]]) -> ImportPlan:
+    scores = {name: round(form.recognise(sample), 3) for name, form in importers().items()}
     if shape is not None:
         scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
     # Rows that have the workspace's shape already win a tie: nothing about them needs to change.
@@ -210,15 +212,20 @@ def _recognised(path: Path, held: Container, shape: ShapeView | None, sample: li
         raise _unknown(path, sample, order)
     ranked = tuple(pair for pair in order if pair[1] > 0)
     if best == NATIVE:
-        return Plan(path, held, None, {}, ranked)
-    one = importers()[best]
-    return Plan(
-        path, held, one, one.guess(sample) if one.guess else {}, ranked, is_mapping_guessed=one.guess is not None
+        return ImportPlan(path, container, None, {}, ranked)
+    importer = importers()[best]
+    return ImportPlan(
+        path,
+        container,
+        importer,
+        importer.guess(sample) if importer.guess else {},
+        ranked,
+        is_mapping_guessed=importer.guess is not None,
     )
 
 
 def convert(
-    plan: Plan, shape: ShapeView, load_shape: LoadShape, *, category: str = ""
+    plan: ImportPlan, shape: ShapeView, load_shape: LoadShape, *, category: str = ""
 ) -> Iterator[Imported | Rejected | LeftOut]:
     """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as left out.
 
@@ -289,21 +296,21 @@ def _num_parts(content: Json) -> int:
 
 def _container_of(path: Path) -> Container:
     head = b"" if path.is_dir() else head_of(path)
-    for one in containers():
-        if one.fits(path, head):
-            return one
+    for container in containers():
+        if container.fits(path, head):
+            return container
     raise CurateError(
         "E908 cannot-import",
         f"{path}: {path.suffix or 'files without a suffix'} cannot be imported",
-        "What can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`.",
+        "These can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`.",
     )
 
 
-def _as_asked(
-    path: Path, held: Container, chosen: str, mapping: Mapping[str, str] | None, sample: list[dict[str, Json]]
-) -> Plan:
+def _as_chosen(
+    path: Path, container: Container, chosen: str, mapping: Mapping[str, str] | None, sample: list[dict[str, Json]]
+) -> ImportPlan:
     if chosen == NATIVE:
-        return Plan(path, held, None, {})
+        return ImportPlan(path, container, None, {})
     known = importers()
     if chosen not in known:
         near = get_close_matches(chosen, known, n=1)
@@ -312,26 +319,32 @@ def _as_asked(
             f"there is no format {chosen!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
             f"Formats are {', '.join([*known, NATIVE])}.",
         )
-    one = known[chosen]
+    importer = known[chosen]
     if mapping:
-        return Plan(path, held, one, mapping)
-    return Plan(path, held, one, one.guess(sample) if one.guess else {}, is_mapping_guessed=one.guess is not None)
+        return ImportPlan(path, container, importer, mapping)
+    return ImportPlan(
+        path,
+        container,
+        importer,
+        importer.guess(sample) if importer.guess else {},
+        is_mapping_guessed=importer.guess is not None,
+    )
 
 
 def _unknown(path: Path, sample: list[dict[str, Json]], order: list[tuple[str, float]]) -> CurateError:
     fields = list(dict.fromkeys(name for row in sample for name in row))
     near = f" (nearest: {order[0][0]}, {order[0][1]:.0%} of the rows)" if order and order[0][1] else ""
-    shown = ", ".join(fields[:20]) + (", ..." if len(fields) > 20 else "")
+    listed = ", ".join(fields[:20]) + (", ..." if len(fields) > 20 else "")
     named = [name for name in fields if not set(name) & set(",=")]
     example = f"instruction={named[0]},output={named[1]}" if len(named) > 1 else "instruction=question,output=answer"
     return CurateError(
         "E908 cannot-import",
-        f"{path}: no format fits its rows{near}; their fields are {shown}",
+        f"{path}: no format fits its rows{near}; their fields are {listed}",
         f"Say which field is which, as in --map {shlex.quote(example)} (or a pointer such as /turns/0).",
     )
 
 
-def _native(row: Row, shape: ShapeView, category: str, *, is_line: bool) -> Imported:
+def _native(row: SourceRow, shape: ShapeView, category: str, *, is_line: bool) -> Imported:
     if not shape.is_valid(row.value):
         raise RowError(_objections(shape, row.value))
     if category and not row.value.get("category"):
@@ -343,12 +356,12 @@ def _native(row: Row, shape: ShapeView, category: str, *, is_line: bool) -> Impo
     return Imported(row.raw if is_line else orjson.dumps(row.value), row.value, row.line)
 
 
-def _completed(draft: Draft, split: str, category: str) -> Draft:
+def _completed(draft: ConvertedRow, split: str, category: str) -> ConvertedRow:
     """Add the split that the row was filed under and the asked-for category, where the row has none itself."""
     line = _with_defaults(draft.line, split, category)
     if draft.extra:
         line["meta"] = dict(line.get("meta") or {}) | {"extra": draft.extra}
-    return Draft(draft.kind, line, own=draft.own and _with_defaults(draft.own, split, category))
+    return ConvertedRow(draft.kind, line, own=draft.own and _with_defaults(draft.own, split, category))
 
 
 def _with_defaults(line: dict[str, Json], split: str, category: str) -> dict[str, Json]:
@@ -356,7 +369,7 @@ def _with_defaults(line: dict[str, Json], split: str, category: str) -> dict[str
     return line | given | ({"category": category} if category and not line.get("category") else {})
 
 
-def _line_of(draft: Draft, shape: ShapeView, own: ShapeView, source: Source) -> dict[str, Json]:
+def _line_of(draft: ConvertedRow, shape: ShapeView, own: ShapeView, source: Source) -> dict[str, Json]:
     """Return the draft in the workspace's shape; what that shape says less well is repeated in ``meta.extra``."""
     if draft.own is not None and shape.is_valid(draft.own):
         return draft.own
@@ -402,5 +415,5 @@ def _leftovers(line: Mapping[str, Json]) -> list[str]:
 
 def _objections(shape: ShapeView, value: Json) -> str:
     problems = shape.problems(value)
-    told = "; ".join(f"{problem.pointer or 'record'}: {problem.message}" for problem in problems[:3])
-    return f"not of the shape {shape.name}: {told}"
+    reasons = "; ".join(f"{problem.pointer or 'record'}: {problem.message}" for problem in problems[:3])
+    return f"not of the shape {shape.name}: {reasons}"

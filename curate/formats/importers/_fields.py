@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any, get_args
 
 from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind
-from curate.formats.importers._shelf import RowError
+from curate.formats.importers._registry import RowError
 
 _NUMBER = re.compile(r"\d{1,4}(?:\.\d+)?", re.ASCII)
 SPLIT_NAMES = {
@@ -26,8 +26,8 @@ _SPLIT = re.compile(r"(?:^|[^a-z])(train|validation|valid|val|dev|test)(?:[^a-z]
 
 def split_of(name: str) -> str:
     """Return the split that the name of a file or part says, "" where it says none."""
-    found = _SPLIT.search(name.lower())
-    return SPLIT_NAMES[found.group(1)] if found else ""
+    match = _SPLIT.search(name.lower())
+    return SPLIT_NAMES[match.group(1)] if match else ""
 
 
 _OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from curate.base.record import CurateError, Json
-from curate.formats.importers._shelf import Rejected, RowError, discover
+from curate.formats.importers._registry import Rejected, RowError, discover
 
 VERDICTS = frozenset({
     "accept", "accepted", "reject", "rejected", "ignore", "ignored", "skip", "skipped", "approve", "approved",
@@ -33,7 +33,7 @@ Rows = Sequence[dict[str, Json]]
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class RowSelection:
     """Which rows of a file are taken, and which of their fields may go to ``meta.extra`` though they are text to train.
 
     ``only`` are pairs of a column (or a JSON pointer) and the value that it must have.
@@ -47,8 +47,8 @@ class Selection:
         for column, wanted in self.only:
             value = value_at(row, column)
             if spelled_value(value) != wanted.lower():
-                shown = spelled_value(value) if not isinstance(value, dict | list) else "a list or an object"
-                return f"{column}={shown[:40]}"
+                text = spelled_value(value) if not isinstance(value, dict | list) else "a list or an object"
+                return f"{column}={text[:40]}"
         return ""
 
     def without_conditions(self, row: dict[str, Json]) -> dict[str, Json]:
@@ -57,7 +57,7 @@ class Selection:
         return {name: value for name, value in row.items() if name not in named} if named else row
 
 
-EVERYTHING = Selection()
+EVERYTHING = RowSelection()
 """All rows, and no field that is text to train goes to ``meta.extra``."""
 
 
@@ -79,20 +79,20 @@ class ForeignForm:
     needs_map: bool = False
     all_fields: Callable[[Rows], Fields] = field(default=lambda _rows: ())
 
-    def open_fields(self, row: dict[str, Json], mapping: Mapping[str, str], selection: Selection) -> set[str]:
+    def open_fields(self, row: dict[str, Json], mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
         """Return the fields of a row that the user has not spoken of; empty for a row that may be read."""
         return self._open(self.fields(row), mapping, selection)
 
-    def open_fields_of_all(self, rows: Rows, mapping: Mapping[str, str], selection: Selection) -> set[str]:
+    def open_fields_of_all(self, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
         """Return the fields of sample rows that the user has not spoken of, those included that only many rows show."""
-        shown = {name for row in rows for name in self.fields(row)} | {*self.all_fields(rows)}
-        return self._open(shown, mapping, selection)
+        fields = {name for row in rows for name in self.fields(row)} | {*self.all_fields(rows)}
+        return self._open(fields, mapping, selection)
 
-    def _open(self, shown: Fields, mapping: Mapping[str, str], selection: Selection) -> set[str]:
-        if not shown or (self.needs_map and mapping):
+    def _open(self, fields: Fields, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
+        if not fields or (self.needs_map and mapping):
             return set()
         named = [*mapping.values(), *(column for column, _ in selection.only)]
-        return {*shown} - {root_of(column) for column in named} - selection.to_meta
+        return {*fields} - {root_of(column) for column in named} - selection.to_meta
 
 
 _forms: dict[str, ForeignForm] = {}
@@ -133,7 +133,7 @@ def foreign_forms() -> list[ForeignForm]:
 
 
 def refuse_foreign(
-    path: Path, rows: Rows, forms: Collection[ForeignForm], mapping: Mapping[str, str], selection: Selection
+    path: Path, rows: Rows, forms: Collection[ForeignForm], mapping: Mapping[str, str], selection: RowSelection
 ) -> None:
     """Refuse a file whose sample ``rows`` have a foreign form that the user has not spoken of.
 
@@ -143,14 +143,14 @@ def refuse_foreign(
     for form in forms:
         names = form.open_fields_of_all(rows, mapping, selection)
         if names:
-            told = "; ".join(_counts(rows, name) for name in sorted(names)[:4])
-            raise CurateError("E908 cannot-import", f"{path}: {form.help} {told}.", form.advise(rows))
+            counts = "; ".join(_counts(rows, name) for name in sorted(names)[:4])
+            raise CurateError("E908 cannot-import", f"{path}: {form.help} {counts}.", form.advise(rows))
 
 
 class RowGuard:
     """Refuses single rows as `refuse_foreign` refuses a file, where the rows looked at first were of another form."""
 
-    def __init__(self, forms: Collection[ForeignForm], mapping: Mapping[str, str], selection: Selection) -> None:
+    def __init__(self, forms: Collection[ForeignForm], mapping: Mapping[str, str], selection: RowSelection) -> None:
         self._forms, self._mapping, self._selection = forms, mapping, selection
         # The rows of a file have few different sets of names, and most of them show nothing.
         self._by_names: dict[tuple[str, ...], list[ForeignForm]] = {}
@@ -170,8 +170,8 @@ class RowGuard:
         for form in forms:
             fields = form.open_fields(row, self._mapping, self._selection)
             if fields:
-                shown = ", ".join(sorted(fields))
-                raise RowError(f"it has {shown}, as rows of the form {form.name} do; --only or --to-meta decides")
+                listed = ", ".join(sorted(fields))
+                raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")
 
 
 def refuse_verdicts(path: Path, rows: Rows, mapping: Mapping[str, str]) -> None:
@@ -217,7 +217,7 @@ def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(conditions)
 
 
-def refuse_unknown_columns(path: Path, rows: Rows, selection: Selection) -> None:
+def refuse_unknown_columns(path: Path, rows: Rows, selection: RowSelection) -> None:
     """Refuse a condition on a column that none of the sample ``rows`` has.
 
     Raises:
@@ -282,6 +282,6 @@ def _counts(rows: Rows, name: str) -> str:
     short = [spelled_value(value) for value in filled if not isinstance(value, dict | list)]
     values = Counter(text for text in short if len(text) <= 20)
     if filled and sum(values.values()) == len(filled) and len(values) <= 8:
-        shown = ", ".join(f"{text} {count:,}" for text, count in values.most_common())
-        return f"{name!r} is {shown} ({among})"
+        counts = ", ".join(f"{text} {count:,}" for text, count in values.most_common())
+        return f"{name!r} is {counts} ({among})"
     return f"{len(filled):,} {among} have {name!r}" if filled else f"{name!r} stands in their messages"

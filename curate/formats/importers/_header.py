@@ -1,7 +1,7 @@
-"""The first row of a table: whether it names the columns, and what is done with columns that it names badly.
+"""The first row of a table: whether it is a header, and what happens to columns without a usable name.
 
-It is judged by what it is. A row is a header where it holds a name that is known, or plain names throughout, or the
-numbers and the nameless index that pandas writes. Only then is it no record.
+The cells of the row decide. It is a header if it holds a known column name, or plain names throughout, or the numbers
+and the nameless index that pandas writes; any other first row is a record.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Records = Callable[[], Iterable[Sequence[str] | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class TableHeader:
     """The names of the columns, None for one that is left out; ``is_named``: the first row of the file holds them."""
 
     names: tuple[str | None, ...]
@@ -35,7 +35,7 @@ class Header:
     notices: tuple[str, ...] = ()
 
 
-def read_header(path: Path, first: Sequence[str], records: Records) -> Header:
+def read_header(path: Path, first: Sequence[str], records: Records) -> TableHeader:
     """Return the header of a table whose ``first`` record is given; ``records`` reads it from its beginning.
 
     Raises:
@@ -44,7 +44,7 @@ def read_header(path: Path, first: Sequence[str], records: Records) -> Header:
     cells = [cell.strip() for cell in first]
     if not _is_header(cells, records):
         numbered = tuple(f"column_{number}" for number in range(1, len(cells) + 1))
-        return Header(
+        return TableHeader(
             numbered, notices=("the first line is read as a record; the columns are called column_1 and so on",)
         )
     begin = int(bool(_NAMELESS.fullmatch(cells[0])))
@@ -60,19 +60,19 @@ def read_header(path: Path, first: Sequence[str], records: Records) -> Header:
         )
     notices = ["the columns have numbers for names; they are called column_1 and so on"] if is_numbered else []
     names: list[str | None] = list(cells)
-    nameless = [place for place, name in enumerate(cells) if _NAMELESS.fullmatch(name)]
+    nameless = [index for index, name in enumerate(cells) if _NAMELESS.fullmatch(name)]
     counting, blank = _judge(nameless, records) if nameless else (set(), set())
-    for place in nameless:
-        if place in counting:
-            names[place] = None
-            notices.append(f"column {place + 1} has no name and counts the rows from 0, an index of pandas: left out")
-        elif place in blank and not cells[place]:
-            names[place] = None
-            notices.append(f"column {place + 1} has no name and is empty: left out")
-        elif not cells[place]:
-            names[place] = f"column_{place + 1}"
-            notices.append(f"column {place + 1} has no name: it is called column_{place + 1}")
-    return Header(tuple(names), True, tuple(notices))
+    for index in nameless:
+        if index in counting:
+            names[index] = None
+            notices.append(f"column {index + 1} has no name and counts the rows from 0, an index of pandas: left out")
+        elif index in blank and not cells[index]:
+            names[index] = None
+            notices.append(f"column {index + 1} has no name and is empty: left out")
+        elif not cells[index]:
+            names[index] = f"column_{index + 1}"
+            notices.append(f"column {index + 1} has no name: it is called column_{index + 1}")
+    return TableHeader(tuple(names), True, tuple(notices))
 
 
 def _is_header(cells: Sequence[str], records: Records) -> bool:
@@ -94,16 +94,16 @@ def _is_numbered(cells: Sequence[str]) -> bool:
     return len(cells) > 1 and list(cells) == [str(number) for number in range(len(cells))]
 
 
-def _judge(places: Sequence[int], records: Records) -> tuple[set[int], set[int]]:
-    """Return those of the columns at ``places`` that count the rows from 0, and those whose cells are all empty."""
-    counting, blank = set(places), set(places)
+def _judge(columns: Sequence[int], records: Records) -> tuple[set[int], set[int]]:
+    """Return those of ``columns`` that count the rows from 0, and those whose cells are all empty."""
+    counting, blank = set(columns), set(columns)
     for number, row in enumerate(islice(records(), 1, None)):
-        for place in places if row is not None else ():
-            cell = row[place] if row and place < len(row) else ""
+        for column in columns if row is not None else ():
+            cell = row[column] if row and column < len(row) else ""
             if cell != str(number):
-                counting.discard(place)
+                counting.discard(column)
             if cell:
-                blank.discard(place)
+                blank.discard(column)
         if not counting and not blank:
             break
     return counting - blank, blank

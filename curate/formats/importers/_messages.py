@@ -6,8 +6,8 @@ from typing import Any
 
 from curate.base.record import MOST_WEIGHT, Json
 from curate.formats.importers._fields import json_name
-from curate.formats.importers._shelf import RowError
-from curate.jsonl import DoorFault, strict_loads
+from curate.formats.importers._registry import RowError
+from curate.jsonl import JsonFault, strict_loads
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id")
@@ -25,13 +25,13 @@ def is_messages(value: Json) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(one, dict) and one.get("role") in ROLES for one in value)
+        and all(isinstance(message, dict) and message.get("role") in ROLES for message in value)
     )
 
 
 def argument_kinds(value: Json) -> set[type[Any]]:
     """Return the Python types in which the tool calls of a conversation hold their arguments."""
-    calls = [call for one in value for call in one.get("tool_calls") or () if isinstance(call, dict)]
+    calls = [call for message in value for call in message.get("tool_calls") or () if isinstance(call, dict)]
     return {type(call["function"].get("arguments")) for call in calls if isinstance(call.get("function"), dict)}
 
 
@@ -47,32 +47,32 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
     if not isinstance(value, list) or not value:
         raise RowError(f"{key!r} is not a list of messages")
     messages, is_exact = [], True
-    for number, one in enumerate(value, start=1):
-        place = f"message {number} of {key!r}"
-        if not isinstance(one, dict):
-            raise RowError(f"{place} is {json_name(one)}, not an object")
-        if one.get("role") not in ROLES:
-            raise RowError(f"{place} has no role of {', '.join(ROLES)}")
-        message = {name: one[name] for name in _KNOWN if name in one}
-        message |= training_marks(one, place, is_answer=one["role"] == "assistant")
+    for number, turn in enumerate(value, start=1):
+        where = f"message {number} of {key!r}"
+        if not isinstance(turn, dict):
+            raise RowError(f"{where} is {json_name(turn)}, not an object")
+        if turn.get("role") not in ROLES:
+            raise RowError(f"{where} has no role of {', '.join(ROLES)}")
+        message = {name: turn[name] for name in _KNOWN if name in turn}
+        message |= training_marks(turn, where, is_answer=turn["role"] == "assistant")
         if isinstance(message.get("content"), list):
-            message["content"] = _joined(message["content"], place)
+            message["content"] = _joined(message["content"], where)
         content = message.setdefault("content", None)
         if content is None and not message.get("tool_calls"):
-            raise RowError(f"{place} has no content")
+            raise RowError(f"{where} has no content")
         if content is not None and not isinstance(content, str):
-            raise RowError(f"the content of {place} is {json_name(content)}, not text")
+            raise RowError(f"the content of {where} is {json_name(content)}, not text")
         for name in ("name", "tool_call_id", "tool_calls"):
             if name in message and not message[name]:
                 del message[name]
         if "tool_calls" in message:
-            message["tool_calls"] = [_call(call, place) for call in message["tool_calls"]]
-        is_exact = is_exact and message == one
+            message["tool_calls"] = [_call(call, where) for call in message["tool_calls"]]
+        is_exact = is_exact and message == turn
         messages.append(message)
     return messages, is_exact
 
 
-def training_marks(turn: dict[str, Json], place: str, *, is_answer: bool) -> dict[str, Json]:
+def training_marks(turn: dict[str, Json], where: str, *, is_answer: bool) -> dict[str, Json]:
     """Return ``train`` and ``weight`` of a turn as a line's message has them; the weight 1, its default, is left out.
 
     No turn but an answer is ever trained, so that there a flag which says so is left out too.
@@ -82,13 +82,13 @@ def training_marks(turn: dict[str, Json], place: str, *, is_answer: bool) -> dic
     """
     train, weight = turn.get("train"), turn.get("weight")
     if train is not None and not isinstance(train, bool):
-        raise RowError(f"'train' of {place} is {json_name(train)}, not true or false")
+        raise RowError(f"'train' of {where} is {json_name(train)}, not true or false")
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if weight is not None and not (is_number and 0 <= weight <= MOST_WEIGHT):
-        raise RowError(f"'weight' of {place} is no number from 0 to {MOST_WEIGHT:,}")
+        raise RowError(f"'weight' of {where} is no number from 0 to {MOST_WEIGHT:,}")
     if not is_answer:
         if train or weight not in (None, 0, 1):
-            raise RowError(f"{place} asks to be trained, and is no answer; only answers are trained")
+            raise RowError(f"{where} is marked for training, and only answers are trained")
         return {}
     marks: dict[str, Json] = {} if train is None else {"train": train}
     return marks | ({} if weight in (None, 1) else {"weight": weight})
@@ -106,11 +106,11 @@ def read_tools(value: Json) -> tuple[list[dict[str, Json]], bool]:
     if isinstance(value, str):
         try:
             value = strict_loads(value.encode()) if value.strip() else []
-        except DoorFault as error:
+        except JsonFault as error:
             raise RowError("'tools' is text that is not JSON") from error
     if value is None:
         return [], False
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise RowError("'tools' is not a list of objects")
     wrapped = []
     for tool in value:
@@ -127,20 +127,20 @@ def read_tools(value: Json) -> tuple[list[dict[str, Json]], bool]:
     return wrapped, is_exact and bool(wrapped)
 
 
-def _joined(parts: list[Json], place: str) -> str:
+def _joined(parts: list[Json], where: str) -> str:
     texts = []
     for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise RowError(f"{place} holds something that is not text (an image or sound); only text can be trained on")
+            raise RowError(f"{where} holds something that is not text (an image or sound); only text can be trained on")
         texts.append(part["text"])
     return "".join(texts)
 
 
-def _call(call: Json, place: str) -> dict[str, Json]:
+def _call(call: Json, where: str) -> dict[str, Json]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RowError(f"{place} has a tool call without a function name")
+        raise RowError(f"{where} has a tool call without a function name")
     if not isinstance(function.get("arguments"), str | dict):
-        raise RowError(f"{place} has a tool call whose arguments are neither text nor an object")
+        raise RowError(f"{where} has a tool call whose arguments are neither text nor an object")
     known = {name: call[name] for name in ("id", "type") if isinstance(call.get(name), str)}
     return known | {"function": {"name": function["name"], "arguments": function["arguments"]}}

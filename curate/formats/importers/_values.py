@@ -8,13 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from curate.base.record import Json
-from curate.formats.importers._shelf import Rejected, Row, RowError
+from curate.formats.importers._registry import Rejected, RowError, SourceRow
 
 
-def jsonable(values: dict[str, Any], number: int, split: str = "") -> Row | Rejected:
+def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:
     """Return one typed row as JSON: times in ISO form, decimals as text; bytes and non-finite numbers are refused."""
     try:
-        return Row(
+        return SourceRow(
             {name: _json(value, name) for name, value in values.items()},
             number,
             repr(values).encode(errors="backslashreplace"),

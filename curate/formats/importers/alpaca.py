@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
-from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._fields import share, take_common, text_of
 
 _USED = ("instruction", "input", "output", "system", "history")
@@ -34,7 +34,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
         },
     ],
 )
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Alpaca rows: instruction, input, output; with history they are conversations."""
     line, extra = take_common(row, _USED)
     instruction, output = text_of(row, "instruction"), text_of(row, "output")
@@ -50,8 +50,10 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
         raise RowError("'system' is not text")
     history = row.get("history")
     if history:
-        return Draft(
-            "chat", line | {"messages": _conversation(system, history, instruction, entry, output)}, extra | _kept(row)
+        return ConvertedRow(
+            "chat",
+            line | {"messages": _conversation(system, history, instruction, entry, output)},
+            extra | _joined_fields(row),
         )
     if "history" in row:
         extra["history"] = history
@@ -64,7 +66,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
         | ({"input": entry} if "input" in row and row["input"] is not None else {})
         | {"output": output}
     )
-    return Draft("instruction", line, extra)
+    return ConvertedRow("instruction", line, extra)
 
 
 def _conversation(system: str, history: Json, instruction: str, entry: str, output: str) -> list[dict[str, Json]]:
@@ -77,7 +79,7 @@ def _conversation(system: str, history: Json, instruction: str, entry: str, outp
     return [*messages, {"role": "user", "content": prompt}, {"role": "assistant", "content": output}]
 
 
-def _kept(row: dict[str, Json]) -> dict[str, Json]:
+def _joined_fields(row: dict[str, Json]) -> dict[str, Json]:
     """Return the fields that the last turn of a conversation joins, so that they can be told apart again."""
-    kept = {name: row[name] for name in ("input", "system") if name in row and (name == "input" or not row[name])}
-    return kept | ({"instruction": row["instruction"]} if row.get("input") else {})
+    fields = {name: row[name] for name in ("input", "system") if name in row and (name == "input" or not row[name])}
+    return fields | ({"instruction": row["instruction"]} if row.get("input") else {})

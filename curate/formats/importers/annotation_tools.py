@@ -58,15 +58,17 @@ def advise_label_studio(rows: Sequence[dict[str, Json]]) -> str:
     """a Label Studio export, in which annotations of several people, skipped ones too, may answer one task."""
     task = next((row for row in rows if _is_task(row)), None)
     if task is None:
-        found = guess([{key: value for key, value in row.items() if key not in _FLAT} for row in rows])
-        return f"Say which column is which: {map_option({k: v for k, v in found.items() if k != 'id'})}"
+        mapping = guess([{key: value for key, value in row.items() if key not in _FLAT} for row in rows])
+        return f"Say which column is which: {map_option({k: v for k, v in mapping.items() if k != 'id'})}"
     pair = {}
     text = next((key for key, value in task["data"].items() if isinstance(value, str)), None)
     if text is not None:
         pair["instruction"] = f"/data/{_escaped(text)}"
     notes = "annotations" if "annotations" in task else "completions"
-    results = [one.get("result") for row in rows for one in row.get(notes) or () if isinstance(one, dict)]
-    value = next((found[0].get("value") for found in results if found and isinstance(found[0], dict)), None)
+    results = [
+        annotation.get("result") for row in rows for annotation in row.get(notes) or () if isinstance(annotation, dict)
+    ]
+    value = next((result[0].get("value") for result in results if result and isinstance(result[0], dict)), None)
     kind = next((key for key, part in (value or {}).items() if isinstance(part, list)), "")
     if kind:
         pair["output"] = f"/{notes}/0/result/0/value/{_escaped(kind)}/0"

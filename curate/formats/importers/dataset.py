@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from curate.base.record import UNCATEGORISED, Json
-from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._fields import is_own, share, split_of
 from curate.formats.importers._messages import read_messages, read_tools
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.schema import load_shape
 
 
@@ -46,20 +46,20 @@ def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
         },
     ],
 )  # fmt: skip
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Rows of our own exports: the line itself where they carry it, else a line made of their messages or text.
 
     Clusters are found anew, and ``source`` and ``license`` go to ``meta``, where the next export looks for them.
     """
     own = _parsed(row["line"]) if isinstance(row.get("line"), str) else None
     if own is not None and load_shape(row["kind"]).is_valid(own):
-        return Draft(row["kind"], own, own=own)
+        return ConvertedRow(row["kind"], own, own=own)
     draft = _from_messages(row)
     # A line of a schema that only its workspace knows.
-    return draft if own is None else Draft(draft.kind, draft.line, {"line": own}, own=own)
+    return draft if own is None else ConvertedRow(draft.kind, draft.line, {"line": own}, own=own)
 
 
-def _from_messages(row: dict[str, Json]) -> Draft:
+def _from_messages(row: dict[str, Json]) -> ConvertedRow:
     line: dict[str, Json] = {"id": row["id"]}
     if row["category"] != UNCATEGORISED:
         line["category"] = row["category"]
@@ -68,14 +68,14 @@ def _from_messages(row: dict[str, Json]) -> Draft:
     if meta := {key: row[key] for key in ("source", "license") if row.get(key)}:
         line["meta"] = meta
     if row["messages"] is None:
-        return Draft("domain", line | {"text": row["text"]})
+        return ConvertedRow("domain", line | {"text": row["text"]})
     messages, _ = read_messages(row["messages"])
     roles = [message["role"] for message in messages]
     if row["kind"] == "chat" or row["tools"] or roles not in (["user", "assistant"], ["system", "user", "assistant"]):
         tools, _ = read_tools(row["tools"]) if row["tools"] else ([], True)
-        return Draft("chat", line | {"messages": messages} | ({"tools": tools} if tools else {}))
+        return ConvertedRow("chat", line | {"messages": messages} | ({"tools": tools} if tools else {}))
     said = {"system": messages[0]["content"]} if roles[0] == "system" else {}
-    return Draft(
+    return ConvertedRow(
         "instruction", line | said | {"instruction": messages[-2]["content"], "output": messages[-1]["content"]}
     )
 
@@ -83,7 +83,7 @@ def _from_messages(row: dict[str, Json]) -> Draft:
 def _parsed(text: str) -> dict[str, Json]:
     try:
         line = strict_loads(text.encode())
-    except DoorFault as fault:
+    except JsonFault as fault:
         raise RowError(f"'line' is not JSON: {fault.message}", fault.code) from fault
     if not isinstance(line, dict):
         raise RowError("'line' is not an object")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from curate.base.record import SPLITS, CurateError, missing_extra
-from curate.formats.importers import Rejected, Row, container
+from curate.formats.importers import Rejected, SourceRow, container
 from curate.formats.importers._bytes import head_of
 from curate.formats.importers._fields import split_of
-from curate.formats.importers._shelf import Rows
+from curate.formats.importers._registry import Rows
 from curate.formats.importers._values import jsonable
 from curate.formats.importers.jsonl import rows as jsonl_rows
 from curate.formats.importers.parquet import rows as parquet_rows
@@ -21,7 +21,7 @@ def _fits(path: Path, _head: bytes) -> bool:
 
 
 @container("hf", fits=_fits, priority=2)
-def rows(path: Path) -> Iterator[Row | Rejected]:
+def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """A saved `datasets` folder, a hub folder of Parquet files or `dataset/vN`; the split is the name of the part."""
     parts = [part for split in SPLITS if (part := path / f"{split}.jsonl").is_file()]
     if parts and (path / "manifest.json").is_file():
@@ -40,7 +40,7 @@ def rows(path: Path) -> Iterator[Row | Rejected]:
     yield from _parts(path, files, parquet_rows)
 
 
-def _parts(path: Path, files: Sequence[Path], rows_of: Rows) -> Iterator[Row | Rejected]:
+def _parts(path: Path, files: Sequence[Path], rows_of: Rows) -> Iterator[SourceRow | Rejected]:
     """Yield the rows of several files one after the other, counted through, each with the split of its file."""
     number = 0
     for file in files:
@@ -50,13 +50,13 @@ def _parts(path: Path, files: Sequence[Path], rows_of: Rows) -> Iterator[Row | R
         for row in rows_of(file):
             number += 1
             yield (
-                Row(row.value, number, row.raw, split)
-                if isinstance(row, Row)
+                SourceRow(row.value, number, row.raw, split)
+                if isinstance(row, SourceRow)
                 else Rejected(number, row.code, f"{file.name}: {row.reason}", row.raw)
             )
 
 
-def _saved(path: Path) -> Iterator[Row | Rejected]:
+def _saved(path: Path) -> Iterator[SourceRow | Rejected]:
     try:
         # Arrow files are read by the library that wrote them; it is an extra, and slow to import.
         import datasets

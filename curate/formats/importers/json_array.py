@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curate.base.record import CurateError
-from curate.formats.importers import Rejected, Row, container
+from curate.formats.importers import Rejected, SourceRow, container
 from curate.formats.importers._bytes import read_whole
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]|"', re.DOTALL)
 _WRAPPED = re.compile(
@@ -23,7 +23,7 @@ def _fits(path: Path, head: bytes) -> bool:
 
 
 @container("json", fits=_fits, priority=-1)
-def rows(path: Path) -> Iterator[Row | Rejected]:
+def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """A JSON array of objects (.json), or an object such as {"data": [...]}; each element is parsed by itself."""
     document = read_whole(path)
     start = _array_start(path, document)
@@ -37,11 +37,11 @@ def rows(path: Path) -> Iterator[Row | Rejected]:
             continue
         try:
             value = strict_loads(raw)
-        except DoorFault as fault:
+        except JsonFault as fault:
             yield Rejected(line, fault.code, f"{fault.name}: {fault.message} (byte {fault.column} of the element)", raw)
             continue
         if isinstance(value, dict):
-            yield Row(value, line, raw)
+            yield SourceRow(value, line, raw)
         else:
             yield Rejected(line, "S112", "not-an-object: an element of the array is not an object", raw)
 
@@ -87,7 +87,7 @@ def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def _rest(document: bytes, begin: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield what follows the array unless it is the end of its wrapper, so that it is told and kept."""
+    """Yield what follows the array as one broken item, unless it is the end of the wrapper, so that it is reported."""
     start, end = _trimmed(document, begin, len(document))
     if start < end and not _WRAPPED.match(document):
         yield start, end, True

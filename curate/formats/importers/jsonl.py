@@ -1,11 +1,11 @@
-"""JSON lines, read through the front door."""
+"""JSON lines, read by the strict parser."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from curate.formats.importers import Rejected, Row, container
+from curate.formats.importers import Rejected, SourceRow, container
 from curate.jsonl import Entry, read_entries
 
 
@@ -18,13 +18,13 @@ def _fits(path: Path, head: bytes) -> bool:
 
 
 @container("jsonl", fits=_fits)
-def rows(path: Path) -> Iterator[Row | Rejected]:
+def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """JSON lines (.jsonl, .ndjson): one object a line, read as strictly as `curate validate` reads."""
     faults: dict[int, tuple[str, str]] = {}
     # The user named this file, so that a link is followed wherever it leads.
     for entry in read_entries(path.resolve(), name=str(path)):
         if isinstance(entry, Entry):
-            yield Row(entry.value, entry.line.source.line, entry.line.raw)
+            yield SourceRow(entry.value, entry.line.source.line, entry.line.raw)
         elif entry.severity == "error":
             faults.setdefault(entry.line, (entry.code, f"{entry.name}: {entry.message}"))
     if faults:

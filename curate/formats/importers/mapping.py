@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from curate.base.record import CurateError, Json
-from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._fields import json_name, take_common
 from curate.formats.importers._foreign import value_at
 
@@ -88,12 +88,12 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     columns = {plain_name(name): name for row in reversed(rows) for name in row}
     if columns.keys() & {*_HEADERLESS} and (len(columns) != len(_HEADERLESS) or _is_count(rows, _HEADERLESS[0])):
         columns = {plain: name for plain, name in columns.items() if plain not in _HEADERLESS}
-    found: dict[str, str] = {}
+    mapping: dict[str, str] = {}
 
     def take(field: str, names: Sequence[str]) -> None:
         for name in names:
-            if field not in found and name in columns and columns[name] not in found.values():
-                found[field] = columns[name]
+            if field not in mapping and name in columns and columns[name] not in mapping.values():
+                mapping[field] = columns[name]
 
     for field in ("instruction", "output"):
         take(field, _GUESSES[field])
@@ -101,7 +101,7 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     take("output", [name for name in columns if name.startswith("is_")])
     for field in ("input", "category", "system", "id", "split"):
         take(field, _GUESSES[field])
-    return found
+    return mapping
 
 
 def _is_count(rows: Sequence[dict[str, Json]], column: str) -> bool:
@@ -158,7 +158,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
         {"text": "Where is my card?", "category": "card_arrival"},
     ],
 )
-def read(row: dict[str, Json], mapping: Mapping[str, str]) -> Draft:
+def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     """Rows with other names: FIELD=COLUMN pairs say which column is the instruction, the output and so on."""
     used = {column for column in mapping.values() if not column.startswith("/")}
     line, extra = take_common({key: value for key, value in row.items() if key not in used}, (), has_our_names=False)
@@ -175,20 +175,20 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> Draft:
             extra[column] = value
     _common(line, texts, extra, mapping)
     if "text" in texts:
-        return Draft("domain", line | {"text": texts["text"]}, extra)
+        return ConvertedRow("domain", line | {"text": texts["text"]}, extra)
     if "question" in texts:
         grounded = {
             "context": texts.get("context", ""),
             "question": texts["question"],
             "answer": texts.get("answer", ""),
         }
-        return Draft("domain", line | grounded, extra)
+        return ConvertedRow("domain", line | grounded, extra)
     if "instruction" not in texts or "output" not in texts:
         raise RowError("the mapping names no instruction and output, no question and answer, and no text")
     names = ("system", "instruction", "input", "output")
     if "context" in texts and "input" not in texts:
         texts["input"] = texts["context"]
-    return Draft("instruction", line | {name: texts[name] for name in names if name in texts}, extra)
+    return ConvertedRow("instruction", line | {name: texts[name] for name in names if name in texts}, extra)
 
 
 def _common(line: dict[str, Json], texts: dict[str, str], extra: dict[str, Json], mapping: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
-from curate.formats.importers import Draft, importer
+from curate.formats.importers import ConvertedRow, importer
 from curate.formats.importers._fields import is_own, share, take_common
 from curate.formats.importers._messages import argument_kinds, is_messages, read_messages, read_tools
 
@@ -40,12 +40,12 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
         },
     ],
 )
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """OpenAI chat rows: messages and tools; arguments of tool calls stay as they are written."""
     return chat_draft(row)
 
 
-def chat_draft(row: dict[str, Json]) -> Draft:
+def chat_draft(row: dict[str, Json]) -> ConvertedRow:
     """Return a row of messages and tools as a line."""
     line, extra = take_common(row, ("messages", "tools"))
     line["messages"], is_exact = read_messages(row.get("messages"))
@@ -57,4 +57,4 @@ def chat_draft(row: dict[str, Json]) -> Draft:
             line["tools"] = tools
         if not is_exact:
             extra["tools"] = row["tools"]
-    return Draft("chat", line, extra)
+    return ConvertedRow("chat", line, extra)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.record import CurateError
-from curate.formats.importers import Rejected, Row, container
+from curate.formats.importers import Rejected, SourceRow, container
 from curate.formats.importers._bytes import head_of
 from curate.formats.importers._parquet_footer import read_row_groups
 from curate.formats.importers._values import jsonable
@@ -30,7 +30,7 @@ def _fits(path: Path, head: bytes) -> bool:
 
 
 @container("parquet", fits=_fits, priority=1)
-def rows(path: Path) -> Iterator[Row | Rejected]:
+def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Parquet (.parquet): the line number of a row is its number in the file."""
     if not head_of(path).startswith(b"PAR1"):
         raise CurateError(

@@ -49,11 +49,11 @@ def _numbered(rows: Sequence[dict[str, Json]]) -> tuple[str, ...]:
 def advise_pairs(rows: Sequence[dict[str, Json]]) -> str:
     """preference pairs, which cannot be trained on yet: 'chosen' is the better answer and 'rejected' the worse."""
     first = next(row for row in rows if _paired(row))
-    found = guess([{key: value for key, value in row.items() if key not in _PAIR} for row in rows])
+    mapping = guess([{key: value for key, value in row.items() if key not in _PAIR} for row in rows])
     names = ",".join(name for name in _PAIR if any(is_filled(row.get(name)) for row in rows))
-    if "output" in found or "messages" in first or "conversations" in first:
+    if "output" in mapping or "messages" in first or "conversations" in first:
         return f"To train on the answers and only store the preferences, add: --to-meta {names}"
-    chosen, prompt = first.get("chosen"), found.get("instruction", "")
+    chosen, prompt = first.get("chosen"), mapping.get("instruction", "")
     if isinstance(chosen, list) and len(chosen) == 2 and isinstance(chosen[1], dict):
         pair = {"instruction": prompt or "/chosen/0/content", "output": "/chosen/1/content"}
     elif isinstance(chosen, str) and prompt:

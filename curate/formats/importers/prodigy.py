@@ -32,11 +32,11 @@ def _fields(row: dict[str, Json]) -> tuple[str, ...]:
 def advise(rows: Sequence[dict[str, Json]]) -> str:
     """a Prodigy export: 'answer' says what an annotator thought of a row, and is no answer to train."""
     bare = [{key: value for key, value in row.items() if key != "answer" and key[:1] != "_"} for row in rows]
-    found = guess(bare)
+    mapping = guess(bare)
     chosen = next((row["accept"] for row in bare if isinstance(row.get("accept"), list) and row["accept"]), None)
     if chosen is not None:
-        found["output"] = "/accept/0"
-    pair = {name: column for name, column in found.items() if name in ("instruction", "output")}
+        mapping["output"] = "/accept/0"
+    pair = {name: column for name, column in mapping.items() if name in ("instruction", "output")}
     return (
         f"To take the accepted rows, add: --only answer=accept {map_option(pair)}. "
         "The rejected and the ignored ones are counted and left out."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
-from curate.formats.importers import Draft, importer
+from curate.formats.importers import ConvertedRow, importer
 from curate.formats.importers._fields import share, take_common, text_of
 
 _ANSWERS = (
@@ -36,7 +36,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
     recognise=_recognise,
     samples=[{"text": "Rivers run to the sea."}, {"text": "So it is.", "meta": {"src": "book"}}],
 )
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Raw text rows: one text a record, for a domain workspace."""
     line, extra = take_common(row, ("text",))
-    return Draft("domain", line | {"text": text_of(row, "text")}, extra)
+    return ConvertedRow("domain", line | {"text": text_of(row, "text")}, extra)

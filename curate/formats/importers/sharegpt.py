@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
-from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._fields import json_name, rendered, share, take_common
 from curate.formats.importers._messages import read_tools, training_marks
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "function_call": "assistant"}
 _ALIASES = {
@@ -52,7 +52,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
         },
     ],
 )
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """ShareGPT rows: human, gpt, system, observation and function_call turns, and tools as JSON text."""
     line, extra = take_common(row, ("conversations", "tools", "system"))
     turns = row.get("conversations")
@@ -75,7 +75,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
             line["tools"] = tools
         if not tools or row["tools"] != rendered([tool["function"] for tool in tools]):
             extra["tools"] = row["tools"]
-    return Draft("chat", line, extra)
+    return ConvertedRow("chat", line, extra)
 
 
 def _read_turns(turns: list[Json]) -> tuple[list[dict[str, Json]], bool]:
@@ -105,7 +105,7 @@ def _read_calls(text: str, number: int) -> tuple[list[dict[str, Json]], bool]:
     """Return the tool calls written in ``text``, and whether their usual spelling is that very text."""
     try:
         value = strict_loads(text.encode())
-    except DoorFault as error:
+    except JsonFault as error:
         raise RowError(f"the function call of turn {number} is not JSON") from error
     calls = value if isinstance(value, list) else [value]
     read_calls: list[dict[str, Json]] = []
@@ -118,5 +118,5 @@ def _read_calls(text: str, number: int) -> tuple[list[dict[str, Json]], bool]:
         read_calls.append({"type": "function", "function": {"name": call["name"], "arguments": arguments}})
     if not read_calls:
         raise RowError(f"turn {number} calls no function")
-    usual = [{"name": one["function"]["name"], "arguments": one["function"]["arguments"]} for one in read_calls]
+    usual = [{"name": call["function"]["name"], "arguments": call["function"]["arguments"]} for call in read_calls]
     return read_calls, rendered(usual[0] if len(usual) == 1 else usual) == text

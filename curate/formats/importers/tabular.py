@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 
 from curate.base.record import UNCATEGORISED, CurateError
-from curate.formats.importers import Rejected, Row, container
+from curate.formats.importers import Rejected, SourceRow, container
 from curate.formats.importers._bytes import conversion_hint, head_of
 from curate.formats.importers._fields import split_of
-from curate.formats.importers._header import Header, read_header
+from curate.formats.importers._header import TableHeader, read_header
 from curate.formats.spreadsheet import COLUMNS, unguarded
 
 MAX_CELL = 16 * 1024 * 1024
@@ -22,7 +22,7 @@ Table = tuple[Path, str, int]
 """A file with its separator and its quoting."""
 
 
-class _Lines:
+class _PhysicalLines:
     """The physical lines of a file as text, with the bytes of those that the CSV reader took since the last record.
 
     Bytes that are not UTF-8 become lone surrogates here, so that the reader goes on and the record is told afterwards.
@@ -66,7 +66,7 @@ def notices(path: Path) -> tuple[str, ...]:
 
 
 @container("table", fits=_fits, notices=notices)
-def rows(path: Path) -> Iterator[Row | Rejected]:
+def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """CSV and TSV with or without a header; every row has as many cells as the first."""
     table = _table(path)
     header = _header_of(table)
@@ -87,19 +87,19 @@ def rows(path: Path) -> Iterator[Row | Rejected]:
             # A million rows are read this way, and nearly all files name all their columns.
             pairs = zip(header.names, cells, strict=True)
             taken = cells if len(named) == len(cells) else [cell for name, cell in pairs if name is not None]
-            yield Row(dict(zip(named, taken, strict=True)), line, raw)
+            yield SourceRow(dict(zip(named, taken, strict=True)), line, raw)
 
 
-def _own_row(path: Path, cells: list[str], line: int, raw: bytes) -> Row:
+def _own_row(path: Path, cells: list[str], line: int, raw: bytes) -> SourceRow:
     """Return a row of a file that `curate export --to csv` wrote, without the marks that it put into the cells."""
     values = {name: unguarded(cell) for name, cell in zip(COLUMNS, cells, strict=True)}
     if values["category"] == UNCATEGORISED:
         values["category"] = ""
     needed = ("instruction", "output")
-    return Row({k: v for k, v in values.items() if v or k in needed}, line, raw, split_of(path.stem))
+    return SourceRow({k: v for k, v in values.items() if v or k in needed}, line, raw, split_of(path.stem))
 
 
-def _header_of(table: Table) -> Header:
+def _header_of(table: Table) -> TableHeader:
     """Return the header of a file, which is empty for a file without a record.
 
     Raises:
@@ -111,7 +111,7 @@ def _header_of(table: Table) -> Header:
             raise CurateError(
                 "E908 cannot-import",
                 f"{path}, line {line}: the first row cannot be read, so that its columns have no names: {fault}",
-                conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Mend that line of the file.",
+                conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
             )
         if len(cells) > MAX_COLUMNS:
             raise CurateError(
@@ -120,12 +120,12 @@ def _header_of(table: Table) -> Header:
                 "Is the separator right?",
             )
         return read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
-    return Header(())
+    return TableHeader(())
 
 
-def _in_column(fault: str, cells: list[str], header: Header) -> str:
+def _in_column(fault: str, cells: list[str], header: TableHeader) -> str:
     """Return the fault with the name of the column whose cell holds a byte that is not UTF-8."""
-    spoilt = [place for place, cell in enumerate(cells) if any("\udc80" <= character <= "\udcff" for character in cell)]
+    spoilt = [index for index, cell in enumerate(cells) if any("\udc80" <= character <= "\udcff" for character in cell)]
     if not spoilt or spoilt[0] >= len(header.names):
         return fault
     return f"{fault} (column {header.names[spoilt[0]] or spoilt[0] + 1!r})"
@@ -134,7 +134,7 @@ def _in_column(fault: str, cells: list[str], header: Header) -> str:
 def _records(table: Table) -> Iterator[tuple[int, list[str], bytes, str]]:
     """Yield the first line, the cells, the bytes and the fault (or "") of each record; blank lines are passed over."""
     path, delimiter, quoting = table
-    lines = _Lines(path)
+    lines = _PhysicalLines(path)
     old_limit = csv.field_size_limit(MAX_CELL)
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
     width = 0
@@ -159,7 +159,7 @@ def _records(table: Table) -> Iterator[tuple[int, list[str], bytes, str]]:
         csv.field_size_limit(old_limit)
 
 
-def _take_rest(lines: _Lines, delimiter: str, width: int) -> None:
+def _take_rest(lines: _PhysicalLines, delimiter: str, width: int) -> None:
     """Take the other lines of a row that broke in one of its cells, so that they are not read as rows of their own.
 
     Quotes come in pairs: while their number is odd, a cell is open, and the line with the next odd number closes it. A

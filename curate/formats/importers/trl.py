@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
-from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._fields import is_own, json_name, share, take_common
 from curate.formats.importers._messages import argument_kinds, is_messages, read_messages, read_tools
 from curate.formats.importers.openai_chat import chat_draft
@@ -36,24 +36,24 @@ def _recognise_conversations(rows: Sequence[dict[str, Json]]) -> float:
         {"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]},
     ],
 )
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """TRL prompt-completion rows: both texts, or both lists of messages."""
     prompt, completion = row.get("prompt"), row.get("completion")
     if isinstance(prompt, str) and isinstance(completion, str):
         line, extra = take_common(row, ("prompt", "completion"))
-        return Draft("instruction", line | {"instruction": prompt, "output": completion}, extra)
+        return ConvertedRow("instruction", line | {"instruction": prompt, "output": completion}, extra)
     if isinstance(prompt, list) and isinstance(completion, list):
         line, extra = take_common(row, ("prompt", "completion", "tools"))
-        asked, is_prompt_exact = read_messages(prompt, "prompt")
+        question, is_prompt_exact = read_messages(prompt, "prompt")
         answered, is_completion_exact = read_messages(completion, "completion")
-        line["messages"] = asked + answered
-        if not (is_prompt_exact and is_completion_exact and [one["role"] for one in answered] == ["assistant"]):
+        line["messages"] = question + answered
+        if not (is_prompt_exact and is_completion_exact and [message["role"] for message in answered] == ["assistant"]):
             extra |= {"prompt": prompt, "completion": completion}
         if "tools" in row:
             tools, is_exact = read_tools(row["tools"])
             line |= {"tools": tools} if tools else {}
             extra |= {} if is_exact else {"tools": row["tools"]}
-        return Draft("chat", line, extra)
+        return ConvertedRow("chat", line, extra)
     raise RowError(
         f"'prompt' is {json_name(prompt)} and 'completion' is {json_name(completion)}; both must be text or messages"
     )
@@ -78,6 +78,6 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
         },
     ],
 )
-def read_conversation(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+def read_conversation(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
     return chat_draft(row)

@@ -1,4 +1,4 @@
-"""The shelf of output formats: one file a format, found by its name; each turns a verdict into lines of text."""
+"""The registry of output formats: one file a format, found by its name; each turns a verdict into lines of text."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class VerdictLike(Protocol):
         """What a tolerance allows, by the codes that have more and fail for it."""
 
 
-class Rule(Protocol):
-    """What a format needs to know of a check, or of a row of the front door's table."""
+class ReportRule(Protocol):
+    """What a format needs to know of a check, or of a row of the table of faults."""
 
     @property
     def code(self) -> str:
@@ -104,7 +104,7 @@ class Page:
     """Whether values of the data may be shown."""
     files: Sequence[str] = ()
     """All files that were validated, spelled as in findings."""
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    rules: Mapping[str, ReportRule] = field(default_factory=dict)
     """The catalogue of rules by code."""
 
 

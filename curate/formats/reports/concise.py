@@ -14,10 +14,10 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     for finding in verdict.findings:
         record = f" [{one_line(finding.record, 80)}]" if finding.record else ""
         rule = f"{finding.severity} {finding.code} {finding.name}"
-        yield f"{place_of(finding)}: {rule}: {one_line(finding.message, 500)}{record}"
+        yield f"{location_of(finding)}: {rule}: {one_line(finding.message, 500)}{record}"
 
 
-def place_of(finding: Finding) -> str:
+def location_of(finding: Finding) -> str:
     """Return where a finding is, as far as it has a place."""
     parts = [one_line(finding.file, 500) or "(all files)"]
     if finding.line:

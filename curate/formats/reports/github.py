@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from curate.base.console import Order, one_line
 from curate.base.record import Finding, Severity
-from curate.formats.reports import Page, Rule, VerdictLike, totals, worst_first
-from curate.formats.reports._place import column_of, from_here, told
+from curate.formats.reports import Page, ReportRule, VerdictLike, totals, worst_first
+from curate.formats.reports._location import column_of, from_here, message_of
 
 NUM_SOURCES = 1000
 _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
@@ -19,7 +19,7 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     A runner shows the first ten annotations of each kind in a step, so of equally bad findings the first of each check
     comes first, and the counts come before the infos, which are notices too.
     """
-    findings = worst_first(_one_of_each_first(verdict.findings))
+    findings = worst_first(_first_of_each_check(verdict.findings))
     num_worse = sum(finding.severity != "info" for finding in findings)
     for finding in findings[:num_worse]:
         yield _command(finding, page)
@@ -29,29 +29,29 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
         yield _command(finding, page)
 
 
-def _one_of_each_first(findings: Iterable[Finding]) -> list[Finding]:
-    seen: set[str] = set()
+def _first_of_each_check(findings: Iterable[Finding]) -> list[Finding]:
+    codes: set[str] = set()
     firsts: list[Finding] = []
     others: list[Finding] = []
     for finding in findings:
-        (others if finding.code in seen else firsts).append(finding)
-        seen.add(finding.code)
+        (others if finding.code in codes else firsts).append(finding)
+        codes.add(finding.code)
     return firsts + others
 
 
 def _command(finding: Finding, page: Page) -> Order:
-    place: dict[str, str | int] = {"file": from_here(finding.file)} if finding.file else {}
+    location: dict[str, str | int] = {"file": from_here(finding.file)} if finding.file else {}
     if finding.line:
-        place["line"] = finding.line
+        location["line"] = finding.line
         if column := column_of(finding, page):
-            place["col"] = column
+            location["col"] = column
     title = {"title": f"{finding.code} {finding.name}"}
     more = f"\n{one_line(finding.fix, 300)}" if finding.fix else ""
-    return Order(_COMMANDS[finding.severity], place | title, told(finding) + more)
+    return Order(_COMMANDS[finding.severity], location | title, message_of(finding) + more)
 
 
 def _counts(verdict: VerdictLike, page: Page) -> Order:
-    known: list[Rule | Finding] = [*page.rules.values(), *verdict.findings]
+    known: list[ReportRule | Finding] = [*page.rules.values(), *verdict.findings]
     names = {rule.code: f" {rule.name}" for rule in known}
     lines = [
         f"{number:,} {code}{names.get(code, '')}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from curate.base.record import Finding, Json, Severity
 from curate.formats.reports import Page, VerdictLike
 from curate.formats.reports._list import items_of
-from curate.formats.reports._place import file_of, identified, told
+from curate.formats.reports._location import file_of, identified, message_of
 
 NUM_SOURCES = 1_000_000
 _SEVERITIES: dict[Severity, str] = {"error": "critical", "warning": "minor", "info": "info"}
@@ -19,14 +19,14 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     GitLab takes two findings of one fingerprint for one, so each has its own.
     """
     yield "["
-    found = identified(verdict.findings, page)
-    yield from items_of(_issue(finding, fingerprint, page) for fingerprint, finding in found)
+    issues = identified(verdict.findings, page)
+    yield from items_of(_issue(finding, fingerprint, page) for fingerprint, finding in issues)
     yield "]"
 
 
 def _issue(finding: Finding, fingerprint: str, page: Page) -> dict[str, Json]:
     return {
-        "description": f"{finding.code} {finding.name}: {told(finding)}",
+        "description": f"{finding.code} {finding.name}: {message_of(finding)}",
         "check_name": finding.code,
         "fingerprint": fingerprint,
         "severity": _SEVERITIES[finding.severity],

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Xml
 from curate.base.console import one_line
 from curate.base.record import Finding
 from curate.formats.reports import Page, VerdictLike
-from curate.formats.reports._place import from_here, told
+from curate.formats.reports._location import from_here, message_of
 
 _WHOLE = "all files"
 
@@ -103,8 +103,8 @@ def _numbers(verdict: VerdictLike) -> dict[str, int]:
 
 def _line_of(finding: Finding) -> str:
     column = f", byte {finding.column}" if finding.column else ""
-    place = f"line {finding.line}{column}: " if finding.line else ""
-    return f"{place}{finding.severity}: {told(finding)}"
+    location = f"line {finding.line}{column}: " if finding.line else ""
+    return f"{location}{finding.severity}: {message_of(finding)}"
 
 
 def _lines(element: Xml.Element) -> list[str]:

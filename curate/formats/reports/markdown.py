@@ -9,7 +9,7 @@ from curate.base.console import one_line
 from curate.base.record import Finding
 from curate.base.tables import counted
 from curate.formats.reports import Page, VerdictLike, totals, worst_first
-from curate.formats.reports.concise import place_of
+from curate.formats.reports.concise import location_of
 
 MOST_ROWS = 200
 MOST_BYTES = 512 * 1024
@@ -71,7 +71,7 @@ def _rows(verdict: VerdictLike) -> list[str]:
 
 
 def _row(finding: Finding) -> str:
-    where = [_code(place_of(finding))]
+    where = [_code(location_of(finding))]
     where += [f"record {_code(one_line(finding.record, 80))}"] if finding.record else []
     where += [f"at {_code(one_line(finding.pointer, 120))}"] if finding.pointer else []
     rule = f"{finding.code} {finding.name}"

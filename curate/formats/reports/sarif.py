@@ -10,7 +10,7 @@ from urllib.parse import quote
 from curate.base.record import Finding, Json, Severity
 from curate.formats.reports import Page, VerdictLike, worst_first
 from curate.formats.reports._list import items_of
-from curate.formats.reports._place import column_of, file_of, identified, told
+from curate.formats.reports._location import column_of, file_of, identified, message_of
 
 MOST_RESULTS = 5000
 """GitHub refuses more than 25,000 results a run and shows the top 5,000; which those are we choose ourselves."""
@@ -36,7 +36,7 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
 
     Columns count code points, because our own count bytes; they are left out where the line is not at hand.
     """
-    shown = worst_first(verdict.findings)[:MOST_RESULTS]
+    findings = worst_first(verdict.findings)[:MOST_RESULTS]
     rules = _rules(verdict, page)
     number_of = {rule["id"]: number for number, rule in enumerate(rules)}
     driver = {"name": "curate", "version": version("pairsmith")}
@@ -46,10 +46,11 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     yield "]}},"
     root = {"SRCROOT": {"description": {"text": "The folder that the data was validated from."}}}
     yield f'"columnKind": "unicodeCodePoints", "originalUriBaseIds": {json.dumps(root)},'
-    yield f'"invocations": {json.dumps([_invocation(verdict, len(shown))])},'
+    yield f'"invocations": {json.dumps([_invocation(verdict, len(findings))])},'
     yield '"results": ['
     yield from items_of(
-        _result(finding, fingerprint, number_of[finding.code], page) for fingerprint, finding in identified(shown, page)
+        _result(finding, fingerprint, number_of[finding.code], page)
+        for fingerprint, finding in identified(findings, page)
     )
     yield "]}]}"
 
@@ -89,7 +90,7 @@ def _result(finding: Finding, fingerprint: str, rule: int, page: Page) -> dict[s
         "ruleIndex": rule,
         "level": _LEVELS[finding.severity],
         # `[text](target)` in a message is a link, and no message of ours has one.
-        "message": {"text": told(finding, _MOST_TEXT - 300).replace("](", "] (")},
+        "message": {"text": message_of(finding, _MOST_TEXT - 300).replace("](", "] (")},
         "locations": [{"physicalLocation": {"artifactLocation": _artifact(finding, page), "region": region}}],
         # The first is the one that GitHub compares; it would else be a digest of the line.
         "partialFingerprints": {"primaryLocationLineHash": f"{fingerprint}:1", "curateFinding/v1": fingerprint},
@@ -103,12 +104,12 @@ def _artifact(finding: Finding, page: Page) -> dict[str, Json]:
     return {"uri": f"file://{uri}"} if path.startswith("/") else {"uri": uri, "uriBaseId": "SRCROOT"}
 
 
-def _invocation(verdict: VerdictLike, num_shown: int) -> dict[str, Json]:
+def _invocation(verdict: VerdictLike, num_results: int) -> dict[str, Json]:
     """Return how the run went, and what this log does not hold."""
     notes = []
-    if num_shown < verdict.num_findings:
+    if num_results < verdict.num_findings:
         notes.append(
-            f"{verdict.num_findings:,} findings, of which this log holds the {num_shown:,} worst: at most as many as "
+            f"{verdict.num_findings:,} findings, of which this log holds the {num_results:,} worst: at most as many as "
             f"--limit allows, and never more than the {MOST_RESULTS:,} that code scanning shows"
         )
     if verdict.num_suppressed:

@@ -9,8 +9,8 @@ from curate.base.console import one_line
 from curate.base.record import Finding
 from curate.base.tables import width_of
 from curate.formats.reports import Page, VerdictLike
-from curate.formats.reports._place import subject_of
-from curate.formats.reports.concise import place_of
+from curate.formats.reports._location import subject_of
+from curate.formats.reports.concise import location_of
 
 NUM_SOURCES = 20
 _BEFORE, _AFTER = 48, 48
@@ -23,7 +23,7 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     """Yield each finding in a few lines, the first ones with the source, its values masked unless asked for."""
     for number, finding in enumerate(verdict.findings):
         rule = f"{finding.severity}[{finding.code} {finding.name}]"
-        yield f"{place_of(finding)}: {rule}: {one_line(finding.message, 500)}"
+        yield f"{location_of(finding)}: {rule}: {one_line(finding.message, 500)}"
         raw = page.lines.get((finding.file, finding.line))
         if raw is not None and number < NUM_SOURCES and finding.column:
             yield from _excerpt(finding, raw, show_values=page.show_values)

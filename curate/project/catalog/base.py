@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from curate.base.console import spelled
 from curate.base.record import CurateError, Finding, Record, Source
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.verdict import FindingTally
 from curate.project.catalog.columns import SCHEMA, Values
 from curate.project.catalog.pieces import MOST_FINDINGS, Progress, crlf_findings, pieces
 from curate.project.data import with_unique_ids
@@ -143,7 +143,7 @@ def read_base(
             when a worker is killed; E974 when the files change while they are read.
     """
     about = BaseHeader(files_as_they_are(files, root))
-    tally = Tally(MOST_FINDINGS)
+    tally = FindingTally(MOST_FINDINGS)
     names: list[pl.Series] = []
     lengths: list[NDArray[np.int64]] = []
     crlf: dict[str, tuple[int, int]] = {}

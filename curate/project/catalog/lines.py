@@ -9,8 +9,8 @@ from threading import Lock
 
 from curate.base.console import spelled
 from curate.base.record import CurateError, Finding, Record, Source
-from curate.jsonl import DoorFault, Reader
-from curate.jsonl.gate import open_regular
+from curate.jsonl import JsonFault, Reader
+from curate.jsonl.opening import open_regular
 from curate.project.catalog.base import FileStamp, LineSpan, files_as_they_are
 from curate.project.data import ProjectData
 
@@ -54,7 +54,7 @@ class LineReader:
                 os.close(self._handles.pop(next(iter(self._handles))))
             try:
                 self._handles[file] = open_regular(path, self._root)
-            except DoorFault as fault:
+            except JsonFault as fault:
                 raise files_changed(file) from fault
         return self._handles[file]
 

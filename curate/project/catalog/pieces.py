@@ -15,7 +15,7 @@ from curate.base.record import Finding, Line, Source
 from curate.checks.runner.examine import violations
 from curate.checks.runner.parallel import default_jobs, tasks_of
 from curate.checks.runner.pool import shared_out
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, Reader, Span, crlf_finding
 from curate.project.catalog.columns import Values, frame_of, head, values_of
 from curate.schema import Shape, load_shape
@@ -42,7 +42,7 @@ class CatalogPiece:
     """One JSON list a record, see `row_of`, one after the other."""
     lengths: array[int] = field(default_factory=lambda: array("I"))
     """How many bytes each of them takes."""
-    tally: Tally = field(default_factory=lambda: Tally(MOST_FINDINGS))
+    tally: FindingTally = field(default_factory=lambda: FindingTally(MOST_FINDINGS))
     num_lines: int = 0
     num_crlf: int = 0
     first_crlf: int = 0

@@ -13,7 +13,7 @@ from curate.base.record import SPLITS, CurateError, Finding, Json, Record, canon
 from curate.checks.runner import read_records
 from curate.checks.runner.unmerged import unmerged_findings
 from curate.formats.dataset import FILE_NAME, frozen_digest, read_manifest
-from curate.jsonl import DoorFault, Reader, strict_loads
+from curate.jsonl import JsonFault, Reader, strict_loads
 from curate.project.claim import CLAIM
 from curate.project.data import with_unique_ids
 from curate.project.fsck.fault import Report
@@ -220,7 +220,7 @@ def _test_digest(folder: Path, most: int) -> str:
     try:
         lines = read_file(folder / "test.jsonl", most=most).splitlines()
         return frozen_digest([strict_loads(line)["id"] for line in lines])
-    except (OSError, DoorFault, TypeError, KeyError):
+    except (OSError, JsonFault, TypeError, KeyError):
         return ""
 
 
@@ -234,7 +234,7 @@ def check_runs(report: Report, folder: Path) -> None:
             own = manifest.pop("sha256")
             is_sound = own == hashlib.sha256(canonical(manifest)).hexdigest()
             entries = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-        except (OSError, DoorFault, KeyError, TypeError, AttributeError):
+        except (OSError, JsonFault, KeyError, TypeError, AttributeError):
             is_sound, entries = False, {}
         if not is_sound:
             report.add("bad-manifest", path, "it is not as it was written", fix)
@@ -257,7 +257,7 @@ def _check_json(report: Report, path: Path, name: str, fix: str) -> None:
     try:
         value: Json = strict_loads(read_file(path, most=MOST_DOCUMENT))
         message = "" if isinstance(value, dict) else "it is no object"
-    except DoorFault as fault:
+    except JsonFault as fault:
         message = fault.message
     except OSError as error:
         message = error.strerror or str(error)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.git import GitError, ask_git
 from curate.base.record import CurateError
-from curate.base.storage import is_held
+from curate.base.storage import is_segment_open
 from curate.project.fold import is_line_digest
 from curate.project.fsck.fault import Report
 from curate.project.journal import EVENTS, FOLDER, AnyEvent, SegmentPiece, Undo, pieces, read_segment, segments
@@ -81,7 +81,7 @@ def _check_segment(report: Report, path: Path, contents: JournalContents, *, is_
     report.count("retired segment" if is_retired else "segment")
     try:
         content = read_segment(path, report.root)
-        is_open = content is not None and is_held(path)
+        is_open = content is not None and is_segment_open(path)
     except CurateError as error:
         report.add("unreadable", path, error.message.partition(": ")[2] or error.message, error.hint)
         return

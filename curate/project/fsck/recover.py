@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.base.file_guard import MOST_DOCUMENT, MOST_SEGMENT, inside, read_file
 from curate.base.record import CurateError
-from curate.base.storage import is_held, move_file, remove_file, write_atomic
+from curate.base.storage import is_segment_open, move_file, remove_file, write_atomic
 from curate.base.tables import counted
 from curate.project.claim import CLAIM, claimed
 from curate.project.fsck.fault import Report
@@ -72,7 +72,7 @@ def _mend(root: Path, path: Path) -> Iterator[str]:
     """Set aside what is no decision in one segment."""
     try:
         content = read_segment(path, root)
-        is_open = content is None or is_held(path)
+        is_open = content is None or is_segment_open(path)
     except (CurateError, OSError):
         return
     parts = list(pieces(content or b""))

@@ -13,7 +13,7 @@ from curate.base.record import CurateError, Json
 from curate.base.resources import shipped
 from curate.base.storage import make_cache, make_folder, write_atomic
 from curate.checks import turns
-from curate.formats.importers import EVERYTHING, Selection
+from curate.formats.importers import EVERYTHING, RowSelection
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.jsonl import Entry, read_entries
 from curate.project.init.scorers import guess_scorer
@@ -60,7 +60,7 @@ def make_workspace(
     files: Sequence[Path] = (),
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
-    selection: Selection = EVERYTHING,
+    selection: RowSelection = EVERYTHING,
     is_sample: bool = False,
 ) -> NewWorkspace:
     """Make a workspace in ``root``, which must be missing or empty.
@@ -88,7 +88,7 @@ def _make(
     files: Sequence[Path],
     format_name: str,
     mapping: Mapping[str, str] | None,
-    selection: Selection,
+    selection: RowSelection,
 ) -> NewWorkspace:
     own: bytes | None = None
     if schema == INFER or (not schema and files and not _is_known(files, format_name, mapping, selection)):
@@ -130,7 +130,9 @@ def _take_back(root: Path, *, was_there: bool) -> None:
         root.rmdir()
 
 
-def _is_known(files: Sequence[Path], format_name: str, mapping: Mapping[str, str] | None, selection: Selection) -> bool:
+def _is_known(
+    files: Sequence[Path], format_name: str, mapping: Mapping[str, str] | None, selection: RowSelection
+) -> bool:
     """Whether an importer knows the rows; where none does, their schema is inferred."""
     try:
         shape_for(files, mapping, selection, format_name)

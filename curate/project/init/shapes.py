@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from curate.base.record import SPLITS, CurateError, Json
-from curate.formats.importers import EVERYTHING, Plan, Row, RowError, Selection, plan_import, safe_guess
+from curate.formats.importers import EVERYTHING, ImportPlan, RowError, RowSelection, SourceRow, plan_import, safe_guess
 from curate.schema import guess_shape
 
 INFER = "infer"
@@ -29,13 +29,13 @@ _FIELDS: dict[str, dict[str, Json]] = {
 def shape_for(
     files: Sequence[Path],
     mapping: Mapping[str, str] | None,
-    selection: Selection = EVERYTHING,
+    selection: RowSelection = EVERYTHING,
     format_name: str = "",
 ) -> str:
     """Return the name of the shipped shape that holds the most of the files' rows.
 
     Raises:
-        CurateError: E908 when nothing on the shelf of importers knows the rows.
+        CurateError: E908 when no importer knows the rows.
     """
     votes: Counter[str] = Counter()
     for path in files:
@@ -53,7 +53,7 @@ def shape_for(
 
 
 def infer_schema(
-    files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection = EVERYTHING
+    files: Sequence[Path], mapping: Mapping[str, str] | None, selection: RowSelection = EVERYTHING
 ) -> dict[str, Json]:
     """Return a schema for the rows of ``files`` as they are, with an ``x-record`` view of what could be mapped.
 
@@ -118,10 +118,10 @@ def _pointer(column: str) -> str:
     return column if column.startswith("/") else "/" + column.replace("~", "~0").replace("/", "~1")
 
 
-def _rows(plan: Plan) -> Iterator[dict[str, Json]]:
+def _rows(plan: ImportPlan) -> Iterator[dict[str, Json]]:
     """Yield the good rows of a file, without those that the user's conditions leave out."""
     for row in plan.container.rows(plan.path):
-        if isinstance(row, Row) and not plan.selection.excluded_by(row.value):
+        if isinstance(row, SourceRow) and not plan.selection.excluded_by(row.value):
             yield row.value
 
 

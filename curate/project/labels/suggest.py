@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Exit
-from curate.checks.quality.classify import FEWEST, Classifier, Judged, require_model
+from curate.checks.quality.classify import FEWEST, Classifier, Predictions, require_model
 
 if TYPE_CHECKING:
     import numpy
@@ -60,7 +60,7 @@ class Suggestions:
         return "" if self.values else f"suggestions need {FEWEST} answers each of two values"
 
 
-def suggestions_of(model: Judged) -> Suggestions:
+def suggestions_of(model: Predictions) -> Suggestions:
     """Return the proposals of a model."""
     import numpy as np
 

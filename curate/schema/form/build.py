@@ -8,7 +8,7 @@ from dataclasses import replace
 from curate.base.record import Json
 from curate.jsonl import pointer_of
 from curate.schema.form.field import Field, Kind, Option, option_index
-from curate.schema.form.schema import NOTHING, Rules, Schemas, options_of, types_of
+from curate.schema.form.schema import NOTHING, Schemas, ValueRules, options_of, types_of
 from curate.schema.form.text import is_plain, json_text
 
 LONG = 120
@@ -89,7 +89,7 @@ class Builder:
                 return replace(field, fields=fields, can_add=not isinstance(most, int) or len(items) < most)
         return field
 
-    def _properties(self, rules: Rules, parts: Parts, value: dict[str, Json]) -> tuple[Field, ...]:
+    def _properties(self, rules: ValueRules, parts: Parts, value: dict[str, Json]) -> tuple[Field, ...]:
         # Of a key that is no property, branches of the schema may still know something.
         unknown = _ANY if rules.is_branching else True
         schemas = {name: rules.properties[name] for name in _ordered(self._schemas, rules)}
@@ -100,7 +100,7 @@ class Builder:
         )
 
     def _kind(
-        self, rules: Rules, options: tuple[Option, ...] | None, parts: Parts, value: Json, *, is_present: bool
+        self, rules: ValueRules, options: tuple[Option, ...] | None, parts: Parts, value: Json, *, is_present: bool
     ) -> Kind:
         """Return how a value can be edited without losing any of it."""
         if options is not None:
@@ -129,7 +129,7 @@ class Builder:
         # An object of any keys has no form but its JSON, where keys can be added too.
         return "group" if rules.properties else "json"
 
-    def _text_kind(self, rules: Rules, parts: Parts, value: str, widget: Kind | None) -> Kind:
+    def _text_kind(self, rules: ValueRules, parts: Parts, value: str, widget: Kind | None) -> Kind:
         if "\n" in value or "\t" in value:
             return "text"
         if widget in ("line", "text"):
@@ -144,7 +144,7 @@ class Builder:
             )
         return "text" if is_long or len(value) > LONG else "line"
 
-    def _list_kind(self, rules: Rules, parts: Parts, value: list[Json], widget: Kind | None) -> Kind:
+    def _list_kind(self, rules: ValueRules, parts: Parts, value: list[Json], widget: Kind | None) -> Kind:
         if rules.items is NOTHING:
             return "json"
         items = self._schemas.rules(rules.items)
@@ -161,7 +161,7 @@ class Builder:
         return "list"
 
 
-def _ordered(schemas: Schemas, rules: Rules) -> list[str]:
+def _ordered(schemas: Schemas, rules: ValueRules) -> list[str]:
     """Return the names of the properties in the order of `x-order`: a list of names, or a number at each."""
     order = rules.notes.get("x-order")
     listed = {name: index for index, name in enumerate(order)} if isinstance(order, list) else {}
@@ -173,7 +173,7 @@ def _ordered(schemas: Schemas, rules: Rules) -> list[str]:
     return sorted(rules.properties, key=rank)
 
 
-def _is_radio(rules: Rules, options: tuple[Option, ...] | None) -> bool:
+def _is_radio(rules: ValueRules, options: tuple[Option, ...] | None) -> bool:
     widget = rules.notes.get("x-widget")
     if widget in ("radio", "select"):
         return bool(widget == "radio")
@@ -187,12 +187,12 @@ def _with_present(options: tuple[Option, ...], value: Json, *, is_present: bool)
     return (*options, Option(value, options_of([value])[0].label, is_allowed=False))
 
 
-def _help(rules: Rules) -> str:
+def _help(rules: ValueRules) -> str:
     texts = [rules.notes.get("title"), rules.notes.get("description")]
     return ": ".join(text for text in texts if isinstance(text, str) and text)
 
 
-def _placeholder(rules: Rules) -> str:
+def _placeholder(rules: ValueRules) -> str:
     examples = rules.notes.get("examples")
     if not isinstance(examples, list) or not examples:
         return ""
@@ -200,7 +200,7 @@ def _placeholder(rules: Rules) -> str:
     return text if is_plain(text) and len(text) <= _MOST_PLACEHOLDER else ""
 
 
-def _bounds(rules: Rules) -> str:
+def _bounds(rules: ValueRules) -> str:
     """Return in a few words what a value may be."""
     notes, kinds = rules.notes, rules.kinds
     if rules.options is not None and len(rules.options) > 1:

@@ -1,7 +1,7 @@
-"""The form of a line: its value, what is being typed that is no value yet, and the fields that show both.
+"""The form of a line: its value, typed texts that are no value yet, and the fields that show both.
 
-The line itself is the truth and every field a view of a part of it, so that what no field shows is kept as it is. Each
-change makes a new value that shares the rest with the old one; taking a change back is going to the value before it.
+The line is the truth and every field a view of one part of it, so parts that no field shows stay as they are. Each
+change makes a new value that shares its unchanged parts with the old one; undo returns to the value before.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class Form:
         schemas = Schemas(shape)
         line = schemas.blank(schemas.root)
         line = {} if line is NOTHING else line
-        if shape.view and "messages" in shape.view.one and isinstance(line, dict):
+        if shape.view and "messages" in shape.view.paths and isinstance(line, dict):
             turns: list[Json] = [{"role": "user"}, {"role": "assistant"}]
-            line = _changed(line, shape.view.one["messages"], lambda _: turns)
+            line = _changed(line, shape.view.paths["messages"], lambda _: turns)
         return line
 
     def to_line(self) -> Json:
@@ -233,7 +233,7 @@ class Form:
         return self.root.widgets != before
 
     def problems(self) -> list[FieldProblem]:
-        """Return what is wrong and the field to show it under: what is no value yet, then what breaks the schema."""
+        """Return each problem with its field: first typed texts that are no value, then breaches of the schema."""
         problems = [FieldProblem(pointer, Problem(typed.message, pointer)) for pointer, typed in self._typed.items()]
         for problem in self.shape.problems(self._value):
             # That a key is missing is said of the object around it, and shown where it is to be filled in.
@@ -267,7 +267,7 @@ class Form:
         return read_number(text)
 
     def _change(self, pointer: str, value: Json) -> None:
-        """Put a value in the place of what is at ``pointer``, and of what is typed there; `NOTHING` takes it out."""
+        """Replace the value at ``pointer`` and forget the text typed there; `NOTHING` removes it."""
         self._remember()
         self._typed = {at: typed for at, typed in self._typed.items() if not _is_within(at, pointer)}
         self._put(pointer, value)
@@ -281,14 +281,14 @@ class Form:
             self._value = _without(self._value, parts)
 
     def _remember(self, *, entered: str = "") -> None:
-        """Keep what is there now, to go back to; what is typed in one field in one go is one change."""
+        """Save the present state for undo; typing in one field without a pause is one change."""
         if not entered or entered != self._last_entered:
             self._past.append((self._value, dict(self._typed)))
             del self._past[:-_MOST_UNDO]
         self._last_entered = entered
 
     def _reorder(self, pointer: str, items: list[Json], order: list[int]) -> None:
-        """Put the items ``order`` in place of all, and what is typed in each with it."""
+        """Reorder the items of a list, or drop those not in ``order``; the texts typed in an item go with it."""
         self._remember()
         goal = {old: new for new, old in enumerate(order)}
         depth = len(parts_of(pointer))
@@ -348,9 +348,9 @@ def _long_texts(shape: Shape) -> Callable[[Sequence[str]], bool | None]:
         return lambda _: None
     view = shape.view
     long = {tuple(path) for path in view.prompt}
-    long |= {tuple(view.one[name]) for name in ("system", "completion", "text") if name in view.one}
-    short = {tuple(view.one[name]) for name in ("id", "category", "split") if name in view.one}
-    turns = tuple(view.one.get("messages", ()))
+    long |= {tuple(view.paths[name]) for name in ("system", "completion", "text") if name in view.paths}
+    short = {tuple(view.paths[name]) for name in ("id", "category", "split") if name in view.paths}
+    turns = tuple(view.paths.get("messages", ()))
 
     def is_long(parts: Sequence[str]) -> bool | None:
         path = tuple(parts)

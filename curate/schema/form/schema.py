@@ -29,7 +29,7 @@ _MOST_ITEMS = 8
 
 
 @dataclass(slots=True)
-class Rules:
+class ValueRules:
     """What schemas say about one value."""
 
     types: frozenset[str] | None = None
@@ -62,12 +62,12 @@ class Schemas:
         self.root: Json = shape.schema
         self._project = shape.schema_set
         # A schema is kept beside its rules, so that no other one can get its identity.
-        self._rules: dict[int, tuple[Json, Rules]] = {}
+        self._rules: dict[int, tuple[Json, ValueRules]] = {}
 
-    def rules(self, schema: Json) -> Rules:
+    def rules(self, schema: Json) -> ValueRules:
         """Return what ``schema``, and all that it refers to and joins, says about a value."""
         if id(schema) not in self._rules:
-            rules, waiting = Rules(), [schema]
+            rules, waiting = ValueRules(), [schema]
             while waiting:
                 node = waiting.pop(0)
                 if isinstance(node, dict) and id(node) not in rules.nodes:
@@ -127,7 +127,7 @@ class Schemas:
         return resolve(self._project, self._project.bases.get(id(node), BASE), reference)
 
 
-def _add(rules: Rules, node: dict[str, Json]) -> None:
+def _add(rules: ValueRules, node: dict[str, Json]) -> None:
     """Add what one schema says by itself."""
     if (types := _types(node.get("type"))) is not None:
         rules.types = types if rules.types is None else rules.types & types
@@ -146,7 +146,7 @@ def _add(rules: Rules, node: dict[str, Json]) -> None:
             rules.notes.setdefault(name, node[name])
 
 
-def _add_branches(rules: Rules, node: dict[str, Json]) -> list[Json]:
+def _add_branches(rules: ValueRules, node: dict[str, Json]) -> list[Json]:
     """Note the branches of a schema, and return those that hold in any case: the only one beside null."""
     rules.is_branching |= "if" in node
     sole: list[Json] = []
@@ -192,7 +192,7 @@ def _types(value: Json) -> frozenset[str] | None:
     return frozenset((names | {"integer"} if "number" in names else names) & _TYPES)
 
 
-def _narrow(rules: Rules, values: list[Json]) -> None:
+def _narrow(rules: ValueRules, values: list[Json]) -> None:
     options = options_of(values)
     if rules.options is not None:
         known = {canonical(option.value) for option in options}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from curate.base.console import visible
 from curate.base.record import Json, Problem
-from curate.jsonl import DoorFault, locate, strict_loads
+from curate.jsonl import JsonFault, locate, strict_loads
 
 _BRACKETS = (("<U+", ">"), ("⟦U+", "⟧"), ("«U+", "»"), ("{{U+", "}}"))
 _PLAIN_TAG = re.compile(r"[^\s,\"\[\]{}][^,\"\n\t]*(?<!\s)|[^\s,\"\[\]{}]")
@@ -91,7 +91,7 @@ def read_number(text: str) -> int | float:
     """
     try:
         number = strict_loads(text.strip().encode("utf-8", "surrogatepass"))
-    except DoorFault as fault:
+    except JsonFault as fault:
         raise ValueError(fault.message if fault.code == "S107" else "not a number") from fault
     if type(number) not in (int, float):
         raise ValueError("not a number")
@@ -156,7 +156,7 @@ def read_written(text: str) -> Json:
     raw = text.removeprefix("\ufeff").encode("utf-8", "surrogatepass")
     try:
         return strict_loads(raw)
-    except DoorFault as fault:
+    except JsonFault as fault:
         message = f"{fault.message}. {fault.fix}" if fault.fix else fault.message
         line, column = _line_and_column(raw, fault.column - 1)
         raise Misspelt(message, line, column) from fault

@@ -33,11 +33,11 @@ ADDED = "data/added.jsonl"
 """Where the lines of records go that were added by decision; empty until they are folded."""
 
 
-class _Part(BaseModel):
+class _SettingsPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Citations(_Part):
+class Citations(_SettingsPart):
     """What an answer of a category must cite."""
 
     pattern: str = r"\[[^\[\]]+\]"
@@ -48,7 +48,7 @@ class Citations(_Part):
     """Whether what is cited must stand in the prompt, word for word."""
 
 
-class Category(_Part):
+class Category(_SettingsPart):
     """The contract of one category: how it is scored, and what its completions must be."""
 
     scorer: str = ""
@@ -67,7 +67,7 @@ class Category(_Part):
     """What completions must cite; unset asks for nothing."""
 
 
-class Tolerance(_Part):
+class Tolerance(_SettingsPart):
     """How many findings of a check are no fault of the data set; where both are set, both must hold.
 
     Within it no finding of the check fails a validation or an export, errors included. Above it all of them do,
@@ -80,7 +80,7 @@ class Tolerance(_Part):
     """At most this share of the records, e.g. 0.01."""
 
 
-class Scope(_Part):
+class Scope(_SettingsPart):
     """Other rules for some of the records."""
 
     ignore: list[str] = Field(default_factory=list)
@@ -89,7 +89,7 @@ class Scope(_Part):
     """Severity there, by code or name."""
 
 
-class CheckSettings(_Part):
+class CheckSettings(_SettingsPart):
     """Which checks run, how severe they are, and their thresholds."""
 
     select: list[str] = Field(default_factory=list)
@@ -116,7 +116,7 @@ class CheckSettings(_Part):
     """X705: let control tokens such as <|im_end|> stand in the data; training then encodes them as plain text."""
 
 
-class DedupeSettings(_Part):
+class DedupeSettings(_SettingsPart):
     """How near duplicates are found."""
 
     preset: Literal["short"] = Field(default="short", exclude=True)
@@ -139,7 +139,7 @@ class DedupeSettings(_Part):
         return value
 
 
-class LeakSettings(_Part):
+class LeakSettings(_SettingsPart):
     """How leaks between splits and contamination by benchmarks are found."""
 
     against: list[GlobText] = Field(default_factory=list)
@@ -152,7 +152,7 @@ class LeakSettings(_Part):
     """A run of words in more prompts than this is a template and no evidence."""
 
 
-class SplitSettings(_Part):
+class SplitSettings(_SettingsPart):
     """How records are divided."""
 
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
@@ -172,7 +172,7 @@ class SplitSettings(_Part):
         return self
 
 
-class About(_Part):
+class About(_SettingsPart):
     """What the cards and manifests of exported datasets say about them."""
 
     title: str = ""
@@ -189,7 +189,7 @@ class About(_Part):
     """How to cite it (BibTeX)."""
 
 
-class Question(_Part):
+class Question(_SettingsPart):
     """What annotators are asked about each record."""
 
     name: str = Field(min_length=1)
@@ -202,7 +202,7 @@ class Question(_Part):
     """By answer, when it is the right one."""
 
 
-class LabelSettings(_Part):
+class LabelSettings(_SettingsPart):
     """What annotators are asked, and who answers what."""
 
     questions: list[Question] = Field(default_factory=list)
@@ -227,7 +227,7 @@ class LabelSettings(_Part):
 Target = Literal["", "openai", "trl", "axolotl", "llama-factory", "together"]
 
 
-class Settings(_Part):
+class Settings(_SettingsPart):
     """Everything `curate.toml` can say."""
 
     schema_: str = Field(default="instruction", alias="schema")

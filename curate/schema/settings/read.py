@@ -48,9 +48,9 @@ _LONG_KEY = re.compile(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_PARTS  # noqa: UP031
 )
 _MOST_LINES = 200
-_SHOWN = 5
+_MOST_FAULTS = 5
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 def read_settings(root: Path | None) -> Settings:
@@ -64,14 +64,14 @@ def read_settings(root: Path | None) -> Settings:
     text = _text(path) if path else ""
     table = _table(text, path)
     variables = _variables()
-    for place, (name, value) in variables.items():
-        _lay(table, place, value, name)
+    for keys, (name, value) in variables.items():
+        _lay(table, keys, value, name)
     try:
         settings = Settings.model_validate(table)
     except ValidationError as error:
         faults = error.errors()
-        message = "; ".join(_told(fault, text, path, variables) for fault in faults[:_SHOWN])
-        message += f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+        message = "; ".join(_render_fault(fault, text, path, variables) for fault in faults[:_MOST_FAULTS])
+        message += f"; and {len(faults) - _MOST_FAULTS:,} more" if len(faults) > _MOST_FAULTS else ""
         raise CurateError("E902 bad-settings", message, _HINT) from error
     if root is None:
         return settings
@@ -103,7 +103,7 @@ def _with_contracts(settings: Settings, root: Path) -> Settings:
         if not path.is_relative_to(root.resolve()):
             raise CurateError("E960 bad-contract", f"{where} lies outside the workspace", "Copy the schema into it.")
         if not is_there:
-            raise CurateError("E960 bad-contract", f"{where} is not there", "Name a file relative to the workspace.")
+            raise CurateError("E960 bad-contract", f"{where} does not exist", "Name a file relative to the workspace.")
     return settings.at(root) if schemas else settings
 
 
@@ -112,21 +112,21 @@ def root_of(path: Path) -> Path | None:
     return next((folder for folder in path.absolute().parents if (folder / FILE_NAME).is_file()), None)
 
 
-def origins(root: Path) -> dict[Place, str]:
+def origins(root: Path) -> dict[KeyPath, str]:
     """Return where each setting that is not the default was set: ``curate.toml:LINE``, or the variable's name.
 
     Raises:
         CurateError: E902 as `read_settings`.
     """
     text = _text(root / FILE_NAME)
-    found: dict[Place, str] = {}
-    for place in _leaves(_table(text, root / FILE_NAME)):
-        line = line_of(text, place)
-        found[place] = f"{FILE_NAME}:{line}" if line else FILE_NAME
-    for place, (name, _) in _variables().items():
-        found = {other: origin for other, origin in found.items() if other[: len(place)] != place}
-        found[place] = name
-    return found
+    sources: dict[KeyPath, str] = {}
+    for keys in _leaves(_table(text, root / FILE_NAME)):
+        line = line_of(text, keys)
+        sources[keys] = f"{FILE_NAME}:{line}" if line else FILE_NAME
+    for keys, (name, _) in _variables().items():
+        sources = {other: origin for other, origin in sources.items() if other[: len(keys)] != keys}
+        sources[keys] = name
+    return sources
 
 
 def foreign_variables() -> list[str]:
@@ -135,21 +135,21 @@ def foreign_variables() -> list[str]:
     return sorted(name for name in others if _first(name) not in _fields(Settings))
 
 
-def line_of(text: str, place: Place) -> int:
-    """Return the 1-based line of TOML ``text`` on which the key at ``place`` begins, 0 where that cannot be told."""
-    return _places(text).get(place, 0)
+def line_of(text: str, keys: KeyPath) -> int:
+    """Return the 1-based line of TOML ``text`` on which the key at ``keys`` begins, 0 where that cannot be told."""
+    return _line_numbers(text).get(keys, 0)
 
 
 @lru_cache(maxsize=1)
-def _places(text: str) -> dict[Place, int]:
+def _line_numbers(text: str) -> dict[KeyPath, int]:
     """Return the line of every key and list item of a TOML text that can be read.
 
     A statement is as many lines as can be read by themselves, so that the time is that of reading the text once.
     Where one is longer than `_MOST_LINES`, no more is told.
     """
-    found: dict[Place, int] = {}
-    tables: dict[Place, int] = {}
-    above: Place = ()
+    numbers: dict[KeyPath, int] = {}
+    tables: dict[KeyPath, int] = {}
+    above: KeyPath = ()
     start, lines = 0, text.split("\n")
     for number in range(1, len(lines) + 1):
         if number - start > _MOST_LINES:
@@ -161,37 +161,37 @@ def _places(text: str) -> dict[Place, int]:
             continue
         if statement.lstrip().startswith("["):
             above = _header(table, tables)
-            found.setdefault(above, start + 1)
+            numbers.setdefault(above, start + 1)
         else:
-            for place in _all(table, above):
-                found.setdefault(place, start + 1)
+            for keys in _all(table, above):
+                numbers.setdefault(keys, start + 1)
         start = number
-    return found
+    return numbers
 
 
-def _header(table: dict[str, Any], tables: dict[Place, int]) -> Place:
+def _header(table: dict[str, Any], tables: dict[KeyPath, int]) -> KeyPath:
     """Return the place that a header opens; ``tables`` counts those of each array of tables."""
-    place: Place = ()
+    keys: KeyPath = ()
     inner: Any = table
     while inner:
         key, inner = next(iter(inner.items()))
-        place = (*place, key)
+        keys = (*keys, key)
         if isinstance(inner, list):
-            tables[place] = tables.get(place, 0) + 1
+            tables[keys] = tables.get(keys, 0) + 1
             inner = inner[0]
-        if place in tables:
-            place = (*place, tables[place] - 1)
-    return place
+        if keys in tables:
+            keys = (*keys, tables[keys] - 1)
+    return keys
 
 
-def _all(value: Any, above: Place) -> Iterator[Place]:
+def _all(value: Any, above: KeyPath) -> Iterator[KeyPath]:
     waiting = [(above, value)]
     while waiting:
-        place, inner = waiting.pop()
-        if place != above:
-            yield place
+        keys, inner = waiting.pop()
+        if keys != above:
+            yield keys
         parts = inner.items() if isinstance(inner, dict) else enumerate(inner) if isinstance(inner, list) else ()
-        waiting += [((*place, key), part) for key, part in parts]
+        waiting += [((*keys, key), part) for key, part in parts]
 
 
 def _text(path: Path) -> str:
@@ -206,8 +206,8 @@ def _text(path: Path) -> str:
 
 
 def _table(text: str, path: Path | None) -> dict[str, Any]:
-    if found := _LONG_KEY.search(text):
-        line = text.count("\n", 0, found.start()) + 1
+    if long_key := _LONG_KEY.search(text):
+        line = text.count("\n", 0, long_key.start()) + 1
         message = f"{path}:{line}: a key of more than {_MOST_PARTS} parts"
         raise CurateError("E902 bad-settings", message, "Settings are TOML in UTF-8.")
     try:
@@ -225,15 +225,15 @@ def _first(name: str) -> str:
     return name.removeprefix(PREFIX).split("__")[0].lower()
 
 
-def _variables() -> dict[Place, tuple[str, Any]]:
+def _variables() -> dict[KeyPath, tuple[str, Any]]:
     """Return what the environment sets, by place: the variable and its value."""
-    found: dict[Place, tuple[str, Any]] = {}
+    variables: dict[KeyPath, tuple[str, Any]] = {}
     known = _fields(Settings)
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and _first(name) in known:
-            place = tuple(name.removeprefix(PREFIX).lower().replace("-", "_").split("__"))
-            found[place] = (name, _value(os.environ[name]))
-    return found
+            keys = tuple(name.removeprefix(PREFIX).lower().replace("-", "_").split("__"))
+            variables[keys] = (name, _value(os.environ[name]))
+    return variables
 
 
 def _value(text: str) -> Any:
@@ -243,29 +243,31 @@ def _value(text: str) -> Any:
         return text
 
 
-def _lay(table: dict[str, Any], place: Place, value: Any, name: str) -> None:
+def _lay(table: dict[str, Any], keys: KeyPath, value: Any, name: str) -> None:
     inner: Any = table
-    for key in place[:-1]:
+    for key in keys[:-1]:
         inner = inner.setdefault(str(key), {})
         if not isinstance(inner, dict):
-            raise CurateError("E902 bad-settings", f"{name}: {key} is no table", _HINT)
-    inner[str(place[-1])] = value
+            raise CurateError("E902 bad-settings", f"{name}: {key} is not a table", _HINT)
+    inner[str(keys[-1])] = value
 
 
-def _leaves(table: Mapping[str, Any], above: Place = ()) -> list[Place]:
-    places: list[Place] = []
+def _leaves(table: Mapping[str, Any], above: KeyPath = ()) -> list[KeyPath]:
+    leaves: list[KeyPath] = []
     for key, value in table.items():
         here = (*above, key)
-        places += _leaves(value, here) if isinstance(value, Mapping) and value else [here]
-    return places
+        leaves += _leaves(value, here) if isinstance(value, Mapping) and value else [here]
+    return leaves
 
 
-def _told(fault: ErrorDetails, text: str, path: Path | None, variables: Mapping[Place, tuple[str, Any]]) -> str:
-    place = fault["loc"]
-    name = next((name for at, (name, _) in variables.items() if place[: len(at)] == at), "")
-    line = 0 if name else line_of(text, place)
+def _render_fault(
+    fault: ErrorDetails, text: str, path: Path | None, variables: Mapping[KeyPath, tuple[str, Any]]
+) -> str:
+    keys = fault["loc"]
+    name = next((name for at, (name, _) in variables.items() if keys[: len(at)] == at), "")
+    line = 0 if name else line_of(text, keys)
     where = name or f"{path}:{line}" if line or name else str(path)
-    return f"{where}: {'.'.join(map(str, place))}: {_message(fault)}{_suggestion(fault)}"
+    return f"{where}: {'.'.join(map(str, keys))}: {_message(fault)}{_suggestion(fault)}"
 
 
 def _message(fault: ErrorDetails) -> str:
@@ -275,10 +277,10 @@ def _message(fault: ErrorDetails) -> str:
     wanted, example = _WANTED[fault["type"]]
     given, name = fault["input"], next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "")
     kind = next((words for kind, words in _KINDS if isinstance(given, kind)), "a date or a time")
-    shown = f" {json.dumps(given, ensure_ascii=False)[:80]}" if isinstance(given, bool | int | float | str) else ""
+    value_text = f" {json.dumps(given, ensure_ascii=False)[:80]}" if isinstance(given, bool | int | float | str) else ""
     if isinstance(given, str) and fault["type"] in _UNQUOTED:
         example = _UNQUOTED[fault["type"]](given) or example
-    return f"{wanted} is wanted, not {kind}{shown}; write it as in {name} = {example}"
+    return f"{wanted} is wanted, not {kind}{value_text}; write it as in {name} = {example}"
 
 
 def _number(text: str) -> str:
@@ -292,7 +294,7 @@ def _truth(text: str) -> str:
 
 
 _UNQUOTED: dict[str, Callable[[str], str]] = {"int_type": _number, "float_type": _number, "bool_type": _truth}
-"""What a text was meant to be, "" where that cannot be told."""
+"""By the type that is wanted: how a quoted text is written without its quotes, "" where that is not clear."""
 
 
 def _suggestion(fault: ErrorDetails) -> str:

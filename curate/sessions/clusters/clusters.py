@@ -13,7 +13,7 @@ from curate.project.data import ProjectData
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Method
-from curate.similarity.dedupe.found import Standing, Tree, trees_of
+from curate.similarity.dedupe.results import Standing, Tree, trees_of
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.near import Watch
@@ -177,7 +177,7 @@ def find_clusters(data: ProjectData, watch: Watch | None = None) -> Clusters:
 def clusters_of(repeats: WorkspaceRepeats, settings: DedupeSettings) -> Clusters:
     """Return what is to be reviewed of a comparison."""
     records = {record.id: record for record in repeats.records}
-    families = {pair.record: pair.kept for pair in repeats.duplicates.pairs}
+    families = {pair.record: pair.keeper for pair in repeats.duplicates.pairs}
     clusters = [
         ReviewCluster(repeats.duplicates.clusters[tree.keeper], tuple(_members(tree, records, families, repeats)))
         for tree in trees_of(repeats.duplicates)

@@ -76,7 +76,7 @@ def compare_records(left: Record, right: Record, shape: Shape, limit: int = MAX_
         other_name, other = theirs[number] if number < len(theirs) else nothing
         title = " / ".join(dict.fromkeys(filter(None, (name, other_name))))
         parts.append(TextPair(title, *sides_of(text, other, limit)))
-    own_id = pointer_of(shape.view.one["id"]) if shape.view and "id" in shape.view.one else None
+    own_id = pointer_of(shape.view.paths["id"]) if shape.view and "id" in shape.view.paths else None
     own_line, other_line = dict(left.data), dict(right.data)
     changes = [change for change in field_changes(own_line, other_line) if change.pointer != own_id]
     differing = [_differing(change) for change in changes]

@@ -70,7 +70,7 @@ def _offers(
     line: dict[str, Json], other: dict[str, Json], shape: Shape, result: Merge
 ) -> Iterator[tuple[tuple[str, ...], Json]]:
     """Yield the place and the new value of what ``other`` knows and ``line`` does not, as far as now."""
-    view = shape.view.one if shape.view else {}
+    view = shape.view.paths if shape.view else {}
     prompt = shape.view.prompt if shape.view else []
     joined = [tuple(view[name]) for name in _JOINED if name in view]
     own = {path[0] for path in (*(view[name] for name in _OWN if name in view), *prompt)}

@@ -11,7 +11,7 @@ from typing import Literal
 from curate.base.record import Finding, Severity
 from curate.checks import discover
 from curate.checks.runner.examine import SpanResult
-from curate.checks.runner.verdict import Tally, Verdict, judge
+from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import FAULTS, parts_of, pointer_of
 from curate.schema.settings import Tolerance
 
@@ -73,7 +73,7 @@ class Problems:
 
     def take(self, result: SpanResult) -> None:
         """Take the findings out of the result of a span, whose counts stay as they are."""
-        for findings in result.tally.kept.values():
+        for findings in result.tally.retained.values():
             for finding in findings:
                 self.add(finding)
             findings.clear()
@@ -169,7 +169,7 @@ class Problems:
     @property
     def num_failing(self) -> int:
         """Findings that make `curate validate` fail and an export stop, as `Verdict.num_failing` counts them."""
-        tally = Tally(0)
+        tally = FindingTally(0)
         num_decided = 0
         for group in self.groups:
             if group.level == "decision":

@@ -15,7 +15,7 @@ from curate.base.record import CurateError, Finding, Json, Severity, Source
 from curate.checks.runner import UNREADABLE, ExaminerSpec, baseline_path, read_baseline
 from curate.checks.runner.baseline import Changed
 from curate.checks.runner.examine import Examiner, SpanResult
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
 from curate.project.data import RecordState
 from curate.project.journal import Decision
@@ -206,10 +206,10 @@ class ProblemList:
         if state is None or finding.code in FAULTS or finding.code in ("L402", "L403"):
             why = f"{finding.code} {finding.name} cannot be ignored for one record"
             raise CurateError("E905 cannot-express", why, "Forgive what is old with a baseline, or set its severity.")
-        if view is None or "ignore" not in view.one:
+        if view is None or "ignore" not in view.paths:
             hint = 'Add "ignore": "/x-ignore" to its x-record.'
             raise CurateError("E905 cannot-express", "the schema has no place for checks that a record ignores", hint)
-        data, parts = state.record.data, view.one["ignore"]
+        data, parts = state.record.data, view.paths["ignore"]
         codes = sorted({*self.project.shape.ignored(data), finding.code})
         value: Json = _with(data.get(parts[0]), parts[1:], codes)
         self.project.apply([Decision("edit", state.record.id, fields={"changes": {parts[0]: value}})])
@@ -282,10 +282,10 @@ class ProblemList:
             problems.put_aside(name, file)
             return
         problems.put_back(name, file)
-        result = SpanResult(Tally(EVERY))
+        result = SpanResult(FindingTally(EVERY))
         # What the baseline holds is forgiven here without counting how often it has been forgiven elsewhere.
         self._single().add_record(result, record, file, None)
-        for findings in result.tally.kept.values():
+        for findings in result.tally.retained.values():
             for finding in findings:
                 problems.add(replace(finding, record=name), "record")
         for finding in decision_findings:

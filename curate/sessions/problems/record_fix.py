@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from curate.base.record import Json, Record
-from curate.checks.fixes import Fix, discover, is_ignored, mended, texts, with_texts
+from curate.checks.fixes import Fix, discover, fixed_text, is_ignored, texts, with_texts
 from curate.project.data import ProjectData, RecordState
 from curate.project.journal import Decision
 from curate.schema import Shape
@@ -76,7 +76,7 @@ def mend_record(record: Record, shape: Shape, fixes: Collection[Fix]) -> RecordF
         return None
     ignored = shape.ignored(record.data)
     wanted = [fix for fix in fixes if not is_ignored(fix, ignored)]
-    new_texts = [(text, *mended(text, wanted)) for text in texts(record.data, shape.view)]
+    new_texts = [(text, *fixed_text(text, wanted)) for text in texts(record.data, shape.view)]
     changed = [(text, new, names) for text, new, names in new_texts if new != text.text]
     if not changed:
         return None

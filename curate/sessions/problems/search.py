@@ -27,8 +27,8 @@ from curate.checks.runner import (
     ExaminerSpec,
     Verdict,
     baseline_path,
-    place_name,
     read_baseline,
+    relative_name,
     select_checks,
 )
 from curate.checks.runner.baseline import Baseline, Changed
@@ -143,7 +143,7 @@ def search(job: Job, on_progress: OnProgress) -> Problems:
     data = load_data(job.root)
     known = baseline_path(data.settings, data.root)
     baseline = read_baseline(known, without=UNREADABLE) if known else None
-    files = {spelled(str(path)): place_name(path, data.root) for path in data.files()}
+    files = {spelled(str(path)): relative_name(path, data.root) for path in data.files()}
     tolerances = select_checks(data.settings.checks, data.settings.categories).tolerances
     problems = Problems(files, job.names, tolerances)
     problems.finish(_verdict(data, baseline, problems, on_progress))

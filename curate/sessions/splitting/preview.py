@@ -20,7 +20,7 @@ from curate.project.journal import Decision
 from curate.project.leaks import ExamLeaks, compare_benchmarks, divide_apart, parts_of
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import SplitSettings
-from curate.similarity.split import Assignment, Drift
+from curate.similarity.split import Drift, SplitAssignment
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.near import Watch
@@ -79,7 +79,7 @@ class Preview:
 
     basis: Basis
     settings: SplitSettings
-    assignment: Assignment
+    assignment: SplitAssignment
     fixes: Mapping[str, Fix] = field(default_factory=dict)
     compared: Sequence[ExamLeaks] | None = None
     """What its splits share, and what is trained on with the benchmarks; None where that was not asked for.
@@ -109,7 +109,7 @@ class Preview:
             Cell(row.category, name, row.counts[name])
             for row in self.assignment.drift
             for name in SPLITS
-            if row.asked[name] > 0
+            if row.target[name] > 0
         ]
         return sorted(cells, key=lambda cell: cell.num_records)
 
@@ -246,6 +246,6 @@ def ratios_of(text: str) -> tuple[float, float, float]:
     return train, validation, test
 
 
-def _divided(basis: Basis, records: Sequence[Record], settings: SplitSettings) -> Assignment:
+def _divided(basis: Basis, records: Sequence[Record], settings: SplitSettings) -> SplitAssignment:
     repeats = basis.repeats
     return divide(basis.data.root, records, repeats.duplicates.clusters, settings, repeats.pins)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.base.record import CurateError, Record, Source
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe.found import Conflict, Duplicate, Duplicates, Keep, Method, method_of
+from curate.similarity.dedupe.results import AnswerConflict, Duplicate, Duplicates, Keep, Method, method_of
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.corpus import Corpus, Sink
@@ -85,7 +85,7 @@ def find_duplicates(
             records,
             kernels.clean,
             sink=sink,
-            seen=lambda done: watch("reading", done, len(records)),
+            on_progress=lambda done: watch("reading", done, len(records)),
         )
         return corpus, {}
 
@@ -118,19 +118,19 @@ def find_in_stream(
 
     method = method_of(settings)
     kernels = kernels_for(num_bytes, None)
-    told = watch or _unwatched
+    report = watch or _unwatched
 
     def read(sink: Sink) -> tuple[Corpus, dict[str, Any]]:
         corpus = gather(
             source(),
             kernels.clean,
             sink=sink,
-            seen=lambda done: told("reading", done, 0),
+            on_progress=lambda done: report("reading", done, 0),
         )
         return corpus, known()
 
     corpus, also = stages.corpus((*about, kernels is NUMPY), read)
-    return corpus, find(corpus, method, kernels, stages, told), also
+    return corpus, find(corpus, method, kernels, stages, report), also
 
 
 def _unwatched(_stage: str, _done: int, _total: int) -> None:
@@ -161,7 +161,7 @@ def _size(record: Record) -> int:
 
 
 __all__ = [
-    "Conflict",
+    "AnswerConflict",
     "Duplicate",
     "Duplicates",
     "Keep",

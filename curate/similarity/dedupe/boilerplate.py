@@ -2,8 +2,8 @@
 
 Boilerplate is a passage of at least 8 tokens that more than 5 % of the records (and more than 20) have in common. It
 would make every two records that carry it look alike, although only the rest counts. A template is a passage of a
-prompt that stands in more than 5 different prompts, as `curate.similarity.leaks` has it: what it says is not what is
-asked.
+prompt that stands in more than 5 different prompts, as `curate.similarity.leaks` has it: it
+says nothing about the question.
 """
 
 from __future__ import annotations
@@ -87,22 +87,22 @@ def passages_in(spans: Spans, width: int) -> Hashes:
     return distinct(np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
-def num_texts_with(spans: Spans, width: int, asked: Hashes, starmap: Starmap = itertools.starmap) -> Indices:
-    """Return for each of the sorted passages ``asked`` in how many of the texts it stands."""
-    if not len(asked):
+def num_texts_with(spans: Spans, width: int, wanted: Hashes, starmap: Starmap = itertools.starmap) -> Indices:
+    """Return for each of the sorted passages ``wanted`` in how many of the texts it stands."""
+    if not len(wanted):
         return np.zeros(0, np.int64)
     tasks = ((part,) for part in _by_parts(spans, width))
-    return sum(starmap(partial(_num_with, width, asked), tasks), np.zeros(len(asked), np.int64))
+    return sum(starmap(partial(_num_with, width, wanted), tasks), np.zeros(len(wanted), np.int64))
 
 
-def _num_with(width: int, asked: Hashes, spans: Spans) -> Indices:
+def _num_with(width: int, wanted: Hashes, spans: Spans) -> Indices:
     part = _passages(spans.hashed(), width)
-    places = np.flatnonzero(may_be_among(asked, part.hashes))
-    near = np.minimum(np.searchsorted(asked, part.hashes[places]), len(asked) - 1)
-    is_match = asked[near] == part.hashes[places]
-    owners = np.searchsorted(part.offsets, places[is_match], side="right") - 1
-    each = distinct(owners * len(asked) + near[is_match])
-    return np.bincount(each % len(asked), minlength=len(asked))
+    positions = np.flatnonzero(may_be_among(wanted, part.hashes))
+    near = np.minimum(np.searchsorted(wanted, part.hashes[positions]), len(wanted) - 1)
+    is_match = wanted[near] == part.hashes[positions]
+    owners = np.searchsorted(part.offsets, positions[is_match], side="right") - 1
+    each = distinct(owners * len(wanted) + near[is_match])
+    return np.bincount(each % len(wanted), minlength=len(wanted))
 
 
 def _by_parts(spans: Spans, width: int) -> Iterator[Spans]:
@@ -115,17 +115,17 @@ def _by_parts(spans: Spans, width: int) -> Iterator[Spans]:
 def fingerprints(spans: Spans) -> Hashes:
     """Return a number for each text, none of them empty: of its length and 16 of its tokens."""
     sizes = spans.ends - spans.starts
-    found = mix(sizes.astype(np.uint64))
-    for place in range(16):
-        found = mix(found ^ spans.tokens[spans.starts + (sizes - 1) * place // 15])
-    return found
+    hashes = mix(sizes.astype(np.uint64))
+    for index in range(16):
+        hashes = mix(hashes ^ spans.tokens[spans.starts + (sizes - 1) * index // 15])
+    return hashes
 
 
 def _passages(of: Ragged, width: int) -> Ragged:
     """Hash the ``width`` tokens from each place of each row on; every row has so many."""
     offsets = np.concatenate([[0], np.cumsum(of.lengths - width + 1)]).astype(np.int64)
-    places = np.arange(int(offsets[-1])) + np.repeat(of.offsets[:-1] - offsets[:-1], np.diff(offsets))
-    return Ragged(windows(of.hashes, width)[places], offsets)
+    positions = np.arange(int(offsets[-1])) + np.repeat(of.offsets[:-1] - offsets[:-1], np.diff(offsets))
+    return Ragged(windows(of.hashes, width)[positions], offsets)
 
 
 def cut_texts(of: Ragged, cut: Cut) -> Ragged:
@@ -135,15 +135,15 @@ def cut_texts(of: Ragged, cut: Cut) -> Ragged:
         return table
     rows = np.flatnonzero(of.lengths >= width)
     starts = np.concatenate([[0], np.cumsum(of.lengths[rows] - width + 1)]).astype(np.int64)
-    place = np.arange(int(starts[-1])) + np.repeat(of.offsets[:-1][rows] - starts[:-1], np.diff(starts))
-    passages = windows(of.hashes, width)[place]
+    positions = np.arange(int(starts[-1])) + np.repeat(of.offsets[:-1][rows] - starts[:-1], np.diff(starts))
+    passages = windows(of.hashes, width)[positions]
     near = np.minimum(np.searchsorted(popular, passages), len(popular) - 1)
     # A passage that starts at a place holds the shingles from there to width - ngram places on.
-    first = np.arange(len(place)) + np.repeat(table.offsets[:-1][rows] - starts[:-1], np.diff(starts))
+    first = np.arange(len(positions)) + np.repeat(table.offsets[:-1][rows] - starts[:-1], np.diff(starts))
     first = first[popular[near] == passages]
     edges = np.zeros(len(table.hashes) + 1, np.int64)
     np.add.at(edges, first, 1)
     np.add.at(edges, first + (width - cut.ngram + 1), -1)
-    is_kept = np.cumsum(edges[:-1]) == 0
-    running = np.concatenate([[0], np.cumsum(is_kept)]).astype(np.int64)
-    return Ragged(table.hashes[is_kept], running[table.offsets])
+    is_retained = np.cumsum(edges[:-1]) == 0
+    running = np.concatenate([[0], np.cumsum(is_retained)]).astype(np.int64)
+    return Ragged(table.hashes[is_retained], running[table.offsets])

@@ -36,7 +36,7 @@ class Sink(Protocol):
 
 
 @dataclass(slots=True)
-class Held:
+class MemorySink:
     """A sink in memory."""
 
     blocks: list[Hashes] = field(default_factory=list)
@@ -47,9 +47,9 @@ class Held:
 
     def whole(self) -> Hashes:
         """Return all tokens as one array, and let go of the blocks."""
-        found = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])
+        tokens = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])
         self.blocks.clear()
-        return found
+        return tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,15 @@ class Columns:
 
     exact: Hashes
     """Key of what a record teaches, [N, 2]."""
-    asked: Hashes
+    question: Hashes
     """Key of its question, [N, 2]: prompt, roles and tools."""
-    answered: Hashes
+    answer: Hashes
     """Key of its completion, [N, 2]."""
     whole: Hashes
     """Key of all of it, [N, 2]."""
     forms: Hashes
-    """Keys of what it says beside texts, [N, 2]: its question (roles, tools), and all with turns after the answer."""
-    places: Indices
+    """Keys of all but its texts, [N, 2]: of the question (roles, tools), and of all with the turns after the answer."""
+    bounds: Indices
     """Where its tokens are, [N, 5]: start, end of the prompt, start and end of the completion, end."""
     files: Indices
     """Number of the file it was read from."""
@@ -101,8 +101,8 @@ class Corpus:
     def spans(self, name: Field) -> Spans:
         """Return the text of one field of each record."""
         first, last = {"record": (0, 4), "prompt": (0, 1), "completion": (2, 3)}[name]
-        places = self.columns.places
-        return Spans(self.tokens, np.ascontiguousarray(places[:, first]), np.ascontiguousarray(places[:, last]))
+        bounds = self.columns.bounds
+        return Spans(self.tokens, np.ascontiguousarray(bounds[:, first]), np.ascontiguousarray(bounds[:, last]))
 
     def sides(self) -> Sides:
         """Return what is compared part by part."""
@@ -111,14 +111,14 @@ class Corpus:
     def keys(self, name: Field) -> Hashes:
         """Return a key of one field's text of each record: equal keys mean equal texts."""
         columns = self.columns
-        return {"record": columns.whole, "prompt": columns.asked, "completion": columns.answered}[name]
+        return {"record": columns.whole, "prompt": columns.question, "completion": columns.answer}[name]
 
 
 def folded(state: Hashes, key: Hashes) -> Hashes:
     """Return the keys ``state``, [N, 2], with ``key`` told after them."""
-    one = mix(state[:, 0] * np.uint64(STEP) + key[:, 0])
-    two = mix(state[:, 1] * np.uint64(MIX_A) + key[:, 1] + (one >> np.uint64(32)))
-    return np.stack([one, two], axis=1)
+    first = mix(state[:, 0] * np.uint64(STEP) + key[:, 0])
+    second = mix(state[:, 1] * np.uint64(MIX_A) + key[:, 1] + (first >> np.uint64(32)))
+    return np.stack([first, second], axis=1)
 
 
 def gather(
@@ -126,18 +126,20 @@ def gather(
     cleaner: Cleaner,
     *,
     sink: Sink | None = None,
-    seen: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Corpus:
     """Read ``records`` once, a block at a time, and keep of each its id and its numbers.
 
-    ``seen`` is told how many have been read. Hashes go to ``sink``, by default memory.
+    ``on_progress`` is told how many have been read. Hashes go to ``sink``, by default memory.
     """
-    return joined((_corpus_of(block, cleaner) for block in _blocks(records)), sink, seen)
+    return joined((_corpus_of(block, cleaner) for block in _blocks(records)), sink, on_progress)
 
 
-def joined(corpora: Iterable[Corpus], sink: Sink | None = None, seen: Callable[[int], None] = lambda _: None) -> Corpus:
-    """Join one corpus or more to one, in their order; ``sink`` and ``seen`` as for `gather`."""
-    sink = sink if sink is not None else Held()
+def joined(
+    corpora: Iterable[Corpus], sink: Sink | None = None, on_progress: Callable[[int], None] = lambda _: None
+) -> Corpus:
+    """Join one corpus or more to one, in their order; ``sink`` and ``on_progress`` as for `gather`."""
+    sink = sink if sink is not None else MemorySink()
     ids: list[str] = []
     numbers: dict[str, int] = {}
     parts: list[Columns] = []
@@ -145,11 +147,11 @@ def joined(corpora: Iterable[Corpus], sink: Sink | None = None, seen: Callable[[
     for corpus in corpora:
         files = np.array([numbers.setdefault(name, len(numbers)) for name in corpus.file_names], np.int64)
         columns = corpus.columns
-        parts.append(replace(columns, places=columns.places + num_tokens, files=files[columns.files]))
+        parts.append(replace(columns, bounds=columns.bounds + num_tokens, files=files[columns.files]))
         ids += corpus.ids
         sink.append(corpus.tokens)
         num_tokens += len(corpus.tokens)
-        seen(len(ids))
+        on_progress(len(ids))
     columns = Columns(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__slots__})
     return Corpus(ids, list(numbers), columns, sink.whole())
 
@@ -159,8 +161,8 @@ def digest_of(records: Iterable[Record]) -> str:
     digest = blake2b(digest_size=16)
     for record in records:
         said = (record.messages, record.tools) if record.messages else (record.system, record.prompt, record.completion)
-        place = (record.id, record.source.file, record.source.line)
-        digest.update(orjson.dumps((*place, record.text, record.prompt_parts, said)))
+        location = (record.id, record.source.file, record.source.line)
+        digest.update(orjson.dumps((*location, record.text, record.prompt_parts, said)))
     return digest.hexdigest()
 
 
@@ -176,29 +178,29 @@ def _corpus_of(records: Sequence[Record], cleaner: Cleaner) -> Corpus:
     parts = [parts_of(record) for record in records]
     texts = storable([text for each in parts for text in each.texts])
     counts = np.array([len(each.texts) for each in parts], np.int64)
-    asked = np.array([each.num_question_texts for each in parts], np.int64)
+    question_counts = np.array([each.num_question_texts for each in parts], np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
     cleaned = cleaner(texts)
-    tokens, places = _words(texts, cleaned, cleaner, starts, asked)
-    one, keys = np.ones(len(parts), np.int64), cleaned.keys
+    tokens, bounds = _words(texts, cleaned, cleaner, starts, question_counts)
+    ones, keys = np.ones(len(parts), np.int64), cleaned.keys
     question_marks, marks = (
         np.frombuffer(b"".join(side), np.uint64).reshape(-1, 2)
         for side in ([each.question_mark for each in parts], [each.mark for each in parts])
     )
-    answered_keys = _folded_from(np.zeros_like(marks), keys, starts + asked, one)
-    question_keys = _folded_from(question_marks, keys, starts, asked)
+    answered_keys = _folded_from(np.zeros_like(marks), keys, starts + question_counts, ones)
+    question_keys = _folded_from(question_marks, keys, starts, question_counts)
     # What follows the answer is compared by its key alone.
-    forms = _folded_from(marks, keys, starts + asked + 2, counts - asked - 2)
-    text_keys = keys[starts + asked + 1]
+    forms = _folded_from(marks, keys, starts + question_counts + 2, counts - question_counts - 2)
+    text_keys = keys[starts + question_counts + 1]
     whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
     numbers: dict[str, int] = {}
     columns = Columns(
         exact=_folded_from(marks, keys, starts, counts),
-        asked=question_keys,
-        answered=answered_keys,
+        question=question_keys,
+        answer=answered_keys,
         whole=whole,
         forms=np.stack([question_marks[:, 0], forms[:, 0]], axis=1),
-        places=places,
+        bounds=bounds,
         files=np.array([numbers.setdefault(record.source.file, len(numbers)) for record in records], np.int64),
         lines=np.array([record.source.line for record in records], np.int64),
     )
@@ -206,24 +208,30 @@ def _corpus_of(records: Sequence[Record], cleaner: Cleaner) -> Corpus:
 
 
 def _words(
-    texts: list[str], cleaned: Cleaned, cleaner: Cleaner, starts: Indices, asked: Indices
+    texts: list[str], cleaned: Cleaned, cleaner: Cleaner, starts: Indices, question_counts: Indices
 ) -> tuple[Hashes, Indices]:
     """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
     words = cleaned.words
     cut = [text if text.isascii() else spaced(text) for text in texts]
     # `spaced` returns the very text where there is nothing to change.
-    if any(one is not other for one, other in zip(cut, texts, strict=True)):
+    if any(new is not other for new, other in zip(cut, texts, strict=True)):
         words = cleaner(cut).words
     hashes, offsets = words.hashes, words.offsets
-    has_parts = (asked > 1) & (offsets[starts + asked] > offsets[starts])
-    counts = np.where(has_parts, asked - 1, 0)
+    has_parts = (question_counts > 1) & (offsets[starts + question_counts] > offsets[starts])
+    counts = np.where(has_parts, question_counts - 1, 0)
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     behind = np.repeat(starts, counts) + 1 + within
     if len(behind):
         hashes = np.insert(hashes, offsets[behind], np.uint64(BREAK))
     ends = [
-        offsets[place] + np.searchsorted(behind, place)
-        for place in (starts, starts + asked, starts + asked, starts + asked + 1, starts + asked + 2)
+        offsets[index] + np.searchsorted(behind, index)
+        for index in (
+            starts,
+            starts + question_counts,
+            starts + question_counts,
+            starts + question_counts + 1,
+            starts + question_counts + 2,
+        )
     ]
     return hashes, np.stack(ends, axis=1)
 

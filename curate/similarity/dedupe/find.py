@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from curate.base.hashing import Indices
 from curate.similarity.dedupe.boilerplate import MAX_PROMPTS, Cut, num_texts_with, passages_in
 from curate.similarity.dedupe.corpus import Corpus
-from curate.similarity.dedupe.found import TIES, Conflict, Duplicates, Edges, Method, Repetition
 from curate.similarity.dedupe.kernels import Kernels
 from curate.similarity.dedupe.near import Links, Near, Texts, Watch, compare_texts, firsts
-from curate.similarity.dedupe.pairs import LONG_COMPLETION, Judge, Rule, Verdicts, verdicts
+from curate.similarity.dedupe.pairs import LONG_COMPLETION, AlikeRule, Judge, Verdicts, verdicts
+from curate.similarity.dedupe.results import TIES, AnswerConflict, Duplicates, Edges, Method, Repetition
 from curate.similarity.dedupe.shingles import distinct
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.dedupe.text import FIELDS, Field
 
-JUDGED: tuple[Field, ...] = ("record", "prompt")
+COMPARED_FIELDS: tuple[Field, ...] = ("record", "prompt")
 """The fields in which two records that are alike may be repeats or ask the same."""
 
 
@@ -40,7 +40,7 @@ def find(
         name: compare_texts(name, among.spans(name), among.keys(name), method, kernels, stages, watch)
         for name in FIELDS
     }
-    rule = Rule(method.threshold, _with_templates(near, kernels), near["completion"].cut)
+    rule = AlikeRule(method.threshold, _with_templates(near, kernels), near["completion"].cut)
     sides = among.sides()
 
     def judge(left: Indices, right: Indices) -> Verdicts:
@@ -55,8 +55,8 @@ def _with_templates(near: Mapping[Field, Near], kernels: Kernels) -> Cut:
     Templates are looked for in the prompts of what is like anything else, and counted in all.
     """
     texts, cut = near["prompt"].texts, near["prompt"].cut
-    links = [(near[name].texts.first, near[name].links) for name in JUDGED]
-    heads = np.concatenate([first[side] for first, found in links for side in (found.left, found.right)])
+    links = [(near[name].texts.first, near[name].links) for name in COMPARED_FIELDS]
+    heads = np.concatenate([first[side] for first, pairs in links for side in (pairs.left, pairs.right)])
     rows = distinct(texts.of_record[heads])
     passages = passages_in(texts.spans.take(rows[rows >= 0]), cut.width)
     return cut.and_also(passages[num_texts_with(texts.spans, cut.width, passages, kernels.starmap) > MAX_PROMPTS])
@@ -80,7 +80,7 @@ def _resolve(
     order = np.arange(len(ids)) if order is None else order
     is_first = first_of == np.arange(len(ids))
     unique, exact = np.flatnonzero(is_first), np.flatnonzero(~is_first)
-    by_record, by_prompt = (_question_links(near[name], judge) for name in JUDGED)
+    by_record, by_prompt = (_question_links(near[name], judge) for name in COMPARED_FIELDS)
     left, right, scores = near["record"].texts.spread(by_record.links.take(np.flatnonzero(by_record.is_repeat)))
     repetition = Repetition(ids, first_of, unique[left], unique[right], scores)
     is_retained = repetition.retained(order, wanted)
@@ -135,36 +135,40 @@ def _edges(
     links = {"record": by_record.links, "prompt": by_prompt.links, "completion": near["completion"].links}
     parts = [(first_of[exact], exact, np.ones(len(exact)), np.zeros(len(exact), np.int64))]
     for name, part in near.items():
-        for one, two, scores in part.joins(links[name], LONG_COMPLETION if name == "completion" else 0):
-            parts.append((unique[one], unique[two], scores, np.full(len(one), TIES.index(name))))
+        for first, second, scores in part.joins(links[name], LONG_COMPLETION if name == "completion" else 0):
+            parts.append((unique[first], unique[second], scores, np.full(len(first), TIES.index(name))))
     left, right, scores, ties = (np.concatenate(side) for side in zip(*parts, strict=True))
     return Edges(left, right, scores, ties)
 
 
 def _conflicts(
     ids: Sequence[str], texts: Texts, by_prompt: _QuestionLinks, judge: Judge, speaker: Indices, position: Indices
-) -> list[Conflict]:
-    """Return each record once that asks what one before it asks and is answered otherwise.
+) -> list[AnswerConflict]:
+    """Return each record once that asks what an earlier one asks and has another answer.
 
-    Records with the very same question say different things, for else they were one. Other questions are the same word
-    for word, with other punctuation: with a word changed they nearly always ask something else. ``speaker`` has the row
-    that speaks for each text that was compared, -1 where nobody does; ``position`` that row's place in the order of
+    Records with equal questions have different answers, else they would be exact repeats. The other pairs ask the same
+    word for word and differ in punctuation; with another word they nearly always ask something else. ``speaker`` has
+    the row that stands for each compared text, -1 for none, and ``position`` the rank of each row in the order of
     preference.
     """
-    one, two = _same_questions(texts, speaker, position)
+    earlier, later = _same_questions(texts, speaker, position)
     left, right, _ = texts.spread(by_prompt.links.take(np.flatnonzero(by_prompt.is_same)))
     is_other = ~judge(left, right).answers_alike
-    is_punctuated = np.repeat([False, True], [len(one), int(is_other.sum())])
-    one, two = np.concatenate([one, left[is_other]]), np.concatenate([two, right[is_other]])
-    is_open = (speaker[one] >= 0) & (speaker[two] >= 0)
-    one, two, is_punctuated = position[speaker[one[is_open]]], position[speaker[two[is_open]]], is_punctuated[is_open]
-    first, second = np.minimum(one, two), np.maximum(one, two)
+    is_punctuated = np.repeat([False, True], [len(earlier), int(is_other.sum())])
+    earlier, later = np.concatenate([earlier, left[is_other]]), np.concatenate([later, right[is_other]])
+    is_open = (speaker[earlier] >= 0) & (speaker[later] >= 0)
+    earlier, later, is_punctuated = (
+        position[speaker[earlier[is_open]]],
+        position[speaker[later[is_open]]],
+        is_punctuated[is_open],
+    )
+    first, second = np.minimum(earlier, later), np.maximum(earlier, later)
     # The first with the very same question, else the first that asks it with other punctuation.
     order = np.lexsort((first, is_punctuated, second))
     order = order[np.unique(second[order], return_index=True)[1]]
     row_at = np.argsort(position)
     rows = zip(row_at[first[order]].tolist(), row_at[second[order]].tolist(), strict=True)
-    return [Conflict(ids[right], ids[left], 1.0, "prompt") for left, right in rows]
+    return [AnswerConflict(ids[right], ids[left], 1.0, "prompt") for left, right in rows]
 
 
 def _same_questions(texts: Texts, speaker: Indices, position: Indices) -> tuple[Indices, Indices]:
@@ -195,10 +199,10 @@ def components(count: int, left: Indices, right: Indices) -> Indices:
     """
     above = np.arange(count, dtype=np.int64)
     while len(left):
-        one, two = above[left], above[right]
-        is_open = one != two
-        left, right, one, two = left[is_open], right[is_open], one[is_open], two[is_open]
-        np.minimum.at(above, np.maximum(one, two), np.minimum(one, two))
+        left_root, right_root = above[left], above[right]
+        is_open = left_root != right_root
+        left, right, left_root, right_root = left[is_open], right[is_open], left_root[is_open], right_root[is_open]
+        np.minimum.at(above, np.maximum(left_root, right_root), np.minimum(left_root, right_root))
         while not np.array_equal(jumped := above[above], above):
             above = jumped
     return above

@@ -120,12 +120,12 @@ def word_hashes(units: Units) -> Ragged:
     # Every place is read as a number of 8 bytes, of which those behind the word are masked.
     eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
     hashes = _word_step(np.uint64(_WORD), eights[starts] & _MASKS[np.minimum(sizes, 8)])
-    rows, place = np.flatnonzero(sizes > 8), 8
+    rows, offset = np.flatnonzero(sizes > 8), 8
     while len(rows):
-        packs = eights[starts[rows] + place] & _MASKS[np.minimum(sizes[rows] - place, 8)]
+        packs = eights[starts[rows] + offset] & _MASKS[np.minimum(sizes[rows] - offset, 8)]
         hashes[rows] = _word_step(hashes[rows], packs)
-        place += 8
-        rows = rows[sizes[rows] > place]
+        offset += 8
+        rows = rows[sizes[rows] > offset]
     offsets = np.searchsorted(starts, breaks).astype(np.int64)
     hashes = mix(hashes + sizes.astype(np.uint64))
     return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
@@ -221,9 +221,9 @@ def _numpy_jaccard(of: Sets, left: Indices, right: Indices) -> Scores:
     sides = np.concatenate([left, right])
     counts = sizes[sides]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    places = np.arange(int(starts[-1])) + np.repeat(of.offsets[:-1][sides] - starts[:-1], counts)
+    positions = np.arange(int(starts[-1])) + np.repeat(of.offsets[:-1][sides] - starts[:-1], counts)
     pair = np.repeat(np.tile(np.arange(len(left)), 2), counts)
-    keys = np.sort(pair * width + of.members[places].astype(np.int64))
+    keys = np.sort(pair * width + of.members[positions].astype(np.int64))
     shared = np.bincount(keys[1:][keys[1:] == keys[:-1]] // width, minlength=len(left))
     return np.asarray(shared / np.maximum(1, sizes[left] + sizes[right] - shared))
 
@@ -272,9 +272,9 @@ def _numba_clean(texts: Sequence[str]) -> Cleaned:
 
 
 def _numba_bands(spans: Spans, cut: Cut) -> Bands:
-    made = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
-    _loops()["_bands"](*_arguments(spans, cut), *made)
-    return made
+    bands = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
+    _loops()["_bands"](*_arguments(spans, cut), *bands)
+    return bands
 
 
 def _numba_sets(spans: Spans, cut: Cut) -> Sets:
@@ -318,10 +318,10 @@ def _lowered(eight: np.uint64) -> np.uint64:
 
 def _first_blank(eight: np.uint64) -> np.uint64:
     """Return which of 8 bytes is the first of 32 or less, 8 where none is."""
-    found = (eight - np.uint64(0x2121212121212121)) & ~eight & np.uint64(0x8080808080808080)
-    if found == np.uint64(0):
+    blanks = (eight - np.uint64(0x2121212121212121)) & ~eight & np.uint64(0x8080808080808080)
+    if blanks == np.uint64(0):
         return np.uint64(8)
-    lowest = (found & (~found + np.uint64(1))) >> np.uint64(7)
+    lowest = (blanks & (~blanks + np.uint64(1))) >> np.uint64(7)
     return (lowest * np.uint64(0x0001020304050607)) >> np.uint64(56)
 
 
@@ -334,12 +334,12 @@ def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np
         end -= step
     if start == end:
         return kind
-    hashed, place, first = np.uint64(_WORD), start, start
-    while place < end:
-        size = min(full, end - place)
-        hashed = (hashed ^ (_lowered(eights[place]) & _MASKS[size])) * np.uint64(MIX_A)
+    hashed, at, first = np.uint64(_WORD), start, start
+    while at < end:
+        size = min(full, end - at)
+        hashed = (hashed ^ (_lowered(eights[at]) & _MASKS[size])) * np.uint64(MIX_A)
         hashed ^= hashed >> np.uint64(29)
-        place += size
+        at += size
     for _ in range(_LEAD):
         if first < end and _KINDS[units[first]] != _DIGIT and _KINDS[units[first]] != _LETTER:
             first += step
@@ -355,22 +355,22 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
     every byte of it counts."""
     # Unsigned throughout: a signed index is first looked at for being negative, 11 million times.
     none, step, full = np.uint64(0), np.uint64(1), np.uint64(8)
-    word, place = none, none
+    word, at = none, none
     for text in range(len(ends)):
         end = np.uint64(ends[text])
-        one, two = np.uint64(MIX_A), np.uint64(MIX_B)
-        while place < end:
-            if _LOWER[units[place]] == 32:
-                place += step
+        high, low = np.uint64(MIX_A), np.uint64(MIX_B)
+        while at < end:
+            if _LOWER[units[at]] == 32:
+                at += step
                 continue
-            start = place
+            start = at
             first, second = np.uint64(_WORD), np.uint64(STEP)
             size = full
             while size == full:
-                eight = eights[place]
+                eight = eights[at]
                 size = _first_blank(eight)
                 # Control characters that are no white space are rare; the word goes on behind them.
-                while size < full and _LOWER[units[place + size]] != 32:
+                while size < full and _LOWER[units[at + size]] != 32:
                     size += step
                 if size > none:
                     pack = _lowered(eight) & _MASKS[size]
@@ -378,25 +378,25 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
                     first ^= first >> np.uint64(29)
                     second = (second + pack) * np.uint64(MIX_B)
                     second ^= second >> np.uint64(32)
-                place += size
-            length = place - start
+                at += size
+            length = at - start
             first = _mix(first + length)
-            if _KINDS[units[start]] == _LETTER and _KINDS[units[place - step]] != _EDGE:
+            if _KINDS[units[start]] == _LETTER and _KINDS[units[at - step]] != _EDGE:
                 # Nearly all words.
                 hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
                 word += step
             else:
-                token = _token(units, eights, start, place)
+                token = _token(units, eights, start, at)
                 hashes[word] = token
                 # What is nothing but punctuation is no word.
                 word += step if token > none else none
-            one = (one ^ first) * np.uint64(MIX_B)
-            one ^= one >> np.uint64(31)
-            two = (two + second + length) * np.uint64(STEP)
-            two ^= two >> np.uint64(32)
-        place = end + step
-        keys[text, 0] = _mix(one)
-        keys[text, 1] = _mix(two)
+            high = (high ^ first) * np.uint64(MIX_B)
+            high ^= high >> np.uint64(31)
+            low = (low + second + length) * np.uint64(STEP)
+            low ^= low >> np.uint64(32)
+        at = end + step
+        keys[text, 0] = _mix(high)
+        keys[text, 1] = _mix(low)
         offsets[text + 1] = np.int64(word)
 
 
@@ -406,12 +406,12 @@ def _roll(hashed: Hashes, count: int, width: int, joined: Hashes) -> None:
     for _ in range(width):
         last *= np.uint64(STEP)
     total = np.uint64(0)
-    for place in range(count):
-        total = total * np.uint64(STEP) + hashed[place]
-        if place >= width:
-            total -= hashed[place - width] * last
-        if place >= width - 1:
-            joined[place - width + 1] = _mix(total)
+    for index in range(count):
+        total = total * np.uint64(STEP) + hashed[index]
+        if index >= width:
+            total -= hashed[index - width] * last
+        if index >= width - 1:
+            joined[index - width + 1] = _mix(total)
 
 
 def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -> int:
@@ -425,8 +425,8 @@ def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -
     hashed[:count] = tokens[start : start + count]
     if count < ngram:
         total = np.uint64(count)
-        for place in range(count):
-            total = total * np.uint64(STEP) + hashed[place]
+        for index in range(count):
+            total = total * np.uint64(STEP) + hashed[index]
         shingles[0] = _mix(total)
         return 1
     _roll(hashed, count, ngram, shingles)
@@ -435,13 +435,13 @@ def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -
         return int(num_all)
     _roll(hashed, count, width, passages)
     until, num_left = -1, 0
-    for place in range(num_all):
-        if place <= count - width:
-            near = np.searchsorted(popular, passages[place])
-            if near < len(popular) and popular[near] == passages[place]:
-                until = place + width - ngram
-        if place > until:
-            shingles[num_left] = shingles[place]
+    for index in range(num_all):
+        if index <= count - width:
+            near = np.searchsorted(popular, passages[index])
+            if near < len(popular) and popular[near] == passages[index]:
+                until = index + width - ngram
+        if index > until:
+            shingles[num_left] = shingles[index]
             num_left += 1
     return int(num_left)
 
@@ -451,8 +451,8 @@ def _bands(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, keys: Has
     for row in range(len(lengths)):
         lengths[row] = _cut(texts, row, cut, room)
         lowest[:] = np.uint32(0xFFFFFFFF)
-        for place in range(lengths[row]):
-            shingle = room[2, place]
+        for index in range(lengths[row]):
+            shingle = room[2, index]
             upper, lower = np.uint32(shingle >> np.uint64(32)), np.uint32(shingle)
             for number in range(NUM_HASHES):
                 mixed = np.uint32(np.uint32((upper ^ _XORS[number]) * _MULTIPLIERS[number]) + lower)
@@ -471,9 +471,9 @@ def _sets(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, members: H
     for row in range(len(offsets) - 1):
         count = _cut(texts, row, cut, room)
         ordered = np.sort(room[2, :count])
-        for place in range(count):
-            if place == 0 or ordered[place] != ordered[place - 1]:
-                members[total] = ordered[place]
+        for index in range(count):
+            if index == 0 or ordered[index] != ordered[index - 1]:
+                members[total] = ordered[index]
                 total += 1
         offsets[row + 1] = total
 
@@ -481,19 +481,19 @@ def _sets(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, members: H
 def _jaccard(members: Hashes, offsets: Indices, left: Indices, right: Indices) -> Scores:
     scores = np.zeros(len(left))
     for pair in range(len(left)):
-        one, two = offsets[left[pair]], offsets[right[pair]]
-        end_one, end_two = offsets[left[pair] + 1], offsets[right[pair] + 1]
-        total = end_one - one + end_two - two
+        left_at, right_at = offsets[left[pair]], offsets[right[pair]]
+        left_end, right_end = offsets[left[pair] + 1], offsets[right[pair] + 1]
+        total = left_end - left_at + right_end - right_at
         shared = 0
-        while one < end_one and two < end_two:
-            if members[one] == members[two]:
+        while left_at < left_end and right_at < right_end:
+            if members[left_at] == members[right_at]:
                 shared += 1
-                one += 1
-                two += 1
-            elif members[one] < members[two]:
-                one += 1
+                left_at += 1
+                right_at += 1
+            elif members[left_at] < members[right_at]:
+                left_at += 1
             else:
-                two += 1
+                right_at += 1
         if total > 0:
             scores[pair] = shared / (total - shared)
     return scores

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import Hashes, Indices
 from curate.similarity.dedupe.boilerplate import Cut, popular_passages
-from curate.similarity.dedupe.found import Method
 from curate.similarity.dedupe.kernels import NUM_BANDS, Bands, Kernels, Scores
 from curate.similarity.dedupe.pairs import MOST_PAIRS, compare
+from curate.similarity.dedupe.results import Method
 from curate.similarity.dedupe.shingles import Sets, Spans, distinct, may_be_among
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.dedupe.text import Field
@@ -95,8 +95,8 @@ class Texts:
         """Return the pairs of records that ``links`` make: the first of the left text, each of the right, the score."""
         counts = self.weights[links.right]
         starts = np.cumsum(counts) - counts
-        places = np.arange(int(counts.sum())) + np.repeat(self.offsets[:-1][links.right] - starts, counts)
-        return np.repeat(self.first[links.left], counts), self.members[places], np.repeat(links.scores, counts)
+        positions = np.arange(int(counts.sum())) + np.repeat(self.offsets[:-1][links.right] - starts, counts)
+        return np.repeat(self.first[links.left], counts), self.members[positions], np.repeat(links.scores, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,12 @@ class Near:
     def joins(self, links: Links, fewest: int) -> Iterator[tuple[Indices, Indices, Scores]]:
         """Yield pairs of records with equal texts and with such as ``links`` join, of ``fewest`` shingles or more."""
         is_telling = self.lengths >= fewest
-        one, two = self.texts.repeats()
-        is_told = is_telling[self.texts.of_record[one]]
-        yield one[is_told], two[is_told], np.ones(int(is_told.sum()))
+        first, other = self.texts.repeats()
+        is_long = is_telling[self.texts.of_record[first]]
+        yield first[is_long], other[is_long], np.ones(int(is_long.sum()))
         left, right = links.left, links.right
-        is_told = is_telling[left] & is_telling[right]
-        yield self.texts.first[left[is_told]], self.texts.first[right[is_told]], links.scores[is_told]
+        is_long = is_telling[left] & is_telling[right]
+        yield self.texts.first[left[is_long]], self.texts.first[right[is_long]], links.scores[is_long]
 
 
 def compare_texts(
@@ -133,34 +133,40 @@ def compare_texts(
         bands = _bands(texts.spans, cut, kernels, lambda done: watch(f"hashing {name}s", done, len(texts.first)))
         return {"popular": cut.popular, "keys": bands.keys, "lengths": bands.lengths}
 
-    held = stages.arrays("buckets", about, buckets)
-    cut, bands = Cut(method.ngram, held["popular"]), Bands(held["keys"], held["lengths"])
+    arrays = stages.arrays("buckets", about, buckets)
+    cut, bands = Cut(method.ngram, arrays["popular"]), Bands(arrays["keys"], arrays["lengths"])
 
     def verified() -> dict[str, NDArray[np.generic]]:
-        made = links(
+        result = links(
             texts.spans,
             cut,
             method.threshold,
             bands,
             kernels,
-            seen=lambda done: watch(f"comparing {name}s", done, NUM_BANDS),
+            on_progress=lambda done: watch(f"comparing {name}s", done, NUM_BANDS),
         )
-        skipped = np.array([made.num_skipped])
-        return {"left": made.left, "right": made.right, "scores": made.scores, "bars": made.bars, "skipped": skipped}
+        skipped = np.array([result.num_skipped])
+        return {
+            "left": result.left,
+            "right": result.right,
+            "scores": result.scores,
+            "bars": result.bars,
+            "skipped": skipped,
+        }
 
-    held = stages.arrays("links", (*about, method.threshold), verified)
-    linked = Links(held["left"], held["right"], held["scores"], int(held["skipped"][0]), held["bars"])
+    arrays = stages.arrays("links", (*about, method.threshold), verified)
+    linked = Links(arrays["left"], arrays["right"], arrays["scores"], int(arrays["skipped"][0]), arrays["bars"])
     return Near(texts, cut, linked, bands.lengths)
 
 
-def _bands(spans: Spans, cut: Cut, kernels: Kernels, seen: Callable[[int], None]) -> Bands:
+def _bands(spans: Spans, cut: Cut, kernels: Kernels, on_progress: Callable[[int], None]) -> Bands:
     """Return the buckets of all texts, a part of them at a time, so that one can be told and interrupted."""
     bands = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
     blocks = [np.arange(low, min(low + BLOCK, len(spans))) for low in range(0, len(spans), BLOCK)]
     parts = kernels.starmap(kernels.bands, ((spans.take(rows), cut) for rows in blocks))
     for rows, part in zip(blocks, parts, strict=True):
         bands.keys[:, rows], bands.lengths[rows] = part.keys, part.lengths
-        seen(int(rows[-1]) + 1)
+        on_progress(int(rows[-1]) + 1)
     return bands
 
 
@@ -170,18 +176,18 @@ def links(
     threshold: float,
     bands: Bands,
     kernels: Kernels,
-    seen: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Links:
     """Find the pairs of texts whose similarity is at least ``threshold``. Texts without shingles match nothing.
 
-    ``seen`` is told how many of the bands are done.
+    ``on_progress`` is told how many of the bands are done.
     """
     rows = np.flatnonzero(bands.lengths > 0)
     parts: list[tuple[Indices, Indices, Scores]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     bars = np.zeros(NUM_BARS, np.int64)
     keys = bands.keys if len(rows) == len(bands.lengths) else bands.keys[:, rows]
     crowds: dict[bytes, Indices] = {}
-    for left, right in _gathered(_candidates(keys, crowds, seen)):
+    for left, right in _gathered(_candidates(keys, crowds, on_progress)):
         scores = compare(spans, cut, rows[left], rows[right], kernels)
         bars += np.histogram(scores, NUM_BARS, (LOWEST, 1.0))[0]
         is_near = scores >= threshold
@@ -202,18 +208,18 @@ def links(
 
 def _gathered(pairs: Iterator[tuple[Indices, Indices]]) -> Iterator[tuple[Indices, Indices]]:
     """Join small parts until there is enough to compare at once, so that the set of a text is made seldom."""
-    held: list[tuple[Indices, Indices]] = []
+    batch: list[tuple[Indices, Indices]] = []
     for part in pairs:
-        held.append(part)
-        if sum(len(left) for left, _ in held) >= MOST_PAIRS:
-            yield np.concatenate([left for left, _ in held]), np.concatenate([right for _, right in held])
-            held = []
-    if held:
-        yield np.concatenate([left for left, _ in held]), np.concatenate([right for _, right in held])
+        batch.append(part)
+        if sum(len(left) for left, _ in batch) >= MOST_PAIRS:
+            yield np.concatenate([left for left, _ in batch]), np.concatenate([right for _, right in batch])
+            batch = []
+    if batch:
+        yield np.concatenate([left for left, _ in batch]), np.concatenate([right for _, right in batch])
 
 
 def _candidates(
-    keys: Hashes, crowds: dict[bytes, Indices], seen: Callable[[int], None]
+    keys: Hashes, crowds: dict[bytes, Indices], on_progress: Callable[[int], None]
 ) -> Iterator[tuple[Indices, Indices]]:
     """Yield the pairs of rows that meet in a small bucket, each pair once, some at a time.
 
@@ -232,18 +238,18 @@ def _candidates(
                 row = keys[earlier]
                 is_new &= (row[left] != row[right]) | is_crowded[earlier, left]
             yield left[is_new], right[is_new]
-        seen(band + 1)
+        on_progress(band + 1)
 
 
 def _grids(order: Indices, starts: Indices, sizes: Indices) -> Iterator[tuple[Indices, Indices]]:
     """Yield all pairs within each small bucket, buckets of one size together."""
     for size in np.flatnonzero(np.bincount(sizes[sizes <= PAIRWISE_BUCKET], minlength=2)).tolist():
         heads = starts[sizes == size]
-        one, two = np.triu_indices(size, 1)
-        step = max(1, MOST_PAIRS // len(one))
+        left, right = np.triu_indices(size, 1)
+        step = max(1, MOST_PAIRS // len(left))
         for low in range(0, len(heads), step):
             grid = order[heads[low : low + step][:, None] + np.arange(size)]
-            yield grid[:, one].ravel(), grid[:, two].ravel()
+            yield grid[:, left].ravel(), grid[:, right].ravel()
 
 
 def _buckets(keys: Hashes) -> tuple[Indices, Indices, Indices]:

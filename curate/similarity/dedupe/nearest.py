@@ -21,9 +21,9 @@ from curate.base.record import Record
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe.boilerplate import Cut, cut_texts, popular_passages
 from curate.similarity.dedupe.corpus import gather
-from curate.similarity.dedupe.found import Method, method_of
 from curate.similarity.dedupe.kernels import NUMPY, word_hashes
-from curate.similarity.dedupe.pairs import Rule, compare, verdicts
+from curate.similarity.dedupe.pairs import AlikeRule, compare, verdicts
+from curate.similarity.dedupe.results import Method, method_of
 from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.dedupe.text import flattened, spaced, storable
 
@@ -90,7 +90,7 @@ def neighbours(record: Record, others: Sequence[Record], cut: Cut, method: Metho
     left, right = np.zeros(len(others), np.int64), np.arange(1, len(others) + 1)
     keys, spans = corpus.keys("record"), corpus.spans("record")
     scores = np.where((keys[0] == keys[1:]).all(axis=1), 1.0, compare(spans, cut, left, right, NUMPY))
-    verdict = verdicts(corpus.sides(), left, right, Rule(method.threshold, cut, cut), NUMPY)
+    verdict = verdicts(corpus.sides(), left, right, AlikeRule(method.threshold, cut, cut), NUMPY)
     is_repeat = verdict.is_repeat & (scores >= method.threshold)
     ranked = []
     for row in np.argsort(-scores, kind="stable").tolist():
@@ -104,7 +104,7 @@ def neighbours(record: Record, others: Sequence[Record], cut: Cut, method: Metho
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class ShingleIndex:
     """Hashes of shingles, sorted, with the row of the record that has each; ``sizes`` counts all shingles of a row."""
 
     hashes: Numbers
@@ -120,17 +120,17 @@ class Index:
 
     def candidates(self, text: str, count: int, *, is_part: bool = False) -> Indices:
         """Return at most ``count`` rows, those first that are probably most like ``text``, or hold most of it."""
-        asked = _sketches([text], self.cut, self.method, 1 << 30)[0]
-        low = np.searchsorted(self.hashes, asked, "left")
-        high = np.searchsorted(self.hashes, asked, "right")
-        if not len(asked) or not (high > low).any():
+        sketch = _sketches([text], self.cut, self.method, 1 << 30)[0]
+        low = np.searchsorted(self.hashes, sketch, "left")
+        high = np.searchsorted(self.hashes, sketch, "right")
+        if not len(sketch) or not (high > low).any():
             return np.zeros(0, np.int64)
         hits = np.concatenate([self.rows[first:last] for first, last in zip(low, high, strict=True) if last > first])
         rows, counts = np.unique(hits, return_counts=True)
         sizes = self.sizes[rows].astype(np.float64)
         # The share of the record's sketch that is in the text, times its shingles, is what both have in common.
         common = counts / np.minimum(sizes, width_for(len(self.sizes))) * sizes
-        likeness = common if is_part else common / (len(asked) + sizes - common)
+        likeness = common if is_part else common / (len(sketch) + sizes - common)
         order = np.argsort(-likeness, kind="stable")[:count]
         return rows[order].astype(np.int64)
 
@@ -141,8 +141,11 @@ def width_for(num_records: int) -> int:
 
 
 def index_of(
-    blocks: Callable[[int], Iterator[Sequence[str]]], num_texts: int, method: Method, seen: Progress = lambda *_: None
-) -> Index:
+    blocks: Callable[[int], Iterator[Sequence[str]]],
+    num_texts: int,
+    method: Method,
+    on_progress: Progress = lambda *_: None,
+) -> ShingleIndex:
     """Return the index of texts that ``blocks`` gives in lists, from a step on: every text (1), or one in so many."""
     sample = [text for block in blocks(max(1, num_texts // SAMPLE)) for text in block]
     popular = popular_passages(_spans(sample, method), method.ngram, np.ones(len(sample), np.int64))
@@ -157,15 +160,15 @@ def index_of(
         rows.append(owners + np.uint32(done))
         sizes.append(counts)
         done += len(block)
-        seen(done, num_texts)
+        on_progress(done, num_texts)
     none = np.zeros(0, np.uint32)
     all_hashes, all_rows = np.concatenate([none, *hashes]), np.concatenate([none, *rows])
     order = np.argsort(all_hashes, kind="stable")
-    return Index(all_hashes[order], all_rows[order], np.concatenate([none, *sizes]), popular, method)
+    return ShingleIndex(all_hashes[order], all_rows[order], np.concatenate([none, *sizes]), popular, method)
 
 
 def indexed_text(prompt: str, completion: str) -> str:
-    """Return the text by which a record of this prompt and completion stands in an `Index`."""
+    """Return the text by which a record of this prompt and completion stands in an `ShingleIndex`."""
     return f"{prompt}\n{completion}"[:_LONGEST]
 
 

@@ -54,7 +54,7 @@ Judge = Callable[[Indices, Indices], Verdicts]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AlikeRule:
     """How parts are compared: alike from ``threshold`` on, with and without what stands in many records."""
 
     threshold: float
@@ -77,7 +77,7 @@ class Sides(NamedTuple):
 def compare(spans: Spans, cut: Cut, left: Indices, right: Indices, kernels: Kernels) -> Scores:
     """Return the exact similarity of the texts ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
     sizes = spans.ends - spans.starts
-    tasks = ((spans.take(rows), cut, one, two) for rows, one, two in _by_batch(sizes, left, right))
+    tasks = ((spans.take(rows), cut, first, second) for rows, first, second in _by_batch(sizes, left, right))
     return np.concatenate([np.zeros(0), *kernels.starmap(partial(_scores, kernels.alone), tasks)])
 
 
@@ -101,27 +101,27 @@ def _by_batch(sizes: Indices, left: Indices, right: Indices) -> Iterator[tuple[I
         low = high
 
 
-def verdicts(sides: Sides, left: Indices, right: Indices, rule: Rule, kernels: Kernels) -> Verdicts:
+def verdicts(sides: Sides, left: Indices, right: Indices, rule: AlikeRule, kernels: Kernels) -> Verdicts:
     """Compare the records ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
     sizes = sides.prompts.ends - sides.prompts.starts + sides.completions.ends - sides.completions.starts
-    tasks = ((sides.take(rows), one, two) for rows, one, two in _by_batch(sizes, left, right))
+    tasks = ((sides.take(rows), first, second) for rows, first, second in _by_batch(sizes, left, right))
     function = partial(_verdicts, rule, kernels.alone)
     nothing = Verdicts(*(np.zeros(0, np.bool_) for _ in Verdicts._fields))
     columns = zip(nothing, *kernels.starmap(function, tasks), strict=True)
     return Verdicts(*(np.concatenate(parts) for parts in columns))
 
 
-def _verdicts(rule: Rule, kernels: Kernels, sides: Sides, left: Indices, right: Indices) -> Verdicts:
+def _verdicts(rule: AlikeRule, kernels: Kernels, sides: Sides, left: Indices, right: Indices) -> Verdicts:
     asks_alike = sides.forms[left, 0] == sides.forms[right, 0]
     has_same_numbers, asks_same = asks_alike.copy(), asks_alike.copy()
-    parts, owners, one, two = _paired_parts(sides.prompts, left, right)
-    found = _alike(parts, one, two, rule.prompt_cut, rule.threshold, kernels, is_scattered=True)
-    for whole, part in zip((asks_alike, has_same_numbers, asks_same), found, strict=True):
+    parts, owners, left_at, right_at = _paired_parts(sides.prompts, left, right)
+    flags = _alike(parts, left_at, right_at, rule.prompt_cut, rule.threshold, kernels, is_scattered=True)
+    for whole, part in zip((asks_alike, has_same_numbers, asks_same), flags, strict=True):
         whole[owners[~part]] = False
     is_alike, is_equal, is_same = _alike(sides.completions, left, right, rule.completion_cut, rule.threshold, kernels)
-    rows, places = np.unique(np.concatenate([left, right]), return_inverse=True)
+    rows, positions = np.unique(np.concatenate([left, right]), return_inverse=True)
     lengths = cut_texts(sides.completions.take(rows).hashed(), rule.completion_cut).lengths
-    is_long = lengths[places] >= LONG_COMPLETION
+    is_long = lengths[positions] >= LONG_COMPLETION
     is_telling = is_long[: len(left)] & is_long[len(left) :]
     answers_alike = is_same | (is_alike & is_equal & is_telling)
     answers_alike &= sides.forms[left, 1] == sides.forms[right, 1]
@@ -133,7 +133,7 @@ def _paired_parts(prompts: Spans, left: Indices, right: Indices) -> tuple[Spans,
 
     Prompts of different numbers of parts are compared as one.
     """
-    rows, places = np.unique(np.concatenate([left, right]), return_inverse=True)
+    rows, positions = np.unique(np.concatenate([left, right]), return_inverse=True)
     some = prompts.take(rows)
     lengths = some.ends - some.starts
     offsets = np.cumsum(lengths) - lengths
@@ -148,8 +148,8 @@ def _paired_parts(prompts: Spans, left: Indices, right: Indices) -> tuple[Spans,
     rank = np.arange(len(breaks)) - np.searchsorted(owner, owner)
     starts[first], ends[first + counts - 1] = some.starts, some.ends
     starts[first[owner] + rank + 1], ends[first[owner] + rank] = breaks + 1, breaks
-    one, two = places[: len(left)], places[len(left) :]
-    num_parts = np.where(counts[one] == counts[two], counts[one], 0)
+    left_at, right_at = positions[: len(left)], positions[len(left) :]
+    num_parts = np.where(counts[left_at] == counts[right_at], counts[left_at], 0)
     whole = np.flatnonzero(num_parts == 0)
     pairs = np.repeat(np.arange(len(left)), num_parts)
     within = np.arange(int(num_parts.sum())) - np.repeat(np.cumsum(num_parts) - num_parts, num_parts)
@@ -158,8 +158,8 @@ def _paired_parts(prompts: Spans, left: Indices, right: Indices) -> tuple[Spans,
     return (
         spans,
         np.concatenate([pairs, whole]),
-        np.concatenate([first[one[pairs]] + within, num + one[whole]]),
-        np.concatenate([first[two[pairs]] + within, num + two[whole]]),
+        np.concatenate([first[left_at[pairs]] + within, num + left_at[whole]]),
+        np.concatenate([first[right_at[pairs]] + within, num + right_at[whole]]),
     )
 
 
@@ -177,29 +177,29 @@ def _alike(
 
     With ``is_scattered`` alike texts differ by single words only, wherever they are.
     """
-    rows, places = np.unique(np.concatenate([left, right]), return_inverse=True)
-    one, two = places[: len(left)], places[len(left) :]
+    rows, positions = np.unique(np.concatenate([left, right]), return_inverse=True)
+    left_at, right_at = positions[: len(left)], positions[len(left) :]
     texts = spans.take(rows)
     words, numbers = _prints(texts)
-    is_same: Flags = words[one] == words[two]
+    is_same: Flags = words[left_at] == words[right_at]
     todo = np.flatnonzero(~is_same)
-    todo = todo[compare(texts, Cut(cut.ngram, cut.popular[:0]), one[todo], two[todo], kernels) >= threshold]
+    todo = todo[compare(texts, Cut(cut.ngram, cut.popular[:0]), left_at[todo], right_at[todo], kernels) >= threshold]
     if len(cut.popular):
         # What is left of both without what many records say must be alike too, or all of the one stand in the other,
         # which then has a few edited words more.
         left_over = kernels.sets(texts, cut)
         sizes = np.diff(left_over.offsets)
-        scores = kernels.jaccard(left_over, one[todo], two[todo])
-        num_shared = scores * (sizes[one[todo]] + sizes[two[todo]]) / (1 + scores)
-        is_within = num_shared > np.minimum(sizes[one[todo]], sizes[two[todo]]) - 0.5
+        scores = kernels.jaccard(left_over, left_at[todo], right_at[todo])
+        num_shared = scores * (sizes[left_at[todo]] + sizes[right_at[todo]]) / (1 + scores)
+        is_within = num_shared > np.minimum(sizes[left_at[todo]], sizes[right_at[todo]]) - 0.5
         todo = todo[(scores >= threshold) | is_within]
     if is_scattered:
-        for here, there in ((one, two), (two, one)):
+        for here, there in ((left_at, right_at), (right_at, left_at)):
             # Between two edited words a shingle may find no room.
             todo = todo[_gaps(texts, here[todo], there[todo], cut.ngram) <= cut.ngram + 1]
     is_alike = is_same.copy()
     is_alike[todo] = True
-    return is_alike, numbers[one] == numbers[two], is_same
+    return is_alike, numbers[left_at] == numbers[right_at], is_same
 
 
 def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
@@ -212,8 +212,8 @@ def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
         running = np.concatenate([[0], np.cumsum(is_counted)]).astype(np.uint64)
         # Their places are counted from the first of each text.
         rank = running[1:] - np.repeat(running[offsets[:-1]], np.diff(offsets))
-        told = np.where(is_counted, mix(hashes + rank * np.uint64(STEP)), np.uint64(0))
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(told, dtype=np.uint64)])
+        terms = np.where(is_counted, mix(hashes + rank * np.uint64(STEP)), np.uint64(0))
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
         prints.append(sums[offsets[1:]] - sums[offsets[:-1]])
     return prints[0], prints[1]
 
@@ -224,14 +224,16 @@ def _gaps(spans: Spans, left: Indices, right: Indices, ngram: int) -> NDArray[np
     Among words a character of a script without blanks counts half.
     """
     here, there = spans.take(left).hashed(), spans.take(right).hashed()
-    one, two = shingles(here, ngram), shingles(there, ngram)
-    universe, numbers = np.unique(np.concatenate([one.hashes, two.hashes]), return_inverse=True)
+    left_shingles, right_shingles = shingles(here, ngram), shingles(there, ngram)
+    universe, numbers = np.unique(np.concatenate([left_shingles.hashes, right_shingles.hashes]), return_inverse=True)
     pairs, width = np.arange(len(left)), len(universe)
-    rows = np.repeat(pairs, one.lengths)
-    asked = rows * width + numbers[: len(rows)]
-    known = distinct(np.repeat(pairs, two.lengths) * width + numbers[len(rows) :])
-    is_shared = np.isin(asked, known)
-    begins = (np.arange(len(rows)) + np.repeat(here.offsets[:-1] - one.offsets[:-1], one.lengths))[is_shared]
+    rows = np.repeat(pairs, left_shingles.lengths)
+    keys = rows * width + numbers[: len(rows)]
+    known = distinct(np.repeat(pairs, right_shingles.lengths) * width + numbers[len(rows) :])
+    is_shared = np.isin(keys, known)
+    begins = (np.arange(len(rows)) + np.repeat(here.offsets[:-1] - left_shingles.offsets[:-1], left_shingles.lengths))[
+        is_shared
+    ]
     edges = np.zeros(len(here.hashes) + 1, np.int64)
     np.add.at(edges, begins, 1)
     np.add.at(edges, begins + np.minimum(ngram, here.lengths[rows[is_shared]]), -1)

@@ -37,7 +37,7 @@ _MATRICES = ("embeddings", "word_embeddings.weight", "embed_tokens.weight", "sha
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
+class SameMeaning:
     """``record`` means what ``other`` means, by the cosine ``score`` of their vectors."""
 
     record: str
@@ -49,7 +49,7 @@ class Meant:
 class Meanings:
     """Pairs of the same meaning, each record once with its nearest earlier one, and the clusters of all pairs."""
 
-    pairs: list[Meant]
+    pairs: list[SameMeaning]
     clusters: dict[str, str]
     """Cluster of each record in one: the smallest id in it."""
     num_texts: int
@@ -86,10 +86,10 @@ class Encoder:
         try:
             with safe_open(str(folder / "model.safetensors"), "numpy") as file:
                 names = list(file.keys())
-                found = [name for end in _MATRICES for name in names if f".{name}".endswith(f".{end}")]
-                if not found:
+                matrices = [name for end in _MATRICES for name in names if f".{name}".endswith(f".{end}")]
+                if not matrices:
                     raise _no_encoder(folder, "model.safetensors has no matrix of token embeddings")
-                self._matrix: Vectors = np.asarray(file.get_tensor(found[0]), np.float32)
+                self._matrix: Vectors = np.asarray(file.get_tensor(matrices[0]), np.float32)
         except (OSError, ValueError, TypeError, SafetensorError) as error:
             raise _no_encoder(folder, str(error)) from error
         if self._matrix.ndim != 2 or self._matrix.shape[0] < self._tokenizer.get_vocab_size():
@@ -150,9 +150,9 @@ def alike(vectors: Vectors, threshold: float) -> tuple[Indices, Indices, NDArray
     index.add(vectors)
     parts = []
     for low in range(0, count, _BLOCK):
-        limits, scores, found = index.range_search(vectors[low : low + _BLOCK], threshold)
+        limits, scores, hits = index.range_search(vectors[low : low + _BLOCK], threshold)
         rows = np.repeat(np.arange(low, low + len(limits) - 1), np.diff(limits).astype(np.int64))
-        parts.append((rows, found.astype(np.int64), scores))
+        parts.append((rows, hits.astype(np.int64), scores))
     left, right, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
     # By inverted lists one of two may find the other and not be found by it.
     left, right = np.minimum(left, right), np.maximum(left, right)
@@ -175,7 +175,7 @@ def find_meanings(names: Sequence[str], texts: Iterable[str], encoder: Encoder, 
     left, right = rows[left], rows[right]
     order = np.lexsort((left, -scores, right))
     nearest = order[np.unique(right[order], return_index=True)[1]]
-    pairs = [Meant(names[right[at]], names[left[at]], min(1.0, float(scores[at]))) for at in nearest.tolist()]
+    pairs = [SameMeaning(names[right[at]], names[left[at]], min(1.0, float(scores[at]))) for at in nearest.tolist()]
     roots = components(len(names), left, right)
     smallest: dict[int, str] = {}
     together = np.unique(np.concatenate([left, right])).tolist()

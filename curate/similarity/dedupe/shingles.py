@@ -67,8 +67,8 @@ def distinct(numbers: NDArray[_Number]) -> NDArray[_Number]:
     ordered = np.sort(numbers)
     is_new = np.ones(len(ordered), bool)
     is_new[1:] = ordered[1:] != ordered[:-1]
-    found: NDArray[_Number] = ordered[is_new]
-    return found
+    unique: NDArray[_Number] = ordered[is_new]
+    return unique
 
 
 def may_be_among(known: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
@@ -92,8 +92,8 @@ def shingles(of: Ragged, ngram: int) -> Ragged:
     per_text = np.where(counts > 0, np.maximum(1, counts - ngram + 1), 0)
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(per_text, out=offsets[1:])
-    places = np.arange(int(offsets[-1])) + np.repeat(of.offsets[:-1] - offsets[:-1], per_text)
-    return Ragged(joined[places], offsets)
+    positions = np.arange(int(offsets[-1])) + np.repeat(of.offsets[:-1] - offsets[:-1], per_text)
+    return Ragged(joined[positions], offsets)
 
 
 def windows(hashes: Hashes, ngram: int) -> Hashes:
@@ -118,9 +118,9 @@ def _whole(of: Ragged, rows: Indices) -> Hashes:
     """Hash all tokens of each of ``rows``, which are shorter than a shingle."""
     starts, counts = of.offsets[:-1][rows], of.lengths[rows]
     joined = counts.astype(np.uint64)
-    for place in range(int(counts.max(initial=0))):
-        has_one = counts > place
-        joined[has_one] = joined[has_one] * np.uint64(STEP) + of.hashes[starts[has_one] + place]
+    for index in range(int(counts.max(initial=0))):
+        is_longer = counts > index
+        joined[is_longer] = joined[is_longer] * np.uint64(STEP) + of.hashes[starts[is_longer] + index]
     return mix(joined)
 
 

@@ -23,11 +23,11 @@ from curate.base.file_guard import MOST_STATE, open_file, read_file
 from curate.base.hashing import Hashes
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, Scratch, remove_folder
-from curate.similarity.dedupe.corpus import Columns, Corpus, Held, Sink
+from curate.similarity.dedupe.corpus import Columns, Corpus, MemorySink, Sink
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same input would give other arrays."""
-KEPT_DAYS = 7
+MAX_AGE_DAYS = 7
 """A stage that no call has used for a week is removed."""
 _ABOUT = "about"
 _NAMED = re.compile(r"[a-z]+-[0-9a-f]{32}|\.[a-z]+-[0-9a-f]{32}\.[0-9]+\.tmp")
@@ -50,15 +50,15 @@ class Stages:
 
     def arrays(self, stage: str, about: tuple[object, ...], make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of a stage: those of an earlier call about the same, else what ``make`` returns."""
-        place = self._place(stage, about)
-        if place is None:
+        folder = self._folder_of(stage, about)
+        if folder is None:
             return make()
-        if (held := self._read(place)) is not None:
+        if (cached := self._read(folder)) is not None:
             self.num_resumed += 1
-            return held[0]
-        made = make()
-        self._write(place, made, {})
-        return made
+            return cached[0]
+        arrays = make()
+        self._write(folder, arrays, {})
+        return arrays
 
     def corpus(
         self, about: tuple[object, ...], make: Callable[[Sink], tuple[Corpus, dict[str, Any]]]
@@ -67,37 +67,37 @@ class Stages:
 
         Its tokens go to a file as they come and are mapped into memory from there.
         """
-        place = self._place("corpus", about)
-        if place is None:
-            return make(Held())
-        if (held := self._read(place)) is not None:
+        folder = self._folder_of("corpus", about)
+        if folder is None:
+            return make(MemorySink())
+        if (cached := self._read(folder)) is not None:
             self.num_resumed += 1
-            return _corpus(*held)
+            return _corpus(*cached)
         try:
-            return self._spilled(place, make)
+            return self._spilled(folder, make)
         except CurateError as error:
             # The disk may be full: then what was read is read again, into memory.
             if error.code != WRITE_FAILED:
                 raise
             self._give_up(error)
-            return make(Held())
+            return make(MemorySink())
 
     def _spilled(
-        self, place: Path, make: Callable[[Sink], tuple[Corpus, dict[str, Any]]]
+        self, folder: Path, make: Callable[[Sink], tuple[Corpus, dict[str, Any]]]
     ) -> tuple[Corpus, dict[str, Any]]:
-        scratch = Scratch(place)
+        scratch = Scratch(folder)
         try:
-            corpus, known = make(_Spilled(scratch))
+            corpus, known = make(_FileSink(scratch))
             columns = {name: getattr(corpus.columns, name) for name in Columns.__slots__}
             tokens = {"tokens": _form(corpus.tokens)}
             _fill(scratch, columns, {"ids": corpus.ids, "file_names": corpus.file_names, "known": known}, tokens)
             scratch.publish()
         finally:
             scratch.discard()
-        held = self._read(place)
-        return (corpus, known) if held is None else _corpus(*held)
+        cached = self._read(folder)
+        return (corpus, known) if cached is None else _corpus(*cached)
 
-    def _place(self, stage: str, about: tuple[object, ...]) -> Path | None:
+    def _folder_of(self, stage: str, about: tuple[object, ...]) -> Path | None:
         if self.folder is None:
             return None
         digest = blake2b(digest_size=16)
@@ -106,31 +106,31 @@ class Stages:
             digest.update(len(content).to_bytes(8, "little") + content)
         return self.folder / f"{stage}-{digest.hexdigest()}"
 
-    def _read(self, place: Path) -> tuple[Arrays, dict[str, Any]] | None:
+    def _read(self, folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
         """Return the arrays of a finished stage and what is known about them; one that is not whole is removed."""
         try:
-            digest, _, content = read_file(place / _ABOUT, most=MOST_STATE).partition(b"\n")
+            digest, _, content = read_file(folder / _ABOUT, most=MOST_STATE).partition(b"\n")
             if digest != _digest(content):
-                raise ValueError(f"{place} was changed")
+                raise ValueError(f"{folder} was changed")
             about = orjson.loads(content)
             arrays = {
-                name: _mapped(place / f"{name}.bin", form, is_checked=self.is_checked)
+                name: _mapped(folder / f"{name}.bin", form, is_checked=self.is_checked)
                 for name, form in about["arrays"].items()
             }
         except (OSError, ValueError):
             # Not there yet, or somebody has cut or changed a file; all of it can be computed again.
-            remove_folder(place)
+            remove_folder(folder)
             return None
         with suppress(OSError):
             # So that `sweep` sees when it was used last.
-            (place / _ABOUT).touch()
+            (folder / _ABOUT).touch()
         return arrays, about
 
-    def _write(self, place: Path, arrays: Arrays, known: dict[str, Any]) -> None:
+    def _write(self, folder: Path, arrays: Arrays, known: dict[str, Any]) -> None:
         if self.folder is None:
             return
         try:
-            scratch = Scratch(place)
+            scratch = Scratch(folder)
             try:
                 _fill(scratch, arrays, known, {})
                 scratch.publish()
@@ -149,17 +149,17 @@ class Stages:
 
         Whatever is not called like a stage is somebody else's, and stays.
         """
-        for place in self.folder.glob("*") if self.folder is not None else ():
-            if not _NAMED.fullmatch(place.name):
+        for path in self.folder.glob("*") if self.folder is not None else ():
+            if not _NAMED.fullmatch(path.name):
                 continue
             with suppress(OSError):
-                used = (place / _ABOUT if (place / _ABOUT).exists() else place).stat().st_mtime
-                if time.time() - used > 86400 * (1 if place.name.startswith(".") else KEPT_DAYS):
-                    remove_folder(place)
+                used = (path / _ABOUT if (path / _ABOUT).exists() else path).stat().st_mtime
+                if time.time() - used > 86400 * (1 if path.name.startswith(".") else MAX_AGE_DAYS):
+                    remove_folder(path)
 
 
 @dataclass(slots=True)
-class _Spilled:
+class _FileSink:
     """A sink in a file."""
 
     scratch: Scratch

@@ -38,25 +38,25 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
         return Leaks([], len(exam), len(pool), 0)
     # Both need numpy.
     from curate.similarity.leaks.evidence import TRIED, gather
-    from curate.similarity.leaks.pairs import Comparison
+    from curate.similarity.leaks.pairs import PairComparison
     from curate.similarity.leaks.phrases import CommonPhrases
 
     short, long = min(settings.short_ngram, settings.ngram), max(settings.short_ngram, settings.ngram)
     evidence = gather(exam, pool, short, settings.max_prompts)
-    comparison = Comparison(exam, pool, evidence, long=long, short=short)
+    comparison = PairComparison(exam, pool, evidence, long=long, short=short)
 
-    def order(one: Overlap) -> tuple[int, int, float]:
-        return LEVELS.index(one.level), one.part != "record", -one.coverage * one.num_words
+    def order(overlap: Overlap) -> tuple[int, int, float]:
+        return LEVELS.index(overlap.level), overlap.part != "record", -overlap.coverage * overlap.num_words
 
     suspected = [(pair, overlaps) for pair in evidence.candidates if (overlaps := comparison.overlaps(*pair))]
-    unsure = {number for (number, _), overlaps in suspected if any(one.level != "verbatim" for one in overlaps)}
+    unsure = {number for (number, _), overlaps in suspected if any(overlap.level != "verbatim" for overlap in overlaps)}
     common = CommonPhrases([exam[number] for number in sorted(unsure)], exam, pool, settings.max_prompts)
-    found: dict[int, list[Leak]] = {}
+    by_exam: dict[int, list[Leak]] = {}
     for (number, other), suspicion in suspected:
         overlaps = comparison.overlaps(number, other, common) if number in unsure else suspicion
         if overlaps:
-            found.setdefault(number, []).append(Leak(exam[number], pool[other], tuple(sorted(overlaps, key=order))))
-    ranked = [sorted(found[number], key=lambda leak: order(leak.worst)) for number in sorted(found)]
+            by_exam.setdefault(number, []).append(Leak(exam[number], pool[other], tuple(sorted(overlaps, key=order))))
+    ranked = [sorted(by_exam[number], key=lambda leak: order(leak.worst)) for number in sorted(by_exam)]
     leaks = [
         replace(first, also=tuple(leak for leak in others[: TRIED - 1] if leak.severity == "error"))
         for first, *others in ranked

@@ -32,7 +32,7 @@ class Evidence:
 
     ``candidates`` are pairs of (exam record, pool record), by their numbers; ``is_template`` says of every word of the
     exam, in order, whether it stands in a template, and text ``row`` has the words from ``begins[row]`` on. Row
-    3 * number + place is part ``PARTS[place]`` of an exam record.
+    3 * number + index is part ``PARTS[index]`` of an exam record.
     """
 
     candidates: list[tuple[int, int]]
@@ -43,20 +43,20 @@ class Evidence:
     """Exam records whose whole prompt has so many different answers that it asks for nothing in particular."""
 
 
-def asked_of(record: Record) -> list[str]:
+def questions_of(record: Record) -> list[str]:
     """Return the user's messages of a chat of several turns, each of which may be a question of an exam."""
-    asked = [message.get("content") for message in record.messages if message.get("role") == "user"]
-    return [text for text in asked if isinstance(text, str)] if len(asked) > 1 else []
+    contents = [message.get("content") for message in record.messages if message.get("role") == "user"]
+    return [text for text in contents if isinstance(text, str)] if len(contents) > 1 else []
 
 
 @dataclass
-class _Index:
+class _RunIndex:
     """The runs of the exam, and which pool records have them."""
 
     universe: Hashes
     max_prompts: int
     is_template: Flags
-    sieve: Flags
+    prefilter: Flags
     numbers: list[Indices] = field(default_factory=list)
     owners: list[Indices] = field(default_factory=list)
     prompts: list[Hashes] = field(default_factory=list)
@@ -64,7 +64,7 @@ class _Index:
 
     def add(self, hashes: Hashes, owners: Indices, prompts: Hashes) -> None:
         """Take note of runs, each with the number of its record (-1 for the exam's own) and its record's prompt."""
-        may_be = np.flatnonzero(self.sieve[hashes >> np.uint64(40)])
+        may_be = np.flatnonzero(self.prefilter[hashes >> np.uint64(40)])
         hashes, owners, prompts = hashes[may_be], owners[may_be], prompts[may_be]
         numbers = np.minimum(np.searchsorted(self.universe, hashes), len(self.universe) - 1)
         is_known = self.universe[numbers] == hashes
@@ -85,13 +85,18 @@ class _Index:
         is_new = np.ones(len(numbers), np.bool_)
         is_new[1:] = (numbers[1:] != numbers[:-1]) | (prompts[1:] != prompts[:-1])
         self.is_template |= np.bincount(numbers[is_new], minlength=len(self.universe)) > self.max_prompts
-        is_kept = is_new.copy()
-        is_kept[1:] |= owners[1:] != owners[:-1]
-        is_kept &= ~self.is_template[numbers]
-        numbers, owners, prompts, is_new = numbers[is_kept], owners[is_kept], prompts[is_kept], is_new[is_kept]
-        places = np.arange(len(numbers))
-        is_kept = places - np.maximum.accumulate(np.where(is_new, places, 0)) < _MOST_OWNERS
-        numbers, owners, prompts = numbers[is_kept], owners[is_kept], prompts[is_kept]
+        is_retained = is_new.copy()
+        is_retained[1:] |= owners[1:] != owners[:-1]
+        is_retained &= ~self.is_template[numbers]
+        numbers, owners, prompts, is_new = (
+            numbers[is_retained],
+            owners[is_retained],
+            prompts[is_retained],
+            is_new[is_retained],
+        )
+        positions = np.arange(len(numbers))
+        is_retained = positions - np.maximum.accumulate(np.where(is_new, positions, 0)) < _MOST_OWNERS
+        numbers, owners, prompts = numbers[is_retained], owners[is_retained], prompts[is_retained]
         self.numbers, self.owners, self.prompts, self.num_hits = [numbers], [owners], [prompts], 0
         return numbers, owners
 
@@ -108,9 +113,9 @@ def gather(exam: Sequence[Record], pool: Sequence[Record], n: int, max_prompts: 
     pieces = [slice(low, low + _PIECE) for low in range(0, len(runs.hashes), _PIECE)]
     universe = np.unique(np.concatenate([runs.hashes[:0], *(np.unique(runs.hashes[piece]) for piece in pieces)]))
     numbers = np.searchsorted(universe, runs.hashes)
-    sieve = np.zeros(1 << 24, np.bool_)
-    sieve[universe >> np.uint64(40)] = True
-    index = _Index(universe, max_prompts, np.zeros(len(universe), np.bool_), sieve)
+    prefilter = np.zeros(1 << 24, np.bool_)
+    prefilter[universe >> np.uint64(40)] = True
+    index = _RunIndex(universe, max_prompts, np.zeros(len(universe), np.bool_), prefilter)
     equals = _Equals.of(runs)
     for piece in pieces:
         rows = runs.rows[piece]
@@ -131,20 +136,20 @@ def _prompt_keys(prompts: Hashes, texts: Hashes) -> Hashes:
     return np.where(prompts == 0, texts, prompts)
 
 
-def _stream(pool: Sequence[Record], n: int, index: _Index, equals: _Equals) -> None:
-    texts = [[record.prompt, record.completion, record.text, record.system, *asked_of(record)] for record in pool]
+def _stream(pool: Sequence[Record], n: int, index: _RunIndex, equals: _Equals) -> None:
+    texts = [[record.prompt, record.completion, record.text, record.system, *questions_of(record)] for record in pool]
     for low, high in chunks(texts):
         part = texts[low:high]
         words, counts = hashed([text for group in part for text in group])
         wholes = wholes_of(words, counts)
         sizes = np.array([len(group) for group in part], np.int64)
         owner_of_row = np.repeat(np.arange(low, high), sizes)
-        place = np.arange(len(owner_of_row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        prompts = _prompt_keys(wholes[place == 0], wholes[place == 2])
-        equals.add(wholes, owner_of_row, place)
+        text_index = np.arange(len(owner_of_row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        prompts = _prompt_keys(wholes[text_index == 0], wholes[text_index == 2])
+        equals.add(wholes, owner_of_row, text_index)
         for hashes, rows, _ in runs_in(words, counts, n) if len(index.universe) else ():
             # The turns of a chat are in its prompt already; only their wholes are of use.
-            is_new = place[rows] < 4
+            is_new = text_index[rows] < 4
             owners = owner_of_row[rows[is_new]]
             index.add(hashes[is_new], owners, prompts[owners - low])
 
@@ -171,11 +176,11 @@ def _ranked(
         starts = runs.starts[piece]
         is_free = running[starts + n] == running[starts]
         first, last = (np.searchsorted(shared, numbers[piece], side) for side in ("left", "right"))
-        places = np.flatnonzero(is_free & (last > first))
-        sizes = (last - first)[places]
+        positions = np.flatnonzero(is_free & (last > first))
+        sizes = (last - first)[positions]
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        found = owners[np.repeat(first[places], sizes) + within]
-        pairs = np.repeat(runs.rows[piece][places] // 3, sizes) * num_pool + found
+        matches = owners[np.repeat(first[positions], sizes) + within]
+        pairs = np.repeat(runs.rows[piece][positions] // 3, sizes) * num_pool + matches
         parts.append(np.unique(pairs, return_counts=True))
     several, some = (np.concatenate(column) for column in zip(*parts, strict=True))
     keys, of = np.unique(several, return_inverse=True)
@@ -203,25 +208,25 @@ class _Equals:
     @staticmethod
     def of(runs: Runs) -> _Equals:
         """Return the whole texts of an exam to look for."""
-        prompts, completions, texts = (runs.wholes[place::3] for place in range(3))
+        prompts, completions, texts = (runs.wholes[offset::3] for offset in range(3))
         pairs = np.where((prompts != 0) & (completions != 0), joined(prompts, completions), np.uint64(0))
         return _Equals((prompts, texts, pairs), np.unique(np.concatenate([prompts, texts, pairs])))
 
-    def add(self, wholes: Hashes, owners: Indices, place: Indices) -> None:
-        """Take note of the texts of a chunk that equal one of the exam; ``place`` says which of its record each is."""
-        prompts, completions = wholes[place == 0], wholes[place == 1]
-        is_asked = (place == 0) | (place == 2) | (place > 3)
-        candidates = np.concatenate([wholes[is_asked], joined(prompts, completions)])
-        of = np.concatenate([owners[is_asked], owners[place == 0]])
+    def add(self, wholes: Hashes, owners: Indices, text_index: Indices) -> None:
+        """Take note of the texts of a chunk that equal one of the exam; ``text_index`` is that within the record."""
+        prompts, completions = wholes[text_index == 0], wholes[text_index == 1]
+        is_question = (text_index == 0) | (text_index == 2) | (text_index > 3)
+        candidates = np.concatenate([wholes[is_question], joined(prompts, completions)])
+        of = np.concatenate([owners[is_question], owners[text_index == 0]])
         is_known = self._is_known(candidates)
         self.wholes.append(candidates[is_known])
         self.owners.append(of[is_known])
         # What answers an earlier turn of a chat is not looked at: each chat has its own.
-        is_turn = place > 3
-        asked = np.concatenate([prompts, wholes[is_turn]])
+        is_turn = text_index > 3
+        questions = np.concatenate([prompts, wholes[is_turn]])
         answers = np.concatenate([completions, owners[is_turn].astype(np.uint64)])
-        is_known = self._is_known(asked)
-        self.answered.append(np.unique(np.stack([asked[is_known], answers[is_known]], axis=1), axis=0))
+        is_known = self._is_known(questions)
+        self.answered.append(np.unique(np.stack([questions[is_known], answers[is_known]], axis=1), axis=0))
 
     def _is_known(self, hashes: Hashes) -> Flags:
         near = np.minimum(np.searchsorted(self.known, hashes), len(self.known) - 1)
@@ -245,5 +250,5 @@ class _Equals:
     def common_prompts(self, max_prompts: int) -> frozenset[int]:
         """Return the exam records whose prompt has more than ``max_prompts`` different answers in the pool."""
         answered = np.unique(np.concatenate(self.answered), axis=0)
-        asked, num_answers = np.unique(answered[:, 0], return_counts=True)
-        return frozenset(np.flatnonzero(np.isin(self.exam[0], asked[num_answers > max_prompts])).tolist())
+        prompts, num_answers = np.unique(answered[:, 0], return_counts=True)
+        return frozenset(np.flatnonzero(np.isin(self.exam[0], prompts[num_answers > max_prompts])).tolist())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from curate.base.record import Record
-from curate.similarity.leaks.evidence import PARTS, Evidence, asked_of
+from curate.similarity.leaks.evidence import PARTS, Evidence, questions_of
 from curate.similarity.leaks.phrases import CommonPhrases
 from curate.similarity.leaks.results import Level, Overlap, Part
 from curate.similarity.leaks.words import is_by_character, words_of
@@ -21,14 +21,14 @@ TRACE = 4
 """Words in a row that count as taken over once a pair is suspected; a reworded copy keeps few longer ones."""
 _ASKING = 3
 """Words of the shortest line that asks for something."""
-_MOST_PLACES = 64
+_MOST_POSITIONS = 64
 
 Words = Sequence[str | None]
 """Words in order; None stands for one that a template covers, which equals nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
+class _ExamText:
     """A part of an exam record: its words, those outside templates, its first and last line, characters a word."""
 
     words: list[str]
@@ -37,7 +37,7 @@ class _Text:
     unit: int
 
 
-class Comparison:
+class PairComparison:
     """Compares pairs as the settings ask, and keeps the words of the latest exam record and of the whole pool's."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Comparison:
     ) -> None:
         self._exam, self._pool, self._evidence = exam, pool, evidence
         self._long, self._short = long, short
-        self._latest: tuple[int, list[_Text]] = (-1, [])
+        self._latest: tuple[int, list[_ExamText]] = (-1, [])
 
     def overlaps(self, exam: int, pool: int, common: CommonPhrases | None = None) -> list[Overlap]:
         """Return what the pair has in common, by part, and as a whole where prompt and completion are both found.
@@ -53,28 +53,28 @@ class Comparison:
         The phrases of ``common`` count for nothing.
         """
         theirs = [words_of(text) for text in _texts(self._pool[pool])]
-        found = [
-            one
-            for place, text in enumerate(self._texts(exam))
-            if text.words and (one := self._overlap(exam, PARTS[place], text, theirs, common))
+        overlaps = [
+            overlap
+            for index, text in enumerate(self._texts(exam))
+            if text.words and (overlap := self._overlap(exam, PARTS[index], text, theirs, common))
         ]
-        return [*found, *self._whole(exam, found, theirs)]
+        return [*overlaps, *self._whole(exam, overlaps, theirs)]
 
-    def _texts(self, exam: int) -> list[_Text]:
+    def _texts(self, exam: int) -> list[_ExamText]:
         if self._latest[0] != exam:
             record = self._exam[exam]
-            texts: list[_Text] = []
-            for place, text in enumerate((record.prompt, record.completion, record.text)):
-                words, begin = words_of(text), int(self._evidence.begins[3 * exam + place])
+            texts: list[_ExamText] = []
+            for index, text in enumerate((record.prompt, record.completion, record.text)):
+                words, begin = words_of(text), int(self._evidence.begins[3 * exam + index])
                 covered = self._evidence.is_template[begin : begin + len(words)].tolist()
                 free = [None if is_in else word for word, is_in in zip(words, covered, strict=True)]
                 # Two characters of a script without blanks carry about what a word does.
-                texts.append(_Text(words, free, _edges(text), 2 if is_by_character(words) else 1))
+                texts.append(_ExamText(words, free, _edges(text), 2 if is_by_character(words) else 1))
             self._latest = exam, texts
         return self._latest[1]
 
     def _overlap(
-        self, exam: int, part: Part, text: _Text, theirs: Sequence[list[str]], common: CommonPhrases | None
+        self, exam: int, part: Part, text: _ExamText, theirs: Sequence[list[str]], common: CommonPhrases | None
     ) -> Overlap | None:
         words, free, unit = text.words, text.free, text.unit
         least = unit * (self._long if part == "completion" else self._short)
@@ -86,14 +86,17 @@ class Comparison:
             return Overlap(part, "verbatim", 1.0, len(words), len(words), " ".join(words))
         if num_free < least:
             return None
-        run, end, best = max((*_longest_run(free, their, self._short), place) for place, their in enumerate(theirs))
+        run, end, best = max((*_longest_run(free, their, self._short), index) for index, their in enumerate(theirs))
         passage = " ".join(word or "" for word in free[end - run : end])
         if run == len(words):
             return Overlap(part, "verbatim", 1.0, run, run, passage)
         known = _known(free, theirs, TRACE * unit)
         telling = [word is not None for word in free]
         if common:
-            telling = [one and not many for one, many in zip(telling, common.flags(words, TRACE * unit), strict=True)]
+            telling = [
+                is_telling and not many
+                for is_telling, many in zip(telling, common.flags(words, TRACE * unit), strict=True)
+            ]
         num_telling = sum(telling)
         # What is put together from common phrases is known only where it is known whole.
         if num_telling < least or 2 * num_telling < num_free:
@@ -109,13 +112,13 @@ class Comparison:
         """Whether a text stands there as it is; a short one says something only as a question that is not common."""
         if not is_short:
             return words in theirs
-        is_asked = words == theirs[0] or words in theirs[4:]
-        return part == "prompt" and is_asked and exam not in self._evidence.common_prompts
+        is_question = words == theirs[0] or words in theirs[4:]
+        return part == "prompt" and is_question and exam not in self._evidence.common_prompts
 
-    def _is_extract(self, exam: int, answer: _Text) -> bool:
+    def _is_extract(self, exam: int, answer: _ExamText) -> bool:
         """Whether most of an answer stands in its own prompt: who has the exam has it, and nothing gives it away."""
-        asked = self._texts(exam)[0]
-        known = _known(answer.words, [asked.words], TRACE * answer.unit)
+        prompt = self._texts(exam)[0]
+        known = _known(answer.words, [prompt.words], TRACE * answer.unit)
         return 2 * sum(known) > len(known)
 
     def _level(
@@ -130,31 +133,31 @@ class Comparison:
             return "near"
         return "partial" if is_near or run >= long else None
 
-    def _whole(self, exam: int, found: Sequence[Overlap], theirs: Sequence[list[str]]) -> list[Overlap]:
+    def _whole(self, exam: int, overlaps: Sequence[Overlap], theirs: Sequence[list[str]]) -> list[Overlap]:
         """Return the overlap of the record as a whole: equal, however short, or found in both of its parts."""
-        asked, answered, _ = (text.words for text in self._texts(exam))
-        if asked and answered and asked == theirs[0] and answered == theirs[1]:
-            both = [*asked, *answered]
+        prompt, answered, _ = (text.words for text in self._texts(exam))
+        if prompt and answered and prompt == theirs[0] and answered == theirs[1]:
+            both = [*prompt, *answered]
             return [Overlap("record", "verbatim", 1.0, len(both), len(both), " ".join(both))]
-        if len(found) < 2 or any(one.level == "partial" for one in found):
+        if len(overlaps) < 2 or any(overlap.level == "partial" for overlap in overlaps):
             return []
-        total = sum(one.num_words for one in found)
-        coverage = sum(one.coverage * one.num_words for one in found) / total
-        longest = max(found, key=lambda one: one.run)
+        total = sum(overlap.num_words for overlap in overlaps)
+        coverage = sum(overlap.coverage * overlap.num_words for overlap in overlaps) / total
+        longest = max(overlaps, key=lambda overlap: overlap.run)
         return [Overlap("record", "near", coverage, longest.run, total, longest.passage)]
 
 
 def _texts(record: Record) -> list[str]:
-    return [record.prompt, record.completion, record.text, record.system, *asked_of(record)]
+    return [record.prompt, record.completion, record.text, record.system, *questions_of(record)]
 
 
 def _runs(words: Words, size: int) -> Iterator[tuple[str | None, ...]]:
     return (tuple(words[at : at + size]) for at in range(len(words) - size + 1))
 
 
-def _shared(one: Words, other: Words, size: int) -> set[tuple[str | None, ...]]:
+def _shared(words: Words, other: Words, size: int) -> set[tuple[str | None, ...]]:
     """Return the runs of ``size`` words that both have; the runs of the longer one are never all in memory."""
-    shorter, longer = sorted((one, other), key=len)
+    shorter, longer = sorted((words, other), key=len)
     return set(_runs(shorter, size)).intersection(_runs(longer, size))
 
 
@@ -163,18 +166,19 @@ def _longest_run(words: Words, theirs: Sequence[str], least: int) -> tuple[int, 
     if len(theirs) < least:
         return 0, 0
     shared = _shared(words, theirs, least)
-    places: dict[tuple[str | None, ...], list[int]] = {}
+    positions: dict[tuple[str | None, ...], list[int]] = {}
     for at, run in enumerate(_runs(theirs, least)):
         if run in shared:
-            known = places.setdefault(run, [])
+            known = positions.setdefault(run, [])
             # A text that says one thing over and over is matched at its first places only.
-            if len(known) < _MOST_PLACES:
+            if len(known) < _MOST_POSITIONS:
                 known.append(at)
     best, end = 0, 0
     lengths: dict[int, int] = {}
     for at in range(len(words) - least + 1):
         lengths = {
-            place: lengths.get(place - 1, least - 1) + 1 for place in places.get(tuple(words[at : at + least]), ())
+            position: lengths.get(position - 1, least - 1) + 1
+            for position in positions.get(tuple(words[at : at + least]), ())
         }
         if lengths and (longest := max(lengths.values())) > best:
             best, end = longest, at + least
@@ -195,8 +199,8 @@ def _known(words: Words, theirs: Sequence[Sequence[str]], trace: int) -> list[bo
 
 def _share(known: Sequence[bool], telling: Sequence[bool], edge: slice = slice(None)) -> float:
     """Return how much of what tells is known, 1 where nothing does."""
-    found = [one for one, is_telling in zip(known[edge], telling[edge], strict=True) if is_telling]
-    return sum(found) / len(found) if found else 1.0
+    flags = [is_known for is_known, is_telling in zip(known[edge], telling[edge], strict=True) if is_telling]
+    return sum(flags) / len(flags) if flags else 1.0
 
 
 def _has_numbers_of(words: Words, theirs: Sequence[str]) -> bool:
@@ -207,9 +211,9 @@ def _has_numbers_of(words: Words, theirs: Sequence[str]) -> bool:
 
 
 def _edges(text: str) -> list[slice]:
-    """Return where the words of the first and the last line of a text of several are, lines of a word or two left out.
+    """Return the word slices of the first and the last line of a text of several lines, without lines of a word or two.
 
-    A question stands before or behind what it is about, and who knows a passage does not know what is asked of it.
+    A question stands before or after its passage, and whoever knows the passage does not know the question.
     """
     counts = [count for line in text.splitlines() if (count := len(words_of(line)))]
     if len(counts) < 2:

@@ -52,17 +52,17 @@ class CommonPhrases:
     def _counts(self, wanted: Hashes, size: int) -> Indices:
         """Return in how many different prompts of the sample each of the runs stands."""
         keys, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        texts = [(one.prompt, one.completion, one.text, one.system) for one in self._sample]
+        texts = [(record.prompt, record.completion, record.text, record.system) for record in self._sample]
         for low, high in chunks(texts):
             words, counts = hashed([text for group in texts[low:high] for text in group])
             wholes = wholes_of(words, counts)
             prompts = np.where(wholes[0::4] == 0, wholes[2::4], wholes[0::4])
             for hashes, rows, _ in runs_in(words, counts, size):
-                places = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
-                is_wanted = wanted[places] == hashes
-                found = joined(hashes[is_wanted], prompts[rows[is_wanted] // 4])
-                found, first = np.unique(found, return_index=True)
-                keys.append(found)
-                numbers.append(places[is_wanted][first])
+                indices = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
+                is_wanted = wanted[indices] == hashes
+                pairs = joined(hashes[is_wanted], prompts[rows[is_wanted] // 4])
+                pairs, first = np.unique(pairs, return_index=True)
+                keys.append(pairs)
+                numbers.append(indices[is_wanted][first])
         _, first = np.unique(np.concatenate(keys), return_index=True)
         return np.bincount(np.concatenate(numbers)[first], minlength=len(wanted))

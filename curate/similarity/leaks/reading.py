@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import SPLITS, CurateError, Json, Kind, Record, Source, content_id
-from curate.formats.importers import Plan, Rejected, Row, RowError, ShapeView, plan_import
+from curate.formats.importers import ImportPlan, Rejected, RowError, ShapeView, SourceRow, plan_import
 from curate.formats.importers.mapping import guess
 from curate.schema import load_shape
 
@@ -22,7 +22,7 @@ class Reading:
     """The records of a file, how it was understood, and how many of its rows could not be read."""
 
     records: list[Record]
-    told: str
+    description: str
     num_unread: int
 
 
@@ -57,7 +57,7 @@ def read_any(
     return Reading(records, f"questions in {column!r}" if column else plan.format_name, num_unread)
 
 
-def _plan(path: Path, shape: ShapeView | None, mapping: Mapping[str, str] | None) -> tuple[Plan, str]:
+def _plan(path: Path, shape: ShapeView | None, mapping: Mapping[str, str] | None) -> tuple[ImportPlan, str]:
     """Return how the file is read, and the column of its questions where that is all it has."""
     try:
         return plan_import(path, shape, mapping=mapping, is_for_training=False), ""
@@ -67,7 +67,7 @@ def _plan(path: Path, shape: ShapeView | None, mapping: Mapping[str, str] | None
         # With a mapping nothing is recognised: what is wanted is the way from bytes to rows. Unreadable files fail here
         # with the same error.
         plan = plan_import(path, shape, mapping={"text": "text"}, is_for_training=False)
-        rows = islice((row.value for row in plan.container.rows(path) if isinstance(row, Row)), _SAMPLE)
+        rows = islice((row.value for row in plan.container.rows(path) if isinstance(row, SourceRow)), _SAMPLE)
         column = _question_column(list(rows))
         if not column:
             raise
@@ -89,7 +89,7 @@ def _question_column(rows: Sequence[dict[str, Json]]) -> str:
     if any(size.get(named) for size in sizes):
         return named
     # An id or a category is text too; a question is longer.
-    plain, listed = ({name: size for name, size in one.items() if size > 20 * len(rows)} for one in sizes)
+    plain, listed = ({name: size for name, size in group.items() if size > 20 * len(rows)} for group in sizes)
     best = plain or listed
     return max(best, key=lambda name: best[name], default="")
 
@@ -101,16 +101,16 @@ def _strings(value: Json) -> Iterator[str]:
         yield from (part for part in value if isinstance(part, str))
 
 
-def _question(row: Row, column: str, source: Source) -> Record:
+def _question(row: SourceRow, column: str, source: Source) -> Record:
     text = "\n".join(_strings(row.value.get(column)))
     if not text:
         raise RowError(f"{column!r} holds no text")
     name = next((str(row.value[key]) for key in ("id", "question_id") if row.value.get(key) is not None), "")
-    asked = ({"role": "user", "content": text},)
-    return Record(name or content_id(text), "instruction", source, row.value, text, messages=asked)
+    messages = ({"role": "user", "content": text},)
+    return Record(name or content_id(text), "instruction", source, row.value, text, messages=messages)
 
 
-def _record(row: Row, plan: Plan, shape: ShapeView | None, source: Source) -> Record:
+def _record(row: SourceRow, plan: ImportPlan, shape: ShapeView | None, source: Source) -> Record:
     if plan.format is None:
         if shape is None or not shape.is_valid(row.value):
             raise RowError("not of the workspace's shape")

@@ -42,9 +42,9 @@ def spelled(text: str) -> str:
     return _UNSPACED.sub(r" \1 ", _MARKS.sub(_mark, normalised(text)))
 
 
-def _mark(found: re.Match[str]) -> str:
+def _mark(match: re.Match[str]) -> str:
     """Keep what is a part of a word, such as a vowel sign; everything else that is no letter or digit parts words."""
-    return found[0] if unicodedata.category(found[0])[0] == "M" else " "
+    return match[0] if unicodedata.category(match[0])[0] == "M" else " "
 
 
 def words_of(text: str) -> list[str]:
@@ -100,9 +100,9 @@ def runs_in(words: Hashes, counts: Indices, n: int) -> Iterator[tuple[Hashes, In
     upto = np.cumsum(num_runs)
     # A single text may be long, and the sums take many times its size.
     for low in range(0, int(num_runs.sum()), _CHUNK_UNITS):
-        places = np.arange(low, min(low + _CHUNK_UNITS, int(upto[-1])))
-        rows = np.searchsorted(upto, places, "right")
-        starts = places - (upto - num_runs)[rows] + begins[rows]
+        indices = np.arange(low, min(low + _CHUNK_UNITS, int(upto[-1])))
+        rows = np.searchsorted(upto, indices, "right")
+        starts = indices - (upto - num_runs)[rows] + begins[rows]
         base = starts[0]
         inverses, sums = _polynomial(words[base : starts[-1] + n])
         at = starts - base
@@ -136,11 +136,11 @@ def joined(left: Hashes, right: Hashes) -> Hashes:
 def chunks(texts: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
     """Yield the begin and end of neighbouring groups of texts that together have about half a million characters."""
     low, total = 0, 0
-    for place, group in enumerate(texts):
+    for index, group in enumerate(texts):
         total += sum(map(len, group))
         if total > _CHUNK_CHARS:
-            yield low, place + 1
-            low, total = place + 1, 0
+            yield low, index + 1
+            low, total = index + 1, 0
     if low < len(texts):
         yield low, len(texts)
 

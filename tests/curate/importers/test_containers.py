@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from curate.base.record import CurateError, Exit
-from curate.formats.importers import Rejected, Row, containers
+from curate.formats.importers import Rejected, SourceRow, containers
 
 
 def read(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Rejected]]:
     head = path.read_bytes()[:4096] if path.is_file() else b""
     held = next(one for one in containers() if one.fits(path, head))
     rows = list(held.rows(path))
-    return [(one.line, one.value) for one in rows if isinstance(one, Row)], [
+    return [(one.line, one.value) for one in rows if isinstance(one, SourceRow)], [
         one for one in rows if isinstance(one, Rejected)
     ]
 
@@ -216,7 +216,7 @@ def test_saved_dataset_folder(tmp_path: Path) -> None:
     }
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "d"))
     held = next(one for one in containers() if one.fits(tmp_path / "d", b""))
-    rows = [one for one in held.rows(tmp_path / "d") if isinstance(one, Row)]
+    rows = [one for one in held.rows(tmp_path / "d") if isinstance(one, SourceRow)]
     assert [(one.value, one.split) for one in rows] == [
         ({"text": "a", "label": "yes"}, "train"),
         ({"text": "b", "label": "no"}, "train"),
@@ -245,7 +245,7 @@ def test_hub_folder_of_parquet_files(tmp_path: Path) -> None:
     for name, text in (("train-00000-of-00001", "a"), ("validation-00000-of-00001", "b"), ("other", "c")):
         polars.DataFrame({"text": [text]}).write_parquet(tmp_path / "data" / f"{name}.parquet")
     held = next(one for one in containers() if one.fits(tmp_path, b""))
-    rows = [one for one in held.rows(tmp_path) if isinstance(one, Row)]
+    rows = [one for one in held.rows(tmp_path) if isinstance(one, SourceRow)]
     assert {(one.value["text"], one.split) for one in rows} == {("a", "train"), ("b", "validation"), ("c", "")}
     assert len({one.line for one in rows}) == 3
 

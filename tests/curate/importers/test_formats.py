@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from curate.base.record import CurateError
-from curate.formats.importers import Imported, Plan, Rejected, RowError, convert, importers, plan_import
+from curate.formats.importers import Imported, ImportPlan, Rejected, RowError, convert, importers, plan_import
 from curate.formats.importers.mapping import guess, parse_map
 from curate.schema import Shape, load_shape
 
@@ -23,7 +23,7 @@ def lines(folder: Path, rows: list[Any], name: str = "a.jsonl") -> Path:
     return path
 
 
-def through(plan: Plan, shape: Shape, category: str = "") -> tuple[list[dict[str, Any]], list[Rejected]]:
+def through(plan: ImportPlan, shape: Shape, category: str = "") -> tuple[list[dict[str, Any]], list[Rejected]]:
     rows = list(convert(plan, shape, load_shape, category=category))
     return [dict(one.value) for one in rows if isinstance(one, Imported)], [
         one for one in rows if isinstance(one, Rejected)

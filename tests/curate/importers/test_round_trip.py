@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import Source
 from curate.formats.exporters import export_rows
-from curate.formats.importers import Imported, Rejected, Selection, convert, importers, plan_import
+from curate.formats.importers import Imported, Rejected, RowSelection, convert, importers, plan_import
 from curate.schema import load_shape
 
 SHAPES = {name: load_shape(name) for name in ("instruction", "chat", "domain")}
@@ -239,7 +239,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("name", "shape", "expected", "exporter"), REAL, ids=[f"{a}-{b}" for a, b, _, _ in REAL])
 def test_real_files_come_back(shared: Path, name: str, shape: str, expected: str, exporter: str) -> None:
     path = shared / "data" / name
-    plan = plan_import(path, SHAPES[shape], selection=Selection(to_meta=frozenset({"chosen", "rejected"})))
+    plan = plan_import(path, SHAPES[shape], selection=RowSelection(to_meta=frozenset({"chosen", "rejected"})))
     assert plan.format_name == expected
     got = list(convert(plan, SHAPES[shape], load_shape))
     assert not [one for one in got if isinstance(one, Rejected)]

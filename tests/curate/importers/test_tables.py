@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from curate.base.record import CurateError, Exit
 from curate.cli.init import command
-from curate.formats.importers import Row, containers, plan_import
+from curate.formats.importers import SourceRow, containers, plan_import
 
 pyarrow = pytest.importorskip("pyarrow", reason="Parquet files of other writers are made with it")
 pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
@@ -160,7 +160,7 @@ def test_the_rows_of_many_groups_come_in_order(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     polars.DataFrame({"n": range(50_000)}).write_parquet(path, row_group_size=20_000)
     held = next(one for one in containers() if one.fits(path, b"PAR1"))
-    assert [row.value["n"] for row in held.rows(path) if isinstance(row, Row)] == list(range(50_000))
+    assert [row.value["n"] for row in held.rows(path) if isinstance(row, SourceRow)] == list(range(50_000))
 
 
 def test_a_column_that_is_no_utf8_is_named(tmp_path: Path) -> None:

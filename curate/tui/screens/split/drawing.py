@@ -30,13 +30,13 @@ def result_rows(preview: Preview) -> list[tuple[str, ...]]:
     """Return a row for each category, and one for all."""
     totals = preview.totals
     everyone = sum(totals.values())
-    ratios = preview.rows[0].asked if preview.rows else dict.fromkeys(SPLITS, 0.0)
+    ratios = preview.rows[0].target if preview.rows else dict.fromkeys(SPLITS, 0.0)
     got = {name: number / max(1, everyone) for name, number in totals.items()}
     return [_row(row.category or "(none)", row) for row in preview.rows] + [_row("all", Drift("", totals, ratios, got))]
 
 
 def _row(name: str, row: Drift) -> tuple[str, ...]:
-    drift = max(abs(row.got[split] - row.asked[split]) for split in SPLITS)
+    drift = max(abs(row.actual[split] - row.target[split]) for split in SPLITS)
     counts = (f"{row.counts[split]:,}" for split in SPLITS)
     return (name, f"{sum(row.counts.values()):,}", *counts, f"{drift:.1%}")
 
@@ -62,7 +62,7 @@ def figures_text(preview: Preview, saved: Preview | None, *, name: str) -> Text:
     if saved is not None and saved.settings != preview.settings:
         elsewhere = sum(1 for _ in elsewhere_of(preview, saved))
         text.append(f"\nagainst the saved settings: {elsewhere:,} elsewhere", "accent")
-    if num_left_out := len(preview.assignment.held_back):
+    if num_left_out := len(preview.assignment.withheld):
         text.append(f"\n~ warn held back, for they would leak: {num_left_out:,}", "warn")
     return text
 
@@ -160,7 +160,7 @@ def change_pages(preview: Preview, saved: Preview | None) -> Text:
             (name, before or "held back", after or "held back") for name, before, after in elsewhere_of(preview, saved)
         ]
         _list(text, "elsewhere than by the saved settings", rows)
-    _list(text, "held back", [(name, "", "") for name in preview.assignment.held_back])
+    _list(text, "held back", [(name, "", "") for name in preview.assignment.withheld])
     for finding in preview.assignment.findings:
         text.append_text(Text.assemble((f"\n{finding.code} ", "strong"), safe_text(finding.message, 400)))
     return text

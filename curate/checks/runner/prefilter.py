@@ -46,7 +46,7 @@ _ESCAPES = {
 }
 
 
-class Sieve:
+class Prefilter:
     """Chooses from ``checks`` those that have to look at a line; the order stays.
 
     What ``settings`` silence is never chosen. The search is built when enough lines have passed to pay for it.
@@ -111,11 +111,11 @@ def loosened(pattern: re.Pattern[str]) -> str:
 
 
 def _parts(source: str, *, is_dot_any: bool) -> Iterator[str]:
-    place = 0
-    while part := _PART.match(source, place):
-        text, place = part.group(), part.end()
+    offset = 0
+    while part := _PART.match(source, offset):
+        text, offset = part.group(), part.end()
         if text.startswith("(?"):
-            place = _end_of_group(source, place)
+            offset = _end_of_group(source, offset)
         elif text == ".":
             yield _ANY if is_dot_any else "[^\n]"
         elif text.startswith("["):
@@ -136,23 +136,23 @@ def _class(text: str) -> str:
     return f"[{mark}{''.join(items)}]"
 
 
-def _item(text: str, place: int) -> str:
+def _item(text: str, context: int) -> str:
     if len(text) == 1:
         # The engine has set operations within classes, and Python has not.
         return f"\\{text}" if text in "[&~" else text
     if text in _ESCAPES:
-        text = _ESCAPES[text][place]
-        if text or not place:
+        text = _ESCAPES[text][context]
+        if text or not context:
             return text
     elif not text[1].isalnum():
         return text
     raise ValueError(f"{text} cannot be loosened here")
 
 
-def _end_of_group(source: str, place: int) -> int:
-    """Return where the group ends that is open at ``place``."""
+def _end_of_group(source: str, offset: int) -> int:
+    """Return where the group ends that is open at ``offset``."""
     depth = 1
-    while depth and (part := _PART.match(source, place)):
-        place = part.end()
+    while depth and (part := _PART.match(source, offset)):
+        offset = part.end()
         depth += part.group().startswith("(") - (part.group() == ")")
-    return place
+    return offset

@@ -1,4 +1,4 @@
-"""What a fix is, and how the shelf finds them."""
+"""What a fix is, and how they are discovered."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from curate import checks
 from curate.base.record import is_named
 
-Mender = Callable[[str], str]
+FixText = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """One fix on the shelf: its name, the code of the finding it mends ("" where no check reports it), and its proof.
+    """One registered fix: its name, the code of the finding it fixes ("" where no check reports it), and its proof.
 
     A safe fix keeps the meaning of every text; any other can change it and is made only when asked for. ``examples``
-    are (before, after) pairs, ``kept`` texts that must stay as they are. Documents, which are records of raw text, are
-    left alone by fixes that are not ``in_documents``.
+    are (before, after) pairs, ``unchanged`` texts that must stay as they are. Documents, which are records of raw text,
+    are left alone by fixes that are not ``in_documents``.
     """
 
     name: str
@@ -31,11 +31,11 @@ class Fix:
     in_documents: bool
     help: str
     examples: Sequence[tuple[str, str]]
-    kept: Sequence[str]
-    mend: Mender
+    unchanged: Sequence[str]
+    apply: FixText
 
 
-_shelf: dict[str, Fix] = {}
+_fixes: dict[str, Fix] = {}
 
 
 def fix(
@@ -45,20 +45,20 @@ def fix(
     is_safe: bool,
     in_documents: bool = True,
     examples: Sequence[tuple[str, str]],
-    kept: Sequence[str],
-) -> Callable[[Mender], Mender]:
-    """Put a function from text to text on the shelf; its docstring says what it does and why that is safe or not.
+    unchanged: Sequence[str],
+) -> Callable[[FixText], FixText]:
+    """Register a function from text to text; its docstring says what it does and why that is safe or not.
 
     Raises:
         ValueError: the name is taken, or the function has no docstring.
     """
 
-    def put(mend: Mender) -> Mender:
-        help_ = inspect.getdoc(mend)
-        if name in _shelf or not help_:
+    def put(apply: FixText) -> FixText:
+        help_ = inspect.getdoc(apply)
+        if name in _fixes or not help_:
             raise ValueError(f"the fix {name} is there twice or does not explain itself")
-        _shelf[name] = Fix(name, code, is_safe, in_documents, help_, examples, kept, mend)
-        return mend
+        _fixes[name] = Fix(name, code, is_safe, in_documents, help_, examples, unchanged, apply)
+        return apply
 
     return put
 
@@ -72,12 +72,12 @@ def discover() -> tuple[Fix, ...]:
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if not module.name.startswith("_"):
             importlib.import_module(f"{__package__}.{module.name}")
-    return tuple(sorted(_shelf.values(), key=lambda one: (not one.is_safe, one.name)))
+    return tuple(sorted(_fixes.values(), key=lambda one: (not one.is_safe, one.name)))
 
 
 def is_ignored(fix: Fix, names: Collection[str]) -> bool:
     """Whether a list of codes, code prefixes and names says that ``fix`` is not to be made."""
     if not names:
         return False
-    mended = checks.discover()[fix.code].name if fix.code else ""
-    return fix.name in names or is_named(fix.code, mended, names)
+    fixed_text = checks.discover()[fix.code].name if fix.code else ""
+    return fix.name in names or is_named(fix.code, fixed_text, names)

@@ -1,4 +1,4 @@
-"""What an exporter is, how the shelf finds them, and how rows are written with none lost."""
+"""What an exporter is, how they are discovered, and how rows are written with none lost."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ExportResult:
     """What an exporter made: the files, how many rows they hold, the rows that stayed out, and remarks for the user."""
 
     paths: list[Path]
@@ -60,10 +60,10 @@ class Written:
     @property
     def reasons(self) -> dict[str, int]:
         """How many rows stayed out for each reason."""
-        return dict(Counter(one.reason for one in self.skipped).most_common())
+        return dict(Counter(item.reason for item in self.skipped).most_common())
 
 
-Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], Written]
+Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], ExportResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ _exporters: dict[str, Exporter] = {}
 
 
 def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Write], Write]:
-    """Put a function that writes rows on the shelf; its docstring is the help text. ``keeps`` as in `Exporter`.
+    """Register a function that writes rows; its docstring is the help text. ``keeps`` as in `Exporter`.
 
     Raises:
         ValueError: the name is taken.
@@ -114,7 +114,7 @@ def exporters() -> dict[str, Exporter]:
     return dict(sorted(_exporters.items()))
 
 
-def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """Write rows in the format ``name`` below ``folder``; rows that it cannot hold go to ``skipped.jsonl`` whole.
 
     Raises:
@@ -137,18 +137,19 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
     write_atomic(
         path,
         (
-            orjson.dumps({"id": one.row["id"], "split": one.split, "reason": one.reason, "row": dict(one.row)}) + b"\n"
-            for one in written.skipped
+            orjson.dumps({"id": item.row["id"], "split": item.split, "reason": item.reason, "row": dict(item.row)})
+            + b"\n"
+            for item in written.skipped
         ),
     )
-    return Written([*written.paths, path], written.num_rows, written.skipped, written.notes)
+    return ExportResult([*written.paths, path], written.num_rows, written.skipped, written.notes)
 
 
-def _losses(form: Exporter, rows_by_split: RowsBySplit, written: Written) -> list[str]:
+def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> list[str]:
     """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
     if form.keeps is None:
         return []
-    skipped = {id(one.row) for one in written.skipped}
+    skipped = {id(item.row) for item in written.skipped}
     rows = [row for part in rows_by_split.values() for row in part if id(row) not in skipped]
     counts = Counter(key for row in rows for key in set(_unwritten_keys(row)) if key not in form.keeps)
     joined = sum(_is_joined(row) for row in rows) if "input" not in form.keeps else 0
@@ -189,7 +190,7 @@ def _is_joined(row: ExportRow) -> bool:
 
 def write_lines(
     rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], Mapping[str, Json]]
-) -> Written:
+) -> ExportResult:
     """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out."""
     paths: list[Path] = []
     skipped: list[Skipped] = []
@@ -200,7 +201,7 @@ def write_lines(
         write_atomic(path, lines)
         paths.append(path)
         num_rows += len(lines)
-    return Written(paths, num_rows, skipped)
+    return ExportResult(paths, num_rows, skipped)
 
 
 def converted(
@@ -210,7 +211,7 @@ def converted(
     for row in rows:
         try:
             if row.get("weight") not in (None, 1):
-                raise CannotExpressError("the record has a weight, which the format cannot say")
+                raise CannotExpressError("the record has a weight, which the format cannot express")
             yield convert(row)
         except CannotExpressError as fault:
             skipped.append(Skipped(split, fault.reason, row))

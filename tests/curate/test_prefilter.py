@@ -1,4 +1,4 @@
-"""What the sieve leaves out has nothing to report: signs are held to the checks that they stand for."""
+"""What the prefilter leaves out has nothing to report: signs are held to the checks that they stand for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from curate.base.record import Record, Source
 from curate.checks import EXAMPLE_SETTINGS, Check, discover
 from curate.checks.repetition import repeated_text, repetition
 from curate.checks.runner import ExaminerSpec, validate
-from curate.checks.runner import sieve as sieving
-from curate.checks.runner.sieve import Sieve, absence_of, loosened
+from curate.checks.runner import prefilter as prefiltering
+from curate.checks.runner.prefilter import Prefilter, absence_of, loosened
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
 
@@ -144,22 +144,22 @@ def test_with_and_without_sifting_the_verdict_is_the_same(
     for path in (root / "samples" / "messy.jsonl", hostile):
         verdicts = []
         for pays_from in (1, 1_000_000):
-            monkeypatch.setattr(sieving, "_PAYS_FROM", pays_from)
+            monkeypatch.setattr(prefiltering, "_PAYS_FROM", pays_from)
             verdicts.append(validate([path], ExaminerSpec(load("instruction"), Settings(), limit=5000)))
         assert verdicts[0] == verdicts[1]
         assert len({finding.code for finding in verdicts[0].findings}) > 5
 
 
-def test_a_sieve_starts_after_the_lines_that_pay_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sieving, "_PAYS_FROM", 2)
-    sieve = Sieve(RECORD_CHECKS, Settings())
+def test_a_prefilter_starts_after_the_lines_that_pay_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefiltering, "_PAYS_FROM", 2)
+    prefilter = Prefilter(RECORD_CHECKS, Settings())
     plain, letter = {"output": "On the 5th."}, {"output": "Write to ana.kovac@parcels.shop."}
-    everything = sieve.checks(plain)
-    assert sieve.checks(plain) == everything
+    everything = prefilter.checks(plain)
+    assert prefilter.checks(plain) == everything
     unsigned = [check for check in everything if not check.signs]
-    assert sieve.checks(plain) == unsigned
-    assert [check.code for check in sieve.checks(letter) if check.signs] == ["X701"]
-    assert sieve.num_checks == len(everything) > len(unsigned)
+    assert prefilter.checks(plain) == unsigned
+    assert [check.code for check in prefilter.checks(letter) if check.signs] == ["X701"]
+    assert prefilter.num_checks == len(everything) > len(unsigned)
 
 
 words = st.sampled_from(["a", "b", "don't", "it's", "its", "'q'", "x_y", "Don'T", "5", "a''b", "-", "ok.", "é", "漢字"])

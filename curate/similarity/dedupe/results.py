@@ -52,17 +52,17 @@ def method_of(settings: DedupeSettings) -> Method:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """``record`` repeats ``kept``, which stays; ``score`` is 1 for exact repeats, else the records' similarity."""
+    """``record`` repeats ``keeper``, which stays; ``score`` is 1 for exact repeats, else the records' similarity."""
 
     record: str
-    kept: str
+    keeper: str
     score: float
     kind: Literal["exact", "near"]
     field: Field = "record"
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class AnswerConflict:
     """``record`` asks what ``other`` asks, word for word (``score`` 1 in ``field``), and is answered otherwise."""
 
     record: str
@@ -142,8 +142,8 @@ class Repetition:
     def nearest(self, names: Collection[str], among: Collection[str]) -> dict[str, Duplicate]:
         """Return, for those of ``names`` that repeat a record called as one of ``among``, the nearest such record."""
         rows = [row for row, name in enumerate(self.ids) if name in names]
-        found = (self._nearest(row, lambda other: self.ids[other] in among) for row in rows)
-        return {pair.record: pair for pair in found if pair}
+        repeats = (self._nearest(row, lambda other: self.ids[other] in among) for row in rows)
+        return {pair.record: pair for pair in repeats if pair}
 
     def _nearest(self, row: int, is_candidate: Callable[[int], bool]) -> Duplicate | None:
         """Return what ``row`` repeats: equal content before the highest score, and of equals the lowest id."""
@@ -185,7 +185,7 @@ class Duplicates:
     """What was found among ``num_records`` records, and how closely one looked."""
 
     pairs: list[Duplicate]
-    conflicts: list[Conflict]
+    conflicts: list[AnswerConflict]
     clusters: dict[str, str]
     """Cluster of every record, in the order of preference: the smallest id in it."""
     method: Method
@@ -242,46 +242,46 @@ class Tree:
         yield from (branch.name for branch in self.branches)
 
 
-def cluster_sizes(found: Duplicates) -> dict[str, int]:
+def cluster_sizes(duplicates: Duplicates) -> dict[str, int]:
     """Return the number of records of each cluster."""
     sizes: dict[str, int] = {}
-    for name in found.clusters.values():
+    for name in duplicates.clusters.values():
         sizes[name] = sizes.get(name, 0) + 1
     return sizes
 
 
-def trees_of(found: Duplicates) -> list[Tree]:
+def trees_of(duplicates: Duplicates) -> list[Tree]:
     """Return each cluster of two or more as the tree of its strongest ties (Prim 1957), the largest first."""
-    ids = list(found.clusters)
-    sizes = cluster_sizes(found)
+    ids = list(duplicates.clusters)
+    sizes = cluster_sizes(duplicates)
     ties: dict[int, list[tuple[int, float, int]]] = {}
-    edges = found.edges
-    for one, two, score, kind in zip(
+    edges = duplicates.edges
+    for left, right, score, kind in zip(
         edges.left.tolist(), edges.right.tolist(), edges.scores.tolist(), edges.ties.tolist(), strict=True
     ):
-        ties.setdefault(one, []).append((kind, score, two))
-        ties.setdefault(two, []).append((kind, score, one))
-    states: dict[str, Standing] = {conflict.record: "conflict" for conflict in found.conflicts}
-    states.update({pair.record: pair.kind for pair in found.pairs})
-    trees, seen = [], set()
+        ties.setdefault(left, []).append((kind, score, right))
+        ties.setdefault(right, []).append((kind, score, left))
+    states: dict[str, Standing] = {conflict.record: "conflict" for conflict in duplicates.conflicts}
+    states.update({pair.record: pair.kind for pair in duplicates.pairs})
+    trees, visited = [], set()
     for row, name in enumerate(ids):
-        if sizes[found.clusters[name]] == 1 or row in seen:
+        if sizes[duplicates.clusters[name]] == 1 or row in visited:
             continue
         branches = []
         # The heap gives exact ties first, then those of whole records, and of each kind the strongest.
         heap: list[tuple[int, float, int, int, int]] = []
-        seen.add(row)
+        visited.add(row)
         at, depth = row, 0
         while True:
             for kind, score, other in ties.get(at, ()):
-                if other not in seen:
+                if other not in visited:
                     heapq.heappush(heap, (kind, -score, other, at, depth + 1))
-            while heap and heap[0][2] in seen:
+            while heap and heap[0][2] in visited:
                 heapq.heappop(heap)
             if not heap:
                 break
             kind, negated, at, above, depth = heapq.heappop(heap)
-            seen.add(at)
+            visited.add(at)
             branches.append(Branch(ids[at], ids[above], depth, -negated, TIES[kind], states.get(ids[at], "alike")))
         trees.append(Tree(name, _in_depth_first_order(name, branches)))
     return sorted(trees, key=lambda tree: -len(tree.branches))

@@ -1,4 +1,4 @@
-"""What an importer and a container are, and how the shelf finds them."""
+"""What an importer and a container are, and how they are discovered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Protocol
 from curate.base.console import spelled
 from curate.base.record import Json, Kind, Problem, Record, Source
 
-MAX_KEPT_RAW = 16 * 1024 * 1024
+MAX_QUARANTINED_RAW = 16 * 1024 * 1024
 """The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start."""
 
 
@@ -50,7 +50,7 @@ class ShapeView(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """One row of a foreign file: its object, the 1-based line it begins on, its bytes, and the split of its file."""
 
     value: dict[str, Json]
@@ -71,13 +71,13 @@ class Rejected:
     def entry(self, file: str) -> dict[str, Json]:
         """Return the quarantine entry: text where the bytes are UTF-8, else base64."""
         entry: dict[str, Json] = {"file": spelled(file), "line": self.line, "code": self.code, "reason": self.reason}
-        kept = self.raw[:MAX_KEPT_RAW]
-        if len(kept) < len(self.raw):
+        start = self.raw[:MAX_QUARANTINED_RAW]
+        if len(start) < len(self.raw):
             entry |= {"is_cut": True, "raw_bytes": len(self.raw)}
         try:
-            return entry | {"raw": kept.decode("utf-8")}
+            return entry | {"raw": start.decode("utf-8")}
         except UnicodeDecodeError:
-            return entry | {"raw": base64.b64encode(kept).decode("ascii"), "encoding": "base64"}
+            return entry | {"raw": base64.b64encode(start).decode("ascii"), "encoding": "base64"}
 
 
 class RowError(ValueError):
@@ -90,7 +90,7 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class ConvertedRow:
     """A line in the shipped shape of ``kind``, and what of the row it has no place for."""
 
     kind: Kind
@@ -101,8 +101,8 @@ class Draft:
 
 
 Recognise = Callable[[Sequence[dict[str, Json]]], float]
-Read = Callable[[dict[str, Json], Mapping[str, str]], Draft]
-Rows = Callable[[Path], Iterator[Row | Rejected]]
+Read = Callable[[dict[str, Json], Mapping[str, str]], ConvertedRow]
+Rows = Callable[[Path], Iterator[SourceRow | Rejected]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def importer(
     is_named_by_split: bool = False,
     notices: Callable[[Path, Sequence[dict[str, Json]]], Sequence[str]] = lambda _path, _rows: (),
 ) -> Callable[[Read], Read]:
-    """Put a function that reads one row on the shelf; its docstring is the help text, and ``samples`` its proof.
+    """Register a function that reads one row; its docstring is the help text, and ``samples`` its proof.
 
     Raises:
         ValueError: the name is taken.
@@ -176,7 +176,7 @@ def container(
     priority: int = 0,
     notices: Callable[[Path], Sequence[str]] = lambda _path: (),
 ) -> Callable[[Rows], Rows]:
-    """Put a function that yields the rows of a file on the shelf; of those that fit, the highest priority reads it.
+    """Register a function that yields the rows of a file; of those that fit, the highest priority reads it.
 
     Raises:
         ValueError: the name is taken.
@@ -193,7 +193,7 @@ def container(
 
 @cache
 def discover() -> None:
-    """Import the files of this folder, each of which puts itself on the shelf."""
+    """Import the files of this folder, each of which registers itself."""
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if not module.name.startswith("_"):

@@ -1,4 +1,4 @@
-"""Which files are let in: regular ones, inside the project, that are not something else under a record file's name."""
+"""Opens files of records: regular ones inside the project, whose first bytes are no archive, pointer or web page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from curate.base.console import one_line
 from curate.base.file_guard import FileGuardError, open_descriptor
 from curate.base.record import CurateError
-from curate.jsonl.faults import DoorFault
+from curate.jsonl.faults import JsonFault
 
 _PACKED = (
     (b"\x1f\x8b", "gzip"),
@@ -73,13 +73,13 @@ def open_regular(path: Path, root: Path | None = None) -> int:
     A link is followed only when it stays inside ``root`` (by default the file's own folder).
 
     Raises:
-        DoorFault: S127, it is not a regular file of the project.
+        JsonFault: S127, it is not a regular file of the project.
         CurateError: E904, there is no such file or it may not be read.
     """
     try:
         return open_descriptor(path, root)
     except FileGuardError as error:
-        raise DoorFault("S127", str(error), 0, error.hint) from error
+        raise JsonFault("S127", str(error), 0, error.hint) from error
     except FileNotFoundError as error:
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} does not exist") from error
     except OSError as error:
@@ -90,13 +90,13 @@ def holds_any(path: Path, texts: Sequence[bytes], root: Path | None = None) -> b
     """Whether a file holds one of ``texts`` anywhere; not one that cannot be read, which its reader tells of."""
     try:
         handle = open_regular(path, root)
-    except (DoorFault, CurateError):
+    except (JsonFault, CurateError):
         return False
     longest = max(map(len, texts))
     try:
-        rest, place = b"", 0
-        while block := os.pread(handle, _BLOCK, place):
-            place += len(block)
+        rest, offset = b"", 0
+        while block := os.pread(handle, _BLOCK, offset):
+            offset += len(block)
             block = rest + block
             if any(text in block for text in texts):
                 return True
@@ -119,21 +119,21 @@ def refuse_disguise(head: bytes) -> None:
     """Refuse a file whose first bytes say that it is not lines of text at all.
 
     Raises:
-        DoorFault: S114 for a pointer, S115 for packed and binary files, S103 for UTF-16 and UTF-32, S124 for web pages.
+        JsonFault: S114 for a pointer, S115 for packed and binary files, S103 for UTF-16 and UTF-32, S124 for web pages.
     """
     if name := packed_as(head):
-        raise DoorFault("S115", f"the file is {name}, not JSON Lines", 1, "Unpack or convert it first.")
+        raise JsonFault("S115", f"the file is {name}, not JSON Lines", 1, "Unpack or convert it first.")
     text = head.removeprefix(b"\xef\xbb\xbf")
     if text.startswith(_POINTERS) or b"/annex/objects/" in head[:64]:
-        raise DoorFault("S114", "the file is a pointer to data that was not fetched", 1, "Run `git lfs pull`.")
+        raise JsonFault("S114", "the file is a pointer to data that was not fetched", 1, "Run `git lfs pull`.")
     for mark in (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"):
         if head.startswith(mark):
-            raise DoorFault("S103", "the file is UTF-16 or UTF-32", 1, "Convert it with `iconv -t UTF-8`.")
+            raise JsonFault("S103", "the file is UTF-16 or UTF-32", 1, "Convert it with `iconv -t UTF-8`.")
     # Without a mark, wide encodings of JSON show by a NUL in every pair of bytes at the start.
-    pairs = [head[place : place + 2] for place in range(0, min(8, len(head) - 1), 2)]
+    pairs = [head[start : start + 2] for start in range(0, min(8, len(head) - 1), 2)]
     is_json = head[:4].strip(b"\x00")[:1] in (b"{", b"[")
     if is_json and len(pairs) > 1 and all(0 in pair for pair in pairs):
         column = head.index(0) + 1
-        raise DoorFault("S103", "the file is UTF-16 or UTF-32", column, "Convert it with `iconv -t UTF-8`.")
+        raise JsonFault("S103", "the file is UTF-16 or UTF-32", column, "Convert it with `iconv -t UTF-8`.")
     if text.lstrip().lower().startswith(_PAGES):
-        raise DoorFault("S124", "the file is a web page or XML", 1, "Fetch the data file itself.")
+        raise JsonFault("S124", "the file is a web page or XML", 1, "Fetch the data file itself.")

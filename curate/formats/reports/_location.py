@@ -40,7 +40,7 @@ def subject_of(finding: Finding) -> str:
     return ", ".join(parts)
 
 
-def told(finding: Finding, limit: int = 500) -> str:
+def message_of(finding: Finding, limit: int = 500) -> str:
     """Return the message, cut to ``limit`` characters, and what it is about, on one line."""
     subject = subject_of(finding)
     return one_line(finding.message, limit) + (f" ({subject})" if subject else "")
@@ -53,13 +53,13 @@ def identified(findings: Iterable[Finding], page: Page) -> Iterator[tuple[str, F
     makes a new finding. Where a record has no id its line stands for it, and where that is not at hand the message.
     What is still equal is numbered.
     """
-    seen: Counter[tuple[str, ...]] = Counter()
+    occurrences: Counter[tuple[str, ...]] = Counter()
     for finding in findings:
         subject = finding.record and f"id {finding.record}"
         if not subject:
             raw = page.lines.get((finding.file, finding.line))
             subject = f"says {finding.message}" if raw is None else f"line {blake2b(raw.strip()).hexdigest()}"
         same = (finding.code, from_here(finding.file) if finding.file else "", subject, finding.pointer)
-        parts = "\0".join([*same, *([str(seen[same])] if seen[same] else [])])
-        seen[same] += 1
+        parts = "\0".join([*same, *([str(occurrences[same])] if occurrences[same] else [])])
+        occurrences[same] += 1
         yield blake2b(parts.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest(), finding
