@@ -104,7 +104,7 @@ def catalogue(root: Path) -> None:
 def questions(root: Path) -> None:
     """Open the catalogue that is kept, and ask it what a person asks."""
     from curate.project.catalog import open_catalog
-    from curate.project.data import State, load_data
+    from curate.project.data import RecordState, load_data
     from curate.project.filters import parse_filter
 
     workspace = load_data(root)
@@ -143,7 +143,7 @@ def questions(root: Path) -> None:
     with table.row(f"show one decision, mean of {FEW}", FEW):
         for record in records:
             assert record is not None
-            catalog.update({record.id: State(record, dropped="asked")})
+            catalog.update({record.id: RecordState(record, dropped="asked")})
     with table.row(f"filter by status with {FEW} decisions: `status:dropped`") as told:
         told.append(f"{len(catalog.select(parse_filter('status:dropped'))):,} rows")
     with table.row("count by category and status"):

@@ -26,7 +26,7 @@ class Sign:
 
     topic: str
     state: Literal["ok", "note", "problem"]
-    found: str
+    text: str
     advice: str = ""
 
 
@@ -56,9 +56,9 @@ def _packages() -> Iterator[Sign]:
     for extra, names in sorted(extras.items()):
         if extra not in ("all", "dev", "docs"):
             missing = [name for name in names if name != "pairsmith" and not _version(name)]
-            found = f"[{extra}] " + (f"lacks {', '.join(missing)}" if missing else "installed")
+            text = f"[{extra}] " + (f"lacks {', '.join(missing)}" if missing else "installed")
             advice = f"If you need it: pip install 'pairsmith[{extra}]'" if missing else ""
-            yield Sign("extra", "note" if missing else "ok", found, advice)
+            yield Sign("extra", "note" if missing else "ok", text, advice)
 
 
 def _version(name: str) -> str:
@@ -83,10 +83,10 @@ def _terminal() -> Iterator[Sign]:
     size = shutil.get_terminal_size()
     encoding = sys.stdout.encoding or ""
     is_utf8 = encoding.lower().replace("-", "") == "utf8"
-    found = f"TERM={os.environ.get('TERM', '')}, {size.columns}x{size.lines}, {encoding}"
+    text = f"TERM={os.environ.get('TERM', '')}, {size.columns}x{size.lines}, {encoding}"
     colour = "colour" if console.is_colour_wanted(sys.stdout) else "no colour"
     advice = "" if is_utf8 else "Characters beyond this encoding are shown by number; LC_ALL=C.UTF-8 helps."
-    yield Sign("terminal", "ok" if is_utf8 else "note", f"{found}, {colour}", advice)
+    yield Sign("terminal", "ok" if is_utf8 else "note", f"{text}, {colour}", advice)
 
 
 def _git(root: Path) -> Iterator[Sign]:
@@ -108,9 +108,9 @@ def _trainer() -> Iterator[Sign]:
     if not text:
         yield Sign("trainer", "problem", "`train doctor` does not answer", "Run it by hand to see why.")
         return
-    told = json.loads(text)
-    devices = ", ".join(f"{device['name']} ({device['memory_gib']} GiB)" for device in told["devices"]) or "CPU only"
-    yield Sign("trainer", "ok", f"torch {told['versions']['torch']}, {devices}, {told['threads']} threads")
+    report = json.loads(text)
+    devices = ", ".join(f"{device['name']} ({device['memory_gib']} GiB)" for device in report["devices"]) or "CPU only"
+    yield Sign("trainer", "ok", f"torch {report['versions']['torch']}, {devices}, {report['threads']} threads")
 
 
 def _workspace(root: Path) -> Iterator[Sign]:

@@ -14,9 +14,9 @@ from curate.base.record import CurateError, Json, Record
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.project.acts import Undone
     from curate.project.project import Project
-    from curate.sessions.labelling import Desk, Item, Side
+    from curate.project.undo import Undone
+    from curate.sessions.labelling import AnswerSide, LabelSession, ReviewItem
 
 _HELP = """\
 number      answer with the value of that number; several, as 1,3, answer with all of them
@@ -33,69 +33,69 @@ _LONGEST = 1 << 20
 """Bytes of a line; what is longer is taken for several."""
 
 
-def label_lines(desk: Desk, source: IO[bytes], *, has_suggestions: bool) -> None:
+def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bool) -> None:
     """Ask for answers until none is lacking or nobody answers any more.
 
     Raises:
         CurateError: E906 when a decision is not saved; E940 for suggestions without the extra [quality].
     """
-    shown = None
-    if not desk.current:
-        console.talk(console.visible(desk.why_nothing()))
-    while desk.current or desk.done:
-        if desk.current and has_suggestions and desk.suggester.is_due:
-            desk.learn()
-        if desk.current and desk.current != shown:
-            _show(desk)
-        shown = desk.current
-        console.data(_prompt(desk))
+    printed = None
+    if not session.current:
+        console.talk(console.visible(session.why_nothing()))
+    while session.current or session.done:
+        if session.current and has_suggestions and session.suggester.is_due:
+            session.learn()
+        if session.current and session.current != printed:
+            _show(session)
+        printed = session.current
+        console.data(_prompt(session))
         line = _next_line(source)
-        if line is None or line == _QUIT or (not desk.current and line != "u"):
+        if line is None or line == _QUIT or (not session.current and line != "u"):
             break
-        before = desk.current
+        before = session.current
         try:
-            _obey(desk, line)
+            _obey(session, line)
         except _RefusalError as refusal:
             console.talk(console.visible(str(refusal)))
-        if desk.current == before and line in ("u", "n", "p"):
-            shown = None
-    left, _ = desk.progress()
-    console.talk(f"{counted(desk.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
+        if session.current == before and line in ("u", "n", "p"):
+            printed = None
+    left, _ = session.progress()
+    console.talk(f"{counted(session.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
 
 
 class _RefusalError(Exception):
     """A line that is no command here, and why."""
 
 
-def _obey(desk: Desk, line: str) -> None:
+def _obey(session: LabelSession, line: str) -> None:
     """Do what a line says.
 
     Raises:
         _RefusalError: it says nothing that can be done.
     """
-    name = desk.current
+    name = session.current
     word, _, rest = line.partition(" ")
     plain: dict[str, Callable[[], None]] = {
-        "": desk.skip, "s": desk.skip, "a": lambda: _accept(desk), "u": lambda: _undo(desk.undo()),
-        "n": lambda: _move(desk, 1), "p": lambda: _move(desk, -1), "i": lambda: _guide(desk),
+        "": session.skip, "s": session.skip, "a": lambda: _accept(session), "u": lambda: _undo(session.undo()),
+        "n": lambda: _move(session, 1), "p": lambda: _move(session, -1), "i": lambda: _guide(session),
         "?": lambda: console.talk(_HELP),
     }  # fmt: skip
     if line in plain:
         plain[line]()
     elif line == "f":
-        console.talk("flagged (saved)" if desk.flag() else "no flag any more (saved)")
+        console.talk("flagged (saved)" if session.flag() else "no flag any more (saved)")
     elif word == "c":
-        desk.note(rest.strip())
+        session.note(rest.strip())
         console.talk("noted (saved)" if rest.strip() else "no note any more (saved)")
     else:
-        _answer(desk, _meant(desk, line))
+        _answer(session, _parse_answer(session, line))
     if line in ("", "s"):
         console.talk(f"{console.one_line(name, 60)}: skipped")
 
 
-def _meant(desk: Desk, line: str) -> Json:
+def _parse_answer(session: LabelSession, line: str) -> Json:
     """Return the answer that a line gives."""
-    values = desk.question.values
+    values = session.question.values
     if line.startswith("="):
         text = line[1:].strip()
         if not text or (values and text not in values):
@@ -108,69 +108,69 @@ def _meant(desk: Desk, line: str) -> Json:
         )
     if not all(1 <= int(part) <= len(values) for part in parts):
         raise _RefusalError(f"there are values 1 to {len(values)}")
-    places = sorted({int(part) - 1 for part in parts})
-    return values[places[0]] if len(parts) == 1 else [values[place] for place in places]
+    indices = sorted({int(part) - 1 for part in parts})
+    return values[indices[0]] if len(parts) == 1 else [values[index] for index in indices]
 
 
-def _answer(desk: Desk, value: Json) -> None:
+def _answer(session: LabelSession, value: Json) -> None:
     from curate.sessions.labelling import spelled_value
 
-    name = desk.current
-    desk.answer(value)
+    name = session.current
+    session.answer(value)
     console.talk(f"{console.one_line(name, 60)} -> {console.one_line(spelled_value(value), 60)} (saved)")
 
 
-def _accept(desk: Desk) -> None:
-    suggestion = desk.suggestion()
+def _accept(session: LabelSession) -> None:
+    suggestion = session.suggestion()
     if suggestion is None:
         raise _RefusalError("nothing is suggested here")
-    _answer(desk, suggestion.value)
+    _answer(session, suggestion.value)
 
 
 def _undo(undone: Undone | None) -> None:
     if undone is None:
         console.talk("there is nothing to take back")
     else:
-        console.talk(undone.told)
+        console.talk(undone.message)
         if undone.remark:
             console.talk(f"warning: {undone.remark}")
 
 
-def _move(desk: Desk, step: int) -> None:
-    if not desk.move(step):
+def _move(session: LabelSession, step: int) -> None:
+    if not session.move(step):
         raise _RefusalError("there is no record in that direction")
 
 
-def _guide(desk: Desk) -> None:
-    guideline = desk.guideline()
-    for value, text in desk.question.guide.items():
+def _guide(session: LabelSession) -> None:
+    guideline = session.guideline()
+    for value, text in session.question.guide.items():
         console.talk(f"{console.one_line(value, 40)}: {console.visible(text)}")
-    if guideline or not desk.question.guide:
+    if guideline or not session.question.guide:
         console.talk(console.visible(guideline or "there is no guideline"))
 
 
-def _show(desk: Desk) -> None:
+def _show(session: LabelSession) -> None:
     """Show the record at hand and what may be answered."""
     from curate.sessions.labelling import spelled_value
 
-    state = desk.state()
+    state = session.state()
     assert state is not None, "there is a record at hand"
-    left, size = desk.progress()
+    left, size = session.progress()
     console.data()
-    console.data(f"{console.one_line(desk.current, 60)}   {left:,} of {size:,} left")
+    console.data(f"{console.one_line(session.current, 60)}   {left:,} of {size:,} left")
     for line in _turns(state.record):
         console.data(line)
-    console.data(console.visible(desk.question.ask or desk.question.name))
-    for number, value in enumerate(desk.question.values, start=1):
+    console.data(console.visible(session.question.ask or session.question.name))
+    for number, value in enumerate(session.question.values, start=1):
         console.data(f"  {number} {console.one_line(value, 60)}")
-    own = desk.answers().get(desk.by)
+    own = session.answers().get(session.by)
     if own is not None:
         console.data(f"your answer: {console.one_line(spelled_value(own), 60)}")
-    if desk.aside("flag"):
+    if session.aside("flag"):
         console.data("flagged")
-    if note := desk.aside("note"):
+    if note := session.aside("note"):
         console.data(f"note: {console.one_line(spelled_value(note), 300)}")
-    suggestion = desk.suggestion()
+    suggestion = session.suggestion()
     if suggestion is not None:
         console.data(f"suggested: {console.one_line(suggestion.value, 60)} ({suggestion.score:.2f})")
 
@@ -185,16 +185,16 @@ def _turns(record: Record) -> Iterator[str]:
             yield f"({num_more:,} characters more are not shown)"
 
 
-def _prompt(desk: Desk) -> str:
-    values = desk.question.values
-    if not desk.current:
+def _prompt(session: LabelSession) -> str:
+    values = session.question.values
+    if not session.current:
         return "nothing left [u undo, q quit] >"
     numbers = f"1-{len(values)}" if len(values) > 1 else "1" if values else "= text"
-    accept = "a accept, " if desk.suggestion() else ""
+    accept = "a accept, " if session.suggestion() else ""
     return f"label [{numbers}, {accept}s skip, u undo, ? help, q quit] >"
 
 
-def review_lines(project: Project, desk: Desk, source: IO[bytes]) -> int:
+def review_lines(project: Project, session: LabelSession, source: IO[bytes]) -> int:
     """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included.
 
     Raises:
@@ -203,16 +203,16 @@ def review_lines(project: Project, desk: Desk, source: IO[bytes]) -> int:
     from curate.sessions.labelling import waiting
 
     left_alone: set[tuple[str, str]] = set()
-    told = False
+    is_announced = False
     while True:
-        found = waiting(project, desk)
-        if not told:
-            _tell_hidden(found.num_unanswered, len(found.others_own))
-            told = True
-        item = next((one for one in found.items if one.key not in left_alone), None)
+        pending = waiting(project, session)
+        if not is_announced:
+            _tell_hidden(pending.num_unanswered, len(pending.others_own))
+            is_announced = True
+        item = next((candidate for candidate in pending.items if candidate.key not in left_alone), None)
         if item is None:
             break
-        _show_item(project, item, len(found.items))
+        _show_item(project, item, len(pending.items))
         line = _next_line(source)
         if line is None or line == _QUIT:
             break
@@ -224,11 +224,11 @@ def review_lines(project: Project, desk: Desk, source: IO[bytes]) -> int:
             console.talk(_REVIEW_HELP)
         else:
             _settle(project, item, line)
-    console.talk(f"{counted(len(found.items), 'item')} left to settle")
-    return len(found.items) + found.num_unanswered + len(found.others_own)
+    console.talk(f"{counted(len(pending.items), 'item')} left to settle")
+    return len(pending.items) + pending.num_unanswered + len(pending.others_own)
 
 
-def _settle(project: Project, item: Item, line: str) -> None:
+def _settle(project: Project, item: ReviewItem, line: str) -> None:
     from curate.sessions.labelling import settle
 
     if not line.isdecimal() or not 1 <= int(line) <= len(item.sides):
@@ -245,9 +245,9 @@ def _settle(project: Project, item: Item, line: str) -> None:
     console.talk(f"{console.one_line(item.record, 60)} -> {_spelled(side)} (saved)")
 
 
-def _show_item(project: Project, item: Item, size: int) -> None:
+def _show_item(project: Project, item: ReviewItem, size: int) -> None:
     console.data()
-    console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.told, 200)}   {size:,} left")
+    console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.title, 200)}   {size:,} left")
     for line in _turns(project.state(item.record).record):
         console.data(line)
     for number, side in enumerate(item.sides, start=1):
@@ -256,7 +256,7 @@ def _show_item(project: Project, item: Item, size: int) -> None:
     console.data(f"settle [1-{len(item.sides)}, s leave, u undo, ? help, q quit] >")
 
 
-def _spelled(side: Side) -> str:
+def _spelled(side: AnswerSide) -> str:
     from curate.sessions.labelling import spelled_value
 
     value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))

@@ -92,9 +92,9 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
                     raise web.HTTPForbidden(text="another site may not call this one\n")
                 if request.path == "/" and _is_same(request.query.get("token", ""), self.token):
                     # The token leaves the address bar and the history as soon as it has been used.
-                    found = web.HTTPFound("/")
-                    found.set_cookie(_cookie_of(port), self.token, httponly=True, samesite="Strict", path="/")
-                    raise found
+                    redirect = web.HTTPFound("/")
+                    redirect.set_cookie(_cookie_of(port), self.token, httponly=True, samesite="Strict", path="/")
+                    raise redirect
                 if not _is_same(request.cookies.get(_cookie_of(port), ""), self.token):
                     raise web.HTTPUnauthorized(text="open the link with the token that `curate serve` has printed\n")
                 # A WebSocket has no origin only where no browser opened it; such a caller has to know the token too.

@@ -14,14 +14,14 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
-    from curate.project.data import ProjectData, State
+    from curate.project.data import ProjectData, RecordState
     from curate.project.gold import Gold
     from curate.schema.settings import Question
     from curate.sessions.agreement.figures import Chance
-    from curate.sessions.agreement.shown import Shown
     from curate.sessions.agreement.text import By
+    from curate.sessions.agreement.visibility import QuestionAgreement
 
-_Asked = dict[str, dict[str, Mapping[str, Json]]]
+_AnswersByQuestion = dict[str, dict[str, Mapping[str, Json]]]
 
 
 @click.command("agreement")
@@ -69,61 +69,63 @@ def command(
         # ASCII only: what controls or turns around a terminal in the data must not reach one.
         console.data(json.dumps(document(questions, chance, least), indent=2))
     else:
-        for number, shown in enumerate(questions):
+        for number, measured in enumerate(questions):
             if number:
                 console.data()
-            for line in render_text(shown, by):
+            for line in render_text(measured, by):
                 console.data(line)
     if not questions:
         console.talk(f"{console.one_line(str(root))}: no record has been answered yet")
-    if least is None or is_reached([one.agreement for one in questions], least):
+    if least is None or is_reached([item.agreement for item in questions], least):
         return Exit.OK
-    for shown in questions:
-        _tell_short(shown, least)
+    for measured in questions:
+        _tell_short(measured, least)
     return Exit.FINDINGS
 
 
-def _tell_short(shown: Shown, least: float) -> None:
-    alpha = shown.agreement.alpha
+def _tell_short(measured: QuestionAgreement, least: float) -> None:
+    alpha = measured.agreement.alpha
     if alpha.value is None:
-        console.talk(f"{console.one_line(shown.question, 40)}: alpha is unknown: {alpha.reason}")
+        console.talk(f"{console.one_line(measured.question, 40)}: alpha is unknown: {alpha.reason}")
     elif alpha.value < least:
-        console.talk(f"{console.one_line(shown.question, 40)}: alpha {alpha.value:.3f} is below {least:g}")
+        console.talk(f"{console.one_line(measured.question, 40)}: alpha {alpha.value:.3f} is below {least:g}")
 
 
-def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values: bool) -> list[Shown]:
+def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values: bool) -> list[QuestionAgreement]:
     from curate.project.journal import read_journal
     from curate.project.labels import questions_of
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
     from curate.project.snapshot import retired_events
     from curate.sessions.agreement.measure import measure
-    from curate.sessions.agreement.shown import Shown
+    from curate.sessions.agreement.visibility import QuestionAgreement
 
     project = open_and_tell(root)
-    asked = _asked(project.data.states())
+    answered = _answers_by_question(project.data.states())
     questions = questions_of(project.settings)
-    known = [one.name for one in questions]
-    if only and only not in asked and only not in known:
-        names = ", ".join(console.one_line(name, 40) for name in dict.fromkeys([*known, *asked]))
+    known = [entry.name for entry in questions]
+    if only and only not in answered and only not in known:
+        names = ", ".join(console.one_line(name, 40) for name in dict.fromkeys([*known, *answered]))
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
-    events = [*retired_events(root), *read_journal(root)[0]] if asked else []
-    gold = _gold(project.data, {*known, *asked})
-    found = []
-    for name in [only] if only else [*(one for one in known if one in asked), *sorted(asked.keys() - set(known))]:
-        answers = asked.get(name, {})
+    events = [*retired_events(root), *read_journal(root)[0]] if answered else []
+    gold = _gold(project.data, {*known, *answered})
+    measured = []
+    for name in (
+        [only] if only else [*(entry for entry in known if entry in answered), *sorted(answered.keys() - set(known))]
+    ):
+        answers = answered.get(name, {})
         agreement = measure(
             answers, gold=gold.get(name), moments=_moments(name, answers, events), block=block, chance=chance
         )
         values = _named(questions, name)
-        found.append(Shown(name, agreement, named=values, answers=answers if show_values else None))
-    return found
+        measured.append(QuestionAgreement(name, agreement, named=values, answers=answers if show_values else None))
+    return measured
 
 
-def _asked(states: Sequence[State]) -> _Asked:
+def _answers_by_question(states: Sequence[RecordState]) -> _AnswersByQuestion:
     """Return the answers by question and record, less those to records that are dropped, which are counted aloud."""
     from curate.project.journal import ASIDES
 
-    asked: _Asked = {}
+    by_question: _AnswersByQuestion = {}
     num_dropped = 0
     for state in states:
         if state.dropped is not None:
@@ -131,10 +133,10 @@ def _asked(states: Sequence[State]) -> _Asked:
             continue
         for question, answers in state.answers.items():
             if question not in ASIDES:
-                asked.setdefault(question, {})[state.record.id] = answers
+                by_question.setdefault(question, {})[state.record.id] = answers
     if num_dropped:
         console.talk(f"left out, with their answers: {counted(num_dropped, 'dropped record')}")
-    return asked
+    return by_question
 
 
 def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
@@ -145,14 +147,14 @@ def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
     path = data.settings.label.gold
     if not path:
         return {}
-    found = read_gold(inside(data.root, data.root / path), data.root)
+    gold = read_gold(inside(data.root, data.root / path), data.root)
     there = {state.record.id for state in data.states()}
-    lost = sum(question not in questions or name not in there for question in found for name in found[question])
+    lost = sum(question not in questions or name not in there for question in gold for name in gold[question])
     if lost:
         console.talk(
             f"warning: label.gold: {counted(lost, 'known answer')} to no record, or no question, that is there"
         )
-    return found
+    return gold
 
 
 def _moments(
@@ -176,5 +178,5 @@ def _named(questions: Sequence[Question], name: str) -> set[str] | None:
     """Return the answers that the settings name; None where all may be shown, as categories are elsewhere."""
     from curate.project.labels import CATEGORY
 
-    values = next((one.values for one in questions if one.name == name), [])
+    values = next((question.values for question in questions if question.name == name), [])
     return set(values) if values else None if name == CATEGORY else set()

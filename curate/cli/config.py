@@ -49,9 +49,9 @@ def show(root: Path, origin: bool, is_json: bool) -> int:
             text = json.dumps([dict(zip(("key", "value", "origin"), row, strict=True)) for row in rows], indent=2)
         else:
             spelled = (
-                (key, tomlkit.item(value).as_string() if value != {} else "{}", place) for key, value, place in rows
+                (key, tomlkit.item(value).as_string() if value != {} else "{}", source) for key, value, source in rows
             )
-            text = "\n".join(f"{key} = {value}  # {place}" for key, value, place in spelled)
+            text = "\n".join(f"{key} = {value}  # {source}" for key, value, source in spelled)
     else:
         text = json.dumps(values, indent=2) if is_json else tomlkit.dumps(values)
     for line in text.rstrip("\n").split("\n"):
@@ -127,9 +127,9 @@ def _rows(
 ) -> Iterator[tuple[str, Json, str]]:
     """Yield (dotted key, value, origin) of every setting; what was set as a whole is the origin of its parts."""
     for key, value in values.items():
-        place = (*above, key)
+        path = (*above, key)
         if isinstance(value, Mapping) and value:
-            yield from _rows(value, known, place)
+            yield from _rows(value, known, path)
         else:
-            origin = next((known[place[:n]] for n in range(len(place), 0, -1) if place[:n] in known), "default")
-            yield ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in place), value, origin
+            origin = next((known[path[:n]] for n in range(len(path), 0, -1) if path[:n] in known), "default")
+            yield ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in path), value, origin

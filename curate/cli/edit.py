@@ -61,8 +61,8 @@ def _opened(project: Project, name: str) -> EditSession:
     from curate.sessions.lines import open_line
 
     file, _, number = name.rpartition(":")
-    is_place = bool(file) and number.isdecimal() and project.catalog.find(name) is None
-    return open_line(project, file, int(number)) if is_place else open_edit(project, name)
+    is_location = bool(file) and number.isdecimal() and project.catalog.find(name) is None
+    return open_line(project, file, int(number)) if is_location else open_edit(project, name)
 
 
 def _edit_until_saved(edit: EditSession) -> int:

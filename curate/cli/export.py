@@ -34,7 +34,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     """
     from curate.base.registry import use_plugins
     from curate.formats.exporters import exporters
-    from curate.project.opened import tell_plan, tell_remarks
+    from curate.project.notices import tell_plan, tell_remarks
     from curate.project.plan import plan
     from curate.project.project import open_project
     from curate.project.publish import export_dataset, require_clean, require_no_leaks
@@ -55,15 +55,15 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
         tell_plan(planned)
         console.talk("nothing was written")
         return Exit.OK
-    made, planned = export_dataset(project.data, verdict=verdict)
+    export, planned = export_dataset(project.data, verdict=verdict)
     tell_plan(planned)
-    if not made.is_new:
-        console.talk(f"nothing has changed since {made.manifest.name}, which is used again")
-    console.data(console.visible(str(made.path)))
-    return Exit.OK if form == "dataset" else _convert(project.data, made, form, out)
+    if not export.is_new:
+        console.talk(f"nothing has changed since {export.manifest.name}, which is used again")
+    console.data(console.visible(str(export.path)))
+    return Exit.OK if form == "dataset" else _convert(project.data, export, form, out)
 
 
-def _convert(data: ProjectData, made: Export, form: str, out: Path | None) -> int:
+def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> int:
     """Write the dataset in another format, and say what that format cannot hold.
 
     Raises:
@@ -72,11 +72,11 @@ def _convert(data: ProjectData, made: Export, form: str, out: Path | None) -> in
     from curate.formats.exporters import export_rows
     from curate.project.data import inside
 
-    folder = out or inside(data.root, data.root / "exports") / f"{form}-{made.manifest.name}"
+    folder = out or inside(data.root, data.root / "exports") / f"{form}-{export.manifest.name}"
     lines = {record.id: record.data for record in data.records()}
     # Formats that can hold more than a dataset's row take it from the workspace's own line.
-    rows = {name: [{**row, "line": dict(lines[row["id"]])} for row in part] for name, part in made.rows.items()}
-    written = export_rows(form, rows, folder, made.manifest.model_dump(mode="json", by_alias=True))
+    rows = {name: [{**row, "line": dict(lines[row["id"]])} for row in part] for name, part in export.rows.items()}
+    written = export_rows(form, rows, folder, export.manifest.model_dump(mode="json", by_alias=True))
     for reason, number in written.reasons.items():
         console.talk(f"warning: {number:,} records cannot be written as {form}: {reason}; they are in skipped.jsonl")
     for note in written.notes:
@@ -97,5 +97,5 @@ def _convert(data: ProjectData, made: Export, form: str, out: Path | None) -> in
 def _lost_categories(rows: RowsBySplit, written: ExportResult) -> dict[str, int]:
     """Return the categories of which the format holds no record, each with how many records it had."""
     had = Counter(row["category"] for part in rows.values() for row in part)
-    skipped = Counter(one.row["category"] for one in written.skipped)
+    skipped = Counter(skipped_row.row["category"] for skipped_row in written.skipped)
     return {name: number for name, number in had.items() if skipped[name] == number}

@@ -15,7 +15,7 @@ from curate.base.tables import counted
 if TYPE_CHECKING:
     from curate.project.compact import FoldPlan
 
-_SHOWN = 5
+_MAX_NAMES = 5
 
 
 @click.command()
@@ -33,7 +33,7 @@ def command(root: Path, dry_run: bool) -> int:
     Example: curate fold my-data --dry-run
     """
     from curate.project.compact import fold_journal, plan_fold, require_writable
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
 
     project = open_and_tell(root)
     if dry_run:
@@ -61,10 +61,10 @@ def _lines(plan: FoldPlan, root: Path, would: str) -> Iterator[str]:
     for name, why in sorted(plan.changed.items()):
         noted = f"{would}noted as it is now in journal/folded/{plan.number}.json"
         yield f"{console.one_line(name, 200)}: changed since the last fold, other than by decisions ({why}); {noted}"
-    for name, why in sorted(plan.left.items())[:_SHOWN]:
+    for name, why in sorted(plan.left.items())[:_MAX_NAMES]:
         yield f"left in the journal: the decisions on {console.one_line(name, 60)}: {why}"
-    if len(plan.left) > _SHOWN:
-        yield f"left in the journal: those on {counted(len(plan.left) - _SHOWN, 'more record')}"
+    if len(plan.left) > _MAX_NAMES:
+        yield f"left in the journal: those on {counted(len(plan.left) - _MAX_NAMES, 'more record')}"
     if plan.is_empty:
         yield "nothing to fold"
     elif not plan.last.number and not plan.segments:

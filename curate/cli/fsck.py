@@ -13,7 +13,7 @@ from curate.base.record import Exit
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.project.fsck import Fault, Report
+    from curate.project.fsck import Report, WorkspaceFault
 
 
 @click.command()
@@ -45,11 +45,11 @@ def command(root: Path, is_recovery: bool, form: str) -> int:
 
 def _lines(report: Report) -> Iterator[str]:
     for fault in report.faults:
-        place = f":{fault.line}" if fault.line else ""
+        line = f":{fault.line}" if fault.line else ""
         offset = "" if fault.offset is None else f" (byte {fault.offset:,})"
         grade = "" if fault.is_damage else " [harmless]"
         file, message = console.one_line(fault.file, 500), console.one_line(fault.message, 500)
-        yield f"{file}{place}{offset}: {fault.name}{grade}: {message}"
+        yield f"{file}{line}{offset}: {fault.name}{grade}: {message}"
         if fault.fix:
             yield f"  {console.one_line(fault.fix, 500)}"
     looked = ", ".join(counted(number, what) for what, number in report.counts.items())
@@ -60,17 +60,17 @@ def _lines(report: Report) -> Iterator[str]:
 def _json(report: Report, done: list[str]) -> str:
     import json
 
-    told = {
-        "faults": [_told(fault) for fault in report.faults],
+    document = {
+        "faults": [_fault_object(fault) for fault in report.faults],
         "looked_at": {f"{what}s": number for what, number in report.counts.items()},
         "recovered": done,
         "num_damaged": len(report.damage),
     }
     # ASCII only: what steers a terminal must not reach one.
-    return json.dumps(told, indent=2)
+    return json.dumps(document, indent=2)
 
 
-def _told(fault: Fault) -> dict[str, str | int | bool | None]:
+def _fault_object(fault: WorkspaceFault) -> dict[str, str | int | bool | None]:
     return {
         "name": fault.name,
         "is_damage": fault.is_damage,

@@ -88,15 +88,15 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     """
     from curate.formats.importers import is_list_of_dropped
 
-    found = []
+    readable = []
     for path in files:
         is_empty = path.is_file() and not path.stat().st_size
         if len(files) > 1 and (is_empty or is_list_of_dropped(path)):
             why = "empty" if is_empty else "a list of what an export left out, not of records"
             console.talk(f"{console.one_line(str(path))}: passed over, {why}")
         else:
-            found.append(path)
-    return found or list(files)
+            readable.append(path)
+    return readable or list(files)
 
 
 def selection_of(only: tuple[str, ...], to_meta: str) -> RowSelection:
@@ -153,6 +153,6 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
 
 def _counted(counts: Counter[str]) -> str:
     """Return names with their counts, the most frequent first, up to a number of names."""
-    shown = ", ".join(f"{console.one_line(name, 60)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES))
+    listed = ", ".join(f"{console.one_line(name, 60)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES))
     hidden = len(counts) - _MOST_NAMES
-    return f"{shown} and {hidden:,} more" if hidden > 0 else shown
+    return f"{listed} and {hidden:,} more" if hidden > 0 else listed

@@ -48,7 +48,7 @@ def command(
     files = (*files, *more)
     if sample and (schema or files or format_name or map_text):
         raise click.UsageError("--sample brings its own data: leave --schema, --from, --format and --map out.")
-    made = make_workspace(
+    workspace = make_workspace(
         root,
         schema=schema,
         files=with_rows(files),
@@ -57,13 +57,13 @@ def command(
         selection=selection_of(only, to_meta),
         is_sample=sample,
     )
-    for intake in made.intakes:
+    for intake in workspace.intakes:
         tell(intake)
-    console.talk(f"records have the shape {made.schema}")
-    if made.categories:
-        pairs = ", ".join(f"{name} ({scorer or 'none'})" for name, scorer in made.categories.items())
+    console.talk(f"records have the shape {workspace.schema}")
+    if workspace.categories:
+        pairs = ", ".join(f"{name} ({scorer or 'none'})" for name, scorer in workspace.categories.items())
         console.talk(f"categories and scorers, to be looked through: {console.one_line(pairs, 1000)}")
-    elif made.num_categories:
-        console.talk(f"{made.num_categories:,} categories are too many to list; see [categories] in curate.toml")
+    elif workspace.num_categories:
+        console.talk(f"{workspace.num_categories:,} categories are too many to list; see [categories] in curate.toml")
     console.data(f"{console.one_line(str(root))}: a workspace. Next: curate validate {console.one_line(str(root))}")
-    return Exit.FINDINGS if any(intake.rejected for intake in made.intakes) else Exit.OK
+    return Exit.FINDINGS if any(intake.rejected for intake in workspace.intakes) else Exit.OK

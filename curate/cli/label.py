@@ -40,17 +40,19 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
         show(root, by, "label", **{key: value for key, value in wanted.items() if value})
     from curate.cli._lines import label_lines
     from curate.project.project import open_project
-    from curate.sessions.labelling import Desk
+    from curate.sessions.labelling import LabelSession
 
     with open_project(root, by) as project:
         project.load()
-        desk = Desk(project)
+        session = LabelSession(project)
         try:
-            desk.begin(desk.prepare(desk.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all)))
+            session.begin(
+                session.prepare(session.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all))
+            )
             if order == "uncertain":
-                desk.learn()
-                desk.begin(desk.prepare(desk.wish_for(question, order, is_all=is_all)))
-            label_lines(desk, sys.stdin.buffer, has_suggestions=suggest or order == "uncertain")
+                session.learn()
+                session.begin(session.prepare(session.wish_for(question, order, is_all=is_all)))
+            label_lines(session, sys.stdin.buffer, has_suggestions=suggest or order == "uncertain")
         finally:
-            desk.close()
+            session.close()
     return Exit.OK

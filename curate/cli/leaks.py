@@ -14,12 +14,12 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.project.data import ProjectData
-    from curate.project.leaks import Compared, Judge
+    from curate.project.leaks import ExamLeaks, LeakJudge
     from curate.schema.settings import LeakSettings
     from curate.similarity.leaks import Leak
     from curate.similarity.leaks.reading import Reading
 
-_SHOWN = 20
+_MAX_PAIRS = 20
 
 
 @click.command()
@@ -62,18 +62,18 @@ def command(
 
     Example: curate leaks my-data --against benchmark.jsonl --explain
     """
-    asked = {name: value for name, value in (("ngram", ngram), ("max_prompts", max_prompts)) if value is not None}
+    options = {name: value for name, value in (("ngram", ngram), ("max_prompts", max_prompts)) if value is not None}
     roots = list(paths) or [Path()]
     is_workspace = len(roots) == 1 and roots[0].is_dir()
     compare = _in_workspace if is_workspace else _in_files
-    compared = compare(roots, list(against), _mapping(mapping), asked)
+    compared = compare(roots, list(against), _mapping(mapping), options)
     if form == "text":
         for line in _report(compared, explain):
             console.data(line)
     else:
         _print_json(compared, form, explain)
     failing = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on]
-    is_failed = any(severity in failing for one in compared for severity in one.severities)
+    is_failed = any(severity in failing for comparison in compared for severity in comparison.severities)
     return Exit.FINDINGS if is_failed else Exit.OK
 
 
@@ -86,14 +86,14 @@ def _mapping(text: str) -> Mapping[str, str] | None:
 
 
 def _in_workspace(
-    roots: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
-) -> list[Compared]:
+    roots: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, options: Mapping[str, int]
+) -> list[ExamLeaks]:
     from curate.project.leaks import by_own_split, compare_benchmarks, compare_splits, judge_of
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
     from curate.project.plan import plan
 
     project = open_and_tell(roots[0])
-    judge, settings = judge_of(project.data), project.settings.leaks.model_copy(update=dict(asked))
+    judge, settings = judge_of(project.data), project.settings.leaks.model_copy(update=dict(options))
     if not judge.is_wanted("P501", "P504", "P505"):
         raise _nothing(f"{roots[0]}: curate.toml turns P501, P504 and P505 off")
     if project.settings.split.seed is not None:
@@ -106,22 +106,22 @@ def _in_workspace(
         compared += compare_splits(by_split, settings, judge)
     if against:
         return _with_benchmarks(against, by_split["train"], settings, mapping, judge, project.data)
-    for one in compared:
-        if one.reading:
-            _tell(one.exam, one.reading)
+    for comparison in compared:
+        if comparison.reading:
+            _tell(comparison.exam, comparison.reading)
     if not compared:
         raise _nothing(f"{roots[0]} has one split only and names no benchmark")
     return compared
 
 
 def _in_files(
-    files: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
-) -> list[Compared]:
-    from curate.project.leaks import Judge, by_own_split, compare_splits
+    files: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, options: Mapping[str, int]
+) -> list[ExamLeaks]:
+    from curate.project.leaks import LeakJudge, by_own_split, compare_splits
     from curate.schema.settings import LeakSettings, Settings
     from curate.similarity.leaks.reading import read_any
 
-    settings, judge = LeakSettings.model_validate(asked), Judge(Settings())
+    settings, judge = LeakSettings.model_validate(options), LeakJudge(Settings())
     records: list[Record] = []
     for path in files:
         reading = read_any(path)
@@ -141,9 +141,9 @@ def _with_benchmarks(
     trained: Sequence[Record],
     settings: LeakSettings,
     mapping: Mapping[str, str] | None,
-    judge: Judge,
+    judge: LeakJudge,
     data: ProjectData | None = None,
-) -> list[Compared]:
+) -> list[ExamLeaks]:
     from curate.project.leaks import compare_file
     from curate.similarity.leaks.reading import read_any
 
@@ -170,24 +170,24 @@ def _nothing(reason: str) -> CurateError:
     )
 
 
-def _report(compared: Sequence[Compared], explain: bool) -> list[str]:
+def _report(compared: Sequence[ExamLeaks], explain: bool) -> list[str]:
     from curate.similarity.leaks import LEVELS
 
     lines: list[str] = []
     hidden = 0
-    for one in compared:
-        found, name = one.leaks, f"the {one.exam} split" if one.split else one.exam
-        counts = ", ".join(f"{number:,} {level}" for level, number in found.counts().items())
-        sizes = f"{counted(found.num_exam, 'record')} against {counted(found.num_pool, 'training record')}"
+    for comparison in compared:
+        result, name = comparison.leaks, f"the {comparison.exam} split" if comparison.split else comparison.exam
+        counts = ", ".join(f"{number:,} {level}" for level, number in result.counts().items())
+        sizes = f"{counted(result.num_exam, 'record')} against {counted(result.num_pool, 'training record')}"
         lines.append(f"{console.one_line(name)}: {sizes}: {counts}")
-        if one.num_excused:
-            lines.append(f"not counted, as the settings or the records ask: {counted(one.num_excused, 'pair')}")
-        if found.num_templates:
-            lines.append(f"no evidence, for too many prompts have them: {counted(found.num_templates, 'passage')}")
-        leaks = sorted(found.leaks, key=lambda leak: LEVELS.index(leak.worst.level))
-        for leak in leaks if explain else leaks[:_SHOWN]:
-            lines += [_pair(leak), *(_told_more(leak) if explain else ())]
-        hidden += 0 if explain else max(0, len(leaks) - _SHOWN)
+        if comparison.num_excused:
+            lines.append(f"not counted, as the settings or the records ask: {counted(comparison.num_excused, 'pair')}")
+        if result.num_templates:
+            lines.append(f"ignored: {counted(result.num_templates, 'passage')} that too many prompts share (templates)")
+        leaks = sorted(result.leaks, key=lambda leak: LEVELS.index(leak.worst.level))
+        for leak in leaks if explain else leaks[:_MAX_PAIRS]:
+            lines += [_pair(leak), *(_passage_lines(leak) if explain else ())]
+        hidden += 0 if explain else max(0, len(leaks) - _MAX_PAIRS)
     return [*lines, f"{hidden:,} more; --explain prints all of them"] if hidden else lines
 
 
@@ -199,9 +199,9 @@ def _pair(leak: Leak) -> str:
     )
 
 
-def _told_more(leak: Leak) -> list[str]:
+def _passage_lines(leak: Leak) -> list[str]:
     """Return the shared passage, and who else gives the same exam record away."""
-    also = [f"    also {_spot(one.source)}: {one.worst.level} {one.worst.part}" for one in leak.also]
+    also = [f"    also {_spot(other.source)}: {other.worst.level} {other.worst.part}" for other in leak.also]
     return [f"    {console.one_line(leak.worst.passage, 60)}", *also]
 
 
@@ -209,13 +209,13 @@ def _spot(record: Record) -> str:
     return f"{console.visible(record.source.file)}:{record.source.line}"
 
 
-def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
+def _print_json(compared: Sequence[ExamLeaks], form: str, explain: bool) -> None:
     import json
 
     leaks = [
-        _object(one, leak, severity, explain)
-        for one in compared
-        for leak, severity in zip(one.leaks.leaks, one.severities, strict=True)
+        _object(comparison, leak, severity, explain)
+        for comparison in compared
+        for leak, severity in zip(comparison.leaks.leaks, comparison.severities, strict=True)
     ]
     if form == "jsonl":
         for leak in leaks:
@@ -223,21 +223,21 @@ def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
         return
     exams = [
         {
-            "exam": one.exam,
-            "records": one.leaks.num_exam,
-            "trained": one.leaks.num_pool,
-            "templates": one.leaks.num_templates,
-            "unread": one.reading.num_unread if one.reading else 0,
-            "counts": one.leaks.counts(),
-            "errors": one.num_errors,
-            "excused": one.num_excused,
+            "exam": comparison.exam,
+            "records": comparison.leaks.num_exam,
+            "trained": comparison.leaks.num_pool,
+            "templates": comparison.leaks.num_templates,
+            "unread": comparison.reading.num_unread if comparison.reading else 0,
+            "counts": comparison.leaks.counts(),
+            "errors": comparison.num_errors,
+            "excused": comparison.num_excused,
         }
-        for one in compared
+        for comparison in compared
     ]
     console.data(json.dumps({"version": 1, "exams": exams, "leaks": leaks}, indent=2))
 
 
-def _object(one: Compared, leak: Leak, severity: Severity, explain: bool) -> dict[str, Json]:
+def _object(comparison: ExamLeaks, leak: Leak, severity: Severity, explain: bool) -> dict[str, Json]:
     parts = [
         {
             "part": part.part,
@@ -250,15 +250,15 @@ def _object(one: Compared, leak: Leak, severity: Severity, explain: bool) -> dic
         for part in leak.overlaps
     ]
     return {
-        "exam": one.exam,
+        "exam": comparison.exam,
         "level": leak.worst.level,
         "severity": severity,
-        "record": _place(leak.exam),
-        "source": _place(leak.source),
+        "record": _source_object(leak.exam),
+        "source": _source_object(leak.source),
         "parts": parts,
-        "also": [_place(other.source) for other in leak.also],
+        "also": [_source_object(other.source) for other in leak.also],
     }
 
 
-def _place(record: Record) -> dict[str, Json]:
+def _source_object(record: Record) -> dict[str, Json]:
     return {"file": console.spelled(record.source.file), "line": record.source.line, "record": record.id}

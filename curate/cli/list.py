@@ -13,11 +13,11 @@ import click
 from curate.base import console
 from curate.base.record import SPLITS, Exit, Split
 from curate.base.tables import counted
-from curate.cli._seen import seen_states
+from curate.cli._visible import visible_states
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
-    from curate.project.data import ProjectData, State
+    from curate.project.data import ProjectData, RecordState
     from curate.project.terms import Filter
 
 _BLOCK = 20_000
@@ -62,7 +62,7 @@ def command(
 
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
     """
-    from curate.project.opened import tell_remarks
+    from curate.project.notices import tell_remarks
     from curate.project.project import open_project
 
     wanted = _parsed(where)
@@ -76,15 +76,15 @@ def command(
     pins = project.data.pins()
     matching = [
         state
-        for state in seen_states(project.data, show_values=show_values)
+        for state in visible_states(project.data, show_values=show_values)
         if (not category or state.record.category in category)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     ]
     if wanted:
         matching = _let_through(project.data, wanted, matching, pins, findings)
-    shown = islice(matching, limit)
-    for line in _json_lines(shown) if form == "jsonl" else _lines(shown):
+    listed = islice(matching, limit)
+    for line in _json_lines(listed) if form == "jsonl" else _lines(listed):
         console.data(line)
     if limit is not None and len(matching) > limit:
         console.talk(f"not shown: {counted(len(matching) - limit, 'record')}")
@@ -103,27 +103,27 @@ def _parsed(where: str) -> Filter | None:
 def _let_through(
     data: ProjectData,
     wanted: Filter,
-    states: Sequence[State],
+    states: Sequence[RecordState],
     pins: Mapping[str, Split],
     findings: Sequence[Finding],
-) -> list[State]:
+) -> list[RecordState]:
     """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
-    from curate.project.catalog.judged import judged
-    from curate.project.catalog.learnt import Learning
+    from curate.project.catalog.dynamics import LearningDynamics
+    from curate.project.catalog.ranks import rank_findings
 
-    learning = Learning(data)
+    learning = LearningDynamics(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})
-    known = judged(findings, data)
-    found: list[State] = []
+    known = rank_findings(findings, data)
+    passing: list[RecordState] = []
     for start in range(0, len(states), _BLOCK):
         block = states[start : start + _BLOCK]
         statuses = [known.status(state.record.source, state.record.id) for state in block]
         splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
-        found += compress(block, wanted.lets_through(block, statuses, splits, learning))
-    return found
+        passing += compress(block, wanted.lets_through(block, statuses, splits, learning))
+    return passing
 
 
-def _lines(states: Iterator[State]) -> Iterator[str]:
+def _lines(states: Iterator[RecordState]) -> Iterator[str]:
     for state in states:
         record = state.record
         gone = f" [dropped: {console.one_line(state.dropped, 40)}]" if state.dropped is not None else ""
@@ -134,7 +134,7 @@ def _lines(states: Iterator[State]) -> Iterator[str]:
         )
 
 
-def _json_lines(states: Iterator[State]) -> Iterator[str]:
+def _json_lines(states: Iterator[RecordState]) -> Iterator[str]:
     import json
 
     for state in states:

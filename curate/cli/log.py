@@ -15,7 +15,7 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
-    from curate.project.data import ProjectData, State
+    from curate.project.data import ProjectData, RecordState
     from curate.project.labels import Blind
 
 Values = Literal["none", "seen", "all"]
@@ -23,20 +23,20 @@ Values = Literal["none", "seen", "all"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LoggedDecision:
     """One decision on a record, with the states that it was applied to and left.
 
     ``is_apart`` says that it was made on another state than the one before: two people worked at the same time.
     """
 
     event: AnyEvent
-    before: State | None
-    after: State | None
+    before: RecordState | None
+    after: RecordState | None
     is_apart: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ValueVisibility:
     """What may be told of values."""
 
     has_values: bool = True
@@ -86,10 +86,10 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     chosen = [event for event in (*folded, *events) if not by or event.by == by]
     # The order of people's clocks is all there is between records.
     last = sorted(chosen, key=lambda event: (event.at, event.session, event.seq))[-limit:]
-    shown = _shown(project.data, last, events, values)
+    visibility = _visibility(project.data, last, events, values)
     for event in last:
-        line = _line(event, shown)
-        console.data(_event(event, shown) if form == "jsonl" else console.one_line(line, console.width()))
+        line = _line(event, visibility)
+        console.data(_event(event, visibility) if form == "jsonl" else console.one_line(line, console.width()))
     if not events and not folded:
         console.talk(f"{console.one_line(str(root))}: nothing has been decided yet")
     elif len(last) < len(chosen):
@@ -97,7 +97,9 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     return Exit.OK
 
 
-def _shown(data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values) -> Shown:
+def _visibility(
+    data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values
+) -> ValueVisibility:
     """Return what may be told of the events ``about``; ``journal`` has all that count, but for those that are folded.
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
@@ -106,7 +108,7 @@ def _shown(data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEv
 
     answers = [event for event in about if isinstance(event, LabelEvent | ResolveEvent)]
     if values != "seen" or not answers:
-        return Shown(values != "none")
+        return ValueVisibility(values != "none")
     from curate.project.blind import blind_in, looker
     from curate.project.fold import answered
     from curate.project.history import by_record
@@ -122,7 +124,7 @@ def _shown(data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEv
         console.talk(
             f"hidden: {counted(len(hidden), 'answer')} of others to what you are still asked; see --show-values"
         )
-    return Shown(hidden=hidden, blind=blind)
+    return ValueVisibility(hidden=hidden, blind=blind)
 
 
 def _called(words: Sequence[str]) -> tuple[Path, str]:
@@ -151,10 +153,10 @@ def _tell_record(
 
     own = [event for event in events if event.id == name]
     # What was folded stands in the line already: it is told, and mostly has no states to show.
-    record, state, names = _found(data, name)
+    record, state, names = _lookup(data, name)
     new = list(_steps(name, record, own, data))
     folded_only = [event for event in folded if event.id == name and event not in (step.event for step in new)]
-    old = [Told(event, None, None, is_apart=False) for event, _ in in_causal_order(folded_only)]
+    old = [LoggedDecision(event, None, None, is_apart=False) for event, _ in in_causal_order(folded_only)]
     if record is None and not own and not old:
         from difflib import get_close_matches
 
@@ -163,23 +165,23 @@ def _tell_record(
         where = console.one_line(str(data.root))
         raise CurateError("E916 unknown-record", f"there is no record {console.one_line(name, 60)!r} in {where}", hint)
     steps = [*old, *new]
-    shown = _shown(data, [step.event for step in steps], events, values)
-    if state and shown.blind:
-        from curate.project.blind import as_seen
+    visibility = _visibility(data, [step.event for step in steps], events, values)
+    if state and visibility.blind:
+        from curate.project.blind import redacted_state
 
-        state = as_seen(state, shown.blind, data.shape)
-    told = [step for step in steps if not by or step.event.by == by]
+        state = redacted_state(state, visibility.blind, data.shape)
+    chosen = [step for step in steps if not by or step.event.by == by]
     if form == "jsonl":
-        for step in told:
-            console.data(_event(step.event, shown))
-        console.data(_json(_state_of(name, state, show_values=shown.has_values)))
+        for step in chosen:
+            console.data(_event(step.event, visibility))
+        console.data(_json(_state_of(name, state, show_values=visibility.has_values)))
         return Exit.OK
-    for line in _story(name, record, told, state, shown):
+    for line in _story(name, record, chosen, state, visibility):
         console.data(line)
     return Exit.OK
 
 
-def _found(data: ProjectData, name: str) -> tuple[Record | None, State | None, list[str]]:
+def _lookup(data: ProjectData, name: str) -> tuple[Record | None, RecordState | None, list[str]]:
     """Return the record as its line has it, before any decision, as decisions have left it, and all records' names."""
     records = [item for item in data.read_lines() if isinstance(item, Record)]
     states = [data.decisions.state(record) for record in records]
@@ -188,30 +190,36 @@ def _found(data: ProjectData, name: str) -> tuple[Record | None, State | None, l
     return record, everyone.get(name), list(everyone)
 
 
-def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], data: ProjectData) -> Iterator[Told]:
-    from curate.project.fold import State, steps
+def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], data: ProjectData) -> Iterator[LoggedDecision]:
+    from curate.project.fold import RecordState, steps
 
-    state = State(record) if record else None
-    told = set()
+    state = RecordState(record) if record else None
+    applied = set()
     for step, after in steps(name, record, events, data.shape, data.snapshot):
-        yield Told(step.event, state, after, step.is_concurrent)
+        yield LoggedDecision(step.event, state, after, step.is_concurrent)
         state = after
-        told.add(step.event.event)
+        applied.add(step.event.event)
     # What is decided on a record that is gone applies to nothing, and is told all the same.
-    yield from (Told(event, None, None, is_apart=False) for event in events if event.event not in told)
+    yield from (LoggedDecision(event, None, None, is_apart=False) for event in events if event.event not in applied)
 
 
-def _story(name: str, record: Record | None, steps: Sequence[Told], state: State | None, shown: Shown) -> Iterator[str]:
+def _story(
+    name: str,
+    record: Record | None,
+    steps: Sequence[LoggedDecision],
+    state: RecordState | None,
+    visibility: ValueVisibility,
+) -> Iterator[str]:
     import textwrap
 
     from curate.project.diff import field_changes, field_lines
 
     width = console.width()
-    place = f"{console.visible(record.source.file)}:{record.source.line}" if record else "in no record file"
-    yield f"{console.one_line(name, 60)}: {place}"
+    location = f"{console.visible(record.source.file)}:{record.source.line}" if record else "in no record file"
+    yield f"{console.one_line(name, 60)}: {location}"
     for step in steps:
-        told = _line(step.event, shown, is_of_record=True)
-        yield from textwrap.wrap(told, width, initial_indent="  ", subsequent_indent="    ")
+        sentence = _line(step.event, visibility, is_of_record=True)
+        yield from textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="    ")
         if step.is_apart:
             yield "    (made on another state of the record than the one before)"
         if step.before is None or step.after is None or step.event.op != "edit":
@@ -220,14 +228,16 @@ def _story(name: str, record: Record | None, steps: Sequence[Told], state: State
         if not changes:
             yield "    (not applied: it changes nothing, or the schema refuses the line that it makes)"
         for change in changes:
-            for line in field_lines(change, width - 2, show_values=shown.has_values):
+            for line in field_lines(change, width - 2, show_values=visibility.has_values):
                 yield f"  {line}"
     if not steps:
         yield "  no decision"
-    yield from textwrap.wrap(f"now: {_present(state, show_values=shown.has_values)}", width, subsequent_indent="  ")
+    yield from textwrap.wrap(
+        f"now: {_present(state, show_values=visibility.has_values)}", width, subsequent_indent="  "
+    )
 
 
-def _present(state: State | None, *, show_values: bool) -> str:
+def _present(state: RecordState | None, *, show_values: bool) -> str:
     if state is None:
         return "not in the data; the decisions are kept and apply to nothing"
     record = state.record
@@ -241,39 +251,39 @@ def _present(state: State | None, *, show_values: bool) -> str:
     return ", ".join(parts)
 
 
-def _event(event: AnyEvent, shown: Shown) -> str:
-    left_out = set() if shown.has_value(event) else {"changes", "value", "record"}
+def _event(event: AnyEvent, visibility: ValueVisibility) -> str:
+    left_out = set() if visibility.has_value(event) else {"changes", "value", "record"}
     return _json(event.model_dump(mode="json", exclude=left_out))
 
 
-def _line(event: AnyEvent, shown: Shown, *, is_of_record: bool = False) -> str:
+def _line(event: AnyEvent, visibility: ValueVisibility, *, is_of_record: bool = False) -> str:
     """Return a decision on one line: when, who, what, on which record, and why or to which value."""
     record = "" if is_of_record else f" {console.one_line(event.id, 24)}"
-    what = _what(event, show_values=shown.has_value(event))
+    what = _what(event, show_values=visibility.has_value(event))
     when = event.at.replace("T", " ").removesuffix("Z")
     return f"{when} {console.one_line(event.by, 12)} {event.op}{record}" + (f": {what}" if what else "")
 
 
 def _what(event: AnyEvent, *, show_values: bool) -> str:
-    told: Mapping[str, Json] = event.model_dump(mode="json")
+    fields: Mapping[str, Json] = event.model_dump(mode="json")
     if event.op == "label":
-        value = console.one_line(_json(told["value"]), 20) if show_values else "…"
-        return f"{console.one_line(told['question'], 20)} = {'taken back' if told['value'] is None else value}"
+        value = console.one_line(_json(fields["value"]), 20) if show_values else "…"
+        return f"{console.one_line(fields['question'], 20)} = {'taken back' if fields['value'] is None else value}"
     if event.op == "edit":
-        return console.one_line(", ".join(told["changes"]), 30)
+        return console.one_line(", ".join(fields["changes"]), 30)
     if event.op == "drop":
         from curate.project.exclusion import exclusion_by
 
         # A reason can quote the data as well, but without it the log says nothing.
         return console.one_line(str(exclusion_by(event)), 2000)
-    return console.one_line(str(told.get("split", "")), 2000)
+    return console.one_line(str(fields.get("split", "")), 2000)
 
 
-def _state_of(name: str, state: State | None, *, show_values: bool) -> dict[str, Json]:
+def _state_of(name: str, state: RecordState | None, *, show_values: bool) -> dict[str, Json]:
     if state is None:
         return {"op": "state", "id": name, "is_there": False}
     record = state.record
-    told: dict[str, Json] = {
+    document: dict[str, Json] = {
         "op": "state",
         "id": name,
         "is_there": True,
@@ -283,7 +293,7 @@ def _state_of(name: str, state: State | None, *, show_values: bool) -> dict[str,
         "split": record.split,
         "dropped": state.dropped,
     }
-    return told | ({"labels": dict(record.labels), "data": dict(record.data)} if show_values else {})
+    return document | ({"labels": dict(record.labels), "data": dict(record.data)} if show_values else {})
 
 
 def _json(value: Json) -> str:

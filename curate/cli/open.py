@@ -56,7 +56,7 @@ def command(
 
 
 def _opened(root: Path, by: str) -> Project | None:
-    """Return the workshop in ``root``, None where there is no workspace; the screen is drawn before this is called."""
+    """Return the project in ``root``, None where there is no workspace; the screen is drawn before this is called."""
     from curate.schema.settings import FILE_NAME
 
     if not (root / FILE_NAME).is_file():

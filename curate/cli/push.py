@@ -29,15 +29,15 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
 
     Example: curate push acme/support-desk my-data --dry-run
     """
-    from curate.project.opened import open_and_tell, tell_plan
+    from curate.project.notices import open_and_tell, tell_plan
     from curate.project.publish import export_dataset
     from curate.project.push import pack, require_repository, send
 
     require_repository(repo)
     project = open_and_tell(root)
-    made, planned = export_dataset(project.data)
+    export, planned = export_dataset(project.data)
     tell_plan(planned)
-    parcel = pack(project.data, made)
+    parcel = pack(project.data, export)
     _show(parcel, repo, is_public)
     if dry_run:
         console.talk("nothing was sent")
@@ -53,7 +53,7 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
 
 
 def _show(parcel: Parcel, repo: str, is_public: bool) -> None:
-    manifest = parcel.made.manifest
+    manifest = parcel.export.manifest
     records = manifest.counts.train + manifest.counts.validation + manifest.counts.test
     who = "PUBLIC" if is_public else "private"
     size = f"{parcel.num_bytes / 2**20:.1f} MiB"

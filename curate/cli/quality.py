@@ -11,7 +11,7 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
-from curate.cli._seen import seen_records
+from curate.cli._visible import visible_records
 
 if TYPE_CHECKING:
     from curate.base.record import Record
@@ -70,21 +70,21 @@ def _as_json(ranked: Sequence[Ranked], key: str) -> None:
     import json
 
     for value, record, note in ranked:
-        told = {
+        row = {
             "id": record.id, "file": record.source.file, "line": record.source.line, "category": record.category,
             key: round(value, 6), "note": note,
         }  # fmt: skip
-        console.data(json.dumps(told))
+        console.data(json.dumps(row))
 
 
 def _as_text(ranked: Sequence[Ranked], key: str, hide: Callable[[str], str]) -> None:
     for value, record, note in ranked:
-        place = f"{console.visible(record.source.file)}:{record.source.line}"
+        location = f"{console.visible(record.source.file)}:{record.source.line}"
         # Hidden before it is cut: a value that the cut goes through would not be known for one.
         text, answer = hide(record.prompt or record.text), hide(record.completion)
         number = f"{value:,.0f}" if key in ("short", "long") else f"{value:.2f}"
         console.data(
-            f"{number:>7}  {place} {console.one_line(record.id, 40)} {console.one_line(note or record.category, 60)}"
+            f"{number:>7}  {location} {console.one_line(record.id, 40)} {console.one_line(note or record.category, 60)}"
         )
         console.data(f"         {console.one_line(text, 60)} -> {console.one_line(answer, 40)}")
 
@@ -94,10 +94,10 @@ def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[Sequence[Reco
 
     roots = list(paths) or [Path()]
     if len(roots) == 1 and roots[0].is_dir():
-        from curate.project.opened import open_and_tell
+        from curate.project.notices import open_and_tell
 
         project = open_and_tell(roots[0])
-        return seen_records(project.data, show_values=show_values), project.settings.dedupe
+        return visible_records(project.data, show_values=show_values), project.settings.dedupe
     from curate.project.loose import loose_records
 
     return loose_records(roots), DedupeSettings()
@@ -126,17 +126,17 @@ def _ranked(records: Sequence[Record], key: str, model: str, settings: DedupeSet
 
 
 def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list[Ranked], str]:
-    from curate.project.doubts import suspects_of, told_suspects
+    from curate.project.doubts import render_suspects, suspects_of
 
-    found = suspects_of(records, settings)
+    suspects = suspects_of(records, settings)
     ranked: list[Ranked] = []
-    for one in found.suspects:
+    for suspect in suspects.suspects:
         given, proposed = (
-            f"{one.given} ({one.given_probability:.2f})",
-            f"{one.proposed} ({one.proposed_probability:.2f})",
+            f"{suspect.given} ({suspect.given_probability:.2f})",
+            f"{suspect.proposed} ({suspect.proposed_probability:.2f})",
         )
-        ranked.append((one.doubt, records[one.index], f"says {given}, looks like {proposed}"))
-    return ranked, told_suspects(found)
+        ranked.append((suspect.doubt, records[suspect.index], f"says {given}, looks like {proposed}"))
+    return ranked, render_suspects(suspects)
 
 
 def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str]:
@@ -144,8 +144,8 @@ def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str
     from curate.formats.dataset import row_of
 
     rows = (row_of(record, record.id, record.source.file) for record in records)
-    found = difficulties(rows, model)
-    ranked: list[Ranked] = [(found[record.id], record, "") for record in records if record.id in found]
+    scores = difficulties(rows, model)
+    ranked: list[Ranked] = [(scores[record.id], record, "") for record in records if record.id in scores]
     ranked.sort(key=lambda one: -one[0])
     lost = len(records) - len(ranked)
     return ranked, f"could not be scored (too long, or no answer): {counted(lost, 'record')}" if lost else ""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PRIVATE_FOLDER = ".curate"
 _TABLE_NAME = "redaction.json"
 _OLD_KEY_NAME = "redact.key.json"
-_SHOWN = 5
+_MAX_LOCATIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,10 @@ def command(
         _tell_old_key(task, planned.num_converted, is_agreed)
     if not terms:
         console.talk("no rule finds the names of people; list them in a file for --terms")
-    summary, look = planned.run.summary, planned.run.redactor.kinds
-    is_left = _tell_left(summary, _sensitive_decisions(root, look)) | (root is not None and _tell_copies(root, look))
+    summary, find_kinds = planned.run.summary, planned.run.redactor.kinds
+    is_left = _tell_left(summary, _sensitive_decisions(root, find_kinds)) | (
+        root is not None and _tell_copies(root, find_kinds)
+    )
     return Exit.FINDINGS if is_left or (diff and summary.num_changed) else Exit.OK
 
 
@@ -302,20 +304,20 @@ def _tell(summary: RedactionSummary, verb: str) -> None:
         number = counted(summary.num_named, "record")
         console.talk(f"{number} without an id now carry the one that decisions or a dataset know them by")
     for finding in summary.faults:
-        place = f"{finding.file}:{finding.line}" if finding.line else finding.file
-        console.talk(f"warning: {console.visible(place)}: {finding.code}: {console.one_line(finding.message)}")
+        location = f"{finding.file}:{finding.line}" if finding.line else finding.file
+        console.talk(f"warning: {console.visible(location)}: {finding.code}: {console.one_line(finding.message)}")
 
 
 def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     """Say what sensitive data, or may be, is still there; return whether there is any."""
     if summary.num_unchanged:
-        places = [
+        locations = [
             f"{console.visible(value.file)}:{value.line} {console.one_line(value.pointer, 40)}"
-            for value in summary.unchanged[:_SHOWN]
+            for value in summary.unchanged[:_MAX_LOCATIONS]
         ]
-        more = ", …" if summary.num_unchanged > _SHOWN else ""
+        more = ", …" if summary.num_unchanged > _MAX_LOCATIONS else ""
         what = counted(summary.num_unchanged, "value")
-        console.talk(f"left: {what} in ids, categories, splits, keys or numbers: {', '.join(places)}{more}")
+        console.talk(f"left: {what} in ids, categories, splits, keys or numbers: {', '.join(locations)}{more}")
     if summary.num_broken:
         console.talk(
             f"not looked into: {counted(summary.num_broken, 'line')} without a JSON object; see `curate validate`"
@@ -324,9 +326,9 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
         file, line = summary.unfit[0]
         console.talk(f"no longer fit the schema: {counted(len(summary.unfit), 'record')}, the first at {file}:{line}")
     if summary.num_decided:
-        held = counted(summary.num_decided, "record")
+        unsettled = counted(summary.num_decided, "record")
         console.talk(
-            f"look again at {held} decided on in several sittings: the old text told which decision was the last"
+            f"look again at {unsettled} decided on in several sittings: the old text told which decision was the last"
         )
     if num_decisions:
         console.talk(
@@ -342,31 +344,31 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     )
 
 
-def _tell_copies(root: Path, look: Callable[[str], Sequence[str]]) -> bool:
+def _tell_copies(root: Path, find_kinds: Callable[[str], Sequence[str]]) -> bool:
     """Say in which copies of records sensitive values stand, and what to do; return whether there are any."""
     from curate.checks.redact import folders_of_copies, num_values
 
     folders = folders_of_copies(root)
     inside = [folder for folder in folders if folder.resolve().is_relative_to(root.resolve())]
-    left = {folder: number for folder in inside if (number := num_values(folder, look))}
+    left = {folder: number for folder in inside if (number := num_values(folder, find_kinds))}
     if left:
-        places = ", ".join(
+        listed = ", ".join(
             f"{number:,} in {console.one_line(str(folder.relative_to(root)))}" for folder, number in left.items()
         )
         what = counted(sum(left.values()), "value")
-        console.talk(f"left: {what} in copies, which are not rewritten: {places}; delete them, and export again")
+        console.talk(f"left: {what} in copies, which are not rewritten: {listed}; delete them, and export again")
     if outside := len(folders) - len(inside):
         console.talk(f"not looked into: {counted(outside, 'folder')} of copies that lead outside the workspace")
     return bool(left or outside)
 
 
-def _sensitive_decisions(root: Path | None, look: Callable[[str], Sequence[str]]) -> int:
+def _sensitive_decisions(root: Path | None, find_kinds: Callable[[str], Sequence[str]]) -> int:
     """Return how many decisions repeat personal data or secrets: folding would bring them back, or has kept them."""
     from curate.base.events import AddEvent, AnyEvent, DropEvent, EditEvent, LabelEvent, ResolveEvent
     from curate.project.journal import read_journal
     from curate.project.snapshot import folded_record, read_snapshot, retired_events
 
-    def held(event: AnyEvent) -> Json:
+    def value_of(event: AnyEvent) -> Json:
         if isinstance(event, EditEvent):
             return event.changes
         if isinstance(event, AddEvent):
@@ -378,5 +380,5 @@ def _sensitive_decisions(root: Path | None, look: Callable[[str], Sequence[str]]
     if root is None:
         return 0
     events = [*retired_events(root), *read_journal(root)[0]]
-    snapshots = [folded_record(one).model_dump(mode="json") for one in read_snapshot(root).records.values()]
-    return sum(any(map(look, strings_of(value))) for value in [*map(held, events), *snapshots])
+    snapshots = [folded_record(record).model_dump(mode="json") for record in read_snapshot(root).records.values()]
+    return sum(any(map(find_kinds, strings_of(value))) for value in [*map(value_of, events), *snapshots])

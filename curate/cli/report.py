@@ -24,8 +24,8 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     """
     from curate.project.data import RUNS, inside
     from curate.project.feedback import latest_run, read_results, worst
-    from curate.project.opened import open_and_tell
-    from curate.project.results import told_records, told_scores
+    from curate.project.notices import open_and_tell
+    from curate.project.results import render_records, render_scores
 
     project = open_and_tell(root)
     folder = run or latest_run(inside(root, root / RUNS))
@@ -34,25 +34,25 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
         raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)
     results = read_results(folder)
     if form == "text":
-        for line in [*told_scores(results), *told_records(project.data, results, per_category=count)]:
+        for line in [*render_scores(results), *render_records(project.data, results, per_category=count)]:
             console.data(line)
         return Exit.OK
     import json
 
-    for found in worst(results, project.data.records(), per_category=count).values():
-        for bad in found:
-            one, source = bad.outcome, bad.record.source if bad.record else None
+    for outcomes in worst(results, project.data.records(), per_category=count).values():
+        for bad in outcomes:
+            outcome, source = bad.outcome, bad.record.source if bad.record else None
             console.data(
                 json.dumps(
                     {
-                        "id": one.id,
-                        "category": one.category,
-                        "verdict": one.verdict,
-                        "score_base": one.score_base,
-                        "score_tuned": one.score_tuned,
-                        "nll_base": one.nll_base,
-                        "nll_tuned": one.nll_tuned,
-                        "completion": one.completion,
+                        "id": outcome.id,
+                        "category": outcome.category,
+                        "verdict": outcome.verdict,
+                        "score_base": outcome.score_base,
+                        "score_tuned": outcome.score_tuned,
+                        "nll_base": outcome.nll_base,
+                        "nll_tuned": outcome.nll_tuned,
+                        "completion": outcome.completion,
                         "file": source.file if source else None,
                         "line": source.line if source else None,
                     }

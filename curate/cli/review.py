@@ -28,9 +28,9 @@ def command(root: Path, plain: bool, by: str) -> int:
         show(root, by, "label", queue="review")
     from curate.cli._lines import review_lines
     from curate.project.project import open_project
-    from curate.sessions.labelling import Desk
+    from curate.sessions.labelling import LabelSession
 
     with open_project(root, by) as project:
         project.load()
-        desk = Desk(project)
-        return Exit.FINDINGS if review_lines(project, desk, sys.stdin.buffer) else Exit.OK
+        session = LabelSession(project)
+        return Exit.FINDINGS if review_lines(project, session, sys.stdin.buffer) else Exit.OK

@@ -120,26 +120,26 @@ def command(code_or_name: str | None, format_: str, test_file: Path | None, clea
     if clean:
         raise click.UsageError("--on goes with --test.")
     rules = catalogue()
-    asked = (code_or_name or "").lower()
-    found = [rule for rule in rules.values() if asked in (rule.code.lower(), rule.name)]
-    family = [rule for rule in rules.values() if rule.code.lower().startswith(asked)]
-    if format_ == "json" and (found or family):
-        for line in json.dumps([_object_of(rule) for rule in found or family], indent=2).split("\n"):
+    query = (code_or_name or "").lower()
+    matches = [rule for rule in rules.values() if query in (rule.code.lower(), rule.name)]
+    family = [rule for rule in rules.values() if rule.code.lower().startswith(query)]
+    if format_ == "json" and (matches or family):
+        for line in json.dumps([_object_of(rule) for rule in matches or family], indent=2).split("\n"):
             console.data(line)
         return Exit.OK
-    if not found and family:
+    if not matches and family:
         for rule in family:
             console.data(f"{rule.code}  {rule.severity:<7}  {rule.name}")
         return Exit.OK
-    if not found:
+    if not matches:
         from difflib import get_close_matches
 
         near = get_close_matches(
-            asked, [*(code.lower() for code in rules), *(rule.name for rule in rules.values())], n=1
+            query, [*(code.lower() for code in rules), *(rule.name for rule in rules.values())], n=1
         )
         hint = f"Did you mean {near[0]!r}?" if near else "`curate rule` lists all."
         raise CurateError("E902 bad-settings", f"no finding has the code or name {code_or_name!r}", hint)
-    rule = found[0]
+    rule = matches[0]
     console.data(f"{rule.code} {rule.name} ({rule.severity})\n")
     console.data(rule.help)
     _examples("Passes", rule.good)
@@ -167,10 +167,10 @@ def _object_of(rule: Check | FaultRule) -> dict[str, Json]:
 
 
 def _examples(title: str, examples: bytes | Sequence[Json]) -> None:
-    shown = [example for example in ([examples] if isinstance(examples, bytes) else examples) if example]
-    if shown:
+    present = [example for example in ([examples] if isinstance(examples, bytes) else examples) if example]
+    if present:
         console.data(f"\n{title}:")
-    for example in shown:
+    for example in present:
         if isinstance(example, bytes):
             text = console.visible(example[:300].decode("utf-8", "backslashreplace").rstrip("\n").replace("\n", "\n  "))
             console.data(f"  {text}" + ("…" if len(example) > 300 else ""))

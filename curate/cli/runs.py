@@ -38,8 +38,8 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
     if name or follow or is_stop:
         chosen = next((run for run in runs if name in (None, run.id)), None)
         if chosen is None:
-            told = f"there is no run {name!r}" if name else "there is no run yet"
-            raise CurateError("E976 unknown-run", told, f"Begin one with `curate train {root}`.")
+            message = f"there is no run {name!r}" if name else "there is no run yet"
+            raise CurateError("E976 unknown-run", message, f"Begin one with `curate train {root}`.")
         if is_stop and not _stopped(chosen):
             return Exit.FINDINGS
         if follow:
@@ -64,7 +64,7 @@ def _line(run: Run, form: str) -> str:
         row = {
             "id": run.id, "state": run.standing, "why": run.why, "pid": run.process.pid if run.process else None,
             "step": last.step if last else None, "steps": of, "loss": last.loss if last else None,
-            "dataset": run.told("dataset", "name") or None, "has_report": run.has_report,
+            "dataset": run.text_at("dataset", "name") or None, "has_report": run.has_report,
         }  # fmt: skip
         return json.dumps(row)
     step = f"step {last.step:,} of {of or 0:,}, loss {last.loss:.4f}" if last else "no step yet"
@@ -90,21 +90,21 @@ def _followed(run: Run) -> int:
     """Tell of each step until the run ends, and return the exit code."""
     import time
 
-    from curate.sessions.runs import Metrics, log_tail, look
+    from curate.sessions.runs import Metrics, log_tail, read_run
 
-    metrics, shown = Metrics(run.folder), -1
+    metrics, last_step = Metrics(run.folder), -1
     while True:
         is_last = not run.is_alive
         metrics.read()
         last = metrics.last
-        if last and last.step != shown:
-            shown = last.step
+        if last and last.step != last_step:
+            last_step = last.step
             speed = f"{last.tokens_per_second:,.0f} tokens/s, {last.eta_seconds:,.0f} s to go"
             console.progress(f"step {last.step:,} of {last.of:,}  loss {last.loss:.4f}  {speed}")
         if is_last:
             break
         time.sleep(_SECONDS)
-        run = look(run.folder)
+        run = read_run(run.folder)
     console.progress("")
     console.data(_line(run, "text"))
     if run.standing in ("failed", "dead"):

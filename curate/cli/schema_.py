@@ -53,8 +53,8 @@ def check(file: str) -> int:
 
     shape = load_shape(file)
     for finding in shape.warnings:
-        place = f"{console.one_line(finding.file)}:{finding.line}:{finding.column}"
-        console.data(f"{place}: {finding.code} {finding.message}. {finding.fix}")
+        location = f"{console.one_line(finding.file)}:{finding.line}:{finding.column}"
+        console.data(f"{location}: {finding.code} {finding.message}. {finding.fix}")
     faults = _unproven(shape)
     for fault in faults:
         console.data(fault)
@@ -155,9 +155,9 @@ def _is_choice(counts: Counter[str]) -> bool:
 def _guess_view(properties: dict[str, Json]) -> dict[str, Json]:
     view: dict[str, Json] = {}
     for name, keys in _VIEWS:
-        found = next((key for key in keys if key in properties), None)
-        if found:
-            view[name] = f"/{found}"
+        match = next((key for key in keys if key in properties), None)
+        if match:
+            view[name] = f"/{match}"
     prompt = next((keys for keys in _PROMPTS if all(key in properties for key in keys)), None)
     if prompt and "completion" in view:
         view["prompt"] = [f"/{key}" for key in prompt]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from curate.schema.settings import SplitSettings
     from curate.sessions.splitting import Fix, Preview
 
-_SHOWN = 5
+_MAX_FINDINGS = 5
 
 
 @click.command()
@@ -57,7 +57,7 @@ def command(
     Example: curate split my-data --ratios 80/10/10
     """
     from curate.project.golden import change_of
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
     from curate.sessions.splitting import preview, read_basis
 
     if is_saved and not is_applied:
@@ -65,43 +65,45 @@ def command(
     project = open_and_tell(root)
     if unfreeze is not None:
         _unfreeze(project.data, unfreeze, dry_run)
-    asked = _asked(project.settings.split, ratios, seed, stratify, group)
+    settings = _settings_with(project.settings.split, ratios, seed, stratify, group)
     basis, wanted = read_basis(project.data), _fixes(fixes)
     if wanted:
-        _require_leaking(preview(basis, asked, is_compared=True), wanted)
-    seen = preview(basis, asked, wanted, is_compared=True)
-    for line in _report(seen):
+        _require_leaking(preview(basis, settings, is_compared=True), wanted)
+    planned = preview(basis, settings, wanted, is_compared=True)
+    for line in _report(planned):
         console.data(line)
     if is_applied:
-        _apply(project, seen, dry_run, is_saved=is_saved)
+        _apply(project, planned, dry_run, is_saved=is_saved)
     if is_frozen:
-        _freeze(project.data, seen, dry_run)
-    golden = seen.basis.golden
-    if golden and (change := change_of(golden, [one.id for one in seen.by_split["test"]])) and not is_frozen:
+        _freeze(project.data, planned, dry_run)
+    golden = planned.basis.golden
+    if golden and (change := change_of(golden, [record.id for record in planned.by_split["test"]])) and not is_frozen:
         what = "is frozen" if golden.is_frozen else "was frozen, and is not now"
-        told = (
+        comparison = (
             f"{len(change.added):,} more and {len(change.gone):,} fewer"
             if any((*change.added, *change.gone))
             else "the same"
         )
-        console.talk(f"a test set of {counted(len(golden.ids), 'record')} {what}; this one has {told}")
-    return Exit.FINDINGS if any(finding.severity == "error" for finding in seen.leaks) else Exit.OK
+        console.talk(f"a test set of {counted(len(golden.ids), 'record')} {what}; this one has {comparison}")
+    return Exit.FINDINGS if any(finding.severity == "error" for finding in planned.leaks) else Exit.OK
 
 
-def _fixes(asked: tuple[tuple[str, str], ...]) -> dict[str, Fix]:
+def _fixes(options: tuple[tuple[str, str], ...]) -> dict[str, Fix]:
     from curate.sessions.splitting import FIXES
 
-    found: dict[str, Fix] = {}
-    for name, how in asked:
+    fixes: dict[str, Fix] = {}
+    for name, how in options:
         if how not in FIXES:
             raise click.UsageError(f"--fix {name}: {how!r} is neither move nor drop")
-        found[name] = "move" if how == "move" else "drop"
-    return found
+        fixes[name] = "move" if how == "move" else "drop"
+    return fixes
 
 
-def _require_leaking(seen: Preview, fixes: Mapping[str, Fix]) -> None:
+def _require_leaking(planned: Preview, fixes: Mapping[str, Fix]) -> None:
     """Refuse to fix a record that is in no leak: the journal would say of it that it leaked."""
-    pairs = [pair for one in seen.compared or () for leak in one.leaks.leaks for pair in (leak, *leak.also)]
+    pairs = [
+        pair for comparison in planned.compared or () for leak in comparison.leaks.leaks for pair in (leak, *leak.also)
+    ]
     leaking = {record.id for pair in pairs for record in (pair.exam, pair.source)}
     for name in fixes:
         if name not in leaking:
@@ -109,16 +111,15 @@ def _require_leaking(seen: Preview, fixes: Mapping[str, Fix]) -> None:
             raise CurateError("E916 unknown-record", f"no leak has a record {console.one_line(name, 60)!r}", hint)
 
 
-def _apply(project: Project, seen: Preview, dry_run: bool, *, is_saved: bool) -> None:
+def _apply(project: Project, planned: Preview, dry_run: bool, *, is_saved: bool) -> None:
     from curate.sessions.splitting import write
 
     if dry_run:
-        decisions = seen.decisions()
-        console.talk(
-            f"would assign {counted(sum(one.op == 'assign' for one in decisions), 'record')}; nothing was written"
-        )
+        decisions = planned.decisions()
+        num_assigned = sum(decision.op == "assign" for decision in decisions)
+        console.talk(f"would assign {counted(num_assigned, 'record')}; nothing was written")
         return
-    done = write(project, seen, is_saved=is_saved)
+    done = write(project, planned, is_saved=is_saved)
     console.talk(f"assigned {counted(done.num_assigned, 'record')}")
     if done.num_dropped:
         console.talk(f"dropped {counted(done.num_dropped, 'record')} that leaked, by decisions that can be taken back")
@@ -128,15 +129,15 @@ def _apply(project: Project, seen: Preview, dry_run: bool, *, is_saved: bool) ->
         console.talk(f"warning: {console.one_line(name)} stands in for what was written to curate.toml")
 
 
-def _freeze(data: ProjectData, seen: Preview, dry_run: bool) -> None:
+def _freeze(data: ProjectData, planned: Preview, dry_run: bool) -> None:
     from curate.project.golden import freeze
     from curate.project.journal import annotator
 
-    names = [record.id for record in seen.by_split["test"]]
+    names = [record.id for record in planned.by_split["test"]]
     if dry_run:
         console.talk(f"would freeze {counted(len(names), 'test record')}; nothing was written")
         return
-    golden = freeze(data.root, names, seen.basis.repeats.pins, annotator())
+    golden = freeze(data.root, names, planned.basis.repeats.pins, annotator())
     console.talk(f"froze {counted(len(golden.ids), 'test record')} in golden.json; add it to git")
 
 
@@ -150,22 +151,22 @@ def _unfreeze(data: ProjectData, reason: str, dry_run: bool) -> None:
     console.talk(f"unfroze {counted(len(golden.ids), 'test record')}: {console.one_line(reason)}")
 
 
-def _asked(
+def _settings_with(
     settings: SplitSettings, ratios: str | None, seed: int | None, stratify: bool | None, group: str | None
 ) -> SplitSettings:
     given = {"seed": seed, "stratify": stratify, "group": group}
-    asked: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if ratios is not None:
         from curate.sessions.splitting import ratios_of
 
-        asked["ratios"] = ratios_of(ratios)
-    return settings.model_copy(update=asked)
+        changes["ratios"] = ratios_of(ratios)
+    return settings.model_copy(update=changes)
 
 
-def _report(seen: Preview) -> list[str]:
+def _report(planned: Preview) -> list[str]:
     from curate.base.tables import table
 
-    assignment = seen.assignment
+    assignment = planned.assignment
     rows = [
         [
             console.one_line(row.category or "(none)", 30),
@@ -182,11 +183,11 @@ def _report(seen: Preview) -> list[str]:
     if assignment.withheld:
         lines.append(f"held back, because they would leak: {len(assignment.withheld):,}")
     # Errors first: they are few, and an export waits for them.
-    leaks = sorted(seen.leaks, key=lambda one: one.severity != "error")
-    for finding in [*leaks[:_SHOWN], *assignment.findings]:
-        place = f"{console.visible(finding.file)}:{finding.line}: " if finding.file else ""
+    leaks = sorted(planned.leaks, key=lambda one: one.severity != "error")
+    for finding in [*leaks[:_MAX_FINDINGS], *assignment.findings]:
+        location = f"{console.visible(finding.file)}:{finding.line}: " if finding.file else ""
         severity = f"{finding.severity} " if finding in leaks else ""
-        lines.append(f"{place}{severity}{finding.code} {finding.name}: {console.one_line(finding.message)}")
-    if len(leaks) > _SHOWN:
-        lines.append(f"{len(leaks) - _SHOWN:,} more like these; see `curate leaks`")
+        lines.append(f"{location}{severity}{finding.code} {finding.name}: {console.one_line(finding.message)}")
+    if len(leaks) > _MAX_FINDINGS:
+        lines.append(f"{len(leaks) - _MAX_FINDINGS:,} more like these; see `curate leaks`")
     return lines

@@ -11,7 +11,7 @@ import click
 
 from curate.base import console
 from curate.base.record import Exit
-from curate.cli._seen import seen_records
+from curate.cli._visible import visible_records
 
 if TYPE_CHECKING:
     from curate.base.record import Record, Split
@@ -68,19 +68,19 @@ def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[str, Sequence
         from curate.project.loose import loose_records
 
         return ", ".join(path.name for path in roots), loose_records(roots), {}
-    from curate.project.opened import open_and_tell
+    from curate.project.notices import open_and_tell
 
     project = open_and_tell(roots[0])
     if dropped := project.data.dropped():
         console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
-    records = seen_records(project.data, show_values=show_values)
+    records = visible_records(project.data, show_values=show_values)
     return project.settings.about.title or roots[0].resolve().name, records, project.data.pins()
 
 
 def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:
-    told = asdict(row)
-    splits = told.pop("splits")
-    return {"category": told.pop("category"), "records": told.pop("records"), **splits, **told}
+    fields = asdict(row)
+    splits = fields.pop("splits")
+    return {"category": fields.pop("category"), "records": fields.pop("records"), **splits, **fields}
 
 
 def _table(view: QualityOverview) -> Iterator[str]:
@@ -108,8 +108,10 @@ def _plots(view: QualityOverview) -> Iterator[str]:
         without = f", {grouping.num_without:,} without" if grouping.num_without else ""
         yield ""
         yield f"{grouping.name}: {len(grouping.counts):,}, evenness {grouping.evenness:.2f}{without}"
-        shown = list(grouping.counts.items())[:_MOST_BARS]
-        yield from _indented(bars([console.one_line(n, 30) for n, _ in shown], [c for _, c in shown], width=_WIDTH - 2))
+        counts = list(grouping.counts.items())[:_MOST_BARS]
+        yield from _indented(
+            bars([console.one_line(n, 30) for n, _ in counts], [c for _, c in counts], width=_WIDTH - 2)
+        )
         if len(grouping.counts) > _MOST_BARS:
             yield f"  {len(grouping.counts) - _MOST_BARS:,} more"
     telling = [effect for effect in view.effects if effect.strength != "none"]

@@ -21,9 +21,9 @@ class _WithRecipeOptions(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Set the trainer's options apart before click sees the rest."""
-        place = args.index("--") if "--" in args else len(args)
-        ctx.meta[_OPTIONS] = args[place + 1 :]
-        return super().parse_args(ctx, args[:place])
+        index = args.index("--") if "--" in args else len(args)
+        ctx.meta[_OPTIONS] = args[index + 1 :]
+        return super().parse_args(ctx, args[:index])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Name the trainer's options in the usage line."""
@@ -47,8 +47,8 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     """
     from curate.base.trainer import require_trainer
     from curate.project.feedback import REPORT_FILE, read_results
-    from curate.project.opened import open_and_tell
-    from curate.project.results import told_records
+    from curate.project.notices import open_and_tell
+    from curate.project.results import render_records
     from curate.sessions.training import DRY_RUN, run_folder, train
 
     if detach and fail_on:
@@ -68,15 +68,15 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         return _detached(project.data, dataset, folder, options)
     code = train(project.data, dataset, folder, options)
     if code != Exit.OK:
-        place = f"; see {console.visible(str(folder))}" if folder.exists() else ""
-        console.talk(f"training ended with exit code {code}{place}")
+        location = f"; see {console.visible(str(folder))}" if folder.exists() else ""
+        console.talk(f"training ended with exit code {code}{location}")
         return code
     if not (folder / REPORT_FILE).is_file():
         console.talk("training wrote no report, so there is nothing to show")
         return Exit.OK
     results = read_results(folder)
     # The trainer has just printed the scores; what is left to say is which records to look at.
-    for line in told_records(project.data, results, per_category=2):
+    for line in render_records(project.data, results, per_category=2):
         console.data(line)
     if fail_on and results.regressed:
         console.talk(f"got worse: {', '.join(console.one_line(name, 40) for name in results.regressed)}")
@@ -99,7 +99,7 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
 
     ``into`` is a folder in place of the workspace's datasets.
     """
-    from curate.project.opened import tell_plan
+    from curate.project.notices import tell_plan
     from curate.project.publish import export_dataset
     from curate.sessions.training import resumed_dataset
 
@@ -107,15 +107,15 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
         path = resumed_dataset(folder)
         console.talk(f"dataset: {console.visible(str(path))} (the one that the run was begun on)")
         return path
-    made, planned = export_dataset(data, into)
+    export, planned = export_dataset(data, into)
     tell_plan(planned)
     if into is not None:
         console.talk("dry run: no dataset is written")
-        return made.path
+        return export.path
     console.talk(
-        f"dataset: {console.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)")
+        f"dataset: {console.visible(str(export.path))}" + ("" if export.is_new else " (nothing has changed since)")
     )
-    return made.path
+    return export.path
 
 
 def _detached(data: ProjectData, dataset: Path, folder: Path, options: list[str]) -> int:
@@ -123,8 +123,6 @@ def _detached(data: ProjectData, dataset: Path, folder: Path, options: list[str]
 
     process = train_detached(data, dataset, folder, options)
     console.data(console.visible(str(folder)))
-    place = console.visible(str(data.root))
-    console.talk(
-        f"process {process.pid} trains; `curate runs {place} --follow` follows it, --stop has it save and stop"
-    )
+    root = console.visible(str(data.root))
+    console.talk(f"process {process.pid} trains; `curate runs {root} --follow` follows it, --stop has it save and stop")
     return Exit.OK

@@ -24,21 +24,21 @@ def command(root: Path, by: str, is_redo: bool, steps: int, dry_run: bool) -> in
 
     Example: curate undo my-data --steps 2
     """
-    from curate.project.acts import told
     from curate.project.project import open_project
+    from curate.project.undo import render_act
 
     with open_project(root, by) as project:
         project.load()
         if dry_run:
             acts = project.standing(is_redo=is_redo)[:steps]
             for act in acts:
-                console.data(f"would {'do again' if is_redo else 'take back'}: {told(act)}")
+                console.data(f"would {'do again' if is_redo else 'take back'}: {render_act(act)}")
             return Exit.OK if acts else _nothing(project.by, is_redo=is_redo)
         for number in range(steps):
             undone = project.redo() if is_redo else project.undo()
             if undone is None:
                 return _nothing(project.by, is_redo=is_redo) if number == 0 else Exit.OK
-            console.data(undone.told)
+            console.data(undone.message)
             if undone.remark:
                 console.talk(f"warning: {undone.remark}")
     return Exit.OK

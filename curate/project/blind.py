@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from curate.base.record import CurateError, Finding
-from curate.project.data import ProjectData, State, inside
+from curate.project.data import ProjectData, RecordState, inside
 from curate.project.gold import read_gold
 from curate.project.journal import annotator
 from curate.project.labels import CATEGORY, Blind, blind_for
@@ -14,13 +14,13 @@ from curate.schema import Shape
 
 UNSEEN = ""
 """What stands for each answer that must not be seen: that somebody has answered is no secret."""
-_OF_ONE = frozenset({"L404", "L405"})
+_PER_RECORD = frozenset({"L404", "L405"})
 """Checks whose findings say which category a record has."""
 _OF_CONTRACT = frozenset({"Q210", "Q211", "Q212", "Q213"})
 """Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it."""
 _OF_ALL = frozenset({"B801", "B802", "P502"})
 """Checks whose findings say how many records a category has, or how long they are."""
-ON_CATEGORIES = _OF_ONE | _OF_CONTRACT | _OF_ALL
+ON_CATEGORIES = _PER_RECORD | _OF_CONTRACT | _OF_ALL
 """Checks whose findings can tell which category others gave a record."""
 
 
@@ -46,7 +46,7 @@ def looker() -> str:
         return ""
 
 
-def as_seen_finding(
+def redacted_finding(
     finding: Finding, is_hidden: Callable[[str], bool], has_hidden: Callable[[], bool]
 ) -> Finding | None:
     """Return a finding as an annotator may see it: without its words, or not at all, where it tells a hidden category.
@@ -60,10 +60,10 @@ def as_seen_finding(
     if finding.code not in ON_CATEGORIES or not finding.record or not is_hidden(finding.record):
         return finding
     words = "about its category: shown once you have answered"
-    return replace(finding, message=words, pointer="") if finding.code in _OF_ONE else None
+    return replace(finding, message=words, pointer="") if finding.code in _PER_RECORD else None
 
 
-def as_seen(state: State, blind: Blind, shape: Shape) -> State:
+def redacted_state(state: RecordState, blind: Blind, shape: Shape) -> RecordState:
     """Return ``state`` with `UNSEEN` for each answer that ``blind`` hides, and without what is agreed because of it.
 
     The category and the labels are then those that the record's line says.
@@ -75,9 +75,9 @@ def as_seen(state: State, blind: Blind, shape: Shape) -> State:
     line = shape.record(record.data, record.source)
     labels = {question: value for question, value in record.labels.items() if question not in hidden}
     labels |= {question: line.labels[question] for question in hidden & line.labels.keys()}
-    seen = replace(record, labels=labels, category=line.category if CATEGORY in hidden else record.category)
+    visible = replace(record, labels=labels, category=line.category if CATEGORY in hidden else record.category)
     answers = {
         question: dict.fromkeys(given, UNSEEN) if question in hidden else given
         for question, given in state.answers.items()
     }
-    return replace(state, record=seen, answers=answers)
+    return replace(state, record=visible, answers=answers)

@@ -32,7 +32,7 @@ def claimed(path: Path, what: str) -> Iterator[None]:
         CurateError: E981 while somebody else holds the claim; E906 when the system refuses.
     """
     ours = json.dumps({"host": socket.gethostname(), "what": what, **_identity(os.getpid())})
-    while not _is_made(path, ours.encode()):
+    while not _create_claim(path, ours.encode()):
         _take_from_the_dead(path, what)
     try:
         yield
@@ -111,7 +111,7 @@ def _lock_holders(path: Path) -> set[int]:
     return {int(words[4]) for words in map(str.split, lines) if words[1] == "FLOCK" and words[5] == name}
 
 
-def _is_made(path: Path, content: bytes) -> bool:
+def _create_claim(path: Path, content: bytes) -> bool:
     try:
         write_atomic(path, [content, b"\n"], is_new=True)
     except CurateError as error:
@@ -137,11 +137,11 @@ def _take_from_the_dead(path: Path, what: str) -> None:
             fcntl.flock(handle, fcntl.LOCK_EX)
         if not _is_same(handle, path):
             return
-        is_gone, told = _holder(os.read(handle, _MOST_BYTES))
+        is_gone, holder = _holder(os.read(handle, _MOST_BYTES))
         if not is_gone:
             raise CurateError(
                 "E981 in-use",
-                f"{one_line(str(path), 500)}: {one_line(told)}; {what} has to wait",
+                f"{one_line(str(path), 500)}: {one_line(holder)}; {what} has to wait",
                 "Run it again when that is done. If you are sure that it is not running any more, remove that file.",
             )
         path.unlink()

@@ -30,11 +30,10 @@ from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.claim import CLAIM, claimed, exclusive, require_closed
-from curate.project.data import ProjectData, told_apart
+from curate.project.data import ProjectData, with_unique_ids
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
-from curate.project.history import Conflict, RecordSnapshot, by_record
+from curate.project.history import DecisionConflict, RecordSnapshot, by_record
 from curate.project.journal import FOLDER, pieces, read_frames, read_segment, segments
-from curate.project.respelled import spelled, spelled_anew
 from curate.project.snapshot import (
     FOLDED,
     RETIRED,
@@ -49,16 +48,17 @@ from curate.project.snapshot import (
     seal,
     spans_text,
 )
+from curate.project.spelling import spelled, spelled_anew
 from curate.schema import Shape
 from curate.schema.settings import ADDED
 from curate.schema.view import at, put
 
 _BLOCK = 1024 * 1024
-_SHOWN = 3
+_MAX_NAMES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class FoldableSegment:
     """A segment as a fold takes it up: its name from the journal on, its digest, its events and their bytes."""
 
     file: FoldedFile
@@ -72,7 +72,7 @@ class FoldPlan:
 
     number: int
     last: Snapshot
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[FoldableSegment] = field(default_factory=list)
     """Those that are taken up."""
     edits: dict[Path, dict[int, tuple[Record, dict[str, Json]]]] = field(default_factory=dict)
     """By file and line, the record that stands there and its new line."""
@@ -133,12 +133,12 @@ def plan_fold(data: ProjectData) -> FoldPlan:
     last = read_snapshot(root)
     files = data.files()
     if unmerged := unmerged_findings(files, root):
-        raise _refusal("git has a merge to finish", [one.file for one in unmerged], "Finish it, then fold.")
+        raise _refusal("git has a merge to finish", [snapshot.file for snapshot in unmerged], "Finish it, then fold.")
     plan = FoldPlan(last.number + 1, last)
     decided = by_record({name: event for segment in taken for name, event in segment.events.items()}.values())
     records = _records(data, files, decided.keys())
     paths = {visible_name(str(path.relative_to(root))): path for path in files}
-    conflicts: list[Conflict] = []
+    conflicts: list[DecisionConflict] = []
     for name, events in decided.items():
         folded_before = set(last.records[name].events) if name in last.records else set()
         fresh = [event for event in events if event.event not in folded_before]
@@ -149,7 +149,7 @@ def plan_fold(data: ProjectData) -> FoldPlan:
         hint = "Settle them with `curate review`, then fold."
         raise _refusal("decisions contradict one another (L403)", names, hint)
     lines = {name: line for segment in taken for name, line in segment.lines.items()}
-    done = {name for one in (*last.records.values(), *plan.records.values()) for name in one.events}
+    done = {name for snapshot in (*last.records.values(), *plan.records.values()) for name in snapshot.events}
     # Without this, those that stay would be carried from one file to the next for ever.
     if plan.num_folded or any(segment.events.keys() <= done for segment in taken):
         plan.segments = taken
@@ -196,7 +196,7 @@ def _is_added_file_read(data: ProjectData) -> bool:
     return any(Glob.of(pattern).matches(ADDED) for pattern in data.settings.data)
 
 
-def _segments(root: Path) -> list[Segment]:
+def _segments(root: Path) -> list[FoldableSegment]:
     """Return the segments of the journal.
 
     Raises:
@@ -214,7 +214,7 @@ def _segments(root: Path) -> list[Segment]:
         file = FoldedFile(path=f"{path.parent.name}/{path.name}", sha256=hashlib.sha256(content).hexdigest())
         lines = {event.event: piece.raw for event, piece in zip(events, parts, strict=True)}
         if content:
-            taken.append(Segment(file, {event.event: event for event in events}, lines))
+            taken.append(FoldableSegment(file, {event.event: event for event in events}, lines))
     if damaged:
         raise _refusal("the journal is damaged", damaged, "Set what is damaged aside with `curate fsck --recover`.")
     return taken
@@ -223,13 +223,13 @@ def _segments(root: Path) -> list[Segment]:
 def _records(data: ProjectData, files: Sequence[Path], names: Collection[str]) -> dict[str, Record]:
     """Return the records called ``names`` as their lines have them."""
     items = read_records(files, data.shape, root=data.root)
-    records = told_apart(item for item in items if isinstance(item, Record))
+    records = with_unique_ids(item for item in items if isinstance(item, Record))
     return {record.id: record for record in records if record.id in names}
 
 
 def _plan_record(
     plan: FoldPlan, name: str, record: Record | None, fresh: Sequence[AnyEvent], shape: Shape, paths: Mapping[str, Path]
-) -> Sequence[Conflict]:
+) -> Sequence[DecisionConflict]:
     """Add to ``plan`` what becomes of one record's decisions; return where they contradict one another."""
     own = plan.last.records.get(name, RecordSnapshot())
     if record is None and not any(isinstance(event, AddEvent) for event in fresh):
@@ -421,9 +421,9 @@ def _written_by_others(path: Path) -> CurateError:
 
 
 def _refusal(why: str, names: Iterable[str], hint: str) -> CurateError:
-    shown = sorted(set(names))
-    more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
-    listed = ", ".join(one_line(name, 60) for name in shown[:_SHOWN])
+    ordered = sorted(set(names))
+    more = f" and {len(ordered) - _MAX_NAMES:,} more" if len(ordered) > _MAX_NAMES else ""
+    listed = ", ".join(one_line(name, 60) for name in ordered[:_MAX_NAMES])
     return CurateError("E982 cannot-fold", f"{why}: {listed}{more}", hint, exit_code=Exit.FINDINGS)
 
 

@@ -44,7 +44,7 @@ def _dropped() -> Json:
     return TypeAdapter(export.Dropped).json_schema()
 
 
-_MADE: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
+_SOURCES: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     "workspace": (_workspace, settings, "The settings of a workspace: curate.toml, read as JSON."),
     "journal": (_journal, events, "One decision: the JSON of a journal line, after its checksum."),
     "folded": (_folded, snapshot, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
@@ -52,7 +52,7 @@ _MADE: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     "dropped": (_dropped, export, "A record that an export left out: a line of dropped.jsonl."),
 }
 
-NAMES = tuple(_MADE)
+NAMES = tuple(_SOURCES)
 
 
 def contract(name: str) -> str:
@@ -61,10 +61,10 @@ def contract(name: str) -> str:
     Raises:
         CurateError: E904 for a name that no model stands behind.
     """
-    if name not in _MADE:
+    if name not in _SOURCES:
         hint = f"Known: {', '.join(NAMES)}."
         raise CurateError("E904 no-such-file", f"no model stands behind a schema {name!r}", hint)
-    make, module, title = _MADE[name]
+    make, module, title = _SOURCES[name]
     schema = _tidied(make(), _field_notes(module))
     return json.dumps({"$schema": _DIALECT, "title": title, **schema}, indent=2, ensure_ascii=False) + "\n"
 

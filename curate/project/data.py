@@ -19,7 +19,7 @@ from curate.checks.runner.naming import UniqueNames
 from curate.formats.dataset import latest, read_manifest, read_pins
 from curate.formats.dataset.manifest import Manifest
 from curate.project.exclusion import Exclusion, read_rule
-from curate.project.fold import CATEGORY, Decisions, Fold, State
+from curate.project.fold import CATEGORY, Decisions, Fold, RecordState
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, read_journal
 from curate.project.paths import GOLDEN, data_files
@@ -46,14 +46,14 @@ class ProjectData:
         Raises:
             CurateError: E914 when a glob or link leads outside; E904 when no file matches.
         """
-        found = self.matching_files()
-        if not found:
+        files = self.matching_files()
+        if not files:
             raise CurateError(
                 "E904 no-such-file",
                 f"{self.root}: no file matches {', '.join(self.settings.data)}",
                 "Put record files there with `curate import`, or set `data` in curate.toml.",
             )
-        return found
+        return files
 
     def matching_files(self) -> list[Path]:
         """Return the record files as `files` does; an empty list where there is none yet, as in a new workspace.
@@ -67,7 +67,7 @@ class ProjectData:
         """Return the records that are in: dropped ones left out, assigned splits and labels applied."""
         return [state.record for state in self._fold.states.values() if state.dropped is None]
 
-    def states(self) -> list[State]:
+    def states(self) -> list[RecordState]:
         """Return every record with what was decided on it, dropped ones included."""
         return list(self._fold.states.values())
 
@@ -102,8 +102,8 @@ class ProjectData:
         remarks = [str(damage) for damage in self._journal[1]]
         if orphans := self._fold.orphans:
             names = sorted({event.id for event in orphans})
-            shown = ", ".join(names[:3]) + (", …" if names[3:] else "")
-            remarks.append(f"decisions on records that are no longer in the data: {len(orphans)} ({shown})")
+            listed = ", ".join(names[:3]) + (", …" if names[3:] else "")
+            remarks.append(f"decisions on records that are no longer in the data: {len(orphans)} ({listed})")
         return remarks
 
     def decision_findings(self) -> list[Finding]:
@@ -133,7 +133,7 @@ class ProjectData:
         """Return the project as it is now: with the same settings and schema, its journal and files to be read anew."""
         return replace(self)
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> RecordState | None:
         """Return one record with what was decided on it, None where there is none."""
         return self._fold.states.get(name)
 
@@ -142,7 +142,7 @@ class ProjectData:
         own = (event for event in self._journal[0] if event.id == name)
         return frontier_of(own, self.snapshot.records.get(name))
 
-    def read(self) -> Iterator[State | Finding]:
+    def read(self) -> Iterator[RecordState | Finding]:
         """Read the files: yield records as decisions have left them, added ones last, and what is wrong with lines.
 
         Raises:
@@ -180,13 +180,13 @@ class ProjectData:
         """What people decided, by record."""
         return Decisions(self._journal[0], self.shape, self.snapshot)
 
-    def hold(self, states: Iterable[State], unread: Iterable[tuple[str, int]]) -> None:
+    def hold(self, states: Iterable[RecordState], unread: Iterable[tuple[str, int]]) -> None:
         """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
         self.__dict__["_fold"] = self.decisions.folded({state.record.id: state for state in states})
         self.__dict__["_unread"] = frozenset(unread)
 
     @property
-    def is_held(self) -> bool:
+    def is_loaded(self) -> bool:
         """Whether the files were read."""
         return "_fold" in self.__dict__
 
@@ -196,12 +196,12 @@ class ProjectData:
 
     @cached_property
     def _unread(self) -> frozenset[tuple[str, int]]:
-        return frozenset((found.file, found.line) for found in self._reading[1] if found.severity == "error")
+        return frozenset((finding.file, finding.line) for finding in self._reading[1] if finding.severity == "error")
 
     @cached_property
     def _reading(self) -> tuple[Fold, list[Finding]]:
         items = list(self.read())
-        states = {item.record.id: item for item in items if isinstance(item, State)}
+        states = {item.record.id: item for item in items if isinstance(item, RecordState)}
         return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]
 
 
@@ -222,7 +222,7 @@ def load_data(root: Path, settings: Settings | None = None, shape: Shape | None 
     return ProjectData(root, settings, shape or load_shape(settings.schema_, root))
 
 
-def told_apart(records: Iterable[Record]) -> Iterator[Record]:
+def with_unique_ids(records: Iterable[Record]) -> Iterator[Record]:
     """Give repeated ids the suffixes -2, -3 and so on, so that each record can be named.
 
     A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
@@ -242,8 +242,8 @@ __all__ = [
     "FILES_CHANGED",
     "RUNS",
     "ProjectData",
-    "State",
+    "RecordState",
     "inside",
     "load_data",
-    "told_apart",
+    "with_unique_ids",
 ]

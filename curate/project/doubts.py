@@ -11,7 +11,7 @@ from curate.checks import Doubt
 from curate.checks.quality import Suspect, Suspects, find_suspects
 from curate.checks.runner import select_checks
 from curate.jsonl import pointer_of
-from curate.project.data import told_apart
+from curate.project.data import with_unique_ids
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings, Settings
 from curate.similarity.dedupe import find_duplicates
@@ -32,17 +32,18 @@ def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects
     )
 
 
-def told_suspects(found: Suspects) -> str:
+def render_suspects(suspects: Suspects) -> str:
     """Return in words how many records were judged, how well, and which categories could not be."""
-    thin = f"; too thin to judge: {', '.join(one_line(name, 30) for name in found.thin)}" if found.thin else ""
-    if not found.num_predicted:
+    thin = f"; too thin to judge: {', '.join(one_line(name, 30) for name in suspects.thin)}" if suspects.thin else ""
+    if not suspects.num_predicted:
         return f"fewer than two categories have records enough to compare{thin}"
-    judged = f"judged {counted(found.num_predicted, 'record')}: "
-    if not found.is_telling:
-        how = f"right for {found.accuracy:.1%}, and always naming the commonest category is for {found.commonest:.1%}"
-        return f"{judged}nobody is suspected, for the model tells nothing: it is {how}{thin}"
-    agrees = f"out of sample the model agrees with {found.accuracy:.1%} of the categories"
-    return f"{judged}{counted(len(found.suspects), 'suspect')}; {agrees}{thin}"
+    heading = f"judged {counted(suspects.num_predicted, 'record')}: "
+    if not suspects.is_telling:
+        commonest = f"{suspects.commonest:.1%}"
+        how = f"right for {suspects.accuracy:.1%}, and always naming the commonest category is for {commonest}"
+        return f"{heading}nobody is suspected, for the model tells nothing: it is {how}{thin}"
+    agrees = f"out of sample the model agrees with {suspects.accuracy:.1%} of the categories"
+    return f"{heading}{counted(len(suspects.suspects), 'suspect')}; {agrees}{thin}"
 
 
 def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tuple[list[Finding], str]:
@@ -56,11 +57,11 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     checks = select_checks(settings).doubt_checks
     if not checks or shape.view is None:
         return [], ""
-    found = suspects_of(list(told_apart(records)), settings.dedupe)
-    place = shape.view.paths.get("category")
-    pointer = pointer_of(place) if place else ""
+    suspects = suspects_of(list(with_unique_ids(records)), settings.dedupe)
+    category_path = shape.view.paths.get("category")
+    pointer = pointer_of(category_path) if category_path else ""
     findings = []
-    for suspect in sorted(found.suspects, key=lambda one: one.index):
+    for suspect in sorted(suspects.suspects, key=lambda one: one.index):
         record, doubt = records[suspect.index], _doubt(suspect)
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"
@@ -71,7 +72,7 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
                 )
                 for problem in check.on_doubt(doubt, settings)
             ]  # fmt: skip
-    return findings, told_suspects(found)
+    return findings, render_suspects(suspects)
 
 
 def _doubt(suspect: Suspect) -> Doubt:

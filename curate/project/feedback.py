@@ -80,7 +80,7 @@ class Results:
     @property
     def regressed(self) -> list[str]:
         """Categories that got worse."""
-        return [one["category"] for one in self.categories if one["verdict"] == "regressed"]
+        return [row["category"] for row in self.categories if row["verdict"] == "regressed"]
 
 
 Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
@@ -167,15 +167,15 @@ def read_results(folder: Path) -> Results:
     except JsonFault as fault:
         raise CurateError("E918 bad-report", f"{path}: {fault.message}") from fault
     schema = strict_loads((shipped("schemas") / "report.schema.json").read_bytes())
-    fault_found = next(iter(build_validator(schema, {}).iter_errors(report)), None)
-    if fault_found is not None:
-        place = "/" + "/".join(map(str, fault_found.instance_path))
-        raise CurateError("E918 bad-report", f"{path}: {place}: {one_line(fault_found.message, 120)}")
+    violation = next(iter(build_validator(schema, {}).iter_errors(report)), None)
+    if violation is not None:
+        pointer = "/" + "/".join(map(str, violation.instance_path))
+        raise CurateError("E918 bad-report", f"{path}: {pointer}: {one_line(violation.message, 120)}")
     return Results(folder, report, list(_outcomes(folder / FEEDBACK_FILE)))
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class RecordDynamics:
     """How a run learnt a training record: mean and spread, over its epochs, of the mean log-probability a token."""
 
     confidence: float
@@ -183,7 +183,7 @@ class Learnt:
     """None after a single epoch."""
 
 
-def read_learnt(folder: Path) -> dict[str, Learnt]:
+def read_dynamics(folder: Path) -> dict[str, RecordDynamics]:
     """Return how the run in ``folder`` learnt its training records, by id; runs of earlier versions tell of none.
 
     Raises:
@@ -192,7 +192,7 @@ def read_learnt(folder: Path) -> dict[str, Learnt]:
     # Only those who sort by it need it.
     import orjson
 
-    path, number, found = folder / FEEDBACK_FILE, 0, {}
+    path, number, dynamics = folder / FEEDBACK_FILE, 0, {}
     try:
         with open_file(path) as lines:
             for line in lines:
@@ -200,28 +200,34 @@ def read_learnt(folder: Path) -> dict[str, Learnt]:
                 row = orjson.loads(line)
                 if row["split"] == "train" and "confidence" in row:
                     spread = row["variability"]
-                    found[str(row["id"])] = Learnt(float(row["confidence"]), None if spread is None else float(spread))
+                    dynamics[str(row["id"])] = RecordDynamics(
+                        float(row["confidence"]), None if spread is None else float(spread)
+                    )
     except (OSError, KeyError, TypeError, ValueError) as error:
-        told = f"{path}:{number}: {one_line(str(error), 120)}"
-        raise CurateError("E918 bad-report", told, "Evaluate the run again with `train eval`.") from error
-    return found
+        message = f"{path}:{number}: {one_line(str(error), 120)}"
+        raise CurateError("E918 bad-report", message, "Evaluate the run again with `train eval`.") from error
+    return dynamics
 
 
 def worst(results: Results, records: Sequence[Record], *, per_category: int = 5) -> dict[str, list[Bad]]:
     """Return, by category, the validation records with the lowest score, those of equal score by likelihood."""
     by_id = {record.id: record for record in records}
     by_category: dict[str, list[Bad]] = defaultdict(list)
-    for one in sorted(results.outcomes, key=_badness):
-        if one.split == "validation" and one.verdict != "ok" and len(by_category[one.category]) < per_category:
-            by_category[one.category].append(Bad(one, by_id.get(one.id)))
-    return {name: found for name, found in sorted(by_category.items()) if found}
+    for outcome in sorted(results.outcomes, key=_badness):
+        if (
+            outcome.split == "validation"
+            and outcome.verdict != "ok"
+            and len(by_category[outcome.category]) < per_category
+        ):
+            by_category[outcome.category].append(Bad(outcome, by_id.get(outcome.id)))
+    return {name: outcomes for name, outcomes in sorted(by_category.items()) if outcomes}
 
 
-def judge(results: Results, manifest: Path | None) -> list[Finding]:
+def report_findings(results: Results, manifest: Path | None) -> list[Finding]:
     """Return R601 when the run saw another dataset than ``manifest`` tells of, and R602 for each category that fell."""
     findings = []
-    seen = (results.report["run"].get("digests") or {}).get("dataset", "")
-    if manifest is not None and seen != hashlib.sha256(read_file(manifest, most=MOST_DOCUMENT)).hexdigest():
+    trained_on = (results.report["run"].get("digests") or {}).get("dataset", "")
+    if manifest is not None and trained_on != hashlib.sha256(read_file(manifest, most=MOST_DOCUMENT)).hexdigest():
         findings.append(
             _finding(
                 results,
@@ -231,15 +237,15 @@ def judge(results: Results, manifest: Path | None) -> list[Finding]:
                 "Train again on the latest dataset.",
             )
         )
-    for one in results.categories:
-        if one["verdict"] == "regressed":
-            before, after = one["base"]["value"], one["tuned"]["value"]
+    for row in results.categories:
+        if row["verdict"] == "regressed":
+            before, after = row["base"]["value"], row["tuned"]["value"]
             findings.append(
                 _finding(
                     results,
                     "R602",
                     "category-got-worse",
-                    f"{one['category']}: {one['metric']} went from {before:.3f} to {after:.3f}",
+                    f"{row['category']}: {row['metric']} went from {before:.3f} to {after:.3f}",
                     "Look at its worst records with `curate report`.",
                 )
             )
@@ -250,9 +256,9 @@ def _finding(results: Results, code: str, name: str, message: str, fix: str) -> 
     return Finding(code, name, "warning", message, str(results.folder / REPORT_FILE), fix=fix)
 
 
-def _badness(one: Outcomes) -> tuple[float, float]:
+def _badness(outcome: Outcomes) -> tuple[float, float]:
     """Sort the lowest score first; records without a score come by likelihood, after those that are plainly wrong."""
-    return (0.5 if one.score_tuned is None else one.score_tuned, -one.nll_tuned)
+    return (0.5 if outcome.score_tuned is None else outcome.score_tuned, -outcome.nll_tuned)
 
 
 def _outcomes(path: Path) -> Iterator[Outcomes]:
@@ -266,8 +272,8 @@ def _outcomes(path: Path) -> Iterator[Outcomes]:
         try:
             yield _outcome(entry.value)
         except (KeyError, TypeError, ValueError) as error:
-            place = f"{path}:{entry.line.source.line}"
-            raise CurateError("E918 bad-report", f"{place}: {error} is not what feedback has there") from error
+            location = f"{path}:{entry.line.source.line}"
+            raise CurateError("E918 bad-report", f"{location}: {error} is not what feedback has there") from error
 
 
 def _outcome(line: dict[str, Any]) -> Outcomes:

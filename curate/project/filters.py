@@ -10,7 +10,7 @@ from typing import NoReturn
 from curate.base.console import one_line
 from curate.base.record import SPLITS, CurateError
 from curate.project.catalog.columns import STATUSES
-from curate.project.catalog.learnt import LEARNT
+from curate.project.catalog.dynamics import DYNAMICS_COLUMNS
 from curate.project.patterns import unfit
 from curate.project.terms import TEXTS, Between, Exact, Filter, Option, Pattern, Term, Word
 
@@ -40,7 +40,7 @@ Regular expressions are those of Rust's regex: they take linear time, without lo
 
 CODE = "E971 bad-filter"
 _NAMES = ("id", "category", "split", "source", "kind", "file")
-_NUMBERS = ("tokens", "line", *LEARNT)
+_NUMBERS = ("tokens", "line", *DYNAMICS_COLUMNS)
 _HAS = ("label", "category", "split", "prompt", "completion")
 FIELDS = (*_NAMES, "status", *_NUMBERS, *TEXTS, "label", "has")
 """What may stand before a colon."""
@@ -79,47 +79,47 @@ class _Scanner:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.place = 0
+        self.offset = 0
 
     def skip_blanks(self) -> bool:
         """Go to the next term; whether there is one."""
-        while self.place < len(self.text) and self.text[self.place].isspace():
-            self.place += 1
-        return self.place < len(self.text)
+        while self.offset < len(self.text) and self.text[self.offset].isspace():
+            self.offset += 1
+        return self.offset < len(self.text)
 
     def term(self) -> Term:
         """Read one term."""
-        start = self.place
+        start = self.offset
         is_negated = self._take("-", "!")
         if self._is_at_end() or (is_negated and self._peek() in "-!"):
-            quoted = f'"{self.text[start : self.place + 1].rstrip()}"'
+            quoted = f'"{self.text[start : self.offset + 1].rstrip()}"'
             _fault(start, f"nothing to negate after {self.text[start]!r}", f"To search for it, write {quoted}.")
         field, label = self._field()
         if field:
             is_negated ^= self._take("!")
-        first = self.place
+        first = self.offset
         options = [self._option(field)]
         while self._take("|"):
             options.append(self._option(field))
         if not self._is_at_end():
-            _fault(self.place, "a blank must follow a closed quote or expression", "Leave a blank between terms.")
+            _fault(self.offset, "a blank must follow a closed quote or expression", "Leave a blank between terms.")
         if field == "has" and len(options) > 1:
             _fault(first, "has: takes one word", "Write one has: for each; all of them must hold.")
         return Term(field, tuple(options), is_negated, label)
 
     def _field(self) -> tuple[str, str]:
         """Read ``name:``, or ``label.name:``; ("", "") where a word of the text begins."""
-        start = self.place
+        start = self.offset
         piece = self._match(_PIECE)
         if piece == "label." and self._peek() == '"':
             label = self._quoted()
             if not self._take(":"):
-                _fault(self.place, "a colon must follow the name of a label", 'For example label."my question":good.')
+                _fault(self.offset, "a colon must follow the name of a label", 'For example label."my question":good.')
             return "label", label
         if self._peek() != ":" or not piece or piece.startswith("/"):
-            self.place = start
+            self.offset = start
             return "", ""
-        self.place += 1
+        self.offset += 1
         name, _, label = piece.partition(".")
         name = name.lower()
         if name not in FIELDS or (label and name != "label") or piece.endswith("."):
@@ -131,7 +131,7 @@ class _Scanner:
         return name, label
 
     def _option(self, field: str) -> Option:
-        start = self.place
+        start = self.offset
         if self._peek() == '"':
             return self._checked(field, Exact(self._quoted()), start)
         if self._peek() == "/":
@@ -172,43 +172,43 @@ class _Scanner:
 
     def _quoted(self) -> str:
         """Read text in quotes."""
-        start = self.place
-        self.place += 1
-        found: list[str] = []
+        start = self.offset
+        self.offset += 1
+        characters: list[str] = []
         while (character := self._peek()) != '"':
             if not character:
                 _fault(start, "the quote is not closed", 'Add a " at its end.')
-            if character == "\\" and self.text[self.place + 1 : self.place + 2] in ('"', "\\"):
-                self.place += 1
+            if character == "\\" and self.text[self.offset + 1 : self.offset + 2] in ('"', "\\"):
+                self.offset += 1
                 character = self._peek()
-            found.append(character)
-            self.place += 1
-        self.place += 1
-        return "".join(found)
+            characters.append(character)
+            self.offset += 1
+        self.offset += 1
+        return "".join(characters)
 
     def _pattern(self) -> Pattern:
         """Read a regular expression between slashes."""
-        start = self.place
-        self.place += 1
-        found: list[str] = []
+        start = self.offset
+        self.offset += 1
+        characters: list[str] = []
         while (character := self._peek()) != "/":
             if not character:
                 _fault(
                     start, "the regular expression is not closed", 'Add a / at its end, or search for "/..." in quotes.'
                 )
             if character == "\\":
-                self.place += 1
+                self.offset += 1
                 # Only the slash needs the backslash to stand here; all else is for the engine to read.
                 following = self._peek()
                 character = following if following == "/" else f"\\{following}"
-            found.append(character)
-            self.place += 1
-        self.place += 1
-        pattern = "".join(found)
+            characters.append(character)
+            self.offset += 1
+        self.offset += 1
+        pattern = "".join(characters)
         flags = self._match(re.compile(r"\w*"))
         if flags not in ("", "i"):
             hint = f'Only i, to ignore case. To search for a path, write it in quotes: "{one_line(pattern, 20)}".'
-            _fault(self.place - len(flags), f"{flags!r} is no flag of a regular expression", hint)
+            _fault(self.offset - len(flags), f"{flags!r} is no flag of a regular expression", hint)
         if not pattern:
             _fault(start, "the regular expression is empty", 'To search for slashes, write "//" in quotes.')
         if (reason := unfit(pattern)) is not None:
@@ -216,34 +216,34 @@ class _Scanner:
         return Pattern(f"(?i){pattern}" if flags else pattern)
 
     def _peek(self) -> str:
-        return self.text[self.place : self.place + 1]
+        return self.text[self.offset : self.offset + 1]
 
     def _is_at_end(self) -> bool:
         return not self._peek() or self._peek().isspace()
 
     def _take(self, *wanted: str) -> bool:
         if self._peek() in wanted and self._peek():
-            self.place += 1
+            self.offset += 1
             return True
         return False
 
     def _match(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self.text, self.place)
-        assert found is not None, "such a pattern matches nothing at least"
-        self.place = found.end()
-        return found.group()
+        match = pattern.match(self.text, self.offset)
+        assert match is not None, "such a pattern matches nothing at least"
+        self.offset = match.end()
+        return match.group()
 
 
 def _bounds(text: str) -> Between | None:
     """Return the bounds that a comparison, a range or a number stands for, None for any other text."""
-    if found := _COMPARISON.fullmatch(text):
-        sign, number = found.group(1), float(found.group(2))
+    if match := _COMPARISON.fullmatch(text):
+        sign, number = match.group(1), float(match.group(2))
         if sign == "=":
             return Between(number, number)
         is_open = len(sign) == 1
         return Between(number, None, is_open) if sign[0] == ">" else Between(None, number, False, is_open)
-    if (found := _RANGE.fullmatch(text)) and any(found.groups()):
-        low, high = (float(number) if number else None for number in found.groups())
+    if (match := _RANGE.fullmatch(text)) and any(match.groups()):
+        low, high = (float(number) if number else None for number in match.groups())
         return Between(low, high)
     return Between(float(text), float(text)) if re.fullmatch(_NUMBER, text) else None
 
@@ -253,8 +253,8 @@ def _near(text: str, known: Sequence[str]) -> str:
     return f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."
 
 
-def _fault(place: int, message: str, hint: str = "") -> NoReturn:
-    raise CurateError(CODE, f"column {place + 1}: {message}", hint)
+def _fault(offset: int, message: str, hint: str = "") -> NoReturn:
+    raise CurateError(CODE, f"column {offset + 1}: {message}", hint)
 
 
 __all__ = ["CODE", "FIELDS", "GUIDE", "Filter", "parse_filter", "quoted"]

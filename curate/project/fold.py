@@ -16,11 +16,11 @@ from curate.project.history import (
     RECORD,
     SPLIT,
     STATUS,
-    Conflict,
+    AppliedEvent,
+    DecisionConflict,
     Facet,
     History,
     RecordSnapshot,
-    Step,
     by_record,
     in_causal_order,
 )
@@ -37,7 +37,7 @@ _NONE: Mapping[str, Json] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RecordState:
     """A record as decisions have left it.
 
     It is out because of ``exclusion``, if any; ``is_wanted`` once someone restored it. ``record.labels`` has what is
@@ -69,22 +69,22 @@ class State:
 
         Flags and notes are nobody's answers to anything.
         """
-        found = {}
+        disagreements = {}
         for question, answers in self.answers.items():
             counts = _counts(answers.values())
             if len(counts) > 1 and self.resolved.get(question) is None and question not in ASIDES:
-                found[question] = [value for value, _ in counts]
-        return found
+                disagreements[question] = [value for value, _ in counts]
+        return disagreements
 
 
 @dataclass(slots=True)
 class Fold:
     """Every record's state by id, in order; what could not be applied; decisions on records that are not there."""
 
-    states: dict[str, State]
+    states: dict[str, RecordState]
     findings: list[Finding] = field(default_factory=list)
     orphans: list[AnyEvent] = field(default_factory=list)
-    conflicts: list[Conflict] = field(default_factory=list)
+    conflicts: list[DecisionConflict] = field(default_factory=list)
 
 
 class Decisions:
@@ -98,10 +98,10 @@ class Decisions:
         self._met: set[str] = set()
         self._findings: dict[str, Fold] = {}
 
-    def state(self, record: Record) -> State:
+    def state(self, record: Record) -> RecordState:
         """Return a record that stands in a file, and has a name of its own, as decisions have left it."""
         if record.id not in self.names:
-            return State(record)
+            return RecordState(record)
         self._met.add(record.id)
         state = self._folded(record.id, record)
         assert state is not None, "what has a line of its own stays a record"
@@ -114,13 +114,13 @@ class Decisions:
 
     def can_say(self, texts: Collection[str]) -> bool:
         """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
-        events = (event.model_dump() for one in self._events.values() for event in one)
+        events = (event.model_dump() for record_events in self._events.values() for event in record_events)
         folded = self._snapshot.records.values()
         facts = (fact.value for own in folded for fact in own.facts.values())
         before = (value for own in folded for values in (own.before or {}).values() for value in values)
         return any(text in texts for value in chain(events, facts, before) for text in strings_of(value))
 
-    def added(self) -> Iterator[State]:
+    def added(self) -> Iterator[RecordState]:
         """Yield the records that decisions have added; it comes last, because none of them stands in a file."""
         for name in self.names:
             if name in self._met:
@@ -132,20 +132,20 @@ class Decisions:
             else:
                 self._findings[name] = Fold({}, orphans=list(events))
 
-    def folded(self, states: dict[str, State]) -> Fold:
+    def folded(self, states: dict[str, RecordState]) -> Fold:
         """Return ``states``, those of all records, with what was found on the way, once `added` has come last."""
         result = Fold(states)
-        for found in (self._findings[name] for name in self.names if name in self._findings):
-            result.findings += found.findings
-            result.orphans += found.orphans
-            result.conflicts += found.conflicts
+        for outcome in (self._findings[name] for name in self.names if name in self._findings):
+            result.findings += outcome.findings
+            result.orphans += outcome.orphans
+            result.conflicts += outcome.conflicts
         return result
 
-    def _folded(self, name: str, record: Record | None) -> State | None:
-        found = Fold({})
-        state = folded(name, record, self._events.get(name, ()), self._shape, self._snapshot, found)
-        if found.findings or found.orphans or found.conflicts:
-            self._findings[name] = found
+    def _folded(self, name: str, record: Record | None) -> RecordState | None:
+        outcome = Fold({})
+        state = folded(name, record, self._events.get(name, ()), self._shape, self._snapshot, outcome)
+        if outcome.findings or outcome.orphans or outcome.conflicts:
+            self._findings[name] = outcome
         return state
 
 
@@ -161,7 +161,7 @@ def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, sn
 
 def folded(
     name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot, result: Fold
-) -> State | None:
+) -> RecordState | None:
     """Return one record's state; what is found on the way is added to ``result``."""
     base, events, own = history_of(name, record, events, shape, snapshot)
     history = History(own)
@@ -184,7 +184,7 @@ def folded(
 
 def steps(
     name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
-) -> Iterator[tuple[Step, State | None]]:
+) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
     """Yield the decisions on one record in the order in which they count, each with the state that it leaves."""
     base, events, own = history_of(name, record, events, shape, snapshot)
     history = History(own)
@@ -200,20 +200,22 @@ def settled(
     Last comes the number of those that had no effect, because the schema refuses the line that they make. There must be
     no conflict among the decisions. The arguments are those that `history_of` returns.
     """
-    history, found = History(own), Fold({})
-    for _ in _walk(base, events, shape, history, found):
+    history, outcome = History(own), Fold({})
+    for _ in _walk(base, events, shape, history, outcome):
         pass
-    return _line(base, history.facts), history.snapshot(), len(found.findings)
+    return _line(base, history.facts), history.snapshot(), len(outcome.findings)
 
 
-def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> State:
+def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> RecordState:
     """Return a record with its answers as decisions leave them, and with nothing of what its line says.
 
     For whoever must know no more than that, and would have to read all lines to find this one.
     """
     history = _history_of_decisions(name, events, snapshot)
     answers, resolved = _answers(history.facts)
-    return State(Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=history.frontier)
+    return RecordState(
+        Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=history.frontier
+    )
 
 
 def _history_of_decisions(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> History:
@@ -222,8 +224,8 @@ def _history_of_decisions(name: str, events: Sequence[AnyEvent], snapshot: Snaps
     if own is not None and own.before is not None and not own.is_behind(events):
         events, own = [*snapshot.retired(name), *events], None
     history = History(own)
-    for event, seen in in_causal_order(events, own):
-        history.apply(event, seen)
+    for event, seen_events in in_causal_order(events, own):
+        history.apply(event, seen_events)
     return history
 
 
@@ -248,7 +250,9 @@ def history_of(
     # A fold that was cut off, or a merge, can have left folded decisions in the journal.
     known = {event.event: event for event in (*retired, *events)}
     if known.keys() >= counted:
-        is_as_folded = unfinished is not None or _makes(base, [known[one] for one in own.events], record, shape)
+        is_as_folded = unfinished is not None or _makes(
+            base, [known[event_id] for event_id in own.events], record, shape
+        )
         return (base, list(known.values()), None) if is_as_folded else (record, events, own)
     return record, events, own
 
@@ -271,11 +275,11 @@ def _makes(base: Record | None, events: Sequence[AnyEvent], record: Record | Non
     return canonical(_without_id(line, shape)) == canonical(_without_id(record.data, shape))
 
 
-def _in_its_file(state: State | None, record: Record, history: History) -> State:
+def _in_its_file(state: RecordState | None, record: Record, history: History) -> RecordState:
     """Return the state of an added record that has a line by now. To take back its addition is to leave it out."""
     if state is not None:
         return replace(state, record=replace(state.record, source=record.source))
-    return State(record, Exclusion("its addition was taken back", version=1), heads=history.frontier)
+    return RecordState(record, Exclusion("its addition was taken back", version=1), heads=history.frontier)
 
 
 def line_digest(record: Record) -> str:
@@ -294,19 +298,19 @@ def is_line_digest(parent: str) -> bool:
 
 def _walk(
     record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, result: Fold
-) -> Iterator[Step]:
-    for event, seen in in_causal_order(events, history.base):
+) -> Iterator[AppliedEvent]:
+    for event, seen_events in in_causal_order(events, history.base):
         if record is None and not isinstance(event, AddEvent | UndoEvent) and RECORD not in history.facts:
             result.orphans.append(event)
             continue
-        step = history.apply(event, seen)
+        step = history.apply(event, seen_events)
         if _makes_no_line(step, record, history, shape):
             history.refuse(step)
             result.findings.append(_unfit(event, record))
         yield step
 
 
-def _makes_no_line(step: Step, record: Record | None, history: History, shape: Shape) -> bool:
+def _makes_no_line(step: AppliedEvent, record: Record | None, history: History, shape: Shape) -> bool:
     if not any(facet[0] in ("data", "record") for facet in step.facets):
         return False
     line = _line(record, history.facts)
@@ -324,21 +328,21 @@ def _line(record: Record | None, facts: Mapping[Facet, Json]) -> dict[str, Json]
     return {key: value for key, value in {**own, **changed}.items() if value is not None or key not in changed}
 
 
-def _state(record: Record | None, history: History, shape: Shape) -> State | None:
+def _state(record: Record | None, history: History, shape: Shape) -> RecordState | None:
     facts = history.facts
     line = _line(record, facts)
     if line is None or (record is None and not shape.is_valid(line)):
         return None
-    seen = _seen(record, line, history, shape)
+    decided = _decided_record(record, line, history, shape)
     answers, resolved = _answers(facts)
     agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
     taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
-    labels = {question: value for question, value in seen.labels.items() if question not in taken_back} | agreed
-    seen = replace(seen, labels=labels, split=facts.get(SPLIT) or seen.split)
+    labels = {question: value for question, value in decided.labels.items() if question not in taken_back} | agreed
+    decided = replace(decided, labels=labels, split=facts.get(SPLIT) or decided.split)
     if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(history, shape):
-        seen = replace(seen, category=agreed[CATEGORY])
+        decided = replace(decided, category=agreed[CATEGORY])
     status = facts.get(STATUS) or [None, False]
-    return State(seen, exclusion_of(status), status[1], answers, resolved, history.frontier)
+    return RecordState(decided, exclusion_of(status), status[1], answers, resolved, history.frontier)
 
 
 def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], dict[str, Json]]:
@@ -355,7 +359,7 @@ def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], d
     return answers, resolved
 
 
-def _seen(record: Record | None, line: dict[str, Json], history: History, shape: Shape) -> Record:
+def _decided_record(record: Record | None, line: dict[str, Json], history: History, shape: Shape) -> Record:
     """Return the line as a record that keeps its id, also where the id was the digest of what has now changed."""
     if record is not None and not any(facet[0] == "data" for facet in history.facts):
         return record
@@ -367,8 +371,8 @@ def _seen(record: Record | None, line: dict[str, Json], history: History, shape:
 
 def _is_labelled_last(history: History, shape: Shape) -> bool:
     """Whether the category was answered after the line's own was edited: what was decided last holds."""
-    place = shape.view.paths.get(CATEGORY) if shape.view else None
-    edited = history.last_index.get(("data", place[0]), 0) if place else 0
+    path = shape.view.paths.get(CATEGORY) if shape.view else None
+    edited = history.last_index.get(("data", path[0]), 0) if path else 0
     answers = [n for facet, n in history.last_index.items() if facet[1:2] == (CATEGORY,) and facet[0] != "data"]
     return max(answers, default=1) > edited
 
@@ -404,7 +408,7 @@ def _unfit(event: AnyEvent, record: Record | None) -> Finding:
     )
 
 
-def _contradicted(conflict: Conflict, state: State | None) -> Finding:
+def _contradicted(conflict: DecisionConflict, state: RecordState | None) -> Finding:
     people = sorted({event.by if event else "the record file" for event, _ in conflict.sides})
     what = " ".join(conflict.facet[:2])
     return Finding(
@@ -462,10 +466,10 @@ def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding
 
 __all__ = [
     "CATEGORY",
-    "Conflict",
+    "DecisionConflict",
     "Fold",
-    "State",
-    "Step",
+    "RecordState",
+    "AppliedEvent",
     "answered",
     "fold",
     "folded",

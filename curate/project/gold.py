@@ -23,18 +23,18 @@ def read_gold(path: Path, root: Path) -> dict[str, Gold]:
         CurateError: E904 when it is missing or may not be read; E902 when a line is not
             ``{"id": text, "question": text, "value": anything but null}``, or answers what another line has answered.
     """
-    found: dict[str, dict[str, Json]] = {}
+    answers_by_question: dict[str, dict[str, Json]] = {}
     for item in read_entries(path, root=root):
         if isinstance(item, Finding):
             if item.severity == "error":
                 raise _bad(path, item.line, item.message, item.fix if item.code == "S127" else _FORM)
             continue
         name, question, value = _answer(path, item)
-        answers = found.setdefault(question, {})
+        answers = answers_by_question.setdefault(question, {})
         if name in answers:
             raise _bad(path, item.line.source.line, f"record {one_line(name, 60)} is answered on an earlier line too")
         answers[name] = value
-    return dict(found)
+    return dict(answers_by_question)
 
 
 def _answer(path: Path, entry: Entry) -> tuple[str, str, Json]:
@@ -50,5 +50,5 @@ def _answer(path: Path, entry: Entry) -> tuple[str, str, Json]:
 
 
 def _bad(path: Path, line: int, message: str, hint: str = _FORM) -> CurateError:
-    place = f"{path}:{line}" if line else str(path)
-    return CurateError("E902 bad-settings", f"label.gold: {place}: {message}", hint)
+    location = f"{path}:{line}" if line else str(path)
+    return CurateError("E902 bad-settings", f"label.gold: {location}: {message}", hint)

@@ -27,16 +27,16 @@ from curate.similarity.split import Drift, SplitAssignment, split
 
 FILE_NAME = GOLDEN
 FROZEN = "E975 frozen-test"
-_SHOWN = 3
+_MAX_NAMES = 3
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
+class _GoldenModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Turn(_Part):
+class FreezeEntry(_GoldenModel):
     """One freezing or unfreezing: when, who, why, and the list that it is about."""
 
     what: Literal["freeze", "unfreeze"]
@@ -47,7 +47,7 @@ class Turn(_Part):
     sha256: _Sha256
 
 
-class Golden(_Part):
+class Golden(_GoldenModel):
     """What ``golden.json`` says."""
 
     version: Annotated[int, Field(ge=1, le=1)]
@@ -57,7 +57,7 @@ class Golden(_Part):
     """Digest of the ids, as a manifest has it of its test split."""
     ids: list[str] = Field(min_length=1)
     """The records, sorted."""
-    history: list[Turn] = Field(min_length=1)
+    history: list[FreezeEntry] = Field(min_length=1)
     """The first freezing first."""
 
     @model_validator(mode="after")
@@ -79,10 +79,10 @@ def read_golden(root: Path) -> Golden | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         hint = "Restore it from git. To change the list, use `curate split --unfreeze REASON` and then --freeze."
         hint = hint_of(error, hint) if isinstance(error, OSError) else hint
-        raise CurateError(FROZEN, f"{path}: {told}", hint) from error
+        raise CurateError(FROZEN, f"{path}: {reason}", hint) from error
 
 
 def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str, reason: str = "") -> Golden:
@@ -101,11 +101,11 @@ def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str,
     if not names:
         raise _refused("there is no test record to freeze", "Give the test split a share, or name the records.")
     if astray := [name for name in names if pins.get(name, "test") != "test"]:
-        told = f"the last dataset has some of these records in another split: {_listed(astray)}"
-        raise _refused(told, "Records never change their split. Leave them out.")
-    if missing := sorted({name for name, place in pins.items() if place == "test"} - set(names)):
-        told = f"the test split of the last dataset has records that are not listed: {_listed(missing)}"
-        raise _refused(told, "Records never change their split. List them too, or drop them first.")
+        message = f"the last dataset has some of these records in another split: {_listed(astray)}"
+        raise _refused(message, "Records never change their split. Leave them out.")
+    if missing := sorted({name for name, split in pins.items() if split == "test"} - set(names)):
+        message = f"the test split of the last dataset has records that are not listed: {_listed(missing)}"
+        raise _refused(message, "Records never change their split. List them too, or drop them first.")
     return _written(root, names, before, _turn("freeze", by, reason, names))
 
 
@@ -148,20 +148,20 @@ def divide(
         for record in records
         if assignment.splits.get(record.id) == "test" and record.id not in frozen and pins.get(record.id) != "test"
     ]
-    return _held_back(assignment, joining, settings, frozen.difference(pins))
+    return _without_joining(assignment, joining, settings, frozen.difference(pins))
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class GoldenChange:
     """How a test split differs from the list that was frozen last."""
 
     added: Sequence[str]
     gone: Sequence[str]
 
 
-def change_of(golden: Golden, test_ids: Collection[str]) -> Change:
+def change_of(golden: Golden, test_ids: Collection[str]) -> GoldenChange:
     """Return the records of a test split that are not on the list, and those of the list that it lacks."""
-    return Change(sorted({*test_ids} - {*golden.ids}), sorted({*golden.ids} - {*test_ids}))
+    return GoldenChange(sorted({*test_ids} - {*golden.ids}), sorted({*golden.ids} - {*test_ids}))
 
 
 def _without_test(settings: SplitSettings) -> SplitSettings:
@@ -172,7 +172,7 @@ def _without_test(settings: SplitSettings) -> SplitSettings:
     return settings.model_copy(update={"ratios": ratios})
 
 
-def _held_back(
+def _without_joining(
     assignment: SplitAssignment, joining: Sequence[Record], settings: SplitSettings, listed: Collection[str]
 ) -> SplitAssignment:
     names = {record.id for record in joining}
@@ -181,15 +181,15 @@ def _held_back(
         message = f"held back, because the test set is frozen and they would join it: {_listed(sorted(names))}"
         first = joining[0]
         fix = "They repeat its records, or are marked test. Drop them, or unfreeze the test set and say why."
-        place = (first.source.file, first.source.line)
-        findings.append(Finding("P503", "stale-split", "warning", message, *place, record=first.id, fix=fix))
-    asked = dict(zip(SPLITS, settings.ratios, strict=True))
+        split = (first.source.file, first.source.line)
+        findings.append(Finding("P503", "stale-split", "warning", message, *split, record=first.id, fix=fix))
+    ratios = dict(zip(SPLITS, settings.ratios, strict=True))
     return replace(
         assignment,
-        splits={name: place for name, place in assignment.splits.items() if name not in names},
+        splits={name: split for name, split in assignment.splits.items() if name not in names},
         withheld=[*assignment.withheld, *(record.id for record in joining)],
         findings=findings,
-        drift=[_recounted(row, joining, asked) for row in assignment.drift],
+        drift=[_recounted(row, joining, ratios) for row in assignment.drift],
     )
 
 
@@ -201,14 +201,14 @@ def _as_listed(finding: Finding, listed: Collection[str]) -> Finding:
     return replace(finding, message=message)
 
 
-def _recounted(row: Drift, joining: Sequence[Record], asked: dict[Split, float]) -> Drift:
+def _recounted(row: Drift, joining: Sequence[Record], ratios: dict[Split, float]) -> Drift:
     fewer = sum(record.category == row.category for record in joining)
     counts: dict[Split, int] = {**row.counts, "test": row.counts["test"] - fewer}
     whole = max(1, sum(counts.values()))
-    return Drift(row.category, counts, asked, {name: number / whole for name, number in counts.items()})
+    return Drift(row.category, counts, ratios, {name: number / whole for name, number in counts.items()})
 
 
-def _written(root: Path, ids: list[str], before: Golden | None, turn: Turn) -> Golden:
+def _written(root: Path, ids: list[str], before: Golden | None, turn: FreezeEntry) -> Golden:
     golden = Golden(
         version=1,
         is_frozen=turn.what == "freeze",
@@ -221,13 +221,13 @@ def _written(root: Path, ids: list[str], before: Golden | None, turn: Turn) -> G
     return golden
 
 
-def _turn(what: Literal["freeze", "unfreeze"], by: str, reason: str, ids: Sequence[str]) -> Turn:
+def _turn(what: Literal["freeze", "unfreeze"], by: str, reason: str, ids: Sequence[str]) -> FreezeEntry:
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Turn(what=what, at=at, by=by, reason=reason, records=len(ids), sha256=frozen_digest(ids))
+    return FreezeEntry(what=what, at=at, by=by, reason=reason, records=len(ids), sha256=frozen_digest(ids))
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"{len(names):,} ({', '.join(names[:_SHOWN])}{', …' if names[_SHOWN:] else ''})"
+    return f"{len(names):,} ({', '.join(names[:_MAX_NAMES])}{', …' if names[_MAX_NAMES:] else ''})"
 
 
 def _refused(message: str, hint: str) -> CurateError:

@@ -78,8 +78,8 @@ class RecordSnapshot:
         """Return the folded events that no other of them has seen."""
         frontier: tuple[str, ...] = ()
         for name in self.events:
-            seen = self.apart.get(name)
-            frontier = (name,) if seen is None else (*(one for one in frontier if one not in seen), name)
+            ancestors = self.apart.get(name)
+            frontier = (name,) if ancestors is None else (*(head for head in frontier if head not in ancestors), name)
         return frontier
 
     def is_behind(self, events: Sequence[AnyEvent]) -> bool:
@@ -89,8 +89,8 @@ class RecordSnapshot:
         folded = set(self.events)
         whole = (1 << len(self.events)) - 1
         return all(
-            seen.bits & whole == whole and not (isinstance(event, UndoEvent) and event.of in folded)
-            for event, seen in in_causal_order(events, self)
+            seen_events.bits & whole == whole and not (isinstance(event, UndoEvent) and event.of in folded)
+            for event, seen_events in in_causal_order(events, self)
         )
 
 
@@ -133,18 +133,18 @@ def in_causal_order(
     is_done = bytearray(len(known))
     for _ in known:
         # Only a forged journal has events that each claim to have seen the other.
-        rank = heapq.heappop(ready) if ready else next(one for one in rest if not is_done[one])
+        rank = heapq.heappop(ready) if ready else next(earlier for earlier in rest if not is_done[earlier])
         event, is_done[rank] = known[rank], True
         bits = 0
-        for one in before[rank]:
-            bits |= views.get(one, 0)
+        for earlier in before[rank]:
+            bits |= views.get(earlier, 0)
             # Each of these has a bit for every event before it, and mostly it is asked for once.
-            num_waiting[one] -= 1
-            if not num_waiting[one]:
-                views.pop(one, None)
+            num_waiting[earlier] -= 1
+            if not num_waiting[earlier]:
+                views.pop(earlier, None)
         for name in event.parents:
             if name in indices and name not in ranks:
-                bits |= _seen_by_folded(name, indices, snapshot)
+                bits |= _bits_of_folded(name, indices, snapshot)
         index = len(indices)
         yield event, SeenEvents(bits, indices, index)
         indices[event.event] = index
@@ -162,20 +162,20 @@ def _causal_links(known: Sequence[AnyEvent], ranks: Mapping[str, int]) -> tuple[
     after: list[list[int]] = [[] for _ in known]
     last: dict[str, int] = {}
     for rank, event in enumerate(known):
-        needed = {ranks[one] for one in event.parents if one in ranks} - {rank}
+        needed = {ranks[parent] for parent in event.parents if parent in ranks} - {rank}
         if event.session in last:
             needed.add(last[event.session])
         last[event.session] = rank
         before.append(needed)
-        for one in needed:
-            after[one].append(rank)
+        for parent in needed:
+            after[parent].append(rank)
     return before, after
 
 
-def _seen_by_folded(name: str, indices: Mapping[str, int], snapshot: RecordSnapshot) -> int:
+def _bits_of_folded(name: str, indices: Mapping[str, int], snapshot: RecordSnapshot) -> int:
     own = 1 << indices[name]
-    seen = snapshot.apart.get(name)
-    return own | (own - 1 if seen is None else sum(1 << indices[one] for one in seen))
+    ancestors = snapshot.apart.get(name)
+    return own | (own - 1 if ancestors is None else sum(1 << indices[ancestor] for ancestor in ancestors))
 
 
 def _rank(event: AnyEvent) -> tuple[str, int, str]:
@@ -185,21 +185,21 @@ def _rank(event: AnyEvent) -> tuple[str, int, str]:
 def frontier_of(events: Iterable[AnyEvent], snapshot: RecordSnapshot | None = None) -> list[str]:
     """Return the last events on a record, of those in the journal and those that were folded."""
     events = list(events)
-    seen = {parent for event in events for parent in event.parents}
+    parents = {parent for event in events for parent in event.parents}
     folded = snapshot.frontier() if snapshot else ()
-    return [*folded, *(event.event for event in events if event.event not in seen)]
+    return [*folded, *(event.event for event in events if event.event not in parents)]
 
 
 def by_record(events: Iterable[AnyEvent]) -> dict[str, list[AnyEvent]]:
     """Return the events by the record they are on."""
-    found: dict[str, list[AnyEvent]] = defaultdict(list)
+    grouped: dict[str, list[AnyEvent]] = defaultdict(list)
     for event in events:
-        found[event.id].append(event)
-    return found
+        grouped[event.id].append(event)
+    return grouped
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class DecisionConflict:
     """One facet that decisions which did not see one another give different values; the first side holds."""
 
     record: str
@@ -214,13 +214,13 @@ class Touch:
 
     event: str
     value: Json
-    seen: int
+    seen_bits: int
     rank: tuple[int, str, int]
     """Of values that contradict one another the lowest rank holds: what was folded, else that of the lowest session."""
 
 
 @dataclass(slots=True)
-class Step:
+class AppliedEvent:
     """An event that was applied."""
 
     event: AnyEvent
@@ -252,7 +252,7 @@ class History:
         self.base = snapshot or RecordSnapshot()
         """What was there before the first decision that is applied."""
         self._apart: dict[str, SeenEvents] = {}
-        self._steps: dict[str, Step] = {}
+        self._steps: dict[str, AppliedEvent] = {}
         self._touches: dict[Facet, dict[int, Touch]] = {}
         """By index in the order."""
         self._in_force: dict[Facet, int] = {}
@@ -265,27 +265,27 @@ class History:
                 self._put(facet, indices[name], Touch(name, fact.value, 0, (_FOLDED, "", number)))
             self._settle(facet)
 
-    def apply(self, event: AnyEvent, seen: SeenEvents) -> Step:
-        """Apply ``event``, whose maker had seen the events ``seen``, and return what it did."""
-        step = Step(event, is_concurrent=bool(self._steps) and next(reversed(self._steps)) not in seen)
-        self.frontier = (*(head for head in self.frontier if head not in seen), event.event)
-        if not seen.is_all:
-            self._apart[event.event] = seen
+    def apply(self, event: AnyEvent, seen_events: SeenEvents) -> AppliedEvent:
+        """Apply ``event``, whose maker had seen the events ``seen_events``, and return what it did."""
+        step = AppliedEvent(event, is_concurrent=bool(self._steps) and next(reversed(self._steps)) not in seen_events)
+        self.frontier = (*(head for head in self.frontier if head not in seen_events), event.event)
+        if not seen_events.is_all:
+            self._apart[event.event] = seen_events
         self._steps[event.event] = step
         if not isinstance(event, UndoEvent):
             for facet, value in touched(event).items():
-                self._touch(step, facet, value, seen)
+                self._touch(step, facet, value, seen_events)
         elif event.of in self.base.events:
-            self._contradict(step, event.of, seen)
+            self._contradict(step, event.of, seen_events)
         elif event.of in self._steps and event.of != event.event:
-            self._take_back(step, event.of, seen)
+            self._take_back(step, event.of, seen_events)
         return step
 
     def adder(self) -> AnyEvent:
         """Return the event that added the record."""
         return self._steps[self._holder(RECORD).event].event
 
-    def refuse(self, step: Step) -> None:
+    def refuse(self, step: AppliedEvent) -> None:
         """Put back what ``step``, the last one, has changed: the line that it makes is not one."""
         for facet, index in step.touches:
             self._in_force[facet] &= ~(1 << index)
@@ -295,16 +295,16 @@ class History:
             self._settle(facet)
         step.touches, step.facets = [], []
 
-    def conflicts(self, record: str) -> Iterator[Conflict]:
+    def conflicts(self, record: str) -> Iterator[DecisionConflict]:
         """Yield the facets on which sides are left that do not agree."""
         for facet, indices in self._sides.items():
             sides = [self._touches[facet][index] for index in indices]
             if len({_gist(facet, side.value) for side in sides}) > 1:
-                yield Conflict(
+                yield DecisionConflict(
                     record,
                     facet,
                     tuple(
-                        (self._steps[side.event].event if side.event in self._steps else None, _shown(side.value))
+                        (self._steps[side.event].event if side.event in self._steps else None, _as_value(side.value))
                         for side in sides
                     ),
                 )
@@ -323,41 +323,45 @@ class History:
         apart = dict(self.base.apart)
         for index, name in enumerate(names):
             if name in self._apart:
-                seen = frozenset(one for one in names[:index] if one in self._apart[name])
-                if len(seen) < index:
-                    apart[name] = seen
+                ancestors = frozenset(earlier for earlier in names[:index] if earlier in self._apart[name])
+                if len(ancestors) < index:
+                    apart[name] = ancestors
         return RecordSnapshot(names, apart, facts)
 
     def _put(self, facet: Facet, index: int, touch: Touch) -> None:
         self._touches.setdefault(facet, {})[index] = touch
         self._in_force[facet] = self._in_force.get(facet, 0) | 1 << index
 
-    def _touch(self, step: Step, facet: Facet, value: Json, seen: SeenEvents, *, unseen: int = 0) -> None:
+    def _touch(
+        self, step: AppliedEvent, facet: Facet, value: Json, seen_events: SeenEvents, *, unseen: int = 0
+    ) -> None:
         event = step.event
         rank = (_LAST if value is _TAKEN_BACK else _LIVE, event.session, event.seq)
-        self._put(facet, seen.num_before, Touch(event.event, value, seen.bits & ~unseen, rank))
-        step.touches.append((facet, seen.num_before))
+        self._put(facet, seen_events.num_before, Touch(event.event, value, seen_events.bits & ~unseen, rank))
+        step.touches.append((facet, seen_events.num_before))
         step.facets.append(facet)
         self._settle(facet)
 
-    def _contradict(self, step: Step, folded: str, seen: SeenEvents) -> None:
+    def _contradict(self, step: AppliedEvent, folded: str, seen_events: SeenEvents) -> None:
         """Set the undo of a folded event against it: what stood there before is not known any more."""
-        index = seen.indices[folded]
+        index = seen_events.indices[folded]
         for facet in [facet for facet, sides in self._sides.items() if sides == [index]]:
             if facet == RECORD:
                 # The record has a line by now. To take back that it was added is to leave it out.
-                self._touch(step, STATUS, Exclusion("its addition was taken back", version=1).status(), seen)
+                self._touch(step, STATUS, Exclusion("its addition was taken back", version=1).status(), seen_events)
             else:
-                self._touch(step, facet, _TAKEN_BACK, seen, unseen=1 << index)
+                self._touch(step, facet, _TAKEN_BACK, seen_events, unseen=1 << index)
 
-    def _take_back(self, step: Step, name: str, seen: SeenEvents) -> None:
+    def _take_back(self, step: AppliedEvent, name: str, seen_events: SeenEvents) -> None:
         """Take back the event ``name``, or do again what that has taken back."""
         undone = self._steps[name]
         step.root = undone.root or name
         facet = (_UNDONE, step.root)
         step.is_undoing = not undone.is_undoing
-        self._put(facet, seen.num_before, Touch(step.event.event, step.is_undoing, seen.bits, (_LIVE, "", 0)))
-        step.touches.append((facet, seen.num_before))
+        self._put(
+            facet, seen_events.num_before, Touch(step.event.event, step.is_undoing, seen_events.bits, (_LIVE, "", 0))
+        )
+        step.touches.append((facet, seen_events.num_before))
         for changed in self._turn(step.root):
             before = self._sides.get(changed)
             self._settle(changed)
@@ -381,7 +385,7 @@ class History:
         while rest:
             index = rest.bit_length() - 1
             sides.append(index)
-            rest &= ~(self._touches[facet][index].seen | 1 << index)
+            rest &= ~(self._touches[facet][index].seen_bits | 1 << index)
         return sides
 
     def _settle(self, facet: Facet) -> None:
@@ -435,5 +439,5 @@ def _gist(facet: Facet, value: Json) -> bytes:
     return canonical(value[0] is None if facet == STATUS else value)
 
 
-def _shown(value: Json) -> Json:
+def _as_value(value: Json) -> Json:
     return None if value is _TAKEN_BACK else value

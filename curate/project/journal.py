@@ -55,16 +55,18 @@ class Damage:
     kind: Literal["torn", "damaged", "crlf"]
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}"
+        location = f"{self.file}:{self.line}"
         if self.kind == "crlf":
-            return f"{place}: a journal segment was given CR LF line ends; it was read all the same, see `curate fsck`"
+            return (
+                f"{location}: a journal segment was given CR LF line ends; it was read all the same, see `curate fsck`"
+            )
         what = "the torn end of" if self.kind == "torn" else "a damaged line in"
         size = f"{self.num_bytes} bytes at {self.offset}"
-        return f"{place}: {what} a journal segment ({size}) is not read, see `curate fsck`"
+        return f"{location}: {what} a journal segment ({size}) is not read, see `curate fsck`"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SegmentPiece:
     """Bytes of a segment: a line with the JSON in it, or what is no line, whose ``payload`` is None.
 
     ``offset`` is its first byte; ``raw`` has all its bytes, so that the pieces of a segment make up the segment.
@@ -102,7 +104,7 @@ def annotator(name: str = "") -> str:
     return by
 
 
-class Sitting:
+class JournalWriter:
     """One annotator's work in one go, in a segment of its own that is made with the first decision.
 
     Use as a context manager. A decision is saved when `append` returns.
@@ -144,19 +146,19 @@ class Sitting:
             EVENTS.validate_python(
                 {
                     "v": VERSIONS.get(decision.op, 1),
-                    "event": numbers[place],
+                    "event": numbers[index],
                     "act": act,
                     "at": at,
                     "by": self._by,
                     "session": self._session,
-                    "seq": self._seq + place + 1,
+                    "seq": self._seq + index + 1,
                     "op": decision.op,
                     "id": decision.id,
-                    "parents": parents[place],
+                    "parents": parents[index],
                     **decision.fields,
                 }
             )
-            for place, decision in enumerate(decisions)
+            for index, decision in enumerate(decisions)
         ]
         if not events:
             return events
@@ -195,8 +197,8 @@ def segments(root: Path) -> list[Path]:
     if not folder.exists():
         return []
     try:
-        folders = [place for place in folder.iterdir() if place.is_dir()]
-        return sorted(path for place in folders for path in place.iterdir() if path.suffix == ".log")
+        folders = [annotator for annotator in folder.iterdir() if annotator.is_dir()]
+        return sorted(path for annotator in folders for path in annotator.iterdir() if path.suffix == ".log")
     except OSError as error:
         raise _unreadable(Path(error.filename or folder), error) from error
 
@@ -246,7 +248,7 @@ def _unreadable(path: Path, error: OSError) -> CurateError:
     return CurateError("E980 bad-segment", f"{one_line(str(path), 500)}: {error.strerror or error}", hint)
 
 
-def pieces(whole: bytes) -> Iterator[Piece]:
+def pieces(whole: bytes) -> Iterator[SegmentPiece]:
     """Take the bytes of a segment apart into lines, and what is none."""
     offset = 0
     for number, line in enumerate(whole.split(b"\n"), start=1):
@@ -255,13 +257,13 @@ def pieces(whole: bytes) -> Iterator[Piece]:
         payload = None if is_last else _payload(line) or (_payload(line[:-1]) if line.endswith(b"\r") else None)
         if payload is not None or is_last:
             if raw:
-                yield Piece(number, offset, raw, payload, is_torn=is_last)
+                yield SegmentPiece(number, offset, raw, payload, is_torn=is_last)
         else:
             yield from _salvaged(number, offset, raw)
         offset += len(raw)
 
 
-def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[Piece]:
+def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[SegmentPiece]:
     """Yield the whole lines in a damaged one: where a newline was damaged, it holds two of them.
 
     A line begins with what never stands within one, because a quote in a text is escaped.
@@ -273,17 +275,17 @@ def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[Piece]:
         if payload is None:
             continue
         if bad < start:
-            yield Piece(number, offset + bad, raw[bad:start], None)
+            yield SegmentPiece(number, offset + bad, raw[bad:start], None)
         stop = end if end == len(raw) else end - 1
-        yield Piece(number, offset + start, raw[start:stop], payload)
+        yield SegmentPiece(number, offset + start, raw[start:stop], payload)
         bad = stop
     if bad < len(raw):
-        yield Piece(number, offset + bad, raw[bad:], None)
+        yield SegmentPiece(number, offset + bad, raw[bad:], None)
 
 
 def _payload(line: bytes) -> bytes | None:
-    found = _FRAME.fullmatch(line)
-    return found[2] if found and b"%08x" % zlib.crc32(found[2]) == found[1] else None
+    match = _FRAME.fullmatch(line)
+    return match[2] if match and b"%08x" % zlib.crc32(match[2]) == match[1] else None
 
 
 def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -> Iterator[AnyEvent]:
@@ -292,7 +294,7 @@ def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -
     Raises:
         CurateError: E913 when a whole line is not an event that this version knows.
     """
-    crlf: Piece | None = None
+    crlf: SegmentPiece | None = None
     for piece in pieces(whole):
         if piece.payload is not None:
             crlf = crlf or (piece if piece.raw.endswith(b"\r\n") else None)
@@ -304,7 +306,7 @@ def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -
         damages.append(Damage(path, crlf.line, 0, len(whole), "crlf"))
 
 
-def _event(payload: bytes, place: str) -> AnyEvent:
+def _event(payload: bytes, location: str) -> AnyEvent:
     try:
         return EVENTS.validate_json(payload)
     except ValidationError as error:
@@ -312,7 +314,7 @@ def _event(payload: bytes, place: str) -> AnyEvent:
         where = ".".join(str(part) for part in fault["loc"])
         raise CurateError(
             "E913 unknown-event",
-            f"{place}: {where + ': ' if where else ''}{fault['msg']}",
+            f"{location}: {where + ': ' if where else ''}{fault['msg']}",
             "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
         ) from error
 

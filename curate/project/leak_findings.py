@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from curate.base.record import CurateError, Finding, Problem, Record
 from curate.checks import DatasetProblem
 from curate.project.data import ProjectData
-from curate.project.leaks import LEAK_CODES, Compared, Judge, by_own_split, compare_all, compare_splits, judge_of
+from curate.project.leaks import LEAK_CODES, ExamLeaks, LeakJudge, by_own_split, compare_all, compare_splits, judge_of
 from curate.project.plan import plan
 from curate.schema import Shape
 from curate.schema.settings import Settings
@@ -42,15 +42,15 @@ def leaks_in(data: ProjectData, *, has_exam: bool) -> Pairs:
 
 def leaks_between(records: Callable[[], Sequence[Record]], shape: Shape, settings: Settings) -> Pairs:
     """Return what validation says of leaks between the splits that ``records`` say they are in."""
-    judge = Judge(settings, lambda record: shape.ignored(record.data))
+    judge = LeakJudge(settings, lambda record: shape.ignored(record.data))
     if shape.view is None or not judge.is_wanted("P501", "P505"):
         return []
     return _pairs(compare_splits(by_own_split(records()), settings.leaks, judge))
 
 
-def _pairs(compared: Sequence[Compared]) -> Pairs:
+def _pairs(compared: Sequence[ExamLeaks]) -> Pairs:
     return [
         (finding, DatasetProblem(Problem(""), finding.file, finding.line, other=other))
-        for one in compared
-        for finding, other in zip(one.findings, one.others, strict=True)
+        for comparison in compared
+        for finding, other in zip(comparison.findings, comparison.others, strict=True)
     ]

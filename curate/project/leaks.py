@@ -25,7 +25,7 @@ LEAK_CODES = ("P501", "P504", "P505")
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ExamLeaks:
     """One exam against what is trained on: a split, or a benchmark with how its file was read.
 
     ``severities`` are those of the pairs of ``leaks``, in order, ``findings`` what a validation says of them, and
@@ -48,7 +48,7 @@ class Compared:
         return sum(severity == "error" for severity in self.severities)
 
 
-class Judge:
+class LeakJudge:
     """What the leak checks say of pairs, as settings want to hear it."""
 
     def __init__(self, settings: Settings, ignored: Callable[[Record], Collection[str]] = lambda _: ()) -> None:
@@ -62,22 +62,22 @@ class Judge:
 
     def compared(
         self, exam: str, leaks: Leaks, *, split: Split | None = None, reading: Reading | None = None
-    ) -> Compared:
+    ) -> ExamLeaks:
         """Return the pairs of ``leaks`` with what is to be said of them."""
         pairs = [(leak, self._said_of(leak, split)) for leak in leaks.leaks]
         wanted = [(leak, said) for leak, said in pairs if said]
-        found = [one for _, said in wanted for one in said]
+        findings = [located for _, said in wanted for located in said]
         if split is None:
             # A training record may give away several records of a benchmark; one is enough to refuse it.
-            worst = sorted(found, key=lambda one: one[0].severity != "error")
-            first = {(one.file, one.line): (one, other) for one, other in reversed(worst)}
-            found = sorted(first.values(), key=lambda one: (one[0].file, one[0].line))
-        return Compared(
+            worst = sorted(findings, key=lambda one: one[0].severity != "error")
+            first = {(located.file, located.line): (located, other) for located, other in reversed(worst)}
+            findings = sorted(first.values(), key=lambda one: (one[0].file, one[0].line))
+        return ExamLeaks(
             exam,
             replace(leaks, leaks=[leak for leak, _ in wanted]),
             [said[0][0].severity for _, said in wanted],
-            [finding for finding, _ in found],
-            [other for _, other in found],
+            [finding for finding, _ in findings],
+            [other for _, other in findings],
             len(pairs) - len(wanted),
             split,
             reading,
@@ -93,41 +93,43 @@ class Judge:
         there = other.source.file, other.source.line
         shared = SharedText(worst.level, worst.part, worst.coverage, worst.run, f"{there[0]}:{there[1]}", split)
         rules = self._selection.rules(source.file, at.category)
-        found = []
+        findings = []
         for code in LEAK_CODES:
             check = discover()[code]
             assert check.on_pair is not None
             if code not in rules.unwanted and not is_named(code, check.name, self._ignored(at)):
                 severity = rules.severities[code]
-                found += [
+                findings += [
                     Finding(code, check.name, severity, problem.message, source.file, source.line, 1, at.id)
                     for problem in check.on_pair(shared, self._settings)
                 ]
-        return [(finding, there) for finding in found]
+        return [(finding, there) for finding in findings]
 
 
-def judge_of(data: ProjectData) -> Judge:
+def judge_of(data: ProjectData) -> LeakJudge:
     """Return what judges pairs as the settings of ``workspace`` and its records ask."""
-    return Judge(data.settings, lambda record: data.shape.ignored(record.data))
+    return LeakJudge(data.settings, lambda record: data.shape.ignored(record.data))
 
 
-def compare_splits(by_split: Mapping[Split, Sequence[Record]], settings: LeakSettings, judge: Judge) -> list[Compared]:
+def compare_splits(
+    by_split: Mapping[Split, Sequence[Record]], settings: LeakSettings, judge: LeakJudge
+) -> list[ExamLeaks]:
     """Compare the test split with all that comes before it, and the validation split with what is trained on.
 
     Each split that has records is an exam. Validation chooses between models, so what test shares with it leaks too.
     """
     compared = []
-    for place, name in enumerate(SPLITS[1:], 1):
-        pool = [record for earlier in SPLITS[:place] for record in by_split.get(earlier, ())]
+    for index, name in enumerate(SPLITS[1:], 1):
+        pool = [record for earlier in SPLITS[:index] for record in by_split.get(earlier, ())]
         if by_split.get(name) and pool:
             compared.append(judge.compared(name, find_leaks(by_split[name], pool, settings), split=name))
     return compared
 
 
-def compare_file(reading: Reading, trained: Sequence[Record], settings: LeakSettings, judge: Judge) -> Compared:
+def compare_file(reading: Reading, trained: Sequence[Record], settings: LeakSettings, judge: LeakJudge) -> ExamLeaks:
     """Compare the records of a file, an exam, with those that are trained on."""
-    found = find_leaks(reading.records, trained, settings)
-    return judge.compared(reading.records[0].source.file, found, reading=reading)
+    leaks = find_leaks(reading.records, trained, settings)
+    return judge.compared(reading.records[0].source.file, leaks, reading=reading)
 
 
 def benchmark_files(data: ProjectData) -> list[Path]:
@@ -147,7 +149,7 @@ def benchmark_files(data: ProjectData) -> list[Path]:
     return data_files(data.root, globs, "leaks.against")
 
 
-def compare_benchmarks(data: ProjectData, trained: Sequence[Record], settings: LeakSettings) -> list[Compared]:
+def compare_benchmarks(data: ProjectData, trained: Sequence[Record], settings: LeakSettings) -> list[ExamLeaks]:
     """Compare each benchmark that the settings name with what is trained on; a record gives away one or many of it.
 
     Raises:
@@ -167,7 +169,7 @@ def divide_apart(
     settings: SplitSettings,
     pins: Mapping[str, Split],
     leaks: LeakSettings,
-) -> tuple[SplitAssignment, list[Compared]]:
+) -> tuple[SplitAssignment, list[ExamLeaks]]:
     """Divide ``records`` as `divide` does, with all that gives one another away in one split, and compare the splits.
 
     Who leaks joins the unit of who gives it away, as a repeat would, until nobody is left that could; each time the
@@ -187,13 +189,13 @@ def divide_apart(
             return assignment, []
         compared = compare_splits(parts_of(records, assignment), leaks, judge)
         units = assignment.units
-        held = {units[name] for name in fixed}
+        fixed_units = {units[name] for name in fixed}
         pairs = [
             (joined[each.exam.id], joined[each.source.id])
-            for one in compared
-            for leak in one.leaks.leaks
+            for comparison in compared
+            for leak in comparison.leaks.leaks
             for each in (leak, *leak.also)
-            if each.severity == "error" and not held.issuperset((units[each.exam.id], units[each.source.id]))
+            if each.severity == "error" and not fixed_units.issuperset((units[each.exam.id], units[each.source.id]))
         ]
         if not pairs or not judge.is_wanted("P501"):
             return assignment, compared
@@ -217,7 +219,7 @@ def by_own_split(records: Sequence[Record]) -> dict[Split, list[Record]]:
     return parts
 
 
-def compare_all(data: ProjectData, by_split: Mapping[Split, Sequence[Record]]) -> list[Compared]:
+def compare_all(data: ProjectData, by_split: Mapping[Split, Sequence[Record]]) -> list[ExamLeaks]:
     """Compare the splits with one another, and what is trained on with the benchmarks of ``workspace``.
 
     Raises:

@@ -11,7 +11,7 @@ from curate.base import console
 from curate.base.record import CurateError, Finding, Record, Source
 from curate.checks.runner import read_records
 from curate.jsonl import Entry, Reader, read_entries
-from curate.project.data import told_apart
+from curate.project.data import with_unique_ids
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import read_settings
 
@@ -42,7 +42,7 @@ class LooseFiles:
     def __iter__(self) -> Iterator[Record]:
         """Yield the records, each with an id of its own, and count what is not one."""
         self.num_findings = 0
-        return told_apart(self._records())
+        return with_unique_ids(self._records())
 
     def _records(self) -> Iterator[Record]:
         for item in read_records(self.files, self.shape):
@@ -56,12 +56,12 @@ class LooseFiles:
         if num_findings:
             console.talk(f"warning: {num_findings:,} findings about the lines; see them with `curate validate`")
 
-    def named(self, places: Mapping[Source, str]) -> dict[str, Record]:
-        """Read the lines at ``places`` again and return their records by the names that are given for them."""
-        found: dict[str, Record] = {}
+    def named(self, names_by_source: Mapping[Source, str]) -> dict[str, Record]:
+        """Read the lines at ``names_by_source`` again and return their records by the names that are given for them."""
+        records: dict[str, Record] = {}
         for path in self.files:
             reader = Reader(path)
-            names = {place.line: name for place, name in places.items() if place.file == reader.name}
+            names = {source.line: name for source, name in names_by_source.items() if source.file == reader.name}
             last = max(names, default=0)
             for line in reader.lines() if names else ():
                 if isinstance(line, Finding) or line[0] not in names:
@@ -69,10 +69,10 @@ class LooseFiles:
                 entry = reader.entry(line)
                 if isinstance(entry, Entry) and self.shape.is_valid(entry.value):
                     name = names[line[0]]
-                    found[name] = replace(self.shape.record(entry.value, entry.line.source), id=name)
+                    records[name] = replace(self.shape.record(entry.value, entry.line.source), id=name)
                 if line[0] >= last:
                     break
-        return found
+        return records
 
 
 def shape_for(files: Sequence[Path], root: Path | None = None) -> Shape | None:

@@ -18,7 +18,7 @@ def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[
     Raises:
         CurateError: E914 when a glob or a link leads outside ``root``.
     """
-    found: set[Path] = set()
+    paths: set[Path] = set()
     for pattern in globs:
         parts = Path(pattern).parts
         if Path(pattern).is_absolute() or ".." in parts or not parts:
@@ -27,5 +27,5 @@ def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[
                 f"{setting}: {pattern!r} leads outside the workspace {root}",
                 'Write globs from the workspace down, like "data/*.jsonl".',
             )
-        found.update(path for path in root.glob(pattern) if not path.is_dir())
-    return [inside(root, path) for path in sorted(found)]
+        paths.update(path for path in root.glob(pattern) if not path.is_dir())
+    return [inside(root, path) for path in sorted(paths)]

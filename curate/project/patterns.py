@@ -25,8 +25,8 @@ def unfit(pattern: str) -> str | None:
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.ComputeError as error:
-        found = _ERROR.search(str(error))
-        return one_line(found.group(1).rstrip(".") if found else "it is none", 200)
+        match = _ERROR.search(str(error))
+        return one_line(match.group(1).rstrip(".") if match else "it is none", 200)
     total = weight(pattern)
     if total > MOST_WEIGHT:
         return f"its repetitions come to {total:,} places, more than {MOST_WEIGHT:,}"
@@ -36,47 +36,47 @@ def unfit(pattern: str) -> str | None:
 def weight(pattern: str) -> int:
     """Return about how many places ``pattern`` has once its counted repetitions are written out."""
     sums, last = [0], 0
-    place = 0
-    while place < len(pattern):
-        character = pattern[place]
-        counted = _COUNTED.match(pattern, place)
+    offset = 0
+    while offset < len(pattern):
+        character = pattern[offset]
+        counted = _COUNTED.match(pattern, offset)
         if counted:
             low, high = counted.groups()
             times = max(1, int(high or low))
             sums[-1] += last * (times - 1)
             last *= times
-            place = counted.end()
+            offset = counted.end()
             continue
         if character == "\\":
-            escape = _CODE_POINT.match(pattern, place)
-            place = escape.end() if escape else place + 2
+            escape = _CODE_POINT.match(pattern, offset)
+            offset = escape.end() if escape else offset + 2
             last = 1
         elif character == "[":
-            place, last = _after_class(pattern, place), 1
+            offset, last = _after_class(pattern, offset), 1
         elif character == "(":
             sums.append(0)
-            place, last = _GROUP.match(pattern, place).end(), 0  # type: ignore[union-attr]
+            offset, last = _GROUP.match(pattern, offset).end(), 0  # type: ignore[union-attr]
             continue
         elif character == ")" and len(sums) > 1:
-            place, last = place + 1, sums.pop()
+            offset, last = offset + 1, sums.pop()
         else:
-            place, last = place + 1, int(character not in "*+?|^$")
+            offset, last = offset + 1, int(character not in "*+?|^$")
         sums[-1] += last
     return sum(sums)
 
 
-def _after_class(pattern: str, place: int) -> int:
+def _after_class(pattern: str, offset: int) -> int:
     """Return where a class in brackets, which may hold others, ends."""
     depth = 0
-    while place < len(pattern):
-        character = pattern[place]
-        place += 2 if character == "\\" else 1
+    while offset < len(pattern):
+        character = pattern[offset]
+        offset += 2 if character == "\\" else 1
         if character == "[":
             depth += 1
             # A closing bracket that comes first is one of the class.
-            place += len(re.match(r"\^?\]?", pattern[place:]).group())  # type: ignore[union-attr]
+            offset += len(re.match(r"\^?\]?", pattern[offset:]).group())  # type: ignore[union-attr]
         elif character == "]":
             depth -= 1
             if not depth:
                 break
-    return place
+    return offset

@@ -9,7 +9,7 @@ from curate.base.record import Finding, Record, Split
 from curate.formats.dataset import Dropped
 from curate.project.data import ProjectData
 from curate.project.exclusion import Exclusion
-from curate.project.leaks import Compared, compare_benchmarks, divide_apart, parts_of
+from curate.project.leaks import ExamLeaks, compare_benchmarks, divide_apart, parts_of
 from curate.project.repeats import excluded_by, find_repeats
 from curate.schema.settings import LeakSettings
 from curate.similarity.dedupe import Duplicates
@@ -17,14 +17,14 @@ from curate.similarity.split import SplitAssignment
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ExportPlan:
     """What an export would write: the records that are in, where each goes, and why others are out."""
 
     records: list[Record]
     duplicates: Duplicates
     assignment: SplitAssignment
     dropped: list[Dropped]
-    compared: Sequence[Compared]
+    compared: Sequence[ExamLeaks]
     """What its splits share, and what is trained on with the workspace's benchmarks."""
 
     @property
@@ -35,10 +35,10 @@ class Plan:
     @property
     def leaks(self) -> list[Finding]:
         """What there is to be said of ``compared``."""
-        return [finding for one in self.compared for finding in one.findings]
+        return [finding for comparison in self.compared for finding in comparison.findings]
 
 
-def plan(data: ProjectData, leaks: LeakSettings | None = None) -> Plan:
+def plan(data: ProjectData, leaks: LeakSettings | None = None) -> ExportPlan:
     """Decide what the next dataset holds: no repeats but those that someone restored, and every unit in one split.
 
     ``leaks`` stand in for the workspace's own settings.
@@ -53,7 +53,7 @@ def plan(data: ProjectData, leaks: LeakSettings | None = None) -> Plan:
     dropped = [_excluded(everyone[name], exclusion) for name, exclusion in data.exclusions().items()]
     staying = repeats.staying()
     chosen = leaks or data.settings.leaks
-    clusters, settings = repeats.found.clusters, data.settings.split
+    clusters, settings = repeats.duplicates.clusters, data.settings.split
     assignment, compared = divide_apart(data, staying, clusters, settings, repeats.pins, chosen)
     compared = [*compare_benchmarks(data, parts_of(staying, assignment)["train"], chosen), *compared]
     for name, pair in repeats.outside(assignment.splits).items():
@@ -63,10 +63,10 @@ def plan(data: ProjectData, leaks: LeakSettings | None = None) -> Plan:
         else:
             dropped.append(_excluded(record, excluded_by(pair)))
     order = {name: number for number, name in enumerate(everyone)}
-    kept = [record for record in staying if record.id in assignment.splits]
-    return Plan(
-        sorted(kept, key=lambda record: order[record.id]),
-        repeats.found,
+    included = [record for record in staying if record.id in assignment.splits]
+    return ExportPlan(
+        sorted(included, key=lambda record: order[record.id]),
+        repeats.duplicates,
         assignment,
         sorted(dropped, key=lambda one: order[one.id]),
         compared,
@@ -77,5 +77,5 @@ def _excluded(record: Record, excluded: Exclusion) -> Dropped:
     return _dropped(record, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
 
 
-def _dropped(record: Record, code: str, reason: str, kept: str = "", score: float = 0.0) -> Dropped:
-    return Dropped(record.id, code, reason, kept, score, record.source.file, record.source.line)
+def _dropped(record: Record, code: str, reason: str, retained: str = "", score: float = 0.0) -> Dropped:
+    return Dropped(record.id, code, reason, retained, score, record.source.file, record.source.line)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Self
 from curate.base.events import AnyEvent, Decision, Undo
 from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted
-from curate.project.acts import Acts, Applied, Undone
 from curate.project.claim import shared
-from curate.project.data import FILES_CHANGED, ProjectData, State, inside, load_data
-from curate.project.journal import FOLDER, Sitting, annotator
+from curate.project.data import FILES_CHANGED, ProjectData, RecordState, inside, load_data
+from curate.project.journal import FOLDER, JournalWriter, annotator
 from curate.project.rules import require_valid
+from curate.project.undo import Applied, Undone, UndoStacks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from curate.checks.runner import Verdict
     from curate.formats.dataset import Export
     from curate.project.catalog import Catalog
-    from curate.project.history import Conflict
+    from curate.project.history import DecisionConflict
     from curate.project.labels import Blind
-    from curate.project.tail import Ledger
+    from curate.project.tail import StateTracker
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
@@ -56,10 +56,10 @@ class Project:
         self._lock = RLock()
         self._reading = Lock()
         self._listeners: list[Listener] = []
-        self._held: Ledger | None = None
-        self._acts: Acts | None = None
+        self._held: StateTracker | None = None
+        self._acts: UndoStacks | None = None
         """Made when it is first asked for: it takes reading what is folded."""
-        self._sitting: Sitting | None = None
+        self._sitting: JournalWriter | None = None
         self._is_shared = False
         self._open = ExitStack()
 
@@ -117,12 +117,12 @@ class Project:
         if not where:
             yield from self._data.records()
             return
-        from curate.project.catalog.judged import severities
+        from curate.project.catalog.ranks import severities
         from curate.project.filters import parse_filter
 
         wanted = parse_filter(where)
         catalog = self._loaded().catalog
-        if wanted.needs_findings and not catalog.is_judged:
+        if wanted.needs_findings and not catalog.has_findings:
             catalog.judge(severities(self.validate(limit=sys.maxsize, has_leaks=True).findings))
         for name in catalog.frame(["id"], catalog.select(wanted))["id"]:
             state = self.state(name)
@@ -236,7 +236,7 @@ class Project:
             # There are no record files any more, or one leads out of the workspace: reading them again tells of it.
             return False
 
-    def state(self, name: str) -> State:
+    def state(self, name: str) -> RecordState:
         """Return the record called ``name`` as decisions have left it.
 
         Raises:
@@ -248,7 +248,7 @@ class Project:
             raise CurateError("E916 unknown-record", f"there is no record {name!r} in {self.root}")
         return state
 
-    def decided(self) -> list[State]:
+    def decided(self) -> list[RecordState]:
         """Return the states of all records that somebody has decided on and that are there."""
         with self._lock:
             return self._ledger.decided()
@@ -291,7 +291,7 @@ class Project:
         self._loaded()
         with self._lock:
             acts = self._all_acts()
-            return [acts.meant(act).events for act in reversed(acts.undone if is_redo else acts.done)]
+            return [acts.original_of(act).events for act in reversed(acts.undone if is_redo else acts.done)]
 
     def refresh(self) -> set[str]:
         """Read what others have decided since the last look and return the records that it is about.
@@ -303,7 +303,7 @@ class Project:
         self._loaded()
         with self._lock:
             changed = self._follow(self._ledger)
-            faults = self._ledger.tail.told_once()
+            faults = self._ledger.tail.new_faults()
         self._tell(changed, is_ours=False)
         for fault in faults:
             raise fault
@@ -319,17 +319,17 @@ class Project:
 
         return end
 
-    def conflicts(self) -> list[Conflict]:
+    def conflicts(self) -> list[DecisionConflict]:
         """Return what people decided on the same field without having seen one another's decision (L403)."""
         self._loaded()
         with self._lock:
-            return [conflict for one in self._ledger.found() for conflict in one.conflicts]
+            return [conflict for outcome in self._ledger.fold_outcomes() for conflict in outcome.conflicts]
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
         self._loaded()
         with self._lock:
-            return [finding for one in self._ledger.found() for finding in one.findings]
+            return [finding for outcome in self._ledger.fold_outcomes() for finding in outcome.findings]
 
     def remarks(self) -> list[str]:
         """Return what a person should know of the journal: damage, and decisions on records that are gone."""
@@ -359,13 +359,13 @@ class Project:
             self._open.close()
 
     @property
-    def _ledger(self) -> Ledger:
+    def _ledger(self) -> StateTracker:
         if self._held is None:
             raise CurateError("E916 unknown-record", "the records are not read yet")
         return self._held
 
-    def _loaded(self) -> Ledger:
-        """Return the ledger, and read the records first where that was not done. Not to be called under the lock."""
+    def _loaded(self) -> StateTracker:
+        """Return the state, and read the records first where that was not done. Not to be called under the lock."""
         if self._held is None:
             self.load()
         return self._ledger
@@ -380,11 +380,11 @@ class Project:
 
     def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within) -> set[str]:
         # The catalog brings polars with it.
-        from curate.project.tail import Ledger
+        from curate.project.tail import StateTracker
 
         self._share()
         with self._reading:
-            ledger = Ledger(data, self._reader, on_progress)
+            ledger = StateTracker(data, self._reader, on_progress)
             try:
                 ledger.catalog.pin(data.pins())
             except CurateError as error:
@@ -397,18 +397,18 @@ class Project:
                 with self._lock:
                     # What was decided while the records were read.
                     self._data, self._held, self._acts = data, ledger, None
-                    found = changed | self._follow(ledger)
-                self._tell(found, is_ours=False)
-                return found
+                    moved = changed | self._follow(ledger)
+                self._tell(moved, is_ours=False)
+                return moved
 
             return within(exchange)
 
-    def _follow(self, ledger: Ledger) -> set[str]:
+    def _follow(self, ledger: StateTracker) -> set[str]:
         if changed := self._take(ledger, ledger.tail.read()):
             self._data = self._data.renewed()
         return changed
 
-    def _take(self, ledger: Ledger, events: Sequence[AnyEvent]) -> set[str]:
+    def _take(self, ledger: StateTracker, events: Sequence[AnyEvent]) -> set[str]:
         if self._acts is not None:
             self._acts.add(event for event in events if event.by == self._reader)
         return ledger.take(events)
@@ -422,7 +422,7 @@ class Project:
             make_added_file(self._data)
         if self._sitting is None:
             self._share()
-            self._sitting = self._open.enter_context(Sitting(self.root, self.by))
+            self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
         events = self._sitting.append(decisions)
         self._data = self._data.renewed()
         return events, self._take(self._held, events) if self._held else {event.id for event in events}
@@ -433,7 +433,7 @@ class Project:
             self._open.enter_context(shared(self.root))
             self._is_shared = True
 
-    def _all_acts(self) -> Acts:
+    def _all_acts(self) -> UndoStacks:
         if self._acts is None:
             self._acts = self._ledger.acts(self.by)
         return self._acts
@@ -453,16 +453,16 @@ class Project:
                 [Undo(event.id, event.event, parents=ledger.parents(event.id)) for event in reversed(act.events)]
             )
             numbers = {event.event for event in events}
-            kept = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))
-            undone = Undone(acts.meant(act).events, kept, is_redo)
+            unchanged = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))
+            undone = Undone(acts.original_of(act).events, unchanged, is_redo)
         self._tell(changed, is_ours=True)
         return undone
 
     def _tell(self, changed: set[str], *, is_ours: bool) -> None:
-        with ExitStack() as told:
+        with ExitStack() as stack:
             # All of them hear it, also where one raises.
             for listener in reversed(self._listeners if changed else []):
-                told.callback(listener, changed, is_ours)
+                stack.callback(listener, changed, is_ours)
 
 
 def _at_once(exchange: Callable[[], set[str]]) -> set[str]:

@@ -26,11 +26,11 @@ from curate.base.tables import counted
 from curate.checks.runner import Verdict
 from curate.formats.dataset import Export, Row, row_of, write_dataset
 from curate.project.data import DATASETS, ProjectData, inside
-from curate.project.plan import Plan, plan
+from curate.project.plan import ExportPlan, plan
 from curate.project.scoring import scoring
 from curate.project.validation import validate_data
 
-_SHOWN = 5
+_MAX_FINDINGS = 5
 
 
 def require_clean(verdict: Verdict) -> None:
@@ -48,16 +48,21 @@ def require_clean(verdict: Verdict) -> None:
     raise _dirty(failing, counted(verdict.num_failing, noun), verdict.num_failing, hint, limits)
 
 
-def _dirty(found: Sequence[Finding], told: str, number: int, hint: str, limits: str = "") -> CurateError:
+def _dirty(findings: Sequence[Finding], what: str, number: int, hint: str, limits: str = "") -> CurateError:
     """Return the refusal of an export: how many findings, of which codes, and where the first of them are."""
-    codes = ", ".join(f"{name} x{some}" for name, some in Counter(f"{one.code} {one.name}" for one in found).items())
-    places = "\n".join(f"  {one.file}:{one.line}:{one.column}: {one.code} {one.message}" for one in found[:_SHOWN])
-    more = f"\n  and {number - _SHOWN:,} more" if number > _SHOWN else ""
-    message = f"{told} in the way of an export: {codes}\n{places}{more}{limits}"
+    codes = ", ".join(
+        f"{name} x{some}" for name, some in Counter(f"{finding.code} {finding.name}" for finding in findings).items()
+    )
+    lines = "\n".join(
+        f"  {finding.file}:{finding.line}:{finding.column}: {finding.code} {finding.message}"
+        for finding in findings[:_MAX_FINDINGS]
+    )
+    more = f"\n  and {number - _MAX_FINDINGS:,} more" if number > _MAX_FINDINGS else ""
+    message = f"{what} in the way of an export: {codes}\n{lines}{more}{limits}"
     return CurateError("E907 dirty-data", message, hint, exit_code=Exit.FINDINGS)
 
 
-def require_no_leaks(planned: Plan) -> None:
+def require_no_leaks(planned: ExportPlan) -> None:
     """Refuse a plan of which an exam is given away.
 
     Raises:
@@ -72,7 +77,7 @@ def require_no_leaks(planned: Plan) -> None:
 
 def export_dataset(
     data: ProjectData, into: Path | None = None, *, verdict: Verdict | None = None
-) -> tuple[Export, Plan]:
+) -> tuple[Export, ExportPlan]:
     """Write the next dataset of ``workspace``, or return the last one where nothing has changed.
 
     ``verdict`` is that of its validation, if there was one; ``into`` a folder of datasets in place of the workspace's
@@ -104,9 +109,9 @@ def export_dataset(
     return write_dataset(datasets, rows, planned.dropped, about), planned
 
 
-def _about(data: ProjectData, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
+def _about(data: ProjectData, verdict: Verdict, planned: ExportPlan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
-    told = settings.model_dump(mode="json", by_alias=True, exclude={"keys", "plugins"})
+    fields = settings.model_dump(mode="json", by_alias=True, exclude={"keys", "plugins"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     counts = {name: Counter(row["category"] for row in part) for name, part in rows.items()}
@@ -118,7 +123,7 @@ def _about(data: ProjectData, verdict: Verdict, planned: Plan, rows: dict[Split,
         "tool": {"name": "pairsmith", "version": version("pairsmith")},
         "git": _git(data.root),
         "schema": {"name": data.shape.name, "sha256": hashlib.sha256(schema).hexdigest()},
-        "settings_sha256": hashlib.sha256(canonical(told)).hexdigest(),
+        "settings_sha256": hashlib.sha256(canonical(fields)).hexdigest(),
         "seed": settings.split.seed,
         "ratios": list(settings.split.ratios),
         "objective_hint": "domain" if has_text else "chat" if "chat" in kinds else "sft",
@@ -133,7 +138,7 @@ def _about(data: ProjectData, verdict: Verdict, planned: Plan, rows: dict[Split,
     }
 
 
-def _provenance(planned: Plan, rows: dict[Split, list[Row]]) -> list[Json]:
+def _provenance(planned: ExportPlan, rows: dict[Split, list[Row]]) -> list[Json]:
     """Count the records by the source that they name, else their file, and by licence."""
     licenses = {row["id"]: row["license"] or "" for part in rows.values() for row in part}
     counts = Counter((source_of(record), licenses[record.id]) for record in planned.records if record.id in licenses)

@@ -30,7 +30,7 @@ class Parcel:
 
     folder: Path
     files: list[Path]
-    made: Export
+    export: Export
     doubts: list[str]
 
     @property
@@ -49,25 +49,25 @@ def require_repository(repo: str) -> None:
         raise CurateError("E967 push-refused", f"{one_line(repo)} is no repository", "It reads OWNER/NAME.")
 
 
-def pack(data: ProjectData, made: Export) -> Parcel:
+def pack(data: ProjectData, export: Export) -> Parcel:
     """Write the folder that would become a repository; nothing is sent.
 
     Raises:
         CurateError: E967 when the folder holds what no export put there, E906 when writing fails.
     """
-    folder = inside(data.root, data.root / "exports") / f"hub-{made.manifest.name}"
+    folder = inside(data.root, data.root / "exports") / f"hub-{export.manifest.name}"
     make_folder(folder)
     # What lies there from an earlier export is replaced file by file; anything else is not ours to send.
-    written = export_rows("hub", made.rows, folder, made.manifest.model_dump(mode="json", by_alias=True))
+    written = export_rows("hub", export.rows, folder, export.manifest.model_dump(mode="json", by_alias=True))
     strangers = sorted({path for path in folder.rglob("*") if path.is_file()} - set(written.paths))
     if strangers:
         names = ", ".join(str(path.relative_to(folder)) for path in strangers[:3])
         raise CurateError("E967 push-refused", f"{folder} holds what no export put there: {names}", "Take it away.")
-    return Parcel(folder, written.paths, made, list(_doubts(made)))
+    return Parcel(folder, written.paths, export, list(_doubts(export)))
 
 
-def _doubts(made: Export) -> list[str]:
-    manifest, doubts = made.manifest, []
+def _doubts(export: Export) -> list[str]:
+    manifest, doubts = export.manifest, []
     if private := manifest.findings.get("X701", 0):
         doubts.append(f"{private:,} warnings of personal data (X701) were let through")
     if unnamed := sum(origin.records for origin in manifest.provenance if not origin.license):
@@ -90,14 +90,14 @@ def send(parcel: Parcel, repo: str, *, is_public: bool) -> str:
     except ImportError as error:
         raise missing_extra("pushing", "hub") from error
     api = HfApi(library_name="pairsmith", endpoint=os.environ.get("HF_ENDPOINT"))
-    _asked(lambda: api.create_repo(repo, repo_type="dataset", private=not is_public, exist_ok=True), repo)
-    info = _asked(lambda: api.repo_info(repo, repo_type="dataset"), repo)
+    _call_hub(lambda: api.create_repo(repo, repo_type="dataset", private=not is_public, exist_ok=True), repo)
+    info = _call_hub(lambda: api.repo_info(repo, repo_type="dataset"), repo)
     if not info.private and not is_public:
         raise CurateError(
             "E967 push-refused", f"{repo} exists and is public", "Say --public if everybody may see it."
         )  # fmt: skip
-    message = f"{parcel.made.manifest.name}: {len(parcel.files)} files made by pairsmith"
-    commit: Any = _asked(
+    message = f"{parcel.export.manifest.name}: {len(parcel.files)} files made by pairsmith"
+    commit: Any = _call_hub(
         lambda: api.upload_folder(
             repo_id=repo, folder_path=parcel.folder, repo_type="dataset", commit_message=message,
             allow_patterns=[path.relative_to(parcel.folder).as_posix() for path in parcel.files],
@@ -107,7 +107,7 @@ def send(parcel: Parcel, repo: str, *, is_public: bool) -> str:
     return str(commit.commit_url)
 
 
-def _asked(call: Callable[[], Answer], repo: str) -> Answer:
+def _call_hub(call: Callable[[], Answer], repo: str) -> Answer:
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     try:

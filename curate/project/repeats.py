@@ -22,12 +22,12 @@ CODES = {"exact": "D301", "near": "D302"}
 
 
 @dataclass(frozen=True, slots=True)
-class Repeats:
+class WorkspaceRepeats:
     """What repeats itself in a workspace."""
 
     records: list[Record]
     """Those that no decision leaves out: what the last dataset holds comes first."""
-    found: Duplicates
+    duplicates: Duplicates
     pins: Mapping[str, Split]
     """The split of each record of the last dataset."""
     wanted: set[str]
@@ -36,7 +36,7 @@ class Repeats:
 
     def left_out(self) -> list[Duplicate]:
         """Return the repeats that go by themselves, in order: all but those that someone restored."""
-        return [pair for pair in self.found.pairs if pair.record not in self.wanted]
+        return [pair for pair in self.duplicates.pairs if pair.record not in self.wanted]
 
     def staying(self) -> list[Record]:
         """Return the records that are left then, in the order of preference."""
@@ -52,7 +52,7 @@ class Repeats:
         names = [record.id for record in self.records if record.id not in dataset]
         # Mostly nothing is held back, and then the nearest retained record is in the dataset.
         if rest := {name for name in names if name not in pairs}:
-            pairs |= self.found.repetition.nearest(rest, dataset)
+            pairs |= self.duplicates.repetition.nearest(rest, dataset)
         return {name: pairs.get(name) for name in names}
 
 
@@ -63,7 +63,7 @@ def find_repeats(
     keep: Keep = "first",
     watch: Watch | None = None,
     is_staged: bool = True,
-) -> Repeats:
+) -> WorkspaceRepeats:
     """Compare the records of ``workspace``; ``settings`` stand in for its own.
 
     Of repeats the one in the last dataset is kept, else the first or the longest. Of large inputs finished stages are
@@ -78,8 +78,8 @@ def find_repeats(
     records, wanted = data.records(), data.wanted()
     order = preference(records, keep, pins, wanted)
     settings = settings or data.settings.dedupe
-    found = find_duplicates(records, settings, order=order, wanted=wanted, stages=stages, watch=watch)
-    return Repeats([records[row] for row in order], found, pins, wanted, stages)
+    duplicates = find_duplicates(records, settings, order=order, wanted=wanted, stages=stages, watch=watch)
+    return WorkspaceRepeats([records[row] for row in order], duplicates, pins, wanted, stages)
 
 
 def excluded_by(pair: Duplicate) -> Exclusion:

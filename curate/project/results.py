@@ -8,46 +8,48 @@ from curate.base import console
 from curate.base.tables import table
 from curate.formats.dataset import FILE_NAME
 from curate.project.data import ProjectData
-from curate.project.feedback import PAGE_FILE, Bad, Results, judge, legend, p_value, worst
+from curate.project.feedback import PAGE_FILE, Bad, Results, legend, p_value, report_findings, worst
 
 
-def told_scores(results: Results) -> list[str]:
+def render_scores(results: Results) -> list[str]:
     """Return the table of the categories: scores, paired difference with its interval, verdict; and general text."""
-    verdicts = [results.verdict(one) for one in results.categories]
+    verdicts = [results.verdict(row) for row in results.categories]
     rows = [
         [
-            console.one_line(one["category"], 30), str(one["n"]),
-            f"{one['base']['value']:.3f}", f"{one['tuned']['value']:.3f}",
-            f"{one['difference']['value']:+.3f} [{one['difference']['low']:+.3f}, {one['difference']['high']:+.3f}]",
-            p_value(one["p_adjusted"]), verdict.label if verdict else "", console.one_line(one["metric"], 30),
+            console.one_line(row["category"], 30), str(row["n"]),
+            f"{row['base']['value']:.3f}", f"{row['tuned']['value']:.3f}",
+            f"{row['difference']['value']:+.3f} [{row['difference']['low']:+.3f}, {row['difference']['high']:+.3f}]",
+            p_value(row["p_adjusted"]), verdict.label if verdict else "", console.one_line(row["metric"], 30),
         ]
-        for one, verdict in zip(results.categories, verdicts, strict=True)
+        for row, verdict in zip(results.categories, verdicts, strict=True)
     ]  # fmt: skip
     heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
     return [*table(heads, rows), legend(verdicts), *map(console.visible, results.forgetting)]
 
 
-def told_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:
+def render_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:
     """Yield what to look at next: stale or worse results, the worst validation records with their places, the page."""
     folder = data.latest_dataset()
-    for finding in judge(results, folder / FILE_NAME if folder else None):
+    for finding in report_findings(results, folder / FILE_NAME if folder else None):
         yield f"{finding.code} {finding.name}: {console.one_line(finding.message)}"
-    for category, found in worst(results, data.records(), per_category=per_category).items():
+    for category, outcomes in worst(results, data.records(), per_category=per_category).items():
         yield f"worst in {console.one_line(category, 40)} (validation):"
-        for bad in found:
-            yield from _told_bad(bad)
+        for bad in outcomes:
+            yield from _render_bad(bad)
     page = results.folder / PAGE_FILE
     if page.is_file():
         yield f"report: {console.visible(str(page))}"
 
 
-def _told_bad(bad: Bad) -> Iterator[str]:
-    one = bad.outcome
+def _render_bad(bad: Bad) -> Iterator[str]:
+    outcome = bad.outcome
     source = bad.record.source if bad.record else None
-    place = f"{console.visible(source.file)}:{source.line}" if source else f"{console.one_line(one.id, 40)} (gone)"
-    score = "no score" if one.score_tuned is None else f"score {one.score_tuned:.2f}"
-    yield f"  {place} {console.one_line(one.id, 40)}: {one.verdict}, {score}"
+    location = (
+        f"{console.visible(source.file)}:{source.line}" if source else f"{console.one_line(outcome.id, 40)} (gone)"
+    )
+    score = "no score" if outcome.score_tuned is None else f"score {outcome.score_tuned:.2f}"
+    yield f"  {location} {console.one_line(outcome.id, 40)}: {outcome.verdict}, {score}"
     if bad.record and bad.record.completion:
         yield f"    wanted {console.one_line(bad.record.completion, 80)}"
-    if one.completion is not None:
-        yield f"    got    {console.one_line(one.completion, 80)}"
+    if outcome.completion is not None:
+        yield f"    got    {console.one_line(outcome.completion, 80)}"

@@ -9,13 +9,13 @@ from curate.base.console import one_line
 from curate.base.events import Decision
 from curate.base.record import CurateError, Json, Source, canonical
 from curate.jsonl import strict_loads
-from curate.project.fold import State
+from curate.project.fold import RecordState
 from curate.schema import Shape
 
 
 def require_valid(
     decisions: Sequence[Decision],
-    state_of: Callable[[str], State | None],
+    state_of: Callable[[str], RecordState | None],
     heads_of: Callable[[str], Sequence[str]],
     shape: Shape,
 ) -> list[Decision]:
@@ -62,10 +62,10 @@ def _require_fit(line: dict[str, Json], present: Mapping[str, Json] | None, name
         raise _unfit(
             name, f"{problem.pointer or 'the line'} {problem.message}" if problem else "it is no line of the schema"
         )
-    made = shape.record(line, Source("", 0))
+    record = shape.record(line, Source("", 0))
     before = shape.record(present, Source("", 0)) if present is not None else None
-    is_kept = before is not None and before.has_own_id and made.has_own_id and made.id == before.id
-    if not is_kept and ((before is not None and before.has_own_id) or (made.has_own_id and made.id != name)):
+    has_same_id = before is not None and before.has_own_id and record.has_own_id and record.id == before.id
+    if not has_same_id and ((before is not None and before.has_own_id) or (record.has_own_id and record.id != name)):
         raise _unfit(name, "the id names the record for good")
 
 

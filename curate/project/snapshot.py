@@ -44,11 +44,11 @@ _Name = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _HEAD = re.compile(rb'\{"digest":"([0-9a-f]{64})",\n')
 
 
-class _Part(BaseModel):
+class _SnapshotModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class FoldedFile(_Part):
+class FoldedFile(_SnapshotModel):
     """A file and the SHA-256 of its bytes; a segment is named from the journal on, a record file from the workspace."""
 
     path: str = Field(min_length=1)
@@ -64,7 +64,7 @@ class RecordFile(FoldedFile):
     """One after the other, the CRC-32 of each so many lines with their ends, 8 hex digits each."""
 
 
-class FoldedFact(_Part):
+class FoldedFact(_SnapshotModel):
     """The value of one facet of a record, and the places, from 0, of the record's events that had given it.
 
     The first one is the one whose value it is.
@@ -75,7 +75,7 @@ class FoldedFact(_Part):
     by: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 
 
-class FoldedRecord(_Part):
+class FoldedRecord(_SnapshotModel):
     """What is kept of the decisions on one record."""
 
     events: list[_Name]
@@ -90,7 +90,7 @@ class FoldedRecord(_Part):
     """
 
 
-class Folded(_Part):
+class Folded(_SnapshotModel):
     """All that was ever folded: each fold writes it anew, whole, under the next number."""
 
     digest: str = Field(pattern=_SHA256)
@@ -133,7 +133,9 @@ class Snapshot:
             CurateError: as `retired_events`.
         """
         own = [event for events in self._retired.values() for event in events if event.by == by]
-        lasting = {event.act for event in own if (one := self.records.get(event.id)) is None or one.before is None}
+        lasting = {
+            event.act for event in own if (record := self.records.get(event.id)) is None or record.before is None
+        }
         return [event for event in own if event.act not in lasting]
 
     @cached_property
@@ -161,12 +163,12 @@ def read_snapshot(root: Path) -> Snapshot:
         # One that is gone meanwhile has another in its place.
         last = _read(list(files.values())[-1])
     number = last.number if last else 0
-    records = {name: _record_snapshot(one) for name, one in last.records.items()} if last else {}
+    records = {name: _record_snapshot(record) for name, record in last.records.items()} if last else {}
     coming = unfinished.records if unfinished is not None and unfinished.number == number + 1 else {}
     changed = {
-        name: one.before
-        for name, one in ((name, _record_snapshot(one)) for name, one in coming.items())
-        if one.before is not None and (name not in records or records[name].events != one.events)
+        name: record.before
+        for name, record in ((name, _record_snapshot(record)) for name, record in coming.items())
+        if record.before is not None and (name not in records or records[name].events != record.events)
     }
     return Snapshot(root, number, last.segments if last else (), last.files if last else (), records, changed)
 
@@ -195,7 +197,10 @@ def parse_folded(content: bytes, path: Path) -> Folded:
         try:
             folded = Folded.model_validate_json(content)
             if all(
-                place < len(one.events) for one in folded.records.values() for fact in one.facts for place in fact.by
+                index < len(record.events)
+                for record in folded.records.values()
+                for fact in record.facts
+                for index in fact.by
             ):
                 return folded
             why = "a value is said to be of an event that is not there"
@@ -210,15 +215,16 @@ def folded_bytes(
     number: int, segments: Sequence[FoldedFile], files: Sequence[RecordFile], records: Mapping[str, RecordSnapshot]
 ) -> bytes:
     """Return the file of a fold, one record a line so that a comparison of two versions can be read."""
-    statuses = (one.facts[STATUS].value for one in records.values() if STATUS in one.facts)
+    statuses = (entry.facts[STATUS].value for entry in records.values() if STATUS in entry.facts)
     has_typed_drops = any(is_typed(status) for status in statuses)
     lines = (
-        f"{_json(name)}:{_json(folded_record(one).model_dump(exclude_defaults=True))}" for name, one in records.items()
+        f"{_json(name)}:{_json(folded_record(entry).model_dump(exclude_defaults=True))}"
+        for name, entry in records.items()
     )
     body = (
         f'"v":{2 if has_typed_drops else 1},"number":{number},\n'
-        f'"segments":[{_joined(_json(one.model_dump()) for one in segments)}],\n'
-        f'"files":[{_joined(_json(one.model_dump()) for one in files)}],\n'
+        f'"segments":[{_joined(_json(entry.model_dump()) for entry in segments)}],\n'
+        f'"files":[{_joined(_json(entry.model_dump()) for entry in files)}],\n'
         f'"records":{{{_joined(lines)}}}}}\n'
     ).encode()
     return b'{"digest":"%b",\n%b' % (hashlib.sha256(body).hexdigest().encode(), body)
@@ -234,34 +240,34 @@ def folded_record(snapshot: RecordSnapshot) -> FoldedRecord:
     if snapshot.before is not None:
         value = {key: list(some) for key, some in snapshot.before.items()}
         facts.append(FoldedFact(facet=_BEFORE, value=value, by=[0]))
-    apart = {name: sorted(seen, key=lambda one: indices[one]) for name, seen in snapshot.apart.items()}
+    apart = {name: sorted(ancestors, key=lambda one: indices[one]) for name, ancestors in snapshot.apart.items()}
     return FoldedRecord(events=list(snapshot.events), apart=apart, facts=facts)
 
 
-def _record_snapshot(one: FoldedRecord) -> RecordSnapshot:
-    before = next((fact.value for fact in one.facts if fact.facet == _BEFORE), None)
+def _record_snapshot(folded: FoldedRecord) -> RecordSnapshot:
+    before = next((fact.value for fact in folded.facts if fact.facet == _BEFORE), None)
     return RecordSnapshot(
-        tuple(one.events),
-        {name: frozenset(seen) for name, seen in one.apart.items()},
+        tuple(folded.events),
+        {name: frozenset(ancestors) for name, ancestors in folded.apart.items()},
         {
-            tuple(fact.facet): Fact(fact.value, tuple(one.events[index] for index in fact.by))
-            for fact in one.facts
+            tuple(fact.facet): Fact(fact.value, tuple(folded.events[index] for index in fact.by))
+            for fact in folded.facts
             if fact.facet != _BEFORE
         },
-        before if _is_whole(one, before) else None,
+        before if _is_whole(folded, before) else None,
     )
 
 
-def _is_whole(one: FoldedRecord, before: Json) -> bool:
+def _is_whole(folded: FoldedRecord, before: Json) -> bool:
     """Whether ``before`` knows of every key that was changed: a version that passes over it may have folded since."""
-    keys = {fact.facet[1] for fact in one.facts if fact.facet[0] == "data"}
+    keys = {fact.facet[1] for fact in folded.facts if fact.facet[0] == "data"}
     return isinstance(before, dict) and keys <= before.keys()
 
 
 def retired_segments(root: Path) -> list[Path]:
     """Return the retired segments of ``root``, those of the first fold first."""
-    found = (root / FOLDER / RETIRED).glob("*/*/*.log")
-    return sorted(found, key=lambda path: (path.parts[-3].zfill(9), path))
+    paths = (root / FOLDER / RETIRED).glob("*/*/*.log")
+    return sorted(paths, key=lambda path: (path.parts[-3].zfill(9), path))
 
 
 def retired_events(root: Path) -> list[AnyEvent]:
@@ -279,8 +285,8 @@ def retired_events(root: Path) -> list[AnyEvent]:
 
 def retired_folds(root: Path) -> list[int]:
     """Return the numbers of the folds that have retired segments."""
-    found = {path.parts[-3] for path in retired_segments(root)}
-    return sorted(int(name) for name in found if name.isdecimal())
+    numbers = {path.parts[-3] for path in retired_segments(root)}
+    return sorted(int(name) for name in numbers if name.isdecimal())
 
 
 def retire(root: Path, number: int, segments: Sequence[FoldedFile]) -> None:
@@ -290,17 +296,17 @@ def retire(root: Path, number: int, segments: Sequence[FoldedFile]) -> None:
         CurateError: E906 when the system refuses.
     """
     folder = root / FOLDER / RETIRED / str(number)
-    waiting = [one for one in segments if digest_of(root / FOLDER / one.path) == one.sha256]
+    waiting = [segment for segment in segments if digest_of(root / FOLDER / segment.path) == segment.sha256]
     if waiting and not (folder / SUMS).exists():
-        write_atomic(folder / SUMS, [f"{one.sha256}  {one.path}\n".encode() for one in segments])
-    for one in waiting:
-        path, target = root / FOLDER / one.path, folder / one.path
-        if digest_of(target) == one.sha256:
+        write_atomic(folder / SUMS, [f"{segment.sha256}  {segment.path}\n".encode() for segment in segments])
+    for segment in waiting:
+        path, target = root / FOLDER / segment.path, folder / segment.path
+        if digest_of(target) == segment.sha256:
             # A merge has brought it back.
             remove_file(path)
             continue
         move_file(path, target)
-        if digest_of(target) != one.sha256:
+        if digest_of(target) != segment.sha256:
             # Where locks mean nothing, somebody may have written to it until now: what is not folded has to be read.
             move_file(target, path)
 
@@ -329,8 +335,8 @@ def sums_in(folder: Path) -> Iterator[tuple[str, str]]:
         OSError: it cannot be read.
     """
     for line in read_file(folder / SUMS, most=MOST_DOCUMENT).decode("utf-8", "replace").splitlines():
-        found = _SUM.fullmatch(line)
-        yield (found[1], found[2]) if found else ("", line)
+        match = _SUM.fullmatch(line)
+        yield (match[1], match[2]) if match else ("", line)
 
 
 def digest_of(path: Path) -> str:
@@ -367,16 +373,16 @@ def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
     with open_file(path) as file:
         lines = array("L", (zlib.crc32(line) for line in file))
     now = list(_marks(lines, sealed.every))
-    before = [sealed.marks[place : place + 8] for place in range(0, len(sealed.marks), 8)]
+    before = [sealed.marks[index : index + 8] for index in range(0, len(sealed.marks), 8)]
     most = max(len(now), len(before))
-    differs = [place for place in range(most) if now[place : place + 1] != before[place : place + 1]]
+    differs = [index for index in range(most) if now[index : index + 1] != before[index : index + 1]]
     if not differs:
         return []
     if len(now) != len(before):
         return [(differs[0] * sealed.every + 1, max(len(lines), differs[0] * sealed.every + 1))]
     spans: list[tuple[int, int]] = []
-    for place in differs:
-        first, last = place * sealed.every + 1, min((place + 1) * sealed.every, len(lines))
+    for index in differs:
+        first, last = index * sealed.every + 1, min((index + 1) * sealed.every, len(lines))
         if spans and spans[-1][1] == first - 1:
             spans[-1] = (spans[-1][0], last)
         else:
@@ -386,14 +392,14 @@ def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
 
 def spans_text(spans: list[tuple[int, int]], most: int = 5) -> str:
     """Return spans of lines in words, the first of them."""
-    shown = ", ".join(f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans[:most])
-    return shown + (f" and {len(spans) - most:,} more" if len(spans) > most else "")
+    listed = ", ".join(f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans[:most])
+    return listed + (f" and {len(spans) - most:,} more" if len(spans) > most else "")
 
 
 def _marks(lines: array[int], every: int) -> Iterator[str]:
     for start in range(0, len(lines), every):
         group = lines[start : start + every]
-        mark = group[0] if every == 1 else zlib.crc32(b"".join(one.to_bytes(4, "big") for one in group))
+        mark = group[0] if every == 1 else zlib.crc32(b"".join(checksum.to_bytes(4, "big") for checksum in group))
         yield f"{mark:08x}"
 
 

@@ -19,7 +19,7 @@ from curate.checks.runner import Engine, read_records, relative_name
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.naming import UniqueNames, Watched, WatchedIds
 from curate.checks.runner.verdict import FindingTally
-from curate.project.data import CATEGORY, ProjectData, State
+from curate.project.data import CATEGORY, ProjectData, RecordState
 from curate.schema import Shape
 
 OnSpan = Callable[[SpanResult], None]
@@ -56,15 +56,15 @@ class RecordStream:
         """The workspace's files in their order, by the names that settings have for them."""
         if data and (self._decisions or has_records):
             self._files = {relative_name(path, data.root): path for path in data.files()}
-        self._ranks = {place: rank for rank, place in enumerate(self._files)}
+        self._ranks = {file: rank for rank, file in enumerate(self._files)}
         self._num_read = 0
         self._names = UniqueNames()
         self._is_whole = is_whole
         self.has_records = has_records
-        self._states: list[State] = []
+        self._states: list[RecordState] = []
         self._records: list[Record] = []
         self._unread: list[tuple[str, int]] = []
-        self._answered: list[tuple[State, str]] = []
+        self._answered: list[tuple[RecordState, str]] = []
 
     @property
     def watched(self) -> WatchedIds | None:
@@ -79,18 +79,18 @@ class RecordStream:
         if self._is_whole and self._data:
             return self._data.records()
         if self.has_records:
-            order = {self.source_file(path): place for place, path in enumerate(files)}
+            order = {self.source_file(path): index for index, path in enumerate(files)}
             return sorted(self._records, key=lambda record: order[record.source.file])
         is_out = self._decisions.is_out if self._decisions else lambda _: False
-        found = (item for item in read_records(files, shape, root=self._root) if isinstance(item, Record))
-        return [record for record in found if not is_out(record.id)]
+        records = (item for item in read_records(files, shape, root=self._root) if isinstance(item, Record))
+        return [record for record in records if not is_out(record.id)]
 
     def finish(self) -> None:
         """Give the workspace its records, where all were read and retained."""
         if self._is_whole and self._data and self.has_records:
             self._data.hold(self._states, self._unread)
 
-    def answered(self) -> list[tuple[State, str]]:
+    def answered(self) -> list[tuple[RecordState, str]]:
         """Return the records of the whole workspace whose category somebody has answered, each with its line's id.
 
         Of the records there is nothing but the name. Files that were not among those to be read are read for that.
@@ -127,11 +127,11 @@ class RecordStream:
                 self._pass_over(rank)
                 self._num_read = rank + 1
             names = self._named(result) if is_ours else {}
-            file, place = self.source_file(path), relative_name(path, examiner.spec.root)
-            states: dict[int, State | None] = {}
-            for one in result.watched:
-                line = one.record.source.line
-                states[line] = self._exchange(result, one, names.get(line), file, place, examiner)
+            file, settings_name = self.source_file(path), relative_name(path, examiner.spec.root)
+            states: dict[int, RecordState | None] = {}
+            for watched in result.watched:
+                line = watched.record.source.line
+                states[line] = self._exchange(result, watched, names.get(line), file, settings_name, examiner)
             if states:
                 result.sort()
             for record in result.records:
@@ -140,10 +140,10 @@ class RecordStream:
             result.watched, result.displacing, result.records = [], [], []
             yield path, result
 
-    def _retain(self, record: Record, name: str | None, file: str, decided: Mapping[int, State | None]) -> None:
+    def _retain(self, record: Record, name: str | None, file: str, decided: Mapping[int, RecordState | None]) -> None:
         """Retain a record of a line, or what is in ``decided`` in place of it."""
         line = record.source.line
-        state = decided[line] if line in decided else State(_moved(record, name or record.id, file))
+        state = decided[line] if line in decided else RecordState(_moved(record, name or record.id, file))
         if state is None:
             return
         if self._is_whole:
@@ -157,40 +157,40 @@ class RecordStream:
         """Return, by line, what the records of a span are called that may have been decided on or are retained."""
         if self.has_records:
             return {record.source.line: self._names.name(record.id) for record in result.records}
-        watched = [(one.record.source.line, one.record.id) for one in result.watched]
+        watched = [(changed.record.source.line, changed.record.id) for changed in result.watched]
         return {line: self._names.name(own_id) for line, own_id in sorted([*result.displacing, *watched])}
 
     def _exchange(
-        self, result: SpanResult, one: Watched, name: str | None, file: str, place: str, examiner: Examiner
-    ) -> State | None:
+        self, result: SpanResult, watched: Watched, name: str | None, file: str, settings_name: str, examiner: Examiner
+    ) -> RecordState | None:
         """Add to the result of a span one record as decisions have left it, and return its state.
 
-        ``file`` is what its source is called, ``place`` what settings call it. Without a ``name`` it stands in a file
-        that is none of the workspace's; then there is none if a record with its id was dropped.
+        ``file`` is what its source is called, ``settings_name`` what settings call it. Without a ``name`` it stands in
+        a file that is none of the workspace's; then there is none if a record with its id was dropped.
         """
-        record = one.record
+        record = watched.record
         assert self._decisions is not None
         if name is not None:
             state = self._decided(_moved(record, name, file))
         elif self._decisions.is_out(record.id):
             return None
         else:
-            state = State(_moved(record, record.id, file))
+            state = RecordState(_moved(record, record.id, file))
         if not state.heads and state.dropped is None:
-            examiner.add_record(result, record, place, one.raw, is_changed=one.is_changed)
+            examiner.add_record(result, record, settings_name, watched.raw, is_changed=watched.is_changed)
         elif state.dropped is None:
             # Its findings have no column: the file's line may be another than what it now is.
-            examiner.add_record(result, self._as_in_line(state.record, record.source), place, None)
+            examiner.add_record(result, self._as_in_line(state.record, record.source), settings_name, None)
         return state
 
-    def _decided(self, record: Record) -> State:
+    def _decided(self, record: Record) -> RecordState:
         """Return a record as decisions have left it."""
         assert self._decisions is not None
         state = self._decisions.state(record)
         self._note_answer(state)
         return state
 
-    def _note_answer(self, state: State) -> None:
+    def _note_answer(self, state: RecordState) -> None:
         if state.answers.get(CATEGORY):
             own_id = self._as_in_line(state.record, state.record.source).id
             nothing_more = Record(state.record.id, state.record.kind, Source("", 0), {})
@@ -223,7 +223,7 @@ class RecordStream:
 
     def source_file(self, path: Path) -> str:
         """Return what the source of a record in a file is called."""
-        own = self._files.get(self._place(path)) if self._is_whole else None
+        own = self._files.get(self._settings_name(path)) if self._is_whole else None
         path, root = (own, self._data.root) if own and self._data else (path, self._root)
         return spelled(str(path.relative_to(root) if root and path.is_relative_to(root) else path))
 
@@ -233,12 +233,12 @@ class RecordStream:
         own_id = view.get(record.data, "id") if view else None
         return replace(record, id=record.id if own_id is None else str(own_id), source=source)
 
-    def _place(self, path: Path) -> str:
+    def _settings_name(self, path: Path) -> str:
         return relative_name(path, self._data.root) if self._data else ""
 
     def _rank(self, path: Path) -> int:
         """Return the place of a file in the workspace's order, after the last for files that are none of it."""
-        return self._ranks.get(self._place(path), len(self._files))
+        return self._ranks.get(self._settings_name(path), len(self._files))
 
 
 def _moved(record: Record, name: str, file: str) -> Record:
@@ -249,9 +249,9 @@ def _moved(record: Record, name: str, file: str) -> Record:
 def _reordered(results: Results, files: Sequence[Path]) -> Results:
     """Yield results file by file in the order of ``files``; those that come too early are held until their turn."""
     turns = deque(files)
-    held: dict[Path, list[SpanResult]] = {}
+    waiting: dict[Path, list[SpanResult]] = {}
     for path, group in groupby(results, key=lambda pair: pair[0]):
-        held[path] = [result for _, result in group]
-        while turns and turns[0] in held:
+        waiting[path] = [result for _, result in group]
+        while turns and turns[0] in waiting:
             turn = turns.popleft()
-            yield from ((turn, result) for result in held.pop(turn))
+            yield from ((turn, result) for result in waiting.pop(turn))

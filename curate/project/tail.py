@@ -8,22 +8,22 @@ from pathlib import Path
 
 from curate.base.events import AddEvent, AnyEvent
 from curate.base.record import CurateError, Record
-from curate.project.acts import Acts
-from curate.project.blind import as_seen, blind_in
+from curate.project.blind import blind_in, redacted_state
 from curate.project.catalog import open_catalog
 from curate.project.catalog.pieces import Progress
-from curate.project.data import FILES_CHANGED, ProjectData, State
-from curate.project.fold import Fold, Step, folded, steps
+from curate.project.data import FILES_CHANGED, ProjectData, RecordState
+from curate.project.fold import AppliedEvent, Fold, folded, steps
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, read_frames, read_segment, segments
 from curate.project.labels import CATEGORY
 from curate.project.snapshot import folded_files, read_snapshot
+from curate.project.undo import UndoStacks
 
-_SHOWN = 3
+_MAX_NAMES = 3
 
 
 @dataclass(slots=True)
-class _Look:
+class _SegmentProgress:
     """How far a segment was read: what tells it from another in its place, its size then, the bytes of whole lines."""
 
     inode: int
@@ -38,36 +38,36 @@ class Tail:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._looks: dict[Path, _Look] = {}
+        self._progress: dict[Path, _SegmentProgress] = {}
         self._faults: list[CurateError] = []
 
     def read(self) -> list[AnyEvent]:
         """Return the events that were appended since the last call, whoever wrote them, some perhaps once more.
 
-        A segment that cannot be read, or not on, keeps no other from being read, see `told_once`.
+        A segment that cannot be read, or not on, keeps no other from being read, see `new_faults`.
         """
-        found: list[AnyEvent] = []
+        events: list[AnyEvent] = []
         for path in segments(self._root):
             try:
                 now = path.stat()
             except FileNotFoundError:
                 # `curate fold` has retired it since it was listed.
                 continue
-            look = self._looks.get(path)
-            if look is None or look.inode != now.st_ino or look.size > now.st_size:
-                look = self._looks[path] = _Look(now.st_ino)
+            progress = self._progress.get(path)
+            if progress is None or progress.inode != now.st_ino or progress.size > now.st_size:
+                progress = self._progress[path] = _SegmentProgress(now.st_ino)
             # Most looks find nothing new; then a look costs one stat a segment.
-            if look.size == now.st_size:
+            if progress.size == now.st_size:
                 continue
-            look.size, look.fault = now.st_size, None
+            progress.size, progress.fault = now.st_size, None
             try:
-                self._read_on(path, look, found)
+                self._read_on(path, progress, events)
             except CurateError as fault:
-                look.fault = fault
+                progress.fault = fault
                 self._faults.append(fault)
-        return found
+        return events
 
-    def told_once(self) -> list[CurateError]:
+    def new_faults(self) -> list[CurateError]:
         """Return what is wrong with segments and was not told yet: E980, and E913 for a line of a newer version."""
         faults, self._faults = self._faults, []
         return faults
@@ -75,27 +75,29 @@ class Tail:
     def is_whole(self) -> bool:
         """Whether every segment that was read is still there: neither retired by `curate fold` nor taken away."""
         # Another thread may be reading on.
-        return all(path.exists() for path in list(self._looks))
+        return all(path.exists() for path in list(self._progress))
 
     def remarks(self) -> list[str]:
         """Return what a person should know of segments: damaged lines, and what cannot be read."""
         return [
-            *(str(damage) for look in self._looks.values() for damage in look.damages),
-            *(look.fault.message for look in self._looks.values() if look.fault),
+            *(str(damage) for progress in self._progress.values() for damage in progress.damages),
+            *(progress.fault.message for progress in self._progress.values() if progress.fault),
         ]
 
-    def _read_on(self, path: Path, look: _Look, found: list[AnyEvent]) -> None:
+    def _read_on(self, path: Path, progress: _SegmentProgress, events: list[AnyEvent]) -> None:
         whole = read_segment(path, self._root) or b""
         damages: list[Damage] = []
-        for event in read_frames(whole[look.start :], path, damages):
-            found.append(event)
-        num_lines = whole.count(b"\n", 0, look.start) if damages else 0
-        look.damages = [one for one in look.damages if one.kind != "torn"]
-        look.damages += [replace(one, line=one.line + num_lines, offset=one.offset + look.start) for one in damages]
-        look.start = max(look.start, whole.rfind(b"\n") + 1)
+        for event in read_frames(whole[progress.start :], path, damages):
+            events.append(event)
+        num_lines = whole.count(b"\n", 0, progress.start) if damages else 0
+        progress.damages = [damage for damage in progress.damages if damage.kind != "torn"]
+        progress.damages += [
+            replace(damage, line=damage.line + num_lines, offset=damage.offset + progress.start) for damage in damages
+        ]
+        progress.start = max(progress.start, whole.rfind(b"\n") + 1)
 
 
-class Ledger:
+class StateTracker:
     """A workspace's decisions by record, and the states that they leave. One thread at a time may use it.
 
     The line of a record that was decided on is kept here: whatever becomes of the file, what is saved can be shown.
@@ -114,20 +116,20 @@ class Ledger:
         self._root, self._shape = data.root, data.shape
         self._known: set[str] = set()
         self._hidden_categories: set[str] = set()
-        self._states: dict[str, State | None] = {}
-        self._found: dict[str, Fold] = {}
+        self._states: dict[str, RecordState | None] = {}
+        self._outcomes: dict[str, Fold] = {}
         self._bases: dict[str, Record | None] = {}
         # The journal, then its snapshot, then the lines: what `curate fold` moves from one to the next meanwhile is
         # read at least once, and counts once.
         events = self.tail.read()
-        for fault in self.tail.told_once():
+        for fault in self.tail.new_faults():
             raise fault
         self._snapshot = read_snapshot(data.root)
         self.catalog = open_catalog(data, on_progress)
         """Every record as the annotator may see it."""
         if self.blind_fault is not None:
-            told = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"
-            self.catalog.remarks.append(told)
+            remark = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"
+            self.catalog.remarks.append(remark)
         self._events: dict[str, list[AnyEvent]] = {name: [] for name in self._snapshot.records}
         self._late = set(self._snapshot.records)
         self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
@@ -144,18 +146,18 @@ class Ledger:
         """Whether no decision has left the journal since it was read, so that looking at its end shows all."""
         return self.tail.is_whole() and max(folded_files(self._root), default=0) == self._snapshot.number
 
-    def acts(self, by: str) -> Acts:
+    def acts(self, by: str) -> UndoStacks:
         """Return what an annotator has done, also what is folded since.
 
         Raises:
             CurateError: E913 and E980 when a retired segment cannot be read.
         """
         first, later = self.order[: self._num_first], self.order[self._num_first :]
-        acts = Acts(event for event in (*self._snapshot.takes_back(by), *first) if event.by == by)
+        acts = UndoStacks(event for event in (*self._snapshot.takes_back(by), *first) if event.by == by)
         acts.add(event for event in later if event.by == by)
         return acts
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> RecordState | None:
         """Return the record called ``name`` as decisions have left it, None where there is none.
 
         Raises:
@@ -166,9 +168,9 @@ class Ledger:
         if name in self._states:
             return self._states[name]
         base = self._base(name)
-        return State(base) if base else None
+        return RecordState(base) if base else None
 
-    def hold(self, name: str) -> State | None:
+    def hold(self, name: str) -> RecordState | None:
         """Return the state as `state` does, and keep the line, so that a decision on it can be taken for certain."""
         state = self.state(name)
         if name not in self._states:
@@ -182,13 +184,13 @@ class Ledger:
             return state.parents()
         return frontier_of(self._events.get(name, []), self._snapshot.records.get(name))
 
-    def decided(self) -> list[State]:
+    def decided(self) -> list[RecordState]:
         """Return the states of all records that somebody has decided on and that are there."""
         return [state for state in self._states.values() if state is not None]
 
-    def found(self) -> list[Fold]:
+    def fold_outcomes(self) -> list[Fold]:
         """Return what is to be told of single records, in the order of their ids."""
-        return [self._found[name] for name in sorted(self._found)]
+        return [self._outcomes[name] for name in sorted(self._outcomes)]
 
     def history(self, name: str) -> list[AnyEvent]:
         """Return the decisions on one record in the order in which they count."""
@@ -209,7 +211,7 @@ class Ledger:
                 changed.add(event.id)
         return self._refold(changed)
 
-    def differing(self, other: Ledger) -> set[str]:
+    def differing(self, other: StateTracker) -> set[str]:
         """Return the records that somebody has decided on and that are not the same in ``other``."""
         mine, theirs = self._states, other._states
         return {name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)}
@@ -217,16 +219,16 @@ class Ledger:
     def remarks(self) -> list[str]:
         """Return what a person should know of the journal: of segments, and of decisions on records that are gone."""
         remarks = self.tail.remarks()
-        gone = {name: len(one.orphans) for name, one in self._found.items() if one.orphans}
+        gone = {name: len(outcome.orphans) for name, outcome in self._outcomes.items() if outcome.orphans}
         if gone:
             names = sorted(gone)
-            shown = ", ".join(names[:_SHOWN]) + (", …" if names[_SHOWN:] else "")
-            remarks.append(f"decisions on records that are no longer in the data: {sum(gone.values()):,} ({shown})")
+            listed = ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
+            remarks.append(f"decisions on records that are no longer in the data: {sum(gone.values()):,} ({listed})")
         return remarks
 
     def _refold(self, names: Collection[str]) -> set[str]:
         """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""
-        done: dict[str, State | None] = {}
+        done: dict[str, RecordState | None] = {}
         for name in names:
             try:
                 base = self._bases[name] = self._base(name)
@@ -235,28 +237,28 @@ class Ledger:
                     raise
                 self._late.add(name)
                 continue
-            events, found = self._events[name], Fold({})
+            events, outcome = self._events[name], Fold({})
             if base is None and not any(isinstance(event, AddEvent) for event in events):
                 done[name] = None
-                found.orphans += events
+                outcome.orphans += events
             else:
-                done[name] = folded(name, base, events, self._shape, self._snapshot, found)
-            self._found.pop(name, None)
-            if found.findings or found.conflicts or found.orphans:
-                self._found[name] = found
+                done[name] = folded(name, base, events, self._shape, self._snapshot, outcome)
+            self._outcomes.pop(name, None)
+            if outcome.findings or outcome.conflicts or outcome.orphans:
+                self._outcomes[name] = outcome
         self._states |= done
         self._late -= done.keys()
         states = ((name, state) for name, state in done.items() if state is not None)
-        seen = {name: as_seen(state, self.blind, self._shape) for name, state in states}
+        visible = {name: redacted_state(state, self.blind, self._shape) for name, state in states}
         hidden = {name for name, state in done.items() if state is not None and self.blind.hides(state, CATEGORY)}
         self._hidden_categories = (self._hidden_categories - done.keys()) | hidden
         # What is hidden is in no row: no cell, filter, order or count can tell it.
-        self.catalog.update(done, {name: state for name, state in seen.items() if state is not done[name]})
+        self.catalog.update(done, {name: state for name, state in visible.items() if state is not done[name]})
         return set(done)
 
     def _base(self, name: str) -> Record | None:
         """Return the record as its line has it."""
         return self._bases[name] if name in self._bases else self.catalog.read(name)
 
-    def _steps(self, name: str) -> Iterator[tuple[Step, State | None]]:
+    def _steps(self, name: str) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
         return steps(name, self._base(name), self._events.get(name, []), self._shape, self._snapshot)

@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.project.catalog.columns import states_frame
-from curate.project.catalog.learnt import LEARNT, Learning
-from curate.project.data import State
+from curate.project.catalog.dynamics import DYNAMICS_COLUMNS, LearningDynamics
+from curate.project.data import RecordState
 
 TEXTS = ("prompt", "completion")
 """The columns in which words are searched."""
@@ -75,8 +75,8 @@ class Term:
 
     def expression(self) -> pl.Expr:
         """Return the condition as an expression on a frame that has the columns; it is never null."""
-        found = pl.any_horizontal([self._option(option) for option in self.options])
-        return ~found if self.is_negated else found
+        matches = pl.any_horizontal([self._option(option) for option in self.options])
+        return ~matches if self.is_negated else matches
 
     def _option(self, option: Option) -> pl.Expr:
         if self.field == "has":
@@ -90,18 +90,18 @@ class Term:
             return self._labelled(option)
         if self.field == "status":
             return pl.col("status") == (option.text if isinstance(option, Word) else "")
-        if self.field in LEARNT:
+        if self.field in DYNAMICS_COLUMNS:
             # Of a record that no run has trained on, nothing holds.
             return _is(pl.col(self.field), option).fill_null(value=False)
         return _is(pl.col(self.field), option)
 
     def _labelled(self, option: Option) -> pl.Expr:
         who, question, answer = (pl.element().struct.field(name) for name in ("who", "question", "answer"))
-        found = _is(answer.cast(pl.Float64, strict=False) if isinstance(option, Between) else answer, option)
+        matches = _is(answer.cast(pl.Float64, strict=False) if isinstance(option, Between) else answer, option)
         if self.label:
             is_agreed = (who == "") & (question == self.label)
-            found &= is_agreed | (who == self.label) | ((who != "") & (who + "." + question == self.label))
-        return pl.col("labels").list.eval(found.fill_null(value=False)).list.any()
+            matches &= is_agreed | (who == self.label) | ((who != "") & (who + "." + question == self.label))
+        return pl.col("labels").list.eval(matches.fill_null(value=False)).list.any()
 
     def _texts(self) -> list[str]:
         return [option.text for option in self.options if isinstance(option, Word)]
@@ -122,8 +122,8 @@ class Filter:
         return frame.select(every=every)["every"].to_numpy()
 
     def lets_through(
-        self, states: Sequence[State], statuses: Sequence[str] | None = None, splits: Sequence[str] | None = None,
-        learning: Learning | None = None,
+        self, states: Sequence[RecordState], statuses: Sequence[str] | None = None, splits: Sequence[str] | None = None,
+        learning: LearningDynamics | None = None,
     ) -> list[bool]:  # fmt: skip
         """Return, for each of ``states``, whether it is let through.
 
@@ -132,13 +132,17 @@ class Filter:
         """
         statuses = statuses or ["ok"] * len(states)
         splits = splits or [state.record.split or "" for state in states]
-        shown = [
+        row_statuses = [
             "dropped" if state.dropped is not None else status for state, status in zip(states, statuses, strict=True)
         ]
         ids = pl.Series([state.record.id for state in states], dtype=pl.String)
-        learnt = learning.columns(ids) if learning else [pl.Series(n, [None] * len(ids), pl.Float64) for n in LEARNT]
-        found: list[bool] = self.mask(states_frame(states, shown, splits, learnt)).tolist()
-        return found
+        dynamics = (
+            learning.columns(ids)
+            if learning
+            else [pl.Series(n, [None] * len(ids), pl.Float64) for n in DYNAMICS_COLUMNS]
+        )
+        mask: list[bool] = self.mask(states_frame(states, row_statuses, splits, dynamics)).tolist()
+        return mask
 
     @property
     def needs_findings(self) -> bool:
@@ -171,9 +175,9 @@ def _is(value: pl.Expr, option: Option) -> pl.Expr:
     if isinstance(option, Word):
         anything = ".*".join(pl.escape_regex(part) for part in option.text.split("*"))
         return value.str.contains(rf"(?is)\A{anything}\z")
-    found = pl.lit(value=True)
+    matches = pl.lit(value=True)
     if option.low is not None:
-        found &= value > option.low if option.is_low_open else value >= option.low
+        matches &= value > option.low if option.is_low_open else value >= option.low
     if option.high is not None:
-        found &= value < option.high if option.is_high_open else value <= option.high
-    return found
+        matches &= value < option.high if option.is_high_open else value <= option.high
+    return matches

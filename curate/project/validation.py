@@ -132,15 +132,17 @@ class Validation:
             )
 
     def _opened(
-        self, found: Iterable[tuple[Finding, DatasetProblem | None]]
+        self, findings: Iterable[tuple[Finding, DatasetProblem | None]]
     ) -> Iterator[tuple[Finding, DatasetProblem | None]]:
         """Call files as they are called in a validation: by the paths that they are opened with."""
         files = {self._stream.source_file(path): spelled(str(path)) for path in self.files}
-        for finding, place in found:
+        for finding, location in findings:
             opened = None
-            if place:
-                other, line = place.other
-                opened = place._replace(file=files.get(place.file, place.file), other=(files.get(other, other), line))
+            if location:
+                other, line = location.other
+                opened = location._replace(
+                    file=files.get(location.file, location.file), other=(files.get(other, other), line)
+                )
             yield replace(finding, file=files.get(finding.file, finding.file)), opened
 
     def _records(self) -> Sequence[Record]:
@@ -210,5 +212,5 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
     known = baseline_path(data.settings, data.root)
     baseline = read_baseline(known, without=UNREADABLE) if known else None
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
-    verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_held).run()
+    verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded).run()
     return verdict.with_findings(data.decision_findings())

@@ -88,12 +88,12 @@ def start(command: Sequence[str], folder: Path) -> Process:
         CurateError: E906 when the berth cannot be written; E977 when another process has the run; E979 when it cannot
             start.
     """
-    place = _place(folder)
+    berth = _process_folder(folder)
     if (known := read_process(folder)) is not None and known.is_alive:
-        told = f"process {known.pid} is at work on {one_line(str(folder))}"
-        raise CurateError("E977 run-busy", told, "Stop it first: `curate runs --stop`.")
-    make_folder(place)
-    log = str(place / LOG_FILE)
+        message = f"process {known.pid} is at work on {one_line(str(folder))}"
+        raise CurateError("E977 run-busy", message, "Stop it first: `curate runs --stop`.")
+    make_folder(berth)
+    log = str(berth / LOG_FILE)
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666),
@@ -105,8 +105,8 @@ def start(command: Sequence[str], folder: Path) -> Process:
             command[0], list(command), os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_OURS
         )
     except OSError as error:
-        told = f"{one_line(command[0])}: {error.strerror}"
-        raise CurateError("E979 not-started", told, "Is the installation whole?") from error
+        message = f"{one_line(command[0])}: {error.strerror}"
+        raise CurateError("E979 not-started", message, "Is the installation whole?") from error
     _children.add(pid)
     return note(pid, folder)
 
@@ -118,7 +118,7 @@ def note(pid: int, folder: Path) -> Process:
         CurateError: E906 when it cannot be written.
     """
     process = Process(pid, _stat(pid)[1], _boot(), _now())
-    _write(process, _place(folder))
+    _write(process, _process_folder(folder))
     return process
 
 
@@ -167,28 +167,28 @@ def ask_to_stop(folder: Path) -> Process | None:
         return process
     if not process.send(signal.SIGTERM):
         return None
-    asked = replace(process, stop_asked=_now())
-    _write(asked, _place(folder))
-    return asked
+    stopping = replace(process, stop_asked=_now())
+    _write(stopping, _process_folder(folder))
+    return stopping
 
 
-def _place(folder: Path) -> Path:
+def _process_folder(folder: Path) -> Path:
     """Return where the files of the process belong now."""
     return folder if folder.is_dir() and not berth_of(folder).is_dir() else berth_of(folder)
 
 
-def _write(process: Process, place: Path) -> None:
-    write_atomic(place / PROCESS_FILE, [json.dumps(asdict(process), indent=1).encode() + b"\n"])
+def _write(process: Process, berth: Path) -> None:
+    write_atomic(berth / PROCESS_FILE, [json.dumps(asdict(process), indent=1).encode() + b"\n"])
 
 
-def _read(place: Path) -> Process | None:
+def _read(berth: Path) -> Process | None:
     try:
-        value = json.loads(read_file(place / PROCESS_FILE, most=MOST_STATE))
+        value = json.loads(read_file(berth / PROCESS_FILE, most=MOST_STATE))
         process = Process(**value)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     texts = (process.boot, process.at, process.stop_asked)
-    is_whole = type(process.pid) is int and type(process.started) is int and all(type(one) is str for one in texts)
+    is_whole = type(process.pid) is int and type(process.started) is int and all(type(text) is str for text in texts)
     return process if is_whole and process.pid > 0 and process.started > 0 else None
 
 

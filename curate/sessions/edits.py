@@ -20,7 +20,7 @@ from curate.schema.view import View, at
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
-    from curate.project.data import State
+    from curate.project.data import RecordState
     from curate.project.project import Project
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
@@ -336,18 +336,19 @@ def is_standing(project: Project, finding: Finding) -> bool:
         CurateError: E916 before the records are read.
     """
     # It brings the checks with it.
-    from curate.sessions.problems import book_of
+    from curate.sessions.problems import problems_of
 
-    book = book_of(project)
-    if book.found is None:
+    book = problems_of(project)
+    if book.problems is None:
         return True
     book.catch_up({finding.record})
     return any(
-        (other.code, other.pointer) == (finding.code, finding.pointer) for other in book.found.of_record(finding.record)
+        (other.code, other.pointer) == (finding.code, finding.pointer)
+        for other in book.problems.of_record(finding.record)
     )
 
 
-def _fixed(view: View, pointers: Mapping[str, str], state: State) -> dict[str, str]:
+def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:
     """Return what of a saved record an edit of its line would not change, and why."""
     fixed: dict[str, str] = {}
     if "id" in pointers:

@@ -16,9 +16,9 @@ from curate.checks.runner import relative_name
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.in_use import names_in_use
-from curate.project.respelled import spelled, spelled_anew
+from curate.project.spelling import spelled, spelled_anew
 from curate.sessions.edits import EditSession
-from curate.sessions.problems.excerpt import Lines
+from curate.sessions.problems.excerpt import LineIndex
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -118,7 +118,7 @@ def open_line(project: Project, file: str, number: int) -> LineEdit:
     """Return the line ``number`` of a record file under edit, with its draft if there is one.
 
     Args:
-        workshop: Whose records are read.
+        project: Whose records are read.
         file: The file as findings call it, relative to the workspace.
         number: The line, from 1.
 
@@ -128,7 +128,7 @@ def open_line(project: Project, file: str, number: int) -> LineEdit:
     """
     root = project.root
     path = {relative_name(path, root): path for path in project.data.files()}.get(file)
-    raw = Lines(path).read(number, number).get(number) if path and number > 0 else None
+    raw = LineIndex(path).read(number, number).get(number) if path and number > 0 else None
     where = one_line(f"{file}:{number}", 200)
     if path is None or raw is None:
         raise CurateError("E904 no-such-file", f"{where} is no line of a record file that can be read here")

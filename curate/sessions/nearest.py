@@ -1,4 +1,4 @@
-"""The records of an open workshop most like a text that somebody is writing, by `curate.similarity.dedupe.nearest`."""
+"""The records of an open project most like a text that somebody is writing, by `curate.similarity.dedupe.nearest`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from curate.project.project import Project
 
 _CACHE = Path(".curate") / "cache" / "nearest"
-_KEPT_FROM = 5_000
+_CACHE_FROM = 5_000
 """Records from which the index is kept on the disk; below, making it anew takes a moment."""
 _BLOCK = 8_192
 _CANDIDATES = 24
@@ -33,7 +33,7 @@ _TEXTS = ("system", "completion", "text")
 
 
 class Nearest:
-    """Finds records like a text in an open workshop. `prepare` it in a worker; then `find` answers at once."""
+    """Finds records like a text in an open project. `prepare` it in a worker; then `find` answers at once."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
@@ -43,21 +43,21 @@ class Nearest:
         self._index: ShingleIndex | None = None
         self._fresh: dict[str, str] = {}
         self._fresh_index: ShingleIndex | None = None
-        self._num_told = 0
+        self._num_followed = 0
 
     @property
     def threshold(self) -> float:
         """The similarity from which dedupe calls two records alike."""
         return self._method.threshold
 
-    def prepare(self, seen: Progress = lambda *_: None) -> None:
+    def prepare(self, on_progress: Progress = lambda *_: None) -> None:
         """Make the index of what the record files say, or read it from the cache.
 
         Raises:
             CurateError: E914 when the cache lies elsewhere, E974 when the record files have changed.
         """
         with self._lock:
-            self._prepare(seen)
+            self._prepare(on_progress)
 
     def find(self, line: Mapping[str, Json], count: int = 5, *, without: str = "") -> list[Neighbour]:
         """Return the records most like ``line``: what dedupe would object to, then by likeness.
@@ -74,16 +74,18 @@ class Nearest:
             self._follow()
             # A record that asks the same and answers at length is less like the whole than like the prompt.
             names = dict.fromkeys([*self._candidates(_text_of(record)), *self._candidates(record.prompt, is_part=True)])
-        found = [one for name in names if name != without and (one := self._standing(name)) is not None]
+        candidates = [
+            candidate for name in names if name != without and (candidate := self._standing(name)) is not None
+        ]
         cut = self._index.cut if self._index else Cut(self._method.ngram, np.zeros(0, np.uint64))
-        return neighbours(record, found, cut, self._method)[:count]
+        return neighbours(record, candidates, cut, self._method)[:count]
 
-    def _prepare(self, seen: Progress = lambda *_: None) -> None:
+    def _prepare(self, on_progress: Progress = lambda *_: None) -> None:
         # Rows of a catalogue mean nothing once the records were read anew.
         if self._index is None or self._catalog is not self._project.catalog:
             self._catalog = self._project.catalog
-            self._fresh, self._fresh_index, self._num_told = {}, None, 0
-            self._index = self._kept_index(seen)
+            self._fresh, self._fresh_index, self._num_followed = {}, None, 0
+            self._index = self._cached_index(on_progress)
 
     def _candidates(self, text: str, *, is_part: bool = False) -> list[str]:
         assert self._index is not None, "it was prepared"
@@ -109,20 +111,20 @@ class Nearest:
 
     def _follow(self) -> None:
         """Take in the records that were added or edited since the last look, by what they say now."""
-        events = self._project.since(self._num_told)
-        self._num_told += len(events)
+        events = self._project.since(self._num_followed)
+        self._num_followed += len(events)
         touched = {event.id for event in events if event.op in ("add", "edit", "undo")}
         for name in touched:
             record = self._standing(name)
             self._fresh_index = None
             self._fresh[name] = _text_of(record) if record else ""
 
-    def _kept_index(self, seen: Progress) -> ShingleIndex:
+    def _cached_index(self, on_progress: Progress) -> ShingleIndex:
         assert self._catalog is not None, "the index is of it"
         base = self._catalog.base
         root = self._project.root
         stages = Stages()
-        if len(base) >= _KEPT_FROM:
+        if len(base) >= _CACHE_FROM:
             inside(root, root / _CACHE)
             make_cache(root / ".curate")
             stages = Stages(root / _CACHE)
@@ -134,8 +136,8 @@ class Nearest:
                 yield [indexed_text(prompt, completion) for prompt, completion in part.iter_rows()]
 
         def make() -> dict[str, NDArray[np.uint32] | NDArray[np.uint64]]:
-            made = index_of(blocks, len(base), self._method, seen)
-            return {"hashes": made.hashes, "rows": made.rows, "sizes": made.sizes, "popular": made.popular}
+            index = index_of(blocks, len(base), self._method, on_progress)
+            return {"hashes": index.hashes, "rows": index.rows, "sizes": index.sizes, "popular": index.popular}
 
         arrays = stages.arrays("nearest", (base.about.files, self._method), make)
         return ShingleIndex(arrays["hashes"], arrays["rows"], arrays["sizes"], arrays["popular"], self._method)
@@ -149,15 +151,17 @@ def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:
     if shape.is_valid(line):
         return shape.record(line, source)
     turns = view.get(line, "messages")
-    listed = [one for one in turns if isinstance(one, dict)] if isinstance(turns, list) else []
-    told = [one for one in listed if isinstance(one.get("content"), str) and "tool_calls" not in one]
-    if told:
-        system, prompt, completion = texts_of(told)
-        return Record("", "chat", source, line, prompt, completion, system, tuple(told))
-    texts = {name: told if isinstance(told := view.get(line, name), str) else "" for name in _TEXTS}
-    parts = tuple(part for place in view.prompt if isinstance(part := at(line, place), str) and part)
+    listed = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    texts_only = [turn for turn in listed if isinstance(turn.get("content"), str) and "tool_calls" not in turn]
+    if texts_only:
+        system, prompt, completion = texts_of(texts_only)
+        return Record("", "chat", source, line, prompt, completion, system, tuple(texts_only))
+    texts = {name: texts_only if isinstance(texts_only := view.get(line, name), str) else "" for name in _TEXTS}
+    parts = tuple(part for path in view.prompt if isinstance(part := at(line, path), str) and part)
     turns = {"system": texts["system"], "user": PART_JOINT.join(parts), "assistant": texts["completion"]}
-    messages = tuple({"role": role, "content": told} for role, told in turns.items() if told or role != "system")
+    messages = tuple(
+        {"role": role, "content": texts_only} for role, texts_only in turns.items() if texts_only or role != "system"
+    )
     return Record(
         "",
         "instruction",

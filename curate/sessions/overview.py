@@ -1,4 +1,4 @@
-"""A workshop at one glance: how many records, in which state, of which category, how long; each figure is counted."""
+"""A project in figures: how many records, in which state, of which category, how long; each figure is counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError
 from curate.project.feedback import read_results
 from curate.project.labels import CATEGORY, questions_of
-from curate.sessions.runs.look import Run
+from curate.sessions.runs.run import Run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,7 +35,7 @@ class CategoryTally:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class LengthHistogram:
     """How long records are, in estimated tokens, and how many fall into each of `NUM_BINS` parts up to ``top``."""
 
     median: int
@@ -46,7 +46,7 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class ProjectOverview:
     """What `overview` counted.
 
     ``statuses`` has "dropped" always, and the other three only after a validation.
@@ -58,17 +58,17 @@ class Overview:
     categories: Sequence[CategoryTally]
     num_unlabelled: int
     num_unsplit: int
-    lengths: Lengths | None
+    lengths: LengthHistogram | None
     disk_free: int
     """Bytes."""
     num_changed: int | None
     """Files that git sees changed; None where git does not tell."""
 
 
-def overview(project: Project, *, is_judged: bool) -> Overview:
-    """Count the records of ``workshop``; a second or two for a million of them, so call it in a thread.
+def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
+    """Count the records of ``project``; a second or two for a million of them, so call it in a thread.
 
-    With ``is_judged`` the catalogue's statuses come from a validation; without, nothing is known of what is in.
+    With ``has_findings`` the catalogue's statuses come from a validation; without, nothing is known of what is in.
     Categories are counted as the annotator may see them; see `curate.project.blind`.
 
     Raises:
@@ -78,18 +78,18 @@ def overview(project: Project, *, is_judged: bool) -> Overview:
     import polars as pl
 
     frame = project.catalog.frame(["category", "split", "status", "tokens", "labels"])
-    asked = [_answered(question.name) for question in questions_of(project.settings)]
-    frame = frame.with_columns(is_labelled=pl.all_horizontal(asked))
+    answered = [_answered(question.name) for question in questions_of(project.settings)]
+    frame = frame.with_columns(is_labelled=pl.all_horizontal(answered))
     statuses = {name: int((frame["status"] == name).sum()) for name in STATUSES}
-    kept = frame.filter(pl.col("status") != "dropped")
-    return Overview(
+    included = frame.filter(pl.col("status") != "dropped")
+    return ProjectOverview(
         num_records=len(frame),
         num_unread=project.catalog.num_unread,
-        statuses=statuses if is_judged else {"dropped": statuses["dropped"]},
-        categories=_categories(kept, is_judged=is_judged),
-        num_unlabelled=int((~kept["is_labelled"]).sum()),
-        num_unsplit=int((kept["split"] == "").sum()),
-        lengths=_lengths(kept["tokens"]),
+        statuses=statuses if has_findings else {"dropped": statuses["dropped"]},
+        categories=_categories(included, has_findings=has_findings),
+        num_unlabelled=int((~included["is_labelled"]).sum()),
+        num_unsplit=int((included["split"] == "").sum()),
+        lengths=_lengths(included["tokens"]),
         disk_free=disk_free(project.root),
         num_changed=_num_changed(project),
     )
@@ -99,15 +99,15 @@ def _answered(question: str) -> pl.Expr:
     """Return whether somebody has answered ``question``; the category may also be written in the line."""
     import polars as pl
 
-    asked = pl.col("labels").list.eval(pl.element().struct.field("question") == question).list.any()
-    return asked | (pl.col("category") != "") if question == CATEGORY else asked
+    is_answered = pl.col("labels").list.eval(pl.element().struct.field("question") == question).list.any()
+    return is_answered | (pl.col("category") != "") if question == CATEGORY else is_answered
 
 
-def _categories(kept: pl.DataFrame, *, is_judged: bool) -> list[CategoryTally]:
+def _categories(included: pl.DataFrame, *, has_findings: bool) -> list[CategoryTally]:
     import polars as pl
 
     counts = (
-        kept.group_by("category")
+        included.group_by("category")
         .agg(
             pl.len().alias("n"),
             (pl.col("status") == "ok").sum().alias("ok"),
@@ -117,20 +117,20 @@ def _categories(kept: pl.DataFrame, *, is_judged: bool) -> list[CategoryTally]:
         .sort(["n", "category"], descending=[True, False])
     )
     return [
-        CategoryTally(name, number, num_ok if is_judged else None, labelled, (train, validation, test))
+        CategoryTally(name, number, num_ok if has_findings else None, labelled, (train, validation, test))
         for name, number, num_ok, labelled, train, validation, test in counts.iter_rows()
     ]
 
 
-def _lengths(tokens: pl.Series) -> Lengths | None:
+def _lengths(tokens: pl.Series) -> LengthHistogram | None:
     if not len(tokens):
         return None
     median, high, longest = (int(tokens.quantile(share, "nearest") or 0) for share in (0.5, 0.95, 1.0))
     top = max(NUM_BINS, 2 ** (longest - 1).bit_length() if longest > 1 else 1)
     width = top // NUM_BINS
     bins = (tokens.cast(int) // width).clip(0, NUM_BINS - 1).value_counts()
-    found: dict[int, int] = dict(bins.iter_rows())
-    return Lengths(median, high, longest, top, tuple(found.get(number, 0) for number in range(NUM_BINS)))
+    by_bin: dict[int, int] = dict(bins.iter_rows())
+    return LengthHistogram(median, high, longest, top, tuple(by_bin.get(number, 0) for number in range(NUM_BINS)))
 
 
 def disk_free(root: Path) -> int:

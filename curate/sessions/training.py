@@ -31,8 +31,8 @@ def run_folder(data: ProjectData, options: Sequence[str]) -> Path:
     runs = inside(data.root, data.root / RUNS)
     if "--out" in options[:-1]:
         return Path(options[options.index("--out") + 1])
-    if "--resume" in options and (found := run_folders(data)):
-        return found[0]
+    if "--resume" in options and (folders := run_folders(data)):
+        return folders[0]
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     number = 0
     while (folder := runs / f"{today}-{_letters(number)}").exists() or berth_of(folder).exists():
@@ -66,8 +66,8 @@ def resumed_dataset(folder: Path) -> Path:
     try:
         path = Path(json.loads(read_file(folder / RUN_FILE, most=MOST_STATE))["dataset"]["path"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        told = f"{one_line(str(folder / RUN_FILE))} does not say what the run was begun on"
-        raise CurateError("E978 cannot-resume", told, "Begin a new run.") from error
+        message = f"{one_line(str(folder / RUN_FILE))} does not say what the run was begun on"
+        raise CurateError("E978 cannot-resume", message, "Begin a new run.") from error
     if not path.is_dir():
         raise CurateError("E978 cannot-resume", f"the dataset {one_line(str(path))} is gone", "Begin a new run.")
     return path

@@ -23,13 +23,13 @@ from textual.widgets import Input, Static, TextArea
 from textual.worker import get_current_worker
 
 from curate.base.record import CurateError
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 from curate.tui.chords import Chord
-from curate.tui.chrome import Header, StatusLine, draw_frame
+from curate.tui.chrome import HeaderBar, StatusLine, draw_frame
 from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
 from curate.tui.glyphs import ASCII, PRETTY, glyphs, is_ascii_wanted, use_glyphs
-from curate.tui.help import Ran, command_log, keys_page
+from curate.tui.help import LoggedCommand, command_log, keys_page
 from curate.tui.in_turn import KeysInTurn
 from curate.tui.palette import Commands
 from curate.tui.screen import ProjectScreen
@@ -48,7 +48,7 @@ EXPIRES = 20.0
 
 
 class CurateApp(App[int]):
-    """A workshop on a terminal."""
+    """A project on a terminal."""
 
     TITLE = "curate"
     CSS_PATH = "app.tcss"
@@ -76,10 +76,10 @@ class CurateApp(App[int]):
         self, root: Path, *, project: Project | None = None, opener: Opener | None = None, by: str = "",
         is_ascii: bool = False, poll: float | None = 1.0, theme: str = "dark",
     ) -> None:  # fmt: skip
-        """Make the app for the folder ``root``, with its open ``workshop`` if it is a workspace.
+        """Make the app for the folder ``root``, with its open ``project`` if it is a workspace.
 
         ``opener`` opens it once the first screen is drawn, and returns None where ``root`` is no workspace. ``by`` is
-        the annotator's name where there is no workshop yet. ``poll`` is how many seconds lie between two
+        the annotator's name where there is no project yet. ``poll`` is how many seconds lie between two
         looks at what others decided; None never looks.
         """
         use_glyphs(ASCII if is_ascii or is_ascii_wanted() else PRETTY)
@@ -89,13 +89,13 @@ class CurateApp(App[int]):
         """What the status line says; from its second line on, what to do about it."""
         self._expiry: Timer | None = None
         self.is_unsaved = False
-        self.ran_commands: list[Ran] = []
+        self.logged_commands: list[LoggedCommand] = []
         self.crash = ""
         """The traceback of the mistake of ours that ended the app."""
         self.failure: CurateError | None = None
         """What was wrong with the workspace, where that ended the app."""
-        for look in themes():
-            self.register_theme(look)
+        for registered in themes():
+            self.register_theme(registered)
         has_colour = not self.no_color
         self._last_filter = Harmless(has_colour=has_colour)
         self.choose_theme(theme if has_colour else "mono")
@@ -121,7 +121,7 @@ class CurateApp(App[int]):
 
     @property
     def project(self) -> Project:
-        """The open workshop.
+        """The open project.
 
         Raises:
             LookupError: when there is none; only Home is shown then.
@@ -196,7 +196,7 @@ class CurateApp(App[int]):
                 screen.arrive(**what)
 
     def present(self) -> ProjectScreen:
-        """Return the workshop screen at the bottom, whatever dialog lies over it."""
+        """Return the project screen at the bottom, whatever dialog lies over it."""
         screen = self.screen_stack[0]
         assert isinstance(screen, ProjectScreen), "modes hold nothing else"
         return screen
@@ -208,8 +208,8 @@ class CurateApp(App[int]):
             return lambda: self.go(name)
 
         # A dialog is answered before anything else is gone to.
-        places = () if self.screen.is_modal else self.tabs
-        return {tab.key: (tab.title, going(tab.name)) for tab in places} | {"g": ("first row", self._to_top)}
+        destinations = () if self.screen.is_modal else self.tabs
+        return {tab.key: (tab.title, going(tab.name)) for tab in destinations} | {"g": ("first row", self._to_top)}
 
     def _to_top(self) -> None:
         """Go to the first row or line of whatever has the focus."""
@@ -226,8 +226,8 @@ class CurateApp(App[int]):
         ``remedy``, which says what to do, stands on a line of its own. What is no warning goes after `EXPIRES`; all of
         it goes with the next message, or when another screen is gone to.
         """
-        text = shown(message, _LONGEST_MESSAGE) if isinstance(message, str) else message
-        more = Text.assemble("\n", shown(remedy, _LONGEST_MESSAGE)) if remedy else Text("")
+        text = safe_text(message, _LONGEST_MESSAGE) if isinstance(message, str) else message
+        more = Text.assemble("\n", safe_text(remedy, _LONGEST_MESSAGE)) if remedy else Text("")
         self._put_message(Text.assemble((SIGNS[severity], "" if severity == "ok" else severity), text, more))
         if severity == "ok":
             self._expiry = self.set_timer(EXPIRES, self.clear_message)
@@ -255,7 +255,7 @@ class CurateApp(App[int]):
         """Write on the status line what went wrong and what to do."""
         if error.code.startswith("E906"):
             self.is_unsaved = True
-            draw_frame(self.screen, Header)
+            draw_frame(self.screen, HeaderBar)
         self.tell(f"{error.code}: {error.message}", "error", error.hint)
 
     def background(self, job: Callable[[], T], then: Callable[[T], object], *, group: str, message: str = "") -> None:
@@ -288,9 +288,9 @@ class CurateApp(App[int]):
 
         self.run_worker(run, thread=True, exclusive=True, group=group)
 
-    def ran(self, command: str, result: str) -> None:
+    def log_command(self, command: str, result: str) -> None:
         """Add to the command log what was done, as a command line, and what came of it."""
-        self.ran_commands.append(Ran(datetime.now().astimezone().strftime("%H:%M"), command, result))
+        self.logged_commands.append(LoggedCommand(datetime.now().astimezone().strftime("%H:%M"), command, result))
 
     def ask(self, question: str, then: Callable[[], object]) -> None:
         """Ask a question that `y` answers with yes, and only then call ``then``."""
@@ -311,7 +311,7 @@ class CurateApp(App[int]):
         self.push_screen(Prompt(question, value), answered)
 
     def choose_theme(self, name: str) -> None:
-        """Draw with the colours of the theme called ``name``, one of `themes.LOOKS`."""
+        """Draw with the colours of the theme called ``name``, one of `themes.PALETTES`."""
         self.theme = name
         self.console.push_theme(names_of(name))
         self._styles.choose(name)
@@ -343,7 +343,7 @@ class CurateApp(App[int]):
         self.call_after_refresh(self.following.begin)
 
     def on_unmount(self) -> None:
-        """Close the workshop."""
+        """Close the project."""
         self.following.release()
 
     # Keys.
@@ -401,7 +401,7 @@ class CurateApp(App[int]):
     def action_command_log(self) -> None:
         """Show what was run and decided."""
         project = self.project if self.has_project else None
-        self.push_screen(Pages("Command log", command_log(self.message, self.ran_commands, project)))
+        self.push_screen(Pages("Command log", command_log(self.message, self.logged_commands, project)))
 
     def action_command_palette(self) -> None:
         """Open the command palette."""
@@ -461,7 +461,12 @@ class CurateApp(App[int]):
         if any(worker.group.startswith("write") and worker.is_running for worker in self.workers):
             self.tell("Something is still being written; quit when it is done.", "warn")
             return
-        unsaved = [one for stack in self._screen_stacks.values() for one in stack[:1] if isinstance(one, ProjectScreen)]
+        unsaved = [
+            base_screen
+            for stack in self._screen_stacks.values()
+            for base_screen in stack[:1]
+            if isinstance(base_screen, ProjectScreen)
+        ]
         names = [screen.TITLE or screen.NAME for screen in unsaved if screen.has_unsaved()]
         if names:
             self.ask(f"{', '.join(names)}: what you typed is not saved. Quit all the same?", lambda: self.exit(0))

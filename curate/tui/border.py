@@ -37,7 +37,7 @@ def safe(text: str) -> str:
         return text
     if "\t" in text:
         text = text.expandtabs(_TAB)
-    return _ODD.sub(lambda found: _seen(found.group(), glyphs().is_ascii), _PILE.sub(_counted_marks, text))
+    return _ODD.sub(lambda found: _visible_character(found.group(), glyphs().is_ascii), _PILE.sub(_counted_marks, text))
 
 
 def safe_line(text: str, limit: int | None = None) -> str:
@@ -52,7 +52,7 @@ def safe_line(text: str, limit: int | None = None) -> str:
     return flat[: limit - len(end)] + end
 
 
-def shown(text: str, limit: int | None = None, style: str | Style = "") -> Text:
+def safe_text(text: str, limit: int | None = None, style: str | Style = "") -> Text:
     """Return ``text`` as one line that any widget may show: visible, at most ``limit`` characters, never markup.
 
     ``style`` is a name of `curate.tui.themes` ("ok", "warn", "error", "dropped", "muted", "strong", "accent", "key"),
@@ -61,8 +61,8 @@ def shown(text: str, limit: int | None = None, style: str | Style = "") -> Text:
     return Text(safe_line(text, limit), style=style, no_wrap=True, end="")
 
 
-def shown_lines(text: str, style: str | Style = "") -> Text:
-    """Return ``text`` with its line breaks, for widgets that wrap; otherwise as `shown`."""
+def safe_lines(text: str, style: str | Style = "") -> Text:
+    """Return ``text`` with its line breaks, for widgets that wrap; otherwise as `safe_text`."""
     return Text(safe(text), style=style, end="")
 
 
@@ -76,12 +76,12 @@ def cell(text: str, width: int, *, is_right: bool = False) -> str:
     return " " * (width - cell_len(flat)) + flat if is_right else set_cell_size(flat, width)
 
 
-def _counted_marks(found: re.Match[str]) -> str:
-    return f"{found.group(1)}<+{len(found.group(2))} marks>"
+def _counted_marks(match: re.Match[str]) -> str:
+    return f"{match.group(1)}<+{len(match.group(2))} marks>"
 
 
 @lru_cache(maxsize=4096)
-def _seen(character: str, is_ascii: bool) -> str:
+def _visible_character(character: str, is_ascii: bool) -> str:
     if character == glyphs().newline:
         return character
     visible = console.visible(character)
@@ -96,12 +96,12 @@ def same_length(text: str) -> str:
     """Return ``text`` safe with one character for each of its own, for fields in which a cursor moves; tabs stay."""
     if _PLAIN.fullmatch(text):
         return text
-    return "".join(_one(character) for character in text)
+    return "".join(_same_width(character) for character in text)
 
 
-def _one(character: str) -> str:
-    seen = character if character in "\n\t" else _seen(character, glyphs().is_ascii)
-    return seen if len(seen) == 1 else glyphs().unknown
+def _same_width(character: str) -> str:
+    visible = character if character in "\n\t" else _visible_character(character, glyphs().is_ascii)
+    return visible if len(visible) == 1 else glyphs().unknown
 
 
 def harmless(text: str) -> str:
@@ -120,6 +120,6 @@ def _drawn(text: str, is_ascii: bool) -> str:
 def _cells_of(character: str, is_ascii: bool) -> str:
     if is_ascii and character in DRAWN:
         return DRAWN[character]
-    if character not in "\n\t" and _seen(character, is_ascii) == character:
+    if character not in "\n\t" and _visible_character(character, is_ascii) == character:
         return character
     return glyphs().unknown * cell_len(character)

@@ -10,7 +10,7 @@ from textual import events
 from textual.screen import Screen
 from textual.widgets import Input, Static, TextArea
 
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 from curate.tui.glyphs import glyphs
 from curate.tui.keymap import key_name
 
@@ -61,16 +61,16 @@ class FrameLine(Static):
         raise NotImplementedError
 
 
-class Header(FrameLine):
+class HeaderBar(FrameLine):
     """Product, workspace and annotator on the left; what the journal holds on the right."""
 
     def line(self, width: int) -> Text:
         """Return the header; where both ends do not fit, the left one is cut."""
         app = self.frame
-        right = shown(self._journal_state(), style="error" if app.is_unsaved else "muted")
-        left = Text.assemble(" ", ("curate", "strong"), "  ", shown(app.root.resolve().name, 60, style="accent"))
+        right = safe_text(self._journal_state(), style="error" if app.is_unsaved else "muted")
+        left = Text.assemble(" ", ("curate", "strong"), "  ", safe_text(app.root.resolve().name, 60, style="accent"))
         if app.by:
-            left.append_text(Text.assemble("  annotator: ", shown(app.by, 30)))
+            left.append_text(Text.assemble("  annotator: ", safe_text(app.by, 30)))
         left.truncate(max(0, width - right.cell_len - 2), overflow="crop")
         gap = max(1, width - left.cell_len - right.cell_len - 1)
         return Text.assemble(left, " " * gap, right, no_wrap=True, end="")
@@ -134,8 +134,8 @@ class StatusLine(FrameLine):
         if len(lines) > most:
             lines, rest = lines[:most], Text(f" {glyphs().ellipsis} @ shows all of it", style="key")
             lines[-1].truncate(max(1, width - 2 - rest.cell_len))
-        told = Text("\n").join(Text.assemble(" ", one) for one in lines)
-        return Text.assemble(told, rest, no_wrap=True, end="")
+        wrapped = Text("\n").join(Text.assemble(" ", row) for row in lines)
+        return Text.assemble(wrapped, rest, no_wrap=True, end="")
 
 
 class KeyLine(FrameLine):
@@ -192,13 +192,13 @@ class TooSmall(Static):
         return Text(f"The terminal is {width}x{height}. curate needs {NARROWER}x{LOWER}. Make it larger, or press q.")
 
 
-class Rule(Static):
+class TitleRule(Static):
     """A line across its pane, with a word in it if one is given."""
 
     def __init__(self, title: str | Text = "", *, id: str | None = None) -> None:
         """Make a rule; ``title`` may be data."""
         super().__init__(id=id)
-        self._title = title if isinstance(title, Text) else shown(title, 60)
+        self._title = title if isinstance(title, Text) else safe_text(title, 60)
 
     def render(self) -> Text:
         """Draw the rule as wide as it is."""

@@ -48,11 +48,11 @@ class Comparing:
                 if stop is self._stop:
                     self.is_running = False
 
-        def done(found: tuple[T] | None) -> None:
-            if found is None:
+        def done(result: tuple[T] | None) -> None:
+            if result is None:
                 stopped()
             else:
-                then(found[0])
+                then(result[0])
 
         self._screen.app.background(run, done, group=self._group)
 

@@ -68,7 +68,7 @@ class AppContext(Protocol):
 
     @property
     def project(self) -> Project:
-        """The open workshop; LookupError where there is none."""
+        """The open project; LookupError where there is none."""
 
     @property
     def has_project(self) -> bool:
@@ -111,7 +111,7 @@ class AppContext(Protocol):
     def background(self, job: Callable[[], T], then: Callable[[T], object], *, group: str, message: str = "") -> None:
         """Run ``job`` in a thread, and hand what it returns to ``then`` on the app's."""
 
-    def ran(self, command: str, result: str) -> None:
+    def log_command(self, command: str, result: str) -> None:
         """Add to the command log what was done, as a command line, and what came of it."""
 
     def ask(self, question: str, then: Callable[[], object]) -> None:

@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from curate.tui.border import shown, shown_lines
+from curate.tui.border import safe_lines, safe_text
 from curate.tui.fields import SafeInput
 from curate.tui.pane import Pane
 
@@ -30,7 +30,7 @@ class Ask(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """Lay out the question and the keys."""
         with Vertical(classes="box"):
-            yield Static(shown_lines(self._question))
+            yield Static(safe_lines(self._question))
             yield Static(Text.assemble(("y", "key"), " yes   ", ("n", "key"), " no"))
 
     def action_answer(self, is_yes: bool) -> None:
@@ -53,7 +53,7 @@ class Prompt(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Lay out question, field and keys."""
         with Vertical(classes="box"):
-            yield Static(shown_lines(self._question))
+            yield Static(safe_lines(self._question))
             yield SafeInput(self._value)
             yield Static(Text.assemble(("enter", "key"), " ok   ", ("esc", "key"), " cancel"))
 
@@ -76,7 +76,7 @@ class Pages(ModalScreen[None]):
     def __init__(self, title: str, text: Text) -> None:
         """Show ``text``, which has come through the display border, under ``title``."""
         super().__init__()
-        self._title_shown, self._text = shown(title, 70, "strong"), text
+        self._title_shown, self._text = safe_text(title, 70, "strong"), text
 
     def compose(self) -> ComposeResult:
         """Lay out title, text and keys."""

@@ -17,7 +17,7 @@ from textual.widgets import Input, Static, TextArea
 from curate.tui.border import same_length
 
 
-class _Shown(Highlighter):
+class _SafeHighlighter(Highlighter):
     def highlight(self, text: Text) -> None:
         """Make ``text`` visible in place."""
         text.plain = same_length(text.plain)
@@ -32,7 +32,7 @@ class SafeInput(Input):
     def __init__(self, value: str | None = None, **options: Any) -> None:
         """Take what `Input` takes, but for a highlighter; a ``placeholder`` is made visible too."""
         options["placeholder"] = same_length(options.get("placeholder", ""))
-        super().__init__(value, highlighter=_Shown(), **options)
+        super().__init__(value, highlighter=_SafeHighlighter(), **options)
 
 
 class SafeTextArea(TextArea):

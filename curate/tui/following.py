@@ -1,4 +1,4 @@
-"""The workshop behind the app: loaded in a thread, followed as others decide, told to the screens."""
+"""The project behind the app: loaded in a thread, followed as others decide, told to the screens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.base.record import CurateError
 from curate.base.tables import counted
-from curate.tui.chrome import Header, draw_frame
+from curate.tui.chrome import HeaderBar, draw_frame
 from curate.tui.context import AppContext
 from curate.tui.keymap import checked_keymap
 from curate.tui.screens import known_bindings
@@ -17,8 +17,8 @@ from curate.tui.screens import known_bindings
 if TYPE_CHECKING:
     from textual.screen import Screen
 
-    from curate.project.acts import Undone
     from curate.project.project import Project
+    from curate.project.undo import Undone
     from curate.tui.screen import ProjectScreen
 
 Opener = Callable[[], "Project | None"]
@@ -34,7 +34,7 @@ class FollowedApp(AppContext, Protocol):
         """The screen on top."""
 
     def present(self) -> ProjectScreen:
-        """Return the workshop screen at the bottom, whatever dialog lies over it."""
+        """Return the project screen at the bottom, whatever dialog lies over it."""
 
     def hand_over(self, screen: ProjectScreen) -> None:
         """Tell ``screen`` of the records, and then what it was gone to for."""
@@ -56,14 +56,17 @@ class FollowedApp(AppContext, Protocol):
 
 
 class Following:
-    """Keeps an open workshop and the screens in step. All but `_open`, `_load`, `_look` run on the app's thread."""
+    """Keeps an open project and the screens in step.
+
+    All methods but `_open`, `_load` and `_check_for_changes` run on the app's thread.
+    """
 
     def __init__(self, app: FollowedApp, poll: float | None, opener: Opener | None) -> None:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
         self._opener = opener
         self.when_open: Callable[[], object] = _nothing
-        """What waits for the workshop to be open."""
+        """What waits for the project to be open."""
         self._poll = poll
         self._is_looking = False
         self._project: Project | None = None
@@ -81,13 +84,13 @@ class Following:
 
     @property
     def project(self) -> Project:
-        """The open workshop.
+        """The open project.
 
         Raises:
             LookupError: when there is none.
         """
         if self._project is None:
-            raise LookupError("no workshop is open")
+            raise LookupError("no project is open")
         return self._project
 
     @property
@@ -106,7 +109,7 @@ class Following:
         return self._project is not None and self._project.is_loaded
 
     def hold(self, project: Project) -> None:
-        """Follow ``workshop`` in place of what was followed, which is closed, with the keys of its settings.
+        """Follow ``project`` in place of what was followed, which is closed, with the keys of its settings.
 
         Raises:
             CurateError: E902 for keys that are none, or for what is not there.
@@ -120,7 +123,7 @@ class Following:
         self._app.root, self._app.by = project.root, project.by
 
     def release(self) -> None:
-        """Close the workshop; all that was decided is saved already."""
+        """Close the project; all that was decided is saved already."""
         self._unsubscribe()
         self._unsubscribe = _nothing
         if self._project is not None:
@@ -128,14 +131,14 @@ class Following:
             self._project = None
 
     def begin(self) -> None:
-        """Open the workshop and read the records in a thread, and look at the journal from time to time."""
+        """Open the project and read the records in a thread, and look at the journal from time to time."""
         self._thread = threading.get_ident()
         if self._opener is not None:
             self._app.run_worker(partial(self._open, self._opener), thread=True, group="load", exclusive=True)
         else:
             self.load()
         if self._poll is not None:
-            self._app.set_interval(self._poll, self.look)
+            self._app.set_interval(self._poll, self.check_for_changes)
 
     def load(self) -> None:
         """Read the records in a thread, unless they are."""
@@ -146,11 +149,11 @@ class Following:
             self._app.present().show_standby()
             self._app.run_worker(self._load, thread=True, group="load", exclusive=True)
 
-    def look(self) -> None:
+    def check_for_changes(self) -> None:
         """Read in a thread what others decided since the last look, unless such a look is under way."""
         if self.is_loaded and not self._is_looking:
             self._is_looking = True
-            self._app.run_worker(self._look, thread=True, group="look")
+            self._app.run_worker(self._check_for_changes, thread=True, group="look")
 
     def reread(self) -> None:
         """Look at the journal, and where the record files have changed under us, read them anew."""
@@ -161,7 +164,7 @@ class Following:
             reload = partial(self.project.reload, within=within)
             self._app.background(reload, _nothing_more, group="load", message="reading the records again")
         else:
-            self.look()
+            self.check_for_changes()
 
     def _exchange(self, exchange: Callable[[], set[str]]) -> set[str]:
         """Put what was read anew in the place of the old: at no moment is a row of the old asked of the new."""
@@ -170,7 +173,7 @@ class Following:
         changed = exchange()
         self.is_stale = False
         self._app.tell(f"read again: {counted(len(self.project.catalog), 'record')}")
-        draw_frame(self._app.screen, Header)
+        draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
         return changed
 
@@ -197,9 +200,9 @@ class Following:
         if undone is None:
             self._app.tell(nothing)
         elif undone.remark:
-            self._app.tell(f"{undone.told}; {undone.remark}", "warn")
+            self._app.tell(f"{undone.message}; {undone.remark}", "warn")
         else:
-            self._app.tell(undone.told)
+            self._app.tell(undone.message)
 
     def _open(self, opener: Opener) -> None:
         try:
@@ -259,10 +262,10 @@ class Following:
 
     def _loaded(self) -> None:
         self._tell_progress(counted(len(self.project.catalog), "record"))
-        draw_frame(self._app.screen, Header)
+        draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
 
-    def _look(self) -> None:
+    def _check_for_changes(self) -> None:
         try:
             self.project.refresh()
             if not self.is_stale and not self.project.is_current():
@@ -275,7 +278,7 @@ class Following:
 
     def _tell_stale(self) -> None:
         self._app.tell("The record files were changed by another program; r reads them again.", "warn")
-        draw_frame(self._app.screen, Header)
+        draw_frame(self._app.screen, HeaderBar)
 
     def _heard(self, ids: set[str], is_ours: bool) -> None:
         """Take a change from whatever thread it was made in: what is decided on many records is, in one beside."""
@@ -292,7 +295,7 @@ class Following:
             self._app.is_unsaved = False
         else:
             self._app.tell(f"others decided on {counted(len(ids), 'record')}")
-        draw_frame(self._app.screen, Header)
+        draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
 
 

@@ -160,8 +160,8 @@ class FrameTable(ScrollView, can_focus=True):
         self._start = -1
         self._measure()
         # A range goes on where its first row still is: what others decide must not change what a key acts on.
-        place = self._near(anchor) if anchor else None
-        self._anchor = place if place is not None and self._names(place, anchor) else None
+        index = self._near(anchor) if anchor else None
+        self._anchor = index if index is not None and self._names(index, anchor) else None
         wanted = self._near(at) if at else self.cursor
         self.set_reactive(FrameTable.cursor, self.validate_cursor(wanted))
         self._follow()
@@ -284,18 +284,18 @@ class FrameTable(ScrollView, can_focus=True):
         segments = [Segment(gutter, style)]
         for column, width, value in zip(self.columns, widths, row, strict=False):
             tone = column.tone(value) if column.tone and has_tones else ""
-            look = style + self.get_component_rich_style(f"frame-table--{tone}", partial=True) if tone else style
-            segments.append(Segment(cell(value, width, is_right=column.is_right), look))
+            cell_style = style + self.get_component_rich_style(f"frame-table--{tone}", partial=True) if tone else style
+            segments.append(Segment(cell(value, width, is_right=column.is_right), cell_style))
             segments.append(Segment(" ", style))
         return segments
 
     def _make_room(self) -> None:
         """Widen columns of numbers for those of the window: a number that is cut is another number."""
         needed = list(self._num_widths)
-        for place, column in enumerate(self.columns):
+        for index, column in enumerate(self.columns):
             if column.is_right:
-                lengths = (cell_len(row[place]) for row in self._window if place < len(row))
-                needed[place] = max(needed[place], max(lengths, default=0))
+                lengths = (cell_len(row[index]) for row in self._window if index < len(row))
+                needed[index] = max(needed[index], max(lengths, default=0))
         if needed != self._num_widths:
             self._num_widths = needed
             self._measure()

@@ -13,7 +13,7 @@ from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 from curate.tui.keymap import bindings_of, key_name
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _COPYING = (
 
 
 @dataclass(frozen=True)
-class Ran:
+class LoggedCommand:
     """One line of the command log: when (HH:MM), the equal command, and what came of it."""
 
     at: str
@@ -73,8 +73,8 @@ def marked_up(markdown: str) -> Text:
         if line.startswith("#"):
             text.append(line.lstrip("# ") + "\n", "strong")
             continue
-        for place, piece in enumerate(_CODE.split(line)):
-            text.append(piece, "key" if place % 2 else "")
+        for index, piece in enumerate(_CODE.split(line)):
+            text.append(piece, "key" if index % 2 else "")
         text.append("\n")
     text.rstrip()
     return text
@@ -82,26 +82,29 @@ def marked_up(markdown: str) -> Text:
 
 def _flowing(markdown: str) -> Iterator[str]:
     """Yield the lines of ``markdown`` with each paragraph and each item of a list on one line."""
-    held = ""
+    paragraph = ""
     for line in markdown.strip().splitlines():
         is_apart = not line.strip() or line.startswith(("#", "|", "- ", "* "))
-        if held and (is_apart or held.startswith(("#", "|"))):
-            yield held
-            held = ""
+        if paragraph and (is_apart or paragraph.startswith(("#", "|"))):
+            yield paragraph
+            paragraph = ""
         if not line.strip():
             yield ""
         else:
-            held = f"{held} {line.strip()}" if held else line
-    yield held
+            paragraph = f"{paragraph} {line.strip()}" if paragraph else line
+    yield paragraph
 
 
 def log_page(
-    ran: Iterable[Ran], events: Iterable[AnyEvent], is_hidden: Callable[[AnyEvent], bool] = lambda _: False
+    commands: Iterable[LoggedCommand],
+    events: Iterable[AnyEvent],
+    is_hidden: Callable[[AnyEvent], bool] = lambda _: False,
 ) -> Text:
     """Return what this app has run, and the last decisions in the journal, the newest first; see `event_line`."""
     text = Text("Run from here\n", "strong")
     lines = [
-        Text.assemble(f"  {one.at}  ", shown(one.command, 200, "key"), "  ", shown(one.result, 200)) for one in ran
+        Text.assemble(f"  {entry.at}  ", safe_text(entry.command, 200, "key"), "  ", safe_text(entry.result, 200))
+        for entry in commands
     ]
     for line in reversed(lines):
         text.append_text(line).append("\n")
@@ -118,29 +121,29 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
         case "drop":
             from curate.project.exclusion import exclusion_by
 
-            told = str(exclusion_by(event))
+            detail = str(exclusion_by(event))
         case "assign":
-            told = f"-> {what['split']}"
+            detail = f"-> {what['split']}"
         case "label" | "resolve":
-            told = f"{what['question']} -> " + ("shown once you have answered" if is_hidden else str(what["value"]))
+            detail = f"{what['question']} -> " + ("shown once you have answered" if is_hidden else str(what["value"]))
         case "edit":
-            told = ", ".join(what["changes"])
+            detail = ", ".join(what["changes"])
         case _:
-            told = ""
+            detail = ""
     return Text.assemble(
-        f"  {event.at[11:16]} ", shown(event.by, 12), f"  {event.op:8}", shown(event.id, 30, "accent"), "  ",
-        shown(told, 80),
+        f"  {event.at[11:16]} ", safe_text(event.by, 12), f"  {event.op:8}", safe_text(event.id, 30, "accent"), "  ",
+        safe_text(detail, 80),
     )  # fmt: skip
 
 
-def command_log(message: Text, ran: Iterable[Ran], project: Project | None) -> Text:
+def command_log(message: Text, commands: Iterable[LoggedCommand], project: Project | None) -> Text:
     """Return the page for `@`."""
     last = Text.assemble(("Last message\n", "strong"), message, "\n\n") if message else Text("")
     if project is None:
-        return last.append_text(log_page(ran, []))
+        return last.append_text(log_page(commands, []))
     from curate.sessions.labelling import hides_event
 
-    return last.append_text(log_page(ran, project.recent(_MOST_EVENTS), partial(hides_event, project)))
+    return last.append_text(log_page(commands, project.recent(_MOST_EVENTS), partial(hides_event, project)))
 
 
 def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[Text]:

@@ -26,11 +26,11 @@ def key_name(key: str) -> str:
     """Return ``key`` as people read it: ``question_mark`` is ``?``, ``ctrl+s`` stays."""
     *modifiers, last = key.split("+")
     if last in _WORDS:
-        shown = _WORDS[last]
+        label = _WORDS[last]
     else:
         character = _character(last)
-        shown = character if character and " " < character <= "~" else last
-    return "+".join([*modifiers, shown])
+        label = character if character and " " < character <= "~" else last
+    return "+".join([*modifiers, label])
 
 
 def _character(key: str) -> str | None:
@@ -40,13 +40,13 @@ def _character(key: str) -> str | None:
 
 def bindings_of(nodes: Iterable[type[DOMNode]]) -> list[Binding]:
     """Return the bindings that classes declare, or inherit from what is not Textual's, each key apart."""
-    found: dict[tuple[str, str], Binding] = {}
+    bindings: dict[tuple[str, str], Binding] = {}
     for node in nodes:
         for owner in node.__mro__:
             if not owner.__module__.startswith("textual."):
                 for binding in Binding.make_bindings(owner.__dict__.get("BINDINGS", ())):
-                    found.setdefault((binding.id or binding.action, binding.key), binding)
-    return list(found.values())
+                    bindings.setdefault((binding.id or binding.action, binding.key), binding)
+    return list(bindings.values())
 
 
 def own_subclasses(kind: type[DOMNode]) -> Iterator[type[DOMNode]]:

@@ -13,7 +13,7 @@ from textual.content import Content
 from curate.base.record import CurateError
 from curate.tui.border import safe_line
 from curate.tui.keymap import key_name
-from curate.tui.themes import LOOKS
+from curate.tui.themes import PALETTES
 
 if TYPE_CHECKING:
     from curate.tui.context import HostApp
@@ -47,16 +47,16 @@ class Commands(Provider):
     def _commands(self) -> Iterator[tuple[str, Callable[[], object], str]]:
         """Yield title, what to do, and key and id of each command; all of it are our own words."""
         app = self._curate
-        seen: set[str] = set()
+        listed: set[str] = set()
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if binding.description and binding.id and binding.id not in _HIDDEN | seen and active.enabled:
-                seen.add(binding.id)
+            if binding.description and binding.id and binding.id not in _HIDDEN | listed and active.enabled:
+                listed.add(binding.id)
                 yield binding.description, partial(self._run, active), f"{key_name(binding.key)}  {binding.id}"
         for tab in app.tabs:
             if app.is_open(tab.name):
                 yield f"Go to {tab.title}", partial(app.go, tab.name), f"g {tab.key}"
-        for name in LOOKS:
+        for name in PALETTES:
             yield f"Theme {name}", partial(app.choose_theme, name), "colours"
 
     async def _run(self, active: ActiveBinding) -> None:

@@ -12,7 +12,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from curate.tui import standby
-from curate.tui.chrome import LOWER, NARROWER, Header, KeyLine, Rule, StatusLine, TabBar, TooSmall
+from curate.tui.chrome import LOWER, NARROWER, HeaderBar, KeyLine, StatusLine, TabBar, TitleRule, TooSmall
 from curate.tui.keymap import key_name
 from curate.tui.standby import Reason, Standby
 
@@ -43,9 +43,9 @@ class ProjectScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay the body between the lines that all screens share."""
-        yield Header()
+        yield HeaderBar()
         yield TabBar(self.NAME)
-        yield Rule()
+        yield TitleRule()
         with Container(id="body"):
             yield from self.compose_body()
         yield Standby()
@@ -59,7 +59,7 @@ class ProjectScreen(Screen[None]):
 
     @property
     def project(self) -> Project:
-        """The open workshop; only Home is ever shown without one."""
+        """The open project; only Home is ever shown without one."""
         return self.app.project
 
     @property
@@ -137,12 +137,12 @@ class ProjectScreen(Screen[None]):
             self.set_class(False, "-standby")
             wanted = self.app.AUTO_FOCUS if self.AUTO_FOCUS is None else self.AUTO_FOCUS
             self.set_focus(
-                next((one for one in self.query("#body *").results(Widget) if _is_wanted(one, wanted)), None)
+                next((widget for widget in self.query("#body *").results(Widget) if _is_wanted(widget, wanted)), None)
             )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Let no key of the screen itself act while there is nothing to act on."""
-        if self.has_class("-standby") and any(_name(one.action) == action for one in self._own_bindings()):
+        if self.has_class("-standby") and any(_name(binding.action) == action for binding in self._own_bindings()):
             return False
         return super().check_action(action, parameters)
 
@@ -155,12 +155,12 @@ class ProjectScreen(Screen[None]):
 
     def answer_to(self, key: str, why: str) -> str:
         """Return what to say to ``key``, which cannot act now; empty where it is no key of this screen."""
-        own = next((one for one in self._own_bindings() if one.key == key), None)
+        own = next((binding for binding in self._own_bindings() if binding.key == key), None)
         return "" if own is None else f"{own.description.lower() or key_name(key)}: {why}"
 
     def _own_bindings(self) -> list[Binding]:
         """Return the bindings of the screen that are ours, as the user has set their keys."""
-        return [one for several in self._bindings.key_to_bindings.values() for one in several if one.id]
+        return [binding for several in self._bindings.key_to_bindings.values() for binding in several if binding.id]
 
     def has_unsaved(self) -> bool:
         """Whether leaving the app now would lose something that was typed and not kept."""
@@ -213,7 +213,9 @@ class ProjectScreen(Screen[None]):
         focused = self.focused
         if focused is None:
             return None
-        panes = (one for one in focused.ancestors_with_self if isinstance(one, Widget) and one.has_class("pane"))
+        panes = (
+            widget for widget in focused.ancestors_with_self if isinstance(widget, Widget) and widget.has_class("pane")
+        )
         return next(panes, focused)
 
 

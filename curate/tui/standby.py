@@ -13,7 +13,7 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from curate.base.tables import counted
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 
 if TYPE_CHECKING:
     from curate.base.record import CurateError
@@ -70,8 +70,8 @@ def reading(progress: str) -> Reason:
 def failed(error: CurateError) -> Reason:
     """Return that the records could not be read."""
     text = Text.assemble(
-        ("! error ", "error"), shown(f"{error.code}: {error.message}", _LONGEST), "\n\n",
-        shown(error.hint, _LONGEST), "\n" if error.hint else "", _line("r", "reads the records again"),
+        ("! error ", "error"), safe_text(f"{error.code}: {error.message}", _LONGEST), "\n\n",
+        safe_text(error.hint, _LONGEST), "\n" if error.hint else "", _line("r", "reads the records again"),
     )  # fmt: skip
     return Reason("the records could not be read; r reads them again", text)
 
@@ -83,17 +83,17 @@ def empty(project: Project) -> Reason:
     root, globs = project.root, ", ".join(project.settings.data)
     catalog = project.catalog
     text = Text.assemble(
-        ("No records yet", "strong"), " in ", shown(root.resolve().name, 60, "accent"), "  (record files: ",
-        shown(globs, 60), ")\n\n", _line("n", "write the first record"),
+        ("No records yet", "strong"), " in ", safe_text(root.resolve().name, 60, "accent"), "  (record files: ",
+        safe_text(globs, 60), ")\n\n", _line("n", "write the first record"),
         _line("r", "read the record files again, after you have put a file there or run, in a shell:"),
-        " " * (_KEY_WIDTH + 2), shown(f"curate import FILE --into {root}", 200, "key"), "\n",
+        " " * (_KEY_WIDTH + 2), safe_text(f"curate import FILE --into {root}", 200, "key"), "\n",
     )  # fmt: skip
     if catalog.num_unread:
         text.append_text(_line("g v", f"{counted(catalog.num_unread, 'line')} that are no records: what is wrong"))
     if num_drafts := len(Drafts(root, project.by).names()):
         text.append_text(_line("g e", f"then o: go on with {counted(num_drafts, 'draft')} of yours"))
     for remark in (*project.remarks(), *catalog.remarks):
-        text.append_text(Text.assemble("\n", ("~ warn ", "warn"), shown(remark, _LONGEST)))
+        text.append_text(Text.assemble("\n", ("~ warn ", "warn"), safe_text(remark, _LONGEST)))
     return Reason("there are no records yet; n writes the first one", text, can_write=True)
 
 

@@ -23,7 +23,7 @@ from curate.tui.border import harmless
 
 
 @dataclass(frozen=True)
-class Look:
+class Palette:
     """The colours of one theme."""
 
     background: str
@@ -37,19 +37,19 @@ class Look:
     is_dark: bool = True
 
 
-LOOKS = {
-    "dark": Look("#121212", "#262626", "#E4E4E4", "#A8A8A8", "#00D787", "#FFAF00", "#FF875F", "#5FAFFF"),
-    "light": Look(
+PALETTES = {
+    "dark": Palette("#121212", "#262626", "#E4E4E4", "#A8A8A8", "#00D787", "#FFAF00", "#FF875F", "#5FAFFF"),
+    "light": Palette(
         "#FFFFFF", "#E4E4E4", "#121212", "#4E4E4E", "#005F5F", "#5F5F00", "#AF0000", "#005FAF", is_dark=False
     ),
-    "contrast": Look("#000000", "#1C1C1C", "#FFFFFF", "#D0D0D0", "#00FFAF", "#FFFF00", "#FFAF87", "#87D7FF"),
-    "mono": Look("#000000", "#1C1C1C", "#FFFFFF", "#BCBCBC", "#FFFFFF", "#FFFFFF", "#FFFFFF", "#FFFFFF"),
+    "contrast": Palette("#000000", "#1C1C1C", "#FFFFFF", "#D0D0D0", "#00FFAF", "#FFFF00", "#FFAF87", "#87D7FF"),
+    "mono": Palette("#000000", "#1C1C1C", "#FFFFFF", "#BCBCBC", "#FFFFFF", "#FFFFFF", "#FFFFFF", "#FFFFFF"),
 }
 
 
 def themes() -> list[Theme]:
     """Return the themes for Textual."""
-    return [_theme(name, look) for name, look in LOOKS.items()]
+    return [_theme(name, palette) for name, palette in PALETTES.items()]
 
 
 def names_of(theme: str) -> Names:
@@ -57,20 +57,20 @@ def names_of(theme: str) -> Names:
 
     None is told by its colour alone: each stands beside a word or a symbol.
     """
-    look = LOOKS[theme]
+    palette = PALETTES[theme]
     return Names(
         {
-            "ok": look.ok,
-            "warn": look.warn,
-            "error": f"bold {look.error}",
-            "dropped": f"strike {look.muted}",
-            "muted": look.muted,
-            "accent": look.accent,
-            "key": f"bold {look.accent}",
+            "ok": palette.ok,
+            "warn": palette.warn,
+            "error": f"bold {palette.error}",
+            "dropped": f"strike {palette.muted}",
+            "muted": palette.muted,
+            "accent": palette.accent,
+            "key": f"bold {palette.accent}",
             "strong": "bold",
             "tab": "bold reverse",
-            "added": f"underline {look.accent}",
-            "removed": f"strike {look.warn}",
+            "added": f"underline {palette.accent}",
+            "removed": f"strike {palette.warn}",
         },
         inherit=False,
     )
@@ -98,22 +98,22 @@ class StylesByName(Stylesheet):
         return super().parse_style(style_text) if named is None else named
 
 
-def _theme(name: str, look: Look) -> Theme:
+def _theme(name: str, palette: Palette) -> Theme:
     return Theme(
-        name=name, primary=look.accent, secondary=look.accent, accent=look.accent, warning=look.warn, error=look.error,
-        success=look.ok, foreground=look.foreground, background=look.background, surface=look.background,
-        panel=look.panel, dark=look.is_dark, text_alpha=1.0,
+        name=name, primary=palette.accent, secondary=palette.accent, accent=palette.accent, warning=palette.warn,
+        error=palette.error, success=palette.ok, foreground=palette.foreground, background=palette.background,
+        surface=palette.background, panel=palette.panel, dark=palette.is_dark, text_alpha=1.0,
         variables={
-            "block-cursor-background": look.foreground, "block-cursor-foreground": look.background,
-            "block-cursor-text-style": "bold", "block-cursor-blurred-background": look.panel,
-            "block-cursor-blurred-foreground": look.foreground, "input-cursor-background": look.foreground,
-            "input-cursor-foreground": look.background, "input-selection-background": look.accent,
-            "input-selection-foreground": look.background, "border": look.muted, "border-blurred": look.muted,
-            "scrollbar": look.muted, "scrollbar-hover": look.accent, "scrollbar-active": look.accent,
-            "scrollbar-background": look.panel, "scrollbar-corner-color": look.panel, "text-muted": look.muted,
-            "text-disabled": look.muted, "foreground-muted": look.muted, "text-success": look.ok,
-            "text-warning": look.warn, "text-error": look.error, "text-accent": look.accent,
-            "text-primary": look.accent,
+            "block-cursor-background": palette.foreground, "block-cursor-foreground": palette.background,
+            "block-cursor-text-style": "bold", "block-cursor-blurred-background": palette.panel,
+            "block-cursor-blurred-foreground": palette.foreground, "input-cursor-background": palette.foreground,
+            "input-cursor-foreground": palette.background, "input-selection-background": palette.accent,
+            "input-selection-foreground": palette.background, "border": palette.muted, "border-blurred": palette.muted,
+            "scrollbar": palette.muted, "scrollbar-hover": palette.accent, "scrollbar-active": palette.accent,
+            "scrollbar-background": palette.panel, "scrollbar-corner-color": palette.panel, "text-muted": palette.muted,
+            "text-disabled": palette.muted, "foreground-muted": palette.muted, "text-success": palette.ok,
+            "text-warning": palette.warn, "text-error": palette.error, "text-accent": palette.accent,
+            "text-primary": palette.accent,
         },
     )  # fmt: skip
 

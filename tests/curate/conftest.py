@@ -76,12 +76,14 @@ def sit(make_workspace: MakeWorkspace) -> Iterator[Callable[..., Any]]:
     What it is made of: ``lines``, ``files`` by name, and ``settings``, or ``overlap``, ``team``, ``gold``, ``guide``.
     """
     from curate.project.project import open_project
-    from curate.sessions.labelling import Desk
+    from curate.sessions.labelling import LabelSession
 
     known: dict[str, Path] = {}
     open_ones: list[Any] = []
 
-    def take(by: str = "ana", *, question: str = "", order: Any = "file", is_all: bool = False, **given: Any) -> Desk:
+    def take(
+        by: str = "ana", *, question: str = "", order: Any = "file", is_all: bool = False, **given: Any
+    ) -> LabelSession:
         if not known:
             questions = QUESTIONS.format(
                 overlap=given.get("overlap", 1.0), team=json.dumps(given.get("team", [])), gold=given.get("gold", ""),
@@ -93,7 +95,7 @@ def sit(make_workspace: MakeWorkspace) -> Iterator[Callable[..., Any]]:
         project = open_project(known["root"], by)
         open_ones.append(project)
         project.load()
-        desk = Desk(project)
+        desk = LabelSession(project)
         open_ones.append(desk)
         desk.begin(desk.prepare(desk.wish_for(question, order, is_all=is_all)))
         return desk

@@ -11,7 +11,7 @@ from typing import Any
 from curate.base.events import Decision, Edit
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
-from curate.project.fold import State
+from curate.project.fold import RecordState
 from curate.project.journal import FOLDER, read_journal
 from curate.project.project import open_project
 from curate.project.snapshot import retired_events
@@ -33,7 +33,7 @@ def make(root: Path, lines: list[bytes] = LINES, more: str = "") -> ProjectData:
     return load_data(root)
 
 
-def states_of(workspace: ProjectData) -> dict[str, State]:
+def states_of(workspace: ProjectData) -> dict[str, RecordState]:
     return {state.record.id: state for state in workspace.states()}
 
 
@@ -42,7 +42,7 @@ def everything(root: Path) -> list:
     return list({event.event: event for event in [*read_journal(root)[0], *retired_events(root)]}.values())
 
 
-def plain(state: State) -> State:
+def plain(state: RecordState) -> RecordState:
     """Return a state without what a fold is free to change: where its line is, and an id that a line did not say."""
     data = {key: value for key, value in state.record.data.items() if key != "id"}
     record = replace(state.record, source=replace(state.record.source, file="", line=0), data=data, has_own_id=True)

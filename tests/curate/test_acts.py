@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.events import EVENTS
-from curate.project.acts import Acts, Undone, told
+from curate.project.undo import Undone, UndoStacks, render_act
 
 
 def event(op, act, record="a", **fields):
@@ -26,25 +26,25 @@ def reversal(acts, stack):
 
 
 def test_an_act_is_what_was_saved_together():
-    acts = Acts()
+    acts = UndoStacks()
     acts.add(drop("a", "b", "c"))
     acts.add(drop("d"))
-    assert [told(act.events) for act in acts.done] == ["3 x drop of a, b, c", "drop of d"]
-    assert told(drop(*"abcdef")) == "6 x drop of a, b, c and 3 more"
+    assert [render_act(act.events) for act in acts.done] == ["3 x drop of a, b, c", "drop of d"]
+    assert render_act(drop(*"abcdef")) == "6 x drop of a, b, c and 3 more"
 
 
 def test_what_was_taken_back_is_told_with_what_stays_as_it_is():
     events = drop("a", "b\x1b[2J", "c", "d")
     undone = Undone(events, ["a", "b\x1b[2J"])
-    assert undone.told.startswith("taken back: 4 x drop of a, b")
+    assert undone.message.startswith("taken back: 4 x drop of a, b")
     assert undone.remark.startswith("2 records unchanged (a, b")
-    assert "\x1b" not in undone.told + undone.remark
-    assert Undone(events, is_redo=True).told.startswith("done again: 4 x drop of a, ")
+    assert "\x1b" not in undone.message + undone.remark
+    assert Undone(events, is_redo=True).message.startswith("done again: 4 x drop of a, ")
     assert Undone(events).remark == ""
 
 
 def test_something_new_ends_what_can_be_done_again():
-    acts = Acts()
+    acts = UndoStacks()
     acts.add(drop("a"))
     acts.add(reversal(acts, acts.done))
     assert (len(acts.done), len(acts.undone)) == (0, 1)
@@ -55,7 +55,7 @@ def test_something_new_ends_what_can_be_done_again():
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["do", "undo", "redo"]), max_size=20))
 def test_the_stacks_are_those_of_an_editor(steps):
-    acts = Acts()
+    acts = UndoStacks()
     everything, done, undone = [], [], []
     for number, step in enumerate(steps):
         if step == "do":
@@ -73,7 +73,7 @@ def test_the_stacks_are_those_of_an_editor(steps):
         acts.add(new)
         everything += [one.model_copy(update={"seq": len(everything) + n}) for n, one in enumerate(new, start=1)]
         assert [act.events[0].id for act in acts.done] == done
-        assert [acts.meant(act).events[0].id for act in acts.undone] == undone
-    again = Acts(everything)
+        assert [acts.original_of(act).events[0].id for act in acts.undone] == undone
+    again = UndoStacks(everything)
     assert [act.events[0].id for act in again.done] == done
-    assert [again.meant(act).events[0].id for act in again.undone] == undone
+    assert [again.original_of(act).events[0].id for act in again.undone] == undone

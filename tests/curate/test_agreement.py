@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.sessions.agreement import Answers, LiveAgreement
-from curate.sessions.agreement.figures import ALIKE, NO_OVERLAP, ONE_VALUE, TOO_FEW, Chance
+from curate.sessions.agreement.figures import ALIKE, NO_OVERLAP, SAME_VALUE, TOO_FEW, Chance
 from curate.sessions.agreement.measure import Agreement, measure
 from curate.sessions.agreement.rates import wilson
 
@@ -337,7 +337,7 @@ def test_what_is_undefined_is_none_with_a_reason() -> None:
     assert (apart.pairs, apart.num_apart) == ([], 1)
     one_value = undefined({f"r{n}": {"ana": "a", "bo": "a"} for n in range(9)})
     assert values_of(one_value) == [1.0, None, None, None]
-    assert {one_value.alpha.reason, one_value.fleiss.reason, one_value.pairs[0].kappa.reason} == {ONE_VALUE}
+    assert {one_value.alpha.reason, one_value.fleiss.reason, one_value.pairs[0].kappa.reason} == {SAME_VALUE}
     assert one_value.percent.reason == ALIKE
     assert one_value.percent.low is one_value.percent.high is None
     assert LiveAgreement({"r1": {"ana": "a", "bo": "a"}}).glance("ana").peers[0].kappa is None

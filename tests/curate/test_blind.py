@@ -22,7 +22,7 @@ from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
 from curate.project.project import Project, open_project
-from curate.sessions.labelling import Desk, blind_of, hides_event, seen_finding, seen_record
+from curate.sessions.labelling import LabelSession, blind_of, hides_event, visible_finding, visible_record
 from curate.sessions.overview import overview
 from curate.sessions.problems import Problems, listing
 
@@ -63,7 +63,7 @@ def _poor(name: str, value: str | None = "poor", question: str = "category") -> 
 
 
 def said(project: Project, finding: Finding) -> str:
-    seen = seen_finding(project, finding)
+    seen = visible_finding(project, finding)
     assert seen is not None
     return seen.message
 
@@ -85,10 +85,13 @@ def test_a_hidden_category_is_in_no_cell_filter_order_or_count(answered: Project
         assert found(asked, 'category:""') == ["r1", "r2"]
         rows = asked.catalog.select(parse_filter(""))
         assert asked.catalog.order(rows, "category").to_list() == [0, 1, 2]
-        assert {one.name: one.num_records for one in overview(asked, is_judged=False).categories} == {"": 2, "good": 1}
+        assert {one.name: one.num_records for one in overview(asked, has_findings=False).categories} == {
+            "": 2,
+            "good": 1,
+        }
         # That somebody has answered is no secret.
         assert found(asked, "label.ana:*") == ["r2", "r3"]
-        assert overview(asked, is_judged=False).num_unlabelled == 1
+        assert overview(asked, has_findings=False).num_unlabelled == 1
     assert found(ana, "category:poor") == found(ana, "label.ana.category:poor") == ["r2", "r3"]
     assert [row.category for row in ana.catalog.rows(range(3))] == ["", "poor", "poor"]
 
@@ -135,9 +138,9 @@ def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., Proj
     assert found(ben, "category:good label.quality:poor") == ["r3"]
     assert found(ben, "category:odd") == ["r2"]
     assert found(ben, "label.quality:fine") == []
-    record, hidden = seen_record(ben, ben.state("r3").record)
+    record, hidden = visible_record(ben, ben.state("r3").record)
     assert (record.category, record.labels, hidden) == ("good", {"quality": "poor"}, {"category", "quality"})
-    assert seen_record(opened(workspace, "ana"), ben.state("r3").record)[0].category == "poor"
+    assert visible_record(opened(workspace, "ana"), ben.state("r3").record)[0].category == "poor"
 
 
 def test_what_is_learned_from_is_not_what_is_seen(answered: ProjectData, opened: Open) -> None:
@@ -163,7 +166,7 @@ def test_questions_and_people_are_those_of_the_settings_as_they_now_are(answered
     assert not ben.blind.hides(ben.state("r2"), "category"), "it is not asked any more"
     assert found(ben, "category:poor") == ["r2", "r3"]
     assert found(ben, "label.use:no") == []
-    desk = Desk(ben)
+    desk = LabelSession(ben)
     desk.prepare(desk.wish_for("use"))
     path.write_text("[split]\nseed = 1\n", encoding="utf-8")
     ben.reload()
@@ -207,9 +210,9 @@ def test_findings_do_not_quote_a_hidden_category(answered: ProjectData, opened: 
     for name in ("r2", "r3"):
         finding = Finding("L405", "suspect-label", "warning", message, "data/a.jsonl", 2, 0, name, "/category")
         assert "poor" not in said(ben, finding)
-        assert seen_finding(ana, finding) == finding
+        assert visible_finding(ana, finding) == finding
     for kept in (Finding("Q201", "x", "error", message, "f", record="r2"), Finding("L405", "x", "error", message, "f")):
-        assert seen_finding(ben, kept) == kept
+        assert visible_finding(ben, kept) == kept
     ben.apply([_poor("r2")])
     assert said(ben, Finding("L404", "x", "error", message, "f", record="r2")) == message
     assert said(ben, Finding("L404", "x", "error", message, "f", record="gone")) == message
@@ -221,46 +224,46 @@ def test_a_contract_that_is_broken_and_sizes_of_categories_tell_nothing_either(
     ben, ana = opened(answered), opened(answered, "ana")
     contract = Finding("Q213", "missing-citation", "error", "cites nothing", "data/a.jsonl", 2, 0, "r2", "/output")
     sizes = Finding("P502", "thin-category", "warning", "category 'poor' has 2 records, fewer than 30", "")
-    for hidden in (seen_finding(ben, contract), seen_finding(ben, replace(contract, record="r3"))):
+    for hidden in (visible_finding(ben, contract), visible_finding(ben, replace(contract, record="r3"))):
         assert hidden is None
-    assert seen_finding(ben, replace(contract, record="r1")) is not None
+    assert visible_finding(ben, replace(contract, record="r1")) is not None
     assert "poor" not in said(ben, sizes)
     problems = Problems({}, {}, {})
     problems.add(contract)
     problems.add(sizes)
-    rows = listing.listed(problems, seen=partial(seen_finding, ben))
+    rows = listing.listed(problems, visible=partial(visible_finding, ben))
     assert sum(one.count for one in rows if isinstance(one, listing.Heading)) == 2, "all are counted"
-    assert [one.finding.code for one in rows if isinstance(one, listing.Item)] == ["P502"]
+    assert [one.finding.code for one in rows if isinstance(one, listing.ProblemItem)] == ["P502"]
     for one in (contract, sizes):
-        assert seen_finding(ana, one) == one
+        assert visible_finding(ana, one) == one
     ben.apply([_poor("r2"), _poor("r3")])
     for one in (contract, sizes):
-        assert seen_finding(ben, one) == one
+        assert visible_finding(ben, one) == one
 
 
 def test_neither_the_list_of_problems_nor_its_filter_quotes_it(answered: ProjectData, opened: Open) -> None:
     ben, problems = opened(answered), Problems({}, {}, {})
     problems.add(Finding("L405", "suspect-label", "warning", "category 'poor' is odd", "a", 2, 0, "r2", "/category"))
-    seen = partial(seen_finding, ben)
-    (heading, item) = listing.listed(problems, seen=seen)
-    assert isinstance(item, listing.Item)
+    seen = partial(visible_finding, ben)
+    (heading, item) = listing.listed(problems, visible=seen)
+    assert isinstance(item, listing.ProblemItem)
     assert "poor" not in item.finding.message
     assert isinstance(heading, listing.Heading)
-    assert "poor" not in heading.told
-    assert listing.listed(problems, text="poor", seen=seen) == []
+    assert "poor" not in heading.message
+    assert listing.listed(problems, text="poor", visible=seen) == []
     assert len(listing.listed(problems, text="poor")) == 2
 
 
 def test_beside_one_another_records_tell_no_answer(answered: ProjectData, opened: Open) -> None:
     from rich.console import Console
 
-    from curate.sessions.clusters import Member, beside
-    from curate.tui.screens.dedupe.drawing import Pair, pair_table
+    from curate.sessions.clusters import ClusterMember, compare_records
+    from curate.tui.screens.dedupe.drawing import ViewedPair, pair_table
 
     def drawn(project: Project) -> str:
         records = [project.state(name).record for name in ("r2", "r3")]
-        left, right = (Member(one, one.split, "alike", one.id) for one in records)
-        pair = Pair(left, right, beside(*records, project.shape), ())
+        left, right = (ClusterMember(one, one.split, "alike", one.id) for one in records)
+        pair = ViewedPair(left, right, compare_records(*records, project.shape), ())
         console = Console(width=120, no_color=True)
         with console.capture() as capture:
             console.print(pair_table(pair, None, project, is_narrow=False))

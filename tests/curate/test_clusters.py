@@ -12,7 +12,16 @@ from curate.base.record import CurateError
 from curate.formats.dataset import read_pins
 from curate.project.data import load_data
 from curate.project.plan import plan
-from curate.sessions.clusters import act_of, beside, choose, choose_alike, find_clusters, merged, read_staged, summary
+from curate.sessions.clusters import (
+    act_of,
+    choose,
+    choose_alike,
+    compare_records,
+    find_clusters,
+    merged,
+    read_staged,
+    summary,
+)
 
 
 def test_clusters_that_leak_come_first(make_workspace):
@@ -163,7 +172,7 @@ def test_all_like_this_matches_by_split_and_tie(make_workspace):
     shapes = {cluster.members[0].id: cluster.shape for cluster in clusters.open}
     assert shapes["a0"] == shapes["a2"] != shapes["a1"]
     choice = choose(clusters.of_record("a0"), "keep", "b0", "a0")
-    assert {(one.one, one.gone) for one in choose_alike(clusters, choice)} == {("b0", ("a0",)), ("b2", ("a2",))}
+    assert {(one.keeper, one.gone) for one in choose_alike(clusters, choice)} == {("b0", ("a0",)), ("b2", ("a2",))}
 
 
 def test_a_choice_on_records_of_elsewhere_is_refused(make_workspace):
@@ -259,7 +268,7 @@ def test_records_beside_one_another(make_workspace):
         [line("a", "How do I pay?", "By card.", category="x"), line("b", "How do we pay?", "By card.")]
     )
     one, two = workspace.records()
-    found = beside(one, two, workspace.shape)
+    found = compare_records(one, two, workspace.shape)
     assert [part.name for part in found.parts] == ["user", "assistant"]
     assert found.parts[0].left == [("same", "How do "), ("changed", "I"), ("same", " pay?")]
     assert found.parts[0].right == [("same", "How do "), ("changed", "we"), ("same", " pay?")]

@@ -12,7 +12,7 @@ from curate.cli import cli
 from curate.project.data import load_data
 from curate.project.diff.sides import MOST_READ, sides_of
 from curate.project.journal import read_journal
-from curate.sessions.clusters import Review, choose, find_clusters, read_staged
+from curate.sessions.clusters import ClusterReview, choose, find_clusters, read_staged
 
 
 def whole(side):
@@ -68,7 +68,7 @@ def test_texts_that_go_round_in_circles_take_no_time():
 
 def reviewing(workspace, by="ana"):
     clusters = find_clusters(workspace)
-    return Review(clusters, read_staged(workspace.root, by, clusters)[0])
+    return ClusterReview(clusters, read_staged(workspace.root, by, clusters)[0])
 
 
 def test_a_review_goes_on_to_what_is_undecided(make_workspace):
@@ -79,7 +79,7 @@ def test_a_review_goes_on_to_what_is_undecided(make_workspace):
     first = review.cluster
     review.stage("keep", is_left=False)
     assert review.cluster is not first
-    assert [one.one for one in review.staged.choices.values()] == [first.members[1].id]
+    assert [one.keeper for one in review.staged.choices.values()] == [first.members[1].id]
     review.step(-1)
     assert review.choice.cluster == first.name
     while len(review.staged.choices) < 4:

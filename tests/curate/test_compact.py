@@ -20,7 +20,7 @@ from curate.base.record import CurateError
 from curate.base.storage import write_atomic
 from curate.project.compact import ADDED, fold_journal, plan_fold
 from curate.project.data import load_data
-from curate.project.journal import FOLDER, Sitting, read_frames, segments
+from curate.project.journal import FOLDER, JournalWriter, read_frames, segments
 from curate.project.snapshot import parse_folded, read_snapshot
 
 
@@ -151,7 +151,7 @@ def test_a_decision_that_was_refused_stays_so_on_the_new_line(tmp_path):
     (tmp_path / "own.json").write_text(json.dumps(schema), encoding="utf-8")
     (tmp_path / "curate.toml").write_text('schema = "own.json"\n[split]\nseed = 1\n', encoding="utf-8")
     (state,) = load_data(tmp_path).states()
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         # Nothing of ours writes this, but the schema may have been another one when it was written.
         sitting.append([replace(edit("a", output=None), parents=state.parents())])
     decide(load_data(tmp_path), [edit("a", note="n")])
@@ -164,7 +164,7 @@ def test_a_decision_that_was_refused_stays_so_on_the_new_line(tmp_path):
 
 def test_nobody_else_has_the_workspace_open(tmp_path):
     workspace = make(tmp_path)
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         sitting.append([replace(edit("a", output="five"), parents=states_of(workspace)["a"].parents())])
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         for call in (fold_journal, plan_fold):
@@ -191,7 +191,7 @@ def test_conflicts_and_damage_and_unfinished_merges_are_in_the_way(tmp_path):
     workspace = make(tmp_path)
     parents = states_of(workspace)["a"].parents()
     for by, value in (("ana", "five"), ("bo", "V")):
-        with Sitting(tmp_path, by) as sitting:
+        with JournalWriter(tmp_path, by) as sitting:
             sitting.append([replace(edit("a", output=value), parents=parents)])
     with pytest.raises(CurateError, match=r"contradict one another \(L403\): a") as caught:
         fold_journal(workspace)
@@ -225,13 +225,13 @@ def test_late_decisions_know_what_was_folded(tmp_path):
     between = states_of(workspace)["a"].parents()
     workspace = decide(workspace, [edit("a", category="maths")], by="bo")
     fold_journal(workspace)
-    with Sitting(tmp_path, "cem") as sitting:
+    with JournalWriter(tmp_path, "cem") as sitting:
         # Made on what ana had decided, and without what bo had: no contradiction, though it was folded meanwhile.
         sitting.append([replace(edit("a", output="V"), parents=between)])
     workspace = load_data(tmp_path)
     assert workspace.findings()[-1].code == "S119"
     assert states_of(workspace)["a"].record.completion == "V"
-    with Sitting(tmp_path, "dan") as sitting:
+    with JournalWriter(tmp_path, "dan") as sitting:
         sitting.append([replace(edit("a", category="algebra"), parents=stale)])
     (finding,) = [finding for finding in load_data(tmp_path).findings() if finding.code == "L403"]
     assert (finding.record, finding.pointer) == ("a", "/category")
@@ -252,7 +252,7 @@ def test_what_was_folded_is_taken_back_and_done_again(tmp_path):
     after = (tmp_path / "data/a.jsonl").read_bytes()
     with opened(tmp_path) as project:
         assert [len(act) for act in project.standing()] == [1, 3]
-        assert project.undo().kept == project.undo().kept == []
+        assert project.undo().unchanged == project.undo().unchanged == []
         assert project.undo() is None
     now = states_of(load_data(tmp_path))
     assert (now["a"].record.completion, now["b"].dropped, now[last].record.completion) == ("5", None, "Caf\u00e9.")
@@ -260,7 +260,7 @@ def test_what_was_folded_is_taken_back_and_done_again(tmp_path):
     assert fold_journal(load_data(tmp_path)).left == {"new": "its addition was taken back"}
     assert (tmp_path / "data/a.jsonl").read_bytes() == before
     with opened(tmp_path) as project:
-        assert project.redo().kept == project.redo().kept == []
+        assert project.redo().unchanged == project.redo().unchanged == []
         assert project.redo() is None
     now = states_of(load_data(tmp_path))
     assert (now["a"].record.completion, now["b"].dropped, now["new"].dropped) == ("five", "r", None)
@@ -293,7 +293,7 @@ def test_without_the_retired_segments_the_snapshot_stands(tmp_path):
     with opened(tmp_path) as project:
         assert project.undo() is None
         project.apply([edit("a", output="V")])
-        assert project.undo().kept == []
+        assert project.undo().unchanged == []
     assert states_of(load_data(tmp_path))["a"].record.completion == "five"
     fold_journal(load_data(tmp_path))
     assert states_of(load_data(tmp_path))["b"].dropped == "r"

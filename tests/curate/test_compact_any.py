@@ -25,7 +25,7 @@ from curate.project.compact import fold_journal, plan_fold
 from curate.project.data import ProjectData, load_data
 from curate.project.fold import fold
 from curate.project.fsck import check
-from curate.project.journal import Sitting
+from curate.project.journal import JournalWriter
 from curate.project.project import open_project
 
 
@@ -122,7 +122,7 @@ def seen_after_undo(root: Path) -> dict[str, Any]:
     with open_project(root, "ana") as project:
         project.load()
         while undone := project.undo():
-            assert undone.kept == []
+            assert undone.unchanged == []
     return {name: replace(state, heads=()) for name, state in seen_by_people(load_data(root))["states"].items()}
 
 
@@ -216,7 +216,7 @@ def run_world(root: Path, base: ProjectData, world: list) -> None:
             if not is_add and (op == "add" or state is None or (op == "undo" and not own)):
                 continue
             decision = decision_of(op, key, value, name, own)
-            with Sitting(root, by) as sitting:
+            with JournalWriter(root, by) as sitting:
                 sitting.append([replace(decision, parents=() if is_add else state.parents())])
             seen.append(fold(records, everything(root), shape))
         if op == "fold":
@@ -253,7 +253,7 @@ OBJECT = st.dictionaries(TEXT, VALUE, max_size=4)
     OBJECT, OBJECT, st.lists(st.integers(0, 3), max_size=3), st.sampled_from([None, 0, 2]), st.booleans(), st.booleans()
 )
 def test_a_line_spelled_anew_says_what_it_should_and_keeps_the_rest(old, changes, removed, indent, is_ascii, is_tight):
-    from curate.project.respelled import respelled
+    from curate.project.spelling import respelled
 
     text = json.dumps(old, ensure_ascii=is_ascii, separators=(",", ":") if is_tight else (" , ", " :  "), indent=indent)
     raw = b"  " + text.replace("\n", "").encode() + b" "

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED
 from curate.cli import cli
-from curate.cli.dedupe.compared import compare_files
-from curate.cli.dedupe.progress import told
+from curate.cli.dedupe.comparison import compare_files
+from curate.cli.dedupe.progress import render_progress
 from curate.project.loose import LooseFiles, loose_records
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import find_duplicates, find_in_stream
@@ -261,7 +261,7 @@ def test_an_option_that_would_do_nothing_is_refused(files, options, why):
     ],
 )
 def test_progress(given, line):
-    assert told(*given) == line
+    assert render_progress(*given) == line
 
 
 def test_components_are_those_of_a_walk():

@@ -23,15 +23,23 @@ from curate.base.events import Assign, Drop, Edit, Label
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.data import ProjectData
-from curate.project.diff import MOST_BYTES, Item, compare, field_changes, render_markdown, render_text, word_changes
+from curate.project.diff import (
+    MOST_BYTES,
+    VersionRecord,
+    compare,
+    field_changes,
+    render_markdown,
+    render_text,
+    word_changes,
+)
 
 HOSTILE = (
     "<img src=x onerror=alert(1)> [x](http://evil.example) @somebody #12 | `code` **b** \x1b[31m\u202e </details>\n"
 )
 
 
-def item(name: str, category: str = "a", split: str = "", **value: Any) -> Item:
-    return Item(name, {"id": name, "category": category, **value}, category, split, f"a.jsonl:{name}")
+def item(name: str, category: str = "a", split: str = "", **value: Any) -> VersionRecord:
+    return VersionRecord(name, {"id": name, "category": category, **value}, category, split, f"a.jsonl:{name}")
 
 
 def run(*arguments: str) -> Result:

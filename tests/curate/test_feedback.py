@@ -4,9 +4,9 @@ import json
 import pytest
 
 from curate.base.record import CurateError
-from curate.project.feedback import judge, latest_run, read_results, worst
+from curate.project.feedback import latest_run, read_results, report_findings, worst
 from curate.project.publish import export_dataset
-from curate.project.results import told_records, told_scores
+from curate.project.results import render_records, render_scores
 
 
 def line(name, score, nll=1.0, split="validation", **more):
@@ -51,20 +51,20 @@ def test_regression_and_staleness_are_findings(make_workspace, make_report):
     path = made.path / "manifest.json"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     fresh = read_results(make_run(workspace.root / "runs/a", make_report(digest), []))
-    assert [(one.code, one.message) for one in judge(fresh, path)] == [
+    assert [(one.code, one.message) for one in report_findings(fresh, path)] == [
         ("R602", "billing: exact went from 0.700 to 0.300")
     ]
     assert fresh.regressed == ["billing"]
     stale = read_results(make_run(workspace.root / "runs/b", make_report("0" * 64, "inconclusive"), []))
-    assert [one.code for one in judge(stale, path)] == ["R601"]
-    assert judge(stale, None) == []
+    assert [one.code for one in report_findings(stale, path)] == ["R601"]
+    assert report_findings(stale, None) == []
 
 
 def test_told_for_people(make_workspace, make_report):
     workspace = make_workspace()
     export_dataset(workspace)
     results = read_results(make_run(workspace.root / "runs/a", make_report("0" * 64), [line("r001", 0.0)]))
-    text = "\n".join([*told_scores(results), *told_records(workspace, results)])
+    text = "\n".join([*render_scores(results), *render_records(workspace, results)])
     assert "billing   20  0.700  0.300  -0.400 [-0.500, -0.300]" in text
     assert "R601 stale-report" in text
     assert "data/a.jsonl:2 r001: broken, score 0.00\n    wanted answer1 says" in text

@@ -19,16 +19,20 @@ from curate.base import console
 from curate.base.events import Drop
 from curate.base.record import CurateError, Record, Source
 from curate.cli import cli
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.exclusion import Exclusion
 from curate.project.filters import FIELDS, GUIDE, Filter, parse_filter
 from curate.project.patterns import unfit, weight
 from curate.project.terms import Between, Exact, Pattern, Term, Word
 
 
-def state(number: int = 0, *, dropped: str | None = None, answers: dict[str, Any] | None = None, **said: Any) -> State:
+def state(
+    number: int = 0, *, dropped: str | None = None, answers: dict[str, Any] | None = None, **said: Any
+) -> RecordState:
     record = Record(f"r{number}", "instruction", Source("data/a.jsonl", number + 1), {}, "Refund me.", "Sent, late.")
-    return State(replace(record, **said), Exclusion(dropped) if dropped is not None else None, answers=answers or {})
+    return RecordState(
+        replace(record, **said), Exclusion(dropped) if dropped is not None else None, answers=answers or {}
+    )
 
 
 STATES = [
@@ -224,7 +228,7 @@ names = st.sampled_from(["a", "aB", "ab", "b b", "", "É"])
 
 
 @st.composite
-def states(draw: st.DrawFn) -> State:
+def states(draw: st.DrawFn) -> RecordState:
     answers = draw(st.dictionaries(st.sampled_from(["q", "n"]), st.dictionaries(st.just("ana"), words), max_size=1))
     labels = draw(st.dictionaries(st.sampled_from(["q", "n"]), st.one_of(words, st.integers(0, 3)), max_size=2))
     said = {name: draw(texts) for name in ("prompt", "completion")}
@@ -260,11 +264,11 @@ def conditions(draw: st.DrawFn) -> tuple[str, Any]:
     return sign + told, lambda s: holds(s) != is_not
 
 
-def both(one: State) -> tuple[str, str]:
+def both(one: RecordState) -> tuple[str, str]:
     return one.record.prompt, one.record.completion
 
 
-def same(one: State, word: str) -> bool:
+def same(one: RecordState, word: str) -> bool:
     return one.record.category.lower() == word.lower()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curate.base.events import EVENTS
 from curate.base.record import Source
-from curate.project.fold import State, fold, line_digest, settled, steps
+from curate.project.fold import RecordState, fold, line_digest, settled, steps
 from curate.project.history import Fact, RecordSnapshot
 from curate.project.snapshot import Snapshot, folded_bytes, read_snapshot
 from curate.schema import load_shape
@@ -248,7 +248,7 @@ def test_undo_after_apply_is_identity_and_redo_does_it_again(events, key, value)
         assert facts(state(*events, act, undo, redo)) == facts(state(*events, act))
 
 
-def facts(one: State):
+def facts(one: RecordState):
     return one.record, one.dropped, one.is_wanted, one.answers, one.resolved
 
 

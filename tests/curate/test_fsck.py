@@ -21,7 +21,7 @@ from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
-from curate.project.journal import FOLDER, Sitting, read_frames, segments
+from curate.project.journal import FOLDER, JournalWriter, read_frames, segments
 from curate.project.publish import export_dataset
 
 
@@ -316,7 +316,7 @@ def test_nothing_of_the_data_reaches_the_terminal_raw(make_workspace, call):
     folder = root / FOLDER / "a\x1b]52;c;aGk=\x07na"
     folder.mkdir(parents=True)
     (folder / "x\u202e.log").write_bytes(b"\x1b[2J torn")
-    with Sitting(root, "e\x1bve") as sitting:
+    with JournalWriter(root, "e\x1bve") as sitting:
         sitting.append([Drop("\x1b[31mred", reason="x", parents=["1" * 12 + "4" + "1" * 19])])
     for words in ((), ("--format", "json"), ("--recover",)):
         code, out, err = call("fsck", root, *words)
@@ -332,7 +332,7 @@ def test_fold_says_what_it_does(make_workspace, call):
             Add("n", {"instruction": "x", "output": "y"}),
         ]
     ).root  # fmt: skip
-    with Sitting(root, "gone") as sitting:
+    with JournalWriter(root, "gone") as sitting:
         sitting.append([Drop("nobody", reason="x")])
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     code, out, _ = call("fold", root, "--dry-run")
@@ -350,7 +350,7 @@ def test_fold_says_what_it_does(make_workspace, call):
     code, out, _ = call("fold", root)
     assert (code, out.splitlines()[-1]) == (0, "nothing to fold")
     for by in ("ana", "bo"):
-        with Sitting(root, by) as sitting:
+        with JournalWriter(root, by) as sitting:
             parents = next(state for state in workspace.states() if state.record.id == "r005").parents()
             sitting.append([Edit("r005", {"output": by}, parents=parents)])
     code, _, err = call("fold", root)

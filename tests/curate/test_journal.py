@@ -7,7 +7,7 @@ import pytest
 from curate.base.events import EVENTS, Drop, DropEvent
 from curate.base.record import CurateError
 from curate.base.storage import Segment
-from curate.project.journal import Sitting, frame, read_journal
+from curate.project.journal import JournalWriter, frame, read_journal
 
 DROPS = [Drop(f"r{number}", reason="because", parents=["0" * 32]) for number in range(5)]
 
@@ -18,7 +18,7 @@ def segment_of(root):
 
 
 def test_what_is_appended_is_read(tmp_path):
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         first = sitting.append(DROPS[:2])
         second = sitting.append(DROPS[2:])
     events, damages = read_journal(tmp_path)
@@ -30,7 +30,7 @@ def test_what_is_appended_is_read(tmp_path):
 
 
 def test_a_line_is_checksum_blank_json(tmp_path):
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         (event,) = sitting.append(DROPS[:1])
     line = segment_of(tmp_path).read_bytes()
     assert line == frame(event)
@@ -41,16 +41,16 @@ def test_a_line_is_checksum_blank_json(tmp_path):
 
 def test_each_sitting_has_its_own_segment_and_an_idle_one_none(tmp_path):
     for _ in range(2):
-        with Sitting(tmp_path, "ana") as sitting:
+        with JournalWriter(tmp_path, "ana") as sitting:
             sitting.append(DROPS[:1])
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         assert sitting.append([]) == []
     assert len(list(tmp_path.glob("journal/ana/*.log"))) == 2
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "Ana", "安娜", "", ".", "x" * 300])
 def test_annotators_stay_in_the_journal_and_apart(tmp_path, name):
-    with Sitting(tmp_path, name or "nobody") as sitting:
+    with JournalWriter(tmp_path, name or "nobody") as sitting:
         sitting.append(DROPS[:1])
     path = segment_of(tmp_path)
     assert path.parent.parent == tmp_path / "journal"
@@ -69,7 +69,7 @@ def test_closed_segments_take_no_more(tmp_path):
 
 
 def test_every_cut_keeps_the_whole_lines_before_it(tmp_path):
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         written = sitting.append(DROPS[:2])
     path = segment_of(tmp_path)
     whole = path.read_bytes()
@@ -83,7 +83,7 @@ def test_every_cut_keeps_the_whole_lines_before_it(tmp_path):
 
 
 def test_no_flipped_bit_goes_unnoticed(tmp_path):
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         written = sitting.append(DROPS)
     path = segment_of(tmp_path)
     whole = bytearray(path.read_bytes())
@@ -99,7 +99,7 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path):
 
 
 def test_damage_in_the_middle_costs_one_line(tmp_path):
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         written = sitting.append(DROPS)
     path = segment_of(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -123,13 +123,13 @@ def test_whole_lines_from_the_future_stop_the_run(tmp_path):
 def test_short_writes_are_finished(tmp_path, monkeypatch):
     real = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: real(handle, bytes(data)[:7]))
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         written = sitting.append(DROPS)
     assert read_journal(tmp_path) == (written, [])
 
 
 def test_failed_sync_moves_to_a_new_segment(tmp_path, monkeypatch):
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         sitting.append(DROPS[:1])
         real, failures = os.fsync, [OSError(5, "Input/output error")]
         monkeypatch.setattr(os, "fsync", lambda handle: _raise(failures.pop()) if failures else real(handle))
@@ -141,7 +141,7 @@ def test_failed_sync_moves_to_a_new_segment(tmp_path, monkeypatch):
 
 
 def test_full_disk_saves_nothing_and_says_so(tmp_path, monkeypatch):
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         first = sitting.append(DROPS[:1])
         real = os.write
 
@@ -166,7 +166,7 @@ def _raise(error):
 
 
 def test_event_read_twice_counts_once(tmp_path):
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         sitting.append(DROPS)
     path = segment_of(tmp_path)
     path.with_name("copy.log").write_bytes(path.read_bytes())

@@ -16,7 +16,7 @@ from curate.base.record import CurateError  # noqa: E402
 from curate.project.labels import (  # noqa: E402  it needs numpy
     ASIDES,
     ORDERS,
-    Assignment,
+    AnnotatorAssignment,
     Blind,
     Facts,
     Suggestions,
@@ -32,71 +32,71 @@ TEAM = ("ana", "bo", "cem")
 IDS = [f"r{number}" for number in range(3000)]
 
 
-def asked(assignment: Assignment, name: str) -> list[str]:
-    return [one for one in TEAM if assignment.is_asked(name, one)]
+def asked(assignment: AnnotatorAssignment, name: str) -> list[str]:
+    return [one for one in TEAM if assignment.is_assigned(name, one)]
 
 
 def test_each_record_asks_one_and_a_share_of_them_asks_two() -> None:
-    assignment = Assignment(TEAM, 0.3, seed=5)
+    assignment = AnnotatorAssignment(TEAM, 0.3, seed=5)
     numbers = [len(asked(assignment, name)) for name in IDS]
     assert set(numbers) == {1, 2}
     assert numbers.count(2) / len(IDS) == pytest.approx(0.3, abs=0.03)
     for who in TEAM:
-        share = sum(assignment.is_asked(name, who) for name in IDS) / sum(numbers)
+        share = sum(assignment.is_assigned(name, who) for name in IDS) / sum(numbers)
         assert share == pytest.approx(1 / 3, abs=0.03)
-    assert sum(asked(Assignment(TEAM, 0.3, seed=6), name) != asked(assignment, name) for name in IDS) > 1000
+    assert sum(asked(AnnotatorAssignment(TEAM, 0.3, seed=6), name) != asked(assignment, name) for name in IDS) > 1000
 
 
 def test_a_larger_share_and_a_change_of_the_team_move_as_little_as_they_can() -> None:
-    before = Assignment(TEAM, 0.2)
-    more = Assignment(TEAM, 0.6)
-    without = Assignment(("ana", "bo"), 0.2)
+    before = AnnotatorAssignment(TEAM, 0.2)
+    more = AnnotatorAssignment(TEAM, 0.6)
+    without = AnnotatorAssignment(("ana", "bo"), 0.2)
     for name in IDS[:800]:
         assert set(asked(before, name)) <= set(asked(more, name))
         # Whoever stays and was asked is still asked.
         assert set(asked(before, name)) - {"cem"} <= set(asked(without, name))
-    order = Assignment(("cem", "bo", "ana"), 0.2)
+    order = AnnotatorAssignment(("cem", "bo", "ana"), 0.2)
     assert all(asked(order, name) == asked(before, name) for name in IDS[:200])
 
 
 @given(st.lists(st.text(max_size=6), max_size=30), st.floats(0, 1), st.integers(0, 9))
 def test_one_by_one_and_all_at_once_are_the_same(names: list[str], overlap: float, seed: int) -> None:
-    assignment = Assignment(TEAM, overlap, seed=seed)
+    assignment = AnnotatorAssignment(TEAM, overlap, seed=seed)
     hashes = assignment.hashes(names)
     for who in TEAM:
         at_once = assignment.rank(hashes, who) < assignment.num_wanted(hashes)
-        assert at_once.tolist() == [assignment.is_asked(name, who) for name in names]
+        assert at_once.tolist() == [assignment.is_assigned(name, who) for name in names]
 
 
 def test_without_a_team_whoever_comes_gives_what_is_lacking() -> None:
-    assignment = Assignment(overlap=1.0)
-    assert assignment.is_asked("r1", "ana")
-    assert assignment.is_asked("r1", "bo", ["ana"])
-    assert not assignment.is_asked("r1", "cem", ["ana", "bo"])
-    assert not assignment.is_asked("r1", "ana", ["ana"])
-    assert not Assignment().is_asked("r1", "bo", ["ana"])
+    assignment = AnnotatorAssignment(overlap=1.0)
+    assert assignment.is_assigned("r1", "ana")
+    assert assignment.is_assigned("r1", "bo", ["ana"])
+    assert not assignment.is_assigned("r1", "cem", ["ana", "bo"])
+    assert not assignment.is_assigned("r1", "ana", ["ana"])
+    assert not AnnotatorAssignment().is_assigned("r1", "bo", ["ana"])
 
 
 def test_answers_of_people_who_left_count() -> None:
-    assignment = Assignment(TEAM, 1.0)
+    assignment = AnnotatorAssignment(TEAM, 1.0)
     two = asked(assignment, "r7")
     assert len(two) == 2
-    assert len([one for one in TEAM if assignment.is_asked("r7", one, ["dan"])]) == 1
-    assert not any(assignment.is_asked("r7", one, ["dan", "eve"]) for one in TEAM)
-    assert not assignment.is_asked("r7", "dan")
+    assert len([one for one in TEAM if assignment.is_assigned("r7", one, ["dan"])]) == 1
+    assert not any(assignment.is_assigned("r7", one, ["dan", "eve"]) for one in TEAM)
+    assert not assignment.is_assigned("r7", "dan")
 
 
 def test_what_is_known_asks_everybody_of_the_team() -> None:
-    assignment = Assignment(TEAM, 0.0, frozenset({"r3"}))
+    assignment = AnnotatorAssignment(TEAM, 0.0, frozenset({"r3"}))
     assert asked(assignment, "r3") == list(TEAM)
-    assert assignment.is_asked("r3", "ana", ["bo", "cem"])
-    assert not assignment.is_asked("r3", "dan")
+    assert assignment.is_assigned("r3", "ana", ["bo", "cem"])
+    assert not assignment.is_assigned("r3", "dan")
 
 
 def facts(**given: Any) -> Facts:
     size = 6
     base: dict[str, Any] = {
-        "hashes": Assignment().hashes([f"r{number}" for number in range(size)]),
+        "hashes": AnnotatorAssignment().hashes([f"r{number}" for number in range(size)]),
         "certainty": np.full(size, np.nan), "num_opinions": np.zeros(size, np.int64), "seen": np.full(size, -np.inf),
     }  # fmt: skip
     return Facts(**{**base, **given})
@@ -110,7 +110,9 @@ def test_every_order_is_of_all_records_and_has_a_name() -> None:
 
 
 def test_random_is_the_same_tomorrow_and_other_for_others() -> None:
-    many = Facts(Assignment().hashes(IDS), np.zeros(len(IDS)), np.zeros(len(IDS), np.int64), np.zeros(len(IDS)))
+    many = Facts(
+        AnnotatorAssignment().hashes(IDS), np.zeros(len(IDS)), np.zeros(len(IDS), np.int64), np.zeros(len(IDS))
+    )
     mine = ordered("random", many, "ana").tolist()
     assert mine == ordered("random", many, "ana").tolist()
     assert mine != ordered("random", many, "bo").tolist()
@@ -140,7 +142,7 @@ def test_nobody_sees_anothers_answer_before_giving_their_own(
         resolved={"q": "x"} if is_resolved else {},
     )
     # What is known asks everybody of the team, and no stranger.
-    blind = Blind(by, {"q": Assignment((by,) if is_asked else ("dan",), gold={"r1"})})
+    blind = Blind(by, {"q": AnnotatorAssignment((by,) if is_asked else ("dan",), gold={"r1"})})
     has_to_answer = by not in answers and not is_resolved
     assert blind.still_asks(state, "q") == (has_to_answer and is_asked)
     assert blind.hides(state, "q") == (bool(answers) and has_to_answer and is_asked)

@@ -11,18 +11,18 @@ import pytest
 from curate.base.events import Drop, Label, Resolve
 from curate.base.record import CurateError
 from curate.project.data import load_data
-from curate.sessions.labelling import Desk
+from curate.sessions.labelling import LabelSession
 
-Sit = Callable[..., Desk]
+Sit = Callable[..., LabelSession]
 
 
-def names(desk: Desk) -> list[str]:
+def names(desk: LabelSession) -> list[str]:
     """Return the records that a desk asks about, in order."""
     assert desk.queue is not None
     return [desk.project.catalog.name(int(row)) for row in desk.queue.rows]
 
 
-def given(desk: Desk, question: str = "topic") -> dict[str, Any]:
+def given(desk: LabelSession, question: str = "topic") -> dict[str, Any]:
     """Return the annotator's answers as somebody else finds them on the disk."""
     states = load_data(desk.project.root).states()
     return {
@@ -104,7 +104,7 @@ def test_flags_notes_and_quality_stay_with_the_record(sit: Sit) -> None:
     desk = sit()
     assert desk.flag()
     desk.note("look again")
-    desk.answer_beside("quality", "poor")
+    desk.answer_other("quality", "poor")
     assert desk.current == "r000"
     assert (given(desk, "flag"), given(desk, "note"), given(desk, "quality")) == (
         {"r000": True}, {"r000": "look again"}, {"r000": "poor"},

@@ -10,13 +10,13 @@ import pytest
 
 from curate.base.events import Add, Drop, Label
 from curate.base.record import CurateError
-from curate.sessions.labelling import FLAG, NOTE, Desk, Done
-from curate.sessions.labelling.tally import Tally
+from curate.sessions.labelling import FLAG, NOTE, Done, LabelSession
+from curate.sessions.labelling.tally import DoneList
 
-Sit = Callable[..., Desk]
+Sit = Callable[..., LabelSession]
 
 
-def add(desk: Desk, name: str) -> None:
+def add(desk: LabelSession, name: str) -> None:
     line = {"id": name, "instruction": "Say something new.", "output": "Something new."}
     desk.project.apply([Add(name, line)])
     desk.follow({name})
@@ -130,7 +130,7 @@ def test_an_answer_to_a_record_that_vanished_is_no_agreement(sit: Sit) -> None:
 
 
 def test_one_record_only_is_looked_at_whatever_was_done_before() -> None:
-    tally = Tally()
+    tally = DoneList()
     for number in range(100):
         tally.add(Done(f"r{number}", "topic", "billing"))
     tally.add(Done("r3", FLAG, True))
@@ -154,7 +154,7 @@ def test_one_record_only_is_looked_at_whatever_was_done_before() -> None:
 def test_answers_a_minute_are_those_of_the_last_ten(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    tally = Tally()
+    tally = DoneList()
     for number in range(4):
         tally.add(Done(f"r{number}", "topic", "billing", at=clock[0]))
         assert (tally.pace() is None) == (number == 0)
@@ -181,7 +181,7 @@ def test_a_desk_belongs_to_the_rows_that_were_there(sit: Sit) -> None:
     path.write_text(f"{first}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
     desk.project.reload()
     assert not desk.is_current
-    again = Desk(desk.project)
+    again = LabelSession(desk.project)
     again.begin(again.prepare(again.wish), "r000")
     again.answer("billing")
     assert again.current == "r001"

@@ -9,12 +9,12 @@ import pytest
 
 from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Resolve, Restore
 from curate.project.data import load_data
-from curate.sessions.labelling import Desk, Item, Waiting, settle, waiting
+from curate.sessions.labelling import LabelSession, ReviewItem, Waiting, settle, waiting
 
-Sit = Callable[..., Desk]
+Sit = Callable[..., LabelSession]
 
 
-def review(desk: Desk) -> Waiting:
+def review(desk: LabelSession) -> Waiting:
     desk.project.refresh()
     return waiting(desk.project, desk)
 
@@ -57,7 +57,7 @@ def test_notes_and_flags_are_no_disagreement(sit: Sit) -> None:
     assert review(desk).items == []
 
 
-def apart(sit: Sit, first: Decision, second: Decision) -> Item:
+def apart(sit: Sit, first: Decision, second: Decision) -> ReviewItem:
     """Let two people decide on the same record without having seen one another's decision."""
     ana, bo = sit("ana"), sit("bo")
     ana.project.apply([first])

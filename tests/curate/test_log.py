@@ -17,7 +17,7 @@ from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
-from curate.project.journal import Sitting, read_journal
+from curate.project.journal import JournalWriter, read_journal
 
 
 def run(*arguments: str) -> Result:
@@ -89,7 +89,7 @@ def test_values_are_hidden_when_asked_for(form: str, decided: ProjectData) -> No
 
 def test_people_who_worked_apart_are_told(decided: ProjectData) -> None:
     # Made on the state that the line has, as someone does who has not yet pulled.
-    with Sitting(decided.root, "cleo") as sitting:
+    with JournalWriter(decided.root, "cleo") as sitting:
         sitting.append([Assign("r001", "train", parents=["0" * 32])])
     # Wherever its session's number has put it, neither it nor what follows it was made on what stands before.
     assert run("r001").stdout.count("(made on another state of the record than the one before)") in (1, 2)
@@ -99,7 +99,7 @@ def test_people_who_worked_apart_are_told(decided: ProjectData) -> None:
 
 
 def test_an_edit_that_the_schema_refuses_is_told(decided: ProjectData) -> None:
-    with Sitting(decided.root, "ana") as sitting:
+    with JournalWriter(decided.root, "ana") as sitting:
         # The schema was another one when it was saved.
         sitting.append([Edit("r003", {"output": 7})])
     told = run("r003").stdout

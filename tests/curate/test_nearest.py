@@ -132,7 +132,7 @@ def test_an_empty_workspace_has_no_nearest(make_workspace: Any, hold: Any) -> No
 def test_the_index_is_kept_and_made_anew_when_the_files_change(
     make_workspace: Any, hold: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nearest, "_KEPT_FROM", 1)
+    monkeypatch.setattr(nearest, "_CACHE_FROM", 1)
     workspace = make_workspace(lines=lines(40))
     calls: list[tuple[int, int]] = []
     Nearest(hold(workspace)).prepare(lambda *told: calls.append(told))

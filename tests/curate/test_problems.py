@@ -14,15 +14,15 @@ from curate.base.record import CurateError
 from curate.checks.runner import ExaminerSpec
 from curate.project.project import open_project
 from curate.project.validation import Validation, validate_data
-from curate.sessions.problems import ELSEWHERE, Problems, book_of
-from curate.sessions.problems import found as found_module
+from curate.sessions.problems import ELSEWHERE, Problems, problems_of
+from curate.sessions.problems import groups as found_module
 from curate.sessions.problems.search import Child, Job
 
 
 def tally(problems, *levels):
     """Return the findings by what they are, those of some levels only."""
     return {
-        (group.level, group.code, group.severity, group.place): group.count
+        (group.level, group.code, group.severity, group.pointer): group.count
         for group in problems.groups
         if group.count and (not levels or group.level in levels)
     }
@@ -30,7 +30,7 @@ def tally(problems, *levels):
 
 def test_a_search_finds_what_validation_finds(messy, project):
     lines = []
-    found = book_of(project).search(lines.append)
+    found = problems_of(project).search(lines.append)
     verdict = validate_data(messy, limit=100_000)
     counts = {}
     for group in found.groups:
@@ -39,20 +39,20 @@ def test_a_search_finds_what_validation_finds(messy, project):
     assert (found.count("error"), found.count("warning")) == (verdict.num_errors, verdict.num_warnings)
     assert (found.num_failing, found.num_records) == (verdict.num_failing, verdict.num_records)
     assert lines[-1] == found.num_lines == verdict.num_lines
-    shown = {(f.code, f.line, f.pointer, f.message) for group in found.groups for f in group.shown}
+    shown = {(f.code, f.line, f.pointer, f.message) for group in found.groups for f in group.examples}
     assert shown == {(f.code, f.line, f.pointer, f.message) for f in verdict.findings}
-    assert {f.file for group in found.groups for f in group.shown} == {"data/a.jsonl", ""}
+    assert {f.file for group in found.groups for f in group.examples} == {"data/a.jsonl", ""}
     names = dict(project.catalog.frame(["line", "id"]).select("line", "id").iter_rows())
     expected = {}
     for finding in verdict.findings:
         if finding.record and finding.code != "S102":
             name = names[finding.line]
             expected[name] = min(expected.get(name, "info"), finding.severity, key=rank)
-    assert book_of(project).statuses() == expected
+    assert problems_of(project).statuses() == expected
 
 
 def test_the_catalogue_hears_of_every_status(project):
-    found = book_of(project).search()
+    found = problems_of(project).search()
     row = project.catalog.row
     told = {row(number).id: row(number).status for number in range(project.catalog.num_rows)}
     assert {name for name, status in told.items() if status == "error"} == {
@@ -63,7 +63,7 @@ def test_the_catalogue_hears_of_every_status(project):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_statuses_are_complete_however_few_findings_are_kept(make_workspace, monkeypatch, jobs):
-    monkeypatch.setattr(found_module, "SHOWN", 5)
+    monkeypatch.setattr(found_module, "MAX_PER_GROUP", 5)
     count = 300
     workspace = make_workspace([{"id": f"r{n}", "instruction": f"What is {n}?", "output": ""} for n in range(count)])
     files = workspace.files()
@@ -71,20 +71,20 @@ def test_statuses_are_complete_however_few_findings_are_kept(make_workspace, mon
     spec = ExaminerSpec(workspace.shape, workspace.settings, root=workspace.root)
     problems.finish(Validation(files, spec, workspace, jobs=jobs, has_leaks=False, on_span=problems.take).run())
     (empty,) = [group for group in problems.groups if group.code == "Q201"]
-    assert (empty.count, len(empty.shown), empty.num_hidden) == (count, 5, count - 5)
+    assert (empty.count, len(empty.examples), empty.num_hidden) == (count, 5, count - 5)
     assert problems.statuses() == {f"r{n}": "error" for n in range(count)}
 
 
 def test_places_beyond_the_most_are_gathered(monkeypatch):
     from curate.base.record import Finding
 
-    monkeypatch.setattr(found_module, "_MOST_PLACES", 3)
+    monkeypatch.setattr(found_module, "_MAX_POINTERS", 3)
     problems = Problems({}, {}, {})
     for number in range(10):
         finding = Finding("S102", "schema-violation", "error", "no", "data/a.jsonl", 1, 1, pointer=f"/k{number}/7/x")
         problems.add(finding)
         problems.add(replace(finding, pointer=f"/k{number}/8/x"))
-    assert [(group.place, group.count) for group in problems.groups] == [
+    assert [(group.pointer, group.count) for group in problems.groups] == [
         ("/k0/*/x", 2), ("/k1/*/x", 2), ("/k2/*/x", 2), (ELSEWHERE, 14),
     ]  # fmt: skip
 
@@ -138,7 +138,7 @@ def as_decided(messy, project, folder):
     (folder / "data/b.jsonl").write_text("".join(json.dumps(line_of(one.record)) + "\n" for one in added) or " ")
     with open_project(folder, "bo") as other:
         other.load()
-        return book_of(other).search()
+        return problems_of(other).search()
 
 
 def alike(statuses):
@@ -160,7 +160,7 @@ def line_of(record):
 def test_decided_records_are_judged_as_if_their_lines_said_so(messy, project, tmp_path, seed):
     decide_at_random(project, random.Random(seed), 40)
     expected = as_decided(messy, project, tmp_path / "as-decided")
-    found = book_of(project).search()
+    found = problems_of(project).search()
     # Blank lines and a byte order mark go with lines that are left out.
     gone = {"S118", "S119", "S120", "S121"}
     assert {key: n for key, n in tally(found, "record", "whole", "line").items() if key[1] not in gone} == {
@@ -172,37 +172,42 @@ def test_decided_records_are_judged_as_if_their_lines_said_so(messy, project, tm
 
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_followed_record_by_record_is_what_a_new_search_finds(project, seed):
-    book = book_of(project)
+    book = problems_of(project)
     book.search()
     decide_at_random(project, random.Random(100 + seed), 40)
     assert book.num_stale > 0
     book.catch_up()
-    followed = tally(book.found, "record", "decision")
+    followed = tally(book.problems, "record", "decision")
     shown = {
-        (f.code, f.record, f.pointer) for group in book.found.groups for f in group.shown if group.level == "record"
+        (f.code, f.record, f.pointer)
+        for group in book.problems.groups
+        for f in group.examples
+        if group.level == "record"
     }
     statuses = {name for name, severity in book.statuses().items() if severity == "error"}
     anew = book.search()
     assert followed == tally(anew, "record", "decision")
-    assert shown == {(f.code, f.record, f.pointer) for g in anew.groups for f in g.shown if g.level == "record"}
+    assert shown == {(f.code, f.record, f.pointer) for g in anew.groups for f in g.examples if g.level == "record"}
     assert statuses >= {name for name, severity in anew.statuses().items() if severity == "error"}
     assert book.num_stale == 0
 
 
 def test_an_undo_brings_back_what_was_found_before(project):
-    book = book_of(project)
+    book = problems_of(project)
     book.search()
-    before, statuses = tally(book.found), book.statuses()
+    before, statuses = tally(book.problems), book.statuses()
     for name in ("messy-01", "messy-08", "sd-0002"):
         project.apply([Drop(name, reason="so")])
         project.apply([edit("messy-10", output="Something else.")])
         book.catch_up()
-    assert tally(book.found) != before
+    assert tally(book.problems) != before
     while project.undo():
         book.catch_up()
-    assert tally(book.found) == before
+    assert tally(book.problems) == before
     assert book.statuses() == statuses
-    assert sum(len(group.shown) for group in book.found.groups) == sum(group.count for group in book.found.groups)
+    assert sum(len(group.examples) for group in book.problems.groups) == sum(
+        group.count for group in book.problems.groups
+    )
 
 
 def test_records_that_share_an_id_are_told_apart(make_workspace):
@@ -212,7 +217,7 @@ def test_records_that_share_an_id_are_told_apart(make_workspace):
         project.load()
         names = list(project.catalog.frame(["id"])["id"])
         assert names[2] == f"{names[0]}-2"
-        book = book_of(project)
+        book = problems_of(project)
         book.search()
         assert {name for name, severity in book.statuses().items() if severity == "error"} == {
             names[0], names[2], "x-7",
@@ -226,7 +231,7 @@ def test_records_that_share_an_id_are_told_apart(make_workspace):
 
 
 def test_a_search_is_stopped_from_another_thread(project):
-    book = book_of(project)
+    book = problems_of(project)
 
     def stop_soon(_):
         book.stop()
@@ -245,15 +250,15 @@ def test_two_who_search_at_once_get_what_one_search_finds(project, monkeypatch):
     run = Child.run
     monkeypatch.setattr(Child, "run", lambda self, *asked: begun.append(1) or run(self, *asked))
     with ThreadPoolExecutor(3) as pool:
-        found = [one.result() for one in [pool.submit(book_of(project).search) for _ in range(3)]]
+        found = [one.result() for one in [pool.submit(problems_of(project).search) for _ in range(3)]]
     assert len({id(one) for one in found}) == len(begun) <= 2
     (project.root / "curate.toml").write_text("nonsense")
     with ThreadPoolExecutor(2) as pool:
-        for one in [pool.submit(book_of(project).search) for _ in range(2)]:
+        for one in [pool.submit(problems_of(project).search) for _ in range(2)]:
             with pytest.raises(CurateError) as caught:
                 one.result()
             assert caught.value.code == "E902 bad-settings"
-    assert not book_of(project).is_searching
+    assert not problems_of(project).is_searching
 
 
 def test_a_reload_during_a_search_judges_nobody_and_begins_it_again(project, monkeypatch):
@@ -268,15 +273,15 @@ def test_a_reload_during_a_search_judges_nobody_and_begins_it_again(project, mon
         return found
 
     monkeypatch.setattr(Child, "run", reload_first)
-    found = book_of(project).search()
+    found = problems_of(project).search()
     assert [catalog is project.catalog for catalog in begun] == [False, True]
-    assert book_of(project).found is found
+    assert problems_of(project).problems is found
     told = {project.catalog.row(number).status for number in range(project.catalog.num_rows)}
     assert "error" in told
     project.reload()
     # What comes late from the search before must not make records of the new catalogue "ok".
-    book_of(project).catch_up(["messy-01"])
-    assert not project.catalog.is_judged
+    problems_of(project).catch_up(["messy-01"])
+    assert not project.catalog.has_findings
 
 
 def test_a_process_that_is_killed_is_told(project, monkeypatch):
@@ -289,5 +294,5 @@ def test_settings_that_cannot_be_used_are_told_as_they_are(project):
     with (project.root / "curate.toml").open("a") as file:
         file.write('[checks]\nignore = ["Q999"]\n')
     with pytest.raises(CurateError, match="no check 'Q999'") as caught:
-        book_of(project).search()
+        problems_of(project).search()
     assert caught.value.code == "E902 bad-settings"

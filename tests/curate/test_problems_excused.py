@@ -12,16 +12,16 @@ from curate.base.events import Label
 from curate.base.record import CurateError
 from curate.jsonl import locate
 from curate.project.project import open_project
-from curate.sessions.problems import Heading, Item, book_of, listed
-from curate.sessions.problems.excerpt import Lines
+from curate.sessions.problems import Heading, ProblemItem, listed, problems_of
+from curate.sessions.problems.excerpt import LineIndex
 
 
 def finding_of(book, code, record=""):
-    return next(f for g in book.found.groups for f in g.shown if f.code == code and record in (f.record, ""))
+    return next(f for g in book.problems.groups for f in g.examples if f.code == code and record in (f.record, ""))
 
 
 def test_an_excerpt_points_at_the_value_and_hides_secrets(project):
-    book = book_of(project)
+    book = problems_of(project)
     book.search()
     finding = finding_of(book, "X702", "messy-18")
     found = book.excerpt(finding)
@@ -36,7 +36,7 @@ def test_an_excerpt_points_at_the_value_and_hides_secrets(project):
 
 
 def test_an_excerpt_of_a_decided_record_is_what_was_decided(project):
-    book = book_of(project)
+    book = problems_of(project)
     book.search()
     project.apply([edit("messy-01", instruction="Say yes, é.", output=" ")])
     book.catch_up()
@@ -51,7 +51,7 @@ def test_an_excerpt_of_a_decided_record_is_what_was_decided(project):
 
 
 def test_an_excerpt_of_a_line_that_is_no_json_has_its_column(project):
-    book = book_of(project)
+    book = problems_of(project)
     book.search()
     finding = finding_of(book, "S101")
     assert book.excerpt(finding).column == finding.column > 0
@@ -63,7 +63,7 @@ def test_an_excerpt_of_a_line_that_is_no_json_has_its_column(project):
 def test_lines_are_found_by_number(tmp_path, count):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"".join(b"%d%b\n" % (number, b"x" * (number % 700)) for number in range(1, count + 1)) + b"tail")
-    lines = Lines(path)
+    lines = LineIndex(path)
     draw = random.Random(count)
     for number in [1, count, count + 1, *(draw.randrange(1, count + 1) for _ in range(40))]:
         found = lines.read(number - 1, number + 1)
@@ -72,18 +72,18 @@ def test_lines_are_found_by_number(tmp_path, count):
         assert set(found) == {one for one in (number - 1, number, number + 1) if 1 <= one <= count + 1}
     assert lines.read(count + 2, count + 9) == {}
     path.unlink()
-    assert Lines(path).read(1, 2) == {}
+    assert LineIndex(path).read(1, 2) == {}
 
 
 def test_a_line_that_is_too_long_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr("curate.sessions.problems.excerpt._MOST_BYTES", 100)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"one\n" + b"y" * 5000 + b"\nthree\n")
-    assert Lines(path).read(1, 3) == {1: b"one", 3: b"three"}
+    assert LineIndex(path).read(1, 3) == {1: b"one", 3: b"three"}
 
 
 def test_a_fix_is_an_edit_that_undo_takes_back(project):
-    book = book_of(project)
+    book = problems_of(project)
     book.search()
     finding = finding_of(book, "Q205", "messy-08")
     mending = book.mending(finding)
@@ -92,7 +92,7 @@ def test_a_fix_is_an_edit_that_undo_takes_back(project):
     raw = (project.root / "data/a.jsonl").read_bytes()
     assert book.mend([mending]).num_mended == 1
     book.catch_up()
-    assert "messy-08" not in {f.record for g in book.found.groups for f in g.shown if f.code == "Q205"}
+    assert "messy-08" not in {f.record for g in book.problems.groups for f in g.examples if f.code == "Q205"}
     assert (project.root / "data/a.jsonl").read_bytes() == raw
     project.undo()
     book.catch_up()
@@ -104,7 +104,7 @@ def test_a_fix_is_an_edit_that_undo_takes_back(project):
 
 
 def test_a_fix_that_can_change_the_meaning_is_made_only_when_asked_for(project):
-    book = book_of(project)
+    book = problems_of(project)
     book.search()
     finding = finding_of(book, "X703", "messy-21")
     assert book.mending(finding) is None
@@ -122,31 +122,31 @@ def test_all_safe_fixes_are_those_of_the_command(messy, project, tmp_path):
     fixed.write()
     with open_project(messy.root, "ana") as again:
         again.load()
-        book = book_of(again)
+        book = problems_of(again)
         found = book.mendings()
         texts = {name: number for name, number in fixed.counts.items() if name in ("trim", "nfc", "mojibake")}
         assert dict(found.counts) == texts
-        assert found.num_found == len(found.found) > 1
-        book.mend(found.found)
+        assert found.num_records == len(found.fixes) > 1
+        book.mend(found.fixes)
         lines = [json.loads(raw) for raw in (tmp_path / "mended.jsonl").read_bytes().splitlines() if raw[:1] == b"{"
                  and b'"id": "trim-1"' in raw]  # fmt: skip
         assert dict(again.state("trim-1").record.data) == lines[0]
-        assert book.mendings().num_found == 0
+        assert book.mendings().num_records == 0
         assert again.undo() is not None
-        assert book.mendings().num_found == found.num_found
+        assert book.mendings().num_records == found.num_records
 
 
 def test_one_record_asks_to_be_excused(project):
-    book = book_of(project)
+    book = problems_of(project)
     book.search()
-    number = book.found.count("error")
+    number = book.problems.count("error")
     book.ignore(finding_of(book, "Q201", "messy-01"))
     book.catch_up()
     assert project.state("messy-01").record.data["x-ignore"] == ["Q201"]
-    assert book.found.count("error") == number - 1
+    assert book.problems.count("error") == number - 1
     project.undo()
     book.catch_up()
-    assert book.found.count("error") == number
+    assert book.problems.count("error") == number
     for code in ("S101", "S118"):
         with pytest.raises(CurateError, match="cannot be ignored"):
             book.ignore(finding_of(book, code))
@@ -155,14 +155,14 @@ def test_one_record_asks_to_be_excused(project):
 def test_a_baseline_is_that_of_the_command(messy, project, capsys):
     from curate.cli import cli
 
-    book = book_of(project)
+    book = problems_of(project)
     with pytest.raises(CurateError, match="names no baseline"):
         book.write_baseline()
     settings = (messy.root / "curate.toml").read_text()
     (messy.root / "curate.toml").write_text(f'{settings}\n[checks]\nbaseline = "base.json"\n')
     with open_project(messy.root, "ana") as again:
         again.load()
-        book = book_of(again)
+        book = problems_of(again)
         changed = book.write_baseline()
         ours = (messy.root / "base.json").read_bytes()
         (messy.root / "base.json").unlink()
@@ -183,18 +183,18 @@ def test_a_baseline_is_that_of_the_command(messy, project, capsys):
 
 
 def test_a_list_opens_closes_and_is_filtered(project):
-    found = book_of(project).search()
+    found = problems_of(project).search()
     rows = listed(found)
     headings = [row for row in rows if isinstance(row, Heading)]
     assert [heading.severity for heading in headings] == sorted((h.severity for h in headings), key=rank)
     assert sum(heading.count for heading in headings) == sum(group.count for group in found.groups)
-    assert len([row for row in rows if isinstance(row, Item)]) == sum(heading.num_kept for heading in headings)
+    assert len([row for row in rows if isinstance(row, ProblemItem)]) == sum(heading.num_listed for heading in headings)
     closed = listed(found, closed={heading.key for heading in headings})
     assert closed == [replace(heading, is_open=False) for heading in headings]
     only = listed(found, text="ALICE@", severities=("error", "warning"))
-    assert all("alice@" in row.finding.message.casefold() for row in only if isinstance(row, Item))
+    assert all("alice@" in row.finding.message.casefold() for row in only if isinstance(row, ProblemItem))
     some = listed(found, text="messy-18")
-    assert {row.finding.record for row in some if isinstance(row, Item)} == {"messy-18"}
+    assert {row.finding.record for row in some if isinstance(row, ProblemItem)} == {"messy-18"}
     assert all(heading.num_matching >= 1 for heading in some if isinstance(heading, Heading))
     by_file = [row for row in listed(found, by="file") if isinstance(row, Heading)]
     assert [(heading.title, heading.severity) for heading in by_file] == [
@@ -206,7 +206,7 @@ def test_a_list_opens_closes_and_is_filtered(project):
 def test_the_command_for_a_build_is_one(messy, project, capsys):
     from curate.cli import cli
 
-    words = book_of(project).ci_command().split()
+    words = problems_of(project).ci_command().split()
     assert words[0] == "curate"
     assert cli.main(words[1:], standalone_mode=False) == 1
     assert "::error" in capsys.readouterr().out

@@ -20,8 +20,8 @@ from curate.sessions.runs import (
     gate,
     gate_command,
     log_tail,
-    look,
     plan,
+    read_run,
     resume,
     runs_of,
     thinned,
@@ -85,7 +85,7 @@ def test_what_cannot_start_is_told(tmp_path):
 def test_the_berth_moves_into_the_folder_once_it_is_there(tmp_path, ended):
     folder = tmp_path / "runs/a"
     process = start(sleeper(), folder)
-    until(lambda: log_tail(look(folder), 1) == ["up"])
+    until(lambda: log_tail(read_run(folder), 1) == ["up"])
     settle(folder)
     assert berth_of(folder).is_dir()
     folder.mkdir()
@@ -98,7 +98,7 @@ def test_the_berth_moves_into_the_folder_once_it_is_there(tmp_path, ended):
 def test_a_berth_of_what_never_began_becomes_a_failed_run_with_its_log(tmp_path):
     folder = tmp_path / "runs/a"
     start([sys.executable, "-c", "import sys; print('no such model', file=sys.stderr); sys.exit(2)"], folder)
-    run = until(lambda: (found := look(folder)).standing == "failed" and found)
+    run = until(lambda: (found := read_run(folder)).standing == "failed" and found)
     assert log_tail(run, 5) == ["no such model"]
     assert (run.why, run.can_resume) == ("it ended before it began; see its log", False)
 
@@ -133,12 +133,12 @@ def test_how_a_run_stands_whose_process_has_gone(tmp_path, status, stopped_at, s
     (folder / "run.json").write_text(json.dumps({"status": status, "error": "E930 diverged", "message": "step 3"}))
     gone = {"pid": 4_000_000, "started": 1, "boot": "b", "at": "t", "stop_asked": stopped_at}
     (folder / "process.json").write_text(json.dumps(gone))
-    run = look(folder)
+    run = read_run(folder)
     assert run.standing == standing
     assert run.can_resume is (standing in ("stopped", "failed", "dead"))
     assert standing != "failed" or run.why == "E930 diverged: step 3"
     (folder / "process.json").unlink()
-    assert look(folder).standing == ("unknown" if status in ("running", "nonsense") else status)
+    assert read_run(folder).standing == ("unknown" if status in ("running", "nonsense") else status)
 
 
 def test_metrics_are_read_as_they_come(tmp_path):
@@ -226,8 +226,8 @@ def test_a_detached_run_outlives_who_began_it_and_is_stopped_and_resumed_by_its_
 ):
     workspace = make_workspace()
     folder = begin(Errand(), workspace)
-    run = until(lambda: (found := look(folder)).about and found)
-    assert (run.standing, run.told("dataset", "name")) == ("running", "v1")
+    run = until(lambda: (found := read_run(folder)).about and found)
+    assert (run.standing, run.text_at("dataset", "name")) == ("running", "v1")
     assert [one.id for one in runs_of(workspace)] == [folder.name]
     metrics = Metrics(folder)
     until(lambda: metrics.read() and metrics.last and metrics.last.step >= 3)
@@ -235,8 +235,8 @@ def test_a_detached_run_outlives_who_began_it_and_is_stopped_and_resumed_by_its_
     # Who began it is a process that has ended by now.
     assert Path(f"/proc/{run.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[1] != str(os.getpid())
     ask_to_stop(folder)
-    assert look(folder).standing in ("stopping", "stopped")
-    run = until(lambda: (found := look(folder)).standing == "stopped" and found)
+    assert read_run(folder).standing in ("stopping", "stopped")
+    run = until(lambda: (found := read_run(folder)).standing == "stopped" and found)
     metrics.read()
     stopped_at = metrics.end.step
     assert (metrics.end.stopped, metrics.checkpoint) == (143, stopped_at)
@@ -245,7 +245,7 @@ def test_a_detached_run_outlives_who_began_it_and_is_stopped_and_resumed_by_its_
     monkeypatch.setenv("FAKE_STEPS", str(stopped_at + 3))
     # What is decided meanwhile does not change what the run goes on with.
     assert resume(Errand(), workspace, folder) == folder
-    run = until(lambda: (found := look(folder)).standing == "finished" and found)
+    run = until(lambda: (found := read_run(folder)).standing == "finished" and found)
     metrics.read()
     assert (metrics.is_resumed, metrics.end.step, metrics.end.stopped) == (True, stopped_at + 3, None)
     assert [one.id for one in runs_of(workspace)] == [folder.name]
@@ -255,7 +255,7 @@ def test_two_runs_begun_at_once_get_folders_of_their_own(make_workspace, trainer
     workspace = make_workspace()
     first, second = begin(Errand(), workspace), begin(Errand(), workspace)
     assert first != second
-    until(lambda: all(look(folder).about for folder in (first, second)))
+    until(lambda: all(read_run(folder).about for folder in (first, second)))
     assert {run.id for run in runs_of(workspace)} == {first.name, second.name}
 
 
@@ -275,7 +275,7 @@ def test_what_fails_before_it_begins_is_a_failed_run(make_workspace, trainer, mo
     monkeypatch.setenv("FAKE_FAIL", "1")
     workspace = make_workspace()
     folder = begin(Errand(), workspace)
-    run = until(lambda: (found := look(folder)).standing == "failed" and found)
+    run = until(lambda: (found := read_run(folder)).standing == "failed" and found)
     assert "E920 no-base" in log_tail(run, 1)[0]
 
 
@@ -318,7 +318,7 @@ def test_a_foreground_run_can_be_seen_meanwhile(make_workspace, trainer, ended):
         (run,) = until(lambda: [one for one in runs_of(workspace) if one.about and one.standing == "running"])
         assert ask_to_stop(run.folder)
         assert child.wait(SECONDS) == 143
-    assert look(run.folder).standing == "stopped"
+    assert read_run(run.folder).standing == "stopped"
 
 
 def test_the_verb_lists_follows_and_stops(make_workspace, trainer, ended, monkeypatch, capsys):
@@ -343,7 +343,7 @@ def test_a_gate_is_a_command_that_there_is(tmp_path):
     from train.cli import cli as trainer_cli
 
     (tmp_path / "a").mkdir()
-    run = look(tmp_path / "a")
+    run = read_run(tmp_path / "a")
     for command in (gate_command(None, run), gate_command(run, run)):
         words = command.split()
         assert words[0] == "train"

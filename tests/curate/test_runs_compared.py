@@ -7,7 +7,7 @@ import pytest
 from curate.base.record import CurateError
 from curate.project.feedback import read_results
 from curate.project.publish import export_dataset
-from curate.sessions.runs import compare, differences, gate_command, look, regressions
+from curate.sessions.runs import compare, differences, gate_command, read_run, regressions
 
 
 def rows_of(seed, *, graded=False, clusters=None, count=90, split="test", shift=0.0):
@@ -138,25 +138,25 @@ def test_what_changed_between_two_runs(make_workspace, tmp_path):
         return {"dataset": {"name": name, "sha256": digests[name]}, "seed": seed, "facts": {"base": "9f" * 32},
                 "recipe": {"epochs": 2, "lora": {"rank": 8}} | recipe}  # fmt: skip
 
-    a = look(write_run(tmp_path / "a", [], about=about("v1", 13)))
-    b = look(write_run(tmp_path / "b", [], about=about("v2", 13, lora={"rank": 16})))
+    a = read_run(write_run(tmp_path / "a", [], about=about("v1", 13)))
+    b = read_run(write_run(tmp_path / "b", [], about=about("v2", 13, lora={"rank": 16})))
     told = {one.what.strip(): one for one in differences(workspace, a, b)}
-    assert told["data"].told == "v1 -> v2"
-    counts = [told[name].told for name in ("train", "validation", "test")]
+    assert told["data"].text == "v1 -> v2"
+    counts = [told[name].text for name in ("train", "validation", "test")]
     assert sum(int(text.split("(")[1].removesuffix(")").replace("+", "")) for text in counts) == 8
-    assert told["recipe lora.rank"].told == "8 -> 16"
+    assert told["recipe lora.rank"].text == "8 -> 16"
     assert "recipe epochs" not in told
-    assert (told["base weights"].told, told["base weights"].is_same) == ("same (9f9f9f9f9f9f)", True)
+    assert (told["base weights"].text, told["base weights"].is_same) == ("same (9f9f9f9f9f9f)", True)
     assert told["seed"].is_same
-    assert told["pairsmith"].told == "not reported"
+    assert told["pairsmith"].text == "not reported"
     # Another dataset of the same name in the same place is not the one that the run saw.
     (newer.path / "manifest.json").write_text((made.path / "manifest.json").read_text())
-    told = {one.what: one.told for one in differences(workspace, a, b)}
+    told = {one.what: one.text for one in differences(workspace, a, b)}
     assert "counts are not reported" in told["data"]
-    assert differences(workspace, a, a)[0].told == "same (v1)"
+    assert differences(workspace, a, a)[0].text == "same (v1)"
 
 
 def test_the_gate_is_the_trainers_own(tmp_path):
-    a, b = (look(write_run(tmp_path / name, rows_of(1))) for name in "ab")
+    a, b = (read_run(write_run(tmp_path / name, rows_of(1))) for name in "ab")
     assert gate_command(a, b) == f"train compare {a.folder} {b.folder} --fail-on regressed"
     assert gate_command(None, b) == f"train eval {b.folder} --dry-run --fail-on regressed"

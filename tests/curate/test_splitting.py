@@ -156,7 +156,7 @@ def test_a_trial_says_what_it_would_write(make_workspace):
     assert not division.is_current
     tried(division)
     assert division.command("d") == "curate split d --ratios 50/25/25 --no-stratify --group /meta/doc --apply --save"
-    assert division.saved.settings == division.saved_settings != division.seen.settings
+    assert division.saved.settings == division.saved_settings != division.preview.settings
 
 
 def test_a_trial_goes_on_when_records_come(make_workspace):
@@ -173,20 +173,20 @@ def test_a_trial_goes_on_when_records_come(make_workspace):
 
 def test_fixes_go_round(make_workspace):
     division = tried(Division(read_basis(leaking(make_workspace))))
-    division.leaks = leaks_of(division.seen)
+    division.leaks = leaks_of(division.preview)
     assert [division.next_fix("exam") for _ in range(4)] == ["move", "drop", None, "move"]
     assert division.fix_all() == (1, 0)
     assert division.command("d") == "curate split d --fix exam move --apply --save"
-    assert leaks_of(tried(division).seen).pairs == []
+    assert leaks_of(tried(division).preview).pairs == []
 
 
 def test_a_frozen_test_set_is_seen_by_a_trial(make_workspace):
     workspace = make_workspace()
     division = tried(Division(read_basis(workspace)))
-    freeze(workspace.root, [one.id for one in division.seen.by_split["test"]], {}, "ana")
+    freeze(workspace.root, [one.id for one in division.preview.by_split["test"]], {}, "ana")
     after = division.with_golden()
     after.change(ratios=(0.0, 0.0, 1.0))
-    assert tried(after).seen.golden_change.added == []
+    assert tried(after).preview.golden_change.added == []
 
 
 # --- writing it down

@@ -13,8 +13,8 @@ from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions.overview import NUM_BINS, overview, scores
-from curate.sessions.problems import book_of
-from curate.sessions.runs.look import Run
+from curate.sessions.problems import problems_of
+from curate.sessions.runs.run import Run
 from curate.sessions.todo import next_steps, noted
 
 
@@ -35,13 +35,13 @@ def opened(make_workspace):
 
 
 def told(project, runs=()) -> list[str]:
-    seen = overview(project, is_judged=book_of(project).found is not None)
+    seen = overview(project, has_findings=problems_of(project).problems is not None)
     return [step.text for step in next_steps(project, seen, runs)]
 
 
 def test_nothing_is_counted_that_nobody_has_looked_at(opened) -> None:
     project = opened()
-    seen = overview(project, is_judged=False)
+    seen = overview(project, has_findings=False)
     assert seen.statuses == {"dropped": 0}
     assert all(one.num_ok is None for one in seen.categories)
     assert told(project) == [
@@ -51,7 +51,7 @@ def test_nothing_is_counted_that_nobody_has_looked_at(opened) -> None:
 
 def test_what_was_counted_is_told(opened) -> None:
     project = opened()
-    book_of(project).search()
+    problems_of(project).search()
     note = noted(project)
     assert note is noted(project)
     note.num_clusters, note.num_leaks = 3, 1
@@ -78,7 +78,7 @@ def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
     ]  # fmt: skip
     project = opened(lines)
     project.apply([Drop("r2", reason="x")])
-    seen = overview(project, is_judged=False)
+    seen = overview(project, has_findings=False)
     assert (seen.num_records, seen.num_unread, seen.num_unlabelled) == (4, 0, 1)
     assert seen.statuses["dropped"] == 1
     assert {one.name: (one.num_records, one.num_labelled, one.splits) for one in seen.categories} == {
@@ -92,9 +92,9 @@ def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
 
 def test_own_questions_decide_what_is_labelled(opened) -> None:
     project = opened(settings='[split]\nseed = 1\n[[label.questions]]\nname = "quality"\nvalues = ["good", "bad"]\n')
-    assert overview(project, is_judged=False).num_unlabelled == 60
+    assert overview(project, has_findings=False).num_unlabelled == 60
     project.apply([Label("r001", "quality", "good")])
-    assert overview(project, is_judged=False).num_unlabelled == 59
+    assert overview(project, has_findings=False).num_unlabelled == 59
 
 
 def test_a_line_that_is_no_record_is_an_error_to_fix(make_workspace) -> None:
@@ -104,7 +104,7 @@ def test_a_line_that_is_no_record_is_an_error_to_fix(make_workspace) -> None:
     with open_project(workspace.root, "ana") as project:
         project.load()
         assert told(project)[0] == "1 line that are no records" or told(project)[0] == "1 line that is no record"
-        book_of(project).search()
+        problems_of(project).search()
         assert told(project)[0] == "1 error to fix"
 
 
@@ -134,7 +134,7 @@ def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
 def test_runs_are_steps(opened, standing, has_report, text, screen) -> None:
     project = opened()
     run = Run(Path("x"), standing, "", {}, None, has_report)
-    steps = next_steps(project, overview(project, is_judged=False), [run])
+    steps = next_steps(project, overview(project, has_findings=False), [run])
     what = {"runs": ["x"]} if screen == "compare" else {"run": "x"}
     assert (steps[-1].text, steps[-1].screen, steps[-1].what) == (text, screen, what)
 
@@ -164,5 +164,5 @@ def test_a_run_tells_what_its_report_comes_to(tmp_path, make_report) -> None:
 def test_an_empty_workspace_has_one_step(opened) -> None:
     project = opened([])
     assert told(project) == ["there are no records yet: write the first"]
-    assert overview(project, is_judged=False).lengths is None
+    assert overview(project, has_findings=False).lengths is None
     assert load_data(project.root).records() == []

@@ -68,7 +68,10 @@ def test_undo_and_redo_across_sittings(root):
         undone = project.undo()
         assert [(event.op, event.id) for event in undone.events] == [("edit", "a")]
         undone = project.undo()
-        assert ([(event.op, event.id) for event in undone.events], undone.kept) == ([("drop", "a"), ("drop", "b")], [])
+        assert ([(event.op, event.id) for event in undone.events], undone.unchanged) == (
+            [("drop", "a"), ("drop", "b")],
+            [],
+        )
         assert project.undo() is None
     assert facts(root) == before
     with opened(root) as project:
@@ -166,7 +169,7 @@ def test_undo_of_what_another_has_changed_since_says_so(root):
         bo.refresh()
         bo.apply([Edit("a", {"output": "V"})])
         ana.refresh()
-        assert ana.undo().kept == ["a"]
+        assert ana.undo().unchanged == ["a"]
         assert ana.state("a").record.completion == "V"
 
 

@@ -83,7 +83,7 @@ def test_one_is_told_and_reads_again(root):
         assert project.catalog is not catalog
         assert project.state("b").record.completion == "Red."
         assert (project.state("a").record.completion, project.state("a").record.category) == ("five", "maths")
-        assert project.undo().kept == []
+        assert project.undo().unchanged == []
         assert project.state("a").record.completion == "5"
         assert fresh(root)["a"] == facts(project.state("a"))
 
@@ -136,7 +136,7 @@ def test_records_that_are_gone_keep_their_decisions(root):
         assert project.state("b").dropped == "x"
         assert any("no longer in the data" in remark for remark in project.remarks())
         undone = project.undo()
-        assert (sorted(event.id for event in undone.events), undone.kept) == (["a", "b"], ["a"])
+        assert (sorted(event.id for event in undone.events), undone.unchanged) == (["a", "b"], ["a"])
         project.redo()
         write(root, LINES)
         project.reload()
@@ -177,7 +177,7 @@ def test_what_was_folded_meanwhile_is_not_taken_back_unseen(root):
         fold_elsewhere(root)
         assert code_of(project.undo) == "E974 files-changed"
         project.reload()
-        assert project.undo().kept == []
+        assert project.undo().unchanged == []
         assert project.undo() is None
     assert fresh(root)["a"][0]["output"] == "5"
     assert validate_data(load_data(root)).counts.get("L403", 0) == 0

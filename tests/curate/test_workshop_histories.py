@@ -193,7 +193,7 @@ def check_forged(root, events, seed=0):
             assert states(project) == {name: found[name] for name in states(project)}
             seen.append(states(project))
             project.apply([label("a", "still here")])
-            assert project.undo().kept == []
+            assert project.undo().unchanged == []
             assert [facts(state) for state in states(project).values()] == [facts(state) for state in seen[-1].values()]
     assert seen[0] == seen[1]
     return seen[0]
@@ -304,7 +304,7 @@ def assert_undo_is_identity(project):
     before, contradicted = seen_by(project)
     act = [drop("a", "once"), edit("b", output="once"), label("b", "once")]
     if tried(project, project.apply, act) and project.is_current():
-        assert project.undo().kept == []
+        assert project.undo().unchanged == []
         after = seen_by(project)
         # What nobody had decided on is now decided on, and as it was.
         assert ({name: after[0][name] for name in before}, after[1]) == (before, contradicted)

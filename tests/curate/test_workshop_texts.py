@@ -265,7 +265,7 @@ def test_the_caches_may_be_deleted_at_any_time(root, monkeypatch):
 
     from curate.project import tail
 
-    monkeypatch.setattr(tail, "open_catalog", partial(tail.open_catalog, kept_from=0))
+    monkeypatch.setattr(tail, "open_catalog", partial(tail.open_catalog, cache_from=0))
     with opened(root) as project:
         assert (root / ".curate/cache/catalog").is_dir()
         shutil.rmtree(root / ".curate")

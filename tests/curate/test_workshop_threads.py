@@ -124,7 +124,7 @@ def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
             } == dict.fromkeys(names, wanted)
             assert project.conflicts() == []
         for _ in range(80):
-            assert ana.undo().kept == []
+            assert ana.undo().unchanged == []
         assert ana.undo() is None
         assert dict(ana.state("a").answers) == {"one": {"bo": 39}}
 
@@ -169,20 +169,20 @@ def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
 
 
 def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
-    from curate.sessions.problems import book_of
+    from curate.sessions.problems import problems_of
 
     with opened(root) as project:
-        book = book_of(project)
+        book = problems_of(project)
         write(root, [LINES[0] | {"output": ""}, *LINES[1:]])
         project.reload()
         assert book.search().statuses()
         write(root, LINES)
         project.reload()
-        assert book.found is None
+        assert book.problems is None
         book.search()
-        assert book.found is not None
+        assert book.problems is not None
         project.apply([edit("a", output="five")])
-        assert book.found is not None
+        assert book.problems is not None
 
 
 def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
@@ -243,11 +243,11 @@ def test_two_sittings_of_one_annotator_share_their_acts(root):
         one.apply([drop("a")])
         assert two.undo() is None
         two.refresh()
-        assert two.undo().kept == []
+        assert two.undo().unchanged == []
         one.refresh()
         assert one.state("a").dropped is None
         assert one.undo() is None
-        assert one.redo().kept == []
+        assert one.redo().unchanged == []
         two.refresh()
         assert (two.state("a").dropped, two.redo()) == ("x", None)
 
@@ -263,11 +263,11 @@ def test_an_act_taken_back_twice_at_once_is_done_again_once(root):
             one.refresh()
             two.refresh()
             assert one.state("a").dropped is None
-            assert (two.redo().kept, two.redo()) == ([], None)
+            assert (two.redo().unchanged, two.redo()) == ([], None)
             one.refresh()
             assert one.redo() is None
             assert {found.state(name).dropped for found in (one, two) for name in "ab"} == {"x"}
-            assert one.undo().kept == []
+            assert one.undo().unchanged == []
             assert one.undo() is None
         assert (fresh(root)["a"][1], fresh(root)["b"][1]) == (None, None)
 

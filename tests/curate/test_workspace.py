@@ -8,7 +8,7 @@ from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.fold import fold
-from curate.project.journal import Sitting, read_journal
+from curate.project.journal import JournalWriter, read_journal
 from curate.project.validation import validate_data
 
 LINES = [
@@ -132,7 +132,7 @@ def test_edit_keeps_a_made_up_id_and_refuses_what_the_schema_does(tmp_path):
         decide(edited, [Edit(name, {"output": 5})])
     assert caught.value.code == "E972 unfit-line"
     (state,) = [state for state in edited.states() if state.record.id == name]
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         # An earlier version saved it, or the schema was another one then.
         sitting.append([Edit(name, {"output": 5}, parents=state.parents())])
     broken = load_data(tmp_path)

@@ -14,10 +14,10 @@ from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
 from curate.cli._engine import engine_options
-from curate.cli.dedupe.review import Review, review_options
+from curate.cli.dedupe.review import ClusterChoices, review_options
 
 if TYPE_CHECKING:
-    from curate.cli.dedupe.compared import Compared
+    from curate.cli.dedupe.comparison import ComparedRecords
     from curate.cli.dedupe.progress import Progress
     from curate.project.project import Project
     from curate.schema.settings import DedupeSettings
@@ -62,7 +62,7 @@ def command(
     threshold: float | None,
     ngram: int | None,
     keep: str | None,
-    review: Review,
+    review: ClusterChoices,
     dry_run: bool,
     explain: bool,
     top: int | None,
@@ -88,15 +88,15 @@ def command(
     from curate.cli.dedupe.progress import Progress
 
     _refuse_idle(top, explain=explain, form=form, show_values=show_values, keep=keep or review, dry_run=dry_run)
-    asked = {"threshold": threshold, "ngram": ngram, "semantic_threshold": semantic_threshold}
-    given = {key: value for key, value in asked.items() if value is not None}
+    options = {"threshold": threshold, "ngram": ngram, "semantic_threshold": semantic_threshold}
+    given = {key: value for key, value in options.items() if value is not None}
     if review:
         return review.written(paths, dry_run=dry_run, is_alone=not (keep or encoder or given or engine != "local"))
-    told = Progress(sys.stderr.isatty() if progress is None else progress)
+    reporter = Progress(sys.stderr.isatty() if progress is None else progress)
     output = _Output(form, explain, _DRAWN if top is None else top, show_values)
     if engine != "local":
         _refuse_beyond(keep, encoder, semantic_threshold)
-        _scaled(paths, given, ray_address, told, lambda compared: _tell(compared, None, 0.0, output))
+        _scaled(paths, given, ray_address, reporter, lambda compared: _tell(compared, None, 0.0, output))
         return Exit.OK
     if ray_address:
         raise click.UsageError("--ray-address needs --engine daft")
@@ -107,7 +107,7 @@ def command(
     reader = _encoder(project, settings, encoder)
     if reader is None and semantic_threshold is not None:
         raise click.UsageError("--semantic-threshold is for an --encoder")
-    compared = _compared(project, paths, settings, order, told, cache)
+    compared = _compared(project, paths, settings, order, reporter, cache)
     meanings = None
     if reader is not None:
         from curate.cli.dedupe.meaning import compare_meanings
@@ -115,7 +115,7 @@ def command(
         meanings = compare_meanings(compared, reader, settings.semantic_threshold)
     _tell(compared, meanings, settings.semantic_threshold, output)
     if keep and project is not None:
-        _apply(project, compared.found, dry_run)
+        _apply(project, compared.duplicates, dry_run)
     return Exit.OK
 
 
@@ -126,11 +126,11 @@ class _Output:
     form: str
     is_explained: bool
     num_drawn: int
-    is_shown_whole: bool
+    is_unmasked: bool
 
 
-def _tell(compared: Compared, meanings: Meanings | None, semantic_threshold: float, output: _Output) -> None:
-    from curate.cli.dedupe.report import SHOWN, json_lines, report
+def _tell(compared: ComparedRecords, meanings: Meanings | None, semantic_threshold: float, output: _Output) -> None:
+    from curate.cli.dedupe.report import MAX_PAIRS, json_lines, report
 
     if output.form == "jsonl":
         for line in json_lines(compared, meanings):
@@ -138,13 +138,13 @@ def _tell(compared: Compared, meanings: Meanings | None, semantic_threshold: flo
         return
     from curate.checks.spans import with_values_hidden
 
-    hide: Callable[[str], str] = str if output.is_shown_whole else with_values_hidden
+    hide: Callable[[str], str] = str if output.is_unmasked else with_values_hidden
     for line in report(compared, is_brief=not output.is_explained):
         console.data(line)
     if meanings is not None:
-        from curate.cli.dedupe.meaning import told
+        from curate.cli.dedupe.meaning import render_meanings
 
-        for line in told(compared, meanings, semantic_threshold, SHOWN, hide):
+        for line in render_meanings(compared, meanings, semantic_threshold, MAX_PAIRS, hide):
             console.data(line)
     if output.is_explained:
         from curate.cli.dedupe.explain import explained
@@ -154,7 +154,7 @@ def _tell(compared: Compared, meanings: Meanings | None, semantic_threshold: flo
 
 
 def _refuse_idle(
-    top: int | None, *, explain: bool, form: str, show_values: bool, keep: str | Review | None, dry_run: bool
+    top: int | None, *, explain: bool, form: str, show_values: bool, keep: str | ClusterChoices | None, dry_run: bool
 ) -> None:
     """Raise a click.UsageError for an option that would do nothing here."""
     for is_idle, why in (
@@ -176,36 +176,36 @@ def _refuse_beyond(keep: str | None, encoder: Path | None, semantic_threshold: f
 
 def _scaled(
     paths: tuple[Path, ...],
-    asked: dict[str, Any],
+    options: dict[str, Any],
     ray_address: str,
-    told: Progress,
-    tell: Callable[[Compared], None],
+    reporter: Progress,
+    tell: Callable[[ComparedRecords], None],
 ) -> None:
-    from curate.cli.dedupe.compared import compare_on
+    from curate.cli.dedupe.comparison import compare_on
     from curate.schema.settings import DedupeSettings
 
     try:
-        with compare_on(paths, DedupeSettings.model_validate(asked), ray_address, told) as compared:
-            told.close()
+        with compare_on(paths, DedupeSettings.model_validate(options), ray_address, reporter) as compared:
+            reporter.close()
             tell(compared)
     finally:
-        told.close()
+        reporter.close()
 
 
-def _opened(paths: tuple[Path, ...], asked: dict[str, Any]) -> tuple[Project | None, DedupeSettings]:
+def _opened(paths: tuple[Path, ...], options: dict[str, Any]) -> tuple[Project | None, DedupeSettings]:
     from curate.schema.settings import DedupeSettings
 
     if not paths or (len(paths) == 1 and paths[0].is_dir()):
-        from curate.project.opened import open_and_tell
+        from curate.project.notices import open_and_tell
 
         project = open_and_tell(paths[0] if paths else Path())
-        return project, project.settings.dedupe.model_copy(update=asked)
-    return None, DedupeSettings.model_validate(asked)
+        return project, project.settings.dedupe.model_copy(update=options)
+    return None, DedupeSettings.model_validate(options)
 
 
-def _encoder(project: Project | None, settings: DedupeSettings, asked: Path | None) -> Encoder | None:
+def _encoder(project: Project | None, settings: DedupeSettings, given: Path | None) -> Encoder | None:
     """Load the encoder that is asked for or set, before the work that it comes after; a set one may be relative."""
-    folder = asked
+    folder = given
     if folder is None and settings.encoder:
         folder = (project.root if project is not None else Path()) / settings.encoder
     if folder is None:
@@ -221,20 +221,20 @@ def _compared(
     paths: tuple[Path, ...],
     settings: DedupeSettings,
     order: Keep,
-    told: Progress,
+    reporter: Progress,
     is_staged: bool,
-) -> Compared:
-    from curate.cli.dedupe.compared import compare_files, compare_workspace
+) -> ComparedRecords:
+    from curate.cli.dedupe.comparison import compare_files, compare_workspace
 
-    compared: Compared
+    compared: ComparedRecords
     stages: Stages
     try:
         if project is not None:
-            compared, stages = compare_workspace(project.data, settings, order, told, is_staged=is_staged)
+            compared, stages = compare_workspace(project.data, settings, order, reporter, is_staged=is_staged)
         else:
-            compared, stages = compare_files(list(paths), settings, told, is_staged=is_staged)
+            compared, stages = compare_files(list(paths), settings, reporter, is_staged=is_staged)
     finally:
-        told.close()
+        reporter.close()
     for remark in stages.remarks:
         console.talk(f"warning: {console.one_line(remark)}")
     if stages.num_resumed:
@@ -242,12 +242,12 @@ def _compared(
     return compared
 
 
-def _apply(project: Project, found: Duplicates, dry_run: bool) -> None:
+def _apply(project: Project, duplicates: Duplicates, dry_run: bool) -> None:
     from curate.project.repeats import excluded_by
 
     wanted = project.data.wanted()
-    decisions = [excluded_by(pair).decision(pair.record) for pair in found.pairs if pair.record not in wanted]
-    spared = len(found.pairs) - len(decisions)
+    decisions = [excluded_by(pair).decision(pair.record) for pair in duplicates.pairs if pair.record not in wanted]
+    spared = len(duplicates.pairs) - len(decisions)
     note = f"; {spared:,} were restored by someone and stay" if spared else ""
     if dry_run:
         console.talk(f"would drop {counted(len(decisions), 'record')}{note}; nothing was written")

@@ -13,7 +13,7 @@ from curate.base.tables import counted, width_of
 from curate.similarity.dedupe.results import Tree, trees_of
 
 if TYPE_CHECKING:
-    from curate.cli.dedupe.compared import Compared
+    from curate.cli.dedupe.comparison import ComparedRecords
     from curate.similarity.dedupe import Duplicates
 
 _COLUMNS = 80
@@ -22,46 +22,46 @@ _BAR = 30
 _DEEPEST = 6
 _ID = 13
 _FILE = 14
-_TOLD = {"exact": "whole", "record": "whole", "prompt": "prompt", "completion": "answer"}
+_TIE_WORDS = {"exact": "whole", "record": "whole", "prompt": "prompt", "completion": "answer"}
 _WORDS = 300
 """Words around the first difference that are looked at."""
 
 
-def explained(compared: Compared, top: int, hide: Callable[[str], str]) -> Iterator[str]:
+def explained(compared: ComparedRecords, top: int, hide: Callable[[str], str]) -> Iterator[str]:
     """Yield the histogram and the trees of the ``top`` largest clusters (0 is all of them).
 
     ``hide`` gets each text and returns it, as long as it was, with what must not be shown made unreadable.
     """
     yield ""
-    yield from histogram(compared.found)
-    trees = trees_of(compared.found)
-    shown = trees[:top] if top else trees
-    records = compared.records({name for tree in shown for name in tree.names})
-    for tree in shown:
+    yield from histogram(compared.duplicates)
+    trees = trees_of(compared.duplicates)
+    drawn = trees[:top] if top else trees
+    records = compared.records({name for tree in drawn for name in tree.names})
+    for tree in drawn:
         yield ""
         yield from _drawn(tree, records, hide)
-    if len(shown) < len(trees):
+    if len(drawn) < len(trees):
         yield ""
-        yield f"{counted(len(trees) - len(shown), 'smaller cluster')} not drawn; --top 0 draws all"
+        yield f"{counted(len(trees) - len(drawn), 'smaller cluster')} not drawn; --top 0 draws all"
 
 
-def histogram(found: Duplicates) -> Iterator[str]:
+def histogram(duplicates: Duplicates) -> Iterator[str]:
     """Yield the similarity of the pairs that were compared as bars, with the threshold marked.
 
     Only candidates are compared, and candidates are what shares one of 16 buckets of 4 minima. A pair of similarity J
     does with probability 1 - (1 - J**4)**16, so pairs found are divided by that: Horvitz and Thompson 1952.
     """
-    lowest, step = 0.4, 0.6 / len(found.bars)
-    middles = [lowest + step * (place + 0.5) for place in range(len(found.bars))]
-    guesses = [count / (1 - (1 - middle**4) ** 16) for count, middle in zip(found.bars, middles, strict=True)]
-    yield f"similarity of whole records, over {counted(sum(found.bars), 'pair')} that met in a bucket:"
+    lowest, step = 0.4, 0.6 / len(duplicates.bars)
+    middles = [lowest + step * (index + 0.5) for index in range(len(duplicates.bars))]
+    guesses = [count / (1 - (1 - middle**4) ** 16) for count, middle in zip(duplicates.bars, middles, strict=True)]
+    yield f"similarity of whole records, over {counted(sum(duplicates.bars), 'pair')} that met in a bucket:"
     most = max(guesses, default=0)
-    for place, (count, guess) in enumerate(zip(found.bars, guesses, strict=True)):
-        low, high = lowest + step * place, lowest + step * (place + 1)
-        is_here = low - 1e-9 <= found.method.threshold < high - 1e-9 or (
-            place == len(found.bars) - 1 and found.method.threshold >= high
+    for index, (count, guess) in enumerate(zip(duplicates.bars, guesses, strict=True)):
+        low, high = lowest + step * index, lowest + step * (index + 1)
+        is_here = low - 1e-9 <= duplicates.method.threshold < high - 1e-9 or (
+            index == len(duplicates.bars) - 1 and duplicates.method.threshold >= high
         )
-        mark = f" < threshold {found.method.threshold:g}" if is_here else ""
+        mark = f" < threshold {duplicates.method.threshold:g}" if is_here else ""
         note = f"{count:,}" if round(guess) <= 1.02 * count else f"{count:,} (of about {guess:,.0f})"
         yield f"{low:.2f}-{high:.2f} {_bar(guess, most)} {note}{mark}".rstrip()
     yield "Less alike pairs may never meet: 66 of 100 at .4, 36 at .5, 11 at .6, 1 at .7."
@@ -77,18 +77,18 @@ def _bar(value: float, most: float) -> str:
 
 def _drawn(tree: Tree, records: dict[str, Record], hide: Callable[[str], str]) -> Iterator[str]:
     keeper = records[tree.keeper]
-    place = f"{_short(keeper.source.file)}:{keeper.source.line}"
-    head = f"{counted(len(tree.branches) + 1, 'record')} like {place} {console.one_line(keeper.id, _ID)}: "
+    location = f"{_short(keeper.source.file)}:{keeper.source.line}"
+    head = f"{counted(len(tree.branches) + 1, 'record')} like {location} {console.one_line(keeper.id, _ID)}: "
     yield _fitted(head + console.one_line(hide(keeper.prompt or keeper.text), _COLUMNS))
     for branch in tree.branches:
-        one, other = records[branch.name], records[branch.above]
-        file = "" if one.source.file == keeper.source.file else _short(one.source.file)
+        record, other = records[branch.name], records[branch.above]
+        file = "" if record.source.file == keeper.source.file else _short(record.source.file)
         indent = "  " * min(branch.depth, _DEEPEST)
         line = (
-            f"{indent}{branch.score:.2f} {_TOLD[branch.tie]:6} {branch.state:8} "
-            f"{file}:{one.source.line} {console.one_line(one.id, _ID)}"
+            f"{indent}{branch.score:.2f} {_TIE_WORDS[branch.tie]:6} {branch.state:8} "
+            f"{file}:{record.source.line} {console.one_line(record.id, _ID)}"
         )
-        yield _fitted(f"{line} {difference(other, one, _COLUMNS - 1 - width_of(line), hide)}")
+        yield _fitted(f"{line} {difference(other, record, _COLUMNS - 1 - width_of(line), hide)}")
 
 
 def _short(file: str) -> str:
@@ -96,16 +96,16 @@ def _short(file: str) -> str:
     return name if len(name) <= _FILE else f"…{name[1 - _FILE :]}"
 
 
-def difference(one: Record, other: Record, room: int, hide: Callable[[str], str]) -> str:
-    """Return the first words in which ``other`` differs from ``one``, and how many more places there are.
+def difference(left: Record, right: Record, room: int, hide: Callable[[str], str]) -> str:
+    """Return the first words in which ``right`` differs from ``left``, and how many more places there are.
 
     Upper and lower case are the same, as they are for the comparison. Words are cut so that it takes about ``room``
     characters. Texts are compared as they are, and shown as ``hide`` leaves them.
     """
     for name, first, second in (
-        ("prompt", f"{one.system} {one.prompt}", f"{other.system} {other.prompt}"),
-        ("answer", one.completion, other.completion),
-        ("text", one.text, other.text),
+        ("prompt", f"{left.system} {left.prompt}", f"{right.system} {right.prompt}"),
+        ("answer", left.completion, right.completion),
+        ("text", left.text, right.text),
     ):
         if [word.lower() for word in first.split()] != [word.lower() for word in second.split()]:
             changes = _changes(_words(first, hide), _words(second, hide))
@@ -119,8 +119,8 @@ def difference(one: Record, other: Record, room: int, hide: Callable[[str], str]
 def _words(text: str, hide: Callable[[str], str]) -> list[tuple[str, str]]:
     """Return each word of ``text`` in lower case, and what of it may be shown."""
     # Of the text as a whole: a number of several words is known by all of them, and one alone may have changed.
-    shown = hide(text)
-    return [(word.group().lower(), shown[word.start() : word.end()]) for word in re.finditer(r"\S+", text)]
+    masked = hide(text)
+    return [(word.group().lower(), masked[word.start() : word.end()]) for word in re.finditer(r"\S+", text)]
 
 
 def _changes(left: list[tuple[str, str]], right: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -130,8 +130,11 @@ def _changes(left: list[tuple[str, str]], right: list[tuple[str, str]]) -> list[
     left, right = left[start : start + _WORDS], right[start : start + _WORDS]
     low, high = [word for word, _ in left], [word for word, _ in right]
     return [
-        (" ".join(shown for _, shown in left[one:end]), " ".join(shown for _, shown in right[two:stop]))
-        for kind, one, end, two, stop in SequenceMatcher(None, low, high, autojunk=False).get_opcodes()
+        (
+            " ".join(spelled for _, spelled in left[begin:end]),
+            " ".join(spelled for _, spelled in right[begin_right:stop]),
+        )
+        for kind, begin, end, begin_right, stop in SequenceMatcher(None, low, high, autojunk=False).get_opcodes()
         if kind != "equal"
     ]
 

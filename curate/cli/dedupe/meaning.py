@@ -9,19 +9,19 @@ from curate.base import console
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.cli.dedupe.compared import Compared
+    from curate.cli.dedupe.comparison import ComparedRecords
     from curate.similarity.dedupe.semantic import Encoder, Meanings
 
 _COLUMNS = 80
 
 
-def compare_meanings(compared: Compared, encoder: Encoder, threshold: float) -> Meanings:
+def compare_meanings(compared: ComparedRecords, encoder: Encoder, threshold: float) -> Meanings:
     """Compare the prompt (or raw text) of the first record of each cluster: repeats are collapsed before."""
     # numpy, and an extra.
     from curate.similarity.dedupe.semantic import find_meanings
 
-    clusters = compared.found.clusters
-    seen: set[str] = set()
+    clusters = compared.duplicates.clusters
+    covered: set[str] = set()
     names: list[str] = []
 
     def texts() -> Iterator[str]:
@@ -29,19 +29,19 @@ def compare_meanings(compared: Compared, encoder: Encoder, threshold: float) -> 
             text = record.prompt or record.text
             # A file may have grown since it was read first.
             cluster = clusters.get(record.id)
-            if text and cluster is not None and cluster not in seen:
-                seen.add(cluster)
+            if text and cluster is not None and cluster not in covered:
+                covered.add(cluster)
                 names.append(record.id)
                 yield text
 
     return find_meanings(names, texts(), encoder, threshold)
 
 
-def told(
-    compared: Compared,
+def render_meanings(
+    compared: ComparedRecords,
     meanings: Meanings,
     threshold: float,
-    shown: int | None,
+    limit: int | None,
     hide: Callable[[str], str],
 ) -> Iterator[str]:
     """Yield how many prompts were compared by meaning, and the first pairs with what they say.
@@ -56,15 +56,15 @@ def told(
     )
     if meanings.num_unknown:
         yield f"no token known to the encoder: {counted(meanings.num_unknown, 'prompt')}"
-    pairs = sorted(meanings.pairs, key=lambda pair: -pair.score)[:shown]
+    pairs = sorted(meanings.pairs, key=lambda pair: -pair.score)[:limit]
     records = compared.records({name for pair in pairs for name in (pair.record, pair.other)})
     for pair in pairs:
-        one, other = records[pair.record], records[pair.other]
+        left, right = records[pair.record], records[pair.other]
         yield (
-            f"{console.visible(one.source.file)}:{one.source.line}: semantic {console.one_line(one.id, 40)} asks what "
-            f"{console.one_line(other.id, 40)} asks at {console.visible(other.source.file)}:{other.source.line} "
+            f"{console.visible(left.source.file)}:{left.source.line}: semantic {console.one_line(left.id, 40)} asks "
+            f"what {console.one_line(right.id, 40)} asks at {console.visible(right.source.file)}:{right.source.line} "
             f"({pair.score:.2f})"
         )
-        yield from (f"    {console.one_line(hide(each.prompt or each.text), _COLUMNS - 4)}" for each in (one, other))
+        yield from (f"    {console.one_line(hide(each.prompt or each.text), _COLUMNS - 4)}" for each in (left, right))
     if hidden := len(meanings.pairs) - len(pairs):
         yield f"{hidden:,} more of the same meaning; --format jsonl gives all pairs"

@@ -29,7 +29,7 @@ class Progress:
         pause = _PAUSE_TERMINAL if sys.stderr.isatty() else _PAUSE_LINES
         if now - self._said >= pause:
             self._said = now
-            console.progress(told(stage, done, total, now - self._began))
+            console.progress(render_progress(stage, done, total, now - self._began))
 
     def close(self) -> None:
         """Take the line away."""
@@ -38,7 +38,7 @@ class Progress:
             self._stage = ""
 
 
-def told(stage: str, done: int, total: int, seconds: float) -> str:
+def render_progress(stage: str, done: int, total: int, seconds: float) -> str:
     """Return a line such as "hashing prompts: 12,000 of 90,000, 4,000/s, 20 s left"."""
     rate = done / seconds if seconds > 0 else 0.0
     line = f"{stage}: {done:,} of {total:,}" if total else f"{stage}: {done:,}"

@@ -15,7 +15,7 @@ from curate.base.record import CurateError, Exit
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.sessions.clusters import Act, Choice, Cluster, Clusters, What
+    from curate.sessions.clusters import Choice, Clusters, ReviewCluster, StagedAct, What
 
 _Pairs = tuple[tuple[str, str], ...]
 
@@ -23,21 +23,23 @@ _Pairs = tuple[tuple[str, str], ...]
 def review_options(command: Callable[..., int]) -> Callable[..., int]:
     """Give ``command`` the four options, and what was asked by them as ``review``."""
 
-    @click.option("--keep", "kept", nargs=2, multiple=True, metavar="ID OTHER", help="Keep ID, drop OTHER and repeats.")
+    @click.option(
+        "--keep", "keep_pairs", nargs=2, multiple=True, metavar="ID OTHER", help="Keep ID, drop OTHER and repeats."
+    )
     @click.option("--merge", nargs=2, multiple=True, metavar="ID OTHER", help="As --keep; ID takes over what it lacks.")
     @click.option("--drop", multiple=True, metavar="ID", help="Drop this one record of its cluster.")
     @click.option("--leave", multiple=True, metavar="ID", help="Let its cluster be, and do not show it again.")
     @functools.wraps(command)
     def reviewing(
-        *arguments: Any, kept: _Pairs, merge: _Pairs, drop: tuple[str, ...], leave: tuple[str, ...], **more: Any
+        *arguments: Any, keep_pairs: _Pairs, merge: _Pairs, drop: tuple[str, ...], leave: tuple[str, ...], **more: Any
     ) -> int:
-        return command(*arguments, review=Review(kept, merge, drop, leave), **more)
+        return command(*arguments, review=ClusterChoices(keep_pairs, merge, drop, leave), **more)
 
     return reviewing
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
+class ClusterChoices:
     """What is asked for: pairs of the record that stays and one that it was compared with; single records."""
 
     keep: _Pairs = ()
@@ -50,7 +52,7 @@ class Review:
 
     def written(self, paths: Sequence[Path], *, dry_run: bool, is_alone: bool) -> int:
         """Write all of it as one act, or say what would be written."""
-        from curate.project.opened import open_and_tell
+        from curate.project.notices import open_and_tell
         from curate.sessions.clusters import act_of, find_clusters
 
         if not is_alone or len(paths) > 1 or not all(path.is_dir() for path in paths):
@@ -62,26 +64,26 @@ class Review:
         act = act_of(clusters, choices, states.__getitem__, project.shape)
         if not dry_run and act.decisions:
             project.apply(act.decisions)
-        for line in _told(act, dry_run):
+        for line in _render_act(act, dry_run):
             console.talk(line)
         return Exit.OK
 
     def _choices(self, clusters: Clusters) -> list[Choice]:
         from curate.sessions.clusters import choose
 
-        def cluster_of(name: str) -> Cluster:
-            found = clusters.of_record(name)
-            if found is None:
+        def cluster_of(name: str) -> ReviewCluster:
+            cluster = clusters.of_record(name)
+            if cluster is None:
                 hint = "See the clusters with `curate dedupe --explain`."
                 raise CurateError("E916 unknown-record", f"no record is like {console.one_line(name, 60)!r}", hint)
-            return found
+            return cluster
 
         def alone(name: str, what: What) -> Choice:
             cluster = cluster_of(name)
             return choose(cluster, what, cluster.nearest(name), name)
 
-        choices = [choose(cluster_of(one), "keep", one, other) for one, other in self.keep]
-        choices += [choose(cluster_of(one), "merge", one, other) for one, other in self.merge]
+        choices = [choose(cluster_of(keeper), "keep", keeper, other) for keeper, other in self.keep]
+        choices += [choose(cluster_of(keeper), "merge", keeper, other) for keeper, other in self.merge]
         choices += [alone(name, "drop") for name in dict.fromkeys(self.drop)]
         choices += [alone(name, "leave") for name in self.leave]
         _refuse_contradictions(choices)
@@ -90,14 +92,14 @@ class Review:
 
 def _refuse_contradictions(choices: Sequence[Choice]) -> None:
     """Raise a click.UsageError where two choices on one cluster cannot both hold: only several drops can."""
-    seen: dict[str, str] = {}
+    decided: dict[str, str] = {}
     for choice in choices:
-        if choice.cluster in seen and {seen[choice.cluster], choice.what} != {"drop"}:
-            raise click.UsageError(f"the cluster of {console.one_line(choice.one, 60)!r} is decided on twice")
-        seen[choice.cluster] = choice.what
+        if choice.cluster in decided and {decided[choice.cluster], choice.what} != {"drop"}:
+            raise click.UsageError(f"the cluster of {console.one_line(choice.keeper, 60)!r} is decided on twice")
+        decided[choice.cluster] = choice.what
 
 
-def _told(act: Act, dry_run: bool) -> Sequence[str]:
+def _render_act(act: StagedAct, dry_run: bool) -> Sequence[str]:
     counts = {op: sum(decision.op == op for decision in act.decisions) for op in ("drop", "restore")}
     would = "would be " if dry_run else ""
     lines = [f"{would}dropped: {counted(counts['drop'], 'record')}"] if counts["drop"] else []
@@ -108,9 +110,9 @@ def _told(act: Act, dry_run: bool) -> Sequence[str]:
     for merge in act.merges:
         taken = ", ".join(merge.taken) or "nothing"
         lines.append(f"{would}taken over by {console.one_line(merge.keeper, 60)}: {console.one_line(taken)}")
-        for what, places in (("kept its own", merge.differing), ("refused by the schema", merge.refused)):
-            if places:
-                lines.append(f"  {what}: {console.one_line(', '.join(places))}")
+        for what, paths in (("kept its own", merge.differing), ("refused by the schema", merge.refused)):
+            if paths:
+                lines.append(f"  {what}: {console.one_line(', '.join(paths))}")
         if merge.open:
             lines.append(f"  not taken, for annotators disagree: {console.one_line(', '.join(merge.open))}")
     lines.append("nothing was written" if dry_run else "`curate undo` takes all of it back")

@@ -14,7 +14,7 @@ from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
     from curate.cli.diff.versions import Version
-    from curate.project.diff import Difference
+    from curate.project.diff import VersionDiff
 
 
 @click.command()
@@ -84,13 +84,13 @@ def _spare(output: Path | None, paths: list[Path]) -> None:
     """Refuse to write over a record file of one of the versions."""
     if output is None or not output.exists():
         return
-    place = output.resolve()
-    is_record_file = place.suffix == ".jsonl"
-    if any(place == path.resolve() or (is_record_file and path.resolve() in place.parents) for path in paths):
+    target = output.resolve()
+    is_record_file = target.suffix == ".jsonl"
+    if any(target == path.resolve() or (is_record_file and path.resolve() in target.parents) for path in paths):
         raise click.BadParameter("this is a file of the versions to compare", param_hint="--output")
 
 
-def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool) -> Difference:
+def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool) -> VersionDiff:
     from curate.cli.diff.versions import comparable, read_version
     from curate.project.diff import compare
 
@@ -101,7 +101,7 @@ def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool)
 
 
 def _rendered(
-    difference: Difference, form: str, names: tuple[str, str], limit: int, *, show_values: bool
+    difference: VersionDiff, form: str, names: tuple[str, str], limit: int, *, show_values: bool
 ) -> Iterator[str]:
     import json
 

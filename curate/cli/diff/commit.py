@@ -32,9 +32,9 @@ def checked_out(commit: str, path: str, folder: Path) -> Iterator[Path]:
     """
     if commit.startswith("-"):
         raise CurateError("E966 git-refused", f"{one_line(commit)!r} is no commit")
-    with tempfile.TemporaryDirectory(prefix="curate-diff-") as made:
+    with tempfile.TemporaryDirectory(prefix="curate-diff-") as scratch:
         with _refusals_as_errors(folder):
-            laid = _lay_out(f"{commit}:{path}", folder, Path(made))
+            laid = _lay_out(f"{commit}:{path}", folder, Path(scratch))
         yield laid
 
 
@@ -72,15 +72,15 @@ def _lay_out(name: str, folder: Path, target: Path) -> Path:
             wanted.append((head.split()[2].decode(), target / path))
     if not wanted:
         return target
-    asked = "".join(f"{blob}\n" for blob, _ in wanted).encode()
+    request = "".join(f"{blob}\n" for blob, _ in wanted).encode()
     # One after another as they come: a data set need not fit in memory.
-    with stream_git(folder, ["cat-file", "--batch"], asked) as answer:
+    with stream_git(folder, ["cat-file", "--batch"], request) as answer:
         for blob, file in wanted:
             # Its name, its type and its size, unless git has said that it is missing, or nothing more at all.
-            told = answer.readline().split()
-            if len(told) != 3:
+            header = answer.readline().split()
+            if len(header) != 3:
                 raise _lacking(blob, name)
-            write_atomic(file, _content(answer, int(told[2]), _lacking(blob, name)))
+            write_atomic(file, _content(answer, int(header[2]), _lacking(blob, name)))
     return target
 
 

@@ -12,12 +12,12 @@ import orjson
 from curate.base import console
 from curate.base.record import SPLITS, CurateError, Json, Record, Source, content_id
 from curate.base.tables import counted
-from curate.cli._seen import seen_records
+from curate.cli._visible import visible_records
 from curate.formats.dataset import FILE_NAME as MANIFEST
 from curate.formats.dataset import row_of
 from curate.jsonl import Entry, read_entries
-from curate.project.data import ProjectData, told_apart
-from curate.project.diff import Item, recognise
+from curate.project.data import ProjectData, with_unique_ids
+from curate.project.diff import VersionRecord, recognise
 from curate.project.journal import FOLDER as JOURNAL
 from curate.project.loose import shape_for
 from curate.project.project import open_project
@@ -34,8 +34,8 @@ class Version:
     """The records of one version; ``rows`` are the same ones in the form that datasets have, as far as they can be."""
 
     kind: Literal["workspace", "dataset", "lines"]
-    items: list[Item] = field(default_factory=list)
-    rows: list[Item] = field(default_factory=list)
+    items: list[VersionRecord] = field(default_factory=list)
+    rows: list[VersionRecord] = field(default_factory=list)
 
 
 def read_version(path: Path, name: str, *, show_values: bool) -> Version:
@@ -51,8 +51,8 @@ def read_version(path: Path, name: str, *, show_values: bool) -> Version:
     if (path / MANIFEST).is_file():
         return _lines(path, [path / f"{split}.jsonl" for split in SPLITS], name, "dataset")
     if path.is_dir():
-        found = (file for file in path.rglob("*.jsonl") if is_of_a_version(file.relative_to(path)))
-        files = sorted(file for file in found if file.is_file())
+        paths = (file for file in path.rglob("*.jsonl") if is_of_a_version(file.relative_to(path)))
+        files = sorted(file for file in paths if file.is_file())
         if not files:
             raise CurateError("E904 no-such-file", f"{console.one_line(name)}: no *.jsonl file is in it")
         return _lines(path, files, name, "lines")
@@ -69,7 +69,9 @@ def is_of_a_version(path: PurePath) -> bool:
     return not _NOT_DATA & set(path.parts)
 
 
-def comparable(before: Version, after: Version, names: tuple[str, str]) -> tuple[list[Item], list[Item]]:
+def comparable(
+    before: Version, after: Version, names: tuple[str, str]
+) -> tuple[list[VersionRecord], list[VersionRecord]]:
     """Return the records of both in one form: their lines, or a dataset's rows where just one side is a dataset.
 
     Raises:
@@ -89,7 +91,7 @@ def comparable(before: Version, after: Version, names: tuple[str, str]) -> tuple
     return _recognised(before.rows, after.rows), after.rows
 
 
-def _recognised(before: list[Item], after: list[Item]) -> list[Item]:
+def _recognised(before: list[VersionRecord], after: list[VersionRecord]) -> list[VersionRecord]:
     """Return ``before`` with the nameless records that ``after`` has edited under the names that they have there."""
     if all(item.has_own_id for item in before):
         return before
@@ -100,7 +102,7 @@ def _recognised(before: list[Item], after: list[Item]) -> list[Item]:
 
 
 def _workspace(data: ProjectData, name: str, *, show_values: bool) -> Version:
-    found = Version("workspace")
+    version = Version("workspace")
     for remark in data.remarks():
         console.talk(f"warning: {console.one_line(name)}: {console.one_line(remark)}")
     _tell_left_out(name, data.num_unread())
@@ -112,13 +114,13 @@ def _workspace(data: ProjectData, name: str, *, show_values: bool) -> Version:
         )
         pins = {}
     is_decided_on = (data.root / JOURNAL).is_dir()
-    for record in seen_records(data, show_values=show_values, name=name):
-        place = f"{record.source.file}:{record.source.line}"
+    for record in visible_records(data, show_values=show_values, name=name):
+        location = f"{record.source.file}:{record.source.line}"
         split = pins.get(record.id) or record.split or ""
         line = _decided(data.shape, record) if is_decided_on else record.data
-        found.items.append(Item(record.id, line, record.category, split, place, record.has_own_id))
-        found.rows.append(_row(record, split, place))
-    return found
+        version.items.append(VersionRecord(record.id, line, record.category, split, location, record.has_own_id))
+        version.rows.append(_row(record, split, location))
+    return version
 
 
 def _decided(shape: Shape, record: Record) -> dict[str, Json]:
@@ -131,9 +133,9 @@ def _decided(shape: Shape, record: Record) -> dict[str, Json]:
 
 
 def _lines(root: Path, files: list[Path], name: str, kind: Literal["dataset", "lines"]) -> Version:
-    found = Version(kind)
+    version = Version(kind)
     num_bad = 0
-    read: list[tuple[Item, Item | None]] = []
+    read: list[tuple[VersionRecord, VersionRecord | None]] = []
     # The folder may be the workspace itself, or lie in one.
     shape = None if kind == "dataset" else shape_for(files, root_of(root / FILE_NAME))
     for path in files:
@@ -144,40 +146,42 @@ def _lines(root: Path, files: list[Path], name: str, kind: Literal["dataset", "l
             read.append(_of_dataset(item, path.stem) if kind == "dataset" else _of_line(item, path.stem, shape))
     nowhere = Source("", 0)
     # Repeated ids are numbered, so that each is compared, and as in a workspace, which may be the other version.
-    named = told_apart(Record(made.id, "instruction", nowhere, {}) for made, _ in read)
-    for (made, row), record in zip(read, named, strict=True):
-        found.items.append(replace(made, id=record.id))
-        found.rows += [replace(row, id=record.id)] if row else []
+    named = with_unique_ids(Record(version_item.id, "instruction", nowhere, {}) for version_item, _ in read)
+    for (version_item, row), record in zip(read, named, strict=True):
+        version.items.append(replace(version_item, id=record.id))
+        version.rows += [replace(row, id=record.id)] if row else []
     _tell_left_out(name, num_bad)
-    return found
+    return version
 
 
-def _of_dataset(entry: Entry, split: str) -> tuple[Item, Item]:
+def _of_dataset(entry: Entry, split: str) -> tuple[VersionRecord, VersionRecord]:
     value = {key: part for key, part in entry.value.items() if key not in _BOOKKEEPING}
-    place = f"{entry.line.source.file}:{entry.line.source.line}"
-    item = Item(str(entry.value.get("id")), value, str(entry.value.get("category") or ""), split, place)
+    location = f"{entry.line.source.file}:{entry.line.source.line}"
+    item = VersionRecord(str(entry.value.get("id")), value, str(entry.value.get("category") or ""), split, location)
     return item, item
 
 
-def _of_line(entry: Entry, stem: str, shape: Shape | None) -> tuple[Item, Item | None]:
+def _of_line(entry: Entry, stem: str, shape: Shape | None) -> tuple[VersionRecord, VersionRecord | None]:
     value, source = entry.value, entry.line.source
-    place = f"{source.file}:{source.line}"
+    location = f"{source.file}:{source.line}"
     default = stem if stem in SPLITS else ""
     if shape is not None and shape.view is not None and shape.is_valid(value):
         record = shape.record(value, source)
         split = record.split or default
-        item = Item(record.id, value, record.category, split, place, record.has_own_id)
-        return item, _row(record, split, place)
+        item = VersionRecord(record.id, value, record.category, split, location, record.has_own_id)
+        return item, _row(record, split, location)
     own, category = value.get("id"), value.get("category")
     has_own_id = isinstance(own, str) or type(own) is int
     name = str(own) if has_own_id else content_id(value)
-    return Item(name, value, category if isinstance(category, str) else "", default, place, has_own_id), None
+    return VersionRecord(
+        name, value, category if isinstance(category, str) else "", default, location, has_own_id
+    ), None
 
 
-def _row(record: Record, split: str, place: str) -> Item:
+def _row(record: Record, split: str, location: str) -> VersionRecord:
     row: dict[str, Json] = row_of(record, "", "")
     value = {key: part for key, part in row.items() if key not in _BOOKKEEPING}
-    return Item(record.id, value, str(row["category"]), split, place, record.has_own_id)
+    return VersionRecord(record.id, value, str(row["category"]), split, location, record.has_own_id)
 
 
 def _tell_left_out(name: str, number: int) -> None:

@@ -37,12 +37,12 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
             console.talk(f"{console.visible(inputs.named(file))}:{number}: jsonschema says")
             signal.setitimer(signal.ITIMER_REAL, _SECONDS)
             try:
-                told = shape.explain(strict_loads(raw))
+                messages = shape.explain(strict_loads(raw))
             except (TimeoutError, RecursionError, re.error) as error:
-                told = [f"no answer: {type(error).__name__}"]
+                messages = [f"no answer: {type(error).__name__}"]
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            for line in told or ["nothing is wrong; the engines disagree"]:
+            for line in messages or ["nothing is wrong; the engines disagree"]:
                 console.talk(f"  {line}")
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -79,10 +79,10 @@ def _spooled(options: Options) -> Iterator[Inputs]:
 
     name = options.stdin_filename or STDIN
     root = root_of(Path(name))
-    place = relative_name(Path(name), root)
+    settings_name = relative_name(Path(name), root)
     settings = _with_options(read_settings(root), options)
     with tempfile.TemporaryDirectory(prefix="curate-") as folder:
-        path = Path(folder) / (Path(place).name if place.startswith("../") else place)
+        path = Path(folder) / (Path(settings_name).name if settings_name.startswith("../") else settings_name)
         write_atomic(path, iter(lambda: sys.stdin.buffer.read(_PIECE), b""))
         yield Inputs(root, [path], settings, Path(folder), is_whole=root is None, name=console.spelled(name))
 
@@ -110,10 +110,10 @@ def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list
                 raise CurateError("E901 no-workspace", f"{name} has no {FILE_NAME}", hint)
             roots.append(path)
             settings = read_settings(path)
-            if not (found := _workspace_files(path, settings)):
+            if not (matching := _workspace_files(path, settings)):
                 message = f"no file matches {', '.join(settings.data)} in {console.one_line(str(path))}"
                 raise CurateError("E904 no-such-file", message, "Put record files there with `curate import`.")
-            files += found
+            files += matching
         else:
             roots.append(root_of(path))
             files.append(path)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from curate.jsonl.rewrite import LineChange
     from curate.schema import Shape
 
-_SHOWN = 5
+_MAX_LINES = 5
 
 
 def repair(
@@ -72,12 +72,12 @@ def _tell(fixes: Sequence[FixedFile], verb: str) -> None:
     broken = sum(fixed.num_broken for fixed in fixes) + sum(len(fixed.faults) for fixed in fixes)
     if broken:
         console.talk(f"left alone: {counted(broken, 'line')} without a valid record")
-    _tell_lines("whose text decisions or a dataset know it by", [(one, list(one.spared)) for one in fixes])
-    _tell_lines("that the schema would no longer allow", [(one, one.refused) for one in fixes])
+    _tell_lines("whose text decisions or a dataset know it by", [(fix, list(fix.spared)) for fix in fixes])
+    _tell_lines("that the schema would no longer allow", [(fix, fix.refused) for fix in fixes])
 
 
 def _tell_lines(why: str, lines: Sequence[tuple[FixedFile, Sequence[int]]]) -> None:
     spots = [f"{console.one_line(console.spelled(str(fixed.path)))}:{line}" for fixed, some in lines for line in some]
     if spots:
-        more = ", …" if len(spots) > _SHOWN else ""
-        console.talk(f"left alone: {counted(len(spots), 'record')} {why}: {', '.join(spots[:_SHOWN])}{more}")
+        more = ", …" if len(spots) > _MAX_LINES else ""
+        console.talk(f"left alone: {counted(len(spots), 'record')} {why}: {', '.join(spots[:_MAX_LINES])}{more}")

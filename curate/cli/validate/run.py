@@ -12,7 +12,7 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Exit
 from curate.base.tables import counted
-from curate.cli._seen import seen_findings
+from curate.cli._visible import visible_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.explain import explain
 from curate.cli.validate.inputs import Inputs, chosen_shape, gathered
@@ -96,7 +96,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
     for remark in validation.remarks:
         console.talk(remark)
     if not options.show_values:
-        verdict = replace(verdict, findings=seen_findings(verdict.findings, validation))
+        verdict = replace(verdict, findings=visible_findings(verdict.findings, validation))
     if options.update_baseline and baseline and path:
         _update(options, inputs, baseline, path)
         return replace(verdict, num_mended=0)

@@ -31,8 +31,8 @@ def summary(verdict: Verdict) -> Iterator[str]:
         *([counted(verdict.num_infos, "info")] if verdict.num_infos else []),
         *([f"{verdict.num_suppressed:,} suppressed"] if verdict.num_suppressed else []),
     ]
-    shown = len(verdict.findings)
-    more = f" ({shown:,} shown of {verdict.num_findings:,})" if shown < verdict.num_findings else ""
+    num_listed = len(verdict.findings)
+    more = f" ({num_listed:,} shown of {verdict.num_findings:,})" if num_listed < verdict.num_findings else ""
     changed = f"{counted(verdict.num_changed, 'changed line')} of " if verdict.num_changed is not None else ""
     total = f"{verdict.num_lines:,}" if changed else counted(verdict.num_lines, "line")
     yield f"{', '.join(parts)} in {changed}{total}{more}"

@@ -31,7 +31,7 @@ def watch(options: Options) -> Exit:
 
     given = [Path(path).resolve() for path in options.paths] or [Path().resolve()]
     folders = [path for path in given if path.is_dir()]
-    named = set(given) | _beside(options, given)
+    named = set(given) | _settings_files(options, given)
     own = options.output.resolve() if options.output else None
 
     def is_ours(_change: watchfiles.Change, name: str) -> bool:
@@ -43,13 +43,13 @@ def watch(options: Options) -> Exit:
             inner is not None and path.suffix in _SUFFIXES and inner.parts[0] not in _NOT_DATA and not _is_hidden(inner)
         )
 
-    places = [*folders, *dict.fromkeys(path.parent for path in sorted(named - set(folders)))]
+    watched = [*folders, *dict.fromkeys(path.parent for path in sorted(named - set(folders)))]
     is_first = True
     with _signals_noted() as signals:
         # It also yields when nothing has changed: the first time it listens already, so that no change is missed.
         try:
             for changes in watchfiles.watch(
-                *places, watch_filter=is_ours, recursive=bool(folders), yield_on_timeout=True, rust_timeout=_WAIT_MS
+                *watched, watch_filter=is_ours, recursive=bool(folders), yield_on_timeout=True, rust_timeout=_WAIT_MS
             ):
                 if is_first or changes:
                     _validate(options, {Path(name).name for _, name in changes}, is_first=is_first)
@@ -99,13 +99,13 @@ def _validate(options: Options, changed: Iterable[str], *, is_first: bool) -> No
     console.flush()
 
 
-def _beside(options: Options, given: Iterable[Path]) -> set[Path]:
+def _settings_files(options: Options, given: Iterable[Path]) -> set[Path]:
     """Return the files that decide over what is found: settings, schema and baseline."""
     from curate.schema.settings import FILE_NAME, root_of
 
-    beside = {root / FILE_NAME for path in given if path.is_file() and (root := root_of(path))}
-    beside |= {path.resolve() for path in [options.baseline] if path}
-    return beside | ({Path(options.schema).resolve()} if Path(options.schema).is_file() else set())
+    files = {root / FILE_NAME for path in given if path.is_file() and (root := root_of(path))}
+    files |= {path.resolve() for path in [options.baseline] if path}
+    return files | ({Path(options.schema).resolve()} if Path(options.schema).is_file() else set())
 
 
 def _is_hidden(path: Path) -> bool:

@@ -18,26 +18,26 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import CurateError, Finding, Record, Severity, Split
+from curate.project.catalog.base import Base, files_as_they_are
+from curate.project.catalog.base_cache import CACHE_FROM, cached_base
 from curate.project.catalog.columns import (
     COLUMNS,
     HEAD,
     SCHEMA,
     STATUS,
     STATUSES,
+    CatalogRow,
     Labelled,
-    Row,
     Values,
     head,
     values_of,
 )
-from curate.project.catalog.judged import RANKS
-from curate.project.catalog.kept import KEPT_FROM, kept_base
-from curate.project.catalog.learnt import LEARNT, Learning
-from curate.project.catalog.lines import Lines, files_changed
+from curate.project.catalog.dynamics import DYNAMICS_COLUMNS, LearningDynamics
+from curate.project.catalog.lines import LineReader, files_changed
 from curate.project.catalog.patch import Patch, Patched
 from curate.project.catalog.pieces import Progress
-from curate.project.catalog.written import Base, files_as_they_are
-from curate.project.data import ProjectData, State
+from curate.project.catalog.ranks import RANKS
+from curate.project.data import ProjectData, RecordState
 
 if TYPE_CHECKING:
     from curate.project.terms import Filter
@@ -61,7 +61,7 @@ class Catalog:
         """What a person should know, such as that the catalogue could not be kept on the disk."""
         self.num_judgements = 0
         """How often findings have given all records their status."""
-        self.learning = Learning(data)
+        self.learning = LearningDynamics(data)
         self._base = base
         self._patch = Patch()
         self._unseen = Patch()
@@ -71,7 +71,7 @@ class Catalog:
         self._pins: Mapping[str, Split] = {}
         self._pinned: pl.Series | None = None
         self._lock = Lock()
-        self._lines = Lines(data, base.about.files)
+        self._lines = LineReader(data, base.about.files)
 
     def __len__(self) -> int:
         """How many records there are, dropped ones included."""
@@ -98,7 +98,7 @@ class Catalog:
         return self._base.about.num_lines - self._base.about.num_records
 
     @property
-    def is_judged(self) -> bool:
+    def has_findings(self) -> bool:
         """Whether statuses come from findings; until they do, "ok" only says that a record is not dropped."""
         return self.num_judgements > 0
 
@@ -116,10 +116,10 @@ class Catalog:
     def select(self, where: Filter) -> Rows:
         """Return the rows that ``where`` lets through, in the order of the files."""
         self.learning.renew({name for term in where.terms for name in term.columns()})
-        found = self._of_base(lambda base: self._asked(base, where))
+        matches = self._of_base(lambda base: self._matching(base, where))
         with self._lock:
             mask = np.zeros(self.num_rows, bool)
-            mask[: len(found)] = found
+            mask[: len(matches)] = matches
             for frame in map(self._completed, self._patch.frames()):
                 mask[frame["row"].to_numpy()] = where.mask(frame)
             mask[list(self._patch.gone)] = False
@@ -156,27 +156,27 @@ class Catalog:
     def frame(self, columns: Collection[str], rows: Rows | None = None, *, is_whole: bool = False) -> pl.DataFrame:
         """Return some columns of ``rows``, by default of every record that is there, beside ``row``, their number.
 
-        The columns are those of `Row` and `LEARNT`; prompts and completions are cut to their first `HEAD` characters,
-        ``labels`` is a list of structs (who, question, answer), ``status`` an enum from good to bad. With ``is_whole``
-        also what must not be seen is there: for what is learned from all records, and never for eyes.
+        The columns are those of `CatalogRow` and `DYNAMICS_COLUMNS`; prompts and completions are cut to their first
+        `HEAD` characters, ``labels`` is a list of structs (who, question, answer), ``status`` an enum from good to bad.
+        With ``is_whole`` also what must not be seen is there: for what is learned from all records, and never for eyes.
 
         Raises:
             KeyError: there is no such column.
         """
-        if unknown := set(columns) - {*SCHEMA, *LEARNT, "id", "status"}:
+        if unknown := set(columns) - {*SCHEMA, *DYNAMICS_COLUMNS, "id", "status"}:
             raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
         self.learning.renew(columns)
-        found = self._of_base(lambda base: self._columns(base, columns))
+        rows_frame = self._of_base(lambda base: self._columns(base, columns))
         with self._lock:
             patches = (self._patch, self._unseen) if is_whole else (self._patch,)
             for frame in map(self._completed, chain.from_iterable(patch.frames() for patch in patches)):
                 changed = frame.select("row", *(_cut(name) for name in columns))
-                found = pl.concat([found.filter(~pl.col("row").is_in(changed["row"].implode())), changed])
+                rows_frame = pl.concat([rows_frame.filter(~pl.col("row").is_in(changed["row"].implode())), changed])
             gone = pl.Series("row", sorted(self._patch.gone), pl.UInt32)
-        found = found.filter(~pl.col("row").is_in(gone.implode())).sort("row")
+        rows_frame = rows_frame.filter(~pl.col("row").is_in(gone.implode())).sort("row")
         if rows is None:
-            return found
-        return found[pl.Series(found["row"].search_sorted(rows))]
+            return rows_frame
+        return rows_frame[pl.Series(rows_frame["row"].search_sorted(rows))]
 
     # Single rows.
 
@@ -189,16 +189,16 @@ class Catalog:
         """Return the id of the record in a row."""
         if row in self._patch and (patched := self._patch.get(row)):
             return patched.id
-        found: str = self._base.ids[row]
-        return found
+        name: str = self._base.ids[row]
+        return name
 
-    def row(self, row: int) -> Row:
+    def row(self, row: int) -> CatalogRow:
         """Return what a table shows of a row."""
         return self.rows([row])[0]
 
-    def rows(self, rows: Iterable[int]) -> list[Row]:
+    def rows(self, rows: Iterable[int]) -> list[CatalogRow]:
         """Return what a table shows of each of ``rows``; none of them is gone."""
-        return [self._shown(row) for row in rows]
+        return [self._row(row) for row in rows]
 
     def read(self, name: str) -> Record | None:
         """Read the line of the record called ``name`` again; None where no record file has it.
@@ -209,7 +209,7 @@ class Catalog:
         row = self._base.find(name)
         if row is None:
             return None
-        return replace(self._lines.record(self._base.place(row)), id=name)
+        return replace(self._lines.record(self._base.span(row)), id=name)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that the catalogue was made of."""
@@ -219,10 +219,12 @@ class Catalog:
 
     # What changes.
 
-    def update(self, changes: Mapping[str, State | None], seen: Mapping[str, State] = MappingProxyType({})) -> None:
+    def update(
+        self, changes: Mapping[str, RecordState | None], visible: Mapping[str, RecordState] = MappingProxyType({})
+    ) -> None:
         """Show records as decisions have left them; None stands for one that is no more, or not yet.
 
-        ``seen`` has what is to be shown instead of those of them that must not be seen as they are.
+        ``visible`` has what is to be shown instead of those of them that must not be seen as they are.
         """
         with self._lock:
             for name, state in changes.items():
@@ -233,9 +235,9 @@ class Catalog:
                         self._ranks = np.concatenate([self._ranks, np.zeros_like(self._ranks)])
                 if row is None:
                     continue
-                if name in seen or row in self._unseen:
+                if name in visible or row in self._unseen:
                     self._unseen.put(row, _patched(name, state))
-                self._patch.put(row, _patched(name, seen.get(name, state)))
+                self._patch.put(row, _patched(name, visible.get(name, state)))
 
     def judge(self, severities: Mapping[str, Severity]) -> None:
         """Give the records named the status of the worst finding about each, and all others the status "ok"."""
@@ -256,8 +258,8 @@ class Catalog:
 
         def pinned(base: Base) -> pl.Series:
             own = base.texts.select("split").collect(engine="streaming")["split"]
-            found = base.ids.to_frame().join(given, on="id", how="left", maintain_order="left")["pin"]
-            return found.fill_null(own).alias("split")
+            pin_column = base.ids.to_frame().join(given, on="id", how="left", maintain_order="left")["pin"]
+            return pin_column.fill_null(own).alias("split")
 
         split = self._of_base(pinned) if pins else None
         with self._lock:
@@ -284,19 +286,19 @@ class Catalog:
     def _whole(self) -> Base:
         with self._lock:
             if not self._base.is_whole():
-                base, remarks = kept_base(self.data)
+                base, remarks = cached_base(self.data)
                 if base.about.files != self._base.about.files:
                     raise files_changed(str(self.data.root))
                 self._base, self.remarks = base, remarks
             return self._base
 
-    def _asked(self, base: Base, where: Filter) -> NDArray[np.bool_]:
+    def _matching(self, base: Base, where: Filter) -> NDArray[np.bool_]:
         """Return which rows of the base ``where`` lets through; what costs most is asked last, and only if needed."""
         mask = np.ones(len(base), bool)
         sources = (
             ({"status"}, _statuses(self._ranks[: len(base)]).to_frame().lazy()),
             ({"id"}, base.ids.to_frame().lazy()),
-            (set(LEARNT), self.learning.beside(base.ids)),
+            (set(DYNAMICS_COLUMNS), self.learning.lazy_columns(base.ids)),
             (set(SCHEMA), self._texts(base)),
         )
         for columns, source in sources:
@@ -309,15 +311,15 @@ class Catalog:
     def _columns(self, base: Base, names: Collection[str]) -> pl.DataFrame:
         """Return columns of the base beside the number of each row."""
         texts = [_cut(name) for name in names if name in SCHEMA]
-        found = self._texts(base).select(texts).collect(engine="streaming").get_columns() if texts else []
+        series = self._texts(base).select(texts).collect(engine="streaming").get_columns() if texts else []
         if "id" in names:
-            found.append(base.ids)
+            series.append(base.ids)
         if "status" in names:
-            found.append(_statuses(self._ranks[: len(base)]))
-        if not set(LEARNT).isdisjoint(names):
-            found += self.learning.beside(base.ids).collect().get_columns()
+            series.append(_statuses(self._ranks[: len(base)]))
+        if not set(DYNAMICS_COLUMNS).isdisjoint(names):
+            series += self.learning.lazy_columns(base.ids).collect().get_columns()
         numbers = pl.Series("row", np.arange(len(base), dtype=np.uint32))
-        return pl.DataFrame([numbers, *found]).select("row", *names)
+        return pl.DataFrame([numbers, *series]).select("row", *names)
 
     def _texts(self, base: Base) -> pl.LazyFrame:
         """Return the texts of the base, with the splits of the last dataset where they are known."""
@@ -327,18 +329,18 @@ class Catalog:
         return pl.concat([base.texts.drop("split"), pinned.to_frame().lazy()], how="horizontal")
 
     def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return changed rows with what comes neither from lines nor from decisions: all columns of `Row`."""
+        """Return changed rows with what comes neither from lines nor from decisions: all columns of `CatalogRow`."""
         ranks = np.where(frame["is_dropped"].to_numpy(), _DROPPED, self._ranks[frame["row"].to_numpy()])
         splits = [self._pins.get(name, split) for name, split in frame.select("id", "split").iter_rows()]
-        learnt = self.learning.columns(frame["id"])
-        return frame.with_columns(_statuses(ranks.astype(np.uint8)), pl.Series("split", splits, pl.String), *learnt)
+        dynamics = self.learning.columns(frame["id"])
+        return frame.with_columns(_statuses(ranks.astype(np.uint8)), pl.Series("split", splits, pl.String), *dynamics)
 
-    def _shown(self, row: int) -> Row:
+    def _row(self, row: int) -> CatalogRow:
         patched = self._patch.get(row) if row in self._patch else None
         values = patched.values if patched else self._base.values(row)
         name = patched.id if patched else self._base.ids[row]
         rank = _DROPPED if patched and patched.is_dropped else int(self._ranks[row])
-        return Row(
+        return CatalogRow(
             name,
             values.file,
             values.line,
@@ -354,11 +356,11 @@ class Catalog:
         )
 
 
-def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, kept_from: int = KEPT_FROM) -> Catalog:
+def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, cache_from: int = CACHE_FROM) -> Catalog:
     """Read the records of a workspace, without the decisions on them; ``on_progress`` hears bytes done and in all.
 
-    From ``kept_from`` bytes of record files on, what was read is kept in ``.curate/cache``, and read from there as long
-    as neither the files nor the schema change.
+    From ``cache_from`` bytes of record files on, what was read is cached in ``.curate/cache``, and read from there
+    as long as neither the files nor the schema change.
 
     Raises:
         CurateError: E904 when a record file may not be read; E905 when the schema has no ``x-record``
@@ -367,7 +369,7 @@ def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, kept
     """
     for left in reversed(range(_TRIES)):
         try:
-            base, remarks = kept_base(data, on_progress, kept_from=kept_from)
+            base, remarks = cached_base(data, on_progress, cache_from=cache_from)
         except CurateError as error:
             if not error.code.startswith("E974") or not left:
                 raise
@@ -376,7 +378,7 @@ def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, kept
     raise AssertionError("the last try has raised")
 
 
-def _patched(name: str, state: State | None) -> Patched | None:
+def _patched(name: str, state: RecordState | None) -> Patched | None:
     return Patched(name, values_of(state.record, state.answers), state.dropped is not None) if state else None
 
 
@@ -388,4 +390,4 @@ def _statuses(ranks: NDArray[np.uint8]) -> pl.Series:
     return pl.Series("status", STATUSES, STATUS).gather(ranks)
 
 
-__all__ = ["COLUMNS", "Catalog", "Labelled", "Row", "Rows", "Values", "open_catalog"]
+__all__ = ["COLUMNS", "Catalog", "Labelled", "CatalogRow", "Rows", "Values", "open_catalog"]

@@ -10,10 +10,10 @@ from typing import Literal
 import polars as pl
 
 from curate.base.record import Json, Record, canonical, source_of
-from curate.project.data import State
+from curate.project.data import RecordState
 
 HEAD = 160
-"""Characters of a prompt and of a completion that a `Row` shows; an ellipsis follows where there are more."""
+"""Characters of a prompt and of a completion that a `CatalogRow` shows; an ellipsis follows where there are more."""
 Status = Literal["ok", "warning", "error", "dropped"]
 STATUSES: tuple[Status, ...] = ("ok", "warning", "error", "dropped")
 """From good to bad, so that sorting by status brings together what has to be done."""
@@ -70,7 +70,7 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CatalogRow:
     """A record as a table shows it. ``prompt`` and ``completion`` are cut to `HEAD` characters."""
 
     id: str
@@ -134,14 +134,14 @@ def head(text: str) -> str:
 
 def frame_of(values: Sequence[Values]) -> pl.DataFrame:
     """Return ``values`` as a frame of `SCHEMA`, a row each."""
-    plain = {name: [getattr(one, name) for one in values] for name in SCHEMA if name != "labels"}
+    plain = {name: [getattr(row, name) for row in values] for name in SCHEMA if name != "labels"}
     frame = pl.DataFrame(plain, schema={name: SCHEMA[name] for name in plain})
-    return frame.with_columns(_lists([one.labels for one in values])).select(*SCHEMA)
+    return frame.with_columns(_lists([row.labels for row in values])).select(*SCHEMA)
 
 
 def _lists(labels: Sequence[Sequence[Labelled]]) -> pl.Series:
     """Return the column of labels; polars itself takes ten times as long to make one from Python's lists."""
-    flat = [(row, *one) for row, several in enumerate(labels) for one in several]
+    flat = [(row, *label) for row, several in enumerate(labels) for label in several]
     none = pl.Series("labels", [[]], SCHEMA["labels"])
     if not flat:
         return none.new_from_index(0, len(labels))
@@ -157,7 +157,7 @@ def _lists(labels: Sequence[Sequence[Labelled]]) -> pl.Series:
 
 
 def states_frame(
-    states: Sequence[State], statuses: Sequence[str], splits: Sequence[str], further: Sequence[pl.Series] = ()
+    states: Sequence[RecordState], statuses: Sequence[str], splits: Sequence[str], further: Sequence[pl.Series] = ()
 ) -> pl.DataFrame:
     """Return ``states`` as a frame that every term of a filter can be asked about, with the given status and split.
 
@@ -176,8 +176,8 @@ def _texts(value: Json) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one) if not isinstance(one, list) else (canonical(one).decode(),)
+        for item in value:
+            yield from _texts(item) if not isinstance(item, list) else (canonical(item).decode(),)
     elif isinstance(value, Mapping):
         yield canonical(value).decode()
     elif value is not None:

@@ -11,17 +11,17 @@ from curate.base.console import spelled
 from curate.base.record import CurateError, Finding, Record, Source
 from curate.jsonl import JsonFault, Reader
 from curate.jsonl.opening import open_regular
-from curate.project.catalog.written import FilePlace, Place, files_as_they_are
+from curate.project.catalog.base import FileStamp, LineSpan, files_as_they_are
 from curate.project.data import ProjectData
 
 _MOST_FILES = 64
 """Record files that are held open."""
 
 
-class Lines:
+class LineReader:
     """Reads lines through the front door and the shape, as all lines were read before."""
 
-    def __init__(self, data: ProjectData, files: Sequence[FilePlace]) -> None:
+    def __init__(self, data: ProjectData, files: Sequence[FileStamp]) -> None:
         """Read from ``files``, which are those of ``workspace`` as they were."""
         self._root = data.root
         self._shape = data.shape
@@ -32,18 +32,18 @@ class Lines:
         self._lock = Lock()
         weakref.finalize(self, _close, self._handles)
 
-    def record(self, place: Place) -> Record:
+    def record(self, span: LineSpan) -> Record:
         """Return the record in a line.
 
         Raises:
             CurateError: E974 when the file has changed since.
         """
         with self._lock:
-            raw = os.pread(self._handle(place.file), place.length, place.offset)
-        value = Reader(self.paths[place.file], name=place.file).value((place.line, place.offset, raw, True))
+            raw = os.pread(self._handle(span.file), span.length, span.offset)
+        value = Reader(self.paths[span.file], name=span.file).value((span.line, span.offset, raw, True))
         if isinstance(value, Finding) or not self._shape.is_valid(value):
-            raise files_changed(place.file)
-        return self._shape.record(value, Source(place.file, place.line))
+            raise files_changed(span.file)
+        return self._shape.record(value, Source(span.file, span.line))
 
     def _handle(self, file: str) -> int:
         path = self.paths.get(file)

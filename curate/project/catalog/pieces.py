@@ -29,7 +29,7 @@ Progress = Callable[[int, int], object]
 
 
 @dataclass
-class Piece:
+class CatalogPiece:
     """What one span holds."""
 
     path: Path
@@ -48,7 +48,7 @@ class Piece:
     first_crlf: int = 0
 
 
-def pieces(files: Sequence[Path], shape: Shape, root: Path, on_progress: Progress | None) -> Iterator[Piece]:
+def pieces(files: Sequence[Path], shape: Shape, root: Path, on_progress: Progress | None) -> Iterator[CatalogPiece]:
     """Read ``files`` in order and yield their pieces; numbers of lines are right also where a file is in several.
 
     Raises:
@@ -58,16 +58,16 @@ def pieces(files: Sequence[Path], shape: Shape, root: Path, on_progress: Progres
     jobs = default_jobs(files)
     tasks = tasks_of(files, root, is_counted=jobs > 1)
     total = sum(path.stat().st_size for path in files if path.is_file())
-    seen = 0
-    found = _in_turn(tasks, shape, root) if jobs == 1 else shared_out(
+    num_bytes = 0
+    results = _in_turn(tasks, shape, root) if jobs == 1 else shared_out(
         tasks, _read, _start, (str(shape.path.resolve()), shape.root.resolve(), root), jobs
     )  # fmt: skip
-    with closing(found):
-        for (path, span), piece in zip(tasks, found, strict=True):
+    with closing(results):
+        for (path, span), piece in zip(tasks, results, strict=True):
             yield piece
-            seen += span.end - span.start if span else path.stat().st_size if path.is_file() else 0
+            num_bytes += span.end - span.start if span else path.stat().st_size if path.is_file() else 0
             if on_progress:
-                on_progress(min(seen, total), total)
+                on_progress(min(num_bytes, total), total)
 
 
 def crlf_findings(counts: dict[str, tuple[int, int]]) -> Iterator[Finding]:
@@ -76,12 +76,12 @@ def crlf_findings(counts: dict[str, tuple[int, int]]) -> Iterator[Finding]:
         yield crlf_finding(name, first, number)
 
 
-def piece_of(task: Task, shape: Shape, root: Path) -> Piece:
+def piece_of(task: Task, shape: Shape, root: Path) -> CatalogPiece:
     """Read one span, or one file."""
     path, span = task
     name = str(path.relative_to(root)) if path.is_relative_to(root) else None
     reader = Reader(path, name=name, span=span, root=root)
-    piece = Piece(path, reader.name)
+    piece = CatalogPiece(path, reader.name)
     values: list[Values] = []
     rows: list[bytes] = []
     for line in reader.lines():
@@ -140,11 +140,11 @@ def _start(schema: str, schema_root: Path, root: Path) -> None:
     _shape, _root = load_shape(schema, schema_root), root
 
 
-def _read(task: Task) -> Piece:
+def _read(task: Task) -> CatalogPiece:
     return piece_of(task, _shape, _root)
 
 
-def _in_turn(tasks: Sequence[Task], shape: Shape, root: Path) -> Generator[Piece]:
+def _in_turn(tasks: Sequence[Task], shape: Shape, root: Path) -> Generator[CatalogPiece]:
     """Read spans one after the other, counting lines along."""
     line = 1
     for path, span in tasks:

@@ -14,10 +14,10 @@ COUNTS = ("before", "after", "added", "removed", "changed", "moved")
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class VersionRecord:
     """One record of a version: the fields that are compared, and what it is counted under.
 
-    ``split`` is "" where it has none; ``place`` is its file and line. Without an id of its own it is named by its
+    ``split`` is "" where it has none; ``location`` is its file and line. Without an id of its own it is named by its
     content.
     """
 
@@ -25,7 +25,7 @@ class Item:
     value: Mapping[str, Json]
     category: str = ""
     split: str = ""
-    place: str = ""
+    location: str = ""
     has_own_id: bool = True
 
 
@@ -41,19 +41,19 @@ class FieldChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RecordChange:
     """What happened to one record; ``before`` is None for a new one, ``after`` for one that is gone."""
 
-    before: Item | None
-    after: Item | None
+    before: VersionRecord | None
+    after: VersionRecord | None
     fields: tuple[FieldChange, ...] = ()
 
     @property
-    def item(self) -> Item:
+    def item(self) -> VersionRecord:
         """The record as it now is, or was last."""
-        found = self.after or self.before
-        assert found is not None, "a change is of some record"
-        return found
+        item = self.after or self.before
+        assert item is not None, "a change is of some record"
+        return item
 
     @property
     def is_moved(self) -> bool:
@@ -71,10 +71,10 @@ class Change:
 
 
 @dataclass(slots=True)
-class Difference:
+class VersionDiff:
     """All changes, in the order of the new version, what is gone last; and numbers of records by category."""
 
-    changes: list[Change] = field(default_factory=list)
+    changes: list[RecordChange] = field(default_factory=list)
     num_before: int = 0
     num_after: int = 0
     categories: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -95,24 +95,24 @@ class Difference:
     def rows(self, limit: int) -> list[tuple[str, dict[str, int]]]:
         """Return ``limit`` categories, those in which the most differs first, the others as one, and all."""
         names = sorted(self.categories, key=lambda name: -sum(self.categories[name][key] for key in COUNTS[2:]))
-        told = [(name or "(none)", self.categories[name]) for name in names[:limit]]
+        rows = [(name or "(none)", self.categories[name]) for name in names[:limit]]
         if others := [self.categories[name] for name in names[limit:]]:
-            told.append((f"others ({len(others):,})", _summed(others)))
-        return [*told, ("all", self.totals())] if len(told) > 1 else told
+            rows.append((f"others ({len(others):,})", _summed(others)))
+        return [*rows, ("all", self.totals())] if len(rows) > 1 else rows
 
 
-def compare(before: Sequence[Item], after: Sequence[Item]) -> Difference:
+def compare(before: Sequence[VersionRecord], after: Sequence[VersionRecord]) -> VersionDiff:
     """Return how ``after`` differs from ``before``; the ids of each version differ from one another."""
-    result = Difference(num_before=len(before), num_after=len(after))
+    result = VersionDiff(num_before=len(before), num_after=len(after))
     old = {item.id: item for item in before}
     for item in after:
         _count(result, item, "after")
         was = old.pop(item.id, None)
         if was is None:
-            result.changes.append(Change(None, item))
+            result.changes.append(RecordChange(None, item))
         elif (change := _changed(was, item)) is not None:
             result.changes.append(change)
-    result.changes += [Change(item, None) for item in old.values()]
+    result.changes += [RecordChange(item, None) for item in old.values()]
     for item in before:
         _count(result, item, "before")
     for change in result.changes:
@@ -128,11 +128,11 @@ def field_changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -
     """Yield the places at which two values differ: in objects by key, in lists of as many objects one by one."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
-            place = pointer_of((*path, key))
+            pointer = pointer_of((*path, key))
             if key not in before:
-                yield FieldChange(place, after=after[key], is_new=True)
+                yield FieldChange(pointer, after=after[key], is_new=True)
             elif key not in after:
-                yield FieldChange(place, before=before[key], is_gone=True)
+                yield FieldChange(pointer, before=before[key], is_gone=True)
             else:
                 yield from field_changes(before[key], after[key], (*path, key))
     elif _is_object_list(before) and _is_object_list(after) and len(before) == len(after):
@@ -142,23 +142,25 @@ def field_changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -
         yield FieldChange(pointer_of(path), before, after)
 
 
-def _changed(before: Item, after: Item) -> Change | None:
+def _changed(before: VersionRecord, after: VersionRecord) -> RecordChange | None:
     fields: Iterable[FieldChange] = ()
     if _spelled(before.value) != _spelled(after.value):
         fields = field_changes(before.value, after.value)
-    change = Change(before, after, tuple(fields))
+    change = RecordChange(before, after, tuple(fields))
     if not change.is_moved:
         return change if change.fields else None
     # The field that says the split has been told by then.
-    told = (before.split or None, after.split or None)
-    return Change(before, after, tuple(one for one in change.fields if (one.before, one.after) != told))
+    split_change = (before.split or None, after.split or None)
+    return RecordChange(
+        before, after, tuple(field for field in change.fields if (field.before, field.after) != split_change)
+    )
 
 
 def _summed(parts: Collection[dict[str, int]]) -> dict[str, int]:
     return {name: sum(counts[name] for counts in parts) for name in COUNTS}
 
 
-def _count(result: Difference, item: Item, what: str) -> None:
+def _count(result: VersionDiff, item: VersionRecord, what: str) -> None:
     result.categories.setdefault(item.category, dict.fromkeys(COUNTS, 0))[what] += 1
 
 

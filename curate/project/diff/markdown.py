@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from curate.base.console import markdown_cell, one_line
 from curate.base.tables import counted
-from curate.project.diff.compare import COUNTS, Change, Difference
+from curate.project.diff.compare import COUNTS, RecordChange, VersionDiff
 from curate.project.diff.words import pieces_of, preview, shortened
 
 MOST_BYTES = 60_000
@@ -19,7 +19,7 @@ _TAGS = {"removed": "del", "added": "ins"}
 _CLOSE = "\n</details>\n"
 
 
-def render_markdown(difference: Difference, before: str, after: str, *, show_values: bool = True) -> Iterator[str]:
+def render_markdown(difference: VersionDiff, before: str, after: str, *, show_values: bool = True) -> Iterator[str]:
     """Yield the parts of a comment of at most `MOST_BYTES`; what did not fit is counted at its end.
 
     Text of the data stands in code spans with every mark escaped, so that it is no markup, link, image or mention.
@@ -48,7 +48,7 @@ def render_markdown(difference: Difference, before: str, after: str, *, show_val
         yield f"\n{counted(num_hidden, 'record')} that differ did not fit into this comment: see `curate diff`.\n"
 
 
-def _summary(difference: Difference, before: str, after: str) -> str:
+def _summary(difference: VersionDiff, before: str, after: str) -> str:
     totals = difference.totals()
     numbers = ", ".join(f"{totals[name]:,} {name}" for name in COUNTS[2:] if totals[name])
     lines = [
@@ -67,7 +67,7 @@ def _row(name: str, counts: dict[str, int]) -> str:
     return f"| {name} | {' | '.join(f'{counts[key]:,}' for key in COUNTS)} |"
 
 
-def _block(change: Change, *, show_values: bool) -> str:
+def _block(change: RecordChange, *, show_values: bool) -> str:
     item = change.item
     head = f"\n- {_name(item.id)}" + (f" in {_name(item.category)}" if item.category else "")
     if change.is_moved and change.before and change.after:
@@ -75,12 +75,12 @@ def _block(change: Change, *, show_values: bool) -> str:
     lines = [head]
     if show_values and (change.before is None or change.after is None):
         for key, text in preview(item):
-            told = "".join(_piece(what, part) for what, part in shortened([("whole", text)], _MOST_CHARS // 4))
-            lines.append(f"  - {_name(key)}: {told}")
-    for one in change.fields:
-        how = " (new)" if one.is_new else " (gone)" if one.is_gone else ""
-        told = "".join(_piece(what, text) for what, text in shortened(pieces_of(one), _MOST_CHARS))
-        lines.append(f"  - {_name(one.pointer or '/')}{how}" + (f": {told}" if show_values else ""))
+            rendered = "".join(_piece(what, part) for what, part in shortened([("whole", text)], _MOST_CHARS // 4))
+            lines.append(f"  - {_name(key)}: {rendered}")
+    for field in change.fields:
+        how = " (new)" if field.is_new else " (gone)" if field.is_gone else ""
+        rendered = "".join(_piece(what, text) for what, text in shortened(pieces_of(field), _MOST_CHARS))
+        lines.append(f"  - {_name(field.pointer or '/')}{how}" + (f": {rendered}" if show_values else ""))
     if (rest := len(lines) - 1 - _MOST_FIELDS) > 0:
         lines[_MOST_FIELDS + 1 :] = [f"  - {rest:,} more"]
     return "\n".join(lines) + "\n"

@@ -37,37 +37,40 @@ def _gaps(
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Yield what nameless records are gone and have come between each two neighbours that are still in order."""
     names = list(base)
-    places = {name: place for place, name in enumerate(names)}
-    neighbours = _in_order([places[name] for name in side if name in places])
+    positions = {name: position for position, name in enumerate(names)}
+    neighbours = _in_order([positions[name] for name in side if name in positions])
     last = -1
     come: list[str] = []
-    for name, place in [*((name, places.get(name, -1)) for name in side), ("", len(names))]:
-        if place < 0 and name not in named:
+    for name, position in [*((name, positions.get(name, -1)) for name in side), ("", len(names))]:
+        if position < 0 and name not in named:
             come.append(name)
-        if place in neighbours or place == len(names):
+        if position in neighbours or position == len(names):
             if come:
-                yield [one for one in names[last + 1 : place] if one not in side and one not in named], come
+                yield (
+                    [skipped for skipped in names[last + 1 : position] if skipped not in side and skipped not in named],
+                    come,
+                )
                 come = []
-            last = place
+            last = position
 
 
-def _in_order(places: Sequence[int]) -> set[int]:
-    """Return the most of ``places``, which differ, that stand in rising order: all but those that were moved.
+def _in_order(positions: Sequence[int]) -> set[int]:
+    """Return the most of ``positions``, which differ, that stand in rising order: all but those that were moved.
 
     By patience sorting (Fredman, On computing the length of longest increasing subsequences, 1975).
     """
     ends: list[int] = []
     before: dict[int, int] = {}
-    for place in places:
-        pile = bisect_left(ends, place)
-        before[place] = ends[pile - 1] if pile else -1
-        ends[pile : pile + 1] = [place]
-    found: set[int] = set()
-    place = ends[-1] if ends else -1
-    while place >= 0:
-        found.add(place)
-        place = before[place]
-    return found
+    for position in positions:
+        pile = bisect_left(ends, position)
+        before[position] = ends[pile - 1] if pile else -1
+        ends[pile : pile + 1] = [position]
+    rising: set[int] = set()
+    position = ends[-1] if ends else -1
+    while position >= 0:
+        rising.add(position)
+        position = before[position]
+    return rising
 
 
 def _pairs(
@@ -79,17 +82,17 @@ def _pairs(
         scores = [_likeness(own, texts[old], known) for old in gone[:_AHEAD]]
         best = max(scores, default=0.0)
         if best >= _AT_LEAST:
-            place = scores.index(best)
-            yield new, gone[place]
+            index = scores.index(best)
+            yield new, gone[index]
             # In order, as edits leave it: what was passed over was deleted.
-            del gone[: place + 1]
+            del gone[: index + 1]
 
 
-def _likeness(one: set[str], other: set[str], known: Counter[str]) -> float:
+def _likeness(own: set[str], theirs: set[str], known: Counter[str]) -> float:
     """Return the share of common words (Jaccard), and 1 more for a long text that no other record of the base has."""
-    words, others = ({word for text in texts for word in _WORD.findall(text)} for texts in (one, other))
+    words, others = ({word for text in texts for word in _WORD.findall(text)} for texts in (own, theirs))
     shared = len(words & others) / max(1, len(words | others))
-    return shared + any(len(text) >= _LONG and known[text] == 1 for text in one & other)
+    return shared + any(len(text) >= _LONG and known[text] == 1 for text in own & theirs)
 
 
 def _texts(raw: bytes) -> set[str]:

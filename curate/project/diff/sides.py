@@ -54,13 +54,13 @@ def _side(pieces: list[Piece], own: str, limit: int, num_unread: int) -> Iterato
 
 def _pieces(before: str, after: str) -> list[Piece]:
     pieces: list[Piece] = []
-    for one, other in _aligned(before, after):
-        if one == other:
-            pieces.append(("same", one))
-        elif _is_looping(one) and _is_looping(other):
-            pieces += [("removed", one), ("added", other)]
+    for left, right in _aligned(before, after):
+        if left == right:
+            pieces.append(("same", left))
+        elif _is_looping(left) and _is_looping(right):
+            pieces += [("removed", left), ("added", right)]
         else:
-            pieces += word_changes(one, other)
+            pieces += word_changes(left, right)
     return pieces
 
 
@@ -83,8 +83,8 @@ def _aligned(before: str, after: str) -> Iterator[tuple[str, str]]:
 
 def _once(text: str) -> dict[tuple[str, str], int]:
     """Return, in order, each two words that follow one another once in ``text``, and where the first of them is."""
-    found = [(match.group(), match.start()) for match in _WORD.finditer(text)]
-    pairs = [((word, after), start) for (word, start), (after, _) in pairwise(found)]
+    spans = [(match.group(), match.start()) for match in _WORD.finditer(text)]
+    pairs = [((word, after), start) for (word, start), (after, _) in pairwise(spans)]
     counts = Counter(words for words, _ in pairs)
     return {words: start for words, start in pairs if counts[words] == 1}
 
@@ -94,10 +94,10 @@ def _rising(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     ends: list[int] = []
     last: list[int] = []
     before: list[int] = []
-    for number, (_, place) in enumerate(pairs):
-        at = bisect_left(ends, place)
+    for number, (_, second) in enumerate(pairs):
+        at = bisect_left(ends, second)
         before.append(last[at - 1] if at else -1)
-        ends[at : at + 1] = [place]
+        ends[at : at + 1] = [second]
         last[at : at + 1] = [number]
     run = []
     number = last[-1] if last else -1

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from curate.base.console import one_line, visible
 from curate.base.tables import counted, table
-from curate.project.diff.compare import COUNTS, Change, Difference, FieldChange, Item
+from curate.project.diff.compare import COUNTS, FieldChange, RecordChange, VersionDiff, VersionRecord
 from curate.project.diff.words import Piece, pieces_of, preview, shortened
 
 _MOST_CHARS = 600
@@ -16,7 +16,9 @@ _MOST_CATEGORIES = 20
 _MARKS = {"removed": ("[-", "-]"), "added": ("{+", "+}"), "cut": ("<", " not shown>"), "same": ("", "")}
 
 
-def render_text(difference: Difference, *, width: int = 80, limit: int = 20, show_values: bool = True) -> Iterator[str]:
+def render_text(
+    difference: VersionDiff, *, width: int = 80, limit: int = 20, show_values: bool = True
+) -> Iterator[str]:
     """Yield the lines of a table of counts by category, and of the first ``limit`` changes with their words."""
     if not difference.changes:
         yield f"no difference in {counted(difference.num_before, 'record')}"
@@ -30,11 +32,11 @@ def render_text(difference: Difference, *, width: int = 80, limit: int = 20, sho
         yield _head(change)
         if show_values and (change.before is None or change.after is None):
             yield from _whole(change.item, width)
-        for one in change.fields:
-            yield from field_lines(one, width, show_values=show_values)
+        for field in change.fields:
+            yield from field_lines(field, width, show_values=show_values)
 
 
-def _count_table(difference: Difference, width: int) -> Iterator[str]:
+def _count_table(difference: VersionDiff, width: int) -> Iterator[str]:
     longest = max(12, width - 2 - sum(max(len(name), 7) + 2 for name in COUNTS))
     rows = [_row(one_line(name, longest), counts) for name, counts in difference.rows(_MOST_CATEGORIES)]
     yield from table(["category", *COUNTS], rows)
@@ -44,7 +46,7 @@ def _row(name: str, counts: dict[str, int]) -> list[str]:
     return [name, *(f"{counts[key]:,}" if counts[key] else "-" for key in COUNTS)]
 
 
-def _head(change: Change) -> str:
+def _head(change: RecordChange) -> str:
     item = change.item
     parts = [f"{change.what:<8} {one_line(item.id, 40)}"]
     if item.category:
@@ -67,11 +69,11 @@ def _marked(pieces: Iterator[Piece]) -> str:
     return "".join(_MARKS[what][0] + text + _MARKS[what][1] for what, text in pieces)
 
 
-def _whole(item: Item, width: int) -> Iterator[str]:
+def _whole(item: VersionRecord, width: int) -> Iterator[str]:
     for key, text in preview(item):
         # Cut first: making all of a long text visible takes many times its size.
-        told = f"{key}: {text[:width]}"
-        yield f"  {one_line(told, max(20, _cells(width - 2, told)))}"
+        content = f"{key}: {text[:width]}"
+        yield f"  {one_line(content, max(20, _cells(width - 2, content)))}"
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from itertools import islice
 
 from curate.base.record import Json
-from curate.project.diff.compare import FieldChange, Item
+from curate.project.diff.compare import FieldChange, VersionRecord
 
 # Scripts without blanks (Thai to Khmer, kana, Han) are compared by characters.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -58,10 +58,10 @@ def pieces_of(change: FieldChange) -> list[Piece]:
     return [("removed", text_of(change.before)), ("added", text_of(change.after))]
 
 
-def preview(item: Item) -> list[tuple[str, str]]:
+def preview(item: VersionRecord) -> list[tuple[str, str]]:
     """Return the keys of a record's line that say more than its id and category, each with its text."""
-    told: tuple[Json, ...] = (None, "", [], {}, item.id, item.category)
-    return [(key, text_of(value)) for key, value in item.value.items() if value not in told]
+    omitted: tuple[Json, ...] = (None, "", [], {}, item.id, item.category)
+    return [(key, text_of(value)) for key, value in item.value.items() if value not in omitted]
 
 
 def shortened(pieces: list[Piece], limit: int) -> Iterator[Piece]:
@@ -70,20 +70,20 @@ def shortened(pieces: list[Piece], limit: int) -> Iterator[Piece]:
     Each cut is told by its number of characters.
     """
     left = limit
-    for place, (what, text) in enumerate(pieces):
+    for index, (what, text) in enumerate(pieces):
         parts = [(what, text)]
         if what == "same":
-            parts = list(_context(text, is_first=place == 0, is_last=place == len(pieces) - 1))
+            parts = list(_context(text, is_first=index == 0, is_last=index == len(pieces) - 1))
         for kind, part in parts:
             if left <= 0:
-                rest = sum(len(text) for _, text in pieces[place:])
+                rest = sum(len(text) for _, text in pieces[index:])
                 yield "cut", f"{rest:,} characters"
                 return
-            shown = part[:left] if kind != "cut" else part
-            yield kind, shown
-            if len(shown) < len(part):
-                yield "cut", f"{len(part) - len(shown):,} characters"
-            left -= len(shown)
+            head = part[:left] if kind != "cut" else part
+            yield kind, head
+            if len(head) < len(part):
+                yield "cut", f"{len(part) - len(head):,} characters"
+            left -= len(head)
 
 
 def _context(text: str, *, is_first: bool, is_last: bool) -> Iterator[Piece]:
@@ -108,22 +108,22 @@ def _first_words(text: str, number: int) -> list[str]:
     return [word.group() for word in islice(_WORD.finditer(text), number)]
 
 
-def _common(one: str, other: str) -> int:
+def _common(before: str, after: str) -> int:
     """Return how many characters the words take with which both texts begin."""
-    pairs = zip(_WORD.finditer(one), _WORD.finditer(other), strict=False)
+    pairs = zip(_WORD.finditer(before), _WORD.finditer(after), strict=False)
     # Where none differs, one text ends with the last word that both have.
     differing = (a.start() for a, b in pairs if a.group() != b.group())
-    return next(differing, min(len(one), len(other)))
+    return next(differing, min(len(before), len(after)))
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:
     """Join changes with only a blank between them: words in a row read as one change, the removed before the added."""
     joined: list[Piece] = []
     run = {"removed": "", "added": ""}
-    for place, (what, text) in enumerate(pieces):
+    for index, (what, text) in enumerate(pieces):
         if what != "same":
             run[what] += text
-        elif any(run.values()) and not text.strip() and place + 1 < len(pieces):
+        elif any(run.values()) and not text.strip() and index + 1 < len(pieces):
             run = {kind: changed + text for kind, changed in run.items()}
         else:
             joined += [piece for piece in run.items() if piece[1]]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curate.base.record import CurateError
 from curate.project.data import DATASETS, RUNS, inside
-from curate.project.fsck.fault import Fault, Report
+from curate.project.fsck.fault import Report, WorkspaceFault
 from curate.project.fsck.files import (
     check_datasets,
     check_drafts,
@@ -42,7 +42,7 @@ def check(root: Path) -> Report:
     inside(root, root / "journal")
     settings = check_settings(report)
     folded = check_folds(report)
-    check_journal(report, (name for one in folded.records.values() for name in one.events) if folded else ())
+    check_journal(report, (name for record in folded.records.values() for name in record.events) if folded else ())
     check_records(report, settings, folded)
     check_datasets(report, datasets)
     check_runs(report, runs)
@@ -52,4 +52,4 @@ def check(root: Path) -> Report:
     return report
 
 
-__all__ = ["Fault", "Report", "check", "recover"]
+__all__ = ["WorkspaceFault", "Report", "check", "recover"]

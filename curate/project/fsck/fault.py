@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class WorkspaceFault:
     """Something that is not as it was written.
 
     ``is_damage`` is False for what takes nothing away from anybody, such as the remains of a write that was cut off.
@@ -28,7 +28,7 @@ class Report:
     """What was looked at, and what is wrong with it."""
 
     root: Path
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[WorkspaceFault] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     """Things that were looked at, by what one of them is called."""
 
@@ -44,14 +44,14 @@ class Report:
         is_damage: bool = True,
     ) -> None:
         """Add a fault of the file ``path``."""
-        place = path.relative_to(self.root) if path.is_relative_to(self.root) else path
-        self.faults.append(Fault(name, is_damage, str(place), message, fix, line, offset))
+        file = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+        self.faults.append(WorkspaceFault(name, is_damage, str(file), message, fix, line, offset))
 
     def count(self, what: str, number: int = 1) -> None:
         """Note that so many things more were looked at."""
         self.counts[what] = self.counts.get(what, 0) + number
 
     @property
-    def damage(self) -> list[Fault]:
+    def damage(self) -> list[WorkspaceFault]:
         """The faults by which something is lost, or cannot be told from what is lost."""
         return [fault for fault in self.faults if fault.is_damage]

@@ -16,7 +16,7 @@ from curate.checks.runner.unmerged import unmerged_findings
 from curate.formats.dataset import FILE_NAME, frozen_digest, read_manifest
 from curate.jsonl import JsonFault, Reader, strict_loads
 from curate.project.claim import CLAIM
-from curate.project.data import told_apart
+from curate.project.data import with_unique_ids
 from curate.project.fsck.fault import Report
 from curate.project.journal import FOLDER, read_journal, segments
 from curate.project.paths import data_files
@@ -64,11 +64,11 @@ def check_folds(report: Report) -> Folded | None:
             continue
         if last.number != number:
             report.add("bad-fold", path, f"it says that it is number {last.number}", f"{_RESTORE}.")
-        for one in last.segments:
-            if digest_of(report.root / FOLDER / one.path) == one.sha256:
+        for segment in last.segments:
+            if digest_of(report.root / FOLDER / segment.path) == segment.sha256:
                 fix = "`curate fold` finishes it."
                 message = f"fold {number} was cut off before it had retired this segment; nothing is lost"
-                report.add("unfinished-fold", report.root / FOLDER / one.path, message, fix, is_damage=False)
+                report.add("unfinished-fold", report.root / FOLDER / segment.path, message, fix, is_damage=False)
     newest = last.number if last else 0
     unfinished = report.root / UNFINISHED
     if unfinished.exists() and _check_fold(report, unfinished) is not None:
@@ -123,16 +123,16 @@ def check_records(report: Report, settings: Settings, folded: Folded | None) -> 
     except CurateError as error:
         report.add("bad-settings", root / SETTINGS_FILE, error.message, error.hint)
         return
-    sealed = {one.path: one for one in folded.files} if folded else {}
+    sealed = {file.path: file for file in folded.files} if folded else {}
     for path in files:
         report.count("record file")
         _check_lines(report, path)
-    for name, one in sealed.items():
+    for name, file in sealed.items():
         path = root / name
         if path not in files:
             report.add("missing-file", path, "the last fold names it, and it is not there", f"{_RESTORE}.")
-        elif digest_of(path) != one.sha256:
-            _tell_change(report, settings, path, one)
+        elif digest_of(path) != file.sha256:
+            _tell_change(report, settings, path, file)
 
 
 def _tell_change(report: Report, settings: Settings, path: Path, sealed: RecordFile) -> None:
@@ -141,13 +141,13 @@ def _tell_change(report: Report, settings: Settings, path: Path, sealed: RecordF
     except OSError:
         # Told with its lines.
         return
-    line, told = spans[0][0] if spans else 0, f"lines {spans_text(spans)}"
+    line, lines = spans[0][0] if spans else 0, f"lines {spans_text(spans)}"
     if _is_of_a_fold(report.root, settings, path, sealed, spans):
-        message = f"{told} are as a fold leaves them that was cut off before its end"
+        message = f"{lines} are as a fold leaves them that was cut off before its end"
         report.add("unfinished-fold", path, message, "`curate fold` finishes it.", line=line, is_damage=False)
         return
     fix = f"If that was on purpose, `curate fold` takes note of it. Else: {_RESTORE.lower()}."
-    report.add("changed-file", path, f"changed since the last fold, other than by decisions: {told}", fix, line=line)
+    report.add("changed-file", path, f"changed since the last fold, other than by decisions: {lines}", fix, line=line)
 
 
 def _is_of_a_fold(
@@ -158,8 +158,8 @@ def _is_of_a_fold(
         shape = load_shape(settings.schema_, root)
         decided = {event.id for event in read_journal(root)[0] if isinstance(event, EditEvent | AddEvent | UndoEvent)}
         items = read_records(data_files(root, settings.data), shape, root=root)
-        records = told_apart(item for item in items if isinstance(item, Record))
-        lines = {one.source.line for one in records if one.id in decided and one.source.file == sealed.path}
+        records = with_unique_ids(item for item in items if isinstance(item, Record))
+        lines = {record.source.line for record in records if record.id in decided and record.source.file == sealed.path}
     except CurateError:
         return False
     return all(
@@ -173,11 +173,11 @@ def _check_lines(report: Report, path: Path) -> None:
     reader = Reader(path, root=report.root)
     try:
         for item in reader.lines():
-            found = item if isinstance(item, Finding) else reader.value(item)
-            if isinstance(found, Finding) and found.severity == "error":
-                offset = None if isinstance(item, Finding) else item[1] + max(found.column - 1, 0)
-                message, fix = f"{found.code} {found.message}", found.fix or "Mend the line; see `curate validate`."
-                report.add(found.name, path, message, fix, line=found.line, offset=offset)
+            value = item if isinstance(item, Finding) else reader.value(item)
+            if isinstance(value, Finding) and value.severity == "error":
+                offset = None if isinstance(item, Finding) else item[1] + max(value.column - 1, 0)
+                message, fix = f"{value.code} {value.message}", value.fix or "Mend the line; see `curate validate`."
+                report.add(value.name, path, message, fix, line=value.line, offset=offset)
     except CurateError as error:
         report.add("unreadable", path, error.message.partition(": ")[2] or error.message, error.hint)
 
@@ -198,15 +198,15 @@ def check_datasets(report: Report, folder: Path) -> None:
         for name, entry in manifest.files.items():
             if digest_of(path / name) != entry.sha256:
                 file = path / name
-                told = (
+                message = (
                     "not what the manifest says"
                     if file.is_file()
                     else "no regular file"
                     if file.exists()
                     else "not there"
                 )
-                told = f"it is {told}"
-                report.add("changed-file", path / name, told, fix)
+                message = f"it is {message}"
+                report.add("changed-file", path / name, message, fix)
         numbers = {
             name: manifest.files[f"{name}.jsonl"].records for name in SPLITS if f"{name}.jsonl" in manifest.files
         }
@@ -257,13 +257,13 @@ def check_drafts(report: Report, folder: Path) -> None:
 def _check_json(report: Report, path: Path, name: str, fix: str) -> None:
     try:
         value: Json = strict_loads(read_file(path, most=MOST_DOCUMENT))
-        told = "" if isinstance(value, dict) else "it is no object"
+        message = "" if isinstance(value, dict) else "it is no object"
     except JsonFault as fault:
-        told = fault.message
+        message = fault.message
     except OSError as error:
-        told = error.strerror or str(error)
-    if told:
-        report.add(name, path, told, fix)
+        message = error.strerror or str(error)
+    if message:
+        report.add(name, path, message, fix)
 
 
 def check_remains(report: Report, folders: Collection[Path]) -> None:
@@ -286,13 +286,13 @@ def check_git(report: Report, settings: Settings) -> None:
         files = data_files(root, settings.data)
     except CurateError:
         files = []
-    kept = folded_files(root).values()
-    for finding in unmerged_findings([root / SETTINGS_FILE, *files, *kept, *segments(root)], root):
+    folds = folded_files(root).values()
+    for finding in unmerged_findings([root / SETTINGS_FILE, *files, *folds, *segments(root)], root):
         report.add("unmerged", Path(finding.file), finding.message, finding.fix)
 
 
 def _below(folders: Collection[Path]) -> Iterator[Path]:
     for folder in folders:
-        for place, names, files in os.walk(folder):
+        for parent, names, files in os.walk(folder):
             names.sort()
-            yield from (Path(place) / name for name in sorted([*files, *names]))
+            yield from (Path(parent) / name for name in sorted([*files, *names]))

@@ -19,7 +19,7 @@ from curate.base.record import CurateError
 from curate.base.storage import is_segment_open
 from curate.project.fold import is_line_digest
 from curate.project.fsck.fault import Report
-from curate.project.journal import FOLDER, Piece, pieces, read_segment, segments
+from curate.project.journal import FOLDER, SegmentPiece, pieces, read_segment, segments
 from curate.project.snapshot import RETIRED, retired_segments
 
 MISSING = f"{FOLDER}/missing.json"
@@ -38,10 +38,10 @@ class Missing(BaseModel):
 
 
 @dataclass(slots=True)
-class Found:
+class JournalContents:
     """The events of all segments with their places, and what is missing among them."""
 
-    places: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
+    locations: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
     events: dict[str, AnyEvent] = field(default_factory=dict)
     numbers: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
     """By session, the event of each number."""
@@ -51,19 +51,19 @@ class Found:
     """Events that are named and not there, by the event that names them."""
 
 
-def check_journal(report: Report, folded: Iterable[str]) -> Found:
+def check_journal(report: Report, folded: Iterable[str]) -> JournalContents:
     """Look at all segments, retired ones too; ``folded`` are the events that folds tell of."""
-    found = Found()
+    contents = JournalContents()
     for path in segments(report.root):
-        _check_segment(report, path, found)
+        _check_segment(report, path, contents)
     for path in retired_segments(report.root):
-        _check_segment(report, path, found, is_retired=True)
-    report.count("decision", len(found.events))
+        _check_segment(report, path, contents, is_retired=True)
+    report.count("decision", len(contents.events))
     known = read_missing(report)
-    _find_gaps(report, found, known)
-    _find_unknown(report, found, known, frozenset(folded))
+    _find_gaps(report, contents, known)
+    _find_unknown(report, contents, known, frozenset(folded))
     _find_deleted(report)
-    return found
+    return contents
 
 
 def read_missing(report: Report) -> Missing:
@@ -78,7 +78,7 @@ def read_missing(report: Report) -> Missing:
         return Missing()
 
 
-def _check_segment(report: Report, path: Path, found: Found, *, is_retired: bool = False) -> None:
+def _check_segment(report: Report, path: Path, contents: JournalContents, *, is_retired: bool = False) -> None:
     report.count("retired segment" if is_retired else "segment")
     try:
         content = read_segment(path, report.root)
@@ -97,10 +97,10 @@ def _check_segment(report: Report, path: Path, found: Found, *, is_retired: bool
     for piece in parts:
         event = _event_in(report, path, piece)
         if event is not None:
-            _take(report, path, piece, event, found, last)
+            _take(report, path, piece, event, contents, last)
 
 
-def _tell_damage(report: Report, path: Path, parts: list[Piece], *, is_retired: bool) -> None:
+def _tell_damage(report: Report, path: Path, parts: list[SegmentPiece], *, is_retired: bool) -> None:
     aside = "Compare it with another copy of the workspace." if is_retired else ""
     for piece in parts:
         size = f"{len(piece.raw):,} bytes"
@@ -119,7 +119,7 @@ def _tell_damage(report: Report, path: Path, parts: list[Piece], *, is_retired: 
         report.add("crlf-line-ends", path, message, fix, line=crlf[0].line, offset=crlf[0].offset)
 
 
-def _event_in(report: Report, path: Path, piece: Piece) -> AnyEvent | None:
+def _event_in(report: Report, path: Path, piece: SegmentPiece) -> AnyEvent | None:
     if piece.payload is None:
         return None
     try:
@@ -131,10 +131,12 @@ def _event_in(report: Report, path: Path, piece: Piece) -> AnyEvent | None:
     return None
 
 
-def _take(report: Report, path: Path, piece: Piece, event: AnyEvent, found: Found, last: dict[str, int]) -> None:
+def _take(
+    report: Report, path: Path, piece: SegmentPiece, event: AnyEvent, contents: JournalContents, last: dict[str, int]
+) -> None:
     line, offset = piece.line, piece.offset
-    other = found.places.get(event.event)
-    if other is not None and found.events[event.event] != event:
+    other = contents.locations.get(event.event)
+    if other is not None and contents.events[event.event] != event:
         message = f"the same event says something else in {other[0].name}:{other[1]}"
         fix = "Find out which one is right, and remove the other one."
         report.add("two-versions", path, message, fix, line=line, offset=offset)
@@ -142,7 +144,7 @@ def _take(report: Report, path: Path, piece: Piece, event: AnyEvent, found: Foun
         message = "a decision stands here twice; it counts once"
         report.add("repeated", path, message, "", line=line, offset=offset, is_damage=False)
     elif other is None:
-        owner = found.numbers[event.session].setdefault(event.seq, event.event)
+        owner = contents.numbers[event.session].setdefault(event.seq, event.event)
         if owner != event.event:
             message = f"two decisions of one sitting have the number {event.seq}"
             fix = "Compare the journal with another copy of it."
@@ -153,21 +155,21 @@ def _take(report: Report, path: Path, piece: Piece, event: AnyEvent, found: Foun
             )
             report.add("out-of-order", path, message, "", line=line, offset=offset, is_damage=False)
         last[event.session] = event.seq
-        found.places[event.event] = (path, line, offset)
-        found.events[event.event] = event
+        contents.locations[event.event] = (path, line, offset)
+        contents.events[event.event] = event
 
 
-def _find_gaps(report: Report, found: Found, known: Missing) -> None:
-    for session, numbers in found.numbers.items():
+def _find_gaps(report: Report, contents: JournalContents, known: Missing) -> None:
+    for session, numbers in contents.numbers.items():
         noted = known.sessions.get(session, ())
         gaps = [(before + 1, after - 1) for before, after in pairwise([0, *sorted(numbers)]) if after > before + 1]
-        found.gaps[session] = gaps
+        contents.gaps[session] = gaps
         for first, last in gaps:
             if any(start <= first and last <= end for start, end in noted):
                 continue
-            path, line, offset = found.places[numbers[last + 1]]
+            path, line, offset = contents.locations[numbers[last + 1]]
             what = f"decision {first}" if first == last else f"decisions {first} to {last}"
-            by = found.events[next(iter(numbers.values()))].by
+            by = contents.events[next(iter(numbers.values()))].by
             report.add(
                 "gap",
                 path,
@@ -178,16 +180,16 @@ def _find_gaps(report: Report, found: Found, known: Missing) -> None:
             )
 
 
-def _find_unknown(report: Report, found: Found, known: Missing, folded: frozenset[str]) -> None:
+def _find_unknown(report: Report, contents: JournalContents, known: Missing, folded: frozenset[str]) -> None:
     noted = frozenset(known.events)
-    for event in found.events.values():
+    for event in contents.events.values():
         named = [*event.parents, *([event.of] if isinstance(event, UndoEvent) else [])]
         for name in named:
-            if name in found.events or name in folded or is_line_digest(name):
+            if name in contents.events or name in folded or is_line_digest(name):
                 continue
-            found.unknown[name] = event.event
+            contents.unknown[name] = event.event
             if name not in noted:
-                path, line, offset = found.places[event.event]
+                path, line, offset = contents.locations[event.event]
                 message = f"the decision on {event.id} was made on one that is not here"
                 fix = "Get the missing segment from whoever made it. " + _RECOVER.format("takes note that it is gone")
                 report.add("missing-decision", path, message, fix, line=line, offset=offset)
@@ -196,7 +198,7 @@ def _find_unknown(report: Report, found: Found, known: Missing, folded: frozense
 def _find_deleted(report: Report) -> None:
     """Find segments that git knows and that are neither there nor retired."""
     root = report.root.resolve()
-    if not any((place / ".git").exists() for place in (root, *root.parents)):
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return
     try:
         listed = os.fsdecode(ask_git(root, ["ls-files", "-d", "-z", "--", FOLDER]))
@@ -209,10 +211,10 @@ def _find_deleted(report: Report) -> None:
             report.add("deleted-segment", report.root / name, "git knows this segment, and it is not there", fix)
 
 
-def noted(found: Found, before: Missing) -> Missing:
+def noted(contents: JournalContents, before: Missing) -> Missing:
     """Return the note of all that is missing now, and of what was noted before."""
     sessions: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    for session, spans in [*before.sessions.items(), *found.gaps.items()]:
+    for session, spans in [*before.sessions.items(), *contents.gaps.items()]:
         sessions[session].update(spans)
-    kept = {session: sorted(spans) for session, spans in sorted(sessions.items()) if spans}
-    return Missing(sessions=kept, events=sorted({*before.events, *found.unknown}))
+    known = {session: sorted(spans) for session, spans in sorted(sessions.items()) if spans}
+    return Missing(sessions=known, events=sorted({*before.events, *contents.unknown}))

@@ -35,11 +35,11 @@ def recover(root: Path) -> list[str]:
         done = [*_undo_bad_folds(root), *(step for path in segments(root) for step in _mend(root, path))]
         report = Report(root)
         folded = check_folds(report)
-        found = check_journal(
-            report, (name for one in folded.records.values() for name in one.events) if folded else ()
+        contents = check_journal(
+            report, (name for record in folded.records.values() for name in record.events) if folded else ()
         )
         before = read_missing(Report(root))
-        now = noted(found, before)
+        now = noted(contents, before)
         if now != before:
             write_atomic(root / MISSING, [json.dumps(now.model_dump(), indent=1).encode(), b"\n"])
             done.append(f"took note in {MISSING} of what is missing")
@@ -103,8 +103,8 @@ def _mend(root: Path, path: Path) -> Iterator[str]:
 def _free(path: Path, content: bytes | None = None) -> Path:
     """Return ``path``, with a number if there is something else of this name already."""
     for number in range(1, 10_000):
-        place = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        is_same = content is not None and place.is_file() and read_file(place, most=MOST_SEGMENT) == content
-        if is_same or not place.exists():
-            return place
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        is_same = content is not None and candidate.is_file() and read_file(candidate, most=MOST_SEGMENT) == content
+        if is_same or not candidate.exists():
+            return candidate
     raise CurateError("E906 write-failed", f"{path} and ten thousand more are there", "Move them away.")

@@ -40,7 +40,7 @@ _GITATTRIBUTES = "# Records are bytes: line ends must not be rewritten.\n*.jsonl
 
 
 @dataclass(slots=True)
-class Made:
+class NewWorkspace:
     """A new workspace: its shape, the files that came in, and the categories with the scorers that were guessed.
 
     ``num_categories`` counts all categories of the data, also when there are too many to list.
@@ -62,7 +62,7 @@ def make_workspace(
     mapping: Mapping[str, str] | None = None,
     selection: RowSelection = EVERYTHING,
     is_sample: bool = False,
-) -> Made:
+) -> NewWorkspace:
     """Make a workspace in ``root``, which must be missing or empty.
 
     ``format_name`` says how rows are read; without one it is recognised. Without a ``schema`` the shape is guessed from
@@ -89,7 +89,7 @@ def _make(
     format_name: str,
     mapping: Mapping[str, str] | None,
     selection: RowSelection,
-) -> Made:
+) -> NewWorkspace:
     own: bytes | None = None
     if schema == INFER or (not schema and files and not _is_known(files, format_name, mapping, selection)):
         if not files:
@@ -100,21 +100,23 @@ def _make(
         own = load_shape(Path(schema).name, Path(schema).parent).path.read_bytes()
     elif not schema:
         schema = shape_for(files, mapping, selection, format_name) if files else "instruction"
-    made = Made(root, schema if own is None else SCHEMA_FILE)
+    workspace = NewWorkspace(root, schema if own is None else SCHEMA_FILE)
     _lay_out(root)
     if own is not None:
         write_atomic(root / SCHEMA_FILE, [own])
-    shape = load_shape(made.schema, root)
+    shape = load_shape(workspace.schema, root)
     is_as_it_is = schema == INFER or (own is not None and not schema)
     for path in files:
         format_name, columns = ("workspace", None) if is_as_it_is else (format_name, mapping)
-        made.intakes.append(take_in(path, root, shape, mapping=columns, format_name=format_name, selection=selection))
-    texts, num_calls = _completions([intake.target for intake in made.intakes], shape)
-    made.num_categories = len(texts)
+        workspace.intakes.append(
+            take_in(path, root, shape, mapping=columns, format_name=format_name, selection=selection)
+        )
+    texts, num_calls = _completions([intake.target for intake in workspace.intakes], shape)
+    workspace.num_categories = len(texts)
     if len(texts) <= MAX_CATEGORIES:
-        made.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
-    _write_settings(made)
-    return made
+        workspace.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
+    _write_settings(workspace)
+    return workspace
 
 
 def _take_back(root: Path, *, was_there: bool) -> None:
@@ -141,7 +143,7 @@ def _is_known(
     return True
 
 
-def _make_sample(root: Path) -> Made:
+def _make_sample(root: Path) -> NewWorkspace:
     samples = shipped("samples")
     copies = {
         "support_desk.jsonl": f"{DATA_FOLDER}/support_desk.jsonl",
@@ -160,13 +162,13 @@ def _make_sample(root: Path) -> Made:
     for path in sorted(model.rglob("*")):
         if path.is_file():
             write_atomic(root / "models" / "tiny-base" / path.relative_to(model), [path.read_bytes()])
-    made = Made(root, "instruction", categories=dict(SAMPLE_SCORERS), num_categories=len(SAMPLE_SCORERS))
+    workspace = NewWorkspace(root, "instruction", categories=dict(SAMPLE_SCORERS), num_categories=len(SAMPLE_SCORERS))
     text = settings_text(
-        schema=made.schema, seed=SAMPLE_SEED, categories=made.categories, options=SAMPLE_OPTIONS, ratios=SAMPLE_RATIOS,
-        recipe="recipe.toml", allow_refusals=("redirect",),
+        schema=workspace.schema, seed=SAMPLE_SEED, categories=workspace.categories, options=SAMPLE_OPTIONS,
+        ratios=SAMPLE_RATIOS, recipe="recipe.toml", allow_refusals=("redirect",),
     )  # fmt: skip
     write_atomic(root / FILE_NAME, [text.encode()])
-    return made
+    return workspace
 
 
 def _lay_out(root: Path) -> None:
@@ -175,18 +177,18 @@ def _lay_out(root: Path) -> None:
     write_atomic(root / ".gitattributes", [_GITATTRIBUTES.encode()])
 
 
-def _write_settings(made: Made) -> None:
-    text = settings_text(schema=made.schema, seed=secrets.randbelow(2**31), categories=made.categories)
-    write_atomic(made.root / FILE_NAME, [text.encode()])
+def _write_settings(workspace: NewWorkspace) -> None:
+    text = settings_text(schema=workspace.schema, seed=secrets.randbelow(2**31), categories=workspace.categories)
+    write_atomic(workspace.root / FILE_NAME, [text.encode()])
 
 
 def _refuse_full(root: Path) -> None:
     if root.is_dir():
-        held = sorted(path.name for path in root.iterdir() if path.name != ".git")
-        if held:
-            shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
+        names = sorted(path.name for path in root.iterdir() if path.name != ".git")
+        if names:
+            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise CurateError(
-                "E919 would-overwrite", f"{root} is not empty: it holds {shown}",
+                "E919 would-overwrite", f"{root} is not empty: it holds {listed}",
                 "Name a folder that does not exist yet.",
             )  # fmt: skip
     elif root.exists() or root.is_symlink():

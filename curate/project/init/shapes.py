@@ -17,7 +17,7 @@ INFER = "infer"
 """The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them."""
 SCHEMA_FILE = "schema.json"
 _SAMPLE = 2000
-_PLACES: dict[str, dict[str, Json]] = {
+_FIELDS: dict[str, dict[str, Json]] = {
     "id": {"type": "string"},
     "category": {"type": "string"},
     "labels": {"type": "object"},
@@ -78,9 +78,9 @@ def infer_schema(
                 builder.add_object(value)
             if len(sample) < _SAMPLE:
                 sample.append(value)
-    found = dict(mapping or safe_guess(files[0], sample, selection))
+    mapped = dict(mapping or safe_guess(files[0], sample, selection))
     fields = ", ".join(dict.fromkeys(name for value in sample for name in value)) or "none"
-    if not (found.keys() & {"output", "answer"} and found.keys() & {"instruction", "question"}):
+    if not (mapped.keys() & {"output", "answer"} and mapped.keys() & {"instruction", "question"}):
         raise CurateError(
             "E908 cannot-import",
             f"{files[0]}: among the fields {fields} no prompt and completion can be told",
@@ -90,26 +90,26 @@ def infer_schema(
     schema: dict[str, Json] = builder.to_schema()
     properties = schema.setdefault("properties", {})
     # Where these are not in the data yet, labelling and splitting need a place to write them.
-    for name, place in _PLACES.items():
-        if name not in found:
-            properties.setdefault(name, place)
+    for name, field in _FIELDS.items():
+        if name not in mapped:
+            properties.setdefault(name, field)
     schema["additionalProperties"] = False
-    schema["x-record"] = _view(found, properties)
+    schema["x-record"] = _view(mapped, properties)
     schema["examples"] = sample[:1]
     return schema
 
 
-def _view(found: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
-    prompt = [_pointer(found[name]) for name in ("context", "question", "instruction", "input") if name in found]
-    view: dict[str, Json] = {"prompt": prompt, "completion": _pointer(found.get("output") or found["answer"])}
+def _view(mapped: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
+    prompt = [_pointer(mapped[name]) for name in ("context", "question", "instruction", "input") if name in mapped]
+    view: dict[str, Json] = {"prompt": prompt, "completion": _pointer(mapped.get("output") or mapped["answer"])}
     for name in ("id", "system", "category"):
-        if name in found and not (name == "category" and found[name] == found.get("output")):
-            view[name] = _pointer(found[name])
-    for name, place in _PLACES.items():
-        if place.items() <= properties.get(name, {}).items():
+        if name in mapped and not (name == "category" and mapped[name] == mapped.get("output")):
+            view[name] = _pointer(mapped[name])
+    for name, field in _FIELDS.items():
+        if field.items() <= properties.get(name, {}).items():
             view.setdefault(name, f"/{name}")
     # The id of a view is text; a number keeps its place in the line and the record is named by its content.
-    if properties.get(found.get("id", ""), {}).get("type", "string") != "string":
+    if properties.get(mapped.get("id", ""), {}).get("type", "string") != "string":
         del view["id"]
     return view
 

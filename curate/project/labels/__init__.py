@@ -1,7 +1,7 @@
 """Labelling without a screen: who is asked what, in which order, who may see what, and what a model would answer."""
 
 from curate.project.journal import ASIDES
-from curate.project.labels.assign import Assignment
+from curate.project.labels.assign import AnnotatorAssignment
 from curate.project.labels.blind import Answered, Blind, blind_for
 from curate.project.labels.order import ORDERS, WORDS, Facts, Order, ordered
 from curate.project.labels.questions import CATEGORY, question_of, questions_of
@@ -13,7 +13,7 @@ __all__ = [
     "ORDERS",
     "WORDS",
     "Answered",
-    "Assignment",
+    "AnnotatorAssignment",
     "Blind",
     "Facts",
     "Order",

@@ -21,7 +21,7 @@ _SHARE_BITS = 53
 
 
 @dataclass(frozen=True)
-class Assignment:
+class AnnotatorAssignment:
     """The rules by which records ask annotators.
 
     ``annotators`` are those who share the work; nobody named lets whoever comes answer what still lacks an answer.
@@ -33,7 +33,7 @@ class Assignment:
     gold: Collection[str] = frozenset()
     seed: int = 0
 
-    def is_asked(self, name: str, by: str, answered: Collection[str] = ()) -> bool:
+    def is_assigned(self, name: str, by: str, answered: Collection[str] = ()) -> bool:
         """Whether the record called ``name`` asks ``by``, those in ``answered`` having answered it."""
         if by in answered:
             return False
@@ -46,7 +46,7 @@ class Assignment:
         if not self.annotators:
             return len(answered) < wanted
         # Answers of people who are not in the team any more count; the last of those asked are spared.
-        wanted -= sum(one not in self.annotators for one in answered)
+        wanted -= sum(annotator not in self.annotators for annotator in answered)
         return bool(self.rank(hashes, by)[0] < wanted)
 
     def has_part(self, by: str) -> bool:
@@ -71,7 +71,7 @@ class Assignment:
     def rank(self, hashes: Hashes, by: str) -> NDArray[np.int64]:
         """Return the place of ``by``, who is one of ``annotators``, in the ranking of each record, [N], from 0."""
         own = self._weights(hashes, by)
-        others = [one for one in dict.fromkeys(self.annotators) if one != by]
+        others = [annotator for annotator in dict.fromkeys(self.annotators) if annotator != by]
         ranks = np.zeros(len(hashes), np.int64)
         for other in others:
             weights = self._weights(hashes, other)

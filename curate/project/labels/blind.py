@@ -11,7 +11,7 @@ from typing import Protocol
 
 from curate.base.record import Json
 from curate.project.journal import ASIDES
-from curate.project.labels.assign import Assignment
+from curate.project.labels.assign import AnnotatorAssignment
 from curate.project.labels.questions import questions_of
 from curate.schema.settings import Settings
 
@@ -25,7 +25,7 @@ class _Named(Protocol):
 
 
 class Answered(Protocol):
-    """A record with answers, as `curate.project.data.State` has them."""
+    """A record with answers, as `curate.project.data.RecordState` has them."""
 
     @property
     def record(self) -> _Named:
@@ -46,7 +46,7 @@ class Blind:
     Everything that shows answers asks it.
     """
 
-    def __init__(self, by: str, assignments: Mapping[str, Assignment] | None) -> None:
+    def __init__(self, by: str, assignments: Mapping[str, AnnotatorAssignment] | None) -> None:
         """Hide from ``by``; ``assignments`` says by question who is asked about which record.
 
         None stands for assignments that nobody knows: whoever has not answered may then be asked, and sees nothing.
@@ -55,7 +55,7 @@ class Blind:
         self._assignments = assignments
 
     @property
-    def assignments(self) -> Mapping[str, Assignment]:
+    def assignments(self) -> Mapping[str, AnnotatorAssignment]:
         """By question, who is asked about which record; empty where nobody knows."""
         return self._assignments or {}
 
@@ -67,7 +67,7 @@ class Blind:
             return True
         assignment = self._assignments.get(question)
         given = state.answers.get(question, _NOTHING)
-        return assignment is not None and assignment.is_asked(state.record.id, self.by, given)
+        return assignment is not None and assignment.is_assigned(state.record.id, self.by, given)
 
     def hides(self, state: Answered, question: str, *, is_at_hand: bool = False) -> bool:
         """Whether the annotator must not see what others answered to ``question``, nor what came of it.
@@ -103,7 +103,7 @@ def blind_for(settings: Settings, by: str, known: Mapping[str, Collection[str]])
     return Blind(
         by,
         {
-            question.name: Assignment(
+            question.name: AnnotatorAssignment(
                 tuple(label.annotators), label.overlap, frozenset(known.get(question.name, ())), seed
             )
             for question in questions_of(settings)

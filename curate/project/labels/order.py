@@ -34,7 +34,7 @@ class Facts:
     """The probability of the suggested answer, NaN where nothing is suggested."""
     num_opinions: NDArray[np.int64]
     """How many different answers others have given."""
-    seen: NDArray[np.float64]
+    last_decided: NDArray[np.float64]
     """When the annotator decided on it last, in any unit; minus infinity where never."""
 
 
@@ -46,17 +46,17 @@ def ordered(order: Order, facts: Facts, by: str) -> NDArray[np.int64]:
     not. Where others disagree comes by how many different answers there are, which says nothing of what they are.
     """
     drawn = _drawn(facts.hashes, by)
-    places = np.arange(len(facts.hashes))
+    indices = np.arange(len(facts.hashes))
     if order == "random":
         return np.argsort(drawn, kind="stable")
     if order == "uncertain":
         # NaN sorts last.
         return np.lexsort((drawn, facts.certainty))
     if order == "disagreement":
-        return np.lexsort((places, -np.where(facts.num_opinions > 1, facts.num_opinions, 0)))
+        return np.lexsort((indices, -np.where(facts.num_opinions > 1, facts.num_opinions, 0)))
     if order == "oldest":
-        return np.lexsort((places, facts.seen))
-    return places
+        return np.lexsort((indices, facts.last_decided))
+    return indices
 
 
 def _drawn(hashes: Hashes, by: str) -> Hashes:

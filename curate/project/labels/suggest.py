@@ -48,11 +48,11 @@ class Suggestions:
     accuracy: float
     """How often the proposal is the answer that was given, out of sample."""
 
-    def of(self, place: int) -> Suggestion | None:
+    def of(self, index: int) -> Suggestion | None:
         """Return what is proposed for a text; None where nothing is."""
-        if not self.values or not self.scores[place]:
+        if not self.values or not self.scores[index]:
             return None
-        return Suggestion(self.values[int(self.likeliest[place])], float(self.scores[place]))
+        return Suggestion(self.values[int(self.likeliest[index])], float(self.scores[index]))
 
     @property
     def lacks(self) -> str:
@@ -60,20 +60,20 @@ class Suggestions:
         return "" if self.values else f"suggestions need {FEWEST} answers each of two values"
 
 
-def suggestions_of(judged: Predictions) -> Suggestions:
+def suggestions_of(model: Predictions) -> Suggestions:
     """Return the proposals of a model."""
     import numpy as np
 
-    if not judged.classes:
-        size = len(judged.probabilities)
-        return Suggestions([], judged.thin, np.zeros(size, np.int64), np.zeros(size), 0, 0.0)
+    if not model.classes:
+        size = len(model.probabilities)
+        return Suggestions([], model.thin, np.zeros(size, np.int64), np.zeros(size), 0, 0.0)
     return Suggestions(
-        judged.classes,
-        judged.thin,
-        judged.probabilities.argmax(axis=1),
-        judged.probabilities.max(axis=1),
-        len(judged.rows),
-        judged.accuracy,
+        model.classes,
+        model.thin,
+        model.probabilities.argmax(axis=1),
+        model.probabilities.max(axis=1),
+        len(model.rows),
+        model.accuracy,
     )
 
 
@@ -151,11 +151,11 @@ class Trainer:
     def _lost(self) -> CurateError:
         if self._is_closed:
             return CurateError("E970 worker-lost", "suggesting was stopped", exit_code=Exit.INTERRUPTED)
-        told = ""
+        last_line = ""
         if self._talk is not None and not self._talk.closed:
             self._talk.seek(0)
-            told = self._talk.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
-        why = f": {one_line(told)}" if told else ", perhaps because memory ran out"
+            last_line = self._talk.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
+        why = f": {one_line(last_line)}" if last_line else ", perhaps because memory ran out"
         self.close()
         return CurateError(
             "E970 worker-lost", f"the process that suggests ended{why}", "Labelling goes on without suggestions."

@@ -8,12 +8,12 @@ from curate.base.record import Json
 from curate.sessions.agreement.figures import Chance, Figure
 from curate.sessions.agreement.measure import Agreement
 from curate.sessions.agreement.rates import CONFIDENCE
-from curate.sessions.agreement.shown import Shown
+from curate.sessions.agreement.visibility import QuestionAgreement
 
 _DIGITS = 6
 
 
-def document(questions: Sequence[Shown], chance: Chance, least: float | None = None) -> dict[str, Json]:
+def document(questions: Sequence[QuestionAgreement], chance: Chance, least: float | None = None) -> dict[str, Json]:
     """Return all that was measured as one JSON object; ``least`` is the alpha that every question should reach."""
     return {
         "version": 1,
@@ -21,68 +21,68 @@ def document(questions: Sequence[Shown], chance: Chance, least: float | None = N
         "resamples": chance.resamples,
         "confidence": CONFIDENCE,
         "min": least,
-        "is_reached": None if least is None else is_reached([one.agreement for one in questions], least),
-        "questions": [_question(one) for one in questions],
+        "is_reached": None if least is None else is_reached([question.agreement for question in questions], least),
+        "questions": [_question(question) for question in questions],
     }
 
 
 def is_reached(measured: Sequence[Agreement], least: float) -> bool:
     """Whether there is an alpha of each question, and of one at least, and none is below ``least``."""
-    alphas = [one.alpha.value for one in measured]
+    alphas = [agreement.alpha.value for agreement in measured]
     return bool(alphas) and all(alpha is not None and alpha >= least for alpha in alphas)
 
 
-def _question(shown: Shown) -> dict[str, Json]:
-    found, name = shown.agreement, shown.name_of
+def _question(question: QuestionAgreement) -> dict[str, Json]:
+    agreement, name = question.agreement, question.name_of
     return {
-        "question": shown.question,
-        "are_values_hidden": shown.are_values_hidden,
-        "num_records": found.num_records,
-        "num_answers": found.num_answers,
-        "num_shared": found.num_shared,
-        "num_pairs": found.num_pairs,
-        "num_gold": found.num_gold,
-        "percent": _figure(found.percent),
-        "alpha": _figure(found.alpha),
-        "fleiss": {**_figure(found.fleiss), "answers_per_record": found.fleiss_answers},
+        "question": question.question,
+        "are_values_hidden": question.are_values_hidden,
+        "num_records": agreement.num_records,
+        "num_answers": agreement.num_answers,
+        "num_shared": agreement.num_shared,
+        "num_pairs": agreement.num_pairs,
+        "num_gold": agreement.num_gold,
+        "percent": _figure(agreement.percent),
+        "alpha": _figure(agreement.alpha),
+        "fleiss": {**_figure(agreement.fleiss), "answers_per_record": agreement.fleiss_answers},
         "pairs": [
-            {"left": one.left, "right": one.right, "percent": _figure(one.percent), "kappa": _figure(one.kappa)}
-            for one in found.pairs
+            {"left": row.left, "right": row.right, "percent": _figure(row.percent), "kappa": _figure(row.kappa)}
+            for row in agreement.pairs
         ],
-        "num_apart": found.num_apart,
+        "num_apart": agreement.num_apart,
         "confusions": [
-            {"left": name(one.left), "right": name(one.right), "num_pairs": one.num_pairs}
-            | ({"records": list(one.records)} if shown.answers is not None else {})
-            for one in found.confusions
+            {"left": name(row.left), "right": name(row.right), "num_pairs": row.num_pairs}
+            | ({"records": list(row.records)} if question.answers is not None else {})
+            for row in agreement.confusions
         ],
         "disagreements": [
-            {"id": record} | ({"answers": dict(shown.answers[record])} if shown.answers is not None else {})
-            for record in found.disagreements
+            {"id": record} | ({"answers": dict(question.answers[record])} if question.answers is not None else {})
+            for record in agreement.disagreements
         ],
         "classes": [
             {
-                "value": name(one.value), "num_answers": one.num_answers,
-                "specific": _figure(one.specific), "alpha": _figure(one.alpha),
+                "value": name(row.value), "num_answers": row.num_answers,
+                "specific": _figure(row.specific), "alpha": _figure(row.alpha),
             }
-            for one in found.classes
+            for row in agreement.classes
         ],
-        "num_more_classes": found.num_more_classes,
+        "num_more_classes": agreement.num_more_classes,
         "annotators": [
             {
-                "name": one.name, "num_answers": one.num_answers, "num_shared": one.num_shared,
-                "percent": _figure(one.percent), "kappa": _figure(one.kappa),
-                "alpha_without": _rounded(one.alpha_without), "gold": _figure(one.gold),
+                "name": row.name, "num_answers": row.num_answers, "num_shared": row.num_shared,
+                "percent": _figure(row.percent), "kappa": _figure(row.kappa),
+                "alpha_without": _rounded(row.alpha_without), "gold": _figure(row.gold),
             }
-            for one in found.annotators
+            for row in agreement.annotators
         ],
         "times": [
             {
-                "first": one.first, "last": one.last, "num_records": one.num_records, "num_answers": one.num_answers,
-                "percent": _figure(one.percent), "alpha": _figure(one.alpha),
+                "first": row.first, "last": row.last, "num_records": row.num_records, "num_answers": row.num_answers,
+                "percent": _figure(row.percent), "alpha": _figure(row.alpha),
             }
-            for one in found.times
+            for row in agreement.times
         ],
-        "num_untimed": found.num_untimed,
+        "num_untimed": agreement.num_untimed,
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 _DEAR = 12
 """How many records can be drawn in the time that drawing the count of one pattern takes, as measured."""
 _MOST_UNDEFINED = 0.05
-ONE_VALUE = "all answers are the same value, so chance alone would agree as well"
+SAME_VALUE = "all answers are the same value, so chance alone would agree as well"
 ALIKE = "every resample gives the same value, so no interval can be told"
 TOO_FEW = "too few records for an interval"
 NO_OVERLAP = "no record has answers of two annotators"
@@ -127,7 +127,7 @@ def against_others(cells: Whole, own: int, chance: Chance) -> tuple[Figure, Figu
     return percent, kappa
 
 
-def per_value(units: Units, places: Whole, chance: Chance) -> list[tuple[Figure, Figure]]:
+def per_value(units: Units, indices: Whole, chance: Chance) -> list[tuple[Figure, Figure]]:
     """Return, for some of the values of ``units`` by their places in it, two figures of each.
 
     The first is its specific agreement: of the answers that pair with one of this value, the share that is this value
@@ -140,16 +140,16 @@ def per_value(units: Units, places: Whole, chance: Chance) -> list[tuple[Figure,
 
     def statistic(weights: Floats) -> Floats:
         sums = units.by_value.sums
-        totals = sums(weights, units.times)[places]
+        totals = sums(weights, units.times)[indices]
         num = units.sizes @ weights
         # Of two classes, each ordered pair of different answers is counted from both sides.
-        split = 2 * sums(weights, apart / (units.entry_sizes - 1))[places]
-        agreed = sums(weights, same)[places]
+        split = 2 * sums(weights, apart / (units.entry_sizes - 1))[indices]
+        agreed = sums(weights, same)[indices]
         alphas = alpha_rate(split, num, totals**2 + (num - totals) ** 2)
-        return numpy.concatenate([agreed / (agreed + sums(weights, apart)[places]), alphas])
+        return numpy.concatenate([agreed / (agreed + sums(weights, apart)[indices]), alphas])
 
     figures = _figures(units.counts, statistic, units.num, chance)
-    return list(zip(figures[: len(places)], figures[len(places) :], strict=True))
+    return list(zip(figures[: len(indices)], figures[len(indices) :], strict=True))
 
 
 def accuracy(num_right: int, num: int) -> Figure:
@@ -164,9 +164,9 @@ def _figures(counts: Whole, statistic: Statistic, num_records: int, chance: Chan
     """Return the figures of a statistic, with the 2.5th and 97.5th percentile of its resamples."""
     # Where a figure is undefined, in a resample or altogether, nought is divided by nought; that is looked at below.
     with numpy.errstate(divide="ignore", invalid="ignore"):
-        found = statistic(counts[:, None].astype(numpy.float64))[:, 0]
+        values = statistic(counts[:, None].astype(numpy.float64))[:, 0]
         drawn = numpy.concatenate(list(_resampled(counts, statistic, chance)), axis=1)
-    return [_figure(float(value), row, num_records) for value, row in zip(found, drawn, strict=True)]
+    return [_figure(float(value), row, num_records) for value, row in zip(values, drawn, strict=True)]
 
 
 def _resampled(counts: Whole, statistic: Statistic, chance: Chance) -> list[Floats]:
@@ -192,7 +192,7 @@ def _picked(counts: Whole, num: int, generator: numpy.random.Generator) -> Whole
 
 def _figure(value: float, drawn: Floats, num_records: int) -> Figure:
     if not numpy.isfinite(value):
-        return Figure(None, None, None, num_records, ONE_VALUE)
+        return Figure(None, None, None, num_records, SAME_VALUE)
     defined = drawn[numpy.isfinite(drawn)]
     if len(defined) < (1 - _MOST_UNDEFINED) * len(drawn):
         return Figure(value, None, None, num_records, TOO_FEW)

@@ -15,7 +15,7 @@ from curate.sessions.agreement.rates import alpha_rate, kappa_rate
 
 
 @dataclass(slots=True)
-class _Table:
+class _PairTable:
     """The records that two annotators have both answered: what each of them answered, and how often the same."""
 
     num: int = 0
@@ -25,16 +25,16 @@ class _Table:
     left: Counter[Hashable] = field(default_factory=Counter)
     right: Counter[Hashable] = field(default_factory=Counter)
 
-    def count(self, one: Hashable, other: Hashable, sign: int) -> None:
+    def count(self, answer: Hashable, other_answer: Hashable, sign: int) -> None:
         """Count a record in (1) or out (-1)."""
         self.num += sign
-        self.agreed += sign * (one == other)
-        self.products += sign * self.right[one]
-        _add(self.left, one, sign)
-        self.products += sign * self.left[other]
-        _add(self.right, other, sign)
+        self.agreed += sign * (answer == other_answer)
+        self.products += sign * self.right[answer]
+        _add(self.left, answer, sign)
+        self.products += sign * self.left[other_answer]
+        _add(self.right, other_answer, sign)
 
-    def seen_by(self, name: str) -> Peer:
+    def as_peer(self, name: str) -> Peer:
         # Compared as whole numbers: that chance agrees on everything must not hang on a rounding.
         is_defined = self.products < self.num * self.num
         kappa = kappa_rate(float(self.agreed), self.products / self.num, float(self.num)) if is_defined else None
@@ -43,7 +43,7 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another annotator seen from the desk: the records that both have answered, and how far they agree on them.
+    """Another annotator, for the one who labels: the records that both have answered, and how far they agree on them.
 
     ``kappa`` is Cohen's, None where both gave one and the same value only.
     """
@@ -55,8 +55,8 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """What the annotator at the desk may see of agreement; nothing of it tells another's answer to an open record.
+class AgreementGlance:
+    """What the annotator who labels may see of agreement; nothing of it tells another's answer to an open record.
 
     ``alpha``, ``num_shared`` (records with two answers or more) and ``num_pairs`` (of answers to the same record) are
     of everybody; ``peers`` and ``confused`` only of records that the annotator has answered. ``alpha`` is None where
@@ -84,7 +84,7 @@ class LiveAgreement:
         self._sizes: Counter[int] = Counter()
         # Ordered pairs of different answers by the answers of the record: whole numbers, so that nothing drifts.
         self._apart: Counter[int] = Counter()
-        self._tables: dict[str, dict[str, _Table]] = defaultdict(dict)
+        self._tables: dict[str, dict[str, _PairTable]] = defaultdict(dict)
         self._confused: dict[str, Counter[tuple[Hashable, Hashable]]] = defaultdict(Counter)
         for name, given in (answers or {}).items():
             self.put(name, given)
@@ -101,17 +101,17 @@ class LiveAgreement:
         self._count(before, -1)
         self._count(after, 1)
 
-    def glance(self, by: str, *, most: int = 5) -> Glance:
+    def glance(self, by: str, *, most: int = 5) -> AgreementGlance:
         """Return what the annotator ``by`` may see, with the ``most`` confused pairs of values of their own answers."""
         num = self._totals.total()
         apart = sum(pairs / (size - 1) for size, pairs in self._apart.items())
         alpha = alpha_rate(apart, float(num), float(self._squares)) if num * num > self._squares else None
         tables = sorted(self._tables.get(by, {}).items())
-        return Glance(
+        return AgreementGlance(
             self._sizes.total(),
             sum(size * (size - 1) // 2 * count for size, count in self._sizes.items()),
             alpha,
-            tuple(table.seen_by(name) for name, table in tables if table.num),
+            tuple(table.as_peer(name) for name, table in tables if table.num),
             self._most_confused(by, most),
         )
 
@@ -130,19 +130,23 @@ class LiveAgreement:
         for key in given.values():
             self._squares += 2 * sign * self._totals[key] + 1
             _add(self._totals, key, sign)
-        for (left, one), (right, other) in combinations(given.items(), 2):
-            self._tables[left].setdefault(right, _Table()).count(one, other, sign)
-            self._tables[right].setdefault(left, _Table()).count(other, one, sign)
-            if one != other:
+        for (left, answer), (right, other_answer) in combinations(given.items(), 2):
+            self._tables[left].setdefault(right, _PairTable()).count(answer, other_answer, sign)
+            self._tables[right].setdefault(left, _PairTable()).count(other_answer, answer, sign)
+            if answer != other_answer:
                 self._apart[size] += 2 * sign
-                pair = (one, other) if self._values[one][0] < self._values[other][0] else (other, one)
+                pair = (
+                    (answer, other_answer)
+                    if self._values[answer][0] < self._values[other_answer][0]
+                    else (other_answer, answer)
+                )
                 _add(self._confused[left], pair, sign)
                 _add(self._confused[right], pair, sign)
 
     def _most_confused(self, by: str, most: int) -> tuple[Confusion, ...]:
         counts = self._confused.get(by, Counter())
-        found = nsmallest(most, counts.items(), key=self._rank)
-        return tuple(Confusion(self._values[left][1], self._values[right][1], num) for (left, right), num in found)
+        commonest = nsmallest(most, counts.items(), key=self._rank)
+        return tuple(Confusion(self._values[left][1], self._values[right][1], num) for (left, right), num in commonest)
 
     def _rank(self, item: tuple[tuple[Hashable, Hashable], int]) -> tuple[int, tuple[bool, bytes], tuple[bool, bytes]]:
         (left, right), num = item

@@ -29,7 +29,7 @@ _EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class AnnotatorPair:
     """Two annotators on the records that both have answered: the share of equal answers, and Cohen's kappa."""
 
     left: str
@@ -84,7 +84,7 @@ class Agreement:
     alpha: Figure
     fleiss: Figure
     fleiss_answers: int
-    pairs: list[Pair]
+    pairs: list[AnnotatorPair]
     num_apart: int
     confusions: list[Confusion]
     disagreements: list[str]
@@ -139,8 +139,8 @@ def measure(
     )
 
 
-def _pairs(sheet: Sheet, chance: Chance) -> tuple[list[Pair], int]:
-    found, num_apart = [], 0
+def _pairs(sheet: Sheet, chance: Chance) -> tuple[list[AnnotatorPair], int]:
+    pairs, num_apart = [], 0
     given = (sheet.cells >= 0).astype(numpy.int64)
     in_common = given.T @ given
     for left, right in combinations(range(len(sheet.annotators)), 2):
@@ -148,8 +148,8 @@ def _pairs(sheet: Sheet, chance: Chance) -> tuple[list[Pair], int]:
             num_apart += 1
             continue
         percent, kappa = against_others(sheet.cells[:, [left, right]], 0, chance)
-        found.append(Pair(sheet.annotators[left], sheet.annotators[right], percent, kappa))
-    return found, num_apart
+        pairs.append(AnnotatorPair(sheet.annotators[left], sheet.annotators[right], percent, kappa))
+    return pairs, num_apart
 
 
 def _annotators(sheet: Sheet, gold: Gold, chance: Chance) -> list[Annotator]:
@@ -158,12 +158,12 @@ def _annotators(sheet: Sheet, gold: Gold, chance: Chance) -> list[Annotator]:
     keys = [key_of(value) for value in sheet.values]
     # No resamples: what is looked for is whether it is greater, and many annotators would make it slow.
     alone = Chance(chance.seed, resamples=1)
-    found = []
+    annotators = []
     for column, name in enumerate(sheet.annotators):
         own = sheet.cells[:, column]
-        judged = [(keys[own[row]], answer) for row, answer in known if own[row] >= 0]
+        gold_answers = [(keys[own[row]], answer) for row, answer in known if own[row] >= 0]
         percent, kappa = against_others(sheet.cells, column, chance)
-        found.append(
+        annotators.append(
             Annotator(
                 name=name,
                 num_answers=int((own >= 0).sum()),
@@ -171,10 +171,10 @@ def _annotators(sheet: Sheet, gold: Gold, chance: Chance) -> list[Annotator]:
                 percent=percent,
                 kappa=kappa,
                 alpha_without=percent_and_alpha(numpy.delete(sheet.cells, column, axis=1), alone)[1].value,
-                gold=accuracy(sum(given == answer for given, answer in judged), len(judged)),
+                gold=accuracy(sum(given == answer for given, answer in gold_answers), len(gold_answers)),
             )
         )
-    return found
+    return annotators
 
 
 def _classes(sheet: Sheet, chance: Chance) -> tuple[list[Class], int]:
@@ -184,13 +184,13 @@ def _classes(sheet: Sheet, chance: Chance) -> tuple[list[Class], int]:
     figures: dict[int, tuple[Figure, Figure]] = {}
     if units := units_of(sheet.cells):
         shared = chosen[numpy.isin(chosen, units.values)]
-        places = numpy.searchsorted(units.values, shared)
-        figures = dict(zip(shared.tolist(), per_value(units, places, chance), strict=True))
+        indices = numpy.searchsorted(units.values, shared)
+        figures = dict(zip(shared.tolist(), per_value(units, indices, chance), strict=True))
     nothing = Figure(None, reason="no record with this value has a second answer")
-    found = [
+    classes = [
         Class(sheet.values[code], int(counts[code]), *figures.get(code, (nothing, nothing))) for code in chosen.tolist()
     ]
-    return found, len(sheet.values) - len(found)
+    return classes, len(sheet.values) - len(classes)
 
 
 def _confusions(sheet: Sheet) -> tuple[list[Confusion], list[str]]:
@@ -205,11 +205,11 @@ def _confusions(sheet: Sheet) -> tuple[list[Confusion], list[str]]:
             if len(records[left, right]) < _EXAMPLES:
                 records[left, right].append(sheet.records[row])
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    found = [
+    confusions = [
         Confusion(sheet.values[left], sheet.values[right], count, tuple(records[left, right]))
         for (left, right), count in ordered
     ]
-    return found, [sheet.records[row] for row in rows]
+    return confusions, [sheet.records[row] for row in rows]
 
 
 def _differing(cells: Whole) -> Sequence[int]:

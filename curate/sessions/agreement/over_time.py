@@ -55,12 +55,12 @@ def _parts(sheet: Sheet, timed: list[tuple[str, int]], size: int) -> list[list[t
         return list(days.values())
     parts: list[list[tuple[str, int]]] = []
     room = 0
-    for one in timed:
+    for answer in timed:
         if room <= 0:
             parts.append([])
             room = size
-        parts[-1].append(one)
-        room -= int(sheet.sizes[one[1]])
+        parts[-1].append(answer)
+        room -= int(sheet.sizes[answer[1]])
     return parts
 
 

@@ -46,7 +46,7 @@ def sheet_of(answers: Answers) -> Sheet:
     given = {name: {by: value for by, value in own.items() if value is not None} for name, own in answers.items()}
     given = {name: own for name, own in given.items() if own}
     annotators = sorted({by for own in given.values() for by in own})
-    columns = {by: place for place, by in enumerate(annotators)}
+    columns = {by: column for column, by in enumerate(annotators)}
     known: dict[Hashable, int] = {}
     values: list[Json] = []
     cells = numpy.full((len(given), len(annotators)), -1, dtype=numpy.int64)
@@ -58,9 +58,9 @@ def sheet_of(answers: Answers) -> Sheet:
             cells[row, columns[by]] = code
     order = sorted(range(len(values)), key=lambda code: order_of(values[code]))
     # The last place stands for -1, which must stay what it is.
-    places = numpy.full(len(values) + 1, -1, dtype=numpy.int64)
-    places[order] = numpy.arange(len(values))
-    return Sheet(tuple(given), tuple(annotators), tuple(values[code] for code in order), places[cells])
+    new_codes = numpy.full(len(values) + 1, -1, dtype=numpy.int64)
+    new_codes[order] = numpy.arange(len(values))
+    return Sheet(tuple(given), tuple(annotators), tuple(values[code] for code in order), new_codes[cells])
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Grouped:
 def grouped(patterns: Whole, keys: Whole) -> tuple[Grouped, Whole]:
     """Return the groups of entries by key, and the order that the amounts must be brought into."""
     order = numpy.argsort(keys, kind="stable")
-    found, starts = numpy.unique(keys[order], return_index=True)
-    return Grouped(found, patterns[order], starts), order
+    distinct, starts = numpy.unique(keys[order], return_index=True)
+    return Grouped(distinct, patterns[order], starts), order
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from curate.base.console import one_line
 from curate.base.tables import counted, table
 from curate.sessions.agreement.figures import Figure
 from curate.sessions.agreement.rates import grade
-from curate.sessions.agreement.shown import Shown
+from curate.sessions.agreement.visibility import QuestionAgreement
 
 By = Literal["day", "annotator", "class"]
 
@@ -19,142 +19,150 @@ _NAME = 18
 _MARKS = {"ok": "ok", "warn": "~", "error": "!", "": ""}
 
 
-def render_text(shown: Shown, by: By | None = None) -> Iterator[str]:
+def render_text(question: QuestionAgreement, by: By | None = None) -> Iterator[str]:
     """Yield what was measured on one question: the whole, then pairs and confusions or the parts that ``by`` names."""
-    found = shown.agreement
+    agreement = question.agreement
     yield (
-        f"{one_line(shown.question, 20)}: {counted(found.num_answers, 'answer')} by "
-        f"{counted(len(found.annotators), 'annotator')} to {counted(found.num_records, 'record')}"
+        f"{one_line(question.question, 20)}: {counted(agreement.num_answers, 'answer')} by "
+        f"{counted(len(agreement.annotators), 'annotator')} to {counted(agreement.num_records, 'record')}"
     )
-    shared, pairs = counted(found.num_shared, "record"), counted(found.num_pairs, "pair")
+    shared, pairs = counted(agreement.num_shared, "record"), counted(agreement.num_pairs, "pair")
     yield f"  {shared} with two answers or more, {pairs} of answers"
     yield ""
-    yield from _indented(_whole(shown))
+    yield from _indented(_whole(question))
     if by == "annotator":
-        yield from _annotators(shown)
+        yield from _annotators(question)
     elif by == "class":
-        yield from _classes(shown)
+        yield from _classes(question)
     elif by == "day":
-        yield from _times(shown)
+        yield from _times(question)
     else:
-        yield from _pairs(shown)
-        yield from _confusions(shown)
+        yield from _pairs(question)
+        yield from _confusions(question)
 
 
-def _whole(shown: Shown) -> Iterator[str]:
-    found = shown.agreement
+def _whole(question: QuestionAgreement) -> Iterator[str]:
+    agreement = question.agreement
     rows = [
-        ["percent agreement", *_cells(found.percent), f"{found.percent.num_records:,}", ""],
-        ["Krippendorff's alpha", *_cells(found.alpha), f"{found.alpha.num_records:,}", _mark(found.alpha)],
-        ["Fleiss' kappa", *_cells(found.fleiss), f"{found.fleiss.num_records:,}", _mark(found.fleiss)],
+        ["percent agreement", *_cells(agreement.percent), f"{agreement.percent.num_records:,}", ""],
+        ["Krippendorff's alpha", *_cells(agreement.alpha), f"{agreement.alpha.num_records:,}", _mark(agreement.alpha)],
+        ["Fleiss' kappa", *_cells(agreement.fleiss), f"{agreement.fleiss.num_records:,}", _mark(agreement.fleiss)],
     ]
     yield from table(["", "value", "95 % interval", "records", ""], rows)
-    if left := found.num_shared - found.fleiss.num_records:
-        size = found.fleiss_answers
+    if left := agreement.num_shared - agreement.fleiss.num_records:
+        size = agreement.fleiss_answers
         yield f"Fleiss' kappa is of records with {size} answers; left out are {left:,} with more or fewer"
     # One reason often holds for all three.
-    for reason in dict.fromkeys(one.reason for one in (found.percent, found.alpha, found.fleiss) if one.reason):
+    for reason in dict.fromkeys(
+        figure.reason for figure in (agreement.percent, agreement.alpha, agreement.fleiss) if figure.reason
+    ):
         yield f"-: {reason}"
 
 
-def _pairs(shown: Shown) -> Iterator[str]:
-    found = shown.agreement
-    if found.pairs:
+def _pairs(question: QuestionAgreement) -> Iterator[str]:
+    agreement = question.agreement
+    if agreement.pairs:
         yield ""
         yield "pairs of annotators, on the records that both answered"
         rows = [
             [
-                one_line(one.left, _NAME), one_line(one.right, _NAME), f"{one.kappa.num_records:,}",
-                _number(one.percent.value), *_cells(one.kappa), _mark(one.kappa),
+                one_line(pair.left, _NAME), one_line(pair.right, _NAME), f"{pair.kappa.num_records:,}",
+                _number(pair.percent.value), *_cells(pair.kappa), _mark(pair.kappa),
             ]
-            for one in found.pairs
+            for pair in agreement.pairs
         ]  # fmt: skip
         yield from _some(["", "", "records", "agree", "kappa", "95 % interval", ""], rows, left=2)
-    if found.num_apart:
-        yield f"  no record in common: {counted(found.num_apart, 'pair')} of annotators"
+    if agreement.num_apart:
+        yield f"  no record in common: {counted(agreement.num_apart, 'pair')} of annotators"
 
 
-def _confusions(shown: Shown) -> Iterator[str]:
-    found = shown.agreement
-    if not found.confusions:
+def _confusions(question: QuestionAgreement) -> Iterator[str]:
+    agreement = question.agreement
+    if not agreement.confusions:
         return
     yield ""
     yield "confused most"
     rows = [
         [
-            f"{one_line(shown.name_of(one.left), _NAME)} / {one_line(shown.name_of(one.right), _NAME)}",
+            " / ".join(one_line(question.name_of(value), _NAME) for value in (confusion.left, confusion.right)),
             # To name records beside two values would tell half of their answers to someone who has still to answer.
-            *([", ".join(one_line(name, 20) for name in one.records[:3])] if shown.answers is not None else []),
-            f"{one.num_pairs:,}",
+            *(
+                [", ".join(one_line(name, 20) for name in confusion.records[:3])]
+                if question.answers is not None
+                else []
+            ),
+            f"{confusion.num_pairs:,}",
         ]
-        for one in found.confusions
+        for confusion in agreement.confusions
     ]
-    head = ["values", *(["e.g."] if shown.answers is not None else []), "pairs of answers"]
+    head = ["values", *(["e.g."] if question.answers is not None else []), "pairs of answers"]
     yield from _some(head, rows, left=len(head) - 1)
     yield ""
-    yield f"different answers: {counted(len(found.disagreements), 'record')}"
-    if shown.answers is None:
-        more = f" and {left:,} more" if (left := len(found.disagreements) - _MOST_IDS) > 0 else ""
-        yield f"  {', '.join(one_line(name, 40) for name in found.disagreements[:_MOST_IDS])}{more}"
+    yield f"different answers: {counted(len(agreement.disagreements), 'record')}"
+    if question.answers is None:
+        more = f" and {left:,} more" if (left := len(agreement.disagreements) - _MOST_IDS) > 0 else ""
+        yield f"  {', '.join(one_line(name, 40) for name in agreement.disagreements[:_MOST_IDS])}{more}"
         return
-    for record in found.disagreements[:_MOST_ROWS]:
+    for record in agreement.disagreements[:_MOST_ROWS]:
         given = ", ".join(
-            f"{one_line(by, _NAME)} {one_line(shown.name_of(value), _NAME)}"
-            for by, value in sorted(shown.answers[record].items())
+            f"{one_line(by, _NAME)} {one_line(question.name_of(value), _NAME)}"
+            for by, value in sorted(question.answers[record].items())
         )
         yield f"  {one_line(record, 40)}: {given}"
-    if (left := len(found.disagreements) - _MOST_ROWS) > 0:
+    if (left := len(agreement.disagreements) - _MOST_ROWS) > 0:
         yield f"  not shown: {counted(left, 'record')}; --format json has all"
 
 
-def _annotators(shown: Shown) -> Iterator[str]:
-    found = shown.agreement
+def _annotators(question: QuestionAgreement) -> Iterator[str]:
+    agreement = question.agreement
     yield ""
     yield "annotators, each against the others; without: alpha of those others alone"
     rows = [
         [
-            one_line(one.name, _NAME), f"{one.num_answers:,}", f"{one.num_shared:,}", _number(one.percent.value),
-            *_cells(one.kappa), _mark(one.kappa), _number(one.alpha_without), _gold(one.gold),
+            one_line(annotator.name, _NAME), f"{annotator.num_answers:,}", f"{annotator.num_shared:,}",
+            _number(annotator.percent.value),
+            *_cells(annotator.kappa), _mark(annotator.kappa), _number(annotator.alpha_without), _gold(annotator.gold),
         ]
-        for one in found.annotators
+        for annotator in agreement.annotators
     ]  # fmt: skip
     head = ["", "answers", "shared", "agree", "kappa", "95 % interval", "", "without", "gold"]
-    if not found.num_gold:
+    if not agreement.num_gold:
         head, rows = head[:-1], [row[:-1] for row in rows]
     yield from _some(head, rows)
 
 
-def _classes(shown: Shown) -> Iterator[str]:
-    found = shown.agreement
+def _classes(question: QuestionAgreement) -> Iterator[str]:
+    agreement = question.agreement
     yield ""
     yield "values; specific: how often the other gave it too; alpha: against all others"
     rows = [
         [
-            one_line(shown.name_of(one.value), _NAME), f"{one.num_answers:,}", *_cells(one.specific),
-            *_cells(one.alpha), _mark(one.alpha),
+            one_line(question.name_of(row.value), _NAME), f"{row.num_answers:,}", *_cells(row.specific),
+            *_cells(row.alpha), _mark(row.alpha),
         ]
-        for one in found.classes
+        for row in agreement.classes
     ]  # fmt: skip
     yield from _some(["", "answers", "specific", "95 % interval", "alpha", "95 % interval", ""], rows)
-    if found.num_more_classes:
-        yield f"  not measured: {counted(found.num_more_classes, 'rarer value')}"
+    if agreement.num_more_classes:
+        yield f"  not measured: {counted(agreement.num_more_classes, 'rarer value')}"
 
 
-def _times(shown: Shown) -> Iterator[str]:
-    found = shown.agreement
+def _times(question: QuestionAgreement) -> Iterator[str]:
+    agreement = question.agreement
     yield ""
     yield "over time, a record counts when its last answer came (UTC)"
     rows = [
         [
-            one.first if one.first == one.last else f"{one.first} to {one.last}", f"{one.num_records:,}",
-            f"{one.num_answers:,}", _number(one.percent.value), *_cells(one.alpha), _mark(one.alpha),
+            period.first if period.first == period.last else f"{period.first} to {period.last}",
+            f"{period.num_records:,}", f"{period.num_answers:,}", _number(period.percent.value),
+            *_cells(period.alpha), _mark(period.alpha),
         ]
-        for one in found.times
+        for period in agreement.times
     ]  # fmt: skip
     # Of days, the last ones tell what is going on.
     yield from _some(["", "records", "answers", "agree", "alpha", "95 % interval", ""], rows, is_last=True)
-    if found.num_untimed:
-        yield f"  not known when: {counted(found.num_untimed, 'record')}"
+    if agreement.num_untimed:
+        yield f"  not known when: {counted(agreement.num_untimed, 'record')}"
 
 
 def _some(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, is_last: bool = False) -> Iterator[str]:

@@ -8,11 +8,11 @@ from typing import Literal
 
 from curate.base.events import Decision, Restore
 from curate.base.record import CurateError
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.exclusion import Exclusion
 from curate.project.repeats import excluded_by
 from curate.schema import Shape
-from curate.sessions.clusters.found import Cluster, Clusters
+from curate.sessions.clusters.clusters import Clusters, ReviewCluster
 from curate.sessions.clusters.merge import Merge, merged
 from curate.similarity.dedupe import Duplicate
 
@@ -22,14 +22,14 @@ WHATS: tuple[What, ...] = ("keep", "merge", "drop", "leave")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is to be done with a cluster, as it was seen with ``one`` and ``other`` side by side.
+    """What is to be done with a cluster, as it was seen with ``keeper`` and ``other`` side by side.
 
-    keep and merge: ``one`` stays and ``gone`` go; drop: ``gone`` is ``other`` alone; leave: nobody goes.
+    keep and merge: ``keeper`` stays and ``gone`` go; drop: ``gone`` is ``other`` alone; leave: nobody goes.
     """
 
     cluster: str
     what: What
-    one: str
+    keeper: str
     other: str
     gone: tuple[str, ...] = ()
 
@@ -43,23 +43,24 @@ class Summary:
     num_leaks_fixed: int
 
 
-def choose(cluster: Cluster, what: What, one: str, other: str) -> Choice:
-    """Return what ``what`` means for a cluster of which ``one`` and ``other`` were compared.
+def choose(cluster: ReviewCluster, what: What, keeper: str, other: str) -> Choice:
+    """Return what ``what`` means for a cluster of which ``keeper`` and ``other`` were compared.
 
-    keep: ``one`` stays, what repeats it goes, and so does ``other`` with what repeats that. merge: the same, but what
-    ``one`` lacks is taken over from them. drop: ``other`` goes, whatever else is in the cluster stays. leave: all stay,
-    and the cluster does not come again unless it grows. Conflicts of ``one`` that were not compared with it stay.
+    keep: ``keeper`` stays, what repeats it goes, and so does ``other`` with what repeats that. merge: the same, but
+    what ``keeper`` lacks is taken over from them. drop: ``other`` goes, whatever else is in the cluster stays. leave:
+    all stay, and the cluster does not come again unless it grows. Conflicts of ``keeper`` that were not compared with
+    it stay.
 
     Raises:
         CurateError: E916 when one of both is not in the cluster, or both are the same record.
     """
-    if one == other:
-        raise CurateError("E916 unknown-record", f"{one!r} cannot be compared with itself", "Name two records.")
+    if keeper == other:
+        raise CurateError("E916 unknown-record", f"{keeper!r} cannot be compared with itself", "Name two records.")
     cluster.member(other)
-    going = {"keep": [*cluster.relatives(one), *cluster.relatives(other)], "drop": [other], "leave": []}
+    going = {"keep": [*cluster.relatives(keeper), *cluster.relatives(other)], "drop": [other], "leave": []}
     gone = dict.fromkeys(going.get(what, going["keep"]))
-    gone.pop(one, None)
-    return Choice(cluster.name, what, one, other, tuple(gone))
+    gone.pop(keeper, None)
+    return Choice(cluster.name, what, keeper, other, tuple(gone))
 
 
 def choose_alike(clusters: Clusters, choice: Choice) -> list[Choice]:
@@ -69,12 +70,12 @@ def choose_alike(clusters: Clusters, choice: Choice) -> list[Choice]:
     """
     cluster = clusters.by_name[choice.cluster]
     roles = cluster.roles()
-    one, other = roles.index(choice.one), roles.index(choice.other)
-    found = []
+    keeper, other = roles.index(choice.keeper), roles.index(choice.other)
+    choices = []
     for like in clusters.like(cluster):
         names = like.roles()
-        found.append(choose(like, choice.what, names[one], names[other]))
-    return found
+        choices.append(choose(like, choice.what, names[keeper], names[other]))
+    return choices
 
 
 def summary(clusters: Clusters, choices: Iterable[Choice]) -> Summary:
@@ -91,7 +92,7 @@ def summary(clusters: Clusters, choices: Iterable[Choice]) -> Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class StagedAct:
     """The decisions of an act, what the merges among them have taken over, and choices that cannot hold any more.
 
     ``late`` are those whose record that was to stay somebody has dropped meanwhile; nothing of them is decided.
@@ -102,7 +103,9 @@ class Act:
     late: list[Choice]
 
 
-def act_of(clusters: Clusters, choices: Iterable[Choice], state: Callable[[str], State], shape: Shape) -> Act:
+def act_of(
+    clusters: Clusters, choices: Iterable[Choice], state: Callable[[str], RecordState], shape: Shape
+) -> StagedAct:
     """Return all decisions that ``choices`` mean; ``state`` gives a record as it is now.
 
     Raises:
@@ -113,7 +116,7 @@ def act_of(clusters: Clusters, choices: Iterable[Choice], state: Callable[[str],
     chosen: list[Choice] = []
     late: list[Choice] = []
     for choice in choices:
-        is_late = choice.gone and state(choice.one).dropped is not None
+        is_late = choice.gone and state(choice.keeper).dropped is not None
         (late if is_late else chosen).append(choice)
     reasons = _reasons(clusters, chosen)
     for choice in chosen:
@@ -123,13 +126,13 @@ def act_of(clusters: Clusters, choices: Iterable[Choice], state: Callable[[str],
             decisions += [Restore(name) for name in staying if state(name).dropped is None]
             continue
         if choice.what == "merge":
-            merge = merged(state(choice.one), [state(name) for name in choice.gone], shape)
+            merge = merged(state(choice.keeper), [state(name) for name in choice.gone], shape)
             merges.append(merge)
             decisions += merge.decisions
         decisions += [
             reasons[choice.cluster, name].decision(name) for name in choice.gone if state(name).dropped is None
         ]
-    return Act(decisions, merges, late)
+    return StagedAct(decisions, merges, late)
 
 
 def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, str], Exclusion]:
@@ -137,14 +140,14 @@ def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, s
     # numpy comes with it.
     from curate.similarity.dedupe.nearest import likeness
 
-    pairs = [(clusters.by_name[choice.cluster], choice.one, name) for choice in choices for name in choice.gone]
-    records = [(cluster.member(kept).record, cluster.member(name).record) for cluster, kept, name in pairs]
+    pairs = [(clusters.by_name[choice.cluster], choice.keeper, name) for choice in choices for name in choice.gone]
+    records = [(cluster.member(keeper).record, cluster.member(name).record) for cluster, keeper, name in pairs]
     reasons = {}
-    for (cluster, kept, name), like in zip(pairs, likeness(records, clusters.settings), strict=True):
-        if like.is_exact or cluster.member(name).family == cluster.member(kept).family:
-            reason = excluded_by(Duplicate(name, kept, like.score, "exact" if like.is_exact else "near"))
+    for (cluster, keeper, name), like in zip(pairs, likeness(records, clusters.settings), strict=True):
+        if like.is_exact or cluster.member(name).family == cluster.member(keeper).family:
+            reason = excluded_by(Duplicate(name, keeper, like.score, "exact" if like.is_exact else "near"))
         else:
             # No finding: somebody has decided between two that say different things.
-            reason = Exclusion(f"is like {kept}, which was kept", of=kept, score=like.score)
+            reason = Exclusion(f"is like {keeper}, which was kept", of=keeper, score=like.score)
         reasons[cluster.name, name] = reason
     return reasons

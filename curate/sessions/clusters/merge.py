@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from curate.base.events import Decision, Edit, Label
 from curate.base.record import Json
 from curate.jsonl import pointer_of
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.schema import Shape
 from curate.schema.view import at, put
 
@@ -35,7 +35,7 @@ class Merge:
     open: list[str]
 
 
-def merged(keeper: State, others: Sequence[State], shape: Shape) -> Merge:
+def merged(keeper: RecordState, others: Sequence[RecordState], shape: Shape) -> Merge:
     """Return what ``keeper`` takes over from ``others``, the first one that has it first.
 
     Metadata and labels of the line are joined key by key, and lists in them item by item; other keys of the line are
@@ -45,15 +45,15 @@ def merged(keeper: State, others: Sequence[State], shape: Shape) -> Merge:
     result = Merge(keeper.record.id, [], [], [], [], [])
     line: dict[str, Json] = deepcopy(dict(keeper.record.data))
     for other in others:
-        for place, value in list(_offers(line, dict(other.record.data), shape, result)):
+        for path, value in list(_offers(line, dict(other.record.data), shape, result)):
             draft = deepcopy(line)
-            if _is_open(draft, place):
-                put(draft, place, value)
+            if _is_open(draft, path):
+                put(draft, path, value)
             if draft != line and shape.is_valid(draft):
                 line = draft
-                result.taken.append(pointer_of(place))
+                result.taken.append(pointer_of(path))
             else:
-                result.refused.append(pointer_of(place))
+                result.refused.append(pointer_of(path))
     changes = {key: value for key, value in line.items() if keeper.record.data.get(key) != value}
     if changes:
         result.decisions.append(Edit(keeper.record.id, changes))
@@ -61,11 +61,9 @@ def merged(keeper: State, others: Sequence[State], shape: Shape) -> Merge:
     return result
 
 
-def _is_open(line: Json, place: Sequence[str]) -> bool:
-    """Whether objects, or nothing, lead to ``place``."""
-    return all(
-        at(line, place[:depth]) is None or isinstance(at(line, place[:depth]), dict) for depth in range(len(place))
-    )
+def _is_open(line: Json, path: Sequence[str]) -> bool:
+    """Whether objects, or nothing, lead to ``path``."""
+    return all(at(line, path[:depth]) is None or isinstance(at(line, path[:depth]), dict) for depth in range(len(path)))
 
 
 def _offers(
@@ -75,11 +73,11 @@ def _offers(
     view = shape.view.paths if shape.view else {}
     prompt = shape.view.prompt if shape.view else []
     joined = [tuple(view[name]) for name in _JOINED if name in view]
-    own = {place[0] for place in (*(view[name] for name in _OWN if name in view), *prompt)}
-    for place in joined:
-        yield from _joins(at(line, place), at(other, place), place, result)
+    own = {path[0] for path in (*(view[name] for name in _OWN if name in view), *prompt)}
+    for path in joined:
+        yield from _joins(at(line, path), at(other, path), path, result)
     for key, value in other.items():
-        if key in own or any(place[0] == key for place in joined) or value in _EMPTY:
+        if key in own or any(path[0] == key for path in joined) or value in _EMPTY:
             continue
         if line.get(key) in _EMPTY:
             yield (key,), value
@@ -87,22 +85,22 @@ def _offers(
             result.differing.append(pointer_of((key,)))
 
 
-def _joins(mine: Json, theirs: Json, place: tuple[str, ...], result: Merge) -> Iterator[tuple[tuple[str, ...], Json]]:
+def _joins(mine: Json, theirs: Json, path: tuple[str, ...], result: Merge) -> Iterator[tuple[tuple[str, ...], Json]]:
     if theirs in _EMPTY or mine == theirs:
         return
     if mine in _EMPTY:
-        yield place, theirs
+        yield path, theirs
     elif isinstance(mine, dict) and isinstance(theirs, dict):
         for key, value in theirs.items():
-            yield from _joins(mine.get(key), value, (*place, key), result)
+            yield from _joins(mine.get(key), value, (*path, key), result)
     elif isinstance(mine, list) and isinstance(theirs, list):
         if more := [item for item in theirs if item not in mine]:
-            yield place, [*mine, *more]
+            yield path, [*mine, *more]
     else:
-        result.differing.append(pointer_of(place))
+        result.differing.append(pointer_of(path))
 
 
-def _answers(keeper: State, others: Sequence[State], result: Merge) -> Iterator[Decision]:
+def _answers(keeper: RecordState, others: Sequence[RecordState], result: Merge) -> Iterator[Decision]:
     """Yield the answers that the others agree on, to questions that nobody has answered for the keeper."""
     known = {name: keeper.record.labels.get(name) for name in (*keeper.answers, *keeper.resolved)}
     for other in others:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import combinations, islice
 
 from curate.sessions.clusters.choices import Choice, What, choose, choose_alike
-from curate.sessions.clusters.found import Cluster, Clusters, Member
+from curate.sessions.clusters.clusters import ClusterMember, Clusters, ReviewCluster
 from curate.sessions.clusters.staged import Staged
 
-KINDS: dict[str, Callable[[Cluster], bool]] = {
+KINDS: dict[str, Callable[[ReviewCluster], bool]] = {
     "all": lambda _: True,
     "leaks": lambda cluster: cluster.is_leak,
     "exact": lambda cluster: cluster.kind == "exact",
@@ -20,7 +20,7 @@ KINDS: dict[str, Callable[[Cluster], bool]] = {
 """Which clusters can be gone through."""
 
 
-class Review:
+class ClusterReview:
     """One annotator's way through the open clusters of a workspace."""
 
     def __init__(self, clusters: Clusters, staged: Staged, frozen: frozenset[str] = frozenset()) -> None:
@@ -31,9 +31,9 @@ class Review:
         self.kind = "all"
         self.at = 0
         self._pair = 0
-        self.open: Sequence[Cluster] = clusters.open
+        self.open: Sequence[ReviewCluster] = clusters.open
 
-    def resumed(self, before: Review | None) -> Review:
+    def resumed(self, before: ClusterReview | None) -> ClusterReview:
         """Return this review, standing where ``before`` stood, as far as that is still there."""
         if before is not None:
             self._choose_kind(before.kind)
@@ -43,7 +43,7 @@ class Review:
         return self
 
     @property
-    def cluster(self) -> Cluster | None:
+    def cluster(self) -> ReviewCluster | None:
         """The cluster that is looked at, None where none is left."""
         return self.open[self.at] if self.at < len(self.open) else None
 
@@ -53,7 +53,7 @@ class Review:
         return self.staged.choices.get(self.cluster.name) if self.cluster else None
 
     @property
-    def pair(self) -> tuple[Member, Member] | None:
+    def pair(self) -> tuple[ClusterMember, ClusterMember] | None:
         """The two records that are looked at, in the order of the cluster."""
         if self.cluster is None:
             return None
@@ -97,8 +97,8 @@ class Review:
         """
         if self.cluster is None or self.pair is None:
             return None
-        one, other = self.pair if is_left else self.pair[::-1]
-        choice = choose(self.cluster, what, one.id, other.id)
+        keeper, other = self.pair if is_left else self.pair[::-1]
+        choice = choose(self.cluster, what, keeper.id, other.id)
         self.staged.stage([choice])
         self._go_on()
         return choice
@@ -115,7 +115,7 @@ class Review:
         model = self.choice or next(reversed(known.values()), None)
         if model is None:
             return None, []
-        alike = [one for one in choose_alike(self.clusters, model) if one.cluster not in known]
+        alike = [choice for choice in choose_alike(self.clusters, model) if choice.cluster not in known]
         if alike:
             self.staged.stage(alike)
             self._go_on()
@@ -129,14 +129,14 @@ class Review:
         """
         step = self.staged.take_back()
         if step:
-            self.go_to(step[0].one)
+            self.go_to(step[0].keeper)
         return step
 
     def _go_on(self) -> None:
         """Go to the next cluster for which nothing is staged; stay where there is none."""
         known, count = self.staged.choices, len(self.open)
         ahead = [(self.at + step) % count for step in range(1, count)]
-        self.at = next((place for place in ahead if self.open[place].name not in known), self.at)
+        self.at = next((index for index in ahead if self.open[index].name not in known), self.at)
         self._pair = 0
 
     def _choose_kind(self, kind: str) -> None:

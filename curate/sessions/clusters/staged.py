@@ -14,7 +14,7 @@ from curate.base.storage import make_cache, write_atomic
 from curate.project.data import inside
 from curate.project.drafts import FOLDER, safe_name
 from curate.sessions.clusters.choices import WHATS, Choice, Summary, choose, summary
-from curate.sessions.clusters.found import Clusters
+from curate.sessions.clusters.clusters import Clusters
 
 _VERSION = 1
 
@@ -68,8 +68,8 @@ class Staged:
         """
         known = self.choices
         gone = {choice.cluster for choice in written if known.get(choice.cluster) == choice}
-        kept = [[choice for choice in step if choice.cluster not in gone] for step in self._steps]
-        self._replace([step for step in kept if step])
+        steps = [[choice for choice in step if choice.cluster not in gone] for step in self._steps]
+        self._replace([step for step in steps if step])
 
     def summary(self) -> Summary:
         """Return what the choices come to."""
@@ -77,9 +77,12 @@ class Staged:
 
     def _replace(self, steps: list[list[Choice]]) -> None:
         if steps:
-            told = [[[one.cluster, one.what, one.one, one.other, list(one.gone)] for one in step] for step in steps]
+            rows = [
+                [[choice.cluster, choice.what, choice.keeper, choice.other, list(choice.gone)] for choice in step]
+                for step in steps
+            ]
             # ASCII, so that whatever a record is called can be written.
-            write_atomic(self._path, [json.dumps({"v": _VERSION, "steps": told}).encode()], mode=0o600)
+            write_atomic(self._path, [json.dumps({"v": _VERSION, "steps": rows}).encode()], mode=0o600)
         else:
             try:
                 self._path.unlink(missing_ok=True)
@@ -112,24 +115,24 @@ def read_staged(root: Path, by: str, clusters: Clusters) -> tuple[Staged, int]:
 
 
 def _parsed(content: bytes) -> list[list[Choice]]:
-    told: Any = json.loads(content)
-    if told["v"] != _VERSION:
+    document: Any = json.loads(content)
+    if document["v"] != _VERSION:
         raise ValueError("written by another version")
-    return [[_choice(one) for one in step] for step in told["steps"]]
+    return [[_choice(row) for row in step] for step in document["steps"]]
 
 
-def _choice(told: Any) -> Choice:
-    cluster, what, one, other, gone = told
-    if what not in WHATS or not all(isinstance(name, str) for name in (cluster, one, other, *gone)):
+def _choice(row: Any) -> Choice:
+    cluster, what, keeper, other, gone = row
+    if what not in WHATS or not all(isinstance(name, str) for name in (cluster, keeper, other, *gone)):
         raise ValueError("not a choice")
-    return Choice(cluster, what, one, other, tuple(gone))
+    return Choice(cluster, what, keeper, other, tuple(gone))
 
 
 def _fitting(clusters: Clusters, steps: Sequence[Sequence[Choice]]) -> tuple[list[list[Choice]], int]:
-    kept = [[choice for choice in step if _is_fitting(clusters, choice)] for step in steps]
+    fitting = [[choice for choice in step if _is_fitting(clusters, choice)] for step in steps]
     before = {choice.cluster for step in steps for choice in step}
-    after = {choice.cluster for step in kept for choice in step}
-    return [step for step in kept if step], len(before - after)
+    after = {choice.cluster for step in fitting for choice in step}
+    return [step for step in fitting if step], len(before - after)
 
 
 def _is_fitting(clusters: Clusters, choice: Choice) -> bool:
@@ -137,5 +140,5 @@ def _is_fitting(clusters: Clusters, choice: Choice) -> bool:
     if cluster is None or cluster.is_left:
         return False
     with suppress(CurateError):
-        return choose(cluster, choice.what, choice.one, choice.other) == choice
+        return choose(cluster, choice.what, choice.keeper, choice.other) == choice
     return False

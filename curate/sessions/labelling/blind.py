@@ -1,4 +1,4 @@
-"""What an annotator may see of others' answers while looking around, at the desk and anywhere else."""
+"""What an annotator may see of others' answers while labelling and anywhere else."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from curate.base.events import AnyEvent, LabelEvent, ResolveEvent
 from curate.base.record import CurateError, Finding, Record
-from curate.project.blind import as_seen, as_seen_finding
-from curate.project.data import State
+from curate.project.blind import redacted_finding, redacted_state
+from curate.project.data import RecordState
 from curate.project.labels import CATEGORY, Blind
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _GONE = "E916 unknown-record"
 
 
 def blind_of(project: Project) -> Blind:
-    """Return the `Blind` of a workshop for work that must know who is asked what; looking needs `Project.blind` only.
+    """Return the `Blind` of a project for work that must know who is asked what; looking needs `Project.blind` only.
 
     Raises:
         CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file; E916 before
@@ -33,7 +33,7 @@ def blind_of(project: Project) -> Blind:
 
 
 def hides_event(project: Project, event: AnyEvent) -> bool:
-    """Whether ``event`` must not be told in full to the workshop's annotator.
+    """Whether ``event`` must not be told in full to the project's annotator.
 
     So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more.
     """
@@ -42,22 +42,22 @@ def hides_event(project: Project, event: AnyEvent) -> bool:
     return _is_so(project, event.id, lambda state: project.blind.still_asks(state, event.question))
 
 
-def seen_finding(project: Project, finding: Finding) -> Finding | None:
-    """Return a finding as the workshop's annotator may see it; see `as_seen_finding`.
+def visible_finding(project: Project, finding: Finding) -> Finding | None:
+    """Return a finding as the project's annotator may see it; see `redacted_finding`.
 
-    Its record is called as it is in the workshop.
+    Its record is called as it is in the project.
     """
 
     def is_hidden(name: str) -> bool:
         return _is_so(project, name, lambda state: project.blind.hides(state, CATEGORY))
 
-    return as_seen_finding(finding, is_hidden, lambda: project.has_hidden_categories)
+    return redacted_finding(finding, is_hidden, lambda: project.has_hidden_categories)
 
 
-def seen_record(project: Project, record: Record) -> tuple[Record, frozenset[str]]:
-    """Return ``record``, perhaps not as it is now, as the workshop's annotator may see it, and what is hidden of it.
+def visible_record(project: Project, record: Record) -> tuple[Record, frozenset[str]]:
+    """Return ``record``, perhaps not as it is now, as the project's annotator may see it, and what is hidden of it.
 
-    Hidden are questions that others have answered; see `as_seen`.
+    Hidden are questions that others have answered; see `redacted_state`.
 
     Raises:
         CurateError: E974 when another program has changed its file, so that nobody can tell what to hide.
@@ -68,11 +68,11 @@ def seen_record(project: Project, record: Record) -> tuple[Record, frozenset[str
         if error.code != _GONE:
             raise
         return record, frozenset()
-    seen = as_seen(replace(state, record=record), project.blind, project.shape)
-    return seen.record, project.blind.hidden(state)
+    visible = redacted_state(replace(state, record=record), project.blind, project.shape)
+    return visible.record, project.blind.hidden(state)
 
 
-def _is_so(project: Project, name: str, ask: Callable[[State], bool]) -> bool:
+def _is_so(project: Project, name: str, ask: Callable[[RecordState], bool]) -> bool:
     try:
         state = project.state(name)
     except CurateError as error:

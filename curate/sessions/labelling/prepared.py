@@ -1,11 +1,11 @@
-"""What a desk needs to ask something: worked out in a thread, from what was decided when that began."""
+"""What a session needs before it asks: computed in a thread, from what was decided when that began."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curate.project.labels import Assignment
+from curate.project.labels import AnnotatorAssignment
 from curate.sessions.agreement import LiveAgreement
 from curate.sessions.labelling.queue import Queue, Wish, queue_of
 
@@ -27,7 +27,7 @@ class Prepared:
 
 
 def prepared_for(
-    project: Project, catalog: Catalog, wish: Wish, assignment: Assignment, certainty: dict[int, float] | None
+    project: Project, catalog: Catalog, wish: Wish, assignment: AnnotatorAssignment, certainty: dict[int, float] | None
 ) -> Prepared:
     """Return what is needed to ask what ``wish`` says; a second or so for a million records.
 

@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import canonical
-from curate.project.data import State
-from curate.project.labels import CATEGORY, Assignment, Facts, Order, ordered
+from curate.project.data import RecordState
+from curate.project.labels import CATEGORY, AnnotatorAssignment, Facts, Order, ordered
 from curate.schema.settings import Question
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ class Queue:
         """Whether a row still asks."""
         return row < len(self._is_open) and bool(self._is_open[row])
 
-    def place_of(self, row: int) -> int:
+    def index_of(self, row: int) -> int:
         """Return the place of a row in the order, -1 where it has none."""
-        found = np.flatnonzero(self.rows == row)
-        return int(found[0]) if len(found) else -1
+        indices = np.flatnonzero(self.rows == row)
+        return int(indices[0]) if len(indices) else -1
 
     def close(self, row: int) -> None:
         """Take note that a row does not ask any more."""
@@ -93,75 +93,75 @@ class Queue:
     def forget(self, name: str) -> int:
         """Leave out a record that is no more; return the place that its row had in the order, -1 for none."""
         row = self._decided.pop(name, None)
-        place = -1 if row is None else self.place_of(row)
-        if row is not None and place >= 0:
+        index = -1 if row is None else self.index_of(row)
+        if row is not None and index >= 0:
             self.close(row)
             self._is_member[row] = False
-            self.rows = np.delete(self.rows, place)
-        return place
+            self.rows = np.delete(self.rows, index)
+        return index
 
     def skip(self, row: int) -> None:
         """Pass a row over until no others are left."""
         if self.is_open(row):
             self._skipped.add(row)
 
-    def next(self, place: int) -> int | None:
-        """Return the place of the next open row after ``place``, from the beginning again after the end.
+    def next(self, index: int) -> int | None:
+        """Return the place of the next open row after ``index``, from the beginning again after the end.
 
         Rows that were skipped come when there are no others: then all of them do again. None where nothing is open.
         """
         for _ in range(2):
-            for start, stop in ((place + 1, len(self.rows)), (0, min(place + 1, len(self.rows)))):
-                found = self._first(start, stop)
-                if found is not None:
-                    return found
+            for start, stop in ((index + 1, len(self.rows)), (0, min(index + 1, len(self.rows)))):
+                following = self._first(start, stop)
+                if following is not None:
+                    return following
             if not self._skipped:
                 return None
             self._skipped.clear()
         return None
 
-    def upcoming(self, place: int, count: int) -> NDArray[np.uint32]:
-        """Return the next open rows from ``place`` on, at most ``count``."""
-        found: list[NDArray[np.uint32]] = []
-        for low in range(max(0, place), len(self.rows), _STEP):
+    def upcoming(self, index: int, count: int) -> NDArray[np.uint32]:
+        """Return the next open rows from ``index`` on, at most ``count``."""
+        blocks: list[NDArray[np.uint32]] = []
+        for low in range(max(0, index), len(self.rows), _STEP):
             part = self.rows[low : low + _STEP]
-            found.append(part[self._is_open[part]])
-            if sum(map(len, found)) >= count:
+            blocks.append(part[self._is_open[part]])
+            if sum(map(len, blocks)) >= count:
                 break
-        return np.concatenate([np.zeros(0, np.uint32), *found])[:count]
+        return np.concatenate([np.zeros(0, np.uint32), *blocks])[:count]
 
     def _first(self, start: int, stop: int) -> int | None:
         for low in range(max(0, start), stop, _STEP):
             part = self.rows[low : min(low + _STEP, stop)]
-            for place in np.flatnonzero(self._is_open[part]).tolist():
-                if int(part[place]) not in self._skipped:
-                    return int(low + place)
+            for index in np.flatnonzero(self._is_open[part]).tolist():
+                if int(part[index]) not in self._skipped:
+                    return int(low + index)
         return None
 
 
-def is_open(state: State, wish: Wish, assignment: Assignment, by: str) -> bool:
+def is_open(state: RecordState, wish: Wish, assignment: AnnotatorAssignment, by: str) -> bool:
     """Whether a record that somebody has decided on asks ``by``."""
     name, question = state.record.id, wish.question.name
     answers = state.answers.get(question, {})
     if state.dropped is not None or by in answers or state.resolved.get(question) is not None:
         return False
     if name in assignment.gold:
-        return assignment.is_asked(name, by, answers)
+        return assignment.is_assigned(name, by, answers)
     if wish.order == "disagreement" and len(_opinions(state, question)) > 1:
         return assignment.has_part(by)
     if not answers and not wish.is_all and _is_said(state, question):
         return False
-    return assignment.is_asked(name, by, answers)
+    return assignment.is_assigned(name, by, answers)
 
 
 def queue_of(
     project: Project,
     catalog: Catalog,
     wish: Wish,
-    assignment: Assignment,
+    assignment: AnnotatorAssignment,
     certainty: dict[int, float] | None = None,
 ) -> Queue:
-    """Return the queue of the workshop's annotator; a second or so for a million records, so call it in a thread.
+    """Return the queue of the project's annotator; a second or so for a million records, so call it in a thread.
 
     Its rows are those of ``catalog``. ``certainty`` is the probability of what is suggested, by row.
     """
@@ -172,35 +172,35 @@ def queue_of(
     said = _said(frame, question)
     rows, ids = frame["row"].to_numpy(), frame["id"].to_list()
     hashes = assignment.hashes(ids)
-    is_kept = (frame["status"] != "dropped").to_numpy()
-    asked = _asked(assignment, hashes, by) & (wish.is_all | ~said)
+    is_included = (frame["status"] != "dropped").to_numpy()
+    is_wanted = _is_assigned(assignment, hashes, by) & (wish.is_all | ~said)
     if assignment.gold and assignment.has_part(by):
-        asked |= np.fromiter((name in assignment.gold for name in ids), bool, len(ids))
-    asked &= is_kept
-    opinions, seen = np.zeros(len(ids), np.int64), np.full(len(ids), _NEVER)
+        is_wanted |= np.fromiter((name in assignment.gold for name in ids), bool, len(ids))
+    is_wanted &= is_included
+    opinions, last_decided = np.zeros(len(ids), np.int64), np.full(len(ids), _NEVER)
     decided: dict[str, int] = {}
     for state in states:
-        place = _place(rows, catalog.find(state.record.id))
-        if place is None:
+        index = _index_of(rows, catalog.find(state.record.id))
+        if index is None:
             continue
-        decided[state.record.id] = int(rows[place])
-        asked[place] = is_open(state, wish, assignment, by)
-        opinions[place] = len(_opinions(state, question))
+        decided[state.record.id] = int(rows[index])
+        is_wanted[index] = is_open(state, wish, assignment, by)
+        opinions[index] = len(_opinions(state, question))
         if wish.order == "oldest":
-            seen[place] = _last_seen(project, state.record.id)
+            last_decided[index] = _last_decided(project, state.record.id)
     known = np.full(len(ids), np.nan)
     for row, value in (certainty or {}).items():
-        place = _place(rows, row)
-        if place is not None:
-            known[place] = value
-    chosen = np.flatnonzero(asked)
-    facts = Facts(hashes[chosen], known[chosen], opinions[chosen], seen[chosen])
-    found = rows[chosen][ordered(wish.order, facts, by)]
-    num_said = 0 if wish.is_all else int((said & is_kept & ~asked).sum())
-    return Queue(wish, found, catalog.num_rows, num_said, decided)
+        index = _index_of(rows, row)
+        if index is not None:
+            known[index] = value
+    chosen = np.flatnonzero(is_wanted)
+    facts = Facts(hashes[chosen], known[chosen], opinions[chosen], last_decided[chosen])
+    ordered_rows = rows[chosen][ordered(wish.order, facts, by)]
+    num_said = 0 if wish.is_all else int((said & is_included & ~is_wanted).sum())
+    return Queue(wish, ordered_rows, catalog.num_rows, num_said, decided)
 
 
-def _asked(assignment: Assignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
+def _is_assigned(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
     """Return which records without an answer ask ``by``, gold apart."""
     if not assignment.annotators:
         return np.ones(len(hashes), dtype=bool)
@@ -218,23 +218,23 @@ def _said(frame: pl.DataFrame, question: str) -> NDArray[np.bool_]:
     return frame.select(own.alias("said"))["said"].to_numpy()
 
 
-def _is_said(state: State, question: str) -> bool:
+def _is_said(state: RecordState, question: str) -> bool:
     return (question == CATEGORY and bool(state.record.category)) or state.record.labels.get(question) is not None
 
 
-def _place(rows: NDArray[np.uint32], row: int | None) -> int | None:
+def _index_of(rows: NDArray[np.uint32], row: int | None) -> int | None:
     """Return where a row stands among ``rows``, which are in order."""
     if row is None:
         return None
-    place = int(np.searchsorted(rows, row))
-    return place if place < len(rows) and rows[place] == row else None
+    index = int(np.searchsorted(rows, row))
+    return index if index < len(rows) and rows[index] == row else None
 
 
-def _opinions(state: State, question: str) -> set[bytes]:
+def _opinions(state: RecordState, question: str) -> set[bytes]:
     return {canonical(value) for value in state.answers.get(question, {}).values()}
 
 
-def _last_seen(project: Project, name: str) -> float:
+def _last_decided(project: Project, name: str) -> float:
     times = [datetime.fromisoformat(event.at).timestamp() for event in project.history(name) if event.by == project.by]
     return max(times, default=_NEVER)
 

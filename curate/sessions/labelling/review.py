@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Undo
 from curate.base.record import Json, canonical
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.exclusion import exclusion_of, read_rule
-from curate.project.fold import Conflict
+from curate.project.fold import DecisionConflict
 from curate.project.history import STATUS
 from curate.sessions.labelling.blind import blind_of
-from curate.sessions.labelling.desk import Desk
+from curate.sessions.labelling.session import LabelSession
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
@@ -28,7 +28,7 @@ FILE = "the record file"
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class AnswerSide:
     """One way to settle an item: its value, and who decided so; nobody where it is merely possible."""
 
     value: Json
@@ -38,14 +38,14 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ReviewItem:
     """Something to settle: a question that was answered differently, or a conflict."""
 
     record: str
     question: str = ""
     """The question; empty for a conflict about something else."""
-    conflict: Conflict | None = None
-    sides: tuple[Side, ...] = ()
+    conflict: DecisionConflict | None = None
+    sides: tuple[AnswerSide, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -53,7 +53,7 @@ class Item:
         return self.record, "\0".join(self.conflict.facet) if self.conflict else self.question
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         """What it is about, in words."""
         if self.conflict is None:
             return f"annotators disagree on {self.question} (L402)"
@@ -64,17 +64,17 @@ class Item:
 class Waiting:
     """What is to be settled, and what this annotator may not see or settle yet."""
 
-    items: Sequence[Item]
+    items: Sequence[ReviewItem]
     num_unanswered: int
     """Questions that others disagree on and that still ask this annotator, who must not see their answers before."""
-    others_own: Sequence[Conflict]
+    others_own: Sequence[DecisionConflict]
     """Conflicts between two sittings of somebody else, about their own answer: only they can say what they meant."""
 
 
-def waiting(project: Project, desk: Desk) -> Waiting:
-    """Return what is to be settled by the annotator at ``desk``, in the order of the files."""
-    values = {question.name: question.values for question in desk.questions}
-    found: list[tuple[int, Item]] = []
+def waiting(project: Project, session: LabelSession) -> Waiting:
+    """Return what is to be settled by the annotator of ``session``, in the order of the files."""
+    values = {question.name: question.values for question in session.questions}
+    items: list[tuple[int, ReviewItem]] = []
     num_unanswered = 0
     for state in project.decided():
         if state.dropped is not None:
@@ -86,7 +86,7 @@ def waiting(project: Project, desk: Desk) -> Waiting:
             if blind_of(project).still_asks(state, question):
                 num_unanswered += 1
                 continue
-            found.append((row, Item(state.record.id, question, None, _sides(state, question, given, values))))
+            items.append((row, ReviewItem(state.record.id, question, None, _sides(state, question, given, values))))
     others_own = []
     for conflict in project.conflicts():
         row = project.catalog.find(conflict.record)
@@ -98,15 +98,16 @@ def waiting(project: Project, desk: Desk) -> Waiting:
             continue
         is_status = conflict.facet == STATUS
         sides = tuple(
-            Side(value, (_who(event),), _status_text(value) if is_status else "") for event, value in conflict.sides
+            AnswerSide(value, (_who(event),), _status_text(value) if is_status else "")
+            for event, value in conflict.sides
         )
-        found.append((row, Item(conflict.record, _question(conflict), conflict, sides)))
+        items.append((row, ReviewItem(conflict.record, _question(conflict), conflict, sides)))
     return Waiting(
-        [item for _, item in sorted(found, key=lambda one: (one[0], one[1].key))], num_unanswered, others_own
+        [item for _, item in sorted(items, key=lambda one: (one[0], one[1].key))], num_unanswered, others_own
     )
 
 
-def settle(project: Project, item: Item, side: Side) -> list[AnyEvent]:
+def settle(project: Project, item: ReviewItem, side: AnswerSide) -> list[AnyEvent]:
     """Save that ``side`` holds, as one act, and return its events.
 
     Raises:
@@ -115,7 +116,7 @@ def settle(project: Project, item: Item, side: Side) -> list[AnyEvent]:
     return project.apply(_decisions(item, side, lambda name: project.catalog.find(name) is not None))
 
 
-def _decisions(item: Item, side: Side, exists: Callable[[str], bool]) -> list[Decision]:
+def _decisions(item: ReviewItem, side: AnswerSide, exists: Callable[[str], bool]) -> list[Decision]:
     value = side.value
     if item.conflict is None:
         return [Resolve(item.record, item.question, value)]
@@ -138,15 +139,19 @@ def _decisions(item: Item, side: Side, exists: Callable[[str], bool]) -> list[De
     return [Undo(item.record, event.event) for event in others]
 
 
-def _sides(state: State, question: str, given: Sequence[Json], values: dict[str, list[str]]) -> tuple[Side, ...]:
+def _sides(
+    state: RecordState, question: str, given: Sequence[Json], values: dict[str, list[str]]
+) -> tuple[AnswerSide, ...]:
     """Return the answers that were given, the most frequent first, and then the other values of the question."""
     answers = state.answers[question]
     sides = [
-        Side(value, tuple(sorted(who for who, one in answers.items() if canonical(one) == canonical(value))))
+        AnswerSide(
+            value, tuple(sorted(who for who, answer in answers.items() if canonical(answer) == canonical(value)))
+        )
         for value in given
     ]
     known = {canonical(value) for value in given}
-    sides += [Side(value) for value in values.get(question, []) if canonical(value) not in known]
+    sides += [AnswerSide(value) for value in values.get(question, []) if canonical(value) not in known]
     return tuple(sides)
 
 
@@ -157,7 +162,7 @@ def _status_text(value: Json) -> str:
     return "in" if value else ""
 
 
-def _question(conflict: Conflict) -> str:
+def _question(conflict: DecisionConflict) -> str:
     return conflict.facet[1] if conflict.facet[0] in ("answer", "resolved") else ""
 
 
@@ -165,4 +170,4 @@ def _who(event: AnyEvent | None) -> str:
     return event.by if event else FILE
 
 
-__all__ = ["FILE", "Item", "Side", "Waiting", "settle", "waiting"]
+__all__ = ["FILE", "ReviewItem", "AnswerSide", "Waiting", "settle", "waiting"]

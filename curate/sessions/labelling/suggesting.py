@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from curate.base.record import normalised
 from curate.project.catalog.columns import labelled
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.labels import CATEGORY, Suggestion, Suggestions, Trainer
 from curate.sessions.labelling.queue import Queue
 
@@ -34,46 +34,46 @@ class Suggester:
         self._catalog = project.catalog
         self._question = question
         self._trainer: Trainer | None = None
-        self._places: dict[int, int] = {}
+        self._indices: dict[int, int] = {}
         self._names: dict[str, int] = {}
         self._labels: list[str] = []
         self._num_decisions = 0
         # What was found and where it stands belong together, also for another thread that asks meanwhile.
-        self._judged: tuple[dict[int, int], Suggestions] | None = None
+        self._learned: tuple[dict[int, int], Suggestions] | None = None
         self._lock = Lock()
         self._is_closed = False
         self.num_waiting = 0
         """Answers that came after those that were learned last."""
 
     @property
-    def found(self) -> Suggestions | None:
+    def suggestions(self) -> Suggestions | None:
         """What the model has learned last; None before it has."""
-        return self._judged[1] if self._judged else None
+        return self._learned[1] if self._learned else None
 
     @property
     def is_due(self) -> bool:
         """Whether enough has been answered since to learn again."""
-        return self.found is None or self.num_waiting >= AGAIN_AFTER
+        return self.suggestions is None or self.num_waiting >= AGAIN_AFTER
 
     def of(self, row: int) -> Suggestion | None:
         """Return what is proposed for the record in a row; None where nothing is, yet or at all."""
-        places, found = self._judged or ({}, None)
-        place = places.get(row)
-        return None if place is None or found is None else found.of(place)
+        indices, suggestions = self._learned or ({}, None)
+        index = indices.get(row)
+        return None if index is None or suggestions is None else suggestions.of(index)
 
     def certainty(self) -> dict[int, float]:
         """Return the probability of what is proposed, by row."""
-        places, found = self._judged or ({}, None)
-        if found is None or not found.values:
+        indices, suggestions = self._learned or ({}, None)
+        if suggestions is None or not suggestions.values:
             return {}
-        return {row: float(found.scores[place]) for row, place in places.items() if found.scores[place]}
+        return {row: float(suggestions.scores[index]) for row, index in indices.items() if suggestions.scores[index]}
 
-    def is_beyond(self, queue: Queue, place: int) -> bool:
+    def is_beyond(self, queue: Queue, index: int) -> bool:
         """Whether records come soon that no model has judged, because there were more than it takes at a time."""
-        return any(int(row) not in self._places for row in queue.upcoming(place, AGAIN_AFTER))
+        return any(int(row) not in self._indices for row in queue.upcoming(index, AGAIN_AFTER))
 
-    def learn(self, queue: Queue, place: int) -> None:
-        """Learn from what is answered by now, and judge the records that are open from ``place`` of ``queue`` on.
+    def learn(self, queue: Queue, index: int) -> None:
+        """Learn from what is answered by now, and judge the records that are open from ``index`` of ``queue`` on.
 
         Raises:
             CurateError: E940 without the extra [quality]; E970 when the process that learns ends before it has, also
@@ -81,14 +81,14 @@ class Suggester:
         """
         with self._lock:
             waiting = self.num_waiting
-            if self._trainer is None or self.is_beyond(queue, place):
-                self._gather(queue, place)
+            if self._trainer is None or self.is_beyond(queue, index):
+                self._gather(queue, index)
             assert self._trainer is not None
             # Whoever has closed this before there was a process could not end it.
             if self._is_closed:
                 self._trainer.close()
             self._catch_up()
-            self._judged = self._places, self._trainer.learn(self._labels)
+            self._learned = self._indices, self._trainer.learn(self._labels)
             self.num_waiting -= waiting
 
     def close(self) -> None:
@@ -97,28 +97,28 @@ class Suggester:
         if self._trainer is not None:
             self._trainer.close()
 
-    def _gather(self, queue: Queue, place: int) -> None:
+    def _gather(self, queue: Queue, index: int) -> None:
         """Choose the records, and read their texts and what is agreed on each."""
         if self._trainer is not None:
             self._trainer.close()
         self._num_decisions = self._project.num_decisions
         # Also what others answered and nobody may see: what is proposed for a text is never learned from its answer.
         frame = self._catalog.frame(["id", "status", "category", "labels"], is_whole=True)
-        told = frame.select("row", "id", "status", label=_agreed(self._question))
-        chosen = told.filter(pl.col("row").is_in(pl.Series(self._rows(told, queue, place)).implode()))
+        labels = frame.select("row", "id", "status", label=_agreed(self._question))
+        chosen = labels.filter(pl.col("row").is_in(pl.Series(self._rows(labels, queue, index)).implode()))
         self._names = {name: number for number, name in enumerate(chosen["id"].to_list())}
         self._labels = chosen["label"].to_list()
         texts = self._catalog.frame(["prompt", "completion"], chosen["row"]).select("prompt", "completion")
         pairs = [f"{prompt}\n{completion}" for prompt, completion in texts.iter_rows()]
         self._trainer = Trainer(pairs, [normalised(pair) for pair in pairs])
-        self._places = {row: number for number, row in enumerate(chosen["row"].to_list())}
-        self._judged = None
+        self._indices = {row: number for number, row in enumerate(chosen["row"].to_list())}
+        self._learned = None
 
-    def _rows(self, told: pl.DataFrame, queue: Queue, place: int) -> NDArray[np.uint32]:
+    def _rows(self, labels: pl.DataFrame, queue: Queue, index: int) -> NDArray[np.uint32]:
         """Return the rows to learn from and those to judge, drawn by the order of hashes where there are too many."""
-        known = told.filter((pl.col("status") != "dropped") & (pl.col("label") != ""))
+        known = labels.filter((pl.col("status") != "dropped") & (pl.col("label") != ""))
         drawn = known.with_columns(draw=pl.col("id").hash(_SEED)).sort("draw", "row")[:_MOST_LEARNED]
-        ahead = np.concatenate([queue.upcoming(place, _MOST_AHEAD), queue.upcoming(0, _MOST_AHEAD)])[:_MOST_AHEAD]
+        ahead = np.concatenate([queue.upcoming(index, _MOST_AHEAD), queue.upcoming(0, _MOST_AHEAD)])[:_MOST_AHEAD]
         return np.union1d(drawn["row"].to_numpy(), ahead).astype(np.uint32)
 
     def _catch_up(self) -> None:
@@ -130,7 +130,7 @@ class Suggester:
             self._labels[self._names[name]] = _agreed_on(self._project.state(name), self._question) if is_there else ""
 
 
-def _agreed_on(state: State, question: str) -> str:
+def _agreed_on(state: RecordState, question: str) -> str:
     """Return what `_agreed` does, of a record as it is; "" for one that is dropped."""
     if state.dropped is not None:
         return ""

@@ -38,7 +38,7 @@ class Done:
         return "note" if self.question == NOTE else "answered"
 
 
-class Tally:
+class DoneList:
     """What was done, in its order; what does not stand any more is taken out."""
 
     def __init__(self) -> None:

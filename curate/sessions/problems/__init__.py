@@ -1,10 +1,10 @@
-"""What is wrong with the records of a workshop: found beside the work, in groups, and kept up with every decision."""
+"""What is wrong with the records of a project: found beside the work, in groups, and kept up with every decision."""
 
-from curate.sessions.problems.book import Applied, ProblemBook, book_of
-from curate.sessions.problems.excerpt import Excerpt, Row
-from curate.sessions.problems.found import ELSEWHERE, Group, Problems
-from curate.sessions.problems.listing import By, Heading, Item, listed
-from curate.sessions.problems.mend import Mending, Mendings, fixes_for
+from curate.sessions.problems.excerpt import Excerpt, ExcerptLine
+from curate.sessions.problems.groups import ELSEWHERE, Group, Problems
+from curate.sessions.problems.listing import By, Heading, ProblemItem, listed
+from curate.sessions.problems.problem_list import Applied, ProblemList, problems_of
+from curate.sessions.problems.record_fix import RecordFix, RecordFixes, fixes_for
 
 __all__ = [
     "Applied",
@@ -13,13 +13,13 @@ __all__ = [
     "Excerpt",
     "Group",
     "Heading",
-    "Item",
-    "Mending",
-    "Mendings",
-    "ProblemBook",
+    "ProblemItem",
+    "RecordFix",
+    "RecordFixes",
+    "ProblemList",
     "Problems",
-    "Row",
-    "book_of",
+    "ExcerptLine",
+    "problems_of",
     "fixes_for",
     "listed",
 ]

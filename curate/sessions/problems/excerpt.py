@@ -12,7 +12,7 @@ from curate.base.file_guard import open_file
 from curate.base.record import Finding, Json
 from curate.checks.spans import with_values_hidden
 from curate.jsonl import locate
-from curate.project.fold import State
+from curate.project.fold import RecordState
 
 _STEP = 1024
 """Lines from one remembered offset to the next."""
@@ -23,7 +23,7 @@ _AROUND = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ExcerptLine:
     """One line of an excerpt: its number in the file, and a piece of it; ``is_cut`` says whether more stands around."""
 
     line: int
@@ -36,7 +36,7 @@ class Excerpt:
     """Lines of a file around a finding. In the row of ``line`` the value begins at the character ``mark``, if known."""
 
     line: int
-    rows: tuple[Row, ...]
+    rows: tuple[ExcerptLine, ...]
     mark: int | None
     column: int
     """The 1-based byte column of the value in its line, 0 where it has none."""
@@ -44,13 +44,13 @@ class Excerpt:
     """Whether the line is what decisions make of the record, and the file has another one."""
 
 
-class Lines:
+class LineIndex:
     """Finds lines of a file by their number, after having gone through it once up to there."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offsets = array("Q", [0])
-        self._place, self._number = 0, 0
+        self._offset, self._number = 0, 0
         """How far the file was gone through: bytes, and whole lines before them."""
         self._stamp = _stamp(path)
 
@@ -68,54 +68,56 @@ class Lines:
                 if start >= len(self._offsets):
                     return {}
                 file.seek(self._offsets[start])
-                number, found = start * _STEP + 1, {}
+                number, lines = start * _STEP + 1, {}
                 while number <= last and (line := file.readline(_MOST_BYTES + 1)):
                     is_whole = len(line) <= _MOST_BYTES
                     while not line.endswith(b"\n") and (more := file.readline(_BLOCK)):
                         line = more
                     if number >= first and is_whole:
-                        found[number] = line.rstrip(b"\r\n")
+                        lines[number] = line.rstrip(b"\r\n")
                     number += 1
-                return found
+                return lines
         except OSError:
             # The file is gone or may not be read any more: then there is nothing to show, and validation says why.
             return {}
 
     def _go_to(self, handle: int, line: int) -> None:
         """Remember the offset of every `_STEP` th line, as far as ``line``."""
-        while self._number < line and (block := os.pread(handle, _BLOCK, self._place)):
+        while self._number < line and (block := os.pread(handle, _BLOCK, self._offset)):
             num_ends = block.count(b"\n")
             wanted = _STEP - self._number % _STEP
-            place = -1
+            end = -1
             while wanted <= num_ends:
                 for _ in range(wanted):
-                    place = block.index(b"\n", place + 1)
-                self._offsets.append(self._place + place + 1)
+                    end = block.index(b"\n", end + 1)
+                self._offsets.append(self._offset + end + 1)
                 self._number += wanted
                 num_ends -= wanted
                 wanted = _STEP
             self._number += num_ends
-            self._place += len(block)
+            self._offset += len(block)
 
 
-def excerpt(finding: Finding, lines: Lines, state: State | None, *, before: int = 2, after: int = 1) -> Excerpt:
+def excerpt(
+    finding: Finding, lines: LineIndex, state: RecordState | None, *, before: int = 2, after: int = 1
+) -> Excerpt:
     """Return what stands around ``finding``; ``state`` is its record, if it is one that decisions have changed.
 
     The column is that of the finding's pointer in the line as it is shown, found by reading the line.
     """
     line = finding.line
-    found = lines.read(line - before, line + after) if line else {}
-    is_decided = state is not None and not _says(found.get(line), state)
+    raw_lines = lines.read(line - before, line + after) if line else {}
+    is_decided = state is not None and not _says(raw_lines.get(line), state)
     if is_decided and state is not None:
-        found[line] = json.dumps(dict(state.record.data), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    raw = found.get(line)
+        raw_lines[line] = json.dumps(dict(state.record.data), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    raw = raw_lines.get(line)
     column = _column(finding, raw, is_decided) if raw is not None else 0
     rows, mark = [], None
-    for number, one in sorted(found.items()):
+    for number, content in sorted(raw_lines.items()):
         if number == line and column:
-            row, mark = _around(one, column, number)
+            row, mark = _around(content, column, number)
         else:
-            row, _ = _around(one, 1, number)
+            row, _ = _around(content, 1, number)
         rows.append(row)
     return Excerpt(line, tuple(rows), mark, column, is_decided)
 
@@ -130,7 +132,7 @@ def _column(finding: Finding, raw: bytes, is_decided: bool) -> int:
         return 0
 
 
-def _says(raw: bytes | None, state: State) -> bool:
+def _says(raw: bytes | None, state: RecordState) -> bool:
     """Whether a line of the file still says what the record now says."""
     try:
         value: Json = json.loads(raw) if raw is not None else None
@@ -139,18 +141,18 @@ def _says(raw: bytes | None, state: State) -> bool:
     return bool(value == dict(state.record.data))
 
 
-def _around(raw: bytes, column: int, number: int) -> tuple[Row, int]:
+def _around(raw: bytes, column: int, number: int) -> tuple[ExcerptLine, int]:
     """Return the piece of a line around a byte column, values hidden, and the place of the column within it."""
     start = max(0, column - 1 - 4 * _AROUND)
     before = raw[start : column - 1].decode("utf-8", "replace")[-_AROUND:]
     after = raw[column - 1 : column - 1 + 4 * _AROUND].decode("utf-8", "replace")[:_AROUND]
     is_cut = (len(raw[: column - 1]) > len(before.encode()), len(raw[column - 1 :]) > len(after.encode()))
-    return Row(number, with_values_hidden(before + after), is_cut), len(before)
+    return ExcerptLine(number, with_values_hidden(before + after), is_cut), len(before)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return (0, 0, 0)
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

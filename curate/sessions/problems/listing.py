@@ -7,29 +7,29 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from curate.base.record import Finding, Severity
-from curate.sessions.problems.found import ORDER, Group, Problems
+from curate.sessions.problems.groups import ORDER, Group, Problems
 
 By = Literal["code", "file"]
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A group: ``count`` findings in all, of which ``num_kept`` can be listed and ``num_matching`` pass the filter."""
+    """A group: ``count`` findings, of which ``num_listed`` can be listed and ``num_matching`` pass the filter."""
 
     key: str
     severity: Severity
     title: str
-    place: str
+    pointer: str
     count: int
-    num_kept: int
+    num_listed: int
     num_matching: int
-    told: str
+    message: str
     """The message of its first finding."""
     is_open: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ProblemItem:
     """A finding of the group whose heading stands above it."""
 
     key: str
@@ -43,57 +43,57 @@ def listed(
     closed: Collection[str] = (),
     severities: Collection[Severity] = ORDER,
     text: str = "",
-    seen: Callable[[Finding], Finding | None] = replace,
-) -> list[Heading | Item]:
+    visible: Callable[[Finding], Finding | None] = replace,
+) -> list[Heading | ProblemItem]:
     """Return the headings, errors first, each followed by its findings unless ``closed`` has its key.
 
     ``text`` is what a finding must hold, whatever the case, in its code, name, message, file, record or pointer; of
-    those that are counted and not kept nobody knows whether they do. ``seen`` gives a finding as whoever looks may see
-    it, None where they may not: the filter must not tell what the list hides.
+    those that are counted and not kept nobody knows whether they do. ``visible`` gives a finding as whoever looks may
+    see it, None where they may not: the filter must not tell what the list hides.
     """
     groups = [group for group in problems.groups if group.count > 0 and group.severity in severities]
-    rows: list[Heading | Item] = []
+    rows: list[Heading | ProblemItem] = []
     for part in _by_code(groups) if by == "code" else _by_file(groups):
-        matching = [finding for finding in map(seen, part.kept) if finding and _holds(finding, text.casefold())]
+        matching = [finding for finding in map(visible, part.findings) if finding and _holds(finding, text.casefold())]
         if text and not matching:
             continue
-        told = matching[0].message if matching and by == "code" else ""
+        message = matching[0].message if matching and by == "code" else ""
         is_open = part.key not in closed
-        numbers = (part.count, len(part.kept), len(matching))
-        rows.append(Heading(part.key, part.severity, part.title, part.place, *numbers, told, is_open))
-        rows += [Item(part.key, finding) for finding in matching] if is_open else []
+        numbers = (part.count, len(part.findings), len(matching))
+        rows.append(Heading(part.key, part.severity, part.title, part.pointer, *numbers, message, is_open))
+        rows += [ProblemItem(part.key, finding) for finding in matching] if is_open else []
     return rows
 
 
 @dataclass(slots=True)
-class _Part:
+class _Section:
     """What becomes a heading and the findings below it."""
 
     key: str
     severity: Severity
     title: str
-    place: str
+    pointer: str
     count: int
-    kept: list[Finding]
+    findings: list[Finding]
 
 
-def _by_code(groups: list[Group]) -> Iterator[_Part]:
-    for group in sorted(groups, key=lambda one: (ORDER.index(one.severity), one.code, -one.count, one.place)):
-        key = f"{group.severity} {group.level} {group.code} {group.place}"
-        yield _Part(key, group.severity, f"{group.code} {group.name}", group.place, group.count, group.shown)
+def _by_code(groups: list[Group]) -> Iterator[_Section]:
+    for group in sorted(groups, key=lambda one: (ORDER.index(one.severity), one.code, -one.count, one.pointer)):
+        key = f"{group.severity} {group.level} {group.code} {group.pointer}"
+        yield _Section(key, group.severity, f"{group.code} {group.name}", group.pointer, group.count, group.examples)
 
 
-def _by_file(groups: list[Group]) -> Iterator[_Part]:
-    parts: dict[str, _Part] = {}
+def _by_file(groups: list[Group]) -> Iterator[_Section]:
+    parts: dict[str, _Section] = {}
     for group in sorted(groups, key=lambda one: ORDER.index(one.severity)):
         for file, number in group.files.items():
             if number > 0:
-                new = _Part(f"file {file}", group.severity, file or "all records", "", 0, [])
+                new = _Section(f"file {file}", group.severity, file or "all records", "", 0, [])
                 parts.setdefault(file, new).count += number
-        for finding in group.shown:
-            parts[finding.file].kept.append(finding)
+        for finding in group.examples:
+            parts[finding.file].findings.append(finding)
     for _, part in sorted(parts.items()):
-        part.kept.sort(key=lambda finding: (finding.line, finding.column, finding.code))
+        part.findings.sort(key=lambda finding: (finding.line, finding.column, finding.code))
         yield part
 
 

@@ -35,8 +35,8 @@ from curate.checks.runner.baseline import Baseline, Changed
 from curate.checks.runner.examine import SpanResult
 from curate.project.data import ProjectData, load_data
 from curate.project.validation import Validation
-from curate.sessions.problems.found import EVERY, Problems
-from curate.sessions.problems.mend import Mendings, mend_records
+from curate.sessions.problems.groups import EVERY, Problems
+from curate.sessions.problems.record_fix import RecordFixes, mend_records
 
 OnProgress = Callable[[int], None]
 """Hears how many lines were seen so far."""
@@ -61,7 +61,7 @@ class Child:
         self._is_stopped = False
 
     def run(self, what: Literal["search", "update", "mend"], job: Job, on_progress: OnProgress | None = None) -> Any:
-        """Do a job and return what came out: `Problems`, `Changed` or `Mendings`.
+        """Do a job and return what came out: `Problems`, `Changed` or `RecordFixes`.
 
         Raises:
             CurateError: as the job itself does; E970 when its process was killed, or stopped by `stop`.
@@ -75,7 +75,7 @@ class Child:
                 self._child = child
                 if self._is_stopped:
                     self.stop()
-                answer = _asked(child, (what, job), on_progress)
+                answer = _ask(child, (what, job), on_progress)
             if isinstance(answer, CurateError):
                 raise answer
             if answer is None:
@@ -94,12 +94,12 @@ class Child:
             return CurateError("E970 worker-lost", "the validation was stopped", exit_code=Exit.INTERRUPTED)
         talk.seek(0)
         last = talk.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
-        told = f": {one_line(last)}" if last else ""
+        reason = f": {one_line(last)}" if last else ""
         hint = "Perhaps memory ran out; `curate validate --jobs 1` needs the least."
-        return CurateError("E970 worker-lost", f"the validation ended with code {code}{told}", hint)
+        return CurateError("E970 worker-lost", f"the validation ended with code {code}{reason}", hint)
 
 
-def _asked(child: subprocess.Popen[bytes], question: object, on_progress: OnProgress | None) -> Any:
+def _ask(child: subprocess.Popen[bytes], question: object, on_progress: OnProgress | None) -> Any:
     """Return the answer of a child in a tuple, an error, or None where it ended without one."""
     assert child.stdin
     assert child.stdout
@@ -171,7 +171,7 @@ def update(job: Job, on_progress: OnProgress) -> Changed:
     return changed
 
 
-def mend(job: Job, on_progress: OnProgress) -> Mendings:
+def mend(job: Job, on_progress: OnProgress) -> RecordFixes:
     """Return the safe fixes of all texts of a workspace, as edits that nobody has made yet.
 
     Raises:

@@ -1,35 +1,35 @@
-"""Training runs seen from the workshop: begun, followed, stopped, resumed, compared, by what lies in their folders."""
+"""Training runs of a project: begun, followed, stopped, resumed, compared, by what lies in their folders."""
 
-from curate.sessions.runs.beside import Beside, Row, beside
-from curate.sessions.runs.contrast import Difference, Regression, differences, gate_command, regressions
+from curate.sessions.runs.comparison import RunComparison, ScoreRow, compare_runs
+from curate.sessions.runs.contrast import Regression, RunDifference, differences, gate_command, regressions
 from curate.sessions.runs.errand import Errand, Said, begin, gate, plan, resume
-from curate.sessions.runs.look import Run, Standing, log_tail, look, runs_of
-from curate.sessions.runs.metrics import End, Look, Metrics, Step, thinned
-from curate.sessions.runs.paired import Comparison, Paired, compare
+from curate.sessions.runs.metrics import End, Evaluation, Metrics, TrainingStep, thinned
+from curate.sessions.runs.paired import Paired, PairedComparison, compare
+from curate.sessions.runs.run import Run, Standing, log_tail, read_run, runs_of
 
 __all__ = [
-    "Beside",
-    "Row",
-    "beside",
-    "Comparison",
-    "Difference",
+    "RunComparison",
+    "ScoreRow",
+    "compare_runs",
+    "PairedComparison",
+    "RunDifference",
     "End",
     "Errand",
-    "Look",
+    "Evaluation",
     "Metrics",
     "Paired",
     "Regression",
     "Run",
     "Said",
     "Standing",
-    "Step",
+    "TrainingStep",
     "begin",
     "compare",
     "differences",
     "gate",
     "gate_command",
     "log_tail",
-    "look",
+    "read_run",
     "plan",
     "regressions",
     "resume",

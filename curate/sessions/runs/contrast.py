@@ -11,17 +11,17 @@ from curate.formats.dataset import read_manifest
 from curate.formats.dataset.manifest import Manifest
 from curate.project.data import DATASETS, ProjectData, inside
 from curate.project.feedback import Results
-from curate.sessions.runs.look import Run
+from curate.sessions.runs.run import Run
 
 _SAME = "same"
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RunDifference:
     """One thing in two runs, in words; ``is_same`` where it does not differ."""
 
     what: str
-    told: str
+    text: str
     is_same: bool = False
 
 
@@ -37,7 +37,7 @@ class Regression:
     said_after: str | None
 
 
-def differences(data: ProjectData, first: Run, second: Run) -> list[Difference]:
+def differences(data: ProjectData, first: Run, second: Run) -> list[RunDifference]:
     """Return how the second run differs from the first: its data, its recipe, its base, its seed."""
     return [*_data(data, first, second), *_recipe(first, second), *_facts(first, second)]
 
@@ -48,17 +48,23 @@ def regressions(first: Results | None, second: Results, never: Collection[str] =
     With None its own base is what it is compared with. No other split is looked at, and none of the records ``never``,
     which have become test records since: one that somebody looks at is a test record no longer.
     """
-    found = []
-    others = {one.id: one for one in first.outcomes if one.split == "validation"} if first else {}
-    for one in second.outcomes:
-        if one.split != "validation" or one.score_tuned is None or one.id in never:
+    worse = []
+    others = {outcome.id: outcome for outcome in first.outcomes if outcome.split == "validation"} if first else {}
+    for outcome in second.outcomes:
+        if outcome.split != "validation" or outcome.score_tuned is None or outcome.id in never:
             continue
-        other = others.get(one.id)
-        before = one.score_base if first is None else other.score_tuned if other else None
-        if before is not None and one.score_tuned < before and (other is None or other.category == one.category):
+        other = others.get(outcome.id)
+        before = outcome.score_base if first is None else other.score_tuned if other else None
+        if (
+            before is not None
+            and outcome.score_tuned < before
+            and (other is None or other.category == outcome.category)
+        ):
             said = other.completion if other else None
-            found.append(Regression(one.id, one.category, before, one.score_tuned, said, one.completion))
-    return sorted(found, key=lambda one: (one.after - one.before, one.category, one.id))
+            worse.append(
+                Regression(outcome.id, outcome.category, before, outcome.score_tuned, said, outcome.completion)
+            )
+    return sorted(worse, key=lambda one: (one.after - one.before, one.category, one.id))
 
 
 def gate_command(first: Run | None, second: Run) -> str:
@@ -68,62 +74,62 @@ def gate_command(first: Run | None, second: Run) -> str:
     return f"train compare {first.folder} {second.folder} --fail-on regressed"
 
 
-def _data(data: ProjectData, first: Run, second: Run) -> Iterator[Difference]:
-    digests = [run.told("dataset", "sha256") for run in (first, second)]
-    names = [run.told("dataset", "name") or "not reported" for run in (first, second)]
+def _data(data: ProjectData, first: Run, second: Run) -> Iterator[RunDifference]:
+    digests = [run.text_at("dataset", "sha256") for run in (first, second)]
+    names = [run.text_at("dataset", "name") or "not reported" for run in (first, second)]
     if digests[0] and digests[0] == digests[1]:
-        yield Difference("data", f"same ({names[0]})", is_same=True)
+        yield RunDifference("data", f"same ({names[0]})", is_same=True)
         return
     manifests = [_manifest(data, run) for run in (first, second)]
     before, after = manifests
     if before is None or after is None:
-        yield Difference("data", f"{names[0]} -> {names[1]}; a manifest is gone, so counts are not reported")
+        yield RunDifference("data", f"{names[0]} -> {names[1]}; a manifest is gone, so counts are not reported")
         return
-    yield Difference("data", f"{names[0]} -> {names[1]}")
+    yield RunDifference("data", f"{names[0]} -> {names[1]}")
     for split in SPLITS:
         old, new = getattr(before.counts, split), getattr(after.counts, split)
-        yield Difference(f"  {split}", f"{old:,} -> {new:,} records ({new - old:+,})", is_same=old == new)
+        yield RunDifference(f"  {split}", f"{old:,} -> {new:,} records ({new - old:+,})", is_same=old == new)
     for code in sorted({*before.drops, *after.drops}):
         old, new = before.drops.get(code, 0), after.drops.get(code, 0)
-        yield Difference(f"  left out {code}", f"{old:,} -> {new:,} ({new - old:+,})", is_same=old == new)
+        yield RunDifference(f"  left out {code}", f"{old:,} -> {new:,} ({new - old:+,})", is_same=old == new)
     is_same_test = before.frozen_test == after.frozen_test
-    yield Difference(
+    yield RunDifference(
         "  test set", _SAME if is_same_test else "other records: scores of test are not of one set", is_same_test
     )
 
 
-def _recipe(first: Run, second: Run) -> Iterator[Difference]:
+def _recipe(first: Run, second: Run) -> Iterator[RunDifference]:
     before, after = (_flat(run.about.get("recipe")) for run in (first, second))
     if not before or not after:
-        yield Difference("recipe", "not reported")
+        yield RunDifference("recipe", "not reported")
         return
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if not changed:
-        yield Difference("recipe", _SAME, is_same=True)
+        yield RunDifference("recipe", _SAME, is_same=True)
     for key in changed:
-        yield Difference(f"recipe {key}", f"{_told(before.get(key))} -> {_told(after.get(key))}")
+        yield RunDifference(f"recipe {key}", f"{_spelled(before.get(key))} -> {_spelled(after.get(key))}")
 
 
-def _facts(first: Run, second: Run) -> Iterator[Difference]:
+def _facts(first: Run, second: Run) -> Iterator[RunDifference]:
     for what, path in (
         ("base weights", ("facts", "base")),
         ("seed", ("seed",)),
         ("pairsmith", ("versions", "pairsmith")),
     ):
-        old, new = (run.told(*path) for run in (first, second))
+        old, new = (run.text_at(*path) for run in (first, second))
         if not old or not new:
-            yield Difference(what, "not reported")
+            yield RunDifference(what, "not reported")
         elif old == new:
-            yield Difference(what, f"same ({old[:12]})", is_same=True)
+            yield RunDifference(what, f"same ({old[:12]})", is_same=True)
         else:
-            yield Difference(what, f"{old[:12]} -> {new[:12]}")
+            yield RunDifference(what, f"{old[:12]} -> {new[:12]}")
 
 
 def _manifest(data: ProjectData, run: Run) -> Manifest | None:
     """Return what the dataset of a run says of itself, None where it is gone or another one stands in its place."""
     import hashlib
 
-    name, digest = run.told("dataset", "name"), run.told("dataset", "sha256")
+    name, digest = run.text_at("dataset", "name"), run.text_at("dataset", "sha256")
     if not name or "/" in name or name.startswith("."):
         return None
     folder = inside(data.root, data.root / DATASETS) / name
@@ -140,11 +146,11 @@ def _manifest(data: ProjectData, run: Run) -> Manifest | None:
 def _flat(value: Json, prefix: str = "") -> dict[str, Json]:
     if not isinstance(value, Mapping):
         return {}
-    found: dict[str, Json] = {}
+    flat: dict[str, Json] = {}
     for key, inner in value.items():
-        found |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, Mapping) else {f"{prefix}{key}": inner}
-    return found
+        flat |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, Mapping) else {f"{prefix}{key}": inner}
+    return flat
 
 
-def _told(value: Json) -> str:
+def _spelled(value: Json) -> str:
     return "none" if value is None else str(value)

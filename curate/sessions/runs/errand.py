@@ -100,8 +100,8 @@ def plan(errand: Errand, data: ProjectData, *, is_measured: bool = False) -> Map
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        told = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
-        raise CurateError("E961 cannot-measure", f"`train plan` says: {one_line(told, 300)}", "See the recipe.")
+        message = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
+        raise CurateError("E961 cannot-measure", f"`train plan` says: {one_line(message, 300)}", "See the recipe.")
     return value
 
 
@@ -115,8 +115,8 @@ def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Pat
     said = errand.run(curate_command(*words))
     name = said.data.strip().rsplit("/", 1)[-1]
     if said.code != Exit.OK or not name:
-        told = "\n".join(said.talk[-8:]) or f"exit code {said.code}"
-        raise CurateError("E979 not-started", told, "Nothing was started.")
+        message = "\n".join(said.talk[-8:]) or f"exit code {said.code}"
+        raise CurateError("E979 not-started", message, "Nothing was started.")
     return inside(data.root, data.root / RUNS) / name
 
 

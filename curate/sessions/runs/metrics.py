@@ -20,7 +20,7 @@ _LONGEST = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrainingStep:
     """One optimizer step: loss in nats a supervised token, tokens seen so far, seconds to go as the trainer sees it."""
 
     step: int
@@ -35,7 +35,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Evaluation:
     """One look at the validation split: macro mean score, None where nothing is scored, and score by category."""
 
     step: int
@@ -71,8 +71,8 @@ class Metrics:
         self.is_resumed = False
         self.steps = array("q")
         self.losses = array("d")
-        self.last: Step | None = None
-        self.looks: list[Look] = []
+        self.last: TrainingStep | None = None
+        self.evaluations: list[Evaluation] = []
         self.checkpoint: int | None = None
         """The step of the last checkpoint."""
         self.end: End | None = None
@@ -80,7 +80,7 @@ class Metrics:
         """When the last event was, in UTC."""
         self.num_unreadable = 0
         """Lines that are not what a trainer writes there."""
-        self._place = 0
+        self._offset = 0
         self._rest = b""
 
     def read(self) -> bool:
@@ -90,25 +90,25 @@ class Metrics:
         """
         try:
             with open_file(self._path) as file:
-                found = file.seek(0, 2)
+                size = file.seek(0, 2)
                 identity = _identity(self._path)
-                if identity != self._identity or found < self._place:
+                if identity != self._identity or size < self._offset:
                     self._forget()
                     self._identity = identity
-                if found == self._place:
+                if size == self._offset:
                     return False
-                file.seek(self._place)
+                file.seek(self._offset)
                 while block := file.read(_BLOCK):
-                    self._place += len(block)
+                    self._offset += len(block)
                     self._take(block)
         except OSError:
             # It is not there yet, or not any more.
             return False
         return True
 
-    def best(self) -> Look | None:
+    def best(self) -> Evaluation | None:
         """Return the best look at the validation split so far, as the trainer sees it."""
-        return next((look for look in reversed(self.looks) if look.is_best), None)
+        return next((evaluation for evaluation in reversed(self.evaluations) if evaluation.is_best), None)
 
     def _take(self, block: bytes) -> None:
         *lines, self._rest = (self._rest + block).split(b"\n")
@@ -127,7 +127,7 @@ class Metrics:
         step = _whole(event["step"])
         match event["event"]:
             case "step":
-                self.last = Step(
+                self.last = TrainingStep(
                     step,
                     _whole(event["of"]),
                     _whole(event["epoch"]),
@@ -144,7 +144,7 @@ class Metrics:
             case "eval":
                 score = None if event["score"] is None else _number(event["score"])
                 scores = {str(name): _number(value) for name, value in event["by_category"].items()}
-                self.looks.append(Look(step, _number(event["loss"]), score, scores, event["best"] is True))
+                self.evaluations.append(Evaluation(step, _number(event["loss"]), score, scores, event["best"] is True))
             case "checkpoint":
                 self.checkpoint = step
             case "guard":
@@ -187,5 +187,5 @@ def _number(value: Any) -> float:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino

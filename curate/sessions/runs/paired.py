@@ -51,7 +51,7 @@ class Macro:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """Two runs on one split. What could not be compared is counted: records of one run only, and those that changed."""
 
     split: str
@@ -63,7 +63,7 @@ class Comparison:
     num_unscored: int
 
 
-def compare(first: Path, second: Path, split: str) -> Comparison:
+def compare(first: Path, second: Path, split: str) -> PairedComparison:
     """Compare the tuned models of two finished runs on one split, category by category; takes about a second.
 
     Raises:
@@ -75,32 +75,32 @@ def compare(first: Path, second: Path, split: str) -> Comparison:
     )  # fmt: skip
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        told = next((line for line in lines if line.startswith("error[")), f"exit code {done.returncode}")
-        raise CurateError("E918 bad-report", one_line(told, 300), "Evaluate the run again with `train eval`.")
-    told_of = json.loads(done.stdout)
-    parts: dict[str, Mapping[str, Json]] = {part["split"]: part for part in told_of["report"]["splits"]}
+        message = next((line for line in lines if line.startswith("error[")), f"exit code {done.returncode}")
+        raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
+    document = json.loads(done.stdout)
+    parts: dict[str, Mapping[str, Json]] = {part["split"]: part for part in document["report"]["splits"]}
     part = parts.get(split, {})
     # What has no score is compared by likelihood there, which is not in the unit of scores.
-    fewest = told_of["report"]["fewest"]
-    rows = tuple(_paired(one, fewest) for one in part.get("categories", ()) if one["higher_is_better"])
-    counts = told_of["splits"].get(split, {})
-    return Comparison(
+    fewest = document["report"]["fewest"]
+    rows = tuple(_paired(row, fewest) for row in part.get("categories", ()) if row["higher_is_better"])
+    counts = document["splits"].get(split, {})
+    return PairedComparison(
         split, rows, _macro(part["macro"], fewest) if part.get("macro") else None,
         *(counts.get(name, 0) for name in ("shared", "lone", "changed", "unscored")),
     )  # fmt: skip
 
 
-def _paired(one: Mapping[str, Json], fewest: int) -> Paired:
-    change = one["difference"]
+def _paired(row: Mapping[str, Json], fewest: int) -> Paired:
+    change = row["difference"]
     return Paired(
-        one["category"], one["n"], one["base"]["value"], one["tuned"]["value"], change["value"], change["low"],
-        change["high"], one["test"], one["p"], one["p_adjusted"], one["better"], one["worse"], verdict_of(one, fewest),
+        row["category"], row["n"], row["base"]["value"], row["tuned"]["value"], change["value"], change["low"],
+        change["high"], row["test"], row["p"], row["p_adjusted"], row["better"], row["worse"], verdict_of(row, fewest),
     )  # fmt: skip
 
 
-def _macro(one: Mapping[str, Json], fewest: int) -> Macro:
-    change = one["difference"]
+def _macro(row: Mapping[str, Json], fewest: int) -> Macro:
+    change = row["difference"]
     return Macro(
-        one["base"]["value"], one["tuned"]["value"], change["value"], change["low"], change["high"], one["p"],
-        verdict_of(one, fewest),
+        row["base"]["value"], row["tuned"]["value"], change["value"], change["low"], change["high"], row["p"],
+        verdict_of(row, fewest),
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """Dividing records into splits: preview, leaks, and writing it down."""
 
 from curate.sessions.splitting.division import Division, percents
-from curate.sessions.splitting.leaking import LeakReport, Shared, leaks_of
+from curate.sessions.splitting.leaking import LeakingPair, LeakReport, leaks_of
 from curate.sessions.splitting.preview import FIXES, Basis, Cell, Fix, Preview, preview, ratios_of, read_basis, shifted
-from curate.sessions.splitting.saving import Applies, Written, save_settings, write
+from curate.sessions.splitting.saving import Applies, SavedDivision, save_settings, write
 
 __all__ = [
     "Applies",
@@ -14,8 +14,8 @@ __all__ = [
     "Fix",
     "LeakReport",
     "Preview",
-    "Shared",
-    "Written",
+    "LeakingPair",
+    "SavedDivision",
     "leaks_of",
     "percents",
     "preview",

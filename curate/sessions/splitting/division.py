@@ -11,7 +11,7 @@ from curate.schema.settings import SplitSettings
 from curate.sessions.splitting.leaking import LeakReport, leaks_of
 from curate.sessions.splitting.preview import FIXES, Basis, Fix, Preview, preview
 
-_Found = tuple[Preview, Preview | None]
+_Previews = tuple[Preview, Preview | None]
 _Compared = tuple[LeakReport, Preview | None]
 
 
@@ -23,7 +23,7 @@ class Division:
         self.basis = basis
         self.settings = self.saved_settings
         self.fixes: dict[str, Fix] = {}
-        self.seen: Preview | None = None
+        self.preview: Preview | None = None
         self.saved: Preview | None = None
         """The division by the settings as they are saved; None where these have no seed."""
         self.leaks: LeakReport | None = None
@@ -35,8 +35,12 @@ class Division:
 
     @property
     def is_current(self) -> bool:
-        """Whether `seen` is what the settings and fixes come to."""
-        return self.seen is not None and self.seen.settings == self.settings and dict(self.seen.fixes) == self.fixes
+        """Whether `preview` is what the settings and fixes come to."""
+        return (
+            self.preview is not None
+            and self.preview.settings == self.settings
+            and dict(self.preview.fixes) == self.fixes
+        )
 
     def on(self, basis: Basis) -> Division:
         """Return the same trial on records that were read anew; what was not changed follows the saved settings."""
@@ -55,46 +59,46 @@ class Division:
         """Try other settings."""
         self.settings = self.settings.model_copy(update=more)
 
-    def compute(self) -> Callable[[], _Found]:
+    def compute(self) -> Callable[[], _Previews]:
         """Return a job that divides the records by what is tried now, and by what is saved."""
         basis, settings, fixes, saved = self.basis, self.settings, dict(self.fixes), self.saved
-        held = self.saved_settings
+        saved_settings = self.saved_settings
 
-        def job() -> _Found:
-            before = saved or (preview(basis, held) if held.seed is not None else None)
-            seen = preview(basis, settings, fixes)
+        def job() -> _Previews:
+            before = saved or (preview(basis, saved_settings) if saved_settings.seed is not None else None)
+            tried = preview(basis, settings, fixes)
             # Counted here, where nobody waits for it, and kept.
-            assert seen.tokens.keys() == seen.by_split.keys(), "every split has a number"
-            return seen, before
+            assert tried.tokens.keys() == tried.by_split.keys(), "every split has a number"
+            return tried, before
 
         return job
 
-    def take(self, found: _Found) -> None:
+    def take(self, previews: _Previews) -> None:
         """Hold what a job of `compute` returned."""
-        self.seen, self.saved = found
+        self.preview, self.saved = previews
         self.leaks = None
 
-    def compare(self, seen: Preview) -> Callable[[], _Compared]:
-        """Return a job that compares the splits of ``seen``, and those of the saved settings unless they were."""
+    def compare(self, tried: Preview) -> Callable[[], _Compared]:
+        """Return a job that compares the splits of ``tried``, and those of the saved settings unless they were."""
         saved = self.saved
 
         def job() -> _Compared:
-            report = leaks_of(seen)
+            report = leaks_of(tried)
             if saved is None or saved.compared is not None:
                 return report, saved
-            is_same = saved.settings == seen.settings and not seen.fixes
-            return report, report.seen if is_same else leaks_of(saved).seen
+            is_same = saved.settings == tried.settings and not tried.fixes
+            return report, report.preview if is_same else leaks_of(saved).preview
 
         return job
 
-    def take_leaks(self, found: _Compared) -> None:
+    def take_leaks(self, report: _Compared) -> None:
         """Hold what a job of `compare` returned, with the division that it is about."""
-        self.leaks, self.saved = found
-        self.seen = self.leaks.seen
+        self.leaks, self.saved = report
+        self.preview = self.leaks.preview
 
     def next_fix(self, name: str) -> Fix | None:
         """Choose the next fix for a record that leaks, of those that are possible: move, drop, none."""
-        known: list[Fix] = [fix for fix in FIXES if fix == "drop" or (self.seen and self.seen.is_movable(name))]
+        known: list[Fix] = [fix for fix in FIXES if fix == "drop" or (self.preview and self.preview.is_movable(name))]
         choices = [None, *known]
         before = self.fixes.pop(name, None)
         fix = choices[(choices.index(before) + 1) % len(choices)] if before in choices else None
@@ -104,10 +108,10 @@ class Division:
 
     def fix_all(self) -> tuple[int, int]:
         """Fix each leak that is known whole or nearly: move what can be moved, drop the rest; say how many of each."""
-        if self.leaks is None or self.seen is None:
+        if self.leaks is None or self.preview is None:
             return 0, 0
-        moved = self.leaks.fixes("move", self.seen)
-        self.fixes = {**self.leaks.fixes("drop", self.seen), **moved}
+        moved = self.leaks.fixes("move", self.preview)
+        self.fixes = {**self.leaks.fixes("drop", self.preview), **moved}
         return len(moved), len(self.fixes) - len(moved)
 
     def command(self, root: str) -> str:

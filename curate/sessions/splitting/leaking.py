@@ -12,7 +12,7 @@ from curate.similarity.leaks import LEVELS, Leak
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class LeakingPair:
     """An exam record of ``split`` and who gives it away the most, which is in ``source_split``."""
 
     leak: Leak
@@ -30,11 +30,11 @@ class Shared:
 class LeakReport:
     """All that leaks: the worst pairs first, and what is trained on that a benchmark asks.
 
-    ``seen`` is the division that they are of: that of an export, in which all that could leak is in one split.
+    ``preview`` is the division that they are of: that of an export, in which all that could leak is in one split.
     """
 
-    seen: Preview
-    pairs: Sequence[Shared]
+    preview: Preview
+    pairs: Sequence[LeakingPair]
     benchmarks: Sequence[Finding]
     num_templates: int
     """Passages that were no evidence, because they stand in too many prompts."""
@@ -42,36 +42,38 @@ class LeakReport:
     @property
     def num_errors(self) -> int:
         """How many pairs and benchmark records are in the way of an export."""
-        found = [*(one.severity for one in self.pairs), *(one.severity for one in self.benchmarks)]
-        return sum(severity == "error" for severity in found)
+        severities = [*(item.severity for item in self.pairs), *(item.severity for item in self.benchmarks)]
+        return sum(severity == "error" for severity in severities)
 
     def counts(self) -> dict[tuple[str, str, Severity], int]:
         """Return the number of pairs by level, by the part of the record that is known, and by severity."""
-        found = Counter((one.leak.worst.level, str(one.leak.worst.part), one.severity) for one in self.pairs)
-        return dict(sorted(found.items(), key=lambda item: (LEVELS.index(item[0][0]), item[0][1:])))
+        counts = Counter((pair.leak.worst.level, str(pair.leak.worst.part), pair.severity) for pair in self.pairs)
+        return dict(sorted(counts.items(), key=lambda item: (LEVELS.index(item[0][0]), item[0][1:])))
 
-    def fixes(self, wanted: Fix, seen: Preview) -> dict[str, Fix]:
+    def fixes(self, wanted: Fix, preview: Preview) -> dict[str, Fix]:
         """Return a fix for each exam record that is known; where none can be moved, ``move`` leaves it as it is."""
-        known = [one.leak.exam.id for one in self.pairs if one.is_error]
-        return {name: wanted for name in known if wanted == "drop" or seen.is_movable(name)}
+        known = [pair.leak.exam.id for pair in self.pairs if pair.is_error]
+        return {name: wanted for name in known if wanted == "drop" or preview.is_movable(name)}
 
 
-def leaks_of(seen: Preview) -> LeakReport:
+def leaks_of(divided: Preview) -> LeakReport:
     """Compare the splits with one another, and what is trained on with the workspace's benchmarks; takes a while.
 
     Raises:
         CurateError: E908 and E964 when a benchmark cannot be read or is not there.
     """
-    if seen.compared is None:
-        seen = preview(seen.basis, seen.settings, seen.fixes, is_compared=True)
-    compared = seen.compared or ()
-    splits = seen.assignment.splits
+    if divided.compared is None:
+        divided = preview(divided.basis, divided.settings, divided.fixes, is_compared=True)
+    compared = divided.compared or ()
+    splits = divided.assignment.splits
     pairs = [
-        Shared(leak, one.split, splits[leak.source.id], severity)
-        for one in compared
-        if one.split is not None
-        for leak, severity in zip(one.leaks.leaks, one.severities, strict=True)
+        LeakingPair(leak, comparison.split, splits[leak.source.id], severity)
+        for comparison in compared
+        if comparison.split is not None
+        for leak, severity in zip(comparison.leaks.leaks, comparison.severities, strict=True)
     ]
     pairs.sort(key=lambda one: (LEVELS.index(one.leak.worst.level), -one.leak.worst.coverage))
-    benchmarks = [finding for one in compared if one.split is None for finding in one.findings]
-    return LeakReport(seen, pairs, benchmarks, sum(one.leaks.num_templates for one in compared if one.split))
+    benchmarks = [finding for comparison in compared if comparison.split is None for finding in comparison.findings]
+    return LeakReport(
+        divided, pairs, benchmarks, sum(comparison.leaks.num_templates for comparison in compared if comparison.split)
+    )

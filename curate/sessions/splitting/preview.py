@@ -16,9 +16,9 @@ from curate.base.events import Assign, Decision
 from curate.base.record import SPLITS, CurateError, Finding, Record, Split
 from curate.project.data import ProjectData
 from curate.project.exclusion import Exclusion
-from curate.project.golden import Change, Golden, change_of, divide, read_golden
-from curate.project.leaks import Compared, compare_benchmarks, divide_apart, parts_of
-from curate.project.repeats import Repeats, find_repeats
+from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
+from curate.project.leaks import ExamLeaks, compare_benchmarks, divide_apart, parts_of
+from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import Drift, SplitAssignment
 
@@ -44,7 +44,7 @@ class Basis:
     """What does not depend on how the records are divided. Made by `read_basis`."""
 
     data: ProjectData
-    repeats: Repeats
+    repeats: WorkspaceRepeats
     golden: Golden | None
 
     @cached_property
@@ -56,8 +56,8 @@ class Basis:
     def fixed(self) -> dict[str, Split]:
         """Records whose split no settings change: by the last dataset, by a decision, or by their own line."""
         pins = self.repeats.pins
-        held = {record.id: pins.get(record.id) or record.split for record in self.staying}
-        return {name: place for name, place in held.items() if place}
+        splits = {record.id: pins.get(record.id) or record.split for record in self.staying}
+        return {name: split for name, split in splits.items() if split}
 
     @property
     def frozen(self) -> frozenset[str]:
@@ -81,7 +81,7 @@ class Preview:
     settings: SplitSettings
     assignment: SplitAssignment
     fixes: Mapping[str, Fix] = field(default_factory=dict)
-    compared: Sequence[Compared] | None = None
+    compared: Sequence[ExamLeaks] | None = None
     """What its splits share, and what is trained on with the benchmarks; None where that was not asked for.
 
     Only then is all that gives one another away in one split, as an export has it.
@@ -116,19 +116,19 @@ class Preview:
     @cached_property
     def tokens(self) -> dict[Split, int]:
         """About how many tokens each split has; an estimate."""
-        return {name: sum(self.basis.tokens[one.id] for one in part) for name, part in self.by_split.items()}
+        return {name: sum(self.basis.tokens[record.id] for record in part) for name, part in self.by_split.items()}
 
     @property
     def added(self) -> dict[Split, int]:
         """How many records each split has that the last dataset has not."""
-        new = Counter(place for name, place in self.assignment.splits.items() if name not in self.basis.repeats.pins)
+        new = Counter(split for name, split in self.assignment.splits.items() if name not in self.basis.repeats.pins)
         return {name: new[name] for name in SPLITS}
 
     @property
     def num_moved(self) -> int:
         """Records that the last dataset has in another split; by the promise of a split there are none."""
         splits = self.assignment.splits
-        return sum(splits.get(name, place) != place for name, place in self.basis.repeats.pins.items())
+        return sum(splits.get(name, split) != split for name, split in self.basis.repeats.pins.items())
 
     @property
     def num_gone(self) -> int:
@@ -136,7 +136,7 @@ class Preview:
         return sum(name not in self.assignment.splits for name in self.basis.repeats.pins)
 
     @property
-    def golden_change(self) -> Change | None:
+    def golden_change(self) -> GoldenChange | None:
         """How the test split differs from the list that was frozen last; None where none was ever frozen."""
         golden = self.basis.golden
         return change_of(golden, [record.id for record in self.by_split["test"]]) if golden else None
@@ -144,23 +144,23 @@ class Preview:
     @property
     def leaks(self) -> list[Finding]:
         """What there is to be said of ``compared``."""
-        return [finding for one in self.compared or () for finding in one.findings]
+        return [finding for comparison in self.compared or () for finding in comparison.findings]
 
     @cached_property
-    def _held_units(self) -> set[str]:
-        held = {*self.basis.repeats.pins, *self.basis.frozen}
-        return {unit for name, unit in self.assignment.units.items() if name in held}
+    def _fixed_units(self) -> set[str]:
+        fixed = {*self.basis.repeats.pins, *self.basis.frozen}
+        return {unit for name, unit in self.assignment.units.items() if name in fixed}
 
     def is_movable(self, name: str) -> bool:
         """Whether a record could be moved to train: no dataset and no frozen list holds it, or what is tied to it."""
         unit = self.assignment.units.get(name)
-        return unit is not None and unit not in self._held_units
+        return unit is not None and unit not in self._fixed_units
 
     def decisions(self) -> list[Decision]:
         """Return what fixes this division in the journal: the split of each record that has another or none yet."""
         own = {record.id: record.split for record in self.basis.staying}
         drops = [LEAKED.decision(name) for name, fix in self.fixes.items() if fix == "drop"]
-        return drops + [Assign(name, place) for name, place in self.assignment.splits.items() if own.get(name) != place]
+        return drops + [Assign(name, split) for name, split in self.assignment.splits.items() if own.get(name) != split]
 
 
 def read_basis(data: ProjectData, watch: Watch | None = None) -> Basis:
@@ -195,31 +195,33 @@ def preview(
     if moves:
         first = Preview(basis, settings, assignment)
         if stuck := [name for name in moves if not first.is_movable(name)]:
-            told = f"{stuck[0]!r} cannot be moved: the last dataset or the frozen test set holds it, or what repeats it"
-            raise CurateError("E916 unknown-record", told, "Records never change their split. Drop it instead.")
+            message = (
+                f"{stuck[0]!r} cannot be moved: the last dataset or the frozen test set holds it, or what repeats it"
+            )
+            raise CurateError("E916 unknown-record", message, "Records never change their split. Drop it instead.")
         units = {assignment.units[name] for name in moves}
-        moved = [one.moved_to("train") if assignment.units[one.id] in units else one for one in staying]
+        moved = [item.moved_to("train") if assignment.units[item.id] in units else item for item in staying]
         assignment, staying = _divided(basis, moved, settings), moved
     if not is_compared:
         return Preview(basis, settings, assignment, fixes)
     data, repeats = basis.data, basis.repeats
     leaks = data.settings.leaks
-    assignment, compared = divide_apart(data, staying, repeats.found.clusters, settings, repeats.pins, leaks)
+    assignment, compared = divide_apart(data, staying, repeats.duplicates.clusters, settings, repeats.pins, leaks)
     trained = parts_of(staying, assignment)["train"]
     return Preview(basis, settings, assignment, fixes, [*compare_benchmarks(data, trained, leaks), *compared])
 
 
-def shifted(ratios: tuple[float, float, float], place: int, points: int) -> tuple[float, float, float]:
-    """Return ``ratios`` with so many hundredths more at ``place``, or fewer; the largest other one gives or takes them.
+def shifted(ratios: tuple[float, float, float], index: int, points: int) -> tuple[float, float, float]:
+    """Return ``ratios`` with so many hundredths more at ``index``, or fewer; the largest other one gives or takes them.
 
     No share goes below nothing or above the whole.
     """
     shares = [round(share * 100) for share in ratios]
     shares[0] += 100 - sum(shares)
-    others = [number for number in range(len(shares)) if number != place]
+    others = [number for number in range(len(shares)) if number != index]
     giver = max(others, key=lambda number: shares[number])
-    step = max(-shares[place], min(points, shares[giver]))
-    shares[place] += step
+    step = max(-shares[index], min(points, shares[giver]))
+    shares[index] += step
     shares[giver] -= step
     return shares[0] / 100, shares[1] / 100, shares[2] / 100
 
@@ -242,4 +244,4 @@ def ratios_of(text: str) -> tuple[float, float, float]:
 
 def _divided(basis: Basis, records: Sequence[Record], settings: SplitSettings) -> SplitAssignment:
     repeats = basis.repeats
-    return divide(basis.data.root, records, repeats.found.clusters, settings, repeats.pins)
+    return divide(basis.data.root, records, repeats.duplicates.clusters, settings, repeats.pins)

@@ -20,14 +20,14 @@ KEYS = ("ratios", "seed", "stratify", "group")
 
 
 class Applies(Protocol):
-    """Whatever saves decisions as one act: a workspace, or a workshop."""
+    """Whatever saves decisions as one act: a `Project`, as a rule."""
 
     def apply(self, decisions: Sequence[Decision], /) -> object:
         """Save ``decisions`` together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class SavedDivision:
     """What was written: how many records were assigned, how many dropped, which settings changed.
 
     ``overruled`` names variables of the environment that stand in for a setting that was written.
@@ -39,26 +39,26 @@ class Written:
     overruled: Sequence[str]
 
 
-def write(holder: Applies, seen: Preview, *, is_saved: bool) -> Written:
-    """Write the decisions of ``seen`` as one act, and its settings where ``is_saved``; the settings come first.
+def write(holder: Applies, divided: Preview, *, is_saved: bool) -> SavedDivision:
+    """Write the decisions of ``divided`` as one act, and its settings where ``is_saved``; the settings come first.
 
-    What is written is the division of an export: where the splits of ``seen`` were not compared, they are now.
+    What is written is the division of an export: where the splits of ``divided`` were not compared, they are now.
 
     Raises:
         CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more.
     """
-    root = seen.basis.data.root
-    if seen.compared is None:
-        seen = preview(seen.basis, seen.settings, seen.fixes, is_compared=True)
-    keys = save_settings(root, seen.settings) if is_saved else []
-    decisions = seen.decisions()
+    root = divided.basis.data.root
+    if divided.compared is None:
+        divided = preview(divided.basis, divided.settings, divided.fixes, is_compared=True)
+    keys = save_settings(root, divided.settings) if is_saved else []
+    decisions = divided.decisions()
     if decisions:
         holder.apply(decisions)
     num_dropped = sum(decision.op == "drop" for decision in decisions)
     known = origins(root) if keys else {}
-    found = [known.get(("split", key), "") for key in keys]
-    overruled = [origin for origin in found if origin and not origin.startswith(FILE_NAME)]
-    return Written(len(decisions) - num_dropped, num_dropped, keys, overruled)
+    sources = [known.get(("split", key), "") for key in keys]
+    overruled = [origin for origin in sources if origin and not origin.startswith(FILE_NAME)]
+    return SavedDivision(len(decisions) - num_dropped, num_dropped, keys, overruled)
 
 
 def save_settings(root: Path, settings: SplitSettings) -> list[str]:
@@ -75,8 +75,8 @@ def save_settings(root: Path, settings: SplitSettings) -> list[str]:
     path = inside(root, root / FILE_NAME)
     text = read_file(path, root, most=MOST_SETTINGS).decode()
     before: dict[str, Any] = tomllib.loads(text)
-    held = SplitSettings.model_validate(before.get("split", {}))
-    wanted, there = _plain(settings), _plain(held)
+    saved = SplitSettings.model_validate(before.get("split", {}))
+    wanted, there = _plain(settings), _plain(saved)
     changed = [key for key in KEYS if wanted[key] != there[key] and wanted[key] is not None]
     if not changed:
         return []
@@ -102,6 +102,6 @@ def _plain(settings: SplitSettings) -> dict[str, Json]:
     """Return the settings with shares as people write them, which still add up to one."""
     shares = [round(share, 6) for share in settings.ratios]
     largest = shares.index(max(shares))
-    shares[largest] = round(1 - sum(share for place, share in enumerate(shares) if place != largest), 6)
-    told: dict[str, Json] = settings.model_dump(mode="json")
-    return {**told, "ratios": shares}
+    shares[largest] = round(1 - sum(share for index, share in enumerate(shares) if index != largest), 6)
+    fields: dict[str, Json] = settings.model_dump(mode="json")
+    return {**fields, "ratios": shares}

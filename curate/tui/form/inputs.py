@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Select, Static
 
 from curate.schema.form import Field, Spelling, option_index
-from curate.tui.border import safe_line, shown, shown_lines
+from curate.tui.border import safe_line, safe_lines, safe_text
 from curate.tui.fields import SafeInput, SafeTextArea
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class MarkField(Static, can_focus=True):
             marked: set[int | None] = {option_index(value, field.options) for value in self._value}
         else:
             marked = {option_index(self._value, field.options)} if self._is_set else set()
-        return [(shown(option.label, _LABEL), index in marked) for index, option in enumerate(field.options)]
+        return [(safe_text(option.label, _LABEL), index in marked) for index, option in enumerate(field.options)]
 
 
 class SelectField(Select[int]):
@@ -214,7 +214,7 @@ class SelectField(Select[int]):
         self._offered_options = field.options
         self._before = field.chosen
         super().__init__(
-            [(shown(option.label, _LABEL), index) for index, option in enumerate(field.options)],
+            [(safe_text(option.label, _LABEL), index) for index, option in enumerate(field.options)],
             value=Select.NULL if field.chosen is None else field.chosen,
             prompt="(none)",
             compact=True,
@@ -249,6 +249,6 @@ def editor_of(field: Field, text: str) -> Widget:
             case "choice" | "choices" | "switch":
                 return MarkField(field)
             case _:
-                return Static(shown_lines(field.options[0].label if field.options else text))
+                return Static(safe_lines(field.options[0].label if field.options else text))
     except ValueError:
         return Static(Text("what stands here can be edited only in your own editor (f4)", style="warn"))

@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from curate.base.record import Problem
 from curate.schema.form import Field, Form
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 from curate.tui.fields import update_if_other
 from curate.tui.form.inputs import AreaField, LineField, MarkField, SelectField, editor_of
 from curate.tui.glyphs import glyphs
@@ -71,7 +71,9 @@ class More(Static, can_focus=True):
     BINDINGS: ClassVar[list[Any]] = [Binding("enter,space", "open", "Show fields", id="edit.more", key_display="enter")]
 
     def __init__(self, pointer: str, names: Sequence[str]) -> None:
-        super().__init__(Text.assemble(("+ ", "key"), (", ".join(shown(name, 24).plain for name in names), "muted")))
+        super().__init__(
+            Text.assemble(("+ ", "key"), (", ".join(safe_text(name, 24).plain for name in names), "muted"))
+        )
         self.pointer = pointer
         self.names = tuple(names)
 
@@ -89,7 +91,7 @@ class ProblemLine(Static):
     """What is wrong with the field above."""
 
     def __init__(self, pointer: str, problems: list[Problem]) -> None:
-        texts = [Text.assemble(("! error ", "error"), shown(problem.message, 200)) for problem in problems]
+        texts = [Text.assemble(("! error ", "error"), safe_text(problem.message, 200)) for problem in problems]
         super().__init__(Text("\n").join(texts))
         self.pointer = pointer
         self.problems = problems
@@ -126,7 +128,7 @@ class Leaf(Node):
     def compose(self) -> ComposeResult:
         """Lay name and widget side by side."""
         star = " *" if self.field.is_required else ""
-        name = shown(self.field.name, _NAME - len(star), style="" if self.field.is_known else "warn")
+        name = safe_text(self.field.name, _NAME - len(star), style="" if self.field.is_known else "warn")
         yield Static(Text.assemble(name, (star, "accent")), classes="name")
         yield editor_of(self.field, self.form.text(self.field))
 
@@ -250,17 +252,17 @@ class GroupNode(Node):
         field = self.field
         star = " *" if field.is_required and not self.is_item else ""
         sign = "- " if self.is_open and field.is_filled else "+ "
-        text = Text.assemble((sign, "key"), (shown(field.name, 40).plain, "strong"), star, no_wrap=True)
+        text = Text.assemble((sign, "key"), (safe_text(field.name, 40).plain, "strong"), star, no_wrap=True)
         if field.kind == "list":
             text.append(f"  {len(field.fields)} item{'' if len(field.fields) == 1 else 's'}", "muted")
         if field.summary:
-            text.append_text(Text.assemble(" ", shown(field.summary, 30, style="accent")))
+            text.append_text(Text.assemble(" ", safe_text(field.summary, 30, style="accent")))
         if not field.is_filled:
             text.append(f"  {'null' if field.is_present else 'not there'}; enter adds it", "muted")
         elif not self.is_open:
             texts = (
                 part.value for part in field.walk() if part.kind in ("text", "line") and isinstance(part.value, str)
             )
-            text.append_text(Text.assemble("  ", shown(next(texts, ""), _PREVIEW, style="muted")))
+            text.append_text(Text.assemble("  ", safe_text(next(texts, ""), _PREVIEW, style="muted")))
         text.append(f" {glyphs().rule * 4}", "muted")
         return text

@@ -14,7 +14,7 @@ from curate.project.diff import FieldChange, field_changes, field_lines
 from curate.schema import Shape
 from curate.schema.form import json_text
 from curate.schema.view import PART_JOINT, at, text_of
-from curate.tui.border import shown, shown_lines
+from curate.tui.border import safe_lines, safe_text
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.nearest import Neighbour
@@ -43,7 +43,7 @@ def view_line(view: View) -> Text:
 def preview(view: View, line: Mapping[str, Json], shape: Shape) -> Text:
     """Return the line as one of the views has it."""
     if view == "json":
-        text = shown_lines(_cut(json_text(line)))
+        text = safe_lines(_cut(json_text(line)))
         text.highlight_regex(_KEY, "accent")
         return text
     turns = list(turns_of(line, shape))
@@ -78,9 +78,9 @@ def neighbour_lines(neighbours: Sequence[Neighbour] | None, threshold: float) ->
     if neighbours is None:
         return text.append("looking ...\n", "muted")
     if not neighbours:
-        return text.append("none shares three words in a row with it\n", "muted")
+        return text.append("no similar record\n", "muted")
     for neighbour in neighbours:
-        text.append_text(Text.assemble(f" {neighbour.score:.2f} ", shown(neighbour.id, 24)))
+        text.append_text(Text.assemble(f" {neighbour.score:.2f} ", safe_text(neighbour.id, 24)))
         text.append(
             f"  {_KINDS[neighbour.kind]}\n" if neighbour.kind else "\n",
             "error" if neighbour.kind == "repeat" else "warn",
@@ -97,7 +97,7 @@ def difference(before: Json, after: Json, width: int, *, is_new: bool) -> Text:
         return text.append("a new record; nothing is saved yet\n", "muted")
     lines = [line for change in _changes(before, after) for line in field_lines(change, width, show_values=True)]
     for line in lines[:_MOST_LINES]:
-        text.append_text(shown(line.removeprefix("  ")))
+        text.append_text(safe_text(line.removeprefix("  ")))
         text.append("\n")
     if not lines:
         text.append("nothing\n", "muted")
@@ -133,11 +133,11 @@ def _changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -> Ite
 def _chat(turns: Sequence[tuple[str, str]]) -> Text:
     text = Text()
     for role, said in turns:
-        text.append_text(shown(f"<|{role}|>", 40, style="accent"))
+        text.append_text(safe_text(f"<|{role}|>", 40, style="accent"))
         text.append(" ")
-        text.append_text(shown_lines(_cut(said)))
+        text.append_text(safe_lines(_cut(said)))
         text.append("\n")
-    return text if turns else Text("nothing is said yet\n", style="muted")
+    return text if turns else Text("empty\n", style="muted")
 
 
 def _tokens(turns: Sequence[tuple[str, str]]) -> Text:
@@ -147,7 +147,7 @@ def _tokens(turns: Sequence[tuple[str, str]]) -> Text:
     for role, said in turns:
         count = -(-len(said.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN)
         total += count
-        text.append_text(Text.assemble(shown(role, 20).plain.ljust(12), f"~{count:>7,}\n"))
+        text.append_text(Text.assemble(safe_text(role, 20).plain.ljust(12), f"~{count:>7,}\n"))
     text.append(f"{'in all':<12}~{total:>7,}\n", "strong")
     return text.append(f"an estimate, {_BYTES_A_TOKEN} bytes a token: no tokenizer is set\n", "muted")
 

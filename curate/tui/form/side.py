@@ -51,7 +51,7 @@ class EditSide(VerticalScroll):
             yield Static(id=name)
 
     def ready(self, project: Project) -> None:
-        """Begin to look for neighbours in ``workshop``."""
+        """Begin to look for neighbours in ``project``."""
         self._nearest = Nearest(project)
 
     @property

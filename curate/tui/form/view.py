@@ -16,8 +16,8 @@ from textual.widgets import Input, Static, TextArea
 from curate.base.record import CurateError
 from curate.sessions.answers import Answer, answer_of
 from curate.sessions.edits import EditSession
-from curate.tui.border import shown
-from curate.tui.chrome import Rule
+from curate.tui.border import safe_text
+from curate.tui.chrome import TitleRule
 from curate.tui.fields import update_if_other
 from curate.tui.form.sheet import FormSheet
 
@@ -179,7 +179,7 @@ class FormView(Vertical):
         event.stop()
         field = event.sheet.form.nearest(event.pointer)
         help_text = ". ".join(filter(None, (field.fixed, field.bounds, field.help)))
-        text = Text.assemble(shown(field.name, 30, style="strong"), "  ", shown(help_text, 300))
+        text = Text.assemble(safe_text(field.name, 30, style="strong"), "  ", safe_text(help_text, 300))
         update_if_other(self.query_one("#help", Static), text)
 
     async def judge(self) -> None:
@@ -219,9 +219,9 @@ class FormView(Vertical):
         await box.remove_children()
         if self.answer is not None or note:
             name = self.answer.shape.name if self.answer is not None else "schema"
-            await box.mount(Rule(Text.assemble("answer as a form: ", shown(name, 30))))
+            await box.mount(TitleRule(Text.assemble("answer as a form: ", safe_text(name, 30))))
         if note:
-            await box.mount(Static(Text.assemble(("~ warn ", "warn"), shown(note, 200))))
+            await box.mount(Static(Text.assemble(("~ warn ", "warn"), safe_text(note, 200))))
         elif self.answer is not None and self.answer.form is not None:
             sheet = FormSheet(self.answer.form)
             await box.mount(sheet)
@@ -236,8 +236,8 @@ class FormView(Vertical):
             status = ("fits the schema, but see above", "warn")
         text = Text.assemble((" * required   ", "muted"), status)
         if self.warning:
-            text.append_text(Text.assemble("   ", shown(self.warning, 60, style="error")))
-        text.append_text(Text.assemble("   ", shown(self.note, 200, style="muted")))
+            text.append_text(Text.assemble("   ", safe_text(self.warning, 60, style="error")))
+        text.append_text(Text.assemble("   ", safe_text(self.note, 200, style="muted")))
         # Before it is laid out there is no such line yet, and then this is called again.
         for line in self.query("#foot").results(Static):
             update_if_other(line, text)

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Record, Source
 from curate.checks.runner.pool import shared_out
-from curate.project.catalog import Catalog, kept, open_catalog, pieces
+from curate.project.catalog import Catalog, base_cache, open_catalog, pieces
+from curate.project.catalog.base import named_apart
 from curate.project.catalog.columns import estimated_tokens
-from curate.project.catalog.written import named_apart
-from curate.project.data import ProjectData, load_data, told_apart
+from curate.project.data import ProjectData, load_data, with_unique_ids
 from curate.project.filters import parse_filter
 
 
@@ -47,7 +47,7 @@ def no_reading(*_: object) -> None:
 
 @pytest.mark.parametrize("kept_from", [0, 10**9])
 def test_it_holds_what_the_workspace_holds(workspace, kept_from):
-    catalog = open_catalog(workspace, kept_from=kept_from)
+    catalog = open_catalog(workspace, cache_from=kept_from)
     check(catalog, workspace)
     assert [catalog.name(row) for row in range(9)] == [state.record.id for state in workspace.states()]
     assert [state.record.id for state in workspace.states()][-3:] == ["r002-3", "r007", "r002-2-2"]
@@ -64,7 +64,7 @@ def test_it_finds_records_and_reads_their_lines_again(workspace):
 
 
 def test_records_are_found_where_hashes_are_the_same(workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.catalog.written.hashes_of", lambda names: np.zeros(len(names), np.uint64))
+    monkeypatch.setattr("curate.project.catalog.base.hashes_of", lambda names: np.zeros(len(names), np.uint64))
     catalog = open_catalog(workspace)
     check(catalog, workspace)
     names = [state.record.id for state in workspace.states()]
@@ -84,7 +84,7 @@ def test_lines_that_are_no_records_are_findings(workspace):
 
 def test_findings_beyond_the_first_are_counted(make_workspace, monkeypatch):
     monkeypatch.setattr("curate.project.catalog.pieces.MOST_FINDINGS", 2)
-    monkeypatch.setattr("curate.project.catalog.written.MOST_FINDINGS", 2)
+    monkeypatch.setattr("curate.project.catalog.base.MOST_FINDINGS", 2)
     made = make_workspace([{"id": str(number)} for number in range(9)])
     catalog = open_catalog(made)
     assert len(catalog) == 0
@@ -100,7 +100,7 @@ def test_findings_beyond_the_first_are_counted(make_workspace, monkeypatch):
 def test_names_are_those_of_the_workspace(names):
     records = [Record(name, "domain", Source("f", 1), {}) for name in names]
     ids, hashes, order = named_apart(pl.Series(names, dtype=pl.String))
-    assert ids.to_list() == [record.id for record in told_apart(records)]
+    assert ids.to_list() == [record.id for record in with_unique_ids(records)]
     assert sorted(order.tolist()) == list(range(len(names)))
     assert (hashes[1:] > hashes[:-1]).all()
 
@@ -134,7 +134,7 @@ def test_whoever_stops_listening_ends_the_processes(make_workspace, monkeypatch)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_catalog(made, stop, kept_from=0)
+        open_catalog(made, stop, cache_from=0)
     assert kept_folders(made) == []
     assert not multiprocessing.active_children()
 
@@ -149,12 +149,12 @@ def test_a_process_that_is_killed_is_told():
 
 
 def test_the_second_opening_reads_no_record_file(workspace, monkeypatch):
-    first = told(open_catalog(workspace, kept_from=0))
+    first = told(open_catalog(workspace, cache_from=0))
     (folder,) = kept_folders(workspace)
     assert (workspace.root / ".curate" / ".gitignore").read_text(encoding="utf-8").endswith("*\n")
     with monkeypatch.context() as patch:
         patch.setattr(pieces, "piece_of", no_reading)
-        again = open_catalog(load_data(workspace.root), kept_from=0)
+        again = open_catalog(load_data(workspace.root), cache_from=0)
         assert told(again) == first
     assert kept_folders(workspace) == [folder]
 
@@ -182,18 +182,18 @@ def swap(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [flip, cut, swap, Path.unlink])
 def test_what_was_harmed_is_made_again(workspace, harm):
-    first = told(open_catalog(workspace, kept_from=0))
+    first = told(open_catalog(workspace, cache_from=0))
     names = sorted(path.name for path in kept_folders(workspace)[0].iterdir())
     assert len(names) == 8
     for name in names:
         (folder,) = kept_folders(workspace)
         harm(folder / name)
-        assert told(open_catalog(workspace, kept_from=0)) == first
+        assert told(open_catalog(workspace, cache_from=0)) == first
     assert kept_folders(workspace) == [folder]
 
 
 def test_what_somebody_else_made_is_not_believed(workspace, tmp_path, monkeypatch):
-    first = told(open_catalog(workspace, kept_from=0))
+    first = told(open_catalog(workspace, cache_from=0))
     (folder,) = kept_folders(workspace)
     # As unpacking an archive would: all bytes and times are the same.
     shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copy2)
@@ -201,13 +201,13 @@ def test_what_somebody_else_made_is_not_believed(workspace, tmp_path, monkeypatc
     shutil.copytree(tmp_path / "copy", folder, copy_function=shutil.copy2)
     read = []
     monkeypatch.setattr(pieces, "piece_of", lambda *args, real=pieces.piece_of: read.append(args) or real(*args))
-    assert told(open_catalog(workspace, kept_from=0)) == first
+    assert told(open_catalog(workspace, cache_from=0)) == first
     assert read
 
 
 @pytest.mark.parametrize("harm", [flip, Path.unlink])
 def test_a_cache_that_is_harmed_while_it_is_in_use_is_made_again(workspace, harm):
-    catalog = open_catalog(workspace, kept_from=0)
+    catalog = open_catalog(workspace, cache_from=0)
     first = told(catalog)
     (folder,) = kept_folders(workspace)
     harm(next(folder.glob("texts-*")))
@@ -219,19 +219,19 @@ def test_a_cache_that_is_harmed_while_it_is_in_use_is_made_again(workspace, harm
 
 def test_changed_files_are_read_anew_and_old_catalogues_go(workspace):
     path = workspace.root / "data" / "a.jsonl"
-    open_catalog(workspace, kept_from=0)
+    open_catalog(workspace, cache_from=0)
     seen = []
     for number in range(3):
         path.write_text(path.read_text(encoding="utf-8") + json.dumps(line(50 + number)) + "\n", encoding="utf-8")
         age(workspace.root)
         workspace = load_data(workspace.root)
-        seen.append(open_catalog(workspace, kept_from=0))
+        seen.append(open_catalog(workspace, cache_from=0))
         check(seen[-1], workspace)
     # Those that are open stay, however old they are.
     assert len(kept_folders(workspace)) == 4 - 1
     del seen[:-1]
     path.write_text(path.read_text(encoding="utf-8") + json.dumps(line(60)) + "\n", encoding="utf-8")
-    open_catalog(load_data(workspace.root), kept_from=0)
+    open_catalog(load_data(workspace.root), cache_from=0)
     assert len(kept_folders(workspace)) == 2
 
 
@@ -243,7 +243,7 @@ def test_another_schema_gives_another_catalogue(make_workspace):
     for prompt, completion in (("question", "answer"), ("answer", "question")):
         schema = {"x-record": {"prompt": f"/{prompt}", "completion": f"/{completion}"}}
         (made.root / "own.json").write_text(json.dumps(schema), encoding="utf-8")
-        prompts.append(open_catalog(load_data(made.root), kept_from=0).row(0).prompt)
+        prompts.append(open_catalog(load_data(made.root), cache_from=0).row(0).prompt)
     assert prompts == ["why", "so"]
 
 
@@ -282,7 +282,7 @@ def test_where_nothing_can_be_written_it_is_in_memory(workspace, monkeypatch):
         raise CurateError("E906 write-failed", "No space left on device")
 
     monkeypatch.setattr("curate.base.storage.Scratch.append", full)
-    catalog = open_catalog(workspace, kept_from=0)
+    catalog = open_catalog(workspace, cache_from=0)
     assert catalog.remarks == ["the catalogue is not kept: No space left on device"]
     assert kept_folders(workspace) == []
     check(catalog, workspace)
@@ -292,13 +292,13 @@ def test_caches_elsewhere_are_refused(workspace, tmp_path):
     (tmp_path / "other").mkdir()
     (workspace.root / ".curate").symlink_to(tmp_path / "other")
     with pytest.raises(CurateError) as caught:
-        open_catalog(workspace, kept_from=0)
+        open_catalog(workspace, cache_from=0)
     assert caught.value.code == "E914 outside-workspace"
 
 
 def test_a_file_written_this_moment_is_waited_for(workspace, monkeypatch):
     waited: list[float] = []
-    monkeypatch.setattr(kept.time, "sleep", waited.append)
+    monkeypatch.setattr(base_cache.time, "sleep", waited.append)
     (workspace.root / "data" / "a.jsonl").touch()
-    open_catalog(workspace, kept_from=0)
+    open_catalog(workspace, cache_from=0)
     assert waited == [0.1]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from curate.base.events import Add, Assign, Decision, Drop, Edit, Label
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
-from curate.project.catalog.judged import judged
-from curate.project.data import ProjectData, State, load_data
+from curate.project.catalog.ranks import rank_findings
+from curate.project.data import ProjectData, RecordState, load_data
 from curate.project.exclusion import Exclusion
 from curate.project.filters import parse_filter
 from curate.project.validation import validate_data
@@ -86,7 +86,7 @@ def test_base_and_patch_mean_the_same_as_states(shared_workspace, done, text):
     base = dict(states)
     for number, act in done:
         name = names[number % len(names)]
-        old = states.get(name) or State(Record(name, "chat", Source("journal of bo", 1), {}, "Refund", "answer"))
+        old = states.get(name) or RecordState(Record(name, "chat", Source("journal of bo", 1), {}, "Refund", "answer"))
         new = {
             "drop": replace(old, exclusion=Exclusion("x")),
             "edit": replace(old, record=replace(old.record, prompt="refund x", category="billing")),
@@ -124,10 +124,10 @@ def test_what_changed_leaves_the_rows_that_were_shown_or_joins_them(workspace):
     assert [catalog.name(row) for row in rows] == ["r007", "r002", "r000"]
     states = {state.record.id: state for state in workspace.states()}
     billed = replace(states["r001"].record, category="billing")
-    added = State(replace(billed, id="new"))
+    added = RecordState(replace(billed, id="new"))
     changes = {
         "r002": replace(states["r002"], exclusion=Exclusion("x")),
-        "r001": State(billed),
+        "r001": RecordState(billed),
         "new": added,
         "no": None,
     }
@@ -143,15 +143,15 @@ def test_what_changed_leaves_the_rows_that_were_shown_or_joins_them(workspace):
 
 def test_findings_give_the_status(workspace):
     catalog = open_catalog(workspace)
-    catalog.update({"r007": State(next(iter(workspace.records())), exclusion=Exclusion("asked"))})
-    catalog.update({"new": State(Record("new", "chat", Source("journal of ana", 4), {}))})
+    catalog.update({"r007": RecordState(next(iter(workspace.records())), exclusion=Exclusion("asked"))})
+    catalog.update({"new": RecordState(Record("new", "chat", Source("journal of ana", 4), {}))})
     path = str(workspace.root / "data" / "b.jsonl")
     found = [
         finding("warning", "data/a.jsonl", 1), finding("error", "data/a.jsonl", 1), finding("info", "data/a.jsonl", 2),
         finding("warning", path, 3, "r002"), finding("error", path, 1, "r001"), finding("error", path, 4, "r007"),
         finding("warning", "", 0, "r002-2"), finding("error", "journal of ana", 4, "new"), finding("error"),
     ]  # fmt: skip
-    statuses = judged(found, workspace)
+    statuses = rank_findings(found, workspace)
     for name, file, number, status in (
         ("r000", "data/a.jsonl", 1, "error"), ("r001", "data/a.jsonl", 2, "ok"),
         ("r002-3", "data/b.jsonl", 3, "warning"), ("r002-2", "data/b.jsonl", 2, "warning"),
@@ -161,7 +161,7 @@ def test_findings_give_the_status(workspace):
     catalog.judge({"r000": "error", "r001": "info", "r002-2": "warning", "r007": "error", "new": "error"})
     statuses = {row.id: row.status for row in catalog.rows(catalog.select(parse_filter("status:!ok")))}
     assert statuses == {"r000": "error", "r002-2": "warning", "r007": "dropped", "new": "error"}
-    catalog.update({"r000": State(workspace.records()[0])})
+    catalog.update({"r000": RecordState(workspace.records()[0])})
     assert catalog.row(0).status == "error"
     catalog.judge({"r001": "warning", "gone": "error"})
     assert [catalog.name(row) for row in catalog.select(parse_filter("status:warning|error"))] == ["r001"]
@@ -169,7 +169,7 @@ def test_findings_give_the_status(workspace):
 
 def test_a_real_validation_gives_the_status(workspace):
     verdict = validate_data(workspace)
-    statuses = judged(verdict.findings, workspace)
+    statuses = rank_findings(verdict.findings, workspace)
     told_of = {(one.file.rsplit("/", 1)[-1], one.line) for one in verdict.findings if one.severity != "info"}
     for record in workspace.records():
         source = record.source
@@ -180,7 +180,7 @@ def test_a_real_validation_gives_the_status(workspace):
 def test_the_last_dataset_says_the_split(workspace):
     catalog = open_catalog(workspace)
     catalog.pin({"r001": "test", "r000": "train", "new": "validation"})
-    catalog.update({"new": State(Record("new", "chat", Source("journal of ana", 1), {}, "a", "b"))})
+    catalog.update({"new": RecordState(Record("new", "chat", Source("journal of ana", 1), {}, "a", "b"))})
     assert [catalog.name(row) for row in catalog.select(parse_filter("split:test"))] == ["r001"]
     assert [catalog.name(row) for row in catalog.select(parse_filter("has:split"))] == ["r000", "r001", "new"]
     assert [row.split for row in catalog.rows([0, 1, 2, 9])] == ["train", "test", "", "validation"]
@@ -211,7 +211,7 @@ def test_rows_are_put_in_order(workspace):
 def test_columns_are_given_as_decisions_have_left_them(workspace):
     catalog = open_catalog(workspace)
     first, second, *_ = workspace.states()
-    added = State(Record("new", "chat", Source("journal of ana", 4), {}, "hi", "ho", category="Z"))
+    added = RecordState(Record("new", "chat", Source("journal of ana", 4), {}, "hi", "ho", category="Z"))
     changed = replace(second, exclusion=Exclusion("x"), answers={"quality": {"ana": "bad"}})
     catalog.update({"r001": changed, "new": added, "never": None})
     frame = catalog.frame(["id", "category", "status", "prompt", "labels", "line"])

@@ -12,8 +12,8 @@ from typing import Any
 from curate.base.events import Add, Decision, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
-from curate.project.data import ProjectData, State
-from curate.project.journal import Sitting
+from curate.project.data import ProjectData, RecordState
+from curate.project.journal import JournalWriter
 from curate.schema import Shape, load_shape
 from curate.schema.settings import read_settings
 
@@ -42,12 +42,12 @@ class Opener:
         return ProjectData(root, self.settings, self.shape)
 
 
-def summary(states: Sequence[State]) -> Summary:
+def summary(states: Sequence[RecordState]) -> Summary:
     """Return what the records are, whatever file they are in, and whether or not their lines say their ids."""
     return {state.record.id: _summary(state) for state in states}
 
 
-def _summary(state: State) -> tuple[Any, ...]:
+def _summary(state: RecordState) -> tuple[Any, ...]:
     record = state.record
     data = {key: value for key, value in record.data.items() if key != "id"}
     heads = tuple(sorted(state.heads))
@@ -80,7 +80,7 @@ class Person:
         """Decide so many times; before the last time ``meanwhile`` happens."""
         states = {state.record.id: state for state in self.opened(self.root).states()}
         self.heads = {name: state.parents() for name, state in states.items()}
-        with Sitting(self.root, by) as sitting:
+        with JournalWriter(self.root, by) as sitting:
             for place in range(number):
                 if meanwhile and place == number - 1:
                     meanwhile()

@@ -22,7 +22,7 @@ from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
-from curate.project.journal import Sitting, frame, pieces, read_journal, segments
+from curate.project.journal import JournalWriter, frame, pieces, read_journal, segments
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "badinputs" / "journal" / "faults.json"
 
@@ -37,7 +37,7 @@ class Journal:
         names = [("r0", "r1"), ("r2",), ("r3",), ("r0",), ("r1", "r2")]
         heads = {state.record.id: state.parents() for state in self.opened(root).states()}
         self.events = []
-        with Sitting(root, "ana") as sitting:
+        with JournalWriter(root, "ana") as sitting:
             for number, batch in enumerate(names[:4]):
                 for name in batch:
                     (event,) = sitting.append([Assign(name, ["train", "test"][number % 2], parents=heads[name])])
@@ -308,7 +308,7 @@ def test_an_error_of_the_disk_is_told_and_saved_elsewhere(journal, monkeypatch):
                 raise OSError(5, "Input/output error")
             real(handle)
 
-        with Sitting(journal.root, "cem") as sitting:
+        with JournalWriter(journal.root, "cem") as sitting:
             sitting.append([Drop("r0", reason="first", parents=parents)])
             monkeypatch.setattr(os, "fsync", failing)
             decision = Drop("r0", reason=f"after {failures}", parents=parents)
@@ -327,7 +327,7 @@ def test_an_error_of_the_disk_is_told_and_saved_elsewhere(journal, monkeypatch):
 
 def test_somebody_moves_the_segment_away_from_under_us(journal):
     parents = journal.opened(journal.root).states()[0].parents()
-    with Sitting(journal.root, "cem") as sitting:
+    with JournalWriter(journal.root, "cem") as sitting:
         sitting.append([Drop("r0", reason="one", parents=parents)])
         (path,) = (journal.root / "journal/cem").iterdir()
         path.rename(journal.root / "away.log")

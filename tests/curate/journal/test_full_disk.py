@@ -16,7 +16,7 @@ from curate.base.record import CurateError, Exit
 from curate.project.compact import fold_journal
 from curate.project.fold import fold
 from curate.project.fsck import check
-from curate.project.journal import Sitting
+from curate.project.journal import JournalWriter
 
 PUTS = 4000
 
@@ -51,7 +51,7 @@ class Puts:
     def wanted(self) -> dict:
         return summary(list(fold(self.base, self.saved, self.opened.shape).states.values()))
 
-    def put(self, sitting: Sitting, decisions: list, heads: dict) -> None:
+    def put(self, sitting: JournalWriter, decisions: list, heads: dict) -> None:
         try:
             events = sitting.append([replace(one, parents=heads.get(one.id, ())) for one in decisions])
         except CurateError as error:
@@ -69,7 +69,7 @@ def test_nothing_that_was_saved_is_lost_on_a_full_disk(small):
     for number in range(PUTS // 50):
         states = puts.opened(puts.root).states()
         heads = {state.record.id: state.parents() for state in states}
-        with Sitting(puts.root, "ana") as sitting:
+        with JournalWriter(puts.root, "ana") as sitting:
             for _ in range(50):
                 puts.put(sitting, [one for one in next(waiting) if one.id in heads or one.op == "add"], heads)
         try:
@@ -124,7 +124,7 @@ def test_refused_in_one_line(small, what, capfd):
     import sys
 
     puts = Puts(small / "ws")
-    with Sitting(puts.root, "ana") as sitting:
+    with JournalWriter(puts.root, "ana") as sitting:
         puts.put(
             sitting,
             [one for one in next(batches()) if one.id == "r0"],

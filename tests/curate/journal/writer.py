@@ -10,7 +10,7 @@ from pathlib import Path
 from curate.base.events import Label
 from curate.project.data import load_data
 from curate.project.fold import line_digest
-from curate.project.journal import Sitting
+from curate.project.journal import JournalWriter
 
 SITTING = 500
 
@@ -20,7 +20,7 @@ def main(root: Path, by: str, number: int) -> None:
     parents = {record.id: (line_digest(record),) for record in records}
     times = []
     for start in range(0, number, SITTING):
-        with Sitting(root, by) as sitting:
+        with JournalWriter(root, by) as sitting:
             for value in range(start, min(number, start + SITTING)):
                 name = records[value % len(records)].id
                 decision = Label(name, f"q-{by}", value, parents=parents[name])

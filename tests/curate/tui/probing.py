@@ -7,7 +7,7 @@ from textual.widgets import Static
 
 from curate.base.events import Drop
 from curate.base.record import CurateError
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import Column, FrameTable, ListRows
 from curate.tui.screen import ProjectScreen
@@ -28,7 +28,7 @@ class ProbeScreen(ProjectScreen):
     def compose_body(self):
         yield FrameTable([Column("id", 8), Column("prompt")], id="rows", classes="main pane")
         yield SafeInput(id="field")
-        yield Static(shown("[/foo] detail"), id="detail", classes="side")
+        yield Static(safe_text("[/foo] detail"), id="detail", classes="side")
 
     def ready(self):
         self.told.append("ready")

@@ -208,7 +208,7 @@ def held(monkeypatch, path):
         ("s", "curate.sessions.splitting.division.leaks_of", "Ff", "comparing the splits"),
         ("d", "curate.tui.screens.dedupe.find_clusters", "abmdlxnpWf", "comparing the records"),
         ("c", "curate.tui.screens.compare.runs_of", " hGn", "comparing the runs"),
-        ("l", "curate.tui.screens.label.Desk", "1asfcnp", "making the queue"),
+        ("l", "curate.tui.screens.label.LabelSession", "1asfcnp", "making the queue"),
     ],
 )
 def test_a_key_on_what_is_not_computed_yet_is_answered(

@@ -31,7 +31,7 @@ def _is_harmless(text: str, kept: str = "") -> bool:
 
 @given(st.text())
 def test_one_line_is_one_line_and_harmless(text: str) -> None:
-    line = border.shown(text)
+    line = border.safe_text(text)
     assert _is_harmless(line.plain)
     assert "\n" not in line.plain
     assert not line.spans
@@ -39,7 +39,7 @@ def test_one_line_is_one_line_and_harmless(text: str) -> None:
 
 @given(st.text(), st.integers(0, 40))
 def test_a_limit_holds(text: str, limit: int) -> None:
-    line = border.shown(text, limit).plain
+    line = border.safe_text(text, limit).plain
     assert len(line) <= limit
     if limit and len(text) > limit:
         assert line.endswith(glyphs().ellipsis), "what was cut is shown as cut"
@@ -69,7 +69,7 @@ def test_what_was_drawn_stays_as_wide(text: str) -> None:
 
 
 def test_what_cannot_be_seen_is_shown() -> None:
-    seen = border.shown(NASTY).plain
+    seen = border.safe_text(NASTY).plain
     for code in ("U+009B", "U+202E", "U+200B", "U+E0069", "U+FE0F", "U+3164"):
         assert f"<{code}>" in seen
     assert "␛]52;c;aGk=␇" in seen
@@ -77,27 +77,27 @@ def test_what_cannot_be_seen_is_shown() -> None:
 
 def test_ascii_shows_controls_as_code_points() -> None:
     use_glyphs(ASCII)
-    assert border.shown("a\x1bb\nc").plain == "a<U+001B>b<LF>c"
-    assert border.shown("abcdefgh", 6).plain == "abc..."
+    assert border.safe_text("a\x1bb\nc").plain == "a<U+001B>b<LF>c"
+    assert border.safe_text("abcdefgh", 6).plain == "abc..."
     assert bar(0.5, 4) == "##.."
 
 
 def test_marks_piled_on_a_letter_are_counted() -> None:
-    seen = border.shown("Z" + "\u0301" * 23 + "!").plain
+    seen = border.safe_text("Z" + "\u0301" * 23 + "!").plain
     assert seen == "Z" + "\u0301" * 4 + "<+19 marks>!"
-    assert border.shown("Tie\u0302\u0301ng").plain == "Tie\u0302\u0301ng"
+    assert border.safe_text("Tie\u0302\u0301ng").plain == "Tie\u0302\u0301ng"
 
 
 def test_markup_stays_text() -> None:
     for text in ("[/foo]", "[bold]x[/]", "[@click=app.bell]x[/]", "[link=file:///etc/passwd]x"):
-        assert border.shown(text).plain == text
-        assert not border.shown(text).spans
+        assert border.safe_text(text).plain == text
+        assert not border.safe_text(text).spans
 
 
 def test_a_record_of_megabytes_costs_no_more_than_what_is_seen() -> None:
     huge = "\u200b" * 5_000_000
     assert cell_len(border.cell(huge, 20)) == 20
-    assert len(border.shown(huge, 100).plain) == 100
+    assert len(border.safe_text(huge, 100).plain) == 100
 
 
 def test_a_bar_shows_something_for_little() -> None:
@@ -122,5 +122,5 @@ def test_every_hostile_text_comes_through_harmless(shared) -> None:
     for path in files:
         for line in path.read_text(encoding="utf-8").splitlines():
             for text in strings_of(json.loads(line)):
-                assert _is_harmless(border.shown(text).plain)
-                assert _is_harmless(border.shown_lines(text).plain, "\n")
+                assert _is_harmless(border.safe_text(text).plain)
+                assert _is_harmless(border.safe_lines(text).plain, "\n")

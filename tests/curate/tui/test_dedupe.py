@@ -207,7 +207,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_
         await pilot.press("a")
         await settled(pilot)
         decide(workspace, [Drop("ex-871", reason="bad")], by="bo")
-        pilot.app.following.look()
+        pilot.app.following.check_for_changes()
         await settled(pilot)
         assert "1 staged choice no longer fits" in screen_text(pilot.app)
         await pilot.press("W")

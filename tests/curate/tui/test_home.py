@@ -16,7 +16,7 @@ from curate.tui.app import CurateApp
 from curate.tui.frame_table import FrameTable
 from curate.tui.glyphs import PRETTY, use_glyphs
 from curate.tui.screens import home
-from curate.tui.screens.home.text import percent
+from curate.tui.screens.home.rendering import percent
 
 
 @pytest.fixture(autouse=True)

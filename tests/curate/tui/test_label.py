@@ -244,7 +244,7 @@ def test_others_work_is_seen_without_losing_the_record_at_hand(label_story, labe
 
     async def script(app, pilot):
         answer_as(workspace, "bo", {"r000": "billing", "r001": "billing"})
-        app.following.look()
+        app.following.check_for_changes()
         await settled(pilot)
         assert "r000" in text_of(app, "record")
         assert "30 → 28 left" in text_of(app, "head")
@@ -294,7 +294,7 @@ def test_a_suggestion_is_accepted_or_rejected(label_story, label_workspace, sett
         await pilot.press("a", "x", "a")
         assert "suggestion" not in text_of(app, "choices")
         await pilot.press("s", "a")
-        trainer = app.present()._desk.suggester._trainer
+        trainer = app.present()._session.suggester._trainer
         assert trainer._child.poll() is None
         script.child = trainer._child
 
@@ -359,7 +359,7 @@ def test_hostile_text_is_shown_and_does_nothing(label_story, label_workspace, sc
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
 def test_snapshot(label_story, label_workspace, snapshot, settled, size, monkeypatch):
-    monkeypatch.setattr("curate.sessions.labelling.desk.Desk.pace", lambda _: 11.2)
+    monkeypatch.setattr("curate.sessions.labelling.session.LabelSession.pace", lambda _: 11.2)
     workspace = label_workspace()
     answer_as(workspace, "bo", {f"r{n:03}": "returns" if n % 2 else "billing" for n in range(4)})
 

@@ -26,7 +26,7 @@ def line(app):
 
 
 def at_hand(app):
-    return app.present()._desk.current
+    return app.present()._session.current
 
 
 def answer_elsewhere(app, name, value="other"):
@@ -34,7 +34,7 @@ def answer_elsewhere(app, name, value="other"):
     with open_project(app.root, app.by) as project:
         project.load()
         project.apply([Label(name, "topic", value)])
-    app.following.look()
+    app.following.check_for_changes()
 
 
 def add_first_line(app):
@@ -103,19 +103,19 @@ def test_a_learning_that_ends_takes_no_note_from_under_the_fingers(label_story, 
         screen = app.present()
         await pilot.press("o", "o")
         await settled(pilot)
-        assert screen._desk.wish.order == "uncertain"
-        name, queue = at_hand(app), screen._desk.queue
+        assert screen._session.wish.order == "uncertain"
+        name, queue = at_hand(app), screen._session.queue
         await pilot.press("c", *"hi")
-        screen._learning._learnt("")
+        screen._learning._finish("")
         await settled(pilot)
         await pilot.press("1")
         assert (line(app).display, line(app).value) == (True, "hi1")
-        assert (asides(app, "topic"), screen._desk.queue is queue) == ({}, True)
+        assert (asides(app, "topic"), screen._session.queue is queue) == ({}, True)
         await pilot.press("enter")
         await settled(pilot)
         assert asides(app, "note") == {name: "hi1"}
         # What had to wait came then.
-        assert (at_hand(app), screen._desk.queue is queue) == (name, False)
+        assert (at_hand(app), screen._session.queue is queue) == (name, False)
 
     label_story(script)
 
@@ -153,7 +153,7 @@ def test_keys_go_on_while_a_queue_is_made(label_story, gate, settled):
         assert at_hand(app) == "r001"
         gate.set()
         await settled(pilot)
-        assert (at_hand(app), app.present()._desk.progress()) == ("r001", (29, 30))
+        assert (at_hand(app), app.present()._session.progress()) == ("r001", (29, 30))
         await pilot.press("2")
         assert asides(app, "topic") == {"r000": "billing", "r001": "returns"}
 
@@ -241,12 +241,12 @@ def test_records_that_were_read_again_are_asked_about_at_one_new_desk(label_stor
         screen = app.present()
         await pilot.press("w", "n", "n", "c", *"about r002")
         await settled(pilot)
-        old = screen._desk
+        old = screen._session
         add_first_line(app)
         gate.clear()
         app.action_reread()
         for _ in range(1000):
-            if screen._desk is None:
+            if screen._session is None:
                 break
             await pilot.pause(0.01)
         # Nothing is asked until the new rows are there, and nothing that was typed is lost or saved elsewhere.
@@ -255,8 +255,8 @@ def test_records_that_were_read_again_are_asked_about_at_one_new_desk(label_stor
         assert [one.is_closed for one in learner.made] == [True] * len(learner.made)
         gate.set()
         await settled(pilot)
-        assert screen._desk is not old
-        assert (at_hand(app), screen._desk.question.name) == ("r002", "quality")
+        assert screen._session is not old
+        assert (at_hand(app), screen._session.question.name) == ("r002", "quality")
         await pilot.press("enter")
         await settled(pilot)
         await pilot.press("3")
@@ -273,13 +273,13 @@ def test_the_review_is_shown_again_after_the_records_were_read_again(label_story
             with open_project(app.root, by) as project:
                 project.load()
                 project.apply([Label("r003", "topic", value)])
-        app.following.look()
+        app.following.check_for_changes()
         await settled(pilot)
         await pilot.press("v")
         add_first_line(app)
         await pilot.press("r")
         await settled(pilot)
-        assert app.present()._reviewing._desk is app.present()._desk
+        assert app.present()._reviewing._session is app.present()._session
         assert app.present()._reviewing.item.record == "r003"
 
     label_story(script)

@@ -7,7 +7,7 @@ from textual.widgets import Static
 
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
-from curate.sessions.runs import Errand, begin, look, runs_of
+from curate.sessions.runs import Errand, begin, read_run, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.chart import chart
 
@@ -86,7 +86,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
         await pilot.press("y")
         await until(pilot, lambda: "trains in a process of its own" in first.message.plain)
         await until(pilot, lambda: "step " in seen(first, "live") and "tokens/s" in seen(first, "live"))
-        assert [one.command for one in first.ran_commands][-1].startswith("curate train ")
+        assert [one.command for one in first.logged_commands][-1].startswith("curate train ")
 
     drive(first, begin_it)
     (run,) = runs_of(workspace)
@@ -107,7 +107,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
         assert "nothing to stop" in second.message.plain
 
     drive(second, stop_it)
-    stopped = look(run.folder)
+    stopped = read_run(run.folder)
     assert (stopped.standing, stopped.process.pid) == ("stopped", run.process.pid)
     assert run.folder.joinpath("metrics.jsonl").read_text().count('"step"') > steps
     monkeypatch.setenv("FAKE_STEPS", str(stopped.about["step"] + 5))
@@ -120,7 +120,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
         await until(pilot, lambda: "finished" in seen(third, "live"))
 
     drive(third, resume_it)
-    assert look(run.folder).standing == "finished"
+    assert read_run(run.folder).standing == "finished"
     assert len(runs_of(workspace)) == 1
 
 
@@ -140,7 +140,7 @@ def test_a_run_of_another_terminal_is_seen_live(make_workspace, make_app, drive,
         assert "not reported before the run ends" in seen(app, "scores")
 
     drive(app, story)
-    assert look(folder).is_alive
+    assert read_run(folder).is_alive
 
 
 def test_dirty_data_begin_nothing_and_say_why(make_workspace, make_app, drive, settled, trainer):

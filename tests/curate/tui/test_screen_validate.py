@@ -9,7 +9,7 @@ from curate.base.events import Drop
 from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.validation import validate_data
-from curate.sessions.problems import book_of
+from curate.sessions.problems import problems_of
 from curate.tui.dialogs import Ask
 
 
@@ -25,18 +25,18 @@ async def until(pilot, condition, seconds=60):
 async def opened(pilot, settled):
     await pilot.press("g", "v")
     await settled(pilot)
-    await until(pilot, lambda: book_of(pilot.app.project).found is not None)
+    await until(pilot, lambda: problems_of(pilot.app.project).problems is not None)
     await settled(pilot)
     return pilot.app.present()
 
 
 async def to_finding(pilot, screen, settled, code, record):
     """Put the cursor on a finding."""
-    from curate.sessions.problems import Item
+    from curate.sessions.problems import ProblemItem
 
     place = next(
         index for index, line in enumerate(screen._listed)
-        if isinstance(line, Item) and (line.finding.code, line.finding.record) == (code, record)
+        if isinstance(line, ProblemItem) and (line.finding.code, line.finding.record) == (code, record)
     )  # fmt: skip
     screen._problems.cursor = place
     # What is known of it is looked up once the cursor rests.
@@ -118,8 +118,8 @@ def test_a_line_that_is_no_record_is_mended_in_its_file(make_workspace, make_app
         assert app.project.state("b").record.completion == "Tell more."
         app.go("validate")
         await settled(pilot)
-        await until(pilot, lambda: book_of(app.project).found is not None)
-        assert "S102" not in {group.code for group in book_of(app.project).found.groups}
+        await until(pilot, lambda: problems_of(app.project).problems is not None)
+        assert "S102" not in {group.code for group in problems_of(app.project).problems.groups}
 
     drive(app, story)
     assert state(workspace, "a").record.completion == "Tell."
@@ -133,7 +133,7 @@ def test_the_finding_is_looked_up_once_the_cursor_rests(messy, make_app, drive, 
     async def story(pilot):
         screen = await opened(pilot, settled)
         await pilot.pause(0.2)
-        book = book_of(app.project)
+        book = problems_of(app.project)
         excerpt = book.excerpt
         monkeypatch.setattr(book, "excerpt", lambda finding: asked.append(finding) or excerpt(finding))
         monkeypatch.setattr("curate.tui.screens.validate._REST", 1000)
@@ -163,7 +163,7 @@ def test_a_fix_is_asked_for_made_and_taken_back(messy, make_app, drive, settled)
         await pilot.press("f", "y")
         await settled(pilot)
         assert ("Q205", "messy-08") not in {
-            (f.code, f.record) for g in book_of(app.project).found.groups for f in g.shown
+            (f.code, f.record) for g in problems_of(app.project).problems.groups for f in g.examples
         }
         assert "1 record changed since" in str(screen.query_one("#summary", Static).render())
 
@@ -188,14 +188,14 @@ def test_all_safe_fixes_are_one_act(messy, make_app, drive, settled):
         await pilot.press("F")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("y")
-        await until(pilot, lambda: "mended" in app.message.plain)
+        await until(pilot, lambda: "fixed" in app.message.plain)
         await pilot.press("u")
 
     drive(app, story)
     with open_project(messy.root, "eve") as project:
         project.load()
         assert {event.op for event in project.recent(100)} == {"edit", "undo"}
-        assert book_of(project).mendings().num_found > 0
+        assert problems_of(project).mendings().num_records > 0
 
 
 def test_a_record_ignores_a_check(messy, make_app, drive, settled):
@@ -207,7 +207,7 @@ def test_a_record_ignores_a_check(messy, make_app, drive, settled):
         await pilot.press("i")
         await settled(pilot)
         assert "messy-01" not in {
-            f.record for g in book_of(app.project).found.groups for f in g.shown if f.code == "Q201"
+            f.record for g in problems_of(app.project).problems.groups for f in g.examples if f.code == "Q201"
         }
         await to_finding(pilot, screen, settled, "S101", "")
         await pilot.press("i")
@@ -234,8 +234,8 @@ def test_a_baseline_is_written_when_asked_for(messy, make_app, drive, settled):
         await pilot.press("g", "v")
         await until(pilot, lambda: "E904" in with_one.message.plain)
         await pilot.press("B", "y")
-        await until(pilot, lambda: book_of(with_one.project).found is not None)
-        assert book_of(with_one.project).found.num_forgiven > 30
+        await until(pilot, lambda: problems_of(with_one.project).problems is not None)
+        assert problems_of(with_one.project).problems.num_forgiven > 30
 
     drive(with_one, story)
     assert json.loads((messy.root / "base.json").read_text())["version"] == 1
@@ -272,10 +272,10 @@ def test_what_others_decide_is_in_the_list(messy, make_app, drive, settled):
 
     async def story(pilot):
         screen = await opened(pilot, settled)
-        number = book_of(app.project).found.count("error")
+        number = problems_of(app.project).problems.count("error")
         decide(load_data(messy.root), [Drop("messy-01", reason="so")], by="bo")
-        app.following.look()
-        await until(pilot, lambda: book_of(app.project).found.count("error") == number - 1)
+        app.following.check_for_changes()
+        await until(pilot, lambda: problems_of(app.project).problems.count("error") == number - 1)
         await settled(pilot)
         assert "messy-01" not in {line.finding.record for line in screen._listed if hasattr(line, "finding")}
 

@@ -253,7 +253,7 @@ def test_what_others_decide_is_seen(make_workspace, make_app, drive, settled, sc
         await press(pilot, settled, "plus")
         assert "free 60" in screen_text(pilot.app)
         decide(workspace, [Assign("r001", "test")], by="bo")
-        pilot.app.following.look()
+        pilot.app.following.check_for_changes()
         await settled(pilot)
         assert "fixed 1  free 59" in screen_text(pilot.app)
         # What was tried here is still tried.

@@ -12,7 +12,7 @@ import pytest
 
 from curate.cli import cli
 from curate.cli.open import THEMES
-from curate.tui.themes import LOOKS
+from curate.tui.themes import PALETTES
 
 
 def _chosen(monkeypatch, arguments: list[str]) -> list[str]:
@@ -45,7 +45,7 @@ def test_a_folder_nothing_and_the_options_of_the_ui_open_it(tmp_path, monkeypatc
 
 
 def test_the_command_line_knows_the_themes() -> None:
-    assert set(THEMES) == set(LOOKS), "written twice, so that --help need not load textual"
+    assert set(THEMES) == set(PALETTES), "written twice, so that --help need not load textual"
 
 
 def _command(root: Path, *options: str) -> list[str]:

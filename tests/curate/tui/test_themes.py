@@ -16,7 +16,7 @@ from textual.theme import Theme
 from textual.widgets import Static
 
 from curate.tui.app import CurateApp
-from curate.tui.themes import LOOKS, names_of, themes
+from curate.tui.themes import PALETTES, names_of, themes
 
 ENOUGH = 4.5
 TEXT = ("foreground", "muted", "ok", "warn", "error", "accent")
@@ -55,9 +55,9 @@ def test_contrast_is_measured_as_the_standard_has_it() -> None:
     assert contrast(Color.parse("#777777"), Color.parse("#FFFFFF")) == pytest.approx(4.478, abs=0.01)
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", PALETTES)
 def test_text_stands_out_in_true_colour_and_in_256(name: str) -> None:
-    look = LOOKS[name]
+    look = PALETTES[name]
     for text in TEXT:
         for ground in (look.background, look.panel):
             colour = getattr(look, text)
@@ -66,9 +66,9 @@ def test_text_stands_out_in_true_colour_and_in_256(name: str) -> None:
             assert contrast(*fewer) >= ENOUGH, (text, ground, "256 colours")
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", PALETTES)
 def test_sixteen_colours_are_still_told_from_their_ground(name: str) -> None:
-    look = LOOKS[name]
+    look = PALETTES[name]
     for text in TEXT:
         for ground in (look.background, look.panel):
             shown = in_colours(getattr(look, text), ColorSystem.STANDARD)
@@ -82,7 +82,7 @@ def test_what_textual_makes_of_a_theme_stands_out(theme: Theme) -> None:
         assert contrast(Color.parse(made[text]), Color.parse(made[ground])) >= ENOUGH, (text, ground)
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", PALETTES)
 def test_every_theme_knows_every_style(name: str) -> None:
     assert set(names_of(name).styles) >= set(names_of("dark").styles)
     assert set(names_of(name).styles) >= {"ok", "warn", "error", "dropped", "muted", "accent", "key", "strong", "tab"}
@@ -105,12 +105,12 @@ def test_a_name_means_the_same_for_a_whole_text_and_for_a_part_of_it(name: str, 
             assert looks[0] == looks[1]
             assert looks[0] is not None
             assert looks[0].color is not None
-            assert (looks[0].color.name, looks[0].bold) == (LOOKS[name].error.lower(), True)
+            assert (looks[0].color.name, looks[0].bold) == (PALETTES[name].error.lower(), True)
 
     asyncio.run(main())
 
 
 def test_the_high_contrast_theme_deserves_its_name() -> None:
-    look = LOOKS["contrast"]
+    look = PALETTES["contrast"]
     for text in TEXT:
         assert contrast(Color.parse(getattr(look, text)), Color.parse(look.background)) >= 7

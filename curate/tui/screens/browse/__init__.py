@@ -17,13 +17,13 @@ from textual.widgets import Input, Static
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.project.filters import GUIDE, Filter, parse_filter, quoted
-from curate.sessions.labelling import hides_event, seen_finding
-from curate.sessions.problems import ProblemBook, book_of
+from curate.sessions.labelling import hides_event, visible_finding
+from curate.sessions.problems import ProblemList, problems_of
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.browse.deciding import Deciding
-from curate.tui.screens.browse.detail import VIEWS, Side, Subject, told
+from curate.tui.screens.browse.detail import VIEWS, RecordPane, Subject, render_subject
 from curate.tui.screens.browse.rows import SETS, SORTS, CatalogRows, columns_of
 from curate.tui.screens.browse.standing import Count, Standing
 
@@ -99,7 +99,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
             yield Count(id="count")
         with Horizontal():
             yield FrameTable(columns_of(SETS[0], 0), id="rows", classes="main pane")
-            with Side(id="side", classes="side pane"):
+            with RecordPane(id="side", classes="side pane"):
                 yield Static(id="detail")
         yield Standing(id="standing")
 
@@ -113,22 +113,22 @@ The status is `?` until the records were validated; a filter that asks for it ha
         return self.query_one("#filter", SafeInput)
 
     @property
-    def _book(self) -> ProblemBook:
-        return book_of(self.project)
+    def _book(self) -> ProblemList:
+        return problems_of(self.project)
 
     def on_mount(self) -> None:
         """Give the table more room than the record; a style sheet of the screen would yield to that of the app."""
-        self.table.styles.width, self.query_one("#side", Side).styles.width = "3fr", "2fr"
+        self.table.styles.width, self.query_one("#side", RecordPane).styles.width = "3fr", "2fr"
         self.set_interval(1.0, self._see_statuses)
         # In the same moment, so that the screen is drawn once and not twice; a message would come after the first time.
         self.watch(self.table, "cursor", self._stand, init=False)
 
     def busy(self) -> str:
         """Return that records are looked for, while none are shown."""
-        return "looking for the records" if self._found is None else ""
+        return "looking for the records" if self._matching_rows is None else ""
 
     @property
-    def _found(self) -> Rows | None:
+    def _matching_rows(self) -> Rows | None:
         """The rows that the filter lets through; None as long as nobody knows, also since records were read anew."""
         return None if self._rows is None or self._rows_of is not self.project.catalog else self._rows
 
@@ -173,16 +173,16 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def changed(self, ids: set[str]) -> None:
         """Show what became of the records that changed, and have them looked at again."""
         self._since |= ids
-        if self._book.found is not None:
+        if self._book.problems is not None:
             self.app.background(self._book.catch_up, self._caught_up, group="browse.catch")
-        rows = self._found
+        rows = self._matching_rows
         if rows is None or len(ids) > _FEW:
             self._ask()
         else:
             self._show(self.project.catalog.renew(rows, self._where, ids))
 
     def _caught_up(self, has_changed: bool) -> None:
-        if has_changed and (rows := self._found) is not None:
+        if has_changed and (rows := self._matching_rows) is not None:
             self._show(self.project.catalog.renew(rows, self._where, self._since))
 
     def _ask(self) -> None:
@@ -199,11 +199,11 @@ The status is `?` until the records were validated; a filter that asks for it ha
         catalog = self.project.catalog
         number = catalog.num_judgements
         by, is_descending = list(SORTS)[self._sort], self._is_descending
-        if where.needs_findings and not catalog.is_judged:
+        if where.needs_findings and not catalog.has_findings:
             self._validate()
         self._since.clear()
 
-        def found() -> Rows:
+        def matching_rows() -> Rows:
             catalog.learning.renew(SETS[self._set])
             return catalog.order(catalog.select(where), by, is_descending=is_descending)
 
@@ -214,11 +214,11 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self._where, self._rows_of, self._judgement = where, catalog, number
             self._show(catalog.renew(rows, where, self._since) if self._since else rows)
 
-        self.app.background(found, show, group="browse.filter")
+        self.app.background(matching_rows, show, group="browse.filter")
 
     def _see_statuses(self) -> None:
         """Show what a validation has found, whoever had begun it."""
-        if self._found is None or (number := self.project.catalog.num_judgements) == self._judgement:
+        if self._matching_rows is None or (number := self.project.catalog.num_judgements) == self._judgement:
             return
         self._judgement = number
         if self._where.needs_findings:
@@ -234,7 +234,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._is_validating = True
         self.tell("validating the records: until then every status is unknown", "warn")
 
-        def done(_found: object) -> None:
+        def done(_problems: object) -> None:
             self._is_validating = False
             self.tell("validated")
             self._ask()
@@ -281,7 +281,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         """Go to the record: open its pane where there is room for one only."""
         self.is_side_open = True
         self._draw()
-        self.set_focus(self.query_one("#side", Side))
+        self.set_focus(self.query_one("#side", RecordPane))
 
     def _draw(self) -> None:
         """Draw all of the record under the cursor, unless nobody can see it."""
@@ -290,35 +290,35 @@ The status is `?` until the records were validated; a filter that asks for it ha
         text, name = Text(""), self.table.current
         with self.app.attempt():
             if name:
-                text = told(self._subject(name), VIEWS[self._view])
+                text = render_subject(self._subject(name), VIEWS[self._view])
         self.query_one("#detail", Static).update(text)
-        side = self.query_one("#side", Side)
+        side = self.query_one("#side", RecordPane)
         if name != self._drawn and side.scroll_y:
             side.scroll_home(animate=False)
         self._drawn = name
 
     def _subject(self, name: str) -> Subject:
-        project, found = self.project, self._book.found
+        project, problems = self.project, self._book.problems
         row = project.catalog.find(name)
-        state, seen = project.state(name), partial(seen_finding, project)
+        state, visible = project.state(name), partial(visible_finding, project)
         assert row is not None, "what has a state has a row"
         return Subject(
             state,
             project.catalog.row(row),
             project.blind.hidden(state),
             project.catalog.read(name),
-            None if found is None else [one for one in map(seen, found.of_record(name)) if one],
+            None if problems is None else [finding for finding in map(visible, problems.of_record(name)) if finding],
             [(event, hides_event(project, event)) for event in project.history(name)] if state.heads else (),
         )
 
     def on_resize(self) -> None:
         """Give the columns the room there is."""
-        if (rows := self._found) is not None:
+        if (rows := self._matching_rows) is not None:
             self._show(rows)
 
     def close_side(self) -> bool:
         """Leave the record, then the filter."""
-        side = self.query_one("#side", Side)
+        side = self.query_one("#side", RecordPane)
         if super().close_side() or side.has_focus:
             self.set_focus(self.table)
             return True
@@ -388,7 +388,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def action_columns(self) -> None:
         """Show other columns."""
         self._set = (self._set + 1) % len(SETS)
-        if (rows := self._found) is not None:
+        if (rows := self._matching_rows) is not None:
             self._show(rows)
             self._ask()
 

@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from curate.tui.border import shown_lines
+from curate.tui.border import safe_lines
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import Column, FrameTable, ListRows
 
@@ -39,7 +39,7 @@ class Choose(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Lay out question, field and list."""
         with Vertical(classes="box"):
-            yield Static(shown_lines(self._question))
+            yield Static(safe_lines(self._question))
             yield SafeInput(placeholder="type to find one" + (", or another" if self._is_open else ""))
             yield FrameTable([Column("answer", 24), Column("")], ListRows(list(self._values)), can_mark=False)
             yield Static(Text.assemble(("enter", "key"), " take it   ", ("esc", "key"), " cancel"))
@@ -51,8 +51,8 @@ class Choose(ModalScreen[str | None]):
     def on_input_changed(self, event: Input.Changed) -> None:
         """List the values that hold what is typed."""
         typed = event.value.strip().lower()
-        found = [pair for pair in self._values if typed in pair[0].lower()]
-        self.query_one(FrameTable).show(ListRows(found))
+        matches = [pair for pair in self._values if typed in pair[0].lower()]
+        self.query_one(FrameTable).show(ListRows(matches))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take the row under the cursor, or what was typed."""

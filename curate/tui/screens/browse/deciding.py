@@ -73,8 +73,8 @@ class Deciding(_Screen):
         settings = self.project.settings
         unsettled = {question.name for question in questions_of(settings) if not question.values}
         # Only a category that nothing settles is looked for in all records.
-        found = values_known(self.project) if CATEGORY in unsettled else ()
-        by_name = {question.name: question for question in questions_of(settings, found)}
+        categories = values_known(self.project) if CATEGORY in unsettled else ()
+        by_name = {question.name: question for question in questions_of(settings, categories)}
         if len(by_name) == 1:
             self._ask_value(names, *by_name.values(), is_open=bool(unsettled))
             return
@@ -96,8 +96,8 @@ class Deciding(_Screen):
         """Ask for an answer about ``names``; what ``is_open`` takes any text."""
         values = [(value, question.guide.get(value, "")) for value in question.values]
         what = names[0] if len(names) == 1 else counted(len(names), "record")
-        asked = f"{question.ask or question.name}  ({what})"
-        box = Choose(asked, [*values, (TAKEN_BACK, "")], is_open=is_open)
+        title = f"{question.ask or question.name}  ({what})"
+        box = Choose(title, [*values, (TAKEN_BACK, "")], is_open=is_open)
 
         def answered(value: str | None) -> None:
             if value is not None:

@@ -18,15 +18,15 @@ from curate.project.diff.words import word_changes
 from curate.project.fold import CATEGORY
 from curate.schema.view import text_of
 from curate.sessions.labelling import HIDDEN
-from curate.tui.border import shown, shown_lines
+from curate.tui.border import safe_lines, safe_text
 from curate.tui.glyphs import glyphs
 from curate.tui.help import event_line
 from curate.tui.screens.browse.rows import UNKNOWN, WORDS
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
-    from curate.project.catalog import Row
-    from curate.project.data import State
+    from curate.project.catalog import CatalogRow
+    from curate.project.data import RecordState
 
 MOST_TEXT = 20_000
 """Characters of one text that are drawn; how many more there are is said."""
@@ -38,7 +38,7 @@ View = Literal["pretty", "raw", "diff"]
 VIEWS: tuple[View, ...] = ("pretty", "raw", "diff")
 
 
-class Side(VerticalScroll):
+class RecordPane(VerticalScroll):
     """The pane of one record, in which the letters move as they do in lists."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
@@ -54,8 +54,8 @@ class Side(VerticalScroll):
 class Subject:
     """What is known of the record under the cursor."""
 
-    state: State
-    row: Row
+    state: RecordState
+    row: CatalogRow
     hidden: frozenset[str]
     """Questions that others have answered and whoever looks is still asked, so that they must not see how."""
     line: Record | None
@@ -66,7 +66,7 @@ class Subject:
     """The decisions, and of each whether it must not be told in full."""
 
 
-def told(subject: Subject, view: View) -> Text:
+def render_subject(subject: Subject, view: View) -> Text:
     """Return all of a record in one of the views."""
     blocks = [_head(subject, view), *_labels(subject)]
     if view == "raw":
@@ -78,7 +78,9 @@ def told(subject: Subject, view: View) -> Text:
     return Text("\n").join(blocks)
 
 
-def seen_labels(state: State, hidden: Collection[str]) -> Iterator[tuple[str, Sequence[tuple[str, Json]], int]]:
+def visible_labels(
+    state: RecordState, hidden: Collection[str]
+) -> Iterator[tuple[str, Sequence[tuple[str, Json]], int]]:
     """Yield each question with its answers, and how many are hidden because it is one of ``hidden``.
 
     An answer has the annotator's name before it, "agreed" for what holds.
@@ -96,23 +98,23 @@ def _head(subject: Subject, view: View) -> Text:
     state, row = subject.state, subject.row
     is_unknown = row.status == "ok" and subject.findings is None
     word = f"{UNKNOWN} not validated" if is_unknown else WORDS[row.status]
-    text = Text.assemble(shown(row.id, 60, "strong"), "  ")
-    for one in VIEWS:
-        text.append(f"[{one}]" if one == view else f" {one} ", "tab" if one == view else "muted")
+    text = Text.assemble(safe_text(row.id, 60, "strong"), "  ")
+    for option in VIEWS:
+        text.append(f"[{option}]" if option == view else f" {option} ", "tab" if option == view else "muted")
     category = row.category or (HIDDEN if CATEGORY in subject.hidden else "no category")
-    text.append("\n").append_text(shown(category, 30, "accent"))
+    text.append("\n").append_text(safe_text(category, 30, "accent"))
     text.append("  ").append(word, "muted" if is_unknown else _STYLES[row.status])
     text.append(f"  split {row.split or '-'}  ~{row.tokens:,} tok")
     if state.dropped is not None:
-        text.append_text(Text.assemble("\n", ("dropped: ", "dropped"), shown(state.dropped, 200)))
+        text.append_text(Text.assemble("\n", ("dropped: ", "dropped"), safe_text(state.dropped, 200)))
     return text
 
 
 def _labels(subject: Subject) -> Iterator[Text]:
-    for question, answers, num_hidden in seen_labels(subject.state, subject.hidden):
-        text = Text.assemble(("labels ", "muted"), shown(question, 30), "  ")
+    for question, answers, num_hidden in visible_labels(subject.state, subject.hidden):
+        text = Text.assemble(("labels ", "muted"), safe_text(question, 30), "  ")
         for who, value in answers:
-            text.append_text(Text.assemble(shown(who, 20, "muted"), ":", shown(value_text(value), 60), "  "))
+            text.append_text(Text.assemble(safe_text(who, 20, "muted"), ":", safe_text(value_text(value), 60), "  "))
         if num_hidden:
             text.append(f"{counted(num_hidden, 'answer')} by others, shown once you have answered", "muted")
         yield text
@@ -124,11 +126,11 @@ def _texts(record: Record) -> Iterator[Text]:
         yield Text("TEXT", "strong")
         yield _limited(record.text)
     for message in record.messages:
-        yield shown(str(message.get("role", "")).upper(), 30, "strong")
+        yield safe_text(str(message.get("role", "")).upper(), 30, "strong")
         yield _limited(text_of(message)) if text_of(message) else Text("<empty>", "muted")
     if record.tools:
         names = [str(tool.get("function", {}).get("name", "")) for tool in record.tools]
-        yield Text.assemble(("tools ", "muted"), shown(", ".join(names), 200))
+        yield Text.assemble(("tools ", "muted"), safe_text(", ".join(names), 200))
 
 
 def _problems(subject: Subject) -> Iterator[Text]:
@@ -139,9 +141,14 @@ def _problems(subject: Subject) -> Iterator[Text]:
         return
     yield Text(f"PROBLEMS {len(findings)}", "strong")
     for finding in findings:
-        place = shown(finding.pointer, 40, "muted")
+        pointer = safe_text(finding.pointer, 40, "muted")
         yield Text.assemble(
-            _SIGNS[finding.severity], finding.code, " ", place, " " if place.plain else "", shown(finding.message, 300)
+            _SIGNS[finding.severity],
+            finding.code,
+            " ",
+            pointer,
+            " " if pointer.plain else "",
+            safe_text(finding.message, 300),
         )
 
 
@@ -150,9 +157,11 @@ def _bookkeeping(subject: Subject) -> Iterator[Text]:
     if record.meta:
         text = Text("META ", "strong")
         for key, value in record.meta.items():
-            text.append_text(Text.assemble(shown(key, 30, "muted"), "=", shown(value_text(value), _MOST_META), "  "))
+            text.append_text(
+                Text.assemble(safe_text(key, 30, "muted"), "=", safe_text(value_text(value), _MOST_META), "  ")
+            )
         yield text
-    yield Text.assemble(("LINE ", "strong"), shown(f"{record.source.file}:{record.source.line}", 200, "muted"))
+    yield Text.assemble(("LINE ", "strong"), safe_text(f"{record.source.file}:{record.source.line}", 200, "muted"))
 
 
 def _history(subject: Subject) -> Iterator[Text]:
@@ -172,9 +181,10 @@ def _changes(subject: Subject) -> Iterator[Text]:
     after = record.data
     keys = [key for key in {**before, **after} if canonical([before.get(key)]) != canonical([after.get(key)])]
     if not keys:
-        yield Text("It says what its line says.")
+        source = subject.line.source
+        yield safe_text(f"No edits: the same as line {source.line:,} of {source.file}.", 300)
     for key in keys:
-        yield shown(key, 60, "strong")
+        yield safe_text(key, 60, "strong")
         text = Text()
         for what, piece in word_changes(value_text(before.get(key, "")), value_text(after.get(key, ""))):
             mark = {"removed": ("[-", "-]"), "added": ("[+", "+]")}.get(what, ("", ""))
@@ -186,9 +196,9 @@ def _changes(subject: Subject) -> Iterator[Text]:
 def _limited(text: str, style: str = "") -> Text:
     """Return a text as lines, cut where it is too long to draw; what is left out is counted."""
     if len(text) <= MOST_TEXT:
-        return shown_lines(text, style)
+        return safe_lines(text, style)
     rest = f"{glyphs().ellipsis} {len(text) - MOST_TEXT:,} more characters are not drawn; Y copies them all"
-    return Text.assemble(shown_lines(text[:MOST_TEXT], style), ("\n" + rest, "muted"))
+    return Text.assemble(safe_lines(text[:MOST_TEXT], style), ("\n" + rest, "muted"))
 
 
 def _rule() -> Text:

@@ -12,7 +12,7 @@ from curate.sessions.labelling import HIDDEN
 from curate.tui.frame_table import Column, Tone
 
 if TYPE_CHECKING:
-    from curate.project.catalog import Catalog, Row, Rows
+    from curate.project.catalog import Catalog, CatalogRow, Rows
 
 WORDS: Mapping[str, str] = {"ok": "ok", "warning": "~ warn", "error": "! error", "dropped": "x dropped"}
 """Each status with its symbol."""
@@ -24,20 +24,20 @@ _TONES: Mapping[str, Tone] = {"ok": "ok", "~ warn": "warn", "! error": "error", 
 
 
 @dataclass(frozen=True)
-class Shown:
+class TableColumn:
     """A column, and how its value is read from a row."""
 
     column: Column
     tight: Column
     """The same below `ROOMY` columns of the terminal."""
-    value: Callable[[Row], str]
+    value: Callable[[CatalogRow], str]
 
 
 def _tone(value: str) -> Tone:
     return _TONES.get(value, "")
 
 
-def _category(row: Row) -> str:
+def _category(row: CatalogRow) -> str:
     """Return the category; where somebody has said one that must not be seen, the catalogue has their answer empty."""
     if row.category or not row.labels:
         return row.category
@@ -45,17 +45,19 @@ def _category(row: Row) -> str:
     return HIDDEN if is_hidden else ""
 
 
-SHOWN: Mapping[str, Shown] = {
-    "id": Shown(Column("id", 14), Column("id", 10), lambda row: row.id),
-    "category": Shown(Column("category", 12), Column("category", 9), _category),
-    "status": Shown(Column("status", 9, tone=_tone), Column("status", 9, tone=_tone), lambda row: WORDS[row.status]),
-    "prompt": Shown(Column("prompt"), Column("prompt"), lambda row: row.prompt),
-    "completion": Shown(Column("completion"), Column("completion"), lambda row: row.completion),
-    "tokens": Shown(Column("~tok", 6, True), Column("~tok", 5, True), lambda row: f"{row.tokens:,}"),
-    "split": Shown(Column("split", 10), Column("split", 6), lambda row: row.split),
-    "source": Shown(Column("source", 16), Column("source", 9), lambda row: row.source),
-    "kind": Shown(Column("kind", 11), Column("kind", 11), lambda row: row.kind),
-    "place": Shown(Column("file", 22), Column("file", 15), lambda row: f"{row.file}:{row.line}"),
+TABLE_COLUMNS: Mapping[str, TableColumn] = {
+    "id": TableColumn(Column("id", 14), Column("id", 10), lambda row: row.id),
+    "category": TableColumn(Column("category", 12), Column("category", 9), _category),
+    "status": TableColumn(
+        Column("status", 9, tone=_tone), Column("status", 9, tone=_tone), lambda row: WORDS[row.status]
+    ),
+    "prompt": TableColumn(Column("prompt"), Column("prompt"), lambda row: row.prompt),
+    "completion": TableColumn(Column("completion"), Column("completion"), lambda row: row.completion),
+    "tokens": TableColumn(Column("~tok", 6, True), Column("~tok", 5, True), lambda row: f"{row.tokens:,}"),
+    "split": TableColumn(Column("split", 10), Column("split", 6), lambda row: row.split),
+    "source": TableColumn(Column("source", 16), Column("source", 9), lambda row: row.source),
+    "kind": TableColumn(Column("kind", 11), Column("kind", 11), lambda row: row.kind),
+    "place": TableColumn(Column("file", 22), Column("file", 15), lambda row: f"{row.file}:{row.line}"),
 }
 NUMBERS: Mapping[str, tuple[Column, Column]] = {
     "confidence": (Column("confidence", 10, True), Column("conf.", 7, True)),
@@ -81,7 +83,11 @@ def columns_of(names: Sequence[str], width: int) -> list[Column]:
     """Return the columns called ``names`` for a terminal of ``width`` columns."""
     is_tight = width < ROOMY
     return [
-        NUMBERS[name][is_tight] if name in NUMBERS else SHOWN[name].tight if is_tight else SHOWN[name].column
+        NUMBERS[name][is_tight]
+        if name in NUMBERS
+        else TABLE_COLUMNS[name].tight
+        if is_tight
+        else TABLE_COLUMNS[name].column
         for name in names
     ]
 
@@ -104,13 +110,13 @@ class CatalogRows:
         """Return some of the rows."""
         return [tuple(self._values(row)) for row in self._catalog.rows(self._rows[start:stop])]
 
-    def _values(self, row: Row) -> Iterable[str]:
+    def _values(self, row: CatalogRow) -> Iterable[str]:
         for name in self._names:
             if name in NUMBERS:
-                learnt = self._catalog.learning.by_id.get(row.id)
-                number = getattr(learnt, name, None)
+                dynamics = self._catalog.learning.by_id.get(row.id)
+                number = getattr(dynamics, name, None)
                 yield "-" if number is None else f"{number:.2f}"
                 continue
             # Before a validation nothing is known but what was dropped.
-            is_unknown = name == "status" and row.status == "ok" and not self._catalog.is_judged
-            yield UNKNOWN if is_unknown else SHOWN[name].value(row)
+            is_unknown = name == "status" and row.status == "ok" and not self._catalog.has_findings
+            yield UNKNOWN if is_unknown else TABLE_COLUMNS[name].value(row)

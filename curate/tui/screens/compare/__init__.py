@@ -14,26 +14,26 @@ from textual.widgets import Static
 
 from curate.base.record import CurateError
 from curate.project.feedback import PAGE_FILE
-from curate.sessions.runs import Beside, Regression, Run, beside, gate_command, runs_of
-from curate.tui.border import shown_lines
+from curate.sessions.runs import Regression, Run, RunComparison, compare_runs, gate_command, runs_of
+from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, ListRows
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.compare.told import (
+from curate.tui.screens.compare.rendering import (
     Metric,
     Order,
     columns,
     regression_rows,
+    render_changes,
+    render_head,
+    render_notes,
+    render_regression,
     rows_of,
-    told_changes,
-    told_head,
-    told_notes,
-    told_regression,
 )
 
 _METRICS: tuple[Metric, ...] = ("score", "bits per byte")
 _ORDERS: tuple[Order, ...] = ("category", "change", "n")
-Seen = tuple[list[Run], Beside | None]
+LoadedRuns = tuple[list[Run], RunComparison | None]
 
 
 class PickRuns(ModalScreen[list[str]]):
@@ -60,7 +60,7 @@ class PickRuns(ModalScreen[list[str]]):
 
     def on_mount(self) -> None:
         """Show the runs."""
-        rows = [(run.id, run.told("dataset", "name"), run.told("created")) for run in self._runs]
+        rows = [(run.id, run.text_at("dataset", "name"), run.text_at("created")) for run in self._runs]
         table = self.query_one(FrameTable)
         table.marks = self._chosen & {run.id for run in self._runs}
         table.show(ListRows(rows))
@@ -116,7 +116,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self._chosen_runs: list[str] = []
         self._all: list[Run] = []
         self._is_comparing = False
-        self._found: Beside | None = None
+        self._comparison: RunComparison | None = None
         self._metric: Metric = "score"
         self._sorting: Order = "category"
 
@@ -158,84 +158,84 @@ Only validation records are ever named. The test split is seen as numbers alone.
         data, chosen = self.project.data, list(self._chosen_runs)
         self._is_comparing = True
 
-        def compared() -> Seen | CurateError:
+        def compared() -> LoadedRuns | CurateError:
             try:
                 runs = [run for run in runs_of(data) if run.has_report]
                 picked = [run for run in reversed(runs) if run.id in chosen] or list(reversed(runs[:2]))
                 if not picked:
                     return runs, None
-                return runs, beside(data, picked[0] if len(picked) > 1 else None, picked[-1])
+                return runs, compare_runs(data, picked[0] if len(picked) > 1 else None, picked[-1])
             except CurateError as error:
                 return error
 
         self.app.background(compared, self._show, group="compare.read")
 
-    def _show(self, seen: Seen | CurateError) -> None:
+    def _show(self, loaded: LoadedRuns | CurateError) -> None:
         self._is_comparing = False
-        if isinstance(seen, CurateError):
-            self._found = None
-            self.app.tell_error(seen)
+        if isinstance(loaded, CurateError):
+            self._comparison = None
+            self.app.tell_error(loaded)
             self.query_one("#head", Static).update(
                 Text(" these runs cannot be compared; space picks others", style="warn")
             )
             return
-        self._all, self._found = seen
+        self._all, self._comparison = loaded
         self._draw()
 
     def _draw(self) -> None:
-        found = self._found
-        if found is None:
-            told = Text(" No finished run with a report yet: `curate train` makes one (g t).", style="muted")
-            self.query_one("#head", Static).update(told)
+        comparison = self._comparison
+        if comparison is None:
+            text = Text(" No finished run with a report yet: `curate train` makes one (g t).", style="muted")
+            self.query_one("#head", Static).update(text)
             return
-        self.query_one("#head", Static).update(told_head(found, self._metric))
-        self.query_one("#notes", Static).update(told_notes(found))
-        self.query_one("#told", Static).update(told_changes(found))
+        self.query_one("#head", Static).update(render_head(comparison, self._metric))
+        self.query_one("#notes", Static).update(render_notes(comparison))
+        self.query_one("#told", Static).update(render_changes(comparison))
         is_narrow = self.is_narrow
         scores = self.query_one("#scores", FrameTable)
         scores.show(
-            rows_of(found, self._metric, self._sorting, is_narrow=is_narrow),
-            columns=columns(found, self._metric, is_narrow=is_narrow),
+            rows_of(comparison, self._metric, self._sorting, is_narrow=is_narrow),
+            columns=columns(comparison, self._metric, is_narrow=is_narrow),
         )
         worse = self.query_one("#worse", FrameTable)
-        worse.show(regression_rows(found.regressions), at=worse.current)
+        worse.show(regression_rows(comparison.regressions), at=worse.current)
 
     # Records that got worse.
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
         """Show the record under the cursor."""
-        if event.table.id == "worse" and self._found is not None:
-            one = self._regression(event.row)
-            expected = self._expected(one) if one else ""
-            self.query_one("#record", Static).update(told_regression(one, expected, self._found))
+        if event.table.id == "worse" and self._comparison is not None:
+            regression = self._regression(event.row)
+            expected = self._expected(regression) if regression else ""
+            self.query_one("#record", Static).update(render_regression(regression, expected, self._comparison))
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         """Open the record; where there is room for one pane only, first what was said of it."""
-        one = self._regression(event.row) if event.table.id == "worse" else None
-        if one is None:
+        regression = self._regression(event.row) if event.table.id == "worse" else None
+        if regression is None:
             return
         if self.is_narrow and not self.is_side_open:
             self.is_side_open = True
-        elif self.project.catalog.find(one.id) is None:
-            self.tell(f"{one.id} is not in the data any more", "warn")
+        elif self.project.catalog.find(regression.id) is None:
+            self.tell(f"{regression.id} is not in the data any more", "warn")
         else:
-            self.app.go("edit", record=one.id)
+            self.app.go("edit", record=regression.id)
 
     def _regression(self, row: int) -> Regression | None:
-        found = self._found.regressions if self._found else ()
-        return found[row] if 0 <= row < len(found) else None
+        regressions = self._comparison.regressions if self._comparison else ()
+        return regressions[row] if 0 <= row < len(regressions) else None
 
-    def _expected(self, one: Regression) -> str:
-        if self.project.catalog.find(one.id) is None:
+    def _expected(self, regression: Regression) -> str:
+        if self.project.catalog.find(regression.id) is None:
             return "(the record is gone)"
         try:
-            return self.project.state(one.id).record.completion
+            return self.project.state(regression.id).record.completion
         except CurateError as error:
             return f"({error.message})"
 
     def action_step(self, step: int) -> None:
         """Go to the next record that got worse, or the previous one."""
-        if self._found is None:
+        if self._comparison is None:
             self.tell_no_use("There is nothing to compare.")
         self.query_one("#worse", FrameTable).cursor += step
 
@@ -254,8 +254,8 @@ Only validation records are ever named. The test split is seen as numbers alone.
                 self._chosen_runs = chosen
                 self._compare()
 
-        found = self._found
-        now = [run.id for run in (found.first, found.second) if run] if found else []
+        comparison = self._comparison
+        now = [run.id for run in (comparison.first, comparison.second) if run] if comparison else []
         self.app.push_screen(PickRuns(self._all, now), picked)
 
     def action_metric(self) -> None:
@@ -272,7 +272,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
 
     def action_page(self) -> None:
         """Say where the report lies."""
-        page = self._found.second.folder / PAGE_FILE if self._found else None
+        page = self._comparison.second.folder / PAGE_FILE if self._comparison else None
         if page is None or not page.is_file():
             self.tell_no_use("This run has no report.html.")
             return
@@ -281,35 +281,33 @@ Only validation records are ever named. The test split is seen as numbers alone.
 
     def action_gate(self) -> None:
         """Show the command that fails a build where this got worse."""
-        if self._found is None:
+        if self._comparison is None:
             self.tell_no_use("There is nothing to compare.")
             return
-        command = gate_command(self._found.first, self._found.second)
+        command = gate_command(self._comparison.first, self._comparison.second)
         self.app.copy_to_clipboard(command)
-        told = shown_lines(
-            f"{command}\n\nExits 1 when a category is worse beyond chance and by more than the margin.\n"
-        )
-        self.app.push_screen(Pages("Gate for a build (copied)", told))
+        page = safe_lines(f"{command}\n\nExits 1 when a category is worse beyond chance and by more than the margin.\n")
+        self.app.push_screen(Pages("Gate for a build (copied)", page))
 
     def equal_command(self) -> str:
         """Return the command that prints the same scores."""
-        found = self._found
-        if found is None:
+        comparison = self._comparison
+        if comparison is None:
             return ""
-        if found.first is None:
-            return f"curate report {found.second.folder} --workspace {self.project.root}"
-        return f"train compare {found.first.folder} {found.second.folder}"
+        if comparison.first is None:
+            return f"curate report {comparison.second.folder} --workspace {self.project.root}"
+        return f"train compare {comparison.first.folder} {comparison.second.folder}"
 
     def record_json(self) -> str:
         """Return the record under the cursor."""
         import json
 
-        one = self._regression(self.query_one("#worse", FrameTable).cursor)
-        if one is None or self.project.catalog.find(one.id) is None:
+        regression = self._regression(self.query_one("#worse", FrameTable).cursor)
+        if regression is None or self.project.catalog.find(regression.id) is None:
             return ""
-        return json.dumps(dict(self.project.state(one.id).record.data), ensure_ascii=False)
+        return json.dumps(dict(self.project.state(regression.id).record.data), ensure_ascii=False)
 
     def on_resize(self) -> None:
         """Give the columns the room there is."""
-        if self._found is not None:
+        if self._comparison is not None:
             self._draw()

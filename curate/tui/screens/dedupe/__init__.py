@@ -15,23 +15,23 @@ from textual.widgets import Static
 from curate.base.tables import counted
 from curate.project.golden import read_golden
 from curate.sessions.clusters import (
-    Act,
     Choice,
+    ClusterMember,
+    ClusterReview,
     Clusters,
-    Member,
-    Review,
+    StagedAct,
     What,
     act_of,
-    beside,
+    compare_records,
     find_clusters,
     read_staged,
 )
 from curate.sessions.todo import noted
-from curate.tui.chrome import Rule
+from curate.tui.chrome import TitleRule
 from curate.tui.comparing import Comparing, Watch
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.dedupe.drawing import (
-    Pair,
+    ViewedPair,
     advice_line,
     field_lines,
     head_line,
@@ -81,7 +81,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     ]
     DEFAULT_CSS = """
     DedupeScreen #body Static { height: auto; padding: 0 1; }
-    DedupeScreen #body Rule { padding: 0; }
+    DedupeScreen #body TitleRule { padding: 0; }
     DedupeScreen #body #pair { height: 1fr; }
     DedupeScreen #body #fields { height: 5; }
     DedupeScreen.-narrow #body #fields { height: 2; }
@@ -91,9 +91,9 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def __init__(self) -> None:
         super().__init__()
-        self._review: Review | None = None
-        self._pair: Pair | None = None
-        self._look: tuple[Member, Member] | None = None
+        self._review: ClusterReview | None = None
+        self._pair: ViewedPair | None = None
+        self._viewed: tuple[ClusterMember, ClusterMember] | None = None
         self._wanted: dict[str, str] = {}
         self._is_stale = False
         self._comparing = Comparing(self, "dedupe.find", self._show_progress)
@@ -101,10 +101,10 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     def compose_body(self) -> ComposeResult:
         """Lay out the pair, and lines about it above and below."""
         yield Static(id="head")
-        yield Rule()
+        yield TitleRule()
         with VerticalScroll(id="pair", classes="pane"):
             yield Static(id="texts")
-        yield Rule()
+        yield TitleRule()
         yield Static(id="fields")
         yield Static(id="members")
         yield Static(id="plan")
@@ -139,8 +139,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         """Stop comparing, or go back from two records that are no cluster."""
         if self._comparing.stop():
             return True
-        if self._look is not None:
-            self._look = None
+        if self._viewed is not None:
+            self._viewed = None
             self._show()
             return True
         return super().close_side()
@@ -151,7 +151,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def equal_command(self) -> str:
         """Return the command that decides as is staged here, else the one that shows the clusters."""
-        choice = self._review.choice if self._review and not self._look else None
+        choice = self._review.choice if self._review and not self._viewed else None
         return self._command([choice]) if choice else f"curate dedupe {self._root()} --explain"
 
     def record_json(self) -> str:
@@ -168,12 +168,12 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             return find_clusters(data, watch), frozenset(golden.ids if golden and golden.is_frozen else ())
 
         self._show_progress("comparing records  (esc stops)")
-        self._comparing.start(job, lambda found: self._found(*found), self._stopped)
+        self._comparing.start(job, lambda found: self._open_review(*found), self._stopped)
 
-    def _found(self, clusters: Clusters, frozen: frozenset[str]) -> None:
+    def _open_review(self, clusters: Clusters, frozen: frozenset[str]) -> None:
         # On the app's thread: until now more may have been staged.
         staged, lost = read_staged(self.project.root, self.project.by, clusters)
-        review = Review(clusters, staged, frozen)
+        review = ClusterReview(clusters, staged, frozen)
         self._review, self._is_stale = review.resumed(self._review), False
         # Home tells of what was counted here.
         note = noted(self.project)
@@ -192,20 +192,20 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     # What is looked at.
 
-    def _go_to_wanted(self, review: Review) -> None:
-        wanted, self._wanted, self._look = self._wanted, {}, None
+    def _go_to_wanted(self, review: ClusterReview) -> None:
+        wanted, self._wanted, self._viewed = self._wanted, {}, None
         name, other = wanted["record"], wanted.get("other", "")
         if review.go_to(name, other):
             return
         if other:
-            records = [self.project.state(one).record for one in (name, other)]
-            left, right = (Member(one, one.split, "alike", one.id) for one in records)
-            self._look = left, right
+            records = [self.project.state(item).record for item in (name, other)]
+            left, right = (ClusterMember(item, item.split, "alike", item.id) for item in records)
+            self._viewed = left, right
         else:
             self.tell(f"{name} repeats nothing, or was left as it is.", "warn")
 
-    def _members(self) -> tuple[Member, Member] | None:
-        return self._look or (self._review.pair if self._review else None)
+    def _members(self) -> tuple[ClusterMember, ClusterMember] | None:
+        return self._viewed or (self._review.pair if self._review else None)
 
     def _show(self) -> None:
         """Compare the two records in a thread, and draw them then."""
@@ -221,7 +221,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         left, right = members
         frozen = self._review.frozen if self._review else frozenset()
         self.app.background(
-            lambda: Pair(left, right, beside(left.record, right.record, shape), frozen),
+            lambda: ViewedPair(left, right, compare_records(left.record, right.record, shape), frozen),
             self._show_pair,
             group="dedupe.pair",
         )
@@ -234,19 +234,19 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             return f"No cluster of this kind: {review.kind}. f shows others."
         return f"Nothing to decide: {counted(review.clusters.num_records, 'record')} compared."
 
-    def _show_pair(self, pair: Pair) -> None:
+    def _show_pair(self, pair: ViewedPair) -> None:
         review = self._review
         if (pair.left, pair.right) != self._members():
             return
         self._pair = pair
         choice = None
-        if self._look or review is None or review.cluster is None:
+        if self._viewed or review is None or review.cluster is None:
             head, others = looked_at((pair.left.id, pair.right.id)), Text("")
         else:
             choice, threshold = review.choice, review.clusters.method.threshold
             head = head_line(review.cluster, review.at, len(review.open), threshold, choice)
             others = members_line(review.cluster, pair.left.id, pair.right.id)
-        self._draw(head, field_lines(pair.beside), others, advice_line(pair))
+        self._draw(head, field_lines(pair.comparison), others, advice_line(pair))
         texts = pair_table(pair, choice, self.project, is_narrow=self.is_narrow)
         self.query_one("#texts", Static).update(texts)
         self.query_one("#pair").scroll_home(animate=False)
@@ -268,7 +268,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def action_step(self, step: int) -> None:
         """Go to the next cluster, or the previous one."""
-        self._look = None
+        self._viewed = None
         if self._review:
             self._review.step(step)
             self._show()
@@ -277,7 +277,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def action_pair(self, step: int) -> None:
         """Go to the next two records of the cluster."""
-        if self._review and not self._look:
+        if self._review and not self._viewed:
             self._review.step_pair(step)
             self._show()
         elif self._review is None:
@@ -299,10 +299,10 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def action_stage(self, what: What, is_left: bool) -> None:
         """Stage a choice for this cluster and go to the next one without any."""
-        if self._look:
+        if self._viewed:
             self.tell("These two are no cluster; the Split screen can move or drop one of them.", "warn")
         elif self._review and (choice := self._review.stage(what, is_left=is_left)):
-            self.tell(_told(choice))
+            self.tell(_render_choice(choice))
             self._show()
         else:
             self.tell_no_use("There is no cluster to decide on." if self._review else _NOTHING_YET)
@@ -316,7 +316,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         if model is None:
             self.tell("Choose for one cluster first; x then does so for all like it.", "warn")
             return
-        shape = self._review.clusters.by_name[model.cluster].told_shape
+        shape = self._review.clusters.by_name[model.cluster].shape_text
         if alike:
             self.tell(f"staged for {counted(len(alike), 'more cluster')} ({shape}): {model.what}. u takes it back.")
         else:
@@ -347,7 +347,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             return
         choices = list(review.staged.choices.values())
 
-        def job() -> Act:
+        def job() -> StagedAct:
             act = act_of(review.clusters, choices, project.state, project.shape)
             if act.decisions:
                 project.apply(act.decisions)
@@ -362,14 +362,14 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self.tell("What was staged is still being written; wait for it.", "warn")
         return is_writing
 
-    def _written(self, act: Act, choices: list[Choice]) -> None:
+    def _written(self, act: StagedAct, choices: list[Choice]) -> None:
         drops = sum(decision.op == "drop" for decision in act.decisions)
-        kept = sum(len(merge.differing) for merge in act.merges)
-        told = f"written: {counted(len(choices) - len(act.late), 'choice')}, {counted(drops, 'record')} dropped"
-        told += f"; where both had a value, the keeper's stays: {kept:,}" if kept else ""
-        told += f"; not written, for somebody dropped the keeper: {len(act.late):,}" if act.late else ""
-        self.app.ran(self._command(choices), told)
-        self.tell(f"{told}. u takes all of it back.", "warn" if act.late else "ok")
+        num_differing = sum(len(merge.differing) for merge in act.merges)
+        summary = f"written: {counted(len(choices) - len(act.late), 'choice')}, {counted(drops, 'record')} dropped"
+        summary += f"; where both had a value, the keeper's stays: {num_differing:,}" if num_differing else ""
+        summary += f"; not written, for somebody dropped the keeper: {len(act.late):,}" if act.late else ""
+        self.app.log_command(self._command(choices), summary)
+        self.tell(f"{summary}. u takes all of it back.", "warn" if act.late else "ok")
         self._find()
         if self._review:
             self._review.staged.forget(choices)
@@ -377,7 +377,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     def _command(self, choices: list[Choice]) -> str:
         parts = [f"curate dedupe {self._root()}"]
         for choice in choices[:_MOST_NAMED]:
-            names = [choice.one, choice.other] if choice.what in ("keep", "merge") else [choice.other]
+            names = [choice.keeper, choice.other] if choice.what in ("keep", "merge") else [choice.other]
             parts.append(f"--{choice.what} {shlex.join(names)}")
         if len(choices) > _MOST_NAMED:
             parts.append(f"# and {len(choices) - _MOST_NAMED:,} more")
@@ -387,9 +387,9 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         return shlex.quote(str(self.app.root))
 
 
-def _told(choice: Choice) -> str:
+def _render_choice(choice: Choice) -> str:
     if choice.what == "leave":
         return "staged: leave as it is. W writes, u takes it back."
     verb = {"keep": "keep", "merge": "merge into", "drop": "drop"}[choice.what]
-    name = choice.other if choice.what == "drop" else choice.one
+    name = choice.other if choice.what == "drop" else choice.keeper
     return f"staged: {verb} {name}, {counted(len(choice.gone), 'record')} dropped. W writes, u takes it back."

@@ -15,9 +15,9 @@ from curate.project.catalog.columns import estimated_tokens
 from curate.project.diff.sides import Side
 from curate.project.diff.words import text_of
 from curate.project.fold import CATEGORY
-from curate.sessions.clusters import Beside, Choice, Cluster, Member, Summary
-from curate.sessions.labelling import HIDDEN, seen_record
-from curate.tui.border import safe, shown
+from curate.sessions.clusters import Choice, ClusterMember, RecordComparison, ReviewCluster, Summary
+from curate.sessions.labelling import HIDDEN, visible_record
+from curate.tui.border import safe, safe_text
 from curate.tui.glyphs import glyphs
 
 if TYPE_CHECKING:
@@ -29,23 +29,23 @@ _WORDS = {"keep": "keep A", "merge": "merge into A", "drop": "drop B", "leave": 
 
 
 @dataclass(frozen=True)
-class Pair:
+class ViewedPair:
     """Two records that are looked at, with how they compare; ``frozen`` is the golden test set."""
 
-    left: Member
-    right: Member
-    beside: Beside
+    left: ClusterMember
+    right: ClusterMember
+    comparison: RecordComparison
     frozen: Collection[str]
 
 
-def head_line(cluster: Cluster, place: int, count: int, threshold: float, choice: Choice | None) -> Text:
+def head_line(cluster: ReviewCluster, index: int, count: int, threshold: float, choice: Choice | None) -> Text:
     """Return the line that says which cluster this is."""
     numbers = "  ".join(
         f"{kind} {cluster.count(kind)}" for kind in ("exact", "near", "conflict") if cluster.count(kind)
     )
     size = counted(len(cluster.members), "record")
     text = Text(no_wrap=True, end="")
-    text.append(f"cluster {place + 1:,}/{count:,}  ", "strong")
+    text.append(f"cluster {index + 1:,}/{count:,}  ", "strong")
     text.append_text(Text("! LEAK cross-split", "error") if cluster.is_leak else Text("one split", "muted"))
     text.append(f"  {size}  likeness {cluster.score:.2f}  {numbers}  threshold {threshold:g}")
     if choice:
@@ -53,18 +53,18 @@ def head_line(cluster: Cluster, place: int, count: int, threshold: float, choice
     return text
 
 
-def pair_table(pair: Pair, choice: Choice | None, project: Project, *, is_narrow: bool) -> Table:
+def pair_table(pair: ViewedPair, choice: Choice | None, project: Project, *, is_narrow: bool) -> Table:
     """Return both records, part by part, so that what belongs together stands at one height.
 
-    Of category and labels it has what the annotator of ``workshop`` may see.
+    Of category and labels it has what the annotator of ``project`` may see.
     """
     table = Table.grid(expand=True, padding=(0, 1))
     for _ in range(1 if is_narrow else 2):
         table.add_column(ratio=1, overflow="fold")
     sides = [_title("A", pair.left, choice, pair.frozen), _title("B", pair.right, choice, pair.frozen)]
     _add(table, sides, is_narrow=is_narrow)
-    for part in pair.beside.parts:
-        name = Text.assemble("\n", (shown(part.name.upper() or "TEXT", 20)), ("  same" if part.is_same else ""))
+    for part in pair.comparison.parts:
+        name = Text.assemble("\n", (safe_text(part.name.upper() or "TEXT", 20)), ("  same" if part.is_same else ""))
         if is_narrow:
             table.add_row(name)
             table.add_row(Text.assemble(("A  ", "strong"), marked(part.left)))
@@ -74,8 +74,8 @@ def pair_table(pair: Pair, choice: Choice | None, project: Project, *, is_narrow
         else:
             table.add_row(name, name)
             table.add_row(marked(part.left), marked(part.right))
-    if pair.beside.num_unseen:
-        table.add_row(Text(f"not shown: {counted(pair.beside.num_unseen, 'more message')}", "warn"))
+    if pair.comparison.num_omitted:
+        table.add_row(Text(f"not shown: {counted(pair.comparison.num_omitted, 'more message')}", "warn"))
     table.add_row("")
     _add(table, [_facts(pair.left.record, project), _facts(pair.right.record, project)], is_narrow=is_narrow)
     return table
@@ -89,13 +89,15 @@ def _add(table: Table, sides: Sequence[Text], *, is_narrow: bool) -> None:
         table.add_row(*sides)
 
 
-def _title(letter: str, member: Member, choice: Choice | None, frozen: Collection[str]) -> Text:
-    text = Text.assemble((f"{letter} ", "strong"), shown(member.id, 40, "accent"), f"  {member.split or 'no split'}")
+def _title(letter: str, member: ClusterMember, choice: Choice | None, frozen: Collection[str]) -> Text:
+    text = Text.assemble(
+        (f"{letter} ", "strong"), safe_text(member.id, 40, "accent"), f"  {member.split or 'no split'}"
+    )
     if member.id in frozen:
         text.append(" (frozen)", "warn")
     if member.is_wanted:
         text.append("  wanted", "muted")
-    if choice and choice.what in ("keep", "merge") and member.id == choice.one:
+    if choice and choice.what in ("keep", "merge") and member.id == choice.keeper:
         text.append("  *keeper*", "ok")
     if choice and member.id in choice.gone:
         text.append("  x dropped", "dropped")
@@ -103,12 +105,12 @@ def _title(letter: str, member: Member, choice: Choice | None, frozen: Collectio
 
 
 def _facts(record: Record, project: Project) -> Text:
-    told, hidden = seen_record(project, record)
-    values = {question: text_of(value) for question, value in told.labels.items()}
+    visible, hidden = visible_record(project, record)
+    values = {question: text_of(value) for question, value in visible.labels.items()}
     labels = ", ".join(f"{question}={value}" for question, value in (values | dict.fromkeys(hidden, HIDDEN)).items())
-    category = told.category or (HIDDEN if CATEGORY in hidden else "-")
-    text = Text.assemble("category ", shown(category, 24), f"  tokens ~{estimated_tokens(record):,}")
-    return text.append_text(Text.assemble("  labels ", shown(labels or "-", 60)))
+    category = visible.category or (HIDDEN if CATEGORY in hidden else "-")
+    text = Text.assemble("category ", safe_text(category, 24), f"  tokens ~{estimated_tokens(record):,}")
+    return text.append_text(Text.assemble("  labels ", safe_text(labels or "-", 60)))
 
 
 def marked(side: Side) -> Text:
@@ -126,28 +128,28 @@ def marked(side: Side) -> Text:
     return text
 
 
-def field_lines(beside: Beside) -> Text:
+def field_lines(comparison: RecordComparison) -> Text:
     """Return how many fields differ, and the first of them with both values."""
     text = Text(no_wrap=True, end="")
-    text.append(f"field diff: {beside.num_differing:,} of {beside.num_fields:,} fields differ", "strong")
+    text.append(f"field diff: {comparison.num_differing:,} of {comparison.num_fields:,} fields differ", "strong")
     text.append("   [..] marks changed words", "muted")
-    for change in beside.changes[:MOST_FIELDS]:
+    for change in comparison.changes[:MOST_FIELDS]:
         text.append_text(
             Text.assemble(
-                "\n  ", shown(change.pointer or "/", 30), "  ", _words(change.left), " -> ", _words(change.right)
+                "\n  ", safe_text(change.pointer or "/", 30), "  ", _words(change.left), " -> ", _words(change.right)
             )
         )
-    if rest := len(beside.changes) - MOST_FIELDS:
+    if rest := len(comparison.changes) - MOST_FIELDS:
         text.append(f"\n  and {rest:,} more" if rest > 0 else "", "muted")
     return text
 
 
 def _words(words: str | None) -> Text:
     """Return the words that one side has and the other has not; a dash where it has none."""
-    return Text("-", "muted") if not words else shown(words, 30)
+    return Text("-", "muted") if not words else safe_text(words, 30)
 
 
-def members_line(cluster: Cluster, left: str, right: str) -> Text:
+def members_line(cluster: ReviewCluster, left: str, right: str) -> Text:
     """Return who else is in the cluster, and which pair this is."""
     names = [member.id for member in cluster.members]
     pair = f"{names.index(left) + 1}-{names.index(right) + 1}"
@@ -157,8 +159,10 @@ def members_line(cluster: Cluster, left: str, right: str) -> Text:
     others = [member for member in cluster.members if member.id not in (left, right)]
     for member in others[:_MOST_NAMED]:
         number = names.index(member.id) + 1
-        told = f" {member.split}" if member.split else ""
-        text.append_text(Text.assemble((f"  {number} ", "strong"), shown(member.id, 12), f"{told} {member.state}"))
+        split_text = f" {member.split}" if member.split else ""
+        text.append_text(
+            Text.assemble((f"  {number} ", "strong"), safe_text(member.id, 12), f"{split_text} {member.state}")
+        )
     if len(others) > _MOST_NAMED:
         text.append("  ...", "muted")
     return text
@@ -174,22 +178,22 @@ def plan_line(summary: Summary, num_left: int) -> Text:
     return text
 
 
-def advice_line(pair: Pair) -> Text:
+def advice_line(pair: ViewedPair) -> Text:
     """Return what is to be said where the two are in different splits."""
     left, right = pair.left, pair.right
     if left.split is None or right.split is None or left.split == right.split:
         return Text("", end="")
-    held = [letter for letter, member in (("A", left), ("B", right)) if member.id in pair.frozen]
+    frozen = [letter for letter, member in (("A", left), ("B", right)) if member.id in pair.frozen]
     exam = "B" if left.split == "train" else "A"
     advice = (
-        f"{held[0]} is in the frozen test set, drop the other"
-        if len(held) == 1
+        f"{frozen[0]} is in the frozen test set, drop the other"
+        if len(frozen) == 1
         else f"drop {exam}, or move it in Split"
     )
-    told = f"LEAK  A is in {left.split}, B in {right.split}: {advice}."
-    return Text.assemble(("! ", "error"), told, no_wrap=True, end="")
+    warning = f"LEAK  A is in {left.split}, B in {right.split}: {advice}."
+    return Text.assemble(("! ", "error"), warning, no_wrap=True, end="")
 
 
 def looked_at(names: Iterable[str]) -> Text:
     """Return the line above two records that are no cluster."""
-    return Text.assemble("a leak, and no cluster: ", shown(" and ".join(names), 70), ("  esc goes back", "muted"))
+    return Text.assemble("a leak, and no cluster: ", safe_text(" and ".join(names), 70), ("  esc goes back", "muted"))

@@ -301,7 +301,7 @@ class EditScreen(ProjectScreen):
             else:
                 await self._go_to_first_problem()
             raise
-        self.app.ran(self.equal_command(), result)
+        self.app.log_command(self.equal_command(), result)
         await self._show()
         self._show_opened_finding()
         if repeated:
@@ -316,7 +316,7 @@ class EditScreen(ProjectScreen):
         self._keep()
 
         def written(result: str) -> None:
-            self.app.ran(command, result)
+            self.app.log_command(command, result)
             if self.edit is edit:
                 self._waiting = {"record": edit.name}
                 self._close(result)

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from curate.base.record import Finding
 from curate.sessions.edits import EditSession
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 
 _MOST_DRAFTS = 8
 _SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn")}
@@ -30,23 +30,25 @@ are no JSON. A line that is no record yet, opened from Validate, is saved into i
 
 def title(edit: EditSession | None, schema: str) -> Text:
     """Return the line above the form."""
-    text = Text.assemble((" FORM  ", "strong"), "schema ", shown(schema, 30))
+    text = Text.assemble((" FORM  ", "strong"), "schema ", safe_text(schema, 30))
     if edit is None:
         return text
     state = ("  edited", "warn") if edit.is_changed else ("", "")
     if edit.is_new and not edit.is_line:
         return Text.assemble(text, "   a new record", state)
     what = "line " if edit.is_line else "record "
-    return Text.assemble(text, "   ", what, shown(edit.name, 40, style="accent"), state)
+    return Text.assemble(text, "   ", what, safe_text(edit.name, 40, style="accent"), state)
 
 
 def finding_text(finding: Finding, pointer: str) -> Text:
     """Return what is wrong with the record that was opened for it, where, and what can be done about it."""
     sign, style = _SIGNS.get(finding.severity, ("  info ", ""))
-    where = Text.assemble(("in ", "muted"), shown(pointer, 80, "accent")) if pointer else Text("about the whole record")
-    fix = Text.assemble("   ", shown(finding.fix, 300)) if finding.fix else Text("")
+    where = (
+        Text.assemble(("in ", "muted"), safe_text(pointer, 80, "accent")) if pointer else Text("about the whole record")
+    )
+    fix = Text.assemble("   ", safe_text(finding.fix, 300)) if finding.fix else Text("")
     head = Text.assemble(" ", (sign, style), (f"{finding.code} {finding.name}", "strong"), "  ")
-    return Text.assemble(head, shown(finding.message, 400), "\n   ", where, fix)
+    return Text.assemble(head, safe_text(finding.message, 400), "\n   ", where, fix)
 
 
 def fixed_text(finding: Finding) -> Text:
@@ -61,7 +63,7 @@ def without_form(edit: EditSession) -> Text:
     left = "What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n"
     unread = "The line is no JSON. f4 opens it in your own editor.\n"
     why = Text(unread if edit.is_line and not edit.is_changed else left, "warn")
-    return Text.assemble(why, shown(edit.take(edit.text)[0], 200))
+    return Text.assemble(why, safe_text(edit.take(edit.text)[0], 200))
 
 
 def nothing_open(drafts: Sequence[str]) -> Text:
@@ -70,5 +72,5 @@ def nothing_open(drafts: Sequence[str]) -> Text:
     if drafts:
         text.append("\no  goes on with the newest of your drafts:\n")
     for name in drafts[:_MOST_DRAFTS]:
-        text.append_text(Text.assemble("   ", shown(name, 60), "\n"))
+        text.append_text(Text.assemble("   ", safe_text(name, 60), "\n"))
     return text

@@ -16,14 +16,14 @@ from curate.base.tables import counted
 from curate.tui.frame_table import FrameTable, ListRows
 from curate.tui.pane import Pane
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.home import text as told
+from curate.tui.screens.home import rendering
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
-    from curate.project.init import Made
-    from curate.sessions.overview import Overview
-    from curate.sessions.runs.look import Run
-    from curate.sessions.todo import Step
+    from curate.project.init import NewWorkspace
+    from curate.sessions.overview import ProjectOverview
+    from curate.sessions.runs.run import Run
+    from curate.sessions.todo import NextStep
     from curate.tui.screens.home.offers import Offer
     from curate.tui.status import Severity
 
@@ -35,9 +35,9 @@ _MOST_RUNS = 3
 
 
 @dataclass(frozen=True)
-class _Seen:
-    overview: Overview
-    steps: Sequence[Step]
+class _HomeView:
+    overview: ProjectOverview
+    steps: Sequence[NextStep]
     runs: Sequence[Run]
     recent: Sequence[tuple[AnyEvent, bool]]
     scores: Mapping[str, str]
@@ -82,20 +82,20 @@ records in Browse.
     def __init__(self) -> None:
         """Begin without having looked."""
         super().__init__()
-        self._seen: _Seen | None = None
+        self._snapshot: _HomeView | None = None
         self._offers: list[Offer] = []
         self._is_looking = self._is_due = self._has_counted = False
 
     def compose_body(self) -> ComposeResult:
         """Lay out four blocks, or the ways to begin where there is no workspace."""
         if not self.app.has_project and not self.app.is_opening:
-            yield Static(told.welcome(self.app.root), id="begin")
-            yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps")
+            yield Static(rendering.welcome(self.app.root), id="begin")
+            yield FrameTable(rendering.STEP_COLUMNS, can_mark=False, key=4, id="steps")
             return
         with Pane(id="home"):
-            yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps", classes="pane")
+            yield FrameTable(rendering.STEP_COLUMNS, can_mark=False, key=4, id="steps", classes="pane")
             yield Static(id="dataset", classes="pane right")
-            yield FrameTable(told.CATEGORY_COLUMNS, can_mark=False, id="categories", classes="pane")
+            yield FrameTable(rendering.CATEGORY_COLUMNS, can_mark=False, id="categories", classes="pane")
             yield Static(id="aside", classes="pane right")
 
     def opened(self) -> None:
@@ -114,7 +114,7 @@ records in Browse.
 
         if not self.app.has_project:
             self._offers = offers(self.app.root)
-            rows = [(str(number), "", one.text, "", str(number)) for number, one in enumerate(self._offers, 1)]
+            rows = [(str(number), "", offer.text, "", str(number)) for number, offer in enumerate(self._offers, 1)]
             self.query_one("#steps", FrameTable).show(ListRows(rows))
 
     # What there is.
@@ -122,20 +122,20 @@ records in Browse.
     def ready(self) -> None:
         """Look at the records; what was counted of others before means nothing any more."""
         self._has_counted = False
-        self._look()
+        self._reload()
 
     def busy(self) -> str:
         """Return that the steps are counted, while none are known."""
-        return "" if self._seen or not self.app.has_project else "counting the steps"
+        return "" if self._snapshot or not self.app.has_project else "counting the steps"
 
     def changed(self, ids: set[str]) -> None:
         """Look again."""
-        self._look()
+        self._reload()
 
     def on_screen_resume(self) -> None:
         """Look again: other screens may have counted what was not counted before."""
         if self.app.following.is_loaded and not self.is_on_standby:
-            self._look()
+            self._reload()
 
     def reread(self) -> None:
         """Count everything again."""
@@ -145,48 +145,50 @@ records in Browse.
         else:
             self._offer()
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         # One look at a time: with a million records it takes a second or two, and decisions come faster.
         self._is_due = True
         if not self._is_looking:
             self._is_looking, self._is_due = True, False
-            self.app.background(self._found, self._draw, group="home.look")
+            self.app.background(self._load_snapshot, self._draw, group="home.look")
 
-    def _found(self) -> _Seen:
+    def _load_snapshot(self) -> _HomeView:
         from curate.sessions.labelling import hides_event
         from curate.sessions.overview import overview, scores
-        from curate.sessions.problems import book_of
-        from curate.sessions.runs.look import runs_of
+        from curate.sessions.problems import problems_of
+        from curate.sessions.runs.run import runs_of
         from curate.sessions.todo import next_steps
 
         project = self.project
         try:
-            seen = overview(project, is_judged=book_of(project).found is not None)
+            counts = overview(project, has_findings=problems_of(project).problems is not None)
             runs = runs_of(project.data)
-            steps = next_steps(project, seen, runs)[:_MOST_STEPS]
+            steps = next_steps(project, counts, runs)[:_MOST_STEPS]
             recent = [(event, hides_event(project, event)) for event in project.recent(_MOST_EVENTS)]
             remarks = [*project.remarks(), *project.catalog.remarks]
-            return _Seen(seen, steps, runs, recent, scores(runs[:_MOST_RUNS]), remarks)
+            return _HomeView(counts, steps, runs, recent, scores(runs[:_MOST_RUNS]), remarks)
         finally:
             self._is_looking = False
 
-    def _draw(self, seen: _Seen) -> None:
-        self._seen = seen
+    def _draw(self, snapshot: _HomeView) -> None:
+        self._snapshot = snapshot
         self._draw_steps()
-        self.query_one("#categories", FrameTable).show(ListRows(told.category_rows(seen.overview)))
-        self.query_one("#dataset", Static).update(told.dataset(self.project, seen.overview))
+        self.query_one("#categories", FrameTable).show(ListRows(rendering.category_rows(snapshot.overview)))
+        self.query_one("#dataset", Static).update(rendering.dataset(self.project, snapshot.overview))
         self.query_one("#aside", Static).update(
-            told.aside(seen.overview, seen.runs[:_MOST_RUNS], seen.scores, seen.recent, seen.remarks)
+            rendering.aside(
+                snapshot.overview, snapshot.runs[:_MOST_RUNS], snapshot.scores, snapshot.recent, snapshot.remarks
+            )
         )
         if self._is_due:
-            self._look()
-        elif not self._has_counted and seen.overview.num_records <= FEW:
+            self._reload()
+        elif not self._has_counted and snapshot.overview.num_records <= FEW:
             self._count()
 
     def _draw_steps(self) -> None:
-        if self._seen is not None:
+        if self._snapshot is not None:
             table = self.query_one("#steps", FrameTable)
-            table.show(ListRows(told.step_rows(self._seen.steps, table.flexible_width)), at=table.current)
+            table.show(ListRows(rendering.step_rows(self._snapshot.steps, table.flexible_width)), at=table.current)
 
     def on_resize(self) -> None:
         """Give the steps the room there is."""
@@ -199,9 +201,9 @@ records in Browse.
         self.app.background(self._compared, self._counted, group="home.compare")
 
     def _searched(self) -> None:
-        from curate.sessions.problems import book_of
+        from curate.sessions.problems import problems_of
 
-        book = book_of(self.project)
+        book = problems_of(self.project)
         if not book.is_searching:
             book.search()
 
@@ -211,11 +213,11 @@ records in Browse.
 
         # Where the records are read anew meanwhile, it is a note that nobody reads.
         note = noted(self.project)
-        found = find_clusters(self.project.data)
-        note.num_clusters, note.num_leaks = len(found.open), found.num_leaks
+        clusters = find_clusters(self.project.data)
+        note.num_clusters, note.num_leaks = len(clusters.open), clusters.num_leaks
 
     def _counted(self, _nothing: None) -> None:
-        self._look()
+        self._reload()
 
     # What to do.
 
@@ -223,16 +225,16 @@ records in Browse.
         """Go to the step, or to the records of the category."""
         if event.table.id == "steps":
             self.action_step(int(event.key))
-        elif self._seen:
-            self.app.go("browse", category=self._seen.overview.categories[event.row].name)
+        elif self._snapshot:
+            self.app.go("browse", category=self._snapshot.overview.categories[event.row].name)
 
     def action_step(self, number: int) -> None:
         """Go where the step with this number is done."""
         if self._offers and not self.app.has_project:
             if number <= len(self._offers):
                 self._begin(self._offers[number - 1])
-        elif self._seen and number <= len(self._seen.steps):
-            step = self._seen.steps[number - 1]
+        elif self._snapshot and number <= len(self._snapshot.steps):
+            step = self._snapshot.steps[number - 1]
             self.app.go(step.screen, **step.what)
         else:
             self.tell_no_use(f"There is no step {number}.")
@@ -268,28 +270,28 @@ records in Browse.
             self._begin(offer)
 
     def _make(self, offer: Offer, target: Path) -> None:
-        def make() -> Made:
+        def make() -> NewWorkspace:
             from curate.project.init import make_workspace
 
             files = [offer.source] if offer.source else []
             return make_workspace(target, files=files, is_sample=offer.kind == "sample")
 
-        def opened(made: Made) -> None:
+        def opened(workspace: NewWorkspace) -> None:
             self._offers = []
-            self.app.open(made.root)
-            self.tell(*_told_made(made))
+            self.app.open(workspace.root)
+            self.tell(*_workspace_message(workspace))
 
         self.app.background(make, opened, group="write.workspace", message=f"making {target} ...")
 
 
-def _told_made(made: Made) -> tuple[str, Severity]:
+def _workspace_message(workspace: NewWorkspace) -> tuple[str, Severity]:
     """Return what is said of a new workspace, and how bad it is: rows that were left out are counted."""
-    taken = sum(intake.num_records for intake in made.intakes)
-    rejected = sum(len(intake.rejected) for intake in made.intakes)
-    text = f"made {made.root}" + (f": {counted(taken, 'record')}" if made.intakes else "")
-    moved = [f"{name} ({count:,})" for intake in made.intakes for name, count in intake.moved.most_common(5)]
+    taken = sum(intake.num_records for intake in workspace.intakes)
+    rejected = sum(len(intake.rejected) for intake in workspace.intakes)
+    text = f"made {workspace.root}" + (f": {counted(taken, 'record')}" if workspace.intakes else "")
+    moved = [f"{name} ({count:,})" for intake in workspace.intakes for name, count in intake.moved.most_common(5)]
     text += f"; stored in meta.extra: {', '.join(moved)}" if moved else ""
     if not rejected:
         return text, "ok"
-    places = ", ".join(str(intake.quarantine) for intake in made.intakes if intake.rejected)
-    return f"{text}; {counted(rejected, 'row')} left out, with the reasons in {places}", "warn"
+    quarantines = ", ".join(str(intake.quarantine) for intake in workspace.intakes if intake.rejected)
+    return f"{text}; {counted(rejected, 'row')} left out, with the reasons in {quarantines}", "warn"

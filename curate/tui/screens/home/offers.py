@@ -43,11 +43,11 @@ def offers(root: Path) -> list[Offer]:
 
 def free(folder: Path) -> Path:
     """Return ``folder``, or the first of its names with a number that is not taken."""
-    number, found = 1, folder
-    while found.exists():
+    number, candidate = 1, folder
+    while candidate.exists():
         number += 1
-        found = folder.with_name(f"{folder.name}-{number}")
-    return found
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
 
 
 def offer_for(typed: str, root: Path) -> Offer | None:

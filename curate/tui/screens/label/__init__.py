@@ -15,29 +15,29 @@ from textual.widgets import Input
 
 from curate.base.record import Json
 from curate.project.labels import ORDERS
-from curate.sessions.labelling import FLAG, NOTE, QUALITY, Desk, Prepared, Wish, spelled_value
-from curate.tui.border import shown
-from curate.tui.chrome import Rule
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, Wish, spelled_value
+from curate.tui.border import safe_text
+from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
 from curate.tui.fields import SafeInput
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.label import drawn, keys, told
+from curate.tui.screens.label import drawn, keys, rendering
 from curate.tui.screens.label.begun import Begun
-from curate.tui.screens.label.learning import Learning
 from curate.tui.screens.label.paper import Panel, Paper
 from curate.tui.screens.label.reviewing import Reviewing
+from curate.tui.screens.label.suggestion_learner import SuggestionLearner
 
 
 class LabelScreen(ProjectScreen):
-    """The desk of one annotator, and the review of what was answered differently."""
+    """The label session of one annotator, and the review of what was answered differently."""
 
     NAME, TITLE, KEY = "label", "Label", "l"
     HELP, BINDINGS, DEFAULT_CSS = keys.HELP, keys.BINDINGS, keys.CSS
 
     def __init__(self) -> None:
         super().__init__()
-        self._desk: Desk | None = None
-        self._learning: Learning | None = None
+        self._session: LabelSession | None = None
+        self._learning: SuggestionLearner | None = None
         self._reviewing: Reviewing | None = None
         self._wanted: dict[str, Any] = {}
         self._asked: tuple[Wish, str | None] | None = None
@@ -51,9 +51,9 @@ class LabelScreen(ProjectScreen):
         with Horizontal():
             with Vertical(id="desk", classes="main"):
                 yield Panel(id="head")
-                yield Rule()
+                yield TitleRule()
                 yield Paper(id="record", classes="pane")
-                yield Rule()
+                yield TitleRule()
                 yield Panel(id="choices")
                 yield Panel(id="beside")
                 yield SafeInput(id="line", compact=True)
@@ -63,7 +63,7 @@ class LabelScreen(ProjectScreen):
     # What the app calls.
 
     def ready(self) -> None:
-        """Sit down at a desk; where the records were read anew, at another one, to go on as at the last."""
+        """Begin a session; where the records were read anew, another one that goes on where the last one was."""
         wish, at = self._stand_up()
         if not self._begun:
             self.query_one("#record").focus()
@@ -72,33 +72,33 @@ class LabelScreen(ProjectScreen):
     def arrive(self, **what: Any) -> None:
         """Take what is asked for: ``question``, ``order``, ``is_all``, ``record``, or ``queue`` = "review"."""
         wanted = {key: value for key, value in what.items() if value not in ("", None)}
-        if self._desk is None:
+        if self._session is None:
             self._wanted = wanted
         else:
-            self._take_wanted(self._desk, wanted)
+            self._take_wanted(self._session, wanted)
 
     def changed(self, ids: set[str]) -> None:
         """Take in what changed, whoever did it."""
-        if self._desk is None:
+        if self._session is None:
             return
-        self._desk.follow(ids)
+        self._session.follow(ids)
         if not self._is_acting:
-            self._look_after_begun(self._desk)
+            self._check_begun(self._session)
             self._redraw()
 
     def reread(self) -> None:
         """Make the queue anew, or sit down where that has failed."""
         if self._reviewing is not None:
             self._redraw()
-        elif self._desk is not None:
-            self._prepare(self._desk.wish)
+        elif self._session is not None:
+            self._prepare(self._session.wish)
         elif self.app.following.is_loaded:
             self.ready()
 
     def busy(self) -> str:
         """Return that the queue is made, while there is none."""
         is_at_work = any(worker.group == "label.prepare" and worker.is_running for worker in self.app.workers)
-        return "making the queue" if self._desk is None and is_at_work else ""
+        return "making the queue" if self._session is None and is_at_work else ""
 
     def refusal(self, key: str) -> str:
         """Have every key answered while there is no queue: all of them are about a record of it."""
@@ -107,7 +107,7 @@ class LabelScreen(ProjectScreen):
 
     def has_unsaved(self) -> bool:
         """Whether a note is being typed, or an answer."""
-        is_search = self._begun.typing == "value" and self._desk is not None and bool(self._desk.question.values)
+        is_search = self._begun.typing == "value" and self._session is not None and bool(self._session.question.values)
         return bool(self._begun.typing) and not is_search and bool(self.query_one("#line", Input).value)
 
     def close_side(self) -> bool:
@@ -126,17 +126,17 @@ class LabelScreen(ProjectScreen):
 
     def on_unmount(self) -> None:
         """End what learns beside the work."""
-        if self._desk is not None:
-            self._desk.close()
+        if self._session is not None:
+            self._session.close()
 
     def equal_command(self) -> str:
         """Return the command that asks the same line by line."""
         root = shlex.quote(str(self.app.root))
         if self._reviewing is not None:
             return f"curate review {root} --plain"
-        if self._desk is None:
+        if self._session is None:
             return ""
-        wish = self._desk.wish
+        wish = self._session.wish
         more = f" --question {shlex.quote(wish.question.name)} --order {wish.order}" + (" --all" if wish.is_all else "")
         return f"curate label {root} --plain{more}"
 
@@ -148,71 +148,71 @@ class LabelScreen(ProjectScreen):
     # Sitting down, and asking for something else.
 
     def _stand_up(self) -> tuple[Wish | None, str]:
-        """Leave the desk, if there is one, and return what was asked and of which record. What is being typed stays."""
-        desk = self._desk
+        """End the session, if there is one; return what it asked and of which record. What is being typed stays."""
+        session = self._session
         if self._reviewing is not None:
             self._wanted = self._wanted or {"queue": "review"}
-        self._desk = self._learning = self._reviewing = self._asked = self._waiting = None
+        self._session = self._learning = self._reviewing = self._asked = self._waiting = None
         self._begun.marked, self._begun.sought = [], ""
-        if desk is None:
+        if session is None:
             return None, ""
-        desk.close()
-        return desk.wish, desk.current
+        session.close()
+        return session.wish, session.current
 
-    def _sit_down(self, wish: Wish | None) -> tuple[Desk, Prepared, str]:
-        desk = Desk(self.project)
+    def _sit_down(self, wish: Wish | None) -> tuple[LabelSession, Prepared, str]:
+        session = LabelSession(self.project)
         # The settings were read anew as well, and may ask something else.
-        if wish is not None and wish.question.name in {one.name for one in desk.questions}:
-            wish = desk.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
+        if wish is not None and wish.question.name in {question.name for question in session.questions}:
+            wish = session.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
         else:
-            wish = desk.wish
-        return desk, desk.prepare(wish), desk.guideline()
+            wish = session.wish
+        return session, session.prepare(wish), session.guideline()
 
-    def _seated(self, at: str, found: tuple[Desk, Prepared, str]) -> None:
-        desk, prepared, self._guideline = found
-        if not desk.is_current:
+    def _seated(self, at: str, started: tuple[LabelSession, Prepared, str]) -> None:
+        session, prepared, self._guideline = started
+        if not session.is_current:
             # The records were read once more, and `ready` comes again.
             return
-        self._desk = desk
-        self._learning = Learning(self.app, desk, partial(self._learnt, desk))
-        desk.begin(prepared, at)
-        self._look_after_begun(desk)
+        self._session = session
+        self._learning = SuggestionLearner(self.app, session, partial(self._after_learning, session))
+        session.begin(prepared, at)
+        self._check_begun(session)
         wanted, self._wanted = self._wanted, {}
-        self._take_wanted(desk, wanted)
+        self._take_wanted(session, wanted)
         self._draw()
         if self._asked is None:
             self._learning.begin_if_due()
 
-    def _take_wanted(self, desk: Desk, what: Mapping[str, Any]) -> None:
+    def _take_wanted(self, session: LabelSession, what: Mapping[str, Any]) -> None:
         if what.get("queue") == "review":
-            self._reviewing = Reviewing(self.project, desk)
+            self._reviewing = Reviewing(self.project, session)
             self._draw()
         elif what:
             self._reviewing = None
             with self.app.attempt():
-                wish = desk.wish_for(what.get("question", ""), what.get("order"), is_all=what.get("is_all"))
+                wish = session.wish_for(what.get("question", ""), what.get("order"), is_all=what.get("is_all"))
                 self._prepare(wish, str(what.get("record", "")))
                 if self._begun:
                     self.tell("It is asked once what is begun here is saved (enter) or dropped (esc).", "warn")
 
     def _prepare(self, wish: Wish, at: str | None = None) -> None:
         """Ask what ``wish`` says, from its first record or from ``at``; None stays with what is then at hand."""
-        desk = self._desk
-        assert desk is not None, "there is a desk"
+        session = self._session
+        assert session is not None, "there is a session"
         self._asked, self._waiting = (wish, at), None
 
         def begin(prepared: Prepared) -> None:
-            if self._is_mine(desk):
-                self._waiting = partial(self._begin, desk, prepared, at)
+            if self._is_mine(session):
+                self._waiting = partial(self._begin, session, prepared, at)
                 self._go_on()
 
-        self.app.background(partial(desk.prepare, wish), begin, group="label.prepare")
+        self.app.background(partial(session.prepare, wish), begin, group="label.prepare")
 
-    def _begin(self, desk: Desk, prepared: Prepared, at: str | None) -> None:
+    def _begin(self, session: LabelSession, prepared: Prepared, at: str | None) -> None:
         self._asked = None
-        desk.begin(prepared, desk.current if at is None else at)
+        session.begin(prepared, session.current if at is None else at)
         self._draw()
-        assert self._learning is not None, "it came with the desk"
+        assert self._learning is not None, "it came with the session"
         self._learning.begin_if_due()
 
     def _go_on(self) -> None:
@@ -222,18 +222,18 @@ class LabelScreen(ProjectScreen):
             with self.app.attempt():
                 act()
 
-    def _learnt(self, desk: Desk) -> None:
-        if not self._is_mine(desk):
+    def _after_learning(self, session: LabelSession) -> None:
+        if not self._is_mine(session):
             return
-        wish, at = self._asked or (desk.wish, None)
-        if wish.order == "uncertain" and desk.suggester.found is not None:
+        wish, at = self._asked or (session.wish, None)
+        if wish.order == "uncertain" and session.suggester.suggestions is not None:
             self._prepare(wish, at)
         self._draw()
 
-    def _is_mine(self, desk: Desk) -> bool:
-        """Whether ``desk`` is the one that is sat at, and its rows are still those of the workshop."""
-        is_open = self.app.has_project and desk.project is self.project
-        return is_open and desk is self._desk and desk.is_current
+    def _is_mine(self, session: LabelSession) -> bool:
+        """Whether ``session`` is the current one, and its rows are still those of the project."""
+        is_open = self.app.has_project and session.project is self.project
+        return is_open and session is self._session and session.is_current
 
     def _act(self, act: Callable[[], object], *, ends: bool = False) -> None:
         """Do something to the record at hand, and draw once; where it ``ends`` what was begun there, forget that."""
@@ -246,18 +246,18 @@ class LabelScreen(ProjectScreen):
             self._forget()
         self._draw()
 
-    def _look_after_begun(self, desk: Desk) -> None:
-        """See to what was begun at a record that somebody else's decision has taken out of hand."""
-        if not self._begun or desk.current == self._begun.record:
+    def _check_begun(self, session: LabelSession) -> None:
+        """Handle what was begun at a record that another person's decision has taken away."""
+        if not self._begun or session.current == self._begun.record:
             return
         if not self._begun.typing:
             self._forget()
         self._tell_out_of_hand()
 
     def _tell_out_of_hand(self) -> None:
-        is_kept = "is not saved; esc drops it" if self._begun.typing else "is dropped"
-        name = shown(self._begun.record, 40)
-        self.tell(Text.assemble(name, f" is not at hand any more: what was begun there {is_kept}"), "warn")
+        fate = "is not saved; esc drops it" if self._begun.typing else "is dropped"
+        name = safe_text(self._begun.record, 40)
+        self.tell(Text.assemble(name, f" is not at hand any more: what was begun there {fate}"), "warn")
 
     def _forget(self) -> None:
         """Forget what was marked, found or begun to be typed for the record at hand."""
@@ -272,27 +272,27 @@ class LabelScreen(ProjectScreen):
 
     # Answering.
 
-    def action_choose(self, place: int) -> None:
+    def action_choose(self, index: int) -> None:
         """Answer with a value, mark it where several may be, or settle an item."""
         if self._reviewing is not None:
-            item = self._reviewing.settle(place)
+            item = self._reviewing.settle(index)
             if item is not None:
-                self.tell(Text.assemble(shown(item.record, 40), " settled  (u undo)"))
+                self.tell(Text.assemble(safe_text(item.record, 40), " settled  (u undo)"))
                 self._redraw()
             return
         values = self._values()
-        if self._desk is None or not self._desk.current or place >= len(values):
+        if self._session is None or not self._session.current or index >= len(values):
             return
-        value = values[place]
+        value = values[index]
         if not self._is_several:
             self._answer(value)
             return
-        self._begun.mark(value, self._desk.current)
+        self._begun.mark(value, self._session.current)
         self._draw()
 
     def action_accept(self) -> None:
         """Answer with what is suggested."""
-        suggestion = self._desk.suggestion() if self._desk and self._reviewing is None else None
+        suggestion = self._session.suggestion() if self._session and self._reviewing is None else None
         if suggestion is None:
             self.tell("Nothing is suggested here.", "warn")
         else:
@@ -300,8 +300,8 @@ class LabelScreen(ProjectScreen):
 
     def action_reject(self) -> None:
         """Show no suggestion for this record any more."""
-        if self._desk is not None and self._reviewing is None:
-            self._act(self._desk.reject)
+        if self._session is not None and self._reviewing is None:
+            self._act(self._session.reject)
 
     def action_several(self) -> None:
         """Let an answer be several values, or one again."""
@@ -310,72 +310,73 @@ class LabelScreen(ProjectScreen):
 
     def action_save_several(self) -> None:
         """Save the marked values as one answer."""
-        if self._is_several and self._begun.marked and self._desk is not None:
-            order = list(self._desk.question.values)
+        if self._is_several and self._begun.marked and self._session is not None:
+            order = list(self._session.question.values)
             self._answer(sorted(self._begun.marked, key=order.index))
 
-    def action_quality(self, place: int) -> None:
+    def action_quality(self, index: int) -> None:
         """Answer the question called quality, and stay with the record."""
-        desk = self._desk
-        if desk is None or not desk.current or self._reviewing is not None:
+        session = self._session
+        if session is None or not session.current or self._reviewing is not None:
             return
-        values = next((one.values for one in desk.questions if one.name == QUALITY), [])
-        if place >= len(values):
-            self.tell(f"No question is called {QUALITY} and has {place + 1} values.", "warn")
-        elif desk.question.name == QUALITY:
-            self._answer(values[place])
+        values = next((question.values for question in session.questions if question.name == QUALITY), [])
+        if index >= len(values):
+            self.tell(f"No question is called {QUALITY} and has {index + 1} values.", "warn")
+        elif session.question.name == QUALITY:
+            self._answer(values[index])
         else:
-            self._act(lambda: desk.answer_beside(QUALITY, values[place]))
+            self._act(lambda: session.answer_other(QUALITY, values[index]))
 
     def action_skip(self) -> None:
         """Pass the record over; in the review, go on to the next item."""
-        desk = self._desk
+        session = self._session
         if self._reviewing is not None:
             self.action_move(1)
-        elif desk is not None and desk.current:
-            name = desk.current
-            self._act(desk.skip, ends=True)
-            self.tell(Text.assemble(shown(name, 40), " skipped"))
+        elif session is not None and session.current:
+            name = session.current
+            self._act(session.skip, ends=True)
+            self.tell(Text.assemble(safe_text(name, 40), " skipped"))
 
     def action_flag(self) -> None:
         """Mark the record for a second look, or take the mark away."""
-        desk = self._desk
-        if desk is not None and desk.current and self._reviewing is None:
-            self._act(desk.flag)
-            is_flagged = desk.aside(FLAG) is not None
-            self.tell(Text.assemble(shown(desk.current, 40), " flagged" if is_flagged else " not flagged any more"))
+        session = self._session
+        if session is not None and session.current and self._reviewing is None:
+            self._act(session.flag)
+            done = " flagged" if session.aside(FLAG) is not None else " not flagged any more"
+            self.tell(Text.assemble(safe_text(session.current, 40), done))
 
     def action_move(self, step: int) -> None:
         """Go to another record, or item of the review, without deciding."""
-        place = self._reviewing or self._desk
-        if place is None:
+        target = self._reviewing or self._session
+        if target is None:
             return
-        if place.move(step):
+        if target.move(step):
             self._forget()
             self._draw()
         else:
             self.tell("There is nothing in that direction.", "warn")
 
     def _answer(self, value: Json) -> None:
-        desk, learning = self._desk, self._learning
-        assert desk is not None, "there is a desk"
-        assert learning is not None, "it came with the desk"
-        name = desk.current
-        self._act(lambda: desk.answer(value), ends=True)
-        self.tell(Text.assemble(shown(name, 40), " -> ", shown(spelled_value(value), 60, "accent"), "  (u undo)"))
+        session, learning = self._session, self._learning
+        assert session is not None, "there is a session"
+        assert learning is not None, "it came with the session"
+        name = session.current
+        self._act(lambda: session.answer(value), ends=True)
+        answer = safe_text(spelled_value(value), 60, "accent")
+        self.tell(Text.assemble(safe_text(name, 40), " -> ", answer, "  (u undo)"))
         learning.begin_if_due()
 
     # Typing a note, or a value.
 
     def action_type(self, what: Literal["note", "value"]) -> None:
         """Open the line for a note, or to find or type a value."""
-        desk = self._desk
-        if desk is None or not desk.current or self._reviewing is not None:
+        session = self._session
+        if session is None or not session.current or self._reviewing is not None:
             return
-        self._begun.type(what, desk.current)
+        self._begun.type(what, session.current)
         line = self.query_one("#line", Input)
         line.placeholder = "a note; enter saves" if what == "note" else "part of a value, or the answer; enter takes it"
-        note = desk.aside(NOTE)
+        note = session.aside(NOTE)
         line.value = note if what == "note" and isinstance(note, str) else ""
         self.add_class("-typing")
         line.focus()
@@ -393,15 +394,15 @@ class LabelScreen(ProjectScreen):
                 self._take_typed(event.value.strip())
 
     def _take_typed(self, typed: str) -> None:
-        desk, values = self._desk, self._values()
-        if desk is None:
+        session, values = self._session, self._values()
+        if session is None:
             self.tell("The records are being read; press enter again when they are.", "warn")
-        elif desk.current != self._begun.record:
+        elif session.current != self._begun.record:
             self._tell_out_of_hand()
         elif self._begun.typing == "note":
-            self._act(lambda: desk.note(typed))
+            self._act(lambda: session.note(typed))
             self._stop_typing()
-        elif typed and not desk.question.values:
+        elif typed and not session.question.values:
             self._answer(typed)
         elif len(values) == 1 and not self._is_several:
             self._answer(values[0])
@@ -414,38 +415,38 @@ class LabelScreen(ProjectScreen):
 
     def action_order(self) -> None:
         """Ask in the next of the orders."""
-        if self._desk is not None:
-            order = ORDERS[(ORDERS.index(self._desk.wish.order) + 1) % len(ORDERS)]
+        if self._session is not None:
+            order = ORDERS[(ORDERS.index(self._session.wish.order) + 1) % len(ORDERS)]
             self._forget()
-            self._prepare(self._desk.wish_for(order=order), "")
+            self._prepare(self._session.wish_for(order=order), "")
 
     def action_question(self) -> None:
         """Ask the next question."""
-        if self._desk is not None:
-            names = [one.name for one in self._desk.questions]
-            name = names[(names.index(self._desk.question.name) + 1) % len(names)]
+        if self._session is not None:
+            names = [question.name for question in self._session.questions]
+            name = names[(names.index(self._session.question.name) + 1) % len(names)]
             self._forget()
-            self._prepare(self._desk.wish_for(name))
+            self._prepare(self._session.wish_for(name))
 
     def action_all(self) -> None:
         """Ask about all records, or again only about those whose line does not say it."""
-        if self._desk is not None:
+        if self._session is not None:
             self._forget()
-            self._prepare(self._desk.wish_for(is_all=not self._desk.wish.is_all), "")
+            self._prepare(self._session.wish_for(is_all=not self._session.wish.is_all), "")
 
     def action_review(self) -> None:
-        """Show what was answered differently, or go back to the desk."""
-        if self._desk is None:
+        """Show what was answered differently, or go back to labelling."""
+        if self._session is None:
             return
-        self._reviewing = None if self._reviewing else Reviewing(self.project, self._desk)
+        self._reviewing = None if self._reviewing else Reviewing(self.project, self._session)
         if self._reviewing and self._reviewing.hidden:
             self.tell(self._reviewing.hidden)
         self._draw()
 
     def action_guide(self) -> None:
         """Show the whole guide."""
-        guide = self._desk.question.guide if self._desk else {}
-        self.app.push_screen(Pages("Guide", told.pages_text(guide, self._guideline)))
+        guide = self._session.question.guide if self._session else {}
+        self.app.push_screen(Pages("Guide", rendering.pages_text(guide, self._guideline)))
 
     def action_edit(self) -> None:
         """Edit the record at hand."""
@@ -466,32 +467,32 @@ class LabelScreen(ProjectScreen):
     def _at_hand(self) -> str:
         if self._reviewing is not None:
             return self._reviewing.item.record if self._reviewing.item else ""
-        return self._desk.current if self._desk else ""
+        return self._session.current if self._session else ""
 
     def _values(self) -> Sequence[str]:
         """Return the values that have a key now."""
-        return self._begun.keyed(self._desk.question.values) if self._desk else []
+        return self._begun.keyed(self._session.question.values) if self._session else []
 
     def _redraw(self) -> None:
         if self._reviewing is not None:
-            self._reviewing.look()
+            self._reviewing.refresh()
         self._draw()
 
     def _draw(self) -> None:
         """Draw everything anew; what has not changed costs little."""
-        desk, reviewing = self._desk, self._reviewing
-        if desk is None:
+        session, reviewing = self._session, self._reviewing
+        if session is None:
             return
         if reviewing is None:
             room = max(20, self.query_one("#choices").size.width - 2)
-            texts = drawn.desk_texts(desk, self._begun, room, is_several=self._is_several)
+            texts = drawn.session_texts(session, self._begun, room, is_several=self._is_several)
         else:
             item = reviewing.item
             texts = drawn.review_texts(reviewing, self.project.state(item.record).record if item else None)
         lacks = self._learning.lacks if self._learning else ""
-        texts["side"] = drawn.side_text(desk, self._guideline, lacks)
-        for place, text in texts.items():
-            widget = self.query_one(f"#{place}")
+        texts["side"] = drawn.side_text(session, self._guideline, lacks)
+        for widget_id, text in texts.items():
+            widget = self.query_one(f"#{widget_id}")
             assert isinstance(widget, Paper | Panel), "all of them are"
             widget.show(text)
         if self._waiting is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from curate.tui.screens.label.told import KEYS
+from curate.tui.screens.label.rendering import KEYS
 
 Typed = Literal["", "note", "value"]
 
@@ -33,13 +33,13 @@ class Begun:
 
     def mark(self, value: str, record: str) -> None:
         """Mark a value for ``record``, or take its mark away."""
-        self.marked = [one for one in self.marked if one != value] + ([] if value in self.marked else [value])
+        self.marked = [other for other in self.marked if other != value] + ([] if value in self.marked else [value])
         self.record = record
 
     def keyed(self, values: Sequence[str]) -> Sequence[str]:
         """Return those of ``values`` that have a key now: the first ten in which is found what is looked for."""
         sought = self.sought.casefold()
-        return [one for one in values if sought in one.casefold()][: len(KEYS)]
+        return [value for value in values if sought in value.casefold()][: len(KEYS)]
 
     def forget(self) -> None:
         """Begin anew."""

@@ -6,22 +6,22 @@ from typing import Any
 
 from textual.binding import Binding
 
-from curate.tui.screens.label.told import KEYS
+from curate.tui.screens.label.rendering import KEYS
 
 _HEAD = "1-9,0"
 
 
-def _value(place: int, key: str) -> Binding:
-    is_first = place == 0
-    word = "Label" if is_first else f"Value {place + 1}"
+def _value(index: int, key: str) -> Binding:
+    is_first = index == 0
+    word = "Label" if is_first else f"Value {index + 1}"
     return Binding(
-        key, f"choose({place})", word, show=is_first, key_display=_HEAD if is_first else None,
-        id=f"label.value_{place + 1}",
+        key, f"choose({index})", word, show=is_first, key_display=_HEAD if is_first else None,
+        id=f"label.value_{index + 1}",
     )  # fmt: skip
 
 
 BINDINGS: list[Any] = [
-    *(_value(place, key) for place, key in enumerate(KEYS)),
+    *(_value(index, key) for index, key in enumerate(KEYS)),
     Binding("a", "accept", "Accept *", id="label.accept"),
     Binding("s,space", "skip", "Skip", id="label.skip"),
     Binding("f", "flag", "Flag", id="label.flag"),
@@ -63,7 +63,7 @@ CSS = """
 LabelScreen #desk { width: 66%; }
 LabelScreen.-narrow #desk { width: 1fr; }
 LabelScreen #desk Panel { height: auto; padding: 0 1; }
-LabelScreen #desk Rule { padding: 0; }
+LabelScreen #desk TitleRule { padding: 0; }
 LabelScreen #desk #head { height: 2; }
 LabelScreen #record { height: 1fr; padding: 0 1; }
 LabelScreen #desk #choices { max-height: 9; }

@@ -27,9 +27,9 @@ class Paper(Widget, can_focus=True):
         super().__init__(id=id, classes=classes)
         self._text = Text()
         self._wrapped: Wrapped | None = None
-        self._seen: list[list[Segment]] = []
+        self._drawn_lines: list[list[Segment]] = []
         self._strips: list[Strip] = []
-        self._look: tuple[Size, Style] | None = None
+        self._drawing_state: tuple[Size, Style] | None = None
         self._top = 0
 
     def show(self, text: Text) -> None:
@@ -80,23 +80,23 @@ class Paper(Widget, can_focus=True):
 
     def _draw_lines(self, wrapped: Wrapped) -> None:
         """Draw the lines that are seen now, but for those that stay as they were: in the pane beside nearly all do."""
-        height, look = self.size.height, (self.size, self.rich_style)
+        height, drawing_state = self.size.height, (self.size, self.rich_style)
         wrapped.take(self._top + height + 1)
-        seen = wrapped.lines[self._top : self._top + height]
+        visible = wrapped.lines[self._top : self._top + height]
         num_below = len(wrapped.lines) - self._top - height
-        if seen and num_below > 0:
+        if visible and num_below > 0:
             count = f"{num_below + 1:,} " if wrapped.is_whole else ""
             more = Text(f"{glyphs().ellipsis} {count}more lines (j k)", "muted")
-            seen[-1] = list(more.render(self.app.console))
-        before, strips = (self._seen, self._strips) if look == self._look else ([], [])
-        same = [y < len(before) and before[y] == line for y, line in enumerate(seen)]
-        self._strips = [strips[y] if same[y] else _strip(line, *look) for y, line in enumerate(seen)]
-        changed = [y for y in range(max(len(before), len(seen))) if y >= len(seen) or not same[y]]
-        if look != self._look:
+            visible[-1] = list(more.render(self.app.console))
+        before, strips = (self._drawn_lines, self._strips) if drawing_state == self._drawing_state else ([], [])
+        same = [y < len(before) and before[y] == line for y, line in enumerate(visible)]
+        self._strips = [strips[y] if same[y] else _strip(line, *drawing_state) for y, line in enumerate(visible)]
+        changed = [y for y in range(max(len(before), len(visible))) if y >= len(visible) or not same[y]]
+        if drawing_state != self._drawing_state:
             self.refresh()
         elif changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
-        self._seen, self._look = seen, look
+        self._drawn_lines, self._drawing_state = visible, drawing_state
 
 
 def _strip(line: list[Segment], size: Size, style: Style) -> Strip:

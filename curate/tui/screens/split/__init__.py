@@ -20,11 +20,11 @@ from curate.sessions.splitting import (
     Division,
     LeakReport,
     Preview,
-    Written,
+    SavedDivision,
     read_basis,
     write,
 )
-from curate.tui.chrome import Rule
+from curate.tui.chrome import TitleRule
 from curate.tui.comparing import Comparing, Watch
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, ListRows
@@ -104,7 +104,7 @@ an estimate.
                 main.styles.width = "3fr"
                 yield SettingsPane()
                 yield Static(id="progress")
-                yield Rule("RESULT")
+                yield TitleRule("RESULT")
                 columns = [Column("category"), Column("total", 7, is_right=True), Column("train", 7, is_right=True)]
                 columns += [Column("valid", 6, is_right=True), Column("test", 6, is_right=True)]
                 yield FrameTable([*columns, Column("drift", 6, is_right=True)], id="result", can_mark=False)
@@ -161,9 +161,9 @@ an estimate.
             return read_basis(data, watch)
 
         self._show_progress("comparing records  (esc stops)")
-        self._comparing.start(job, self._found, lambda: self.tell("Stopped; r compares anew.", "warn"))
+        self._comparing.start(job, self._use_basis, lambda: self.tell("Stopped; r compares anew.", "warn"))
 
-    def _found(self, basis: Basis) -> None:
+    def _use_basis(self, basis: Basis) -> None:
         self._division = self._division.on(basis) if self._division else Division(basis)
         self._is_stale = False
         self._preview()
@@ -177,8 +177,8 @@ an estimate.
             self._show_progress("no seed: nothing is divided without one; tab to seed, enter")
             return
 
-        def done(found: tuple[Preview, Preview | None]) -> None:
-            division.take(found)
+        def done(previews: tuple[Preview, Preview | None]) -> None:
+            division.take(previews)
             self._is_check_due = is_small = len(division.basis.staying) <= _AT_ONCE
             self._draw(division, is_running=is_small)
             if is_small:
@@ -191,16 +191,16 @@ an estimate.
 
     def _check_leaks(self, division: Division) -> None:
         self._is_check_due = False
-        seen = division.seen
-        if seen is None or not division.is_current:
+        tried = division.preview
+        if tried is None or not division.is_current:
             return
 
-        def done(found: tuple[LeakReport, Preview | None]) -> None:
-            if division.seen is seen:
-                division.take_leaks(found)
+        def done(report: tuple[LeakReport, Preview | None]) -> None:
+            if division.preview is tried:
+                division.take_leaks(report)
                 self._draw(division, is_running=False)
 
-        self.app.background(division.compare(seen), done, group="split.leaks")
+        self.app.background(division.compare(tried), done, group="split.leaks")
 
     # Drawing.
 
@@ -209,19 +209,19 @@ an estimate.
             self.query_one("#progress", Static).update(Text(line, "accent", no_wrap=True, end=""))
 
     def _draw(self, division: Division, *, is_running: bool) -> None:
-        seen, report = division.seen, division.leaks
-        if seen is None or division is not self._division:
+        preview, report = division.preview, division.leaks
+        if preview is None or division is not self._division:
             return
-        folder = seen.basis.data.latest_dataset()
+        folder = preview.basis.data.latest_dataset()
         name = folder.name if folder else ""
-        self.query_one("#progress", Static).update(fixed_text(seen.basis))
-        self.query_one("#result", FrameTable).show(ListRows(result_rows(seen)))
-        self.query_one("#figures", Static).update(figures_text(seen, division.saved, name=name))
-        self.query_one("#leaks", Static).update(leaks_text(report, seen, is_running=is_running))
+        self.query_one("#progress", Static).update(fixed_text(preview.basis))
+        self.query_one("#result", FrameTable).show(ListRows(result_rows(preview)))
+        self.query_one("#figures", Static).update(figures_text(preview, division.saved, name=name))
+        self.query_one("#leaks", Static).update(leaks_text(report, preview, is_running=is_running))
         pairs = self.query_one("#pairs", FrameTable)
         columns = [*_LEAKS, Column("known from", 20)] if self.is_narrow else _LEAKS
-        pairs.show(ListRows(leak_rows(report, seen)), at=pairs.current, columns=columns)
-        self.query_one("#golden", Static).update(golden_text(seen))
+        pairs.show(ListRows(leak_rows(report, preview)), at=pairs.current, columns=columns)
+        self.query_one("#golden", Static).update(golden_text(preview))
 
     # Keys.
 
@@ -259,7 +259,9 @@ an estimate.
     def action_show_pair(self) -> None:
         """Show the leak under the cursor side by side in Dedupe."""
         name, report = self.query_one("#pairs", FrameTable).current, self._division.leaks if self._division else None
-        pair = next((one for one in (report.pairs if report else ()) if one.leak.exam.id == name), None)
+        pair = next(
+            (candidate for candidate in (report.pairs if report else ()) if candidate.leak.exam.id == name), None
+        )
         if pair is None:
             self.tell_no_use("There is no leak to show.")
         else:
@@ -290,28 +292,30 @@ an estimate.
 
     def action_differences(self) -> None:
         """List the records that are new, gone, or elsewhere."""
-        if self._division is None or self._division.seen is None:
+        if self._division is None or self._division.preview is None:
             self.tell_no_use(_NOTHING_YET)
         else:
-            pages = change_pages(self._division.seen, self._division.saved)
+            pages = change_pages(self._division.preview, self._division.saved)
             self.app.push_screen(Pages("What changes", pages))
 
     def action_freeze(self) -> None:
         """Freeze the test set of this preview, or ask why the frozen one is to change."""
-        seen = self._division.seen if self._division else None
-        if seen is None:
+        preview = self._division.preview if self._division else None
+        if preview is None:
             self.tell_no_use(_NOTHING_YET)
             return
-        if seen.basis.frozen:
+        if preview.basis.frozen:
             self.app.prompt("Why is the frozen test set to change? Scores will not be comparable.", self._unfreeze)
             return
-        question = f"Freeze {counted(len(seen.by_split['test']), 'test record')}? None is lost or added from then on."
-        self.app.ask(question, lambda: self._freeze(seen))
+        question = (
+            f"Freeze {counted(len(preview.by_split['test']), 'test record')}? None is lost or added from then on."
+        )
+        self.app.ask(question, lambda: self._freeze(preview))
 
-    def _freeze(self, seen: Preview) -> None:
-        names = [record.id for record in seen.by_split["test"]]
+    def _freeze(self, preview: Preview) -> None:
+        names = [record.id for record in preview.by_split["test"]]
         with self.app.attempt():
-            freeze(self.project.root, names, seen.basis.repeats.pins, self.project.by)
+            freeze(self.project.root, names, preview.basis.repeats.pins, self.project.by)
             self._turned("--freeze", f"froze {counted(len(names), 'test record')} in golden.json; add it to git")
 
     def _unfreeze(self, reason: str) -> None:
@@ -319,9 +323,9 @@ an estimate.
             golden = unfreeze(self.project.root, reason, self.project.by)
             self._turned(f"--unfreeze {shlex.quote(reason)}", f"unfroze {counted(len(golden.ids), 'test record')}")
 
-    def _turned(self, option: str, told: str) -> None:
-        self.app.ran(f"curate split {shlex.quote(str(self.app.root))} {option}", told)
-        self.tell(told)
+    def _turned(self, option: str, message: str) -> None:
+        self.app.log_command(f"curate split {shlex.quote(str(self.app.root))} {option}", message)
+        self.tell(message)
         if self._division is not None:
             self._division = self._division.with_golden()
             self._preview()
@@ -329,23 +333,25 @@ an estimate.
     def action_write(self) -> None:
         """Write the settings and the splits."""
         division, project = self._division, self.project
-        if division is None or division.seen is None or not division.is_current:
+        if division is None or division.preview is None or not division.is_current:
             self.tell_no_use("There is no preview of this to write yet.")
             return
         if self._is_stale or self._comparing.is_running:
             self.tell_no_use("The records have changed; r compares them anew, then write.")
             return
-        seen, command = division.seen, self.equal_command()
+        preview, command = division.preview, self.equal_command()
         self.app.background(
-            lambda: write(project, seen, is_saved=True), lambda done: self._written(done, command), group="write.split"
+            lambda: write(project, preview, is_saved=True),
+            lambda done: self._written(done, command),
+            group="write.split",
         )
 
-    def _written(self, done: Written, command: str) -> None:
-        told = f"assigned {counted(done.num_assigned, 'record')}"
-        told += f", dropped {done.num_dropped:,}" if done.num_dropped else ""
-        told += f"; wrote {', '.join(done.keys)} to curate.toml" if done.keys else ""
-        told += f"; but {', '.join(done.overruled)} stands in for it" if done.overruled else ""
-        self.app.ran(command, told)
+    def _written(self, done: SavedDivision, command: str) -> None:
+        message = f"assigned {counted(done.num_assigned, 'record')}"
+        message += f", dropped {done.num_dropped:,}" if done.num_dropped else ""
+        message += f"; wrote {', '.join(done.keys)} to curate.toml" if done.keys else ""
+        message += f"; but {', '.join(done.overruled)} stands in for it" if done.overruled else ""
+        self.app.log_command(command, message)
         self._division = None
-        self.tell(f"{told}. u takes the splits back.", "warn" if done.overruled else "ok")
+        self.tell(f"{message}. u takes the splits back.", "warn" if done.overruled else "ok")
         self._read()

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from curate.base.record import SPLITS
 from curate.schema.settings import SplitSettings
 from curate.sessions.splitting import percents, ratios_of, shifted
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 
 if TYPE_CHECKING:
     from curate.tui.context import HostApp
@@ -69,29 +69,29 @@ class SettingsPane(Static, can_focus=True):
 
     def action_change(self, step: int) -> None:
         """Change the setting under the cursor by a step."""
-        name, held = FIELDS[self._field], self._settings
+        name, settings = FIELDS[self._field], self._settings
         if name in SPLITS:
-            self._want(ratios=shifted(held.ratios, FIELDS.index(name), step))
+            self._want(ratios=shifted(settings.ratios, FIELDS.index(name), step))
         elif name == "seed":
-            self._want(seed=(held.seed or 0) + step)
+            self._want(seed=(settings.seed or 0) + step)
         elif name == "stratify":
-            self._want(stratify=not held.stratify)
+            self._want(stratify=not settings.stratify)
         else:
             self.action_type()
 
     def action_type(self) -> None:
         """Ask for the value of the setting under the cursor."""
-        name, held = FIELDS[self._field], self._settings
+        name, settings = FIELDS[self._field], self._settings
         if name == "stratify":
-            self._want(stratify=not held.stratify)
+            self._want(stratify=not settings.stratify)
         elif name == "seed":
-            value = "" if held.seed is None else str(held.seed)
+            value = "" if settings.seed is None else str(settings.seed)
             self._host.prompt("Seed, a whole number:", self._typed_seed, value=value)
         elif name == "group":
             question = 'JSON pointer of what must stay together, such as "/meta/source_id"; empty for nothing:'
-            self._host.prompt(question, self._typed_group, value=held.group)
+            self._host.prompt(question, self._typed_group, value=settings.group)
         else:
-            value = "/".join(percents(held))
+            value = "/".join(percents(settings))
             self._host.prompt("Shares of train, validation and test:", self._typed_ratios, value=value)
 
     def _typed_seed(self, text: str) -> None:
@@ -114,18 +114,18 @@ class SettingsPane(Static, can_focus=True):
         self.post_message(self.Changed(**values))
 
     def _draw(self) -> None:
-        held = self._settings
+        settings = self._settings
         text = Text(no_wrap=True, end="")
-        for name, share in zip(SPLITS, percents(held), strict=True):
+        for name, share in zip(SPLITS, percents(settings), strict=True):
             text.append_text(Text.assemble(f"{name} ", self._box(name, share), " %  "))
-        seed = "none" if held.seed is None else str(held.seed)
+        seed = "none" if settings.seed is None else str(settings.seed)
         text.append_text(Text.assemble("\nseed ", self._box("seed", seed), "  divide each category "))
-        text.append_text(self._box("stratify", "x" if held.stratify else " "))
-        text.append_text(Text.assemble("\nkept together by ", self._box("group", held.group or "repeats alone")))
+        text.append_text(self._box("stratify", "x" if settings.stratify else " "))
+        text.append_text(Text.assemble("\nkept together by ", self._box("group", settings.group or "repeats alone")))
         self.update(text, layout=False)
 
     def _box(self, name: str, value: str) -> Text:
         is_here = FIELDS[self._field] == name
         style = "reverse" if is_here and self.has_focus else "strong" if is_here else ""
         mark = (">" if is_here else " ", "accent")
-        return Text.assemble(mark, ("[", style), shown(value, 24, style), ("]", style))
+        return Text.assemble(mark, ("[", style), safe_text(value, 24, style), ("]", style))

@@ -14,12 +14,12 @@ from curate.base.record import CurateError
 from curate.formats.dataset.manifest import Manifest
 from curate.project.feedback import Results, read_results
 from curate.sessions.detached import ask_to_stop
-from curate.sessions.problems import book_of
+from curate.sessions.problems import problems_of
 from curate.sessions.runs import Errand, Metrics, Run, Said, begin, gate, log_tail, plan, resume, runs_of
-from curate.tui.border import shown_lines
+from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.train.told import Gate, Glance, told_categories, told_plan, told_run
+from curate.tui.screens.train.rendering import Gate, RunView, render_categories, render_plan, render_run
 
 _EVERY = 1.0
 _LOG_LINES = 3
@@ -60,7 +60,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         super().__init__()
         self._errand = Errand()
         self._run_id = ""
-        self._glance: Glance | None = None
+        self._glance: RunView | None = None
         self._planned: dict[str, Any] | None = None
         self._gate = Gate()
         self._manifest: Manifest | None = None
@@ -80,16 +80,16 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def ready(self) -> None:
         """Look at the runs, and again each second while one is at work."""
         self.set_interval(_EVERY, self._tick)
-        self._look()
+        self._reload()
 
     def arrive(self, **what: Any) -> None:
         """Show the run that was asked for, if any."""
         self._run_id = str(what.get("run", self._run_id))
-        self._look()
+        self._reload()
 
     def reread(self) -> None:
         """Look again."""
-        self._look()
+        self._reload()
 
     def changed(self, ids: set[str]) -> None:
         """What was said of the data holds no longer."""
@@ -109,15 +109,15 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def _tick(self) -> None:
         """Look again while a run is at work; a screen that is not shown sees nothing."""
         if self.is_current and self._glance is not None and self._glance.run.is_alive:
-            self._look()
+            self._reload()
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         if self._is_looking or not self.app.has_project:
             return
         self._is_looking = True
-        self.app.background(self._seen, self._show, group="train.look")
+        self.app.background(self._load_run, self._show, group="train.look")
 
-    def _seen(self) -> Glance | CurateError | None:
+    def _load_run(self) -> RunView | CurateError | None:
         """Return what there is to see of the chosen run; called in a thread."""
         try:
             data = self.project.data
@@ -125,12 +125,12 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             runs = runs_of(data)
             if not runs:
                 return None
-            place = next((index for index, run in enumerate(runs) if run.id == self._run_id), 0)
-            run = runs[place]
+            position = next((index for index, run in enumerate(runs) if run.id == self._run_id), 0)
+            run = runs[position]
             metrics = self._metrics.setdefault(run.id, Metrics(run.folder))
             metrics.read()
             results, why = self._read_results(run)
-            return Glance(run, metrics, results, why, log_tail(run, _LOG_LINES), place, len(runs))
+            return RunView(run, metrics, results, why, log_tail(run, _LOG_LINES), position, len(runs))
         except CurateError as error:
             return error
 
@@ -149,30 +149,30 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
                 self._results[run.id] = (stamp, None, f"{error.code}: {error.message}")
         return self._results[run.id][1:]
 
-    def _show(self, seen: Glance | CurateError | None) -> None:
+    def _show(self, view: RunView | CurateError | None) -> None:
         self._is_looking = False
-        if isinstance(seen, CurateError):
-            self.app.tell_error(seen)
+        if isinstance(view, CurateError):
+            self.app.tell_error(view)
             return
-        self._glance = seen
-        if seen and seen.place:
-            self._run_id = seen.run.id
+        self._glance = view
+        if view and view.index:
+            self._run_id = view.run.id
         self._draw()
 
     def _draw(self) -> None:
         recipe = self.project.settings.recipe
-        self.query_one("#plan", Static).update(told_plan(self._manifest, recipe, self._planned, self._shown_gate()))
+        self.query_one("#plan", Static).update(render_plan(self._manifest, recipe, self._planned, self._current_gate()))
         width = max(30, self.query_one("#left").size.width - 1)
-        live = told_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
+        live = render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
         self.query_one("#live", Static).update(live)
         room = max(30, self.size.width - 2 if self.is_narrow else self.size.width - width - 6)
-        self.query_one("#scores", Static).update(told_categories(self._glance, room))
+        self.query_one("#scores", Static).update(render_categories(self._glance, room))
 
-    def _shown_gate(self) -> Gate:
+    def _current_gate(self) -> Gate:
         """Return what the gate said, else what the last search for problems lets expect."""
-        found = book_of(self.project).found
-        if self._gate == Gate() and found is not None and found.num_failing:
-            return Gate(f"{found.num_failing:,} findings in the way: see Validate", "error")
+        problems = problems_of(self.project).problems
+        if self._gate == Gate() and problems is not None and problems.num_failing:
+            return Gate(f"{problems.num_failing:,} findings in the way: see Validate", "error")
         return self._gate
 
     # Doing.
@@ -216,18 +216,18 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             except CurateError as error:
                 return error
 
-        def told(name: str | CurateError) -> None:
+        def started(name: str | CurateError) -> None:
             if isinstance(name, CurateError):
-                self.app.ran(command, name.code)
+                self.app.log_command(command, name.code)
                 self.tell(f"{name.code}: nothing was started", "error")
-                self.app.push_screen(Pages("Not started", shown_lines(f"{name.message}\n{name.hint}")))
+                self.app.push_screen(Pages("Not started", safe_lines(f"{name.message}\n{name.hint}")))
                 return
-            self.app.ran(command, name)
+            self.app.log_command(command, name)
             self.tell(f"{name} trains in a process of its own")
             self._run_id = name
-            self._look()
+            self._reload()
 
-        self.app.background(done, told, group="write.train", message=message)
+        self.app.background(done, started, group="write.train", message=message)
 
     def action_stop(self) -> None:
         """Have the run save and stop, when asked to."""
@@ -244,10 +244,10 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def _stop(self, run: Run) -> None:
         with self.app.attempt():
             process = ask_to_stop(run.folder)
-            told = f"process {process.pid} was asked to stop" if process else "it has ended already"
-            self.app.ran(f"curate runs {self.project.root} --run {run.id} --stop", told)
-            self.tell(told)
-        self._look()
+            message = f"process {process.pid} was asked to stop" if process else "it has ended already"
+            self.app.log_command(f"curate runs {self.project.root} --run {run.id} --stop", message)
+            self.tell(message)
+        self._reload()
 
     def action_dry_run(self) -> None:
         """Ask what would keep a dataset from being exported, and what a run would do."""
@@ -255,7 +255,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._draw()
         data, errand = self.project.data, self._errand
 
-        def asked() -> tuple[Said, Any]:
+        def ask() -> tuple[Said, Any]:
             said = gate(errand, data)
             if data.latest_dataset() is None:
                 return said, None
@@ -265,12 +265,12 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
                 return said, error
 
         message = "asking `curate export --dry-run` and `train plan` ..."
-        self.app.background(asked, self._answered, group="train.gate", message=message)
+        self.app.background(ask, self._answered, group="train.gate", message=message)
 
     def _answered(self, answer: tuple[Said, Any]) -> None:
         said, planned = answer
-        told = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
-        self._gate = Gate("open: nothing is in the way of an export") if said.code == 0 else Gate(told, "error")
+        message = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
+        self._gate = Gate("checks passed: ready to export") if said.code == 0 else Gate(message, "error")
         if isinstance(planned, CurateError):
             self.app.tell_error(planned)
         elif planned is None and said.code == 0:
@@ -289,17 +289,17 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         if run is None or not lines:
             self.tell_no_use("This run has written no log.")
             return
-        self.app.push_screen(Pages(f"Log of {run.id}", shown_lines("\n".join(lines))))
+        self.app.push_screen(Pages(f"Log of {run.id}", safe_lines("\n".join(lines))))
 
     def action_other(self, step: int) -> None:
         """Show an older run, or a newer one."""
         glance = self._glance
-        if glance is None or not 0 <= glance.place + step < glance.num_runs:
+        if glance is None or not 0 <= glance.index + step < glance.num_runs:
             self.tell_no_use("There is no other run that way.")
             return
         ids = [run.id for run in runs_of(self.project.data)]
-        self._run_id = ids[min(glance.place + step, len(ids) - 1)]
-        self._look()
+        self._run_id = ids[min(glance.index + step, len(ids) - 1)]
+        self._reload()
 
     def action_pane(self) -> None:
         """Where there is room for one pane only, show the other one."""

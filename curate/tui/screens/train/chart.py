@@ -16,22 +16,23 @@ def chart(values: Sequence[float], width: int, height: int) -> list[str]:
     Neighbours share a column where there are more values than columns: it shows their mean. The highest and the lowest
     column are named at the left; the scale begins at the lowest.
     """
-    found = thinned(values, max(1, width - _LABEL - 1))
-    if not found or height < 1:
+    points = thinned(values, max(1, width - _LABEL - 1))
+    if not points or height < 1:
         return []
-    low, high = min(found), max(found)
+    low, high = min(points), max(points)
     levels = glyphs().levels
     steps = len(levels) - 1
     span = high - low
     # The lowest column is seen too.
-    heights = [1 + round((value - low) / span * (height * steps - 1)) if span else steps for value in found]
+    heights = [1 + round((value - low) / span * (height * steps - 1)) if span else steps for value in points]
     lines = []
     for row in range(height):
         base = (height - 1 - row) * steps
         label = high if row == 0 else low if row == height - 1 else None
         text = "" if label is None else _number(label)
         lines.append(
-            f"{text:>{_LABEL - 1}} {glyphs().upright}" + "".join(levels[_clamp(one - base, steps)] for one in heights)
+            f"{text:>{_LABEL - 1}} {glyphs().upright}"
+            + "".join(levels[_clamp(level - base, steps)] for level in heights)
         )
     return lines
 

@@ -14,17 +14,17 @@ from textual.widgets import Input, Static
 
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
-from curate.sessions.labelling import seen_finding
+from curate.sessions.labelling import visible_finding
 from curate.sessions.lines import open_line
-from curate.sessions.problems import By, Excerpt, Heading, Item, ProblemBook, Problems, book_of, listed
-from curate.sessions.problems.found import ORDER
-from curate.tui.chrome import Rule
+from curate.sessions.problems import By, Excerpt, Heading, ProblemItem, ProblemList, Problems, listed, problems_of
+from curate.sessions.problems.groups import ORDER
+from curate.tui.chrome import TitleRule
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.validate.detail import told_finding, told_heading
-from curate.tui.screens.validate.mending import Mending
-from curate.tui.screens.validate.rows import KEY, Line, More, columns, lines_of, source_of
+from curate.tui.screens.validate.detail import render_finding, render_heading
+from curate.tui.screens.validate.mending import MendingActions
+from curate.tui.screens.validate.rows import KEY, Line, MoreRow, columns, lines_of, source_of
 from curate.tui.screens.validate.summary import summary
 
 _TICK = 0.25
@@ -34,7 +34,7 @@ _REST = 0.08
 _SOME = (ORDER, ORDER[:1], ORDER[:2])
 
 
-class ValidateScreen(Mending, ProjectScreen):
+class ValidateScreen(MendingActions, ProjectScreen):
     """The problem list: grouped, filtered, live; from each finding to its field."""
 
     NAME, TITLE, KEY = "validate", "Validate", "v"
@@ -54,7 +54,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         Binding("n", "step(1)", "Next", id="validate.next"),
         Binding("e", "edit", "Edit", id="validate.edit", show=False),
         Binding("p,N", "step(-1)", "Previous", id="validate.previous"),
-        *Mending.KEYS,
+        *MendingActions.KEYS,
         Binding("o", "group", "Group", id="validate.group"),
         Binding("R", "search", "Rerun", id="validate.search"),
         Binding("slash", "filter", "Filter", id="validate.filter"),
@@ -87,7 +87,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         yield Static(id="summary")
         yield SafeInput(placeholder="filter: a word of the code, message, file, record or place", id="filter")
         yield FrameTable(columns(False), key=KEY, can_mark=False, id="problems", classes="main")
-        yield Rule()
+        yield TitleRule()
         with VerticalScroll(id="detail"):
             yield Static(id="told")
 
@@ -95,14 +95,14 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def ready(self) -> None:
         """Search once, unless another screen has."""
-        if self.book.found is None and not self._is_searching:
+        if self.book.problems is None and not self._is_searching:
             self.action_search()
         else:
             self._draw()
 
     def busy(self) -> str:
         """Return that the records are validated, while they are and nothing of an earlier time is listed."""
-        return "validating the records" if self._is_searching and self.book.found is None else ""
+        return "validating the records" if self._is_searching and self.book.problems is None else ""
 
     def on_unmount(self) -> None:
         """Do not keep the app waiting for a search."""
@@ -134,15 +134,15 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
         self.app.background(search, self._searched, group="validate.search")
 
-    def _searched(self, found: Problems | CurateError) -> None:
+    def _searched(self, problems: Problems | CurateError) -> None:
         self._is_searching = False
-        if isinstance(found, CurateError):
+        if isinstance(problems, CurateError):
             self._summarise()
-            self.app.tell_error(found)
+            self.app.tell_error(problems)
             return
-        told = f"{counted(found.count('error'), 'error')}, {counted(found.count('warning'), 'warning')}"
-        self.app.ran(self.equal_command(), told)
-        self.tell(f"{told} in {counted(found.num_records, 'record')}")
+        summary = f"{counted(problems.count('error'), 'error')}, {counted(problems.count('warning'), 'warning')}"
+        self.app.log_command(self.equal_command(), summary)
+        self.tell(f"{summary} in {counted(problems.num_records, 'record')}")
         self._draw()
 
     def _progressed(self, num_lines: int) -> None:
@@ -158,20 +158,20 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     # What is shown.
 
     @property
-    def book(self) -> ProblemBook:
-        """What is wrong in the workshop."""
-        return book_of(self.project)
+    def book(self) -> ProblemList:
+        """What is wrong in the project."""
+        return problems_of(self.project)
 
     @property
     def _problems(self) -> FrameTable:
         return self.query_one("#problems", FrameTable)
 
     def _draw(self) -> None:
-        found, table = self.book.found, self._problems
-        if found is not None:
+        problems, table = self.book.problems, self._problems
+        if problems is not None:
             rows = listed(
-                found, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter,
-                seen=partial(seen_finding, self.project),
+                problems, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter,
+                visible=partial(visible_finding, self.project),
             )  # fmt: skip
             at = table.current
             self._listed = lines_of(rows)
@@ -180,8 +180,10 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def _summarise(self) -> None:
         book = self.book
-        told = summary(book.found, num_stale=book.num_stale, is_searching=self._is_searching, shown=self._severities)
-        self.query_one("#summary", Static).update(told)
+        text = summary(
+            book.problems, num_stale=book.num_stale, is_searching=self._is_searching, severities=self._severities
+        )
+        self.query_one("#summary", Static).update(text)
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
         """Show what is known of the line under the cursor once that rests: to find out takes longer than a step."""
@@ -190,22 +192,22 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         self._resting = self.set_timer(_REST, self._show_current)
 
     def _show_current(self) -> None:
-        line, told = self._at(self._problems.cursor), self.query_one("#told", Static)
+        line, pane = self._at(self._problems.cursor), self.query_one("#told", Static)
         width = max(30, self.size.width - 2)
         match line:
             case Heading():
-                told.update(told_heading(line, width) if self._grouping == "code" else "")
-            case Item():
+                pane.update(render_heading(line, width) if self._grouping == "code" else "")
+            case ProblemItem():
                 finding = line.finding
                 self.app.background(
-                    lambda: (self.book.excerpt(finding), self._told_fix(finding)),
+                    lambda: (self.book.excerpt(finding), self._fix_text(finding)),
                     lambda pair: self._show_finding(finding, *pair),
                     group="validate.detail",
                 )
-            case More():
-                told.update(Text("These are counted and not listed. `curate validate --limit N` prints N findings."))
+            case MoreRow():
+                pane.update(Text("These are counted and not listed. `curate validate --limit N` prints N findings."))
             case None:
-                told.update(Text("Nothing is wrong." if self.book.found and not self._filter else ""))
+                pane.update(Text("Nothing is wrong." if self.book.problems and not self._filter else ""))
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         """Open or close a group, or go to the field of a finding."""
@@ -213,7 +215,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         if isinstance(line, Heading):
             self._folded ^= {line.key}
             self._draw()
-        elif isinstance(line, Item):
+        elif isinstance(line, ProblemItem):
             self._open(line.finding)
 
     def on_resize(self) -> None:
@@ -227,19 +229,21 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def chosen(self) -> Finding | None:
         """Return the finding under the cursor, None, and say so, where there is none."""
         line = self._at(self._problems.cursor)
-        if isinstance(line, Item):
+        if isinstance(line, ProblemItem):
             return line.finding
         self.tell_no_use("Put the cursor on a finding.")
         return None
 
-    def _show_finding(self, finding: Finding, found: Excerpt, fix: str) -> None:
+    def _show_finding(self, finding: Finding, excerpt: Excerpt, fix: str) -> None:
         line = self._at(self._problems.cursor)
-        if not isinstance(line, Item) or line.finding != finding:
+        if not isinstance(line, ProblemItem) or line.finding != finding:
             return
         title = f"{finding.code} {finding.name}"
-        self.query_one("#told", Static).update(told_finding(finding, found, fix, max(30, self.size.width - 2), title))
+        self.query_one("#told", Static).update(
+            render_finding(finding, excerpt, fix, max(30, self.size.width - 2), title)
+        )
 
-    def _told_fix(self, finding: Finding) -> str:
+    def _fix_text(self, finding: Finding) -> str:
         if self.book.mending(finding):
             return "f makes a safe fix."
         if self.book.mending(finding, unsafe=True):
@@ -262,11 +266,11 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def action_step(self, step: int) -> None:
         """Go to the next finding, or the previous one."""
-        place = self._problems.cursor + step
-        while 0 <= place < len(self._listed) and not isinstance(self._listed[place], Item):
-            place += step
-        if 0 <= place < len(self._listed):
-            self._problems.cursor = place
+        row = self._problems.cursor + step
+        while 0 <= row < len(self._listed) and not isinstance(self._listed[row], ProblemItem):
+            row += step
+        if 0 <= row < len(self._listed):
+            self._problems.cursor = row
         else:
             self.tell_no_use("There is no other finding that way.")
 
@@ -288,10 +292,10 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def action_fold(self, is_closed: bool) -> None:
         """Close all groups, or open them."""
-        found = self.book.found
-        seen = partial(seen_finding, self.project)
-        headings = listed(found, by=self._grouping, seen=seen) if found and is_closed else []
-        self._folded = {one.key for one in headings if isinstance(one, Heading)}
+        problems = self.book.problems
+        visible = partial(visible_finding, self.project)
+        headings = listed(problems, by=self._grouping, visible=visible) if problems and is_closed else []
+        self._folded = {heading.key for heading in headings if isinstance(heading, Heading)}
         self._draw()
 
     def action_filter(self) -> None:
@@ -330,7 +334,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         import json
 
         line = self._at(self._problems.cursor)
-        name = line.finding.record if isinstance(line, Item) else ""
+        name = line.finding.record if isinstance(line, ProblemItem) else ""
         if not name or self.project.catalog.find(name) is None:
             return ""
         return json.dumps(dict(self.project.state(name).record.data), ensure_ascii=False)

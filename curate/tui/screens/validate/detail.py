@@ -11,8 +11,8 @@ from curate.base.record import Finding
 from curate.base.tables import counted
 from curate.checks import discover
 from curate.jsonl import FAULTS
-from curate.sessions.problems import Excerpt, Heading, Mending, Row
-from curate.tui.border import safe_line, shown
+from curate.sessions.problems import Excerpt, ExcerptLine, Heading, RecordFix
+from curate.tui.border import safe_line, safe_text
 from curate.tui.glyphs import glyphs
 from curate.tui.screens.validate.rows import SIGNS
 
@@ -20,37 +20,41 @@ _DOT = "·"
 _MARGIN = 10
 
 
-def told_heading(heading: Heading, width: int) -> Text:
+def render_heading(heading: Heading, width: int) -> Text:
     """Return what a group is about and how much of it is listed."""
     text = Text.assemble(
-        (SIGNS[heading.severity], _style(heading)), "  ", shown(heading.title, 50, "strong"),
-        "  ", shown(heading.place, 40), f"  {counted(heading.count, 'finding')}",
+        (SIGNS[heading.severity], _style(heading)), "  ", safe_text(heading.title, 50, "strong"),
+        "  ", safe_text(heading.pointer, 40), f"  {counted(heading.count, 'finding')}",
     )  # fmt: skip
-    if heading.count > heading.num_kept:
-        text.append(f", the first {heading.num_kept:,} of them listed")
-    if heading.num_matching < heading.num_kept:
+    if heading.count > heading.num_listed:
+        text.append(f", the first {heading.num_listed:,} of them listed")
+    if heading.num_matching < heading.num_listed:
         text.append(f", {heading.num_matching:,} match the filter")
-    text.append_text(Text.assemble("\n", ("why   ", "muted"), shown(why(heading.title.split(" ")[0]), 3 * width)))
+    text.append_text(Text.assemble("\n", ("why   ", "muted"), safe_text(why(heading.title.split(" ")[0]), 3 * width)))
     return text
 
 
-def told_finding(finding: Finding, found: Excerpt, fix: str, width: int, title: str) -> Text:
+def render_finding(finding: Finding, excerpt: Excerpt, fix: str, width: int, title: str) -> Text:
     """Return a finding with the lines around it, why it is one, and what can be done; ``fix`` says what a fix does."""
-    place = f"{finding.file}:{finding.line}" if finding.line else finding.file or "all records"
-    column = f":{found.column}" if found.column else ""
+    location = f"{finding.file}:{finding.line}" if finding.line else finding.file or "all records"
+    column = f":{excerpt.column}" if excerpt.column else ""
     head = Text.assemble(
-        shown(place + column, 48, "strong"), "  ", shown(finding.record, 30), "  ", shown(finding.pointer, 40, "muted")
+        safe_text(location + column, 48, "strong"),
+        "  ",
+        safe_text(finding.record, 30),
+        "  ",
+        safe_text(finding.pointer, 40, "muted"),
     )
-    lines = [head, *_rows(found, finding.code, width)]
-    if found.is_decided:
+    lines = [head, *_rows(excerpt, finding.code, width)]
+    if excerpt.is_decided:
         lines.append(Text("decided: the record now says this; the file has another line", style="muted"))
-    lines.append(Text.assemble(shown(title, 40, "strong"), "  ", shown(finding.message, 400)))
-    lines.append(Text.assemble(("why   ", "muted"), shown(why(finding.code), 2 * width)))
-    lines.append(Text.assemble(("fix   ", "muted"), shown(" ".join([finding.fix, fix]).strip(), 2 * width)))
+    lines.append(Text.assemble(safe_text(title, 40, "strong"), "  ", safe_text(finding.message, 400)))
+    lines.append(Text.assemble(("why   ", "muted"), safe_text(why(finding.code), 2 * width)))
+    lines.append(Text.assemble(("fix   ", "muted"), safe_text(" ".join([finding.fix, fix]).strip(), 2 * width)))
     return Text("\n").join(lines)
 
 
-def told_change(mending: Mending) -> str:
+def render_change(mending: RecordFix) -> str:
     """Return what a fix would change, a line before and one after for each text, cut to where they differ.
 
     What a fix changes is often not to be seen: blanks at an end, and marks that stand on letters, are written as code
@@ -77,26 +81,26 @@ def _style(heading: Heading) -> str:
     return {"error": "error", "warning": "warn", "info": ""}[heading.severity]
 
 
-def _rows(found: Excerpt, code: str, width: int) -> list[Text]:
+def _rows(excerpt: Excerpt, code: str, width: int) -> list[Text]:
     room = max(20, width - _MARGIN - 2)
     lines = []
-    for row in found.rows:
-        is_it = row.line == found.line
-        left, right = _cut(row, found.mark or 0 if is_it else 0, room)
+    for row in excerpt.rows:
+        is_it = row.line == excerpt.line
+        left, right = _cut(row, excerpt.mark or 0 if is_it else 0, room)
         sign = ">" if is_it else " "
         lines.append(
             Text.assemble(
                 (f"{sign} {row.line:>6}  ", "strong" if is_it else "muted"), left, right, no_wrap=True, end=""
             )
         )
-        if is_it and found.mark is not None:
+        if is_it and excerpt.mark is not None:
             lines.append(
                 Text.assemble(" " * (_MARGIN + cell_len(left.plain)), ("^ " + code, "error"), no_wrap=True, end="")
             )
     return lines
 
 
-def _cut(row: Row, mark: int, room: int) -> tuple[Text, Text]:
+def _cut(row: ExcerptLine, mark: int, room: int) -> tuple[Text, Text]:
     """Return the piece of a row before ``mark`` and the one from there on, together at most ``room`` cells."""
     end = glyphs().ellipsis
     before = row.text[max(0, mark - room // 2) : mark]

@@ -9,8 +9,8 @@ from textual.binding import Binding
 
 from curate.base.record import Finding
 from curate.base.tables import counted
-from curate.sessions.problems import Mendings, ProblemBook
-from curate.tui.screens.validate.detail import told_change
+from curate.sessions.problems import ProblemList, RecordFixes
+from curate.tui.screens.validate.detail import render_change
 
 if TYPE_CHECKING:
     from curate.tui.screen import ProjectScreen
@@ -20,7 +20,7 @@ else:
     _Screen = object
 
 
-class Mending(_Screen):
+class MendingActions(_Screen):
     """The part of the screen that mends; ``book`` is what is wrong."""
 
     KEYS: ClassVar[Sequence[Binding]] = (
@@ -33,8 +33,8 @@ class Mending(_Screen):
     if TYPE_CHECKING:
 
         @property
-        def book(self) -> ProblemBook:
-            """What is wrong in the workshop."""
+        def book(self) -> ProblemList:
+            """What is wrong in the project."""
 
         def chosen(self) -> Finding | None:
             """Return the finding under the cursor."""
@@ -48,46 +48,46 @@ class Mending(_Screen):
             return
         mending = self.book.mending(finding)
         unsafe = None if mending else self.book.mending(finding, unsafe=True)
-        one = mending or unsafe
-        if one is None or not one.changes:
-            why = "the schema would not allow the line" if one else f"no fix mends {finding.code} here"
+        fix = mending or unsafe
+        if fix is None or not fix.changes:
+            why = "the schema would not allow the line" if fix else f"there is no fix for {finding.code} here"
             self.tell(f"{why}; enter opens the record", "warn")
             return
         warning = "\nThis can change what the text means." if unsafe else ""
 
         def make() -> None:
             with self.app.attempt():
-                done = self.book.mend([one])
-                self.tell("mended (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
+                done = self.book.mend([fix])
+                self.tell("fixed (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
 
-        self.app.ask(f"{told_change(one)}{warning}\nMake this edit?", make)
+        self.app.ask(f"{render_change(fix)}{warning}\nMake this edit?", make)
 
     def action_fix_all(self) -> None:
         """Look for all safe fixes, say how many there are, and make them when asked to."""
-        found, message = self.book.mendings, "looking for safe fixes ..."
-        self.app.background(found, self._ask_all, group="validate.mend", message=message)
+        search, message = self.book.mendings, "looking for safe fixes ..."
+        self.app.background(search, self._ask_all, group="validate.mend", message=message)
 
-    def _ask_all(self, found: Mendings) -> None:
-        refused = f"; {found.num_refused:,} more the schema would not allow" if found.num_refused else ""
-        if not found.num_found:
-            self.tell(f"there is nothing to mend safely{refused}")
+    def _ask_all(self, fixes: RecordFixes) -> None:
+        refused = f"; {fixes.num_refused:,} more the schema would not allow" if fixes.num_refused else ""
+        if not fixes.num_records:
+            self.tell(f"there is no safe fix to make{refused}")
             return
-        if found.num_found > len(found.found):
-            told = f"{found.num_found:,} records: too many for edits; `curate validate --fix` mends the files"
-            self.tell(told, "warn")
+        if fixes.num_records > len(fixes.fixes):
+            message = f"{fixes.num_records:,} records: too many for edits; `curate validate --fix` mends the files"
+            self.tell(message, "warn")
             return
-        names = ", ".join(f"{number:,} {name}" for name, number in found.counts.most_common())
-        question = f"Mend {counted(found.num_found, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
-        self.app.ask(question + "\n" + told_change(found.found[0]), lambda: self._mend_all(found))
+        names = ", ".join(f"{number:,} {name}" for name, number in fixes.counts.most_common())
+        question = f"Fix {counted(fixes.num_records, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
+        self.app.ask(question + "\n" + render_change(fixes.fixes[0]), lambda: self._mend_all(fixes))
 
-    def _mend_all(self, found: Mendings) -> None:
+    def _mend_all(self, fixes: RecordFixes) -> None:
         book = self.book
 
-        def told(done: Any) -> None:
+        def announce(done: Any) -> None:
             late = f", {done.num_changed:,} had changed meanwhile" if done.num_changed else ""
-            self.tell(f"mended {counted(done.num_mended, 'record')}{late} (u undoes)")
+            self.tell(f"fixed {counted(done.num_mended, 'record')}{late} (u undoes)")
 
-        self.app.background(lambda: book.mend(found.found), told, group="write.validate")
+        self.app.background(lambda: book.mend(fixes.fixes), announce, group="write.validate")
 
     def action_ignore(self) -> None:
         """Have the record ask to be excused from this check."""
@@ -101,16 +101,16 @@ class Mending(_Screen):
         if not name:
             self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
             return
-        found = self.book.found
-        number = counted(sum(group.count for group in found.groups), "finding") if found else "all findings"
+        problems = self.book.problems
+        number = counted(sum(group.count for group in problems.groups), "finding") if problems else "all findings"
         question = f"Write {number} to {name}? They are forgiven from then on, until their records change."
         self.app.ask(question, self._write_baseline)
 
     def _write_baseline(self) -> None:
         def written(changed: Any) -> None:
-            told = f"{changed.num_findings:,} findings: {changed.num_new:,} new, {changed.num_mended:,} gone"
-            self.app.ran(f"curate validate {self.project.root} --update-baseline", told)
-            self.tell(told)
+            message = f"{changed.num_findings:,} findings: {changed.num_new:,} new, {changed.num_mended:,} gone"
+            self.app.log_command(f"curate validate {self.project.root} --update-baseline", message)
+            self.tell(message)
             self.action_search()
 
         self.app.background(self.book.write_baseline, written, group="write.validate")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curate.base.record import Severity
-from curate.sessions.problems import Heading, Item
+from curate.sessions.problems import Heading, ProblemItem
 from curate.tui.frame_table import Column, ListRows, Tone
 
 SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}
@@ -16,14 +16,14 @@ KEY = 5
 
 
 @dataclass(frozen=True, slots=True)
-class More:
+class MoreRow:
     """Stands below the findings of a group that has more of them than are kept."""
 
     key: str
     count: int
 
 
-Line = Heading | Item | More
+Line = Heading | ProblemItem | MoreRow
 
 
 def tone(value: str) -> Tone:
@@ -50,35 +50,35 @@ def columns(is_narrow: bool) -> list[Column]:
     ]
 
 
-def lines_of(listed: Sequence[Heading | Item]) -> list[Line]:
+def lines_of(listed: Sequence[Heading | ProblemItem]) -> list[Line]:
     """Return ``listed`` with a line below each open group that has more than is listed."""
     lines: list[Line] = []
     waiting: Heading | None = None
-    for one in listed:
-        if isinstance(one, Heading):
+    for row in listed:
+        if isinstance(row, Heading):
             lines += _more(waiting)
-            waiting = one if one.is_open else None
-        lines.append(one)
+            waiting = row if row.is_open else None
+        lines.append(row)
     return [*lines, *_more(waiting)]
 
 
 def source_of(lines: Sequence[Line]) -> ListRows:
     """Return the rows of ``lines``, raw; each is named by a key that stays the same in the next list."""
-    seen: Counter[str] = Counter()
+    repeats: Counter[str] = Counter()
     rows = []
     for line in lines:
         row = _row(line)
         # The same may be found twice at one place.
-        seen[row[KEY]] += 1
-        rows.append(row if seen[row[KEY]] == 1 else (*row[:KEY], f"{row[KEY]} {seen[row[KEY]]}"))
+        repeats[row[KEY]] += 1
+        rows.append(row if repeats[row[KEY]] == 1 else (*row[:KEY], f"{row[KEY]} {repeats[row[KEY]]}"))
     return ListRows(rows)
 
 
-def _more(heading: Heading | None) -> list[More]:
+def _more(heading: Heading | None) -> list[MoreRow]:
     """Return what stands for the findings of a group that are counted and not kept; a filter cannot see them."""
-    if heading is None or heading.count == heading.num_kept:
+    if heading is None or heading.count == heading.num_listed:
         return []
-    return [More(f"{heading.key} more", heading.count - heading.num_kept)]
+    return [MoreRow(f"{heading.key} more", heading.count - heading.num_listed)]
 
 
 def _row(line: Line) -> tuple[str, ...]:
@@ -86,12 +86,12 @@ def _row(line: Line) -> tuple[str, ...]:
         case Heading():
             mark = "v" if line.is_open else ">"
             number = f"{line.count:,}"
-            return f"{mark} {SIGNS[line.severity]}", line.title, line.place, number, line.told, line.key
-        case Item():
+            return f"{mark} {SIGNS[line.severity]}", line.title, line.pointer, number, line.message, line.key
+        case ProblemItem():
             finding = line.finding
-            place = f"  {finding.file}:{finding.line}" if finding.line else f"  {finding.file or 'all records'}"
+            location = f"  {finding.file}:{finding.line}" if finding.line else f"  {finding.file or 'all records'}"
             where = finding.record or finding.pointer
             key = f"{line.key} {finding.file}:{finding.line} {finding.code} {finding.pointer}"
-            return "", place, where, "", finding.message, key
-        case More():
+            return "", location, where, "", finding.message, key
+        case MoreRow():
             return "", f"  {line.count:,} more", "", "", "counted, and not kept to be listed", line.key

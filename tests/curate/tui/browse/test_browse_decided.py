@@ -14,7 +14,7 @@ from curate.project.data import ProjectData
 from curate.project.project import open_project
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse import BrowseScreen
-from curate.tui.screens.browse.detail import MOST_TEXT, Subject, seen_labels, told
+from curate.tui.screens.browse.detail import MOST_TEXT, Subject, render_subject, visible_labels
 
 # What is decided.
 
@@ -156,11 +156,11 @@ def test_a_status_is_unknown_until_it_was_looked_for(make_workspace, make_app, d
     async def story(pilot):
         await browse(pilot, settled)
         catalog = app.project.catalog
-        if not catalog.is_judged:
+        if not catalog.has_findings:
             assert app.screen.query_one("#rows", FrameTable).row(0)[2] == "?"
         await type_filter(pilot, settled, "status:error")
         await settled(pilot)
-        assert catalog.is_judged
+        assert catalog.has_findings
         assert shown(app) == ["odd"]
         await pilot.pause(0.3)
         assert "Q201" in screen_text(app)
@@ -199,7 +199,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled):
         with open_project(workspace.root, "bo") as other:
             other.load()
             other.apply([Drop("ex-009", reason="x")])
-        app.following.look()
+        app.following.check_for_changes()
         await settled(pilot)
         assert shown(app) == ["ex-009"]
 
@@ -278,9 +278,9 @@ def test_others_answers_are_hidden_from_whoever_is_still_asked(workspace):
     label = Label("ex-000", "quality", "good")
     decide(workspace, [label], by="bo")
     state = subject(workspace, "ex-000").state
-    assert list(seen_labels(state, {"quality"})) == [("quality", [], 1)]
-    assert list(seen_labels(state, ())) == [("quality", [("agreed", "good"), ("bo", "good")], 0)]
-    text = told(subject(workspace, "ex-000", hidden=frozenset({"quality"})), "pretty").plain
+    assert list(visible_labels(state, {"quality"})) == [("quality", [], 1)]
+    assert list(visible_labels(state, ())) == [("quality", [("agreed", "good"), ("bo", "good")], 0)]
+    text = render_subject(subject(workspace, "ex-000", hidden=frozenset({"quality"})), "pretty").plain
     assert "1 answer by others, shown once you have answered" in text
     assert "good" not in text
 
@@ -288,17 +288,17 @@ def test_others_answers_are_hidden_from_whoever_is_still_asked(workspace):
 def test_a_change_shows_the_words_that_went_and_came(workspace):
     changes = {"output": "Thank you, we look into ticket 0 and call you today.", "meta": None, "lang": "en"}
     decide(workspace, [Edit("ex-000", {"output": changes["output"]})], by="ana")
-    text = told(subject(workspace, "ex-000"), "diff").plain
+    text = render_subject(subject(workspace, "ex-000"), "diff").plain
     assert "output" in text
     assert "[-write to-] [+call+]" in text or "[-write to-][+call+]" in text
     decide(workspace, [Add("new", lines()[0] | {"id": "new"})], by="ana")
-    assert "added by a decision" in told(subject(workspace, "new"), "diff").plain
+    assert "added by a decision" in render_subject(subject(workspace, "new"), "diff").plain
 
 
 def test_what_is_not_drawn_is_counted(make_workspace):
     long = "word " * 10_000
     workspace = make_workspace([{"id": "a", "instruction": "Say it.", "output": long}])
-    text = told(subject(workspace, "a", findings=[]), "pretty").plain
+    text = render_subject(subject(workspace, "a", findings=[]), "pretty").plain
     assert f"{len(long) - MOST_TEXT:,} more characters are not drawn" in text
     assert "PROBLEMS 0" in text
 
@@ -324,7 +324,7 @@ def test_nothing_of_a_record_steers_the_terminal(make_workspace, make_app, drive
 
 def test_problems_of_a_record_are_listed(workspace):
     finding = Finding("Q204", "too-long", "warning", "is too long", "data/a.jsonl", 1, 5, "ex-000", "/output")
-    text = told(subject(workspace, "ex-000", findings=[finding]), "pretty").plain
+    text = render_subject(subject(workspace, "ex-000", findings=[finding]), "pretty").plain
     assert "PROBLEMS 1" in text
     assert "~ warn Q204 /output is too long" in text
     assert "META source=zendesk" in text

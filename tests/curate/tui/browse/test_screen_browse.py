@@ -164,7 +164,7 @@ def test_enter_opens_the_record_and_escape_leaves_it(workspace, make_app, drive,
         await pilot.press("p")
         assert '"instruction": "Refund not' in screen_text(app)
         await pilot.press("p")
-        assert "It says what its line says." in screen_text(app)
+        assert "No edits: the same as line " in screen_text(app)
         await pilot.press("escape")
         assert app.focused.id == "rows"
         assert app.present().NAME == "browse"

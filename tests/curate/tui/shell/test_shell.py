@@ -205,7 +205,7 @@ def test_help_text_flows_and_keeps_its_lists() -> None:
 def test_the_command_log_shows_what_was_decided_and_run(workspace, make_app, drive, settled) -> None:
     async def story(pilot):
         pilot.app.project.apply([Drop("r003", reason="[/foo]\x1b")])
-        pilot.app.ran("curate split ws --apply", "60 records")
+        pilot.app.log_command("curate split ws --apply", "60 records")
         await pilot.press("@")
         await pilot.pause()
         text = str(pilot.app.screen.query("#pages Static").first().content)

@@ -10,10 +10,10 @@ from curate.base.events import Drop
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.tui.app import CurateApp
-from curate.tui.chrome import Header, KeyLine, StatusLine, TabBar
+from curate.tui.chrome import HeaderBar, KeyLine, StatusLine, TabBar
 from curate.tui.keymap import own_subclasses
 from curate.tui.screens import known_bindings, screen_class, tabs
-from curate.tui.themes import LOOKS
+from curate.tui.themes import PALETTES
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+q"])
@@ -100,7 +100,7 @@ def test_a_click_on_a_tab_goes_there(workspace, make_app, drive, settled) -> Non
 
 def test_what_is_said_and_decided_draws_its_own_line_alone(workspace, make_app, drive, settled, monkeypatch) -> None:
     drawn = []
-    for kind in (Header, TabBar, StatusLine, KeyLine):
+    for kind in (HeaderBar, TabBar, StatusLine, KeyLine):
         whole = kind.line
         monkeypatch.setattr(
             kind, "line", lambda self, width, whole=whole: drawn.append(type(self).__name__) or whole(self, width)
@@ -113,7 +113,7 @@ def test_what_is_said_and_decided_draws_its_own_line_alone(workspace, make_app, 
         pilot.app.tell("said")
         assert drawn == ["StatusLine"]
         pilot.app.project.apply([Drop("r003", reason="x")])
-        assert drawn == ["StatusLine", "Header"]
+        assert drawn == ["StatusLine", "HeaderBar"]
         probe(pilot).query_one("#field").focus()
         await settled(pilot)
         assert set(drawn[2:]) == {"KeyLine"}
@@ -129,11 +129,11 @@ def test_another_theme_colours_what_is_there_already(workspace, make_app, drive,
         }
 
     async def story(pilot):
-        assert LOOKS["dark"].accent.lower() in colours(pilot.app)
+        assert PALETTES["dark"].accent.lower() in colours(pilot.app)
         pilot.app.choose_theme("light")
         await settled(pilot)
-        assert LOOKS["light"].accent.lower() in colours(pilot.app)
-        assert LOOKS["dark"].accent.lower() not in colours(pilot.app)
+        assert PALETTES["light"].accent.lower() in colours(pilot.app)
+        assert PALETTES["dark"].accent.lower() not in colours(pilot.app)
 
     drive(make_app(workspace), story)
 
@@ -144,7 +144,7 @@ def test_files_changed_by_others_are_told_and_read_again(workspace, make_app, dr
         await settled(pilot)
         path = workspace.root / "data" / "a.jsonl"
         path.write_text(path.read_text().replace("r003", "r900"))
-        pilot.app.following.look()
+        pilot.app.following.check_for_changes()
         await settled(pilot)
         assert "changed by another program" in screen_text(pilot.app)
         await pilot.press("r")

@@ -9,10 +9,10 @@ from curate.base import console
 from curate.base.record import SPLITS
 from curate.base.tables import counted
 from curate.project.data import ProjectData
-from curate.project.plan import Plan
+from curate.project.plan import ExportPlan
 from curate.project.project import Project, open_project
 
-_SHOWN = 5
+_MAX_FINDINGS = 5
 
 
 def open_and_tell(root: Path) -> Project:
@@ -34,19 +34,19 @@ def tell_remarks(data: ProjectData) -> None:
         console.talk(f"warning: left out as no records: {counted(num_unread, 'line')}; see `curate validate`")
 
 
-def tell_plan(planned: Plan) -> None:
+def tell_plan(planned: ExportPlan) -> None:
     """Say on stderr how many records go where, how many are left out and why, and what is wrong with the split."""
     counts = {name: len(records) for name, records in planned.by_split.items()}
     console.talk(
         f"{counted(sum(counts.values()), 'record')}: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS)
     )
-    drops = Counter(one.code for one in planned.dropped)
+    drops = Counter(record.code for record in planned.dropped)
     if drops:
         console.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))
-    for finding in [*planned.assignment.findings, *planned.leaks[:_SHOWN]]:
-        place = f"{finding.file}:{finding.line}: " if finding.file else ""
+    for finding in [*planned.assignment.findings, *planned.leaks[:_MAX_FINDINGS]]:
+        location = f"{finding.file}:{finding.line}: " if finding.file else ""
         console.talk(
-            f"warning: {console.visible(place)}{finding.code} {finding.name}: {console.one_line(finding.message)}"
+            f"warning: {console.visible(location)}{finding.code} {finding.name}: {console.one_line(finding.message)}"
         )
-    if len(planned.leaks) > _SHOWN:
-        console.talk(f"warning: {len(planned.leaks) - _SHOWN:,} more records like these; see `curate leaks`")
+    if len(planned.leaks) > _MAX_FINDINGS:
+        console.talk(f"warning: {len(planned.leaks) - _MAX_FINDINGS:,} more records like these; see `curate leaks`")

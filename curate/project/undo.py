@@ -11,7 +11,7 @@ from curate.base.console import one_line
 from curate.base.events import AnyEvent, UndoEvent
 from curate.base.tables import counted
 
-_SHOWN = 3
+_MAX_NAMES = 3
 """Records of an act that are named."""
 
 
@@ -24,7 +24,7 @@ class Applied(list[AnyEvent]):
         return list(dict.fromkeys(event.id for event in self))
 
     def __repr__(self) -> str:
-        return f"<saved: {told(self)}>" if self else "<nothing to save>"
+        return f"<saved: {render_act(self)}>" if self else "<nothing to save>"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -35,28 +35,28 @@ class Undone:
     """
 
     events: Sequence[AnyEvent]
-    kept: Sequence[str] = ()
+    unchanged: Sequence[str] = ()
     is_redo: bool = False
 
     def __repr__(self) -> str:
-        return f"<{self.told}{'; ' if self.remark else ''}{self.remark}>"
+        return f"<{self.message}{'; ' if self.remark else ''}{self.remark}>"
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """What was taken back or done again, for people."""
-        return f"{'done again' if self.is_redo else 'taken back'}: {told(self.events)}"
+        return f"{'done again' if self.is_redo else 'taken back'}: {render_act(self.events)}"
 
     @property
     def remark(self) -> str:
         """What stays as it is all the same, and why; empty where nothing does."""
-        if not self.kept:
+        if not self.unchanged:
             return ""
         why = "somebody has decided on the same thing since, or it had changed nothing"
-        return f"{counted(len(self.kept), 'record')} unchanged ({_named(self.kept)}): {why}"
+        return f"{counted(len(self.unchanged), 'record')} unchanged ({_named(self.unchanged)}): {why}"
 
 
 @dataclass(slots=True, eq=False)
-class Act:
+class Transaction:
     """Decisions that were saved together, by one annotator."""
 
     name: str
@@ -69,16 +69,16 @@ class Act:
         return first.of if isinstance(first, UndoEvent) else ""
 
 
-class Acts:
+class UndoStacks:
     """One annotator's acts as two stacks: those that stand, and those that were taken back last."""
 
     def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
         """Take ``events`` of earlier sittings, in any order; where they had not seen one another, that of the clock."""
-        self._named: dict[str, Act] = {}
-        self._of_event: dict[str, Act] = {}
-        self._original: dict[str, Act] = {}
-        self.done: list[Act] = []
-        self.undone: list[Act] = []
+        self._named: dict[str, Transaction] = {}
+        self._of_event: dict[str, Transaction] = {}
+        self._original: dict[str, Transaction] = {}
+        self.done: list[Transaction] = []
+        self.undone: list[Transaction] = []
         self.add(_in_order(list(events)))
 
     def add(self, events: Iterable[AnyEvent]) -> None:
@@ -88,16 +88,16 @@ class Acts:
                 continue
             act = self._named.get(event.act)
             if act is None:
-                act = self._named[event.act] = self._taken(Act(event.act, [event]))
+                act = self._named[event.act] = self._taken(Transaction(event.act, [event]))
             else:
                 act.events.append(event)
             self._of_event[event.event] = act
 
-    def meant(self, act: Act) -> Act:
+    def original_of(self, act: Transaction) -> Transaction:
         """Return what ``act`` is about: itself, or the act that it has taken back."""
         return self._original.get(act.name, act)
 
-    def _taken(self, act: Act) -> Act:
+    def _taken(self, act: Transaction) -> Transaction:
         """Put ``act`` where it belongs and return the act that its decisions are to be added to."""
         target = self._of_event.get(act.undone) if act.undone else None
         if target is None:
@@ -105,16 +105,16 @@ class Acts:
             self.undone.clear()
         elif target.name in self._original:
             # An undo was taken back: what it had taken back stands again.
-            meant = self.meant(target)
-            if _remove(self.undone, target) or meant not in self.done:
-                self.done.append(meant)
+            original = self.original_of(target)
+            if _remove(self.undone, target) or original not in self.done:
+                self.done.append(original)
         elif _remove(self.done, target):
             self.undone.append(act)
             self._original[act.name] = target
         else:
             # Two sittings have taken it back. Only one of them had an effect, so that both are done again together.
             for other in self.undone:
-                if self.meant(other) is target:
+                if self.original_of(other) is target:
                     other.events.append(act.events[0])
                     return other
         return act
@@ -132,20 +132,24 @@ def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
     for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
         ready = [event]
         while ready:
-            one = ready.pop()
-            needed = (before.get(one.event, ""), one.of if isinstance(one, UndoEvent) else "", *one.parents)
-            late = next((name for name in needed if name in missing and name != one.event), None)
+            candidate = ready.pop()
+            needed = (
+                before.get(candidate.event, ""),
+                candidate.of if isinstance(candidate, UndoEvent) else "",
+                *candidate.parents,
+            )
+            late = next((name for name in needed if name in missing and name != candidate.event), None)
             if late is None:
-                missing.discard(one.event)
-                yield one
-                ready += reversed(waiting.pop(one.event, []))
+                missing.discard(candidate.event)
+                yield candidate
+                ready += reversed(waiting.pop(candidate.event, []))
             else:
-                waiting.setdefault(late, []).append(one)
+                waiting.setdefault(late, []).append(candidate)
     # Only in a forged journal events claim to have seen each other.
-    yield from (one for several in waiting.values() for one in several)
+    yield from (candidate for several in waiting.values() for candidate in several)
 
 
-def told(events: Sequence[AnyEvent]) -> str:
+def render_act(events: Sequence[AnyEvent]) -> str:
     """Return what an act did, for people: its operations with their counts, and the first records."""
     counts = Counter(event.op for event in events)
     what = ", ".join(op if number == 1 else f"{number:,} x {op}" for op, number in counts.items())
@@ -153,14 +157,14 @@ def told(events: Sequence[AnyEvent]) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(one_line(name, 40) for name in names[:_SHOWN]) + more
+    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(one_line(name, 40) for name in names[:_MAX_NAMES]) + more
 
 
-def _remove(stack: list[Act], act: Act) -> bool:
+def _remove(stack: list[Transaction], act: Transaction) -> bool:
     """Take ``act`` out of a stack, where it is mostly the last one; return whether it was there."""
-    for place in range(len(stack) - 1, -1, -1):
-        if stack[place] is act:
-            del stack[place]
+    for index in range(len(stack) - 1, -1, -1):
+        if stack[index] is act:
+            del stack[index]
             return True
     return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from curate.base.record import SPLITS, CurateError, Record, Split
 from curate.project.data import ProjectData
-from curate.project.repeats import Repeats, find_repeats
+from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Method
 from curate.similarity.dedupe.results import Standing, Tree, trees_of
@@ -24,7 +24,7 @@ _STANDINGS: tuple[Standing, ...] = ("first", *KINDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ClusterMember:
     """A record of a cluster: where it is, and what ties it to the others.
 
     ``split`` is that of the last dataset, else its own; None before it has one. ``family`` is the record that it
@@ -47,11 +47,11 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ReviewCluster:
     """Two or more records that repeat one another in some way; the one to keep by preference is the first."""
 
     name: str
-    members: tuple[Member, ...]
+    members: tuple[ClusterMember, ...]
 
     @cached_property
     def kind(self) -> Kind:
@@ -69,8 +69,8 @@ class Cluster:
     @cached_property
     def splits(self) -> tuple[Split, ...]:
         """The splits that its records are in."""
-        held = {member.split for member in self.members}
-        return tuple(name for name in SPLITS if name in held)
+        in_use = {member.split for member in self.members}
+        return tuple(name for name in SPLITS if name in in_use)
 
     @property
     def is_leak(self) -> bool:
@@ -86,7 +86,7 @@ class Cluster:
         """Return how many of its records are so to the others."""
         return sum(member.state == state for member in self.members)
 
-    def member(self, name: str) -> Member:
+    def member(self, name: str) -> ClusterMember:
         """Return the record called ``name``.
 
         Raises:
@@ -115,17 +115,17 @@ class Cluster:
         return int(self.score * 10 + 1e-9), *sorted(parts.items())
 
     @cached_property
-    def told_shape(self) -> str:
+    def shape_text(self) -> str:
         """The shape in words, such as "near .9, 1 train + 1 test"."""
         counts: Counter[str] = Counter(member.split or "no split" for member in self.members)
-        places = [*SPLITS, "no split"]
-        told = " + ".join(f"{counts[name]:,} {name}" for name in places if counts[name])
-        return f"{self.kind} {int(self.score * 10 + 1e-9) / 10:.1f}, {told}"
+        splits = [*SPLITS, "no split"]
+        counts_text = " + ".join(f"{counts[name]:,} {name}" for name in splits if counts[name])
+        return f"{self.kind} {int(self.score * 10 + 1e-9) / 10:.1f}, {counts_text}"
 
     def roles(self) -> list[str]:
         """Return the records in an order in which those of clusters of one shape match: split, tie, preference."""
-        places = [*SPLITS, None]
-        order = sorted(self.members, key=lambda member: (places.index(member.split), _STANDINGS.index(member.state)))
+        splits = [*SPLITS, None]
+        order = sorted(self.members, key=lambda member: (splits.index(member.split), _STANDINGS.index(member.state)))
         return [member.id for member in order]
 
 
@@ -136,28 +136,28 @@ class Clusters:
     ``left`` are those that somebody has decided to leave as they are; they are not among ``open``.
     """
 
-    open: list[Cluster]
-    left: list[Cluster]
+    open: list[ReviewCluster]
+    left: list[ReviewCluster]
     method: Method
     settings: DedupeSettings
     num_records: int
 
     @cached_property
-    def by_name(self) -> dict[str, Cluster]:
+    def by_name(self) -> dict[str, ReviewCluster]:
         """All clusters, by name."""
         return {cluster.name: cluster for cluster in (*self.open, *self.left)}
 
     @cached_property
-    def _by_record(self) -> dict[str, Cluster]:
+    def _by_record(self) -> dict[str, ReviewCluster]:
         return {member.id: cluster for cluster in self.by_name.values() for member in cluster.members}
 
-    def of_record(self, name: str) -> Cluster | None:
+    def of_record(self, name: str) -> ReviewCluster | None:
         """Return the cluster that a record is in, None where it repeats nothing."""
         return self._by_record.get(name)
 
-    def like(self, cluster: Cluster) -> list[Cluster]:
+    def like(self, cluster: ReviewCluster) -> list[ReviewCluster]:
         """Return the open clusters of the same shape, itself included."""
-        return [one for one in self.open if one.shape == cluster.shape]
+        return [candidate for candidate in self.open if candidate.shape == cluster.shape]
 
     @property
     def num_leaks(self) -> int:
@@ -174,30 +174,32 @@ def find_clusters(data: ProjectData, watch: Watch | None = None) -> Clusters:
     return clusters_of(find_repeats(data, watch=watch), data.settings.dedupe)
 
 
-def clusters_of(repeats: Repeats, settings: DedupeSettings) -> Clusters:
+def clusters_of(repeats: WorkspaceRepeats, settings: DedupeSettings) -> Clusters:
     """Return what is to be reviewed of a comparison."""
     records = {record.id: record for record in repeats.records}
-    families = {pair.record: pair.keeper for pair in repeats.found.pairs}
-    found = [
-        Cluster(repeats.found.clusters[tree.keeper], tuple(_members(tree, records, families, repeats)))
-        for tree in trees_of(repeats.found)
+    families = {pair.record: pair.keeper for pair in repeats.duplicates.pairs}
+    clusters = [
+        ReviewCluster(repeats.duplicates.clusters[tree.keeper], tuple(_members(tree, records, families, repeats)))
+        for tree in trees_of(repeats.duplicates)
     ]
-    place = {name: number for number, name in enumerate(records)}
-    found.sort(key=lambda one: (not one.is_leak, KINDS.index(one.kind), -one.score, place[one.members[0].id]))
+    order = {name: number for number, name in enumerate(records)}
+    clusters.sort(key=lambda one: (not one.is_leak, KINDS.index(one.kind), -one.score, order[one.members[0].id]))
     return Clusters(
-        [cluster for cluster in found if not cluster.is_left],
-        [cluster for cluster in found if cluster.is_left],
-        repeats.found.method,
+        [cluster for cluster in clusters if not cluster.is_left],
+        [cluster for cluster in clusters if cluster.is_left],
+        repeats.duplicates.method,
         settings,
-        repeats.found.num_records,
+        repeats.duplicates.num_records,
     )
 
 
-def _members(tree: Tree, records: dict[str, Record], families: dict[str, str], repeats: Repeats) -> Sequence[Member]:
+def _members(
+    tree: Tree, records: dict[str, Record], families: dict[str, str], repeats: WorkspaceRepeats
+) -> Sequence[ClusterMember]:
     ties: list[tuple[str, Standing, str, float]] = [(tree.keeper, "first", "", 1.0)]
     ties += [(branch.name, branch.state, branch.above, branch.score) for branch in tree.branches]
     return [
-        Member(
+        ClusterMember(
             records[name],
             repeats.pins.get(name) or records[name].split,
             state,

@@ -15,7 +15,7 @@ RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 2}
 
 
 @dataclass
-class Judged:
+class FindingRanks:
     """The worst rank of the findings about each record: by its line, or by its id where no record file is named."""
 
     by_line: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -26,21 +26,21 @@ class Judged:
         return STATUSES[max(self.by_line.get((source.file, source.line), 0), self.by_id.get(name, 0))]
 
 
-def judged(findings: Iterable[Finding], data: ProjectData) -> Judged:
+def rank_findings(findings: Iterable[Finding], data: ProjectData) -> FindingRanks:
     """Sort ``findings`` by what they are about; validation names files by their path, records by the workspace's."""
     names: dict[str, str] = {}
     for path in data.matching_files():
         name = spelled(str(path.relative_to(data.root)))
         names[name] = names[spelled(str(path))] = name
-    found = Judged()
+    ranks = FindingRanks()
     for finding in findings:
         rank = RANKS[finding.severity]
         if finding.file in names:
-            place = names[finding.file], finding.line
-            found.by_line[place] = max(rank, found.by_line.get(place, 0))
+            location = names[finding.file], finding.line
+            ranks.by_line[location] = max(rank, ranks.by_line.get(location, 0))
         elif finding.record:
-            found.by_id[finding.record] = max(rank, found.by_id.get(finding.record, 0))
-    return found
+            ranks.by_id[finding.record] = max(rank, ranks.by_id.get(finding.record, 0))
+    return ranks
 
 
 def severities(findings: Iterable[Finding]) -> dict[str, Severity]:

@@ -17,15 +17,15 @@ from curate.base.record import CurateError, Finding, Record, Source
 from curate.checks.runner.verdict import FindingTally
 from curate.project.catalog.columns import SCHEMA, Values
 from curate.project.catalog.pieces import MOST_FINDINGS, Progress, crlf_findings, pieces
-from curate.project.data import told_apart
+from curate.project.data import with_unique_ids
 from curate.schema import Shape
 
-FilePlace = tuple[str, int, int, int, int]
+FileStamp = tuple[str, int, int, int, int]
 """Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LineSpan:
     """Where a record's line is: ``offset`` and ``length`` are bytes in its file."""
 
     file: str
@@ -35,10 +35,10 @@ class Place:
 
 
 @dataclass(slots=True)
-class About:
+class BaseHeader:
     """What is known of the whole, small enough for JSON."""
 
-    files: list[FilePlace]
+    files: list[FileStamp]
     num_lines: int = 0
     num_records: int = 0
     counts: dict[str, int] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Base:
 
     def __init__(
         self,
-        about: About,
+        about: BaseHeader,
         texts: pl.LazyFrame,
         ids: pl.Series,
         heap: NDArray[np.uint8],
@@ -90,22 +90,24 @@ class Base:
         rows = self._order[first]
         is_it = (self.ids.gather(rows) == wanted).to_list()
         # Two names with the same hash are never seen, and yet possible.
-        found = zip(names, rows.tolist(), is_it, (self._hashes[first] == hashes).tolist(), strict=True)
-        return [row if is_one else self.find(name) if is_alike else None for name, row, is_one, is_alike in found]
+        candidates = zip(names, rows.tolist(), is_it, (self._hashes[first] == hashes).tolist(), strict=True)
+        return [
+            row if is_match else self.find(name) if is_alike else None for name, row, is_match, is_alike in candidates
+        ]
 
-    def place(self, row: int) -> Place:
+    def span(self, row: int) -> LineSpan:
         """Return where the line of a row is."""
-        file, line, offset, length, *_ = self._held(row)
-        return Place(file, line, offset, length)
+        file, line, offset, length, *_ = self._entry(row)
+        return LineSpan(file, line, offset, length)
 
     def values(self, row: int) -> Values:
         """Return what a table shows of a row: its texts are cut to their heads."""
-        file, line, _, _, *rest = self._held(row)
+        file, line, _, _, *rest = self._entry(row)
         return Values(file, line, *rest)
 
-    def _held(self, row: int) -> list[Any]:
-        held: list[Any] = orjson.loads(self._heap[self._offsets[row] : self._offsets[row + 1]].tobytes())
-        return held
+    def _entry(self, row: int) -> list[Any]:
+        entry: list[Any] = orjson.loads(self._heap[self._offsets[row] : self._offsets[row + 1]].tobytes())
+        return entry
 
 
 class Keeper:
@@ -121,7 +123,7 @@ class Keeper:
         self._rows.append(rows)
 
     def finish(
-        self, about: About, ids: pl.Series, offsets: NDArray[np.int64], hashes: NDArray[np.uint64],
+        self, about: BaseHeader, ids: pl.Series, offsets: NDArray[np.int64], hashes: NDArray[np.uint64],
         order: NDArray[np.uint32],
     ) -> Base:  # fmt: skip
         """Return all that was taken as a base."""
@@ -140,7 +142,7 @@ def read_base(
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970
             when a worker is killed; E974 when the files change while they are read.
     """
-    about = About(files_as_they_are(files, root))
+    about = BaseHeader(files_as_they_are(files, root))
     tally = FindingTally(MOST_FINDINGS)
     names: list[pl.Series] = []
     lengths: list[NDArray[np.int64]] = []
@@ -167,22 +169,22 @@ def read_base(
     return keeper.finish(about, ids, offsets, hashes, order)
 
 
-def files_as_they_are(files: Iterable[Path], root: Path) -> list[FilePlace]:
+def files_as_they_are(files: Iterable[Path], root: Path) -> list[FileStamp]:
     """Return what tells whether one of ``files`` changed; a missing one has nothing but its name."""
-    found: list[FilePlace] = []
+    stamps: list[FileStamp] = []
     for path in files:
         name = spelled(str(path.relative_to(root) if path.is_relative_to(root) else path))
         try:
             stat = path.stat()
         except OSError:
-            found.append((name, 0, 0, 0, 0))
+            stamps.append((name, 0, 0, 0, 0))
         else:
-            found.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-    return found
+            stamps.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    return stamps
 
 
 def named_apart(ids: pl.Series) -> tuple[pl.Series, NDArray[np.uint64], NDArray[np.uint32]]:
-    """Return ``ids`` told apart as `told_apart` does, their hashes in order, and the row of each hash."""
+    """Return ``ids`` told apart as `with_unique_ids` does, their hashes in order, and the row of each hash."""
     hashes, order = _sorted_hashes(ids)
     if (hashes[1:] == hashes[:-1]).any():
         # Nearly always all ids differ, and nothing need be compared one by one.
@@ -205,4 +207,4 @@ def _sorted_hashes(ids: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.uint3
 def _apart(ids: pl.Series) -> Iterator[str]:
     # Only the id of a record counts for its name.
     nowhere = Source("", 0)
-    return (record.id for record in told_apart(Record(name, "domain", nowhere, {}) for name in ids))
+    return (record.id for record in with_unique_ids(Record(name, "domain", nowhere, {}) for name in ids))

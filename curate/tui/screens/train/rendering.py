@@ -11,7 +11,7 @@ from curate.base.record import SPLITS, Json
 from curate.formats.dataset.manifest import Manifest
 from curate.project.feedback import Results, legend
 from curate.sessions.runs import Metrics, Run
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 from curate.tui.glyphs import bar
 from curate.tui.screens.train.chart import chart
 from curate.tui.status import Severity
@@ -29,12 +29,12 @@ _NOT = "not reported"
 class Gate:
     """Whether a dataset could be exported, in words; not asked yet where there are none."""
 
-    told: str = "not asked yet: d"
+    text: str = "not asked yet: d"
     severity: Severity = "ok"
 
 
 @dataclass(slots=True)
-class Glance:
+class RunView:
     """One run as it was a moment ago: its events, its results if it has any, and what it said last."""
 
     run: Run
@@ -43,11 +43,11 @@ class Glance:
     why_none: str
     """Why there are no results, where a report is there and cannot be read."""
     log: Sequence[str]
-    place: int
+    index: int
     num_runs: int
 
 
-def told_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | None, gate: Gate) -> Text:
+def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | None, gate: Gate) -> Text:
     """Return what the next run would train on and how, as far as that is known."""
     lines = [Text("PLAN", style="strong")]
     if manifest is None:
@@ -57,31 +57,31 @@ def told_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] |
         lines.append(_line("data", f"{manifest.name}: {counts}"))
     lines.append(_line("recipe", recipe or "the trainer's own"))
     lines += _planned(plan) if plan else [_line("steps", "not planned yet: d asks `train plan`", "muted")]
-    lines.append(_line("gate", gate.told, {"ok": "", "warn": "warn", "error": "error"}[gate.severity]))
+    lines.append(_line("gate", gate.text, {"ok": "", "warn": "warn", "error": "error"}[gate.severity]))
     return Text("\n").join(lines)
 
 
-def told_run(glance: Glance, width: int, height: int) -> Text:
+def render_run(glance: RunView, width: int, height: int) -> Text:
     """Return how a run stands, with its curve in ``height`` lines and what it said last."""
     run, metrics = glance.run, glance.metrics
-    number = f"  ({glance.place + 1} of {glance.num_runs})" if glance.num_runs > 1 else ""
+    number = f"  ({glance.index + 1} of {glance.num_runs})" if glance.num_runs > 1 else ""
     head = Text.assemble(
-        ("RUN ", "strong"), shown(run.id, 40, "strong"), "  ",
+        ("RUN ", "strong"), safe_text(run.id, 40, "strong"), "  ",
         (_SIGNS.get(run.standing, "") + run.standing, _STYLES[run.standing]), (number, "muted"),
     )  # fmt: skip
     lines = [head]
     if run.why:
-        lines.append(shown(run.why, 2 * width, "muted"))
+        lines.append(safe_text(run.why, 2 * width, "muted"))
     lines += _progress(metrics, run, width)
     lines += [Text(line, no_wrap=True, end="") for line in chart(metrics.losses, width, height)]
     lines += _facts(glance)
     if metrics.num_unreadable:
         lines.append(Text(f"{metrics.num_unreadable:,} lines of metrics.jsonl cannot be read", style="warn"))
-    lines += [Text.assemble(("log  ", "muted"), shown(line, width - 6)) for line in glance.log]
+    lines += [Text.assemble(("log  ", "muted"), safe_text(line, width - 6)) for line in glance.log]
     return Text("\n").join(lines)
 
 
-def told_categories(glance: Glance | None, width: int) -> Text:
+def render_categories(glance: RunView | None, width: int) -> Text:
     """Return the scores by category: those of the report, else those of the last look at the validation split."""
     if glance is None:
         return Text("No run yet. enter begins one.", style="muted")
@@ -89,16 +89,16 @@ def told_categories(glance: Glance | None, width: int) -> Text:
         return Text("\n").join(_reported(glance.results, width))
     lines = [Text.assemble(("PER CATEGORY", "strong"), "  validation, so far")]
     if glance.why_none:
-        lines.append(shown(glance.why_none, 300, "warn"))
-    looks = glance.metrics.looks
-    if not looks:
+        lines.append(safe_text(glance.why_none, 300, "warn"))
+    evaluations = glance.metrics.evaluations
+    if not evaluations:
         lines.append(Text(f"scores: {_NOT} yet", style="muted"))
         return Text("\n").join(lines)
-    last, best = looks[-1], glance.metrics.best() or looks[-1]
+    last, best = evaluations[-1], glance.metrics.best() or evaluations[-1]
     room = max(8, width - 24)
     lines.append(Text(f"{'category':<{room}} {f'@ {last.step:,}':>10} {f'best {best.step:,}':>11}", style="muted"))
     for name in sorted({*last.by_category, *best.by_category}):
-        cells = [_score(look.by_category.get(name)) for look in (last, best)]
+        cells = [_score(evaluation.by_category.get(name)) for evaluation in (last, best)]
         lines.append(Text.assemble(_padded(name, room), f" {cells[0]:>10} {cells[1]:>11}", no_wrap=True, end=""))
     lines.append(Text(f"{'macro':<{room}} {_score(last.score):>10} {_score(best.score):>11}", style="strong"))
     lines.append(Text(f"base and intervals: {_NOT} before the run ends", style="muted"))
@@ -131,8 +131,8 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
 def _progress(metrics: Metrics, run: Run, width: int) -> Iterator[Text]:
     last, of = metrics.last, metrics.num_steps
     if last is None or not of:
-        told = "no step yet: the base is measured first" if run.is_alive else f"steps: {_NOT}"
-        yield Text(told, style="muted")
+        text = "no step yet: the base is measured first" if run.is_alive else f"steps: {_NOT}"
+        yield Text(text, style="muted")
         return
     ends = f"  eta {_clock(last.eta_seconds)}" if run.is_alive and metrics.end is None else ""
     ends += "  measuring the tuned model" if run.is_alive and metrics.end is not None else ""
@@ -141,11 +141,11 @@ def _progress(metrics: Metrics, run: Run, width: int) -> Iterator[Text]:
     yield Text(f"[{bar(last.step / of, max(8, min(32, width - 22)))}] {last.tokens_per_second:,.0f} tokens/s")
 
 
-def _facts(glance: Glance) -> Iterator[Text]:
+def _facts(glance: RunView) -> Iterator[Text]:
     metrics = glance.metrics
     if metrics.last is None:
         return
-    looks, best = metrics.looks, metrics.best()
+    looks, best = metrics.evaluations, metrics.best()
     last = metrics.last
     yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   gradient {last.grad_norm:.2f}")
     valid = f"{looks[-1].loss:.3f}" if looks else f"{_NOT} yet"
@@ -157,12 +157,12 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
     room = max(8, width - 44)
     yield Text.assemble(("PER CATEGORY", "strong"), f"  {results.report['headline']}, base against tuned")
     yield Text(f"{'category':<{room}} {'n':>5} {'base':>6} {'tuned':>6} {'change':>7}  verdict", style="muted")
-    for one in results.categories:
-        change = one["difference"]["value"]
-        style, verdict = {"improved": "ok", "regressed": "error"}.get(one["verdict"], ""), results.verdict(one)
-        numbers = f" {one['n']:>5} {one['base']['value']:>6.3f} {one['tuned']['value']:>6.3f} {change:>+7.3f}  "
+    for row in results.categories:
+        change = row["difference"]["value"]
+        style, verdict = {"improved": "ok", "regressed": "error"}.get(row["verdict"], ""), results.verdict(row)
+        numbers = f" {row['n']:>5} {row['base']['value']:>6.3f} {row['tuned']['value']:>6.3f} {change:>+7.3f}  "
         yield Text.assemble(
-            _padded(one["category"], room), numbers, (verdict.label if verdict else "", style), no_wrap=True, end=""
+            _padded(row["category"], room), numbers, (verdict.label if verdict else "", style), no_wrap=True, end=""
         )
     macro = results.macro
     if macro:
@@ -172,17 +172,17 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
             f"{span['value']:>+7.3f}  [{span['low']:+.2f} {span['high']:+.2f}]",
             style="strong", no_wrap=True, end="",
         )  # fmt: skip
-    yield Text(legend([results.verdict(one) for one in results.categories]), style="muted")
+    yield Text(legend([results.verdict(row) for row in results.categories]), style="muted")
     for line in results.forgetting:
-        yield shown(line, 400, "warn" if results.report["forgetting"]["word"] == "forgot" else "muted")
+        yield safe_text(line, 400, "warn" if results.report["forgetting"]["word"] == "forgot" else "muted")
 
 
-def _line(name: str, told: str, style: str = "") -> Text:
-    return Text.assemble((f"  {name:<{_NAME}}", "muted"), shown(told, 400, style))
+def _line(name: str, text: str, style: str = "") -> Text:
+    return Text.assemble((f"  {name:<{_NAME}}", "muted"), safe_text(text, 400, style))
 
 
 def _padded(name: str, room: int) -> Text:
-    text = shown(name or "(none)", room)
+    text = safe_text(name or "(none)", room)
     text.pad_right(max(0, room - text.cell_len))
     return text
 

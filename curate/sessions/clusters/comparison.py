@@ -9,11 +9,11 @@ from curate.base.record import Json, Record, canonical
 from curate.jsonl import pointer_of
 from curate.project.diff import FieldChange, field_changes
 from curate.project.diff.sides import Side, sides_of
-from curate.project.diff.words import text_of as told
+from curate.project.diff.words import text_of as value_text
 from curate.schema import Shape
 from curate.schema.view import text_of
 
-MOST_SHOWN = 4_000
+MAX_CHARACTERS = 4_000
 """Characters of a message that are shown whole; longer ones are cut to what differs."""
 MOST_MESSAGES = 50
 _MOST_WORDS = 400
@@ -21,7 +21,7 @@ _MOST_WORDS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TextPair:
     """One text of both records, such as a user's message; ``is_same`` when no word differs."""
 
     name: str
@@ -47,17 +47,17 @@ class Differing:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class RecordComparison:
     """How two records compare.
 
     ``changes`` are the fields of their lines that differ, ids left out; ``num_fields`` counts the fields of both.
-    ``num_unseen`` messages beyond the first fifty are not in ``parts``.
+    ``num_omitted`` messages beyond the first fifty are not in ``parts``.
     """
 
-    parts: Sequence[Part]
+    parts: Sequence[TextPair]
     changes: Sequence[Differing]
     num_fields: int
-    num_unseen: int
+    num_omitted: int
 
     @property
     def num_differing(self) -> int:
@@ -65,7 +65,7 @@ class Beside:
         return len(self.changes)
 
 
-def beside(left: Record, right: Record, shape: Shape, limit: int = MOST_SHOWN) -> Beside:
+def compare_records(left: Record, right: Record, shape: Shape, limit: int = MAX_CHARACTERS) -> RecordComparison:
     """Compare two records of one shape: their messages, or raw texts, in order, and the fields of their lines."""
     ours, theirs = list(_texts(left)), list(_texts(right))
     count = max(len(ours), len(theirs))
@@ -75,12 +75,14 @@ def beside(left: Record, right: Record, shape: Shape, limit: int = MOST_SHOWN) -
         name, text = ours[number] if number < len(ours) else nothing
         other_name, other = theirs[number] if number < len(theirs) else nothing
         title = " / ".join(dict.fromkeys(filter(None, (name, other_name))))
-        parts.append(Part(title, *sides_of(text, other, limit)))
+        parts.append(TextPair(title, *sides_of(text, other, limit)))
     own_id = pointer_of(shape.view.paths["id"]) if shape.view and "id" in shape.view.paths else None
-    one, two = dict(left.data), dict(right.data)
-    changes = [change for change in field_changes(one, two) if change.pointer != own_id]
+    own_line, other_line = dict(left.data), dict(right.data)
+    changes = [change for change in field_changes(own_line, other_line) if change.pointer != own_id]
     differing = [_differing(change) for change in changes]
-    return Beside(parts, differing, len(changes) + _num_same(one, two), max(0, count - MOST_MESSAGES))
+    return RecordComparison(
+        parts, differing, len(changes) + _num_same(own_line, other_line), max(0, count - MOST_MESSAGES)
+    )
 
 
 def _differing(change: FieldChange) -> Differing:
@@ -88,7 +90,7 @@ def _differing(change: FieldChange) -> Differing:
         sides = sides_of(change.before, change.after, _MOST_WORDS)
         left, right = (" ... ".join(text for mark, text in side if mark == "changed") for side in sides)
         return Differing(change.pointer, left, right)
-    left, right = (told(value)[:_MOST_WORDS] for value in (change.before, change.after))
+    left, right = (value_text(value)[:_MOST_WORDS] for value in (change.before, change.after))
     return Differing(change.pointer, None if change.is_new else left, None if change.is_gone else right)
 
 
@@ -98,14 +100,14 @@ def _texts(record: Record) -> Iterator[tuple[str, str]]:
     if record.text:
         yield "text", record.text
     if record.tools:
-        yield "tools", "\n".join(told(dict(tool)) for tool in record.tools)
+        yield "tools", "\n".join(text_of(dict(tool)) for tool in record.tools)
 
 
-def _num_same(one: Json, other: Json) -> int:
+def _num_same(left: Json, right: Json) -> int:
     """Return how many of the fields that `field_changes` compares are the same."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return sum(_num_same(one[key], other[key]) for key in one if key in other)
-    is_compared_inside = isinstance(one, list) and isinstance(other, list) and 0 < len(one) == len(other)
-    if is_compared_inside and all(isinstance(part, dict) for part in (*one, *other)):
-        return sum(_num_same(*pair) for pair in zip(one, other, strict=True))
-    return int(canonical(one) == canonical(other))
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return sum(_num_same(left[key], right[key]) for key in left if key in right)
+    is_compared_inside = isinstance(left, list) and isinstance(right, list) and 0 < len(left) == len(right)
+    if is_compared_inside and all(isinstance(part, dict) for part in (*left, *right)):
+        return sum(_num_same(*pair) for pair in zip(left, right, strict=True))
+    return int(canonical(left) == canonical(right))

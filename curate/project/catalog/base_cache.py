@@ -33,16 +33,16 @@ from numpy.typing import NDArray
 from curate.base.file_guard import open_descriptor, open_file
 from curate.base.record import CurateError, Finding, canonical
 from curate.base.storage import WRITE_FAILED, Scratch, make_cache, remove_folder
+from curate.project.catalog.base import Base, BaseHeader, FileStamp, Keeper, files_as_they_are, read_base
 from curate.project.catalog.columns import SCHEMA
 from curate.project.catalog.pieces import Progress
-from curate.project.catalog.written import About, Base, FilePlace, Keeper, files_as_they_are, read_base
 from curate.project.data import ProjectData, inside
 from curate.schema import Shape
 from curate.schema.schema_set import read_schema_set
 
 VERSION = 2
 """Raised whenever the same record files would give another base, or one that is written otherwise."""
-KEPT_FROM = 4_000_000
+CACHE_FROM = 4_000_000
 """Bytes of record files from which a base is kept; below, reading them again takes a fraction of a second."""
 _FOLDER = Path(".curate")
 _CATALOGS = _FOLDER / "cache" / "catalog"
@@ -53,13 +53,13 @@ _ARRAYS: dict[str, np.dtype[Any]] = {
     "order": np.dtype(np.uint32),
 }
 _NAMED = re.compile(r"[0-9a-f]{32}|\.[0-9a-f]{32}\.[0-9]+\.tmp")
-_NUM_KEPT = 2
+_NUM_RETAINED = 2
 _SETTLED = 100_000_000
 """Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock."""
 
 
-def kept_base(
-    data: ProjectData, on_progress: Progress | None = None, *, kept_from: int = KEPT_FROM
+def cached_base(
+    data: ProjectData, on_progress: Progress | None = None, *, cache_from: int = CACHE_FROM
 ) -> tuple[Base, list[str]]:
     """Return the base of a workspace: the one that is kept, if it is of the same files, else read anew and kept.
 
@@ -70,19 +70,19 @@ def kept_base(
     """
     files, root = data.matching_files(), data.root
     present = files_as_they_are(files, root)
-    if sum(size for _, size, *_ in present) < kept_from:
+    if sum(size for _, size, *_ in present) < cache_from:
         return read_base(files, data.shape, root, Keeper(), on_progress), []
     inside(root, root / _CATALOGS)
     if any(time.time_ns() - changed < _SETTLED for _, _, changed, _, _ in present):
         time.sleep(_SETTLED / 1e9)
         present = files_as_they_are(files, root)
-    place = root / _CATALOGS / _key(present, data.shape)
-    if (base := _read(place)) is not None:
+    folder = root / _CATALOGS / _key(present, data.shape)
+    if (base := _read(folder)) is not None:
         return base, []
     remarks: list[str] = []
     try:
         make_cache(root / _FOLDER)
-        keeper = _Folder(place)
+        keeper = _Folder(folder)
         try:
             base = read_base(files, data.shape, root, keeper, on_progress)
         finally:
@@ -93,16 +93,16 @@ def kept_base(
             raise
         remarks.append(f"the catalogue is not kept: {error.message}")
         base = read_base(files, data.shape, root, Keeper(), on_progress)
-    _sweep(place)
+    _sweep(folder)
     return base, remarks
 
 
 class _Folder(Keeper):
     """Takes the pieces of a base into files."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.scratch = Scratch(place)
+        self.scratch = Scratch(folder)
         self._names: list[str] = []
 
     def take(self, texts: bytes, rows: bytes) -> None:
@@ -112,7 +112,7 @@ class _Folder(Keeper):
         self.scratch.append(_ROWS, rows)
 
     def finish(
-        self, about: About, ids: pl.Series, offsets: NDArray[np.int64], hashes: NDArray[np.uint64],
+        self, about: BaseHeader, ids: pl.Series, offsets: NDArray[np.int64], hashes: NDArray[np.uint64],
         order: NDArray[np.uint32],
     ) -> Base:  # fmt: skip
         """Give the folder its name and return what is in it as a base."""
@@ -133,56 +133,56 @@ class _Folder(Keeper):
         return base
 
 
-def _read(place: Path) -> Base | None:
-    """Return the base that is kept in ``place``, None where none is, or not a whole one, which is removed."""
+def _read(folder: Path) -> Base | None:
+    """Return the base that is kept in ``folder``, None where none is, or not a whole one, which is removed."""
     try:
         # Whoever sweeps leaves what is locked; the lock is gone with the last who holds this file open.
-        handle = open_descriptor(place / _ABOUT)
+        handle = open_descriptor(folder / _ABOUT)
     except OSError:
-        remove_folder(place)
+        remove_folder(folder)
         return None
     try:
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         digest, _, content = os.pread(handle, os.fstat(handle).st_size, 0).partition(b"\n")
         if digest != _digest(content):
-            raise ValueError(f"{place} was changed")
+            raise ValueError(f"{folder} was changed")
         known = orjson.loads(content)
         parts: dict[str, list[int]] = known.pop("parts")
         names: list[str] = known.pop("texts")
-        if not _is_whole(place, parts):
-            raise ValueError(f"{place} was changed")
-        about = About(
-            [tuple(one) for one in known.pop("files")],
-            findings=[Finding(**one) for one in known.pop("findings")],
+        if not _is_whole(folder, parts):
+            raise ValueError(f"{folder} was changed")
+        about = BaseHeader(
+            [tuple(entry) for entry in known.pop("files")],
+            findings=[Finding(**entry) for entry in known.pop("findings")],
             **known,
         )
-        arrays = {name: _mapped(place / f"{name}.bin", kind) for name, kind in _ARRAYS.items()}
-        heap = _mapped(place / _ROWS, np.dtype(np.uint8))
-        ids = pl.read_ipc(place / _IDS)["id"]
+        arrays = {name: _mapped(folder / f"{name}.bin", kind) for name, kind in _ARRAYS.items()}
+        heap = _mapped(folder / _ROWS, np.dtype(np.uint8))
+        ids = pl.read_ipc(folder / _IDS)["id"]
     except (OSError, ValueError):
         os.close(handle)
-        remove_folder(place)
+        remove_folder(folder)
         return None
     with suppress(OSError):
-        os.utime(place)
-    texts = pl.scan_ipc([place / name for name in names]) if names else SCHEMA.to_frame().lazy()
-    base = Base(about, texts, ids, heap, **arrays, is_whole=lambda: _is_whole(place, parts))
+        os.utime(folder)
+    texts = pl.scan_ipc([folder / name for name in names]) if names else SCHEMA.to_frame().lazy()
+    base = Base(about, texts, ids, heap, **arrays, is_whole=lambda: _is_whole(folder, parts))
     weakref.finalize(base, os.close, handle)
     return base
 
 
-def _key(present: Sequence[FilePlace], shape: Shape) -> str:
+def _key(present: Sequence[FileStamp], shape: Shape) -> str:
     """Return the name of the folder for what is made of these files with this shape."""
     _, _, project = read_schema_set(shape.path, shape.root)
     about: list[Any] = [VERSION, version("pairsmith"), pl.__version__, str(shape.path), project.documents, present]
     return blake2b(canonical(about), digest_size=16).hexdigest()
 
 
-def _is_whole(place: Path, parts: dict[str, list[int]]) -> bool:
+def _is_whole(folder: Path, parts: dict[str, list[int]]) -> bool:
     """Whether every file is there as it was written."""
     try:
-        return all(_print_of(place / name) == print_ for name, print_ in parts.items())
+        return all(_print_of(folder / name) == print_ for name, print_ in parts.items())
     except OSError:
         return False
 
@@ -207,27 +207,27 @@ def _sweep(used: Path) -> None:
 
     Whatever is not called like a base is somebody else's, and stays.
     """
-    found = [place for place in used.parent.glob("*") if _NAMED.fullmatch(place.name) and place != used]
-    kept = sorted((place for place in found if not place.name.startswith(".")), key=_used, reverse=True)
-    for place in kept[_NUM_KEPT - 1 :]:
-        if not _is_open(place):
-            remove_folder(place)
-    for place in found:
-        if place.name.startswith(".") and time.time() - _used(place) > 86400:
-            remove_folder(place)
+    folders = [folder for folder in used.parent.glob("*") if _NAMED.fullmatch(folder.name) and folder != used]
+    bases = sorted((folder for folder in folders if not folder.name.startswith(".")), key=_used, reverse=True)
+    for folder in bases[_NUM_RETAINED - 1 :]:
+        if not _is_open(folder):
+            remove_folder(folder)
+    for folder in folders:
+        if folder.name.startswith(".") and time.time() - _used(folder) > 86400:
+            remove_folder(folder)
 
 
-def _used(place: Path) -> float:
+def _used(folder: Path) -> float:
     try:
-        return place.stat().st_mtime
+        return folder.stat().st_mtime
     except OSError:
         return 0.0
 
 
-def _is_open(place: Path) -> bool:
-    """Whether some process has the base in ``place`` open, or may have."""
+def _is_open(folder: Path) -> bool:
+    """Whether some process has the base in ``folder`` open, or may have."""
     try:
-        handle = open_descriptor(place / _ABOUT)
+        handle = open_descriptor(folder / _ABOUT)
     except OSError:
         return False
     try:

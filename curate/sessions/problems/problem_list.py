@@ -1,4 +1,4 @@
-"""The problems of an open workshop: looked for in a process of its own, and kept up with what is decided after that."""
+"""The problems of an open project: looked for in a process of its own, and kept up with what is decided after that."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from curate.checks.runner.baseline import Changed
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.schema.view import at
-from curate.sessions.problems.excerpt import Excerpt, Lines, excerpt
-from curate.sessions.problems.found import EVERY, Level, Problems, level_of
-from curate.sessions.problems.mend import Mending, Mendings, fixes_for, mend_record
+from curate.sessions.problems.excerpt import Excerpt, LineIndex, excerpt
+from curate.sessions.problems.groups import EVERY, Level, Problems, level_of
+from curate.sessions.problems.record_fix import RecordFix, RecordFixes, fixes_for, mend_record
 from curate.sessions.problems.search import Child, Job, OnProgress
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class Applied:
     num_changed: int
 
 
-class ProblemBook:
-    """What is wrong in one workshop. Made by `book_of`; several threads may call it."""
+class ProblemList:
+    """What is wrong in one project. Made by `problems_of`; several threads may call it."""
 
     def __init__(self, project: Project) -> None:
-        self._found: Problems | None = None
-        self._found_in: Catalog | None = None
+        self._problems: Problems | None = None
+        self._problems_of: Catalog | None = None
         self.at: datetime | None = None
         """When it ended, in local time."""
         self.seconds = 0.0
@@ -62,20 +62,20 @@ class ProblemBook:
         self._late: set[str] = set()
         self._stale: set[str] = set()
         self._examiner: Examiner | None = None
-        self._lines: dict[Path, Lines] = {}
+        self._lines: dict[Path, LineIndex] = {}
         project.subscribe(lambda names, _is_ours: self._note(names))
 
     @property
     def project(self) -> Project:
-        """The workshop that it is about."""
+        """The project that it is about."""
         project = self._project_ref()
-        assert project is not None, "the workshop keeps its book, not the other way round"
+        assert project is not None, "the project holds its problem list, not the other way round"
         return project
 
     @property
-    def found(self) -> Problems | None:
+    def problems(self) -> Problems | None:
         """What the last search found; None before there was one, and once the records were read anew."""
-        return self._found if self._found is not None and self._found_in is self.project.catalog else None
+        return self._problems if self._problems is not None and self._problems_of is self.project.catalog else None
 
     @property
     def is_searching(self) -> bool:
@@ -96,8 +96,8 @@ class ProblemBook:
         Raises:
             CurateError: as `ProjectData.verdict` does; E970 when the search was stopped or its process killed.
         """
-        found: Problems | None = None
-        while found is None:
+        problems: Problems | None = None
+        while problems is None:
             with self._lock:
                 catalog = self.project.catalog
                 job = self._job() if self._child is None else None
@@ -111,8 +111,8 @@ class ProblemBook:
                 self._done.wait()
                 if self._failure is not None:
                     raise self._failure
-            found = self.found
-        return found
+            problems = self.problems
+        return problems
 
     def stop(self) -> None:
         """End a search that is under way."""
@@ -127,13 +127,13 @@ class ProblemBook:
         """
         self._note(names)
         with self._lock:
-            late, found = self._take_late(), self.found
-            if found is None or not late:
+            late, problems = self._take_late(), self.problems
+            if problems is None or not late:
                 return False
-            told = [finding for finding in self.project.findings() if finding.record in late]
+            decision_findings = [finding for finding in self.project.findings() if finding.record in late]
             for name in sorted(late):
-                self._recheck(found, name, [finding for finding in told if finding.record == name])
-            found.in_reading_order()
+                self._recheck(problems, name, [finding for finding in decision_findings if finding.record == name])
+            problems.in_reading_order()
         self._judge()
         return True
 
@@ -143,14 +143,14 @@ class ProblemBook:
         The catalogue has been told of them: see `Catalog.judge`.
         """
         with self._lock:
-            return self.found.statuses() if self.found else {}
+            return self.problems.statuses() if self.problems else {}
 
     def excerpt(self, finding: Finding) -> Excerpt:
         """Return the lines around a finding. The first time for a large file it is long: call it in a thread."""
         path = self.project.root / finding.file
         lines = self._lines.get(path)
         if lines is None or not lines.is_current:
-            lines = self._lines[path] = Lines(path)
+            lines = self._lines[path] = LineIndex(path)
         state = self._state(finding.record) if finding.record else None
         return excerpt(finding, lines, state if state and state.heads else None)
 
@@ -166,32 +166,32 @@ class ProblemBook:
         # What is found in a decision on a record has the code of a line, too.
         return state.record.source == Source(finding.file, finding.line)
 
-    def mending(self, finding: Finding, *, unsafe: bool = False) -> Mending | None:
+    def mending(self, finding: Finding, *, unsafe: bool = False) -> RecordFix | None:
         """Return what fixes of this finding's code make of its record; None where there is none that does anything."""
         state = self._state(finding.record)
         data = self.project.data
         fixes = fixes_for(finding.code, data.settings.checks.ignore, unsafe=unsafe)
         return mend_record(state.record, data.shape, fixes) if state and fixes else None
 
-    def mendings(self, on_progress: OnProgress | None = None) -> Mendings:
+    def mendings(self, on_progress: OnProgress | None = None) -> RecordFixes:
         """Return the safe fixes of all records. Long: call it in a thread.
 
         Raises:
             CurateError: E904 when a file is missing; E970 when the process was killed.
         """
-        found: Mendings = Child().run("mend", self._job(), on_progress)
-        return found
+        mendings: RecordFixes = Child().run("mend", self._job(), on_progress)
+        return mendings
 
-    def mend(self, mendings: Sequence[Mending]) -> Applied:
+    def mend(self, mendings: Sequence[RecordFix]) -> Applied:
         """Make fixes, as one act of edits that one undo takes back; records that have changed meanwhile stay.
 
         Raises:
             CurateError: E906 when they are not saved.
         """
         project = self.project
-        wanted = [one for one in mendings if one.changes and self._is_as_seen(one)]
+        wanted = [mending for mending in mendings if mending.changes and self._is_unchanged(mending)]
         if wanted:
-            project.apply([one.decision() for one in wanted])
+            project.apply([mending.decision() for mending in wanted])
         return Applied(len(wanted), len(mendings) - len(wanted))
 
     def ignore(self, finding: Finding) -> None:
@@ -210,8 +210,8 @@ class ProblemBook:
             hint = 'Add "ignore": "/x-ignore" to its x-record.'
             raise CurateError("E905 cannot-express", "the schema has no place for checks that a record ignores", hint)
         data, parts = state.record.data, view.paths["ignore"]
-        asked = sorted({*self.project.shape.ignored(data), finding.code})
-        value: Json = _with(data.get(parts[0]), parts[1:], asked)
+        codes = sorted({*self.project.shape.ignored(data), finding.code})
+        value: Json = _with(data.get(parts[0]), parts[1:], codes)
         self.project.apply([Edit(state.record.id, {parts[0]: value})])
 
     def write_baseline(self, on_progress: OnProgress | None = None) -> Changed:
@@ -231,7 +231,7 @@ class ProblemBook:
 
     def _job(self) -> Job:
         project = self.project
-        decided = {(one.record.source.file, one.record.source.line): one.record.id for one in project.decided()}
+        decided = {(state.record.source.file, state.record.source.line): state.record.id for state in project.decided()}
         return Job(project.root, tuple(project.findings()), _renamed(project.catalog) | decided)
 
     def _searched(self, job: Job, catalog: Catalog, on_progress: OnProgress | None) -> None:
@@ -239,9 +239,9 @@ class ProblemBook:
         assert self._child is not None, "it has been begun"
         began = monotonic()
         try:
-            found: Problems = self._child.run("search", job, on_progress)
+            problems: Problems = self._child.run("search", job, on_progress)
             with self._lock:
-                self._found, self._found_in = found, catalog
+                self._problems, self._problems_of = problems, catalog
                 self.at, self.seconds = datetime.now().astimezone(), monotonic() - began
                 self._examiner = None
                 with self._late_lock:
@@ -258,8 +258,8 @@ class ProblemBook:
     def _judge(self) -> None:
         """Tell the catalogue that was searched, be it the present one or not: of another one nothing was found."""
         with self._lock:
-            if self._found is not None and self._found_in is not None:
-                self._found_in.judge(self._found.statuses())
+            if self._problems is not None and self._problems_of is not None:
+                self._problems_of.judge(self._problems.statuses())
 
     def _note(self, names: Collection[str]) -> None:
         with self._late_lock:
@@ -271,25 +271,25 @@ class ProblemBook:
             late, self._late = self._late, set()
         return late
 
-    def _recheck(self, found: Problems, name: str, told: Sequence[Finding]) -> None:
+    def _recheck(self, problems: Problems, name: str, decision_findings: Sequence[Finding]) -> None:
         state = self._state(name)
         if state is None:
-            found.forget(name, _ALL)
+            problems.forget(name, _ALL)
             return
         record, file = state.record, state.record.source.file
-        found.forget(name, _OWN, file)
+        problems.forget(name, _OWN, file)
         if state.dropped is not None:
-            found.put_aside(name, file)
+            problems.put_aside(name, file)
             return
-        found.put_back(name, file)
+        problems.put_back(name, file)
         result = SpanResult(FindingTally(EVERY))
         # What the baseline holds is forgiven here without counting how often it has been forgiven elsewhere.
         self._single().add_record(result, record, file, None)
-        for kept in result.tally.retained.values():
-            for finding in kept:
-                found.add(replace(finding, record=name), "record")
-        for finding in told:
-            found.add(finding, "decision")
+        for findings in result.tally.retained.values():
+            for finding in findings:
+                problems.add(replace(finding, record=name), "record")
+        for finding in decision_findings:
+            problems.add(finding, "decision")
 
     def _single(self) -> Examiner:
         if self._examiner is None:
@@ -306,7 +306,7 @@ class ProblemBook:
             )
         return self._examiner
 
-    def _state(self, name: str) -> State | None:
+    def _state(self, name: str) -> RecordState | None:
         try:
             return self.project.state(name)
         except CurateError as error:
@@ -315,22 +315,22 @@ class ProblemBook:
                 return None
             raise
 
-    def _is_as_seen(self, mending: Mending) -> bool:
+    def _is_unchanged(self, mending: RecordFix) -> bool:
         state = self._state(mending.record)
         return state is not None and all(
             at(state.record.data, parts_of(pointer)) == before for pointer, before, _ in mending.texts
         )
 
 
-def book_of(project: Project) -> ProblemBook:
-    """Return the one book of ``workshop``."""
+def problems_of(project: Project) -> ProblemList:
+    """Return the one problem list of ``project``."""
     book = _books.get(project)
     if book is None:
-        book = _books[project] = ProblemBook(project)
+        book = _books[project] = ProblemList(project)
     return book
 
 
-_books: WeakKeyDictionary[Project, ProblemBook] = WeakKeyDictionary()
+_books: WeakKeyDictionary[Project, ProblemList] = WeakKeyDictionary()
 
 
 def _renamed(catalog: Catalog) -> dict[tuple[str, int], str]:

@@ -10,12 +10,12 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.record import Finding, Record
-    from curate.project.data import ProjectData, State
+    from curate.project.data import ProjectData, RecordState
     from curate.project.labels import Blind
     from curate.project.validation import Validation
 
 
-def seen_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[State]:
+def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[RecordState]:
     """Return the states as whoever looks may see them, all of them with ``show_values``.
 
     Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
@@ -24,43 +24,43 @@ def seen_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequ
     if show_values or not any(state.answers for state in states):
         return states
     # Who is asked what is found with numpy, which a workspace without answers does without.
-    from curate.project.blind import as_seen
+    from curate.project.blind import redacted_state
 
     blind = _blind(data)
-    seen = [as_seen(state, blind, data.shape) for state in states]
-    num_hidden = sum(one is not state for one, state in zip(seen, states, strict=True))
+    visible = [redacted_state(state, blind, data.shape) for state in states]
+    num_hidden = sum(visible_state is not state for visible_state, state in zip(visible, states, strict=True))
     if num_hidden:
         where, what = f"{console.one_line(name)}: " if name else "", counted(num_hidden, "record")
         console.talk(
             f"{where}hidden: others' answers to {what}, of which you are still asked the same; see --show-values"
         )
-    return seen
+    return visible
 
 
-def seen_records(data: ProjectData, *, show_values: bool, name: str = "") -> list[Record]:
-    """Return the records that are in, as whoever looks may see them; see `seen_states`."""
-    states = seen_states(data, show_values=show_values, name=name)
+def visible_records(data: ProjectData, *, show_values: bool, name: str = "") -> list[Record]:
+    """Return the records that are in, as whoever looks may see them; see `visible_states`."""
+    states = visible_states(data, show_values=show_values, name=name)
     return [state.record for state in states if state.dropped is None]
 
 
-def seen_findings(findings: Sequence[Finding], validation: Validation) -> list[Finding]:
-    """Return what ``validation`` has found as whoever looks may see it; see `as_seen_finding`.
+def visible_findings(findings: Sequence[Finding], validation: Validation) -> list[Finding]:
+    """Return what ``validation`` has found as whoever looks may see it; see `redacted_finding`.
 
     Of how many the words are hidden, or all, is said on stderr.
     """
     data = validation.data
     if data is None or not data.decisions.names:
         return list(findings)
-    from curate.project.blind import ON_CATEGORIES, as_seen_finding
+    from curate.project.blind import ON_CATEGORIES, redacted_finding
 
     if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
     hidden = validation.hidden(_blind(data))
-    seen = [as_seen_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
-    num_hidden = sum(one is not finding for one, finding in zip(seen, findings, strict=True))
+    visible = [redacted_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
+    num_hidden = sum(redacted is not finding for redacted, finding in zip(visible, findings, strict=True))
     if num_hidden:
         console.talk(f"hidden: what {counted(num_hidden, 'finding')} would tell of others' answers; see --show-values")
-    return [finding for finding in seen if finding]
+    return [finding for finding in visible if finding]
 
 
 def _blind(data: ProjectData) -> Blind:

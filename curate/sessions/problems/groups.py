@@ -17,13 +17,13 @@ from curate.schema.settings import Tolerance
 
 EVERY = 1_000_000
 """Findings of one severity that are taken from a span: every one of them counts."""
-SHOWN = 1000
+MAX_PER_GROUP = 1000
 """Findings of a group that are kept to be shown."""
 ELSEWHERE = "/..."
 """The place of a group that gathers all places of a code beyond the first two hundred."""
 ORDER: tuple[Severity, ...] = ("error", "warning", "info")
-_MOST_SHOWN = 50_000
-_MOST_PLACES = 200
+_MAX_RETAINED = 50_000
+_MAX_POINTERS = 200
 
 Level = Literal["line", "record", "decision", "whole"]
 """What a finding is about: a line that is no record, a record by itself, what was decided on one, all records."""
@@ -37,17 +37,17 @@ class Group:
     code: str
     name: str
     severity: Severity
-    place: str
+    pointer: str
     level: Level
     count: int = 0
-    shown: list[Finding] = field(default_factory=list)
-    """The first ones in reading order; their file is relative to the workspace, their record that of the workshop."""
+    examples: list[Finding] = field(default_factory=list)
+    """The first ones in reading order; their file is relative to the workspace, their record that of the project."""
     files: Counter[str] = field(default_factory=Counter)
 
     @property
     def num_hidden(self) -> int:
         """Findings that are counted and not kept."""
-        return self.count - len(self.shown)
+        return self.count - len(self.examples)
 
 
 class Problems:
@@ -66,17 +66,17 @@ class Problems:
         self.num_records = self.num_lines = self.num_suppressed = self.num_forgiven = self.num_mended = 0
         self._files, self._names, self._tolerances = dict(files), dict(names), dict(tolerances)
         self._numbers: dict[tuple[Level, str, Severity, str], int] = {}
-        self._num_places: Counter[str] = Counter()
+        self._num_pointers: Counter[str] = Counter()
         self._sets: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self._num_shown = 0
+        self._num_retained = 0
         self._aside: dict[str, list[tuple[int, Finding | None]]] = {}
 
     def take(self, result: SpanResult) -> None:
         """Take the findings out of the result of a span, whose counts stay as they are."""
-        for kept in result.tally.retained.values():
-            for finding in kept:
+        for findings in result.tally.retained.values():
+            for finding in findings:
                 self.add(finding)
-            kept.clear()
+            findings.clear()
 
     def finish(self, verdict: Verdict) -> None:
         """Take what a validation says at its end: findings about the whole, and its numbers."""
@@ -101,12 +101,12 @@ class Problems:
         file = self._files.get(finding.file, finding.file)
         # A line that is no record may call itself what a record is called.
         name = "" if level == "line" else self._names.get((file, finding.line), finding.record)
-        number = self._number(level, finding.code, finding.name, finding.severity, _place(finding.pointer))
+        number = self._number(level, finding.code, finding.name, finding.severity, _general_pointer(finding.pointer))
         group = self.groups[number]
         self._count(number, name, file)
-        if len(group.shown) < SHOWN and self._num_shown < _MOST_SHOWN:
-            self._num_shown += 1
-            group.shown.append(replace(finding, file=file, record=name or finding.record))
+        if len(group.examples) < MAX_PER_GROUP and self._num_retained < _MAX_RETAINED:
+            self._num_retained += 1
+            group.examples.append(replace(finding, file=file, record=name or finding.record))
 
     def forget(self, name: str, levels: Collection[Level], file: str = "") -> None:
         """Take out what was found of the record called ``name`` at these levels; ``file`` is its file, if known."""
@@ -117,18 +117,23 @@ class Problems:
         for number in set(numbers).difference(staying):
             group, gone = self.groups[number], numbers.count(number)
             group.count -= gone
-            group.files[file or next((one.file for one in group.shown if one.record == name), "")] -= gone
-            kept = [finding for finding in group.shown if finding.record != name]
-            self._num_shown -= len(group.shown) - len(kept)
-            group.shown = kept
+            group.files[file or next((example.file for example in group.examples if example.record == name), "")] -= (
+                gone
+            )
+            staying_examples = [finding for finding in group.examples if finding.record != name]
+            self._num_retained -= len(group.examples) - len(staying_examples)
+            group.examples = staying_examples
 
     def put_aside(self, name: str, file: str) -> None:
         """Take out what is wrong with a record among all others, for it was left out, and remember it."""
         if name in self._aside:
             return
         numbers = [number for number in self.by_record.get(name, ()) if self.groups[number].level == "whole"]
-        shown = {number: [one for one in self.groups[number].shown if one.record == name] for number in numbers}
-        self._aside[name] = [(number, shown[number].pop(0) if shown[number] else None) for number in numbers]
+        examples = {
+            number: [finding for finding in self.groups[number].examples if finding.record == name]
+            for number in numbers
+        }
+        self._aside[name] = [(number, examples[number].pop(0) if examples[number] else None) for number in numbers]
         self.forget(name, _WHOLE, file)
 
     def put_back(self, name: str, file: str) -> None:
@@ -142,7 +147,7 @@ class Problems:
     def in_reading_order(self) -> None:
         """Sort what is kept, after records that changed were added again."""
         for group in self.groups:
-            group.shown.sort(key=lambda finding: (finding.file, finding.line, finding.column))
+            group.examples.sort(key=lambda finding: (finding.file, finding.line, finding.column))
 
     def statuses(self) -> dict[str, Severity]:
         """Return the worst severity of each record that has a finding; complete, whatever is kept to be shown."""
@@ -155,7 +160,7 @@ class Problems:
     def of_record(self, name: str) -> list[Finding]:
         """Return what is kept of the findings of one record."""
         groups = [self.groups[number] for number in dict.fromkeys(self.by_record.get(name, ()))]
-        return [finding for group in groups for finding in group.shown if finding.record == name]
+        return [finding for group in groups for finding in group.examples if finding.record == name]
 
     def count(self, severity: Severity) -> int:
         """Return the number of findings of one severity."""
@@ -171,8 +176,8 @@ class Problems:
                 num_decided += group.count if group.severity == "error" else 0
             else:
                 tally.count(group.code, group.severity, group.count)
-        judged = judge(tally, self._tolerances, self.num_records)
-        return num_decided + tally.of_severity("error") - judged.num_errors_tolerated + judged.num_over_tolerance
+        verdict = judge(tally, self._tolerances, self.num_records)
+        return num_decided + tally.of_severity("error") - verdict.num_errors_tolerated + verdict.num_over_tolerance
 
     def _count(self, number: int, name: str, file: str) -> None:
         self.groups[number].count += 1
@@ -181,14 +186,14 @@ class Problems:
             numbers = (*self.by_record.get(name, ()), number)
             self.by_record[name] = self._sets.setdefault(numbers, numbers)
 
-    def _number(self, level: Level, code: str, name: str, severity: Severity, place: str) -> int:
-        key = (level, code, severity, place)
+    def _number(self, level: Level, code: str, name: str, severity: Severity, pointer: str) -> int:
+        key = (level, code, severity, pointer)
         if key not in self._numbers:
-            if self._num_places[code] >= _MOST_PLACES and place != ELSEWHERE:
+            if self._num_pointers[code] >= _MAX_POINTERS and pointer != ELSEWHERE:
                 return self._number(level, code, name, severity, ELSEWHERE)
-            self._num_places[code] += 1
+            self._num_pointers[code] += 1
             self._numbers[key] = len(self.groups)
-            self.groups.append(Group(code, name, severity, place, level))
+            self.groups.append(Group(code, name, severity, pointer, level))
         return self._numbers[key]
 
 
@@ -201,6 +206,6 @@ def level_of(code: str) -> Level:
     return "whole" if rule is not None and rule.on_dataset else "record"
 
 
-def _place(pointer: str) -> str:
+def _general_pointer(pointer: str) -> str:
     """Return ``pointer`` with a star for every index of a list."""
     return pointer_of(["*" if part.isdecimal() else part for part in parts_of(pointer)]) if pointer else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from curate.base.tables import counted
-from curate.tui.border import shown
+from curate.tui.border import safe_text
 from curate.tui.frame_table import Column, Tone
 from curate.tui.glyphs import bar, columns
 from curate.tui.help import event_line
@@ -18,9 +18,9 @@ from curate.tui.help import event_line
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.project import Project
-    from curate.sessions.overview import Overview
-    from curate.sessions.runs.look import Run
-    from curate.sessions.todo import Step
+    from curate.sessions.overview import ProjectOverview
+    from curate.sessions.runs.run import Run
+    from curate.sessions.todo import NextStep
 
 SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
 _BAR = 16
@@ -54,7 +54,7 @@ def percent(part: int | None, whole: int) -> str:
     return "99%" if rounded == 100 and part < whole else f"{rounded}%"
 
 
-def step_rows(steps: Sequence[Step], width: int) -> list[tuple[str, ...]]:
+def step_rows(steps: Sequence[NextStep], width: int) -> list[tuple[str, ...]]:
     """Return the steps as rows: number, sign, words, screen, and last what names the row.
 
     Words that are wider than ``width`` cells go on in the next row: the end of a sentence is what it says.
@@ -67,14 +67,15 @@ def step_rows(steps: Sequence[Step], width: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def category_rows(seen: Overview) -> list[tuple[str, ...]]:
+def category_rows(overview: ProjectOverview) -> list[tuple[str, ...]]:
     """Return the categories as rows."""
     return [
         (
-            one.name or "(none)", f"{one.num_records:,}", percent(one.num_ok, one.num_records),
-            percent(one.num_labelled, one.num_records), "/".join(_short(number) for number in one.splits),
+            category.name or "(none)", f"{category.num_records:,}", percent(category.num_ok, category.num_records),
+            percent(category.num_labelled, category.num_records),
+            "/".join(_short(number) for number in category.splits),
         )
-        for one in seen.categories
+        for category in overview.categories
     ]  # fmt: skip
 
 
@@ -83,34 +84,36 @@ def _short(number: int) -> str:
     return str(number) if number < _THOUSANDS else f"{number / 1000:.0f}k"
 
 
-def dataset(project: Project, seen: Overview) -> Text:
+def dataset(project: Project, overview: ProjectOverview) -> Text:
     """Return how many records there are, in which state, and how long they are."""
     settings = project.settings
     text = Text.assemble(
-        ("DATASET  ", "strong"), shown(settings.about.title or project.root.resolve().name, 40), "  schema ",
-        shown(settings.schema_, 30), "\n", f"  {'records':11}{seen.num_records:>9,}\n",
+        ("DATASET  ", "strong"), safe_text(settings.about.title or project.root.resolve().name, 40), "  schema ",
+        safe_text(settings.schema_, 30), "\n", f"  {'records':11}{overview.num_records:>9,}\n",
     )  # fmt: skip
     for name, word, style in _STATUSES:
-        number = seen.statuses.get(name)
+        number = overview.statuses.get(name)
         if number is None:
             continue
-        share = number / seen.num_records if seen.num_records else 0.0
+        share = number / overview.num_records if overview.num_records else 0.0
         text.append(f"  {word:11}", style).append(f"{number:>9,} ")
-        text.append(bar(share, _BAR), style).append(f" {percent(number, seen.num_records):>4}\n")
-    if "ok" not in seen.statuses:
+        text.append(bar(share, _BAR), style).append(f" {percent(number, overview.num_records):>4}\n")
+    if "ok" not in overview.statuses:
         text.append("  not validated yet: r counts errors and repeats\n", "muted")
-    if seen.num_unread:
-        text.append(f"  {counted(seen.num_unread, 'line')} that are no records\n", "error")
-    if seen.lengths:
-        one = seen.lengths
-        text.append(f"  ~tokens a record  p50 {one.median:,}  p95 {one.percentile_95:,}  max {one.longest:,}\n")
-        text.append(f"  {columns(one.bins)}", "accent").append(f"  0 to {one.top:,}\n", "muted")
+    if overview.num_unread:
+        text.append(f"  {counted(overview.num_unread, 'line')} that are no records\n", "error")
+    if overview.lengths:
+        lengths = overview.lengths
+        text.append(
+            f"  ~tokens a record  p50 {lengths.median:,}  p95 {lengths.percentile_95:,}  max {lengths.longest:,}\n"
+        )
+        text.append(f"  {columns(lengths.bins)}", "accent").append(f"  0 to {lengths.top:,}\n", "muted")
     text.rstrip()
     return text
 
 
 def aside(
-    seen: Overview,
+    overview: ProjectOverview,
     runs: Sequence[Run],
     scores: Mapping[str, str],
     recent: Sequence[tuple[AnyEvent, bool]],
@@ -123,20 +126,22 @@ def aside(
     text.append("" if recent else "  nothing decided yet\n").append("\nRUNS\n", "strong")
     for run in runs:
         text.append_text(
-            Text.assemble("  ", shown(run.id, 24, "accent"), f"  {run.standing}  ", shown(scores.get(run.id, "")), "\n")
+            Text.assemble(
+                "  ", safe_text(run.id, 24, "accent"), f"  {run.standing}  ", safe_text(scores.get(run.id, "")), "\n"
+            )
         )
     text.append("" if runs else "  none yet\n")
-    changed = "" if seen.num_changed is None else f"   git {counted(seen.num_changed, 'file')} changed"
-    text.append(f"\ndisk {seen.disk_free / 1e9:,.0f} GB free{changed}", "muted")
+    changed = "" if overview.num_changed is None else f"   git {counted(overview.num_changed, 'file')} changed"
+    text.append(f"\ndisk {overview.disk_free / 1e9:,.0f} GB free{changed}", "muted")
     for remark in remarks:
-        text.append_text(Text.assemble("\n", ("~ warn ", "warn"), shown(remark, 300)))
+        text.append_text(Text.assemble("\n", ("~ warn ", "warn"), safe_text(remark, 300)))
     return text
 
 
 def welcome(root: Path) -> Text:
     """Return what a folder that is no workspace is told."""
     return Text.assemble(
-        ("This folder is no workspace yet", "strong"), ": ", shown(str(root.resolve()), 200, "accent"), "\n\n",
+        ("This folder is no workspace yet", "strong"), ": ", safe_text(str(root.resolve()), 200, "accent"), "\n\n",
         "A workspace is a folder with curate.toml, record files below data, and the journal of everybody's decisions.\n"
         "Nothing is written here before you choose a line and say yes.\n",
     )  # fmt: skip

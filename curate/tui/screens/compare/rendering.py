@@ -8,8 +8,8 @@ from typing import Literal
 from rich.text import Text
 
 from curate.project.feedback import legend
-from curate.sessions.runs import Beside, Regression, Row
-from curate.tui.border import shown, shown_lines
+from curate.sessions.runs import Regression, RunComparison, ScoreRow
+from curate.tui.border import safe_lines, safe_text
 from curate.tui.frame_table import Column, ListRows, Tone
 from curate.tui.glyphs import bar
 
@@ -24,85 +24,97 @@ def tone(value: str) -> Tone:
     return {"+": "ok", "!": "error", "": ""}.get(value.partition(" ")[2], "muted")  # type: ignore[return-value]
 
 
-def columns(found: Beside, metric: Metric, *, is_narrow: bool) -> list[Column]:
+def columns(comparison: RunComparison, metric: Metric, *, is_narrow: bool) -> list[Column]:
     """Return the columns of the table of categories."""
-    second = "C" if found.first else "B"
-    sides = [Column("A", 6, is_right=True), *([Column("B", 6, is_right=True)] if found.first else [])]
+    second = "C" if comparison.first else "B"
+    sides = [Column("A", 6, is_right=True), *([Column("B", 6, is_right=True)] if comparison.first else [])]
     names = [Column("category"), Column("n", 6, is_right=True), *sides, Column(second, 6, is_right=True)]
-    against = f"{second}-{'B' if found.first else 'A'}"
+    against = f"{second}-{'B' if comparison.first else 'A'}"
     changes = [Column(against, 8, is_right=True, tone=tone), Column("95 %", 16)]
     counts = [] if is_narrow or metric != "score" else [Column("win/tie/loss", 13)]
     return [*names, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
 
 
-def rows_of(found: Beside, metric: Metric, order: Order, *, is_narrow: bool) -> ListRows:
+def rows_of(comparison: RunComparison, metric: Metric, order: Order, *, is_narrow: bool) -> ListRows:
     """Return the categories in some order, and last the mean over them."""
-    rows = sorted(found.rows, key=lambda row: _rank(row, order))
-    return ListRows([_cells(found, row, metric, is_narrow) for row in [*rows, *([found.macro] if found.macro else [])]])
+    rows = sorted(comparison.rows, key=lambda row: _rank(row, order))
+    return ListRows(
+        [
+            _cells(comparison, row, metric, is_narrow)
+            for row in [*rows, *([comparison.macro] if comparison.macro else [])]
+        ]
+    )
 
 
-def told_head(found: Beside, metric: Metric) -> Text:
+def render_head(comparison: RunComparison, metric: Metric) -> Text:
     """Return which runs are compared, and on what."""
-    base = found.second.told("recipe", "base")
-    sides = [f"base {base}".rstrip(), *([found.first.id] if found.first else []), found.second.id]
+    base = comparison.second.text_at("recipe", "base")
+    sides = [f"base {base}".rstrip(), *([comparison.first.id] if comparison.first else []), comparison.second.id]
     text = Text(" ", no_wrap=True, end="")
     for letter, side in zip("ABC", sides, strict=False):
-        text.append_text(Text.assemble((f"{letter} ", "strong"), shown(side, 28), "   "))
-    number = sum(row.n or 0 for row in found.rows)
-    text.append(f"{metric}   {found.split} {number:,}", "muted")
+        text.append_text(Text.assemble((f"{letter} ", "strong"), safe_text(side, 28), "   "))
+    number = sum(row.n or 0 for row in comparison.rows)
+    text.append(f"{metric}   {comparison.split} {number:,}", "muted")
     return text
 
 
-def told_notes(found: Beside) -> Text:
+def render_notes(comparison: RunComparison) -> Text:
     """Return what the marks mean, and what could not be compared."""
-    rows = [*found.rows, *([found.macro] if found.macro else [])]
+    rows = [*comparison.rows, *([comparison.macro] if comparison.macro else [])]
     lines = [Text(legend([row.verdict for row in rows]), style="muted")]
-    lines += [shown(note, 200, "warn") for note in found.notes]
-    lines += [shown(line, 400, "warn" if len(found.general) > 1 else "muted") for line in found.general]
+    lines += [safe_text(note, 200, "warn") for note in comparison.notes]
+    lines += [safe_text(line, 400, "warn" if len(comparison.general) > 1 else "muted") for line in comparison.general]
     return Text("\n").join(lines)
 
 
-def told_changes(found: Beside) -> Text:
+def render_changes(comparison: RunComparison) -> Text:
     """Return what differs between two runs, what is the same last."""
-    if found.first is None:
+    if comparison.first is None:
         return Text.assemble(("WHAT CHANGED", "strong"), ("  the run beside its own base", "muted"))
     lines = [Text("WHAT CHANGED  B -> C", style="strong")]
-    for one in sorted(found.changed, key=lambda one: one.is_same and not one.what.startswith(" ")):
-        style = "muted" if one.is_same else ""
-        lines.append(Text.assemble(shown(f"{one.what:<16} ", 30, "muted"), shown(one.told, 120, style)))
+    for difference in sorted(comparison.changed, key=lambda one: one.is_same and not one.what.startswith(" ")):
+        style = "muted" if difference.is_same else ""
+        lines.append(
+            Text.assemble(safe_text(f"{difference.what:<16} ", 30, "muted"), safe_text(difference.text, 120, style))
+        )
     return Text("\n").join(lines)
 
 
-def told_regression(one: Regression | None, expected: str, found: Beside) -> Text:
+def render_regression(regression: Regression | None, expected: str, comparison: RunComparison) -> Text:
     """Return a validation record on which the later model does worse: what was wanted, and what both said."""
-    if one is None:
+    if regression is None:
         return Text("No validation record got worse. Test records are not looked at one by one.", style="muted")
-    letters = ("B", "C") if found.first else ("A", "B")
-    said = (one.said_before if found.first else None, one.said_after)
-    lines = [Text.assemble(shown(one.id, 40, "strong"), "  ", shown(one.category, 30))]
-    lines += [Text("EXPECTED", style="muted"), shown_lines(expected)]
-    for letter, score, text in zip(letters, (one.before, one.after), said, strict=True):
-        lines += [Text(f"{letter}  {score:.2f}", style="muted"), shown_lines(text if text is not None else _NOT)]
+    letters = ("B", "C") if comparison.first else ("A", "B")
+    said = (regression.said_before if comparison.first else None, regression.said_after)
+    lines = [Text.assemble(safe_text(regression.id, 40, "strong"), "  ", safe_text(regression.category, 30))]
+    lines += [Text("EXPECTED", style="muted"), safe_lines(expected)]
+    for letter, score, text in zip(letters, (regression.before, regression.after), said, strict=True):
+        lines += [Text(f"{letter}  {score:.2f}", style="muted"), safe_lines(text if text is not None else _NOT)]
     return Text("\n").join(lines)
 
 
-def regression_rows(found: Sequence[Regression]) -> ListRows:
+def regression_rows(regressions: Sequence[Regression]) -> ListRows:
     """Return the validation records that got worse, as rows."""
-    return ListRows([(one.id, one.category, f"{one.before:.2f} -> {one.after:.2f}") for one in found])
+    return ListRows(
+        [
+            (regression.id, regression.category, f"{regression.before:.2f} -> {regression.after:.2f}")
+            for regression in regressions
+        ]
+    )
 
 
-def _rank(row: Row, order: Order) -> tuple[float, str]:
+def _rank(row: ScoreRow, order: Order) -> tuple[float, str]:
     if order == "change":
         return (row.difference if row.difference is not None else 9.0, row.category)
     return (-(row.n or 0) if order == "n" else 0.0, row.category)
 
 
-def _cells(found: Beside, row: Row, metric: Metric, is_narrow: bool) -> tuple[str, ...]:
+def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: bool) -> tuple[str, ...]:
     is_score = metric == "score"
     base, first, second = (row.base, row.first, row.second) if is_score else row.bits
-    before = first if found.first else base
+    before = first if comparison.first else base
     difference = row.difference if is_score else _minus(second, before)
-    sides = [_number(base), *([_number(first)] if found.first else []), _number(second)]
+    sides = [_number(base), *([_number(first)] if comparison.first else []), _number(second)]
     mark = f" {row.verdict.mark}" if is_score and row.verdict else ""
     change = _DASH if difference is None else f"{difference:+.2f}{mark}"
     is_known = is_score and row.low is not None and row.high is not None
@@ -115,7 +127,7 @@ def _cells(found: Beside, row: Row, metric: Metric, is_narrow: bool) -> tuple[st
     return tuple(cells)
 
 
-def _counts(row: Row) -> str:
+def _counts(row: ScoreRow) -> str:
     if row.better is None or row.worse is None or row.n is None:
         return ""
     return f"{row.better}/{row.n - row.better - row.worse}/{row.worse}"

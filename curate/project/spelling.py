@@ -17,7 +17,7 @@ from curate.jsonl import JsonFault, strict_loads
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]', re.DOTALL)
 
 
-class _Member(NamedTuple):
+class _RawMember(NamedTuple):
     """A member of an object as it is spelled."""
 
     lead: bytes
@@ -36,31 +36,31 @@ def respelled(raw: bytes, line: Mapping[str, Json], *, is_ascii: bool) -> bytes:
     """
     members, closing = _members(raw)
     old = strict_loads(raw)
-    first = next(iter(members.values()), _Member(b"", b"", b": ", b""))
+    first = next(iter(members.values()), _RawMember(b"", b"", b": ", b""))
     is_tight = not first.colon.endswith(b" ")
     comma = next((member.lead for member in list(members.values())[1:]), b"," if is_tight else b", ")
 
-    def one(value: Json) -> bytes:
+    def encode(value: Json) -> bytes:
         return json.dumps(value, ensure_ascii=is_ascii, separators=(",", ":") if is_tight else (", ", ": ")).encode()
 
-    made: list[_Member] = []
+    members_out: list[_RawMember] = []
     for key, value in line.items():
-        member = members.get(key) or _Member(comma, one(key), first.colon, b"")
+        member = members.get(key) or _RawMember(comma, encode(key), first.colon, b"")
         is_same = key in old and canonical(old[key]) == canonical(value)
-        made.append(member if is_same else member._replace(value=one(value)))
+        members_out.append(member if is_same else member._replace(value=encode(value)))
     parts = [raw[: raw.index(b"{") + 1]]
-    for place, member in enumerate(made):
+    for index, member in enumerate(members_out):
         lead = member.lead if member.key != first.key else comma
-        parts += [lead if place else first.lead, *member[1:]]
+        parts += [lead if index else first.lead, *member[1:]]
     return b"".join([*parts, closing])
 
 
 def spelled(raw: bytes, line: Mapping[str, Json], *, is_ascii: bool) -> bytes:
     """Return what `respelled` does, proved by reading it again; where that is not ``line``, the line spelled anew."""
-    made = respelled(raw, line, is_ascii=is_ascii)
+    line_bytes = respelled(raw, line, is_ascii=is_ascii)
     try:
-        if canonical(strict_loads(made)) == canonical(line):
-            return made
+        if canonical(strict_loads(line_bytes)) == canonical(line):
+            return line_bytes
     except JsonFault:
         # Escapes can make a line too long that is not so without them.
         pass
@@ -72,16 +72,16 @@ def spelled_anew(line: Mapping[str, Json]) -> bytes:
     return json.dumps(line, ensure_ascii=False).encode()
 
 
-def _members(raw: bytes) -> tuple[dict[str, _Member], bytes]:
+def _members(raw: bytes) -> tuple[dict[str, _RawMember], bytes]:
     """Return the members of the object in ``raw`` by key, and what follows the last of them."""
-    found: dict[str, _Member] = {}
+    members: dict[str, _RawMember] = {}
     end = raw.index(b"{") + 1
     for key_start, key_end, value_start, value_end in _spans(raw):
         key = raw[key_start:key_end]
         parts = (raw[end:key_start], key, raw[key_end:value_start], raw[value_start:value_end])
-        found[orjson.loads(key)] = _Member(*parts)
+        members[orjson.loads(key)] = _RawMember(*parts)
         end = value_end
-    return found, raw[end:]
+    return members, raw[end:]
 
 
 def _spans(raw: bytes) -> Iterator[tuple[int, int, int, int]]:

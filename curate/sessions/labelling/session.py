@@ -1,4 +1,4 @@
-"""A desk at which one annotator answers one question after the other; line mode and the screen both sit at it."""
+"""A session in which one annotator answers one question after the other; line mode and the screen both drive it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from curate.base.events import Label
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
-from curate.project.data import State, inside
+from curate.project.data import RecordState, inside
 from curate.project.labels import Order, Suggestion, question_of, questions_of
 from curate.schema.settings import Question
-from curate.sessions.agreement import Glance, LiveAgreement
+from curate.sessions.agreement import AgreementGlance, LiveAgreement
 from curate.sessions.labelling.blind import blind_of
 from curate.sessions.labelling.prepared import Prepared, prepared_for
 from curate.sessions.labelling.queue import Queue, Wish, is_open, values_known
 from curate.sessions.labelling.suggesting import Suggester
-from curate.sessions.labelling.tally import FLAG, NOTE, Done, Kind, Tally
+from curate.sessions.labelling.tally import FLAG, NOTE, Done, DoneList, Kind
 
 if TYPE_CHECKING:
-    from curate.project.acts import Undone
     from curate.project.project import Project
+    from curate.project.undo import Undone
 
 QUALITY = "quality"
 """A question of this name, if it is asked, has keys of its own beside any other."""
 _LONGEST_GUIDE = 100_000
 
 
-class Desk:
-    """Where one annotator sits. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
+class LabelSession:
+    """The labelling of one annotator. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
 
-    `follow` must hear of every change of the workshop, on the thread that everything else is called on. A desk is of
-    one catalogue: once the workshop has read its records anew, somebody has to sit down at another.
+    `follow` must hear of every change of the project, on the thread that everything else is called on. A session is
+    of one catalogue: once the project has read its records anew, another session takes its place.
     """
 
     def __init__(self, project: Project) -> None:
-        """Sit down in a workshop that is loaded.
+        """Begin a session in a project that is loaded.
 
         Raises:
             CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
@@ -51,11 +51,11 @@ class Desk:
         self.queue: Queue | None = None
         self.current = ""
         """The record at hand; empty where none is left."""
-        self.done = Tally()
+        self.done = DoneList()
         """What was done in this sitting and stands."""
-        self._place = -1
+        self._index = -1
         self._row: int | None = None
-        self._held: State | None = None
+        self._state: RecordState | None = None
         self._answered: set[str] = set()
         self._rejected: set[str] = set()
         self._agreement = LiveAgreement()
@@ -64,7 +64,7 @@ class Desk:
 
     @property
     def is_current(self) -> bool:
-        """Whether its rows still are those of the workshop."""
+        """Whether its rows still are those of the project."""
         return self._catalog is self.project.catalog
 
     # What is asked.
@@ -80,8 +80,8 @@ class Desk:
         Raises:
             CurateError: E902 when there is no such question.
         """
-        asked = question_of(self.questions, question) if question else self.wish.question
-        return Wish(asked, order or self.wish.order, self.wish.is_all if is_all is None else is_all)
+        chosen = question_of(self.questions, question) if question else self.wish.question
+        return Wish(chosen, order or self.wish.order, self.wish.is_all if is_all is None else is_all)
 
     def prepare(self, wish: Wish) -> Prepared:
         """Return what `begin` needs; takes a second or so for a million records."""
@@ -98,7 +98,7 @@ class Desk:
         skipped = self.queue.skipped if self.queue and self.queue.wish.question == prepared.queue.wish.question else ()
         self.queue, self._agreement, self._answered = prepared.queue, prepared.agreement, prepared.answered
         self.wish = self.queue.wish
-        self._place = -1
+        self._index = -1
         self._take("", None)
         for name in {event.id for event in self.project.since(prepared.num_decisions)}:
             self._take_in(name)
@@ -109,12 +109,12 @@ class Desk:
         else:
             self._advance()
 
-    def state(self) -> State | None:
+    def state(self) -> RecordState | None:
         """Return the record at hand as decisions have left it; None where none is."""
         # Its line would be read again each time.
-        if self._held is None and self.current:
-            self._held = self.project.state(self.current)
-        return self._held
+        if self._state is None and self.current:
+            self._state = self.project.state(self.current)
+        return self._state
 
     def answers(self) -> dict[str, Json]:
         """Return the answers to the record at hand that the annotator may see: none before they have answered."""
@@ -140,7 +140,7 @@ class Desk:
         if name == self.current:
             self._advance()
 
-    def answer_beside(self, question: str, value: Json) -> None:
+    def answer_other(self, question: str, value: Json) -> None:
         """Save an answer to another question about the record at hand, and stay with it.
 
         Raises:
@@ -178,9 +178,9 @@ class Desk:
 
     def move(self, step: int) -> bool:
         """Go to the next record of the queue, or the one before it, answered or not; return whether there is one."""
-        if self.queue is None or not 0 <= self._place + step < len(self.queue.rows):
+        if self.queue is None or not 0 <= self._index + step < len(self.queue.rows):
             return False
-        self._go(self._place + step)
+        self._go(self._index + step)
         return True
 
     def undo(self) -> Undone | None:
@@ -222,8 +222,8 @@ class Desk:
         suggester = self._suggesters.get(self.question.name)
         if suggester is None or not self.current or self.current in self._rejected:
             return None
-        found = None if self._row is None else suggester.of(self._row)
-        return found if found and (not self.question.values or found.value in self.question.values) else None
+        proposal = None if self._row is None else suggester.of(self._row)
+        return proposal if proposal and (not self.question.values or proposal.value in self.question.values) else None
 
     @property
     def suggester(self) -> Suggester:
@@ -234,7 +234,7 @@ class Desk:
         """Whether enough was answered since, or records come that no model has judged."""
         if self.queue is None:
             return False
-        return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._place)
+        return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._index)
 
     def learn(self) -> None:
         """Learn from the answers so far; waits for a model, so call it in a thread.
@@ -243,9 +243,9 @@ class Desk:
             CurateError: E940 without the extra [quality]; E970 when the process that learns ends before it has.
         """
         if self.queue is not None:
-            self.suggester.learn(self.queue, self._place)
+            self.suggester.learn(self.queue, self._index)
 
-    def glance(self) -> Glance:
+    def glance(self) -> AgreementGlance:
         """Return what the annotator may see of how far all agree."""
         return self._agreement.glance(self.by)
 
@@ -305,7 +305,7 @@ class Desk:
             self.project.apply([Label(name, question, value)])
         finally:
             self._is_answering = False
-        # Whoever listens to the workshop for us has told us by now.
+        # The listener of the project has called `follow` by now.
         if not self._has_followed:
             self.follow({name})
         if value is not None:
@@ -325,7 +325,7 @@ class Desk:
             return False
         state = self.project.state(name)
         if name == self.current:
-            self._held = state
+            self._state = state
         self.done.keep(name, lambda done: self._stands(done, state))
         answers = state.answers.get(self.question.name, {})
         self._agreement.put(name, answers if state.dropped is None else {})
@@ -345,29 +345,29 @@ class Desk:
         self.done.keep(name, lambda _: False)
         self._agreement.put(name, {})
         self._answered.discard(name)
-        place = self.queue.forget(name)
-        if 0 <= place <= self._place:
-            self._place -= 1
+        index = self.queue.forget(name)
+        if 0 <= index <= self._index:
+            self._index -= 1
         if name == self.current:
             self._take("", None)
 
     def _go_to(self, name: str) -> None:
         assert self.queue is not None
         row = self._catalog.find(name)
-        self._place = self.queue.place_of(row) if row is not None else -1
+        self._index = self.queue.index_of(row) if row is not None else -1
         self._take(name, row)
 
-    def _go(self, place: int) -> None:
+    def _go(self, index: int) -> None:
         assert self.queue is not None
-        self._place = place
-        row = int(self.queue.rows[place])
+        self._index = index
+        row = int(self.queue.rows[index])
         self._take(self._catalog.name(row), row)
 
     def _take(self, name: str, row: int | None) -> None:
         """Take the record in hand that is called ``name``, or none."""
-        self.current, self._row, self._held = name, row, None
+        self.current, self._row, self._state = name, row, None
 
-    def _stands(self, done: Done, state: State) -> bool:
+    def _stands(self, done: Done, state: RecordState) -> bool:
         if done.value is None:
             return True
         given = state.answers.get(done.question, {}).get(self.by)
@@ -375,8 +375,8 @@ class Desk:
 
     def _advance(self) -> None:
         assert self.queue is not None
-        place = self.queue.next(self._place)
-        if place is None:
+        index = self.queue.next(self._index)
+        if index is None:
             self._take("", None)
         else:
-            self._go(place)
+            self._go(index)

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from curate.similarity.dedupe.stages import Stages
 
 
-class Compared(Protocol):
+class ComparedRecords(Protocol):
     """What was found, and the way back to the records."""
 
     @property
-    def found(self) -> Duplicates:
+    def duplicates(self) -> Duplicates:
         """Duplicates, conflicts and clusters."""
 
-    def places(self, names: Collection[str]) -> dict[str, Source]:
+    def sources(self, names: Collection[str]) -> dict[str, Source]:
         """Return where the records called ``names`` are."""
 
     def records(self, names: Collection[str]) -> dict[str, Record]:
@@ -44,10 +44,10 @@ class Compared(Protocol):
 class InMemory:
     """The records of a workspace."""
 
-    found: Duplicates
+    duplicates: Duplicates
     by_id: dict[str, Record]
 
-    def places(self, names: Collection[str]) -> dict[str, Source]:
+    def sources(self, names: Collection[str]) -> dict[str, Source]:
         """Return where the records called ``names`` are."""
         return {name: self.by_id[name].source for name in names}
 
@@ -57,29 +57,31 @@ class InMemory:
 
     def all_records(self) -> Iterable[Record]:
         """Return every record in the order of preference."""
-        return (self.by_id[name] for name in self.found.clusters)
+        return (self.by_id[name] for name in self.duplicates.clusters)
 
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
     """The records of loose files, of which only numbers were kept; ``rename`` calls files as the user does."""
 
-    found: Duplicates
+    duplicates: Duplicates
     corpus: Corpus
     loose: LooseFiles
     rename: Callable[[str], str] = str
     _rows: dict[str, int] = field(default_factory=dict)
 
-    def places(self, names: Collection[str]) -> dict[str, Source]:
+    def sources(self, names: Collection[str]) -> dict[str, Source]:
         """Return where the records called ``names`` are."""
         return {name: self._renamed(source) for name, source in self._sources(names).items()}
 
     def records(self, names: Collection[str]) -> dict[str, Record]:
         """Read the lines of the records called ``names`` again; a line that is gone meanwhile has no texts."""
-        places = self._sources(names)
-        found = self.loose.named({place: name for name, place in places.items()})
-        gone = {name: Record(name, "instruction", place, {}) for name, place in places.items() if name not in found}
-        return {name: replace(record, source=self._renamed(record.source)) for name, record in (found | gone).items()}
+        sources = self._sources(names)
+        present = self.loose.named({source: name for name, source in sources.items()})
+        gone = {
+            name: Record(name, "instruction", source, {}) for name, source in sources.items() if name not in present
+        }
+        return {name: replace(record, source=self._renamed(record.source)) for name, record in (present | gone).items()}
 
     def all_records(self) -> Iterable[Record]:
         """Read every record again, in the order of the files."""
@@ -102,7 +104,7 @@ def compare_workspace(
     from curate.project.repeats import find_repeats
 
     repeats = find_repeats(data, settings, keep=keep, watch=watch, is_staged=is_staged)
-    return InMemory(repeats.found, {record.id: record for record in repeats.records}), repeats.stages
+    return InMemory(repeats.duplicates, {record.id: record for record in repeats.records}), repeats.stages
 
 
 def compare_files(
@@ -115,7 +117,7 @@ def compare_files(
 
     loose, num_bytes = LooseFiles(files), _num_bytes(files)
     stages = _stages_for(files[0], num_bytes if is_staged else 0)
-    corpus, found, known = find_in_stream(
+    corpus, duplicates, known = find_in_stream(
         lambda: loose,
         _digests([loose.shape.path, *files], watch) if stages.folder else (),
         num_bytes,
@@ -125,7 +127,7 @@ def compare_files(
         known=lambda: {"num_findings": loose.num_findings},
     )
     loose.tell(int(known["num_findings"]))
-    return Streamed(found, corpus, loose), stages
+    return Streamed(duplicates, corpus, loose), stages
 
 
 @contextmanager
@@ -166,10 +168,10 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
 
 def _different(ids: Sequence[str]) -> list[str]:
     """Return ``ids`` told apart as those of loose files are."""
-    from curate.project.data import told_apart
+    from curate.project.data import with_unique_ids
 
     nowhere = Source("", 0)
-    return [record.id for record in told_apart(Record(name, "instruction", nowhere, {}) for name in ids)]
+    return [record.id for record in with_unique_ids(Record(name, "instruction", nowhere, {}) for name in ids)]
 
 
 def _num_bytes(files: Iterable[Path]) -> int:
@@ -198,9 +200,9 @@ def _digests(files: list[Path], watch: Watch) -> tuple[tuple[str, str], ...]:
 
     from curate.base.file_guard import open_file
 
-    found = []
+    digests = []
     for number, path in enumerate(files):
         watch("digesting files", number, len(files))
         with open_file(path) as file:
-            found.append((str(path), hashlib.file_digest(file, "sha256").hexdigest()))
-    return tuple(found)
+            digests.append((str(path), hashlib.file_digest(file, "sha256").hexdigest()))
+    return tuple(digests)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from curate.base.events import Decision, Edit
 from curate.base.record import Json, Record
 from curate.checks.fixes import Fix, discover, fixed_text, is_ignored, texts, with_texts
-from curate.project.data import ProjectData, State
+from curate.project.data import ProjectData, RecordState
 from curate.schema import Shape
 
 MOST = 20_000
@@ -21,7 +21,7 @@ _EVERY = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Mending:
+class RecordFix:
     """What fixes make of one record: their names, each text by pointer before and after, and the edit of the line."""
 
     record: str
@@ -35,27 +35,27 @@ class Mending:
 
 
 @dataclass(slots=True)
-class Mendings:
+class RecordFixes:
     """The safe fixes of all records: the first `MOST`, how many there are, by which fix, and what is not to be done."""
 
-    found: list[Mending] = field(default_factory=list)
-    num_found: int = 0
+    fixes: list[RecordFix] = field(default_factory=list)
+    num_records: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     num_refused: int = 0
     """Records whose fixed texts the schema would not allow."""
 
     def add(self, record: Record, shape: Shape, ignore: Collection[str]) -> None:
         """Add what safe fixes make of a record."""
-        one = mend_record(record, shape, fixes_for("", ignore))
-        if one is None:
+        mending = mend_record(record, shape, fixes_for("", ignore))
+        if mending is None:
             return
-        if not one.changes:
+        if not mending.changes:
             self.num_refused += 1
             return
-        self.num_found += 1
-        self.counts.update(one.fixes)
-        if len(self.found) < MOST:
-            self.found.append(one)
+        self.num_records += 1
+        self.counts.update(mending.fixes)
+        if len(self.fixes) < MOST:
+            self.fixes.append(mending)
 
 
 def fixes_for(code: str, ignore: Collection[str], *, unsafe: bool = False) -> list[Fix]:
@@ -67,7 +67,7 @@ def fixes_for(code: str, ignore: Collection[str], *, unsafe: bool = False) -> li
     ]
 
 
-def mend_record(record: Record, shape: Shape, fixes: Collection[Fix]) -> Mending | None:
+def mend_record(record: Record, shape: Shape, fixes: Collection[Fix]) -> RecordFix | None:
     """Return what ``fixes`` make of a record, None where they have nothing to do.
 
     Where the schema would not allow the line that they make, there are no changes.
@@ -81,23 +81,25 @@ def mend_record(record: Record, shape: Shape, fixes: Collection[Fix]) -> Mending
     if not changed:
         return None
     names = tuple(dict.fromkeys(name for _, _, some in changed for name in some))
-    told = tuple((text.pointer, text.text, new) for text, new, _ in changed)
+    texts_changed = tuple((text.pointer, text.text, new) for text, new, _ in changed)
     line = with_texts(record.data, [(text, new) for text, new, _ in changed])
     if not shape.is_valid(line):
-        return Mending(record.id, names, told, {})
-    return Mending(record.id, names, told, {key: value for key, value in line.items() if value != record.data.get(key)})
+        return RecordFix(record.id, names, texts_changed, {})
+    return RecordFix(
+        record.id, names, texts_changed, {key: value for key, value in line.items() if value != record.data.get(key)}
+    )
 
 
-def mend_records(data: ProjectData, on_progress: Callable[[int], None]) -> Mendings:
+def mend_records(data: ProjectData, on_progress: Callable[[int], None]) -> RecordFixes:
     """Return the safe fixes of all records of a workspace as decisions have left them.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read.
     """
-    mendings, ignore = Mendings(), data.settings.checks.ignore
+    mendings, ignore = RecordFixes(), data.settings.checks.ignore
     for number, item in enumerate(data.read(), start=1):
         if number % _EVERY == 0:
             on_progress(number)
-        if isinstance(item, State) and item.dropped is None:
+        if isinstance(item, RecordState) and item.dropped is None:
             mendings.add(item.record, data.shape, ignore)
     return mendings

@@ -52,7 +52,7 @@ class Run:
         """Whether it can go on from a checkpoint, or begin again where there is none yet."""
         return bool(self.about) and self.standing in ("stopped", "failed", "dead")
 
-    def told(self, *path: str) -> str:
+    def text_at(self, *path: str) -> str:
         """Return what run.json says at ``path`` as text; "" where it says nothing there."""
         value: Json = self.about
         for key in path:
@@ -66,10 +66,10 @@ def runs_of(data: ProjectData) -> list[Run]:
     Raises:
         CurateError: E914 when its folder of runs lies elsewhere.
     """
-    return [look(folder) for folder in run_folders(data)]
+    return [read_run(folder) for folder in run_folders(data)]
 
 
-def look(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     """Return how the run in ``folder`` stands now."""
     settle(folder)
     process, about = read_process(folder), _about(folder)
