@@ -14,6 +14,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -179,9 +180,8 @@ def _entry_points() -> Iterator[bytes]:
             # A path that is a zip file, or is not there: nothing of ours can be in it.
             continue
         for path in paths:
-            file = Path(path, "entry_points.txt")
-            if file.is_file():
-                yield file.read_bytes()
+            with suppress(OSError):
+                yield read_file(Path(path, "entry_points.txt"), most=MOST_SETTINGS)
 
 
 def _load_workspace() -> None:
