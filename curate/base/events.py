@@ -164,7 +164,7 @@ class Decision:
     @property
     def fields(self) -> dict[str, Json]:
         """What the event of this kind has beyond what every event has."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("id", "parents")}
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("id", "parents")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,7 +61,7 @@ class Registry(Generic[Item]):
         """Return the names of our own files, of which none is imported for it."""
         spec = find_spec(self._package)
         folders = spec.submodule_search_locations if spec else None
-        return [one.name for one in pkgutil.iter_modules(folders) if not one.ispkg and not one.name.startswith("_")]
+        return [file.name for file in pkgutil.iter_modules(folders) if not file.ispkg and not file.name.startswith("_")]
 
     def from_file(self, name: str) -> Item:
         """Return what is registered by the name of its own file, such as a report; no other of ours is imported.
@@ -174,14 +175,13 @@ def _entry_points() -> Iterator[bytes]:
     for folder in dict.fromkeys(sys.path):
         try:
             with os.scandir(folder or ".") as entries:
-                found = [entry.path for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))]
+                paths = [entry.path for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))]
         except OSError:
             # A path that is a zip file, or is not there: nothing of ours can be in it.
             continue
-        for path in found:
-            file = Path(path, "entry_points.txt")
-            if file.is_file():
-                yield file.read_bytes()
+        for path in paths:
+            with suppress(OSError):
+                yield read_file(Path(path, "entry_points.txt"), most=MOST_SETTINGS)
 
 
 def _load_workspace() -> None:

@@ -35,15 +35,15 @@ def plugin_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
     if not folder.is_dir():
         message = f"plugins.path: there is no folder {path} in {root}"
         raise CurateError("E984 bad-plugin", message, "Make it, or take the setting out of curate.toml.")
-    found = {}
+    files = {}
     for file in sorted(folder.glob("[!_]*.py")):
         try:
             content = read_file(file, folder, most=MOST_SETTINGS)
         except OSError as error:
             message = f"{one_line(str(file), 500)} cannot be read: {error}"
             raise CurateError("E984 bad-plugin", message, "Put the file itself into the folder.") from error
-        found[file.resolve()] = hashlib.sha256(content).hexdigest(), content
-    return found
+        files[file.resolve()] = hashlib.sha256(content).hexdigest(), content
+    return files
 
 
 def trusted_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
@@ -53,14 +53,14 @@ def trusted_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
         CurateError: E988 for a file that nobody has trusted here, or that has changed since; and as `plugin_files`.
     """
     files = plugin_files(root, path)
-    named = os.environ.get(VARIABLE, "")
-    if named == "1":
+    variable = os.environ.get(VARIABLE, "")
+    if variable == "1":
         return files
-    known, listed = read_trust(), named.split(",")
+    digests, listed = read_trust(), variable.split(",")
     for file, (digest, _) in files.items():
-        if known.get(str(file)) == digest or digest in listed:
+        if digests.get(str(file)) == digest or digest in listed:
             continue
-        why = "has changed since it was trusted" if str(file) in known else "is not trusted on this machine"
+        why = "has changed since it was trusted" if str(file) in digests else "is not trusted on this machine"
         message = f"{one_line(str(file), 500)} {why}, so it was not run"
         raise CurateError("E988 untrusted-plugin", message, _HINT.format(one_line(str(root), 500)))
     return files
@@ -98,9 +98,9 @@ def write_trust(root: Path, path: str, *, is_trusted: bool = True) -> dict[Path,
     """
     files = {file: digest for file, (digest, _) in plugin_files(root, path).items()}
     folder = (root / path).resolve()
-    known = {name: digest for name, digest in read_trust().items() if Path(name).parent != folder}
+    digests = {name: digest for name, digest in read_trust().items() if Path(name).parent != folder}
     if is_trusted:
-        known |= {str(file): digest for file, digest in files.items()}
-    text = json.dumps({"version": 1, "files": dict(sorted(known.items()))}, indent=2, ensure_ascii=False)
+        digests |= {str(file): digest for file, digest in files.items()}
+    text = json.dumps({"version": 1, "files": dict(sorted(digests.items()))}, indent=2, ensure_ascii=False)
     write_atomic(trust_path(), [text.encode() + b"\n"])
     return files

@@ -32,16 +32,16 @@ def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
         message = f"{console.one_line(str(path), 500)} registers no check"
         hint = "Put @check of curate.checks above a function; see CONTRIBUTING.md."
         raise CurateError("E984 bad-plugin", message, hint)
-    tried = [(check, list(trials(check)), _firing(check, clean) if clean else None) for check in checks.values()]
-    num_faults = sum(bool(trial.fault) for _, results, _ in tried for trial in results)
+    proofs = [(check, list(trials(check)), _firing(check, clean) if clean else None) for check in checks.values()]
+    num_faults = sum(bool(trial.fault) for _, results, _ in proofs for trial in results)
     if is_json:
-        for line in json.dumps([_object_of(*one) for one in tried], indent=2).split("\n"):
+        for line in json.dumps([_object_of(*proof) for proof in proofs], indent=2).split("\n"):
             console.data(line)
     else:
-        for one in tried:
-            _print(*one)
-    num_trials = sum(len(results) for _, results, _ in tried)
-    console.talk(f"{counted(len(tried), 'check')}, {counted(num_trials, 'example')}, {counted(num_faults, 'fault')}")
+        for proof in proofs:
+            _print(*proof)
+    num_trials = sum(len(results) for _, results, _ in proofs)
+    console.talk(f"{counted(len(proofs), 'check')}, {counted(num_trials, 'example')}, {counted(num_faults, 'fault')}")
     return Exit.FINDINGS if num_faults else Exit.OK
 
 
@@ -52,29 +52,39 @@ def _firing(check: Check, clean: Path) -> Firing:
     except CurateError:
         raise
     except Exception as error:
-        told = console.one_line(f"{type(error).__name__}: {error}", 300)
-        message = f"{check.code} cannot look at a record of {console.one_line(str(clean), 500)}: {told}"
+        text = console.one_line(f"{type(error).__name__}: {error}", 300)
+        message = f"{check.code} cannot look at a record of {console.one_line(str(clean), 500)}: {text}"
         raise CurateError("E984 bad-plugin", message, "Mend the check.") from error
 
 
-def _print(check: Check, results: Sequence[Trial], fired: Firing | None) -> None:
+def _print(check: Check, results: Sequence[Trial], rate: Firing | None) -> None:
     console.data(f"{check.code} {console.one_line(check.name, 60)} ({check.severity})")
     for trial in results:
         verdict = f"fails: {console.one_line(trial.fault, 300)}" if trial.fault else "passes"
         console.data(f"  {trial.kind} {trial.number} {verdict}")
-    if fired is None:
+    if rate is None:
         return
-    records = counted(fired.num_records, "record")
-    console.data(f"  fires on {len(fired.places):,} of {records}: {fired.per_1000:.1f} per 1,000")
-    for file, line, message in fired.places[:_SHOWN]:
+    records = counted(rate.num_records, "record")
+    console.data(f"  fires on {len(rate.places):,} of {records}: {rate.per_1000:.1f} per 1,000")
+    if rate.num_unreadable:
+        console.data(f"  not looked at: {counted(rate.num_unreadable, 'fault')} of lines that are no records")
+    for file, line, message in rate.places[:_SHOWN]:
         console.data(f"    {console.spelled(file)}:{line}: {console.one_line(message, 200)}")
-    if len(fired.places) > _SHOWN:
-        console.data(f"    and {len(fired.places) - _SHOWN:,} more")
+    if len(rate.places) > _SHOWN:
+        console.data(f"    and {len(rate.places) - _SHOWN:,} more")
 
 
-def _object_of(check: Check, results: Sequence[Trial], fired: Firing | None) -> dict[str, Json]:
+def _object_of(check: Check, results: Sequence[Trial], rate: Firing | None) -> dict[str, Json]:
     examples = [
-        {"kind": one.kind, "number": one.number, "passes": not one.fault, "fault": one.fault} for one in results
+        {"kind": trial.kind, "number": trial.number, "passes": not trial.fault, "fault": trial.fault}
+        for trial in results
     ]
-    counts = {"records": fired.num_records, "fired": len(fired.places), "per_1000": fired.per_1000} if fired else None
+    if rate is None:
+        return {"code": check.code, "name": check.name, "examples": examples, "clean": None}
+    counts = {
+        "records": rate.num_records,
+        "unreadable": rate.num_unreadable,
+        "fired": len(rate.places),
+        "per_1000": rate.per_1000,
+    }
     return {"code": check.code, "name": check.name, "examples": examples, "clean": counts}

@@ -185,8 +185,7 @@ def validate_files(
     Raises:
         CurateError: E904 when a file is not there or may not be read; E903 for a schema that cannot be used.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else paths
-    files = [Path(path) for path in given]
+    files = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     settings = read_settings(None)
     shape = load_shape(schema or guess_name(files))
     return Validation(files, ExaminerSpec(shape=shape, settings=settings, limit=limit)).run()

@@ -31,8 +31,23 @@ def greeting(record, settings):
         yield Problem("the answer does not greet", "/output")
 '''
 OTHERS = '''
+from curate.checks.fixes import fix
 from curate.formats.exporters import exporter, write_lines
+from curate.formats.importers import Draft, importer
 from curate.formats.reports import report
+
+
+@fix("calm", is_safe=True, examples=[("Hello!!", "Hello!")], kept=["Hello!"])
+def calm(text):
+    """One exclamation mark says it."""
+    return text.replace("!!", "!")
+
+
+@importer("qa", recognise=lambda rows: float(all({"q", "a"} == row.keys() for row in rows)),
+          samples=[{"q": "Name it.", "a": "Lima"}])
+def qa(row, mapping):
+    """A question and its answer."""
+    return Draft("instruction", {"instruction": row["q"], "output": row["a"]})
 
 
 @exporter("pairs", keeps=None)
@@ -189,11 +204,15 @@ def test_a_damaged_list_trusts_nothing(workspace: Path, curate: Any, tmp_path: P
     assert "E989 bad-trust" in done.stderr
 
 
-def test_every_kind_is_found(workspace: Path, curate: Any) -> None:
+def test_every_kind_is_found(workspace: Path, curate: Any, tmp_path: Path) -> None:
     (workspace / "checks/tone.py").unlink()
     (workspace / "checks/others.py").write_text(OTHERS, encoding="utf-8")
     curate("config", "trust", workspace)
-    assert curate("validate", workspace, "--format", "count").stdout == "records: 2\n"
+    (tmp_path / "qa.jsonl").write_text('{"q": "Name the capital of Peru.", "a": "Lima!!"}\n', encoding="utf-8")
+    assert curate("import", tmp_path / "qa.jsonl", "--into", workspace).returncode == 0
+    curate("validate", workspace, "--fix")
+    assert '"Lima!"' in (workspace / "data/qa.jsonl").read_text(encoding="utf-8").replace('" ', '"')
+    assert curate("validate", workspace, "--format", "count").stdout == "records: 3\n"
     refused = curate("validate", workspace, "--format", "counts")
     assert refused.returncode == 2
     assert "'counts' is not one of" in refused.stderr

@@ -68,14 +68,15 @@ def test_an_example_that_fails_is_named(tmp_path: Path, given: dict[str, Any], l
 def test_how_often_it_fires_on_fine_records_is_counted(tmp_path: Path) -> None:
     clean = tmp_path / "clean.jsonl"
     lines = [{"instruction": f"Greet number {n}.", "output": "Hello." if n % 4 else "Good day."} for n in range(100)]
-    clean.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    clean.write_text("".join(json.dumps(line) + "\n" for line in lines) + "no JSON\n", encoding="utf-8")
     done = run("--test", written(tmp_path), "--on", clean)
     assert done.returncode == 0
     assert "  fires on 25 of 100 records: 250.0 per 1,000\n" in done.stdout
     assert f"    {clean}:1: no greeting\n" in done.stdout
     assert "    and 20 more\n" in done.stdout
+    assert "  not looked at: 1 fault of lines that are no records\n" in done.stdout
     (one,) = json.loads(run("--test", tmp_path / "tone.py", "--on", clean, "--format", "json").stdout)
-    assert one["clean"] == {"records": 100, "fired": 25, "per_1000": 250.0}
+    assert one["clean"] == {"records": 100, "unreadable": 1, "fired": 25, "per_1000": 250.0}
     assert run("--test", tmp_path / "tone.py", "--on", tmp_path / "none.jsonl").returncode == 2
 
 

@@ -39,6 +39,8 @@ class Firing:
     num_records: int
     places: tuple[tuple[str, int, str], ...]
     """File, line and message."""
+    num_unreadable: int = 0
+    """Lines that are no records, which no check has looked at."""
 
     @property
     def per_1000(self) -> float:
@@ -89,12 +91,12 @@ def _fault(check: Check, example: Json, *, is_good: bool) -> str:
         for line in lines:
             if not shape_of(line).is_valid(line):
                 return f"the schema {shape_of(line).name} refuses it: {shape_of(line).problems(line)[0].message}"
-        found = problems(check, example)
+        results = problems(check, example)
         if is_good:
-            return f"it is reported: {found[0].message}" if found else ""
-        if not found:
+            return f"it is reported: {results[0].message}" if results else ""
+        if not results:
             return "it is not reported"
-        lost = [one.pointer for one in found if check.on_record and not _is_there(example, one.pointer)]
+        lost = [problem.pointer for problem in results if check.on_record and not _is_there(example, problem.pointer)]
         return f"nothing is at the pointer {lost[0]!r} of its problem" if lost else ""
     except Exception as error:  # noqa: BLE001  a user's check fails in any way
         return f"the check ends with {type(error).__name__}: {error}"
@@ -113,7 +115,7 @@ def _is_there(example: Json, pointer: str) -> bool:
 
 
 def firing(check: Check, records: Iterable[Record | Finding], settings: Settings) -> Firing:
-    """Count on how many of ``records`` a check fires; what was no record is passed over.
+    """Count on how many of ``records`` a check fires, and how many lines are no records.
 
     Checks of lengths, pairs and suspect labels need more than records, and fire nowhere.
 
@@ -121,9 +123,10 @@ def firing(check: Check, records: Iterable[Record | Finding], settings: Settings
         Exception: whatever the check ends with.
     """
     running = check.on_dataset(settings) if check.on_dataset else None
-    places, num_records = [], 0
+    places, num_records, num_unreadable = [], 0, 0
     for record in records:
         if isinstance(record, Finding):
+            num_unreadable += bool(record.line and record.severity == "error")
             continue
         num_records += 1
         if running:
@@ -132,4 +135,4 @@ def firing(check: Check, records: Iterable[Record | Finding], settings: Settings
             places.append((record.source.file, record.source.line, problem.message))
     if running:
         places += [(place.file, place.line, place.problem.message) for place in running.finish()]
-    return Firing(num_records, tuple(places))
+    return Firing(num_records, tuple(places), num_unreadable)

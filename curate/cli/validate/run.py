@@ -11,6 +11,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
+from curate.base.registry import use_plugins
 from curate.base.tables import counted
 from curate.cli._visible import visible_findings
 from curate.cli.rule import catalogue
@@ -35,7 +36,9 @@ def run(options: Options) -> Exit:
     """
     with gathered(options) as given, shared_out(options, given) as (inputs, engine):
         _spare_inputs(options, given)
-        _require_format(options.format_, given)
+        # Fixes and formats may be the workspace's own, too.
+        use_plugins(given.settings.root, given.settings.plugins.path)
+        _require_format(options.format_)
         shape = chosen_shape(options.schema, inputs)
         if options.is_repair:
             from curate.cli.validate.repair import repair
@@ -177,14 +180,9 @@ def _renamed(verdict: Verdict, inputs: Inputs) -> Verdict:
     return replace(verdict, findings=findings)
 
 
-def _require_format(name: str, inputs: Inputs) -> None:
+def _require_format(name: str) -> None:
     """Refuse a format that is neither ours nor a plug-in's, before anything is read."""
-    if name in format_names():
-        return
-    from curate.checks import discover
-
-    discover(inputs.settings)
-    if name not in (known := all_format_names()):
+    if name not in format_names() and name not in (known := all_format_names()):
         raise click.BadParameter(f"{name!r} is not one of {', '.join(map(repr, known))}.", param_hint="'--format'")
 
 
