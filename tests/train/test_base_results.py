@@ -21,7 +21,7 @@ from train.cli import cli
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import Scored
 from train.model.parallel import DistributedContext
-from train.pipeline.run import act, base_results
+from train.pipeline.run import base_results, execute
 from train.pipeline.run.base_results import key_of, recall, remember
 from train.pipeline.run.prepare import prepare
 from train.recipe import Recipe
@@ -224,7 +224,7 @@ def test_going_on_with_a_run_never_measures_the_base_again(
         raise TrainError("E930 diverged", "as if")
 
     with monkeypatch.context() as broken:
-        broken.setattr(act, "fit", fail)
+        broken.setattr(execute, "fit", fail)
         assert isinstance(_run(dataset, base, tmp_path / "r", "--no-cache").exception, TrainError)
     assert not _shared().exists()
     done = _run(dataset, base, tmp_path / "r", "--no-cache", "--resume")

@@ -26,7 +26,7 @@ from train.cli import cli
 from train.loop import restore_weights, trained_tensors
 from train.loop.checkpoint import newest_verified, open_checkpoint, save_checkpoint
 from train.model.compute import first_not_finite
-from train.pipeline.run import act
+from train.pipeline.run import execute
 
 SETTINGS = [
     "eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=0", "batch_size=8", "max_steps=4",
@@ -207,7 +207,7 @@ def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
     def full(*_: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("train.pipeline.run.act.save_adapter", full)
+    monkeypatch.setattr("train.pipeline.run.execute.save_adapter", full)
     assert "No space left" in error(tmp_path / "run").message
     assert not [path.name for path in (tmp_path / "run").iterdir() if "adapter" in path.name]
 
@@ -257,10 +257,10 @@ def test_a_nan_adapter_is_never_marked_successful(
         return tensors
 
     # The last that a run does to its weights before it measures them.
-    monkeypatch.setattr(act, "trained_tensors", spoiled)
+    monkeypatch.setattr(execute, "trained_tensors", spoiled)
     if not is_noticed:
-        monkeypatch.setattr(act, "evaluate_splits", lambda *_, **__: [])
-        monkeypatch.setattr(act, "publish", lambda *_, **__: None)
+        monkeypatch.setattr(execute, "evaluate_splits", lambda *_, **__: [])
+        monkeypatch.setattr(execute, "publish", lambda *_, **__: None)
     shutil.rmtree(home / "run")
     done = _run(home)
     assert isinstance(done.exception, TrainError), done.exception

@@ -15,7 +15,7 @@ from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.pipeline.export import export_run, open_source
-from train.pipeline.run import act, run_dataset
+from train.pipeline.run import execute, run_dataset
 from train.recipe import GuardRecipe, Recipe, build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
@@ -116,7 +116,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     dataset = write_dataset(tmp_path / "v1", splits)
     # The first is the base's.
     evaluations = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
-    monkeypatch.setattr(act, "summary", lambda _scored: next(evaluations))
+    monkeypatch.setattr(execute, "summary", lambda _scored: next(evaluations))
     recipe = build_recipe({
         "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},

@@ -262,15 +262,15 @@ def test_a_diverged_run_exits_with_one(dataset: Path, bases: Callable[..., Path]
 def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.pipeline.run import act
+    from train.pipeline.run import execute
 
     def damaged(path: Path, step: int) -> None:
         raise TrainError("E951 checkpoint-damaged", f"{path.name}/weights.safetensors was cut or changed")
 
     # The first is the base's.
     scores = iter([0.5, 0.9, 0.1])
-    monkeypatch.setattr(act, "open_checkpoint", damaged)
-    monkeypatch.setattr(act, "summary", lambda _scored: ValidationScore(next(scores), 1.0))
+    monkeypatch.setattr(execute, "open_checkpoint", damaged)
+    monkeypatch.setattr(execute, "summary", lambda _scored: ValidationScore(next(scores), 1.0))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval.every_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
     assert "was cut or changed, so the last step's weights are taken" in done.stderr

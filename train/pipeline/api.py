@@ -1,4 +1,4 @@
-"""Start a run, from Python or from `train run`: choose its folder and recipe, then do what `act` does."""
+"""Start a run, from Python or from `train run`: choose its folder and recipe, then execute it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from train.base.errors import Exit, TrainError
 from train.evaluate.predictions import PREDICTIONS
 from train.model.parallel import SINGLE_PROCESS, DistributedContext, join_group
-from train.pipeline.run.act import run_dataset
+from train.pipeline.run.execute import run_dataset
 from train.pipeline.run.folder import RECIPE, newest_run, next_run, read_run, recipe_folder
 from train.recipe import Recipe, load_recipe
 from train.report import Report

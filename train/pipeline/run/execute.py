@@ -1,4 +1,4 @@
-"""The act: measure the base, train, measure again, and say per category what changed."""
+"""Execute a run: measure the base, train, measure again, and report per category what changed."""
 
 from __future__ import annotations
 
