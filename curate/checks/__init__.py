@@ -29,7 +29,7 @@ from curate.schema.parts import digests_of
 from curate.schema.settings import Category, Settings
 
 if TYPE_CHECKING:
-    from curate.checks.leaks import SharedText
+    from curate.similarity.leaks import Level
 
 __all__ = [
     "Check",
@@ -63,6 +63,26 @@ __all__ = [
 ]
 
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
+
+
+class SharedText(NamedTuple):
+    """How much of an exam record stands in a training record, and where the other of the two is.
+
+    ``coverage`` is a share in [0, 1], ``run`` the longest passage in words. ``spot`` is file:line of the record that
+    no finding is at: of the benchmark's, or of the training record that an exam record of ``split`` is known from.
+    """
+
+    level: Level
+    part: str
+    coverage: float
+    run: int
+    spot: str
+    split: str = ""
+
+    @property
+    def amount(self) -> str:
+        """The amount in words."""
+        return f"{self.level}: {self.coverage:.0%} of its {self.part}, {self.run} words in a row"
 
 
 class TokenLengths(NamedTuple):

@@ -3,33 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from curate.base.record import Problem
-from curate.checks import pair_check
+from curate.checks import SharedText, pair_check
 from curate.schema.settings import Settings
-from curate.similarity.leaks import Level
-
-
-class SharedText(NamedTuple):
-    """How much of an exam record stands in a training record, and where the other of the two is.
-
-    ``coverage`` is a share in [0, 1], ``run`` the longest passage in words. ``spot`` is file:line of the record that
-    no finding is at: of the benchmark's, or of the training record that an exam record of ``split`` is known from.
-    """
-
-    level: Level
-    part: str
-    coverage: float
-    run: int
-    spot: str
-    split: str = ""
-
-    @property
-    def amount(self) -> str:
-        """The amount in words."""
-        return f"{self.level}: {self.coverage:.0%} of its {self.part}, {self.run} words in a row"
-
 
 _VERBATIM = {"level": "verbatim", "part": "prompt", "coverage": 1.0, "run": 23, "spot": "exam.jsonl:4"}
 _NEAR = {"level": "near", "part": "record", "coverage": 0.9, "run": 17, "spot": "exam.jsonl:4"}

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curate.base.record import SPLITS, CurateError, Finding, Record, Severity, Split, is_named
-from curate.checks import discover
-from curate.checks.leaks import SharedText
+from curate.checks import SharedText, discover
 from curate.checks.runner import select_checks
 from curate.project.data import ProjectData
 from curate.project.golden import divide, read_golden

@@ -17,11 +17,11 @@ from train.report.stats import Reason, Word
 REPORT = "report.json"
 
 
-class _Part(BaseModel):
+class _ReportPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Estimate(_Part):
+class Estimate(_ReportPart):
     """A number with its 95 % interval."""
 
     value: float
@@ -29,14 +29,14 @@ class Estimate(_Part):
     high: float
 
 
-class Change(_Part):
+class Change(_ReportPart):
     """A number before and after training."""
 
     base: float
     tuned: float
 
 
-class Behaviour(_Part):
+class Behaviour(_ReportPart):
     """How completions behaved, as means over the generated records."""
 
     n: int
@@ -50,7 +50,7 @@ class Behaviour(_Part):
     """Characters of the completion over those of the reference."""
 
 
-class CategoryResult(_Part):
+class CategoryResult(_ReportPart):
     """One category in one split: is the tuned model better."""
 
     category: str
@@ -89,7 +89,7 @@ class CategoryResult(_Part):
     behaviour: Behaviour | None
 
 
-class Macro(_Part):
+class Macro(_ReportPart):
     """The mean over the scored categories, each weighing the same."""
 
     num_categories: int
@@ -103,7 +103,7 @@ class Macro(_Part):
     reason: Reason | None = None
 
 
-class SplitResult(_Part):
+class SplitResult(_ReportPart):
     """All categories of one split."""
 
     split: Literal["validation", "test"]
@@ -120,7 +120,7 @@ class SplitResult(_Part):
         return [*self.categories, *([self.macro] if self.macro is not None else [])]
 
 
-class Forgetting(_Part):
+class Forgetting(_ReportPart):
     """Bits per byte on text that has nothing to do with the data set; lower is better."""
 
     n: int
@@ -135,7 +135,7 @@ class Forgetting(_Part):
     """What to do next, where the model forgot."""
 
 
-class Flip(_Part):
+class Flip(_ReportPart):
     """A validation record that training fixed or broke."""
 
     id: str
@@ -147,7 +147,7 @@ class Flip(_Part):
     score_tuned: float
 
 
-class Flips(_Part):
+class Flips(_ReportPart):
     """The flips of the validation split, those with the largest change first, at most `shown` of each."""
 
     num_fixed: int
@@ -157,7 +157,7 @@ class Flips(_Part):
     broken: list[Flip]
 
 
-class Worst(_Part):
+class Worst(_ReportPart):
     """A validation record that the tuned model does badly on."""
 
     id: str
@@ -166,14 +166,14 @@ class Worst(_Part):
     bits_per_byte: float | None
 
 
-class StepPoint(_Part):
+class StepPoint(_ReportPart):
     """Training loss at one optimizer step, in nats a supervised token."""
 
     step: int
     loss: float
 
 
-class EvalPoint(_Part):
+class EvalPoint(_ReportPart):
     """Validation at one step: loss in nats a supervised token, and the macro mean score where it was measured."""
 
     step: int
@@ -181,14 +181,14 @@ class EvalPoint(_Part):
     score: float | None
 
 
-class Curve(_Part):
+class Curve(_ReportPart):
     """How training went; thinned out to what a chart can show."""
 
     steps: list[StepPoint]
     evals: list[EvalPoint]
 
 
-class Noise(_Part):
+class Noise(_ReportPart):
     """What greedy decoding alone changes: the base's answers, generated again in another batch layout."""
 
     n: int
@@ -201,7 +201,7 @@ class Noise(_Part):
     sentence: str
 
 
-class Confusion(_Part):
+class Confusion(_ReportPart):
     """A category whose references are a few labels: which of them was answered for which.
 
     Only labels that validation records carry are named, since nothing of a test record may be.
@@ -217,7 +217,7 @@ class Confusion(_Part):
     """Records whose reference is none of the labels."""
 
 
-class JudgeSummary(_Part):
+class JudgeSummary(_ReportPart):
     """What a model that was asked for it made of the answers of base and tuned, each pair in both orders."""
 
     model: str
@@ -238,7 +238,7 @@ class JudgeSummary(_Part):
     sentence: str
 
 
-class DataMap(_Part):
+class DataMap(_ReportPart):
     """How the training records were learnt: Swayamdipta et al. 2020, arXiv:2009.10795."""
 
     n: int
@@ -249,7 +249,7 @@ class DataMap(_Part):
     most_variable: list[Dynamic]
 
 
-class Run(_Part):
+class Run(_ReportPart):
     """What made the numbers."""
 
     id: str
@@ -271,7 +271,7 @@ class Run(_Part):
     digests: dict[str, str] = Field(default_factory=dict)
 
 
-class Report(_Part):
+class Report(_ReportPart):
     """Everything that one run showed."""
 
     version: Literal[1] = 1

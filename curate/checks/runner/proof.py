@@ -12,8 +12,7 @@ from functools import cache
 from typing import Literal
 
 from curate.base.record import Finding, Json, Problem, Record, Source
-from curate.checks import Check, Doubt, TokenLengths, sketch_of, texts
-from curate.checks.leaks import SharedText
+from curate.checks import Check, Doubt, SharedText, TokenLengths, sketch_of, texts
 from curate.jsonl import parts_of
 from curate.schema import Shape, load_shape
 from curate.schema.settings import Settings

@@ -150,7 +150,7 @@ class Encoder:
         runs = [(start + 1, stop + 1) for start, stop in runs]
         return Encoded(np.append(np.array([self.bos], np.int32), ids), runs, num_prompt + 1, is_prefix, True, offsets)
 
-    def _read(self, texts: Sequence[Sequence[_Part]], *, has_offsets: bool) -> list[tuple[Ints, Ints]]:
+    def _read(self, texts: Sequence[Sequence[_TextPart]], *, has_offsets: bool) -> list[tuple[Ints, Ints]]:
         """The ids and the offsets of each text, whose parts are read apart."""
         parts = [part for text in texts for part in text]
         read: dict[int, Any] = {}
@@ -180,7 +180,7 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _TextPart:
     """A part of a text that begins at character ``start`` and is encoded apart from the others."""
 
     text: str
@@ -188,12 +188,12 @@ class _Part:
     is_plain: bool
 
 
-def _parts(passage: Passage, cuts: Collection[int]) -> list[_Part]:
+def _parts(passage: Passage, cuts: Collection[int]) -> list[_TextPart]:
     """Split a passage at the cuts that lie in it and at the ends of its plain spans."""
     length, spans = len(passage.text), passage.plain
     edges = sorted({0, length, *(cut for cut in cuts if cut < length), *(edge for span in spans for edge in span)})
     return [
-        _Part(passage.text[start:end], start, any(a <= start and end <= b for a, b in spans))
+        _TextPart(passage.text[start:end], start, any(a <= start and end <= b for a, b in spans))
         for start, end in pairwise(edges)
     ]
 

@@ -153,7 +153,7 @@ def _normal(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _RecordPart:
     """One name, key or value of a record, of the kind ``kind`` (in words) below ``key``.
 
     ``marker`` stands for it in the second render ("" where nothing can); ``turn`` is its message, None for tools. A
@@ -173,11 +173,11 @@ class _Markers:
 
     def __init__(self, text: str) -> None:
         self._stem = sentinel(text)
-        self.parts: list[_Part] = []
+        self.parts: list[_RecordPart] = []
 
     def put(self, key: str, kind: str, value: Any, turn: int | None = None, *, is_needed: bool = True) -> str:
         marker = f"{self._stem}{len(self.parts):05d}y"
-        self.parts.append(_Part(key, kind, value, marker, turn, is_needed))
+        self.parts.append(_RecordPart(key, kind, value, marker, turn, is_needed))
         return marker
 
     def message(self, message: Message, turn: int, *, is_trained: bool) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class _Markers:
 
     def _arguments(self, value: Any, turn: int) -> Any:
         if value in ([], {}):
-            self.parts.append(_Part("tool_calls", "arguments", value, "", turn, is_needed=True))
+            self.parts.append(_RecordPart("tool_calls", "arguments", value, "", turn, is_needed=True))
             return value
         if isinstance(value, Mapping):
             return {self.put("tool_calls", "arguments", key, turn): self._arguments(value[key], turn) for key in value}
@@ -242,7 +242,7 @@ def _written_at(layout: Layout, turn: int | None) -> str:
     return text[start:stop] if own is None else f"{text[start : own[0]]}\0{text[own[1] : stop]}"
 
 
-def _refusal(parts: Sequence[_Part], missing: Sequence[_Part]) -> str:
+def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> str:
     """Name each key of which nothing is left, and of the others the kinds of parts that are missing."""
     whole, clauses = [], []
     for key in dict.fromkeys(part.key for part in missing):

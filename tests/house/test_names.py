@@ -1,0 +1,91 @@
+"""Names say what things are: no participle stands for a noun, and a class name has one meaning in a package."""
+
+from __future__ import annotations
+
+import ast
+import collections
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+VAGUE = frozenset(
+    [
+        "told",
+        "kept",
+        "found",
+        "seen",
+        "held",
+        "one",
+        "place",
+        "places",
+        "beside",
+        "made",
+        "asked",
+        "shown",
+        "judged",
+        "learnt",
+        "meant",
+        "ran",
+        "way",
+        "look",
+    ]
+)
+COMPOUNDS = ("held_out", "one_hot", "one_of", "one_line", "in_place", "n_way", "seen_events")
+"""Terms of the field, or plain as they are, that have such a word in them."""
+MOST = 0.01
+"""The share of vague names that is let through: wire names are fields of classes, too."""
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a snake_case or CamelCase name, without the compounds that the field uses."""
+    flat = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().strip("_")
+    for compound in COMPOUNDS:
+        flat = re.sub(rf"(^|_){compound}(_|$)", "_", flat)
+    return flat.split("_")
+
+
+def _bindings(tree: ast.Module) -> Iterator[str]:
+    """Yield the name of each function, argument, class and assignment, locals too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+            yield from (argument.arg for argument in node.args.args + node.args.kwonlyargs)
+        elif isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def _trees(root: Path, package: str) -> dict[str, ast.Module]:
+    paths = sorted((root / package).rglob("*.py"))
+    return {str(path.relative_to(root)): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def test_words_are_told_apart() -> None:
+    assert not VAGUE.intersection(_words("held_out_ids")) | VAGUE.intersection(_words("OneHot"))
+    assert VAGUE.intersection(_words("rows_found")) == {"found"} == VAGUE.intersection(_words("RowsFound"))
+    assert list(_bindings(ast.parse("def f(a):\n    with g() as b:\n        c = a\nclass D: pass"))) == [
+        "f",
+        "a",
+        "D",
+        "b",
+        "c",
+    ]
+
+
+def test_names_say_what_things_are(root: Path) -> None:
+    for package in ("curate", "train"):
+        names = collections.Counter(name for tree in _trees(root, package).values() for name in _bindings(tree))
+        assert names.total() > 1000, "the package was not found"
+        vague = {name: count for name, count in names.items() if VAGUE.intersection(_words(name))}
+        assert sum(vague.values()) < MOST * names.total(), f"{package}: {vague}"
+
+
+def test_a_class_name_means_one_thing(root: Path) -> None:
+    for package in ("curate", "train"):
+        places = collections.defaultdict(set)
+        for path, tree in _trees(root, package).items():
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef):
+                    places[node.name.lstrip("_")].add(path)
+        assert not {name: sorted(paths) for name, paths in places.items() if len(paths) > 1}
