@@ -16,8 +16,8 @@ from curate.project.validation import guess_name
 from curate.schema import load_shape
 from curate.schema.settings import Settings
 
-_SHOWN = 5
-"""Places that are named where a check fires."""
+_MAX_LOCATIONS = 5
+"""Lines that are named where a check fires."""
 
 
 def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
@@ -68,10 +68,10 @@ def _print(check: Check, results: Sequence[Trial], rate: Firing | None) -> None:
     console.data(f"  fires on {len(rate.places):,} of {records}: {rate.per_1000:.1f} per 1,000")
     if rate.num_unreadable:
         console.data(f"  not looked at: {counted(rate.num_unreadable, 'fault')} of lines that are no records")
-    for file, line, message in rate.places[:_SHOWN]:
+    for file, line, message in rate.places[:_MAX_LOCATIONS]:
         console.data(f"    {console.spelled(file)}:{line}: {console.one_line(message, 200)}")
-    if len(rate.places) > _SHOWN:
-        console.data(f"    and {len(rate.places) - _SHOWN:,} more")
+    if len(rate.places) > _MAX_LOCATIONS:
+        console.data(f"    and {len(rate.places) - _MAX_LOCATIONS:,} more")
 
 
 def _object_of(check: Check, results: Sequence[Trial], rate: Firing | None) -> dict[str, Json]:

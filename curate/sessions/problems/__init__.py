@@ -3,11 +3,11 @@
 from curate.sessions.problems.excerpt import Excerpt, ExcerptLine
 from curate.sessions.problems.groups import ELSEWHERE, Group, Problems
 from curate.sessions.problems.listing import By, Heading, ProblemItem, listed
-from curate.sessions.problems.problem_list import AppliedFixes, ProblemList, problems_of
+from curate.sessions.problems.problem_list import FixesApplied, ProblemList, problems_of
 from curate.sessions.problems.record_fix import RecordFix, RecordFixes, fixes_for
 
 __all__ = [
-    "AppliedFixes",
+    "FixesApplied",
     "By",
     "ELSEWHERE",
     "Excerpt",

@@ -34,7 +34,7 @@ _ALL: tuple[Level, ...] = ("record", "decision", "whole")
 
 
 @dataclass(frozen=True, slots=True)
-class AppliedFixes:
+class FixesApplied:
     """How many records were mended, and how many were not because they have changed meanwhile."""
 
     num_mended: int
@@ -182,7 +182,7 @@ class ProblemList:
         mendings: RecordFixes = Child().run("mend", self._job(), on_progress)
         return mendings
 
-    def mend(self, mendings: Sequence[RecordFix]) -> AppliedFixes:
+    def mend(self, mendings: Sequence[RecordFix]) -> FixesApplied:
         """Make fixes, as one act of edits that one undo takes back; records that have changed meanwhile stay.
 
         Raises:
@@ -192,7 +192,7 @@ class ProblemList:
         wanted = [mending for mending in mendings if mending.changes and self._is_unchanged(mending)]
         if wanted:
             project.apply([mending.decision() for mending in wanted])
-        return AppliedFixes(len(wanted), len(mendings) - len(wanted))
+        return FixesApplied(len(wanted), len(mendings) - len(wanted))
 
     def ignore(self, finding: Finding) -> None:
         """Have the record ask to be excused from the check that made ``finding``, by an edit.

@@ -145,7 +145,7 @@ class LabelScreen(ProjectScreen):
         name = self._at_hand()
         return json.dumps(dict(self.project.state(name).record.data)) if name else ""
 
-    # Sitting down, and asking for something else.
+    # Beginning a session, and asking another question.
 
     def _stand_up(self) -> tuple[Wish | None, str]:
         """End the session, if there is one; return what it asked and of which record. What is being typed stays."""
