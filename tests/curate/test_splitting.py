@@ -14,6 +14,7 @@ from curate.base.record import SPLITS, CurateError
 from curate.project.data import load_data
 from curate.project.golden import freeze
 from curate.project.plan import plan
+from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.schema.settings import SplitSettings, read_settings
 from curate.sessions.splitting import Division, leaks_of, preview, ratios_of, read_basis, save_settings, shifted, write
@@ -60,7 +61,7 @@ def test_what_is_gone_since_the_last_dataset_is_counted(make_workspace):
 def test_without_a_seed_there_is_no_preview(make_workspace):
     basis = read_basis(make_workspace(settings=""))
     with pytest.raises(CurateError) as caught:
-        preview(basis, basis.workspace.settings.split)
+        preview(basis, basis.data.settings.split)
     assert caught.value.code == "E909 no-seed"
     assert preview(basis, SplitSettings(seed=3)).totals["train"] > 30
 
@@ -96,7 +97,7 @@ def test_a_fix_ends_a_leak(make_workspace, fix):
     assert fixes == {"exam": fix}
     fixed = seen_of(workspace, fixes)
     assert leaks_of(fixed).pairs == []
-    done = write(workspace, fixed, is_saved=False)
+    done = write(open_project(workspace.root), fixed, is_saved=False)
     assert (done.num_assigned, done.num_dropped) == ((1, 0) if fix == "move" else (0, 1))
     after = load_data(workspace.root)
     assert after.dropped() == ({} if fix == "move" else {"exam": "P501: other splits give it away"})
@@ -250,24 +251,26 @@ def test_writing_is_one_act_that_changes_no_plan(make_workspace):
 
     workspace = make_workspace(settings=TOML)
     seen = seen_of(workspace, ratios=(0.5, 0.25, 0.25))
-    done = write(workspace, seen, is_saved=True)
+    done = write(open_project(workspace.root), seen, is_saved=True)
     assert (done.num_assigned, done.keys, done.overruled) == (60, ["ratios"], [])
     after = load_data(workspace.root)
     assert plan(after).assignment.splits == seen.assignment.splits
     assert len({event.act for event in read_journal(workspace.root)[0]}) == 1
-    again = write(after, seen_of(after), is_saved=True)
+    again = write(open_project(after.root), seen_of(after), is_saved=True)
     assert (again.num_assigned, again.keys) == (0, [])
 
 
 def test_a_variable_that_stands_in_is_told(make_workspace, monkeypatch):
     workspace = make_workspace()
     monkeypatch.setenv("CURATE_SPLIT__SEED", "5")
-    assert write(workspace, seen_of(workspace, seed=8), is_saved=True).overruled == ["CURATE_SPLIT__SEED"]
+    assert write(open_project(workspace.root), seen_of(workspace, seed=8), is_saved=True).overruled == [
+        "CURATE_SPLIT__SEED"
+    ]
 
 
 def test_the_command_writes_the_same(make_workspace):
     one, other = make_workspace(settings=TOML), make_workspace(settings=TOML, name="other")
-    write(one, seen_of(one, ratios=(0.6, 0.2, 0.2), seed=4, stratify=False), is_saved=True)
+    write(open_project(one.root), seen_of(one, ratios=(0.6, 0.2, 0.2), seed=4, stratify=False), is_saved=True)
     said = run("split", other.root, "--ratios", "60/20/20", "--seed", 4, "--no-stratify", "--apply", "--save")
     assert said.exit_code == 0, said.output
     assert (one.root / "curate.toml").read_text() == (other.root / "curate.toml").read_text()

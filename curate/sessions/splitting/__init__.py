@@ -3,10 +3,9 @@
 from curate.sessions.splitting.division import Division, percents
 from curate.sessions.splitting.leaking import LeakingPair, LeakReport, leaks_of
 from curate.sessions.splitting.preview import FIXES, Basis, Cell, Fix, Preview, preview, ratios_of, read_basis, shifted
-from curate.sessions.splitting.saving import Applies, SavedDivision, save_settings, write
+from curate.sessions.splitting.saving import SavedDivision, save_settings, write
 
 __all__ = [
-    "Applies",
     "Basis",
     "Cell",
     "Division",

@@ -6,24 +6,17 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from curate.base.events import Decision
 from curate.base.file_guard import MOST_SETTINGS, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import write_atomic
 from curate.project.data import inside
+from curate.project.project import Project
 from curate.schema.settings import FILE_NAME, SplitSettings, origins
 from curate.sessions.splitting.preview import Preview, preview
 
 KEYS = ("ratios", "seed", "stratify", "group")
-
-
-class Applies(Protocol):
-    """Whatever saves decisions as one act: a `Project`, as a rule."""
-
-    def apply(self, decisions: Sequence[Decision], /) -> object:
-        """Save ``decisions`` together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +32,7 @@ class SavedDivision:
     overruled: Sequence[str]
 
 
-def write(holder: Applies, divided: Preview, *, is_saved: bool) -> SavedDivision:
+def write(project: Project, divided: Preview, *, is_saved: bool) -> SavedDivision:
     """Write the decisions of ``divided`` as one act, and its settings where ``is_saved``; the settings come first.
 
     What is written is the division of an export: where the splits of ``divided`` were not compared, they are now.
@@ -53,7 +46,7 @@ def write(holder: Applies, divided: Preview, *, is_saved: bool) -> SavedDivision
     keys = save_settings(root, divided.settings) if is_saved else []
     decisions = divided.decisions()
     if decisions:
-        holder.apply(decisions)
+        project.apply(decisions)
     num_dropped = sum(decision.op == "drop" for decision in decisions)
     known = origins(root) if keys else {}
     sources = [known.get(("split", key), "") for key in keys]
