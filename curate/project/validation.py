@@ -93,6 +93,17 @@ class Validation:
             has_lengths=self.lengths is not None,
         )
 
+    def decision_findings(self) -> list[Finding]:
+        """Return what is wrong with the decisions on a whole workspace, once it has run: L402, L403, unfit edits.
+
+        They are what keeps the workspace, not one of its files, from an export.
+        """
+        if self._whole is None or not self._whole.decisions.names:
+            return []
+        files = {self._stream.source_file(path): spelled(str(path)) for path in self.files}
+        findings = self._whole.decisions.folded({}).findings
+        return [replace(finding, file=files.get(finding.file, finding.file)) for finding in findings]
+
     def hidden(self, blind: Blind) -> set[str]:
         """Return the ids of the records whose category ``blind`` hides, as workspace and lines call them."""
         hidden = [(state, own_id) for state, own_id in self._stream.answered() if blind.hides(state, CATEGORY)]

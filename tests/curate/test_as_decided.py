@@ -16,6 +16,7 @@ from curate.base.events import Assign, Drop, Edit, Label
 from curate.checks.runner.naming import UniqueNames, WatchedIds
 from curate.jsonl import holds_any
 from curate.project.data import load_data
+from curate.project.journal import JournalWriter
 
 IDS = ["a", "a-2", "a-2-2", "a-3", "b", "b-02", "c", "c-1", "d-7", "", "-2"]
 
@@ -173,3 +174,20 @@ def test_random_decisions_are_checked_alike_by_one_process_and_two(tmp_path, mon
         empty = {(Path(s.record.source.file).stem, s.record.source.line) for s in states if not s.record.completion}
         assert {place[1:] for place in one["places"] if place[0] == "Q201"} == empty
         assert one["records"] == len(states)
+
+
+def test_validate_says_what_keeps_decisions_from_an_export(tmp_path):
+    root = made(tmp_path / "ws", {"a": [line(number) for number in range(20)]})
+    state = next(state for state in load_data(root).states() if state.record.id == "r3")
+    for by, text in (("ana", "One."), ("bo", "Two.")):
+        # Each decides on what was there before either had: neither has seen the other's.
+        with JournalWriter(root, by) as writer:
+            writer.append([Edit("r3", {"output": text}, parents=state.parents())])
+    done = call("validate", root, "--format", "json")
+    conflicts = [one for one in json.loads(done.stdout)["findings"] if one["code"] == "L403"]
+    assert [(Path(one["file"]).stem, one["line"], one["record"]) for one in conflicts] == [("a", 4, "r3")]
+    assert done.exit_code == 1
+    assert "L403" in call("export", root).stderr
+    # Whoever asks for one check, or about one file, hears of that.
+    assert counts(root)["places"] == []
+    assert "L403" not in call("validate", root / "data/a.jsonl", "--format", "json").stdout

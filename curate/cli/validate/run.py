@@ -96,6 +96,8 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         lengths=_lengths(options, inputs, shape) if options.model else None,
     )
     verdict = validation.run()
+    if not inputs.settings.checks.select:
+        verdict = verdict.with_findings(validation.decision_findings())
     for remark in validation.remarks:
         console.talk(remark)
     if not options.show_values:
