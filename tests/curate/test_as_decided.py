@@ -177,7 +177,7 @@ def test_random_decisions_are_checked_alike_by_one_process_and_two(tmp_path, mon
 
 
 def test_validate_says_what_keeps_decisions_from_an_export(tmp_path):
-    root = made(tmp_path / "ws", {"a": [line(number) for number in range(20)]})
+    root = made(tmp_path / "ws", {"a": [line(number) for number in range(20)], "b": [line(99)]})
     state = next(state for state in load_data(root).states() if state.record.id == "r3")
     for by, text in (("ana", "One."), ("bo", "Two.")):
         # Each decides on what was there before either had: neither has seen the other's.
