@@ -181,7 +181,7 @@ def _entry_points() -> Iterator[bytes]:
             continue
         for path in paths:
             with suppress(OSError):
-                yield read_file(Path(path, "entry_points.txt"), most=MOST_SETTINGS)
+                yield Path(path, "entry_points.txt").read_bytes()
 
 
 def _load_workspace() -> None:

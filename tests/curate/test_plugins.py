@@ -33,7 +33,7 @@ def greeting(record, settings):
 OTHERS = '''
 from curate.checks.fixes import fix
 from curate.formats.exporters import exporter, write_lines
-from curate.formats.importers import Draft, importer
+from curate.formats.importers import ConvertedRow, importer
 from curate.formats.reports import report
 
 
@@ -47,7 +47,7 @@ def calm(text):
           samples=[{"q": "Name it.", "a": "Lima"}])
 def qa(row, mapping):
     """A question and its answer."""
-    return Draft("instruction", {"instruction": row["q"], "output": row["a"]})
+    return ConvertedRow("instruction", {"instruction": row["q"], "output": row["a"]})
 
 
 @exporter("pairs", keeps=None)

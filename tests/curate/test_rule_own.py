@@ -15,7 +15,7 @@ from curate.checks.runner.proof import firing, trials
 
 CHECK = '''
 from curate.base.record import Problem
-from curate.checks import check, dataset_check, Place
+from curate.checks import check
 
 
 @check("U001", "no-greeting", severity="error", good={good}, bad={bad})

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "curate/checks/redact/_terms.py": "a list that a person names, which may be a pipe",
     "curate/scale/shards.py": "Parquet shards that a person names, after a look at their kind",
     "curate/schema/shape.py": "schemas that ship with us",
+    "curate/base/registry.py": "what installed packages say of themselves",
     "curate/base/storage.py": "writing",
     "curate/sessions/problems/__main__.py": "standard output",
     "curate/project/claim.py": "/proc",

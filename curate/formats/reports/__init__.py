@@ -130,7 +130,7 @@ _registry: Registry[ReportFormat] = Registry("reports", __name__)
 
 
 def report(name: str, *, num_sources: int = 0) -> Callable[[Render], Render]:
-    """Put a function that yields the lines of a verdict on the shelf; its docstring says what they are.
+    """Register a function that yields the lines of a verdict; its docstring says what they are.
 
     A file of ours has the name of its format, so that no other format is imported with it.
 
