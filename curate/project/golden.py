@@ -142,13 +142,14 @@ def divide(
     if golden is None or not golden.is_frozen:
         return split(records, clusters, settings, pins)
     frozen = set(golden.ids)
-    assignment = split(records, clusters, _without_test(settings), {**dict.fromkeys(golden.ids, "test"), **pins})
+    everywhere: dict[str, Split] = {**dict.fromkeys(golden.ids, "test"), **pins}
+    assignment = split(records, clusters, _without_test(settings), everywhere, frozen.difference(pins))
     joining = [
         record
         for record in records
         if assignment.splits.get(record.id) == "test" and record.id not in frozen and pins.get(record.id) != "test"
     ]
-    return _without_joining(assignment, joining, settings, frozen.difference(pins))
+    return _without_joining(assignment, joining, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +174,10 @@ def _without_test(settings: SplitSettings) -> SplitSettings:
 
 
 def _without_joining(
-    assignment: SplitAssignment, joining: Sequence[Record], settings: SplitSettings, listed: Collection[str]
+    assignment: SplitAssignment, joining: Sequence[Record], settings: SplitSettings
 ) -> SplitAssignment:
     names = {record.id for record in joining}
-    findings = [_as_listed(finding, listed) for finding in assignment.findings]
+    findings = list(assignment.findings)
     if joining:
         message = f"held back, because the test set is frozen and they would join it: {_listed(sorted(names))}"
         first = joining[0]
@@ -191,14 +192,6 @@ def _without_joining(
         findings=findings,
         drift=[_recounted(row, joining, ratios) for row in assignment.drift],
     )
-
-
-def _as_listed(finding: Finding, listed: Collection[str]) -> Finding:
-    """Say who it is that holds a record in test: the list, where the last dataset does not know the record."""
-    if finding.code != "P503" or finding.record not in listed:
-        return finding
-    message = finding.message.replace("the last dataset has it in", "the frozen test set has it in")
-    return replace(finding, message=message)
 
 
 def _recounted(row: Drift, joining: Sequence[Record], ratios: dict[Split, float]) -> Drift:

@@ -15,7 +15,7 @@ says so. Whether such records give one another away is not asked here, but of th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -51,13 +51,17 @@ class SplitAssignment:
 
 
 def split(
-    records: Sequence[Record], clusters: Mapping[str, str], settings: SplitSettings, pins: Mapping[str, Split]
+    records: Sequence[Record],
+    clusters: Mapping[str, str],
+    settings: SplitSettings,
+    pins: Mapping[str, Split],
+    frozen: Collection[str] = (),
 ) -> SplitAssignment:
     """Assign every record to a split.
 
-    ``clusters`` names the cluster of each record id, and ``pins`` the split of each record of the last dataset. A
-    record's own ``split`` holds where it is not pinned. ``records`` are in their lasting order: earlier ones name a
-    unit's key.
+    ``clusters`` names the cluster of each record id, and ``pins`` the split of each record of the last dataset; those
+    in ``frozen`` are pinned by a list instead. A record's own ``split`` holds where it is not pinned. ``records`` are
+    in their lasting order: earlier ones name a unit's key.
 
     Raises:
         CurateError: E909 when no seed is set; E902 when the group key is not a JSON pointer.
@@ -74,7 +78,7 @@ def split(
         members[units[record.id]].append(record)
     splits: dict[str, Split] = {}
     withheld: list[str] = []
-    findings = _stale(records, pins)
+    findings = _stale(records, pins, frozen)
     for unit in members.values():
         known = {record.id: assigned for record in unit if (assigned := pins.get(record.id) or record.split)}
         old_splits = sorted(set(known.values()), key=SPLITS.index)
@@ -180,14 +184,15 @@ def _torn(
     )
 
 
-def _stale(records: Sequence[Record], pins: Mapping[str, Split]) -> list[Finding]:
+def _stale(records: Sequence[Record], pins: Mapping[str, Split], frozen: Collection[str]) -> list[Finding]:
     """Report records whose own split differs from the last dataset's, and a frozen test set that has lost records."""
     findings = [
         _finding(
             "P503",
             "stale-split",
             record,
-            f"marked {record.split}, but the last dataset has it in {pins[record.id]}, which holds",
+            f"marked {record.split}, but the {'frozen test set' if record.id in frozen else 'last dataset'} has it in "
+            f"{pins[record.id]}, which holds",
             "Records never change their split; give a really new record a new id.",
         )
         for record in records
