@@ -104,8 +104,9 @@ def test_a_name_that_is_no_text_is_refused(
     workspace: ProjectData, monkeypatch: pytest.MonkeyPatch, *, is_loaded: bool
 ) -> None:
     monkeypatch.setenv("CURATE_ANNOTATOR", "an\udcffa")
-    with open_project(workspace.root) as project, pytest.raises(CurateError) as caught:
+    with open_project(workspace.root) as project:
         if is_loaded:
             project.load()
-        project.apply([Drop("a", reason="x")])
+        with pytest.raises(CurateError) as caught:
+            project.apply([Drop("a", reason="x")])
     assert caught.value.code == "E902 bad-settings"
