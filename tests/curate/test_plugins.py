@@ -37,7 +37,7 @@ from curate.formats.importers import ConvertedRow, importer
 from curate.formats.reports import report
 
 
-@fix("calm", is_safe=True, examples=[("Hello!!", "Hello!")], kept=["Hello!"])
+@fix("calm", is_safe=True, examples=[("Hello!!", "Hello!")], unchanged=["Hello!"])
 def calm(text):
     """One exclamation mark says it."""
     return text.replace("!!", "!")

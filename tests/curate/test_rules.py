@@ -99,9 +99,14 @@ def test_a_record_whose_addition_was_taken_back_can_be_added_again(workspace: Pr
     assert after.findings() == []
 
 
-@pytest.mark.parametrize("opened", [lambda root: load_data(root), lambda root: open_project(root)])
-def test_both_refuse_a_name_that_is_no_text(workspace: ProjectData, monkeypatch: pytest.MonkeyPatch, opened) -> None:
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_name_that_is_no_text_is_refused(
+    workspace: ProjectData, monkeypatch: pytest.MonkeyPatch, *, is_loaded: bool
+) -> None:
     monkeypatch.setenv("CURATE_ANNOTATOR", "an\udcffa")
-    with pytest.raises(CurateError) as caught:
-        decide(opened(workspace.root), [Drop("a", reason="x")])
+    with open_project(workspace.root) as project:
+        if is_loaded:
+            project.load()
+        with pytest.raises(CurateError) as caught:
+            project.apply([Drop("a", reason="x")])
     assert caught.value.code == "E902 bad-settings"
