@@ -97,7 +97,8 @@ def facts(**given: Any) -> Facts:
     size = 6
     base: dict[str, Any] = {
         "hashes": AnnotatorAssignment().hashes([f"r{number}" for number in range(size)]),
-        "certainty": np.full(size, np.nan), "num_opinions": np.zeros(size, np.int64), "seen": np.full(size, -np.inf),
+        "certainty": np.full(size, np.nan), "num_opinions": np.zeros(size, np.int64),
+        "last_decided": np.full(size, -np.inf),
     }  # fmt: skip
     return Facts(**{**base, **given})
 
@@ -125,7 +126,7 @@ def test_least_certain_disagreed_on_and_longest_unseen_come_first() -> None:
     # One opinion is no disagreement, and must not come before none: it would say that somebody has answered.
     disputed = facts(num_opinions=np.array([0, 1, 2, 0, 3, 1]))
     assert ordered("disagreement", disputed, "ana").tolist() == [4, 2, 0, 1, 3, 5]
-    seen = facts(seen=np.array([3.0, -np.inf, 1.0, 2.0, -np.inf, 9.0]))
+    seen = facts(last_decided=np.array([3.0, -np.inf, 1.0, 2.0, -np.inf, 9.0]))
     assert ordered("oldest", seen, "ana").tolist() == [1, 4, 2, 3, 0, 5]
 
 

@@ -151,7 +151,7 @@ def test_the_first_record_is_written_and_every_other_screen_has_it(empty_root, d
 
     drive(app, story)
     assert not app.crash
-    assert names_in(open_project(empty_root, "ana").workspace) == ["first"]
+    assert names_in(open_project(empty_root, "ana").data) == ["first"]
     assert not [name for name, text in seen.items() if "o records yet" in text]
     assert "first" in seen["browse"]
     assert "1 record" in seen["home"] or "records              1" in seen["home"]
