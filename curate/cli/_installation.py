@@ -26,7 +26,8 @@ class Sign:
 
     topic: str
     state: Literal["ok", "note", "problem"]
-    text: str
+    found: str
+    """The name that `curate doctor --json` prints."""
     advice: str = ""
 
 

@@ -48,6 +48,6 @@ def _lines(sign: Sign) -> Iterator[str]:
     mark = {"ok": "ok", "note": "note", "problem": "PROBLEM"}[sign.state]
     head = f"{mark:<7} {sign.topic:<10} "
     width = max(40, shutil.get_terminal_size().columns - len(head))
-    parts = [*wrap(console.one_line(sign.text, 600), width), *wrap(console.one_line(sign.advice, 600), width)]
+    parts = [*wrap(console.one_line(sign.found, 600), width), *wrap(console.one_line(sign.advice, 600), width)]
     for number, part in enumerate(parts):
         yield (head if number == 0 else " " * len(head)) + part

@@ -43,7 +43,7 @@ def outcome(name, before, after, split="validation", category="billing", **more)
 @pytest.mark.parametrize(("graded", "clusters", "shift"), [(False, None, 0.45), (True, 8, 0.0)])
 def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, graded, clusters, shift):
     """What comes back from the program is the report of both tuned models."""
-    from train.cli.compare import shared
+    from train.cli.compare import match_records
     from train.evaluate.predictions import PREDICTIONS, read_predictions
     from train.report import Run, build_report
 
@@ -53,7 +53,7 @@ def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, gr
         tmp_path / "b", rows_of(2, graded=graded, clusters=clusters, shift=shift, count=87), report=plain
     )
     sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
-    before, after, _ = shared(sides[0], sides[1])
+    before, after, _ = match_records(sides[0], sides[1])
     rules = {name: plain[name] for name in ("margin", "fewest", "resamples")}
     report = build_report(before, after, run=Run(id="both"), **rules).main()
     theirs = report.categories

@@ -230,7 +230,11 @@ def test_who_has_no_name_is_told_how_to_give_one(root, monkeypatch):
         raise KeyError("getpwuid(): uid not found: 4711")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    assert code_of(open_project, root) == "E902 bad-settings"
+    assert code_of(open_project, root, "") == "E902 bad-settings"
+    # Who only reads needs none.
+    with open_project(root) as project:
+        assert len(list(project.records())) > 0
+        assert code_of(project.apply, [drop("a")]) == "E902 bad-settings"
     with open_project(root, "ana") as project:
         assert project.by == "ana"
 
