@@ -173,7 +173,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         await until(pilot, lambda: "dry run ok" in app.message.plain)
         plan = seen(app, "plan")
         assert "1,000 of 2 records" in plan
-        assert "open: nothing is in the way" in plan
+        assert "checks passed: ready to export" in plan
         assert "time      not reported" in plan
         assert 'forgets   lr 0.001 is 3.0 times the automatic one: lr = "auto"' in plan
 
