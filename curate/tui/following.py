@@ -190,11 +190,22 @@ class Following:
 
     def undo(self) -> None:
         """Take back the annotator's last act and say what it was."""
-        self._tell_undone(self.project.undo() if self.has_project else None, "There is nothing to undo.")
+        if self._has_records("undo"):
+            self._tell_undone(self.project.undo() if self.has_project else None, "There is nothing to undo.")
 
     def redo(self) -> None:
         """Do again what was taken back last and say what it was."""
-        self._tell_undone(self.project.redo() if self.has_project else None, "There is nothing to redo.")
+        if self._has_records("redo"):
+            self._tell_undone(self.project.redo() if self.has_project else None, "There is nothing to redo.")
+
+    def _has_records(self, what: str) -> bool:
+        """Whether there is nothing to read first; the project would read it here, on the thread of the screens."""
+        is_reading = self.has_project and not self.is_loaded
+        if is_reading:
+            self._app.tell(
+                f"{what}: {'the records could not be read' if self.failure else 'still reading the records'}"
+            )
+        return not is_reading
 
     def _tell_undone(self, undone: Undone | None, nothing: str) -> None:
         if undone is None:
