@@ -58,6 +58,11 @@ class CurateError(Exception):
         # A traceback shows it below the message.
         self.add_note(f"{code}. {hint}".rstrip())
 
+    @property
+    def number(self) -> str:
+        """What programs tell errors apart by, without the name: "E902"."""
+        return self.code.partition(" ")[0]
+
     def __reduce__(self) -> tuple[type[CurateError], tuple[str, str, str], dict[str, Exit]]:
         # By default an exception is made anew from its message alone, which cannot be done on the way out of a worker.
         return type(self), (self.code, self.message, self.hint), {"exit_code": self.exit_code}

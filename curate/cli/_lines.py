@@ -238,7 +238,7 @@ def _settle(project: Project, item: ReviewItem, line: str) -> None:
     try:
         settle(project, item, side)
     except CurateError as error:
-        if not error.code.startswith("E972"):
+        if error.number != "E972":
             raise
         console.talk(console.visible(f"{error.message} {error.hint}"))
         return

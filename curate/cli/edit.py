@@ -84,7 +84,7 @@ def _edit_until_saved(edit: EditSession) -> int:
                 console.talk(edit.save())
             except CurateError as error:
                 # What stands in the way of this text alone is for the one who typed it; a full disk is not.
-                if not error.code.startswith(("E916", "E972", "E986")):
+                if error.number not in ("E916", "E972", "E986"):
                     raise
                 faults = [f"{error.message}. {error.hint}"]
             else:

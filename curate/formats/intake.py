@@ -162,7 +162,7 @@ def _write_some(target: Path, lines: Iterator[bytes]) -> bool:
             write_atomic(target, chain([first], lines), is_new=True)
         except CurateError as error:
             # Another process has just written it; then it is compared like any file that is there.
-            if not error.code.startswith("E919"):
+            if error.number != "E919":
                 raise
             return False
     return True

@@ -115,7 +115,7 @@ def _create_claim(path: Path, content: bytes) -> bool:
     try:
         write_atomic(path, [content, b"\n"], is_new=True)
     except CurateError as error:
-        if error.code.startswith("E919"):
+        if error.number == "E919":
             return False
         raise
     return True

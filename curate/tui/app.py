@@ -253,7 +253,7 @@ class CurateApp(App[int]):
 
     def tell_error(self, error: CurateError) -> None:
         """Write on the status line what went wrong and what to do."""
-        if error.code.startswith("E906"):
+        if error.number == "E906":
             self.is_unsaved = True
             draw_frame(self.screen, HeaderBar)
         self.tell(f"{error.code}: {error.message}", "error", error.hint)

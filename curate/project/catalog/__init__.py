@@ -371,7 +371,7 @@ def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, cach
         try:
             base, remarks = cached_base(data, on_progress, cache_from=cache_from)
         except CurateError as error:
-            if not error.code.startswith("E974") or not left:
+            if error.number != "E974" or not left:
                 raise
         else:
             return Catalog(data, base, remarks)

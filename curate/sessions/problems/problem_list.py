@@ -311,7 +311,7 @@ class ProblemList:
             return self.project.state(name)
         except CurateError as error:
             # A line that is no record may have an id all the same.
-            if error.code.startswith("E916"):
+            if error.number == "E916":
                 return None
             raise
 

@@ -62,7 +62,7 @@ def _plan(path: Path, shape: ShapeView | None, mapping: Mapping[str, str] | None
     try:
         return plan_import(path, shape, mapping=mapping, is_for_training=False), ""
     except CurateError as unknown:
-        if mapping or not unknown.code.startswith("E908"):
+        if mapping or unknown.number != "E908":
             raise
         # With a mapping nothing is recognised: what is wanted is the way from bytes to rows. Unreadable files fail here
         # with the same error.
