@@ -314,7 +314,7 @@ def _id_in(line: Mapping[str, Json], shape: Shape) -> tuple[str, bool]:
 
 
 def _is_readable(line: dict[str, Json]) -> bool:
-    """Whether a line that says this passes the front door: it may be too long or too deep, or hold no number."""
+    """Whether a line that says this passes the strict parser: it may be too long or too deep, or hold no number."""
     raw = spelled_anew(line)
     try:
         return len(raw) * 2 <= MAX_LINE and canonical(strict_loads(raw)) == canonical(line)

@@ -56,7 +56,7 @@ class Project:
         self._lock = RLock()
         self._reading = Lock()
         self._listeners: list[Listener] = []
-        self._held: StateTracker | None = None
+        self._tracker: StateTracker | None = None
         self._acts: UndoStacks | None = None
         """Made when it is first asked for: it takes reading what is folded."""
         self._sitting: JournalWriter | None = None
@@ -64,9 +64,9 @@ class Project:
         self._open = ExitStack()
 
     def __repr__(self) -> str:
-        if self._held is None:
+        if self._tracker is None:
             return f"<Project {str(self.root)!r}: not read yet>"
-        return f"<Project {str(self.root)!r}: {counted(len(self._held.catalog), 'record')}, {self.shape.name}>"
+        return f"<Project {str(self.root)!r}: {counted(len(self._tracker.catalog), 'record')}, {self.shape.name}>"
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +121,7 @@ class Project:
         from curate.project.filters import parse_filter
 
         wanted = parse_filter(where)
-        catalog = self._loaded().catalog
+        catalog = self._load_once().catalog
         if wanted.needs_findings and not catalog.has_findings:
             catalog.judge(severities(self.validate(limit=sys.maxsize, has_leaks=True).findings))
         for name in catalog.frame(["id"], catalog.select(wanted))["id"]:
@@ -134,7 +134,7 @@ class Project:
         """The catalog as a polars frame, a row each record as decided: see `Catalog.frame` for the columns."""
         from curate.project.catalog import COLUMNS
 
-        return self._loaded().catalog.frame(COLUMNS).drop("row")
+        return self._load_once().catalog.frame(COLUMNS).drop("row")
 
     def validate(self, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
         """Validate the records as decided; at most ``limit`` findings of each code are returned, and all are counted.
@@ -165,12 +165,12 @@ class Project:
         Raises:
             CurateError: E916 before `load`.
         """
-        return self._ledger.catalog
+        return self._loaded_tracker.catalog
 
     @property
     def is_loaded(self) -> bool:
         """Whether `load` has finished."""
-        return self._held is not None
+        return self._tracker is not None
 
     @property
     def blind(self) -> Blind:
@@ -181,7 +181,7 @@ class Project:
         Raises:
             CurateError: E916 before `load`.
         """
-        return self._ledger.blind
+        return self._loaded_tracker.blind
 
     @property
     def blind_fault(self) -> CurateError | None:
@@ -190,17 +190,17 @@ class Project:
         Raises:
             CurateError: E916 before `load`.
         """
-        return self._ledger.blind_fault
+        return self._loaded_tracker.blind_fault
 
     @property
     def has_hidden_categories(self) -> bool:
         """Whether the annotator must not see the category of some record, because they have not answered yet."""
-        return self._ledger.has_hidden_categories
+        return self._loaded_tracker.has_hidden_categories
 
     @property
     def num_decisions(self) -> int:
         """Decisions in the journal, everybody's."""
-        return len(self._held.order) if self._held else 0
+        return len(self._tracker.order) if self._tracker else 0
 
     def load(self, on_progress: OnProgress | None = None) -> Catalog:
         """Read the records and what was decided on them; ``on_progress`` hears the bytes done and those of all.
@@ -222,16 +222,16 @@ class Project:
             CurateError: as `open_project` and `load` do; everything is then as it was.
         """
         data = load_data(self.root)
-        if self._held is not None and len(self._held.catalog):
+        if self._tracker is not None and len(self._tracker.catalog):
             # Whoever has records is told that their files are gone, and keeps what was read.
             data.files()
         return self._read(data, on_progress, within or _at_once)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that were read, and no decision was moved out of the journal."""
-        ledger = self._ledger
+        tracker = self._loaded_tracker
         try:
-            return ledger.catalog.is_current() and ledger.is_followed()
+            return tracker.catalog.is_current() and tracker.is_followed()
         except CurateError:
             # There are no record files any more, or one leads out of the workspace: reading them again tells of it.
             return False
@@ -243,7 +243,7 @@ class Project:
             CurateError: E916 when there is none; E974 when another program has changed its file, see `reload`.
         """
         with self._lock:
-            state = self._held.state(name) if self._held else self._data.state(name)
+            state = self._tracker.state(name) if self._tracker else self._data.state(name)
         if state is None:
             raise CurateError("E916 unknown-record", f"there is no record {name!r} in {self.root}")
         return state
@@ -251,7 +251,7 @@ class Project:
     def decided(self) -> list[RecordState]:
         """Return the states of all records that somebody has decided on and that are there."""
         with self._lock:
-            return self._ledger.decided()
+            return self._loaded_tracker.decided()
 
     def apply(self, decisions: Sequence[Decision]) -> Applied:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
@@ -263,7 +263,7 @@ class Project:
                 E972 as `require_valid`, E974 when a line cannot be read any more: nothing is saved then.
         """
         with self._lock:
-            known = self._held
+            known = self._tracker
             state_of, heads_of = (known.hold, known.parents) if known else (self._data.state, self._data.frontier)
             events, changed = self._save(require_valid(decisions, state_of, heads_of, self.shape))
         self._tell(changed, is_ours=True)
@@ -288,7 +288,7 @@ class Project:
 
     def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
         """Return the acts that `undo` takes back next, or `redo` does again next, the first of them first."""
-        self._loaded()
+        self._load_once()
         with self._lock:
             acts = self._all_acts()
             return [acts.original_of(act).events for act in reversed(acts.undone if is_redo else acts.done)]
@@ -300,10 +300,10 @@ class Project:
             CurateError: E913 when a newer version of pairsmith has written there, E980 for a segment that cannot be
                 read: each is told once, after everything else was read.
         """
-        self._loaded()
+        self._load_once()
         with self._lock:
-            changed = self._follow(self._ledger)
-            faults = self._ledger.tail.new_faults()
+            changed = self._follow(self._loaded_tracker)
+            faults = self._loaded_tracker.tail.new_faults()
         self._tell(changed, is_ours=False)
         for fault in faults:
             raise fault
@@ -321,36 +321,36 @@ class Project:
 
     def conflicts(self) -> list[DecisionConflict]:
         """Return what people decided on the same field without having seen one another's decision (L403)."""
-        self._loaded()
+        self._load_once()
         with self._lock:
-            return [conflict for outcome in self._ledger.fold_outcomes() for conflict in outcome.conflicts]
+            return [conflict for outcome in self._loaded_tracker.fold_outcomes() for conflict in outcome.conflicts]
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
-        self._loaded()
+        self._load_once()
         with self._lock:
-            return [finding for outcome in self._ledger.fold_outcomes() for finding in outcome.findings]
+            return [finding for outcome in self._loaded_tracker.fold_outcomes() for finding in outcome.findings]
 
     def remarks(self) -> list[str]:
         """Return what a person should know of the journal: damage, and decisions on records that are gone."""
         with self._lock:
-            return self._ledger.remarks()
+            return self._loaded_tracker.remarks()
 
     def history(self, name: str) -> list[AnyEvent]:
         """Return the decisions on one record in the order in which they count."""
-        self._loaded()
+        self._load_once()
         with self._lock:
-            return self._ledger.history(name)
+            return self._loaded_tracker.history(name)
 
     def recent(self, count: int) -> list[AnyEvent]:
         """Return the last decisions that were made or read, the newest first."""
         with self._lock:
-            return self._held.order[: -count - 1 : -1] if self._held else []
+            return self._tracker.order[: -count - 1 : -1] if self._tracker else []
 
     def since(self, number: int) -> list[AnyEvent]:
         """Return the decisions that came after the first ``number`` of them, in the order in which they came."""
         with self._lock:
-            return self._held.order[number:] if self._held else []
+            return self._tracker.order[number:] if self._tracker else []
 
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
@@ -359,16 +359,16 @@ class Project:
             self._open.close()
 
     @property
-    def _ledger(self) -> StateTracker:
-        if self._held is None:
+    def _loaded_tracker(self) -> StateTracker:
+        if self._tracker is None:
             raise CurateError("E916 unknown-record", "the records are not read yet")
-        return self._held
+        return self._tracker
 
-    def _loaded(self) -> StateTracker:
+    def _load_once(self) -> StateTracker:
         """Return the state, and read the records first where that was not done. Not to be called under the lock."""
-        if self._held is None:
+        if self._tracker is None:
             self.load()
-        return self._ledger
+        return self._loaded_tracker
 
     @property
     def _reader(self) -> str:
@@ -384,34 +384,34 @@ class Project:
 
         self._share()
         with self._reading:
-            ledger = StateTracker(data, self._reader, on_progress)
+            tracker = StateTracker(data, self._reader, on_progress)
             try:
-                ledger.catalog.pin(data.pins())
+                tracker.catalog.pin(data.pins())
             except CurateError as error:
                 # Records can be looked after all the same; an export tells of it again, and refuses.
-                ledger.catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
+                tracker.catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
             with self._lock:
-                changed = ledger.differing(self._held) if self._held else set()
+                changed = tracker.differing(self._tracker) if self._tracker else set()
 
             def exchange() -> set[str]:
                 with self._lock:
                     # What was decided while the records were read.
-                    self._data, self._held, self._acts = data, ledger, None
-                    moved = changed | self._follow(ledger)
+                    self._data, self._tracker, self._acts = data, tracker, None
+                    moved = changed | self._follow(tracker)
                 self._tell(moved, is_ours=False)
                 return moved
 
             return within(exchange)
 
-    def _follow(self, ledger: StateTracker) -> set[str]:
-        if changed := self._take(ledger, ledger.tail.read()):
+    def _follow(self, tracker: StateTracker) -> set[str]:
+        if changed := self._take(tracker, tracker.tail.read()):
             self._data = self._data.renewed()
         return changed
 
-    def _take(self, ledger: StateTracker, events: Sequence[AnyEvent]) -> set[str]:
+    def _take(self, tracker: StateTracker, events: Sequence[AnyEvent]) -> set[str]:
         if self._acts is not None:
             self._acts.add(event for event in events if event.by == self._reader)
-        return ledger.take(events)
+        return tracker.take(events)
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
         inside(self.root, self.root / FOLDER)
@@ -425,7 +425,7 @@ class Project:
             self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
         events = self._sitting.append(decisions)
         self._data = self._data.renewed()
-        return events, self._take(self._held, events) if self._held else {event.id for event in events}
+        return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 
     def _share(self) -> None:
         """Keep `curate fold` off from now on, which nobody else may have the workspace open for."""
@@ -435,25 +435,25 @@ class Project:
 
     def _all_acts(self) -> UndoStacks:
         if self._acts is None:
-            self._acts = self._ledger.acts(self.by)
+            self._acts = self._loaded_tracker.acts(self.by)
         return self._acts
 
     def _reverse(self, *, is_redo: bool) -> Undone | None:
-        self._loaded()
+        self._load_once()
         with self._lock:
-            ledger, acts = self._ledger, self._all_acts()
+            tracker, acts = self._loaded_tracker, self._all_acts()
             stack = acts.undone if is_redo else acts.done
             if not stack:
                 return None
-            if not ledger.is_followed():
+            if not tracker.is_followed():
                 message = "decisions have left the journal since it was read, perhaps by `curate fold`"
                 raise CurateError(FILES_CHANGED, message, "Read the records again, and see what is left to take back.")
             act = stack[-1]
             events, changed = self._save(
-                [Undo(event.id, event.event, parents=ledger.parents(event.id)) for event in reversed(act.events)]
+                [Undo(event.id, event.event, parents=tracker.parents(event.id)) for event in reversed(act.events)]
             )
             numbers = {event.event for event in events}
-            unchanged = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))
+            unchanged = sorted(name for name in {event.id for event in events} if not tracker.has_effect(name, numbers))
             undone = Undone(acts.original_of(act).events, unchanged, is_redo)
         self._tell(changed, is_ours=True)
         return undone

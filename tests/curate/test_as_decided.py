@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,9 @@ def test_validate_says_what_keeps_decisions_from_an_export(tmp_path):
     # Whoever asks for one check, or about one file, hears of that.
     assert counts(root)["places"] == []
     assert "L403" not in call("validate", root / "data/a.jsonl", "--format", "json").stdout
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    assert "L403" not in call("validate", root, "--since", "HEAD", "--format", "json").stdout
+    # What the settings select is no question about some checks: an export refuses the conflict all the same.
+    (root / "curate.toml").write_text('[split]\nseed = 1\n[checks]\nselect = ["Q201"]\n', encoding="utf-8")
+    assert "L403" in call("validate", root, "--format", "json").stdout

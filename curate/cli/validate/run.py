@@ -96,7 +96,9 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         lengths=_lengths(options, inputs, shape) if options.model else None,
     )
     verdict = validation.run()
-    if not inputs.settings.checks.select:
+    # Whoever asks about some checks or some lines hears of those. What the settings select does not count here: an
+    # export refuses conflicts all the same.
+    if not options.select and not options.since:
         verdict = verdict.with_findings(validation.decision_findings())
     for remark in validation.remarks:
         console.talk(remark)

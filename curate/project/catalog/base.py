@@ -136,7 +136,7 @@ class Keeper:
 def read_base(
     files: Sequence[Path], shape: Shape, root: Path, keeper: Keeper, on_progress: Progress | None = None
 ) -> Base:
-    """Read every line of ``files`` through the front door and the shape, and return the records as a base.
+    """Read every line of ``files`` through the strict parser and the shape, and return the records as a base.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970

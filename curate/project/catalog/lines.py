@@ -19,7 +19,7 @@ _MOST_FILES = 64
 
 
 class LineReader:
-    """Reads lines through the front door and the shape, as all lines were read before."""
+    """Reads lines through the strict parser and the shape, as all lines were read before."""
 
     def __init__(self, data: ProjectData, files: Sequence[FileStamp]) -> None:
         """Read from ``files``, which are those of ``workspace`` as they were."""

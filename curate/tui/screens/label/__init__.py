@@ -40,7 +40,7 @@ class LabelScreen(ProjectScreen):
         self._learning: SuggestionLearner | None = None
         self._reviewing: Reviewing | None = None
         self._wanted: dict[str, Any] = {}
-        self._asked: tuple[Wish, str | None] | None = None
+        self._requested: tuple[Wish, str | None] | None = None
         self._waiting: Callable[[], object] | None = None
         self._begun = Begun()
         self._guideline = ""
@@ -152,7 +152,7 @@ class LabelScreen(ProjectScreen):
         session = self._session
         if self._reviewing is not None:
             self._wanted = self._wanted or {"queue": "review"}
-        self._session = self._learning = self._reviewing = self._asked = self._waiting = None
+        self._session = self._learning = self._reviewing = self._requested = self._waiting = None
         self._begun.marked, self._begun.sought = [], ""
         if session is None:
             return None, ""
@@ -180,7 +180,7 @@ class LabelScreen(ProjectScreen):
         wanted, self._wanted = self._wanted, {}
         self._take_wanted(session, wanted)
         self._draw()
-        if self._asked is None:
+        if self._requested is None:
             self._learning.begin_if_due()
 
     def _take_wanted(self, session: LabelSession, what: Mapping[str, Any]) -> None:
@@ -199,7 +199,7 @@ class LabelScreen(ProjectScreen):
         """Ask what ``wish`` says, from its first record or from ``at``; None stays with what is then at hand."""
         session = self._session
         assert session is not None, "there is a session"
-        self._asked, self._waiting = (wish, at), None
+        self._requested, self._waiting = (wish, at), None
 
         def begin(prepared: Prepared) -> None:
             if self._is_mine(session):
@@ -209,7 +209,7 @@ class LabelScreen(ProjectScreen):
         self.app.background(partial(session.prepare, wish), begin, group="label.prepare")
 
     def _begin(self, session: LabelSession, prepared: Prepared, at: str | None) -> None:
-        self._asked = None
+        self._requested = None
         session.begin(prepared, session.current if at is None else at)
         self._draw()
         assert self._learning is not None, "it came with the session"
@@ -225,7 +225,7 @@ class LabelScreen(ProjectScreen):
     def _after_learning(self, session: LabelSession) -> None:
         if not self._is_mine(session):
             return
-        wish, at = self._asked or (session.wish, None)
+        wish, at = self._requested or (session.wish, None)
         if wish.order == "uncertain" and session.suggester.suggestions is not None:
             self._prepare(wish, at)
         self._draw()
