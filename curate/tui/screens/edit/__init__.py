@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any, ClassVar
 
@@ -68,6 +69,8 @@ class EditScreen(ProjectScreen):
         self._keeping: Timer | None = None
         self._waiting: dict[str, Any] | None = None
         self._side = EditSide()
+        self._num_shows = 0
+        self._show_lock = asyncio.Lock()
 
     def compose_body(self) -> ComposeResult:
         """Lay form and preview side by side."""
@@ -360,9 +363,10 @@ class EditScreen(ProjectScreen):
 
         async def begin() -> None:
             await self._show()
-            self._focus(pointer)
+            if self.edit is edit:
+                self._focus(pointer)
 
-        self.run_worker(begin(), group="edit.show", exclusive=True)
+        self.run_worker(begin(), group="edit.show")
 
     def _close(self, message: str) -> None:
         self._keep()
@@ -372,10 +376,21 @@ class EditScreen(ProjectScreen):
         self._show_soon()
 
     def _show_soon(self) -> None:
-        self.run_worker(self._show(), group="edit.show", exclusive=True)
+        self.run_worker(self._show(), group="edit.show")
 
     async def _show(self) -> None:
-        """Show the record that is open, and what stands beside it."""
+        """Show the record that is open, and what stands beside it.
+
+        One after the other, and never cancelled: whoever waits for a removal in Textual takes the removed widgets'
+        tasks with it when it is cancelled, and the app, which waits for the same tasks, then stops for good.
+        """
+        self._num_shows += 1
+        number = self._num_shows
+        async with self._show_lock:
+            if number == self._num_shows:  # else a newer one is waiting
+                await self._show_open_record()
+
+    async def _show_open_record(self) -> None:
         edit, view = self.edit, self._form_view()
         has_form = edit is not None and not edit.is_huge and not edit.text
         with self.app.batch_update():
@@ -425,7 +440,12 @@ class EditScreen(ProjectScreen):
     def _focus(self, pointer: str) -> None:
         view = self._form_view()
         if view is not None and not self.is_side_open:
-            self.run_worker(view.focus_pointer(pointer), group="edit.focus", exclusive=True)
+            self.run_worker(self._focus_shown(view, pointer), group="edit.focus")
+
+    async def _focus_shown(self, view: FormView, pointer: str) -> None:
+        async with self._show_lock:
+            if view is self._form_view():
+                await view.focus_pointer(pointer)
 
     async def _go_to_first_problem(self, after: str | None = None) -> bool:
         """Go to the first field with a problem, or the first one behind ``after``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from edited import LINE, Settled, edit_of, go_to, names_in, record_in, type_in
@@ -10,6 +11,7 @@ from textual.pilot import Pilot
 from curate.base.events import Edit
 from curate.project.drafts import Drafts
 from curate.project.project import open_project
+from curate.tui.form.view import FormView
 
 # -- saving -----------------------------------------------------------------------------------------------------------
 
@@ -180,3 +182,18 @@ def test_what_somebody_else_changes_meanwhile_is_taken_in(
     edit_story(workspace, story, record="m1", pointer="/messages/0/content")
     found = record_in(workspace, "m1")
     assert (found["level"], found["messages"][0]["content"]) == ("hard", "Mine Where is my parcel?")
+
+
+def test_records_opened_one_upon_the_other_end_with_the_last_one(
+    make_workspace: Any, edit_story: Any, settled: Settled
+) -> None:
+    async def story(pilot: Pilot[Any]) -> None:
+        for num_steps in range(0, 60, 6):  # the next one comes at each step of showing the one before
+            pilot.app.go("edit", record="r001")
+            for _ in range(num_steps):
+                await asyncio.sleep(0)
+            pilot.app.go("edit", record="r002")
+            await settled(pilot)
+            assert [view.edit.name for view in pilot.app.screen.query(FormView)] == ["r002"]
+
+    edit_story(make_workspace(), story, record="r003")
