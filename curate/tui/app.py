@@ -263,7 +263,7 @@ class CurateApp(App[int]):
 
         A newer job of the same ``group`` takes the place of an older one, whose result is dropped. A `CurateError` is
         written on the status line. A group whose name begins with "write" is not left behind when the app ends.
-        ``message`` is on the status line while the job is at work.
+        ``message`` is on the status line while the job is at work. What comes while the app ends is dropped.
         """
         if message:
             self.tell(message)
@@ -281,6 +281,8 @@ class CurateApp(App[int]):
                 self.call_from_thread(finish, result)
 
         def finish(result: T) -> None:
+            if not self.is_running:  # Textual closes the widgets before it cancels the workers
+                return
             if message and self.message is meanwhile:
                 self.clear_message()
             with self.attempt():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 from probing import probe
 from textual.binding import Binding
@@ -87,6 +90,21 @@ def test_a_newer_job_takes_the_place_of_an_older_one(workspace, make_app, drive,
 
     drive(make_app(workspace), story)
     assert seen == ["new"]
+
+
+def test_what_a_job_brings_while_the_app_ends_is_dropped(workspace, make_app) -> None:
+    app, results = make_app(workspace), []
+
+    def job() -> None:
+        while app.is_running:
+            time.sleep(0.005)
+
+    async def main() -> None:
+        async with app.run_test():
+            app.background(job, results.append, group="read")
+
+    asyncio.run(main())
+    assert not results
 
 
 def test_a_click_on_a_tab_goes_there(workspace, make_app, drive, settled) -> None:
