@@ -104,6 +104,7 @@ def test_keys_move_and_stay_inside() -> None:
     drive(ListRows([(f"r{n}", "ok", "x") for n in range(100)]), story)
 
 
+@pytest.mark.draws
 def test_a_step_or_a_mark_draws_two_lines_and_no_others(monkeypatch) -> None:
     real, drawn = FrameTable.render_line, set()
     monkeypatch.setattr(FrameTable, "render_line", lambda self, y: drawn.add(y) or real(self, y))

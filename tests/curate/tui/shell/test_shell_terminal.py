@@ -116,6 +116,7 @@ def test_a_click_on_a_tab_goes_there(workspace, make_app, drive, settled) -> Non
     drive(make_app(workspace), story)
 
 
+@pytest.mark.draws
 def test_what_is_said_and_decided_draws_its_own_line_alone(workspace, make_app, drive, settled, monkeypatch) -> None:
     drawn = []
     for kind in (HeaderBar, TabBar, StatusLine, KeyLine):
