@@ -10,8 +10,8 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.record import Finding, Record
+    from curate.project.blind import Blind
     from curate.project.data import ProjectData, RecordState
-    from curate.project.labels import Blind
     from curate.project.validation import Validation
 
 
@@ -66,7 +66,7 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
 def _blind(data: ProjectData) -> Blind:
     from curate.project.blind import blind_in, looker
 
-    blind, fault = blind_in(data, looker())
-    if fault:
-        console.talk(f"warning: {console.one_line(fault.message)}")
+    blind = blind_in(data, looker())
+    if blind.fault:
+        console.talk(f"warning: {console.one_line(blind.fault.message)}")
     return blind

@@ -15,8 +15,8 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
+    from curate.project.blind import Blind
     from curate.project.data import ProjectData, RecordState
-    from curate.project.labels import Blind
 
 Values = Literal["none", "seen", "all"]
 """Which values are told: none, those that whoever looks may see, or all."""
@@ -113,9 +113,9 @@ def _visibility(
     from curate.project.fold import answered
     from curate.project.history import by_record
 
-    blind, fault = blind_in(data, looker())
-    if fault:
-        console.talk(f"warning: {console.one_line(fault.message)}")
+    blind = blind_in(data, looker())
+    if blind.fault:
+        console.talk(f"warning: {console.one_line(blind.fault.message)}")
     decided = by_record(journal)
     states = {name: answered(name, decided[name], data.snapshot) for name in {event.id for event in answers}}
     others = (event for event in answers if event.by != blind.by)

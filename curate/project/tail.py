@@ -112,7 +112,7 @@ class StateTracker:
         self.tail = Tail(data.root)
         self.order: list[AnyEvent] = []
         """Every decision, in the order in which it was made or read."""
-        self.blind, self.blind_fault = blind_in(data, by)
+        self.blind = blind_in(data, by)
         self._root, self._shape = data.root, data.shape
         self._known: set[str] = set()
         self._hidden_categories: set[str] = set()
@@ -127,8 +127,8 @@ class StateTracker:
         self._snapshot = read_snapshot(data.root)
         self.catalog = open_catalog(data, on_progress)
         """Every record as the annotator may see it."""
-        if self.blind_fault is not None:
-            remark = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"
+        if self.blind.fault is not None:
+            remark = f"others' answers are hidden until you have given yours: {self.blind.fault.message}"
             self.catalog.remarks.append(remark)
         self._events: dict[str, list[AnyEvent]] = {name: [] for name in self._snapshot.records}
         self._late = set(self._snapshot.records)

@@ -1,8 +1,7 @@
-"""Labelling without a screen: who is asked what, in which order, who may see what, and what a model would answer."""
+"""Labelling without a screen: who is asked what, in which order, and what a model would answer."""
 
 from curate.project.journal import ASIDES
 from curate.project.labels.assign import AnnotatorAssignment
-from curate.project.labels.blind import Answered, Blind, blind_for
 from curate.project.labels.order import ORDERS, WORDS, Facts, Order, ordered
 from curate.project.labels.questions import CATEGORY, question_of, questions_of
 from curate.project.labels.suggest import Suggestion, Suggestions, Trainer, suggestions_of
@@ -12,15 +11,12 @@ __all__ = [
     "CATEGORY",
     "ORDERS",
     "WORDS",
-    "Answered",
     "AnnotatorAssignment",
-    "Blind",
     "Facts",
     "Order",
     "Suggestion",
     "Suggestions",
     "Trainer",
-    "blind_for",
     "ordered",
     "question_of",
     "questions_of",

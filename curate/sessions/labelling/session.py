@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from itertools import count, islice
+from typing import TYPE_CHECKING, Final, Literal
 
 from curate.base.events import Label
 from curate.base.file_guard import open_file
@@ -13,46 +18,120 @@ from curate.project.data import RecordState, inside
 from curate.project.labels import Order, Suggestion, question_of, questions_of
 from curate.schema.settings import Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
-from curate.sessions.labelling.blind import blind_of
-from curate.sessions.labelling.prepared import Prepared, prepared_for
-from curate.sessions.labelling.queue import Queue, Wish, is_open, values_known
+from curate.sessions.labelling.queue import Prepared, Queue, Wish, is_open, prepared_for, values_known
 from curate.sessions.labelling.suggesting import Suggester
-from curate.sessions.labelling.tally import FLAG, NOTE, Done, DoneList, Kind
 
 if TYPE_CHECKING:
-    from curate.project.project import Project
+    from curate.project.project import Listener, Project
     from curate.project.undo import Undone
 
 QUALITY = "quality"
 """A question of this name, if it is asked, has keys of its own beside any other."""
+FLAG: Final = "flag"
+NOTE: Final = "note"
+Kind = Literal["answered", "skipped", "flag", "note"]
 _LONGEST_GUIDE = 100_000
+_RECENT = 600.0
+"""Seconds that the pace is taken of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Something that was done in this session: to which record, on which question, with which answer."""
+
+    record: str
+    question: str
+    value: Json = None
+    """None where the record was skipped."""
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def kind(self) -> Kind:
+        """What it counts as."""
+        if self.value is None:
+            return "skipped"
+        if self.question == FLAG:
+            return "flag"
+        return "note" if self.question == NOTE else "answered"
+
+
+class DoneList:
+    """What was done and stands, counted as it comes: to ask how many never walks over all of it."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, Done] = {}
+        self._of: defaultdict[str, list[int]] = defaultdict(list)
+        self._counts: Counter[Kind] = Counter()
+        self._numbers = count()
+        self._began = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def __iter__(self) -> Iterator[Done]:
+        return iter(self._done.values())
+
+    def add(self, done: Done) -> None:
+        """Count in what was done just now."""
+        number = next(self._numbers)
+        self._done[number] = done
+        self._of[done.record].append(number)
+        self._counts[done.kind] += 1
+
+    def keep(self, record: str, stands: Callable[[Done], bool]) -> None:
+        """Take out what was done to ``record`` and does not stand any more."""
+        for number in self._of.pop(record, ()):
+            done = self._done[number]
+            if stands(done):
+                self._of[record].append(number)
+            else:
+                del self._done[number]
+                self._counts[done.kind] -= 1
+
+    def count(self, kind: Kind) -> int:
+        """Return how many records were answered or skipped, or have got a flag or a note."""
+        return self._counts[kind]
+
+    def last(self, count: int) -> Sequence[Done]:
+        """Return what was done last, the newest first."""
+        return list(islice(reversed(self._done.values()), count))
+
+    def pace(self) -> float | None:
+        """Return answers a minute over the last ten minutes; None before there are two."""
+        now = time.monotonic()
+        num = 0
+        for done in reversed(self._done.values()):
+            if done.at <= now - _RECENT:
+                break
+            num += done.kind == "answered"
+        return 60 * num / max(now - max(self._began, now - _RECENT), 1.0) if num >= 2 else None
 
 
 class LabelSession:
     """The labelling of one annotator. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
 
-    `follow` must hear of every change of the project, on the thread that everything else is called on. A session is
-    of one catalogue: once the project has read its records anew, another session takes its place.
+    What it saves it takes in by itself; `follow` must hear of every other change of the project, on the thread that
+    everything else is called on. A session is of one catalogue: once the project has read its records anew, another
+    session takes its place.
     """
 
-    def __init__(self, project: Project) -> None:
-        """Begin a session in a project that is loaded.
+    def __init__(self, project: Project, listener: Listener | None = None) -> None:
+        """Begin a session in a project that is loaded; ``listener`` is not told of what the session saves.
 
         Raises:
             CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
         """
         self.project = project
         self.by = project.by
+        self._listener = listener
         self._catalog = project.catalog
-        settings = project.settings
-        self.questions = questions_of(settings, values_known(project))
-        self.assignment_of = blind_of(project).assignments
+        self.questions = questions_of(project.settings, values_known(project))
+        self.assignment_of = project.blind.assignments
         self.wish = Wish(self.questions[0])
         self.queue: Queue | None = None
         self.current = ""
         """The record at hand; empty where none is left."""
         self.done = DoneList()
-        """What was done in this sitting and stands."""
         self._index = -1
         self._row: int | None = None
         self._state: RecordState | None = None
@@ -60,7 +139,6 @@ class LabelSession:
         self._rejected: set[str] = set()
         self._agreement = LiveAgreement()
         self._suggesters: dict[str, Suggester] = {}
-        self._is_answering = self._has_followed = False
 
     @property
     def is_current(self) -> bool:
@@ -101,7 +179,7 @@ class LabelSession:
         self._index = -1
         self._take("", None)
         for name in {event.id for event in self.project.since(prepared.num_decisions)}:
-            self._take_in(name)
+            self._renew(name)
         for row in skipped:
             self.queue.skip(row)
         if at and self._catalog.find(at) is not None:
@@ -135,8 +213,9 @@ class LabelSession:
             CurateError: E906 when it is not saved.
         """
         name = self.current
-        self._say(self.question.name, value)
-        self._note_answer()
+        self._save(self.question.name, value)
+        if suggester := self._suggesters.get(self.question.name):
+            suggester.num_waiting += 1
         if name == self.current:
             self._advance()
 
@@ -146,7 +225,7 @@ class LabelSession:
         Raises:
             CurateError: E902 for a question that is not asked; E906 when the answer is not saved.
         """
-        self._say(question_of(self.questions, question).name, value)
+        self._save(question_of(self.questions, question).name, value)
 
     def flag(self) -> bool:
         """Mark the record at hand for a second look, or take the mark away; return whether it is marked now.
@@ -155,7 +234,7 @@ class LabelSession:
             CurateError: E906 when that is not saved.
         """
         is_flagged = self.aside(FLAG) is None
-        self._say(FLAG, True if is_flagged else None)
+        self._save(FLAG, True if is_flagged else None)
         return is_flagged
 
     def note(self, text: str) -> None:
@@ -165,7 +244,7 @@ class LabelSession:
             CurateError: E906 when that is not saved.
         """
         if text != (self.aside(NOTE) or ""):
-            self._say(NOTE, text or None)
+            self._save(NOTE, text or None)
 
     def skip(self) -> None:
         """Pass the record at hand over; it comes again when no others are left."""
@@ -189,33 +268,27 @@ class LabelSession:
         Raises:
             CurateError: E906 when that is not saved.
         """
-        undone = self.project.undo()
+        undone = self.project.undo(self._listener)
         if undone is not None:
-            self.follow({event.id for event in undone.events})
+            self.follow(undone.ids)
         return undone
 
     def reject(self) -> None:
         """Show no suggestion for the record at hand any more."""
         self._rejected.add(self.current)
 
-    def follow(self, changed: set[str]) -> None:
-        """Take in that records have changed, whoever has changed them.
+    def follow(self, changed: Iterable[str]) -> None:
+        """Take in that records have changed by others, or by an undo.
 
         An answer of the annotator that was taken back is asked for again; from a record that was answered elsewhere, or
-        is no more, the desk goes on.
+        is gone, the session goes on.
         """
-        if self.queue is None:
-            return
-        self._has_followed = True
         was_answered = self.current in self._answered
-        taken_back = [name for name in changed if self._take_in(name)]
-        is_answered = self.current in self._answered and not was_answered
-        if taken_back:
-            self._go_to(min(taken_back))
-        elif not self.current or (is_answered and not self._is_answering):
+        self._take_in(changed)
+        if self.current in self._answered and not was_answered:
             self._advance()
 
-    # What is told.
+    # What is reported.
 
     def suggestion(self) -> Suggestion | None:
         """Return what the model proposes for the record at hand; None where nothing is proposed, or it was rejected."""
@@ -254,7 +327,7 @@ class LabelSession:
         return (self.queue.num_left, len(self.queue.rows)) if self.queue else (0, 0)
 
     def count(self, kind: Kind) -> int:
-        """Return how many were "answered", "skipped" or flagged ("flag") in this sitting."""
+        """Return how many were "answered", "skipped" or flagged ("flag") in this session."""
         return self.done.count(kind)
 
     def pace(self) -> float | None:
@@ -296,27 +369,25 @@ class LabelSession:
 
     # Inside.
 
-    def _say(self, question: str, value: Json) -> None:
-        if not self.current:
-            return
+    def _save(self, question: str, value: Json) -> None:
         name = self.current
-        self._is_answering, self._has_followed = True, False
-        try:
-            self.project.apply([Label(name, question, value)])
-        finally:
-            self._is_answering = False
-        # The listener of the project has called `follow` by now.
-        if not self._has_followed:
-            self.follow({name})
+        if not name:
+            return
+        self._take_in(self.project.apply([Label(name, question, value)], self._listener).ids)
         if value is not None:
             self.done.add(Done(name, question, value))
 
-    def _note_answer(self) -> None:
-        suggester = self._suggesters.get(self.question.name)
-        if suggester is not None:
-            suggester.num_waiting += 1
+    def _take_in(self, changed: Iterable[str]) -> None:
+        """Take in what became of records; go to one whose answer was taken back, and on from one that is gone."""
+        if self.queue is None:
+            return
+        taken_back = [name for name in changed if self._renew(name)]
+        if taken_back:
+            self._go_to(min(taken_back))
+        elif not self.current:
+            self._advance()
 
-    def _take_in(self, name: str) -> bool:
+    def _renew(self, name: str) -> bool:
         """Take in what became of a record; return whether an answer of the annotator to it was taken back."""
         assert self.queue is not None
         row = self._catalog.find(name)
@@ -340,7 +411,7 @@ class LabelSession:
         return was_answered
 
     def _lose(self, name: str) -> None:
-        """Take in that a record is no more: somebody has taken back that it was added."""
+        """Take in that a record is gone: somebody has taken back that it was added."""
         assert self.queue is not None
         self.done.keep(name, lambda _: False)
         self._agreement.put(name, {})
@@ -350,6 +421,12 @@ class LabelSession:
             self._index -= 1
         if name == self.current:
             self._take("", None)
+
+    def _stands(self, done: Done, state: RecordState) -> bool:
+        if done.value is None:
+            return True
+        given = state.answers.get(done.question, {}).get(self.by)
+        return given is not None and canonical(given) == canonical(done.value)
 
     def _go_to(self, name: str) -> None:
         assert self.queue is not None
@@ -363,16 +440,6 @@ class LabelSession:
         row = int(self.queue.rows[index])
         self._take(self._catalog.name(row), row)
 
-    def _take(self, name: str, row: int | None) -> None:
-        """Take the record in hand that is called ``name``, or none."""
-        self.current, self._row, self._state = name, row, None
-
-    def _stands(self, done: Done, state: RecordState) -> bool:
-        if done.value is None:
-            return True
-        given = state.answers.get(done.question, {}).get(self.by)
-        return given is not None and canonical(given) == canonical(done.value)
-
     def _advance(self) -> None:
         assert self.queue is not None
         index = self.queue.next(self._index)
@@ -380,3 +447,7 @@ class LabelSession:
             self._take("", None)
         else:
             self._go(index)
+
+    def _take(self, name: str, row: int | None) -> None:
+        """Take the record in hand that is called ``name``, or none."""
+        self.current, self._row, self._state = name, row, None

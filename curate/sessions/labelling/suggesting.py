@@ -84,7 +84,7 @@ class Suggester:
             if self._trainer is None or self.is_beyond(queue, index):
                 self._gather(queue, index)
             assert self._trainer is not None
-            # Whoever has closed this before there was a process could not end it.
+            # `close` may have come before there was a process that it could end.
             if self._is_closed:
                 self._trainer.close()
             self._catch_up()

@@ -63,7 +63,7 @@ class ProblemList:
         self._stale: set[str] = set()
         self._examiner: Examiner | None = None
         self._lines: dict[Path, LineIndex] = {}
-        project.subscribe(lambda names, _is_ours: self._note(names))
+        project.subscribe(self._note)
 
     @property
     def project(self) -> Project:

@@ -12,7 +12,7 @@ from curate.base.events import Add, Label
 from curate.base.record import CurateError
 from curate.project.labels import Suggestions
 from curate.project.project import Project, open_project
-from curate.sessions.labelling import prepared
+from curate.sessions.labelling import queue as prepared
 
 
 def asides(app, question, by="ana"):

@@ -153,7 +153,7 @@ records in Browse.
             self.app.background(self._load_snapshot, self._draw, group="home.look")
 
     def _load_snapshot(self) -> _HomeView:
-        from curate.sessions.labelling import hides_event
+        from curate.project.blind import hides_event
         from curate.sessions.overview import overview, scores
         from curate.sessions.problems import problems_of
         from curate.sessions.runs.run import runs_of

@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
-from curate.sessions.labelling import visible_finding
+from curate.project.blind import visible_finding
 from curate.sessions.lines import open_line
 from curate.sessions.problems import By, Excerpt, Heading, ProblemItem, ProblemList, Problems, listed, problems_of
 from curate.sessions.problems.groups import ORDER
