@@ -12,16 +12,8 @@ from curate.base.record import CurateError
 from curate.formats.dataset import read_pins
 from curate.project.data import load_data
 from curate.project.plan import plan
-from curate.sessions.clusters import (
-    act_of,
-    choose,
-    choose_alike,
-    compare_records,
-    find_clusters,
-    merged,
-    read_staged,
-    summary,
-)
+from curate.sessions.cluster_review import act_of, choose, choose_alike, merged, read_staged, summary
+from curate.sessions.clusters import compare_records, find_clusters
 
 
 def test_clusters_that_leak_come_first(make_workspace):

@@ -16,7 +16,8 @@ from curate.project.catalog.columns import estimated_tokens
 from curate.project.diff.sides import Side
 from curate.project.diff.words import text_of
 from curate.project.fold import CATEGORY
-from curate.sessions.clusters import Choice, ClusterMember, RecordComparison, ReviewCluster, Summary
+from curate.sessions.cluster_review import Choice, Summary
+from curate.sessions.clusters import ClusterMember, RecordComparison, ReviewCluster
 from curate.tui.border import safe, safe_text
 from curate.tui.glyphs import glyphs
 
