@@ -212,7 +212,7 @@ def _boot() -> str:
 
 
 def _remove(berth: Path) -> None:
-    # Something of somebody else's in it keeps it.
+    # A folder that holds something else stays.
     with suppress(OSError):
         berth.rmdir()
 

@@ -12,7 +12,7 @@ from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError
 from curate.project.feedback import read_results
 from curate.project.labels import CATEGORY, questions_of
-from curate.sessions.runs.run import Run
+from curate.sessions.runs import Run
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from curate.base.record import Severity
 from curate.base.tables import counted
 from curate.sessions.problems import problems_of
-from curate.sessions.runs.run import Run, runs_of
+from curate.sessions.runs import Run, runs_of
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog

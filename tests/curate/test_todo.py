@@ -14,7 +14,7 @@ from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions.overview import NUM_BINS, overview, scores
 from curate.sessions.problems import problems_of
-from curate.sessions.runs.run import Run
+from curate.sessions.runs import Run
 from curate.sessions.todo import next_steps, noted
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.init import NewWorkspace
     from curate.sessions.overview import ProjectOverview
-    from curate.sessions.runs.run import Run
+    from curate.sessions.runs import Run
     from curate.sessions.todo import NextStep
     from curate.tui.screens.home.offers import Offer
     from curate.tui.status import Severity
@@ -156,7 +156,7 @@ records in Browse.
         from curate.project.blind import hides_event
         from curate.sessions.overview import overview, scores
         from curate.sessions.problems import problems_of
-        from curate.sessions.runs.run import runs_of
+        from curate.sessions.runs import runs_of
         from curate.sessions.todo import next_steps
 
         project = self.project

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.project import Project
     from curate.sessions.overview import ProjectOverview
-    from curate.sessions.runs.run import Run
+    from curate.sessions.runs import Run
     from curate.sessions.todo import NextStep
 
 SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}

@@ -1,4 +1,4 @@
-"""What the verbs of both command lines do for a run, asked of them as a person would, so that nothing can differ."""
+"""Errands: what a screen asks for a run is done by the verbs of both command lines, so that nothing can differ."""
 
 from __future__ import annotations
 
@@ -71,14 +71,13 @@ class Errand:
                 os.killpg(child.pid, signal.SIGTERM)
 
 
-def curate_command(*words: str) -> list[str]:
-    """Return the command line of `curate` with ``words`` after it, in the Python that we run in."""
+def _curate(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "curate", *words]
 
 
 def gate(errand: Errand, data: ProjectData) -> Said:
     """Return what `curate export --dry-run` says: code 0 where an export would be made, else why it is refused."""
-    return errand.run(curate_command("export", str(data.root), "--dry-run"))
+    return errand.run(_curate("export", str(data.root), "--dry-run"))
 
 
 def plan(errand: Errand, data: ProjectData, *, is_measured: bool = False) -> Mapping[str, Json]:
@@ -112,7 +111,7 @@ def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Pat
         CurateError: E979 with what the command said, when it refused.
     """
     words = ["train", str(data.root), "--detach", *(["--", *options] if options else [])]
-    said = errand.run(curate_command(*words))
+    said = errand.run(_curate(*words))
     name = said.data.strip().rsplit("/", 1)[-1]
     if said.code != Exit.OK or not name:
         message = "\n".join(said.talk[-8:]) or f"exit code {said.code}"
