@@ -1,21 +1,25 @@
-"""One record under edit, from opening it to the decision that saves it; the same for screens and the command line."""
+"""One record under edit, from opening it to the decision that saves it; the same for screens and the command line.
+
+An answer whose category has a schema is a form of its own (`Answer`) while the record around it is edited.
+"""
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from curate.base.console import one_line
 from curate.base.events import Add, Edit
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
-from curate.jsonl import pointer_of
+from curate.jsonl import JsonFault, parts_of, pointer_of, strict_loads
 from curate.project.drafts import Draft, Drafts, changes, rebased
 from curate.schema import Shape, load_contract
-from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, written
+from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, value_at, written
 from curate.schema.view import View, at
 
 if TYPE_CHECKING:
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from curate.project.project import Project
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
+_LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
+_SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
+"""Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed."""
 CHANGED_MEANWHILE = "E986 changed-meanwhile"
 """Somebody else has changed the same key; saving again keeps one's own."""
 
@@ -48,8 +55,8 @@ class EditSession:
         self.name = name
         self.is_new = is_new
         self.notes: list[str] = []
+        # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.text = text
-        """What is no JSON yet, as an editor left it or the file has it; empty otherwise."""
         self._drafts = Drafts(project.root, project.by, "lines" if self.is_line else "")
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
         self._disputed: set[str] = set()
@@ -156,7 +163,7 @@ class EditSession:
             return []
         state = self.project.state(self.name)
         if self.text:
-            # It repeats every key as it was when it was handed out: what changed it can only be told from that line.
+            # It repeats every key as it was when it was handed out: a change shows only against that line.
             return []
         self._parents = state.parents()
         if canonical(state.record.data) == canonical(self.form.saved):
@@ -212,6 +219,7 @@ class EditSession:
         """Put what was typed on ``base`` onto the record as it is now; return the keys that both have changed."""
         theirs = dict(self.project.state(self.name).record.data)
         mine, disputed = rebased(base, line, theirs)
+        # What is typed belongs to the form that is reopened now.
         typed = dict(typed)
         self._reopen(theirs)
         self.form.resume(mine, typed)
@@ -338,14 +346,12 @@ def is_standing(project: Project, finding: Finding) -> bool:
     # It brings the checks with it.
     from curate.sessions.problems import problems_of
 
-    book = problems_of(project)
-    if book.problems is None:
+    problem_list = problems_of(project)
+    problem_list.catch_up()
+    if problem_list.problems is None:
         return True
-    book.catch_up({finding.record})
-    return any(
-        (other.code, other.pointer) == (finding.code, finding.pointer)
-        for other in book.problems.of_record(finding.record)
-    )
+    own = problem_list.problems.of_record(finding.record)
+    return (finding.code, finding.pointer) in {(other.code, other.pointer) for other in own}
 
 
 def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:
@@ -369,14 +375,63 @@ def _contract(root: Path, schema: str) -> Shape:
     return load_contract(root / schema, root)
 
 
-__all__ = [
-    "CHANGED_MEANWHILE",
-    "EditSession",
-    "answer_pointer",
-    "copied_edit",
-    "field_of",
-    "fresh_name",
-    "is_standing",
-    "new_edit",
-    "open_edit",
-]
+class Answer:
+    """The answer at ``pointer`` of a record under edit; ``form`` is None while its text is no JSON."""
+
+    def __init__(self, pointer: str, shape: Shape) -> None:
+        self.pointer = pointer
+        self.shape = shape
+        self.form: Form | None = None
+        self._text = ""
+
+    def read(self, edit: EditSession) -> bool:
+        """Take the text of the record in; return whether the form says something else now, or is there no more."""
+        text, _ = value_at(edit.form.to_line(), parts_of(self.pointer))
+        if not isinstance(text, str) or text == self._text:
+            return False
+        self._text = text
+        try:
+            value = _value(text)
+        except JsonFault:
+            was_form, self.form = self.form is not None, None
+            return was_form
+        if self.form is not None and canonical(self.form.to_line()) == canonical(value):
+            return False
+        self.form = Form(self.shape, value)
+        return True
+
+    def write(self, edit: EditSession) -> None:
+        """Put what the form says into the text of the record, spelled as the text was."""
+        if self.form is None:
+            return
+        before, value = _value(self._text), self.form.to_line()
+        if canonical(value) != canonical(before):
+            self._text = _respelled(self._text, before, value)
+            edit.form.enter(self.pointer, self._text)
+
+
+def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
+    """Return the answer of a record whose category has a schema, ``known`` if it is still that; None where none is.
+
+    Raises:
+        CurateError: E903 and E904 for a schema that cannot be used.
+    """
+    contract = edit.contract()
+    if contract is None:
+        return None
+    pointer, shape = contract
+    is_known = known is not None and known.pointer == pointer and known.shape is shape
+    return known if is_known else Answer(pointer, shape)
+
+
+def _value(text: str) -> Json:
+    """Return the value that ``text`` is the strict JSON of; `JsonFault` where it is none."""
+    return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
+
+
+def _respelled(text: str, before: Json, after: Json) -> str:
+    """Return ``text``, which says ``before``, as a text that says ``after`` with the same layout and blanks around."""
+    bare = text.strip()
+    options = next((known for known in _SPELLINGS if json.dumps(before, **known) == bare), _SPELLINGS[0])
+    start = text.index(bare)
+    return f"{text[:start]}{json.dumps(after, **options)}{text[start + len(bare) :]}"

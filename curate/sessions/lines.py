@@ -18,7 +18,7 @@ from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.in_use import names_in_use
 from curate.project.spelling import spelled, spelled_anew
 from curate.sessions.edits import EditSession
-from curate.sessions.problems.excerpt import LineIndex
+from curate.sessions.excerpt import LineIndex
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -155,6 +155,3 @@ def _value(raw: bytes) -> dict[str, Json] | None:
     except JsonFault:
         return None
     return value if isinstance(value, dict) else None
-
-
-__all__ = ["LineEdit", "open_line"]

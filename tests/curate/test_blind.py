@@ -23,9 +23,10 @@ from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
 from curate.project.project import Project, open_project
+from curate.sessions import problem_groups as listing
 from curate.sessions.labelling import LabelSession
 from curate.sessions.overview import overview
-from curate.sessions.problems import Problems, listing
+from curate.sessions.problem_groups import Problems
 
 BOTH = "[split]\nseed = 1\n[label]\noverlap = 1.0\n"
 """Two people are asked about every record."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
@@ -20,11 +20,12 @@ EVERY = 1_000_000
 MAX_PER_GROUP = 1000
 """Findings of a group that are kept to be shown."""
 ELSEWHERE = "/..."
-"""The place of a group that gathers all places of a code beyond the first two hundred."""
+"""The pointer of a group that gathers all places of a code beyond the first two hundred."""
 ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 _MAX_RETAINED = 50_000
 _MAX_POINTERS = 200
 
+By = Literal["code", "file"]
 Level = Literal["line", "record", "decision", "whole"]
 """What a finding is about: a line that is no record, a record by itself, what was decided on one, all records."""
 _WHOLE: tuple[Level, ...] = ("whole",)
@@ -44,11 +45,6 @@ class Group:
     """The first ones in reading order; their file is relative to the workspace, their record that of the project."""
     files: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def num_hidden(self) -> int:
-        """Findings that are counted and not kept."""
-        return self.count - len(self.examples)
-
 
 class Problems:
     """All findings of one validation. It can be pickled, and follows single records that change after it."""
@@ -67,6 +63,7 @@ class Problems:
         self._files, self._names, self._tolerances = dict(files), dict(names), dict(tolerances)
         self._numbers: dict[tuple[Level, str, Severity, str], int] = {}
         self._num_pointers: Counter[str] = Counter()
+        # Most records with findings have the same ones: each tuple of numbers is held once.
         self._sets: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._num_retained = 0
         self._aside: dict[str, list[tuple[int, Finding | None]]] = {}
@@ -116,24 +113,19 @@ class Problems:
             self.by_record[name] = self._sets.setdefault(staying, staying)
         for number in set(numbers).difference(staying):
             group, gone = self.groups[number], numbers.count(number)
+            own = [finding for finding in group.examples if finding.record == name]
             group.count -= gone
-            group.files[file or next((example.file for example in group.examples if example.record == name), "")] -= (
-                gone
-            )
-            staying_examples = [finding for finding in group.examples if finding.record != name]
-            self._num_retained -= len(group.examples) - len(staying_examples)
-            group.examples = staying_examples
+            group.files[file or (own[0].file if own else "")] -= gone
+            group.examples = [finding for finding in group.examples if finding.record != name]
+            self._num_retained -= len(own)
 
     def put_aside(self, name: str, file: str) -> None:
         """Take out what is wrong with a record among all others, for it was left out, and remember it."""
         if name in self._aside:
             return
         numbers = [number for number in self.by_record.get(name, ()) if self.groups[number].level == "whole"]
-        examples = {
-            number: [finding for finding in self.groups[number].examples if finding.record == name]
-            for number in numbers
-        }
-        self._aside[name] = [(number, examples[number].pop(0) if examples[number] else None) for number in numbers]
+        examples = {number: iter(self._examples(number, name)) for number in numbers}
+        self._aside[name] = [(number, next(examples[number], None)) for number in numbers]
         self.forget(name, _WHOLE, file)
 
     def put_back(self, name: str, file: str) -> None:
@@ -159,8 +151,8 @@ class Problems:
 
     def of_record(self, name: str) -> list[Finding]:
         """Return what is kept of the findings of one record."""
-        groups = [self.groups[number] for number in dict.fromkeys(self.by_record.get(name, ()))]
-        return [finding for group in groups for finding in group.examples if finding.record == name]
+        numbers = dict.fromkeys(self.by_record.get(name, ()))
+        return [finding for number in numbers for finding in self._examples(number, name)]
 
     def count(self, severity: Severity) -> int:
         """Return the number of findings of one severity."""
@@ -178,6 +170,9 @@ class Problems:
                 tally.count(group.code, group.severity, group.count)
         verdict = judge(tally, self._tolerances, self.num_records)
         return num_decided + tally.of_severity("error") - verdict.num_errors_tolerated + verdict.num_over_tolerance
+
+    def _examples(self, number: int, name: str) -> list[Finding]:
+        return [finding for finding in self.groups[number].examples if finding.record == name]
 
     def _count(self, number: int, name: str, file: str) -> None:
         self.groups[number].count += 1
@@ -209,3 +204,98 @@ def level_of(code: str) -> Level:
 def _general_pointer(pointer: str) -> str:
     """Return ``pointer`` with a star for every index of a list."""
     return pointer_of(["*" if part.isdecimal() else part for part in parts_of(pointer)]) if pointer else ""
+
+
+# The groups as a list to look through.
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A group: ``count`` findings, of which ``num_listed`` can be listed and ``num_matching`` pass the filter.
+
+    ``message`` is that of its first finding.
+    """
+
+    key: str
+    severity: Severity
+    title: str
+    pointer: str
+    count: int
+    num_listed: int
+    num_matching: int
+    message: str
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemItem:
+    """A finding of the group whose heading stands above it."""
+
+    key: str
+    finding: Finding
+
+
+def listed(
+    problems: Problems,
+    *,
+    by: By = "code",
+    closed: Collection[str] = (),
+    severities: Collection[Severity] = ORDER,
+    text: str = "",
+    visible: Callable[[Finding], Finding | None] = replace,
+) -> list[Heading | ProblemItem]:
+    """Return the headings, errors first, each followed by its findings unless ``closed`` has its key.
+
+    ``text`` is what a finding must hold, whatever the case, in its code, name, message, file, record or pointer; of
+    those that are counted and not kept nobody knows whether they do. ``visible`` gives a finding as the reader may see
+    it, None where they may not: the filter must not tell what the list hides.
+    """
+    groups = [group for group in problems.groups if group.count > 0 and group.severity in severities]
+    rows: list[Heading | ProblemItem] = []
+    for part in _by_code(groups) if by == "code" else _by_file(groups):
+        matching = [finding for finding in map(visible, part.findings) if finding and _holds(finding, text.casefold())]
+        if text and not matching:
+            continue
+        message = matching[0].message if matching and by == "code" else ""
+        is_open = part.key not in closed
+        numbers = (part.count, len(part.findings), len(matching))
+        rows.append(Heading(part.key, part.severity, part.title, part.pointer, *numbers, message, is_open))
+        rows += [ProblemItem(part.key, finding) for finding in matching] if is_open else []
+    return rows
+
+
+@dataclass(slots=True)
+class _Section:
+    """What becomes a heading and the findings below it."""
+
+    key: str
+    severity: Severity
+    title: str
+    pointer: str
+    count: int
+    findings: list[Finding]
+
+
+def _by_code(groups: list[Group]) -> Iterator[_Section]:
+    for group in sorted(groups, key=lambda item: (ORDER.index(item.severity), item.code, -item.count, item.pointer)):
+        key = f"{group.severity} {group.level} {group.code} {group.pointer}"
+        yield _Section(key, group.severity, f"{group.code} {group.name}", group.pointer, group.count, group.examples)
+
+
+def _by_file(groups: list[Group]) -> Iterator[_Section]:
+    parts: dict[str, _Section] = {}
+    for group in sorted(groups, key=lambda item: ORDER.index(item.severity)):
+        for file, number in group.files.items():
+            if number > 0:
+                new = _Section(f"file {file}", group.severity, file or "all records", "", 0, [])
+                parts.setdefault(file, new).count += number
+        for finding in group.examples:
+            parts[finding.file].findings.append(finding)
+    for _, part in sorted(parts.items()):
+        part.findings.sort(key=lambda finding: (finding.line, finding.column, finding.code))
+        yield part
+
+
+def _holds(finding: Finding, text: str) -> bool:
+    parts = (finding.code, finding.name, finding.message, finding.file, finding.record, finding.pointer)
+    return any(text in part.casefold() for part in parts)
