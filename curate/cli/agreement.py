@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from curate.project.data import ProjectData, RecordState
     from curate.project.gold import Gold
     from curate.schema.settings import Question
-    from curate.sessions.agreement.figures import Chance
-    from curate.sessions.agreement.text import By
-    from curate.sessions.agreement.visibility import QuestionAgreement
+    from curate.sessions.agreement_figures import Chance
+    from curate.sessions.agreement_report import By, QuestionAgreement
 
 _AnswersByQuestion = dict[str, dict[str, Mapping[str, Json]]]
 
@@ -57,9 +56,8 @@ def command(
     """
     import json
 
-    from curate.sessions.agreement.document import document, is_reached
-    from curate.sessions.agreement.figures import Chance
-    from curate.sessions.agreement.text import render_text
+    from curate.sessions.agreement_figures import Chance
+    from curate.sessions.agreement_report import document, is_reached, render_text
 
     if block and by != "day" and form == "text":
         raise click.UsageError("--block is for --by day.")
@@ -96,8 +94,8 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.project.labels import questions_of
     from curate.project.notices import open_and_tell
     from curate.project.snapshot import retired_events
-    from curate.sessions.agreement.measure import measure
-    from curate.sessions.agreement.visibility import QuestionAgreement
+    from curate.sessions.agreement_measure import measure
+    from curate.sessions.agreement_report import QuestionAgreement
 
     project = open_and_tell(root)
     answered = _answers_by_question(project.data.states())

@@ -65,7 +65,7 @@ def full_disk(monkeypatch):
     apply = Project.apply
     state = {"full": False}
 
-    def refuse(self, decisions):
+    def refuse(*_):
         if state["full"]:
             raise CurateError("E906 not-saved", "no space left on device", "Make room.")
         return apply(self, decisions)
