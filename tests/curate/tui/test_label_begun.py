@@ -65,10 +65,10 @@ def full_disk(monkeypatch):
     apply = Project.apply
     state = {"full": False}
 
-    def refuse(*_):
+    def refuse(*args):
         if state["full"]:
             raise CurateError("E906 not-saved", "no space left on device", "Make room.")
-        return apply(self, decisions)
+        return apply(*args)
 
     monkeypatch.setattr(Project, "apply", refuse)
     return lambda is_full: state.update(full=is_full)
