@@ -22,10 +22,8 @@ Floats = NDArray[numpy.float64]
 Statistic = Callable[[Floats], Floats]
 """From weights (patterns by resamples: how many records of each pattern) to figures (figures by resamples)."""
 RESAMPLES = 1000
-_CHUNK = 1 << 20
-"""The most draws that are made at once."""
-_DEAR = 12
-"""How many records can be drawn in the time that drawing the count of one pattern takes, as measured."""
+_CHUNK = 1 << 20  # The most draws that are made at once.
+_DEAR = 12  # How many records can be drawn in the time that drawing the count of one pattern takes, as measured.
 _MOST_UNDEFINED = 0.05
 SAME_VALUE = "all answers are the same value, so chance alone would agree as well"
 ALIKE = "every resample gives the same value, so no interval can be told"

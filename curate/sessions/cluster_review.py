@@ -34,8 +34,7 @@ KINDS: dict[str, Callable[[ReviewCluster], bool]] = {
     "near": lambda cluster: cluster.kind == "near",
     "conflicts": lambda cluster: cluster.kind == "conflict",
     "alike": lambda cluster: cluster.kind == "alike",
-}
-"""Which clusters can be gone through."""
+}  # Which clusters can be gone through.
 _VERSION = 1
 _JOINED = ("meta", "labels")
 # What a record is and says stays its own: a merge takes over what is said about it.
@@ -95,15 +94,11 @@ class StagedAct:
 
 
 def choose(cluster: ReviewCluster, what: What, keeper: str, other: str) -> Choice:
-    """Return what ``what`` means for a cluster of which ``keeper`` and ``other`` were compared.
+    """Return what ``what`` means for a cluster of which two records (E916), ``keeper`` and ``other``, were compared.
 
     keep: ``keeper`` stays, what repeats it goes, and so does ``other`` with what repeats that. merge: the same, but
     what ``keeper`` lacks is taken over from them. drop: ``other`` goes, whatever else is in the cluster stays. leave:
-    all stay, and the cluster does not come again unless it grows. Conflicts of ``keeper`` that were not compared with
-    it stay.
-
-    Raises:
-        CurateError: E916 when one of both is not in the cluster, or both are the same record.
+    all stay, and the cluster does not come again unless it grows. Other conflicts of ``keeper`` stay.
     """
     if keeper == other:
         raise CurateError("E916 unknown-record", f"{keeper!r} cannot be compared with itself", "Name two records.")
@@ -124,27 +119,10 @@ def choose_alike(clusters: Clusters, choice: Choice) -> list[Choice]:
     return [choose(like, choice.what, names[keeper], names[other]) for like, names in alike]
 
 
-def summary(clusters: Clusters, choices: Iterable[Choice]) -> Summary:
-    """Return what ``choices`` come to."""
-    counts: dict[What, int] = dict.fromkeys(WHATS, 0)
-    num_gone = num_fixed = 0
-    for choice in choices:
-        counts[choice.what] += 1
-        num_gone += len(choice.gone)
-        cluster = clusters.by_name[choice.cluster]
-        staying = {member.split for member in cluster.members if member.id not in choice.gone} - {None}
-        num_fixed += cluster.is_leak and len(staying) < 2
-    return Summary(counts, num_gone, num_fixed)
-
-
 def act_of(
     clusters: Clusters, choices: Iterable[Choice], state: Callable[[str], RecordState], shape: Shape
 ) -> StagedAct:
-    """Return all decisions that ``choices`` mean; ``state`` gives a record as it is now.
-
-    Raises:
-        CurateError: E916 when a record is not there any more.
-    """
+    """Return all decisions that ``choices`` mean; ``state`` gives a record as it is now, E916 for one that is gone."""
     act = StagedAct([], [], [])
     chosen: list[Choice] = []
     for choice in choices:
@@ -214,7 +192,7 @@ def merged(keeper: RecordState, others: Sequence[RecordState], shape: Shape) -> 
 def _offers(
     line: dict[str, Json], other: dict[str, Json], shape: Shape, result: Merge
 ) -> Iterator[tuple[tuple[str, ...], Json]]:
-    """Yield the path and the new value of what ``other`` knows and ``line`` does not, as far as now."""
+    """Yield the path and the new value of what ``other`` knows and ``line`` does not."""
     view = shape.view.paths if shape.view else {}
     prompt = shape.view.prompt if shape.view else []
     joined = [tuple(view[name]) for name in _JOINED if name in view]
@@ -277,25 +255,14 @@ class Staged:
         """What holds for each cluster, by its name."""
         return {choice.cluster: choice for step in self._steps for choice in step}
 
-    @property
-    def num_steps(self) -> int:
-        """How often `take_back` has something to take back."""
-        return len(self._steps)
+    # Each change is written to the disk first. Where that fails (E906), nothing has changed.
 
     def stage(self, choices: Sequence[Choice]) -> None:
-        """Add a step and write it to the disk.
-
-        Raises:
-            CurateError: E906 when it cannot be written; then it is not staged either.
-        """
+        """Add a step."""
         self._replace([*self._steps, list(choices)])
 
     def take_back(self) -> list[Choice]:
-        """Take back the last step and return it; what held before holds again.
-
-        Raises:
-            CurateError: E906 when that cannot be written; then nothing is taken back.
-        """
+        """Take back the last step and return it; what held before holds again."""
         if not self._steps:
             return []
         last = self._steps[-1]
@@ -303,11 +270,7 @@ class Staged:
         return last
 
     def forget(self, written: Iterable[Choice]) -> None:
-        """Forget choices that are written, and those that they had taken the place of; what was staged since stays.
-
-        Raises:
-            CurateError: E906 when that cannot be written; then all of them stay.
-        """
+        """Forget choices that are written, and those that they had taken the place of; what was staged since stays."""
         known = self.choices
         gone = {choice.cluster for choice in written if known.get(choice.cluster) == choice}
         steps = [[choice for choice in step if choice.cluster not in gone] for step in self._steps]
@@ -315,7 +278,15 @@ class Staged:
 
     def summary(self) -> Summary:
         """Return what the choices come to."""
-        return summary(self.clusters, self.choices.values())
+        counts: dict[What, int] = dict.fromkeys(WHATS, 0)
+        num_gone = num_fixed = 0
+        for choice in self.choices.values():
+            counts[choice.what] += 1
+            num_gone += len(choice.gone)
+            cluster = self.clusters.by_name[choice.cluster]
+            staying = {member.split for member in cluster.members if member.id not in choice.gone} - {None}
+            num_fixed += cluster.is_leak and len(staying) < 2
+        return Summary(counts, num_gone, num_fixed)
 
     def _replace(self, steps: list[list[Choice]]) -> None:
         if steps:
@@ -443,11 +414,7 @@ class ClusterReview:
         return True
 
     def stage(self, what: What, *, is_left: bool) -> Choice | None:
-        """Stage a choice in favour of the left record of the pair, or the right one, and go on to what is undecided.
-
-        Raises:
-            CurateError: E906 when it cannot be written to the disk.
-        """
+        """Stage a choice in favour of the left record of the pair, or the right one, and go on to what is undecided."""
         if self.cluster is None or self.pair is None:
             return None
         keeper, other = self.pair if is_left else self.pair[::-1]
@@ -460,9 +427,6 @@ class ClusterReview:
         """Stage for all undecided clusters of the same shape what is staged here, or else was staged last.
 
         Return what was taken for a model, None where nothing is staged, and what it was staged for.
-
-        Raises:
-            CurateError: E906 when it cannot be written to the disk.
         """
         known = self.staged.choices
         model = self.choice or next(reversed(known.values()), None)
@@ -475,11 +439,7 @@ class ClusterReview:
         return model, alike
 
     def take_back(self) -> list[Choice]:
-        """Take back what was staged last and look at it again.
-
-        Raises:
-            CurateError: E906 when that cannot be written to the disk.
-        """
+        """Take back what was staged last and look at it again."""
         step = self.staged.take_back()
         if step:
             self.go_to(step[0].keeper)

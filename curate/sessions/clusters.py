@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 Kind = Literal["exact", "near", "conflict", "alike"]
 KINDS: tuple[Kind, ...] = ("exact", "near", "conflict", "alike")
 _STANDINGS: tuple[Standing, ...] = ("first", *KINDS)
-_MAX_CHARACTERS = 4_000
-"""Characters of a message that are shown whole; longer ones are cut to what differs."""
+_MAX_CHARACTERS = 4_000  # Characters of a message that are shown whole; longer ones are cut to what differs.
 _MAX_MESSAGES = 50
-_MAX_FIELD = 400
-"""Characters of a field that are looked at for a line about it."""
+_MAX_FIELD = 400  # Characters of a field that are looked at for a line about it.
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,7 @@ _OF_CATEGORY = frozenset({"L404", "L405"})
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
 _SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
 """Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed."""
-CHANGED_MEANWHILE = "E986 changed-meanwhile"
-"""Somebody else has changed the same key; saving again keeps one's own."""
+CHANGED_MEANWHILE = "E986 changed-meanwhile"  # Somebody else has changed the same key; saving again keeps one's own.
 
 
 class EditSession:
@@ -41,16 +40,12 @@ class EditSession:
     ``notes`` is what a person should know before going on.
     """
 
-    is_line = False
-    """Whether it is of a line that is no record yet: saving it writes the file."""
+    is_line = False  # Whether it is of a line that is no record yet: saving it writes the file.
 
     def __init__(
         self, project: Project, name: str, line: dict[str, Json], *, is_new: bool = True, text: str = ""
     ) -> None:
-        """Take the line to go on with: as it is saved, or what a new record begins with.
-
-        ``text`` is there in place of a line that is no JSON.
-        """
+        """Take the line to go on with, as saved or as a new record begins, or a ``text`` that is no JSON."""
         self.project = project
         self.name = name
         self.is_new = is_new
@@ -90,11 +85,7 @@ class EditSession:
         return is_huge(self.form.to_line())
 
     def keep(self) -> None:
-        """Write what is typed to the draft, or take the draft away where nothing differs from what is saved.
-
-        Raises:
-            CurateError: E906 when it cannot be written.
-        """
+        """Write what is typed to the draft (E906), or take the draft away where nothing differs from what is saved."""
         if not self.is_changed:
             self._drafts.remove(self.draft_name)
             return
@@ -103,11 +94,7 @@ class EditSession:
         self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
 
     def discard(self) -> None:
-        """Let go of what is typed: the record is as it was saved, and the draft is gone.
-
-        Raises:
-            CurateError: E914 and E985 when the draft cannot be removed; else as `follow` does.
-        """
+        """Let go of what is typed and of the draft, which may fail with E914 and E985, and `follow`."""
         self._drafts.remove(self.draft_name)
         self.text = ""
         self._disputed.clear()
@@ -124,13 +111,12 @@ class EditSession:
         A text that is no JSON object is kept beside the line; what the schema refuses is taken, to be mended. Call
         `follow` then: while there is such a text, nothing that others change is taken in.
         """
+        self.text = text
         try:
             line = read_written(text)
         except Misspelt as fault:
-            self.text = text
             return [str(fault)]
         if not isinstance(line, dict):
-            self.text = text
             return ["line 1, column 1: a record is an object in braces"]
         self.text = ""
         self.form.replace_line(line)
@@ -174,11 +160,7 @@ class EditSession:
         return ["the record was changed meanwhile; your edit goes on from there"] if self.form.is_changed else []
 
     def contract(self) -> tuple[str, Shape] | None:
-        """Return the pointer of the answer and the schema that its category asks for, None where there is none.
-
-        Raises:
-            CurateError: E903 and E904 for a schema that cannot be used.
-        """
+        """Return the pointer of the answer and the schema that its category asks for, if any (E903, E904)."""
         line, view = self.form.to_line(), self.project.shape.view
         if view is None or not isinstance(line, dict):
             return None
@@ -189,7 +171,6 @@ class EditSession:
         return pointer, _contract(self.project.root, category.schema_)
 
     def _resume(self) -> None:
-        """Go on with the draft, if there is one."""
         try:
             draft = self._drafts.read(self.draft_name)
         except CurateError as error:
@@ -279,11 +260,7 @@ class EditSession:
 
 
 def open_edit(project: Project, name: str) -> EditSession:
-    """Return the record called ``name`` under edit, with its draft if there is one.
-
-    Raises:
-        CurateError: E916 when there is no such record.
-    """
+    """Return the record called ``name`` under edit, with its draft if there is one; E916 where it is unknown."""
     return EditSession(project, name, dict(project.state(name).record.data), is_new=False)
 
 
@@ -293,16 +270,11 @@ def new_edit(project: Project, name: str = "") -> EditSession:
 
 
 def copied_edit(project: Project, name: str) -> EditSession:
-    """Return a new record under edit that begins as the one called ``name``, without its id, labels and split.
-
-    Raises:
-        CurateError: E916 when there is no such record.
-    """
+    """Return a new record that begins as the one called ``name`` (E916), without its id, labels and split."""
     line = dict(project.state(name).record.data)
-    view = project.shape.view
-    for part in ("id", "labels", "split"):
-        path = view.paths.get(part) if view else None
-        if path and len(path) == 1:
+    paths = project.shape.view.paths if project.shape.view else {}
+    for path in (paths[part] for part in ("id", "labels", "split") if part in paths):
+        if len(path) == 1:
             line.pop(path[0], None)
     return EditSession(project, fresh_name(), line)
 
@@ -317,12 +289,10 @@ def answer_pointer(line: Mapping[str, Json], shape: Shape) -> str:
     if shape.view is None:
         return ""
     turns = shape.view.get(line, "messages")
-    if isinstance(turns, list):
-        for index in range(len(turns) - 1, -1, -1):
-            turn = turns[index]
-            if isinstance(turn, dict) and turn.get("role") == "assistant":
-                is_text = isinstance(turn.get("content"), str) and not turn.get("tool_calls")
-                return pointer_of([*shape.view.paths["messages"], index, "content"]) if is_text else ""
+    for index, turn in reversed([*enumerate(turns)] if isinstance(turns, list) else []):
+        if isinstance(turn, dict) and turn.get("role") == "assistant":
+            is_text = isinstance(turn.get("content"), str) and not turn.get("tool_calls")
+            return pointer_of([*shape.view.paths["messages"], index, "content"]) if is_text else ""
     if isinstance(shape.view.get(line, "completion"), str):
         return pointer_of(shape.view.paths["completion"])
     return ""
@@ -338,11 +308,7 @@ def field_of(finding: Finding, shape: Shape) -> str:
 
 
 def is_standing(project: Project, finding: Finding) -> bool:
-    """Return whether ``finding`` is still there now that its record was saved; takes a while. True where it is unknown.
-
-    Raises:
-        CurateError: E916 before the records are read.
-    """
+    """Return whether ``finding`` still is there, or that is unknown, now that its record was saved; takes a while."""
     # It brings the checks with it.
     from curate.sessions.problems import problems_of
 
@@ -411,11 +377,7 @@ class Answer:
 
 
 def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
-    """Return the answer of a record whose category has a schema, ``known`` if it is still that; None where none is.
-
-    Raises:
-        CurateError: E903 and E904 for a schema that cannot be used.
-    """
+    """Return the answer of a record whose category has a schema, ``known`` if it is still that, as `contract` does."""
     contract = edit.contract()
     if contract is None:
         return None

@@ -17,8 +17,6 @@ from curate.base.record import CurateError, Exit, Json
 from curate.base.trainer import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData, inside
 
-_HEAD = "error["
-
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -31,8 +29,7 @@ class Said:
     @property
     def trouble(self) -> str:
         """The error that it ended with, on one line; "" where it told of none."""
-        lines = [line for line in self.talk if line.startswith(_HEAD)]
-        return lines[-1] if lines else ""
+        return next((line for line in reversed(self.talk) if line.startswith("error[")), "")
 
 
 class Errand:
@@ -43,16 +40,12 @@ class Errand:
         self._is_stopped = False
 
     def run(self, command: Sequence[str]) -> Said:
-        """Run a command to its end and return what it said.
-
-        Raises:
-            CurateError: E970 when it was stopped by `stop`.
-        """
+        """Run a command to its end and return what it said; E970 when it was stopped by `stop`."""
         # In a group of its own it is ended with all that it has started; what is detached has a session of its own.
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            errors="replace", process_group=0,
-        ) as child:  # fmt: skip
+            command, stdin=null, stdout=pipe, stderr=pipe, text=True, errors="replace", process_group=0
+        ) as child:
             self._child = child
             if self._is_stopped:
                 self.stop()
@@ -105,7 +98,7 @@ def plan(errand: Errand, data: ProjectData, *, is_measured: bool = False) -> Map
 
 
 def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Path:
-    """Validate, export and start a run that outlives us, by `curate train --detach`; return the folder of the run.
+    """Validate, export and start a run that outlives us, by `curate train --detach`; return its folder.
 
     Raises:
         CurateError: E979 with what the command said, when it refused.
@@ -120,9 +113,5 @@ def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Pat
 
 
 def resume(errand: Errand, data: ProjectData, folder: Path) -> Path:
-    """Go on with a run that was stopped, as `begin` starts one.
-
-    Raises:
-        CurateError: E979 with what the command said, when it refused.
-    """
+    """Go on with a run that was stopped, as `begin` starts one."""
     return begin(errand, data, ["--resume", "--out", str(folder)])

@@ -14,12 +14,10 @@ from curate.checks.spans import with_values_hidden
 from curate.jsonl import locate
 from curate.project.fold import RecordState
 
-_STEP = 1024
-"""Lines from one remembered offset to the next."""
+_STEP = 1024  # Lines from one remembered offset to the next.
 _BLOCK = 1 << 20
 _MOST_BYTES = 16 * 1024 * 1024
-_AROUND = 32 * 1024
-"""Characters on each side of a place in which values are looked for that must be hidden."""
+_AROUND = 32 * 1024  # Characters on each side of a place in which values are looked for that must be hidden.
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +36,8 @@ class Excerpt:
     line: int
     rows: tuple[ExcerptLine, ...]
     mark: int | None
-    column: int
-    """The 1-based byte column of the value in its line, 0 where it has none."""
-    is_decided: bool = False
-    """Whether the line is what decisions make of the record, and the file has another one."""
+    column: int  # The 1-based byte column of the value in its line, 0 where it has none.
+    is_decided: bool = False  # Whether the line is what decisions make of the record, and the file has another one.
 
 
 class LineIndex:
@@ -50,8 +46,7 @@ class LineIndex:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offsets = array("Q", [0])
-        self._offset, self._number = 0, 0
-        """How far the file was gone through: bytes, and whole lines before them."""
+        self._offset, self._number = 0, 0  # How far the file was gone through: bytes, and whole lines before them.
         self._stamp = _stamp(path)
 
     @property

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from curate.project.project import Project
 
 _MARK = b"\xef\xbb\xbf"
-_WITHOUT_RECORD = ("S113", "S116", "S120")
-"""Lines that no record was meant by, or that are too long to be read."""
+_WITHOUT_RECORD = ("S113", "S116", "S120")  # Lines that no record was meant by, or that are too long to be read.
 
 
 class LineEdit(EditSession):

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from curate.project.project import Project
 
 _CACHE = Path(".curate") / "cache" / "nearest"
-_CACHE_FROM = 5_000
-"""Records from which the index is kept on the disk; below, making it anew takes a moment."""
+_CACHE_FROM = 5_000  # Records from which the index is kept on the disk; below, making it anew takes a moment.
 _BLOCK = 8_192
 _CANDIDATES = 24
 _TEXTS = ("system", "completion", "text")

@@ -67,10 +67,8 @@ class ProjectOverview:
     num_unlabelled: int
     num_unsplit: int
     lengths: LengthHistogram | None
-    disk_free: int
-    """Bytes."""
-    num_changed: int | None
-    """Files that git sees changed; None where git does not tell."""
+    disk_free: int  # Bytes.
+    num_changed: int | None  # Files that git sees changed; None where git does not tell.
 
 
 def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
@@ -190,10 +188,8 @@ class NextStep:
 class Noted:
     """What screens have found out about the records and Home shows; None as long as nobody has looked."""
 
-    num_clusters: int | None = None
-    """Clusters of records that repeat one another and are not reviewed."""
-    num_leaks: int | None = None
-    """Those of them that are in more than one split."""
+    num_clusters: int | None = None  # Clusters of records that repeat one another and are not reviewed.
+    num_leaks: int | None = None  # Those of them that are in more than one split.
 
 
 _noted: WeakKeyDictionary[Catalog, Noted] = WeakKeyDictionary()

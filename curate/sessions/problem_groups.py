@@ -15,12 +15,9 @@ from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import FAULTS, parts_of, pointer_of
 from curate.schema.settings import Tolerance
 
-EVERY = 1_000_000
-"""Findings of one severity that are taken from a span: every one of them counts."""
-MAX_PER_GROUP = 1000
-"""Findings of a group that are kept to be shown."""
-ELSEWHERE = "/..."
-"""The pointer of a group that gathers all places of a code beyond the first two hundred."""
+EVERY = 1_000_000  # Findings of one severity that are taken from a span: every one of them counts.
+MAX_PER_GROUP = 1000  # Findings of a group that are kept to be shown.
+ELSEWHERE = "/..."  # The pointer of a group that gathers all places of a code beyond the first two hundred.
 ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 _MAX_RETAINED = 50_000
 _MAX_POINTERS = 200
@@ -57,8 +54,7 @@ class Problems:
         ``names`` has the ids of records that are called otherwise than their line says, by file and line.
         """
         self.groups: list[Group] = []
-        self.by_record: dict[str, tuple[int, ...]] = {}
-        """By record, the number of the group of each of its findings."""
+        self.by_record: dict[str, tuple[int, ...]] = {}  # By record, the number of the group of each of its findings.
         self.num_records = self.num_lines = self.num_suppressed = self.num_forgiven = self.num_mended = 0
         self._files, self._names, self._tolerances = dict(files), dict(names), dict(tolerances)
         self._numbers: dict[tuple[Level, str, Severity, str], int] = {}

@@ -42,8 +42,7 @@ from curate.project.validation import Validation
 from curate.schema import Shape
 from curate.sessions.problem_groups import EVERY, Problems
 
-OnProgress = Callable[[int], None]
-"""Hears how many lines were seen so far."""
+OnProgress = Callable[[int], None]  # Hears how many lines were seen so far.
 _MOST_FIXES = 20_000
 """Records whose fixes are kept: each of them becomes a line of the journal with all that changes in it."""
 _SERVE = "from curate.sessions.problem_search import serve; serve()"
@@ -70,8 +69,7 @@ class RecordFixes:
     fixes: list[RecordFix] = field(default_factory=list)
     num_records: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    num_refused: int = 0
-    """Records whose fixed texts the schema would not allow."""
+    num_refused: int = 0  # Records whose fixed texts the schema would not allow.
 
     def add(self, fix: RecordFix) -> None:
         """Add what safe fixes make of a record."""

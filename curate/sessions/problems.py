@@ -46,18 +46,15 @@ class ProblemList:
     def __init__(self, project: Project) -> None:
         self._problems: Problems | None = None
         self._problems_of: Catalog | None = None
-        self.at: datetime | None = None
-        """When the last search ended, in local time."""
-        self.seconds = 0.0
-        """How long it took."""
+        self.at: datetime | None = None  # When the last search ended, in local time.
+        self.seconds = 0.0  # How long it took.
         self._project_ref = ref(project)
         self._lock = RLock()
         self._child: Child | None = None
         self._done = Event()
-        self._failure: CurateError | None = None
-        """What kept the last search from its end."""
+        self._failure: CurateError | None = None  # What kept the last search from its end.
+        # How many decisions there were when the last search began, and when its records were last looked at again.
         self._num_searched = self._num_followed = 0
-        """How many decisions there were when the last search began, and when its records were last looked at again."""
         self._examiner: Examiner | None = None
         self._lines: dict[Path, LineIndex] = {}
 
@@ -111,8 +108,7 @@ class ProblemList:
 
     def stop(self) -> None:
         """End a search that is under way."""
-        child = self._child
-        if child is not None:
+        if child := self._child:
             child.stop()
 
     def catch_up(self, names: Collection[str] = ()) -> bool:
@@ -134,10 +130,7 @@ class ProblemList:
         return True
 
     def statuses(self) -> dict[str, Severity]:
-        """Return the worst severity of each record that something is wrong with; empty before the first search.
-
-        The catalogue has been told of them: see `Catalog.judge`.
-        """
+        """Return the worst severity of each record that something is wrong with; empty before the first search."""
         with self._lock:
             return self.problems.statuses() if self.problems else {}
 
@@ -151,11 +144,7 @@ class ProblemList:
         return excerpt(finding, lines, state if state and state.heads else None)
 
     def is_of_record(self, finding: Finding) -> bool:
-        """Whether a finding is about a record, not about a line that only calls itself as one is called.
-
-        Raises:
-            CurateError: E974 when another program has changed the record's file.
-        """
+        """Whether a finding is about a record, not about a line that only calls itself as one is called."""
         state = self._state(finding.record)
         if state is None or level_of(finding.code) != "line":
             return state is not None
@@ -170,20 +159,12 @@ class ProblemList:
         return mend_record(state.record, data.shape, fixes) if state and fixes else None
 
     def mendings(self, on_progress: OnProgress | None = None) -> RecordFixes:
-        """Return the safe fixes of all records. Long: call it in a thread.
-
-        Raises:
-            CurateError: E904 when a file is missing; E970 when the process was killed.
-        """
+        """Return the safe fixes of all records, as `Child.run` does. Long: call it in a thread."""
         fixes: RecordFixes = Child().run("mend", self._job(), on_progress)
         return fixes
 
     def mend(self, fixes: Sequence[RecordFix]) -> FixesApplied:
-        """Make fixes, as one act of edits that one undo takes back; records that have changed meanwhile stay.
-
-        Raises:
-            CurateError: E906 when they are not saved.
-        """
+        """Make fixes, as one act of edits that one undo takes back; records that have changed meanwhile stay."""
         wanted = [fix for fix in fixes if fix.changes and self._is_unchanged(fix)]
         if wanted:
             self.project.apply([fix.decision() for fix in wanted])
@@ -193,8 +174,8 @@ class ProblemList:
         """Have the record ask to be excused from the check that made ``finding``, by an edit.
 
         Raises:
-            CurateError: E905 when it cannot ask: the line is no record, or its schema has no place for that; E906 when
-                it is not saved; E972 when the schema refuses the line.
+            CurateError: E905 when it cannot ask: the line is no record, or its schema has no place for that; and as
+                `Project.apply`.
         """
         state = self._state(finding.record)
         view = self.project.shape.view
@@ -210,12 +191,9 @@ class ProblemList:
         self.project.apply([Edit(state.record.id, {parts[0]: value})])
 
     def write_baseline(self, on_progress: OnProgress | None = None) -> Changed:
-        """Write what is wrong now to the baseline that curate.toml names, as `curate validate --update-baseline` does.
+        """Write what is wrong now to the baseline that curate.toml names (E902), as `validate --update-baseline` does.
 
         Long: call it in a thread, and search again after it.
-
-        Raises:
-            CurateError: E902 when curate.toml names none; E956 when the file is no baseline; E906 when it is not saved.
         """
         changed: Changed = Child().run("update", self._job(), on_progress)
         return changed

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from curate.base.console import one_line
@@ -24,14 +23,10 @@ from curate.project.data import RUNS, ProjectData, inside
 from curate.project.feedback import REPORT_FILE
 from curate.sessions.detached import LOG_FILE, Process, berth_of, note, read_process, settle, start
 
-DRY_RUN = "--dry-run"
-"""The trainer's option for a run that writes nothing."""
+DRY_RUN = "--dry-run"  # The trainer's option for a run that writes nothing.
 Standing = Literal["running", "stopping", "stopped", "finished", "failed", "dead", "unknown"]
-"""How a run stands.
-
-*stopping* was asked to save and stop and has not ended; *failed* ended by itself with an error; *dead* ended without
-having said so, as by a power cut; *unknown* says that it runs, and nobody has written down which process that is.
-"""
+# *stopping* was asked to save and stop and has not ended; *failed* ended by itself with an error; *dead* ended without
+# having said so, as by a power cut; *unknown* says that it runs, and nobody has written down which process that is.
 _RUN_FILE = "run.json"
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_BYTES = 64 * 1024
@@ -72,11 +67,7 @@ class Run:
 
 
 def runs_of(data: ProjectData) -> list[Run]:
-    """Return the runs of a workspace, the newest first.
-
-    Raises:
-        CurateError: E914 when its folder of runs lies elsewhere.
-    """
+    """Return the runs of a workspace, the newest first; E914 when its folder of runs lies elsewhere."""
     return [read_run(folder) for folder in _run_folders(data)]
 
 
@@ -104,10 +95,7 @@ def log_tail(run: Run, num_lines: int) -> list[str]:
 
 
 def run_folder(data: ProjectData, options: Sequence[str]) -> Path:
-    """Return the folder of the run: the newest where ``options`` resume one, else today's date and free letters.
-
-    It is not made here. An ``--out`` among the options wins.
-    """
+    """Return the folder of the run, not made yet: ``--out``, the newest to resume, or today's date and free letters."""
     runs = inside(data.root, data.root / RUNS)
     if "--out" in options[:-1]:
         return Path(options[options.index("--out") + 1])
@@ -119,11 +107,7 @@ def run_folder(data: ProjectData, options: Sequence[str]) -> Path:
 
 
 def resumed_dataset(folder: Path) -> Path:
-    """Return the dataset that the run in ``folder`` was begun on: it goes on with that one, whatever was decided since.
-
-    Raises:
-        CurateError: E978 when the run does not say, or the dataset is gone.
-    """
+    """Return the dataset that the run in ``folder`` was begun on, to resume it; E978 where that is unknown or gone."""
     try:
         path = Path(json.loads(read_file(folder / _RUN_FILE, most=MOST_STATE))["dataset"]["path"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -145,11 +129,7 @@ def train(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]
     """
     # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
     child = subprocess.Popen(_command(data, dataset, folder, options), stdin=subprocess.DEVNULL, process_group=0)
-
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(number)
-
-    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _PASSED_ON}
     is_dry = DRY_RUN in options
     try:
         if not is_dry:
@@ -164,14 +144,7 @@ def train(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]
 
 
 def train_detached(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> Process:
-    """Start what `train` runs as a process of its own, which outlives us and our terminal, and return it.
-
-    What it says goes to the file ``log`` of the run.
-
-    Raises:
-        CurateError: E906 when the folder cannot be written; E914 for a recipe outside of the workspace; E977 when a
-            process is at work on the run already.
-    """
+    """Start what `train` runs as a process that outlives us and our terminal, as `detached.start` does."""
     return start(_command(data, dataset, folder, options), folder)
 
 

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 Fix = Literal["move", "drop"]
 FIXES: tuple[Fix, ...] = ("move", "drop")
-_LEAKED = Exclusion("other splits give it away", code="P501")
-"""Why a record that leaks is dropped."""
+_LEAKED = Exclusion("other splits give it away", code="P501")  # Why a record that leaks is dropped.
 _KEYS = ("ratios", "seed", "stratify", "group")
 
 
@@ -81,8 +80,7 @@ def read_basis(data: ProjectData, watch: Watch | None = None) -> Basis:
     """Compare the records of ``data``: long for many, and ``watch`` hears how far it is.
 
     Raises:
-        CurateError: E910 when two records have the same id; E911 when the last dataset was changed; E975 when the
-            golden test set was.
+        CurateError: as `find_repeats`; E975 when the golden test set was changed.
     """
     golden = read_golden(data.root)
     return Basis(data, find_repeats(data, watch=watch), golden)
@@ -104,11 +102,9 @@ class Preview:
     settings: SplitSettings
     assignment: SplitAssignment
     fixes: Mapping[str, Fix] = field(default_factory=dict)
+    # What its splits share, and what is trained on with the benchmarks. Only where it is there, all that gives one
+    # another away is in one split, as an export has it.
     compared: Sequence[ExamLeaks] | None = None
-    """What its splits share, and what is trained on with the benchmarks; None where that was not asked for.
-
-    Only then is all that gives one another away in one split, as an export has it.
-    """
 
     @cached_property
     def by_split(self) -> dict[Split, list[Record]]:
@@ -220,7 +216,7 @@ def preview(
 
 @dataclass(frozen=True, slots=True)
 class LeakingPair:
-    """An exam record of ``split`` and who gives it away the most, which is in ``source_split``."""
+    """An exam record of ``split`` and what gives it away the most, which is in ``source_split``."""
 
     leak: Leak
     split: Split
@@ -271,11 +267,7 @@ def compared_whole(divided: Preview) -> Preview:
 
 
 def leaks_of(divided: Preview) -> LeakReport:
-    """Compare the splits with one another, and what is trained on with the workspace's benchmarks; takes a while.
-
-    Raises:
-        CurateError: E908 and E964 when a benchmark cannot be read or is not there.
-    """
+    """Compare the splits with one another, and what is trained on with the benchmarks (E908, E964); takes a while."""
     divided = compared_whole(divided)
     splits = divided.assignment.splits
     pairs: list[LeakingPair] = []
@@ -345,12 +337,9 @@ def write(project: Project, divided: Preview, *, is_saved: bool) -> SavedDivisio
 
 
 def save_settings(root: Path, settings: SplitSettings) -> list[str]:
-    """Put ``settings`` under [split] in the workspace's curate.toml and return the keys that have changed.
+    """Put ``settings`` under [split] in the workspace's curate.toml, as `write` does; return the keys that changed.
 
     Comments, order and blank lines stay, and keys that say the same already are not touched.
-
-    Raises:
-        CurateError: E906 when it cannot be written; E902 when it could not be changed without changing anything else.
     """
     # Few commands write settings.
     import tomlkit

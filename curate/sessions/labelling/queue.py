@@ -237,10 +237,8 @@ class Prepared:
 
     queue: Queue
     agreement: LiveAgreement
-    answered: set[str]
-    """The records that the annotator had answered."""
-    num_decisions: int
-    """Decisions that were made before it was begun; what came after them may be in it or not."""
+    answered: set[str]  # The records that the annotator had answered.
+    num_decisions: int  # Decisions that were made before it was begun; what came after them may be in it or not.
 
 
 def prepared_for(

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.project import Project
 
-_MOST_TEXT = 20_000
-"""Characters of one text that are shown; how many more there are is said."""
+_MOST_TEXT = 20_000  # Characters of one text that are shown; how many more there are is said.
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,7 @@ class AnswerSide:
 
     value: Json
     people: tuple[str, ...] = ()
-    text: str = ""
-    """Whether the record is in, and why not, in words; empty for other values."""
+    text: str = ""  # Whether the record is in, and why not, in words; empty for other values.
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import TextIOWrapper
-from itertools import count, islice
+from itertools import count, islice, takewhile
 from typing import TYPE_CHECKING, Final, Literal
 
 from curate.base.events import Label
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
     from curate.project.project import Listener, Project
     from curate.project.undo import Undone
 
-QUALITY = "quality"
-"""A question of this name, if it is asked, has keys of its own beside any other."""
+QUALITY = "quality"  # A question of this name, if it is asked, has keys of its own beside any other.
 FLAG: Final = "flag"
 NOTE: Final = "note"
 Kind = Literal["answered", "skipped", "flag", "note"]
 _LONGEST_GUIDE = 100_000
-_RECENT = 600.0
-"""Seconds that the pace is taken of."""
+_RECENT = 600.0  # Seconds that the pace is taken of.
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,7 @@ class Done:
 
     record: str
     question: str
-    value: Json = None
-    """None where the record was skipped."""
+    value: Json = None  # None where the record was skipped.
     at: float = field(default_factory=time.monotonic)
 
     @property
@@ -60,7 +57,7 @@ class DoneList:
 
     def __init__(self) -> None:
         self._done: dict[int, Done] = {}
-        self._of: defaultdict[str, list[int]] = defaultdict(list)
+        self._numbers_of: defaultdict[str, list[int]] = defaultdict(list)
         self._counts: Counter[Kind] = Counter()
         self._numbers = count()
         self._began = time.monotonic()
@@ -75,18 +72,16 @@ class DoneList:
         """Count in what was done just now."""
         number = next(self._numbers)
         self._done[number] = done
-        self._of[done.record].append(number)
+        self._numbers_of[done.record].append(number)
         self._counts[done.kind] += 1
 
     def keep(self, record: str, stands: Callable[[Done], bool]) -> None:
         """Take out what was done to ``record`` and does not stand any more."""
-        for number in self._of.pop(record, ()):
-            done = self._done[number]
-            if stands(done):
-                self._of[record].append(number)
+        for number in self._numbers_of.pop(record, ()):
+            if stands(self._done[number]):
+                self._numbers_of[record].append(number)
             else:
-                del self._done[number]
-                self._counts[done.kind] -= 1
+                self._counts[self._done.pop(number).kind] -= 1
 
     def count(self, kind: Kind) -> int:
         """Return how many records were answered or skipped, or have got a flag or a note."""
@@ -99,27 +94,23 @@ class DoneList:
     def pace(self) -> float | None:
         """Return answers a minute over the last ten minutes; None before there are two."""
         now = time.monotonic()
-        num = 0
-        for done in reversed(self._done.values()):
-            if done.at <= now - _RECENT:
-                break
-            num += done.kind == "answered"
-        return 60 * num / max(now - max(self._began, now - _RECENT), 1.0) if num >= 2 else None
+        recent = takewhile(lambda done: done.at > now - _RECENT, reversed(self._done.values()))
+        num = sum(done.kind == "answered" for done in recent)
+        return 60 * num / max(min(now - self._began, _RECENT), 1.0) if num >= 2 else None
 
 
 class LabelSession:
     """The labelling of one annotator. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
 
-    What it saves it takes in by itself; `follow` must hear of every other change of the project, on the thread that
-    everything else is called on. A session is of one catalogue: once the project has read its records anew, another
-    session takes its place.
+    What it saves it takes in by itself; `follow` must hear of every other change of the project, on the thread of all
+    other calls. Once the project has read its records anew, another session takes its place.
     """
 
     def __init__(self, project: Project, listener: Listener | None = None) -> None:
-        """Begin a session in a project that is loaded; ``listener`` is not told of what the session saves.
+        """Begin in a project that is loaded; ``listener`` is not told of what the session saves.
 
         Raises:
-            CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
+            CurateError: as `Blind.assignments`.
         """
         self.project = project
         self.by = project.by
@@ -129,8 +120,7 @@ class LabelSession:
         self.assignment_of = project.blind.assignments
         self.wish = Wish(self.questions[0])
         self.queue: Queue | None = None
-        self.current = ""
-        """The record at hand; empty where none is left."""
+        self.current = ""  # The record at hand; empty where none is left.
         self.done = DoneList()
         self._index = -1
         self._row: int | None = None
@@ -145,19 +135,13 @@ class LabelSession:
         """Whether its rows still are those of the project."""
         return self._catalog is self.project.catalog
 
-    # What is asked.
-
     @property
     def question(self) -> Question:
         """The question that is asked now."""
         return self.wish.question
 
     def wish_for(self, question: str = "", order: Order | None = None, *, is_all: bool | None = None) -> Wish:
-        """Return the present wish with another question, order or range.
-
-        Raises:
-            CurateError: E902 when there is no such question.
-        """
+        """Return the present wish with another question, order or range; E902 when there is no such question."""
         chosen = question_of(self.questions, question) if question else self.wish.question
         return Wish(chosen, order or self.wish.order, self.wish.is_all if is_all is None else is_all)
 
@@ -204,14 +188,10 @@ class LabelSession:
         state = self.state()
         return state.answers.get(what, {}).get(self.by) if state else None
 
-    # What is done.
+    # What is saved about the record at hand. Each raises E906 when it is not saved.
 
     def answer(self, value: Json) -> None:
-        """Save an answer to the record at hand and go on to the next one.
-
-        Raises:
-            CurateError: E906 when it is not saved.
-        """
+        """Save an answer and go on to the next record."""
         name = self.current
         self._save(self.question.name, value)
         if suggester := self._suggesters.get(self.question.name):
@@ -220,29 +200,17 @@ class LabelSession:
             self._advance()
 
     def answer_other(self, question: str, value: Json) -> None:
-        """Save an answer to another question about the record at hand, and stay with it.
-
-        Raises:
-            CurateError: E902 for a question that is not asked; E906 when the answer is not saved.
-        """
+        """Save an answer to another question, and stay with the record; E902 for a question that is not asked."""
         self._save(question_of(self.questions, question).name, value)
 
     def flag(self) -> bool:
-        """Mark the record at hand for a second look, or take the mark away; return whether it is marked now.
-
-        Raises:
-            CurateError: E906 when that is not saved.
-        """
+        """Mark the record for a second look, or take the mark away; return whether it is marked now."""
         is_flagged = self.aside(FLAG) is None
         self._save(FLAG, True if is_flagged else None)
         return is_flagged
 
     def note(self, text: str) -> None:
-        """Save a note about the record at hand in place of the one before; an empty text takes it away.
-
-        Raises:
-            CurateError: E906 when that is not saved.
-        """
+        """Save a note in place of the one before; an empty text takes it away."""
         if text != (self.aside(NOTE) or ""):
             self._save(NOTE, text or None)
 
@@ -263,15 +231,13 @@ class LabelSession:
         return True
 
     def undo(self) -> Undone | None:
-        """Take back the annotator's last act and go to its record if it was an answer.
-
-        Raises:
-            CurateError: E906 when that is not saved.
-        """
+        """Take back the annotator's last act and go to its record if it was an answer."""
         undone = self.project.undo(self._listener)
         if undone is not None:
             self.follow(undone.ids)
         return undone
+
+    # What is asked.
 
     def reject(self) -> None:
         """Show no suggestion for the record at hand any more."""
@@ -287,8 +253,6 @@ class LabelSession:
         self._take_in(changed)
         if self.current in self._answered and not was_answered:
             self._advance()
-
-    # What is reported.
 
     def suggestion(self) -> Suggestion | None:
         """Return what the model proposes for the record at hand; None where nothing is proposed, or it was rejected."""
@@ -310,11 +274,7 @@ class LabelSession:
         return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._index)
 
     def learn(self) -> None:
-        """Learn from the answers so far; waits for a model, so call it in a thread.
-
-        Raises:
-            CurateError: E940 without the extra [quality]; E970 when the process that learns ends before it has.
-        """
+        """Learn from the answers so far, as `Suggester.learn` does; waits for a model, so call it in a thread."""
         if self.queue is not None:
             self.suggester.learn(self.queue, self._index)
 

@@ -18,8 +18,7 @@ from curate.sessions.labelling.queue import Queue
 if TYPE_CHECKING:
     from curate.project.project import Project
 
-AGAIN_AFTER = 10
-"""New answers after which it is worth learning again."""
+AGAIN_AFTER = 10  # New answers after which it is worth learning again.
 _MOST_LEARNED, _MOST_AHEAD = 10_000, 5_000
 """Labelled records that are learned from, and open ones that are judged: with both at their most, learning again takes
 half a second of CPU time."""
@@ -42,8 +41,7 @@ class Suggester:
         self._learned: tuple[dict[int, int], Suggestions] | None = None
         self._lock = Lock()
         self._is_closed = False
-        self.num_waiting = 0
-        """Answers that came after those that were learned last."""
+        self.num_waiting = 0  # Answers that came after those that were learned last.
 
     @property
     def suggestions(self) -> Suggestions | None:
