@@ -108,8 +108,8 @@ class _PairTable:
 
     num: int = 0
     agreed: int = 0
+    # Over the values, the answers of the one that gave it times those of the other: num times what chance gives.
     products: int = 0
-    """Over the values, the answers of the one that gave it times those of the other: num times what chance gives."""
     left: Counter[Hashable] = field(default_factory=Counter)
     right: Counter[Hashable] = field(default_factory=Counter)
 
@@ -166,14 +166,14 @@ class LiveAgreement:
 
     def __init__(self, answers: Answers | None = None) -> None:
         self._given: dict[str, dict[str, Hashable]] = {}
-        self._values: dict[Hashable, tuple[tuple[bool, bytes], Json]] = {}
+        self._values: dict[Hashable, Json] = {}
         self._totals: Counter[Hashable] = Counter()
         self._squares = 0
         self._sizes: Counter[int] = Counter()
         # Ordered pairs of different answers by the answers of the record: whole numbers, so that nothing drifts.
         self._apart: Counter[int] = Counter()
         self._tables: dict[str, dict[str, _PairTable]] = defaultdict(dict)
-        self._confused: dict[str, Counter[tuple[Hashable, Hashable]]] = defaultdict(Counter)
+        self._confused: dict[str, Counter[tuple[Hashable, ...]]] = defaultdict(Counter)
         for name, given in (answers or {}).items():
             self.put(name, given)
 
@@ -191,23 +191,24 @@ class LiveAgreement:
 
     def glance(self, by: str, *, most: int = 5) -> AgreementGlance:
         """Return what the annotator ``by`` may see, with the ``most`` confused pairs of values of their own answers."""
-        num = self._totals.total()
+        num, values = self._totals.total(), self._values
         apart = sum(pairs / (size - 1) for size, pairs in self._apart.items())
         alpha = alpha_rate(apart, float(num), float(self._squares)) if num * num > self._squares else None
+        num_pairs = sum(size * (size - 1) // 2 * count for size, count in self._sizes.items())
         tables = sorted(self._tables.get(by, {}).items())
-        return AgreementGlance(
-            self._sizes.total(),
-            sum(size * (size - 1) // 2 * count for size, count in self._sizes.items()),
-            alpha,
-            tuple(table.as_peer(name) for name, table in tables if table.num),
-            self._most_confused(by, most),
-        )
+        peers = tuple(table.as_peer(name) for name, table in tables if table.num)
+        counts = self._confused.get(by, Counter()).items()
+        commonest = nsmallest(most, counts, key=lambda item: (-item[1], *map(self._order, item[0])))
+        confused = tuple(Confusion(values[left], values[right], count) for (left, right), count in commonest)
+        return AgreementGlance(self._sizes.total(), num_pairs, alpha, peers, confused)
 
     def _key(self, value: Json) -> Hashable:
         key = key_of(value)
-        if key not in self._values:
-            self._values[key] = order_of(value), value
+        self._values.setdefault(key, value)
         return key
+
+    def _order(self, key: Hashable) -> tuple[bool, bytes]:
+        return order_of(self._values[key])
 
     def _count(self, given: Mapping[str, Hashable], sign: int) -> None:
         """Count the answers to one record in (1) or out (-1); one answer alone says nothing of agreement."""
@@ -223,22 +224,9 @@ class LiveAgreement:
             self._tables[right].setdefault(left, _PairTable()).count(other_answer, answer, sign)
             if answer != other_answer:
                 self._apart[size] += 2 * sign
-                pair = (
-                    (answer, other_answer)
-                    if self._values[answer][0] < self._values[other_answer][0]
-                    else (other_answer, answer)
-                )
+                pair = tuple(sorted((answer, other_answer), key=self._order))
                 _add(self._confused[left], pair, sign)
                 _add(self._confused[right], pair, sign)
-
-    def _most_confused(self, by: str, most: int) -> tuple[Confusion, ...]:
-        counts = self._confused.get(by, Counter())
-        commonest = nsmallest(most, counts.items(), key=self._rank)
-        return tuple(Confusion(self._values[left][1], self._values[right][1], num) for (left, right), num in commonest)
-
-    def _rank(self, item: tuple[tuple[Hashable, Hashable], int]) -> tuple[int, tuple[bool, bytes], tuple[bool, bytes]]:
-        (left, right), num = item
-        return -num, self._values[left][0], self._values[right][0]
 
 
 def _add(counts: Counter[Any], key: Any, sign: int) -> None:

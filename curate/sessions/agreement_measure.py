@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 
 import numpy
 
@@ -234,8 +234,7 @@ def _differing(cells: Whole) -> Sequence[int]:
     highest = cells.max(axis=1)
     # For the least answer, what is missing must be no answer at all.
     lowest = numpy.where(cells < 0, highest[:, None], cells).min(axis=1)
-    rows: list[int] = numpy.flatnonzero(lowest < highest).tolist()
-    return rows
+    return [int(row) for row in numpy.flatnonzero(lowest < highest)]
 
 
 def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance) -> tuple[list[Block], int]:
@@ -248,10 +247,8 @@ def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance) -> tuple[
     num_untimed = 0
     for row in numpy.flatnonzero(sheet.sizes > 1).tolist():
         known = moments.get(sheet.records[row], {})
-        given = [
-            known[by] for by, code in zip(sheet.annotators, sheet.cells[row], strict=True) if code >= 0 and by in known
-        ]
-        if given:
+        names = [by for by, code in zip(sheet.annotators, sheet.cells[row], strict=True) if code >= 0]
+        if given := [known[by] for by in names if by in known]:
             timed.append((max(given), row))
         else:
             num_untimed += 1
@@ -261,10 +258,7 @@ def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance) -> tuple[
 
 def _parts(sheet: Sheet, timed: list[tuple[str, int]], size: int) -> list[list[tuple[str, int]]]:
     if not size:
-        days: dict[str, list[tuple[str, int]]] = defaultdict(list)
-        for moment, row in timed:
-            days[moment[:_DAY]].append((moment, row))
-        return list(days.values())
+        return [list(day) for _, day in groupby(timed, key=lambda item: item[0][:_DAY])]
     parts: list[list[tuple[str, int]]] = []
     room = 0
     for answer in timed:

@@ -53,11 +53,7 @@ class LineEdit(EditSession):
         return self.text != self._unread or self.form.is_changed
 
     def discard(self) -> None:
-        """Let go of what is typed: the line is as the file has it, and the draft is gone.
-
-        Raises:
-            CurateError: E914 and E985 when the draft cannot be removed.
-        """
+        """Let go of what is typed and of the draft: the line is as the file has it."""
         super().discard()
         self.text = self._unread
 
@@ -114,12 +110,9 @@ class LineEdit(EditSession):
 
 
 def open_line(project: Project, file: str, number: int) -> LineEdit:
-    """Return the line ``number`` of a record file under edit, with its draft if there is one.
+    """Return the line ``number``, from 1, of a record file under edit, with its draft if there is one.
 
-    Args:
-        project: Whose records are read.
-        file: The file as findings call it, relative to the workspace.
-        number: The line, from 1.
+    ``file`` is as findings call it, relative to the workspace.
 
     Raises:
         CurateError: E904 when there is no such line in a record file of the workspace; E972 when it is a record, or

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
 from curate.project.feedback import read_results
 from curate.project.labels import CATEGORY, questions_of
+from curate.sessions.problem_groups import ORDER
 from curate.sessions.problems import problems_of
 from curate.sessions.runs import Run, runs_of
 
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
 NUM_BINS = 8
 STATUSES = ("ok", "warning", "error", "dropped")
 Tone = Literal["error", "warn", ""]
-_ALIVE = ("running", "stopping")
-_ENDED_BADLY = ("failed", "dead", "stopped")
+_ENDED_BADLY = {"failed": "failed", "dead": "ended without a word", "stopped": "was stopped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,7 @@ def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
     """Count the records of ``project``; a second or two for a million of them, so call it in a thread.
 
     With ``has_findings`` the catalogue's statuses come from a validation; without, nothing is known of what is in.
-    Categories are counted as the annotator may see them; see `curate.project.blind`.
-
-    Raises:
-        CurateError: E902 for a question that is called as notes or flags are.
+    Categories are counted as the annotator may see them. E902 for a question that is called as notes or flags are.
     """
     # A screen without records must not wait for it.
     import polars as pl
@@ -162,10 +160,9 @@ def scores(runs: Sequence[Run]) -> dict[str, str]:
 
 def _score(run: Run) -> str:
     try:
-        report = read_results(run.folder).report
+        macro = read_results(run.folder).macro
     except CurateError as error:
         return f"{error.code}: its report cannot be read"
-    macro = next((part["macro"] for part in report["splits"] if part["split"] == report["headline"]), None)
     if macro is None:
         return "nothing was scored"
     return f"macro {macro['tuned']['value']:.2f} ({macro['difference']['value']:+.2f})"
@@ -196,12 +193,9 @@ _noted: WeakKeyDictionary[Catalog, Noted] = WeakKeyDictionary()
 
 
 def noted(project: Project) -> Noted:
-    """Return the one note about the records of ``project``, to be written to by whoever counts something.
+    """Return the one note about the records of ``project``, which a screen that counts something writes to.
 
     Once the records were read anew there is another one: what was counted before is not known of these.
-
-    Raises:
-        CurateError: E916 before the records are read.
     """
     return _noted.setdefault(project.catalog, Noted())
 
@@ -211,25 +205,16 @@ def num_problems(project: Project) -> dict[Severity, int] | None:
     problems = problems_of(project).problems
     if problems is None:
         return None
-    counts: dict[Severity, int] = {"error": 0, "warning": 0, "info": 0}
-    for group in problems.groups:
-        counts[group.severity] += group.count
-    return counts
+    return {severity: problems.count(severity) for severity in ORDER}
 
 
 def next_steps(project: Project, overview: ProjectOverview, runs: Sequence[Run] | None = None) -> list[NextStep]:
-    """Return what is to be done, the worst first; empty where everything is done.
-
-    Raises:
-        CurateError: E914 when the folder of runs lies elsewhere; E915 for a damaged manifest.
-    """
+    """Return what is to be done, the worst first; E914 as `runs_of`, E915 for a damaged manifest."""
     if not overview.num_records and not overview.num_unread:
         return [NextStep("warn", "there are no records yet: write the first", "edit", {"new": True})]
     known_runs = runs_of(project.data) if runs is None else runs
-    return [
-        *_problems(project, overview), *_repeats(project), *_review(project), *_labels(overview),
-        *_split(project, overview), *_runs(known_runs),
-    ]  # fmt: skip
+    steps = (_problems(project, overview), _repeats(project), _review(project), _labels(overview))
+    return [*chain.from_iterable(steps), *_split(project, overview), *_runs(known_runs)]
 
 
 def _problems(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
@@ -278,29 +263,23 @@ def _split(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
     created = datetime.fromisoformat(manifest.created)
     newest = max(path.stat().st_mtime for path in project.data.files())
     changed = datetime.fromtimestamp(newest, UTC)
-    last = project.recent(1)
-    if last:
-        changed = max(changed, datetime.fromisoformat(last[0].at))
+    changed = max([changed, *(datetime.fromisoformat(event.at) for event in project.recent(1))])
     if changed > created:
         yield NextStep("warn", f"dataset {manifest.name} is older than the data ({_ago(changed)})", "split")
 
 
 def _runs(runs: Sequence[Run]) -> Iterator[NextStep]:
-    alive = next((run for run in runs if run.standing in _ALIVE), None)
+    alive = next((run for run in runs if run.is_alive), None)
     if alive:
         yield NextStep("", f"run {alive.id} is {alive.standing}", "train", {"run": alive.id})
-    newest = next((run for run in runs if run.standing not in _ALIVE), None)
+    newest = next((run for run in runs if not run.is_alive), None)
     if newest is None:
         return
     if newest.has_report:
         yield NextStep("", f"run {newest.id} is ready", "compare", {"runs": [newest.id]})
-    elif newest.standing in _ENDED_BADLY:
+    elif words := _ENDED_BADLY.get(newest.standing):
         tone: Tone = "" if newest.standing == "stopped" else "warn"
-        yield NextStep(tone, f"run {newest.id} {_word(newest)}", "train", {"run": newest.id})
-
-
-def _word(run: Run) -> str:
-    return {"failed": "failed", "dead": "ended without a word"}.get(run.standing, "was stopped")
+        yield NextStep(tone, f"run {newest.id} {words}", "train", {"run": newest.id})
 
 
 def _ago(then: datetime) -> str:

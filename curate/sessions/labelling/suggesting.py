@@ -74,8 +74,7 @@ class Suggester:
         """Learn from what is answered by now, and judge the records that are open from ``index`` of ``queue`` on.
 
         Raises:
-            CurateError: E940 without the extra [quality]; E970 when the process that learns ends before it has, also
-                by `close`.
+            CurateError: E940 without the extra [quality]; E970 when the process ends before, also by `close`.
         """
         with self._lock:
             waiting = self.num_waiting
