@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -217,10 +217,10 @@ class Heading:
     title: str
     pointer: str
     count: int
-    num_listed: int
-    num_matching: int
-    message: str
-    is_open: bool
+    num_listed: int = 0
+    num_matching: int = 0
+    message: str = ""
+    is_open: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,48 +248,39 @@ def listed(
     """
     groups = [group for group in problems.groups if group.count > 0 and group.severity in severities]
     rows: list[Heading | ProblemItem] = []
-    for part in _by_code(groups) if by == "code" else _by_file(groups):
-        matching = [finding for finding in map(visible, part.findings) if finding and _holds(finding, text.casefold())]
+    for heading, findings in _by_code(groups) if by == "code" else _by_file(groups):
+        matching = [finding for finding in map(visible, findings) if finding and _holds(finding, text.casefold())]
         if text and not matching:
             continue
         message = matching[0].message if matching and by == "code" else ""
-        is_open = part.key not in closed
-        numbers = (part.count, len(part.findings), len(matching))
-        rows.append(Heading(part.key, part.severity, part.title, part.pointer, *numbers, message, is_open))
-        rows += [ProblemItem(part.key, finding) for finding in matching] if is_open else []
+        is_open = heading.key not in closed
+        row = replace(heading, num_listed=len(findings), num_matching=len(matching), message=message, is_open=is_open)
+        rows.append(row)
+        rows += [ProblemItem(heading.key, finding) for finding in matching] if is_open else []
     return rows
 
 
-@dataclass(slots=True)
-class _Section:
-    """What becomes a heading and the findings below it."""
-
-    key: str
-    severity: Severity
-    title: str
-    pointer: str
-    count: int
-    findings: list[Finding]
-
-
-def _by_code(groups: list[Group]) -> Iterator[_Section]:
+def _by_code(groups: list[Group]) -> Iterator[tuple[Heading, list[Finding]]]:
     for group in sorted(groups, key=lambda item: (ORDER.index(item.severity), item.code, -item.count, item.pointer)):
         key = f"{group.severity} {group.level} {group.code} {group.pointer}"
-        yield _Section(key, group.severity, f"{group.code} {group.name}", group.pointer, group.count, group.examples)
+        title = f"{group.code} {group.name}"
+        yield Heading(key, group.severity, title, group.pointer, group.count), group.examples
 
 
-def _by_file(groups: list[Group]) -> Iterator[_Section]:
-    parts: dict[str, _Section] = {}
+def _by_file(groups: list[Group]) -> Iterator[tuple[Heading, list[Finding]]]:
+    counts: Counter[str] = Counter()
+    worst: dict[str, Severity] = {}
+    findings: dict[str, list[Finding]] = defaultdict(list)
     for group in sorted(groups, key=lambda item: ORDER.index(item.severity)):
         for file, number in group.files.items():
             if number > 0:
-                new = _Section(f"file {file}", group.severity, file or "all records", "", 0, [])
-                parts.setdefault(file, new).count += number
+                counts[file] += number
+                worst.setdefault(file, group.severity)
         for finding in group.examples:
-            parts[finding.file].findings.append(finding)
-    for _, part in sorted(parts.items()):
-        part.findings.sort(key=lambda finding: (finding.line, finding.column, finding.code))
-        yield part
+            findings[finding.file].append(finding)
+    for file, count in sorted(counts.items()):
+        findings[file].sort(key=lambda finding: (finding.line, finding.column, finding.code))
+        yield Heading(f"file {file}", worst[file], file or "all records", "", count), findings[file]
 
 
 def _holds(finding: Finding, text: str) -> bool:

@@ -47,9 +47,9 @@ class LabelScreen(ProjectScreen):
         self._is_several = False
 
     def compose_body(self) -> ComposeResult:
-        """Lay the record and its choices beside what is known of the sitting."""
+        """Lay the record and its choices beside what is known of the session."""
         with Horizontal():
-            with Vertical(id="desk", classes="main"):
+            with Vertical(id="session", classes="main"):
                 yield Panel(id="head")
                 yield TitleRule()
                 yield Paper(id="record", classes="pane")
