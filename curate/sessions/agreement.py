@@ -114,7 +114,7 @@ class _PairTable:
     right: Counter[Hashable] = field(default_factory=Counter)
 
     def count(self, answer: Hashable, other_answer: Hashable, sign: int) -> None:
-        """Count a record in (1) or out (-1)."""
+        # A record is counted in with the sign 1, and out with -1.
         self.num += sign
         self.agreed += sign * (answer == other_answer)
         self.products += sign * self.right[answer]
@@ -211,8 +211,8 @@ class LiveAgreement:
         return order_of(self._values[key])
 
     def _count(self, given: Mapping[str, Hashable], sign: int) -> None:
-        """Count the answers to one record in (1) or out (-1); one answer alone says nothing of agreement."""
         size = len(given)
+        # One answer alone says nothing of agreement.
         if size < 2:
             return
         self._sizes[size] += sign
@@ -230,7 +230,7 @@ class LiveAgreement:
 
 
 def _add(counts: Counter[Any], key: Any, sign: int) -> None:
-    """Count ``key`` in or out; what is at nought goes, so that a long sitting does not fill the memory."""
     counts[key] += sign
+    # What is at nought goes, so that a long session does not fill the memory.
     if not counts[key]:
         del counts[key]

@@ -284,7 +284,6 @@ def accuracy(num_right: int, num: int) -> Figure:
 
 
 def _figures(counts: Whole, statistic: Statistic, num_records: int, chance: Chance) -> list[Figure]:
-    """Return the figures of a statistic, with the 2.5th and 97.5th percentile of its resamples."""
     # Where a figure is undefined, in a resample or altogether, nought is divided by nought; that is looked at below.
     with numpy.errstate(divide="ignore", invalid="ignore"):
         values = statistic(counts[:, None].astype(numpy.float64))[:, 0]
@@ -305,7 +304,7 @@ def _resampled(counts: Whole, statistic: Statistic, chance: Chance) -> list[Floa
 
 
 def _picked(counts: Whole, num: int, generator: numpy.random.Generator) -> Whole:
-    """Return what `multinomial` would, by drawing records: quicker where most of them differ."""
+    # What `multinomial` would draw, record by record: quicker where most of them differ.
     total = int(counts.sum())
     owners = numpy.repeat(numpy.arange(len(counts)), counts)
     picked = owners[generator.integers(total, size=(num, total), dtype=numpy.int32)]

@@ -193,7 +193,6 @@ def _annotators(sheet: Sheet, gold: Gold, chance: Chance) -> list[Annotator]:
 
 
 def _classes(sheet: Sheet, chance: Chance) -> tuple[list[Class], int]:
-    """Return the most frequent values, the most frequent first, and how many more there are."""
     counts = numpy.bincount(sheet.cells[sheet.cells >= 0], minlength=len(sheet.values))
     chosen = numpy.argsort(-counts, kind="stable")[:_MOST_CLASSES]
     figures: dict[int, tuple[Figure, Figure]] = {}
@@ -209,7 +208,6 @@ def _classes(sheet: Sheet, chance: Chance) -> tuple[list[Class], int]:
 
 
 def _confusions(sheet: Sheet) -> tuple[list[Confusion], list[str]]:
-    """Return the pairs of values that were given to the same record, most first, and the records."""
     counts: Counter[tuple[int, int]] = Counter()
     records: dict[tuple[int, int], list[str]] = defaultdict(list)
     rows = _differing(sheet.cells)
@@ -228,7 +226,6 @@ def _confusions(sheet: Sheet) -> tuple[list[Confusion], list[str]]:
 
 
 def _differing(cells: Whole) -> Sequence[int]:
-    """Return the rows with different answers."""
     if not cells.size:
         return []
     highest = cells.max(axis=1)
@@ -238,11 +235,8 @@ def _differing(cells: Whole) -> Sequence[int]:
 
 
 def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance) -> tuple[list[Block], int]:
-    """Return the agreement by day, or by blocks of at least ``size`` answers, and the number of records left out.
-
-    A record with two answers or more counts once, at the moment of the last of them, because only then could anybody
-    agree or not. Left out are those of which no moment is known.
-    """
+    # A record with two answers or more counts once, at the moment of the last of them, because only then could anybody
+    # agree or not. Left out are those of which no moment is known.
     timed: list[tuple[str, int]] = []
     num_untimed = 0
     for row in numpy.flatnonzero(sheet.sizes > 1).tolist():

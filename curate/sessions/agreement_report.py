@@ -242,7 +242,6 @@ def _times(agreement: Agreement) -> Iterator[str]:
 
 
 def _some(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, is_last: bool = False) -> Iterator[str]:
-    """Yield a table of the first rows, or the last ones, and say how many more there are."""
     chosen = rows[-_MOST_ROWS:] if is_last else rows[:_MOST_ROWS]
     yield from _indented(table(head, chosen, left=left))
     if len(rows) > len(chosen):

@@ -145,7 +145,6 @@ def act_of(
 
 
 def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, str], Exclusion]:
-    """Return why each record goes, by its cluster and id."""
     # numpy comes with it.
     from curate.similarity.dedupe.nearest import likeness
 
@@ -224,7 +223,6 @@ def _joins(mine: Json, theirs: Json, path: tuple[str, ...], result: Merge) -> It
 
 
 def _answers(keeper: RecordState, others: Sequence[RecordState], result: Merge) -> Iterator[Decision]:
-    """Yield the answers that the others agree on, to questions that nobody has answered for the keeper."""
     known = {name: keeper.record.labels.get(name) for name in (*keeper.answers, *keeper.resolved)}
     for other in others:
         for question in dict.fromkeys((*other.answers, *other.resolved)):
@@ -446,7 +444,7 @@ class ClusterReview:
         return step
 
     def _go_on(self) -> None:
-        """Go to the next cluster for which nothing is staged; stay where there is none."""
+        # The next cluster for which nothing is staged; where there is none, the present one stays.
         known, count = self.staged.choices, len(self.open)
         ahead = [(self.at + step) % count for step in range(1, count)]
         self.at = next((index for index in ahead if self.open[index].name not in known), self.at)

@@ -162,7 +162,6 @@ def ask_to_stop(folder: Path) -> Process | None:
 
 
 def _process_folder(folder: Path) -> Path:
-    """Return where the files of the process belong now."""
     return folder if folder.is_dir() and not berth_of(folder).is_dir() else berth_of(folder)
 
 

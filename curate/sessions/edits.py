@@ -197,7 +197,7 @@ class EditSession:
             self.notes.append(f"changed by somebody else since: {keys}; what you typed stands, saving asks once more")
 
     def _rebase(self, base: Json, line: Json, typed: Mapping[str, Typed]) -> str:
-        """Put what was typed on ``base`` onto the record as it is now; return the keys that both have changed."""
+        # What was typed on ``base`` goes onto the record as it is now; returned are the keys that both have changed.
         theirs = dict(self.project.state(self.name).record.data)
         mine, disputed = rebased(base, line, theirs)
         # What is typed belongs to the form that is reopened now.
@@ -208,7 +208,7 @@ class EditSession:
         return _words(disputed)
 
     def _reopen(self, line: Json) -> None:
-        """Measure changes against ``line`` from now on, with what is fixed and offered now."""
+        # Changes are measured against ``line`` from now on, with what is fixed and offered now.
         data = self.project.data
         view = data.shape.view
         fixed: dict[str, str] = {}
@@ -253,7 +253,6 @@ class EditSession:
         return f"saved {one_line(self.name, 60)}: {_words(changed)}"
 
     def _begin_anew(self) -> None:
-        """Let what was saved be what changes are measured against."""
         state = self.project.state(self.name)
         self._parents = state.parents()
         self._reopen(dict(state.record.data))
@@ -321,7 +320,7 @@ def is_standing(project: Project, finding: Finding) -> bool:
 
 
 def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:
-    """Return what of a saved record an edit of its line would not change, and why."""
+    # What decisions of another kind settle, an edit of the line would not change.
     fixed: dict[str, str] = {}
     if "id" in pointers:
         fixed[pointers["id"]] = "the id names the record for good"
@@ -387,7 +386,6 @@ def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
 
 
 def _value(text: str) -> Json:
-    """Return the value that ``text`` is the strict JSON of; `JsonFault` where it is none."""
     return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
 
 

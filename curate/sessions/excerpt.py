@@ -77,7 +77,7 @@ class LineIndex:
             return {}
 
     def _go_to(self, handle: int, line: int) -> None:
-        """Remember the offset of every `_STEP` th line, as far as ``line``."""
+        # By blocks, not by lines: a line may be longer than the memory.
         while self._number < line and (block := os.pread(handle, _BLOCK, self._offset)):
             num_ends = block.count(b"\n")
             wanted = _STEP - self._number % _STEP
@@ -128,7 +128,6 @@ def _column(finding: Finding, raw: bytes, is_decided: bool) -> int:
 
 
 def _says(raw: bytes | None, state: RecordState) -> bool:
-    """Whether a line of the file still says what the record now says."""
     try:
         value: Json = json.loads(raw) if raw is not None else None
     except (ValueError, RecursionError):
@@ -137,7 +136,7 @@ def _says(raw: bytes | None, state: RecordState) -> bool:
 
 
 def _around(raw: bytes, column: int, number: int) -> tuple[ExcerptLine, int]:
-    """Return the piece of a line around a byte column, values hidden, and the place of the column within it."""
+    # Values are looked for in a wide piece, so that none is cut in two and shown.
     start = max(0, column - 1 - 4 * _AROUND)
     before = raw[start : column - 1].decode("utf-8", "replace")[-_AROUND:]
     after = raw[column - 1 : column - 1 + 4 * _AROUND].decode("utf-8", "replace")[:_AROUND]

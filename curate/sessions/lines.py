@@ -70,7 +70,7 @@ class LineEdit(EditSession):
         return f"{one_line(before, 200)} is the record {one_line(record.id, 60)} now"
 
     def _require_free(self, record: Record) -> None:
-        """Refuse a name that another record has: decisions would find this one in its place."""
+        # Decisions on a record of the same name would be taken for decisions on this one.
         if self.project.catalog.find(record.id) is None:
             return
         if record.has_own_id:

@@ -100,7 +100,7 @@ class Nearest:
         return state.record if state.dropped is None else None
 
     def _follow(self) -> None:
-        """Take in the records that were added or edited since the last look, by what they say now."""
+        # Records that were added or edited since the last look stand in an index of their own, by what they say now.
         events = self._project.since(self._num_followed)
         self._num_followed += len(events)
         touched = {event.id for event in events if event.op in ("add", "edit", "undo")}
@@ -134,7 +134,7 @@ class Nearest:
 
 
 def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:
-    """Return a line as a record, as far as it is one."""
+    # A line under edit may not be valid yet: then its texts are looked for where the view has them.
     source, view = Source("", 0), shape.view
     if view is None:
         return Record("", "domain", source, line)

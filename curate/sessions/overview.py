@@ -283,7 +283,6 @@ def _runs(runs: Sequence[Run]) -> Iterator[NextStep]:
 
 
 def _ago(then: datetime) -> str:
-    """Return how long ago ``then`` was, in the one unit that says most."""
     seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:

@@ -198,7 +198,7 @@ def level_of(code: str) -> Level:
 
 
 def _general_pointer(pointer: str) -> str:
-    """Return ``pointer`` with a star for every index of a list."""
+    # A star for every index of a list: the tenth message and the first are the same place.
     return pointer_of(["*" if part.isdecimal() else part for part in parts_of(pointer)]) if pointer else ""
 
 

@@ -169,7 +169,7 @@ class Child:
 
 
 def _ask(child: subprocess.Popen[bytes], question: object, on_progress: OnProgress | None) -> Any:
-    """Return the answer of a child in a tuple, an error, or None where it ended without one."""
+    # In a tuple, because None stands for a child that ended without an answer.
     assert child.stdin
     assert child.stdout
     with suppress(BrokenPipeError):
@@ -225,7 +225,6 @@ def search(job: Job, on_progress: OnProgress) -> Problems:
 
 
 def _update(job: Job, on_progress: OnProgress) -> Changed:
-    """Write what is wrong now to the baseline that the settings name, and return what that changed in it."""
     data = load_data(job.root)
     path = baseline_path(data.settings, data.root)
     if path is None:
@@ -240,7 +239,6 @@ def _update(job: Job, on_progress: OnProgress) -> Changed:
 
 
 def _mend(job: Job, on_progress: OnProgress) -> RecordFixes:
-    """Return the safe fixes of all records as decisions have left them, as edits that nobody has made yet."""
     data, result = load_data(job.root), RecordFixes()
     fixes = fixes_for("", data.settings.checks.ignore)
     for number, item in enumerate(data.read(), start=1):

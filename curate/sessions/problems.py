@@ -208,7 +208,6 @@ class ProblemList:
         return Job(project.root, tuple(project.findings()), _renamed(project.catalog) | decided)
 
     def _search(self, job: Job, catalog: Catalog, num_decisions: int, on_progress: OnProgress | None) -> None:
-        """Do the search of the records in ``catalog`` that `search` has begun after so many decisions."""
         assert self._child is not None, "it has been begun"
         began = monotonic()
         try:
@@ -228,7 +227,7 @@ class ProblemList:
         self._judge()
 
     def _judge(self) -> None:
-        """Tell the catalogue that was searched, be it the present one or not: of another one nothing was found."""
+        # The catalogue that was searched, be it the present one or not: of another one nothing is known.
         with self._lock:
             if self._problems is not None and self._problems_of is not None:
                 self._problems_of.judge(self._problems.statuses())
@@ -291,10 +290,8 @@ def problems_of(project: Project) -> ProblemList:
 
 
 def _renamed(catalog: Catalog) -> dict[tuple[str, int], str]:
-    """Return, by file and line, the ids of records that have another record's id with a number after it.
-
-    An id that only looks so is among them, which does no harm: it is the record's own.
-    """
+    # Ids that are another record's id with a number after it, by file and line. One that only looks so does no harm: it
+    # is the record's own.
     # The catalogue has loaded it.
     import polars as pl
 
@@ -305,7 +302,6 @@ def _renamed(catalog: Catalog) -> dict[tuple[str, int], str]:
 
 
 def _with(value: Json, parts: Sequence[str], new: Json) -> Json:
-    """Return ``value`` with ``new`` at the place of ``parts`` in it; objects on the way are made."""
     if not parts:
         return new
     inner: Mapping[str, Json] = value if isinstance(value, Mapping) else {}

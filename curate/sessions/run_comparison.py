@@ -157,7 +157,7 @@ def compare(first: Path, second: Path, split: str) -> PairedComparison:
 
 
 def _paired(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
-    """Return an entry of the trainer's comparison, whose base is the first run and whose tuned model is the second."""
+    # In the trainer's comparison the base is the first run, and the tuned model is the second.
     row = _row(entry, verdict_of(entry, fewest))
     return replace(row, base=None, first=row.base, metric="", bits=(None, None, None))
 
@@ -167,7 +167,7 @@ def _beside_base(entry: Mapping[str, Json], results: Results) -> ScoreRow:
 
 
 def _row(entry: Mapping[str, Json], verdict: ChangeVerdict | None) -> ScoreRow:
-    """Return a category of a report, or the mean over them, which has no counts of records."""
+    # A category of a report, or the mean over them, which has no counts of records.
     change = entry["difference"]
     return ScoreRow(
         category=entry.get("category", "macro"),
@@ -186,7 +186,7 @@ def _row(entry: Mapping[str, Json], verdict: ChangeVerdict | None) -> ScoreRow:
 
 
 def _beside_run(first: Results, second: Results, comparison: PairedComparison | None) -> Iterator[ScoreRow]:
-    """Yield a row for each category of either run; the scores of both are those of the records that they share."""
+    # The scores of both runs are those of the records that they share, where these could be compared.
     before = {entry["category"]: entry for entry in first.categories}
     after = {entry["category"]: entry for entry in second.categories}
     pairs = {row.category: row for row in comparison.rows} if comparison else {}
@@ -302,7 +302,7 @@ def _fact(what: str, before: str, after: str) -> RunDifference:
 
 
 def _manifest(data: ProjectData, run: Run) -> Manifest | None:
-    """Return what the dataset of a run says of itself, None where it is gone or another one stands in its place."""
+    # The dataset may be gone, or another one may stand in its place.
     import hashlib
 
     name, digest = run.text_at("dataset", "name"), run.text_at("dataset", "sha256")

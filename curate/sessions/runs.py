@@ -157,7 +157,6 @@ def _command(data: ProjectData, dataset: Path, folder: Path, options: Sequence[s
 
 
 def _run_folders(data: ProjectData) -> list[Path]:
-    """Return the folders of all runs, the newest first, after having put each one's own files into it."""
     runs = inside(data.root, data.root / RUNS)
     folders = {path for path in runs.glob("*") if path.is_dir() and not path.name.startswith(".")}
     for berth in runs.glob(".*"):

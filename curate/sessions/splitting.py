@@ -367,7 +367,7 @@ def save_settings(root: Path, settings: SplitSettings) -> list[str]:
 
 
 def _plain(settings: SplitSettings) -> dict[str, Json]:
-    """Return the settings with shares as people write them, which still add up to one."""
+    # Shares as people write them; the largest takes the rounding, so that they still add up to one.
     shares = [round(share, 6) for share in settings.ratios]
     largest = shares.index(max(shares))
     shares[largest] = round(1 - sum(share for index, share in enumerate(shares) if index != largest), 6)

@@ -193,7 +193,7 @@ def queue_of(
 
 
 def _is_assigned(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
-    """Return which records without an answer ask ``by``, gold apart."""
+    # Of records without an answer; gold asks everybody and is looked at apart.
     if not assignment.annotators:
         return np.ones(len(hashes), dtype=bool)
     if not assignment.has_part(by):
@@ -202,7 +202,6 @@ def _is_assigned(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by
 
 
 def _said(frame: pl.DataFrame, question: str) -> NDArray[np.bool_]:
-    """Return which lines have an answer themselves."""
     field = pl.element().struct.field
     own = pl.col("labels").list.eval((field("question") == question) & (field("who") == "")).list.any()
     if question == CATEGORY:
@@ -215,7 +214,7 @@ def _is_said(state: RecordState, question: str) -> bool:
 
 
 def _index_of(rows: NDArray[np.uint32], row: int | None) -> int | None:
-    """Return where a row stands among ``rows``, which are in order."""
+    # The rows are in order.
     if row is None:
         return None
     index = int(np.searchsorted(rows, row))

@@ -156,7 +156,7 @@ def _decisions(item: ReviewItem, side: AnswerSide, exists: Callable[[str], bool]
 
 
 def _sides(state: RecordState, question: str, given: Sequence[Json], values: Sequence[str]) -> tuple[AnswerSide, ...]:
-    """Return the answers that were given, the most frequent first, and then the other values of the question."""
+    # First the answers that were given, the most frequent first, and then the other values of the question.
     people: dict[bytes, list[str]] = {canonical(value): [] for value in given}
     for who, answer in sorted(state.answers[question].items()):
         people.setdefault(canonical(answer), []).append(who)

@@ -371,7 +371,7 @@ class LabelSession:
         return was_answered
 
     def _lose(self, name: str) -> None:
-        """Take in that a record is gone: somebody has taken back that it was added."""
+        # Somebody has taken back that the record was added.
         assert self.queue is not None
         self.done.keep(name, lambda _: False)
         self._agreement.put(name, {})
@@ -409,5 +409,4 @@ class LabelSession:
             self._go(index)
 
     def _take(self, name: str, row: int | None) -> None:
-        """Take the record in hand that is called ``name``, or none."""
         self.current, self._row, self._state = name, row, None

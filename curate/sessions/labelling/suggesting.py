@@ -95,7 +95,6 @@ class Suggester:
             self._trainer.close()
 
     def _gather(self, queue: Queue, index: int) -> None:
-        """Choose the records, and read their texts and what is agreed on each."""
         if self._trainer is not None:
             self._trainer.close()
         self._num_decisions = self._project.num_decisions
@@ -112,14 +111,14 @@ class Suggester:
         self._learned = None
 
     def _rows(self, labels: pl.DataFrame, queue: Queue, index: int) -> NDArray[np.uint32]:
-        """Return the rows to learn from and those to judge, drawn by the order of hashes where there are too many."""
+        # Where there are too many they are drawn by the order of hashes, the same ones each time.
         known = labels.filter((pl.col("status") != "dropped") & (pl.col("label") != ""))
         drawn = known.with_columns(draw=pl.col("id").hash(_SEED)).sort("draw", "row")[:_MOST_LEARNED]
         ahead = np.concatenate([queue.upcoming(index, _MOST_AHEAD), queue.upcoming(0, _MOST_AHEAD)])[:_MOST_AHEAD]
         return np.union1d(drawn["row"].to_numpy(), ahead).astype(np.uint32)
 
     def _catch_up(self) -> None:
-        """Take in what was decided since, which costs the same however many records there are."""
+        # Only what was decided since: that costs the same however many records there are.
         events = self._project.since(self._num_decisions)
         self._num_decisions += len(events)
         for name in {event.id for event in events} & self._names.keys():
