@@ -10,22 +10,19 @@ import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.base.console import one_line
 from curate.base.events import Add, Edit
-from curate.base.record import CurateError, Json, canonical
+from curate.base.record import CurateError, Finding, Json, canonical
 from curate.base.tables import counted
 from curate.jsonl import JsonFault, parts_of, pointer_of, strict_loads
+from curate.project.data import RecordState
 from curate.project.drafts import Draft, Drafts, changes, rebased
+from curate.project.project import Project
 from curate.schema import Shape, load_contract
 from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, value_at, written
 from curate.schema.view import View, at
-
-if TYPE_CHECKING:
-    from curate.base.record import Finding
-    from curate.project.data import RecordState
-    from curate.project.project import Project
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
@@ -16,12 +15,10 @@ from curate.checks.runner import relative_name
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.in_use import names_in_use
+from curate.project.project import Project
 from curate.project.spelling import spelled, spelled_anew
 from curate.sessions.edits import EditSession
 from curate.sessions.excerpt import LineIndex
-
-if TYPE_CHECKING:
-    from curate.project.project import Project
 
 _MARK = b"\xef\xbb\xbf"
 _WITHOUT_RECORD = ("S113", "S116", "S120")  # Lines that no record was meant by, or that are too long to be read.

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import canonical
+from curate.project.catalog import Catalog
 from curate.project.data import RecordState
 from curate.project.labels import CATEGORY, AnnotatorAssignment, Facts, Order, ordered
+from curate.project.project import Project
 from curate.schema.settings import Question
 from curate.sessions.agreement import LiveAgreement
-
-if TYPE_CHECKING:
-    from curate.project.catalog import Catalog
-    from curate.project.project import Project
 
 _STEP = 512
 _NEVER = float("-inf")

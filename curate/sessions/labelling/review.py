@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Undo
+from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo
 from curate.base.record import Json, Record, canonical
 from curate.project.data import RecordState
 from curate.project.exclusion import exclusion_of, read_rule
 from curate.project.fold import DecisionConflict
 from curate.project.history import STATUS
+from curate.project.project import Project
 from curate.schema.view import text_of
 from curate.sessions.labelling.session import LabelSession
-
-if TYPE_CHECKING:
-    from curate.base.events import AnyEvent
-    from curate.project.project import Project
 
 _MOST_TEXT = 20_000  # Characters of one text that are shown; how many more there are is said.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from itertools import count, islice, takewhile
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from curate.base.events import Label
 from curate.base.file_guard import open_file
@@ -16,14 +16,12 @@ from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
 from curate.project.data import RecordState, inside
 from curate.project.labels import Order, Suggestion, question_of, questions_of
+from curate.project.project import Listener, Project
+from curate.project.undo import Undone
 from curate.schema.settings import Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
 from curate.sessions.labelling.queue import Prepared, Queue, Wish, is_open, prepared_for, values_known
 from curate.sessions.labelling.suggesting import Suggester
-
-if TYPE_CHECKING:
-    from curate.project.project import Listener, Project
-    from curate.project.undo import Undone
 
 QUALITY = "quality"  # A question of this name, if it is asked, has keys of its own beside any other.
 FLAG: Final = "flag"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,10 +12,8 @@ from curate.base.record import normalised
 from curate.project.catalog.columns import labelled
 from curate.project.data import RecordState
 from curate.project.labels import CATEGORY, Suggestion, Suggestions, Trainer
+from curate.project.project import Project
 from curate.sessions.labelling.queue import Queue
-
-if TYPE_CHECKING:
-    from curate.project.project import Project
 
 AGAIN_AFTER = 10  # New answers after which it is worth learning again.
 _MOST_LEARNED, _MOST_AHEAD = 10_000, 5_000
