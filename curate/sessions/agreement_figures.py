@@ -103,7 +103,7 @@ def grouped(patterns: Whole, keys: Whole) -> tuple[Grouped, Whole]:
 
 @dataclass(frozen=True)
 class Units:
-    """Records with two answers or more by what was answered, whoever did: `counts` says how many are alike.
+    """Records with two answers or more as patterns of answers, without who gave them, and `counts` of each pattern.
 
     ``sizes`` are the answers to a record of each pattern, ``same`` its ordered pairs of equal answers. An entry is a
     value in a pattern, which ``times`` answers gave. ``values`` are the values that occur, as places in the sheet.

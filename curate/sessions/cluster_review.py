@@ -70,7 +70,7 @@ class Merge:
     """The decisions on the record that stays, and what they come to.
 
     ``taken`` names what was taken over, ``refused`` what the schema does not allow there, ``differing`` where both had
-    a value, of which the one of the record that stays was kept, and ``open`` questions that the others disagree on.
+    a value, where the record that stays keeps its own, and ``open`` questions that the others disagree on.
     """
 
     keeper: str
@@ -288,7 +288,7 @@ class Staged:
 
     def _replace(self, steps: list[list[Choice]]) -> None:
         if steps:
-            # ASCII, so that whatever a record is called can be written.
+            # ASCII, so that any id can be written.
             document = {"v": _VERSION, "steps": [[astuple(choice) for choice in step] for step in steps]}
             write_atomic(self._path, [json.dumps(document).encode()], mode=0o600)
         else:

@@ -110,7 +110,7 @@ class ReviewCluster:
         return [member.id for member in self.members if member.family == family]
 
     def nearest(self, name: str) -> str:
-        """Return the record that ``name`` is most like; for the first one, the one that is most like it."""
+        """Return the record that ``name`` is most like; for the first of the cluster, the nearest of the others."""
         below = [member for member in self.members if member.above == name]
         return self.member(name).above or max(below, key=lambda other: other.score).id
 

@@ -1,7 +1,7 @@
 """A process that outlives the program and the terminal that started it, and is found again by its files alone.
 
 `train run` begins only in a folder that is empty or not there, so until it has made the folder of a run, what is known
-of its process lies beside it, in a *berth*: ``runs/.ID/``. Whoever looks at the run then moves it in.
+of its process lies beside it, in a *berth*: ``runs/.ID/``. The next look at the run moves it in.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs: one that has ended and that nobody has asked for its exit code does not."""
+        """Whether it still runs; a zombie, whose exit code nobody has read yet, does not."""
         state, started = _stat(self.pid)
         is_it = self.boot == _boot() and started == self.started
         if is_it and state == "Z" and self.pid in _children:

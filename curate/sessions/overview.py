@@ -1,4 +1,4 @@
-"""A project in figures, each of them counted, and what to do next; what nobody has counted is said to be so."""
+"""A project in figures, each of them counted, and what to do next; a figure that is not counted yet says so."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class NextStep:
 
 @dataclass(slots=True)
 class Noted:
-    """What screens have found out about the records and Home shows; None as long as nobody has looked."""
+    """What other screens have counted and Home shows; None before they have."""
 
     num_clusters: int | None = None  # Clusters of records that repeat one another and are not reviewed.
     num_leaks: int | None = None  # Those of them that are in more than one split.

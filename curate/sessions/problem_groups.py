@@ -30,7 +30,7 @@ _WHOLE: tuple[Level, ...] = ("whole",)
 
 @dataclass(slots=True)
 class Group:
-    """Findings of one code at one place of the records, at whatever list indices."""
+    """Findings of one code at one place of the records, at any list index."""
 
     code: str
     name: str
@@ -242,8 +242,8 @@ def listed(
 ) -> list[Heading | ProblemItem]:
     """Return the headings, errors first, each followed by its findings unless ``closed`` has its key.
 
-    ``text`` is what a finding must hold, whatever the case, in its code, name, message, file, record or pointer; of
-    those that are counted and not kept nobody knows whether they do. ``visible`` gives a finding as the reader may see
+    ``text``, in any case, is what a finding must have in its code, name, message, file, record or pointer; findings
+    that are counted and not kept cannot be looked through. ``visible`` gives a finding as the reader may see
     it, None where they may not: the filter must not tell what the list hides.
     """
     groups = [group for group in problems.groups if group.count > 0 and group.severity in severities]

@@ -217,7 +217,7 @@ def regressions(first: Results | None, second: Results, never: Collection[str] =
     """Return the validation records on which ``second`` scores lower than the tuned model of ``first``, worst first.
 
     With None its own base is what it is compared with. No other split is looked at, and none of the records ``never``,
-    which have become test records since: one that somebody looks at is a test record no longer.
+    which have become test records since: a test record that somebody looks at is one no longer.
     """
     worse = []
     others = {outcome.id: outcome for outcome in first.outcomes if outcome.split == "validation"} if first else {}

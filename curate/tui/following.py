@@ -80,7 +80,7 @@ class Following:
         self.is_stale = False
         """Whether another program has changed the record files since they were read."""
         self.progress = ""
-        """How far reading the records is; empty where nobody knows."""
+        """How far reading the records is; empty before it is known."""
         self.failure: CurateError | None = None
         """What has kept the records from being read."""
 
@@ -304,7 +304,7 @@ class Following:
         draw_frame(self._app.screen, HeaderBar)
 
     def listener(self, ids: set[str]) -> None:
-        """Take a change from whatever thread it was made in: what is decided on many records is, in one beside.
+        """Take a change from any thread: decisions on many records are saved in one of their own.
 
         A screen that shows its own act itself acts in the name of this listener, and calls `acted`.
         """

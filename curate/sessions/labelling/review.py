@@ -62,7 +62,7 @@ class Waiting:
     num_unanswered: int
     """Questions that others disagree on and that still ask this annotator, who must not see their answers before."""
     others_own: Sequence[DecisionConflict]
-    """Conflicts between two sittings of somebody else, about their own answer: only they can say what they meant."""
+    """Conflicts between two sessions of another person, about their own answer: only they can say what they meant."""
 
 
 def waiting(project: Project, session: LabelSession) -> Waiting:
