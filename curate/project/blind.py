@@ -20,12 +20,9 @@ from curate.project.labels import CATEGORY, AnnotatorAssignment, questions_of
 from curate.schema import Shape
 from curate.schema.settings import Settings
 
-HIDDEN = "(hidden)"
-"""The word for what somebody else has answered, to those who are still asked for theirs."""
-UNSEEN = ""
-"""What stands for each answer that must not be seen: that somebody has answered is no secret."""
-_PER_RECORD = frozenset({"L404", "L405"})
-"""Checks whose findings say which category a record has."""
+HIDDEN = "(hidden)"  # The word for what somebody else has answered, to those who are still asked for theirs.
+UNSEEN = ""  # What stands for each answer that must not be seen: that somebody has answered is no secret.
+_PER_RECORD = frozenset({"L404", "L405"})  # Checks whose findings say which category a record has.
 _OF_CONTRACT = frozenset({"Q210", "Q211", "Q212", "Q213"})
 """Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it."""
 _OF_ALL = frozenset({"B801", "B802", "P502"})

@@ -65,24 +65,19 @@ class Following:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
         self._opener = opener
-        self.when_open: Callable[[], object] = _nothing
-        """What waits for the project to be open."""
+        self.when_open: Callable[[], object] = _nothing  # What waits for the project to be open.
         self._poll = poll
         self._is_looking = False
         self._project: Project | None = None
         self._unsubscribe = _nothing
         self._waiting: dict[str, set[str]] = {}
         """By the name of each screen that knows of the records: those that changed while it was not shown."""
-        self._num_decisions = 0
-        """Decisions of the project that the header has told of."""
+        self._num_decisions = 0  # Decisions of the project that the header has told of.
         self._thread = threading.get_ident()
         self._progress_message = self._refusal = ""
-        self.is_stale = False
-        """Whether another program has changed the record files since they were read."""
-        self.progress = ""
-        """How far reading the records is; empty before it is known."""
-        self.failure: CurateError | None = None
-        """What has kept the records from being read."""
+        self.is_stale = False  # Whether another program has changed the record files since they were read.
+        self.progress = ""  # How far reading the records is; empty before it is known.
+        self.failure: CurateError | None = None  # What has kept the records from being read.
 
     @property
     def project(self) -> Project:
