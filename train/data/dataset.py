@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
-from train.base.strict_json import MOST_LEVELS, depth, unique_members
+from train.base.storage import MOST_LEVELS, depth, unique_members
 
 MANIFEST = "manifest.json"
 VERSION = 1

@@ -17,18 +17,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from train.model.attention import KVCache, pack, packing
 from train.model.batch import by_length
-from train.model.compute import (
-    KVCache,
-    capabilities_of,
-    decoder_of,
-    evaluating,
-    head_weight,
-    inner_of,
-    pack,
-    packing,
-    working_dtype,
-)
+from train.model.capabilities import capabilities_of
+from train.model.parts import decoder_of, evaluating, head_weight, inner_of, working_dtype
 
 
 @dataclass(frozen=True, slots=True)

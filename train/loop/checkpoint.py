@@ -24,9 +24,10 @@ from train.base.errors import Exit, TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
 from train.base.storage import canonical_json, digest_of, sha256_of, sync
 from train.evaluate.dynamics import Dynamics
-from train.loop.optimizer import Optimizer
+from train.loop.gradients import Optimizer
 from train.loop.state import TrainingState
-from train.model.parallel import PREFIX, SINGLE_PROCESS, DistributedContext, is_sharded, read_shards, write_shards
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.model.parallel import PREFIX, is_sharded, read_shards, write_shards
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +137,7 @@ def save_checkpoint(
 def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
     """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
     # Imports torch.
-    from train.model.compute import first_not_finite
+    from train.model.parts import first_not_finite
 
     if (name := first_not_finite(weights)) is not None:
         raise TrainError(

@@ -16,14 +16,14 @@ from train.base.errors import Exit, TrainError
 from train.evaluate.dynamics import Dynamics
 from train.evaluate.predictions import ValidationScore
 from train.loop.checkpoint import Checkpoints
-from train.loop.early_stopping import EarlyStopping
 from train.loop.events import Events, OnEvent, StepLog, TakenStep
-from train.loop.gradients import CPU, Gradients, Placement
-from train.loop.optimizer import Optimizer
-from train.loop.state import FitResult, TrainingState
+from train.loop.gradients import CPU, Gradients, Optimizer, Placement
+from train.loop.state import EarlyStopping, FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
-from train.model.compute import capabilities_of, compile_layers
-from train.model.parallel import DistributedContext, attention_share, parallelize, seed_stream
+from train.model.capabilities import capabilities_of
+from train.model.distributed import DistributedContext, attention_share, seed_stream
+from train.model.layers import compile_layers
+from train.model.parallel import parallelize
 from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
 
 

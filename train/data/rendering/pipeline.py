@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from train.data.rendering import promises
-from train.data.rendering.conversation import Conversation, Conversations, Span
+from train.data.rendering.conversation import Conversation, Conversations, Rendering, Span
 from train.data.rendering.encode import Encoded, Encoder, Passage
 from train.data.rendering.examples import Record
 from train.data.rendering.messages import (
@@ -27,7 +27,6 @@ from train.data.rendering.messages import (
     refuse_marks,
     weight_of,
 )
-from train.data.rendering.sandbox import Rendering
 from train.recipe import Objective
 
 if TYPE_CHECKING:

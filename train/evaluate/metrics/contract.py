@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.base.strict_json import MOST_LEVELS, depth, levels
+from train.base.storage import MOST_LEVELS, depth, levels
 from train.base.worker import Worker
 from train.evaluate.metrics import Scores, metric
 from train.evaluate.metrics.json_schema import NotJsonError, fits, strict_loads

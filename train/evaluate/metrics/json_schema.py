@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from train.base.strict_json import unique_members
+from train.base.storage import unique_members
 from train.base.worker import Worker
 from train.evaluate.metrics import Scores, metric, normalise
 

@@ -18,8 +18,7 @@ from train.base import console
 from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.data.rendering import Renderer, RowFault
-from train.pipeline.export import merged
-from train.pipeline.export.adapter import stop_texts
+from train.pipeline.export.models import stop_texts, write_merged
 from train.pipeline.export.source import Source, Written
 
 _INSTEAD = (
@@ -42,7 +41,7 @@ def write(source: Source, work: Path, dtype: str) -> Written:
     if odd := [stop for stop in stops if "\n" in stop or '"""' in stop]:
         raise TrainError("E905 cannot-express", f"a Modelfile cannot hold the stop {odd[0]!r}", _INSTEAD)
     (work / "model").mkdir()
-    merged.write(source, work / "model", dtype)
+    write_merged(source, work / "model", dtype)
     lines = [
         "FROM ./model",
         f'TEMPLATE """{template}"""',
