@@ -5,6 +5,7 @@ There are two caches (`train.base.cache`): one for all runs, and one inside each
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import platform
@@ -19,6 +20,7 @@ from train.base.cache import Cache, cache_home
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
 from train.evaluate.evaluation import SHIPPED, predict, spec_of
+from train.evaluate.metrics import discover
 from train.evaluate.predictions import RIGHT_FROM, Scored
 from train.model import computing
 from train.pipeline.folder import versions
@@ -67,9 +69,16 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         # Other ranks shard the rows into other batches.
         "ranks": prepared.context.world_size,
         "code": sources_digest(_SOURCES),
+        "installed metrics": _installed_metrics(),
         "versions": versions(),
         "validator": installed_version("jsonschema"),
     }
+
+
+def _installed_metrics() -> dict[str, str]:
+    """The digest of the file that each metric of another package is in."""
+    others = [metric for metric in discover().values() if not metric.is_ours]
+    return {metric.name: sha256_of(Path(inspect.getfile(metric.function))) for metric in others}
 
 
 def _digest_of_config(config: Mapping[str, Any]) -> str:
