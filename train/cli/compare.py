@@ -97,7 +97,6 @@ def _key(record: Scored) -> tuple[object, ...]:
 
 
 def _general_text(reports: Collection[Report]) -> str:
-    """The general text of all of them, "" where they measured others."""
     names = {report.run.general_text for report in reports}
     return names.pop() if len(names) == 1 else ""
 

@@ -70,7 +70,7 @@ class Mixture:
 
 
 def _ring(indices: Sequence[int], seed: int, name: str | None) -> np.ndarray:
-    """Shuffle the indices of a category; the name None stands for replayed text, as no category has that name."""
+    # Shuffle the indices of a category; the name None stands for replayed text, as no category has that name.
     key = [0] if name is None else [1, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")]
     return np.random.default_rng([seed, *key]).permutation(indices)
 

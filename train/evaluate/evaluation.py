@@ -59,8 +59,7 @@ class Prediction:
 def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
     """Return how each category of a manifest is scored; call it first, so that a bad scorer costs no training.
 
-    Raises:
-        TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
+    Raises TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
     """
     specs = {}
     for name, entry in categories.items():
@@ -98,8 +97,7 @@ def predict(
 ) -> list[Prediction]:
     """Return the model's answer to each row that has messages, in order; raw-text rows have none.
 
-    Raises:
-        TrainError: a row cannot be rendered.
+    Raises TrainError: a row cannot be rendered.
     """
     prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
     done = generate(
@@ -126,8 +124,7 @@ def choose(
 ) -> list[Prediction]:
     """Return for each row the likeliest of its choices, and the log-probabilities of all.
 
-    Raises:
-        TrainError: a row cannot be rendered with one of its choices.
+    Raises TrainError: a row cannot be rendered with one of its choices.
     """
     nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens)
     predictions = []
@@ -202,10 +199,8 @@ def evaluate_model(
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
 
     Matrix products are in the recipe's number format, as in training. Rows over the recipe's length are skipped or cut
-    as it says; a skipped one has no result, so the lengths tell how many there were.
-
-    Raises:
-        TrainError: rows cannot be rendered; each reason with its record ids.
+    as it says; a skipped one has no result, so the lengths tell how many there were. Raises TrainError: rows cannot be
+    rendered; each reason with its record ids.
     """
     examples = renderer.examples(rows).examples
     ids = {example.id for example in examples}
@@ -240,9 +235,7 @@ def evaluate_splits(
 
     Answers on validation and test, and likelihoods of the training records and of the general slice (``general`` is the
     recipe's file, found; without one the shipped text). General text that is longer than the model reads is left out.
-
-    Raises:
-        TrainError: rows cannot be rendered, or E944 bad-general-text.
+    Raises TrainError: rows cannot be rendered, or E944 bad-general-text.
     """
     scored = []
     for split in ("validation", "test", "train"):
@@ -255,8 +248,7 @@ def evaluate_splits(
 def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
     """Return the general text of the recipe's file (None: the shipped one) that is not too long for the model.
 
-    Raises:
-        TrainError: E944 bad-general-text, E924 control-token-in-data.
+    Raises TrainError: E944 bad-general-text, E924 control-token-in-data.
     """
     return [row for row in general_rows(general) if _is_short_enough(renderer, row)]
 
@@ -325,9 +317,7 @@ def general_rows(path: Path | None = None) -> list[Row]:
 
     A ``.jsonl`` file has a "text" in each line; any other file is plain text whose documents are parted by blank lines.
     Documents over 1,000 characters are cut into pieces between words; the pieces of one document share a cluster.
-
-    Raises:
-        TrainError: E944 bad-general-text with file and line.
+    Raises TrainError: E944 bad-general-text with file and line.
     """
     source = path or SHIPPED
     try:

@@ -39,9 +39,7 @@ def generate(
     A batch holds as many prompts, the longest first, as ``batch_tokens`` allow, because cache costs tokens, not rows. A
     prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer tokens
     are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode meanwhile.
-
-    Raises:
-        ValueError: a prompt is empty.
+    Raises ValueError: a prompt is empty.
     """
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
@@ -61,7 +59,7 @@ def generate(
 
 
 def _room(model: Any) -> int:
-    """Return how many positions the model has; learned positions end there with an index error."""
+    # Return how many positions the model has; learned positions end there with an index error.
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 

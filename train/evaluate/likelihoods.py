@@ -33,8 +33,7 @@ class Question:
 def questions(renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     """Return each row's question with its choices as options; call it first, so that a bad one costs no training.
 
-    Raises:
-        TrainError: a row cannot be rendered with one of its choices; the first such row is named.
+    Raises TrainError: a row cannot be rendered with one of its choices; the first such row is named.
     """
     rendered = []
     for row, choices in choice_rows:
@@ -51,10 +50,7 @@ def questions(renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]
 def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int) -> list[list[float]]:
     """Return the negative log-likelihood in nats, summed over its tokens, of each option after its prompt.
 
-    They are those of reading prompt and option alone, one by one.
-
-    Raises:
-        ValueError: a prompt or an option is empty.
+    They are those of reading prompt and option alone, one by one. Raises ValueError: a prompt or an option is empty.
     """
     if not all(question.prompt and all(question.options) for question in questions):
         raise ValueError("a prompt and an option need at least one token")
@@ -77,7 +73,7 @@ def _num_tokens(question: Question) -> int:
 
 
 def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
-    """Lay out the questions end to end, each followed by its options without their last tokens, which predict none."""
+    # Lay out the questions end to end, each followed by its options without their last tokens, which predict none.
     ids: list[int] = []
     rows: list[int] = []
     for question in questions:
@@ -106,7 +102,7 @@ def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
 
 
 def _nlls_without_cache(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[list[float]]:
-    """For models whose attention is their own: every option with a copy of its prompt."""
+    # For models whose attention is their own: every option with a copy of its prompt.
     examples = [
         Example("", "", "", [*question.prompt, *option], [False] * len(question.prompt) + [True] * len(option), 0)
         for question in questions
@@ -155,7 +151,6 @@ def _fault(example: Example, most_tokens: int) -> str:
 
 
 def _pair(example: Example) -> tuple[Example, Example]:
-    """Return the example with its last answer alone supervised, and that answer after the first token only."""
     stop = len(example.mask) - example.mask[::-1].index(True)
     start = stop
     while example.mask[start - 1]:

@@ -287,7 +287,7 @@ def _check_space(run: Path, num_bytes: int) -> None:
 
 
 def _synced_entry(path: Path) -> dict[str, Any]:
-    """fsync a file, then hash what the disk gives back."""
+    # fsync a file, then hash what the disk gives back.
     sync(path)
     return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 

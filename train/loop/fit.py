@@ -97,7 +97,7 @@ def fit(
 
 
 def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics) -> Gradients:
-    """Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it."""
+    # Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it.
     attention = attention_share(model)
     # Probed and cached now, while the model is whole and without the noise of training.
     capabilities_of(model)
@@ -138,7 +138,6 @@ def _end(
     state: TrainingState, sampler: BatchSampler, dynamics: Dynamics, log: StepLog, context: DistributedContext, *,
     stopped: Exit | None, started: float,
 ) -> FitResult:  # fmt: skip
-    """Wait for all ranks, write the last event and return the result."""
     # The first rank to end makes torchrun stop the others, which may still be writing.
     context.barrier()
     seconds = time.monotonic() - started

@@ -87,7 +87,7 @@ class Gradients:
         return context.sum(total) / self.parallel.weight
 
     def _micro_batches(self, step: Step) -> Iterator[tuple[list[int], float]]:
-        """Yield this rank's micro-batches, each with its weight: 0 where it computes only since others wait for it."""
+        # Yield this rank's micro-batches, each with its weight: 0 where it computes only since others wait for it.
         context = self.placement.context
         shares = self.sampler.shard(step, context.world_size, attention=self.attention)
         own = shares[context.rank]
@@ -97,7 +97,7 @@ class Gradients:
             yield from [([shortest], 0.0)] * (max(map(len, shares)) - len(own))
 
     def _lengths(self, batch: Batch, indices: list[int]) -> list[int]:
-        """Lengths of the examples in ``batch``, with that of the one that fills a packed row up."""
+        # Lengths of the examples in ``batch``, with that of the one that fills a packed row up.
         return list(batch.packed.lengths) if batch.packed else [int(self.sampler.lengths[index]) for index in indices]
 
 

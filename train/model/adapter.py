@@ -73,7 +73,7 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
 
 
 def _switch_off_casts(tuned: Any) -> None:
-    """peft casts each input to the adapter's format; autocast does that already, so twice the memory for nothing."""
+    # peft casts each input to the adapter's format; autocast does that already, so twice the memory for nothing.
     for module in tuned.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             module.cast_input_dtype_enabled = False

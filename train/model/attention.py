@@ -74,7 +74,7 @@ def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: S
 
 
 def _branched(lengths: Sequence[int], branches: Sequence[Sequence[int]]) -> np.ndarray:
-    """Positions of examples whose branches each go on from what stands before all of them."""
+    # Positions of examples whose branches each go on from what stands before all of them.
     counted = []
     for length, parts in zip(lengths, branches, strict=True):
         trunk = length - sum(parts)
@@ -325,7 +325,6 @@ class KVCache:
         self._prepare_step()
 
     def _prepare_step(self) -> None:
-        """Prepare what all layers of the next step share."""
         num = len(self.lengths)
         self.positions = torch.tensor(self.lengths, device=self.device)[:, None]
         self._rows = [slice(first, min(stop, num)) for first, stop in pairwise(self._edges) if first < num]
@@ -413,7 +412,7 @@ class KVCache:
         return order
 
     def _move(self, source: int, target: int) -> None:
-        """Copy a row to an earlier one, which has room for at least as many tokens."""
+        # Copy a row to an earlier one, which has room for at least as many tokens.
         length = self.lengths[source]
         (from_span, from_row), (to_span, to_row) = self._find(source), self._find(target)
         for spans in self._layers.values():
@@ -426,7 +425,6 @@ class KVCache:
 
 
 def _spans(capacity: Sequence[int]) -> list[int]:
-    """Return the edges of runs of rows of similar capacity."""
     edges = [0]
     for row, tokens in enumerate(capacity):
         longest = capacity[edges[-1]]

@@ -82,7 +82,6 @@ def _ids(model: Any) -> torch.Tensor:
 
 
 def _logits(model: Any, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
-    """Return the logits [N, V] of a text."""
     logits: torch.Tensor = model(input_ids=ids[None], use_cache=False, **arguments).logits[0]
     return logits
 
@@ -106,7 +105,7 @@ def _has_packing(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor
 
 
 def _has_kv_cache(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor]) -> bool:
-    """Read the texts but for two tokens each, then those one by one; and the last text as a branch of the first."""
+    # Read the texts but for two tokens each, then those one by one; and the last text as a branch of the first.
     device = texts[0].device
     begun = [text[:-2] for text in texts]
     cache = KVCache([len(text) for text in begun], [24] * len(begun), device)

@@ -115,7 +115,7 @@ def free_cores() -> int:
 
 
 def _idle_and_all() -> list[tuple[int, int]] | None:
-    """Return (idle, total) ticks of each core that we may run on; None where the system does not report them."""
+    # Return (idle, total) ticks of each core that we may run on; None where the system does not report them.
     try:
         lines = STAT.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -127,7 +127,6 @@ def _idle_and_all() -> list[tuple[int, int]] | None:
 
 
 def _quota() -> float | None:
-    """Return the cores that a container's quota amounts to, None without one."""
     second, first = QUOTAS
     try:
         if second.is_file():

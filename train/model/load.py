@@ -95,7 +95,6 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
 
 
 def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) -> tuple[Path, dict[str, Any]]:
-    """Return the folder to load a base from, after checking it, and the arguments that a .gguf file needs."""
     if path.is_file():
         check_gguf(path)
         return path.parent, {"gguf_file": path.name}
@@ -148,7 +147,7 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
 
 
 def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
-    """Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling."""
+    # Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling.
     from transformers import GenerationConfig
 
     from train.model.parts import first_not_finite
@@ -193,7 +192,7 @@ def eos_ids(model: Any) -> list[int]:
 
 
 def _as_list(ends: Any) -> list[Any]:
-    """End tokens as configs name them: none, one, or several."""
+    # End tokens as configs name them: none, one, or several.
     return list(ends) if isinstance(ends, list) else [] if ends is None else [ends]
 
 
@@ -234,7 +233,7 @@ def find_base(name: str, folder: Path | None = None) -> Path:
 
 
 def _shipped() -> Path:
-    """The embedded base: beside the package in an editable install, with curate's files in the wheel."""
+    # The embedded base: beside the package in an editable install, with curate's files in the wheel.
     root = Path(__file__).resolve().parents[2]
     for path in (root / "samples" / DEFAULT_BASE, root / "curate" / "samples" / DEFAULT_BASE):
         if path.is_dir():

@@ -68,7 +68,7 @@ def memory_limit(device: torch.device) -> int:
 
 
 def _resident(name: str) -> int:
-    """A line of /proc/self/status in bytes; on other systems the highest peak ever, as they report nothing else."""
+    # A line of /proc/self/status in bytes; on other systems the highest peak ever, as they report nothing else.
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
@@ -77,7 +77,7 @@ def _resident(name: str) -> int:
 
 
 def _give_back() -> None:
-    """Let glibc return what was freed, which is else used again without growing."""
+    # Let glibc return what was freed, which is else used again without growing.
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -214,7 +214,7 @@ def _call(self: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
-    """Group parameters of one number format into a few large messages."""
+    # Group parameters of one number format into a few large messages.
     bucket: list[torch.nn.Parameter] = []
     num_bytes = 0
     for parameter in parameters:

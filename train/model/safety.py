@@ -162,7 +162,7 @@ def _check_fields(value: Any, path: Path) -> None:
 
 
 def _check_index(value: Any, path: Path) -> None:
-    """The parts that an index names are plain file names beside it."""
+    # The parts that an index names are plain file names beside it.
     parts = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(parts, dict):
         raise _bad(path, "has no weight_map", _AGAIN)
@@ -199,7 +199,7 @@ def _finite(constant: str) -> float:
 
 
 def _is_pickle(path: Path) -> bool:
-    """Protocol 2 to 5 pickles, and the zip archives of torch.save that hold one, whatever their name."""
+    # Protocol 2 to 5 pickles, and the zip archives of torch.save that hold one, whatever their name.
     if not path.is_file():
         raise _bad(path, "is not a regular file", "remove it")
     with path.open("rb") as file:
@@ -268,8 +268,6 @@ def _fault_in(data: mmap.mmap) -> str:
 
 
 class _Header:
-    """The bytes of a file, and how far they were read."""
-
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
         self.offset = 4
@@ -308,7 +306,6 @@ class _Header:
         return offset + prod(shape) // num_numbers * num_bytes
 
     def _skip(self, kind: int) -> None:
-        """Pass over a value."""
         if kind == _STRING:
             self._text()
         elif kind == _ARRAY:

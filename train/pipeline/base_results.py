@@ -82,7 +82,7 @@ def _installed_metrics() -> dict[str, str]:
 
 
 def _digest_of_config(config: Mapping[str, Any]) -> str:
-    """Configs of transformers hold what JSON does not: torch's number formats, infinity."""
+    # Configs of transformers hold what JSON does not: torch's number formats, infinity.
     return digest_of(json.dumps(config, sort_keys=True, default=str))
 
 
@@ -128,7 +128,6 @@ def forget(run: Path) -> None:
 
 
 def _caches(run: Path, *, is_cached: bool) -> list[Cache]:
-    """The run's own copy, and with ``is_cached`` what all runs of this user share, where they have a home."""
     home = cache_home() if is_cached else None
     return [Cache(run / IN_RUN), *([] if home is None else [Cache(home / "base-results", most_bytes=_MOST_BYTES)])]
 

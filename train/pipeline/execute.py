@@ -90,7 +90,7 @@ def _run_prepared(
     prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], trackers: Trackers, *,
     is_cached: bool,
 ) -> Exit:  # fmt: skip
-    """Measure, train, measure, report; a run that fails on the way has no report and no saved model."""
+    # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
     context = prepared.context
     base = _measure_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
@@ -126,7 +126,6 @@ def _run_prepared(
 
 
 def _exit_of(summary: JudgeSummary | None) -> Exit:
-    """Return the exit code of a finished run; a judge that scored no pair is reported as an error."""
     if summary is None or summary.n or not summary.num_unscored:
         return Exit.OK
     reasons = ", ".join(f"{num} {reason}" for reason, num in summary.reasons.items())
@@ -173,7 +172,6 @@ def _finish(
 
 
 def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
-    """The checkpoint to go on from, and what changed since it was written."""
     read_run(run)
     checkpoint, faults = newest_verified(run)
     for fault in faults:
@@ -189,7 +187,6 @@ def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple
 
 
 def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: bool) -> dict[str, Any]:
-    """Make the run's folder with its recipe and run.json, and return what is in the latter."""
     earlier = read_run(run) if is_resumed else {}
     record = {
         "version": 1,
@@ -251,7 +248,7 @@ def _validation(model: Any, prepared: Prepared, base: dict[str, float]) -> Valid
 
 
 def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
-    """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
+    # Return the model with the weights to keep, whole on every rank, and the step that they are of.
     context, taken = prepared.context, result.step
     if prepared.is_sharded:
         # A sharded model stays sharded, so a new one takes the weights from the last step's checkpoint.
@@ -293,7 +290,7 @@ def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
 
 
 def _restore_best(model: Any, run: Path, result: FitResult) -> int:
-    """Put the best step's weights into the model and return the step that its weights are now of."""
+    # Put the best step's weights into the model and return the step that its weights are now of.
     if result.best_step is None or result.best_step == result.step:
         return result.step
     try:
@@ -307,7 +304,6 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
 
 
 def _measure(model: Any, prepared: Prepared) -> list[Scored]:
-    """Everything that the report needs of one model."""
     recipe, dataset = prepared.recipe, prepared.dataset
     with explain_oom(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
         scored = evaluate_splits(
@@ -319,7 +315,7 @@ def _measure(model: Any, prepared: Prepared) -> list[Scored]:
 
 
 def _measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
-    """Everything that the report needs of the base, measured once for all runs in which nothing of it differs."""
+    # Everything that the report needs of the base, measured once for all runs in which nothing of it differs.
     key = key_of(prepared)
     context = prepared.context
     # Rank 0 decides for all: what is cached on one machine may be missing on another.
@@ -335,7 +331,7 @@ def _measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Sco
 
 
 def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
-    """Return planned against real and say it; the planned time is that of the tokens that were read here."""
+    # Return planned against real and say it; the planned time is that of the tokens that were read here.
     values = plan.values()
     if plan.seconds is not None:
         values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens

@@ -147,7 +147,7 @@ def _script(job: Job, *, rank: str, address: str) -> str:
 
 
 def _name(text: str) -> str:
-    """What every cluster takes for a name: small letters, digits and hyphens, at most 40, a letter first."""
+    # What every cluster takes for a name: small letters, digits and hyphens, at most 40, a letter first.
     name = _NOT_A_NAME.sub("-", text.lower()).strip("-")
     return (name if name[:1].isalpha() else f"train-{name}")[:40].strip("-")
 

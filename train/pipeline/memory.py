@@ -126,7 +126,7 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
 
 
 def _layer_bytes(shape: Shape, *, is_blocked: bool, reach: float) -> float:
-    """Bytes that one layer keeps of one token until its backward pass."""
+    # Bytes that one layer keeps of one token until its backward pass.
     size, full = shape.bytes_of_a_number, _FLOAT
     norms: float = 2 * shape.width * (full + size)
     # Queries and keys before and after their rotation, values, and the mixture twice (as it is, and transposed).

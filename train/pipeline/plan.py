@@ -382,7 +382,7 @@ def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dic
 
 
 def _overhead(memory: Memory, calibration: Calibration, device: torch.device, dtype: torch.dtype) -> int:
-    """Measured minus computed bytes; what was measured does not include the weights."""
+    # Measured minus computed bytes; what was measured does not include the weights.
     grown = calibration.grown_bytes
     if device.type == "cpu" and dtype == torch.bfloat16:
         grown = int(grown * _SCATTERED) + _LATER_KERNELS

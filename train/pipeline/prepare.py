@@ -241,7 +241,7 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
 
 
 def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
-    """The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's."""
+    # The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's.
     file = dataset.manifest["files"].get(f"{split}.jsonl")
     rows, digest = dataset.splits[split], "" if file is None else file["sha256"]
     rendered = render_cached(renderer, rows, digest, open_cache())
@@ -302,7 +302,7 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
 def _check_evaluation(
     renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], general: Path | None
 ) -> list[Row]:
-    """Rows that could not be evaluated after the training must be known before it; returns the general ones."""
+    # Rows that could not be evaluated after the training must be known before it; returns the general ones.
     ids = {
         example.id for split in ("validation", "test") for example in _render_split(renderer, dataset, split).examples
     }
@@ -329,7 +329,7 @@ def _facts(
     base_path: Path,
     device: torch.device,
 ) -> dict[str, Any]:
-    """What must be the same for a resumed run to be the same run."""
+    # What must be the same for a resumed run to be the same run.
     # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
     # their own.
     same = recipe.model_copy(update={"checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"})

@@ -151,7 +151,6 @@ def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _dropping_failed(live: dict[str, Tracker], name: str) -> Iterator[None]:
-    """Report what a tracker raises and drop the tracker; a run never ends because of one."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the border to libraries that may raise anything, network errors first
@@ -162,7 +161,7 @@ def _dropping_failed(live: dict[str, Tracker], name: str) -> Iterator[None]:
 
 
 def _unique(run: Path) -> str:
-    """The name of a run that other workspaces, whose runs are called after days too, do not have."""
+    # The name of a run that other workspaces, whose runs are called after days too, do not have.
     return f"{run.name}-{hashlib.sha256(str(run.resolve()).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 

@@ -42,7 +42,6 @@ _ELSEWHERE = {
 
 
 def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
-    """Every section by its dotted name, those within others too."""
     sections: dict[str, type[BaseModel]] = {}
     for name, field in kind.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -172,7 +171,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _dotted(location: Sequence[int | str]) -> str:
-    """The key's dotted name without pydantic's names for the sides of a union."""
+    # The key's dotted name without pydantic's names for the sides of a union.
     names = [str(part) for part in location]
     fields: Any = Recipe.model_fields
     path: list[str] = []
@@ -244,7 +243,7 @@ def _near(key: str) -> str:
 
 
 def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
-    """Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git."""
+    # Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git.
     replay = None if recipe.mixing.replay == SHIPPED_TEXT else recipe.mixing.replay
     named = {"eval.general": recipe.eval.general, "mixing.replay": replay}
     folder = path.resolve().parent

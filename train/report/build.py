@@ -72,10 +72,8 @@ def build_report(
 
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
     predictions cannot tell, and so are ``noise``, ``judge_summary`` and ``data_map``. Training records, which only
-    feedback wants, are passed over.
-
-    Raises:
-        TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report when no record can be compared.
+    feedback wants, are passed over. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report
+    when no record can be compared.
     """
     pairs, rules = pair(base, tuned), Rules(margin, fewest, resamples)
     splits = split_results(pairs, default_metric, rules)
@@ -123,10 +121,8 @@ def publish(
     """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
 
     ``dynamics`` tells how the training records were learnt, ``noise`` and ``judge_summary`` what else was measured. The
-    loss curve is read from the folder's metrics.jsonl.
-
-    Raises:
-        TrainError: E934 not-finite when a model is broken; E937 nothing-to-report; E936 write-failed.
+    loss curve is read from the folder's metrics.jsonl. Raises TrainError: E934 not-finite when a model is broken; E937
+    nothing-to-report; E936 write-failed.
     """
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
     report = build_report(
@@ -336,8 +332,7 @@ def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
 def read_data_map(path: Path) -> DataMap | None:
     """Return the map that a run's `feedback.jsonl` holds; None where it is missing or of an earlier version.
 
-    Raises:
-        TrainError: E935 bad-predictions with the line.
+    Raises TrainError: E935 bad-predictions with the line.
     """
     if not path.exists():
         return None
@@ -361,6 +356,5 @@ def read_data_map(path: Path) -> DataMap | None:
 
 
 def _sample(dynamics: Sequence[Dynamic]) -> list[Dynamic]:
-    """Return at most as many as a picture can show, the same ones each time, in the order of ``dynamics``."""
     order = sorted(range(len(dynamics)), key=lambda index: crc32(dynamics[index].id.encode("utf-8", "surrogatepass")))
     return [dynamics[index] for index in sorted(order[:MOST_POINTS])]

@@ -85,8 +85,7 @@ class Judge:
     def __init__(self, recipe: JudgeRecipe) -> None:
         """Take the key from the environment.
 
-        Raises:
-            TrainError: E983 bad-judge when the key is missing, or would travel unencrypted.
+        Raises TrainError: E983 bad-judge when the key is missing, or would travel unencrypted.
         """
         assert recipe.url is not None, "who asks has a url"
         self.recipe = recipe
@@ -143,7 +142,6 @@ class Judge:
         return body if self.recipe.temperature == "auto" else body | {"temperature": self.recipe.temperature}
 
     def _try(self, body: bytes) -> tuple[Reply, bool]:
-        """Return a reply and whether another try could not change it."""
         request = urllib.request.Request(self.url, data=body, headers=self.headers, method="POST")  # noqa: S310 - http(s) by the recipe's pattern
         try:
             with self.opener.open(request, timeout=self.recipe.timeout) as response:
@@ -161,7 +159,7 @@ class Judge:
             return Reply(None, "no answer in time" if is_late else "no connection", is_down=True), False
 
     def _whole(self, response: Any) -> bytes:
-        """Read the answer within the time and size that it may take; a socket's timeout is one for each packet."""
+        # Read the answer within the time and size that it may take; a socket's timeout is one for each packet.
         ends, body = time.monotonic() + self.recipe.timeout, b""
         while part := response.read1(1 << 16):
             body += part
@@ -216,8 +214,7 @@ class _Preference:
 def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> None:
     """Make sure, before anything is computed, that the judge can be asked where one is needed.
 
-    Raises:
-        TrainError: E983 bad-judge.
+    Raises TrainError: E983 bad-judge.
     """
     judge = recipe.eval.judge
     if judge.url is not None:
@@ -247,9 +244,7 @@ def judge_answers(
 
     Each pair is sent in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one is
     a tie, both get 0.5. Verdicts are cached in ``folder``/judge.jsonl by the digest of the request, without its text.
-
-    Raises:
-        TrainError: E933 unpaired-results, E934 not-finite, E936 write-failed.
+    Raises TrainError: E933 unpaired-results, E934 not-finite, E936 write-failed.
     """
     options = recipe.eval.judge
     if options.url is None:
@@ -335,14 +330,13 @@ def _questions(pair: _Pair, row: Row) -> Iterator[JudgeQuestion]:
 
 
 def _prompt_text(row: Row) -> str:
-    """Return all messages before the last answer, as the judge reads them."""
     messages = row.messages or []
     context = messages[: last_answer(messages)]
     return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in context)
 
 
 def _announce(judge: Judge, pairs: Sequence[_Pair], cached_judge: _CachedJudge, rows: Mapping[str, Row]) -> None:
-    """Say what goes where before any of it does."""
+    # Say what goes where before any of it does.
     new = [p for p in pairs if any(cached_judge.key(q) not in cached_judge.known for q in _questions(p, rows[p[0].id]))]
     if not new:
         console.talk(f"judge: nothing is sent to {judge.host}; every answer is known")
@@ -407,7 +401,7 @@ def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
 
 
 def _read_cache(path: Path) -> dict[str, Winner]:
-    """Return the cached verdicts; a damaged line is ignored, so its question is asked again."""
+    # Return the cached verdicts; a damaged line is ignored, so its question is asked again.
     words: dict[str, Winner] = {}
     if not path.exists():
         return words

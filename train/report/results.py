@@ -69,8 +69,7 @@ def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -
 def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, Estimate]:
     """Return base, tuned and tuned - base in bits per byte, pooled over ``pairs``; ``names`` seed the draws.
 
-    Raises:
-        ZeroDivisionError: there is no byte.
+    Raises ZeroDivisionError: there is no byte.
     """
     weights = [before.num_bytes * math.log(2) for before, _ in pairs]
     clusters = [before.cluster for before, _ in pairs]
@@ -92,12 +91,9 @@ def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, E
 def bits_per_byte(nlls: Sequence[float], num_bytes: Sequence[int]) -> float | None:
     """Return the code length of some texts in bits per UTF-8 byte, pooled; None when there is no byte.
 
-    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Bytes, unlike
-    tokens, are the same for every tokenizer, so that two models can be compared: Gao et al. 2020, arXiv:2101.00027,
-    section 3.1.
-
-    Raises:
-        ValueError: the two sequences differ in length.
+    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Bytes, unlike tokens,
+    are the same for every tokenizer, so that two models can be compared: Gao et al. 2020, arXiv:2101.00027, section
+    3.1. Raises ValueError: the two sequences differ in length.
     """
     total = sum(size for _, size in zip(nlls, num_bytes, strict=True))
     return math.fsum(nlls) / (math.log(2) * total) if total else None

@@ -47,10 +47,8 @@ def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Inte
     """Return the score interval of a share; ``num`` may be an effective size and need not be whole.
 
     Never empty, also at 0 of n and n of n, where the textbook interval has no width. Wilson 1927, JASA 22:209; Brown,
-    Cai and DasGupta 2001, Statistical Science 16:101, recommend it for small n.
-
-    Raises:
-        ValueError: there are no records, or more successes than records.
+    Cai and DasGupta 2001, Statistical Science 16:101, recommend it for small n. Raises ValueError: there are no
+    records, or more successes than records.
     """
     successes, num = float(successes), float(num)
     if num <= 0 or not 0 <= successes <= num * (1 + 1e-12):
@@ -97,10 +95,8 @@ def bootstrap(
     """Return the BCa cluster bootstrap interval of sum(numerators) / sum(denominators).
 
     BCa corrects the percentiles for bias and skew: Efron 1987, JASA 82:171. Where the correction is not defined (all
-    replicates on one side), the plain percentiles are returned.
-
-    Raises:
-        ValueError: there is no record, or the sequences differ in length.
+    replicates on one side), the plain percentiles are returned. Raises ValueError: there is no record, or the sequences
+    differ in length.
     """
     drawn = bootstrap_ratios(numerators, denominators, clusters, seed=seed, replicates=replicates)
     sums = _by_cluster(clusters, numerators, denominators)
@@ -151,11 +147,8 @@ def mean_interval(
     """Return the interval of a mean score in [0, 1].
 
     Values of 0 and 1: Wilson on the effective size. Graded ones: BCa cluster bootstrap, or Student's t from 200
-    clusters of one record on. Graded ones whose clusters are all alike: Wilson on the clusters, since no score in
-    [0, 1] varies more than a coin of the same mean.
-
-    Raises:
-        ValueError: there is no record.
+    clusters of one record on. Graded ones whose clusters are all alike: Wilson on the clusters, since no score in [0,
+    1] varies more than a coin of the same mean. Raises ValueError: there is no record.
     """
     values, clusters = floats(values), names(clusters)
     groups, mean = len(set(clusters)), math.fsum(values) / len(values)
@@ -184,10 +177,7 @@ def difference_interval(
 
     Where every cluster changed by the same amount, the bootstrap has no width and claims too much. Then the share of
     records that would have changed otherwise is bounded by Wilson's interval for none of the clusters, and each such
-    record may lie as far off as a score can.
-
-    Raises:
-        ValueError: there is no record.
+    record may lie as far off as a score can. Raises ValueError: there is no record.
     """
     clusters = names(clusters)
     differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
@@ -244,10 +234,8 @@ def discordant(base: Sequence[float], tuned: Sequence[float]) -> tuple[int, int]
 def mcnemar(better: int, worse: int) -> float:
     """Return the exact two-sided p value of 0/1 pairs of which ``better`` changed up and ``worse`` changed down.
 
-    Twice the binomial tail at one half, at most 1: McNemar 1947, Psychometrika 12:153, in its exact form.
-
-    Raises:
-        TypeError: a count is no whole number.
+    Twice the binomial tail at one half, at most 1: McNemar 1947, Psychometrika 12:153, in its exact form. Raises
+    TypeError: a count is no whole number.
     """
     # The terms outgrow every integer of a fixed width.
     better, worse = index(better), index(worse)

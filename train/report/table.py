@@ -75,7 +75,6 @@ def flip_lines(flips: Flips) -> list[str]:
 
 
 def _fitting(widths: list[int], columns: int | None) -> list[int]:
-    """Return the indices of the columns that fit."""
     chosen = list(range(len(widths)))
     for name in _GIVEN_UP:
         if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
@@ -124,5 +123,4 @@ def _line(cells: tuple[str, ...], widths: list[int], chosen: list[int]) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns a terminal gives ``text``."""
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

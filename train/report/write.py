@@ -24,8 +24,7 @@ _MOST_POINTS = 400
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write the report in its three forms into ``folder``, each in one step, and return their paths.
 
-    Raises:
-        TrainError: E936 write-failed.
+    Raises TrainError: E936 write-failed.
     """
     return [
         write_whole(folder / REPORT, [json.dumps(report.model_dump(mode="json"), indent=2) + "\n"]),
@@ -38,10 +37,8 @@ def read_curve(path: Path) -> Curve:
     """Return the loss curve that a run's `metrics.jsonl` holds, thinned to a few hundred points.
 
     A missing file gives an empty curve. A last line without its end, as a killed run leaves it, is passed over; the
-    file is only drawn, never computed with.
-
-    Raises:
-        TrainError: E939 bad-metrics with the line, when another line is no event.
+    file is only drawn, never computed with. Raises TrainError: E939 bad-metrics with the line, when another line is no
+    event.
     """
     if not path.exists():
         return Curve(steps=[], evals=[])
@@ -130,7 +127,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
 
 
 def _escaped(text: object) -> str:
-    """Return ``text`` so that Markdown shows it as it stands, also in a table cell."""
+    # Return ``text`` so that Markdown shows it as it stands, also in a table cell.
     flat = " ".join(visible(str(text)).split())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     flat = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", flat)
@@ -139,7 +136,7 @@ def _escaped(text: object) -> str:
 
 
 def _fenced(text: str) -> str:
-    """Return ``text`` as a fenced block that no run of backticks inside can end."""
+    # Return ``text`` as a fenced block that no run of backticks inside can end.
     clean = visible(text)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", clean)), default=0))
     return f"{fence}text\n{clean}\n{fence}"
@@ -203,7 +200,6 @@ def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFa
 
 
 def _title(manifest: Mapping[str, Any], otherwise: str) -> str:
-    """What a manifest calls its data set: the title that its owner gave, else its name, else ``otherwise``."""
     about = manifest.get("about")
     title = about.get("title") if isinstance(about, Mapping) else None
     return str(title or manifest.get("name") or otherwise)

@@ -296,14 +296,13 @@ class Conversations:
         return Turn(start, stop, stop if token is None else rest + len(token))
 
     def _stop(self, text: str, ending: str) -> int:
-        """The end of an answer that is more than its content: before the last end token of the text up to it."""
+        # The end of an answer that is more than its content: before the last end token of the text up to it.
         if not text.startswith(ending):
             raise RowFault("the chat template rewrites an answer with tool calls once more messages follow")
         stop = len(ending.rstrip())
         return stop - next((len(token) for token in self._end_tokens if ending.endswith(token, 0, stop)), 0)
 
     def _pieces_of(self, messages: Sequence[Message], tools: Any, *, is_plain: bool) -> list[str]:
-        """The template's own text before, between and after the contents."""
         key = tuple((message["role"], bool(message["content"])) for message in messages)
         if is_plain and key in self._pieces:
             return self._pieces[key]
@@ -327,7 +326,7 @@ class Conversations:
         return pieces
 
     def _alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> Span:
-        """The span of one content, by replacing it alone; see `says` for what the template may do to it."""
+        # The span of one content, by replacing it alone; see `says` for what the template may do to it.
         content = messages[turn]["content"]
         word = sentinel(text + self.template.source)
         changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]
@@ -370,7 +369,7 @@ def _without_space_at_tags(text: str) -> str:
 
 
 def _quoted(message: Message) -> tuple[str, ...]:
-    """What a tool answers as Llama 3 and gpt-oss write it, inside a string of JSON; nothing for other roles."""
+    # What a tool answers as Llama 3 and gpt-oss write it, inside a string of JSON; nothing for other roles.
     if message["role"] != "tool":
         return ()
     return tuple(json.dumps(message["content"], ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True))

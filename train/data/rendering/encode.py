@@ -117,7 +117,7 @@ class Encoder:
         return table
 
     def _by_words(self, words: Words, passages: Sequence[Passage]) -> list[Encoded | None]:
-        """Encode word by word, which is quicker and gives the same ids; None for passages that cannot be read so."""
+        # Encode word by word, which is quicker and gives the same ids; None for passages that cannot be read so.
         edges = [sorted({passage.num_opening, *_edges(passage)}) for passage in passages]
         encoded: list[Encoded | None] = []
         readings = words.read([passage.text for passage in passages], edges)
@@ -132,7 +132,7 @@ class Encoder:
         return encoded
 
     def _in_parts(self, passages: Sequence[Passage]) -> list[Encoded]:
-        """Each passage whole, or where a token lies across an edge in parts."""
+        # Each passage whole, or where a token lies across an edge in parts.
         cuts: list[set[int]] = [set() for _ in passages]
         encoded: dict[int, Encoded] = {}
         while pending := [number for number in range(len(passages)) if number not in encoded]:
@@ -213,7 +213,6 @@ def _parts(passage: Passage, cuts: Collection[int]) -> list[_TextPart]:
 
 
 def _opening(passage: Passage) -> Passage:
-    """What stands before the last answer."""
     length = passage.num_opening
     return Passage(passage.text[:length], plain=[span for span in passage.plain if span[1] <= length])
 
@@ -315,7 +314,6 @@ class Words:
 
 
 def _keys_of(part: str) -> list[str]:
-    """The keys of the words of what stands between two added tokens."""
     if not part:
         return []
     if _is_cut_by_spaces(part):
@@ -326,12 +324,10 @@ def _keys_of(part: str) -> list[str]:
 
 
 def _key(word: str) -> str:
-    """What a word is known by."""
     return word[1:] if word[:1] == " " and " " not in word[1:] else " " + word
 
 
 def _word(key: str) -> str:
-    """The word that is known by ``key``."""
     return key[1:] if key[:1] == " " else " " + key
 
 

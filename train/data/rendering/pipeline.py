@@ -143,7 +143,6 @@ class Pipeline:
         return passage_of(talk, plain, has_offsets=has_offsets or self.objective == "domain")
 
     def _prove(self, item: Item) -> None:
-        """Say what of an encoded row is trained, and prove it."""
         if item.talk is None:
             item.record = self._all_tokens(item)
         elif self.objective == "domain":
@@ -153,7 +152,7 @@ class Pipeline:
             item.record = self._answers(item, item.talk)
 
     def _all_tokens(self, item: Item) -> Record:
-        """Every token is trained; of raw text its end is one more."""
+        # Every token is trained; of raw text its end is one more.
         row, text, encoded, num_prompt = item.row, item.text, item.encoded, -1
         assert encoded is not None
         assert encoded.offsets is not None, "raw text and the objective domain ask for them"
@@ -172,7 +171,7 @@ class Pipeline:
         return Record(_name(row), encoded.ids, [(1, len(encoded.ids))], num_bytes, num_prompt, weights)
 
     def _answers(self, item: Item, talk: Conversation) -> Record:
-        """The answers of a weight above 0 are trained, each with its end token."""
+        # The answers of a weight above 0 are trained, each with its end token.
         row, encoder, encoded, text = item.row, self.encoder, item.encoded, talk.layout.text
         assert encoded is not None
         weights = answer_weights(row.messages or (), item.answers)
@@ -198,7 +197,7 @@ class Pipeline:
         return Record(_name(row), encoded.ids, runs, num_bytes, encoded.num_prompt, counted)
 
     def _refuse_control(self, row: Row) -> None:
-        """Control tokens in data are structure that the author of a row must not write (TRUST: tokens/*)."""
+        # Control tokens in data are structure that the author of a row must not write (TRUST: tokens/*).
         for where, text in all_texts(row):
             token = self.encoder.special_pattern.search(text)
             if token and not (self.allow_special_tokens and where in ("content", "text")):

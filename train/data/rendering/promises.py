@@ -243,7 +243,7 @@ def _written_at(layout: Layout, turn: int | None) -> str:
 
 
 def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> str:
-    """Name each key of which nothing is left, and of the others the kinds of parts that are missing."""
+    # Name each key of which nothing is left, and of the others the kinds of parts that are missing.
     whole, clauses = [], []
     for key in dict.fromkeys(part.key for part in missing):
         dropped = [part for part in missing if part.key == key]

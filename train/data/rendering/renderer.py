@@ -98,7 +98,7 @@ class Renderer:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
 
     def _try(self) -> None:
-        """Render and encode a plain question with its answer: a failure here is the template's, not a row's."""
+        # Render and encode a plain question with its answer: a failure here is the template's, not a row's.
         talk, marks = self._question()
         prove_marks(marks, talk)
         encoded = self.encoder.encode([passage_of(talk)])[0]
@@ -106,7 +106,6 @@ class Renderer:
         prove_single_bos(self.encoder, encoded, talk.layout.text)
 
     def _question(self) -> tuple[Conversation, list[Span]]:
-        """A plain question with its answer, and the generation blocks in it."""
         rendering = self.conversations.template.render([self.conversations.request(QUESTION, None, [1])])[0]
         layout = self.conversations.layout(QUESTION, None, rendering.text)
         return self.conversations.locate(QUESTION, layout, [1], rendering), rendering.marks
@@ -270,7 +269,6 @@ class Renderer:
         return f"{begins}{self.template}{{% if add_generation_prompt %}}{{{{ {added} }}}}{{% endif %}}"
 
     def _generated(self, row: Row) -> tuple[list[int], list[int], Conversation]:
-        """The ids before the last answer, those of that answer without its end, and where it stands."""
         located = self._pipeline.locate([row], is_trained=False)
         item = self._pipeline.encode(located, has_offsets=True)[0]
         if item.fault is not None:
@@ -284,7 +282,7 @@ class Renderer:
         return prompt.tolist(), rest[is_answer].tolist(), talk
 
     def _known_prompt(self, row: Row) -> tuple[Row, Prompt] | None:
-        """The prompt begins the example; a cut one may be shorter than it."""
+        # The prompt begins the example; a cut one may be shorter than it.
         if id(row) not in self._outcomes or row.messages is None:
             return None
         _, rendered, index = self._outcomes[id(row)]
@@ -299,7 +297,6 @@ class Renderer:
         return _record(next(self._pipeline.records([row])))
 
     def _num_lost(self, record: Record) -> int:
-        """How many tokens are over max_length."""
         return max(0, len(record.ids) - self.max_length) if self.max_length else 0
 
     def _shorten(self, record: Record) -> Record:
@@ -319,7 +316,6 @@ def _record(item: Item) -> Record:
 
 
 def _roles(item: Item, num_tokens: int) -> list[str]:
-    """Whose text each token is."""
     if item.talk is None or item.encoded is None or item.encoded.offsets is None:
         return ["text"] * num_tokens
     pairs = zip(item.talk.layout.contents, item.row.messages or (), strict=False)
@@ -338,7 +334,7 @@ def _bad_template(fault: RowFault) -> TrainError:
 
 
 def _faults_error(faults: Mapping[str, tuple[RowFault, list[str]]], num_rows: int) -> TrainError:
-    """One error for ``num_rows`` rows: each reason with its count and the first ids, and the advice of the first."""
+    # One error for ``num_rows`` rows: each reason with its count and the first ids, and the advice of the first.
     lines = [
         f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {console.join_names(ids)}"
         for reason, (_, ids) in faults.items()
@@ -349,7 +345,7 @@ def _faults_error(faults: Mapping[str, tuple[RowFault, list[str]]], num_rows: in
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Rendering makes no cycles, and looking for some among all that torch has loaded takes a fifth of it."""
+    # Rendering makes no cycles, and looking for some among all that torch has loaded takes a fifth of it.
     was_enabled = gc.isenabled()
     gc.disable()
     try:

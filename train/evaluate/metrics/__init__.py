@@ -100,8 +100,7 @@ class Metric:
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuse options that this metric does not have, or cannot work with.
 
-        Raises:
-            TrainError: E932 bad-metric-option, with the options there are.
+        Raises TrainError: E932 bad-metric-option, with the options there are.
         """
         for name, value in options.items():
             if name not in self.options:
@@ -136,9 +135,7 @@ def metric(
     """Register a function as a metric; its docstring is its help text.
 
     ``primary`` names the part that stands for a metric of several scores; None means that there is one score only.
-
-    Raises:
-        ValueError: the name is taken, or the function has no docstring.
+    Raises ValueError: the name is taken, or the function has no docstring.
     """
 
     def put(function: Function) -> Function:
@@ -185,8 +182,7 @@ def discover() -> dict[str, Metric]:
 def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     """Return the metric that scores a category (``name`` "" means the default), its options checked.
 
-    Raises:
-        TrainError: E931 unknown-metric, E932 bad-metric-option.
+    Raises TrainError: E931 unknown-metric, E932 bad-metric-option.
     """
     scorers = {n: m for n, m in discover().items() if m.primary}
     chosen = scorers.get(name or DEFAULT)

@@ -102,13 +102,13 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether a value is at most 64 levels deep, with integers of 64 bits."""
+    # Return whether a value is at most 64 levels deep, with integers of 64 bits.
     has_large = any(type(node) is int and not -(2**63) <= node < 2**63 for level in levels(value) for node in level)
     return not has_large and depth(value) <= MOST_LEVELS
 
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
-    """Return whether the letters may be of the language: those of other scripts are less than four in five."""
+    # Return whether the letters may be of the language: those of other scripts are less than four in five.
     sample = _CODE.sub(" ", text[:_READ])
     names = Counter(unicodedata.name(letter, "?").split(" ", 1)[0] for letter in sample if letter.isalpha())
     names.update({"CJK": names.pop("IDEOGRAPHIC", 0)})

@@ -41,10 +41,8 @@ def export_run(
 
     ``dtype`` is the number format of whole models; "" keeps the run's. ``num_compared`` recorded answers are asked for
     again from what was written: in the run's own number format of float32 a difference is a failure, in another one it
-    is only reported, as rounding may change a greedy answer.
-
-    Raises:
-        TrainError: E919 would-overwrite, E936 write-failed, E905 cannot-express, and what the target refuses.
+    is only reported, as rounding may change a greedy answer. Raises TrainError: E919 would-overwrite, E936
+    write-failed, E905 cannot-express, and what the target refuses.
     """
     chosen = dtype or source.recipe.dtype
     mark = {"version": 1, "to": target, "run": source.name, "dtype": chosen, "dataset": source.dataset.digest}
@@ -80,10 +78,7 @@ def fresh_folder(final: Path, mark: dict[str, Any], *, is_forced: bool) -> Itera
     """Yield an empty folder that becomes ``final`` when the block ends well, and is gone when it does not.
 
     ``mark`` is written into it as export.json. With ``is_forced`` it takes the place of an earlier export, and of
-    nothing else.
-
-    Raises:
-        TrainError: E919 would-overwrite, E936 write-failed.
+    nothing else. Raises TrainError: E919 would-overwrite, E936 write-failed.
     """
     check_free(final, is_forced=is_forced)
     with whole_folder(final) as work:

@@ -63,7 +63,6 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
 def _tasks_of(
     renderer: Renderer, rows: Sequence[Row], spec: CategorySpec, name: str, stops: Sequence[str], limit: int
 ) -> Iterator[tuple[dict[str, Any], list[Document]]]:
-    """The tasks of a category with their records."""
     alias = wording.category(" ".join(console.visible(rows[0].category).split()))
     documents = [answer_document(renderer, row, spec) for row in rows]
     if spec.metric.kind == "judge":
@@ -80,7 +79,7 @@ def _tasks_of(
 
 
 def _rows(source: Source) -> list[Row]:
-    """The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text."""
+    # The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text.
     rows = source.dataset.splits["test"]
     if raw := [row.id for row in rows if not row.messages]:
         console.talk(
@@ -126,7 +125,7 @@ def _rows(source: Source) -> list[Row]:
 
 
 def _limit(source: Source, rows: Iterable[Row]) -> int:
-    """The most new tokens, such that a harness needs to cut no prompt for them."""
+    # The most new tokens, such that a harness needs to cut no prompt for them.
     most = source.recipe.eval.max_new_tokens
     longest = max(len(prompt.ids) for row in rows if (prompt := source.renderer.prompt(row)) is not None)
     reads = source.reads or 2**31
@@ -168,7 +167,7 @@ def _choice_task(name: str, alias: str) -> dict[str, Any]:
 
 
 def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
-    """The documents whose reference is a choice; the others have no right answer, and a warning names them."""
+    # The documents whose reference is a choice; the others have no right answer, and a warning names them.
     if lost := [document["id"] for document in documents if document["gold"] is None]:
         console.talk(
             f"warning: the reference of {len(lost)} records is none of the choices: {console.join_names(lost)}"
@@ -200,7 +199,7 @@ def _yaml(value: Mapping[str, Any]) -> str:
 
 
 def _slug(text: str) -> str:
-    """A name for a file or task that no text can turn into a path, and that no two texts share."""
+    # A name for a file or task that no text can turn into a path, and that no two texts share.
     plain = re.sub(r"[^a-z0-9]+", "_", text.casefold()).strip("_")[:40] or "none"
     return f"{plain}_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
 
@@ -264,7 +263,7 @@ def choices_of(spec: CategorySpec) -> list[str]:
 
 
 def _trained_parts(renderer: Renderer, row: Row) -> list[Row]:
-    """The record up to each answer that is trained: those of the objective that its marks do not take out."""
+    # The record up to each answer that is trained: those of the objective that its marks do not take out.
     messages = row.messages or []
     answers = answers_of(messages, renderer.objective)
     weights = answer_weights(messages, answers)
@@ -281,7 +280,6 @@ def _space(prompt: str) -> str:
 
 
 def _spoken(located: Conversation) -> str:
-    """The last answer without its end token."""
     return located.layout.text[located.turn.start : located.turn.stop]
 
 

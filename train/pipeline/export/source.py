@@ -76,9 +76,8 @@ class Written:
 def open_source(run: Path, dataset: Path | None = None) -> Source:
     """Return a finished run; ``dataset`` says where its data lies now.
 
-    Raises:
-        TrainError: E942 unfinished-run; E952 run-changed where data, base, tokenizer or template are not those that the
-            run was made of; E934 not-finite; and what opening each part raises.
+    Raises TrainError: E942 unfinished-run; E952 run-changed where data, base, tokenizer or template are not those that
+    the run was made of; E934 not-finite; and what opening each part raises.
     """
     import torch
 
