@@ -43,7 +43,9 @@ def generate(
     """
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
-    limits = [min(max_new_tokens, _room(model) - len(prompt)) for prompt in prompts]
+    # Learned positions end with an index error.
+    room = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+    limits = [min(max_new_tokens, room - len(prompt)) for prompt in prompts]
     completions = [Generated([], False) for _ in prompts]
     answerable = [index for index, limit in enumerate(limits) if limit > 0]
     with evaluating(model):
@@ -56,11 +58,6 @@ def generate(
             for index, (ids, is_stopped) in zip(batch, done, strict=True):
                 completions[index] = Generated(ids, is_stopped)
     return completions
-
-
-def _room(model: Any) -> int:
-    # Return how many positions the model has; learned positions end there with an index error.
-    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
 class Answers:

@@ -130,7 +130,9 @@ def save_checkpoint(
             "E954 disk-full", f"{final}: {error.strerror}; the checkpoint was not written",
             "make room and call again with --resume", exit_code=Exit.MISSING,
         ) from error  # fmt: skip
-    _prune(run, keep, always)
+    for old, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
+        if old not in always:
+            _remove(path)
     return final
 
 
@@ -243,12 +245,6 @@ def _list_checkpoints(run: Path) -> list[tuple[int, Path]]:
     return [(int(match.group(1)), path) for path, match in matches if match and path.is_dir()]
 
 
-def _prune(run: Path, keep: int, always: Collection[int]) -> None:
-    for step, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
-        if step not in always:
-            _remove(path)
-
-
 def _remove(path: Path) -> None:
     # Renamed first: a half-removed folder must not look like a checkpoint.
     doomed = path.with_name(f"tmp-removed-{path.name}")
@@ -257,7 +253,14 @@ def _remove(path: Path) -> None:
 
 
 def _make_room(run: Path, work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
-    _check_space(run, sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values()))
+    num_bytes = sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values())
+    free = shutil.disk_usage(run).free
+    if free < _SPARE * num_bytes:
+        raise TrainError(
+            "E954 disk-full",
+            f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB, only {free / 1e6:,.1f} MB are free",
+            "make room and call again with --resume", exit_code=Exit.MISSING,
+        )  # fmt: skip
     if work.exists():
         shutil.rmtree(work)
     work.mkdir()
@@ -273,17 +276,6 @@ def _write_parts(work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
         except SafetensorError as error:
             # safetensors reports a full disk as an error of its own.
             raise OSError(None, str(error)) from error
-
-
-def _check_space(run: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(run).free
-    if free < _SPARE * num_bytes:
-        raise TrainError(
-            "E954 disk-full",
-            f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB, only {free / 1e6:,.1f} MB are free",
-            "make room and call again with --resume",
-            exit_code=Exit.MISSING,
-        )
 
 
 def _synced_entry(path: Path) -> dict[str, Any]:

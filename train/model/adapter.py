@@ -63,20 +63,16 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
             is_plain = type(module) is torch.nn.Linear and not any(module is table for table in tables)
             if is_plain and not module.weight.requires_grad:
                 module.to(dtype)
-    _switch_off_casts(tuned)
+    for module in tuned.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            # peft casts each input to the adapter's format; autocast does that already, so it is memory for nothing.
+            module.cast_input_dtype_enabled = False
     trained = {name: p.dtype for name, p in tuned.named_parameters() if p.requires_grad}
     assert trained, "no adapter was added"
     assert set(trained.values()) == {torch.float32}, trained
     if takes_over(tuned):
         _INITIAL[tuned] = {name: p.detach().cpu().clone() for name, p in tuned.named_parameters() if p.requires_grad}
     return tuned
-
-
-def _switch_off_casts(tuned: Any) -> None:
-    # peft casts each input to the adapter's format; autocast does that already, so twice the memory for nothing.
-    for module in tuned.modules():
-        if hasattr(module, "cast_input_dtype_enabled"):
-            module.cast_input_dtype_enabled = False
 
 
 def is_lora(model: Any) -> bool:

@@ -152,15 +152,10 @@ def attend(
         if kind == "cpu" or is_windowed or packed.branches:
             apply: Callable[..., torch.Tensor] = _Blocks.apply
             return apply(query, key, value, _blocks(packed, window if is_windowed else None), scale)
-        cut = [torch.split(tensor, list(packed.lengths), 1) for tensor in (query, key, value)]
-        return torch.cat([_alone(q, k, v, scale) for q, k, v in zip(*cut, strict=True)], 1)
-
-
-def _alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-    is_grouped = len(query) != len(key)
-    return functional.scaled_dot_product_attention(
-        query[None], key[None], value[None], is_causal=True, scale=scale, enable_gqa=is_grouped
-    )[0]
+        each = zip(*(torch.split(tensor[None], list(packed.lengths), 2) for tensor in (query, key, value)), strict=True)
+        is_grouped, alone = len(query) != len(key), functional.scaled_dot_product_attention
+        mixed = [alone(q, k, v, is_causal=True, scale=scale, enable_gqa=is_grouped) for q, k, v in each]
+        return torch.cat(mixed, 2)[0]
 
 
 @cache

@@ -62,7 +62,9 @@ def _is_linear(head: Any) -> bool:
 
 
 def _try(model: Any) -> Capabilities:
-    texts = list(torch.split(_ids(model), list(_LENGTHS)))
+    weight = model.get_input_embeddings().weight
+    ids = torch.arange(sum(_LENGTHS), device=weight.device) * 7919 % min(len(weight), 1000)
+    texts = list(torch.split(ids, list(_LENGTHS)))
     try:
         with evaluating(model):
             alone = [_logits(model, text) for text in texts]
@@ -74,11 +76,6 @@ def _try(model: Any) -> Capabilities:
         has_kv_cache=has_packing and _has_kv_cache(model, texts, alone),
         has_plain_head=_has_plain_head(model, texts, alone),
     )
-
-
-def _ids(model: Any) -> torch.Tensor:
-    weight = model.get_input_embeddings().weight
-    return torch.arange(sum(_LENGTHS), device=weight.device) * 7919 % min(len(weight), 1000)
 
 
 def _logits(model: Any, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:

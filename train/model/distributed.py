@@ -197,7 +197,8 @@ def attention_share(model: Any) -> float:
     """
     width = model.get_input_embeddings().weight.shape[1]
     layers = getattr(model.config, "num_hidden_layers", 0)
-    embedded = {id(part.weight): part.weight.numel() for part in _embeddings(model)}
+    parts = (model.get_input_embeddings(), model.get_output_embeddings())
+    embedded = {id(part.weight): part.weight.numel() for part in parts if part is not None}
     body = sum(p.numel() for p in model.parameters()) - sum(embedded.values())
     return float(layers * width / body) if body > 0 else 0.0
 
@@ -214,7 +215,3 @@ def shard_by_cost(costs: Sequence[float] | np.ndarray, num_ranks: int) -> list[l
         shares[rank].append(index)
         loads[rank] += float(costs[index])
     return shares
-
-
-def _embeddings(model: Any) -> list[Any]:
-    return [part for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None]

@@ -161,7 +161,7 @@ class Sharded:
             block.set_modules_to_backward_prefetch([before])
         model.set_modules_to_backward_prefetch(self.blocks[-1:])
         # The loss calls parts of the model, not its forward; to FSDP2 this method is a forward too.
-        model.run_in_forward = MethodType(_call, model)
+        model.run_in_forward = MethodType(lambda model, function: function(model), model)
         register_fsdp_forward_method(model, "run_in_forward")
 
     @property
@@ -207,10 +207,6 @@ class Sharded:
 def is_sharded(tensor: torch.Tensor) -> bool:
     """True for a tensor of which this rank holds a part."""
     return hasattr(tensor, "full_tensor")
-
-
-def _call(self: Any, function: Callable[[Any], Any]) -> Any:
-    return function(self)
 
 
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:

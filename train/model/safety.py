@@ -63,7 +63,11 @@ def check_folder(folder: Path, *, needs_weights: bool = True) -> None:
 
 
 def _check(folder: Path, needs_weights: bool) -> None:
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir() and not _is_hidden(path, folder))
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     for path in files:
         if path.suffix.lower() in PICKLE_SUFFIXES or _is_pickle(path):
             raise _bad(
@@ -215,10 +219,6 @@ def _is_pickle(path: Path) -> bool:
             and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
             and file.read(1) == b"."
         )
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _bad(path: Path, what: str, hint: str) -> TrainError:

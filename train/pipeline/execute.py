@@ -82,7 +82,12 @@ def run_dataset(
     try:
         return _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
     except TrainError as error:
-        _record_failure(run, record, error)
+        try:
+            failure = {"status": "failed", "ended": now(), "error": error.code, "message": error.message}
+            write_run(run, record | failure)
+        except TrainError as other:
+            # A full disk refuses this file too; the error of the run itself is reported after this.
+            console.talk(f"warning: {other.message}")
         raise
 
 
@@ -135,14 +140,6 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
         "the model is trained and the report is written, without a score of the judge; see what the endpoint answers",
     )
     return Exit.FAILED
-
-
-def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> None:
-    try:
-        write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
-    except TrainError as other:
-        # A full disk refuses this file too; the error of the run itself is reported after this.
-        console.talk(f"warning: {other.message}")
 
 
 def _finish(

@@ -184,11 +184,15 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
 def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFacts:
     """Return what a card says of a run, from its run.json and the manifest of its data set."""
     dataset, recipe = record["dataset"], record["recipe"]
+    about, named = manifest.get("about"), manifest.get("provenance")
+    title = about.get("title") if isinstance(about, Mapping) else None
+    origins = [origin for origin in named if isinstance(origin, Mapping)] if isinstance(named, list) else []
     return CardFacts(
         base=str(recipe["base"]),
         method=str(recipe["method"]),
-        dataset=_title(manifest, Path(str(dataset["path"])).name),
-        licenses=_licenses(manifest),
+        # The title that the owner gave, else the name.
+        dataset=str(title or manifest.get("name") or Path(str(dataset["path"])).name),
+        licenses=sorted({str(origin.get("license") or "") for origin in origins}),
         data_digest=str(dataset["sha256"]),
         base_digest=str(record["facts"]["base"]),
         num_records=int(record["examples"]),
@@ -197,19 +201,6 @@ def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFa
         seed=int(recipe["seed"]),
         dtype=str(recipe["dtype"]),
     )
-
-
-def _title(manifest: Mapping[str, Any], otherwise: str) -> str:
-    about = manifest.get("about")
-    title = about.get("title") if isinstance(about, Mapping) else None
-    return str(title or manifest.get("name") or otherwise)
-
-
-def _licenses(manifest: Mapping[str, Any]) -> list[str]:
-    """The different licences that a manifest's records are under, sorted; "" stands for records with none."""
-    origins = manifest.get("provenance")
-    records = [origin for origin in origins if isinstance(origin, Mapping)] if isinstance(origins, list) else []
-    return sorted({str(record.get("license") or "") for record in records})
 
 
 def _line(text: str) -> str:

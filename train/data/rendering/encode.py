@@ -137,7 +137,7 @@ class Encoder:
         encoded: dict[int, Encoded] = {}
         while pending := [number for number in range(len(passages)) if number not in encoded]:
             wholes = self._read([_parts(passages[n], cuts[n]) for n in pending], has_offsets=True)
-            openings = self._read([_parts(_opening(passages[n]), cuts[n]) for n in pending], has_offsets=False)
+            openings = self._read([_parts(passages[n], cuts[n], is_opening=True) for n in pending], has_offsets=False)
             for number, (ids, offsets), (opening, _) in zip(pending, wholes, openings, strict=True):
                 passage, edges = passages[number], _edges(passages[number])
                 # Offsets never go back: the first token that ends after each edge, and the first that begins there.
@@ -202,19 +202,15 @@ class _TextPart:
     is_plain: bool
 
 
-def _parts(passage: Passage, cuts: Collection[int]) -> list[_TextPart]:
-    """Split a passage at the cuts that lie in it and at the ends of its plain spans."""
-    length, spans = len(passage.text), passage.plain
+def _parts(passage: Passage, cuts: Collection[int], *, is_opening: bool = False) -> list[_TextPart]:
+    """Split a passage, or what stands before its last answer, at the cuts in it and at the ends of its plain spans."""
+    length = passage.num_opening if is_opening else len(passage.text)
+    spans = [span for span in passage.plain if span[1] <= length]
     edges = sorted({0, length, *(cut for cut in cuts if cut < length), *(edge for span in spans for edge in span)})
     return [
         _TextPart(passage.text[start:end], start, any(a <= start and end <= b for a, b in spans))
         for start, end in pairwise(edges)
     ]
-
-
-def _opening(passage: Passage) -> Passage:
-    length = passage.num_opening
-    return Passage(passage.text[:length], plain=[span for span in passage.plain if span[1] <= length])
 
 
 def _edges(passage: Passage) -> list[int]:

@@ -6,7 +6,7 @@ its fault, and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,10 @@ class Pipeline:
             item.attempt(self._check_encoding, encoded)
         return items
 
+    def _check_encoding(self, item: Item, encoded: Encoded) -> None:
+        promises.prove_prefix(encoded)
+        item.encoded = encoded
+
     def _prepare(self, item: Item, is_trained: bool) -> None:
         self._refuse_control(item.row)
         if item.row.messages is not None or not is_trained:
@@ -116,22 +120,14 @@ class Pipeline:
         messages, tools, answers = item.messages, item.row.tools, item.answers
         layout = self.conversations.layout(messages, tools, rendering.text)
         if is_trained:
-            item.notes = promises.prove_parts(self.conversations, messages, tools, layout, self._trained(item))
+            weights = [weight_of(message) for message in item.row.messages or ()]
+            trained = [n for n in answers if weights[n] > 0] if self.objective != "domain" else range(len(messages))
+            item.notes = promises.prove_parts(self.conversations, messages, tools, layout, trained)
             promises.prove_answers_have_text(messages, answers)
         talk = self.conversations.locate(messages, layout, answers, rendering)
         if is_trained:
             promises.prove_marks(rendering.marks, talk)
         item.talk = talk
-
-    def _trained(self, item: Item) -> Collection[int]:
-        """The messages whose tokens are trained."""
-        if self.objective == "domain":
-            return range(len(item.messages))
-        return [answer for answer in item.answers if weight_of((item.row.messages or ())[answer]) > 0]
-
-    def _check_encoding(self, item: Item, encoded: Encoded) -> None:
-        promises.prove_prefix(encoded)
-        item.encoded = encoded
 
     def _passage(self, item: Item, *, has_offsets: bool) -> Passage:
         talk, text = item.talk, item.text

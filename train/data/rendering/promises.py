@@ -68,7 +68,7 @@ def prove_parts(
         if part.turn not in written:
             written[part.turn] = _written_at(layout, part.turn)
         is_present = text is None or part.marker in text
-        if not is_present or (part.is_needed and not _is_spelt(part.value, written[part.turn])):
+        if not is_present or (part.is_needed and not any(s in written[part.turn] for s in _spellings(part.value))):
             missing.append(part)
     if needed := [part for part in missing if part.is_needed]:
         raise RowFault(_refusal(markers.parts, needed))
@@ -266,10 +266,6 @@ def _function(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:
 def _has_description(holder: Any) -> bool:
     text = holder.get("description") if isinstance(holder, Mapping) else None
     return isinstance(text, str) and bool(text.strip())
-
-
-def _is_spelt(value: Any, text: str) -> bool:
-    return any(spelling in text for spelling in _spellings(value))
 
 
 def _spellings(value: Any) -> Iterator[str]:

@@ -98,13 +98,8 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
         # The schema is compiled all the same, so that an unusable one is reported before any training.
         fits(None, schema)
         return False
-    return fits(value, schema) if _is_plain(value) else False
-
-
-def _is_plain(value: Any) -> bool:
-    # Return whether a value is at most 64 levels deep, with integers of 64 bits.
     has_large = any(type(node) is int and not -(2**63) <= node < 2**63 for level in levels(value) for node in level)
-    return not has_large and depth(value) <= MOST_LEVELS
+    return False if has_large or depth(value) > MOST_LEVELS else fits(value, schema)
 
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
