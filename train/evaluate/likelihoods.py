@@ -129,25 +129,22 @@ def difficulties(model: Any, examples: Sequence[Example], *, most_tokens: int) -
 
     An example longer than ``most_tokens`` has a fault instead: cut, its answer would be another one.
     """
-    faults = {index: _fault(example, most_tokens) for index, example in enumerate(examples)}
-    scorable = [index for index, fault in faults.items() if not fault]
+    faults: dict[int, str] = {}
+    for index, example in enumerate(examples):
+        if not example.num_supervised:
+            faults[index] = "has no answer"
+        elif len(example.ids) > most_tokens:
+            faults[index] = f"is {len(example.ids):,} tokens long, more than {most_tokens:,}"
+    scorable = [index for index in range(len(examples)) if index not in faults]
     pairs = [_pair(examples[index]) for index in scorable]
     after = nll_per_example(model, [pair[0] for pair in pairs])
     alone = nll_per_example(model, [pair[1] for pair in pairs])
-    by_index = {index: Difficulty(examples[index].id, fault=fault) for index, fault in faults.items() if fault}
+    by_index = {index: Difficulty(examples[index].id, fault=fault) for index, fault in faults.items()}
     for index, conditional, unconditional in zip(scorable, after, alone, strict=True):
         loss, loss_alone = conditional.nll / conditional.num_tokens, unconditional.nll / unconditional.num_tokens
         ifd = loss / loss_alone if loss_alone > 0 else None
         by_index[index] = Difficulty(conditional.id, ifd, loss, loss_alone, conditional.num_tokens)
     return [by_index[index] for index in range(len(examples))]
-
-
-def _fault(example: Example, most_tokens: int) -> str:
-    if not example.num_supervised:
-        return "has no answer"
-    if len(example.ids) > most_tokens:
-        return f"is {len(example.ids):,} tokens long, more than {most_tokens:,}"
-    return ""
 
 
 def _pair(example: Example) -> tuple[Example, Example]:

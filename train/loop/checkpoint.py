@@ -93,8 +93,7 @@ def save_checkpoint(
     always: Collection[int] = (),
     context: DistributedContext = SINGLE_PROCESS,
 ) -> Path:
-    """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
-    ``always``.
+    """Write `checkpoint-STEP` in ``run`` and return it, then remove the oldest over ``keep`` but none of ``always``.
 
     ``tensors`` maps each of PARTS to named tensors. Every rank calls this:
     the first writes, or each its shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or
@@ -150,9 +149,7 @@ def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
 
 
 def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint of ``run`` that is whole, or None, and one sentence for each damaged one passed
-    over.
-    """
+    """Return the newest whole checkpoint of ``run``, or None, and a sentence for each damaged one passed over."""
     faults: list[str] = []
     for step, path in sorted(_list_checkpoints(run), reverse=True):
         try:

@@ -156,9 +156,7 @@ _EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, sign
 
 
 class GracefulStop:
-    """A context in which Ctrl-C, SIGTERM and SIGHUP set ``exit_code`` once, and are themselves again after that; it is
-    `Exit.OK` until then.
-    """
+    """Within, the first Ctrl-C, SIGTERM or SIGHUP sets ``exit_code``, which is `Exit.OK` until then."""
 
     def __init__(self) -> None:
         self.exit_code = Exit.OK

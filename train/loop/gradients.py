@@ -16,7 +16,7 @@ import torch
 
 from train.evaluate.dynamics import Dynamics
 from train.model import computing
-from train.model.batch import Batch, BatchSampler, Step, collate
+from train.model.batch import BatchSampler, Step, collate
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.layers import compiling
 from train.model.loss import supervised_loss
@@ -73,10 +73,12 @@ class Gradients:
                 [self.sampler.examples[index] for index in indices], self.placement.device,
                 is_packed=self.sampler.is_packed, round_to=self.round_to,
             )  # fmt: skip
+            # With that of the example that fills a packed row up.
+            lengths = batch.packed.lengths if batch.packed else [int(self.sampler.lengths[index]) for index in indices]
             with (
                 computing(self.placement.device, self.placement.dtype),
                 compiling(self.is_compiled),
-                noisy_embeddings(self.model, self._lengths(batch, indices), self.sampler.recipe.neftune),
+                noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune),
             ):
                 loss, nll = self.parallel.run(partial(supervised_loss, batch=batch, scale=weight * scale))
             if weight:
@@ -95,10 +97,6 @@ class Gradients:
         if self.parallel.needs_equal_turns:
             shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))
             yield from [([shortest], 0.0)] * (max(map(len, shares)) - len(own))
-
-    def _lengths(self, batch: Batch, indices: list[int]) -> list[int]:
-        # Lengths of the examples in ``batch``, with that of the one that fills a packed row up.
-        return list(batch.packed.lengths) if batch.packed else [int(self.sampler.lengths[index]) for index in indices]
 
 
 @contextmanager

@@ -86,8 +86,7 @@ class EarlyStopping:
         return names
 
     def is_best(self, evaluations: Sequence[ValidationScore]) -> bool:
-        """True where the newest evaluation is the one to keep: one in which no category has regressed before any with
-        such a category, then the best.
+        """True where the newest evaluation is the best, and any without a regressed category is better than one with.
 
         Without a margin in the recipe that is the best evaluation overall.
         """

@@ -258,9 +258,7 @@ def _blocks(packed: Packed, window: int | None) -> list[Block]:
 
 @lru_cache(maxsize=QUERIES * 2)
 def _hidden(num: int, reach: int, window: int | None) -> torch.Tensor:
-    """Return which keys of its last ``reach`` each of a block's ``num`` queries may not see: later ones, and those too
-    far back.
-    """
+    """Return which of its last ``reach`` keys each of ``num`` queries may not see: later ones, or too far back."""
     query = torch.arange(reach - num, reach)[:, None]
     key = torch.arange(reach)[None]
     return key > query if window is None else (key > query) | (key <= query - window)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 SMALL_MODEL = 20_000_000
+_CPU_INFO = Path("/proc/cpuinfo")
 _SAMPLE_SECONDS = 0.25
 STAT = Path("/proc/stat")
 QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
@@ -40,16 +41,18 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> torch.dtype:
-    """Return the format of the matrix products: bfloat16 where the hardware computes in it and the model is not
-    tiny.
-    """
+    """Return the format of the products: bfloat16 where the hardware computes in it and the model is not tiny."""
     import torch
 
     if recipe.dtype != "auto":
         return torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    has_bf16 = device.type == "cpu" and "avx512_bf16" in _cpu_flags()
+    flags = ""
+    if device.type == "cpu" and _CPU_INFO.exists():
+        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+        flags = next((line for line in lines if line.startswith("flags")), "")
+    has_bf16 = "avx512_bf16" in flags.split()
     return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
 
 
@@ -65,19 +68,9 @@ def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int
     return free_cores() if num_ranks == 1 else max(1, usable_cores() // num_ranks)
 
 
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return set()
-    return set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
-
-
 @contextmanager
 def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Run matrix products in ``dtype``: autocast for bfloat16, nothing for float32. Training and scoring both use
-    it.
-    """
+    """Within, matrix products are in ``dtype``: autocast for bfloat16, nothing for float32."""
     import torch
 
     with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):

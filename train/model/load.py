@@ -304,16 +304,11 @@ def four_bit_arguments(device: torch.device, dtype: torch.dtype) -> dict[str, An
 
 def check_quantised(model: Any) -> None:
     """Raise TrainError "E921 bad-model" where nothing was quantised, or the head was, whose rows the loss reads."""
-    if not is_quantised(model):
+    if all(_state(parameter) is None for parameter in model.parameters()):
         raise TrainError("E921 bad-model", "no weight of this base could be quantised", "--set lora.quantize=null")
     head = model.get_output_embeddings()
     if head is not None and not head.weight.is_floating_point():
         raise TrainError("E921 bad-model", "the head of this base was quantised too", "--set lora.quantize=null")
-
-
-def is_quantised(model: Any) -> bool:
-    """True where weights of ``model`` are kept in 4 bits."""
-    return any(_state(parameter) is not None for parameter in model.parameters())
 
 
 def num_parameters(model: Any, *, is_trained_only: bool = False) -> int:

@@ -51,7 +51,13 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
     Weights, config and end tokens of the base; tokenizer and template; the dataset with its scorers; the general text;
     the recipe but for what only training sees; device, number format, threads and ranks; our code and all versions.
     """
+    import torch
+
     model, tokenizer, renderer = prepared.model, prepared.tokenizer, prepared.renderer
+    # Kernels differ with what the processor can, and so do the last digits.
+    device = f"{prepared.device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if prepared.device.type == "cuda":
+        device = torch.cuda.get_device_name(prepared.device)
     config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     return {
         "weights": prepared.facts["base"],
@@ -63,7 +69,7 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         "general": sha256_of(prepared.general or SHIPPED),
         "objective": prepared.objective,
         "recipe": prepared.recipe.model_dump(mode="json", exclude=_OF_TRAINING),
-        "device": _device(prepared),
+        "device": device,
         "dtype": str(prepared.dtype),
         "threads": prepared.recipe.threads,
         # Other ranks shard the rows into other batches.
@@ -84,15 +90,6 @@ def _installed_metrics() -> dict[str, str]:
 def _digest_of_config(config: Mapping[str, Any]) -> str:
     # Configs of transformers hold what JSON does not: torch's number formats, infinity.
     return digest_of(json.dumps(config, sort_keys=True, default=str))
-
-
-def _device(prepared: Prepared) -> str:
-    import torch
-
-    if prepared.device.type == "cuda":
-        return torch.cuda.get_device_name(prepared.device)
-    # Kernels differ with what the processor can, and so do the last digits.
-    return f"{prepared.device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored] | None:

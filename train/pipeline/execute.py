@@ -55,8 +55,7 @@ def run_dataset(
     is_cached: bool = True,
     context: DistributedContext = SINGLE_PROCESS,
 ) -> Exit:
-    """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to
-    stdout.
+    """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; results go to stdout.
 
     ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
     where facts changed, ``is_dry`` stops before anything is written, and without ``is_cached`` the base is measured

@@ -21,9 +21,7 @@ RECIPE = "recipe.toml"
 
 
 def next_run(dataset: Path) -> Path:
-    """Return the first free runs/DATE-a, -b ... beside the workspace's dataset/ folder, or else in the working
-    directory.
-    """
+    """Return the first free runs/DATE-a, -b ... beside the dataset/ folder, or else in the working directory."""
     runs = _runs(dataset)
     today = datetime.now(UTC).date().isoformat()
     return next(path for number in count() if not (path := runs / f"{today}-{_letters(number)}").exists())

@@ -102,7 +102,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Return the plan for people, a fact a line."""
-        memory = self.memory
+        memory, heads = self.memory, ["forgetting ", *[" " * 11] * len(self.risks)]
         return [
             f"records     {self.records:,} to train on, the longest has {self.longest:,} tokens",
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} ({self.supervised / self.tokens:.1%}) trained; "
@@ -119,13 +119,8 @@ class Plan:
             f"the rest {_mb(memory.overhead)}",
             *self._time(),
             *self._advice(),
-            *self.risk_lines(),
+            *(f"{head} {risk.text}: {'  '.join(risk.lines)}" for head, risk in zip(heads, self.risks, strict=False)),
         ]
-
-    def risk_lines(self) -> list[str]:
-        """Return what is known to make the model forget and the lines of a recipe against it, for people."""
-        heads = ["forgetting ", *[" " * 11] * len(self.risks)]
-        return [f"{head} {risk.text}: {'  '.join(risk.lines)}" for head, risk in zip(heads, self.risks, strict=False)]
 
     def _time(self) -> list[str]:
         if self.seconds is None:
@@ -318,7 +313,11 @@ def make_plan(
         return plan
     with explain_oom(plan, "calibration"):
         calibration = calibrate(model, steps, heaviest, device, dtype)
-    memory = replace(memory, overhead=_overhead(memory, calibration, device, dtype))
+    grown = calibration.grown_bytes
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        grown = int(grown * _SCATTERED) + _LATER_KERNELS
+    # What was measured does not include the weights.
+    memory = replace(memory, overhead=grown - (memory.total - memory.weights))
     return replace(
         plan, memory=memory, peak_bytes=memory.total, seconds=calibration.seconds_per_token * run_tokens,
         choices=choose_settings(shape, steps, device, limit, memory.overhead),
@@ -379,11 +378,3 @@ def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dic
         for key, value in planned.items()
     }
     return {"planned": planned, "real": real, "error": errors}
-
-
-def _overhead(memory: Memory, calibration: Calibration, device: torch.device, dtype: torch.dtype) -> int:
-    # Measured minus computed bytes; what was measured does not include the weights.
-    grown = calibration.grown_bytes
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        grown = int(grown * _SCATTERED) + _LATER_KERNELS
-    return grown - (memory.total - memory.weights)

@@ -112,7 +112,12 @@ def prepare(
     if context.world_size > 1 and ":" in recipe.device:
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
                          "device = cuda; each rank takes its own")  # fmt: skip
-    dataset, categories = _open(dataset_path, recipe)
+    dataset = open_dataset(dataset_path)
+    categories = category_specs(dataset.manifest.get("categories", {}))
+    require_judge(recipe, categories)
+    if not dataset.splits["train"]:
+        message = f"{dataset_path}: no record to train on"
+        raise TrainError("E912 bad-dataset", message, "export a dataset with a train split")
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens,
@@ -151,15 +156,6 @@ def prepare(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
         folder, context, strategy,
     )  # fmt: skip
-
-
-def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
-    dataset = open_dataset(path)
-    categories = category_specs(dataset.manifest.get("categories", {}))
-    require_judge(recipe, categories)
-    if not dataset.splits["train"]:
-        raise TrainError("E912 bad-dataset", f"{path}: no record to train on", "export a dataset with a train split")
-    return dataset, categories
 
 
 def open_renderer(

@@ -125,12 +125,13 @@ def publish(
     nothing-to-report; E936 write-failed.
     """
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
+    names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
     report = build_report(
         sides[0],
         sides[1],
         run=run,
         curve=read_curve(folder / "metrics.jsonl"),
-        default_metric=_default_metric(dataset, categories),
+        default_metric=sorted(name for name in names if name not in categories or categories[name].is_default),
         margin=recipe.eval.margin,
         resamples=recipe.eval.resamples,
         remarks=_skipped(base, dataset),
@@ -294,11 +295,6 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(map(wording.category, names))
 
 
-def _default_metric(dataset: Dataset, categories: Mapping[str, CategorySpec]) -> list[str]:
-    names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
-    return sorted(name for name in names if name not in categories or categories[name].is_default)
-
-
 def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
     remarks = []
     for split in ("validation", "test"):
@@ -321,9 +317,11 @@ def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
     if not ordered:
         return None
     varied = [dynamic for dynamic in ordered if dynamic.variability]
+    # A picture shows so many of them, the same ones each time.
+    by_hash = sorted(range(len(ordered)), key=lambda index: crc32(ordered[index].id.encode("utf-8", "surrogatepass")))
     return DataMap(
         n=len(ordered),
-        points=_sample(ordered),
+        points=[ordered[index] for index in sorted(by_hash[:MOST_POINTS])],
         hardest=sorted(ordered, key=lambda dynamic: dynamic.confidence)[:MOST_ON_MAP],
         most_variable=sorted(varied, key=lambda dynamic: -(dynamic.variability or 0.0))[:MOST_ON_MAP],
     )
@@ -353,8 +351,3 @@ def read_data_map(path: Path) -> DataMap | None:
             f"{path}:{number}: {type(error).__name__}: {first_line(error)}",
             "Is this the folder of a finished run?",
         ) from error
-
-
-def _sample(dynamics: Sequence[Dynamic]) -> list[Dynamic]:
-    order = sorted(range(len(dynamics)), key=lambda index: crc32(dynamics[index].id.encode("utf-8", "surrogatepass")))
-    return [dynamics[index] for index in sorted(order[:MOST_POINTS])]

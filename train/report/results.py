@@ -137,6 +137,8 @@ class _Comparison:
         """Return the category's result with its verdict."""
         n, num_clusters = len(self.compared), len(set(self.clusters))
         verdict = self._verdict(p_adjusted, num_clusters)
+        sizes = [before.num_bytes for before, _ in self.pairs]
+        before, after = (bits_per_byte([pair[side].nll for pair in self.pairs], sizes) for side in (0, 1))
         result = CategoryResult(
             category=self.category,
             metric=self.metric,
@@ -158,7 +160,7 @@ class _Comparison:
             reason=verdict.reason,
             note=verdict.note,
             is_no_worse=verdict.is_no_worse,
-            bits_per_byte=_bits_change(self.pairs),
+            bits_per_byte=None if before is None or after is None else Change(base=before, tuned=after),
             other=self._other_scores(),
             behaviour=_behaviour(self.pairs),
             sentence="",
@@ -272,13 +274,6 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
         verdict=verdict.word,
         reason=verdict.reason,
     )
-
-
-def _bits_change(pairs: Pairs) -> Change | None:
-    sizes = [before.num_bytes for before, _ in pairs]
-    base = bits_per_byte([before.nll for before, _ in pairs], sizes)
-    tuned = bits_per_byte([after.nll for _, after in pairs], sizes)
-    return None if base is None or tuned is None else Change(base=base, tuned=tuned)
 
 
 def _behaviour(pairs: Pairs) -> Behaviour | None:

@@ -41,7 +41,10 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
         )
     everything = [_HEADS, *rows]
     widths = [max(_width(row[column]) for row in everything) for column in range(len(_HEADS))]
-    chosen = _fitting(widths, columns)
+    chosen = list(range(len(widths)))
+    for name in _GIVEN_UP:
+        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
+            chosen.remove(_HEADS.index(name))
     rule = "  ".join("-" * widths[column] for column in chosen)
     lines = [_title(report, sides), "", _line(_HEADS, widths, chosen), rule]
     lines += [_line(row, widths, chosen) for row in rows[: len(main.categories)]]
@@ -72,14 +75,6 @@ def flip_lines(flips: Flips) -> list[str]:
             lines.append(f"  {word:6}  {name}  {wording.category(category)}  {scores}")
     hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
     return [*lines, f"  and {hidden} more"] if hidden else lines
-
-
-def _fitting(widths: list[int], columns: int | None) -> list[int]:
-    chosen = list(range(len(widths)))
-    for name in _GIVEN_UP:
-        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
-            chosen.remove(_HEADS.index(name))
-    return chosen
 
 
 def _prose(text: str, columns: int | None) -> list[str]:

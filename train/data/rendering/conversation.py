@@ -376,9 +376,7 @@ def _quoted(message: Message) -> tuple[str, ...]:
 
 
 def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list[Span | None] | None:
-    """Lay pieces and contents (as they are, or stripped, as many templates do) over the text; None if they do not
-    fit.
-    """
+    """Lay pieces and contents, as they are or stripped, over the text; None where they do not fit."""
     if not text.startswith(pieces[0]):
         return None
     spans: list[Span | None] = []

@@ -328,9 +328,7 @@ def _word(key: str) -> str:
 
 
 def _is_cut_by_spaces(text: str) -> bool:
-    """True where each space, but for one at the beginning, stands between two visible ASCII characters; may be False
-    for others too.
-    """
+    """True only where each space but a first one stands between two visible ASCII characters."""
     if not text.isascii() or text[-1] == " " or "  " in text or " \n" in text or "\n " in text:
         return False
     return not text.encode().translate(None, _PRINTABLE)

@@ -269,9 +269,7 @@ def _has_description(holder: Any) -> bool:
 
 
 def _spellings(value: Any) -> Iterator[str]:
-    """Yield how templates write a key or a leaf, the commonest first: as it is, in JSON, in JSON in JSON, in HTML, as
-    Python prints it.
-    """
+    """Yield how templates write a key or a leaf: as it is, in JSON (once or twice), in HTML, as Python prints it."""
     if not isinstance(value, str):
         yield json.dumps(value)
         yield repr(value)

@@ -55,7 +55,8 @@ def export_run(
                 f" and training did not: {console.join_names(other)}"
             )
         num, odd = compare_answers(source, reload(source, model), num_compared) if model and num_compared else (0, [])
-    console.talk(f"written: {output} ({format_size(size_of(output))})")
+    num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    console.talk(f"written: {output} ({format_size(num_bytes)})")
     if written.command:
         console.data(console.visible(written.command.replace("FOLDER", shlex.quote(str(output)))))
     if num:
@@ -97,11 +98,6 @@ def check_free(final: Path, *, is_forced: bool) -> None:
         raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "choose another --output")
     if not is_forced:
         raise TrainError("E919 would-overwrite", f"{final} exists", "--force replaces that export")
-
-
-def size_of(folder: Path) -> int:
-    """Return the bytes of all files in ``folder``."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def format_size(num_bytes: int) -> str:
