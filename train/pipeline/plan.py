@@ -163,14 +163,6 @@ def _duration(seconds: float) -> str:
 _MOST_SAMPLED = 200
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Seconds of a token of training, optimizer included, and the peak over what was there before, in bytes."""
-
-    seconds_per_token: float
-    grown_bytes: int
-
-
 def largest(steps: BatchSampler) -> tuple[Step, list[int]]:
     """Return the step, of at most 200 spread over the run, with the largest micro-batch, and that micro-batch."""
     chosen = sorted({round(n * (len(steps) - 1) / max(1, _MOST_SAMPLED - 1)) for n in range(_MOST_SAMPLED)})
@@ -179,8 +171,12 @@ def largest(steps: BatchSampler) -> tuple[Step, list[int]]:
     return max(pairs, key=lambda pair: int(steps.lengths[pair[1]].sum()))
 
 
-def calibrate(model: Any, steps: BatchSampler, heaviest: Step, device: torch.device, dtype: torch.dtype) -> Calibration:
-    """Compute three steps with their updates at a rate of zero; weights and random numbers stay as they were.
+def calibrate(
+    model: Any, steps: BatchSampler, heaviest: Step, device: torch.device, dtype: torch.dtype
+) -> tuple[float, int]:
+    """Return the seconds of a token of training, optimizer included, and the peak over what was there, in bytes.
+
+    Three steps are computed with their updates at a rate of zero; weights and random numbers stay as they were.
 
     ``heaviest`` comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for what
     the others find made, so their time counts.
@@ -201,7 +197,7 @@ def calibrate(model: Any, steps: BatchSampler, heaviest: Step, device: torch.dev
         grown = meter.grown()
     model.train(was_training)
     tokens = sum(int(steps.lengths[group].sum()) for step in timed for group in step.micro_batches)
-    return Calibration(spent / tokens, grown)
+    return spent / tokens, grown
 
 
 def _step(
@@ -312,14 +308,13 @@ def make_plan(
     if not is_measured:
         return plan
     with explain_oom(plan, "calibration"):
-        calibration = calibrate(model, steps, heaviest, device, dtype)
-    grown = calibration.grown_bytes
+        seconds_per_token, grown = calibrate(model, steps, heaviest, device, dtype)
     if device.type == "cpu" and dtype == torch.bfloat16:
         grown = int(grown * _SCATTERED) + _LATER_KERNELS
     # What was measured does not include the weights.
     memory = replace(memory, overhead=grown - (memory.total - memory.weights))
     return replace(
-        plan, memory=memory, peak_bytes=memory.total, seconds=calibration.seconds_per_token * run_tokens,
+        plan, memory=memory, peak_bytes=memory.total, seconds=seconds_per_token * run_tokens,
         choices=choose_settings(shape, steps, device, limit, memory.overhead),
     )  # fmt: skip
 

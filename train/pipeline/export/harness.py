@@ -65,17 +65,38 @@ def _tasks_of(
 ) -> Iterator[tuple[dict[str, Any], list[Document]]]:
     alias = wording.category(" ".join(console.visible(rows[0].category).split()))
     documents = [answer_document(renderer, row, spec) for row in rows]
+
+    def task(ending: str, note: str, **fields: Any) -> dict[str, Any]:
+        return {
+            "task": f"{name}{ending}", "task_alias": f"{alias}{note}", "custom_dataset": _Function("scores.documents"),
+            "dataset_kwargs": {"file": f"{name}{ending}.jsonl"}, "test_split": "test", "target_delimiter": "",
+            "num_fewshot": 0, "metadata": {"version": 1.0}, **fields,
+        }  # fmt: skip
+
     if spec.metric.kind == "judge":
         console.talk(f"{alias}: no task of answers, as a judge compares those of two models")
     elif not spec.choices:
-        yield _answer_task(name, alias, spec.metric.primary, stops, limit), documents
+        fields = task(
+            "", "", output_type="generate_until", doc_to_text="prompt", doc_to_target="reference",
+            generation_kwargs={"until": list(stops), "do_sample": False, "max_gen_toks": limit},
+            process_results=_Function("scores.answer"),
+            metric_list=[{"metric": spec.metric.primary, "aggregation": "mean", "higher_is_better": True}],
+        )  # fmt: skip
+        yield fields, documents
     if renderer.objective != "domain":
-        yield (
-            _loss_task(f"{name}_loss", alias),
-            [document for row in rows for document in loss_documents(renderer, row)],
-        )
+        # multiple_choice is the kind of task that asks for several likelihoods of one prompt.
+        fields = task(
+            "_loss", " (loss)", output_type="multiple_choice", doc_to_text="context", doc_to_target=0,
+            doc_to_choice="continuations", process_results=_Function("scores.loss"),
+            metric_list=[{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
+        )  # fmt: skip
+        yield fields, [document for row in rows for document in loss_documents(renderer, row)]
     if choices_of(spec) and (right := _with_right_choice(documents)):
-        yield _choice_task(f"{name}_choices", alias), right
+        fields = task(
+            "_choices", " (choices)", output_type="multiple_choice", doc_to_text="context", doc_to_target="gold",
+            doc_to_choice="choices", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        )  # fmt: skip
+        yield fields, right
 
 
 def _rows(source: Source) -> list[Row]:
@@ -141,31 +162,6 @@ def _limit(source: Source, rows: Iterable[Row]) -> int:
     return min(most, reads - longest)
 
 
-def _answer_task(name: str, alias: str, primary: str, stops: Sequence[str], limit: int) -> dict[str, Any]:
-    return _common(name, alias) | {
-        "output_type": "generate_until", "doc_to_text": "prompt", "doc_to_target": "reference",
-        "generation_kwargs": {"until": list(stops), "do_sample": False, "max_gen_toks": limit},
-        "process_results": _Function("scores.answer"),
-        "metric_list": [{"metric": primary, "aggregation": "mean", "higher_is_better": True}],
-    }  # fmt: skip
-
-
-def _loss_task(name: str, alias: str) -> dict[str, Any]:
-    # multiple_choice is the kind of task that asks for several likelihoods of one prompt.
-    return _common(name, f"{alias} (loss)") | {
-        "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": 0,
-        "doc_to_choice": "continuations", "process_results": _Function("scores.loss"),
-        "metric_list": [{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
-    }  # fmt: skip
-
-
-def _choice_task(name: str, alias: str) -> dict[str, Any]:
-    return _common(name, f"{alias} (choices)") | {
-        "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": "gold", "doc_to_choice": "choices",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }  # fmt: skip
-
-
 def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
     # The documents whose reference is a choice; the others have no right answer, and a warning names them.
     if lost := [document["id"] for document in documents if document["gold"] is None]:
@@ -173,14 +169,6 @@ def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
             f"warning: the reference of {len(lost)} records is none of the choices: {console.join_names(lost)}"
         )
     return [document for document in documents if document["gold"] is not None]
-
-
-def _common(name: str, alias: str) -> dict[str, Any]:
-    return {
-        "task": name, "task_alias": alias, "custom_dataset": _Function("scores.documents"),
-        "dataset_kwargs": {"file": f"{name}.jsonl"}, "test_split": "test", "target_delimiter": "", "num_fewshot": 0,
-        "metadata": {"version": 1.0},
-    }  # fmt: skip
 
 
 class _Function(str):
