@@ -1,6 +1,11 @@
-"""How likely a model finds each answer that a question offers; the question, which they share, is read once.
+"""How likely a model finds each answer that a question offers, and how much a prompt helps it to expect its answer.
 
-B questions, N tokens of all of them and of their options.
+A question, which its answers share, is read once.
+
+The second is the instruction-following difficulty (IFD) of Li et al. 2023, "From Quantity to Quality"
+(arXiv:2308.12032): the mean loss of an answer after its prompt, over the mean loss of the same answer alone. Near 0 the
+prompt gives the answer away, near 1 it is no help, and over 1 it misleads: such a pair deserves a look. It is no
+verdict.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gradients of one step: its micro-batches, one after another, of which each rank computes a share.
+"""The gradients of one step, and its update: micro-batches, one after another, of which each rank computes a share.
 
 The loss of a step is the weighted mean over its supervised tokens, however they are split into micro-batches.
 """

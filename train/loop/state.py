@@ -1,4 +1,9 @@
-"""What a run knows of itself besides tensors: how far it is, its evaluations, and how it ended."""
+"""What a run knows of itself besides tensors: how far it is, its evaluations, how it ended, and when it ends early.
+
+Early stopping depends on the recipe, the base's scores and the evaluations so far alone, so a resumed run ends where
+the whole one would have. It is off by default: a validation split of a few records a category moves by more than any
+margin worth asking for, and a run that ends by chance is worse than one that is a little too long.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +91,7 @@ class EarlyStopping:
         return names
 
     def is_best(self, evaluations: Sequence[ValidationScore]) -> bool:
-        """True where the newest evaluation is the best, and any without a regressed category is better than one with.
+        """True where the newest evaluation is the best; one with a regressed category is worse than any without.
 
         Without a margin in the recipe that is the best evaluation overall.
         """

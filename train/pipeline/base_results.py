@@ -1,6 +1,10 @@
 """Results of a base are cached under a key of everything that they depend on, so that a base is measured once.
 
 There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished.
+
+Some answers are generated twice all the same, for the noise floor. Greedy decoding is not the same in every batch: the
+shapes of matrix products decide in which order they add up, and where two tokens are nearly as likely, rounding
+chooses. A gain below what decoding the base again changes is none.
 """
 
 from __future__ import annotations

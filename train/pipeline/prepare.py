@@ -1,4 +1,7 @@
-"""Check everything that can be wrong before a step is computed: digests, recipe, model, template, every row."""
+"""Check everything that can be wrong before a step is computed: digests, recipe, model, template, every row.
+
+General text that is trained along against forgetting is never the text that forgetting is measured on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The numbers of each split and category, computed from the scored records of both models and nothing else."""
+"""The numbers of each split and category, computed from the scored records of both models and nothing else.
+
+In categories whose references are a few labels they say which label was answered for which.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The report on disk: `report.json`, `report.md` and `report.html`; and the curve that metrics.jsonl holds."""
+"""The report on disk: `report.json`, `report.md`, `report.html`; the curve of metrics.jsonl; and a model's card.
+
+The front matter of a card is written by a YAML dumper, and texts of the data stay texts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A finished run, opened again for export: everything that it was made of is proved to be as it was."""
+"""A finished run, opened again for export: everything that it was made of is proved to be as it was.
+
+Also its tuned weights, merged and compared by what they answer; and what a program that serves a model sees of a
+record: text, and the tokens that it makes of it by itself.
+"""
 
 from __future__ import annotations
 
