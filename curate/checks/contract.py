@@ -16,8 +16,7 @@ from curate.base.record import CurateError, Problem, Record
 from curate.base.resources import shipped
 from curate.base.tables import counted
 from curate.checks import AnswerTurn, check, turns
-from curate.checks._identify import identified, is_identifiable
-from curate.checks.language import other_language
+from curate.checks.language import identified, is_identifiable, other_language
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema.settings import Category, Citations, Settings
 

@@ -6,12 +6,16 @@ decision is saved before the next record is shown; the end of the input, like Ct
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from curate.base import console
 from curate.base.record import CurateError, Json, Record
 from curate.base.tables import counted
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -158,8 +162,7 @@ def _show(session: LabelSession) -> None:
     left, size = session.progress()
     console.data()
     console.data(f"{console.one_line(session.current, 60)}   {left:,} of {size:,} left")
-    for line in _turns(state.record):
-        console.data(line)
+    print_lines(_turns(state.record))
     console.data(console.visible(session.question.ask or session.question.name))
     for number, value in enumerate(session.question.values, start=1):
         console.data(f"  {number} {console.one_line(value, 60)}")
@@ -248,8 +251,7 @@ def _settle(project: Project, item: ReviewItem, line: str) -> None:
 def _show_item(project: Project, item: ReviewItem, size: int) -> None:
     console.data()
     console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.title, 200)}   {size:,} left")
-    for line in _turns(project.state(item.record).record):
-        console.data(line)
+    print_lines(_turns(project.state(item.record).record))
     for number, side in enumerate(item.sides, start=1):
         people = f"   {console.one_line(', '.join(side.people), 60)}" if side.people else ""
         console.data(f"  {number} {_spelled(side)}{people}")
@@ -280,3 +282,24 @@ def _next_line(source: IO[bytes]) -> str | None:
     line = source.readline(_LONGEST)
     # Whatever stands there that is not UTF-8 is no command, and no reason to end.
     return line.decode("utf-8", "replace").strip() if line else None
+
+
+def has_screen() -> bool:
+    """Whether there is a terminal that the terminal UI can draw on."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
+
+
+def show(root: Path, by: str, name: str, **what: Any) -> NoReturn:
+    """Run the terminal UI on the workspace in ``root``, beginning at the screen called ``name``; it ends the process.
+
+    Raises:
+        CurateError: E901 when the folder is no workspace, E902 and E903 for its settings and schema.
+    """
+    from curate.project.project import open_project
+    from curate.tui.app import CurateApp
+    from curate.tui.terminal import leave, run
+
+    app = CurateApp(root, project=open_project(root, by), by=by)
+    app.call_later(app.go, name, **what)
+    leave(run(app))
+    raise AssertionError("the process has ended")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from curate.base.tables import counted
 from curate.checks import Check, discover_in
 from curate.checks.runner import read_records
 from curate.checks.runner.proof import Firing, Trial, firing, trials
+from curate.cli._output import print_json
 from curate.project.validation import guess_name
 from curate.schema import load_shape
 from curate.schema.settings import Settings
@@ -35,8 +35,7 @@ def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
     proofs = [(check, list(trials(check)), _firing(check, clean) if clean else None) for check in checks.values()]
     num_faults = sum(bool(trial.fault) for _, results, _ in proofs for trial in results)
     if is_json:
-        for line in json.dumps([_object_of(*proof) for proof in proofs], indent=2).split("\n"):
-            console.data(line)
+        print_json([_object_of(*proof) for proof in proofs], indent=2)
     else:
         for proof in proofs:
             _print(*proof)

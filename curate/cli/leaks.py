@@ -11,6 +11,8 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, Record, Severity
 from curate.base.tables import counted
+from curate.cli._options import format_option, paths_argument
+from curate.cli._output import print_json, print_lines
 
 if TYPE_CHECKING:
     from curate.project.data import ProjectData
@@ -23,7 +25,7 @@ _MAX_PAIRS = 20
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@paths_argument
 @click.option(
     "--against",
     multiple=True,
@@ -42,7 +44,7 @@ _MAX_PAIRS = 20
     help="What makes it exit 1: errors are what an export refuses.",
 )
 @click.option("--explain", is_flag=True, help="Print every pair with the passage that both share.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
+@format_option("text", "json", "jsonl")
 def command(
     paths: tuple[Path, ...],
     against: tuple[Path, ...],
@@ -68,8 +70,7 @@ def command(
     compare = _in_workspace if is_workspace else _in_files
     compared = compare(roots, list(against), _mapping(mapping), options)
     if form == "text":
-        for line in _report(compared, explain):
-            console.data(line)
+        print_lines(_report(compared, explain))
     else:
         _print_json(compared, form, explain)
     failing = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on]
@@ -210,7 +211,6 @@ def _spot(record: Record) -> str:
 
 
 def _print_json(compared: Sequence[ExamLeaks], form: str, explain: bool) -> None:
-    import json
 
     leaks = [
         _object(comparison, leak, severity, explain)
@@ -219,7 +219,7 @@ def _print_json(compared: Sequence[ExamLeaks], form: str, explain: bool) -> None
     ]
     if form == "jsonl":
         for leak in leaks:
-            console.data(json.dumps(leak))
+            print_json(leak)
         return
     exams = [
         {
@@ -234,7 +234,7 @@ def _print_json(compared: Sequence[ExamLeaks], form: str, explain: bool) -> None
         }
         for comparison in compared
     ]
-    console.data(json.dumps({"version": 1, "exams": exams, "leaks": leaks}, indent=2))
+    print_json({"version": 1, "exams": exams, "leaks": leaks}, indent=2)
 
 
 def _object(comparison: ExamLeaks, leak: Leak, severity: Severity, explain: bool) -> dict[str, Json]:

@@ -12,6 +12,8 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, Record
 from curate.base.tables import counted
+from curate.cli._options import format_option
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
@@ -54,7 +56,7 @@ class ValueVisibility:
 @click.argument("words", metavar="[DIR] [ID]", nargs=-1)
 @click.option("--by", default="", metavar="NAME", help="Only decisions of this annotator.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The last so many decisions.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 @click.option("--no-values", is_flag=True, help="Show no value of the data.")
 @click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
 def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: bool, show_values: bool) -> int:
@@ -176,8 +178,7 @@ def _tell_record(
             console.data(_event(step.event, visibility))
         console.data(_json(_state_of(name, state, show_values=visibility.has_values)))
         return Exit.OK
-    for line in _story(name, record, chosen, state, visibility):
-        console.data(line)
+    print_lines(_story(name, record, chosen, state, visibility))
     return Exit.OK
 
 

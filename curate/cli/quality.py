@@ -11,6 +11,8 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
+from curate.cli._options import format_option, paths_argument
+from curate.cli._output import print_json
 from curate.cli._visible import visible_records
 
 if TYPE_CHECKING:
@@ -22,12 +24,12 @@ Ranked = tuple[float, "Record", str]
 
 
 @click.command("quality")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@paths_argument
 @click.option("--sort", "key", type=click.Choice(_KEYS), default="repetition", show_default=True, help="What by.")
 @click.option("--category", multiple=True, help="Only records of this category; may be repeated.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many to show.")
 @click.option("--model", default="", help="For --sort ifd: folder, .gguf file or hub id of a model.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 @click.option("--show-values", is_flag=True, help="Show personal data, secrets and others' answers as they are.")
 def command(
     paths: tuple[Path, ...],
@@ -67,14 +69,13 @@ def command(
 
 
 def _as_json(ranked: Sequence[Ranked], key: str) -> None:
-    import json
 
     for value, record, note in ranked:
         row = {
             "id": record.id, "file": record.source.file, "line": record.source.line, "category": record.category,
             key: round(value, 6), "note": note,
         }  # fmt: skip
-        console.data(json.dumps(row))
+        print_json(row)
 
 
 def _as_text(ranked: Sequence[Ranked], key: str, hide: Callable[[str], str]) -> None:
@@ -140,7 +141,7 @@ def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list
 
 
 def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str]:
-    from curate.checks.quality import difficulties
+    from curate.checks.quality.suspects import difficulties
     from curate.formats.dataset import row_of
 
     rows = (row_of(record, record.id, record.source.file) for record in records)

@@ -14,6 +14,8 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, strings_of
 from curate.base.tables import counted
+from curate.cli._options import paths_argument
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.checks.redact import PlaceholderTable, Redaction, RedactionSummary, Terms
@@ -63,7 +65,7 @@ class _Planned:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@paths_argument
 @click.option("--terms", type=click.Path(path_type=Path), help="Names of people, one person a line, aliases after |.")
 @click.option("--table", "table_file", type=click.Path(path_type=Path), help="In place of .curate/redaction.json.")
 @click.option("--no-table", is_flag=True, help="Keep no table: a later run may give a value another number.")
@@ -225,8 +227,7 @@ def _go_through(run: Redaction, *, diff: bool, show_values: bool) -> None:
     from curate.jsonl.hunk import diff_of
 
     if diff:
-        for line in diff_of(run.changes(), str if show_values else with_values_hidden):
-            console.data(line)
+        print_lines(diff_of(run.changes(), str if show_values else with_values_hidden))
     else:
         for _ in run.changes():
             pass

@@ -11,6 +11,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json
+from curate.cli._output import print_json
 from curate.jsonl import FaultRule
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ def command(code_or_name: str | None, format_: str, test_file: Path | None, clea
     matches = [rule for rule in rules.values() if query in (rule.code.lower(), rule.name)]
     family = [rule for rule in rules.values() if rule.code.lower().startswith(query)]
     if format_ == "json" and (matches or family):
-        for line in json.dumps([_object_of(rule) for rule in matches or family], indent=2).split("\n"):
-            console.data(line)
+        print_json([_object_of(rule) for rule in matches or family], indent=2)
         return Exit.OK
     if not matches and family:
         for rule in family:

@@ -11,12 +11,13 @@ import click
 
 from curate.base import console
 from curate.base.record import Exit
+from curate.cli._options import format_option, paths_argument
+from curate.cli._output import print_json, print_lines
 from curate.cli._visible import visible_records
 
 if TYPE_CHECKING:
     from curate.base.record import Record, Split
-    from curate.checks.quality import QualityOverview
-    from curate.checks.quality.overview import CategoryRow, Histogram
+    from curate.checks.quality import CategoryRow, Histogram, QualityOverview
 
 _MOST_BARS = 12
 _MOST_EFFECTS = 8
@@ -24,8 +25,8 @@ _WIDTH = 78
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
-@click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
+@paths_argument
+@format_option("text", "json", "jsonl")
 @click.option("--plots", is_flag=True, help="Add bars and histograms: balance, lengths, repetition, readability.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write all of it as one HTML page to this file.")
 @click.option("--show-values", is_flag=True, help="Count also what others answered to what you are still asked.")
@@ -39,7 +40,6 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
 
     Example: curate stats my-data --plots --html stats.html
     """
-    import json
 
     from curate.base.storage import write_atomic
     from curate.checks.quality import html_page, overview
@@ -50,12 +50,11 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
     view = overview(records, pins)
     if form == "jsonl":
         for row in view.categories:
-            console.data(json.dumps(_flat(row)))
+            print_json(_flat(row))
     elif form == "json":
-        console.data(json.dumps(asdict(view), indent=2))
+        print_json(asdict(view), indent=2)
     else:
-        for line in [*_table(view), *(_plots(view) if plots else ())]:
-            console.data(line)
+        print_lines([*_table(view), *(_plots(view) if plots else ())])
     if page:
         write_atomic(page, [html_page(view, title).encode()])
         console.talk(f"wrote {console.one_line(str(page))}")

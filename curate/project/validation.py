@@ -30,8 +30,8 @@ from curate.checks.runner import (
     select_checks,
     validate,
 )
+from curate.checks.runner.changes import unmerged_findings
 from curate.checks.runner.select import CheckSelection
-from curate.checks.runner.unmerged import unmerged_findings
 from curate.jsonl import Entry, holds_any, read_entries
 from curate.project.data import CATEGORY, ProjectData
 from curate.project.stream import OnSpan, RecordStream

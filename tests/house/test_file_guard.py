@@ -26,7 +26,7 @@ ELSEWHERE = {
     "curate/formats/importers/tabular.py": "what a person imports, after `head_of`",
     "curate/project/init/make.py": "samples that ship with us, and a schema that was just loaded",
     "curate/project/labels/__main__.py": "standard output",
-    "curate/checks/redact/_terms.py": "a list that a person names, which may be a pipe",
+    "curate/checks/redact/table.py": "a list that a person names, which may be a pipe",
     "curate/scale/shards.py": "Parquet shards that a person names, after a look at their kind",
     "curate/schema/shape.py": "schemas that ship with us",
     "curate/base/registry.py": "what installed packages say of themselves",

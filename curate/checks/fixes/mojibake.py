@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from curate.checks.fixes._registry import fix
+from curate.checks.fixes import fix
 from curate.checks.mojibake import num_misread
 
 _PIECES = re.compile(r"([ \t\r\n]+)")

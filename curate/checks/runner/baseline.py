@@ -10,19 +10,53 @@ import json
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, read_file
-from curate.base.record import CurateError, Finding, Json
+from curate.base.record import CurateError, Finding, Json, canonical
 from curate.schema.settings import Settings
+
+_NO_CONTENT = "x-ignore"
 
 _CODE = re.compile(r"[A-Z][0-9]{3}")
 _RECORD = re.compile(r"[0-9a-f]{16}")
 _MOST = 2**32 - 1
 _HINT = "Restore it from git, or move it away and write a new one with --update-baseline."
+UNFORGIVEN = frozenset({"P501", "P504"})
+"""What refuses an export whatever its number: an exam that is given away is no old finding that one may live with."""
+
+
+def fingerprint_of_value(value: Mapping[str, Json]) -> int:
+    """Return the fingerprint of a line's object: spacing and the order of keys do not count, nor what it excuses."""
+    return _digest(b"v", canonical({key: item for key, item in value.items() if key != _NO_CONTENT}))
+
+
+def fingerprint_of_raw(raw: bytes) -> int:
+    """Return the fingerprint of a line that is no object."""
+    return _digest(b"r", raw.strip())
+
+
+def fingerprint_of_file(name: str) -> int:
+    """Return the fingerprint of what is wrong with a whole file, by its name relative to the workspace."""
+    return _digest(b"f", name.encode("utf-8", "surrogatepass"))
+
+
+def fingerprint_of_group(common: bytes) -> int:
+    """Return the fingerprint of records that are at odds, by what they have in common."""
+    return _digest(b"g", common)
+
+
+def fingerprint_of_set(category: str) -> int:
+    """Return the fingerprint of what is wrong with the data set as a whole, or with one category of it."""
+    return _digest(b"s", category.encode("utf-8", "surrogatepass"))
+
+
+def _digest(kind: bytes, content: bytes) -> int:
+    return int.from_bytes(blake2b(content, digest_size=8, person=kind).digest(), "big")
 
 
 @dataclass
@@ -40,10 +74,6 @@ class Changed:
     num_findings: int
     num_new: int
     num_mended: int
-
-
-UNFORGIVEN = frozenset({"P501", "P504"})
-"""What refuses an export whatever its number: an exam that is given away is no old finding that one may live with."""
 
 
 class Baseline:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,25 +13,169 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curate.base import console
-from curate.base.record import Exit
+from curate.base.record import CurateError, Exit
 from curate.base.tables import counted
-from curate.cli._engine import engine_options
-from curate.cli.dedupe.review import ClusterChoices, review_options
+from curate.cli._options import engine_options, format_option, paths_argument
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.comparison import ComparedRecords
-    from curate.cli.dedupe.progress import Progress
     from curate.project.project import Project
     from curate.schema.settings import DedupeSettings
+    from curate.sessions.cluster_review import Choice, StagedAct, What
+    from curate.sessions.clusters import Clusters, ReviewCluster
     from curate.similarity.dedupe import Duplicates, Keep
     from curate.similarity.dedupe.semantic import Encoder, Meanings
     from curate.similarity.dedupe.stages import Stages
 
+_Pairs = tuple[tuple[str, str], ...]
+
+_PAUSE_TERMINAL = 0.2
+_PAUSE_LINES = 5.0
 _DRAWN = 20
 
 
+def review_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give ``command`` the four options, and what was asked by them as ``review``."""
+
+    @click.option(
+        "--keep", "keep_pairs", nargs=2, multiple=True, metavar="ID OTHER", help="Keep ID, drop OTHER and repeats."
+    )
+    @click.option("--merge", nargs=2, multiple=True, metavar="ID OTHER", help="As --keep; ID takes over what it lacks.")
+    @click.option("--drop", multiple=True, metavar="ID", help="Drop this one record of its cluster.")
+    @click.option("--leave", multiple=True, metavar="ID", help="Let its cluster be, and do not show it again.")
+    @functools.wraps(command)
+    def reviewing(
+        *arguments: Any, keep_pairs: _Pairs, merge: _Pairs, drop: tuple[str, ...], leave: tuple[str, ...], **more: Any
+    ) -> int:
+        return command(*arguments, review=ClusterChoices(keep_pairs, merge, drop, leave), **more)
+
+    return reviewing
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterChoices:
+    """What is asked for: pairs of the record that stays and one that it was compared with; single records."""
+
+    keep: _Pairs = ()
+    merge: _Pairs = ()
+    drop: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.keep or self.merge or self.drop or self.leave)
+
+    def written(self, paths: Sequence[Path], *, dry_run: bool, is_alone: bool) -> int:
+        """Write all of it as one act, or say what would be written."""
+        from curate.project.notices import open_and_tell
+        from curate.sessions.cluster_review import act_of
+        from curate.sessions.clusters import find_clusters
+
+        if not is_alone or len(paths) > 1 or not all(path.is_dir() for path in paths):
+            raise click.UsageError("--keep, --merge, --drop and --leave are for the clusters that curate.toml asks for")
+        project = open_and_tell(paths[0] if paths else Path())
+        clusters = find_clusters(project.data)
+        choices = self._choices(clusters)
+        states = {state.record.id: state for state in project.data.states()}
+        act = act_of(clusters, choices, states.__getitem__, project.shape)
+        if not dry_run and act.decisions:
+            project.apply(act.decisions)
+        for line in _render_act(act, dry_run):
+            console.talk(line)
+        return Exit.OK
+
+    def _choices(self, clusters: Clusters) -> list[Choice]:
+        from curate.sessions.cluster_review import choose
+
+        def cluster_of(name: str) -> ReviewCluster:
+            cluster = clusters.of_record(name)
+            if cluster is None:
+                hint = "See the clusters with `curate dedupe --explain`."
+                raise CurateError("E916 unknown-record", f"no record is like {console.one_line(name, 60)!r}", hint)
+            return cluster
+
+        def alone(name: str, what: What) -> Choice:
+            cluster = cluster_of(name)
+            return choose(cluster, what, cluster.nearest(name), name)
+
+        choices = [choose(cluster_of(keeper), "keep", keeper, other) for keeper, other in self.keep]
+        choices += [choose(cluster_of(keeper), "merge", keeper, other) for keeper, other in self.merge]
+        choices += [alone(name, "drop") for name in dict.fromkeys(self.drop)]
+        choices += [alone(name, "leave") for name in self.leave]
+        _refuse_contradictions(choices)
+        return choices
+
+
+def _refuse_contradictions(choices: Sequence[Choice]) -> None:
+    """Raise a click.UsageError where two choices on one cluster cannot both hold: only several drops can."""
+    decided: dict[str, str] = {}
+    for choice in choices:
+        if choice.cluster in decided and {decided[choice.cluster], choice.what} != {"drop"}:
+            raise click.UsageError(f"the cluster of {console.one_line(choice.keeper, 60)!r} is decided on twice")
+        decided[choice.cluster] = choice.what
+
+
+def _render_act(act: StagedAct, dry_run: bool) -> Sequence[str]:
+    counts = {op: sum(decision.op == op for decision in act.decisions) for op in ("drop", "restore")}
+    would = "would be " if dry_run else ""
+    lines = [f"{would}dropped: {counted(counts['drop'], 'record')}"] if counts["drop"] else []
+    if counts["restore"]:
+        lines.append(
+            f"{would}left as they are: {counted(counts['restore'], 'record')}, which no rule drops from now on"
+        )
+    for merge in act.merges:
+        taken = ", ".join(merge.taken) or "nothing"
+        lines.append(f"{would}taken over by {console.one_line(merge.keeper, 60)}: {console.one_line(taken)}")
+        for what, paths in (("kept its own", merge.differing), ("refused by the schema", merge.refused)):
+            if paths:
+                lines.append(f"  {what}: {console.one_line(', '.join(paths))}")
+        if merge.open:
+            lines.append(f"  not taken, for annotators disagree: {console.one_line(', '.join(merge.open))}")
+    lines.append("nothing was written" if dry_run else "`curate undo` takes all of it back")
+    return lines
+
+
+class Progress:
+    """Called with a stage, what is done and of how much; says nothing unless wanted."""
+
+    def __init__(self, is_wanted: bool) -> None:
+        self.is_wanted = is_wanted
+        self._stage = ""
+        self._began = self._said = 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Say how far ``stage`` is, not more often than one can read; ``total`` 0 is not known."""
+        if not self.is_wanted:
+            return
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._began, self._said = stage, now, 0.0
+        pause = _PAUSE_TERMINAL if sys.stderr.isatty() else _PAUSE_LINES
+        if now - self._said >= pause:
+            self._said = now
+            console.progress(render_progress(stage, done, total, now - self._began))
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self.is_wanted and self._stage:
+            console.progress("")
+            self._stage = ""
+
+
+def render_progress(stage: str, done: int, total: int, seconds: float) -> str:
+    """Return a line such as "hashing prompts: 12,000 of 90,000, 4,000/s, 20 s left"."""
+    rate = done / seconds if seconds > 0 else 0.0
+    line = f"{stage}: {done:,} of {total:,}" if total else f"{stage}: {done:,}"
+    if rate >= 1:
+        line += f", {rate:,.0f}/s"
+    if total and rate > 0 and done < total:
+        left = (total - done) / rate
+        line += f", {left / 60:.0f} min left" if left >= 90 else f", {left:.0f} s left"
+    return line
+
+
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@paths_argument
 @click.option(
     "--threshold", type=click.FloatRange(0, 1, min_open=True), help="Likeness from which two are near; 0.7 unless set."
 )
@@ -50,7 +196,7 @@ _DRAWN = 20
     "--encoder", type=click.Path(path_type=Path), help="A sentence-embedding folder, to find the same meaning as well."
 )
 @click.option("--semantic-threshold", type=click.FloatRange(0, 1, min_open=True), help="Cosine of the same meaning.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 @click.option("--show-values", is_flag=True, help="Show personal data and secrets in the texts as they are.")
 @engine_options
 @click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
@@ -85,7 +231,6 @@ def command(
 
     Example: curate dedupe my-data --apply keep-first --dry-run
     """
-    from curate.cli.dedupe.progress import Progress
 
     _refuse_idle(top, explain=explain, form=form, show_values=show_values, keep=keep or review, dry_run=dry_run)
     options = {"threshold": threshold, "ngram": ngram, "semantic_threshold": semantic_threshold}
@@ -110,7 +255,7 @@ def command(
     compared = _compared(project, paths, settings, order, reporter, cache)
     meanings = None
     if reader is not None:
-        from curate.cli.dedupe.meaning import compare_meanings
+        from curate.cli.dedupe.report import compare_meanings
 
         meanings = compare_meanings(compared, reader, settings.semantic_threshold)
     _tell(compared, meanings, settings.semantic_threshold, output)
@@ -133,24 +278,20 @@ def _tell(compared: ComparedRecords, meanings: Meanings | None, semantic_thresho
     from curate.cli.dedupe.report import MAX_PAIRS, json_lines, report
 
     if output.form == "jsonl":
-        for line in json_lines(compared, meanings):
-            console.data(line)
+        print_lines(json_lines(compared, meanings))
         return
     from curate.checks.spans import with_values_hidden
 
     hide: Callable[[str], str] = str if output.is_unmasked else with_values_hidden
-    for line in report(compared, is_brief=not output.is_explained):
-        console.data(line)
+    print_lines(report(compared, is_brief=not output.is_explained))
     if meanings is not None:
-        from curate.cli.dedupe.meaning import render_meanings
+        from curate.cli.dedupe.report import render_meanings
 
-        for line in render_meanings(compared, meanings, semantic_threshold, MAX_PAIRS, hide):
-            console.data(line)
+        print_lines(render_meanings(compared, meanings, semantic_threshold, MAX_PAIRS, hide))
     if output.is_explained:
-        from curate.cli.dedupe.explain import explained
+        from curate.cli.dedupe.report import explained
 
-        for line in explained(compared, output.num_drawn, hide):
-            console.data(line)
+        print_lines(explained(compared, output.num_drawn, hide))
 
 
 def _refuse_idle(

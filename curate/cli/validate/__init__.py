@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
-from curate.cli._engine import engine_options
-from curate.cli.validate.options import Options
+from curate.cli._options import engine_options
+from curate.cli.validate.inputs import Options
 from curate.formats.reports import format_names
+
+_TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 
 
 class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
@@ -18,9 +20,6 @@ class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name as it is."""
         return value
-
-
-_TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 
 
 @click.command("validate")

@@ -5,19 +5,92 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from curate.base import console
 from curate.base.record import CurateError
-from curate.cli.validate.options import STDIN, Options
 
 if TYPE_CHECKING:
+    from curate.checks.runner import Engine
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
+STDIN = "-"
+
 _PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options as click read them; each is explained in the help of the command."""
+
+    paths: tuple[str, ...]
+    schema: str
+    select: tuple[str, ...]
+    ignore: tuple[str, ...]
+    baseline: Path | None
+    update_baseline: bool
+    since: str
+    target: str | None
+    model: Path | None
+    max_length: int | None
+    fix: bool
+    unsafe_fixes: bool
+    diff: bool
+    watch: bool
+    stdin_filename: str
+    format_: str
+    output: Path | None
+    exit_zero: bool
+    explain: bool
+    statistics: bool
+    show_values: bool
+    jobs: int
+    limit: int
+    engine: str = "local"
+    ray_address: str = ""
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether the lines come from standard input."""
+        return STDIN in self.paths
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the work may go past this process and this machine."""
+        return self.engine != "local"
+
+    @property
+    def is_repair(self) -> bool:
+        """Whether lines are to be mended, or shown as they would be."""
+        return self.fix or self.unsafe_fixes or self.diff
+
+    def refuse_contradictions(self) -> None:
+        """Raise a click.UsageError for wishes that do not go together."""
+        mends = self.is_repair
+        for is_wrong, why in (
+            (self.is_stdin and len(self.paths) > 1, "'-' stands alone: standard input is checked by itself"),
+            (bool(self.stdin_filename) and not self.is_stdin, "--stdin-filename names what '-' reads"),
+            (self.is_stdin and mends, "what comes from standard input cannot be mended in place"),
+            (self.is_stdin and self.watch, "standard input cannot be watched"),
+            (self.is_stdin and bool(self.since), "standard input has no history for --since"),
+            (self.watch and mends, "--watch would answer its own mending"),
+            (self.watch and self.update_baseline, "--watch would forgive every fault as it is made"),
+            (self.update_baseline and bool(self.since), "a baseline is of all lines, not of those since a commit"),
+            (bool(self.since) and mends, "mending is done to whole files, not to the lines since a commit"),
+            (self.update_baseline and mends, "mend first, then update the baseline"),
+            (self.is_scaled and self.is_stdin, "standard input is checked on this machine: --engine local"),
+            (self.is_scaled and self.watch, "--watch looks at files on this machine: --engine local"),
+            (self.is_scaled and mends, "lines are mended on this machine: --engine local"),
+            (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
+            (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
+        ):
+            if is_wrong:
+                raise click.UsageError(why)
 
 
 @dataclass(frozen=True)
@@ -161,3 +234,34 @@ def _with_options(settings: Settings, options: Options) -> Settings:
 
 def _codes(options: tuple[str, ...]) -> list[str]:
     return [code.strip() for option in options for code in option.split(",") if code.strip()]
+
+
+@contextmanager
+def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engine]]:
+    """Yield the engine that the call asks for, and the inputs as it reads them: daft reads Parquet shards as lines.
+
+    Raises:
+        CurateError: E940 without the extra [scale]; E969 when no Ray cluster answers; E908 for a Parquet file that
+            cannot be read.
+    """
+    if not options.is_scaled:
+        from curate.checks.runner import examine_all
+
+        yield inputs, examine_all
+        return
+    # The engine is an extra.
+    from curate.checks.runner import default_jobs
+    from curate.scale import examine_on, joined, scratch_for, unpacked
+
+    with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:
+        engine = examine_on(cluster)
+        if all(path.suffix.lower() != ".parquet" for path in inputs.files):
+            yield inputs, engine
+            return
+        if inputs.settings.checks.per_path:
+            # They go by the place of a file, and what is unpacked lies in another.
+            raise click.UsageError("settings by path do not reach Parquet files: make lines of them by `curate import`")
+        with scratch_for(cluster, inputs.files) as scratch:
+            files, rename = unpacked(cluster, inputs.files, scratch)
+            # They lie outside of the workspace, if there is one: each may then be linked from its own folder only.
+            yield replace(inputs, files=files, folder=None, rename=rename), engine

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,22 +13,25 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base import console
-from curate.base.record import CurateError, Exit
+from curate.base.record import CurateError, Exit, Finding
 from curate.base.registry import use_plugins
 from curate.base.tables import counted
+from curate.cli._output import print_lines
 from curate.cli._visible import visible_findings
 from curate.cli.rule import catalogue
-from curate.cli.validate.explain import explain
-from curate.cli.validate.inputs import Inputs, chosen_shape, gathered
-from curate.cli.validate.options import Options
-from curate.cli.validate.sharing import shared_out
-from curate.cli.validate.summary import statistics, summary
+from curate.cli.validate.inputs import Inputs, Options, chosen_shape, gathered, shared_out
 from curate.formats.reports import Page, all_format_names, format_names, render, with_source
 
 if TYPE_CHECKING:
+    from curate.checks.fixes import FixedFile
     from curate.checks.runner import Baseline, Engine, Verdict
+    from curate.jsonl.rewrite import LineChange
     from curate.project.validation import Lengths
     from curate.schema import Shape
+
+_SECONDS = 2.0
+_NUM_LINES = 20
+_MAX_LINES = 5
 
 
 def run(options: Options) -> Exit:
@@ -41,8 +47,6 @@ def run(options: Options) -> Exit:
         _require_format(options.format_)
         shape = chosen_shape(options.schema, inputs)
         if options.is_repair:
-            from curate.cli.validate.repair import repair
-
             num_lines = repair(
                 inputs.files,
                 root=inputs.root,
@@ -165,13 +169,7 @@ def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
         named = {(inputs.named(file), number): raw for (file, number), raw in lines.items()}
         page = Page(named, options.show_values, files, catalogue())
         text = list(render(options.format_, _renamed(verdict, inputs), page))
-    if options.output is None:
-        for line in text:
-            console.data(line)
-        return
-    from curate.base.storage import write_atomic
-
-    write_atomic(options.output, (f"{line}\n".encode() for line in text))
+    print_lines(text, options.output)
 
 
 def _renamed(verdict: Verdict, inputs: Inputs) -> Verdict:
@@ -201,3 +199,135 @@ def _spare_inputs(options: Options, inputs: Inputs) -> None:
         raise CurateError(
             "E956 bad-baseline", f"{console.one_line(str(options.baseline))} is one of the files to check"
         )
+
+
+def statistics(verdict: Verdict) -> list[str]:
+    """Return the number of findings by check, the most first."""
+    from curate.cli.rule import catalogue
+
+    rules = catalogue()
+    return [
+        f"{number:>11,}  {code} {rules[code].name}"
+        for code, number in sorted(verdict.counts.items(), key=lambda item: -item[1])
+    ]
+
+
+def summary(verdict: Verdict) -> Iterator[str]:
+    """Yield the counts on a line, and a line for each thing that makes the exit code differ from them."""
+    parts = [
+        counted(verdict.num_records, "record"),
+        counted(verdict.num_errors, "error"),
+        counted(verdict.num_warnings, "warning"),
+        *([counted(verdict.num_infos, "info")] if verdict.num_infos else []),
+        *([f"{verdict.num_suppressed:,} suppressed"] if verdict.num_suppressed else []),
+    ]
+    num_listed = len(verdict.findings)
+    more = f" ({num_listed:,} shown of {verdict.num_findings:,})" if num_listed < verdict.num_findings else ""
+    changed = f"{counted(verdict.num_changed, 'changed line')} of " if verdict.num_changed is not None else ""
+    total = f"{verdict.num_lines:,}" if changed else counted(verdict.num_lines, "line")
+    yield f"{', '.join(parts)} in {changed}{total}{more}"
+    for code, number in verdict.tolerated.items():
+        yield f"{code}: {number:,} within its tolerance"
+    for code, allowed in verdict.exceeded.items():
+        yield f"{code}: {verdict.counts[code]:,}, and its tolerance allows {allowed:,}"
+    if verdict.num_forgiven:
+        yield f"{counted(verdict.num_forgiven, 'old finding')} forgiven by the baseline"
+    if verdict.num_mended:
+        verb = "is" if verdict.num_mended == 1 else "are"
+        gone = f"{counted(verdict.num_mended, 'finding')} of the baseline {verb} gone"
+        yield f"{gone}: --update-baseline makes it smaller"
+
+
+def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
+    """Tell what the jsonschema library says of the first lines that break the schema, each within two seconds.
+
+    Its patterns are Python's and may never end; a signal stops them, because the matcher looks for signals.
+    """
+    import signal
+
+    from curate.checks.runner import raw_lines
+    from curate.jsonl import strict_loads
+
+    def stop(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    broken = [finding for finding in findings if finding.code == "S102"][:_NUM_LINES]
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for (file, number), raw in raw_lines(inputs.files, broken, root=inputs.folder).items():
+            console.talk(f"{console.visible(inputs.named(file))}:{number}: jsonschema says")
+            signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+            try:
+                messages = shape.explain(strict_loads(raw))
+            except (TimeoutError, RecursionError, re.error) as error:
+                messages = [f"no answer: {type(error).__name__}"]
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            for line in messages or ["nothing is wrong; the engines disagree"]:
+                console.talk(f"  {line}")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def repair(
+    files: Sequence[Path],
+    *,
+    root: Path | None,
+    unsafe: bool,
+    diff_only: bool,
+    shape: Shape | None,
+    ignore: Collection[str] = (),
+    show_values: bool = False,
+) -> int:
+    """Mend ``files`` and return how many lines were changed, or would be with ``diff_only``, which prints them.
+
+    What was done is said on stderr. ``shape`` says which strings are texts; without one only bytes around the records
+    are mended. ``ignore`` names fixes not to make, by their own name or the code or name of what they mend. The diff
+    hides personal data and secrets but for ``show_values``. Texts of records stay where something hangs on them: where
+    the id is made from the text, and decisions or the newest dataset name it; and where the decisions of more than one
+    sitting follow one another from it.
+
+    Raises:
+        CurateError: E904, E906 and E959 when a file cannot be read or written; files before it are done.
+    """
+    from curate.checks.fixes import fix_file
+    from curate.checks.spans import with_values_hidden
+    from curate.jsonl.hunk import diff_of
+    from curate.project.in_use import names_in_chains, names_in_use
+
+    keep = names_in_use(root) if root else frozenset()
+    hold = names_in_chains(root) if root else frozenset()
+    fixes = [fix_file(path, shape, unsafe=unsafe, keep=keep, hold=hold, ignore=ignore, root=root) for path in files]
+    if diff_only:
+        print_lines(diff_of(_changes(fixes), str if show_values else with_values_hidden))
+    else:
+        for fixed in fixes:
+            fixed.write()
+    _tell(fixes, "would fix" if diff_only else "fixed")
+    return sum(fixed.num_changed for fixed in fixes)
+
+
+def _changes(fixes: Sequence[FixedFile]) -> Iterator[tuple[Path, LineChange]]:
+    return ((fixed.path, change) for fixed in fixes for change in fixed)
+
+
+def _tell(fixes: Sequence[FixedFile], verb: str) -> None:
+    counts: Counter[str] = Counter()
+    for fixed in fixes:
+        counts.update(fixed.counts)
+    names = ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items(), key=lambda pair: -pair[1]))
+    console.talk(
+        f"{verb} {counted(sum(fixed.num_changed for fixed in fixes), 'line')}" + (f": {names}" if names else "")
+    )
+    broken = sum(fixed.num_broken for fixed in fixes) + sum(len(fixed.faults) for fixed in fixes)
+    if broken:
+        console.talk(f"left alone: {counted(broken, 'line')} without a valid record")
+    _tell_lines("whose text decisions or a dataset know it by", [(fix, list(fix.spared)) for fix in fixes])
+    _tell_lines("that the schema would no longer allow", [(fix, fix.refused) for fix in fixes])
+
+
+def _tell_lines(why: str, lines: Sequence[tuple[FixedFile, Sequence[int]]]) -> None:
+    spots = [f"{console.one_line(console.spelled(str(fixed.path)))}:{line}" for fixed, some in lines for line in some]
+    if spots:
+        more = ", …" if len(spots) > _MAX_LINES else ""
+        console.talk(f"left alone: {counted(len(spots), 'record')} {why}: {', '.join(spots[:_MAX_LINES])}{more}")

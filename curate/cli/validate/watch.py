@@ -12,7 +12,7 @@ from types import FrameType
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
-from curate.cli.validate.options import Options
+from curate.cli.validate.inputs import Options
 from curate.cli.validate.run import run
 
 _NOT_DATA = frozenset({".curate", "dataset", "runs"})

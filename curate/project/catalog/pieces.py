@@ -13,8 +13,7 @@ import orjson
 
 from curate.base.record import Finding, Line, Source
 from curate.checks.runner.examine import violations
-from curate.checks.runner.parallel import default_jobs, tasks_of
-from curate.checks.runner.pool import shared_out
+from curate.checks.runner.parallel import default_jobs, shared_out, tasks_of
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, Reader, Span, crlf_finding
 from curate.project.catalog.columns import Values, frame_of, head, values_of

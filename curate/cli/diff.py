@@ -11,16 +11,18 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
+from curate.cli._options import format_option
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
-    from curate.cli.diff.versions import Version
+    from curate.cli._versions import Version
     from curate.project.diff import VersionDiff
 
 
 @click.command()
 @click.argument("versions", metavar="[BEFORE] [AFTER]", nargs=-1)
 @click.option("--since", default="", metavar="REF", help="Compare with what git has in this commit, e.g. HEAD or main.")
-@click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@format_option("text", "markdown", "json")
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Records shown in text.")
 @click.option("--no-values", is_flag=True, help="Name what changed and show no value, as for personal data.")
 @click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
@@ -58,13 +60,13 @@ def command(
         paths = _paths(names, since, stack)
         _spare(output, paths)
         difference = _difference(paths, (names[0], names[1]), show_values=show_values)
-    _write(list(_rendered(difference, form, (names[0], names[1]), limit, show_values=not no_values)), output)
+    print_lines(_rendered(difference, form, (names[0], names[1]), limit, show_values=not no_values), output)
     return Exit.FINDINGS if exit_code and difference.changes else Exit.OK
 
 
 def _paths(names: tuple[str, ...], since: str, stack: ExitStack) -> list[Path]:
     """Return where the two versions lie; what a commit has lies there until ``stack`` is closed."""
-    from curate.cli.diff.commit import checked_out
+    from curate.cli._versions import checked_out
 
     if since:
         path = Path(names[1])
@@ -91,7 +93,7 @@ def _spare(output: Path | None, paths: list[Path]) -> None:
 
 
 def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool) -> VersionDiff:
-    from curate.cli.diff.versions import comparable, read_version
+    from curate.cli._versions import comparable, read_version
     from curate.project.diff import compare
 
     read: list[Version] = [
@@ -115,13 +117,3 @@ def _rendered(
         yield "".join(render_markdown(difference, before, after, show_values=show_values)).rstrip("\n")
     else:
         yield from render_text(difference, width=console.width(), limit=limit, show_values=show_values)
-
-
-def _write(lines: list[str], output: Path | None) -> None:
-    if output is None:
-        for line in lines:
-            console.data(line)
-        return
-    from curate.base.storage import write_atomic
-
-    write_atomic(output, (f"{line}\n".encode() for line in lines))
