@@ -6,9 +6,7 @@ driver holds the numbers of all records, as a single process does, and findings 
 """
 
 from curate.scale.cluster import NATIVE, RAY, WorkerCluster, joined
-from curate.scale.dedupe import Scaled, find_on
-from curate.scale.examine import examine_on
-from curate.scale.shards import SUFFIXES, scratch_for, shards_in, unpacked
+from curate.scale.shards import SUFFIXES, Scaled, examine_on, find_on, scratch_for, shards_in, unpacked
 
 __all__ = [
     "NATIVE",

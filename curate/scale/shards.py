@@ -7,16 +7,32 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from threading import local
+from typing import Any, NamedTuple
 
 import orjson
 
 from curate.base import console
-from curate.base.record import CurateError
+from curate.base.record import CurateError, Record
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
+from curate.checks.runner import read_records
+from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
+from curate.checks.runner.parallel import tasks_of
 from curate.formats.importers import SourceRow, jsonable
+from curate.jsonl import Span
 from curate.scale.cluster import NATIVE, WorkerCluster
+from curate.schema import Shape, load_shape
+from curate.schema.settings import DedupeSettings
+from curate.similarity.dedupe import refuse_repeated_ids
+from curate.similarity.dedupe.corpus import Cleaner, Corpus, Sink, gather, joined
+from curate.similarity.dedupe.find import find
+from curate.similarity.dedupe.kernels import kernels_for
+from curate.similarity.dedupe.near import Watch
+from curate.similarity.dedupe.results import Duplicates, method_of
+from curate.similarity.dedupe.stages import Stages
 
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", PARQUET)
@@ -26,6 +42,12 @@ _APART_BYTES = 32 * 1024 * 1024
 _MAGIC = b"PAR1"
 _LEFT_TO_THE_PARSER = frozenset({"S106", "S107"})
 """Codes for numbers that JSON text can hold and the strict parser refuses."""
+
+Task = tuple[Path, Span | None]
+_READ_APART_BYTES = 512 * 1024 * 1024
+"""Bytes of input for each worker from which reading in a process of its own is repaid."""
+Namer = Callable[[Sequence[str]], list[str]]
+"""Gives the ids of all records, in reading order, to be told apart; returns names that all differ."""
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -137,3 +159,112 @@ def _refuse_disguise(path: Path) -> None:
 
 def _unreadable(path: Path, what: str, hint: str) -> CurateError:
     return CurateError("E908 cannot-import", f"{console.one_line(str(path))}: {what}", hint)
+
+
+def examine_on(cluster: WorkerCluster) -> Callable[[Examiner, Sequence[Path], int], Iterator[tuple[Path, SpanResult]]]:
+    """Return an engine for `curate.checks.runner.validate` that has spans examined on ``cluster``, with the same
+    verdict.
+
+    The number of processes that it is asked for has no say: the cluster has so many.
+    """
+
+    def engine(examiner: Examiner, files: Sequence[Path], _jobs: int) -> Iterator[tuple[Path, SpanResult]]:
+        tasks = spans_on(cluster, files, examiner.spec.root)
+        results = cluster.starmap(_Inspector(examiner.spec), tasks, is_apart=True)
+        for (path, _), result in zip(tasks, results, strict=True):
+            yield path, result
+
+    return engine
+
+
+def spans_on(cluster: WorkerCluster, files: Sequence[Path], root: Path | None) -> list[Task]:
+    """Return the spans of all files in reading order; counting their lines means to read them, so workers do that."""
+    parts = cluster.starmap(tasks_of, (([path], root) for path in files))
+    return [task for tasks in parts for task in tasks]
+
+
+@dataclass(frozen=True)
+class _Inspector:
+    """Examines spans by an examiner that each thread has for itself: it remembers which file it is in."""
+
+    spec: ExaminerSpec
+
+    def __call__(self, path: Path, span: Span | None) -> SpanResult:
+        if not hasattr(self._own, "examiner"):
+            self._own.examiner = Examiner(self.spec)
+        examiner: Examiner = self._own.examiner
+        return examiner.examine(path, span)
+
+    @cached_property
+    def _own(self) -> local:
+        return local()
+
+
+class Scaled(NamedTuple):
+    """What was found among the records of ``corpus``."""
+
+    corpus: Corpus
+    duplicates: Duplicates
+    num_findings: int
+    """Findings about lines that are no records."""
+
+
+def find_on(
+    cluster: WorkerCluster,
+    files: Sequence[Path],
+    shape: Shape,
+    settings: DedupeSettings,
+    *,
+    scratch: Path,
+    namer: Namer = list,
+    watch: Watch = lambda _stage, _done, _total: None,
+) -> Scaled:
+    """Find what `curate.similarity.dedupe.find_duplicates` finds among the records of ``files``, in the order of
+    reading.
+
+    ``scratch`` is a folder that all workers see; it takes about the size of the texts.
+
+    Raises:
+        CurateError: E904 for a file that is missing; E906 when ``scratch`` cannot hold it; E910 when two records have
+            the same name; E969 when a worker is lost.
+    """
+    num_bytes = sum(path.stat().st_size for path in set(files) if path.is_file())
+    kernels = kernels_for(num_bytes)._replace(starmap=cluster.starmap)
+    tasks = spans_on(cluster, files, None)
+    function = partial(_read, str(shape.path.resolve()), shape.root.resolve(), kernels.clean)
+    num_findings = 0
+
+    def read(sink: Sink) -> tuple[Corpus, dict[str, int]]:
+        def corpora() -> Iterator[Corpus]:
+            nonlocal num_findings
+            parts = cluster.starmap(function, tasks, is_apart=num_bytes >= _READ_APART_BYTES * cluster.num_workers)
+            for done, (corpus, faults) in enumerate(parts, start=1):
+                num_findings += faults
+                watch("reading parts", done, len(tasks))
+                yield corpus
+
+        return joined(corpora(), sink), {}
+
+    stages = Stages(scratch, is_checked=False)
+    corpus, _ = stages.corpus((), read)
+    if stages.remarks:
+        # Without the file each task would carry all tokens.
+        raise CurateError(WRITE_FAILED, stages.remarks[0])
+    corpus = replace(corpus, ids=namer(corpus.ids))
+    refuse_repeated_ids(corpus.ids, corpus.source)
+    return Scaled(corpus, find(corpus, method_of(settings), kernels, Stages(), watch), num_findings)
+
+
+def _read(schema: str, root: Path, cleaner: Cleaner, path: Path, span: Span | None) -> tuple[Corpus, int]:
+    """Return the records of a span, and the number of findings about its lines."""
+    num_findings = 0
+
+    def records() -> Iterator[Record]:
+        nonlocal num_findings
+        for item in read_records([path], load_shape(schema, root), span=span):
+            if isinstance(item, Record):
+                yield item
+            else:
+                num_findings += 1
+
+    return gather(records(), cleaner), num_findings

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
-from curate.similarity.dedupe.boilerplate import MAX_PROMPTS, Cut, num_texts_with, passages_in
 from curate.similarity.dedupe.corpus import Corpus
 from curate.similarity.dedupe.kernels import Kernels
 from curate.similarity.dedupe.near import Links, Near, Texts, Watch, compare_texts, firsts
 from curate.similarity.dedupe.pairs import LONG_COMPLETION, AlikeRule, Judge, Verdicts, verdicts
 from curate.similarity.dedupe.results import TIES, AnswerConflict, Duplicates, Edges, Method, Repetition
-from curate.similarity.dedupe.shingles import distinct
+from curate.similarity.dedupe.shingles import MAX_PROMPTS, Cut, distinct, num_texts_with, passages_in
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.dedupe.text import FIELDS, Field
 

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Hashes, Indices
-from curate.similarity.dedupe.boilerplate import Cut, popular_passages
 from curate.similarity.dedupe.kernels import NUM_BANDS, Bands, Kernels, Scores
 from curate.similarity.dedupe.pairs import MOST_PAIRS, compare
 from curate.similarity.dedupe.results import Method
-from curate.similarity.dedupe.shingles import Sets, Spans, distinct, may_be_among
+from curate.similarity.dedupe.shingles import Cut, Sets, Spans, distinct, may_be_among, popular_passages
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.dedupe.text import Field
 

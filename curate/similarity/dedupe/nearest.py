@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from curate.base.hashing import Indices
 from curate.base.record import Record
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe.boilerplate import Cut, cut_texts, popular_passages
 from curate.similarity.dedupe.corpus import gather
 from curate.similarity.dedupe.kernels import NUMPY, word_hashes
 from curate.similarity.dedupe.pairs import AlikeRule, compare, verdicts
 from curate.similarity.dedupe.results import Method, method_of
-from curate.similarity.dedupe.shingles import Spans, distinct
+from curate.similarity.dedupe.shingles import Cut, Spans, cut_texts, distinct, popular_passages
 from curate.similarity.dedupe.text import flattened, spaced, storable
 
 Kind = Literal["", "repeat", "other answer", "same prompt"]

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
-from curate.similarity.dedupe.boilerplate import Cut, cut_texts
 from curate.similarity.dedupe.kernels import Kernels, Scores
-from curate.similarity.dedupe.shingles import BREAK, CHARACTER, NUMBER, Spans, distinct, shingles
+from curate.similarity.dedupe.shingles import BREAK, CHARACTER, NUMBER, Cut, Spans, cut_texts, distinct, shingles
 
 LONG_COMPLETION = 20
 """Fewest shingles from which a completion alone is telling; short answers are alike by chance."""
