@@ -27,7 +27,7 @@ from curate.scale.cluster import NATIVE, WorkerCluster
 from curate.schema import Shape, load_shape
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import refuse_repeated_ids
-from curate.similarity.dedupe.corpus import Cleaner, Corpus, Sink, gather, joined
+from curate.similarity.dedupe.corpus import Cleaner, Corpus, gather
 from curate.similarity.dedupe.find import find
 from curate.similarity.dedupe.kernels import kernels_for
 from curate.similarity.dedupe.near import Watch
@@ -234,19 +234,16 @@ def find_on(
     function = partial(_read, str(shape.path.resolve()), shape.root.resolve(), kernels.clean)
     num_findings = 0
 
-    def read(sink: Sink) -> tuple[Corpus, dict[str, int]]:
-        def corpora() -> Iterator[Corpus]:
-            nonlocal num_findings
-            parts = cluster.starmap(function, tasks, is_apart=num_bytes >= _READ_APART_BYTES * cluster.num_workers)
-            for done, (corpus, faults) in enumerate(parts, start=1):
-                num_findings += faults
-                watch("reading parts", done, len(tasks))
-                yield corpus
-
-        return joined(corpora(), sink), {}
+    def parts() -> Iterator[Corpus]:
+        nonlocal num_findings
+        is_apart = num_bytes >= _READ_APART_BYTES * cluster.num_workers
+        for done, (corpus, faults) in enumerate(cluster.starmap(function, tasks, is_apart=is_apart), start=1):
+            num_findings += faults
+            watch("reading parts", done, len(tasks))
+            yield corpus
 
     stages = Stages(scratch, is_checked=False)
-    corpus, _ = stages.corpus((), read)
+    corpus, _ = stages.corpus((), parts)
     if stages.remarks:
         # Without the file each task would carry all tokens.
         raise CurateError(WRITE_FAILED, stages.remarks[0])

@@ -26,7 +26,6 @@ from curate.base.storage import write_atomic
 
 # Scripts written without blanks between words: there a name has no border that could be asked for.
 _NO_BLANKS = re.compile("[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_WORD = re.compile(r"\w+")
 _GOES_ON = re.compile(r"[\w\u0300-\u036f]")
 _WHITE = re.compile(r"\s+")
 _WIDE = re.compile(r"[^\S ]|\s\s")
@@ -54,61 +53,41 @@ class Terms:
     """Names to replace; names on one line are one person.
 
     Matched as they are written, case and all, at the borders of words; blanks within match any white space. Thousands
-    cost little: names that begin with a word are looked up by it, the others by their first two characters and lengths.
+    cost little: a name is looked up by its first two characters and its length.
     """
 
     def __init__(self, people: Sequence[Sequence[str]]) -> None:
         self.people = {_key(name): names for names in people for name in names}
-        self._by_word: dict[str, list[str]] = {}
-        self._patterns: dict[str, re.Pattern[str]] = {}
-        rest: set[str] = set()
-        for name in self.people:
-            spellings = dict.fromkeys(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-            for spelling in spellings:
-                word = None if _NO_BLANKS.match(spelling) else _WORD.match(spelling)
-                if word:
-                    self._by_word.setdefault(word.group(), []).append(spelling)
-                else:
-                    rest.add(spelling)
-        self._rest = rest
-        self._first = re.compile("|".join(re.escape(first) for first in sorted({name[0] for name in rest})))
+        # A text may spell an accent as a character of its own.
+        self._names = {unicodedata.normalize(form, name) for name in self.people for form in ("NFC", "NFD")}
         self._lengths: dict[str, list[int]] = {}
-        for start, length in sorted({(name[:2], len(name)) for name in rest}, key=lambda pair: -pair[1]):
+        for start, length in sorted({(name[:2], len(name)) for name in self._names}, key=lambda pair: -pair[1]):
             self._lengths.setdefault(start, []).append(length)
+        firsts = sorted({name[0] for name in self._names})
+        bordered = "".join(re.escape(first) for first in firsts if not _NO_BLANKS.match(first))
+        others = "".join(first for first in firsts if _NO_BLANKS.match(first))
+        starts = [*([rf"(?<!\w)[{bordered}]"] if bordered else []), *([f"[{others}]"] if others else [])]
+        self._start = re.compile("|".join(starts)) if starts else None
 
     def spans(self, text: str) -> list[tuple[int, int, Sequence[str]]]:
         """Return where names stand in ``text``: begin, end, and all names of that person."""
-        candidates = self._anywhere(text) if self._rest else []
-        for word in _WORD.finditer(text) if self._by_word else ():
-            if word.group() in self._by_word:
-                match = self._pattern(word.group()).match(text, word.start())
-                is_ours = text[word.start() - 1 : word.start()] == "[" and PLACEHOLDER.match(text, word.start() - 1)
-                if match and not is_ours:
-                    candidates.append(match.span())
-        spans, last_end = [], 0
-        for start, end in sorted(candidates, key=lambda span: (span[0], -span[1])):
-            if start >= last_end:
-                spans.append((start, end, self.people[_key(text[start:end])]))
-                last_end = end
-        return spans
-
-    def _anywhere(self, text: str) -> list[tuple[int, int]]:
-        """Return where names stand that begin with no word, of those that begin at one place the longest."""
+        spans: list[tuple[int, int, Sequence[str]]] = []
+        if self._start is None:
+            return spans
         flat, ends = _flattened(text)
-        matches = []
-        for first in self._first.finditer(flat):
+        last_end = 0
+        for first in self._start.finditer(flat):
             start = first.start()
+            if start < last_end or (flat[start - 1 : start] == "[" and PLACEHOLDER.match(flat, start - 1)):
+                continue
+            # The longest first.
             for length in self._lengths.get(flat[start : start + 2], ()):
-                end = min(start + length, len(flat))
-                if flat[start:end] in self._rest and _is_bordered(flat, start, end):
-                    matches.append((ends[start], ends[end]))
+                end = start + length
+                if flat[start:end] in self._names and _is_end_of_name(flat, end):
+                    spans.append((ends[start], ends[end], self.people[_key(flat[start:end])]))
+                    last_end = end
                     break
-        return matches
-
-    def _pattern(self, word: str) -> re.Pattern[str]:
-        if word not in self._patterns:
-            self._patterns[word] = _any_of(self._by_word[word])
-        return self._patterns[word]
+        return spans
 
 
 def read_terms(path: Path) -> Terms:
@@ -154,22 +133,9 @@ def _flattened(text: str) -> tuple[str, Sequence[int]]:
     return _WHITE.sub(" ", text), [*ends, *range(offset + 1, len(text) + 1)]
 
 
-def _is_bordered(text: str, start: int, end: int) -> bool:
-    """Whether the name from ``start`` to ``end`` is no part of a word, as far as its script can tell."""
-    is_begun = _NO_BLANKS.match(text, start) or not _WORD.match(text[max(0, start - 1) : start])
-    return bool(is_begun and (_NO_BLANKS.match(text, end - 1) or not _GOES_ON.match(text, end)))
-
-
-def _any_of(names: Sequence[str]) -> re.Pattern[str]:
-    """Return the pattern of any of ``names``, the longest first."""
-    return re.compile("|".join(_bordered(name) for name in sorted(names, key=lambda name: (-len(name), name))))
-
-
-def _bordered(name: str) -> str:
-    body = r"\s+".join(re.escape(word) for word in name.split())
-    before = "" if _NO_BLANKS.match(name[0]) else r"(?<!\w)"
-    after = "" if _NO_BLANKS.match(name[-1]) else f"(?!{_GOES_ON.pattern})"
-    return f"{before}{body}{after}"
+def _is_end_of_name(text: str, end: int) -> bool:
+    """Whether no word goes on at ``end``, as far as the script of the name can tell."""
+    return bool(_NO_BLANKS.match(text, end - 1) or not _GOES_ON.match(text, end))
 
 
 class _TableFile(BaseModel):

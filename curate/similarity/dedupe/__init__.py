@@ -19,7 +19,7 @@ from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe.results import AnswerConflict, Duplicate, Duplicates, Keep, Method, method_of
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.corpus import Corpus, Sink
+    from curate.similarity.dedupe.corpus import Corpus
     from curate.similarity.dedupe.near import Watch
     from curate.similarity.dedupe.stages import Stages
 
@@ -70,29 +70,21 @@ def find_duplicates(
     # numpy is loaded only by commands that compare.
     import numpy as np
 
-    from curate.similarity.dedupe.corpus import digest_of, gather
+    from curate.similarity.dedupe.corpus import corpora, digest_of
     from curate.similarity.dedupe.find import find
     from curate.similarity.dedupe.kernels import NUMPY, kernels_for
     from curate.similarity.dedupe.stages import Stages
 
     refuse_repeated_ids([record.id for record in records], lambda row: records[row].source)
-    method = method_of(settings)
     kernels = kernels_for(sum(map(_size, records)), is_compiled)
     watch, stages = watch or _unwatched, stages or Stages()
-
-    def read(sink: Sink) -> tuple[Corpus, dict[str, Any]]:
-        corpus = gather(
-            records,
-            kernels.clean,
-            sink=sink,
-            on_progress=lambda done: watch("reading", done, len(records)),
-        )
-        return corpus, {}
-
     about = (kernels is NUMPY, digest_of(records)) if stages.folder else ()
-    corpus, _ = stages.corpus(about, read)
+    total = len(records)
+    corpus, _ = stages.corpus(
+        about, lambda: corpora(records, kernels.clean, lambda done: watch("reading", done, total))
+    )
     rows = None if order is None else np.array(order, np.int64)
-    return find(corpus, method, kernels, stages, watch, rows, wanted)
+    return find(corpus, method_of(settings), kernels, stages, watch, rows, wanted)
 
 
 def find_in_stream(
@@ -112,25 +104,18 @@ def find_in_stream(
     else is to be known; that is returned with the corpus, in which the records have their order, and what was found.
     """
     # numpy is loaded only by commands that compare.
-    from curate.similarity.dedupe.corpus import gather
+    from curate.similarity.dedupe.corpus import corpora
     from curate.similarity.dedupe.find import find
     from curate.similarity.dedupe.kernels import NUMPY, kernels_for
 
-    method = method_of(settings)
     kernels = kernels_for(num_bytes, None)
     report = watch or _unwatched
-
-    def read(sink: Sink) -> tuple[Corpus, dict[str, Any]]:
-        corpus = gather(
-            source(),
-            kernels.clean,
-            sink=sink,
-            on_progress=lambda done: report("reading", done, 0),
-        )
-        return corpus, known()
-
-    corpus, also = stages.corpus((*about, kernels is NUMPY), read)
-    return corpus, find(corpus, method, kernels, stages, report), also
+    corpus, also = stages.corpus(
+        (*about, kernels is NUMPY),
+        lambda: corpora(source(), kernels.clean, lambda done: report("reading", done, 0)),
+        known,
+    )
+    return corpus, find(corpus, method_of(settings), kernels, stages, report), also
 
 
 def _unwatched(_stage: str, _done: int, _total: int) -> None:
