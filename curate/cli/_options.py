@@ -35,3 +35,10 @@ def engine_options(function: Function) -> Function:
         "--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT."
     )
     return engine(address(function))
+
+
+def refuse_if(*rules: tuple[object, str]) -> None:
+    """Raise a click.UsageError with the text of the first of ``rules`` that is true."""
+    for is_wrong, why in rules:
+        if is_wrong:
+            raise click.UsageError(why)

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED
 from curate.cli import cli
-from curate.cli.dedupe import render_progress
 from curate.cli.dedupe.comparison import compare_files
+from curate.cli.dedupe.run import render_progress
 from curate.project.loose import LooseFiles, loose_records
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import find_duplicates, find_in_stream

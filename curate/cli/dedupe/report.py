@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING
 
 from curate.base import console
 from curate.base.record import Record, Source
 from curate.base.tables import counted, width_of
+from curate.cli.dedupe.comparison import ComparedRecords
+from curate.similarity.dedupe import Duplicates
 from curate.similarity.dedupe.results import Tree, cluster_sizes, trees_of
-
-if TYPE_CHECKING:
-    from curate.cli.dedupe.comparison import ComparedRecords
-    from curate.similarity.dedupe import Duplicates
-    from curate.similarity.dedupe.semantic import Encoder, Meanings
+from curate.similarity.dedupe.semantic import Encoder, Meanings, find_meanings
 
 MAX_PAIRS = 20
-
-_COLUMNS = 80
 _COLUMNS = 80
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _BAR = 30
@@ -80,8 +76,6 @@ def _line(name: str, kind: str, verb: str, other: str, score: float, sources: di
 
 def json_lines(compared: ComparedRecords, meanings: Meanings | None) -> Iterator[str]:
     """Yield each duplicate, each conflict and each prompt of another's meaning as one JSON object a line."""
-    import json
-
     duplicates = compared.duplicates
     rows: list[tuple[str, str, str, float, str]] = [
         (pair.record, pair.kind, pair.keeper, pair.score, pair.field) for pair in duplicates.pairs
@@ -108,9 +102,6 @@ def json_lines(compared: ComparedRecords, meanings: Meanings | None) -> Iterator
 
 def compare_meanings(compared: ComparedRecords, encoder: Encoder, threshold: float) -> Meanings:
     """Compare the prompt (or raw text) of the first record of each cluster: repeats are collapsed before."""
-    # numpy, and an extra.
-    from curate.similarity.dedupe.semantic import find_meanings
-
     clusters = compared.duplicates.clusters
     covered: set[str] = set()
     names: list[str] = []

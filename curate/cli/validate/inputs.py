@@ -13,6 +13,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError
+from curate.cli._options import refuse_if
 
 if TYPE_CHECKING:
     from curate.checks.runner import Engine
@@ -72,7 +73,7 @@ class Options:
     def refuse_contradictions(self) -> None:
         """Raise a click.UsageError for wishes that do not go together."""
         mends = self.is_repair
-        for is_wrong, why in (
+        refuse_if(
             (self.is_stdin and len(self.paths) > 1, "'-' stands alone: standard input is checked by itself"),
             (bool(self.stdin_filename) and not self.is_stdin, "--stdin-filename names what '-' reads"),
             (self.is_stdin and mends, "what comes from standard input cannot be mended in place"),
@@ -88,9 +89,7 @@ class Options:
             (self.is_scaled and mends, "lines are mended on this machine: --engine local"),
             (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
             (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
-        ):
-            if is_wrong:
-                raise click.UsageError(why)
+        )
 
 
 @dataclass(frozen=True)
