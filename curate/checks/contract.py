@@ -214,11 +214,7 @@ def _identified(text: str, declared: str) -> str:
 
 
 def _citations(pattern: str, text: str, category: str) -> list[str]:
-    """Return the citations in ``text``.
-
-    Raises:
-        CurateError: E960, the pattern cannot be used here and in training.
-    """
+    """Return the citations in ``text``."""
     # Its Rust engine finds all matches in time linear in the text; only data sets with citations pay for it.
     import polars
 

@@ -38,11 +38,7 @@ _LONGEST = 1 << 20
 
 
 def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bool) -> None:
-    """Ask for answers until none is lacking or nobody answers any more.
-
-    Raises:
-        CurateError: E906 when a decision is not saved; E940 for suggestions without the extra [quality].
-    """
+    """Ask for answers until none is lacking or nobody answers any more."""
     printed = None
     if not session.current:
         console.talk(console.visible(session.why_nothing()))
@@ -72,11 +68,7 @@ class _RefusalError(Exception):
 
 
 def _obey(session: LabelSession, line: str) -> None:
-    """Do what a line says.
-
-    Raises:
-        _RefusalError: it says nothing that can be done.
-    """
+    """Do what a line says."""
     name = session.current
     word, _, rest = line.partition(" ")
     plain: dict[str, Callable[[], None]] = {
@@ -198,11 +190,7 @@ def _prompt(session: LabelSession) -> str:
 
 
 def review_lines(project: Project, session: LabelSession, source: IO[bytes]) -> int:
-    """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included.
-
-    Raises:
-        CurateError: E906 when a decision is not saved.
-    """
+    """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included."""
     from curate.sessions.labelling import waiting
 
     left_alone: set[tuple[str, str]] = set()
@@ -290,11 +278,7 @@ def has_screen() -> bool:
 
 
 def show(root: Path, by: str, name: str, **what: Any) -> NoReturn:
-    """Run the terminal UI on the workspace in ``root``, beginning at the screen called ``name``; it ends the process.
-
-    Raises:
-        CurateError: E901 when the folder is no workspace, E902 and E903 for its settings and schema.
-    """
+    """Run the terminal UI on the workspace in ``root``, beginning at the screen called ``name``; it ends the process."""
     from curate.project.project import open_project
     from curate.tui.app import CurateApp
     from curate.tui.terminal import leave, run

@@ -10,11 +10,7 @@ from curate.base.record import Json
 
 
 def print_lines(lines: Iterable[str], output: Path | None = None) -> None:
-    """Print ``lines``, or write them to the file ``output`` at once.
-
-    Raises:
-        CurateError: E906 when the file cannot be written.
-    """
+    """Print ``lines``, or write them to the file ``output`` at once."""
     if output is None:
         for line in lines:
             console.data(line)

@@ -21,12 +21,7 @@ _MAX_LOCATIONS = 5
 
 
 def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
-    """Try the examples of every check in the file ``path``, count where they fire in ``clean``, and print both.
-
-    Raises:
-        CurateError: E984 when the file cannot be loaded, has no checks, or one ends with an error on a clean record;
-            E904 when a file is not there.
-    """
+    """Try the examples of every check in the file ``path``, count where they fire in ``clean``, and print both."""
     checks = discover_in(path)
     if not checks:
         message = f"{console.one_line(str(path), 500)} registers no check"

@@ -52,9 +52,6 @@ def read_version(path: Path, name: str, *, show_values: bool) -> Version:
     """Read what lies at ``path``, and say on stderr which lines are left out; ``name`` is what messages call it.
 
     With ``show_values`` also what others answered to what whoever looks is still asked.
-
-    Raises:
-        CurateError: E904 when nothing is there; as `open_project` does for a workspace.
     """
     if (path / FILE_NAME).is_file():
         return _workspace(open_project(path).data, name, show_values=show_values)
@@ -82,11 +79,7 @@ def is_of_a_version(path: PurePath) -> bool:
 def comparable(
     before: Version, after: Version, names: tuple[str, str]
 ) -> tuple[list[VersionRecord], list[VersionRecord]]:
-    """Return the records of both in one form: their lines, or a dataset's rows where just one side is a dataset.
-
-    Raises:
-        CurateError: E903 when a side cannot be told in the form of a dataset.
-    """
+    """Return the records of both in one form: their lines, or a dataset's rows where just one side is a dataset."""
     if (before.kind == "dataset") == (after.kind == "dataset"):
         return _recognised(before.items, after.items), after.items
     for version, name in zip((before, after), names, strict=True):
@@ -205,10 +198,6 @@ def checked_out(commit: str, path: str, folder: Path) -> Iterator[Path]:
 
     ``path`` is spelled as git spells it: from the top of the repository that holds ``folder``, or with a leading "./"
     from ``folder``. Links and submodules are left out, and so is what holds neither records, settings nor decisions.
-
-    Raises:
-        CurateError: E966 when git does not know the commit or the path, or the repository lacks some of it; E906 when
-            there is no room for it.
     """
     if commit.startswith("-"):
         raise CurateError("E966 git-refused", f"{one_line(commit)!r} is no commit")
@@ -220,11 +209,7 @@ def checked_out(commit: str, path: str, folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _refusals_as_errors(folder: Path) -> Iterator[None]:
-    """Raise the reason why git does not answer in ``folder`` as an error of ours.
-
-    Raises:
-        CurateError: E966; exit code 3 where git is absent, too old or too slow.
-    """
+    """Raise the reason why git does not answer in ``folder`` as an error of ours."""
     try:
         yield
     except GitError as error:

@@ -44,11 +44,7 @@ def command(words: tuple[str, ...], reason: str, by: str, dry_run: bool) -> int:
 
 
 def ids_and_root(words: Sequence[str]) -> tuple[list[str], Path]:
-    """Split the words of a call into record ids, each once, and the workspace: the last word where it is one.
-
-    Raises:
-        click.UsageError: there is no id.
-    """
+    """Split the words of a call into record ids, each once, and the workspace: the last word where it is one."""
     from curate.schema.settings import FILE_NAME
 
     *ids, last = words or [""]
@@ -67,11 +63,7 @@ def save_act(
     by: str,
     dry_run: bool,
 ) -> None:
-    """Save what ``decide`` returns for each record that it changes, as one act; say what was done and what was so.
-
-    Raises:
-        CurateError: E916 for an id that no record has, and what `Project.apply` raises: nothing is saved then.
-    """
+    """Save what ``decide`` returns for each record that it changes, as one act; say what was done and what was so."""
     from curate.base.events import Drop
     from curate.project.project import open_project
 

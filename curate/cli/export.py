@@ -65,11 +65,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
 
 
 def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> int:
-    """Write the dataset in another format, and say what that format cannot hold.
-
-    Raises:
-        CurateError: as `export_rows` does.
-    """
+    """Write the dataset in another format, and say what that format cannot hold."""
     from curate.formats.exporters import export_rows
     from curate.project.data import inside
 

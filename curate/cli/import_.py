@@ -100,11 +100,7 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
 
 
 def selection_of(only: tuple[str, ...], to_meta: str) -> RowSelection:
-    """Return what ``--only`` and ``--to-meta`` say.
-
-    Raises:
-        CurateError: E908 when a condition is not COLUMN=VALUE.
-    """
+    """Return what ``--only`` and ``--to-meta`` say."""
     from curate.formats.importers import RowSelection, parse_only
 
     return RowSelection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))

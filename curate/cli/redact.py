@@ -185,11 +185,7 @@ def _saved_table(path: Path) -> PlaceholderTable | None:
 
 @contextmanager
 def _locked(table_file: Path | None) -> Iterator[None]:
-    """Keep other calls from the table, from before it is read for good until all that goes with it is written.
-
-    Raises:
-        CurateError: E906 when the system refuses.
-    """
+    """Keep other calls from the table, from before it is read for good until all that goes with it is written."""
     from curate.base.storage import locked, make_cache
 
     if table_file is None:
@@ -260,11 +256,7 @@ def _names_in_use(root: Path | None) -> tuple[Collection[str], Collection[str]]:
 
 
 def _table_path(path: Path, root: Path | None, files: Sequence[Path]) -> Path:
-    """Return where the table is; in a workspace only its .curate is out of reach of git, exports and uploads.
-
-    Raises:
-        CurateError: E914 when its .curate leads outside the workspace; E958 when the table would be shared or redacted.
-    """
+    """Return where the table is; in a workspace only its .curate is out of reach of git, exports and uploads."""
     from curate.base.file_guard import inside
 
     if root and path.absolute().is_relative_to(root.absolute()):

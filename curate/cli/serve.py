@@ -58,11 +58,7 @@ def command(root: Path, host: str, port: int, by: str, allow_train: bool, i_know
 
 
 def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "") -> None:
-    """Serve ``curate`` called with ``arguments`` until SIGINT or SIGTERM; the link with the token goes to stdout.
-
-    Raises:
-        CurateError: E940 without the extra `web`; E946 when the port is taken.
-    """
+    """Serve ``curate`` called with ``arguments`` until SIGINT or SIGTERM; the link with the token goes to stdout."""
     try:
         import textual_serve.server  # noqa: F401  what `_guarded` builds on
     except ImportError as error:

@@ -204,11 +204,7 @@ class FixedFile:
         return self._rewrite.faults
 
     def __iter__(self) -> Iterator[LineChange]:
-        """Yield each line that changes.
-
-        Raises:
-            CurateError: E904 when the file is missing or may not be read.
-        """
+        """Yield each line that changes."""
         self._start()
         for change in self._rewrite:
             self._count(change)

@@ -93,11 +93,7 @@ class Classifier:
     _models: dict[int, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Read the texts.
-
-        Raises:
-            CurateError: E940 without the extra [quality].
-        """
+        """Read the texts."""
         require_model(self.what)
         import numpy as np
 

@@ -114,13 +114,7 @@ def compare_files(
 
 @contextmanager
 def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str, watch: Watch) -> Iterator[Streamed]:
-    """Compare the records of files, and of folders of shards, by daft; yield what was found.
-
-    Raises:
-        click.UsageError: a path is a workspace, whose decisions only this machine knows.
-        CurateError: E940 without the extra [scale]; E969 when no Ray cluster answers or a worker is lost; E904 or E908
-            for a file that is missing or is not Parquet; E903 when no shipped shape fits.
-    """
+    """Compare the records of files, and of folders of shards, by daft; yield what was found."""
     # The engine is an extra.
     from curate.scale import find_on, joined, scratch_for, unpacked
 

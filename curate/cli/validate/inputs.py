@@ -123,11 +123,7 @@ class Inputs:
 
 @contextmanager
 def gathered(options: Options) -> Iterator[Inputs]:
-    """Yield the inputs of a call; what came from standard input is gone afterwards.
-
-    Raises:
-        CurateError: E901, E902 or E904 for paths and settings that cannot be used.
-    """
+    """Yield the inputs of a call; what came from standard input is gone afterwards."""
     from curate.schema.settings import read_settings
 
     if options.is_stdin:
@@ -237,12 +233,7 @@ def _codes(options: tuple[str, ...]) -> list[str]:
 
 @contextmanager
 def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engine]]:
-    """Yield the engine that the call asks for, and the inputs as it reads them: daft reads Parquet shards as lines.
-
-    Raises:
-        CurateError: E940 without the extra [scale]; E969 when no Ray cluster answers; E908 for a Parquet file that
-            cannot be read.
-    """
+    """Yield the engine that the call asks for, and the inputs as it reads them: daft reads Parquet shards as lines."""
     if not options.is_scaled:
         from curate.checks.runner import examine_all
 

@@ -35,11 +35,7 @@ _MAX_LINES = 5
 
 
 def run(options: Options) -> Exit:
-    """Mend if asked, validate, print, and return the exit code.
-
-    Raises:
-        CurateError: whatever keeps the run from its end.
-    """
+    """Mend if asked, validate, print, and return the exit code."""
     with gathered(options) as given, shared_out(options, given) as (inputs, engine):
         _spare_inputs(options, given)
         # Fixes and formats may be the workspace's own, too.
@@ -286,9 +282,6 @@ def repair(
     hides personal data and secrets but for ``show_values``. Texts of records stay where something hangs on them: where
     the id is made from the text, and decisions or the newest dataset name it; and where the decisions of more than one
     sitting follow one another from it.
-
-    Raises:
-        CurateError: E904, E906 and E959 when a file cannot be read or written; files before it are done.
     """
     from curate.checks.fixes import fix_file
     from curate.checks.spans import with_values_hidden

@@ -231,11 +231,7 @@ NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard)
 
 
 def _loops() -> dict[str, Callable[..., Any]]:
-    """Compile (once, cached on disk) and return the loops below by name; threads wait for the first of them.
-
-    Raises:
-        ImportError: numba is not installed.
-    """
+    """Compile (once, cached on disk) and return the loops below by name; threads wait for the first of them."""
     with _COMPILING:
         return _compiled()
 

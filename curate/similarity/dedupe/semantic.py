@@ -63,11 +63,7 @@ class Encoder:
     """The tokenizer and the embedding matrix of a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Load ``tokenizer.json`` and ``model.safetensors`` of ``folder``. Nothing in it is executed.
-
-        Raises:
-            CurateError: E940 with exit code 3 without the extra [semantic]; E962 when the folder holds no encoder.
-        """
+        """Load ``tokenizer.json`` and ``model.safetensors`` of ``folder``. Nothing in it is executed."""
         try:
             # An extra.
             import faiss  # noqa: F401

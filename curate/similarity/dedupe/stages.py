@@ -178,11 +178,7 @@ def _form(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[Any]:
-    """Map an array from its file.
-
-    Raises:
-        ValueError: the file has another size, or does not hold what was written.
-    """
+    """Map an array from its file."""
     kind, shape = np.dtype(form["dtype"]), form["shape"]
     if path.stat().st_size != kind.itemsize * int(np.prod(shape)):
         raise ValueError(f"{path} has another size")
