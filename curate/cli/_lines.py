@@ -278,7 +278,7 @@ def has_screen() -> bool:
 
 
 def show(root: Path, by: str, name: str, **what: Any) -> NoReturn:
-    """Run the terminal UI on the workspace in ``root``, beginning at the screen called ``name``; it ends the process."""
+    """Run the terminal UI on the workspace in ``root`` from the screen called ``name`` on; it ends the process."""
     from curate.project.project import open_project
     from curate.tui.app import CurateApp
     from curate.tui.terminal import leave, run

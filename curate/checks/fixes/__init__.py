@@ -21,9 +21,6 @@ from curate.jsonl.splice import respelled
 from curate.schema import Shape
 from curate.schema.view import View, at
 
-__all__ = ["Fix", "FixedFile", "discover", "fix", "fix_file", "is_ignored", "fixed_text", "texts", "with_texts"]
-
-
 FixText = Callable[[str], str]
 
 _registry: Registry[Fix] = Registry("fixes", __package__ or "")
@@ -165,9 +162,16 @@ def with_texts(value: Json, changes: Sequence[tuple[TrainedText, str]]) -> Json:
 
 
 class FixedFile:
-    """What fixes make of one file: iterate to see the changes, `write` to make them.
+    """What fixes make of one file: iterate to see the changes, `write` to make them; nothing is read before.
 
-    Either one fills the counts: ``counts`` of changed lines by fix, ``num_changed`` lines in all, ``num_broken`` lines
+    Texts are fixed in valid records of ``shape``; without one, or without its ``x-record``, only bytes are. The key
+    order, numbers, spacing and escapes of a line stay. ``keep`` names records that must keep their ids: those with an
+    id made from their content are left alone. ``hold`` names records whose texts must stay whatever their id.
+    ``unsafe`` adds the fixes that can change what a text means. ``ignore`` names fixes not to make, by their own name
+    or by the code or name of what they fix; a record's own list of checks not to run (x-ignore) holds as well. Links
+    are read inside ``root`` only, and never replaced.
+
+    Either way fills the counts: ``counts`` of changed lines by fix, ``num_changed`` lines in all, ``num_broken`` lines
     that are not JSON or no record of the shape and stay as they are, ``spared`` the records whose texts stay because
     decisions or a dataset hang on them, ``refused`` the lines whose fixed text the schema would not allow (both by line
     number), and ``faults`` what kept the file itself, or a line too long, from being read.
@@ -176,13 +180,13 @@ class FixedFile:
     def __init__(
         self,
         path: Path,
-        shape: Shape | None,
+        shape: Shape | None = None,
         *,
-        unsafe: bool,
-        keep: Collection[str],
-        hold: Collection[str],
-        ignore: Collection[str],
-        root: Path | None,
+        unsafe: bool = False,
+        keep: Collection[str] = (),
+        hold: Collection[str] = (),
+        ignore: Collection[str] = (),
+        root: Path | None = None,
     ) -> None:
         self.path = path
         self.counts: Counter[str] = Counter()
@@ -288,25 +292,3 @@ class FixedFile:
                 return None
         new_texts = {text.pointer: new for text, new in changes}
         return respelled(raw, new_texts, is_ascii=self._rewrite.is_ascii), tuple(names)
-
-
-def fix_file(
-    path: Path,
-    shape: Shape | None = None,
-    *,
-    unsafe: bool = False,
-    keep: Collection[str] = frozenset(),
-    hold: Collection[str] = frozenset(),
-    ignore: Collection[str] = frozenset(),
-    root: Path | None = None,
-) -> FixedFile:
-    """Return what fixes would make of ``path``; nothing is read before it is iterated or written.
-
-    Texts are fixed in valid records of ``shape``; without one, or without its ``x-record``, only bytes are. The key
-    order, numbers, spacing and escapes of a line stay. ``keep`` names records that must keep their ids: those with an
-    id made from their content are left alone. ``hold`` names records whose texts must stay whatever their id.
-    ``unsafe`` adds the fixes that can change what a text means. ``ignore`` names fixes not to make, by their own name
-    or by the code or name of what they fix; a record's own list of checks not to run (x-ignore) holds as well. Links
-    are read inside ``root`` only, and never replaced.
-    """
-    return FixedFile(path, shape, unsafe=unsafe, keep=keep, hold=hold, ignore=ignore, root=root)

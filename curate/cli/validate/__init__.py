@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from curate.cli._options import engine_options
-from curate.cli.validate.inputs import Options
 from curate.formats.reports import format_names
 
 _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
@@ -77,13 +76,14 @@ def command(**given: Any) -> int:
 
     Example: curate validate my-data --format json
     """
+    # All of it is imported late, so that `--help` stays quick.
+    from curate.cli.validate.inputs import Options
+    from curate.cli.validate.run import run
+
     options = Options(**given)
     options.refuse_contradictions()
-    # Everything that needs pydantic is imported late, so that `--help` stays quick.
     if options.watch:
         from curate.cli.validate.watch import watch
 
         return watch(options)
-    from curate.cli.validate.run import run
-
     return run(options)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from curate.base import console
 from curate.base.record import CurateError
+from curate.base.storage import write_atomic
+from curate.checks.runner import Engine, default_jobs, examine_all, relative_name
 from curate.cli._options import refuse_if
-
-if TYPE_CHECKING:
-    from curate.checks.runner import Engine
-    from curate.schema import Shape
-    from curate.schema.settings import Settings
+from curate.project.validation import guess_name
+from curate.schema import Shape, load_shape
+from curate.schema.settings import FILE_NAME, Settings, read_settings, root_of
 
 STDIN = "-"
 
@@ -124,8 +124,6 @@ class Inputs:
 @contextmanager
 def gathered(options: Options) -> Iterator[Inputs]:
     """Yield the inputs of a call; what came from standard input is gone afterwards."""
-    from curate.schema.settings import read_settings
-
     if options.is_stdin:
         with _spooled(options) as inputs:
             yield inputs
@@ -139,12 +137,6 @@ def gathered(options: Options) -> Iterator[Inputs]:
 @contextmanager
 def _spooled(options: Options) -> Iterator[Inputs]:
     """Put standard input where its name says within a folder of its own, so that settings by path apply to it."""
-    import tempfile
-
-    from curate.base.storage import write_atomic
-    from curate.checks.runner import relative_name
-    from curate.schema.settings import read_settings, root_of
-
     name = options.stdin_filename or STDIN
     root = root_of(Path(name))
     settings_name = relative_name(Path(name), root)
@@ -160,19 +152,19 @@ def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list
 
     With ``is_scaled`` a folder that is no workspace is one of shards.
     """
-    from curate.schema.settings import FILE_NAME, read_settings, root_of
-
     files: list[Path] = []
     roots: list[Path | None] = []
     for path in paths:
         if path.is_dir():
-            if is_scaled and not (path / FILE_NAME).is_file():
+            is_workspace = (path / FILE_NAME).is_file()
+            if is_scaled and not is_workspace:
+                # The engine is an extra.
                 from curate.scale import shards_in
 
                 roots.append(root_of(path / FILE_NAME))
                 files += shards_in(path)
                 continue
-            if not (path / FILE_NAME).is_file():
+            if not is_workspace:
                 name = console.one_line(str(path))
                 hint = "Name record files, or make one with `curate init`."
                 raise CurateError("E901 no-workspace", f"{name} has no {FILE_NAME}", hint)
@@ -206,9 +198,6 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
 
 def chosen_shape(schema: str, inputs: Inputs) -> Shape:
     """Load the shape asked for, else that of the workspace, else guess it by the first lines and say so."""
-    from curate.project.validation import guess_name
-    from curate.schema import load_shape
-
     if schema:
         return load_shape(schema)
     root, settings = inputs.root, inputs.settings
@@ -235,12 +224,9 @@ def _codes(options: tuple[str, ...]) -> list[str]:
 def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engine]]:
     """Yield the engine that the call asks for, and the inputs as it reads them: daft reads Parquet shards as lines."""
     if not options.is_scaled:
-        from curate.checks.runner import examine_all
-
         yield inputs, examine_all
         return
     # The engine is an extra.
-    from curate.checks.runner import default_jobs
     from curate.scale import examine_on, joined, scratch_for, unpacked
 
     with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from curate.base import console
+from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError, Exit, Finding
 from curate.base.registry import use_plugins
+from curate.base.storage import write_atomic
 from curate.base.tables import counted
+from curate.checks.fixes import FixedFile
+from curate.checks.runner import (
+    Baseline,
+    Engine,
+    ExaminerSpec,
+    Verdict,
+    baseline_path,
+    changed_lines,
+    raw_lines,
+    read_baseline,
+    select_checks,
+)
+from curate.checks.spans import with_values_hidden
+from curate.checks.targets import token_findings
 from curate.cli._output import print_lines
 from curate.cli._visible import visible_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.inputs import Inputs, Options, chosen_shape, gathered, shared_out
 from curate.formats.reports import Page, all_format_names, format_names, render, with_source
-
-if TYPE_CHECKING:
-    from curate.checks.fixes import FixedFile
-    from curate.checks.runner import Baseline, Engine, Verdict
-    from curate.jsonl.rewrite import LineChange
-    from curate.project.validation import Lengths
-    from curate.schema import Shape
+from curate.jsonl import strict_loads
+from curate.jsonl.hunk import diff_of
+from curate.project.in_use import names_in_chains, names_in_use
+from curate.project.project import open_project
+from curate.project.validation import Lengths, Validation
+from curate.schema import Shape
 
 _SECONDS = 2.0
 _NUM_LINES = 20
@@ -43,15 +58,7 @@ def run(options: Options) -> Exit:
         _require_format(options.format_)
         shape = chosen_shape(options.schema, inputs)
         if options.is_repair:
-            num_lines = repair(
-                inputs.files,
-                root=inputs.root,
-                unsafe=options.unsafe_fixes,
-                diff_only=options.diff,
-                shape=shape,
-                ignore=inputs.settings.checks.ignore,
-                show_values=options.show_values,
-            )
+            num_lines = _repair(options, inputs, shape)
             if options.diff:
                 return Exit.FINDINGS if num_lines and not options.exit_zero else Exit.OK
         verdict = _verdict(options, inputs, shape, engine)
@@ -71,11 +78,6 @@ def run(options: Options) -> Exit:
 
 
 def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> Verdict:
-    # They bring much with them, which `--help` does without.
-    from curate.checks.runner import ExaminerSpec, changed_lines
-    from curate.project.project import open_project
-    from curate.project.validation import Validation
-
     baseline, path = _baseline(options, inputs)
     spec = ExaminerSpec(
         shape=shape,
@@ -112,8 +114,6 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
 
 
 def _baseline(options: Options, inputs: Inputs) -> tuple[Baseline | None, Path | None]:
-    from curate.checks.runner import baseline_path, read_baseline
-
     path = options.baseline or baseline_path(inputs.settings, inputs.root)
     if path is None and options.update_baseline:
         raise click.UsageError("--update-baseline needs to know which: name it with --baseline, or in curate.toml")
@@ -123,10 +123,6 @@ def _baseline(options: Options, inputs: Inputs) -> tuple[Baseline | None, Path |
 
 
 def _update(options: Options, inputs: Inputs, baseline: Baseline, path: Path) -> None:
-    from curate.base.file_guard import MOST_DOCUMENT, read_file
-    from curate.base.storage import write_atomic
-    from curate.checks.runner import select_checks
-
     selection = select_checks(inputs.settings)
     lines, changed = baseline.updated(selection.codes(options.model is not None))
     if path.exists() and read_file(path.resolve(), most=MOST_DOCUMENT) == b"".join(lines):
@@ -138,24 +134,20 @@ def _update(options: Options, inputs: Inputs, baseline: Baseline, path: Path) ->
 
 
 def _lengths(options: Options, inputs: Inputs, shape: Shape) -> Lengths:
-    from curate.checks.targets import token_findings
-
     if options.max_length is None:
         raise click.UsageError("--model needs --max-length: how many tokens the trainer takes")
-    settings = inputs.settings
+    model, settings = str(options.model), inputs.settings
     return partial(
         token_findings,
         shape=shape,
         settings=settings,
         target=settings.target,
-        model=str(options.model),
+        model=model,
         max_length=options.max_length,
     )
 
 
 def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
-    from curate.checks.runner import raw_lines
-
     if options.statistics:
         text = statistics(verdict)
     else:
@@ -164,18 +156,13 @@ def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
         files = [inputs.named(console.spelled(str(path))) for path in inputs.files]
         named = {(inputs.named(file), number): raw for (file, number), raw in lines.items()}
         page = Page(named, options.show_values, files, catalogue())
-        text = list(render(options.format_, _renamed(verdict, inputs), page))
+        if inputs.is_elsewhere:
+            findings = [
+                replace(f, file=inputs.named(f.file), message=inputs.named(f.message)) for f in verdict.findings
+            ]
+            verdict = replace(verdict, findings=findings)
+        text = list(render(options.format_, verdict, page))
     print_lines(text, options.output)
-
-
-def _renamed(verdict: Verdict, inputs: Inputs) -> Verdict:
-    if not inputs.is_elsewhere:
-        return verdict
-    findings = [
-        replace(finding, file=inputs.named(finding.file), message=inputs.named(finding.message))
-        for finding in verdict.findings
-    ]
-    return replace(verdict, findings=findings)
 
 
 def _require_format(name: str) -> None:
@@ -199,8 +186,6 @@ def _spare_inputs(options: Options, inputs: Inputs) -> None:
 
 def statistics(verdict: Verdict) -> list[str]:
     """Return the number of findings by check, the most first."""
-    from curate.cli.rule import catalogue
-
     rules = catalogue()
     return [
         f"{number:>11,}  {code} {rules[code].name}"
@@ -239,10 +224,6 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
 
     Its patterns are Python's and may never end; a signal stops them, because the matcher looks for signals.
     """
-    import signal
-
-    from curate.checks.runner import raw_lines
-    from curate.jsonl import strict_loads
 
     def stop(_number: int, _frame: object) -> None:
         raise TimeoutError
@@ -265,43 +246,26 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def repair(
-    files: Sequence[Path],
-    *,
-    root: Path | None,
-    unsafe: bool,
-    diff_only: bool,
-    shape: Shape | None,
-    ignore: Collection[str] = (),
-    show_values: bool = False,
-) -> int:
-    """Mend ``files`` and return how many lines were changed, or would be with ``diff_only``, which prints them.
+def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
+    """Mend the files, or print how with ``--diff``, and return how many lines that concerns.
 
-    What was done is said on stderr. ``shape`` says which strings are texts; without one only bytes around the records
-    are mended. ``ignore`` names fixes not to make, by their own name or the code or name of what they mend. The diff
-    hides personal data and secrets but for ``show_values``. Texts of records stay where something hangs on them: where
-    the id is made from the text, and decisions or the newest dataset name it; and where the decisions of more than one
-    sitting follow one another from it.
+    Texts of records stay where something hangs on them: where the id is made from the text, and decisions or the newest
+    dataset name it; and where the decisions of more than one sitting follow one another from it.
     """
-    from curate.checks.fixes import fix_file
-    from curate.checks.spans import with_values_hidden
-    from curate.jsonl.hunk import diff_of
-    from curate.project.in_use import names_in_chains, names_in_use
-
-    keep = names_in_use(root) if root else frozenset()
-    hold = names_in_chains(root) if root else frozenset()
-    fixes = [fix_file(path, shape, unsafe=unsafe, keep=keep, hold=hold, ignore=ignore, root=root) for path in files]
-    if diff_only:
-        print_lines(diff_of(_changes(fixes), str if show_values else with_values_hidden))
+    root, ignore = inputs.root, inputs.settings.checks.ignore
+    keep, hold = (names_in_use(root), names_in_chains(root)) if root else ((), ())
+    fixes = [
+        FixedFile(path, shape, unsafe=options.unsafe_fixes, keep=keep, hold=hold, ignore=ignore, root=root)
+        for path in inputs.files
+    ]
+    if options.diff:
+        changes = ((fixed.path, change) for fixed in fixes for change in fixed)
+        print_lines(diff_of(changes, str if options.show_values else with_values_hidden))
     else:
         for fixed in fixes:
             fixed.write()
-    _tell(fixes, "would fix" if diff_only else "fixed")
+    _tell(fixes, "would fix" if options.diff else "fixed")
     return sum(fixed.num_changed for fixed in fixes)
-
-
-def _changes(fixes: Sequence[FixedFile]) -> Iterator[tuple[Path, LineChange]]:
-    return ((fixed.path, change) for fixed in fixes for change in fixed)
 
 
 def _tell(fixes: Sequence[FixedFile], verb: str) -> None:

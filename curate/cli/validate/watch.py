@@ -14,6 +14,7 @@ from curate.base import console
 from curate.base.record import CurateError, Exit
 from curate.cli.validate.inputs import Options
 from curate.cli.validate.run import run
+from curate.schema.settings import FILE_NAME, root_of
 
 _NOT_DATA = frozenset({".curate", "dataset", "runs"})
 _SUFFIXES = frozenset({".jsonl", ".json", ".toml", ".log"})
@@ -101,8 +102,6 @@ def _validate(options: Options, changed: Iterable[str], *, is_first: bool) -> No
 
 def _settings_files(options: Options, given: Iterable[Path]) -> set[Path]:
     """Return the files that decide over what is found: settings, schema and baseline."""
-    from curate.schema.settings import FILE_NAME, root_of
-
     files = {root / FILE_NAME for path in given if path.is_file() and (root := root_of(path))}
     files |= {path.resolve() for path in [options.baseline] if path}
     return files | ({Path(options.schema).resolve()} if Path(options.schema).is_file() else set())
