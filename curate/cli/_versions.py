@@ -16,9 +16,10 @@ import orjson
 from curate.base import console
 from curate.base.console import one_line
 from curate.base.git import GitError, ask_git, stream_git
-from curate.base.record import SPLITS, CurateError, Exit, Json, Record, Source, content_id
+from curate.base.record import SPLITS, CurateError, Json, Record, Source, content_id
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
+from curate.checks.runner.changes import git_refusal
 from curate.cli._visible import visible_records
 from curate.formats.dataset import FILE_NAME as MANIFEST
 from curate.formats.dataset import row_of
@@ -202,21 +203,11 @@ def checked_out(commit: str, path: str, folder: Path) -> Iterator[Path]:
     if commit.startswith("-"):
         raise CurateError("E966 git-refused", f"{one_line(commit)!r} is no commit")
     with tempfile.TemporaryDirectory(prefix="curate-diff-") as scratch:
-        with _refusals_as_errors(folder):
+        try:
             laid = _lay_out(f"{commit}:{path}", folder, Path(scratch))
+        except GitError as error:
+            raise git_refusal(folder, error, "E966 git-refused") from error
         yield laid
-
-
-@contextmanager
-def _refusals_as_errors(folder: Path) -> Iterator[None]:
-    """Raise the reason why git does not answer in ``folder`` as an error of ours."""
-    try:
-        yield
-    except GitError as error:
-        why = one_line(error.why, 300)
-        if error.is_missing:
-            raise CurateError("E966 git-refused", why, error.hint, exit_code=Exit.MISSING) from error
-        raise CurateError("E966 git-refused", f"{one_line(str(folder))}: {why}", error.hint) from error
 
 
 def _lay_out(name: str, folder: Path, target: Path) -> Path:

@@ -26,9 +26,8 @@ from curate.jsonl import Span
 from curate.scale.cluster import NATIVE, WorkerCluster
 from curate.schema import Shape, load_shape
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import refuse_repeated_ids
+from curate.similarity.dedupe import find, refuse_repeated_ids
 from curate.similarity.dedupe.corpus import Cleaner, Corpus, gather
-from curate.similarity.dedupe.find import find
 from curate.similarity.dedupe.kernels import kernels_for
 from curate.similarity.dedupe.near import Watch
 from curate.similarity.dedupe.results import Duplicates, method_of

@@ -19,8 +19,7 @@ from curate.cli.dedupe.comparison import compare_files
 from curate.cli.dedupe.run import render_progress
 from curate.project.loose import LooseFiles, loose_records
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import find_duplicates, find_in_stream
-from curate.similarity.dedupe.find import components
+from curate.similarity.dedupe import components, find_duplicates, find_in_stream
 from curate.similarity.dedupe.stages import MAX_AGE_DAYS, Stages
 
 SETTINGS = DedupeSettings()

@@ -13,17 +13,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Json, missing_extra
 from curate.base.trainer import require_trainer
 from curate.checks._trainer import TrainerError, ask_trainer
-
-if TYPE_CHECKING:
-    import numpy
-    from numpy.typing import NDArray
-
 
 FEWEST = 5
 """A class with fewer labelled records is not judged, nor proposed."""
@@ -59,11 +57,11 @@ class Predictions:
     """The labels that were learned, in order; empty where there are fewer than two with records enough."""
     thin: list[str]
     """Labels with too few records to learn."""
-    rows: NDArray[numpy.int64]
+    rows: NDArray[np.int64]
     """Which texts have a label that was learned."""
-    given: NDArray[numpy.int64]
+    given: NDArray[np.int64]
     """The class of each of ``rows``."""
-    probabilities: NDArray[numpy.float64]
+    probabilities: NDArray[np.float64]
     """[texts, classes], out of sample; all noughts for a text without content."""
 
     @property
@@ -95,19 +93,15 @@ class Classifier:
     def __post_init__(self) -> None:
         """Read the texts."""
         require_model(self.what)
-        import numpy as np
-
         self._is_blank = np.array([not text.strip() for text in self.texts], dtype=bool)
         self._folds = np.array([_fold(cluster) for cluster in self.clusters], dtype=np.int64)
         self._features: Any = None
 
-    def judge(self, labels: Sequence[str], *, doubted: NDArray[numpy.bool_] | None = None) -> Predictions:
+    def judge(self, labels: Sequence[str], *, doubted: NDArray[np.bool_] | None = None) -> Predictions:
         """Learn ``labels``, "" for a text that has none, and judge every text.
 
         What is ``doubted`` is judged and not learned from.
         """
-        import numpy as np
-
         # A text without content says nothing, and helps no class to be thick enough.
         telling = ["" if is_blank else label for label, is_blank in zip(labels, self._is_blank, strict=True)]
         thin = _thin(telling, self._folds.tolist())
@@ -123,10 +117,8 @@ class Classifier:
         return Predictions(classes, sorted(thin), rows, class_numbers[rows], probabilities)
 
     def _out_of_sample(
-        self, class_numbers: NDArray[numpy.int64], doubted: NDArray[numpy.bool_] | None, num_classes: int
-    ) -> NDArray[numpy.float64]:
-        import numpy as np
-
+        self, class_numbers: NDArray[np.int64], doubted: NDArray[np.bool_] | None, num_classes: int
+    ) -> NDArray[np.float64]:
         if self._features is None:
             self._features = _features(self.texts)
         probabilities = np.zeros((len(class_numbers), num_classes))
@@ -145,9 +137,8 @@ class Classifier:
                     probabilities[np.ix_(rows, model.classes_)] += share * answers
         return probabilities
 
-    def _fitted(self, fold: int, rows: NDArray[numpy.int64], class_numbers: NDArray[numpy.int64]) -> Any:
+    def _fitted(self, fold: int, rows: NDArray[np.int64], class_numbers: NDArray[np.int64]) -> Any:
         """Return the model of all folds but one; it goes on from where it was left while its classes are the same."""
-        import numpy as np
         from sklearn.linear_model import LogisticRegression
 
         model = self._models.get(fold)
@@ -173,7 +164,6 @@ def require_model(what: str) -> None:
 
 def _features(texts: Sequence[str]) -> Any:
     """Return a sparse row for each text: words and pairs of words, and n-grams of letters within words."""
-    import numpy as np
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -273,8 +263,6 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str], clusters: Sequenc
 
 
 def _suspects(predictions: Predictions) -> list[Suspect]:
-    import numpy as np
-
     given, probabilities = predictions.given, predictions.probabilities[predictions.rows]
     indices = np.arange(len(given))
     own, likely = probabilities[indices, given], probabilities.argmax(axis=1)
@@ -293,14 +281,12 @@ def _suspects(predictions: Predictions) -> list[Suspect]:
     ]
 
 
-def _num_wrong(given: NDArray[numpy.int64], probabilities: NDArray[numpy.float64]) -> int:
+def _num_wrong(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> int:
     """Return how many labels are wrong by the confident joint, calibrated to how often each label is given.
 
     A record counts for the likeliest of the classes that it reaches the mean confidence of, which is the mean
     probability of a class over the records that have it as their label.
     """
-    import numpy as np
-
     num_classes = probabilities.shape[1]
     own = probabilities[np.arange(len(given)), given]
     counts = np.bincount(given, minlength=num_classes)
@@ -322,14 +308,10 @@ def _is_telling(predictions: Predictions) -> bool:
 
 
 def _commonest(predictions: Predictions) -> float:
-    import numpy as np
-
     return float(np.bincount(predictions.given).max() / len(predictions.given))
 
 
-def _mask(suspects: Sequence[Suspect], size: int) -> NDArray[numpy.bool_]:
-    import numpy as np
-
+def _mask(suspects: Sequence[Suspect], size: int) -> NDArray[np.bool_]:
     mask = np.zeros(size, dtype=bool)
     mask[[suspect.index for suspect in suspects]] = True
     return mask

@@ -237,13 +237,10 @@ class Redaction:
         Raises:
             CurateError: E904 when a file is missing or may not be read.
         """
-        self._start()
-        for path in self.files:
-            rewrite = self._rewrite(path)
+        for path, rewrite in self._rewrites():
             for change in rewrite:
                 self.summary.num_changed += 1
                 yield path, change
-            self._end(rewrite)
 
     def write(self, targets: Mapping[Path, Path]) -> RedactionSummary:
         """Write every file, those in ``targets`` to a new place, and return what was done.
@@ -251,28 +248,22 @@ class Redaction:
         Raises:
             CurateError: E904, E906, E919 and E959 as `Rewrite.write` does; files before that one are done.
         """
-        self._start()
-        for path in self.files:
-            rewrite = self._rewrite(path)
+        for path, rewrite in self._rewrites():
             rewrite.write(targets.get(path), on_change=self._count)
-            self._end(rewrite)
         return self.summary
 
-    def _start(self) -> None:
+    def _rewrites(self) -> Iterator[tuple[Path, Rewrite]]:
         self.summary = RedactionSummary()
         self._seen.clear()
-
-    def _rewrite(self, path: Path) -> Rewrite:
-        self._file = spelled(str(path))
-        self._current = Rewrite(path, self._replace, root=self._root)
-        return self._current
+        for path in self.files:
+            self._file = spelled(str(path))
+            self._current = rewrite = Rewrite(path, self._replace, root=self._root)
+            yield path, rewrite
+            self.summary.num_lines += rewrite.num_lines
+            self.summary.faults += rewrite.faults
 
     def _count(self, _change: LineChange) -> None:
         self.summary.num_changed += 1
-
-    def _end(self, rewrite: Rewrite) -> None:
-        self.summary.num_lines += rewrite.num_lines
-        self.summary.faults += rewrite.faults
 
     def _replace(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
         if isinstance(item, Finding):

@@ -82,7 +82,7 @@ class Terms:
                 continue
             # The longest first.
             for length in self._lengths.get(flat[start : start + 2], ()):
-                end = start + length
+                end = min(start + length, len(flat))
                 if flat[start:end] in self._names and _is_end_of_name(flat, end):
                     spans.append((ends[start], ends[end], self.people[_key(flat[start:end])]))
                     last_end = end

@@ -163,10 +163,15 @@ def _refusals(folder: Path) -> Iterator[None]:
 
 
 def _refused(folder: Path, error: GitError) -> CurateError:
+    return git_refusal(folder, error, "E957 bad-revision", "--since needs git: ")
+
+
+def git_refusal(folder: Path, error: GitError, code: str, need: str = "") -> CurateError:
+    """Return the reason why git does not answer in ``folder``, with exit code 3 where it is absent, too old or slow."""
     why = one_line(error.why, 300)
     if error.is_missing:
-        return CurateError("E957 bad-revision", f"--since needs git: {why}", error.hint, exit_code=Exit.MISSING)
-    return CurateError("E957 bad-revision", f"{one_line(str(folder))}: {why}", error.hint)
+        return CurateError(code, f"{need}{why}", error.hint, exit_code=Exit.MISSING)
+    return CurateError(code, f"{one_line(str(folder))}: {why}", error.hint)
 
 
 def unmerged_findings(files: Sequence[Path], root: Path | None) -> list[Finding]:

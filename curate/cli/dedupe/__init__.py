@@ -56,6 +56,6 @@ def command(**given: Any) -> int:
     Example: curate dedupe my-data --apply keep-first --dry-run
     """
     # All else comes with numpy, which `--help` does without.
-    from curate.cli.dedupe.run import Options, run
+    from curate.cli.dedupe.run import DedupeOptions, run
 
-    return run(Options(**given))
+    return run(DedupeOptions(**given))

@@ -35,7 +35,7 @@ _REVIEW = "--keep, --merge, --drop and --leave are for the clusters that curate.
 
 
 @dataclass(frozen=True)
-class Options:
+class DedupeOptions:
     """The options as click read them; each is explained in the help of the command."""
 
     paths: tuple[Path, ...]
@@ -105,7 +105,7 @@ class Options:
         )
 
 
-def run(options: Options) -> Exit:
+def run(options: DedupeOptions) -> Exit:
     """Compare, print, decide as asked, and return the exit code."""
     options.refuse_contradictions()
     if options.is_review:
@@ -124,7 +124,7 @@ def run(options: Options) -> Exit:
     return Exit.OK
 
 
-def _run_here(options: Options, progress: Progress) -> None:
+def _run_here(options: DedupeOptions, progress: Progress) -> None:
     project = open_and_tell(options.root) if options.is_workspace else None
     settings = (project.settings.dedupe if project else DedupeSettings()).model_copy(update=options.settings)
     # A bad encoder is refused before the work that it comes after; one that the settings name may be relative.
@@ -148,7 +148,9 @@ def _run_here(options: Options, progress: Progress) -> None:
         _apply(project, compared.duplicates, options.dry_run)
 
 
-def _print(options: Options, compared: ComparedRecords, meanings: Meanings | None, settings: DedupeSettings) -> None:
+def _print(
+    options: DedupeOptions, compared: ComparedRecords, meanings: Meanings | None, settings: DedupeSettings
+) -> None:
     if options.form == "jsonl":
         print_lines(json_lines(compared, meanings))
         return
@@ -174,7 +176,7 @@ def _apply(project: Project, duplicates: Duplicates, dry_run: bool) -> None:
     )
 
 
-def _review(options: Options) -> Exit:
+def _review(options: DedupeOptions) -> Exit:
     """Decide on single clusters, all of it as one act, or say what would be decided."""
     project = open_and_tell(options.root)
     clusters = find_clusters(project.data)
@@ -188,7 +190,7 @@ def _review(options: Options) -> Exit:
     return Exit.OK
 
 
-def _choices(options: Options, clusters: Clusters) -> list[Choice]:
+def _choices(options: DedupeOptions, clusters: Clusters) -> list[Choice]:
     def cluster_of(name: str) -> ReviewCluster:
         cluster = clusters.of_record(name)
         if cluster is None:

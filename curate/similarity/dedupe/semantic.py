@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.record import CurateError, missing_extra
-from curate.similarity.dedupe.find import components
+from curate.similarity.dedupe import components
 
 if TYPE_CHECKING:
     from curate.base.hashing import Indices
