@@ -66,8 +66,8 @@ __all__ = [
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
 
 PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
+# The settings that every check's good and bad examples are written for.
 EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
-"""The settings that every check's good and bad examples are written for."""
 _CODE = re.compile(r"[A-Z][0-9]{3}")
 _registry: Registry[Check] = Registry("checks", __name__)
 _Registered = TypeVar("_Registered")

@@ -52,15 +52,15 @@ _FUNCTION_WORDS = {
 _VOTERS: dict[str, list[str]] = {}
 
 _WORD = re.compile(r"[^\W\d_]+")
+# ASCII letters in lower case, and all else a blank.
 _LETTERS = bytes(code if chr(code).isascii() and chr(code).isalpha() else 32 for code in range(256)).lower()
-"""ASCII letters in lower case, and all else a blank."""
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
 _MIN_LETTERS = 20
 _MIN_WORDS = 20
 _MIN_DIFFERENT = 5
 _FOREIGN_SHARE = 0.8
+# Characters that are read of a text; a language shows long before.
 _READ = 2000
-"""Characters that are read of a text; a language shows long before."""
 _SURE = 0.99
 _FROM_CHARS = 100
 

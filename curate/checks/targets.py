@@ -16,8 +16,8 @@ from curate.checks._trainer import TrainerError, ask_trainer
 from curate.schema import Shape
 from curate.schema.settings import Settings
 
+# Targets for which an export trains the last answer of a conversation only; the others train every answer.
 _LAST_ANSWER = frozenset({"trl"})
-"""Targets for which an export trains the last answer of a conversation only; the others train every answer."""
 _ROW_KEYS = ("name", "tool_call_id", "tool_calls")
 
 

@@ -26,6 +26,7 @@ VERBS = {
         "merge=curate-records from .gitattributes."
     ),
 }
+# By verb and option.
 OPTIONS = {
     ("dedupe", "--preset"): (
         "for fineweb type --ngram 5 --threshold 0.75. For nemo type --ngram 4 --threshold 0.8, which finds nearly all "
@@ -38,7 +39,6 @@ OPTIONS = {
     ),
     ("redact", "--no-key"): "the key has given way to a table without values; --no-table keeps none.",
 }
-"""By verb and option."""
 
 
 _OPEN_OPTIONS = ("--by", "--ascii", "--no-mouse", "--theme")

@@ -33,8 +33,8 @@ _REVIEW_HELP = """\
 number      settle it so                    s  leave it, and go on
 u           take the last decision back     q  quit; everything is saved"""
 _QUIT = "q"
+# Bytes of a line; what is longer is taken for several.
 _LONGEST = 1 << 20
-"""Bytes of a line; what is longer is taken for several."""
 
 
 def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bool) -> None:

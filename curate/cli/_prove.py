@@ -16,8 +16,8 @@ from curate.project.validation import guess_name
 from curate.schema import load_shape
 from curate.schema.settings import Settings
 
+# Lines that are named where a check fires.
 _MAX_LOCATIONS = 5
-"""Lines that are named where a check fires."""
 
 
 def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:

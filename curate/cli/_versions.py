@@ -32,8 +32,8 @@ from curate.project.project import open_project
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, root_of
 
+# What a dataset's row says about where it came from; it changes when other records do.
 _BOOKKEEPING = ("id", "cluster", "source")
-"""What a dataset's row says about where it came from; it changes when other records do."""
 _NOT_DATA = {".curate", ".git"}
 
 _SUFFIXES = {".toml", ".json", ".jsonl", ".log"}

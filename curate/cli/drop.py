@@ -17,8 +17,8 @@ from curate.cli._options import by_option
 if TYPE_CHECKING:
     from curate.base.events import Decision
 
+# Ids that a message names.
 _MAX_NAMED = 5
-"""Ids that a message names."""
 
 
 @click.command("drop")

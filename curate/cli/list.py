@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from curate.project.data import ProjectData, RecordState
     from curate.project.terms import Filter
 
+# Records whose texts are laid out for a filter at once.
 _BLOCK = 20_000
-"""Records whose texts are laid out for a filter at once."""
 
 
 @click.command("list")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.data import ProjectData, RecordState
 
+# Which values are told: none, those that whoever looks may see, or all.
 Values = Literal["none", "seen", "all"]
-"""Which values are told: none, those that whoever looks may see, or all."""
 
 
 @dataclass(frozen=True, slots=True)

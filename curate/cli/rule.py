@@ -17,6 +17,7 @@ from curate.jsonl import FaultRule
 if TYPE_CHECKING:
     from curate.checks import Check
 
+# Codes that commands report themselves; every other one has a check or a row of the front door's table.
 _OF_COMMANDS = (
     FaultRule(
         "D302",
@@ -76,7 +77,6 @@ back: `curate split` names it, `curate export` leaves it out and lists it in dro
         good=b"",
     ),
 )
-"""Codes that commands report themselves; every other one has a check or a row of the front door's table."""
 
 
 @click.command("rule")

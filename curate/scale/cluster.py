@@ -28,8 +28,8 @@ from curate.base.record import CurateError, Exit, missing_extra
 
 NATIVE = "native"
 RAY = "ray"
+# The address by which Ray looks for a cluster that this machine belongs to.
 AUTO = "auto"
-"""The address by which Ray looks for a cluster that this machine belongs to."""
 _PATIENCE_S = 5.0
 _RUNNER = "DAFT_RUNNER"
 # Both libraries report their use to their makers unless told not to, and neither is to open a page of its own.

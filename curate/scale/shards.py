@@ -36,17 +36,17 @@ from curate.similarity.dedupe.stages import Stages
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", PARQUET)
 _ROWS = 1024
+# Bytes of Parquet from which unpacking in processes is repaid.
 _APART_BYTES = 32 * 1024 * 1024
-"""Bytes of Parquet from which unpacking in processes is repaid."""
 _MAGIC = b"PAR1"
+# Codes for numbers that JSON text can hold and the strict parser refuses.
 _LEFT_TO_THE_PARSER = frozenset({"S106", "S107"})
-"""Codes for numbers that JSON text can hold and the strict parser refuses."""
 
 Task = tuple[Path, Span | None]
+# Bytes of input for each worker from which reading in a process of its own is repaid.
 _READ_APART_BYTES = 512 * 1024 * 1024
-"""Bytes of input for each worker from which reading in a process of its own is repaid."""
+# Gives the ids of all records, in reading order, to be told apart; returns names that all differ.
 Namer = Callable[[Sequence[str]], list[str]]
-"""Gives the ids of all records, in reading order, to be told apart; returns names that all differ."""
 
 
 def shards_in(folder: Path) -> list[Path]:

@@ -25,8 +25,8 @@ FixText = Callable[[str], str]
 
 _registry: Registry[Fix] = Registry("fixes", __package__ or "")
 _MOST_ROUNDS = 8
+# Safe fixes of bytes: none changes what a line says. The findings they fix are S118, S119 and S120.
 BOM, CRLF, BLANK_LINE, BLANKS = "byte-order-mark", "crlf", "blank-line", "blanks-around-json"
-"""Safe fixes of bytes: none changes what a line says. The findings they fix are S118, S119 and S120."""
 _MARK = b"\xef\xbb\xbf"
 
 

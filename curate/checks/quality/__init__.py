@@ -21,8 +21,8 @@ _SENTENCE = re.compile(r"[.!?…。！？]+(?:\s|$)|\n+")
 _FEWEST_WORDS = 20
 _LONG_WORD = 6
 
+# A grouping with more values than this (one source a record, say) is no grouping.
 _MOST_GROUPS = 200
-"""A grouping with more values than this (one source a record, say) is no grouping."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,30 +23,30 @@ from curate.base.record import CurateError, Json, missing_extra
 from curate.base.trainer import require_trainer
 from curate.checks._trainer import TrainerError, ask_trainer
 
+# A class with fewer labelled records is not judged, nor proposed.
 FEWEST = 5
-"""A class with fewer labelled records is not judged, nor proposed."""
 
 _NUM_FOLDS = 5
+# Characters of a text that are read for words and for n-grams: on Dolly more of them gave no better model.
 _READ_WORDS, _READ_LETTERS = 600, 160
-"""Characters of a text that are read for words and for n-grams: on Dolly more of them gave no better model."""
+# Of words, and as many of n-grams again.
 _MOST_FEATURES = 20_000
-"""Of words, and as many of n-grams again."""
+# A word in a single text tells nothing about any other.
 _FEWEST_TEXTS = 2
-"""A word in a single text tells nothing about any other."""
 _STRENGTH = 10.0
+# Where the fit stops.
 _CLOSE_ENOUGH = 1e-3
-"""Where the fit stops."""
 _MOST_STEPS = 300
 # Letters of scripts without blanks between words (Thai to Khmer, kana, Han, Hangul) are words of their own.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 
 _TINY = 1e-12
+# Share of a class's mean confidence that counts as reaching it: where classes are far apart, all confidences are
+# close to their mean, and a hair's breadth below it says nothing.
 _REACH = 0.95
-"""Share of a class's mean confidence that counts as reaching it: where classes are far apart, all confidences are close
-to their mean, and a hair's breadth below it says nothing."""
+# Of the normal distribution at 0.95: what a lower bound is that far below.
 _QUANTILE = 1.6449
-"""Of the normal distribution at 0.95: what a lower bound is that far below."""
 
 
 @dataclass(frozen=True)

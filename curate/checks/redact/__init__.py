@@ -54,17 +54,17 @@ __all__ = [
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[-+.0-9eE]+', re.DOTALL)
 _MOST_ROUNDS = 8
 
+# Where a part of a text begins and ends, and what comes in its place.
 _New = tuple[int, int, str]
-"""Where a part of a text begins and ends, and what comes in its place."""
 
+# Parts of a record that name it or sort it: they are looked at and reported, never changed.
 _NAMES = ("id", "split", "category", "ignore")
-"""Parts of a record that name it or sort it: they are looked at and reported, never changed."""
 _CONVENTIONAL = frozenset({"/id", "/split", "/category", "/x-ignore"})
 _RAW_PLACEHOLDER = re.compile(rb"\[[A-Z]{2,16}_[1-9][0-9]{0,8}\]")
 _MOST_LISTED = 20
 _MOST_KEYS = 10_000
+# The smallest JSON number that could be a card; a shorter one says nothing without the words around it.
 _LEAST_NUMBER = 10**11
-"""The smallest JSON number that could be a card; a shorter one says nothing without the words around it."""
 _QUARANTINE, _DATASETS, _RUNS = "quarantine", "dataset", "runs"
 _TEXT = frozenset({".jsonl", ".json", ".csv", ".tsv", ".txt", ".md"})
 _OF_RUNS = frozenset({"predictions.jsonl", "feedback.jsonl", "report.json"})

@@ -48,13 +48,11 @@ __all__ = [
     "validate",
 ]
 
+# Examines files, shared out to some number of workers, and gives the results in reading order.
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
-"""Examines files, shared out to some number of workers, and gives the results in reading order."""
+# Finds problems beyond lines and records; its argument says whether a record is in a test or validation split. It is
+# called when all files were examined. A `DatasetProblem` says more about a finding than its file and line.
 Further = Callable[[bool], Iterable[tuple[Finding, DatasetProblem | None]]]
-"""Finds problems beyond lines and records; its argument says whether a record is in a test or validation split.
-
-It is called when all files were examined. A `DatasetProblem` says more about a finding than its file and line.
-"""
 _MOST_RAW = 32 * 1024 * 1024
 
 _NOTHING = Problem("")

@@ -25,8 +25,8 @@ _CODE = re.compile(r"[A-Z][0-9]{3}")
 _RECORD = re.compile(r"[0-9a-f]{16}")
 _MOST = 2**32 - 1
 _HINT = "Restore it from git, or move it away and write a new one with --update-baseline."
+# What refuses an export whatever its number: an exam that is given away is no old finding that one may live with.
 UNFORGIVEN = frozenset({"P501", "P504"})
-"""What refuses an export whatever its number: an exam that is given away is no old finding that one may live with."""
 
 
 def fingerprint_of_value(value: Mapping[str, Json]) -> int:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from curate.base.record import Record
 
+# The number that an id gets where it repeats.
 _NUMBERED = re.compile(r"-(?:[2-9]|[1-9][0-9]+)\Z")
-"""The number that an id gets where it repeats."""
 
 
 class UniqueNames:

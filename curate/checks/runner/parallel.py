@@ -23,8 +23,8 @@ from curate.jsonl import JsonFault, Span, spans
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+# Tasks handed out for each process.
 _AHEAD = 3
-"""Tasks handed out for each process."""
 
 _SPAN_BYTES = 8 * 1024 * 1024
 _SMALL_BYTES = 32 * 1024 * 1024

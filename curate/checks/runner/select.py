@@ -17,8 +17,8 @@ from curate.schema.settings import CheckSettings, Scope, Settings, Tolerance
 
 _PIECE = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]")
 
+# Codes of lines and files that cannot be read as records.
 UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
-"""Codes of lines and files that cannot be read as records."""
 
 
 def relative_name(path: Path, root: Path | None) -> str:

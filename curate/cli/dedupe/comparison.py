@@ -81,8 +81,8 @@ class Streamed:
         return Source(self.rename(source.file), source.line)
 
 
+# What was found, and the way back to the records.
 ComparedRecords = InMemory | Streamed
-"""What was found, and the way back to the records."""
 
 
 def compare_workspace(

@@ -23,8 +23,8 @@ _DEEPEST = 6
 _ID = 13
 _FILE = 14
 _TIE_WORDS = {"exact": "whole", "record": "whole", "prompt": "prompt", "completion": "answer"}
+# Words around the first difference that are looked at.
 _WORDS = 300
-"""Words around the first difference that are looked at."""
 
 
 def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:

@@ -40,8 +40,8 @@ from curate.similarity.dedupe.shingles import MAX_PROMPTS, Cut, distinct, num_te
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.dedupe.text import FIELDS, Field
 
+# The fields in which two records that are alike may be repeats or ask the same.
 COMPARED_FIELDS: tuple[Field, ...] = ("record", "prompt")
-"""The fields in which two records that are alike may be repeats or ask the same."""
 
 
 def find(

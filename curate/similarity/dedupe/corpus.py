@@ -18,8 +18,8 @@ from curate.similarity.dedupe.pairs import Sides
 from curate.similarity.dedupe.shingles import BREAK, Spans
 from curate.similarity.dedupe.text import Field, spaced, storable
 
+# Records that are cleaned together: few enough for the processor's cache.
 BLOCK = 1024
-"""Records that are cleaned together: few enough for the processor's cache."""
 
 Cleaner = Callable[[Sequence[str]], Cleaned]
 

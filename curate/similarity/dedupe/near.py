@@ -22,18 +22,18 @@ from curate.similarity.dedupe.shingles import Cut, Sets, Spans, distinct, may_be
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.dedupe.text import Field
 
+# In buckets up to this size every pair is compared.
 PAIRWISE_BUCKET = 128
-"""In buckets up to this size every pair is compared."""
+# In larger buckets each text is compared with at most this many texts that head a group of their own.
 MAX_LEADERS = 128
-"""In larger buckets each text is compared with at most this many texts that head a group of their own."""
+# Candidates below this similarity are not counted in the histogram.
 LOWEST = 0.4
-"""Candidates below this similarity are not counted in the histogram."""
 NUM_BARS = 12
+# Texts that are taken at once.
 BLOCK = 1 << 14
-"""Texts that are taken at once."""
 
+# Told how far a stage has come: its name, how much is done, of how much.
 Watch = Callable[[str, int, int], None]
-"""Told how far a stage has come: its name, how much is done, of how much."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,12 @@ from curate.similarity.dedupe.text import flattened, spaced, storable
 
 Kind = Literal["", "repeat", "other answer", "same prompt"]
 
+# Texts of an index in which boilerplate is looked for.
 SAMPLE = 5_000
-"""Texts of an index in which boilerplate is looked for."""
 _MOST_HASHES, _FEWEST_HASHES = 64, 12
 _MOST_POSTINGS = 16_000_000
+# Characters of a text that are looked at.
 _LONGEST = 200_000
-"""Characters of a text that are looked at."""
 _NONE = np.zeros(0, np.uint64)
 
 Numbers = NDArray[np.uint32]

@@ -21,8 +21,8 @@ Scores = NDArray[np.float64]
 Keep = Literal["first", "longest"]
 Tie = Literal["exact", "record", "prompt", "completion"]
 TIES: tuple[Tie, ...] = ("exact", "record", "prompt", "completion")
+# What a record is to those before it: the first of its cluster, a repeat, a conflict, or like them in another way.
 Standing = Literal["first", "exact", "near", "conflict", "alike"]
-"""What a record is to those before it: the first of its cluster, a repeat, a conflict, or like them in another way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 
+# Number of vectors up to which every two are compared.
 EXACT_UP_TO = 20_000
-"""Number of vectors up to which every two are compared."""
+# Inverted lists that are looked through for each vector.
 NUM_PROBED = 16
-"""Inverted lists that are looked through for each vector."""
 SMOOTHING = 1e-3
 _BLOCK = 2048
+# Names that embedding matrices have, or end in.
 _MATRICES = ("embeddings", "word_embeddings.weight", "embed_tokens.weight", "shared.weight", "wte.weight")
-"""Names that embedding matrices have, or end in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,23 +18,23 @@ from curate.base.hashing import STEP, Hashes, Indices, mix
 
 _Number = TypeVar("_Number", np.int64, np.uint64)
 
+# Bits of the hash of a word: it is a number; it is one character of a script that is written without blanks.
 NUMBER, CHARACTER = 1, 2
-"""Bits of the hash of a word: it is a number; it is one character of a script that is written without blanks."""
+# The token between two parts of a prompt; no word has it.
 BREAK = 4
-"""The token between two parts of a prompt; no word has it."""
 
+# Boilerplate is measured on at most this many texts.
 SAMPLE = 5_000
-"""Boilerplate is measured on at most this many texts."""
+# Fewest tokens of a passage that can be boilerplate; shorter ones are just common turns of phrase.
 PASSAGE = 8
-"""Fewest tokens of a passage that can be boilerplate; shorter ones are just common turns of phrase."""
 SHARE = 0.05
 COUNT = 20
+# A passage in more different prompts than this is a template.
 MAX_PROMPTS = 5
-"""A passage in more different prompts than this is a template."""
+# Texts that are taken at once.
 BLOCK = 1 << 14
-"""Texts that are taken at once."""
+# As `itertools.starmap`: calls a function with each tuple of arguments, and yields what it returns, in order.
 Starmap = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
-"""As `itertools.starmap`: calls a function with each tuple of arguments, and yields what it returns, in order."""
 
 
 @dataclass(frozen=True, slots=True)

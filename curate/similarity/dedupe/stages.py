@@ -25,18 +25,18 @@ from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, Scratch, remove_folder
 from curate.similarity.dedupe.corpus import Columns, Corpus, joined
 
+# Raised whenever the same input would give other arrays.
 VERSION = 4
-"""Raised whenever the same input would give other arrays."""
+# A stage that no call has used for a week is removed.
 MAX_AGE_DAYS = 7
-"""A stage that no call has used for a week is removed."""
 _ABOUT = "about"
 _NAMED = re.compile(r"[a-z]+-[0-9a-f]{32}|\.[a-z]+-[0-9a-f]{32}\.[0-9]+\.tmp")
 _PIECE = 1 << 24
 _TOKENS = "tokens.bin"
 
 Arrays = Mapping[str, NDArray[Any]]
+# What else is to be known of the records of a corpus, as JSON.
 Known = dict[str, Any]
-"""What else is to be known of the records of a corpus, as JSON."""
 
 
 @dataclass(slots=True)

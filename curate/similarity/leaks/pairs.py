@@ -14,25 +14,25 @@ from curate.similarity.leaks.evidence import PARTS, Evidence, questions_of
 from curate.similarity.leaks.results import Level, Overlap, Part
 from curate.similarity.leaks.words import chunks, hashed, is_by_character, joined, runs_in, runs_of, wholes_of, words_of
 
+# Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
-"""Share of a text's words, templates and common phrases left out, from which a pair is near."""
+# The same for a text with fewer than twice ``ngram`` words, in which one turn of phrase is half of it.
 NEAR_SHORT = 0.75
-"""The same for a text with fewer than twice ``ngram`` words, in which one turn of phrase is half of it."""
+# Share of a text's numbers that must stand there too: with other numbers, it asks for something else.
 SAME_NUMBERS = 0.9
-"""Share of a text's numbers that must stand there too: with other numbers, it asks for something else."""
+# Words in a row that count as taken over once a pair is suspected; a reworded copy keeps few longer ones.
 TRACE = 4
-"""Words in a row that count as taken over once a pair is suspected; a reworded copy keeps few longer ones."""
+# Words of the shortest line that asks for something.
 _ASKING = 3
-"""Words of the shortest line that asks for something."""
 _MOST_POSITIONS = 64
 
+# Words in order; None stands for one that a template covers, which equals nothing.
 Words = Sequence[str | None]
-"""Words in order; None stands for one that a template covers, which equals nothing."""
 
+# Records among which phrases are counted; of more, one in so many.
 _MOST_RECORDS = 10_000
-"""Records among which phrases are counted; of more, one in so many."""
+# A phrase is common in more prompts than this of a thousand, if these are more than ``max_prompts``.
 _IN_A_THOUSAND = 1
-"""A phrase is common in more prompts than this of a thousand, if these are more than ``max_prompts``."""
 
 
 @dataclass(frozen=True, slots=True)
