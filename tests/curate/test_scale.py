@@ -26,7 +26,8 @@ from curate.similarity.dedupe.stages import Stages
 
 pytest.importorskip("daft", reason="needs the extra [scale]")
 
-from curate.scale import WorkerCluster, examine_on, find_on, joined, scratch_for, shards_in
+from curate.scale import examine_on, find_on, scratch_for, shards_in
+from curate.scale.cluster import WorkerCluster, joined
 
 CHAT = load_shape("chat")
 

@@ -116,7 +116,8 @@ def compare_files(
 def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str, watch: Watch) -> Iterator[Streamed]:
     """Compare the records of files, and of folders of shards, by daft; yield what was found."""
     # The engine is an extra.
-    from curate.scale import find_on, joined, scratch_for, unpacked
+    from curate.scale import find_on, scratch_for, unpacked
+    from curate.scale.cluster import joined
 
     files = _shards(paths)
     with joined(ray_address) as cluster, scratch_for(cluster, files) as scratch:

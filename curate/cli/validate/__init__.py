@@ -83,7 +83,7 @@ def command(**given: Any) -> int:
     options = Options(**given)
     options.refuse_contradictions()
     if options.watch:
-        from curate.cli.validate.watch import watch
+        from curate.cli.validate.run import watch
 
         return watch(options)
     return run(options)

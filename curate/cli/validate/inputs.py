@@ -227,7 +227,8 @@ def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engin
         yield inputs, examine_all
         return
     # The engine is an extra.
-    from curate.scale import examine_on, joined, scratch_for, unpacked
+    from curate.scale import examine_on, scratch_for, unpacked
+    from curate.scale.cluster import joined
 
     with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:
         engine = examine_on(cluster)
