@@ -20,14 +20,13 @@ from curate.checks.runner.baseline import (
     fingerprint_of_set,
     read_baseline,
 )
-from curate.checks.runner.changes import NO_LINES, LineSet, changed_lines
+from curate.checks.runner.changes import NO_LINES, changed_lines
 from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, violations
 from curate.checks.runner.parallel import default_jobs, examine_all
 from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import FAULTS, Reader, Span, crlf_finding, locate
 from curate.schema import Shape
-from curate.schema.settings import Settings
 
 __all__ = [
     "UNREADABLE",
@@ -86,7 +85,7 @@ def validate(
     """
     examiner, baseline = Examiner(spec), spec.baseline
     selection = examiner.selection
-    across = Across(selection, spec.settings, files, spec.root, baseline=baseline, changes=spec.changes)
+    across = Across(examiner, files)
     total = _examined(across, examiner, engine(examiner, files, jobs))
     tally = total.tally
     across.finish(tally)
@@ -222,40 +221,32 @@ def raw_lines(
 class Across:
     """The dataset checks of one run, and what must be remembered of the records to judge what they say."""
 
-    def __init__(
-        self,
-        selection: CheckSelection,
-        settings: Settings,
-        files: Sequence[Path],
-        root: Path | None,
-        *,
-        baseline: Baseline | None,
-        changes: Mapping[str, LineSet] | None,
-    ) -> None:
+    def __init__(self, examiner: Examiner, files: Sequence[Path]) -> None:
+        spec, selection = examiner.spec, examiner.selection
         self._selection = selection
-        self._seers = [(check, check.on_dataset(settings)) for check in selection.dataset_checks if check.on_dataset]
-        self._baseline = baseline
-        self._names = {spelled(str(path)): relative_name(path, root) for path in files}
-        self._changes = None if changes is None else {spelled(path): lines for path, lines in changes.items()}
+        self._running = [(c, c.on_dataset(spec.settings)) for c in selection.dataset_checks if c.on_dataset]
+        self._baseline = spec.baseline
+        self._names = {spelled(str(path)): relative_name(path, spec.root) for path in files}
+        self._changes = None if spec.changes is None else {spelled(path): ls for path, ls in spec.changes.items()}
+        # Whether a record says that it is in a test or validation split.
         self.has_exam = False
-        """Whether a record says that it is in a test or validation split."""
         self._excused: dict[tuple[str, int], frozenset[str]] = {}
-        self._records = _RecordIndex() if baseline or selection.is_by_category else None
+        self._records = _RecordIndex() if spec.baseline or selection.is_by_category else None
 
     def see(self, result: SpanResult) -> None:
         """Show the records of a span to every check."""
         self._excused.update(result.excused)
-        for _, seer in self._seers:
+        for _, running in self._running:
             for sketch in result.sketches:
-                seer.see(sketch)
+                running.see(sketch)
         self.has_exam = self.has_exam or any(sketch.split in SPLITS[1:] for sketch in result.sketches)
         if self._records is not None:
             self._records.add(result.sketches, result.prints)
 
     def finish(self, tally: FindingTally) -> None:
         """Add what is wrong with the whole to ``tally``."""
-        for check, seer in self._seers:
-            for reported in seer.finish():
+        for check, running in self._running:
+            for reported in running.finish():
                 problem = reported.problem
                 # The line begins with its record, so only a place within it has to be looked up.
                 column = 1 if reported.line and not problem.pointer else 0
