@@ -27,7 +27,7 @@ ELSEWHERE = {
     "curate/project/init/make.py": "samples that ship with us, and a schema that was just loaded",
     "curate/project/labels/__main__.py": "standard output",
     "curate/checks/redact/table.py": "a list that a person names, which may be a pipe",
-    "curate/scale/shards.py": "Parquet shards that a person names, after a look at their kind",
+    "curate/scale/__init__.py": "Parquet shards that a person names, after a look at their kind",
     "curate/schema/shape.py": "schemas that ship with us",
     "curate/base/registry.py": "what installed packages say of themselves",
     "curate/base/storage.py": "writing",
