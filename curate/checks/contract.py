@@ -23,7 +23,7 @@ from curate.schema.settings import Category, Citations, Settings
 if TYPE_CHECKING:
     from curate.schema import Shape
 
-# What py3langid tells apart by a few words is one language to whoever writes `language = "no"`.
+# What py3langid tells apart by a few words is one language for the person who writes `language = "no"`.
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
 
 
@@ -182,7 +182,7 @@ def missing_citation(record: Record, settings: Settings) -> Iterator[Problem]:
 
 
 def _prompt_text(record: Record) -> str:
-    """Return the texts of all messages before the last answer, whoever says them, as citations are looked for there."""
+    """Return the texts of all messages before the last answer, of any role: citations are looked for there."""
     last = max((n for n, message in enumerate(record.messages) if message.get("role") == "assistant"), default=0)
     contents = (message.get("content") for message in record.messages[:last])
     return "\n\n".join(content for content in contents if isinstance(content, str))

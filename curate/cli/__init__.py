@@ -57,7 +57,7 @@ class Verbs(click.Group):
         verbs = _verbs()
         first = args[0] if args else ""
         is_folder = bool(first) and first not in verbs and not first.startswith("-") and Path(first).is_dir()
-        # A shell that asks for completions is told the verbs.
+        # A shell that asks for completions gets the verbs.
         is_bare = not args and not ctx.resilient_parsing
         if is_bare or is_folder or first.split("=")[0] in _OPEN_OPTIONS:
             args = ["open", *args]

@@ -52,7 +52,7 @@ class Version:
 def read_version(path: Path, name: str, *, show_values: bool) -> Version:
     """Read what lies at ``path``, and say on stderr which lines are left out; ``name`` is what messages call it.
 
-    With ``show_values`` also what others answered to what whoever looks is still asked.
+    With ``show_values`` also others' answers to the questions that this annotator is still asked.
     """
     if (path / FILE_NAME).is_file():
         return _workspace(open_project(path).data, name, show_values=show_values)

@@ -1,4 +1,4 @@
-"""What a verb may show of a workspace to whoever runs it: nothing that others answered to what they are still asked."""
+"""What a verb may show of a workspace: nothing that others answered to a question its user is still asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[RecordState]:
-    """Return the states as whoever looks may see them, all of them with ``show_values``.
+    """Return the states as this annotator may see them, all of them with ``show_values``.
 
     Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
     """
@@ -38,13 +38,13 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> S
 
 
 def visible_records(data: ProjectData, *, show_values: bool, name: str = "") -> list[Record]:
-    """Return the records that are in, as whoever looks may see them; see `visible_states`."""
+    """Return the records that are in, as this annotator may see them; see `visible_states`."""
     states = visible_states(data, show_values=show_values, name=name)
     return [state.record for state in states if state.dropped is None]
 
 
 def visible_findings(findings: Sequence[Finding], validation: Validation) -> list[Finding]:
-    """Return what ``validation`` has found as whoever looks may see it; see `redacted_finding`.
+    """Return the findings of ``validation`` as this annotator may see them; see `redacted_finding`.
 
     Of how many the words are hidden, or all, is said on stderr.
     """

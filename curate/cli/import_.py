@@ -84,7 +84,7 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     """Return the files that can hold records, and say of the others why they are passed over.
 
     An export writes an empty file for an empty split, and dropped.jsonl; `v1/*.jsonl` names them as well. A file that
-    is named alone is left to whoever reads it.
+    is named alone is left to its reader.
     """
     from curate.formats.importers import is_list_of_dropped
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.data import ProjectData, RecordState
 
-# Which values are told: none, those that whoever looks may see, or all.
+# Which values are shown: none, those that this annotator may see, or all.
 Values = Literal["none", "seen", "all"]
 
 
@@ -39,16 +39,16 @@ class LoggedDecision:
 
 @dataclass(frozen=True, slots=True)
 class ValueVisibility:
-    """What may be told of values."""
+    """Which values may be shown."""
 
     has_values: bool = True
     hidden: Container[str] = frozenset()
-    """Events whose value must not be told: somebody else's answer to what whoever looks is still asked."""
+    """Events whose value must not be shown: others' answers to a question that this annotator is still asked."""
     blind: Blind | None = None
     """What hides it; None where nothing can be hidden."""
 
     def has_value(self, event: AnyEvent) -> bool:
-        """Whether the value that ``event`` gives may be told."""
+        """Whether the value that ``event`` gives may be shown."""
         return self.has_values and event.event not in self.hidden
 
 
@@ -102,7 +102,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
 def _visibility(
     data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values
 ) -> ValueVisibility:
-    """Return what may be told of the events ``about``; ``journal`` has all that count, but for those that are folded.
+    """Return what may be shown of the events ``about``; ``journal`` has all that count, but for those that are folded.
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
     """
@@ -154,7 +154,7 @@ def _tell_record(
     from curate.project.history import in_causal_order
 
     own = [event for event in events if event.id == name]
-    # What was folded stands in the line already: it is told, and mostly has no states to show.
+    # What was folded stands in the line already: it is listed, and mostly has no states to show.
     record, state, names = _lookup(data, name)
     new = list(_steps(name, record, own, data))
     folded_only = [event for event in folded if event.id == name and event not in (step.event for step in new)]
@@ -200,7 +200,7 @@ def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], data: P
         yield LoggedDecision(step.event, state, after, step.is_concurrent)
         state = after
         applied.add(step.event.event)
-    # What is decided on a record that is gone applies to nothing, and is told all the same.
+    # What is decided on a record that is gone applies to nothing, and is listed all the same.
     yield from (LoggedDecision(event, None, None, is_apart=False) for event in events if event.event not in applied)
 
 

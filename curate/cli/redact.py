@@ -29,7 +29,7 @@ _MAX_LOCATIONS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What is to be gone through, by which table, and how it is told; ``keeps_table`` is False with --no-table."""
+    """What to redact, by which table, and what to print; ``keeps_table`` is False with --no-table."""
 
     files: Sequence[Path]
     root: Path | None

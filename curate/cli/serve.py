@@ -126,7 +126,7 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
                 # A WebSocket has no origin only where no browser opened it; such a caller has to know the token too.
                 response: web.StreamResponse = await handler(request)
                 if isinstance(response, web.Response) and request.path == "/":
-                    # The page asks a font service for a font; the browser's own will do, and nobody is told.
+                    # The page asks a font service for a font; the browser's own will do, and nobody learns of it.
                     response.text = _FOREIGN.sub("", response.text or "")
                 if not response.prepared:
                     response.headers.update({

@@ -66,7 +66,7 @@ class Predictions:
 
     @property
     def num_right(self) -> int:
-        """For how many of ``rows`` the likeliest class is the one that is given."""
+        """For how many of ``rows`` the likeliest class is the given one."""
         return int((self.probabilities[self.rows].argmax(axis=1) == self.given).sum()) if len(self.rows) else 0
 
     @property

@@ -1,7 +1,7 @@
 """The private table of redactions: which number a value has, by an HMAC of the value and never by the value itself.
 
 Placeholders are the same in every record and run because of it. Its random key lies in the same file, so that the two
-never come apart: whoever holds the file can test whether a value that they guess was replaced, and can read none.
+never come apart: a person who holds the file can test whether a guessed value was replaced, and can read none.
 """
 
 from __future__ import annotations

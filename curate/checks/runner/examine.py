@@ -60,7 +60,7 @@ class SpanResult:
     excused: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     """By file and line, the checks that a record asks to be excused from."""
     num_spare: int = 0
-    """Findings laid aside beyond the first of each content."""
+    """Findings that wait for the baseline, beyond the first of each content."""
     num_records: int = 0
     num_lines: int = 0
     num_unchanged: int = 0
@@ -276,7 +276,7 @@ class Examiner:
             self._weigh(result, finding, fingerprint_of_value(record.data))
 
     def _weigh(self, result: SpanResult, finding: Finding, print_: int) -> None:
-        """Add a finding, or lay it aside where the baseline has one like it."""
+        """Add a finding, or let it wait where the baseline has one like it."""
         if self.baseline is None or not self.baseline.holds(finding.code, print_):
             result.tally.add(finding)
             return

@@ -1,4 +1,4 @@
-"""Spans of files shared out to processes; the schema engine holds Python's lock, so threads would not help."""
+"""Spans of files examined by several processes; the schema engine holds Python's lock, so threads would not help."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def shared_out(
 ) -> Generator[Result]:
     """Yield ``work(task)`` of each task in turn, done by ``jobs`` processes that have called ``start(*recipe)`` first.
 
-    Whoever stops listening ends the processes at once.
+    Closing the generator ends the processes at once.
 
     Raises:
         CurateError: E970 when a process is killed.

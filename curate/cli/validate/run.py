@@ -107,7 +107,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         lengths=_lengths(options, inputs, shape) if options.model else None,
     )
     verdict = validation.run()
-    # Whoever asks about some checks or some lines hears of those. What the settings select does not count here: an
+    # A call about some checks or some lines is answered about those. What the settings select does not count here: an
     # export refuses conflicts all the same.
     if not options.select and not options.since:
         verdict = verdict.with_findings(validation.decision_findings())
@@ -302,7 +302,7 @@ def _tell_lines(why: str, lines: Sequence[tuple[FixedFile, Sequence[int]]]) -> N
 def watch(options: Options) -> Exit:
     """Run `curate validate` now and after every change; Ctrl-C ends it, with the exit code 130.
 
-    The first run may fail for the call's own faults. Afterwards a fault of the settings is told and does not end it,
+    The first run may fail for the call's own faults. Afterwards a fault of the settings is printed and does not end it,
     because the next change may mend it.
     """
     # Only who watches pays for loading it.

@@ -266,7 +266,7 @@ def find_duplicates(
     kept, so nothing goes because of something that is gone. What is compared, and what finished stages are good for,
     does not depend on the order. ``is_compiled`` None uses the
     compiled loops where numba is installed and the data is large enough to repay loading. Stages that are finished are
-    kept where ``stages`` says, and ``watch`` is told how far it has come.
+    stored where ``stages`` says, and ``watch`` is called with the progress.
 
     Raises:
         CurateError: E910 when two records have the same id, because the result could not say which is meant.

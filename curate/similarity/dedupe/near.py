@@ -159,7 +159,7 @@ def compare_texts(
 
 
 def _bands(spans: Spans, cut: Cut, kernels: Kernels, on_progress: Callable[[int], None]) -> Bands:
-    """Return the buckets of all texts, a part of them at a time, so that one can be told and interrupted."""
+    """Return the buckets of all texts, a part of them at a time, so that progress is shown and Ctrl-C works."""
     bands = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
     blocks = [np.arange(low, min(low + BLOCK, len(spans))) for low in range(0, len(spans), BLOCK)]
     parts = kernels.starmap(kernels.bands, ((spans.take(rows), cut) for rows in blocks))
