@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base import console
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from curate.base.record import Finding, Record
     from curate.project.blind import Blind
     from curate.project.data import ProjectData, RecordState
+    from curate.project.project import Project
     from curate.project.validation import Validation
 
 
@@ -41,6 +43,19 @@ def visible_records(data: ProjectData, *, show_values: bool, name: str = "") -> 
     """Return the records that are in, as this annotator may see them; see `visible_states`."""
     states = visible_states(data, show_values=show_values, name=name)
     return [state.record for state in states if state.dropped is None]
+
+
+def records_of(paths: Sequence[Path], *, show_values: bool) -> tuple[list[Record], Project | None]:
+    """Return the records of a workspace, as `visible_records` does, with its project; or those of record files."""
+    roots = list(paths) or [Path()]
+    if len(roots) > 1 or not roots[0].is_dir():
+        from curate.project.loose import loose_records
+
+        return list(loose_records(roots)), None
+    from curate.project.notices import open_and_tell
+
+    project = open_and_tell(roots[0])
+    return visible_records(project.data, show_values=show_values), project
 
 
 def visible_findings(findings: Sequence[Finding], validation: Validation) -> list[Finding]:

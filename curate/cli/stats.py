@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,9 @@ from curate.base import console
 from curate.base.record import Exit
 from curate.cli._options import format_option, paths_argument
 from curate.cli._output import print_json, print_lines
-from curate.cli._visible import visible_records
+from curate.cli._visible import records_of
 
 if TYPE_CHECKING:
-    from curate.base.record import Record, Split
     from curate.checks.quality import CategoryRow, Histogram, QualityOverview
 
 _MOST_BARS = 12
@@ -46,8 +45,10 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
 
     if page is not None and page.resolve() in {path.resolve() for path in paths}:
         raise click.BadParameter("this is one of the files to read", param_hint="--html")
-    title, records, pins = _input(paths, show_values=show_values)
-    view = overview(records, pins)
+    records, project = records_of(paths, show_values=show_values)
+    if project and (dropped := project.data.dropped()):
+        console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
+    view = overview(records, project.data.pins() if project else {})
     if form == "jsonl":
         for row in view.categories:
             print_json(_flat(row))
@@ -56,24 +57,11 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
     else:
         print_lines([*_table(view), *(_plots(view) if plots else ())])
     if page:
+        names = ", ".join(path.name for path in paths)
+        title = (project.settings.about.title or project.root.resolve().name) if project else names
         write_atomic(page, [html_page(view, title).encode()])
         console.talk(f"wrote {console.one_line(str(page))}")
     return Exit.OK
-
-
-def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[str, Sequence[Record], dict[str, Split]]:
-    roots = list(paths) or [Path()]
-    if len(roots) > 1 or not roots[0].is_dir():
-        from curate.project.loose import loose_records
-
-        return ", ".join(path.name for path in roots), loose_records(roots), {}
-    from curate.project.notices import open_and_tell
-
-    project = open_and_tell(roots[0])
-    if dropped := project.data.dropped():
-        console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
-    records = visible_records(project.data, show_values=show_values)
-    return project.settings.about.title or roots[0].resolve().name, records, project.data.pins()
 
 
 def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:
