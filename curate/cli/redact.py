@@ -87,15 +87,14 @@ def command(
     if no_table and table_file:
         raise click.UsageError("--no-table does not go with --table.")
     root, files = _input(list(paths) or [Path()])
-    # It says which strings are names, and so stay.
-    shape = shape_for(files, root)
     folder = (root or Path()) / _PRIVATE_FOLDER
     if root:
         inside(root, folder / _OLD_KEY_NAME)
     task = _Task(
         files,
         root,
-        shape,
+        # It says which strings are names, and so stay.
+        shape_for(files, root),
         keep=names_in_use(root) if root else (),
         hold=names_in_chains(root) if root else (),
         terms=read_terms(terms) if terms else Terms([]),
