@@ -184,7 +184,7 @@ class RedactionSummary:
 
     ``replaced`` counts by label; ``num_unchanged`` values stay because of where they stand, the first of which are
     ``unchanged``; ``num_broken`` lines are not JSON and could not be looked into; ``unfit`` are records that the schema
-    no longer allows; ``num_held`` records have decisions whose order their old text told; ``num_named`` records were
+    no longer allows; ``num_decided`` records have decisions whose order their old text told; ``num_named`` records were
     given the id that was made from their text, so that what was decided on them still finds them.
     """
 
