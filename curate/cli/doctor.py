@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +14,6 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
-from curate.base.trainer import trainer_command
 from curate.cli._options import workspace_argument
 from curate.cli._output import print_json, print_lines
 
@@ -46,6 +42,9 @@ def examine(root: Path) -> Iterator[Sign]:
 
 
 def _packages() -> Iterator[Sign]:
+    # As other libraries below, it takes longer to load than all of `--help`.
+    from importlib.metadata import requires, version
+
     yield Sign("pairsmith", "ok", f"{version('pairsmith')} on Python {sys.version.split()[0]}, {sys.platform}")
     extras: dict[str, list[str]] = {}
     base: list[str] = []
@@ -67,6 +66,8 @@ def _packages() -> Iterator[Sign]:
 
 
 def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:
@@ -105,6 +106,10 @@ def _git(root: Path) -> Iterator[Sign]:
 
 
 def _trainer() -> Iterator[Sign]:
+    import json
+
+    from curate.base.trainer import trainer_command
+
     if not all(_version(name) for name in ("torch", "transformers", "peft")):
         yield Sign("trainer", "note", "not installed", "pip install 'pairsmith[train]' on the machine that trains.")
         return
@@ -140,6 +145,8 @@ def _workspace(root: Path) -> Iterator[Sign]:
 
 def _output(command: list[str]) -> str:
     """Return what a program prints, "" where it fails or does not end in a minute."""
+    import subprocess
+
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, errors="replace", timeout=_SECONDS,

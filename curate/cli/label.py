@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base.record import Exit
-from curate.cli._lines import has_screen, show
 from curate.cli._options import workspace_argument
 
 if TYPE_CHECKING:
@@ -36,10 +35,11 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
 
     Example: curate label my-data --by ana --order uncertain
     """
+    from curate.cli._lines import has_screen, label_lines, show
+
     if not plain and has_screen():
         wanted = {"question": question, "order": order if order != "file" else "", "is_all": is_all}
         show(root, by, "label", **{key: value for key, value in wanted.items() if value})
-    from curate.cli._lines import label_lines
     from curate.project.project import open_project
     from curate.sessions.labelling import LabelSession
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from curate.base.record import Exit
-from curate.cli._lines import has_screen, show
 from curate.cli._options import workspace_argument
 
 
@@ -25,9 +24,10 @@ def command(root: Path, plain: bool, by: str) -> int:
 
     Example: curate review my-data --plain
     """
+    from curate.cli._lines import has_screen, review_lines, show
+
     if not plain and has_screen():
         show(root, by, "label", queue="review")
-    from curate.cli._lines import review_lines
     from curate.project.project import open_project
     from curate.sessions.labelling import LabelSession
 

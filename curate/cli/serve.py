@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +57,9 @@ def command(root: Path, host: str, port: int, by: str, allow_train: bool, i_know
 
 def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "") -> None:
     """Serve ``curate`` called with ``arguments`` until SIGINT or SIGTERM; the link with the token goes to stdout."""
+    import secrets
+    import shlex
+
     try:
         import textual_serve.server  # noqa: F401  what `_guarded` builds on
     except ImportError as error:
@@ -143,4 +144,6 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
 
 
 def _is_same(given: str, token: str) -> bool:
+    import secrets
+
     return secrets.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,7 +23,6 @@ from curate.base.record import CurateError, Exit, Finding
 from curate.base.registry import use_plugins
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
-from curate.checks.fixes import FixedFile
 from curate.checks.runner import (
     Baseline,
     Engine,
@@ -35,19 +35,19 @@ from curate.checks.runner import (
     select_checks,
 )
 from curate.checks.spans import with_values_hidden
-from curate.checks.targets import token_findings
 from curate.cli._output import print_lines
 from curate.cli._visible import visible_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.inputs import Inputs, Options, chosen_shape, gathered, shared_out
 from curate.formats.reports import Page, all_format_names, format_names, render, with_source
 from curate.jsonl import strict_loads
-from curate.jsonl.hunk import diff_of
-from curate.project.in_use import names_in_chains, names_in_use
 from curate.project.project import open_project
 from curate.project.validation import Lengths, Validation
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, root_of
+
+if TYPE_CHECKING:
+    from curate.checks.fixes import FixedFile
 
 _SECONDS = 2.0
 _NUM_LINES = 20
@@ -143,6 +143,8 @@ def _update(options: Options, inputs: Inputs, baseline: Baseline, path: Path) ->
 
 
 def _lengths(options: Options, inputs: Inputs, shape: Shape) -> Lengths:
+    from curate.checks.targets import token_findings
+
     if options.max_length is None:
         raise click.UsageError("--model needs --max-length: how many tokens the trainer takes")
     model, settings = str(options.model), inputs.settings
@@ -261,6 +263,11 @@ def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
     Texts of records stay where something hangs on them: where the id is made from the text, and decisions or the newest
     dataset name it; and where the decisions of more than one sitting follow one another from it.
     """
+    # Most calls mend nothing, and start without what that takes.
+    from curate.checks.fixes import FixedFile
+    from curate.jsonl.hunk import diff_of
+    from curate.project.in_use import names_in_chains, names_in_use
+
     root, ignore = inputs.root, inputs.settings.checks.ignore
     keep, hold = (names_in_use(root), names_in_chains(root)) if root else ((), ())
     fixes = [
