@@ -17,7 +17,6 @@ from curate.base.record import Record, Source
 from curate.project.cache import STAGED_FROM, stages_in
 from curate.project.data import ProjectData, with_unique_ids
 from curate.project.loose import LooseFiles
-from curate.project.repeats import find_repeats
 from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
 from curate.similarity.dedupe import Duplicates, Keep, find_in_stream
 from curate.similarity.dedupe.corpus import Corpus
@@ -89,6 +88,8 @@ def compare_workspace(
     data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_staged: bool
 ) -> tuple[InMemory, Stages]:
     """Compare the records of a workspace."""
+    from curate.project.repeats import find_repeats
+
     repeats = find_repeats(data, settings, keep=keep, watch=watch, is_staged=is_staged)
     return InMemory(repeats.duplicates, {record.id: record for record in repeats.records}), repeats.stages
 

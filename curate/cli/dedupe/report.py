@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
 
 from curate.base import console
 from curate.base.record import Record, Source
@@ -13,7 +14,9 @@ from curate.base.tables import counted, width_of
 from curate.cli.dedupe.comparison import ComparedRecords
 from curate.similarity.dedupe import Duplicates
 from curate.similarity.dedupe.results import Tree, cluster_sizes, trees_of
-from curate.similarity.dedupe.semantic import Encoder, Meanings, find_meanings
+
+if TYPE_CHECKING:
+    from curate.similarity.dedupe.semantic import Encoder, Meanings
 
 MAX_PAIRS = 20
 _COLUMNS = 80
@@ -102,6 +105,8 @@ def json_lines(compared: ComparedRecords, meanings: Meanings | None) -> Iterator
 
 def compare_meanings(compared: ComparedRecords, encoder: Encoder, threshold: float) -> Meanings:
     """Compare the prompt (or raw text) of the first record of each cluster: repeats are collapsed before."""
+    from curate.similarity.dedupe.semantic import find_meanings
+
     clusters = compared.duplicates.clusters
     covered: set[str] = set()
     names: list[str] = []

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,14 +19,14 @@ from curate.cli._options import refuse_if
 from curate.cli._output import print_lines
 from curate.cli.dedupe.comparison import ComparedRecords, compare_files, compare_on, compare_workspace
 from curate.cli.dedupe.report import MAX_PAIRS, compare_meanings, explained, json_lines, render_meanings, report
-from curate.project.notices import open_and_tell
-from curate.project.project import Project
-from curate.project.repeats import excluded_by
 from curate.schema.settings import DedupeSettings
-from curate.sessions.cluster_review import Choice, StagedAct, What, act_of, choose
-from curate.sessions.clusters import Clusters, ReviewCluster, find_clusters
 from curate.similarity.dedupe import Duplicates, Keep
-from curate.similarity.dedupe.semantic import Encoder, Meanings
+
+if TYPE_CHECKING:
+    from curate.project.project import Project
+    from curate.sessions.cluster_review import Choice, StagedAct, What
+    from curate.sessions.clusters import Clusters, ReviewCluster
+    from curate.similarity.dedupe.semantic import Meanings
 
 _PAUSE_TERMINAL = 0.2
 _PAUSE_LINES = 5.0
@@ -125,11 +125,20 @@ def run(options: DedupeOptions) -> Exit:
 
 
 def _run_here(options: DedupeOptions, progress: Progress) -> None:
-    project = open_and_tell(options.root) if options.is_workspace else None
+    # Files are compared without what a workspace or an encoder takes.
+    project = None
+    if options.is_workspace:
+        from curate.project.notices import open_and_tell
+
+        project = open_and_tell(options.root)
     settings = (project.settings.dedupe if project else DedupeSettings()).model_copy(update=options.settings)
     # A bad encoder is refused before the work that it comes after; one that the settings name may be relative.
     folder = options.encoder or (settings.encoder and (project.root if project else Path()) / settings.encoder)
-    encoder = Encoder(Path(folder)) if folder else None
+    encoder = None
+    if folder:
+        from curate.similarity.dedupe.semantic import Encoder
+
+        encoder = Encoder(Path(folder))
     refuse_if((encoder is None and options.semantic_threshold is not None, "--semantic-threshold is for an --encoder"))
     compared: ComparedRecords
     if project:
@@ -163,6 +172,8 @@ def _print(
 
 
 def _apply(project: Project, duplicates: Duplicates, dry_run: bool) -> None:
+    from curate.project.repeats import excluded_by
+
     wanted = project.data.wanted()
     decisions = [excluded_by(pair).decision(pair.record) for pair in duplicates.pairs if pair.record not in wanted]
     spared = len(duplicates.pairs) - len(decisions)
@@ -178,6 +189,10 @@ def _apply(project: Project, duplicates: Duplicates, dry_run: bool) -> None:
 
 def _review(options: DedupeOptions) -> Exit:
     """Decide on single clusters, all of it as one act, or say what would be decided."""
+    from curate.project.notices import open_and_tell
+    from curate.sessions.cluster_review import act_of
+    from curate.sessions.clusters import find_clusters
+
     project = open_and_tell(options.root)
     clusters = find_clusters(project.data)
     choices = _choices(options, clusters)
@@ -191,6 +206,8 @@ def _review(options: DedupeOptions) -> Exit:
 
 
 def _choices(options: DedupeOptions, clusters: Clusters) -> list[Choice]:
+    from curate.sessions.cluster_review import choose
+
     def cluster_of(name: str) -> ReviewCluster:
         cluster = clusters.of_record(name)
         if cluster is None:
