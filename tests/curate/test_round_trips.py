@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from called import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from curate.formats.importers import Imported, convert, plan_import
 from curate.formats.importers._fields import split_of
 from curate.formats.spreadsheet import guarded, unguarded
 from curate.schema import load_shape
+from tests.curate.called import call
 
 TOOLS = [
     {"type": "function", "function": {"name": "look_up", "description": "Find.", "parameters": {"type": "object"}}}
