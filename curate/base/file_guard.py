@@ -23,6 +23,7 @@ MOST_DOCUMENT = 1 << 30
 """Bytes of a document that grows with the records: a manifest, the frozen test set, a baseline, what folds keep."""
 MOST_SEGMENT = 4 << 30
 """Bytes of a journal segment: ten million decisions of one act take 3.3 GB."""
+_COPY_INSIDE = "Copy the files into the workspace, or import them with `curate import`."
 
 
 class FileGuardError(OSError):
@@ -104,7 +105,7 @@ def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
     return content
 
 
-def inside(root: Path, path: Path) -> Path:
+def inside(root: Path, path: Path, hint: str = _COPY_INSIDE) -> Path:
     """Return ``path`` after making sure that it, with every link followed, lies inside ``root``.
 
     Raises:
@@ -116,11 +117,7 @@ def inside(root: Path, path: Path) -> Path:
     except (ValueError, RuntimeError, OSError) as error:
         raise CurateError("E914 outside-workspace", f"{path} is no path: {error}", "Name what is there.") from error
     if not target.is_relative_to(root.resolve()):
-        raise CurateError(
-            "E914 outside-workspace",
-            f"{path} leads to {target}, outside the workspace {root}",
-            "Copy the files into the workspace, or import them with `curate import`.",
-        )
+        raise CurateError("E914 outside-workspace", f"{path} leads to {target}, outside the workspace {root}", hint)
     return path
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from curate.base.record import UNCATEGORISED, Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import is_own, share, split_of
-from curate.formats.importers._messages import read_messages, read_tools
+from curate.formats.importers._reading import is_own, read_messages, read_tools, share, split_of
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema import load_shape
 

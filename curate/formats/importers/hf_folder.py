@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.base.record import SPLITS, CurateError, missing_extra
-from curate.formats.importers import Rejected, SourceRow, container
-from curate.formats.importers._bytes import head_of
-from curate.formats.importers._fields import split_of
-from curate.formats.importers._registry import Rows
-from curate.formats.importers._values import jsonable
+from curate.formats.importers import Rejected, Rows, SourceRow, container, head_of, jsonable
+from curate.formats.importers._reading import split_of
 from curate.formats.importers.jsonl import rows as jsonl_rows
 from curate.formats.importers.parquet import rows as parquet_rows
 

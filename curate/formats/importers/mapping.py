@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from curate.base.record import CurateError, Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import json_name, take_common
-from curate.formats.importers._foreign import value_at
+from curate.formats.importers._reading import json_name, take_common, value_at
 
 FIELDS = (
     "id",

@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, importer
-from curate.formats.importers._fields import is_own, share, take_common
-from curate.formats.importers._messages import argument_kinds, is_messages, read_messages, read_tools
+from curate.formats.importers._reading import (
+    argument_kinds,
+    is_messages,
+    is_own,
+    read_messages,
+    read_tools,
+    share,
+    take_common,
+)
 
 
 def _recognise(rows: Sequence[dict[str, Json]]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, importer
-from curate.formats.importers._fields import share, take_common, text_of
+from curate.formats.importers._reading import share, take_common, text_of
 
 _ANSWERS = (
     "output",

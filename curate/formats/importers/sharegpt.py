@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import json_name, rendered, share, take_common
-from curate.formats.importers._messages import read_tools, training_marks
+from curate.formats.importers._reading import json_name, read_tools, rendered, share, take_common, training_marks
 from curate.jsonl import JsonFault, strict_loads
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "function_call": "assistant"}

@@ -6,8 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import is_own, json_name, share, take_common
-from curate.formats.importers._messages import argument_kinds, is_messages, read_messages, read_tools
+from curate.formats.importers._reading import (
+    argument_kinds,
+    is_messages,
+    is_own,
+    json_name,
+    read_messages,
+    read_tools,
+    share,
+    take_common,
+)
 from curate.formats.importers.openai_chat import chat_draft
 
 

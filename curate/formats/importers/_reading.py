@@ -1,14 +1,31 @@
-"""Messages in OpenAI form: what OpenAI chat files and TRL files share."""
+"""What the importers share: the fields that all formats have, messages in OpenAI form, and words that judge a row."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, get_args
 
-from curate.base.record import MOST_WEIGHT, Json
-from curate.formats.importers._fields import json_name
-from curate.formats.importers._registry import RowError
-from curate.jsonl import JsonFault, strict_loads
+from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind
+from curate.formats.importers import RowError
+from curate.jsonl import JsonFault, parts_of, strict_loads
+from curate.schema.view import at
 
+_NUMBER = re.compile(r"\d{1,4}(?:\.\d+)?", re.ASCII)
+_SPLITS = dict(zip(SPLITS, SPLITS, strict=True)) | dict.fromkeys(("valid", "val", "dev"), "validation")
+_SPLIT = re.compile(rf"(?:^|[^a-z])({'|'.join(_SPLITS)})(?:[^a-z]|$)")
+_OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})
+VERDICTS = frozenset({
+    "accept", "accepted", "reject", "rejected", "ignore", "ignored", "skip", "skipped", "approve", "approved",
+    "deny", "denied", "keep", "drop", "discard", "yes", "no", "y", "n", "true", "false", "t", "f", "good",
+    "bad", "ok", "okay", "pass", "passed", "fail", "failed", "correct", "incorrect", "right", "wrong", "valid",
+    "invalid", "like", "dislike", "liked", "disliked", "thumbs_up", "thumbs_down", "upvote", "downvote", "up",
+    "down", "win", "lose", "tie",
+})  # fmt: skip
+"""Words that say what somebody thought of a row; as answers to be trained they are rare."""
+DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id")
 _FUNCTION: dict[str, type[Any] | tuple[type[Any], ...]] = {
@@ -18,6 +35,124 @@ _FUNCTION: dict[str, type[Any] | tuple[type[Any], ...]] = {
     "strict": (bool, type(None)),
     "response": dict,
 }
+_KINDS: dict[type[Any], str] = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+
+def split_of(name: str) -> str:
+    """Return the split that the name of a file or part says, "" where it says none."""
+    match = _SPLIT.search(name.lower())
+    return _SPLITS[match.group(1)] if match else ""
+
+
+def is_own(row: dict[str, Json]) -> bool:
+    """Whether ``row`` is of a dataset that we exported; its messages alone would pass for another format."""
+    return row.keys() >= _OWN and row["kind"] in get_args(Kind)
+
+
+def take_common(
+    row: dict[str, Json], used: Collection[str], *, has_our_names: bool = True
+) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return the line's shared fields that ``row`` names, and what is left of it beside ``used``.
+
+    An id that is not text, a category that is not text and a split of another name are read as nearly as they can be;
+    the original stays in what is left over. ``has_our_names``: the format names its fields as a line does, so that
+    ``weight``, ``labels`` and ``x-ignore`` mean what they mean there; in a table of any columns a weight may be a
+    parcel's.
+    """
+    line: dict[str, Json] = {}
+    extra = {key: value for key, value in row.items() if key not in used}
+    identity = extra.get("id")
+    if isinstance(identity, str) and identity:
+        line["id"] = extra.pop("id")
+    elif isinstance(identity, int) and not isinstance(identity, bool):
+        line["id"] = str(identity)
+    if isinstance(extra.get("category"), str) and extra["category"]:
+        line["category"] = extra.pop("category")
+    split = extra.get("split")
+    if isinstance(split, str) and split.lower() in _SPLITS:
+        line["split"] = _SPLITS[split.lower()]
+        if split in SPLITS:
+            extra.pop("split")
+    if has_our_names:
+        _take_marks(line, extra)
+    meta = extra.get("meta")
+    if isinstance(meta, dict) and meta and "extra" not in meta:
+        line["meta"] = extra.pop("meta")
+    return line, extra
+
+
+def _take_marks(line: dict[str, Json], extra: dict[str, Json]) -> None:
+    """Move what decides how a record counts and is checked to the line, where it is what a line's field may be."""
+    weight = extra.get("weight")
+    if isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight <= MOST_WEIGHT:
+        line["weight"] = extra.pop("weight")
+    elif isinstance(weight, str) and _NUMBER.fullmatch(weight.strip()) and float(weight) <= MOST_WEIGHT:
+        # A table has no numbers; the text stays in what is left over.
+        line["weight"] = float(weight)
+    if isinstance(extra.get("labels"), dict):
+        line["labels"] = extra.pop("labels")
+    ignored = extra.get("x-ignore")
+    codes = ignored if isinstance(ignored, list) else []
+    if codes and all(isinstance(code, str) and code for code in codes) and len(set(codes)) == len(codes):
+        line["x-ignore"] = extra.pop("x-ignore")
+
+
+def text_of(row: dict[str, Json], key: str) -> str:
+    """Return the text under ``key``.
+
+    Raises:
+        RowError: there is no text.
+    """
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise RowError(f"{key!r} is {json_name(value)}, not text" if key in row else f"{key!r} is missing")
+    return value
+
+
+def json_name(value: Json) -> str:
+    """Return what kind of JSON value this is, in words for a message."""
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+def share(rows: Collection[dict[str, Json]], fits: Callable[[dict[str, Json]], bool]) -> float:
+    """Return the share of ``rows`` that ``fits`` accepts; 0.0 for none."""
+    return sum(map(fits, rows)) / len(rows) if rows else 0.0
+
+
+def rendered(value: Json) -> str:
+    """Return the usual spelling of a JSON value in a text field: one line, characters as they are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def value_at(row: Mapping[str, Json], column: str) -> Json:
+    """Return what a column holds, or what stands at a JSON pointer; None where nothing does."""
+    if column in row or not column.startswith("/"):
+        return row.get(column)
+    return at(row, parts_of(column))
+
+
+def spelled_value(value: Json) -> str:
+    """Return a value as it is compared and counted: small letters, ``true`` for a boolean, ``null`` for nothing."""
+    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).lower()
+
+
+def is_filled(value: Json) -> bool:
+    """Whether a field says anything."""
+    return value is not None and value not in ("", [], {})
+
+
+def map_option(mapping: Mapping[str, str]) -> str:
+    """Return ``--map`` for a command line, with placeholders for a question or an answer that nobody can tell."""
+    whole = {"instruction": "COLUMN", "output": "COLUMN"} | dict(mapping)
+    return f"--map {shlex.quote(','.join(f'{name}={column}' for name, column in whole.items()))}"
 
 
 def is_messages(value: Json) -> bool:
