@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._turns import instruction_and_input, messages_of, own_line, plain_turns
+from curate.formats.exporters._rows import instruction_and_input, messages_of, own_line, plain_turns
 
 
 @exporter("alpaca", keeps=("input",))

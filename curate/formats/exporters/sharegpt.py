@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._turns import Message, messages_of, with_arguments_as_object
+from curate.formats.exporters._rows import Message, messages_of, with_arguments_as_object
 
 _NAMES = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 

@@ -10,60 +10,23 @@ from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._reading import json_name, take_common, value_at
 
 FIELDS = (
-    "id",
-    "system",
-    "instruction",
-    "input",
-    "output",
-    "category",
-    "split",
-    "context",
-    "question",
-    "answer",
-    "text",
-)
-
+    "id", "system", "instruction", "input", "output", "category", "split", "context", "question", "answer", "text",
+)  # fmt: skip
 _GUESSES: dict[str, tuple[str, ...]] = {
     "instruction": (
-        "instruction",
-        "prompt",
-        "question",
-        "user_prompt",
-        "user_message",
-        "utterance",
-        "request",
-        "problem",
-        "task_description",
-        "source_text",
-        "query",
-        "text",
-        "sentence",
-        "column_1",
+        "instruction", "prompt", "question", "user_prompt", "user_message", "utterance", "request", "problem",
+        "task_description", "source_text", "query", "text", "sentence", "column_1",
     ),
     "output": (
-        "output",
-        "response",
-        "answer",
-        "completion",
-        "target",
-        "reply",
-        "assistant",
-        "expected",
-        "expected_output",
-        "solution",
-        "target_text",
-        "long_answer",
-        "model_output",
-        "sql",
-        "query",
-        "column_2",
+        "output", "response", "answer", "completion", "target", "reply", "assistant", "expected", "expected_output",
+        "solution", "target_text", "long_answer", "model_output", "sql", "query", "column_2",
     ),
     "input": ("input", "context", "passage", "document", "article"),
     "category": ("category", "query_category", "task_type", "task", "topic", "skill", "domain", "type", "subject"),
     "system": ("system", "system_prompt", "system_message"),
     "id": ("id", "uid", "uuid", "record_id", "example_id", "question_id", "key"),
     "split": ("split",),
-}
+}  # fmt: skip
 _CLASSES = ("label", "category", "intent", "class", "sentiment")
 _HEADERLESS = ("column_1", "column_2")
 """What the two columns of a table without names are called: what is asked, and the answer."""
