@@ -6,8 +6,17 @@ from collections.abc import Iterable, Iterator
 
 from curate.base.console import Order, one_line
 from curate.base.record import Finding, Severity
-from curate.formats.reports import Page, ReportRule, VerdictLike, report, totals, worst_first
-from curate.formats.reports._location import column_of, from_here, message_of
+from curate.formats.reports import (
+    Page,
+    ReportRule,
+    VerdictLike,
+    column_of,
+    from_here,
+    message_of,
+    report,
+    totals,
+    worst_first,
+)
 
 NUM_SOURCES = 1000
 _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}

@@ -7,8 +7,7 @@ from xml.etree import ElementTree as Xml
 
 from curate.base.console import one_line
 from curate.base.record import Finding
-from curate.formats.reports import Page, VerdictLike, report
-from curate.formats.reports._location import from_here, message_of
+from curate.formats.reports import Page, VerdictLike, from_here, message_of, report
 
 _WHOLE = "all files"
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from curate.base.console import one_line
 from curate.base.record import Finding
 from curate.base.tables import counted
-from curate.formats.reports import Page, VerdictLike, report, totals, worst_first
-from curate.formats.reports.concise import location_of
+from curate.formats.reports import Page, VerdictLike, location_of, report, totals, worst_first
 
 MOST_ROWS = 200
 MOST_BYTES = 512 * 1024

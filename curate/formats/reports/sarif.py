@@ -8,9 +8,17 @@ from importlib.metadata import version
 from urllib.parse import quote
 
 from curate.base.record import Finding, Json, Severity
-from curate.formats.reports import Page, VerdictLike, report, worst_first
-from curate.formats.reports._list import items_of
-from curate.formats.reports._location import column_of, file_of, identified, message_of
+from curate.formats.reports import (
+    Page,
+    VerdictLike,
+    column_of,
+    file_of,
+    identified,
+    items_of,
+    message_of,
+    report,
+    worst_first,
+)
 
 MOST_RESULTS = 5000
 """GitHub refuses more than 25,000 results a run and shows the top 5,000; which those are we choose ourselves."""

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from curate.base.console import one_line
 from curate.base.record import Finding
 from curate.base.tables import width_of
-from curate.formats.reports import Page, VerdictLike, report
-from curate.formats.reports._location import subject_of
-from curate.formats.reports.concise import location_of
+from curate.formats.reports import Page, VerdictLike, location_of, report, subject_of
 
 NUM_SOURCES = 20
 _BEFORE, _AFTER = 48, 48
