@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 
 from jsonschema_rs import ValidationError
@@ -30,18 +30,14 @@ _VALUE_CHARS = 80
 _MOST_OPTIONS = 12
 
 
-KnownKeys = Callable[[list[str | int]], list[str]]
-"""Gives the property names that the schema knows at a path of the value."""
-
-
 class LimitProblem(Problem):
     """The engine gave up on a pattern, so that the value is neither valid nor invalid."""
 
     __slots__ = ()
 
 
-def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values: bool) -> list[Problem]:
-    """Turn the engine's errors into problems; ``known`` serves suggestions."""
+def problems_of(errors: list[ValidationError], known: Collection[str], *, show_values: bool) -> list[Problem]:
+    """Turn the engine's errors into problems; ``known`` are keys to suggest."""
     return [problem for error in _narrowest(errors) for problem in _problems(error, known, show_values=show_values)]
 
 
@@ -61,14 +57,14 @@ def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     ]
 
 
-def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) -> Iterator[Problem]:
+def _problems(error: ValidationError, known: Collection[str], *, show_values: bool) -> Iterator[Problem]:
     kind, path = error.kind, error.instance_path
     match kind:
         case Kind.BacktrackLimitExceeded() | Kind.RegexEngineFailure():
             yield LimitProblem("a pattern of the schema needed more work than is allowed", pointer_of(path))
         case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
             for key in kind.unexpected:
-                yield Problem(_unknown_key(key, known(path)), pointer_of([*path, key]))
+                yield Problem(_unknown_key(key, known), pointer_of([*path, key]))
         case Kind.AnyOf() | Kind.OneOfNotValid():
             yield from _nearest(error, kind.context, known, show_values=show_values)
         case Kind.PropertyNames():
@@ -81,7 +77,7 @@ def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) ->
 
 
 def _nearest(
-    error: ValidationError, context: list[list[ValidationError]], known: KnownKeys, *, show_values: bool
+    error: ValidationError, context: list[list[ValidationError]], known: Collection[str], *, show_values: bool
 ) -> Iterator[Problem]:
     """Explain a choice by the branch that the value comes closest to; branches equally close are named together."""
     path = error.instance_path
@@ -173,7 +169,7 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
             return f"breaks the rule {kind.name!r} of the schema"
 
 
-def _unknown_key(key: str, known: list[str]) -> str:
+def _unknown_key(key: str, known: Collection[str]) -> str:
     """Name an unknown key, with its code points where it only looks like a known one."""
     odd = [c for c in key if not " " <= c <= "~"]
     message = f"unknown key {one_line(key, 60)!r}"
