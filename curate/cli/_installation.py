@@ -15,7 +15,7 @@ from typing import Literal
 
 from curate.base import console
 from curate.base.record import CurateError
-from curate.base.trainer import trainer_command
+from curate.base.resources import trainer_command
 
 _SECONDS = 60
 

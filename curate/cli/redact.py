@@ -222,7 +222,7 @@ def _tell_old_key(task: _Task, num_values: int, is_agreed: bool) -> None:
 def _go_through(run: Redaction, *, diff: bool, show_values: bool) -> None:
     """Go through the files without writing, and print each change where a diff is wanted."""
     from curate.checks.spans import with_values_hidden
-    from curate.jsonl.hunk import diff_of
+    from curate.jsonl.rewrite import diff_of
 
     if diff:
         for line in diff_of(run.changes(), str if show_values else with_values_hidden):

@@ -18,7 +18,7 @@ from curate.base.console import one_line
 from curate.base.file_guard import read_file
 from curate.base.record import CurateError, Finding, Json
 from curate.jsonl import JsonFault, fault_finding, locate, parts_of, pointer_of, strict_loads
-from curate.schema.cost import LEAST_DEPTH, MAX_DEPTH, affordable_depth
+from curate.schema.analysis import LEAST_DEPTH, MAX_DEPTH, affordable_depth
 from curate.schema.view import at
 
 BASE = "file:///"

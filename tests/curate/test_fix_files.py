@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError
 from curate.checks.fixes import fix_file
 from curate.jsonl import JsonFault, strict_loads
-from curate.jsonl.hunk import diff_of
-from curate.jsonl.rewrite import Rewrite
-from curate.jsonl.splice import respelled
-from curate.jsonl.walker import Walker
+from curate.jsonl.rewrite import Rewrite, diff_of
+from curate.jsonl.walker import Walker, respelled
 from tests.curate.mending import INSTRUCTION, fixed, line, run_validate
 
 # --- properties ------------------------------------------------------------------------------------------------------

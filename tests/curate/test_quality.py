@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.base.plots import bar, bars, bins
 from curate.base.record import Record, Source
+from curate.base.tables import bar, bars, bins
 from curate.checks.quality import difficulties, find_suspects, html_page, overview
 from curate.checks.quality.balance import cramers_v, eta_squared, evenness
 from curate.checks.quality.measures import lix

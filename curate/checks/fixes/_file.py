@@ -11,7 +11,7 @@ from curate.checks.fixes._registry import discover, is_ignored
 from curate.checks.fixes._texts import TrainedText, fixed_text, texts, with_texts
 from curate.jsonl import Entry, Reader
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
-from curate.jsonl.splice import respelled
+from curate.jsonl.walker import respelled
 from curate.schema import Shape
 
 BOM, CRLF, BLANK_LINE, BLANKS = "byte-order-mark", "crlf", "blank-line", "blanks-around-json"

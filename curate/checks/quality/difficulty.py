@@ -10,7 +10,7 @@ import orjson
 
 from curate.base.console import one_line, talk, visible
 from curate.base.record import CurateError, Json
-from curate.base.trainer import require_trainer, trainer_command
+from curate.base.resources import require_trainer, trainer_command
 
 
 def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, float]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from curate.base.plots import bins
 from curate.base.record import SPLITS, Record, Split
+from curate.base.tables import bins
 from curate.checks.quality.balance import Effect, Grouping, effects, groupings, properties_of
 from curate.checks.quality.measures import Measures, measure
 

@@ -16,7 +16,7 @@ from curate.checks.redact._table import PLACEHOLDER
 from curate.checks.redact._texts import Redactor
 from curate.jsonl import Entry, Reader, pointer_of
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
-from curate.jsonl.splice import respelled
+from curate.jsonl.walker import respelled
 from curate.schema import Shape
 
 _NAMES = ("id", "split", "category", "ignore")

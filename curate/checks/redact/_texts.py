@@ -11,7 +11,7 @@ from curate.checks.redact._table import PERSON, PLACEHOLDER, PlaceholderTable
 from curate.checks.redact._terms import Terms
 from curate.checks.spans import Sensitive, sensitive_spans
 from curate.checks.within import DEPTH, json_within, respelled_within, unescaped
-from curate.jsonl.splice import ESCAPE
+from curate.jsonl.walker import ESCAPE
 
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[-+.0-9eE]+', re.DOTALL)
 _MOST_ROUNDS = 8

@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
-from curate.base.garbage import collect_rarely
+from curate.base import collect_rarely
 from curate.base.record import CurateError, Exit
 
 Task = TypeVar("Task")
