@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curate.base.console import one_line
-from curate.formats.reports import Page, VerdictLike, location_of, report
+from curate.formats.reports import Page, Verdict, location_of, report
 
 
 @report("concise")
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield one line a finding."""
     for finding in verdict.findings:
         record = f" [{one_line(finding.record, 80)}]" if finding.record else ""

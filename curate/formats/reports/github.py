@@ -9,7 +9,7 @@ from curate.base.record import Finding, Severity
 from curate.formats.reports import (
     Page,
     ReportRule,
-    VerdictLike,
+    Verdict,
     column_of,
     from_here,
     message_of,
@@ -23,7 +23,7 @@ _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info"
 
 
 @report("github", num_sources=NUM_SOURCES)
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield the commands.
 
     A runner shows the first ten annotations of each kind in a step, so of equally bad findings the first of each check
@@ -60,7 +60,7 @@ def _command(finding: Finding, page: Page) -> Order:
     return Order(_COMMANDS[finding.severity], location | title, message_of(finding) + more)
 
 
-def _counts(verdict: VerdictLike, page: Page) -> Order:
+def _counts(verdict: Verdict, page: Page) -> Order:
     known: list[ReportRule | Finding] = [*page.rules.values(), *verdict.findings]
     names = {rule.code: f" {rule.name}" for rule in known}
     lines = [

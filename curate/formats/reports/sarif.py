@@ -10,7 +10,7 @@ from urllib.parse import quote
 from curate.base.record import Finding, Json, Severity
 from curate.formats.reports import (
     Page,
-    VerdictLike,
+    Verdict,
     column_of,
     file_of,
     identified,
@@ -40,7 +40,7 @@ _FAMILIES = {
 
 
 @report("sarif", num_sources=NUM_SOURCES)
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield one log with one run, a rule and a result a line, in ASCII, the worst results first.
 
     Columns count code points, because our own count bytes; they are left out where the line is not at hand.
@@ -64,7 +64,7 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     yield "]}]}"
 
 
-def _rules(verdict: VerdictLike, page: Page) -> list[dict[str, Json]]:
+def _rules(verdict: Verdict, page: Page) -> list[dict[str, Json]]:
     """Return the catalogue of the rules that were broken."""
     first: dict[str, Finding] = {}
     for finding in verdict.findings:
@@ -113,7 +113,7 @@ def _artifact(finding: Finding, page: Page) -> dict[str, Json]:
     return {"uri": f"file://{uri}"} if path.startswith("/") else {"uri": uri, "uriBaseId": "SRCROOT"}
 
 
-def _invocation(verdict: VerdictLike, num_results: int) -> dict[str, Json]:
+def _invocation(verdict: Verdict, num_results: int) -> dict[str, Json]:
     """Return how the run went, and what this log does not hold."""
     notes = []
     if num_results < verdict.num_findings:
