@@ -84,20 +84,12 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
 
 
 def open_file(path: Path, root: Path | None = None, *, most: int | None = None) -> BufferedReader:
-    """Open ``path`` as `open_descriptor` does, and return it as a file of bytes.
-
-    Raises:
-        FileGuardError, OSError: as `open_descriptor` does.
-    """
+    """Open ``path`` as `open_descriptor` does, and return it as a file of bytes."""
     return os.fdopen(open_descriptor(path, root, most=most), "rb")
 
 
 def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
-    """Return the bytes of ``path``, at most ``most`` of them.
-
-    Raises:
-        FileGuardError, OSError: as `open_descriptor` does.
-    """
+    """Return the bytes of ``path``, at most ``most`` of them; raises as `open_descriptor`."""
     with open_file(path, root, most=most) as file:
         content = file.read()
     # It may have grown meanwhile.

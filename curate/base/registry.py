@@ -16,7 +16,7 @@ import json
 import os
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,9 +30,10 @@ from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import CurateError
 
 Item = TypeVar("Item")
+Function = TypeVar("Function", bound=Callable[..., Any])
 _GROUP = "pairsmith."
 _UPGRADE = "Upgrade it, or uninstall it."
-VARIABLE = "CURATE_TRUST_PLUGINS"
+_VARIABLE = "CURATE_TRUST_PLUGINS"
 """For CI: ``1`` trusts every file, a list of digests parted by commas trusts those."""
 _TRUST_HINT = "Read it, and type `curate config trust {}` if it may run on this machine."
 
@@ -62,6 +63,15 @@ class Registry(Generic[Item]):
             raise ValueError(f"two {self.kind} claim the name {name!r}")
         (self._of_workspace if _state.is_of_workspace else self._items)[name] = item
         self._all = None
+
+    def adding(self, name: str, make: Callable[[Function], Item]) -> Callable[[Function], Function]:
+        """Return a decorator that registers what ``make`` makes of a function; raises as `add`."""
+
+        def put(function: Function) -> Function:
+            self.add(name, make(function))
+            return function
+
+        return put
 
     def file_names(self) -> list[str]:
         """Return the names of our own files, of which none is imported for it."""
@@ -194,7 +204,7 @@ def _load_workspace() -> None:
     """Run the files of the workspace's folder where they are trusted and were not run; all of them, or none."""
     if _state.folder is None or _state.is_current or _state.is_of_workspace:
         return
-    files = trusted_files(*_state.folder)
+    files = _trusted_files(*_state.folder)
     digests = {path: digest for path, (digest, _) in files.items()}
     if digests != _state.loaded:
         _forget()
@@ -230,14 +240,10 @@ def _text_of(error: Exception) -> str:
     return one_line(f"{type(error).__name__}: {error}", 300)
 
 
-def plugin_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
+def _plugin_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
     """Return the digest (SHA-256 in hex) and the content of each plug-in in the folder ``path`` of ``root``, by name.
 
-    Files whose name begins with an underscore, and folders, are none.
-
-    Raises:
-        CurateError: E914 when the folder leads out of the workspace; E984 when it is not there, or a file cannot be
-            read or leads outside.
+    Files whose name begins with an underscore, and folders, are no plug-ins.
     """
     folder = inside(root, root / path)
     if not folder.is_dir():
@@ -254,17 +260,13 @@ def plugin_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
     return files
 
 
-def trusted_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
-    """Return what `plugin_files` does, after making sure that a person has trusted every file.
-
-    Raises:
-        CurateError: E988 for a file that nobody has trusted here, or that has changed since; and as `plugin_files`.
-    """
-    files = plugin_files(root, path)
-    variable = os.environ.get(VARIABLE, "")
+def _trusted_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
+    """Return what `_plugin_files` does, after making sure that a person has trusted every file."""
+    files = _plugin_files(root, path)
+    variable = os.environ.get(_VARIABLE, "")
     if variable == "1":
         return files
-    digests, listed = read_trust(), variable.split(",")
+    digests, listed = _read_trust(), variable.split(",")
     for file, (digest, _) in files.items():
         if digests.get(str(file)) == digest or digest in listed:
             continue
@@ -281,12 +283,8 @@ def trust_path() -> Path:
     return user_state_path("pairsmith") / "trust.json"
 
 
-def read_trust() -> dict[str, str]:
-    """Return the digest of each trusted file by its absolute path.
-
-    Raises:
-        CurateError: E989 when the file of them cannot be read.
-    """
+def _read_trust() -> dict[str, str]:
+    """Return the digest of each trusted file by its absolute path."""
     path = trust_path()
     try:
         files = json.loads(read_file(path, most=MOST_SETTINGS))["files"]
@@ -302,14 +300,15 @@ def write_trust(root: Path, path: str, *, is_trusted: bool = True) -> dict[Path,
     """Trust the plug-ins of a workspace as they are now, or none of them any more; return their digests.
 
     Raises:
-        CurateError: E906 when it cannot be written; and as `plugin_files` and `read_trust`.
+        CurateError: E914 when the folder leads out of the workspace; E984 when it is not there, or a file cannot be
+            read; E989 when the list of trusted files cannot be read; E906 when it cannot be written.
     """
     # Most commands write nothing of this kind.
     from curate.base.storage import write_atomic
 
-    files = {file: digest for file, (digest, _) in plugin_files(root, path).items()}
+    files = {file: digest for file, (digest, _) in _plugin_files(root, path).items()}
     folder = (root / path).resolve()
-    digests = {name: digest for name, digest in read_trust().items() if Path(name).parent != folder}
+    digests = {name: digest for name, digest in _read_trust().items() if Path(name).parent != folder}
     if is_trusted:
         digests |= {str(file): digest for file, digest in files.items()}
     text = json.dumps({"version": 1, "files": dict(sorted(digests.items()))}, indent=2, ensure_ascii=False)

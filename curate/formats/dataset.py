@@ -243,11 +243,8 @@ def read_pins(folder: Path) -> dict[str, Split]:
         entry = manifest.files.get(path.name)
         content = _bytes_of(path, entry.bytes) if entry else b""
         if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise CurateError(
-                "E911 dataset-changed",
-                f"{path} does not match {folder / FILE_NAME}",
-                "Restore the file, or delete the whole folder to give its split up.",
-            )
+            hint = "Restore the file, or delete the whole folder to give its split up."
+            raise CurateError("E911 dataset-changed", f"{path} does not match {folder / FILE_NAME}", hint)
         pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})
     return pins
 

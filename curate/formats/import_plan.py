@@ -14,13 +14,14 @@ from pathlib import Path
 
 import orjson
 
-from curate.base.record import CurateError, Json
+from curate.base.record import Json
 from curate.formats.importers import (
     Container,
     ForeignForm,
     Importer,
     Rejected,
     SourceRow,
+    cannot_import,
     containers,
     conversion_hint,
     foreign_forms,
@@ -132,7 +133,7 @@ def plan_import(
     """
     if is_list_of_dropped(path):
         hint = "Name the files of the splits, or the folder of the dataset."
-        raise _refusal(f"{path}: a list of what an export left out, not of records", hint)
+        raise cannot_import(f"{path}: a list of what an export left out, not of records", hint)
     container = _container_of(path)
     sample, first_rejected = _sample_of(container, path)
     notices = tuple(container.notices(path))
@@ -140,7 +141,7 @@ def plan_import(
     if not sample and not chosen:
         why = f"line {first_rejected.line}: {first_rejected.reason}" if first_rejected else "it holds no row"
         hint = _reading_hint(path, container, first_rejected)
-        raise _refusal(f"{path}: no row of it can be read; {why}", hint)
+        raise cannot_import(f"{path}: no row of it can be read; {why}", hint)
     _refuse_unknown_columns(path, sample, selection)
     wanted = [row for row in sample if not selection.excluded_by(row)] or sample
     if is_for_training and chosen != NATIVE:
@@ -180,7 +181,7 @@ def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     for text in texts:
         column, sign, value = (part.strip() for part in text.partition("="))
         if not sign or not column:
-            raise _refusal(f"--only {text!r} is not COLUMN=VALUE", "For example --only answer=accept.")
+            raise cannot_import(f"--only {text!r} is not COLUMN=VALUE", "For example --only answer=accept.")
         conditions.append((column, value))
     return tuple(conditions)
 
@@ -191,7 +192,7 @@ def _container_of(path: Path) -> Container:
         if container.fits(path, head):
             return container
     hint = "These can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`."
-    raise _refusal(f"{path}: {path.suffix or 'files without a suffix'} cannot be imported", hint)
+    raise cannot_import(f"{path}: {path.suffix or 'files without a suffix'} cannot be imported", hint)
 
 
 def _sample_of(container: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:
@@ -236,7 +237,7 @@ def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[st
     named = [name for name in fields if not set(name) & set(",=")]
     example = f"instruction={named[0]},output={named[1]}" if len(named) > 1 else "instruction=question,output=answer"
     hint = f"Say which field is which, as in --map {shlex.quote(example)} (or a pointer such as /turns/0)."
-    raise _refusal(f"{path}: no format fits its rows{near}; their fields are {listed}", hint)
+    raise cannot_import(f"{path}: no format fits its rows{near}; their fields are {listed}", hint)
 
 
 def _importer_called(name: str) -> Importer | None:
@@ -244,7 +245,7 @@ def _importer_called(name: str) -> Importer | None:
     if name != NATIVE and name not in known:
         near = get_close_matches(name, known, n=1)
         message = f"there is no format {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-        raise _refusal(message, f"Formats are {', '.join([*known, NATIVE])}.")
+        raise cannot_import(message, f"Formats are {', '.join([*known, NATIVE])}.")
     return known.get(name)
 
 
@@ -262,7 +263,7 @@ def _refuse_foreign(path: Path, rows: Rows, mapping: Mapping[str, str], selectio
     for form in foreign_forms():
         if names := open_fields(form, rows, mapping, selection):
             counts = "; ".join(_counts(rows, name) for name in sorted(names)[:4])
-            raise _refusal(f"{path}: {form.help} {counts}.", form.advise(rows))
+            raise cannot_import(f"{path}: {form.help} {counts}.", form.advise(rows))
 
 
 def _refuse_verdicts(path: Path, rows: Rows, mapping: Mapping[str, str]) -> None:
@@ -276,7 +277,7 @@ def _refuse_verdicts(path: Path, rows: Rows, mapping: Mapping[str, str]) -> None
     if not values or not values <= VERDICTS | DIGITS or not (values & VERDICTS or len(values) > 1):
         return
     pairs = ",".join(f"{name}={mapping[name]}" for name in mapping)
-    raise _refusal(
+    raise cannot_import(
         f"{path}: the answers would be the column {column!r}, which holds only verdicts: {_counts(rows, column)}.",
         f"If these words are what is to be trained, add: --map {shlex.quote(pairs)}. If they judge the rows, add "
         f"--only {shlex.quote(f'{column}=VALUE')} and name the column of answers with --map.",
@@ -291,7 +292,7 @@ def _refuse_unknown_columns(path: Path, rows: Rows, selection: RowSelection) -> 
             near = get_close_matches(column, known, n=1)
             message = f"{path}: --only names {column!r}, which no row has"
             message += f"; did you mean {near[0]!r}?" if near else ""
-            raise _refusal(message, f"Its columns are {', '.join(known[:20])}.")
+            raise cannot_import(message, f"Its columns are {', '.join(known[:20])}.")
 
 
 def _counts(rows: Rows, name: str) -> str:
@@ -304,7 +305,3 @@ def _counts(rows: Rows, name: str) -> str:
         counts = ", ".join(f"{text} {count:,}" for text, count in values.most_common())
         return f"{name!r} is {counts} ({among})"
     return f"{len(filled):,} {among} have {name!r}" if filled else f"{name!r} stands in their messages"
-
-
-def _refusal(message: str, hint: str) -> CurateError:
-    return CurateError("E908 cannot-import", message, hint)

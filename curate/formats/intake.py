@@ -111,11 +111,8 @@ def take_in(
                 "E919 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
             )
         if not _is_same(_lines(intake, shape, category), intake.target):
-            raise CurateError(
-                "E919 would-overwrite",
-                f"{intake.target} exists and holds other lines than {path}",
-                "Rename one of the two. Nothing was written.",
-            )
+            message = f"{intake.target} exists and holds other lines than {path}"
+            raise CurateError("E919 would-overwrite", message, "Rename one of the two. Nothing was written.")
         intake.is_unchanged = True
     if intake.rejected and not is_dry_run:
         entries = (orjson.dumps(row.entry(str(path))) + b"\n" for row in intake.rejected)

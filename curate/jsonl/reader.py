@@ -1,6 +1,7 @@
 """Lines of a file as strict JSON objects, one after the other, with a finding in place of each line that is not one.
 
-Only regular files inside the project are opened, whose first bytes are no archive, pointer or web page.
+Only regular files inside the project are opened, whose first bytes are no archive, pointer or web page. A file that is
+missing or may not be read is a `CurateError` E904.
 """
 
 from __future__ import annotations
@@ -125,20 +126,12 @@ class Reader:
         self.first_crlf = 0
 
     def __iter__(self) -> Iterator[Entry | Finding]:
-        """Yield one entry or finding a line, in order.
-
-        Raises:
-            CurateError: E904 when the file is missing or may not be read.
-        """
+        """Yield one entry or finding a line, in order."""
         for item in self.lines():
             yield item if isinstance(item, Finding) else self.entry(item)
 
     def lines(self) -> Iterator[RawLine | Finding]:
-        """Yield the lines before they are parsed, and findings about the file and about lines that cannot be.
-
-        Raises:
-            CurateError: E904 when the file is missing or may not be read.
-        """
+        """Yield the lines before they are parsed, and findings about the file and about lines that cannot be."""
         try:
             handle = open_regular(self.path, self.root)
         except JsonFault as fault:
@@ -224,9 +217,6 @@ def read_entries(path: Path, *, name: str | None = None, root: Path | None = Non
     """Yield the entries and findings of a file in order, at the end one finding about CR LF line ends if there are any.
 
     ``name`` is the file as findings call it. A link is followed only inside ``root``.
-
-    Raises:
-        CurateError: E904 when the file is missing or may not be read.
     """
     reader = Reader(path, name=name, root=root)
     yield from reader
@@ -248,7 +238,6 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
     Without ``is_counted`` every first line is 1: whoever reads the spans in turn can count along.
 
     Raises:
-        CurateError: E904 when the file is missing or may not be read.
         JsonFault: it is not a regular file, or not lines at all, so that there is nothing to be shared out.
     """
     handle = open_regular(path, root)
@@ -374,7 +363,6 @@ def open_regular(path: Path, root: Path | None = None) -> int:
 
     Raises:
         JsonFault: S127, it is not a regular file of the project.
-        CurateError: E904, there is no such file or it may not be read.
     """
     try:
         return open_descriptor(path, root)

@@ -90,11 +90,7 @@ class Rewrite:
             return all(block.isascii() for block in iter(lambda: file.read(_BLOCK), b""))
 
     def __iter__(self) -> Iterator[LineChange]:
-        """Yield what would change.
-
-        Raises:
-            CurateError: E904 when the file is missing or may not be read.
-        """
+        """Yield what would change."""
         return (piece for piece in self._pieces() if isinstance(piece, LineChange))
 
     def write(self, target: Path | None = None, on_change: Callable[[LineChange], None] = lambda _: None) -> bool:

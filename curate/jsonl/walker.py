@@ -48,7 +48,7 @@ class JsonMember(NamedTuple):
 
 
 class Walker:
-    """Walks over ``raw``, one line of valid strict JSON; ``start`` is where its outermost value begins.
+    """Walks over ``raw``, one line of valid strict JSON (another is a ValueError); ``start`` is where its value begins.
 
     Each container is read no further than was asked for. Whoever walks through a container, or asks for its end,
     spares the walk around it that part, so that a line is read once however deep it is walked.
@@ -61,11 +61,7 @@ class Walker:
         self._children: dict[int, tuple[dict[str, int], Iterator[JsonMember]]] = {}
 
     def members(self, start: int) -> Iterator[JsonMember]:
-        """Yield what the value that begins at ``start`` holds, in order: nothing where it is no container.
-
-        Raises:
-            ValueError: the line is not JSON.
-        """
+        """Yield what the value that begins at ``start`` holds, in order: nothing where it is no container."""
         raw = self.raw
         opener = raw[start : start + 1]
         if opener not in _OPENERS:
@@ -87,11 +83,7 @@ class Walker:
         self._ends[start] = end
 
     def end(self, start: int) -> int:
-        """Return the offset after the last byte of the value that begins at ``start``.
-
-        Raises:
-            ValueError: the line is not JSON.
-        """
+        """Return the offset after the last byte of the value that begins at ``start``."""
         if self.raw[start : start + 1] not in _OPENERS:
             return _match(_SCALAR, self.raw, start).end()
         if start not in self._ends:
@@ -113,11 +105,7 @@ class Walker:
         return None
 
     def strings(self) -> Iterator[tuple[str, int, int]]:
-        """Yield each string value in order as (JSON pointer, offset of its first quote, offset after its last).
-
-        Raises:
-            ValueError: the line is not JSON.
-        """
+        """Yield each string value in order as (JSON pointer, offset of its first quote, offset after its last)."""
         raw = self.raw
         if raw.startswith(b'"', self.start):
             yield "", self.start, self.end(self.start)

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from curate.base.record import Json, strings_of
 
-Node = dict[str, Json]
-SameValue = Callable[[Node], Iterator[Node]]
+_Node = dict[str, Json]
+_SameValue = Callable[[_Node], Iterator[_Node]]
 """Gives the subschemas that look at the same value, each as often as it is named."""
-Inner = Callable[[Node], Iterator[tuple[str, Node]]]
+_Inner = Callable[[_Node], Iterator[tuple[str, _Node]]]
 """Gives the subschemas that look at a part of the value, with the key of that part ("*" where it can be any)."""
 
-MOST_PATHS = 20_000
+_MOST_PATHS = 20_000
 LEAST_DEPTH = 4
-"""A schema that cannot look this deep within `MOST_PATHS` is refused."""
+"""A schema that cannot look this deep within `_MOST_PATHS` is refused."""
 MAX_DEPTH = 64
 _ANYTHING = frozenset({"pattern", "format", "contentEncoding", "contentMediaType", "contentSchema", "multipleOf"})
 """Keywords that may look at anything in a value."""
@@ -28,8 +28,8 @@ _BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum
 _MOST_TEXTS = 200
 
 
-def affordable_depth(root: Json, same_value: SameValue, inner: Inner) -> int:
-    """Return how many levels of a value ``root`` can be asked about within `MOST_PATHS`, at most `MAX_DEPTH`.
+def affordable_depth(root: Json, same_value: _SameValue, inner: _Inner) -> int:
+    """Return how many levels of a value ``root`` can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`.
 
     No reference of the schema comes back to itself at the same value. The worst value is assumed: at each level the key
     that most of the schema looks at.
@@ -39,7 +39,7 @@ def affordable_depth(root: Json, same_value: SameValue, inner: Inner) -> int:
     totals, steps = _levels(root, same_value, inner)
     paths = dict(totals)
     for depth in range(MAX_DEPTH + 1):
-        if paths[id(root)] > MOST_PATHS:
+        if paths[id(root)] > _MOST_PATHS:
             return depth - 1
         paths = {
             node: total + max(sum(times * paths[below] for below, times in ways.items()) for ways in steps[node])
@@ -48,7 +48,7 @@ def affordable_depth(root: Json, same_value: SameValue, inner: Inner) -> int:
     return MAX_DEPTH
 
 
-def _levels(root: Node, same_value: SameValue, inner: Inner) -> tuple[dict[int, int], dict[int, list[Counter[int]]]]:
+def _levels(root: _Node, same_value: _SameValue, inner: _Inner) -> tuple[dict[int, int], dict[int, list[Counter[int]]]]:
     """Return, for each schema that a value of its own reaches, its paths at that value and, by key, its ways down."""
     totals: dict[int, int] = {}
     steps: dict[int, list[Counter[int]]] = {}
@@ -69,11 +69,11 @@ def _levels(root: Node, same_value: SameValue, inner: Inner) -> tuple[dict[int, 
     return totals, steps
 
 
-def _times(start: Node, same_value: SameValue) -> list[tuple[Node, int]]:
+def _times(start: _Node, same_value: _SameValue) -> list[tuple[_Node, int]]:
     """Return the schemas that look at the same value as ``start``, each with the number of ways that lead to it."""
-    order: list[Node] = []
+    order: list[_Node] = []
     visited: set[int] = set()
-    stack: list[tuple[Node, bool]] = [(start, False)]
+    stack: list[tuple[_Node, bool]] = [(start, False)]
     while stack:
         node, is_left = stack.pop()
         if is_left:

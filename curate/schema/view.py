@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any
 
 import jsonschema_rs
@@ -230,17 +231,10 @@ class View:
     def is_faithful(self, line: Mapping[str, Json], record: Record) -> bool:
         """Whether ``line`` says all that ``record`` says."""
         reread = self.record(line, record.source)
+        bookkeeping = attrgetter("category", "labels", "split", "meta", "has_own_id", "weight")
         return (
             self.content(line) == Content(record.messages, record.tools, record.text)
-            and (
-                reread.category,
-                dict(reread.labels),
-                reread.split,
-                dict(reread.meta),
-                reread.has_own_id,
-                reread.weight,
-            )
-            == (record.category, dict(record.labels), record.split, dict(record.meta), record.has_own_id, record.weight)
+            and bookkeeping(reread) == bookkeeping(record)
             and (not record.has_own_id or reread.id == record.id)
         )
 
@@ -351,7 +345,7 @@ def _line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Any:
     for name, parts in fields:
         node = root
         for part in parts:
-            node = _within(node, part)
+            node = node.setdefault("properties", {}).setdefault(part, {})
         node.setdefault("allOf", []).append(_SCHEMAS[name])
     return _compiled(root)
 
@@ -420,11 +414,6 @@ def _resolved(root: Json, node: Json) -> Json:
         for part in parts_of(reference[1:]):
             node = node.get(part) if isinstance(node, dict) else None
     return None
-
-
-def _within(node: dict[str, Any], part: str) -> dict[str, Any]:
-    inner: dict[str, Any] = node.setdefault("properties", {}).setdefault(part, {})
-    return inner
 
 
 def _compiled(schema: dict[str, Json]) -> Any:

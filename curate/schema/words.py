@@ -9,6 +9,7 @@ import json
 import unicodedata
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from typing import Any
 
 from jsonschema_rs import ValidationError
 from jsonschema_rs import ValidationErrorKind as Kind
@@ -26,6 +27,14 @@ _TYPES = {
     "object": "an object",
     "string": "a string",
 }
+_LIMITS: tuple[tuple[type[Any], str, str], ...] = (
+    (Kind.MinLength, "have at least", "character"), (Kind.MaxLength, "have at most", "character"),
+    (Kind.MinItems, "have at least", "item"), (Kind.MaxItems, "have at most", "item"),
+    (Kind.AdditionalItems, "have at most", "item"), (Kind.MinProperties, "have at least", "key"),
+    (Kind.MaxProperties, "have at most", "key"), (Kind.Minimum, "be at least", ""), (Kind.Maximum, "be at most", ""),
+    (Kind.ExclusiveMinimum, "be more than", ""), (Kind.ExclusiveMaximum, "be less than", ""),
+)  # fmt: skip
+"""Rules with a limit, in words, and what they count in a value."""
 _VALUE_CHARS = 80
 _MOST_OPTIONS = 12
 
@@ -110,6 +119,10 @@ def _distance(branch: list[ValidationError], path: list[str | int]) -> tuple[boo
 
 
 def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword reads best in one place)
+    for limited, words, unit in _LIMITS:
+        if isinstance(kind, limited):
+            limit: Any = kind.limit
+            return f"must {words} {_count(limit, unit)}, and has {len(value):,}" if unit else f"must {words} {limit}"
     match kind:
         case Kind.Required():
             return f"{one_line(kind.property, 60)!r} is missing"
@@ -121,28 +134,6 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
             return f"must be one of {', '.join(options[:_MOST_OPTIONS])}{more}"
         case Kind.Constant():
             return f"must be {_value_text(kind.expected_value)}"
-        case Kind.MinLength():
-            return f"must have at least {_count(kind.limit, 'character')}, and has {len(value):,}"
-        case Kind.MaxLength():
-            return f"must have at most {_count(kind.limit, 'character')}, and has {len(value):,}"
-        case Kind.MinItems():
-            return f"must have at least {_count(kind.limit, 'item')}, and has {len(value):,}"
-        case Kind.MaxItems():
-            return f"must have at most {_count(kind.limit, 'item')}, and has {len(value):,}"
-        case Kind.AdditionalItems():
-            return f"must have at most {_count(kind.limit, 'item')}, and has {len(value):,}"
-        case Kind.MinProperties():
-            return f"must have at least {_count(kind.limit, 'key')}, and has {len(value):,}"
-        case Kind.MaxProperties():
-            return f"must have at most {_count(kind.limit, 'key')}, and has {len(value):,}"
-        case Kind.Minimum():
-            return f"must be at least {kind.limit}"
-        case Kind.Maximum():
-            return f"must be at most {kind.limit}"
-        case Kind.ExclusiveMinimum():
-            return f"must be more than {kind.limit}"
-        case Kind.ExclusiveMaximum():
-            return f"must be less than {kind.limit}"
         case Kind.MultipleOf():
             return f"must be a multiple of {kind.multiple_of}"
         case Kind.Pattern():

@@ -83,17 +83,8 @@ _exporters: Registry[Exporter] = Registry("exporters", __name__)
 
 
 def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Write], Write]:
-    """Register a function that writes rows; its docstring is the help text. ``keeps`` as in `Exporter`.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def put(write: Write) -> Write:
-        _exporters.add(name, Exporter(name, inspect.getdoc(write) or "", write, keeps))
-        return write
-
-    return put
+    """Register a function that writes rows; its docstring is the help text. ``keeps`` as in `Exporter`."""
+    return _exporters.adding(name, lambda write: Exporter(name, inspect.getdoc(write) or "", write, keeps))
 
 
 def exporters() -> dict[str, Exporter]:

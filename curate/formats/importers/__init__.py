@@ -166,50 +166,27 @@ def importer(
     is_named_by_split: bool = False,
     notices: RowNotices = lambda _path, _rows: (),
 ) -> Callable[[Read], Read]:
-    """Register a function that reads one row; its docstring is the help text, and ``samples`` its proof.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def put(read: Read) -> Read:
-        doc = inspect.getdoc(read) or ""
-        _importers.add(name, Importer(name, doc, recognise, read, samples, guess, is_named_by_split, notices))
-        return read
-
-    return put
+    """Register a function that reads one row; its docstring is the help text, and ``samples`` its proof."""
+    options = (samples, guess, is_named_by_split, notices)
+    return _importers.adding(name, lambda read: Importer(name, inspect.getdoc(read) or "", recognise, read, *options))
 
 
 def container(
     name: str, *, fits: Callable[[Path, bytes], bool], priority: int = 0, notices: FileNotices = lambda _path: ()
 ) -> Callable[[Rows], Rows]:
-    """Register a function that yields the rows of a file; of those that fit, the highest priority reads it.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def put(rows: Rows) -> Rows:
-        _containers.add(name, Container(name, inspect.getdoc(rows) or "", fits, rows, priority, notices))
-        return rows
-
-    return put
+    """Register a function that yields the rows of a file; of those that fit, the highest priority reads it."""
+    options = (priority, notices)
+    return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", fits, rows, *options))
 
 
 def foreign_form(
     name: str, *, signs: tuple[str, ...], fields: ShownFields, samples: Sequence[Row], needs_map: bool = False
 ) -> Callable[[Advise], Advise]:
-    """Register a function that says what to add to the command for such a file; its docstring says what the form is.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def put(advise: Advise) -> Advise:
-        _forms.add(name, ForeignForm(name, inspect.getdoc(advise) or "", signs, fields, advise, samples, needs_map))
-        return advise
-
-    return put
+    """Register a function that says what to add to the command for such a file; its docstring says what the form is."""
+    options = (samples, needs_map)
+    return _forms.adding(
+        name, lambda advise: ForeignForm(name, inspect.getdoc(advise) or "", signs, fields, advise, *options)
+    )
 
 
 def importers() -> dict[str, Importer]:
@@ -227,6 +204,11 @@ def foreign_forms() -> list[ForeignForm]:
     return list(_forms.all().values())
 
 
+def cannot_import(message: str, hint: str) -> CurateError:
+    """Return E908, the error of a file that cannot be imported."""
+    return CurateError("E908 cannot-import", message, hint)
+
+
 def head_of(path: Path, size: int = 4096) -> bytes:
     """Return the first bytes of a regular file.
 
@@ -236,11 +218,11 @@ def head_of(path: Path, size: int = 4096) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise CurateError("E908 cannot-import", f"{path}: {error.strerror}", "Name a file that can be read.") from error
+        raise cannot_import(f"{path}: {error.strerror}", "Name a file that can be read.") from error
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             hint = "Pipes and devices are not read; save the data to a file."
-            raise CurateError("E908 cannot-import", f"{path}: not a regular file", hint)
+            raise cannot_import(f"{path}: not a regular file", hint)
         head = os.read(handle, size)
     finally:
         os.close(handle)
@@ -249,9 +231,9 @@ def head_of(path: Path, size: int = 4096) -> bytes:
         hint = "A small archive can hold a huge file or one with a hostile name. Unpack it and import what is inside."
         if path.suffix.lower() in _SPREADSHEETS:
             hint = "Save the table as CSV and import that."
-        raise CurateError("E908 cannot-import", f"{path}: {name}; such files are never unpacked here", hint)
+        raise cannot_import(f"{path}: {name}; such files are never unpacked here", hint)
     if head.startswith(b"version https://git-lfs.github.com/"):
-        raise CurateError("E908 cannot-import", f"{path}: a Git LFS pointer, not the data", "Run `git lfs pull`.")
+        raise cannot_import(f"{path}: a Git LFS pointer, not the data", "Run `git lfs pull`.")
     return head
 
 

@@ -262,6 +262,14 @@ def read_tools(value: Json) -> tuple[list[dict[str, Json]], bool]:
     return wrapped, is_exact and bool(wrapped)
 
 
+def take_tools(row: dict[str, Json], line: dict[str, Json], extra: dict[str, Json]) -> None:
+    """Put the tools of a row on the line, and what they say beyond that in what is left over."""
+    if "tools" in row:
+        tools, is_exact = read_tools(row["tools"])
+        line |= {"tools": tools} if tools else {}
+        extra |= {} if is_exact else {"tools": row["tools"]}
+
+
 def _joined(parts: list[Json], where: str) -> str:
     texts = []
     for part in parts:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from curate.base.record import CurateError
-from curate.formats.importers import Rejected, SourceRow, container
+from curate.formats.importers import Rejected, SourceRow, cannot_import, container
 from curate.jsonl import JsonFault, strict_loads
 
 MAX_WHOLE = 512 * 1024 * 1024
@@ -29,7 +28,7 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     size = path.stat().st_size
     if size > MAX_WHOLE:
         message = f"{path}: {size:,} bytes are more than the {MAX_WHOLE:,} that are read as one document"
-        raise CurateError("E908 cannot-import", message, "Write it as JSON lines, which are read as a stream.")
+        raise cannot_import(message, "Write it as JSON lines, which are read as a stream.")
     document = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     start = _array_start(path, document)
     line, counted = 1, 0
@@ -59,11 +58,8 @@ def _array_start(path: Path, document: bytes) -> int:
     wrapped = _WRAPPED.match(document)
     if wrapped:
         return wrapped.end() + 1
-    raise CurateError(
-        "E908 cannot-import",
-        f"{path}: neither an array of objects nor an object that holds one",
-        'Records are read from [{...}, ...] or {"data": [{...}, ...]}. Write the file as JSON lines.',
-    )
+    hint = 'Records are read from [{...}, ...] or {"data": [{...}, ...]}. Write the file as JSON lines.'
+    raise cannot_import(f"{path}: neither an array of objects nor an object that holds one", hint)
 
 
 def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from curate.base.record import CurateError, Json
-from curate.formats.importers import ConvertedRow, RowError, importer
+from curate.base.record import Json
+from curate.formats.importers import ConvertedRow, RowError, cannot_import, importer
 from curate.formats.importers._reading import json_name, take_common, value_at
 
 FIELDS = (
@@ -82,8 +82,7 @@ def parse_map(text: str) -> dict[str, str]:
     for part in text.split(","):
         field, sign, column = (piece.strip() for piece in part.partition("="))
         if not sign or not column or field not in FIELDS or field in mapping:
-            raise CurateError(
-                "E908 cannot-import",
+            raise cannot_import(
                 f"--map {part!r} is not FIELD=COLUMN with each field named once",
                 f"Fields are {', '.join(FIELDS)}; for example --map instruction=question,output=answer.",
             )

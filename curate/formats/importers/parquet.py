@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.record import CurateError
-from curate.formats.importers import Rejected, SourceRow, container, head_of, jsonable
+from curate.formats.importers import Rejected, SourceRow, cannot_import, container, head_of, jsonable
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -35,17 +35,11 @@ _INTEGERS = (4, 5, 6)
 _FILE_NUM_ROWS, _ROW_GROUPS, _TOTAL_BYTE_SIZE, _NUM_ROWS = 3, 4, 2, 3
 
 
-def _fits(path: Path, head: bytes) -> bool:
-    return path.suffix.lower() == ".parquet" or head.startswith(b"PAR1")
-
-
-@container("parquet", fits=_fits, priority=1)
+@container("parquet", fits=lambda path, head: path.suffix.lower() == ".parquet" or head.startswith(b"PAR1"), priority=1)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Parquet (.parquet): the line number of a row is its number in the file."""
     if not head_of(path).startswith(b"PAR1"):
-        raise CurateError(
-            "E908 cannot-import", f"{path}: not a Parquet file", "A Parquet file begins with the bytes PAR1."
-        )
+        raise cannot_import(f"{path}: not a Parquet file", "A Parquet file begins with the bytes PAR1.")
     number = 0
     for frame in _frames(path):
         per_row = _size_of(frame) // max(1, len(frame))
@@ -71,7 +65,7 @@ def _frames(path: Path) -> Iterator[DataFrame]:
     try:
         groups = _read_row_groups(path)
     except (ValueError, OSError) as error:
-        raise CurateError("E908 cannot-import", f"{path}: {error}", _CUT) from error
+        raise cannot_import(f"{path}: {error}", _CUT) from error
     if sum(group.num_bytes for group in groups) > allowed:
         raise _too_large(path, allowed)
     unpacked = offset = end = 0
@@ -86,7 +80,7 @@ def _frames(path: Path) -> Iterator[DataFrame]:
             except (PolarsError, PanicException, OSError) as error:
                 raise _unreadable(path, offset, offset + size, str(error)) from error
             if len(frame) != size:
-                raise CurateError("E908 cannot-import", f"{path}: it holds fewer rows than its footer says", _CUT)
+                raise cannot_import(f"{path}: it holds fewer rows than its footer says", _CUT)
             unpacked += _size_of(frame)
             if unpacked > allowed:
                 raise _too_large(path, allowed)
@@ -121,12 +115,11 @@ def _unreadable(path: Path, begin: int, end: int, reason: str) -> CurateError:
     where = f", column {', '.join(map(repr, columns[:5]))}" if columns and len(columns) < len(names) else ""
     first = next(iter(reason.splitlines()), "it cannot be read").removeprefix("parquet: ")
     hint = "Write that column as UTF-8 text." if "UTF-8" in first else _CUT
-    return CurateError("E908 cannot-import", f"{path}: rows {begin + 1:,} to {end:,}{where}: {first}", hint)
+    return cannot_import(f"{path}: rows {begin + 1:,} to {end:,}{where}: {first}", hint)
 
 
 def _too_large(path: Path, allowed: int) -> CurateError:
-    return CurateError(
-        "E908 cannot-import",
+    return cannot_import(
         f"{path}: its {path.stat().st_size:,} bytes unpack to more than {allowed:,}",
         "A small file can hold one text in very many rows. If it is meant so, write it as JSON lines.",
     )

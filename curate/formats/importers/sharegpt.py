@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
@@ -11,33 +12,23 @@ from curate.jsonl import JsonFault, strict_loads
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "function_call": "assistant"}
 _ALIASES = {
-    "user": "human",
-    "assistant": "gpt",
-    "chatgpt": "gpt",
-    "bot": "gpt",
-    "model": "gpt",
-    "tool": "observation",
-    "function_response": "observation",
-    "tool_response": "observation",
-    "tool_call": "function_call",
-}
+    "user": "human", "assistant": "gpt", "chatgpt": "gpt", "bot": "gpt", "model": "gpt", "tool": "observation",
+    "function_response": "observation", "tool_response": "observation", "tool_call": "function_call",
+}  # fmt: skip
 
 
 def _is_turn(turn: Json) -> bool:
     return isinstance(turn, dict) and isinstance(turn.get("from"), str) and "value" in turn
 
 
-def _recognise(rows: Sequence[dict[str, Json]]) -> float:
-    def fits(row: dict[str, Json]) -> bool:
-        turns = row.get("conversations")
-        return isinstance(turns, list) and bool(turns) and all(_is_turn(turn) for turn in turns)
-
-    return share(rows, fits)
+def _is_sharegpt(row: dict[str, Json]) -> bool:
+    turns = row.get("conversations")
+    return isinstance(turns, list) and bool(turns) and all(map(_is_turn, turns))
 
 
 @importer(
     "sharegpt",
-    recognise=_recognise,
+    recognise=partial(share, fits=_is_sharegpt),
     samples=[
         {"id": "a1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]},
         {

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from curate.base.record import UNCATEGORISED, CurateError
-from curate.formats.importers import Rejected, SourceRow, container, conversion_hint, head_of
+from curate.base.record import UNCATEGORISED
+from curate.formats.importers import Rejected, SourceRow, cannot_import, container, conversion_hint, head_of
 from curate.formats.importers._reading import split_of
 from curate.formats.importers.mapping import KNOWN_COLUMNS, plain_name
 from curate.formats.spreadsheet import COLUMNS, unguarded
@@ -76,10 +76,6 @@ class _PhysicalLines:
         self._handle.close()
 
 
-def _fits(path: Path, _head: bytes) -> bool:
-    return path.suffix.lower() in (".csv", ".tsv", ".tab")
-
-
 def notices(path: Path) -> tuple[str, ...]:
     """Return what is to be said of the columns: those that are left out, and names that were given."""
     header = _header_of(_table(path))
@@ -87,7 +83,7 @@ def notices(path: Path) -> tuple[str, ...]:
     return (*header.notices, f"split {split}, by the name of the file") if split else header.notices
 
 
-@container("table", fits=_fits, notices=notices)
+@container("table", fits=lambda path, _head: path.suffix.lower() in (".csv", ".tsv", ".tab"), notices=notices)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """CSV and TSV with or without a header; every row has as many cells as the first."""
     table = _table(path)
@@ -130,17 +126,13 @@ def _header_of(table: Table) -> _TableHeader:
     path = table[0]
     for line, cells, _raw, fault in _records(table):
         if fault:
-            raise CurateError(
-                "E908 cannot-import",
+            raise cannot_import(
                 f"{path}, line {line}: the first row cannot be read, so that its columns have no names: {fault}",
                 conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
             )
         if len(cells) > MAX_COLUMNS:
-            raise CurateError(
-                "E908 cannot-import",
-                f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}",
-                "Is the separator right?",
-            )
+            message = f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}"
+            raise cannot_import(message, "Is the separator right?")
         return _read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
     return _TableHeader(())
 
@@ -265,8 +257,7 @@ def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHe
         cells = [*cells[:begin], *(f"column_{number}" for number in range(1, len(cells) - begin + 1))]
     repeated = [name for name, count in Counter(name for name in cells if name).items() if count > 1]
     if repeated:
-        raise CurateError(
-            "E908 cannot-import",
+        raise cannot_import(
             f"{path}: {sum(name == repeated[0] for name in cells)} columns are called {repeated[0]!r}",
             "Give each column a name of its own in the first line of the file.",
         )

@@ -161,16 +161,8 @@ def report(name: str, *, num_sources: int = 0) -> Callable[[Render], Render]:
     """Register a function that yields the lines of a verdict; its docstring says what they are.
 
     A file of ours has the name of its format, so that no other format is imported with it.
-
-    Raises:
-        ValueError: the name is taken.
     """
-
-    def put(render: Render) -> Render:
-        _registry.add(name, ReportFormat(name, inspect.getdoc(render) or "", render, num_sources))
-        return render
-
-    return put
+    return _registry.adding(name, lambda render: ReportFormat(name, inspect.getdoc(render) or "", render, num_sources))
 
 
 def format_names() -> list[str]:

@@ -222,7 +222,7 @@ class Schemas:
         return NOTHING
 
     def blank_item(self, schema: Json) -> Json:
-        """Return what a new item of a list begins with: unlike a key, an item cannot be left out."""
+        """Return what a new item begins with: unlike a key, an item cannot be left out."""
         value = self.blank(schema)
         if value is not NOTHING:
             return value

@@ -26,7 +26,6 @@ _WORDS = {
     "choices": "several of", "tags": "list of short texts", "list": "cards", "group": "group", "json": "JSON",
 }  # fmt: skip
 _ANSWERER = {"user": "assistant", "assistant": "user", "system": "user", "developer": "user"}
-_EMPTY: dict[str, Json] = {"group": {}, "list": [], "tags": [], "choices": [], "switch": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +178,7 @@ class Form:
 
     def begin(self, pointer: str) -> None:
         """Give what is not there what the schema lets it begin with."""
-        value = self._schemas.blank(self._schemas.at(tuple(parts_of(pointer))))
-        self.set(pointer, _EMPTY.get(self.nearest(pointer).kind, "") if value is NOTHING else value)
+        self.set(pointer, self._schemas.blank_item(self._schemas.at(tuple(parts_of(pointer)))))
 
     def add_item(self, pointer: str) -> str:
         """Add an item at the end of a list and return its pointer. In a conversation the speakers take turns."""
