@@ -15,14 +15,14 @@ from pathlib import Path
 
 from curate.base.record import CurateError
 
+# Bytes of what a person types, such as curate.toml.
 MOST_SETTINGS = 1 << 20
-"""Bytes of what a person types, such as curate.toml."""
+# Bytes of a document about one run, checkpoint or process.
 MOST_STATE = 64 << 20
-"""Bytes of a document about one run, checkpoint or process."""
+# Bytes of a document that grows with the records: a manifest, the frozen test set, a baseline, what folds keep.
 MOST_DOCUMENT = 1 << 30
-"""Bytes of a document that grows with the records: a manifest, the frozen test set, a baseline, what folds keep."""
+# Bytes of a journal segment: ten million decisions of one act take 3.3 GB.
 MOST_SEGMENT = 4 << 30
-"""Bytes of a journal segment: ten million decisions of one act take 3.3 GB."""
 _COPY_INSIDE = "Copy the files into the workspace, or import them with `curate import`."
 
 

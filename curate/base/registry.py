@@ -33,8 +33,8 @@ Item = TypeVar("Item")
 Function = TypeVar("Function", bound=Callable[..., Any])
 _GROUP = "pairsmith."
 _UPGRADE = "Upgrade it, or uninstall it."
+# For CI: ``1`` trusts every file, a list of digests parted by commas trusts those.
 _VARIABLE = "CURATE_TRUST_PLUGINS"
-"""For CI: ``1`` trusts every file, a list of digests parted by commas trusts those."""
 _TRUST_HINT = "Read it, and type `curate config trust {}` if it may run on this machine."
 
 

@@ -21,8 +21,8 @@ from curate.base.console import one_line
 from curate.base.file_guard import open_descriptor, open_file
 from curate.base.record import CurateError, Exit
 
+# The code of errors for whatever the system does not write.
 WRITE_FAILED = "E906 write-failed"
-"""The code of errors for whatever the system does not write."""
 _NOT_SAVED = "The last decision is not saved."
 
 

@@ -32,13 +32,13 @@ from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spell
 from curate.jsonl import parts_of
 from curate.schema import Shape
 
+# The name of the format of a file that already has the workspace's shape.
 NATIVE = "workspace"
-"""The name of the format of a file that already has the workspace's shape."""
 _SAMPLE_ROWS = 200
+# Below this likeness no format is taken for granted.
 _LEAST_LIKENESS = 0.5
-"""Below this likeness no format is taken for granted."""
+# Those of a line of dropped.jsonl; see schemas/dropped.schema.json.
 _DROPPED_KEYS = {"id", "code", "reason", "kept", "score", "file", "line"}
-"""Those of a line of dropped.jsonl; see schemas/dropped.schema.json."""
 _TRL_PAIR = {"instruction": "prompt", "output": "completion"}
 
 
@@ -70,8 +70,8 @@ class RowSelection:
         return {name: value for name, value in row.items() if name not in named} if named else row
 
 
+# All rows, and no field that is text to train goes to ``meta.extra``.
 EVERYTHING = RowSelection()
-"""All rows, and no field that is text to train goes to ``meta.extra``."""
 
 
 @dataclass(frozen=True, slots=True)

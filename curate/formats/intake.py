@@ -23,8 +23,8 @@ from curate.schema import Shape, load_shape
 DATA_FOLDER = "data"
 QUARANTINE_FOLDER = "quarantine"
 _TALKS = ("messages", "conversations", "prompt", "completion")
+# Keys of a turn that a line's messages hold.
 _TURN_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "train", "weight", "from", "value"})
-"""Keys of a turn that a line's messages hold."""
 
 
 @dataclass(frozen=True, slots=True)

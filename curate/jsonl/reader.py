@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import FileGuardError, open_descriptor
-from curate.base.record import CurateError, Finding, Json, Line, Source
+from curate.base.record import CurateError, Finding, Json, Line, Source, json_type
 from curate.jsonl.faults import JsonFault, fault_finding
 from curate.jsonl.strict import strict_loads
 
@@ -100,11 +100,9 @@ class Span:
     first_line: int
 
 
+# A line that has not been parsed yet: number, offset, bytes, and whether a newline ended it.
+# A plain tuple, because ten million of them pass and a named one takes four times as long to make.
 RawLine = tuple[int, int, bytes, bool]
-"""A line that has not been parsed yet: number, offset, bytes, and whether a newline ended it.
-
-A plain tuple, because ten million of them pass and a named one takes four times as long to make.
-"""
 
 
 class Reader:
@@ -329,7 +327,9 @@ def _nul_fault(raw: bytes, is_ended: bool) -> JsonFault | None:
 def _refuse_type(raw: bytes, value: Json) -> NoReturn:
     is_rows = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
     fix = "Convert the JSON array with `curate import`." if is_rows else "Make each line one JSON object."
-    raise JsonFault("S112", f"a {_type_of(value)}, not an object", len(raw) - len(raw.lstrip()) + 1, fix)
+    raise JsonFault(
+        "S112", f"a {json_type(value).replace('array', 'list')}, not an object", len(raw) - len(raw.lstrip()) + 1, fix
+    )
 
 
 def _table_as(path: Path, first: bytes) -> str:
@@ -347,13 +347,6 @@ def _is_document(raw: bytes) -> bool:
     except JsonFault as fault:
         return fault.code == "S111"
     return False
-
-
-def _type_of(value: Json) -> str:
-    if isinstance(value, bool):
-        return "boolean"
-    names = {list: "list", str: "string", int: "number", float: "number", type(None): "null"}
-    return names.get(type(value), "object")
 
 
 def open_regular(path: Path, root: Path | None = None) -> int:

@@ -26,12 +26,12 @@ from curate.jsonl.walker import Walker, common_ends
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1024 * 1024
+# Characters of an unchanged stretch that are shown at either side of a change.
 _CONTEXT_CHARS = 48
-"""Characters of an unchanged stretch that are shown at either side of a change."""
 _PICTURES = str.maketrans({" ": "␠", "\t": "␉"})
 
+# A stretch of a line before and after, the same text twice where it does not change.
 Part = tuple[str, str]
-"""A stretch of a line before and after, the same text twice where it does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,9 @@ class LineChange:
 
 
 Replacement = tuple[bytes, tuple[str, ...]]
+# Gives a line its new bytes and says why, or None to leave it.
+# It gets the entry, or the finding of a line that is none, the bytes of the line without mark and newline, and these.
 ReplaceLine = Callable[[Entry | Finding, bytes, Ending], Replacement | None]
-"""Gives a line its new bytes and says why, or None to leave it.
-
-It gets the entry, or the finding of a line that is none, the bytes of the line without mark and newline, and these.
-"""
 
 
 class Rewrite:

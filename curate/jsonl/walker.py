@@ -27,8 +27,8 @@ _STRING_OR_BRACKET = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
 _QUOTE = 0x22
 _OPENERS = frozenset({b"{", b"["})
 _CLOSERS = frozenset({b"}", b"]"})
+# One character of a JSON string that is spelled by an escape; a pair of surrogate escapes is one character.
 ESCAPE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.", re.DOTALL)
-"""One character of a JSON string that is spelled by an escape; a pair of surrogate escapes is one character."""
 _CHARACTER = re.compile(rf"{ESCAPE.pattern}|[^\\]", re.DOTALL)
 _NOT_ASCII = re.compile(rb"\\u(?!00[0-7])")
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from curate.base.record import Json, strings_of
 
 _Node = dict[str, Json]
+# Gives the subschemas that look at the same value, each as often as it is named.
 _SameValue = Callable[[_Node], Iterator[_Node]]
-"""Gives the subschemas that look at the same value, each as often as it is named."""
+# Gives the subschemas that look at a part of the value, with the key of that part ("*" where it can be any).
 _Inner = Callable[[_Node], Iterator[tuple[str, _Node]]]
-"""Gives the subschemas that look at a part of the value, with the key of that part ("*" where it can be any)."""
 
 _MOST_PATHS = 20_000
+# A schema that cannot look this deep within `_MOST_PATHS` is refused.
 LEAST_DEPTH = 4
-"""A schema that cannot look this deep within `_MOST_PATHS` is refused."""
 MAX_DEPTH = 64
+# Keywords that may look at anything in a value.
 _ANYTHING = frozenset({"pattern", "format", "contentEncoding", "contentMediaType", "contentSchema", "multipleOf"})
-"""Keywords that may look at anything in a value."""
 _BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 _MOST_TEXTS = 200
 

@@ -21,8 +21,8 @@ from curate.jsonl import JsonFault, fault_finding, locate, parts_of, pointer_of,
 from curate.schema.analysis import LEAST_DEPTH, MAX_DEPTH, affordable_depth
 from curate.schema.view import at
 
+# Where the URIs of a project begin: it names no folder of the machine.
 BASE = "file:///"
-"""Where the URIs of a project begin: it names no folder of the machine."""
 _MAX_BYTES = 4 * 1024 * 1024
 _MAX_PATH = 255
 Steps = tuple[str | int, ...]
@@ -114,8 +114,8 @@ def read_schema_set(path: Path, root: Path) -> tuple[Json, str, SchemaSet]:
     return schema, uri, schema_set
 
 
+# What is wrong with a schema that is JSON for everybody else.
 _REASONS = {"S107": "schema-number", "S110": "schema-depth"}
-"""What is wrong with a schema that is JSON for everybody else."""
 
 
 def _read(schema_set: SchemaSet, path: Path, uri: str) -> Json:

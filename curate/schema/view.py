@@ -57,6 +57,7 @@ _MESSAGE = {
     },
 }
 
+# The name of a place, what may stand there (null is as good as nothing), and that in words.
 _WANTED: tuple[tuple[str, Json, str], ...] = (
     ("id", {"type": ["string", "integer", "null"]}, "text or an integer"),
     ("system", _TEXT, "text"),
@@ -75,10 +76,9 @@ _WANTED: tuple[tuple[str, Json, str], ...] = (
     ("weight", {"type": ["number", "null"], "minimum": 0, "maximum": MOST_WEIGHT}, f"a number from 0 to {MOST_WEIGHT}"),
     ("ignore", {"type": ["array", "null"], "items": {"type": "string"}}, "a list of codes"),
 )
-"""The name of a place, what may stand there (null is as good as nothing), and that in words."""
 
+# What may stand at each place of a prompt: text, or nothing that would be joined to it.
 _PROMPT: Json = {"anyOf": [_TEXT, {"enum": [False, 0, "", [], {}]}]}
-"""What may stand at each place of a prompt: text, or nothing that would be joined to it."""
 
 _SCHEMAS: dict[str, Json] = {"prompt": _PROMPT, **{name: schema for name, schema, _ in _WANTED}}
 

@@ -15,7 +15,7 @@ from jsonschema_rs import ValidationError
 from jsonschema_rs import ValidationErrorKind as Kind
 
 from curate.base.console import one_line
-from curate.base.record import Json, Problem
+from curate.base.record import Json, Problem, json_type
 from curate.jsonl import pointer_of
 
 _TYPES = {
@@ -27,6 +27,7 @@ _TYPES = {
     "object": "an object",
     "string": "a string",
 }
+# Rules with a limit, in words, and what they count in a value.
 _LIMITS: tuple[tuple[type[Any], str, str], ...] = (
     (Kind.MinLength, "have at least", "character"), (Kind.MaxLength, "have at most", "character"),
     (Kind.MinItems, "have at least", "item"), (Kind.MaxItems, "have at most", "item"),
@@ -34,7 +35,6 @@ _LIMITS: tuple[tuple[type[Any], str, str], ...] = (
     (Kind.MaxProperties, "have at most", "key"), (Kind.Minimum, "be at least", ""), (Kind.Maximum, "be at most", ""),
     (Kind.ExclusiveMinimum, "be more than", ""), (Kind.ExclusiveMaximum, "be less than", ""),
 )  # fmt: skip
-"""Rules with a limit, in words, and what they count in a value."""
 _VALUE_CHARS = 80
 _MOST_OPTIONS = 12
 
@@ -98,7 +98,7 @@ def _nearest(
     ]
     if branches and len(wrong_types) == len(branches):
         types = [name for names in wrong_types for name in names]
-        yield Problem(f"must be {_either(types)}, not {_type_of(error.instance)}", pointer_of(path))
+        yield Problem(f"must be {_either(types)}, not {_TYPES[json_type(error.instance)]}", pointer_of(path))
         return
     distances = [_distance(branch, path) for branch in branches]
     close = [branch for branch, distance in zip(branches, distances, strict=True) if distance == min(distances)]
@@ -127,7 +127,7 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
         case Kind.Required():
             return f"{one_line(kind.property, 60)!r} is missing"
         case Kind.Type():
-            return f"must be {_either(kind.types)}, not {_type_of(value)}"
+            return f"must be {_either(kind.types)}, not {_TYPES[json_type(value)]}"
         case Kind.Enum():
             options = [_value_text(option) for option in kind.options]
             more = f" and {len(options) - _MOST_OPTIONS} more" if len(options) > _MOST_OPTIONS else ""
@@ -179,22 +179,6 @@ def _value_text(value: Json) -> str:
 def _either(types: list[str]) -> str:
     names = [_TYPES[name] for name in sorted(set(types))]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
-
-
-def _type_of(value: Json) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str():
-            return "a string"
-        case int() | float():
-            return "a number"
-        case list():
-            return "an array"
-        case _:
-            return "an object"
 
 
 def _count(number: int, word: str) -> str:

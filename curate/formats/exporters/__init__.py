@@ -21,16 +21,16 @@ from curate.base.record import CurateError, Json, Split
 from curate.base.registry import Registry
 from curate.base.storage import write_atomic
 
+# A row of a dataset: id, kind, category, cluster, messages, tools, text, source; and, where the caller has it,
+# ``line``: the workspace's own line, from which formats that can hold more take what the messages do not say.
 ExportRow = Mapping[str, Any]
-"""A row of a dataset: id, kind, category, cluster, messages, tools, text, source; and, where the caller has it,
-``line``:  the workspace's own line, from which formats that can hold more take what the messages do not say."""
 
 RowsBySplit = Mapping[Split, Sequence[ExportRow]]
 
+# Keys of a line whose texts are one prompt.
 _JOINED = (("instruction", "input"), ("context", "question"))
-"""Keys of a line whose texts are one prompt."""
+# Keys whose value may stand in what is said by chance.
 _NAMES = ("id", "category")
-"""Keys whose value may stand in what is said by chance."""
 
 
 class CannotExpressError(ValueError):

@@ -15,10 +15,10 @@ from curate.base.record import Json
 from curate.formats.exporters import CannotExpressError, ExportRow
 
 Message = Mapping[str, Json]
+# Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type.
 TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "license", "line")
-"""Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type."""
+# Columns of numbers; null where a record counts as others do.
 NUMBERS = ("weight",)
-"""Columns of numbers; null where a record counts as others do."""
 
 
 def messages_of(row: ExportRow) -> list[Message]:

@@ -29,8 +29,8 @@ from curate.base.record import CurateError, Json, Kind
 from curate.base.registry import Registry
 from curate.jsonl import packed_as
 
+# The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start.
 MAX_QUARANTINED_RAW = 16 * 1024 * 1024
-"""The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start."""
 _MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
 

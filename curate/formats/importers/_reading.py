@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
-from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind
+from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind, json_type
 from curate.formats.importers import RowError
 from curate.jsonl import JsonFault, parts_of, strict_loads
 from curate.schema.view import at
@@ -17,6 +17,7 @@ _NUMBER = re.compile(r"\d{1,4}(?:\.\d+)?", re.ASCII)
 _SPLITS = dict(zip(SPLITS, SPLITS, strict=True)) | dict.fromkeys(("valid", "val", "dev"), "validation")
 _SPLIT = re.compile(rf"(?:^|[^a-z])({'|'.join(_SPLITS)})(?:[^a-z]|$)")
 _OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})
+# Words that say what somebody thought of a row; as answers to be trained they are rare.
 VERDICTS = frozenset({
     "accept", "accepted", "reject", "rejected", "ignore", "ignored", "skip", "skipped", "approve", "approved",
     "deny", "denied", "keep", "drop", "discard", "yes", "no", "y", "n", "true", "false", "t", "f", "good",
@@ -24,7 +25,6 @@ VERDICTS = frozenset({
     "invalid", "like", "dislike", "liked", "disliked", "thumbs_up", "thumbs_down", "upvote", "downvote", "up",
     "down", "win", "lose", "tie",
 })  # fmt: skip
-"""Words that say what somebody thought of a row; as answers to be trained they are rare."""
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id")
@@ -35,15 +35,7 @@ _FUNCTION: dict[str, type[Any] | tuple[type[Any], ...]] = {
     "strict": (bool, type(None)),
     "response": dict,
 }
-_KINDS: dict[type[Any], str] = {
-    dict: "an object",
-    list: "a list",
-    str: "text",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    type(None): "null",
-}
+_WORDS = {"object": "an object", "array": "a list", "string": "text", "boolean": "true or false", "number": "a number"}
 
 
 def split_of(name: str) -> str:
@@ -119,7 +111,7 @@ def text_of(row: dict[str, Json], key: str) -> str:
 
 def json_name(value: Json) -> str:
     """Return what kind of JSON value this is, in words for a message."""
-    return _KINDS.get(type(value), type(value).__name__)
+    return _WORDS.get(json_type(value), "null")
 
 
 def share(rows: Collection[dict[str, Json]], fits: Callable[[dict[str, Json]], bool]) -> float:

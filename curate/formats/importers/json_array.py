@@ -9,8 +9,8 @@ from pathlib import Path
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container
 from curate.jsonl import JsonFault, strict_loads
 
+# The largest document, in bytes, that is read as one piece; JSON lines and CSV stream and have no such limit.
 MAX_WHOLE = 512 * 1024 * 1024
-"""The largest document, in bytes, that is read as one piece; JSON lines and CSV stream and have no such limit."""
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]|"', re.DOTALL)
 _WRAPPED = re.compile(
     rb'\s*\{(?:\s*"[^"\\]*"\s*:\s*(?:"(?:[^"\\]++|\\.)*+"|[-0-9.eE+]+|true|false|null)\s*,)*\s*"([^"\\]*)"\s*:\s*(?=\[)'

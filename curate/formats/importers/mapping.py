@@ -28,12 +28,12 @@ _GUESSES: dict[str, tuple[str, ...]] = {
     "split": ("split",),
 }  # fmt: skip
 _CLASSES = ("label", "category", "intent", "class", "sentiment")
+# What the two columns of a table without names are called: what is asked, and the answer.
 _HEADERLESS = ("column_1", "column_2")
-"""What the two columns of a table without names are called: what is asked, and the answer."""
+# Names of columns that mean something, as `plain_name` spells them.
 KNOWN_COLUMNS = frozenset(
     {*FIELDS, *_CLASSES, *(name for names in _GUESSES.values() for name in names), "chosen", "rejected"}
 ) - {*_HEADERLESS}
-"""Names of columns that mean something, as `plain_name` spells them."""
 
 
 def plain_name(column: str) -> str:

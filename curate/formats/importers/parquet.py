@@ -18,18 +18,18 @@ from curate.formats.importers import Rejected, SourceRow, cannot_import, contain
 if TYPE_CHECKING:
     from polars import DataFrame
 
+# How many bytes of rows a byte of the file may hold. A long text repeated in all rows makes hundreds of it.
 MAX_RATIO = 1000
-"""How many bytes of rows a byte of the file may hold. A long text repeated in all rows makes hundreds of it."""
+# So many bytes of rows any file may hold, be it ever so small.
 ALWAYS_ALLOWED = 64 * 1024 * 1024
-"""So many bytes of rows any file may hold, be it ever so small."""
+# A slice has twice as many rows as the one before, up to a limit: what is far too large shows itself at once.
 _FIRST_ROWS, _SLICE_ROWS = 256, 16_384
-"""A slice has twice as many rows as the one before, up to a limit: what is far too large shows itself at once."""
 _BUFFER_BYTES = 16 * 1024 * 1024
 _CUT = "The file may be cut off; fetch it again."
 _MAX_FOOTER = 64 * 1024 * 1024
 _MAX_DEPTH = 32
+# The length of the footer in four bytes, and the mark PAR1.
 _TAIL = 8
-"""The length of the footer in four bytes, and the mark PAR1."""
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 _INTEGERS = (4, 5, 6)
 _FILE_NUM_ROWS, _ROW_GROUPS, _TOTAL_BYTE_SIZE, _NUM_ROWS = 3, 4, 2, 3

@@ -20,19 +20,19 @@ from curate.formats.importers._reading import split_of
 from curate.formats.importers.mapping import KNOWN_COLUMNS, plain_name
 from curate.formats.spreadsheet import COLUMNS, unguarded
 
+# The largest cell, in characters.
 MAX_CELL = 16 * 1024 * 1024
-"""The largest cell, in characters."""
 MAX_COLUMNS = 1000
+# The longest name of a column, in characters; what is longer is a text.
 _MAX_NAME = 200
-"""The longest name of a column, in characters; what is longer is a text."""
 _NAME = re.compile(r"[^\W\d][\w .\-/()]{0,63}")
+# How pandas spells a column without a name, before and after it has read one.
 _NAMELESS = re.compile(r"(?:Unnamed: \d+)?")
-"""How pandas spells a column without a name, before and after it has read one."""
 
+# A file with its separator and its quoting.
 Table = tuple[Path, str, int]
-"""A file with its separator and its quoting."""
+# Reads the records from the first; None for one that is broken.
 Records = Callable[[], Iterable[Sequence[str] | None]]
-"""Reads the records from the first; None for one that is broken."""
 
 
 @dataclass(frozen=True, slots=True)

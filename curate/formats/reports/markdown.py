@@ -11,8 +11,8 @@ from curate.base.tables import counted
 from curate.formats.reports import Page, Verdict, location_of, report, totals, worst_first
 
 MOST_ROWS = 200
+# GitHub drops a step summary of more than 1 MiB; several steps may share it.
 MOST_BYTES = 512 * 1024
-"""GitHub drops a step summary of more than 1 MiB; several steps may share it."""
 _RUNS = re.compile("`+")
 
 

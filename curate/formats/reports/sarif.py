@@ -20,8 +20,8 @@ from curate.formats.reports import (
     worst_first,
 )
 
+# GitHub refuses more than 25,000 results a run and shows the top 5,000; which those are we choose ourselves.
 MOST_RESULTS = 5000
-"""GitHub refuses more than 25,000 results a run and shows the top 5,000; which those are we choose ourselves."""
 NUM_SOURCES = 1_000_000
 _MOST_TEXT = 1000
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

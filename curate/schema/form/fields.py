@@ -12,27 +12,27 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from curate.base.record import Json, canonical
+from curate.base.record import Json, canonical, json_type
 from curate.jsonl import pointer_of
 from curate.schema import Shape
 from curate.schema.form.text import is_plain, json_text
 from curate.schema.schema_set import BASE, REFERENCES, resolve
 
+# There is no such value: the key stays out until somebody fills it in.
 NOTHING: Json = object()
-"""There is no such value: the key stays out until somebody fills it in."""
 
 _TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
 _NOTES = (
     "title", "description", "examples", "default", "format", "contentMediaType", "minLength", "maxLength", "minimum",
     "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "x-order", "x-widget",
 )  # fmt: skip
+# Levels that a new value is filled in; a recursive schema could ask for more without end.
 _DEEPEST = 8
-"""Levels that a new value is filled in; a recursive schema could ask for more without end."""
 _MOST_ITEMS = 8
+# Characters from which a text gets an area of its own.
 LONG = 120
-"""Characters from which a text gets an area of its own."""
+# With so many options or fewer all of them are in sight.
 _RADIO_MOST = 4
-"""With so many options or fewer all of them are in sight."""
 _LONG_FORMATS = {"textarea", "multiline", "markdown", "html"}
 _LONG_TAG = 80
 _MOST_PLACEHOLDER = 200
@@ -40,9 +40,9 @@ _RANGES = ((">=", "minimum"), (">", "exclusiveMinimum"), ("<=", "maximum"), ("<"
 
 Parts = tuple[str, ...]
 
+# How a value is edited: a text of one line or of many, a number, yes or no, what must be so, one of some options,
+# several of them, a list of short texts, a list of cards, the keys of an object, or JSON as it is written.
 Kind = Literal["line", "text", "number", "switch", "constant", "choice", "choices", "tags", "list", "group", "json"]
-"""How a value is edited: a text of one line or of many, a number, yes or no, what must be so, one of some options,
-several of them, a list of short texts, a list of cards, the keys of an object, or JSON as it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,20 +269,8 @@ def _add_branches(rules: ValueRules, node: dict[str, Json]) -> list[Json]:
 
 def types_of(value: Json) -> frozenset[str]:
     """Return the JSON types that a value is of: 3 and 3.0 are integers and numbers."""
-    match value:
-        case None:
-            return frozenset({"null"})
-        case bool():
-            return frozenset({"boolean"})
-        case str():
-            return frozenset({"string"})
-        case int():
-            return frozenset({"number", "integer"})
-        case float():
-            return frozenset({"number", "integer"} if value.is_integer() else {"number"})
-        case list():
-            return frozenset({"array"})
-    return frozenset({"object"})
+    is_whole = json_type(value) == "number" and float(value).is_integer()
+    return frozenset({json_type(value)} | ({"integer"} if is_whole else set()))
 
 
 def options_of(values: list[Json]) -> tuple[Option, ...]:

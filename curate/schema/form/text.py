@@ -18,8 +18,8 @@ from curate.jsonl import JsonFault, locate, strict_loads
 _BRACKETS = (("<U+", ">"), ("⟦U+", "⟧"), ("«U+", "»"), ("{{U+", "}}"))
 _PLAIN_TAG = re.compile(r"[^\s,\"\[\]{}][^,\"\n\t]*(?<!\s)|[^\s,\"\[\]{}]")
 _HEX = "([0-9A-F]{4,6})"
+# Larger lines are edited in a person's own editor only: a text area would take a tenth of a second a key.
 MOST_BYTES = 256 * 1024
-"""Larger lines are edited in a person's own editor only: a text area would take a tenth of a second a key."""
 
 
 def is_plain(text: str) -> bool:

@@ -23,11 +23,12 @@ from curate.base.record import CurateError
 from curate.schema.settings.model import Settings
 
 FILE_NAME = "curate.toml"
+# `CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not.
 PREFIX = "CURATE_"
-"""`CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not."""
 
 _NO_SETTINGS = frozenset({"CURATE_ANNOTATOR", "CURATE_TRUST_PLUGINS"})
 _HINT = "See `curate config schema`."
+# By pydantic's name of a fault, the type that is wanted, in words and in TOML.
 _WANTED = {
     "int_type": ("a whole number", "1"),
     "float_type": ("a number", "0.5"),
@@ -38,7 +39,6 @@ _WANTED = {
     "dict_type": ("a table", '{ name = "text" }'),
     "model_type": ("a table", "{ }"),
 }
-"""By pydantic's name of a fault, the type that is wanted, in words and in TOML."""
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "the truth value"), (int, "the whole number"), (float, "the number"), (str, "the text"), (list, "a list"),
     (dict, "a table"),
@@ -299,8 +299,8 @@ def _truth(text: str) -> str:
     )
 
 
+# By the type that is wanted: how a quoted text is written without its quotes, "" where that is not clear.
 _UNQUOTED: dict[str, Callable[[str], str]] = {"int_type": _number, "float_type": _number, "bool_type": _truth}
-"""By the type that is wanted: how a quoted text is written without its quotes, "" where that is not clear."""
 
 
 def _suggestion(fault: ErrorDetails) -> str:
