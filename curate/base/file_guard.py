@@ -2,7 +2,7 @@
 
 Such a file comes from a colleague, from git or from a download. As a pipe it would make us wait for ever, as a device
 give bytes without end, and as a link bring what lies elsewhere. What is refused is an OSError, like what the system
-refuses, so that whoever reads a file has one case for both.
+refuses, so that a reader of files has one case for both.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Registry(Generic[Item]):
         return put
 
     def file_names(self) -> list[str]:
-        """Return the names of our own files, of which none is imported for it."""
+        """Return the names of our own files, without importing any of them."""
         spec = find_spec(self._package)
         folders = spec.submodule_search_locations if spec else None
         return [file.name for file in pkgutil.iter_modules(folders) if not file.ispkg and not file.name.startswith("_")]

@@ -29,53 +29,44 @@ _MARKER = re.compile(
 )
 _DOCUMENT_STARTS = (b"[", b"{")
 _TABLES = {".csv": "a CSV table", ".tsv": "a TSV table", ".tab": "a TSV table"}
-_PACKED = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\x1f\x9d", "compressed by compress"),
-    (b"\x5d\x00\x00", "lzma"),
-    (b"\x78\x01", "zlib"),
-    (b"\x78\x9c", "zlib"),
-    (b"\x78\xda", "zlib"),
-    (b"\x02\x21\x4c\x18", "lz4"),
-    (b"\xff\x06\x00\x00sNaPpY", "Snappy"),
-    (b"\x89LZO", "lzop"),
-    (b"MSCF\x00", "a cabinet"),
-    (b"MSWIM\x00", "a Windows image"),
-    (b"!<arch>\n", "an ar archive"),
-    (b"xar!", "a xar archive"),
-    (b"zPQ", "zpaq"),
-    (b"\xed\xab\xee\xdb", "an RPM package"),
-    (b"PK\x07\x08", "zip"),
-    (b"\x80\x02", "a pickle"),
-    (b"\x80\x03", "a pickle"),
-    (b"\x80\x04", "a pickle"),
-    (b"\x80\x05", "a pickle"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"FEA1", "Feather"),
-    (b"ORC\n", "ORC"),
-    (b"Obj\x01", "Avro"),
-    (b"GGUF", "a GGUF model"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"GIF8", "a GIF picture"),
-    (b"\x7fELF", "a program"),
-    (b"MZ\x90", "a program"),
-    (b"\xd0\xcf\x11\xe0", "a document of old Office"),
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"BZh", "bzip2"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
-    (b"\x04\x22\x4d\x18", "lz4"),
-    (b"Rar!\x1a\x07", "RAR"),
-    (b"LZIP", "lzip"),
-    (b"PAR1", "Parquet"),
-    (b"ARROW1", "Arrow"),
-    (b"SQLite format 3\x00", "SQLite"),
-    (b"%PDF-", "PDF"),
-    (b"\x89HDF", "HDF5"),
-)
+_PACKED: dict[str, bytes | tuple[bytes, ...]] = {
+    "gzip": b"\x1f\x8b",
+    "compressed by compress": b"\x1f\x9d",
+    "lzma": b"\x5d\x00\x00",
+    "zlib": (b"\x78\x01", b"\x78\x9c", b"\x78\xda"),
+    "lz4": (b"\x02\x21\x4c\x18", b"\x04\x22\x4d\x18"),
+    "Snappy": b"\xff\x06\x00\x00sNaPpY",
+    "lzop": b"\x89LZO",
+    "a cabinet": b"MSCF\x00",
+    "a Windows image": b"MSWIM\x00",
+    "an ar archive": b"!<arch>\n",
+    "a xar archive": b"xar!",
+    "zpaq": b"zPQ",
+    "an RPM package": b"\xed\xab\xee\xdb",
+    "zip": (b"PK\x07\x08", b"PK\x03\x04", b"PK\x05\x06"),
+    "a pickle": (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+    "a NumPy array": b"\x93NUMPY",
+    "Feather": b"FEA1",
+    "ORC": b"ORC\n",
+    "Avro": b"Obj\x01",
+    "a GGUF model": b"GGUF",
+    "a PNG picture": b"\x89PNG",
+    "a JPEG picture": b"\xff\xd8\xff",
+    "a GIF picture": b"GIF8",
+    "a program": (b"\x7fELF", b"MZ\x90"),
+    "a document of old Office": b"\xd0\xcf\x11\xe0",
+    "xz": b"\xfd7zXZ\x00",
+    "bzip2": b"BZh",
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "7-Zip": b"7z\xbc\xaf\x27\x1c",
+    "RAR": b"Rar!\x1a\x07",
+    "lzip": b"LZIP",
+    "Parquet": b"PAR1",
+    "Arrow": b"ARROW1",
+    "SQLite": b"SQLite format 3\x00",
+    "PDF": b"%PDF-",
+    "HDF5": b"\x89HDF",
+}
 _POINTERS = (b"version https://git-lfs", b"version https://hawser.github.com/", b"# xet version")
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<!--", b"<?xml")
 _HEAD_BYTES = 512
@@ -233,7 +224,7 @@ def crlf_finding(file: str, first_line: int, num_lines: int) -> Finding:
 def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: bool = True) -> list[Span]:
     """Cut a file at line ends into at most ``num_spans`` spans of like size and count their lines.
 
-    Without ``is_counted`` every first line is 1: whoever reads the spans in turn can count along.
+    Without ``is_counted`` every first line is 1: a reader of the spans in turn can count along.
 
     Raises:
         JsonFault: it is not a regular file, or not lines at all, so that there is nothing to be shared out.
@@ -333,7 +324,7 @@ def _refuse_type(raw: bytes, value: Json) -> NoReturn:
 
 
 def _table_as(path: Path, first: bytes) -> str:
-    """Return what table the file is by its suffix, "" where it is none or its first line could be a record."""
+    """Return what table the file is by its suffix, "" where it is no table or its first line could be a record."""
     return _TABLES.get(path.suffix.lower(), "") if first.strip() and not first.lstrip().startswith(b"{") else ""
 
 
@@ -388,12 +379,12 @@ def holds_any(path: Path, texts: Sequence[bytes], root: Path | None = None) -> b
 
 
 def packed_as(head: bytes) -> str:
-    """Return what kind of archive or binary file begins with these bytes, "" where it is none that is known."""
+    """Return what kind of archive or binary file begins with these bytes, "" where the kind is not known."""
     if head[257:262] == b"ustar":
         return "a tar archive"
     if _CPIO.match(head):
         return "a cpio archive"
-    return next((name for magic, name in _PACKED if head.startswith(magic)), "")
+    return next((name for name, magic in _PACKED.items() if head.startswith(magic)), "")
 
 
 def _refuse_disguise(head: bytes) -> None:

@@ -46,7 +46,7 @@ class Ending:
 class LineChange:
     """One line that is not to stay as it is, with all its bytes; ``after`` is empty for a line that is to go.
 
-    ``about`` says why, in words of whoever changes it.
+    ``about`` says why, in words of the caller.
     """
 
     line: int
@@ -57,7 +57,7 @@ class LineChange:
 
 Replacement = tuple[bytes, tuple[str, ...]]
 # Gives a line its new bytes and says why, or None to leave it.
-# It gets the entry, or the finding of a line that is none, the bytes of the line without mark and newline, and these.
+# It gets the entry or the finding of the line, the bytes of the line without mark and newline, and these.
 ReplaceLine = Callable[[Entry | Finding, bytes, Ending], Replacement | None]
 
 

@@ -50,7 +50,7 @@ class JsonMember(NamedTuple):
 class Walker:
     """Walks over ``raw``, one line of valid strict JSON (another is a ValueError); ``start`` is where its value begins.
 
-    Each container is read no further than was asked for. Whoever walks through a container, or asks for its end,
+    Each container is read no further than was asked for. A walk through a container, or the question for its end,
     spares the walk around it that part, so that a line is read once however deep it is walked.
     """
 

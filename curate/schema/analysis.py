@@ -115,7 +115,7 @@ class Contents:
 def contents_of(documents: Iterable[Json]) -> Contents | None:
     """Return what all ``documents`` of a schema look at, None where they may look at anything.
 
-    Every object in them is taken for a schema, also one that is none: that is on the safe side.
+    Every object in them is taken for a schema, also where it is not: that errs on the safe side.
     """
     shortest, longest, largest, texts, unique = 0, 1 << 30, 0, set[str](), set[str]()
     # With each node the key of the value that it is about, where it hangs on one.

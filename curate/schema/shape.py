@@ -55,7 +55,7 @@ class Shape:
     @cached_property
     def is_valid(self) -> Callable[[Json], bool]:
         """Says whether the schema allows a value. A pattern that hits the engine's limit counts as not valid."""
-        # Asked a million times: whatever a shape does not need stays out of the way of the engine's own answer.
+        # Asked a million times: what a shape does not need stays out of the way of the engine's own answer.
         is_allowed: Callable[[Json], bool] = self._validator.is_valid
         if self.schema_set.depth < MAX_DEPTH:
             return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))

@@ -134,7 +134,7 @@ class _RowGroup:
 
 
 class _Thrift:
-    """A cursor over the compact protocol. Whatever is not well-formed is a ValueError or an IndexError."""
+    """A cursor over the compact protocol. What is not well-formed raises a ValueError or an IndexError."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -30,7 +30,7 @@ _ANSWERER = {"user": "assistant", "assistant": "user", "system": "user", "develo
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """What stands in a field and is no value yet: ``text`` as typed, and why it is none."""
+    """What stands in a field and is no value yet: ``text`` as typed, and why it is not one."""
 
     text: str
     message: str
@@ -401,7 +401,7 @@ class _Specimens:
         self._num_left = _MOST_FIELDS
 
     def of(self, schema: Json, above: frozenset[int]) -> Json:
-        """Return a value for ``schema``; ``above`` are the schemas around it, of which none is begun again."""
+        """Return a value for ``schema``; ``above`` are the schemas around it, none of which is begun again."""
         rules = self._schemas.rules(schema)
         if rules.options is not None or len(rules.kinds) != 1:
             return rules.options[0].value if rules.options else None

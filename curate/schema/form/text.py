@@ -87,7 +87,7 @@ def read_number(text: str) -> int | float:
     """Return the number that ``text`` spells in JSON: 1 is an integer and 1.0 is not.
 
     Raises:
-        ValueError: it is none, or too large for 64 bits, with the reason for people.
+        ValueError: it is no number, or too large for 64 bits, with the reason for people.
     """
     try:
         number = strict_loads(text.strip().encode("utf-8", "surrogatepass"))
