@@ -91,15 +91,9 @@ def plain_turns(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]
     ]
 
 
-def own_line(row: ExportRow) -> Mapping[str, Json]:
-    """Return the workspace's own line of a row, or an empty one where the caller did not bring it."""
-    line: Mapping[str, Json] = row.get("line") or {}
-    return line
-
-
 def instruction_and_input(row: ExportRow, prompt: str) -> tuple[str, str]:
     """Return the instruction and the input that ``prompt`` joins, where the workspace's line still tells them apart."""
-    own = own_line(row)
+    own = row.get("line") or {}
     parts = [str(own.get(name) or "") for name in ("instruction", "input")]
     # An edit since the line was written changes the prompt, and then the line's parts are out of date.
     return (parts[0], parts[1]) if "\n\n".join(part for part in parts if part) == prompt else (prompt, "")
