@@ -6,10 +6,10 @@ read files for a stranger, and is not needed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
@@ -18,7 +18,6 @@ from curate.base.console import one_line
 from curate.base.file_guard import read_file
 from curate.base.record import CurateError, Finding, Json
 from curate.jsonl import JsonFault, fault_finding, locate, parts_of, pointer_of, strict_loads
-from curate.schema.analysis import LEAST_DEPTH, MAX_DEPTH, affordable_depth
 from curate.schema.view import at
 
 # Where the URIs of a project begin: it names no folder of the machine.
@@ -26,6 +25,13 @@ BASE = "file:///"
 _MAX_BYTES = 4 * 1024 * 1024
 _MAX_PATH = 255
 Steps = tuple[str | int, ...]
+_Node = dict[str, Json]
+# References make a small schema large: thirty definitions that each refer twice to the next are a thousand million
+# paths. The engine follows every one of them, so that they are counted before it is asked.
+_MOST_PATHS = 20_000
+# A schema that cannot look this deep within `_MOST_PATHS` is refused.
+_LEAST_DEPTH = 4
+MAX_DEPTH = 64
 # Where schemas stand within a schema: the keywords of drafts 4 to 2020-12, by the kind of value that each one takes.
 _IN_PLACE_SINGLE = {"not", "if", "then", "else"}
 _IN_PLACE_LIST = {"allOf", "anyOf", "oneOf"}
@@ -107,8 +113,8 @@ def read_schema_set(path: Path, root: Path) -> tuple[Json, str, SchemaSet]:
     for reference in schema_set.references:
         _follow(schema_set, *reference)
     _refuse_loops(schema_set, path)
-    schema_set.depth = affordable_depth(schema, partial(_same_value, schema_set), _parts)
-    if schema_set.depth < LEAST_DEPTH:
+    schema_set.depth = _affordable_depth(schema_set, schema)
+    if schema_set.depth < _LEAST_DEPTH:
         message = "its references and choices multiply to too much work for one value"
         raise bad_schema(path, "schema-cost", message, "Name each definition once where it is needed.")
     return schema, uri, schema_set
@@ -261,6 +267,76 @@ def _parts(node: dict[str, Json]) -> Iterator[tuple[str, dict[str, Json]]]:
     for steps, part, is_same in subschemas(node):
         if not is_same and isinstance(part, dict) and steps[0] not in _DEFINITIONS:
             yield (str(steps[1]) if steps[0] in _INNER_MAP - {"patternProperties"} else "*"), part
+
+
+def _affordable_depth(schema_set: SchemaSet, root: Json) -> int:
+    """Return how many levels of a value ``root`` can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`.
+
+    No reference of the schema comes back to itself at the same value. The worst value is assumed: at each level the key
+    that most of the schema looks at.
+    """
+    if not isinstance(root, dict):
+        return MAX_DEPTH
+    totals, steps = _levels(schema_set, root)
+    paths = dict(totals)
+    for depth in range(MAX_DEPTH + 1):
+        if paths[id(root)] > _MOST_PATHS:
+            return depth - 1
+        paths = {
+            node: total + max(sum(times * paths[below] for below, times in ways.items()) for ways in steps[node])
+            for node, total in totals.items()
+        }
+    return MAX_DEPTH
+
+
+def _levels(schema_set: SchemaSet, root: _Node) -> tuple[dict[int, int], dict[int, list[Counter[int]]]]:
+    """Return, for each schema that a value of its own reaches, its paths at that value and, by key, its ways down."""
+    totals: dict[int, int] = {}
+    steps: dict[int, list[Counter[int]]] = {}
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in totals:
+            continue
+        times = _times(schema_set, node)
+        totals[id(node)] = sum(number for _, number in times)
+        by_key: dict[str, Counter[int]] = {"*": Counter()}
+        for part, number in times:
+            for key, below in _parts(part):
+                by_key.setdefault(key, Counter())[id(below)] += number
+                waiting.append(below)
+        anywhere = by_key.pop("*")
+        steps[id(node)] = [anywhere, *(ways + anywhere for ways in by_key.values())]
+    return totals, steps
+
+
+def _times(schema_set: SchemaSet, start: _Node) -> list[tuple[_Node, int]]:
+    """Return the schemas that look at the same value as ``start``, each with the number of ways that lead to it."""
+    order: list[_Node] = []
+    visited: set[int] = set()
+    stack: list[tuple[_Node, bool]] = [(start, False)]
+    while stack:
+        node, is_left = stack.pop()
+        if is_left:
+            order.append(node)
+        elif id(node) not in visited:
+            visited.add(id(node))
+            stack.append((node, True))
+            stack.extend((part, False) for part in _same_value(schema_set, node))
+    times = Counter({id(start): 1})
+    for node in reversed(order):
+        for part in _same_value(schema_set, node):
+            times[id(part)] += times[id(node)]
+    return [(node, times[id(node)]) for node in order]
+
+
+def depth_of(value: Json) -> int:
+    """Return how many levels of objects and lists a value has; 0 for a text, a number, true, false and null."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [part for node in level for part in (node.values() if isinstance(node, dict) else node)]
+    return depth
 
 
 def _joined(owner: Path, base: str, reference: str) -> str:

@@ -13,8 +13,8 @@ import jsonschema_rs
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source
 from curate.base.resources import shipped
-from curate.schema.analysis import MAX_DEPTH, Contents, contents_of, depth_of
-from curate.schema.schema_set import SchemaSet, bad_schema, read_schema_set
+from curate.schema.contents import Contents, contents_of
+from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
 from curate.schema.view import SINGLE_FIELDS, View, conventional_view
 from curate.schema.words import LimitProblem, problems_of
 

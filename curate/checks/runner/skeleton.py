@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from curate.schema.analysis import Contents
+from curate.schema.contents import Contents
 
 LONGEST = 1024
 """Bytes of a line that is worth a skeleton."""
