@@ -87,7 +87,7 @@ def memory(pid: int | str = "self") -> str:
 
 def catalogue(root: Path) -> None:
     """Read all record files into a catalogue."""
-    from curate.base.garbage import collect_rarely
+    from curate.base import collect_rarely
     from curate.project.catalog import open_catalog
     from curate.project.data import load_data
 

@@ -70,7 +70,7 @@ class Order(str):
     """A workflow command of GitHub Actions: the one kind of line that a build server shall obey.
 
     It is made from its parts, and every part is escaped here, so that no data in it can end it or begin another.
-    Whatever is done to it as a string gives a plain string again, which `harmless` treats as any other.
+    Any string method gives a plain string again, which `harmless` treats as any other.
     """
 
     __slots__ = ()
@@ -108,7 +108,7 @@ def talk(text: str = "") -> None:
 
 
 def width() -> int:
-    """Return how many cells a line of data may take: the terminal's, but 60 to 120, and 80 where there is none."""
+    """Return how many cells a line of data may take: those of the terminal, from 60 to 120; 80 without a terminal."""
     return min(max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST), _WIDEST)
 
 

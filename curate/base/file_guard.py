@@ -2,7 +2,7 @@
 
 Such a file comes from a colleague, from git or from a download. As a pipe it would make us wait for ever, as a device
 give bytes without end, and as a link bring what lies elsewhere. What is refused is an OSError, like what the system
-refuses, so that whoever reads a file has one case for both.
+refuses, so that a reader of files has one case for both.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from pathlib import Path
 
 from curate.base.record import CurateError
 
+# Bytes of what a person types, such as curate.toml.
 MOST_SETTINGS = 1 << 20
-"""Bytes of what a person types, such as curate.toml."""
+# Bytes of a document about one run, checkpoint or process.
 MOST_STATE = 64 << 20
-"""Bytes of a document about one run, checkpoint or process."""
+# Bytes of a document that grows with the records: a manifest, the frozen test set, a baseline, what folds keep.
 MOST_DOCUMENT = 1 << 30
-"""Bytes of a document that grows with the records: a manifest, the frozen test set, a baseline, what folds keep."""
+# Bytes of a journal segment: ten million decisions of one act take 3.3 GB.
 MOST_SEGMENT = 4 << 30
-"""Bytes of a journal segment: ten million decisions of one act take 3.3 GB."""
+_COPY_INSIDE = "Copy the files into the workspace, or import them with `curate import`."
 
 
 class FileGuardError(OSError):
@@ -83,20 +84,12 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
 
 
 def open_file(path: Path, root: Path | None = None, *, most: int | None = None) -> BufferedReader:
-    """Open ``path`` as `open_descriptor` does, and return it as a file of bytes.
-
-    Raises:
-        FileGuardError, OSError: as `open_descriptor` does.
-    """
+    """Open ``path`` as `open_descriptor` does, and return it as a file of bytes."""
     return os.fdopen(open_descriptor(path, root, most=most), "rb")
 
 
 def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
-    """Return the bytes of ``path``, at most ``most`` of them.
-
-    Raises:
-        FileGuardError, OSError: as `open_descriptor` does.
-    """
+    """Return the bytes of ``path``, at most ``most`` of them; raises as `open_descriptor`."""
     with open_file(path, root, most=most) as file:
         content = file.read()
     # It may have grown meanwhile.
@@ -104,7 +97,7 @@ def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
     return content
 
 
-def inside(root: Path, path: Path) -> Path:
+def inside(root: Path, path: Path, hint: str = _COPY_INSIDE) -> Path:
     """Return ``path`` after making sure that it, with every link followed, lies inside ``root``.
 
     Raises:
@@ -116,11 +109,7 @@ def inside(root: Path, path: Path) -> Path:
     except (ValueError, RuntimeError, OSError) as error:
         raise CurateError("E914 outside-workspace", f"{path} is no path: {error}", "Name what is there.") from error
     if not target.is_relative_to(root.resolve()):
-        raise CurateError(
-            "E914 outside-workspace",
-            f"{path} leads to {target}, outside the workspace {root}",
-            "Copy the files into the workspace, or import them with `curate import`.",
-        )
+        raise CurateError("E914 outside-workspace", f"{path} leads to {target}, outside the workspace {root}", hint)
     return path
 
 

@@ -51,7 +51,7 @@ _SECONDS = 20
 class GitError(Exception):
     """Why git gave no answer, in its own words; ``is_missing`` where it is absent, too old or too slow.
 
-    The text may hold whatever the repository does: it is no line to print before it is made one.
+    The text may hold anything that the repository does: print it only through `one_line`.
     """
 
     def __init__(self, why: str, hint: str = "", *, is_missing: bool = False) -> None:

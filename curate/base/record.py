@@ -15,23 +15,24 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import Any, Literal
 
+# A value that JSON can hold: dict, list, str, int, float, bool or None.
 Json = Any
-"""A value that JSON can hold: dict, list, str, int, float, bool or None."""
 
 Severity = Literal["error", "warning", "info"]
 Kind = Literal["instruction", "chat", "domain"]
 Split = Literal["train", "validation", "test"]
 
+_JSON_TYPES = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 _PIECE = 1 << 18
 _WHITE = re.compile(r"\s")
 _NUMBERED = re.compile(r"-[0-9]+\Z")
 _PREFIX = re.compile(r"[A-Z][0-9]{0,3}")
 
+# Most that a record, or an answer in it, may count beside others while training.
 MOST_WEIGHT = 1000
-"""Most that a record, or an answer in it, may count beside others while training."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+# What records without a category are exported and scored under.
 UNCATEGORISED = "uncategorised"
-"""What records without a category are exported and scored under."""
 
 
 class Exit(IntEnum):
@@ -168,6 +169,11 @@ def is_named(code: str, name: str, selectors: Collection[str]) -> bool:
     return any(
         name == selector or (code.startswith(selector) and bool(_PREFIX.fullmatch(selector))) for selector in selectors
     )
+
+
+def json_type(value: Json) -> str:
+    """Return the JSON type of a value: object, array, string, boolean, number or null."""
+    return _JSON_TYPES.get(type(value), "object")
 
 
 def strings_of(value: Json) -> Iterator[str]:

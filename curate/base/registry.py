@@ -1,19 +1,22 @@
 """The one way in which checks, fixes, importers, exporters and reports are found: ours, installed ones, and the user's.
 
 Ours are the files of a package. Others come from installed packages, by entry points of the group ``pairsmith.KIND``,
-and from a folder of the workspace that curate.toml names; the files of that are run only once they were trusted, see
-`curate.base.trust`. Nothing is imported before somebody asks for what is registered.
+and from a folder of the workspace that curate.toml names. Nothing is imported before somebody asks for what is
+registered. The border runs here because all of them are looked for in the same places, and fail in the same words.
 
-The border runs here because all of them are looked for in the same places, and fail in the same words.
+A workspace travels by git, and code that travels with data must not run because somebody has cloned it. So a file of
+its own runs only once a person has trusted it here: the digest of each is written down outside of every workspace, in
+the user's own state. A file that has changed since is as strange as a new one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,12 +26,16 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_SETTINGS, read_file
+from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import CurateError
 
 Item = TypeVar("Item")
+Function = TypeVar("Function", bound=Callable[..., Any])
 _GROUP = "pairsmith."
 _UPGRADE = "Upgrade it, or uninstall it."
+# For CI: ``1`` trusts every file, a list of digests parted by commas trusts those.
+_VARIABLE = "CURATE_TRUST_PLUGINS"
+_TRUST_HINT = "Read it, and type `curate config trust {}` if it may run on this machine."
 
 
 class Registry(Generic[Item]):
@@ -57,8 +64,17 @@ class Registry(Generic[Item]):
         (self._of_workspace if _state.is_of_workspace else self._items)[name] = item
         self._all = None
 
+    def adding(self, name: str, make: Callable[[Function], Item]) -> Callable[[Function], Function]:
+        """Return a decorator that registers what ``make`` makes of a function; raises as `add`."""
+
+        def put(function: Function) -> Function:
+            self.add(name, make(function))
+            return function
+
+        return put
+
     def file_names(self) -> list[str]:
-        """Return the names of our own files, of which none is imported for it."""
+        """Return the names of our own files, without importing any of them."""
         spec = find_spec(self._package)
         folders = spec.submodule_search_locations if spec else None
         return [file.name for file in pkgutil.iter_modules(folders) if not file.ispkg and not file.name.startswith("_")]
@@ -188,9 +204,7 @@ def _load_workspace() -> None:
     """Run the files of the workspace's folder where they are trusted and were not run; all of them, or none."""
     if _state.folder is None or _state.is_current or _state.is_of_workspace:
         return
-    from curate.base.trust import trusted_files
-
-    files = trusted_files(*_state.folder)
+    files = _trusted_files(*_state.folder)
     digests = {path: digest for path, (digest, _) in files.items()}
     if digests != _state.loaded:
         _forget()
@@ -224,3 +238,79 @@ def _run(path: Path, digest: str, code: bytes) -> None:
 
 def _text_of(error: Exception) -> str:
     return one_line(f"{type(error).__name__}: {error}", 300)
+
+
+def _plugin_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
+    """Return the digest (SHA-256 in hex) and the content of each plug-in in the folder ``path`` of ``root``, by name.
+
+    Files whose name begins with an underscore, and folders, are no plug-ins.
+    """
+    folder = inside(root, root / path)
+    if not folder.is_dir():
+        message = f"plugins.path: there is no folder {path} in {root}"
+        raise CurateError("E984 bad-plugin", message, "Make it, or take the setting out of curate.toml.")
+    files = {}
+    for file in sorted(folder.glob("[!_]*.py")):
+        try:
+            content = read_file(file, folder, most=MOST_SETTINGS)
+        except OSError as error:
+            message = f"{one_line(str(file), 500)} cannot be read: {error}"
+            raise CurateError("E984 bad-plugin", message, "Put the file itself into the folder.") from error
+        files[file.resolve()] = hashlib.sha256(content).hexdigest(), content
+    return files
+
+
+def _trusted_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
+    """Return what `_plugin_files` does, after making sure that a person has trusted every file."""
+    files = _plugin_files(root, path)
+    variable = os.environ.get(_VARIABLE, "")
+    if variable == "1":
+        return files
+    digests, listed = _read_trust(), variable.split(",")
+    for file, (digest, _) in files.items():
+        if digests.get(str(file)) == digest or digest in listed:
+            continue
+        why = "has changed since it was trusted" if str(file) in digests else "is not trusted on this machine"
+        message = f"{one_line(str(file), 500)} {why}, so it was not run"
+        raise CurateError("E988 untrusted-plugin", message, _TRUST_HINT.format(one_line(str(root), 500)))
+    return files
+
+
+def trust_path() -> Path:
+    """Return the file of what this user trusts: ``$XDG_STATE_HOME/pairsmith/trust.json``."""
+    from platformdirs import user_state_path
+
+    return user_state_path("pairsmith") / "trust.json"
+
+
+def _read_trust() -> dict[str, str]:
+    """Return the digest of each trusted file by its absolute path."""
+    path = trust_path()
+    try:
+        files = json.loads(read_file(path, most=MOST_SETTINGS))["files"]
+        return {str(name): str(digest) for name, digest in files.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{path} is no list of trusted files: {error}"
+        raise CurateError("E989 bad-trust", message, "Delete it, and trust the plug-ins again.") from error
+
+
+def write_trust(root: Path, path: str, *, is_trusted: bool = True) -> dict[Path, str]:
+    """Trust the plug-ins of a workspace as they are now, or none of them any more; return their digests.
+
+    Raises:
+        CurateError: E914 when the folder leads out of the workspace; E984 when it is not there, or a file cannot be
+            read; E989 when the list of trusted files cannot be read; E906 when it cannot be written.
+    """
+    # Most commands write nothing of this kind.
+    from curate.base.storage import write_atomic
+
+    files = {file: digest for file, (digest, _) in _plugin_files(root, path).items()}
+    folder = (root / path).resolve()
+    digests = {name: digest for name, digest in _read_trust().items() if Path(name).parent != folder}
+    if is_trusted:
+        digests |= {str(file): digest for file, digest in files.items()}
+    text = json.dumps({"version": 1, "files": dict(sorted(digests.items()))}, indent=2, ensure_ascii=False)
+    write_atomic(trust_path(), [text.encode() + b"\n"])
+    return files

@@ -1,7 +1,8 @@
 """The only file that writes to disk: whole files are replaced in one step, and nothing is called saved before it is.
 
 A crash, a full disk or a power cut leaves the old file or the new one, never a part of either. The promise rests on the
-file system's fsync and rename being truthful.
+file system's fsync and rename being truthful. Whatever the system refuses here, and a name that is taken, is a
+`CurateError` E906 with its reason.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from curate.base.console import one_line
 from curate.base.file_guard import open_descriptor, open_file
 from curate.base.record import CurateError, Exit
 
+# The code of errors for whatever the system does not write.
 WRITE_FAILED = "E906 write-failed"
-"""The code of errors for whatever the system does not write."""
 _NOT_SAVED = "The last decision is not saved."
 
 
@@ -34,7 +35,7 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, m
     is gone.
 
     Raises:
-        CurateError: E906 write-failed, with the reason the system gave; E919 when ``is_new`` and the file is there.
+        CurateError: E919 when ``is_new`` and the file is there.
     """
     make_folder(path.parent)
     try:
@@ -70,11 +71,7 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, m
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and what is missing above it, durably.
-
-    Raises:
-        CurateError: E906 when the system refuses.
-    """
+    """Make ``folder`` and what is missing above it, durably."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         for path in reversed(missing):
@@ -85,11 +82,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_cache(folder: Path) -> None:
-    """Make ``folder`` for what can be made again or must stay on this machine: git leaves all of it out.
-
-    Raises:
-        CurateError: E906 when the system refuses.
-    """
+    """Make ``folder`` for what can be made again or must stay on this machine: git leaves all of it out."""
     ignore = folder / ".gitignore"
     if not ignore.exists():
         write_atomic(ignore, [b"# Caches, drafts and private files of this machine; git leaves all of it out.\n*\n"])
@@ -101,9 +94,6 @@ def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
 
     The lock file stays, because removing it would let two processes in at once. In a folder where we may not write,
     ``path`` cannot be replaced either, so nothing is locked.
-
-    Raises:
-        CurateError: E906 when the system refuses.
     """
     # Few commands lock anything.
     from filelock import FileLock, Timeout
@@ -131,10 +121,8 @@ def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
 def publish_folder(temporary: Path, folder: Path) -> None:
     """Give the finished ``temporary`` folder its name ``folder``, which must not exist yet, in one durable step.
 
-    Both lie in the same parent folder, and the files of ``temporary`` are already synced.
-
-    Raises:
-        CurateError: E906 when the name is taken or the system refuses; ``temporary`` is left as it is.
+    Both lie in the same parent folder, and the files of ``temporary`` are already synced. It is left as it is where
+    that fails.
     """
     try:
         sync_folder(temporary)
@@ -155,11 +143,7 @@ class Segment:
     """
 
     def __init__(self, path: Path) -> None:
-        """Create ``path``, which must not exist.
-
-        Raises:
-            CurateError: E906 when it exists or cannot be made.
-        """
+        """Create ``path``, which must not exist."""
         make_folder(path.parent)
         self.path = path
         self._length = 0
@@ -178,9 +162,8 @@ class Segment:
     def append(self, frames: bytes) -> None:
         """Write ``frames`` whole and sync them.
 
-        Raises:
-            CurateError: E906; the file is cut back to what was whole before, closed, and takes no more, because after a
-                failed sync the system may have forgotten what it had accepted.
+        Where that fails, the file is cut back to what was whole before, closed, and takes no more, because after a
+        failed sync the system may have forgotten what it had accepted.
         """
         try:
             if self._handle < 0:
@@ -209,11 +192,7 @@ class Segment:
                 os.close(handle)
 
     def _require_name(self) -> None:
-        """Make sure that what was written can be found: somebody may have moved or removed the file under us.
-
-        Raises:
-            OSError: it can not.
-        """
+        # What was written must be found again: somebody may have moved or removed the file under us.
         if not os.path.samestat(os.fstat(self._handle), self.path.stat()):
             raise OSError("somebody has put another file in its place")
 
@@ -237,11 +216,7 @@ def is_segment_open(path: Path) -> bool:
 
 
 def move_file(path: Path, target: Path) -> None:
-    """Give ``path`` the name ``target``, which must not exist, durably; the folder of ``target`` is made.
-
-    Raises:
-        CurateError: E906 when the name is taken or the system refuses.
-    """
+    """Give ``path`` the name ``target``, which must not exist, durably; the folder of ``target`` is made."""
     make_folder(target.parent)
     try:
         # A rename would take the place of a file without a word.
@@ -255,11 +230,7 @@ def move_file(path: Path, target: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove ``path``, durably; one that is not there is no fault.
-
-    Raises:
-        CurateError: E906 when the system refuses.
-    """
+    """Remove ``path``, durably; one that is not there is no fault."""
     try:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
@@ -271,11 +242,7 @@ class Scratch:
     """A folder of files that can be made again, such as a cache: it gets its name only when it is whole."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin ``folder`` under a name of this process.
-
-        Raises:
-            CurateError: E906 when the system refuses.
-        """
+        """Begin ``folder`` under a name of this process."""
         make_folder(folder.parent)
         self.folder = folder
         self._temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
@@ -287,11 +254,7 @@ class Scratch:
         return self._temporary / name
 
     def append(self, name: str, content: bytes | memoryview) -> None:
-        """Add ``content`` to the end of the file called ``name``.
-
-        Raises:
-            CurateError: E906 when it cannot be written.
-        """
+        """Add ``content`` to the end of the file called ``name``."""
         try:
             with self.path(name).open("ab") as file:
                 file.write(content)
@@ -299,11 +262,7 @@ class Scratch:
             raise _refused(self.path(name), error) from error
 
     def publish(self) -> None:
-        """Sync what was written and give the folder its name; if it is there meanwhile, that one stays.
-
-        Raises:
-            CurateError: E906 when the system refuses.
-        """
+        """Sync what was written and give the folder its name; if it is there meanwhile, that one stays."""
         try:
             for path in self._temporary.iterdir():
                 with open_file(path) as file:

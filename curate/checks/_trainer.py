@@ -10,7 +10,7 @@ import orjson
 
 from curate.base.console import talk, visible
 from curate.base.record import Json
-from curate.base.trainer import trainer_command
+from curate.base.resources import trainer_command
 
 
 class TrainerError(Exception):

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record
-from curate.base.trainer import require_trainer
+from curate.base.resources import require_trainer
 from curate.checks import Check, TokenLengths, discover
 from curate.checks._trainer import TrainerError, ask_trainer
 from curate.schema import Shape

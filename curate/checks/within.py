@@ -13,7 +13,7 @@ import orjson
 
 from curate.base.record import Json, strings_of
 from curate.jsonl import JsonFault, strict_loads
-from curate.jsonl.splice import ESCAPE, respelled
+from curate.jsonl.walker import ESCAPE, respelled
 
 # Finds values in a text, as (kind, where it begins, where it ends).
 FindSpans = Callable[[str], Iterable[tuple[str, int, int]]]

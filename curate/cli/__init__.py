@@ -14,9 +14,8 @@ from typing import Any, NoReturn
 
 import click
 
-from curate.base import console
+from curate.base import collect_rarely, console
 from curate.base.file_guard import hint_of
-from curate.base.garbage import collect_rarely
 from curate.base.record import CurateError, Exit
 
 VERBS = {

@@ -97,7 +97,7 @@ def trust(root: Path, forget: bool) -> int:
 
     Example: curate config trust my-data
     """
-    from curate.base.trust import trust_path, write_trust
+    from curate.base.registry import trust_path, write_trust
     from curate.project.project import open_project
 
     path = open_project(root).settings.plugins.path

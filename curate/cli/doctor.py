@@ -108,7 +108,7 @@ def _git(root: Path) -> Iterator[Sign]:
 def _trainer() -> Iterator[Sign]:
     import json
 
-    from curate.base.trainer import trainer_command
+    from curate.base.resources import trainer_command
 
     if not all(_version(name) for name in ("torch", "transformers", "peft")):
         yield Sign("trainer", "note", "not installed", "pip install 'pairsmith[train]' on the machine that trains.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
 
-    from curate.formats.importers import RowSelection
+    from curate.formats.import_plan import RowSelection
     from curate.formats.intake import Intake
 
 _MOST_NAMES = 12
@@ -86,7 +86,7 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     An export writes an empty file for an empty split, and dropped.jsonl; `v1/*.jsonl` names them as well. A file that
     is named alone is left to its reader.
     """
-    from curate.formats.importers import is_list_of_dropped
+    from curate.formats.import_plan import is_list_of_dropped
 
     readable = []
     for path in files:
@@ -101,7 +101,7 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
 
 def selection_of(only: tuple[str, ...], to_meta: str) -> RowSelection:
     """Return what ``--only`` and ``--to-meta`` say."""
-    from curate.formats.importers import RowSelection, parse_only
+    from curate.formats.import_plan import RowSelection, parse_only
 
     return RowSelection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))
 

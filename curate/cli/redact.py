@@ -152,7 +152,7 @@ def _planned(task: _Task, saved: PlaceholderTable | None) -> tuple[Redaction, in
     """Go through the files without writing, for the values that the table lacks; print each change for a diff."""
     from curate.checks.redact import PlaceholderTable, Redaction, Redactor, placeholders_in, read_old_key
     from curate.checks.spans import with_values_hidden
-    from curate.jsonl.hunk import diff_of
+    from curate.jsonl.rewrite import diff_of
 
     table = PlaceholderTable(saved.key, saved.numbers) if saved else PlaceholderTable()
     entries = read_old_key(task.old_key)

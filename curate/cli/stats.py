@@ -88,8 +88,7 @@ def _table(view: QualityOverview) -> Iterator[str]:
 
 def _plots(view: QualityOverview) -> Iterator[str]:
     """Yield balance, what goes together, and how the measures are spread, in blocks."""
-    from curate.base.plots import bars
-    from curate.base.tables import table
+    from curate.base.tables import bars, table
 
     for grouping in view.groupings:
         without = f", {grouping.num_without:,} without" if grouping.num_without else ""
@@ -117,7 +116,7 @@ def _plots(view: QualityOverview) -> Iterator[str]:
 
 
 def _histogram(histogram: Histogram) -> Iterator[str]:
-    from curate.base.plots import bars
+    from curate.base.tables import bars
 
     if not histogram.bins:
         return

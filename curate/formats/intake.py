@@ -5,29 +5,49 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
 import orjson
 
 from curate.base.console import spelled
-from curate.base.file_guard import open_file
-from curate.base.record import CurateError
+from curate.base.file_guard import inside, open_file
+from curate.base.record import CurateError, Json, Kind, Source
 from curate.base.storage import write_atomic
-from curate.formats.importers import (
-    EVERYTHING,
-    Imported,
-    ImportPlan,
-    Rejected,
-    RowSelection,
-    ShapeView,
-    convert,
-    plan_import,
-)
-from curate.schema import load_shape
+from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, open_fields, plan_import
+from curate.formats.importers import ConvertedRow, ForeignForm, Rejected, RowError, SourceRow, foreign_forms
+from curate.formats.importers._reading import is_filled, split_of
+from curate.schema import Shape, load_shape
 
 DATA_FOLDER = "data"
 QUARANTINE_FOLDER = "quarantine"
+_TALKS = ("messages", "conversations", "prompt", "completion")
+# Keys of a turn that a line's messages hold.
+_TURN_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "train", "weight", "from", "value"})
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """One good row: the bytes of its line without newline, the object they spell, and the line it came from.
+
+    ``moved`` names the fields of the row that are now in ``meta.extra``; ``has_joined_parts``: a message of it was in
+    several parts of text.
+    """
+
+    raw: bytes
+    value: Mapping[str, Json] = field(hash=False)
+    line: int = 0
+    moved: tuple[str, ...] = ()
+    has_joined_parts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that `RowSelection.only` does not take, with the condition that it did not meet, as "column=value"."""
+
+    line: int
+    condition: str
 
 
 @dataclass(slots=True)
@@ -59,7 +79,7 @@ class Intake:
 def take_in(
     path: Path,
     root: Path,
-    shape: ShapeView,
+    shape: Shape,
     *,
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
@@ -80,7 +100,7 @@ def take_in(
     intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
 
     for written in (intake.target, intake.quarantine):
-        _refuse_outside(written, root)
+        inside(root, written, "Remove the link. Nothing was written.")
 
     if is_dry_run and not intake.target.exists():
         for _ in _lines(intake, shape, category):
@@ -91,11 +111,8 @@ def take_in(
                 "E919 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
             )
         if not _is_same(_lines(intake, shape, category), intake.target):
-            raise CurateError(
-                "E919 would-overwrite",
-                f"{intake.target} exists and holds other lines than {path}",
-                "Rename one of the two. Nothing was written.",
-            )
+            message = f"{intake.target} exists and holds other lines than {path}"
+            raise CurateError("E919 would-overwrite", message, "Rename one of the two. Nothing was written.")
         intake.is_unchanged = True
     if intake.rejected and not is_dry_run:
         entries = (orjson.dumps(row.entry(str(path))) + b"\n" for row in intake.rejected)
@@ -104,13 +121,13 @@ def take_in(
     return intake
 
 
-def _lines(intake: Intake, shape: ShapeView, category: str) -> Iterator[bytes]:
+def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
     """Yield the lines of the records, and count on ``intake`` what becomes of every row."""
     intake.num_records = intake.num_joined = 0
     intake.rejected.clear()
     intake.left_out.clear()
     intake.moved.clear()
-    for row in convert(intake.plan, shape, load_shape, category=category):
+    for row in convert(intake.plan, shape, category=category):
         if isinstance(row, Imported):
             intake.num_records += 1
             intake.num_joined += row.has_joined_parts
@@ -142,16 +159,6 @@ def _source_of(quarantine: Path) -> str:
     return str(entry.get("file", "")) if isinstance(entry, dict) else ""
 
 
-def _refuse_outside(path: Path, root: Path) -> None:
-    """Refuse a file that a link, of its folder or its own, would put outside the workspace."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise CurateError(
-            "E914 outside-workspace",
-            f"{path} leads to {path.resolve()}, outside the workspace {root}",
-            "Remove the link. Nothing was written.",
-        )
-
-
 def _write_some(target: Path, lines: Iterator[bytes]) -> bool:
     """Write the lines, unless there are none: an empty file of records helps nobody. False where the file is there."""
     if target.exists():
@@ -180,3 +187,142 @@ def _is_same(chunks: Iterable[bytes], path: Path) -> bool:
         for chunk in chunks:
             is_same = is_same and handle.read(len(chunk)) == chunk
         return is_same and not handle.read(1)
+
+
+def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[Imported | Rejected | LeftOut]:
+    """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as left out.
+
+    ``category`` is set on rows that have none. A row in the workspace's shape keeps its bytes unless a category is
+    added.
+    """
+    shipped: dict[Kind, Shape] = {}
+
+    # The rows of a file have few different sets of names, and most of them show no foreign form.
+    @lru_cache(maxsize=1000)
+    def forms_of(names: tuple[str, ...]) -> list[ForeignForm]:
+        return [form for form in foreign_forms() if any(name.endswith(form.signs) for name in names)]
+
+    file_split = split_of(plan.path.stem) if plan.format and plan.format.is_named_by_split else ""
+    for row in plan.container.rows(plan.path):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        if plan.selection.only and (condition := plan.selection.excluded_by(row.value)):
+            yield LeftOut(row.line, condition)
+            continue
+        try:
+            if plan.format is None:
+                yield _native(row, shape, category, is_line=plan.container.name == "jsonl")
+                continue
+            # The rows looked at first may have been of another form.
+            for form in forms_of(tuple(row.value)):
+                if fields := open_fields(form, [row.value], plan.mapping, plan.selection):
+                    listed = ", ".join(sorted(fields))
+                    raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")
+            draft = plan.format.read(row.value, plan.mapping)
+            if draft.kind not in shipped:
+                shipped[draft.kind] = load_shape(draft.kind)
+            draft = _completed(draft, row.split or file_split, category)
+            line = _line_of(draft, shape, shipped[draft.kind], Source(str(plan.path), row.line))
+            # A line of ours that comes back had its fields where they are.
+            is_ours = draft.own is not None and shape.is_valid(draft.own)
+            moved, has_parts = ((), False) if is_ours else _moved(line, row.value)
+            yield Imported(orjson.dumps(line), line, row.line, moved, has_parts)
+        except RowError as fault:
+            yield Rejected(row.line, fault.code, fault.reason, row.raw)
+        except CurateError as error:
+            reason = error.message.removeprefix(f"{plan.path}:{row.line}: ")
+            yield Rejected(row.line, error.number, reason, row.raw)
+
+
+def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[tuple[str, ...], bool]:
+    """Return the names of what went to ``meta.extra``, and whether messages among it were in several parts of text.
+
+    Messages are kept there whole where a line's messages cannot say all that they say; then it is named what that is.
+    """
+    extra = (line.get("meta") or {}).get("extra")
+    if not extra:
+        return (), False
+    before = row.get("meta")
+    before = before.get("extra") if isinstance(before, dict) else None
+    moved: list[str] = []
+    has_parts = False
+    for name, value in extra.items():
+        if isinstance(before, dict) and name in before:
+            continue
+        turns = [turn for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
+        inner = dict.fromkeys(key for turn in turns for key in turn if key not in _TURN_KEYS and is_filled(turn[key]))
+        is_talk = name in _TALKS
+        if is_talk and inner:
+            moved += [f"{name}[].{key}" for key in inner]
+        else:
+            moved.append(f"a copy of {name}" if name in line or is_talk else name)
+        has_parts = has_parts or (is_talk and any(_num_parts(turn.get("content")) > 1 for turn in turns))
+    return tuple(moved), has_parts
+
+
+def _num_parts(content: Json) -> int:
+    return sum(1 for part in content if isinstance(part, dict) and part.get("text")) if isinstance(content, list) else 0
+
+
+def _native(row: SourceRow, shape: Shape, category: str, *, is_line: bool) -> Imported:
+    _checked(row.value, shape)
+    if category and not row.value.get("category"):
+        value = _checked(row.value | {"category": category}, shape)
+        return Imported(orjson.dumps(value), value, row.line)
+    # Only the bytes of a JSON line are a line; those of a table row or of a document's element are not.
+    return Imported(row.raw if is_line else orjson.dumps(row.value), row.value, row.line)
+
+
+def _completed(draft: ConvertedRow, split: str, category: str) -> ConvertedRow:
+    """Add the split that the row was filed under and the asked-for category, where the row has none itself."""
+    line = _with_defaults(draft.line, split, category)
+    if draft.extra:
+        line["meta"] = dict(line.get("meta") or {}) | {"extra": draft.extra}
+    return ConvertedRow(draft.kind, line, own=draft.own and _with_defaults(draft.own, split, category))
+
+
+def _with_defaults(line: dict[str, Json], split: str, category: str) -> dict[str, Json]:
+    given = {"split": split} if split and "split" not in line else {}
+    return line | given | ({"category": category} if category and not line.get("category") else {})
+
+
+def _line_of(draft: ConvertedRow, shape: Shape, own: Shape, source: Source) -> dict[str, Json]:
+    """Return the draft in the workspace's shape; what that shape says less well is repeated in ``meta.extra``."""
+    if draft.own is not None and shape.is_valid(draft.own):
+        return draft.own
+    _checked(draft.line, own)
+    if shape.name == own.name:
+        return draft.line
+    if own.name == "instruction" and shape.name == "domain":
+        return _checked(_grounded(draft.line), shape)
+    line = shape.line(own.record(draft.line, source))
+    try:
+        back = own.line(shape.record(line, source)) if shape.is_valid(line) else {}
+    except CurateError:
+        # The way back does not exist, so that nothing can be taken as kept.
+        back = {}
+    lost = {key: value for key, value in draft.line.items() if key != "meta" and back.get(key) != value}
+    if draft.line.get("meta") and back.get("meta") != draft.line["meta"]:
+        meta = draft.line["meta"]
+        names = [*(key for key in meta if key != "extra"), *meta.get("extra", {})]
+        raise RowError(f"the shape {shape.name} has no place for {', '.join(names)}", "E905")
+    if lost:
+        meta = dict(draft.line.get("meta") or {})
+        line["meta"] = meta | {"extra": lost | meta.get("extra", {})}
+    return _checked(line, shape)
+
+
+def _checked(line: dict[str, Json], shape: Shape) -> dict[str, Json]:
+    if not shape.is_valid(line):
+        objections = (f"{problem.pointer or 'record'}: {problem.message}" for problem in shape.problems(line)[:3])
+        raise RowError(f"not of the shape {shape.name}: {'; '.join(objections)}")
+    return line
+
+
+def _grounded(line: dict[str, Json]) -> dict[str, Json]:
+    """Return an instruction line as a grounded pair: the instruction asks, its input is the context."""
+    if line.get("system"):
+        raise RowError("the shape domain has no place for a system text", "E905")
+    pair = {"context": line.get("input", ""), "question": line["instruction"], "answer": line["output"]}
+    return pair | {key: value for key, value in line.items() if key not in ("system", "instruction", "input", "output")}

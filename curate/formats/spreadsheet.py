@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
+# The header by which such a file is known again.
 COLUMNS = ("id", "category", "system", "instruction", "input", "output")
-"""The header by which such a file is known again."""
 
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
 _STARTS = frozenset("=+-@\t\r\n＝＋－＠﹦﹢﹣﹫−")

@@ -4,8 +4,7 @@ Every file of records goes through here before any other library may see it.
 """
 
 from curate.jsonl.faults import FAULTS, FaultRule, JsonFault, fault_finding
-from curate.jsonl.opening import holds_any, packed_as
-from curate.jsonl.reader import Entry, RawLine, Reader, Span, crlf_finding, read_entries, spans
+from curate.jsonl.reader import Entry, RawLine, Reader, Span, crlf_finding, holds_any, packed_as, read_entries, spans
 from curate.jsonl.strict import MAX_DEPTH, strict_loads
 from curate.jsonl.walker import locate, parts_of, pointer_of
 

@@ -1,19 +1,23 @@
-"""Lines of a file as strict JSON objects, one after the other, with a finding in place of each line that is not one."""
+"""Lines of a file as strict JSON objects, one after the other, with a finding in place of each line that is not one.
+
+Only regular files inside the project are opened, whose first bytes are no archive, pointer or web page. A file that is
+missing or may not be read is a `CurateError` E904.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
-from curate.base.console import spelled
-from curate.base.record import Finding, Json, Line, Source
+from curate.base.console import one_line, spelled
+from curate.base.file_guard import FileGuardError, open_descriptor
+from curate.base.record import CurateError, Finding, Json, Line, Source, json_type
 from curate.jsonl.faults import JsonFault, fault_finding
-from curate.jsonl.opening import HEAD_BYTES, open_regular, refuse_disguise
 from curate.jsonl.strict import strict_loads
 
 MAX_LINE = 16 * 1024 * 1024
@@ -25,6 +29,49 @@ _MARKER = re.compile(
 )
 _DOCUMENT_STARTS = (b"[", b"{")
 _TABLES = {".csv": "a CSV table", ".tsv": "a TSV table", ".tab": "a TSV table"}
+_PACKED: dict[str, bytes | tuple[bytes, ...]] = {
+    "gzip": b"\x1f\x8b",
+    "compressed by compress": b"\x1f\x9d",
+    "lzma": b"\x5d\x00\x00",
+    "zlib": (b"\x78\x01", b"\x78\x9c", b"\x78\xda"),
+    "lz4": (b"\x02\x21\x4c\x18", b"\x04\x22\x4d\x18"),
+    "Snappy": b"\xff\x06\x00\x00sNaPpY",
+    "lzop": b"\x89LZO",
+    "a cabinet": b"MSCF\x00",
+    "a Windows image": b"MSWIM\x00",
+    "an ar archive": b"!<arch>\n",
+    "a xar archive": b"xar!",
+    "zpaq": b"zPQ",
+    "an RPM package": b"\xed\xab\xee\xdb",
+    "zip": (b"PK\x07\x08", b"PK\x03\x04", b"PK\x05\x06"),
+    "a pickle": (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+    "a NumPy array": b"\x93NUMPY",
+    "Feather": b"FEA1",
+    "ORC": b"ORC\n",
+    "Avro": b"Obj\x01",
+    "a GGUF model": b"GGUF",
+    "a PNG picture": b"\x89PNG",
+    "a JPEG picture": b"\xff\xd8\xff",
+    "a GIF picture": b"GIF8",
+    "a program": (b"\x7fELF", b"MZ\x90"),
+    "a document of old Office": b"\xd0\xcf\x11\xe0",
+    "xz": b"\xfd7zXZ\x00",
+    "bzip2": b"BZh",
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "7-Zip": b"7z\xbc\xaf\x27\x1c",
+    "RAR": b"Rar!\x1a\x07",
+    "lzip": b"LZIP",
+    "Parquet": b"PAR1",
+    "Arrow": b"ARROW1",
+    "SQLite": b"SQLite format 3\x00",
+    "PDF": b"%PDF-",
+    "HDF5": b"\x89HDF",
+}
+_POINTERS = (b"version https://git-lfs", b"version https://hawser.github.com/", b"# xet version")
+_PAGES = (b"<!doctype", b"<html", b"<head", b"<!--", b"<?xml")
+_HEAD_BYTES = 512
+# Digits alone could be a number in a table, so that the whole header is looked at.
+_CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +91,9 @@ class Span:
     first_line: int
 
 
+# A line that has not been parsed yet: number, offset, bytes, and whether a newline ended it.
+# A plain tuple, because ten million of them pass and a named one takes four times as long to make.
 RawLine = tuple[int, int, bytes, bool]
-"""A line that has not been parsed yet: number, offset, bytes, and whether a newline ended it.
-
-A plain tuple, because ten million of them pass and a named one takes four times as long to make.
-"""
 
 
 class Reader:
@@ -70,20 +115,12 @@ class Reader:
         self.first_crlf = 0
 
     def __iter__(self) -> Iterator[Entry | Finding]:
-        """Yield one entry or finding a line, in order.
-
-        Raises:
-            CurateError: E904 when the file is missing or may not be read.
-        """
+        """Yield one entry or finding a line, in order."""
         for item in self.lines():
             yield item if isinstance(item, Finding) else self.entry(item)
 
     def lines(self) -> Iterator[RawLine | Finding]:
-        """Yield the lines before they are parsed, and findings about the file and about lines that cannot be.
-
-        Raises:
-            CurateError: E904 when the file is missing or may not be read.
-        """
+        """Yield the lines before they are parsed, and findings about the file and about lines that cannot be."""
         try:
             handle = open_regular(self.path, self.root)
         except JsonFault as fault:
@@ -92,7 +129,7 @@ class Reader:
         try:
             if self.span is None or self.span.start == 0:
                 try:
-                    refuse_disguise(os.pread(handle, HEAD_BYTES, 0))
+                    _refuse_disguise(os.pread(handle, _HEAD_BYTES, 0))
                 except JsonFault as fault:
                     yield self._finding(fault, 1)
                     return
@@ -169,9 +206,6 @@ def read_entries(path: Path, *, name: str | None = None, root: Path | None = Non
     """Yield the entries and findings of a file in order, at the end one finding about CR LF line ends if there are any.
 
     ``name`` is the file as findings call it. A link is followed only inside ``root``.
-
-    Raises:
-        CurateError: E904 when the file is missing or may not be read.
     """
     reader = Reader(path, name=name, root=root)
     yield from reader
@@ -190,15 +224,14 @@ def crlf_finding(file: str, first_line: int, num_lines: int) -> Finding:
 def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: bool = True) -> list[Span]:
     """Cut a file at line ends into at most ``num_spans`` spans of like size and count their lines.
 
-    Without ``is_counted`` every first line is 1: whoever reads the spans in turn can count along.
+    Without ``is_counted`` every first line is 1: a reader of the spans in turn can count along.
 
     Raises:
-        CurateError: E904 when the file is missing or may not be read.
         JsonFault: it is not a regular file, or not lines at all, so that there is nothing to be shared out.
     """
     handle = open_regular(path, root)
     try:
-        refuse_disguise(os.pread(handle, HEAD_BYTES, 0))
+        _refuse_disguise(os.pread(handle, _HEAD_BYTES, 0))
         _, first, _ = next(_split(handle, None), (0, b"", True))
         text = (first or b"").removeprefix(_BOM)
         if _table_as(path, text) or _is_document(text):
@@ -285,11 +318,13 @@ def _nul_fault(raw: bytes, is_ended: bool) -> JsonFault | None:
 def _refuse_type(raw: bytes, value: Json) -> NoReturn:
     is_rows = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
     fix = "Convert the JSON array with `curate import`." if is_rows else "Make each line one JSON object."
-    raise JsonFault("S112", f"a {_type_of(value)}, not an object", len(raw) - len(raw.lstrip()) + 1, fix)
+    raise JsonFault(
+        "S112", f"a {json_type(value).replace('array', 'list')}, not an object", len(raw) - len(raw.lstrip()) + 1, fix
+    )
 
 
 def _table_as(path: Path, first: bytes) -> str:
-    """Return what table the file is by its suffix, "" where it is none or its first line could be a record."""
+    """Return what table the file is by its suffix, "" where it is no table or its first line could be a record."""
     return _TABLES.get(path.suffix.lower(), "") if first.strip() and not first.lstrip().startswith(b"{") else ""
 
 
@@ -305,8 +340,72 @@ def _is_document(raw: bytes) -> bool:
     return False
 
 
-def _type_of(value: Json) -> str:
-    if isinstance(value, bool):
-        return "boolean"
-    names = {list: "list", str: "string", int: "number", float: "number", type(None): "null"}
-    return names.get(type(value), "object")
+def open_regular(path: Path, root: Path | None = None) -> int:
+    """Open ``path`` for reading and return its descriptor.
+
+    A link is followed only when it stays inside ``root`` (by default the file's own folder).
+
+    Raises:
+        JsonFault: S127, it is not a regular file of the project.
+    """
+    try:
+        return open_descriptor(path, root)
+    except FileGuardError as error:
+        raise JsonFault("S127", str(error), 0, error.hint) from error
+    except FileNotFoundError as error:
+        raise CurateError("E904 no-such-file", f"{one_line(str(path))} does not exist") from error
+    except OSError as error:
+        raise CurateError("E904 no-such-file", f"{one_line(str(path))} cannot be read: {error.strerror}") from error
+
+
+def holds_any(path: Path, texts: Sequence[bytes], root: Path | None = None) -> bool:
+    """Whether a file holds one of ``texts`` anywhere; not one that cannot be read, which its reader tells of."""
+    try:
+        handle = open_regular(path, root)
+    except (JsonFault, CurateError):
+        return False
+    longest = max(map(len, texts))
+    try:
+        rest, offset = b"", 0
+        while block := os.pread(handle, _BLOCK, offset):
+            offset += len(block)
+            block = rest + block
+            if any(text in block for text in texts):
+                return True
+            rest = block[-longest:]
+        return False
+    finally:
+        os.close(handle)
+
+
+def packed_as(head: bytes) -> str:
+    """Return what kind of archive or binary file begins with these bytes, "" where the kind is not known."""
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if _CPIO.match(head):
+        return "a cpio archive"
+    return next((name for name, magic in _PACKED.items() if head.startswith(magic)), "")
+
+
+def _refuse_disguise(head: bytes) -> None:
+    """Refuse a file whose first bytes say that it is not lines of text at all.
+
+    Raises:
+        JsonFault: S114 for a pointer, S115 for packed and binary files, S103 for UTF-16 and UTF-32, S124 for web pages.
+    """
+    if name := packed_as(head):
+        raise JsonFault("S115", f"the file is {name}, not JSON Lines", 1, "Unpack or convert it first.")
+    text = head.removeprefix(_BOM)
+    if text.startswith(_POINTERS) or b"/annex/objects/" in head[:64]:
+        raise JsonFault("S114", "the file is a pointer to data that was not fetched", 1, "Run `git lfs pull`.")
+    for mark in (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"):
+        if head.startswith(mark):
+            raise JsonFault("S103", "the file is UTF-16 or UTF-32", 1, "Convert it with `iconv -t UTF-8`.")
+    # Without a mark, wide encodings of JSON show by a NUL in every pair of bytes at the start.
+    pairs = [head[start : start + 2] for start in range(0, min(8, len(head) - 1), 2)]
+    is_json = head[:4].strip(b"\x00")[:1] in (b"{", b"[")
+    if is_json and len(pairs) > 1 and all(0 in pair for pair in pairs):
+        column = head.index(0) + 1
+        raise JsonFault("S103", "the file is UTF-16 or UTF-32", column, "Convert it with `iconv -t UTF-8`.")
+    if text.lstrip().lower().startswith(_PAGES):
+        raise JsonFault("S124", "the file is a web page or XML", 1, "Fetch the data file itself.")

@@ -18,8 +18,8 @@ from curate.jsonl.faults import JsonFault
 
 MAX_DEPTH = 64
 MAX_KEYS = 1000
+# Values in one line: in memory an empty list takes twenty times the two bytes that it has in the file.
 MAX_VALUES = 1_000_000
-"""Values in one line: in memory an empty list takes twenty times the two bytes that it has in the file."""
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
 _INT_DIGITS = 20
 
@@ -27,10 +27,10 @@ _INT_DIGITS = 20
 # "0"), and the marks that mostly end a run of digits. It is short, so that counting in it costs next to nothing.
 _OUTLINE_TABLE = bytes.maketrans(b"{123456789", b"[000000000")
 _NO_OUTLINE = bytes(set(range(256)) - set(b'"\\[{0123456789,.'))
+# Any shorter run of digits is an integer that fits in 64 bits.
 _LONG_INT = b"0" * 19
-"""Any shorter run of digits is an integer that fits in 64 bits."""
+# What the outline shows of a quote that is spelled by its number, and of other characters too.
 _HEX_QUOTE = b"\\0000"
-"""What the outline shows of a quote that is spelled by its number, and of other characters too."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 # Possessive repeats: a string of a million escapes would else keep a million places to go back to.

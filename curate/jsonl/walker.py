@@ -5,8 +5,9 @@ It runs over lines that `strict` has accepted, and on few of them: those with a 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -26,6 +27,10 @@ _STRING_OR_BRACKET = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
 _QUOTE = 0x22
 _OPENERS = frozenset({b"{", b"["})
 _CLOSERS = frozenset({b"}", b"]"})
+# One character of a JSON string that is spelled by an escape; a pair of surrogate escapes is one character.
+ESCAPE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.", re.DOTALL)
+_CHARACTER = re.compile(rf"{ESCAPE.pattern}|[^\\]", re.DOTALL)
+_NOT_ASCII = re.compile(rb"\\u(?!00[0-7])")
 
 
 class JsonMember(NamedTuple):
@@ -43,9 +48,9 @@ class JsonMember(NamedTuple):
 
 
 class Walker:
-    """Walks over ``raw``, one line of valid strict JSON; ``start`` is where its outermost value begins.
+    """Walks over ``raw``, one line of valid strict JSON (another is a ValueError); ``start`` is where its value begins.
 
-    Each container is read no further than was asked for. Whoever walks through a container, or asks for its end,
+    Each container is read no further than was asked for. A walk through a container, or the question for its end,
     spares the walk around it that part, so that a line is read once however deep it is walked.
     """
 
@@ -56,11 +61,7 @@ class Walker:
         self._children: dict[int, tuple[dict[str, int], Iterator[JsonMember]]] = {}
 
     def members(self, start: int) -> Iterator[JsonMember]:
-        """Yield what the value that begins at ``start`` holds, in order: nothing where it is no container.
-
-        Raises:
-            ValueError: the line is not JSON.
-        """
+        """Yield what the value that begins at ``start`` holds, in order: nothing where it is no container."""
         raw = self.raw
         opener = raw[start : start + 1]
         if opener not in _OPENERS:
@@ -82,11 +83,7 @@ class Walker:
         self._ends[start] = end
 
     def end(self, start: int) -> int:
-        """Return the offset after the last byte of the value that begins at ``start``.
-
-        Raises:
-            ValueError: the line is not JSON.
-        """
+        """Return the offset after the last byte of the value that begins at ``start``."""
         if self.raw[start : start + 1] not in _OPENERS:
             return _match(_SCALAR, self.raw, start).end()
         if start not in self._ends:
@@ -108,11 +105,7 @@ class Walker:
         return None
 
     def strings(self) -> Iterator[tuple[str, int, int]]:
-        """Yield each string value in order as (JSON pointer, offset of its first quote, offset after its last).
-
-        Raises:
-            ValueError: the line is not JSON.
-        """
+        """Yield each string value in order as (JSON pointer, offset of its first quote, offset after its last)."""
         raw = self.raw
         if raw.startswith(b'"', self.start):
             yield "", self.start, self.end(self.start)
@@ -182,3 +175,36 @@ def parts_of(pointer: str) -> list[str]:
 
 def _escaped(part: str) -> str:
     return part.replace("~", "~0").replace("/", "~1")
+
+
+def respelled(raw: bytes, texts: Mapping[str, str], *, is_ascii: bool) -> bytes:
+    """Return ``raw`` with the strings at the JSON pointers of ``texts`` replaced by those texts.
+
+    Of a string only what lies between its first and its last changed character is spelled anew: escapes elsewhere,
+    spacing, the order of keys and the spelling of numbers stay. Where the line does not show whether it is kept in
+    ASCII, ``is_ascii`` says so, which is mostly what the whole file is.
+    """
+    is_ascii = raw.isascii() and (is_ascii or _NOT_ASCII.search(raw) is not None)
+    parts, offset = [], 0
+    for pointer, start, end in Walker(raw).strings():
+        if pointer in texts:
+            token = _token(raw[start:end].decode("utf-8"), texts[pointer], is_ascii=is_ascii)
+            parts += [raw[offset:start], token.encode("utf-8")]
+            offset = end
+    return b"".join([*parts, raw[offset:]])
+
+
+def common_ends(old: str, new: str) -> tuple[int, int]:
+    """Return how many characters two texts begin with alike, and how many of what is left they end with alike."""
+    most = min(len(old), len(new))
+    head = next((n for n in range(most) if old[n] != new[n]), most)
+    return head, next((n for n in range(most - head) if old[-1 - n] != new[-1 - n]), most - head)
+
+
+def _token(old: str, text: str, *, is_ascii: bool) -> str:
+    """Return the token ``old`` changed to say ``text``."""
+    spelled = _CHARACTER.findall(old[1:-1])
+    before = json.loads(old)
+    head, tail = common_ends(before, text)
+    middle = json.dumps(text[head : len(text) - tail], ensure_ascii=is_ascii)[1:-1]
+    return f'"{"".join(spelled[:head])}{middle}{"".join(spelled[len(spelled) - tail :])}"'

@@ -17,7 +17,6 @@ from pydantic import TypeAdapter
 from curate.base import events
 from curate.base.record import CurateError, Json
 from curate.formats import dataset as export
-from curate.formats.dataset import manifest
 from curate.project import snapshot
 from curate.schema.settings import model as settings
 
@@ -37,7 +36,7 @@ def _folded() -> Json:
 
 
 def _dataset() -> Json:
-    return manifest.Manifest.model_json_schema(by_alias=True)
+    return export.Manifest.model_json_schema(by_alias=True)
 
 
 def _dropped() -> Json:
@@ -48,7 +47,7 @@ _SOURCES: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     "workspace": (_workspace, settings, "The settings of a workspace: curate.toml, read as JSON."),
     "journal": (_journal, events, "One decision: the JSON of a journal line, after its checksum."),
     "folded": (_folded, snapshot, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
-    "dataset": (_dataset, manifest, "The manifest of an exported dataset."),
+    "dataset": (_dataset, export, "The manifest of an exported dataset."),
     "dropped": (_dropped, export, "A record that an export left out: a line of dropped.jsonl."),
 }
 

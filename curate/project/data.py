@@ -16,8 +16,7 @@ from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record, Split
 from curate.checks.runner import read_records
 from curate.checks.runner.naming import UniqueNames
-from curate.formats.dataset import latest, read_manifest, read_pins
-from curate.formats.dataset.manifest import Manifest
+from curate.formats.dataset import Manifest, latest, read_manifest, read_pins
 from curate.project.exclusion import Exclusion, read_rule
 from curate.project.fold import CATEGORY, Decisions, Fold, RecordState
 from curate.project.history import frontier_of

@@ -21,9 +21,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base import console
+from curate.base import collect_rarely, console
 from curate.base.file_guard import open_file
-from curate.base.garbage import collect_rarely
 from curate.base.record import CurateError, Exit, missing_extra
 
 NATIVE = "native"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from curate.base.record import Json, strings_of
 
+# Keywords that may look at anything in a value.
 _ANYTHING = frozenset({"pattern", "format", "contentEncoding", "contentMediaType", "contentSchema", "multipleOf"})
-"""Keywords that may look at anything in a value."""
 _BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 _MOST_TEXTS = 200
 
@@ -30,7 +30,7 @@ class Contents:
 def contents_of(documents: Iterable[Json]) -> Contents | None:
     """Return what all ``documents`` of a schema look at, None where they may look at anything.
 
-    Every object in them is taken for a schema, also one that is none: that is on the safe side.
+    Every object in them is taken for a schema, also where it is not: that errs on the safe side.
     """
     shortest, longest, largest, texts, unique = 0, 1 << 30, 0, set[str](), set[str]()
     # With each node the key of the value that it is about, where it hangs on one.

@@ -1,6 +1,6 @@
 """What of a record is compared: its texts one by one, and all that it says beside texts.
 
-Whatever looks for equal records (validation by digests, dedupe by keys) takes them from here, so that both mean the
+Every search for equal records (validation by digests, dedupe by keys) takes them from here, so that both mean the
 same by "the same record" and by "the same question". Ids, labels and metadata never count.
 """
 

@@ -6,10 +6,11 @@ read files for a stranger, and is not needed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
@@ -17,14 +18,45 @@ from curate.base.console import one_line
 from curate.base.file_guard import read_file
 from curate.base.record import CurateError, Finding, Json
 from curate.jsonl import JsonFault, fault_finding, locate, parts_of, pointer_of, strict_loads
-from curate.schema.cost import LEAST_DEPTH, MAX_DEPTH, affordable_depth
-from curate.schema.keywords import DEFINITIONS, DIALECTS, INNER_MAP, KNOWN, REFERENCES, subschemas
+from curate.schema.view import at
 
+# Where the URIs of a project begin: it names no folder of the machine.
 BASE = "file:///"
-"""Where the URIs of a project begin: it names no folder of the machine."""
 _MAX_BYTES = 4 * 1024 * 1024
 _MAX_PATH = 255
 Steps = tuple[str | int, ...]
+_Node = dict[str, Json]
+# References make a small schema large: thirty definitions that each refer twice to the next are a thousand million
+# paths. The engine follows every one of them, so that they are counted before it is asked.
+_MOST_PATHS = 20_000
+# A schema that cannot look this deep within `_MOST_PATHS` is refused.
+_LEAST_DEPTH = 4
+MAX_DEPTH = 64
+# Where schemas stand within a schema: the keywords of drafts 4 to 2020-12, by the kind of value that each one takes.
+_IN_PLACE_SINGLE = {"not", "if", "then", "else"}
+_IN_PLACE_LIST = {"allOf", "anyOf", "oneOf"}
+_IN_PLACE_MAP = {"dependentSchemas", "dependencies"}
+_INNER_SINGLE = {
+    "additionalItems", "additionalProperties", "contains", "contentSchema", "items", "propertyNames",
+    "unevaluatedItems", "unevaluatedProperties",
+}  # fmt: skip
+_INNER_LIST = {"prefixItems", "items"}
+_INNER_MAP = {"properties", "patternProperties"}
+_DEFINITIONS = {"$defs", "definitions"}
+REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
+_IN_PLACE = _IN_PLACE_SINGLE | _IN_PLACE_LIST | _IN_PLACE_MAP
+_OTHERS = {
+    "$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$vocabulary", "type", "enum",
+    "const", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength",
+    "pattern", "maxItems", "minItems", "uniqueItems", "maxContains", "minContains", "maxProperties", "minProperties",
+    "required", "dependentRequired", "title", "description", "default", "deprecated", "readOnly", "writeOnly",
+    "examples", "format", "contentEncoding", "contentMediaType",
+}  # fmt: skip
+_KNOWN = _IN_PLACE | _INNER_SINGLE | _INNER_LIST | _INNER_MAP | _DEFINITIONS | REFERENCES | _OTHERS
+_DIALECTS = {
+    f"json-schema.org/{name}/schema" for name in ("draft/2020-12", "draft/2019-09", "draft-07", "draft-06", "draft-04")
+}
+_OLD_DIALECTS = ("draft-04", "draft-06", "draft-07")
 
 
 @dataclass
@@ -38,6 +70,8 @@ class SchemaSet:
     """Schemas that have a URI of their own: documents, embedded ``$id`` and anchors."""
     references: list[tuple[Path, Steps, str, str]] = field(default_factory=list)
     bases: dict[int, str] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+    """The names of all properties, for suggestions."""
     depth: int = MAX_DEPTH
     """How deep a value may be for the engine to be asked about it."""
 
@@ -45,6 +79,21 @@ class SchemaSet:
 def bad_schema(path: Path, reason: str, message: str, hint: str = "") -> CurateError:
     """Return the error of a schema that cannot be used; ``reason`` is a stable word such as "remote-ref"."""
     return CurateError("E903 bad-schema", f"{one_line(str(path))}: {reason}: {message}", hint)
+
+
+def subschemas(schema: dict[str, Json]) -> Iterator[tuple[Steps, Json, bool]]:
+    """Yield (path, subschema, whether it looks at the same value as ``schema`` does) for each direct subschema."""
+    for keyword, value in schema.items():
+        is_same = keyword in _IN_PLACE
+        if isinstance(value, list) and keyword in _IN_PLACE_LIST | _INNER_LIST:
+            for index, part in enumerate(value):
+                yield (keyword, index), part, is_same
+        elif isinstance(value, dict) and keyword in _IN_PLACE_MAP | _INNER_MAP | _DEFINITIONS:
+            for name, part in value.items():
+                if isinstance(part, dict | bool):
+                    yield (keyword, name), part, is_same
+        elif keyword in _IN_PLACE_SINGLE | _INNER_SINGLE:
+            yield (keyword,), value, is_same
 
 
 def read_schema_set(path: Path, root: Path) -> tuple[Json, str, SchemaSet]:
@@ -57,29 +106,22 @@ def read_schema_set(path: Path, root: Path) -> tuple[Json, str, SchemaSet]:
     schema_set = SchemaSet(root.resolve())
     uri = _uri_of(schema_set, path)
     if uri is None:
-        raise bad_schema(
-            path, "path-traversal", "the schema lies outside the project", f"The project is {schema_set.root}."
-        )
+        hint = f"The project is {schema_set.root}."
+        raise bad_schema(path, "path-traversal", "the schema lies outside the project", hint)
     schema = _read(schema_set, path, uri)
-    done = 0
-    while done < len(schema_set.references):
-        owner, steps, base, reference = schema_set.references[done]
-        done += 1
-        _follow(schema_set, owner, steps, base, reference)
+    # Following a reference may add others at the end.
+    for reference in schema_set.references:
+        _follow(schema_set, *reference)
     _refuse_loops(schema_set, path)
-    schema_set.depth = affordable_depth(schema, partial(_same_value, schema_set), _parts)
-    if schema_set.depth < LEAST_DEPTH:
-        raise bad_schema(
-            path,
-            "schema-cost",
-            "its references and choices multiply to too much work for one value",
-            "Name each definition once where it is needed.",
-        )
+    schema_set.depth = _affordable_depth(schema_set, schema)
+    if schema_set.depth < _LEAST_DEPTH:
+        message = "its references and choices multiply to too much work for one value"
+        raise bad_schema(path, "schema-cost", message, "Name each definition once where it is needed.")
     return schema, uri, schema_set
 
 
+# What is wrong with a schema that is JSON for everybody else.
 _REASONS = {"S107": "schema-number", "S110": "schema-depth"}
-"""What is wrong with a schema that is JSON for everybody else."""
 
 
 def _read(schema_set: SchemaSet, path: Path, uri: str) -> Json:
@@ -88,9 +130,8 @@ def _read(schema_set: SchemaSet, path: Path, uri: str) -> Json:
             raise bad_schema(path, "schema-size", f"larger than {_MAX_BYTES // 1024 // 1024} MiB")
         raw = read_file(path, schema_set.root, most=_MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
-        raise CurateError(
-            "E904 no-such-file", f"the schema {one_line(str(path))} cannot be read: {error.strerror}"
-        ) from error
+        message = f"the schema {one_line(str(path))} cannot be read: {error.strerror}"
+        raise CurateError("E904 no-such-file", message) from error
     try:
         schema = strict_loads(raw)
     except JsonFault as fault:
@@ -122,12 +163,14 @@ def _walk(schema_set: SchemaSet, path: Path, raw: bytes, schema: Json, base: str
             if isinstance(name := node.get(keyword), str):
                 schema_set.by_uri.setdefault(f"{base}#{name}", node)
         dialect = node.get("$schema")
-        if isinstance(dialect, str) and dialect.rstrip("#").split("://")[-1] not in DIALECTS:
+        if isinstance(dialect, str) and dialect.rstrip("#").split("://")[-1] not in _DIALECTS:
             message = f"{one_line(pointer_of([*steps, '$schema']))} names the dialect {one_line(dialect, 80)!r}"
             raise bad_schema(path, "unknown-dialect", message, "Use https://json-schema.org/draft/2020-12/schema.")
         for keyword in node.keys() & REFERENCES:
             if isinstance(node[keyword], str):
                 schema_set.references.append((path, (*steps, keyword), base, node[keyword]))
+        if isinstance(properties := node.get("properties"), dict):
+            schema_set.keys.update(properties)
         if raw:
             schema_set.warnings.extend(_unknown_keywords(path, raw, steps, node))
         stack.extend(((*steps, *step), part, base) for step, part, _ in subschemas(node))
@@ -135,9 +178,9 @@ def _walk(schema_set: SchemaSet, path: Path, raw: bytes, schema: Json, base: str
 
 def _unknown_keywords(path: Path, raw: bytes, steps: Steps, node: dict[str, Json]) -> Iterator[Finding]:
     for keyword in node:
-        if keyword in KNOWN or keyword.startswith("x-"):
+        if keyword in _KNOWN or keyword.startswith("x-"):
             continue
-        near = get_close_matches(keyword, KNOWN, n=1)
+        near = get_close_matches(keyword, _KNOWN, n=1)
         fix = f"Did you mean {near[0]!r}?" if near else "Remove it, or begin its name with `x-`."
         pointer = pointer_of([*steps, keyword])
         line, column = _line_and_column(raw, locate(raw, pointer) - 1)
@@ -156,12 +199,8 @@ def _follow(schema_set: SchemaSet, owner: Path, steps: Steps, base: str, referen
             _walk(schema_set, owner, b"", node, target, tuple(parts_of(unquote(urldefrag(reference).fragment))))
         return
     if urlsplit(reference).scheme or reference.startswith("//") or not base.startswith(BASE):
-        raise bad_schema(
-            owner,
-            "remote-ref",
-            f"{where} refers to {quoted!r}, which is not part of the project",
-            "Copy that schema into the project and refer to it by a relative path.",
-        )
+        hint = "Copy that schema into the project and refer to it by a relative path."
+        raise bad_schema(owner, "remote-ref", f"{where} refers to {quoted!r}, which is not part of the project", hint)
     path = owner.parent / unquote(urldefrag(reference).url)
     if "\0" in str(path) or len(str(path)) > _MAX_PATH:
         raise bad_schema(owner, "missing-ref", f"{where} refers to {quoted!r}, which is no path")
@@ -179,9 +218,8 @@ def _refuse_loops(schema_set: SchemaSet, path: Path) -> None:
     for document in schema_set.documents.values():
         for start in _all_schemas(document):
             if id(start) not in done and _has_loop(schema_set, start, done):
-                raise bad_schema(
-                    path, "schema-recursion", "a $ref comes back to itself without looking deeper into the value"
-                )
+                message = "a $ref comes back to itself without looking deeper into the value"
+                raise bad_schema(path, "schema-recursion", message)
 
 
 def _all_schemas(document: Json) -> Iterator[dict[str, Json]]:
@@ -227,8 +265,78 @@ def _same_value(schema_set: SchemaSet, node: dict[str, Json]) -> Iterator[dict[s
 def _parts(node: dict[str, Json]) -> Iterator[tuple[str, dict[str, Json]]]:
     """Yield the subschemas that look at a part of the value, with its key or "*" for any."""
     for steps, part, is_same in subschemas(node):
-        if not is_same and isinstance(part, dict) and steps[0] not in DEFINITIONS:
-            yield (str(steps[1]) if steps[0] in INNER_MAP - {"patternProperties"} else "*"), part
+        if not is_same and isinstance(part, dict) and steps[0] not in _DEFINITIONS:
+            yield (str(steps[1]) if steps[0] in _INNER_MAP - {"patternProperties"} else "*"), part
+
+
+def _affordable_depth(schema_set: SchemaSet, root: Json) -> int:
+    """Return how many levels of a value ``root`` can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`.
+
+    No reference of the schema comes back to itself at the same value. The worst value is assumed: at each level the key
+    that most of the schema looks at.
+    """
+    if not isinstance(root, dict):
+        return MAX_DEPTH
+    totals, steps = _levels(schema_set, root)
+    paths = dict(totals)
+    for depth in range(MAX_DEPTH + 1):
+        if paths[id(root)] > _MOST_PATHS:
+            return depth - 1
+        paths = {
+            node: total + max(sum(times * paths[below] for below, times in ways.items()) for ways in steps[node])
+            for node, total in totals.items()
+        }
+    return MAX_DEPTH
+
+
+def _levels(schema_set: SchemaSet, root: _Node) -> tuple[dict[int, int], dict[int, list[Counter[int]]]]:
+    """Return, for each schema that a value of its own reaches, its paths at that value and, by key, its ways down."""
+    totals: dict[int, int] = {}
+    steps: dict[int, list[Counter[int]]] = {}
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in totals:
+            continue
+        times = _times(schema_set, node)
+        totals[id(node)] = sum(number for _, number in times)
+        by_key: dict[str, Counter[int]] = {"*": Counter()}
+        for part, number in times:
+            for key, below in _parts(part):
+                by_key.setdefault(key, Counter())[id(below)] += number
+                waiting.append(below)
+        anywhere = by_key.pop("*")
+        steps[id(node)] = [anywhere, *(ways + anywhere for ways in by_key.values())]
+    return totals, steps
+
+
+def _times(schema_set: SchemaSet, start: _Node) -> list[tuple[_Node, int]]:
+    """Return the schemas that look at the same value as ``start``, each with the number of ways that lead to it."""
+    order: list[_Node] = []
+    visited: set[int] = set()
+    stack: list[tuple[_Node, bool]] = [(start, False)]
+    while stack:
+        node, is_left = stack.pop()
+        if is_left:
+            order.append(node)
+        elif id(node) not in visited:
+            visited.add(id(node))
+            stack.append((node, True))
+            stack.extend((part, False) for part in _same_value(schema_set, node))
+    times = Counter({id(start): 1})
+    for node in reversed(order):
+        for part in _same_value(schema_set, node):
+            times[id(part)] += times[id(node)]
+    return [(node, times[id(node)]) for node in order]
+
+
+def depth_of(value: Json) -> int:
+    """Return how many levels of objects and lists a value has; 0 for a text, a number, true, false and null."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [part for node in level for part in (node.values() if isinstance(node, dict) else node)]
+    return depth
 
 
 def _joined(owner: Path, base: str, reference: str) -> str:
@@ -246,15 +354,7 @@ def resolve(schema_set: SchemaSet, base: str, reference: str) -> Json:
     document, fragment = urldefrag(uri)
     if fragment and not fragment.startswith("/"):
         return schema_set.by_uri.get(uri)
-    node = schema_set.by_uri.get(document)
-    for part in parts_of(unquote(fragment)):
-        if isinstance(node, dict):
-            node = node.get(part)
-        elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
-            node = node[int(part)]
-        else:
-            return None
-    return node
+    return at(schema_set.by_uri.get(document), parts_of(unquote(fragment)))
 
 
 def _uri_of(schema_set: SchemaSet, path: Path) -> str | None:
@@ -270,7 +370,7 @@ def _uri_of(schema_set: SchemaSet, path: Path) -> str | None:
 
 def _is_dialect(uri: str) -> bool:
     text = uri.rsplit("://", maxsplit=1)[-1]
-    return text in DIALECTS or text.startswith(
+    return text in _DIALECTS or text.startswith(
         ("json-schema.org/draft/2020-12/meta/", "json-schema.org/draft/2019-09/meta/")
     )
 
@@ -278,3 +378,43 @@ def _is_dialect(uri: str) -> bool:
 def _line_and_column(raw: bytes, offset: int) -> tuple[int, int]:
     before = raw[:offset]
     return before.count(b"\n") + 1, offset - (before.rfind(b"\n") + 1) + 1
+
+
+def bundled(path: Path, root: Path) -> Json:
+    """Return the schema at ``path`` with the files that it refers to among its definitions.
+
+    A schema that refers to itself only is returned as it is. Else each document gets the URI that references resolve to
+    as its ``$id`` (a compound schema document: JSON Schema 2020-12 core, section 9.3), which names no folder of the
+    machine.
+
+    Raises:
+        CurateError: E903, the schema is unfit, or a document that is referred to names itself; E904, there is no such
+            schema.
+    """
+    schema, uri, schema_set = read_schema_set(path, root)
+    if len(schema_set.documents) == 1 or not isinstance(schema, dict):
+        return schema
+    is_old = any(name in str(schema.get("$schema", "")) for name in _OLD_DIALECTS)
+    keyword = "definitions" if is_old else "$defs"
+    parts = dict(schema.get(keyword, {}))
+    for other, document in schema_set.documents.items():
+        if other != uri:
+            parts[_free_name(other, parts)] = _named(path, other, document, is_old=is_old)
+    return {**_named(path, uri, schema, is_old=is_old), keyword: parts}
+
+
+def _named(path: Path, uri: str, document: Json, *, is_old: bool) -> Json:
+    if not isinstance(document, dict):
+        # A schema that is true or false has no place for a name.
+        document = {} if document else {"not": {}}
+    if "$id" in document or (is_old and "id" in document):
+        raise bad_schema(path, "schema-id", f"{uri.removeprefix('file:///')} names itself by $id", "Leave the $id out.")
+    if is_old and "draft-04" in str(document.get("$schema", "")):
+        return {"id": uri, **document}
+    return {"$id": uri, **document}
+
+
+def _free_name(uri: str, taken: dict[str, Json]) -> str:
+    name = uri.rsplit("/", 1)[-1]
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(free for free in names if free not in taken)

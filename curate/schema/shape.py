@@ -13,15 +13,14 @@ import jsonschema_rs
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source
 from curate.base.resources import shipped
-from curate.jsonl import parts_of
 from curate.schema.contents import Contents, contents_of
-from curate.schema.cost import MAX_DEPTH, depth_of
-from curate.schema.engine import build_validator
-from curate.schema.schema_set import SchemaSet, bad_schema, read_schema_set
-from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view
+from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
+from curate.schema.view import SINGLE_FIELDS, View, conventional_view
 from curate.schema.words import LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
+_BACKTRACK_LIMIT = 100_000
+_PATTERN_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Shape:
     @cached_property
     def is_valid(self) -> Callable[[Json], bool]:
         """Says whether the schema allows a value. A pattern that hits the engine's limit counts as not valid."""
-        # Asked a million times: whatever a shape does not need stays out of the way of the engine's own answer.
+        # Asked a million times: what a shape does not need stays out of the way of the engine's own answer.
         is_allowed: Callable[[Json], bool] = self._validator.is_valid
         if self.schema_set.depth < MAX_DEPTH:
             return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
@@ -77,7 +76,7 @@ class Shape:
         """
         if not self._is_affordable(value):
             return [LimitProblem("is nested too deep for a schema that branches this often")]
-        problems = problems_of(list(self._validator.iter_errors(value)), self._known_keys, show_values=show_values)
+        problems = problems_of(list(self._validator.iter_errors(value)), self.schema_set.keys, show_values=show_values)
         problems = problems or list(self._misfits(value))
         return sorted(dict.fromkeys(problems), key=lambda problem: problem.pointer)
 
@@ -135,46 +134,15 @@ class Shape:
                 best = problems
         reason = f"{best[0].pointer or 'the line'} {best[0].message}" if best else "a part of it has no place there"
         where = f"{record.source.file}:{record.source.line}"
-        raise CurateError(
-            "E905 cannot-express",
-            f"{where}: the {record.kind} record {one_line(record.id, 60)} does not fit {self.name}: {reason}",
-            "Choose a shape that can hold it, for example chat.",
-        )
+        message = f"{where}: the {record.kind} record {one_line(record.id, 60)} does not fit {self.name}: {reason}"
+        raise CurateError("E905 cannot-express", message, "Choose a shape that can hold it, for example chat.")
 
     def _need_view(self) -> View:
         if self.view is None:
-            raise CurateError(
-                "E905 cannot-express",
-                f"{self.path} does not say which keys of a line are prompt and completion",
-                'Add "x-record", for example {"prompt": "/question", "completion": "/answer"}.',
-            )
+            message = f"{self.path} does not say which keys of a line are prompt and completion"
+            hint = 'Add "x-record", for example {"prompt": "/question", "completion": "/answer"}.'
+            raise CurateError("E905 cannot-express", message, hint)
         return self.view
-
-    def _known_keys(self, path: list[str | int]) -> list[str]:
-        """Return the property names that the schema may know at a path, found without deciding between alternatives."""
-        nodes = [self.schema]
-        for part in path:
-            nodes = [inner for node in nodes for inner in self._step(node, str(part))]
-        return sorted({key for node in nodes for plain in self._plain(node) for key in plain.get("properties", {})})
-
-    def _step(self, node: Json, part: str) -> Iterator[Json]:
-        for plain in self._plain(node):
-            if part in plain.get("properties", {}):
-                yield plain["properties"][part]
-            elif part.isdecimal() and isinstance(plain.get("items"), dict):
-                yield plain["items"]
-
-    def _plain(self, node: Json, depth: int = 0) -> Iterator[dict[str, Json]]:
-        """Yield a schema and those that it refers to or joins, as far as local references go."""
-        if not isinstance(node, dict) or depth > 8:
-            return
-        yield node
-        reference = node.get("$ref", "")
-        if reference.startswith("#/"):
-            yield from self._plain(at(self.schema, parts_of(reference[1:])), depth + 1)
-        for keyword in ("allOf", "anyOf", "oneOf"):
-            for part in node.get(keyword, ()):
-                yield from self._plain(part, depth + 1)
 
 
 def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
@@ -192,18 +160,11 @@ def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
         path = shipped("schemas") / f"{name_or_path}{_SUFFIX}"
         root = path.parent
         if not path.is_file():
-            known = ", ".join(shape_names())
-            raise CurateError(
-                "E904 no-such-file", f"there is no shape {name_or_path!r}", f"Known: {known}, or the path of a schema."
-            )
+            hint = f"Known: {', '.join(shape_names())}, or the path of a schema."
+            raise CurateError("E904 no-such-file", f"there is no shape {name_or_path!r}", hint)
     if "\0" in name_or_path:
         raise CurateError("E904 no-such-file", f"{name_or_path!r} is no path", "Name a schema file.")
-    schema, validator, schema_set = _compiled(path, root, is_format_checked=True)
-    is_own = path.parent.resolve() != shipped("schemas").resolve()
-    name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
-    return Shape(
-        name, path, root, schema, _view_of(path, schema), tuple(schema_set.warnings), schema_set, validator, is_own
-    )
+    return _compiled(path, root)
 
 
 def load_contract(path: Path, root: Path) -> Shape:
@@ -215,20 +176,48 @@ def load_contract(path: Path, root: Path) -> Shape:
     Raises:
         CurateError: E903, the schema is unfit, with the reason; E904, there is no such schema.
     """
-    schema, validator, schema_set = _compiled(path, root, is_format_checked=False)
-    name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
-    return Shape(name, path, root, schema, None, tuple(schema_set.warnings), schema_set, validator, True)
+    return _compiled(path, root, is_contract=True)
 
 
-def _compiled(path: Path, root: Path, *, is_format_checked: bool) -> tuple[Json, jsonschema_rs.Validator, SchemaSet]:
+def _compiled(path: Path, root: Path, *, is_contract: bool = False) -> Shape:
     schema, uri, schema_set = read_schema_set(path, root)
     try:
-        validator = build_validator(schema, schema_set.documents, base_uri=uri, is_format_checked=is_format_checked)
+        validator = build_validator(schema, schema_set.documents, base_uri=uri, is_format_checked=not is_contract)
     except jsonschema_rs.ValidationError as error:
         raise _unfit(path, error) from error
     except ValueError as error:
         raise bad_schema(path, "schema-invalid", one_line(str(error))) from error
-    return schema, validator, schema_set
+    name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
+    is_own = path.parent.resolve() != shipped("schemas").resolve()
+    view, warnings = None if is_contract else _view_of(path, schema), tuple(schema_set.warnings)
+    return Shape(name, path, root, schema, view, warnings, schema_set, validator, is_own)
+
+
+def build_validator(
+    schema: Json, resources: Mapping[str, Json], *, base_uri: str | None = None, is_format_checked: bool = True
+) -> jsonschema_rs.Validator:
+    """Compile ``schema`` with jsonschema-rs, which never reaches the network and may not hang on a pattern.
+
+    ``resources`` are the only other schemas that a reference can reach, by absolute URI. ``format`` is checked, since a
+    curator who writes it expects that; the 2020-12 default of annotating only is had with ``is_format_checked=False``.
+    Patterns have the ECMA meaning: digits and letters are ASCII, and a dollar sign is the very end.
+
+    Raises:
+        jsonschema_rs.ValidationError: the schema is not one, or a reference leads nowhere.
+    """
+
+    def retrieve(uri: str) -> Json:
+        if uri in resources:
+            return resources[uri]
+        raise LookupError(f"{uri} is not part of the project")
+
+    return jsonschema_rs.validator_for(
+        schema,
+        retriever=retrieve,
+        base_uri=base_uri,
+        validate_formats=is_format_checked,
+        pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT, size_limit=_PATTERN_BYTES),
+    )
 
 
 def shape_names() -> list[str]:
@@ -273,9 +262,8 @@ def _view_of(path: Path, schema: Json) -> View | None:
         raise bad_schema(path, "x-record", "must be an object of JSON pointers")
     for name, pointer in declared.items():
         if name != "prompt" and name not in SINGLE_FIELDS:
-            raise bad_schema(
-                path, "x-record", f"unknown key {one_line(name, 60)!r}", f"Known: prompt, {', '.join(SINGLE_FIELDS)}."
-            )
+            hint = f"Known: prompt, {', '.join(SINGLE_FIELDS)}."
+            raise bad_schema(path, "x-record", f"unknown key {one_line(name, 60)!r}", hint)
         pointers = pointer if name == "prompt" and isinstance(pointer, list) else [pointer]
         if not all(isinstance(p, str) and p.startswith("/") for p in pointers):
             raise bad_schema(path, "x-record", f'{name} must be a JSON pointer such as "/answer"')

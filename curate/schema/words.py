@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from typing import Any
 
 from jsonschema_rs import ValidationError
 from jsonschema_rs import ValidationErrorKind as Kind
 
 from curate.base.console import one_line
-from curate.base.record import Json, Problem
+from curate.base.record import Json, Problem, json_type
 from curate.jsonl import pointer_of
 
 _TYPES = {
@@ -26,12 +27,16 @@ _TYPES = {
     "object": "an object",
     "string": "a string",
 }
+# Rules with a limit, in words, and what they count in a value.
+_LIMITS: tuple[tuple[type[Any], str, str], ...] = (
+    (Kind.MinLength, "have at least", "character"), (Kind.MaxLength, "have at most", "character"),
+    (Kind.MinItems, "have at least", "item"), (Kind.MaxItems, "have at most", "item"),
+    (Kind.AdditionalItems, "have at most", "item"), (Kind.MinProperties, "have at least", "key"),
+    (Kind.MaxProperties, "have at most", "key"), (Kind.Minimum, "be at least", ""), (Kind.Maximum, "be at most", ""),
+    (Kind.ExclusiveMinimum, "be more than", ""), (Kind.ExclusiveMaximum, "be less than", ""),
+)  # fmt: skip
 _VALUE_CHARS = 80
 _MOST_OPTIONS = 12
-
-
-KnownKeys = Callable[[list[str | int]], list[str]]
-"""Gives the property names that the schema knows at a path of the value."""
 
 
 class LimitProblem(Problem):
@@ -40,8 +45,8 @@ class LimitProblem(Problem):
     __slots__ = ()
 
 
-def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values: bool) -> list[Problem]:
-    """Turn the engine's errors into problems; ``known`` serves suggestions."""
+def problems_of(errors: list[ValidationError], known: Collection[str], *, show_values: bool) -> list[Problem]:
+    """Turn the engine's errors into problems; ``known`` are keys to suggest."""
     return [problem for error in _narrowest(errors) for problem in _problems(error, known, show_values=show_values)]
 
 
@@ -61,14 +66,14 @@ def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     ]
 
 
-def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) -> Iterator[Problem]:
+def _problems(error: ValidationError, known: Collection[str], *, show_values: bool) -> Iterator[Problem]:
     kind, path = error.kind, error.instance_path
     match kind:
         case Kind.BacktrackLimitExceeded() | Kind.RegexEngineFailure():
             yield LimitProblem("a pattern of the schema needed more work than is allowed", pointer_of(path))
         case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
             for key in kind.unexpected:
-                yield Problem(_unknown_key(key, known(path)), pointer_of([*path, key]))
+                yield Problem(_unknown_key(key, known), pointer_of([*path, key]))
         case Kind.AnyOf() | Kind.OneOfNotValid():
             yield from _nearest(error, kind.context, known, show_values=show_values)
         case Kind.PropertyNames():
@@ -81,7 +86,7 @@ def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) ->
 
 
 def _nearest(
-    error: ValidationError, context: list[list[ValidationError]], known: KnownKeys, *, show_values: bool
+    error: ValidationError, context: list[list[ValidationError]], known: Collection[str], *, show_values: bool
 ) -> Iterator[Problem]:
     """Explain a choice by the branch that the value comes closest to; branches equally close are named together."""
     path = error.instance_path
@@ -93,7 +98,7 @@ def _nearest(
     ]
     if branches and len(wrong_types) == len(branches):
         types = [name for names in wrong_types for name in names]
-        yield Problem(f"must be {_either(types)}, not {_type_of(error.instance)}", pointer_of(path))
+        yield Problem(f"must be {_either(types)}, not {_TYPES[json_type(error.instance)]}", pointer_of(path))
         return
     distances = [_distance(branch, path) for branch in branches]
     close = [branch for branch, distance in zip(branches, distances, strict=True) if distance == min(distances)]
@@ -114,39 +119,21 @@ def _distance(branch: list[ValidationError], path: list[str | int]) -> tuple[boo
 
 
 def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword reads best in one place)
+    for limited, words, unit in _LIMITS:
+        if isinstance(kind, limited):
+            limit: Any = kind.limit
+            return f"must {words} {_count(limit, unit)}, and has {len(value):,}" if unit else f"must {words} {limit}"
     match kind:
         case Kind.Required():
             return f"{one_line(kind.property, 60)!r} is missing"
         case Kind.Type():
-            return f"must be {_either(kind.types)}, not {_type_of(value)}"
+            return f"must be {_either(kind.types)}, not {_TYPES[json_type(value)]}"
         case Kind.Enum():
             options = [_value_text(option) for option in kind.options]
             more = f" and {len(options) - _MOST_OPTIONS} more" if len(options) > _MOST_OPTIONS else ""
             return f"must be one of {', '.join(options[:_MOST_OPTIONS])}{more}"
         case Kind.Constant():
             return f"must be {_value_text(kind.expected_value)}"
-        case Kind.MinLength():
-            return f"must have at least {_count(kind.limit, 'character')}, and has {len(value):,}"
-        case Kind.MaxLength():
-            return f"must have at most {_count(kind.limit, 'character')}, and has {len(value):,}"
-        case Kind.MinItems():
-            return f"must have at least {_count(kind.limit, 'item')}, and has {len(value):,}"
-        case Kind.MaxItems():
-            return f"must have at most {_count(kind.limit, 'item')}, and has {len(value):,}"
-        case Kind.AdditionalItems():
-            return f"must have at most {_count(kind.limit, 'item')}, and has {len(value):,}"
-        case Kind.MinProperties():
-            return f"must have at least {_count(kind.limit, 'key')}, and has {len(value):,}"
-        case Kind.MaxProperties():
-            return f"must have at most {_count(kind.limit, 'key')}, and has {len(value):,}"
-        case Kind.Minimum():
-            return f"must be at least {kind.limit}"
-        case Kind.Maximum():
-            return f"must be at most {kind.limit}"
-        case Kind.ExclusiveMinimum():
-            return f"must be more than {kind.limit}"
-        case Kind.ExclusiveMaximum():
-            return f"must be less than {kind.limit}"
         case Kind.MultipleOf():
             return f"must be a multiple of {kind.multiple_of}"
         case Kind.Pattern():
@@ -173,7 +160,7 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
             return f"breaks the rule {kind.name!r} of the schema"
 
 
-def _unknown_key(key: str, known: list[str]) -> str:
+def _unknown_key(key: str, known: Collection[str]) -> str:
     """Name an unknown key, with its code points where it only looks like a known one."""
     odd = [c for c in key if not " " <= c <= "~"]
     message = f"unknown key {one_line(key, 60)!r}"
@@ -192,22 +179,6 @@ def _value_text(value: Json) -> str:
 def _either(types: list[str]) -> str:
     names = [_TYPES[name] for name in sorted(set(types))]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
-
-
-def _type_of(value: Json) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str():
-            return "a string"
-        case int() | float():
-            return "a number"
-        case list():
-            return "an array"
-        case _:
-            return "an object"
 
 
 def _count(number: int, word: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Exit, Json
-from curate.base.trainer import require_trainer, trainer_command
+from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData, inside
 
 

@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from curate.base import collect_rarely
 from curate.base.console import one_line, spelled
 from curate.base.events import Decision, Edit
 from curate.base.file_guard import MOST_DOCUMENT, read_file
-from curate.base.garbage import collect_rarely
 from curate.base.record import CurateError, Exit, Finding, Json, Record
 from curate.base.storage import write_atomic
 from curate.checks.fixes import Fix, discover, fixed_text, is_ignored, texts, with_texts

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 
-from deciding import decide
-
 from curate.sessions.cluster_review import act_of
+from tests.curate.deciding import decide
 
 
 def words(seed, count):

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import fake_trainer
 import pytest
-from troubled import SETTINGS as MESSY_SETTINGS
 
 from curate.project.data import ProjectData, load_data
 from curate.sessions.detached import read_process
+from tests.curate import fake_trainer
+from tests.curate.troubled import SETTINGS as MESSY_SETTINGS
 
 if TYPE_CHECKING:
     from curate.project.project import Project

@@ -12,12 +12,12 @@ import click
 import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
-from deciding import decide
 
 from curate.base.events import Drop, Label
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.data import ProjectData, load_data
+from tests.curate.deciding import decide
 
 SETTINGS = """
 [split]

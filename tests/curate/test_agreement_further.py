@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy
 import pytest
-from agreeing import QUICK, close, random_answers, written_out_alpha
 
 from curate.base.record import CurateError
 from curate.project.gold import read_gold
 from curate.sessions.agreement import Answers, grade
 from curate.sessions.agreement_figures import Chance, percent_and_alpha, sheet_of
 from curate.sessions.agreement_measure import measure
+from tests.curate.agreeing import QUICK, close, random_answers, written_out_alpha
 
 
 def naive_interval(answers: Answers, resamples: int = 2000) -> tuple[float, float]:

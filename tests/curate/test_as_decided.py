@@ -8,8 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from called import call
-from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +16,8 @@ from curate.checks.runner.naming import UniqueNames, WatchedIds
 from curate.jsonl import holds_any
 from curate.project.data import load_data
 from curate.project.journal import JournalWriter
+from tests.curate.called import call
+from tests.curate.deciding import decide
 
 IDS = ["a", "a-2", "a-2-2", "a-3", "b", "b-02", "c", "c-1", "d-7", "", "-2"]
 

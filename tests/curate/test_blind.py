@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from deciding import decide
+
+from tests.curate.deciding import decide
 
 pytest.importorskip("polars")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from cluster_lines import ANSWER, ASKED, FAMILY, PAIRS, line, names, states_of, words, write
-from deciding import decide
 
 from curate.base.record import CurateError
 from curate.formats.dataset import read_pins
@@ -14,6 +12,8 @@ from curate.project.data import load_data
 from curate.project.plan import plan
 from curate.sessions.cluster_review import act_of, choose, choose_alike, merged, read_staged
 from curate.sessions.clusters import compare_records, find_clusters
+from tests.curate.cluster_lines import ANSWER, ASKED, FAMILY, PAIRS, line, names, states_of, words, write
+from tests.curate.deciding import decide
 
 
 def test_clusters_that_leak_come_first(make_workspace):

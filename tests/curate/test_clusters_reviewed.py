@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
-from cluster_lines import ANSWER, ASKED, FAMILY, PAIRS, changed, line, words, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from curate.project.diff.sides import MOST_READ, sides_of
 from curate.project.journal import read_journal
 from curate.sessions.cluster_review import ClusterReview, choose, read_staged
 from curate.sessions.clusters import find_clusters
+from tests.curate.cluster_lines import ANSWER, ASKED, FAMILY, PAIRS, changed, line, words, write
 
 
 def whole(side):

@@ -11,9 +11,6 @@ import sys
 from dataclasses import replace
 
 import pytest
-from attacking import opened
-from deciding import decide
-from folding import LINES, edit, everything, make, plain, states_of
 
 from curate.base.events import Add, Assign, Drop, Label, Resolve, Restore
 from curate.base.record import CurateError
@@ -22,6 +19,9 @@ from curate.project.compact import ADDED, fold_journal, plan_fold
 from curate.project.data import load_data
 from curate.project.journal import FOLDER, JournalWriter, read_frames, segments
 from curate.project.snapshot import parse_folded, read_snapshot
+from tests.curate.attacking import opened
+from tests.curate.deciding import decide
+from tests.curate.folding import LINES, edit, everything, make, plain, states_of
 
 
 def test_only_edited_lines_change_and_of_those_only_what_was_edited(tmp_path):

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deciding import decide
-from folding import KEYS, edit, everything, make, seen_by_people, unfolded
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +25,8 @@ from curate.project.fold import fold
 from curate.project.fsck import check
 from curate.project.journal import JournalWriter
 from curate.project.project import open_project
+from tests.curate.deciding import decide
+from tests.curate.folding import KEYS, edit, everything, make, seen_by_people, unfolded
 
 
 def test_somebody_who_writes_meanwhile_is_not_written_over(tmp_path, monkeypatch):

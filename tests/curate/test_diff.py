@@ -15,7 +15,6 @@ import click
 import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
-from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +31,7 @@ from curate.project.diff import (
     render_text,
     word_changes,
 )
+from tests.curate.deciding import decide
 
 HOSTILE = (
     "<img src=x onerror=alert(1)> [x](http://evil.example) @somebody #12 | `code` **b** \x1b[31m\u202e </details>\n"

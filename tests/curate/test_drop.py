@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from called import call
+
+from tests.curate.called import call
 
 
 def listed(root: Path, status: str) -> set[str]:

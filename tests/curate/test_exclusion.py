@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from deciding import decide
 
 from curate.base.events import Assign, Drop, DropEvent, Restore
 from curate.base.record import CurateError
@@ -20,6 +19,7 @@ from curate.project.journal import frame, pieces, read_frames, read_journal, seg
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions.labelling import LabelSession, settle, waiting
+from tests.curate.deciding import decide
 
 OLD = Path(__file__).parent / "journal"
 REPEAT = {

@@ -4,7 +4,6 @@ import os
 import stat
 
 import pytest
-from deciding import decide
 
 from curate.base.events import Drop, Restore
 from curate.base.record import SPLITS, CurateError, Exit
@@ -12,6 +11,7 @@ from curate.formats.dataset import read_manifest, read_pins
 from curate.project.data import load_data
 from curate.project.plan import plan
 from curate.project.publish import export_dataset
+from tests.curate.deciding import decide
 
 SCORED = '[split]\nseed = 1\n[categories.billing]\nscorer = "exact"\noptions = {trim = true}\n[categories.returns]\n'
 REPEAT = {

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
-from deciding import decide
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from curate.base.record import SPLITS
 from curate.cli import cli
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
+from tests.curate.deciding import decide
 
 SETTINGS = '[split]\nseed = {seed}\nratios = [0.4, 0.3, 0.3]\n[checks]\nignore = ["D303", "P505", "P501"]\n'
 WORDS = 24

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from curate.base.record import SPLITS, content_id, normalised
 from curate.jsonl import JsonFault, strict, strict_loads
 from curate.jsonl.strict import scan
-from curate.schema.engine import build_validator
-from curate.schema.view import Content, View
-from curate.schema.wanted import is_assured
+from curate.schema import build_validator
+from curate.schema.view import Content, View, is_assured
 
 # --- the front door --------------------------------------------------------------------------------------------------
 

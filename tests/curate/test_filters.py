@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from deciding import decide
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from curate.project.exclusion import Exclusion
 from curate.project.filters import FIELDS, GUIDE, Filter, parse_filter
 from curate.project.patterns import unfit, weight
 from curate.project.terms import Between, Exact, Pattern, Term, Word
+from tests.curate.deciding import decide
 
 
 def state(

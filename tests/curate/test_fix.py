@@ -8,10 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
-from mending import INSTRUCTION, fixed, line, run_validate
 
 from curate import cli
 from curate.base.events import Drop, Restore
@@ -19,6 +17,8 @@ from curate.checks.fixes import Fix, FixedFile, discover
 from curate.project.data import ProjectData, load_data
 from curate.project.in_use import names_in_use
 from curate.schema import load_shape
+from tests.curate.deciding import decide
+from tests.curate.mending import INSTRUCTION, fixed, line, run_validate
 
 CHAT = load_shape("chat")
 DOMAIN = load_shape("domain")

@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mending import INSTRUCTION, fixed, line, run_validate
 
 from curate.base.record import CurateError
 from curate.checks.fixes import FixedFile
 from curate.jsonl import JsonFault, strict_loads
-from curate.jsonl.hunk import diff_of
-from curate.jsonl.rewrite import Rewrite
-from curate.jsonl.splice import respelled
-from curate.jsonl.walker import Walker
+from curate.jsonl.rewrite import Rewrite, diff_of
+from curate.jsonl.walker import Walker, respelled
+from tests.curate.mending import INSTRUCTION, fixed, line, run_validate
 
 # --- properties ------------------------------------------------------------------------------------------------------
 

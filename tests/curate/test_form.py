@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forming import field_at, form_of, obj, own
 
 from curate.base.record import Problem
 from curate.schema import load_shape
 from curate.schema.form import Form, Misspelt, Typed, describe_problem, read_number, read_written, written
+from tests.curate.forming import field_at, form_of, obj, own
 
 
 def kind_in(folder: Path, schema: Any, value: Any = None) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forming import field_at, form_of, obj, own
 
 from curate.base.record import CurateError
 from curate.schema import load_shape
 from curate.schema.form import Form, outline
+from tests.curate.forming import field_at, form_of, obj, own
 
 CIRCLE = {**obj(kind={"const": "circle"}, r={"type": "number"}), "required": ["kind", "r"]}
 SQUARE = {**obj(kind={"const": "square"}, a={"type": "number"}), "required": ["kind"]}

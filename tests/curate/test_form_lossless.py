@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forming import SCALARS, TYPED, VALUES, leaves, obj, own, shown
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from curate.base.record import CurateError, canonical
 from curate.jsonl import read_entries
 from curate.schema import Shape, load_shape, shape_names
 from curate.schema.form import Form, Spelling, escaped, is_plain, outline, read_tags, read_written, tags_text, written
+from tests.curate.forming import SCALARS, TYPED, VALUES, leaves, obj, own, shown
 
 # -- nothing is lost --------------------------------------------------------------------------------------------------
 

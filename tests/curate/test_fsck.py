@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from deciding import decide
 
 from curate import cli
 from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Restore
@@ -23,6 +22,7 @@ from curate.project.fold import fold
 from curate.project.fsck import check, recover
 from curate.project.journal import FOLDER, JournalWriter, read_frames, segments
 from curate.project.publish import export_dataset
+from tests.curate.deciding import decide
 
 
 @pytest.fixture

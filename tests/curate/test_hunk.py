@@ -8,8 +8,7 @@ import pytest
 
 from curate.checks.fixes import FixedFile
 from curate.checks.spans import with_values_hidden
-from curate.jsonl.hunk import diff_of, hunk
-from curate.jsonl.rewrite import LineChange
+from curate.jsonl.rewrite import LineChange, diff_of, hunk
 from curate.schema import load_shape
 
 CARD, MAIL, TOKEN = "4111111111111111", "bob.smith@parcels.shop", "AKIAIOSFODNN7EXAMPLE"

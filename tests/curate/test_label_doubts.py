@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deciding import decide
 
 from curate.project.validation import validate_data
+from tests.curate.deciding import decide
 
 pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
 

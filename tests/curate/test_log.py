@@ -10,7 +10,6 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from deciding import decide
 
 from curate.base.events import EVENTS, Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
@@ -18,6 +17,7 @@ from curate.cli import cli
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.journal import JournalWriter, read_journal
+from tests.curate.deciding import decide
 
 
 def run(*arguments: str) -> Result:

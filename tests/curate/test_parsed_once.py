@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from deciding import decide
 
 from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.project.data import load_data
+from tests.curate.deciding import decide
 
 HOOK = """
 import json, os, orjson

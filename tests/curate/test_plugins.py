@@ -222,7 +222,7 @@ def test_every_kind_is_found(workspace: Path, curate: Any, tmp_path: Path) -> No
 
 
 def test_two_workspaces_in_one_process_have_each_its_own(workspace: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from curate.base.trust import write_trust
+    from curate.base.registry import write_trust
     from curate.checks import discover
     from curate.schema.settings import Settings, read_settings
 

@@ -7,7 +7,6 @@ import threading
 from dataclasses import replace
 
 import pytest
-from troubled import SIX, edit, rank
 
 from curate.base.events import Add, Assign, Drop, Label, Restore
 from curate.base.record import CurateError
@@ -18,6 +17,7 @@ from curate.sessions import problem_groups as found_module
 from curate.sessions.problem_groups import ELSEWHERE, Problems
 from curate.sessions.problem_search import Child, Job
 from curate.sessions.problems import problems_of
+from tests.curate.troubled import SIX, edit, rank
 
 
 def tally(problems, *levels):

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from troubled import edit, rank
 
 from curate.base.events import Label
 from curate.base.record import CurateError
@@ -15,6 +14,7 @@ from curate.project.project import open_project
 from curate.sessions.excerpt import LineIndex
 from curate.sessions.problem_groups import Heading, ProblemItem, listed
 from curate.sessions.problems import problems_of
+from tests.curate.troubled import edit, rank
 
 
 def finding_of(book, code, record=""):

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.base.plots import bar, bars, bins
 from curate.base.record import Record, Source
+from curate.base.tables import bar, bars, bins
 from curate.checks.quality import cramers_v, eta_squared, evenness, html_page, lix, overview
 from curate.checks.quality.suspects import difficulties, find_suspects
 from curate.checks.repetition import repetition

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deciding import decide
-from redacting import EMAIL, PHONE, outputs, record, redact, written
 
 from curate import cli
 from curate.base.events import Drop, Edit, Restore
 from curate.base.record import CurateError
 from curate.project.data import ProjectData, load_data
+from tests.curate.deciding import decide
+from tests.curate.redacting import EMAIL, PHONE, outputs, record, redact, written
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 

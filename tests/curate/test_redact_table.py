@@ -15,13 +15,13 @@ import click
 import jsonschema
 import pytest
 from filelock import FileLock
-from redacting import EMAIL, outputs, record, redact, written
 
 import curate.checks.redact
 from curate.base.record import CurateError
 from curate.base.resources import shipped
 from curate.checks.redact import PlaceholderTable, is_private, read_table, write_table
 from curate.jsonl import rewrite
+from tests.curate.redacting import EMAIL, outputs, record, redact, written
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from called import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import Record, Source
 from curate.formats.dataset import row_of
 from curate.formats.exporters import ExportResult, export_rows, exporters
-from curate.formats.importers import Imported, convert, plan_import
-from curate.formats.importers._fields import split_of
+from curate.formats.import_plan import plan_import
+from curate.formats.importers._reading import split_of
+from curate.formats.intake import Imported, convert
 from curate.formats.spreadsheet import guarded, unguarded
 from curate.schema import load_shape
+from tests.curate.called import call
 
 TOOLS = [
     {"type": "function", "function": {"name": "look_up", "description": "Find.", "parameters": {"type": "object"}}}
@@ -148,7 +149,7 @@ def imported(out: Exported, schema: str, folder: Path) -> Iterator[Record]:
             else set()
         )
         shape = load_shape("chat" if "chat" in votes and schema == "instruction" else schema)
-        for row in convert(plan, shape, load_shape):
+        for row in convert(plan, shape):
             assert isinstance(row, Imported), row
             yield shape.record(row.value, Source(path.name, row.line))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from deciding import decide
 
 from curate.base.events import Add, Decision, Drop, Edit, Label
 from curate.base.record import CurateError
 from curate.project.data import ProjectData, load_data
 from curate.project.journal import segments
 from curate.project.project import open_project
+from tests.curate.deciding import decide
 
 Apply = Callable[[Sequence[Decision]], object]
 LINES = [

@@ -6,11 +6,11 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from score_reports import write_run
 
 from curate.cli import cli
 from curate.project import feedback
 from curate.sessions.run_comparison import compare
+from tests.curate.score_reports import write_run
 from train.report import Report, table, wording
 from train.report.stats import Reason
 

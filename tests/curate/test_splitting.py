@@ -5,10 +5,8 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
-from split_plans import EASY, add, fresh, run, seen_of
 
 from curate.base.record import SPLITS, CurateError
 from curate.project.data import load_data
@@ -19,6 +17,8 @@ from curate.project.publish import export_dataset
 from curate.schema.settings import SplitSettings, read_settings
 from curate.sessions.division import Division, shifted
 from curate.sessions.splitting import leaks_of, preview, ratios_of, read_basis, save_settings, write
+from tests.curate.deciding import decide
+from tests.curate.split_plans import EASY, add, fresh, run, seen_of
 
 LONG = "Kindly explain to the patient customer which of the seven green forms must be sent to the office in Bern first."
 

@@ -8,7 +8,6 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from split_plans import EASY, add, another_answer_to, fresh, record, run, seen_of
 
 from curate.base.record import SPLITS, CurateError
 from curate.formats.dataset import frozen_digest, read_manifest
@@ -17,6 +16,7 @@ from curate.project.golden import FILE_NAME, divide, freeze, read_golden, unfree
 from curate.project.plan import plan
 from curate.project.publish import export_dataset
 from curate.schema.settings import SplitSettings
+from tests.curate.split_plans import EASY, add, another_answer_to, fresh, record, run, seen_of
 
 # --- the frozen test set
 

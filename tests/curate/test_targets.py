@@ -309,7 +309,7 @@ def test_what_the_trainer_says_orders_nothing(
 
 
 def test_the_extra_is_asked_for(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.base.trainer.find_spec", lambda name: None)
+    monkeypatch.setattr("curate.base.resources.find_spec", lambda name: None)
     with pytest.raises(CurateError, match="counting tokens needs torch, transformers") as caught:
         measured(write(tmp_path, SHORT), root)
     assert caught.value.code == "E940 missing-extra"

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from deciding import decide
 
 from curate.base.record import CurateError, Exit, Finding, Record
 from curate.checks.runner import ExaminerSpec, Verdict, default_jobs, read_records, validate
@@ -19,6 +18,7 @@ from curate.checks.runner.verdict import FindingTally
 from curate.cli import cli
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
+from tests.curate.deciding import decide
 
 INSTRUCTION = load_shape("instruction")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 import pytest
-from called import call
 
 from curate.base.events import Add
 from curate.cli import OPTIONS, VERBS, cli
+from tests.curate.called import call
 
 
 def test_a_file_in_place_of_a_folder_is_told_what_reads_it(in_own_folder):

@@ -7,7 +7,14 @@ import zlib
 from pathlib import Path
 
 import pytest
-from attacking import (
+
+from curate.base.record import CurateError
+from curate.project.compact import fold_journal
+from curate.project.data import load_data
+from curate.project.journal import frame
+from curate.project.project import open_project
+from curate.project.validation import validate_data
+from tests.curate.attacking import (
     LINES,
     add,
     code_of,
@@ -24,14 +31,7 @@ from attacking import (
     plant,
     write,
 )
-from folding import fold_elsewhere
-
-from curate.base.record import CurateError
-from curate.project.compact import fold_journal
-from curate.project.data import load_data
-from curate.project.journal import frame
-from curate.project.project import open_project
-from curate.project.validation import validate_data
+from tests.curate.folding import fold_elsewhere
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import tracemalloc
 import uuid
 
 import pytest
-from attacking import LINES, add, code_of, done, drop, edit, facts, forged, label, made, opened, plant, states
-from folding import fold_elsewhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +16,22 @@ from curate.base.record import Source
 from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.schema import load_shape
+from tests.curate.attacking import (
+    LINES,
+    add,
+    code_of,
+    done,
+    drop,
+    edit,
+    facts,
+    forged,
+    label,
+    made,
+    opened,
+    plant,
+    states,
+)
+from tests.curate.folding import fold_elsewhere
 
 
 @pytest.fixture

@@ -5,7 +5,13 @@ import os
 import shutil
 
 import pytest
-from attacking import (
+
+from curate.base.events import Resolve
+from curate.project.compact import fold_journal
+from curate.project.data import load_data
+from curate.project.journal import frame
+from curate.project.project import open_project
+from tests.curate.attacking import (
     LINES,
     add,
     code_of,
@@ -21,12 +27,6 @@ from attacking import (
     opened,
     plant,
 )
-
-from curate.base.events import Resolve
-from curate.project.compact import fold_journal
-from curate.project.data import load_data
-from curate.project.journal import frame
-from curate.project.project import open_project
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import threading
 import uuid
 
 import pytest
-from attacking import LINES, code_of, drop, edit, forged, fresh, label, made, newer, opened, plant, write
 
 from curate.project.project import open_project
+from tests.curate.attacking import LINES, code_of, drop, edit, forged, fresh, label, made, newer, opened, plant, write
 
 
 @pytest.fixture

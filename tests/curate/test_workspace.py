@@ -2,7 +2,6 @@ import itertools
 import json
 
 import pytest
-from deciding import decide
 
 from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
@@ -10,6 +9,7 @@ from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.journal import JournalWriter, read_journal
 from curate.project.validation import validate_data
+from tests.curate.deciding import decide
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},

@@ -20,9 +20,10 @@ _OPENING = frozenset({"open", "read_bytes", "read_text", "fdopen"})
 ELSEWHERE = {
     "curate/cli/__init__.py": "the null device in place of a closed stream",
     "curate/project/feedback.py": "a schema that ships with us",
-    "curate/formats/importers/_bytes.py": "what a person imports, with the refusals that importers share",
-    "curate/formats/importers/_parquet_footer.py": "what a person imports, after `head_of`",
+    "curate/formats/importers/__init__.py": "what a person imports, with the refusals that importers share",
+    "curate/formats/importers/json_array.py": "what a person imports, after `head_of`",
     "curate/formats/importers/jsonl.py": "what a person imports, after `head_of`",
+    "curate/formats/importers/parquet.py": "what a person imports, after `head_of`",
     "curate/formats/importers/tabular.py": "what a person imports, after `head_of`",
     "curate/project/init/make.py": "samples that ship with us, and a schema that was just loaded",
     "curate/project/labels/__main__.py": "standard output",

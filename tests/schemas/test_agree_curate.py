@@ -13,8 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curate.base.events import EVENTS
 from curate.base.record import SPLITS
-from curate.formats.dataset import Dropped
-from curate.formats.dataset.manifest import Manifest
+from curate.formats.dataset import Dropped, Manifest
 from curate.project.contracts import NAMES, contract
 from curate.project.snapshot import Folded
 from curate.schema.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 from curate.base.record import Source
 from curate.base.resources import shipped
 from curate.schema import build_validator, load_shape, shape_names
-from curate.schema.keywords import subschemas
+from curate.schema.schema_set import subschemas
 
 FILES = sorted(shipped("schemas").glob("*.schema.json"))
 # Schemas that a model of ours generates are proved by tests of that model.

@@ -17,7 +17,7 @@ from curate.base.record import Finding, Json, is_named, unnumbered
 from curate.base.registry import Registry
 from curate.jsonl import Entry, Reader, pointer_of
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
-from curate.jsonl.splice import respelled
+from curate.jsonl.walker import respelled
 from curate.schema import Shape
 from curate.schema.view import View, at
 

@@ -12,8 +12,8 @@ from itertools import combinations
 from statistics import median
 
 from curate.base.console import visible
-from curate.base.plots import bins
 from curate.base.record import SPLITS, Record, Split, source_of
+from curate.base.tables import bins
 from curate.checks.language import identified
 from curate.checks.repetition import repetition, words_of
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Json, missing_extra
-from curate.base.trainer import require_trainer
+from curate.base.resources import require_trainer
 from curate.checks._trainer import TrainerError, ask_trainer
 
 # A class with fewer labelled records is not judged, nor proposed.

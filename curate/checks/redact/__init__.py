@@ -29,7 +29,7 @@ from curate.checks.spans import Sensitive, sensitive_spans
 from curate.checks.within import DEPTH, json_within, respelled_within, unescaped
 from curate.jsonl import Entry, JsonFault, Reader, pointer_of, strict_loads
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
-from curate.jsonl.splice import ESCAPE, respelled
+from curate.jsonl.walker import ESCAPE, respelled
 from curate.schema import Shape
 
 __all__ = [

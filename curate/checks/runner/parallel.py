@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from curate.base.garbage import collect_rarely
+from curate.base import collect_rarely
 from curate.base.record import CurateError, Exit
 from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
 from curate.jsonl import JsonFault, Span, spans

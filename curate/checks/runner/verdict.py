@@ -3,89 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 
 from curate.base.record import Finding, Severity
-from curate.base.tables import counted
+from curate.formats.reports import Verdict
 from curate.schema.settings import Tolerance
 
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Verdict:
-    """The outcome of a validation.
-
-    ``findings`` holds at most the limit asked for, errors before warnings before infos, in the order of files and
-    lines; ``counts`` and the numbers count all of them, by code and by severity. ``num_suppressed`` counts what the
-    records themselves asked to ignore, ``forgiven`` what the baseline held already; neither is among the others.
-    What decides over an exit code, or over an export, is ``num_failing`` and nothing else.
-    """
-
-    findings: list[Finding]
-    counts: dict[str, int]
-    num_records: int
-    num_lines: int
-    num_errors: int
-    num_warnings: int
-    num_infos: int
-    num_suppressed: int
-    tolerated: dict[str, int] = field(default_factory=dict)
-    """Findings by code that are within the tolerance of their check: counted above, and no failure."""
-    exceeded: dict[str, int] = field(default_factory=dict)
-    """By code, the most findings that the tolerance of a check allows, where there are more."""
-    num_errors_tolerated: int = 0
-    """Errors among ``tolerated``."""
-    num_over_tolerance: int = 0
-    """Warnings and infos that fail, because there are more of their code than its tolerance allows."""
-    forgiven: dict[str, int] = field(default_factory=dict)
-    """Old findings, which the baseline holds, by code."""
-    num_mended: int = 0
-    """Findings that the baseline holds and that are gone."""
-    num_changed: int | None = None
-    """Lines that were looked at because they had changed; None where all lines were."""
-
-    def __repr__(self) -> str:
-        numbers = {"error": self.num_errors, "warning": self.num_warnings, "info": self.num_infos}
-        amounts = ", ".join(counted(number, severity) for severity, number in numbers.items())
-        return f"<{'fails' if self.num_failing else 'passes'}: {amounts} in {counted(self.num_records, 'record')}>"
-
-    @property
-    def num_findings(self) -> int:
-        """All findings, shown or not."""
-        return self.num_errors + self.num_warnings + self.num_infos
-
-    @property
-    def num_forgiven(self) -> int:
-        """Old findings, which the baseline holds."""
-        return sum(self.forgiven.values())
-
-    @property
-    def num_failing(self) -> int:
-        """Findings that make a validation fail and an export stop: errors that no tolerance covers, and gates."""
-        return self.num_errors - self.num_errors_tolerated + self.num_over_tolerance
-
-    def is_failing(self, finding: Finding) -> bool:
-        """Whether a finding of this verdict is one of ``num_failing``."""
-        if finding.code in self.tolerated:
-            return False
-        return finding.severity == "error" or finding.code in self.exceeded
-
-    def with_findings(self, more: Sequence[Finding]) -> Verdict:
-        """Return this verdict with findings that were made elsewhere, such as of a merge or of a trainer's own rules.
-
-        They come before the others, and no tolerance applies to them.
-        """
-        counts, severities = Counter(self.counts), Counter(finding.severity for finding in more)
-        counts.update(finding.code for finding in more)
-        return replace(
-            self,
-            findings=[*more, *self.findings],
-            counts=dict(sorted(counts.items())),
-            num_errors=self.num_errors + severities["error"],
-            num_warnings=self.num_warnings + severities["warning"],
-            num_infos=self.num_infos + severities["info"],
-        )
+__all__ = ["FindingTally", "Verdict", "judge"]
 
 
 @dataclass

@@ -1,32 +1,187 @@
 """The registry of exporters: rows of a dataset become files that other programs read.
 
 One file here is one format or one family of formats, found by looking at the folder; files whose name begins with an
-underscore are the registry itself. What a format cannot express is never left out in silence: the row goes to
+underscore are what several of them share. What a format cannot express is never left out in silence: the row goes to
 ``skipped.jsonl`` with the reason, and is counted.
 """
 
-from curate.formats.exporters._registry import (
-    CannotExpressError,
-    Exporter,
-    ExportResult,
-    ExportRow,
-    RowsBySplit,
-    Skipped,
-    export_rows,
-    exporter,
-    exporters,
-    write_lines,
-)
+from __future__ import annotations
 
-__all__ = [
-    "CannotExpressError",
-    "ExportRow",
-    "Exporter",
-    "RowsBySplit",
-    "Skipped",
-    "ExportResult",
-    "export_rows",
-    "exporter",
-    "exporters",
-    "write_lines",
-]
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate.base.record import CurateError, Json, Split
+from curate.base.registry import Registry
+from curate.base.storage import write_atomic
+
+# A row of a dataset: id, kind, category, cluster, messages, tools, text, source; and, where the caller has it,
+# ``line``: the workspace's own line, from which formats that can hold more take what the messages do not say.
+ExportRow = Mapping[str, Any]
+
+RowsBySplit = Mapping[Split, Sequence[ExportRow]]
+
+# Keys of a line whose texts are one prompt.
+_JOINED = (("instruction", "input"), ("context", "question"))
+# Keys whose value may stand in what is said by chance.
+_NAMES = ("id", "category")
+
+
+class CannotExpressError(ValueError):
+    """A row that a format has no way to write, told in a reason that is the same for all rows of its kind."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that the format cannot hold."""
+
+    split: Split
+    reason: str
+    row: ExportRow
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What an exporter made: the files, how many rows they hold, the rows that stayed out, and remarks for the user."""
+
+    paths: list[Path]
+    num_rows: int
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rows stayed out for each reason."""
+        return dict(Counter(item.reason for item in self.skipped).most_common())
+
+
+Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], ExportResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """One format: its name, what it is, and the function that writes it."""
+
+    name: str
+    help: str
+    run: Write
+    keeps: tuple[str, ...] | None = ()
+    """Keys of the workspace's line, beside those of what is said, that come back by an import; None stands for all."""
+
+
+_exporters: Registry[Exporter] = Registry("exporters", __name__)
+
+
+def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Write], Write]:
+    """Register a function that writes rows; its docstring is the help text. ``keeps`` as in `Exporter`."""
+    return _exporters.adding(name, lambda write: Exporter(name, inspect.getdoc(write) or "", write, keeps))
+
+
+def exporters() -> dict[str, Exporter]:
+    """Return the exporters by name, in order; also those of plug-ins."""
+    return _exporters.all()
+
+
+def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
+    """Write rows in the format ``name`` below ``folder``; rows that it cannot hold go to ``skipped.jsonl`` whole.
+
+    Raises:
+        CurateError: E945 for an unknown format, E940 when the format needs an extra that is not installed, E906 when
+            writing fails.
+    """
+    known = exporters()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        message = f"there is no export format {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        raise CurateError("E945 unknown-format", message, f"Formats are dataset, {', '.join(known)}.")
+    written = known[name].run(rows_by_split, folder, manifest)
+    written.notes.extend(_losses(known[name], rows_by_split, written))
+    if not written.skipped:
+        return written
+    path = folder / "skipped.jsonl"
+    lines = (
+        {"id": item.row["id"], "split": item.split, "reason": item.reason, "row": dict(item.row)}
+        for item in written.skipped
+    )
+    write_atomic(path, (orjson.dumps(line) + b"\n" for line in lines))
+    return ExportResult([*written.paths, path], written.num_rows, written.skipped, written.notes)
+
+
+def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> list[str]:
+    """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
+    if form.keeps is None:
+        return []
+    skipped = {id(item.row) for item in written.skipped}
+    rows = [row for part in rows_by_split.values() for row in part if id(row) not in skipped]
+    counts = Counter(key for row in rows for key in set(_unwritten_keys(row)) if key not in form.keeps)
+    joined = sum(_is_joined(row) for row in rows) if "input" not in form.keeps else 0
+    notes = []
+    if counts:
+        named = ", ".join(f"{key} ({number:,})" for key, number in sorted(counts.items()))
+        lost = "has no place for these keys of records, so an import does not bring them back"
+        notes.append(f"{form.name} {lost}: {named}.")
+    if joined:
+        lost = "joins an instruction and its input, or a context and its question"
+        notes.append(f"{form.name} {lost}: {joined:,} records.")
+    return notes
+
+
+def _unwritten_keys(row: ExportRow) -> Iterator[str]:
+    """Yield the keys under which a row says more than the texts, roles and calls that every format writes."""
+    yield "split"
+    line = row.get("line") or {"id": row["id"], "category": row["category"]}
+    messages = row["messages"] or ()
+    said = [str(message.get("content") or "") for message in messages] + [row["text"] or ""]
+    for key, value in line.items():
+        # Any other key of a line may be what is said, under the name that the workspace's schema has for it.
+        is_said = key in ("messages", "tools") or (isinstance(value, str) and any(value in text for text in said))
+        if key in _NAMES or (value not in ("", None, [], {}) and not is_said):
+            yield key
+    for message in messages:
+        yield from (key for key in ("name", "tool_call_id") if message.get(key))
+        if message["role"] == "developer":
+            yield "developer"
+
+
+def _is_joined(row: ExportRow) -> bool:
+    line = row.get("line") or {}
+    return any(line.get(first) and line.get(second) for first, second in _JOINED)
+
+
+def write_lines(
+    rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], Mapping[str, Json]]
+) -> ExportResult:
+    """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out."""
+    paths: list[Path] = []
+    skipped: list[Skipped] = []
+    num_rows = 0
+    for split, rows in rows_by_split.items():
+        lines = [orjson.dumps(value) + b"\n" for value in converted(rows, split, convert, skipped)]
+        path = folder / f"{split}.jsonl"
+        write_atomic(path, lines)
+        paths.append(path)
+        num_rows += len(lines)
+    return ExportResult(paths, num_rows, skipped)
+
+
+def converted(
+    rows: Sequence[ExportRow], split: Split, convert: Callable[[ExportRow], Mapping[str, Json]], skipped: list[Skipped]
+) -> Iterator[Mapping[str, Json]]:
+    """Yield what ``convert`` makes of each row; those it cannot express are put on ``skipped``."""
+    for row in rows:
+        try:
+            if row.get("weight") not in (None, 1):
+                raise CannotExpressError("the record has a weight, which the format cannot express")
+            yield convert(row)
+        except CannotExpressError as fault:
+            skipped.append(Skipped(split, fault.reason, row))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from curate.base.console import markdown_cell, visible
 from curate.base.record import Json
-from curate.formats.exporters._registry import RowsBySplit
+from curate.formats.exporters import RowsBySplit
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 

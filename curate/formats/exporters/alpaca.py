@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._turns import instruction_and_input, messages_of, own_line, plain_turns
+from curate.formats.exporters._rows import instruction_and_input, messages_of, plain_turns
 
 
 @exporter("alpaca", keeps=("input",))
@@ -30,8 +30,7 @@ def _line(row: ExportRow) -> dict[str, Json]:
     system, turns = plain_turns(messages_of(row))
     instruction, entry = instruction_and_input(row, turns[-1][0])
     result: dict[str, Json] = {"instruction": instruction, "input": entry, "output": turns[-1][1]}
-    own = own_line(row)
-    if own and "input" not in own:
+    if row.get("line") and "input" not in row["line"]:
         del result["input"]
     if system:
         result["system"] = system

@@ -9,9 +9,16 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.base.storage import write_atomic
-from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, Skipped, exporter
-from curate.formats.exporters._registry import converted
-from curate.formats.exporters._turns import instruction_and_input, messages_of, plain_turns
+from curate.formats.exporters import (
+    CannotExpressError,
+    ExportResult,
+    ExportRow,
+    RowsBySplit,
+    Skipped,
+    converted,
+    exporter,
+)
+from curate.formats.exporters._rows import instruction_and_input, messages_of, plain_turns
 from curate.formats.spreadsheet import COLUMNS, guarded, unguarded
 
 

@@ -9,7 +9,7 @@ from curate.base.record import Json, missing_extra
 from curate.base.storage import write_atomic
 from curate.formats.exporters import ExportResult, RowsBySplit, exporter
 from curate.formats.exporters._card import readme
-from curate.formats.exporters._columns import NUMBERS, TEXTS, columns_of
+from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of
 
 
 @exporter("hf", keeps=None)

@@ -10,8 +10,15 @@ import orjson
 
 from curate.base.record import Json
 from curate.base.storage import write_atomic
-from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, Skipped, exporter
-from curate.formats.exporters._registry import converted
+from curate.formats.exporters import (
+    CannotExpressError,
+    ExportResult,
+    ExportRow,
+    RowsBySplit,
+    Skipped,
+    converted,
+    exporter,
+)
 from curate.formats.exporters.sharegpt import line as sharegpt_line
 
 _COLUMNS = {"messages": "conversations", "system": "system", "tools": "tools"}

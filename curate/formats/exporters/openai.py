@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._turns import parted, weighed_messages, with_arguments_as_text
+from curate.formats.exporters._rows import parted, weighed_messages, with_arguments_as_text
 
 
 @exporter("openai", keeps=("name", "tool_call_id", "developer"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from curate.base.record import Json
 from curate.base.storage import write_atomic
 from curate.formats.exporters import ExportResult, RowsBySplit, exporter
-from curate.formats.exporters._columns import NUMBERS, TEXTS, columns_of
+from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of
 
 
 @exporter("parquet", keeps=None)

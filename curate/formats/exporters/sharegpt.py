@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._turns import Message, messages_of, with_arguments_as_object
+from curate.formats.exporters._rows import Message, messages_of, with_arguments_as_object
 
 _NAMES = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
@@ -32,7 +32,7 @@ def line(row: ExportRow) -> dict[str, Json]:
 
 
 def _turn(message: Message) -> dict[str, str]:
-    # Arguments as text inside JSON text would be read as one string, and encoded twice by whoever trains on it.
+    # Arguments as text inside JSON text would be read as one string, and encoded twice by the trainer.
     calls = with_arguments_as_object(message).get("tool_calls")
     if not calls:
         return {"from": _NAMES[message["role"]], "value": str(message["content"])}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._turns import messages_of, parted, plain_turns, with_arguments_as_object
+from curate.formats.exporters._rows import messages_of, parted, plain_turns, with_arguments_as_object
 
 
 @exporter("trl", keeps=("name", "tool_call_id", "developer"))

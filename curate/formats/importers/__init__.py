@@ -3,62 +3,279 @@
 Three kinds of file stand here. A *container* knows how bytes become rows (JSON lines, a JSON array, CSV, Parquet, a
 saved `datasets` folder); an *importer* knows what a row means (Alpaca, ShareGPT, OpenAI chat, TRL, columns by name);
 a *foreign form* is known by its fields and not read yet (Prodigy, preferences, reasoning). All are found by looking at
-the files of this folder; files whose name begins with an underscore are the registry itself.
+the files of this folder; files whose name begins with an underscore are what several of them share.
 
 What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
 ``meta.extra`` is the row that was read. What cannot be read becomes a `Rejected` row with the place and the reason.
 """
 
-from curate.formats.importers._bytes import conversion_hint
-from curate.formats.importers._conduct import (
-    Imported,
-    ImportPlan,
-    LeftOut,
-    convert,
-    is_list_of_dropped,
-    plan_import,
-    safe_guess,
-)
-from curate.formats.importers._foreign import EVERYTHING, RowSelection, foreign_form, foreign_forms, parse_only
-from curate.formats.importers._registry import (
-    Container,
-    ConvertedRow,
-    Importer,
-    Rejected,
-    RowError,
-    ShapeView,
-    SourceRow,
-    container,
-    containers,
-    importer,
-    importers,
-)
-from curate.formats.importers._values import jsonable
+from __future__ import annotations
 
-__all__ = [
-    "EVERYTHING",
-    "Container",
-    "ConvertedRow",
-    "Imported",
-    "Importer",
-    "LeftOut",
-    "ImportPlan",
-    "Rejected",
-    "SourceRow",
-    "RowError",
-    "RowSelection",
-    "ShapeView",
-    "container",
-    "conversion_hint",
-    "containers",
-    "convert",
-    "foreign_form",
-    "foreign_forms",
-    "importer",
-    "importers",
-    "is_list_of_dropped",
-    "jsonable",
-    "parse_only",
-    "plan_import",
-    "safe_guess",
-]
+import base64
+import inspect
+import math
+import os
+import shlex
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from curate.base.console import spelled
+from curate.base.record import CurateError, Json, Kind
+from curate.base.registry import Registry
+from curate.jsonl import packed_as
+
+# The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start.
+MAX_QUARANTINED_RAW = 16 * 1024 * 1024
+_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One row of a foreign file: its object, the 1-based line it begins on, its bytes, and the split of its file."""
+
+    value: dict[str, Json]
+    line: int
+    raw: bytes
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that could not become a record, with the place and the reason; its bytes are kept."""
+
+    line: int
+    code: str
+    reason: str
+    raw: bytes
+
+    def entry(self, file: str) -> dict[str, Json]:
+        """Return the quarantine entry: text where the bytes are UTF-8, else base64."""
+        entry: dict[str, Json] = {"file": spelled(file), "line": self.line, "code": self.code, "reason": self.reason}
+        start = self.raw[:MAX_QUARANTINED_RAW]
+        if len(start) < len(self.raw):
+            entry |= {"is_cut": True, "raw_bytes": len(self.raw)}
+        try:
+            return entry | {"raw": start.decode("utf-8")}
+        except UnicodeDecodeError:
+            return entry | {"raw": base64.b64encode(start).decode("ascii"), "encoding": "base64"}
+
+
+class RowError(ValueError):
+    """A row that an importer cannot read, in words that do not repeat the data."""
+
+    def __init__(self, reason: str, code: str = "S102") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedRow:
+    """A line in the shipped shape of ``kind``, and what of the row it has no place for.
+
+    ``own`` is the line of a workspace that the row carries; it is taken as it is where the shape allows it.
+    """
+
+    kind: Kind
+    line: dict[str, Json]
+    extra: dict[str, Json] = field(default_factory=dict)
+    own: dict[str, Json] | None = None
+
+
+Row = dict[str, Json]
+Recognise = Callable[[Sequence[Row]], float]
+Guess = Callable[[Sequence[Row]], dict[str, str]]
+Read = Callable[[Row, Mapping[str, str]], ConvertedRow]
+Rows = Callable[[Path], Iterator[SourceRow | Rejected]]
+RowNotices = Callable[[Path, Sequence[Row]], Sequence[str]]
+FileNotices = Callable[[Path], Sequence[str]]
+ShownFields = Callable[[Sequence[Row]], Collection[str]]
+Advise = Callable[[Sequence[Row]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """How rows of one format are recognised and read.
+
+    ``recognise`` gives the likeness of sample rows in [0, 1]; ``read`` turns one row into a draft, with a mapping from
+    our field names to columns where the format takes one; ``guess`` proposes such a mapping from sample rows.
+    ``is_named_by_split``: a file of this format is called by the split of its rows, such as ``train.parquet``.
+    ``notices`` gives what is to be said of a file and its first rows, such as what they cannot hold.
+    """
+
+    name: str
+    help: str
+    recognise: Recognise
+    read: Read
+    samples: Sequence[Row]
+    guess: Guess | None = None
+    is_named_by_split: bool = False
+    notices: RowNotices = lambda _path, _rows: ()
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """How the bytes of a file become rows; ``fits`` looks at the path and the first bytes.
+
+    ``notices`` gives what is to be said of a whole file, such as a column that is left out.
+    """
+
+    name: str
+    help: str
+    fits: Callable[[Path, bytes], bool]
+    rows: Rows
+    priority: int = 0
+    notices: FileNotices = lambda _path: ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignForm:
+    """A form of another tool that is recognised and not yet imported, because what looks like an answer is none.
+
+    ``fields`` gives the fields by which rows show it, of many rows or of one, and is asked of rows with a name that
+    ends like one of ``signs``; ``advise`` says what to add to the command, from sample rows; a form that ``needs_map``
+    holds its texts so deep that only a map reaches them.
+    """
+
+    name: str
+    help: str
+    signs: tuple[str, ...]
+    fields: ShownFields
+    advise: Advise
+    samples: Sequence[Row]
+    needs_map: bool
+
+
+_importers: Registry[Importer] = Registry("importers", __name__)
+_containers: Registry[Container] = Registry("importers", __name__)
+_forms: Registry[ForeignForm] = Registry("importers", __name__)
+
+
+def importer(
+    name: str,
+    *,
+    recognise: Recognise,
+    samples: Sequence[Row],
+    guess: Guess | None = None,
+    is_named_by_split: bool = False,
+    notices: RowNotices = lambda _path, _rows: (),
+) -> Callable[[Read], Read]:
+    """Register a function that reads one row; its docstring is the help text, and ``samples`` its proof."""
+    options = (samples, guess, is_named_by_split, notices)
+    return _importers.adding(name, lambda read: Importer(name, inspect.getdoc(read) or "", recognise, read, *options))
+
+
+def container(
+    name: str, *, fits: Callable[[Path, bytes], bool], priority: int = 0, notices: FileNotices = lambda _path: ()
+) -> Callable[[Rows], Rows]:
+    """Register a function that yields the rows of a file; of those that fit, the highest priority reads it."""
+    options = (priority, notices)
+    return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", fits, rows, *options))
+
+
+def foreign_form(
+    name: str, *, signs: tuple[str, ...], fields: ShownFields, samples: Sequence[Row], needs_map: bool = False
+) -> Callable[[Advise], Advise]:
+    """Register a function that says what to add to the command for such a file; its docstring says what the form is."""
+    options = (samples, needs_map)
+    return _forms.adding(
+        name, lambda advise: ForeignForm(name, inspect.getdoc(advise) or "", signs, fields, advise, *options)
+    )
+
+
+def importers() -> dict[str, Importer]:
+    """Return the importers by name, in order; also those of plug-ins."""
+    return _importers.all()
+
+
+def containers() -> list[Container]:
+    """Return the containers, the one to be asked first at the front."""
+    return sorted(_containers.all().values(), key=lambda container: (-container.priority, container.name))
+
+
+def foreign_forms() -> list[ForeignForm]:
+    """Return the foreign forms, by name."""
+    return list(_forms.all().values())
+
+
+def cannot_import(message: str, hint: str) -> CurateError:
+    """Return E908, the error of a file that cannot be imported."""
+    return CurateError("E908 cannot-import", message, hint)
+
+
+def head_of(path: Path, size: int = 4096) -> bytes:
+    """Return the first bytes of a regular file.
+
+    Raises:
+        CurateError: E908 when there is no such file, or it is a pipe, a device, or an archive (never unpacked here).
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise cannot_import(f"{path}: {error.strerror}", "Name a file that can be read.") from error
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            hint = "Pipes and devices are not read; save the data to a file."
+            raise cannot_import(f"{path}: not a regular file", hint)
+        head = os.read(handle, size)
+    finally:
+        os.close(handle)
+    name = packed_as(head)
+    if name and name != "Parquet":
+        hint = "A small archive can hold a huge file or one with a hostile name. Unpack it and import what is inside."
+        if path.suffix.lower() in _SPREADSHEETS:
+            hint = "Save the table as CSV and import that."
+        raise cannot_import(f"{path}: {name}; such files are never unpacked here", hint)
+    if head.startswith(b"version https://git-lfs.github.com/"):
+        raise cannot_import(f"{path}: a Git LFS pointer, not the data", "Run `git lfs pull`.")
+    return head
+
+
+def conversion_hint(path: Path) -> str:
+    """Return the command that makes UTF-8 of a text file in another encoding, as far as its first bytes tell which."""
+    with path.open("rb") as handle:
+        head = handle.read(4096)
+    known = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
+    if not known and head.count(0) > len(head) // 4:
+        known = "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
+    clean = path.with_name(f"utf8-{path.name}")
+    command = f"iconv -f {known or 'WINDOWS-1252'} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(str(clean))}"
+    if known:
+        return f"The file is {known}. Convert it: {command}"
+    return f"The file is not UTF-8. Where it is from Western Europe or Excel, convert it: {command}"
+
+
+def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:
+    """Return one typed row as JSON: times in ISO form, decimals as text; bytes and non-finite numbers are refused."""
+    raw = repr(values).encode(errors="backslashreplace")
+    try:
+        return SourceRow({name: _json(value, name) for name, value in values.items()}, number, raw, split)
+    except RowError as fault:
+        return Rejected(number, fault.code, fault.reason, raw)
+
+
+def _json(value: object, name: str) -> Json:
+    if isinstance(value, dict):
+        # A typed table spells a key that is not there as null, in every row.
+        return {str(key): _json(part, name) for key, part in value.items() if part is not None}
+    if isinstance(value, list | tuple):
+        return [_json(part, name) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowError(f"column {name!r} holds a number that is not finite", "S106")
+    if value is None or isinstance(value, str | bool | float):
+        return value
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise RowError(f"column {name!r} holds an integer that does not fit in 64 bits", "S107")
+        return value
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | timedelta):
+        return str(value)
+    raise RowError(f"column {name!r} holds {type(value).__name__}, which JSON cannot hold")

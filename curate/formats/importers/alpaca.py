@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import share, take_common, text_of
+from curate.formats.importers._reading import share, take_common, text_of
 
 _USED = ("instruction", "input", "output", "system", "history")
 
@@ -15,13 +16,9 @@ def _is_alpaca(row: dict[str, Json]) -> bool:
     return isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str) and "context" not in row
 
 
-def _recognise(rows: Sequence[dict[str, Json]]) -> float:
-    return share(rows, _is_alpaca)
-
-
 @importer(
     "alpaca",
-    recognise=_recognise,
+    recognise=partial(share, fits=_is_alpaca),
     samples=[
         {"instruction": "Name the capital.", "input": "Peru", "output": "Lima"},
         {"instruction": "Greet me.", "output": "Hello.", "source_page": 7},
@@ -38,16 +35,12 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Alpaca rows: instruction, input, output; with history they are conversations."""
     line, extra = take_common(row, _USED)
     instruction, output = text_of(row, "instruction"), text_of(row, "output")
-    entry = row.get("input", "")
-    if entry is None:
-        entry, extra["input"] = "", None
-    if not isinstance(entry, str):
-        raise RowError("'input' is not text")
-    system = row.get("system", "")
-    if system is None:
-        system, extra["system"] = "", None
-    if not isinstance(system, str):
-        raise RowError("'system' is not text")
+    for name in ("input", "system"):
+        if name in row and row[name] is None:
+            extra[name] = None
+        elif not isinstance(row.get(name, ""), str):
+            raise RowError(f"{name!r} is not text")
+    entry, system = row.get("input") or "", row.get("system") or ""
     history = row.get("history")
     if history:
         return ConvertedRow(
@@ -61,12 +54,8 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
         line["system"] = system
     elif "system" in row:
         extra["system"] = row["system"]
-    line |= (
-        {"instruction": instruction}
-        | ({"input": entry} if "input" in row and row["input"] is not None else {})
-        | {"output": output}
-    )
-    return ConvertedRow("instruction", line, extra)
+    given = {"input": entry} if row.get("input") is not None else {}
+    return ConvertedRow("instruction", line | {"instruction": instruction} | given | {"output": output}, extra)
 
 
 def _conversation(system: str, history: Json, instruction: str, entry: str, output: str) -> list[dict[str, Json]]:

@@ -1,4 +1,4 @@
-"""Exports of Label Studio, Argilla and doccano: recognised, with the map that finds their texts."""
+"""Exports of Label Studio, Argilla, doccano and Prodigy: recognised, with the map that finds their texts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import foreign_form
-from curate.formats.importers._foreign import map_option
+from curate.formats.importers._reading import map_option
 from curate.formats.importers.mapping import guess
+from curate.jsonl import pointer_of
 
 _FLAT = ("annotation_id", "lead_time")
-
-
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
+_PRODIGY_MARKS = ("_input_hash", "_task_hash", "_view_id", "_annotator_id")
+_PRODIGY_ANSWERS = ("response", "completion", "output", "label", "accept")
 
 
 def _is_task(row: dict[str, Json]) -> bool:
@@ -21,31 +20,32 @@ def _is_task(row: dict[str, Json]) -> bool:
     return isinstance(row.get("data"), dict) and isinstance(notes, list)
 
 
-def _label_studio(row: dict[str, Json]) -> tuple[str, ...]:
-    if _is_task(row):
-        return ("annotations",) if "annotations" in row else ("completions",)
-    return ("annotation_id",) if all(name in row for name in _FLAT) else ()
+def _label_studio(rows: Sequence[dict[str, Json]]) -> set[str]:
+    fields = {"annotations" if "annotations" in row else "completions" for row in rows if _is_task(row)}
+    is_flat = any(all(name in row for name in _FLAT) for row in rows if not _is_task(row))
+    return fields | ({"annotation_id"} if is_flat else set())
 
 
-def _argilla(row: dict[str, Json]) -> tuple[str, ...]:
-    if isinstance(row.get("fields"), dict) and "responses" in row:
-        return ("responses",)
-    return tuple(filter(_is_response, row))
+def _argilla(rows: Sequence[dict[str, Json]]) -> set[str]:
+    is_nested = any(isinstance(row.get("fields"), dict) and "responses" in row for row in rows)
+    flat = {name for row in rows for name in row if name.endswith((".responses", "-suggestion-metadata"))}
+    return flat | ({"responses"} if is_nested else set())
 
 
-def _is_response(name: str) -> bool:
-    return name.endswith((".responses", "-suggestion-metadata"))
+def _doccano(rows: Sequence[dict[str, Json]]) -> set[str]:
+    texts = [row for row in rows if isinstance(row.get("text"), str)]
+    return {name for row in texts for name in ("label", "entities") if isinstance(row.get(name), list)}
 
 
-def _doccano(row: dict[str, Json]) -> tuple[str, ...]:
-    if not isinstance(row.get("text"), str):
-        return ()
-    return tuple(name for name in ("label", "entities") if isinstance(row.get(name), list))
+def _prodigy(rows: Sequence[dict[str, Json]]) -> set[str]:
+    named = (*_PRODIGY_MARKS, *_PRODIGY_ANSWERS)
+    judged = [row for row in rows if row.get("answer") in ("accept", "reject", "ignore")]
+    return {"answer"} if any(name in row for row in judged for name in named) else set()
 
 
 @foreign_form(
     "label-studio",
-    may_show=lambda names: any(name in names for name in ("annotations", "completions", "annotation_id")),
+    signs=("annotations", "completions", "annotation_id"),
     fields=_label_studio,
     needs_map=True,
     samples=[
@@ -63,7 +63,7 @@ def advise_label_studio(rows: Sequence[dict[str, Json]]) -> str:
     pair = {}
     text = next((key for key, value in task["data"].items() if isinstance(value, str)), None)
     if text is not None:
-        pair["instruction"] = f"/data/{_escaped(text)}"
+        pair["instruction"] = pointer_of(["data", text])
     notes = "annotations" if "annotations" in task else "completions"
     results = [
         annotation.get("result") for row in rows for annotation in row.get(notes) or () if isinstance(annotation, dict)
@@ -71,13 +71,13 @@ def advise_label_studio(rows: Sequence[dict[str, Json]]) -> str:
     value = next((result[0].get("value") for result in results if result and isinstance(result[0], dict)), None)
     kind = next((key for key, part in (value or {}).items() if isinstance(part, list)), "")
     if kind:
-        pair["output"] = f"/{notes}/0/result/0/value/{_escaped(kind)}/0"
+        pair["output"] = pointer_of([notes, 0, "result", 0, "value", kind, 0])
     return f"To take the first annotation of each task, add: {map_option(pair)}"
 
 
 @foreign_form(
     "argilla",
-    may_show=lambda names: "responses" in names or any(map(_is_response, names)),
+    signs=("responses", "-suggestion-metadata"),
     fields=_argilla,
     needs_map=True,
     samples=[
@@ -87,23 +87,23 @@ def advise_label_studio(rows: Sequence[dict[str, Json]]) -> str:
 )
 def advise_argilla(rows: Sequence[dict[str, Json]]) -> str:
     """an Argilla export, in which responses of several people, discarded ones too, may answer one record."""
-    row = next(row for row in rows if _argilla(row))
+    row = next(row for row in rows if _argilla([row]))
     pair = {}
     if isinstance(row.get("fields"), dict):
-        pair["instruction"] = f"/fields/{_escaped(next(iter(row['fields']), 'FIELD'))}"
+        pair["instruction"] = pointer_of(["fields", next(iter(row["fields"]), "FIELD")])
         names = list(row["responses"]) if isinstance(row["responses"], dict) else []
-        pair["output"] = f"/responses/{_escaped(names[0] if names else 'QUESTION')}/0/value"
+        pair["output"] = pointer_of(["responses", names[0] if names else "QUESTION", 0, "value"])
     else:
         names = [name for name in row if name.endswith(".responses")]
         plain = guess([{key: value for key, value in row.items() if "." not in key and isinstance(value, str)}])
         pair = {"instruction": plain["instruction"]} if "instruction" in plain else {}
-        pair |= {"output": f"/{_escaped(names[0])}/0"} if names else {}
+        pair |= {"output": pointer_of([names[0], 0])} if names else {}
     return f"To take the first response to each record, add: {map_option(pair)}"
 
 
 @foreign_form(
     "doccano",
-    may_show=lambda names: "text" in names and ("label" in names or "entities" in names),
+    signs=("label", "entities"),
     fields=_doccano,
     needs_map=True,
     samples=[
@@ -117,3 +117,26 @@ def advise_doccano(rows: Sequence[dict[str, Json]]) -> str:
     if labels is None or not isinstance(labels[0], str):
         return "Marked spans cannot be imported; a label of a whole text can."
     return f"To take the first label of each text, add: {map_option({'instruction': 'text', 'output': '/label/0'})}"
+
+
+@foreign_form(
+    "prodigy",
+    signs=("answer",),
+    fields=_prodigy,
+    samples=[
+        {"text": "Where is my card?", "label": "card", "answer": "accept", "_input_hash": 1, "_task_hash": 2},
+        {"prompt": "Say hi.", "response": "Go away.", "answer": "reject"},
+    ],
+)
+def advise_prodigy(rows: Sequence[dict[str, Json]]) -> str:
+    """a Prodigy export: 'answer' says what an annotator thought of a row, and is no answer to train."""
+    bare = [{key: value for key, value in row.items() if key != "answer" and key[:1] != "_"} for row in rows]
+    mapping = guess(bare)
+    chosen = next((row["accept"] for row in bare if isinstance(row.get("accept"), list) and row["accept"]), None)
+    if chosen is not None:
+        mapping["output"] = "/accept/0"
+    pair = {name: column for name, column in mapping.items() if name in ("instruction", "output")}
+    return (
+        f"To take the accepted rows, add: --only answer=accept {map_option(pair)}. "
+        "The rejected and the ignored ones are counted and left out."
+    )

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from curate.base.record import UNCATEGORISED, Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import is_own, share, split_of
-from curate.formats.importers._messages import read_messages, read_tools
+from curate.formats.importers._reading import is_own, read_messages, read_tools, share, split_of
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema import load_shape
-
-
-def _recognise(rows: Sequence[dict[str, Json]]) -> float:
-    return share(rows, is_own)
 
 
 def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
@@ -31,7 +27,7 @@ def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
 
 @importer(
     "dataset",
-    recognise=_recognise,
+    recognise=partial(share, fits=is_own),
     is_named_by_split=True,
     notices=_notices,
     samples=[

@@ -6,21 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.base.record import SPLITS, CurateError, missing_extra
-from curate.formats.importers import Rejected, SourceRow, container
-from curate.formats.importers._bytes import head_of
-from curate.formats.importers._fields import split_of
-from curate.formats.importers._registry import Rows
-from curate.formats.importers._values import jsonable
+from curate.base.record import SPLITS, missing_extra
+from curate.formats.importers import Rejected, Rows, SourceRow, cannot_import, container, head_of, jsonable
+from curate.formats.importers._reading import split_of
 from curate.formats.importers.jsonl import rows as jsonl_rows
 from curate.formats.importers.parquet import rows as parquet_rows
 
 
-def _fits(path: Path, _head: bytes) -> bool:
-    return path.is_dir()
-
-
-@container("hf", fits=_fits, priority=2)
+@container("hf", fits=lambda path, _head: path.is_dir(), priority=2)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """A saved `datasets` folder, a hub folder of Parquet files or `dataset/vN`; the split is the name of the part."""
     parts = [part for split in SPLITS if (part := path / f"{split}.jsonl").is_file()]
@@ -32,8 +25,7 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
         return
     files = sorted(path.glob("**/*.parquet"))
     if not files:
-        raise CurateError(
-            "E908 cannot-import",
+        raise cannot_import(
             f"{path}: a folder without dataset_dict.json, state.json or Parquet files",
             "Name the files themselves, a folder made by save_to_disk, or one with data/*.parquet.",
         )
@@ -49,11 +41,10 @@ def _parts(path: Path, files: Sequence[Path], rows_of: Rows) -> Iterator[SourceR
         split = split_of(str(file.relative_to(path)))
         for row in rows_of(file):
             number += 1
-            yield (
-                SourceRow(row.value, number, row.raw, split)
-                if isinstance(row, SourceRow)
-                else Rejected(number, row.code, f"{file.name}: {row.reason}", row.raw)
-            )
+            if isinstance(row, SourceRow):
+                yield SourceRow(row.value, number, row.raw, split)
+            else:
+                yield Rejected(number, row.code, f"{file.name}: {row.reason}", row.raw)
 
 
 def _saved(path: Path) -> Iterator[SourceRow | Rejected]:
@@ -69,9 +60,7 @@ def _saved(path: Path) -> Iterator[SourceRow | Rejected]:
     try:
         loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError) as error:
-        raise CurateError(
-            "E908 cannot-import", f"{path}: {error}", "Save the folder again with save_to_disk."
-        ) from error
+        raise cannot_import(f"{path}: {error}", "Save the folder again with save_to_disk.") from error
     number = 0
     for name, part in loaded.items() if isinstance(loaded, dict) else [("", loaded)]:
         split = split_of(name)

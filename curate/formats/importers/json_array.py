@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from curate.base.record import CurateError
-from curate.formats.importers import Rejected, SourceRow, container
-from curate.formats.importers._bytes import read_whole
+from curate.formats.importers import Rejected, SourceRow, cannot_import, container
 from curate.jsonl import JsonFault, strict_loads
 
+# The largest document, in bytes, that is read as one piece; JSON lines and CSV stream and have no such limit.
+MAX_WHOLE = 512 * 1024 * 1024
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]|"', re.DOTALL)
 _WRAPPED = re.compile(
     rb'\s*\{(?:\s*"[^"\\]*"\s*:\s*(?:"(?:[^"\\]++|\\.)*+"|[-0-9.eE+]+|true|false|null)\s*,)*\s*"([^"\\]*)"\s*:\s*(?=\[)'
@@ -25,7 +25,11 @@ def _fits(path: Path, head: bytes) -> bool:
 @container("json", fits=_fits, priority=-1)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """A JSON array of objects (.json), or an object such as {"data": [...]}; each element is parsed by itself."""
-    document = read_whole(path)
+    size = path.stat().st_size
+    if size > MAX_WHOLE:
+        message = f"{path}: {size:,} bytes are more than the {MAX_WHOLE:,} that are read as one document"
+        raise cannot_import(message, "Write it as JSON lines, which are read as a stream.")
+    document = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     start = _array_start(path, document)
     line, counted = 1, 0
     for begin, end, is_whole in _elements(document, start):
@@ -54,11 +58,8 @@ def _array_start(path: Path, document: bytes) -> int:
     wrapped = _WRAPPED.match(document)
     if wrapped:
         return wrapped.end() + 1
-    raise CurateError(
-        "E908 cannot-import",
-        f"{path}: neither an array of objects nor an object that holds one",
-        'Records are read from [{...}, ...] or {"data": [{...}, ...]}. Write the file as JSON lines.',
-    )
+    hint = 'Records are read from [{...}, ...] or {"data": [{...}, ...]}. Write the file as JSON lines.'
+    raise cannot_import(f"{path}: neither an array of objects nor an object that holds one", hint)
 
 
 def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:

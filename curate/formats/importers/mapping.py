@@ -5,73 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from curate.base.record import CurateError, Json
-from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import json_name, take_common
-from curate.formats.importers._foreign import value_at
+from curate.base.record import Json
+from curate.formats.importers import ConvertedRow, RowError, cannot_import, importer
+from curate.formats.importers._reading import json_name, take_common, value_at
 
 FIELDS = (
-    "id",
-    "system",
-    "instruction",
-    "input",
-    "output",
-    "category",
-    "split",
-    "context",
-    "question",
-    "answer",
-    "text",
-)
-
+    "id", "system", "instruction", "input", "output", "category", "split", "context", "question", "answer", "text",
+)  # fmt: skip
 _GUESSES: dict[str, tuple[str, ...]] = {
     "instruction": (
-        "instruction",
-        "prompt",
-        "question",
-        "user_prompt",
-        "user_message",
-        "utterance",
-        "request",
-        "problem",
-        "task_description",
-        "source_text",
-        "query",
-        "text",
-        "sentence",
-        "column_1",
+        "instruction", "prompt", "question", "user_prompt", "user_message", "utterance", "request", "problem",
+        "task_description", "source_text", "query", "text", "sentence", "column_1",
     ),
     "output": (
-        "output",
-        "response",
-        "answer",
-        "completion",
-        "target",
-        "reply",
-        "assistant",
-        "expected",
-        "expected_output",
-        "solution",
-        "target_text",
-        "long_answer",
-        "model_output",
-        "sql",
-        "query",
-        "column_2",
+        "output", "response", "answer", "completion", "target", "reply", "assistant", "expected", "expected_output",
+        "solution", "target_text", "long_answer", "model_output", "sql", "query", "column_2",
     ),
     "input": ("input", "context", "passage", "document", "article"),
     "category": ("category", "query_category", "task_type", "task", "topic", "skill", "domain", "type", "subject"),
     "system": ("system", "system_prompt", "system_message"),
     "id": ("id", "uid", "uuid", "record_id", "example_id", "question_id", "key"),
     "split": ("split",),
-}
+}  # fmt: skip
 _CLASSES = ("label", "category", "intent", "class", "sentiment")
+# What the two columns of a table without names are called: what is asked, and the answer.
 _HEADERLESS = ("column_1", "column_2")
-"""What the two columns of a table without names are called: what is asked, and the answer."""
+# Names of columns that mean something, as `plain_name` spells them.
 KNOWN_COLUMNS = frozenset(
     {*FIELDS, *_CLASSES, *(name for names in _GUESSES.values() for name in names), "chosen", "rejected"}
 ) - {*_HEADERLESS}
-"""Names of columns that mean something, as `plain_name` spells them."""
 
 
 def plain_name(column: str) -> str:
@@ -120,8 +82,7 @@ def parse_map(text: str) -> dict[str, str]:
     for part in text.split(","):
         field, sign, column = (piece.strip() for piece in part.partition("="))
         if not sign or not column or field not in FIELDS or field in mapping:
-            raise CurateError(
-                "E908 cannot-import",
+            raise cannot_import(
                 f"--map {part!r} is not FIELD=COLUMN with each field named once",
                 f"Fields are {', '.join(FIELDS)}; for example --map instruction=question,output=answer.",
             )

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, importer
-from curate.formats.importers._fields import is_own, share, take_common
-from curate.formats.importers._messages import argument_kinds, is_messages, read_messages, read_tools
+from curate.formats.importers._reading import (
+    argument_kinds,
+    is_messages,
+    is_own,
+    read_messages,
+    share,
+    take_common,
+    take_tools,
+)
 
 
-def _recognise(rows: Sequence[dict[str, Json]]) -> float:
-    def fits(row: dict[str, Json]) -> bool:
-        return is_messages(row.get("messages")) and dict not in argument_kinds(row["messages"]) and not is_own(row)
-
-    return share(rows, fits)
+def _is_openai(row: dict[str, Json]) -> bool:
+    return is_messages(row.get("messages")) and dict not in argument_kinds(row["messages"]) and not is_own(row)
 
 
 @importer(
     "openai",
-    recognise=_recognise,
+    recognise=partial(share, fits=_is_openai),
     samples=[
         {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello.", "weight": 1}]},
         {
@@ -51,10 +56,5 @@ def chat_draft(row: dict[str, Json]) -> ConvertedRow:
     line["messages"], is_exact = read_messages(row.get("messages"))
     if not is_exact:
         extra["messages"] = row["messages"]
-    if "tools" in row:
-        tools, is_exact = read_tools(row["tools"])
-        if tools:
-            line["tools"] = tools
-        if not is_exact:
-            extra["tools"] = row["tools"]
+    take_tools(row, line, extra)
     return ConvertedRow("chat", line, extra)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import foreign_form
-from curate.formats.importers._foreign import DIGITS, VERDICTS, is_filled, map_option, spelled_value
+from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, map_option, spelled_value
 from curate.formats.importers.mapping import guess
 
 _VERDICT_COLUMNS = ("label", "kto_tag")
@@ -15,31 +15,24 @@ _COMPLETIONS = ("completion", "response", "output", "answer", "messages", "conve
 _PAIR = ("chosen", "rejected")
 
 
-def _paired(row: dict[str, Json]) -> tuple[str, ...]:
-    return tuple(name for name in _PAIR if is_filled(row.get(name)))
+def _paired(rows: Sequence[dict[str, Json]]) -> set[str]:
+    return {name for row in rows for name in _PAIR if is_filled(row.get(name))}
 
 
-def _has_completion(row: dict[str, Json]) -> bool:
-    return any(is_filled(row.get(name)) for name in _COMPLETIONS)
-
-
-def _unpaired(row: dict[str, Json]) -> tuple[str, ...]:
-    if not _has_completion(row):
-        return ()
-    return tuple(name for name in _VERDICT_COLUMNS if is_filled(row.get(name)) and spelled_value(row[name]) in VERDICTS)
-
-
-def _numbered(rows: Sequence[dict[str, Json]]) -> tuple[str, ...]:
-    """Return the verdict columns that hold 0 and 1 and nothing else; one row alone does not show it."""
-    good = [row for row in rows if _has_completion(row)]
-    return tuple(
-        name for name in _VERDICT_COLUMNS if {spelled_value(row[name]) for row in good if name in row} == DIGITS
-    )
+def _unpaired(rows: Sequence[dict[str, Json]]) -> set[str]:
+    answered = [row for row in rows if any(is_filled(row.get(name)) for name in _COMPLETIONS)]
+    fields = set()
+    for name in _VERDICT_COLUMNS:
+        values = {spelled_value(row[name]) for row in answered if name in row}
+        # 0 and 1 and nothing else are verdicts too, which one row alone does not show.
+        if values & VERDICTS or values == DIGITS:
+            fields.add(name)
+    return fields
 
 
 @foreign_form(
     "preference-pairs",
-    may_show=lambda names: any(name in names for name in _PAIR),
+    signs=_PAIR,
     fields=_paired,
     samples=[
         {"prompt": "Say hi.", "chosen": "Hello.", "rejected": "Go away."},
@@ -48,7 +41,7 @@ def _numbered(rows: Sequence[dict[str, Json]]) -> tuple[str, ...]:
 )
 def advise_pairs(rows: Sequence[dict[str, Json]]) -> str:
     """preference pairs, which cannot be trained on yet: 'chosen' is the better answer and 'rejected' the worse."""
-    first = next(row for row in rows if _paired(row))
+    first = next(row for row in rows if _paired([row]))
     mapping = guess([{key: value for key, value in row.items() if key not in _PAIR} for row in rows])
     names = ",".join(name for name in _PAIR if any(is_filled(row.get(name)) for row in rows))
     if "output" in mapping or "messages" in first or "conversations" in first:
@@ -65,9 +58,8 @@ def advise_pairs(rows: Sequence[dict[str, Json]]) -> str:
 
 @foreign_form(
     "unpaired-preferences",
-    may_show=lambda names: any(name in names for name in _VERDICT_COLUMNS),
+    signs=_VERDICT_COLUMNS,
     fields=_unpaired,
-    all_fields=_numbered,
     samples=[
         {"prompt": "Say hi.", "completion": "Hello.", "label": True},
         {"prompt": "Say hi.", "completion": "Go away.", "label": False},

@@ -6,21 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, importer
-from curate.formats.importers._fields import share, take_common, text_of
+from curate.formats.importers._reading import share, take_common, text_of
 
-_ANSWERS = (
-    "output",
-    "response",
-    "answer",
-    "completion",
-    "label",
-    "category",
-    "target",
-    "instruction",
-    "prompt",
-    "question",
+_ANSWERS = frozenset({
+    "output", "response", "answer", "completion", "label", "category", "target", "instruction", "prompt", "question",
     "messages",
-)
+})  # fmt: skip
 
 
 def _is_bare(row: dict[str, Json]) -> bool:

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import json_name, rendered, share, take_common
-from curate.formats.importers._messages import read_tools, training_marks
+from curate.formats.importers._reading import json_name, read_tools, rendered, share, take_common, training_marks
 from curate.jsonl import JsonFault, strict_loads
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "function_call": "assistant"}
 _ALIASES = {
-    "user": "human",
-    "assistant": "gpt",
-    "chatgpt": "gpt",
-    "bot": "gpt",
-    "model": "gpt",
-    "tool": "observation",
-    "function_response": "observation",
-    "tool_response": "observation",
-    "tool_call": "function_call",
-}
+    "user": "human", "assistant": "gpt", "chatgpt": "gpt", "bot": "gpt", "model": "gpt", "tool": "observation",
+    "function_response": "observation", "tool_response": "observation", "tool_call": "function_call",
+}  # fmt: skip
 
 
 def _is_turn(turn: Json) -> bool:
     return isinstance(turn, dict) and isinstance(turn.get("from"), str) and "value" in turn
 
 
-def _recognise(rows: Sequence[dict[str, Json]]) -> float:
-    def fits(row: dict[str, Json]) -> bool:
-        turns = row.get("conversations")
-        return isinstance(turns, list) and bool(turns) and all(_is_turn(turn) for turn in turns)
-
-    return share(rows, fits)
+def _is_sharegpt(row: dict[str, Json]) -> bool:
+    turns = row.get("conversations")
+    return isinstance(turns, list) and bool(turns) and all(map(_is_turn, turns))
 
 
 @importer(
     "sharegpt",
-    recognise=_recognise,
+    recognise=partial(share, fits=_is_sharegpt),
     samples=[
         {"id": "a1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]},
         {

@@ -1,25 +1,47 @@
-"""CSV and TSV: strict, streaming, in UTF-8; a broken row costs that row only."""
+"""CSV and TSV: strict, streaming, in UTF-8; a broken row costs that row only.
+
+The cells of the first row decide whether it is a header. It is one if it holds a known column name, or plain names
+throughout, or the numbers and the nameless index that pandas writes; any other first row is a record.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from curate.base.record import UNCATEGORISED, CurateError
-from curate.formats.importers import Rejected, SourceRow, container
-from curate.formats.importers._bytes import conversion_hint, head_of
-from curate.formats.importers._fields import split_of
-from curate.formats.importers._header import TableHeader, read_header
+from curate.base.record import UNCATEGORISED
+from curate.formats.importers import Rejected, SourceRow, cannot_import, container, conversion_hint, head_of
+from curate.formats.importers._reading import split_of
+from curate.formats.importers.mapping import KNOWN_COLUMNS, plain_name
 from curate.formats.spreadsheet import COLUMNS, unguarded
 
+# The largest cell, in characters.
 MAX_CELL = 16 * 1024 * 1024
-"""The largest cell, in characters."""
 MAX_COLUMNS = 1000
+# The longest name of a column, in characters; what is longer is a text.
+_MAX_NAME = 200
+_NAME = re.compile(r"[^\W\d][\w .\-/()]{0,63}")
+# How pandas spells a column without a name, before and after it has read one.
+_NAMELESS = re.compile(r"(?:Unnamed: \d+)?")
 
+# A file with its separator and its quoting.
 Table = tuple[Path, str, int]
-"""A file with its separator and its quoting."""
+# Reads the records from the first; None for one that is broken.
+Records = Callable[[], Iterable[Sequence[str] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _TableHeader:
+    """The names of the columns, None for one that is left out; ``is_named``: the first row of the file holds them."""
+
+    names: tuple[str | None, ...]
+    is_named: bool = False
+    notices: tuple[str, ...] = ()
 
 
 class _PhysicalLines:
@@ -54,10 +76,6 @@ class _PhysicalLines:
         self._handle.close()
 
 
-def _fits(path: Path, _head: bytes) -> bool:
-    return path.suffix.lower() in (".csv", ".tsv", ".tab")
-
-
 def notices(path: Path) -> tuple[str, ...]:
     """Return what is to be said of the columns: those that are left out, and names that were given."""
     header = _header_of(_table(path))
@@ -65,7 +83,7 @@ def notices(path: Path) -> tuple[str, ...]:
     return (*header.notices, f"split {split}, by the name of the file") if split else header.notices
 
 
-@container("table", fits=_fits, notices=notices)
+@container("table", fits=lambda path, _head: path.suffix.lower() in (".csv", ".tsv", ".tab"), notices=notices)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """CSV and TSV with or without a header; every row has as many cells as the first."""
     table = _table(path)
@@ -99,7 +117,7 @@ def _own_row(path: Path, cells: list[str], line: int, raw: bytes) -> SourceRow:
     return SourceRow({k: v for k, v in values.items() if v or k in needed}, line, raw, split_of(path.stem))
 
 
-def _header_of(table: Table) -> TableHeader:
+def _header_of(table: Table) -> _TableHeader:
     """Return the header of a file, which is empty for a file without a record.
 
     Raises:
@@ -108,22 +126,18 @@ def _header_of(table: Table) -> TableHeader:
     path = table[0]
     for line, cells, _raw, fault in _records(table):
         if fault:
-            raise CurateError(
-                "E908 cannot-import",
+            raise cannot_import(
                 f"{path}, line {line}: the first row cannot be read, so that its columns have no names: {fault}",
                 conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
             )
         if len(cells) > MAX_COLUMNS:
-            raise CurateError(
-                "E908 cannot-import",
-                f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}",
-                "Is the separator right?",
-            )
-        return read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
-    return TableHeader(())
+            message = f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}"
+            raise cannot_import(message, "Is the separator right?")
+        return _read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
+    return _TableHeader(())
 
 
-def _in_column(fault: str, cells: list[str], header: TableHeader) -> str:
+def _in_column(fault: str, cells: list[str], header: _TableHeader) -> str:
     """Return the fault with the name of the column whose cell holds a byte that is not UTF-8."""
     spoilt = [index for index, cell in enumerate(cells) if any("\udc80" <= character <= "\udcff" for character in cell)]
     if not spoilt or spoilt[0] >= len(header.names):
@@ -223,3 +237,76 @@ def _count_broken(table: Table) -> int:
         width = width or len(cells)
         broken += bool(fault) or len(cells) != width
     return broken
+
+
+def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHeader:
+    """Return the header of a table whose ``first`` record is given; ``records`` reads it from its beginning.
+
+    Raises:
+        CurateError: E908 when two columns have the same name.
+    """
+    cells = [cell.strip() for cell in first]
+    if not _is_header(cells, records):
+        numbered = tuple(f"column_{number}" for number in range(1, len(cells) + 1))
+        return _TableHeader(
+            numbered, notices=("the first line is read as a record; the columns are called column_1 and so on",)
+        )
+    begin = int(bool(_NAMELESS.fullmatch(cells[0])))
+    is_numbered = _is_numbered(cells[begin:])
+    if is_numbered:
+        cells = [*cells[:begin], *(f"column_{number}" for number in range(1, len(cells) - begin + 1))]
+    repeated = [name for name, count in Counter(name for name in cells if name).items() if count > 1]
+    if repeated:
+        raise cannot_import(
+            f"{path}: {sum(name == repeated[0] for name in cells)} columns are called {repeated[0]!r}",
+            "Give each column a name of its own in the first line of the file.",
+        )
+    notices = ["the columns have numbers for names; they are called column_1 and so on"] if is_numbered else []
+    names: list[str | None] = list(cells)
+    nameless = [index for index, name in enumerate(cells) if _NAMELESS.fullmatch(name)]
+    counting, blank = _judge(nameless, records) if nameless else (set(), set())
+    for index in nameless:
+        if index in counting:
+            names[index] = None
+            notices.append(f"column {index + 1} has no name and counts the rows from 0, an index of pandas: left out")
+        elif index in blank and not cells[index]:
+            names[index] = None
+            notices.append(f"column {index + 1} has no name and is empty: left out")
+        elif not cells[index]:
+            names[index] = f"column_{index + 1}"
+            notices.append(f"column {index + 1} has no name: it is called column_{index + 1}")
+    return _TableHeader(tuple(names), True, tuple(notices))
+
+
+def _is_header(cells: Sequence[str], records: Records) -> bool:
+    if any(len(cell) > _MAX_NAME or "\n" in cell for cell in cells) or not any(cells):
+        return False
+    if any(plain_name(cell) in KNOWN_COLUMNS for cell in cells):
+        return True
+    if all(_NAME.fullmatch(cell) for cell in cells):
+        return len(set(cells)) == len(cells)
+    begin = int(bool(_NAMELESS.fullmatch(cells[0])))
+    rest = cells[begin:]
+    if _is_numbered(rest):
+        # A table of numbers alone can begin with 0, 1, 2 as well.
+        return any(not cell.lstrip("-").isdecimal() for row in islice(records(), 1, 20) if row for cell in row[begin:])
+    return begin == 1 and all(_NAME.fullmatch(cell) for cell in rest) and len(set(rest)) == len(rest)
+
+
+def _is_numbered(cells: Sequence[str]) -> bool:
+    return len(cells) > 1 and list(cells) == [str(number) for number in range(len(cells))]
+
+
+def _judge(columns: Sequence[int], records: Records) -> tuple[set[int], set[int]]:
+    """Return those of ``columns`` that count the rows from 0, and those whose cells are all empty."""
+    counting, blank = set(columns), set(columns)
+    for number, row in enumerate(islice(records(), 1, None)):
+        for column in columns if row is not None else ():
+            cell = row[column] if row and column < len(row) else ""
+            if cell != str(number):
+                counting.discard(column)
+            if cell:
+                blank.discard(column)
+        if not counting and not blank:
+            break
+    return counting - blank, blank

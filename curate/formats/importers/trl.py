@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._fields import is_own, json_name, share, take_common
-from curate.formats.importers._messages import argument_kinds, is_messages, read_messages, read_tools
+from curate.formats.importers._reading import (
+    argument_kinds,
+    is_messages,
+    is_own,
+    json_name,
+    read_messages,
+    share,
+    take_common,
+    take_tools,
+)
 from curate.formats.importers.openai_chat import chat_draft
 
 
@@ -18,10 +27,6 @@ def _is_pair(row: dict[str, Json]) -> bool:
     )
 
 
-def _recognise_pairs(rows: Sequence[dict[str, Json]]) -> float:
-    return share(rows, _is_pair)
-
-
 def _recognise_conversations(rows: Sequence[dict[str, Json]]) -> float:
     # Without tool calls the file is an OpenAI file just as well, and is read the same way.
     has_objects = any(dict in argument_kinds(row["messages"]) for row in rows if is_messages(row.get("messages")))
@@ -30,7 +35,7 @@ def _recognise_conversations(rows: Sequence[dict[str, Json]]) -> float:
 
 @importer(
     "trl",
-    recognise=_recognise_pairs,
+    recognise=partial(share, fits=_is_pair),
     samples=[
         {"prompt": "The sky is", "completion": " blue."},
         {"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]},
@@ -49,10 +54,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
         line["messages"] = question + answered
         if not (is_prompt_exact and is_completion_exact and [message["role"] for message in answered] == ["assistant"]):
             extra |= {"prompt": prompt, "completion": completion}
-        if "tools" in row:
-            tools, is_exact = read_tools(row["tools"])
-            line |= {"tools": tools} if tools else {}
-            extra |= {} if is_exact else {"tools": row["tools"]}
+        take_tools(row, line, extra)
         return ConvertedRow("chat", line, extra)
     raise RowError(
         f"'prompt' is {json_name(prompt)} and 'completion' is {json_name(completion)}; both must be text or messages"

@@ -1,13 +1,24 @@
-"""The registry of output formats: one file a format, found by its name; each turns a verdict into lines of text."""
+"""The registry of output formats: one file a format, found by its name; each turns a verdict into lines of text.
+
+Below the registry stands what formats share: where a finding is in the words of build servers, and what makes it the
+same finding in the next run.
+"""
 
 from __future__ import annotations
 
 import inspect
+import os.path
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+
+# Not the module itself: the format `json` of this package would take its name.
+from json import dumps
+from pathlib import Path
 from typing import Protocol
 
-from curate.base.console import harmless, spelled
+from curate.base.console import harmless, one_line, spelled
 from curate.base.record import Finding, Json, Severity
 from curate.base.registry import Registry
 from curate.base.tables import counted
@@ -15,63 +26,80 @@ from curate.base.tables import counted
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 
-class VerdictLike(Protocol):
-    """What a format needs to know of a validation."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Verdict:
+    """The outcome of a validation.
 
-    @property
-    def findings(self) -> Sequence[Finding]:
-        """The findings that are kept."""
+    ``findings`` holds at most the limit asked for, errors before warnings before infos, in the order of files and
+    lines; ``counts`` and the numbers count all of them, by code and by severity. ``num_suppressed`` counts what the
+    records themselves asked to ignore, ``forgiven`` what the baseline held already; neither is among the others.
+    What decides over an exit code, or over an export, is ``num_failing`` and nothing else.
+    """
 
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """All findings by code."""
+    findings: list[Finding]
+    counts: dict[str, int]
+    num_records: int
+    num_lines: int
+    num_errors: int
+    num_warnings: int
+    num_infos: int
+    num_suppressed: int
+    tolerated: dict[str, int] = field(default_factory=dict)
+    """Findings by code that are within the tolerance of their check: counted above, and no failure."""
+    exceeded: dict[str, int] = field(default_factory=dict)
+    """By code, the most findings that the tolerance of a check allows, where there are more."""
+    num_errors_tolerated: int = 0
+    """Errors among ``tolerated``."""
+    num_over_tolerance: int = 0
+    """Warnings and infos that fail, because there are more of their code than its tolerance allows."""
+    forgiven: dict[str, int] = field(default_factory=dict)
+    """Old findings, which the baseline holds, by code."""
+    num_mended: int = 0
+    """Findings that the baseline holds and that are gone."""
+    num_changed: int | None = None
+    """Lines that were looked at because they had changed; None where all lines were."""
 
-    @property
-    def num_records(self) -> int:
-        """Valid records."""
-
-    @property
-    def num_lines(self) -> int:
-        """Lines of all files."""
-
-    @property
-    def num_errors(self) -> int:
-        """All errors, kept or not."""
-
-    @property
-    def num_warnings(self) -> int:
-        """All warnings, kept or not."""
-
-    @property
-    def num_infos(self) -> int:
-        """All infos, kept or not."""
-
-    @property
-    def num_suppressed(self) -> int:
-        """Findings that records asked to ignore."""
-
-    @property
-    def num_failing(self) -> int:
-        """Findings that make the validation fail, kept or not."""
-
-    def is_failing(self, finding: Finding) -> bool:
-        """Whether a finding is one of those."""
-
-    @property
-    def num_forgiven(self) -> int:
-        """Old findings, which a baseline holds."""
+    def __repr__(self) -> str:
+        numbers = {"error": self.num_errors, "warning": self.num_warnings, "info": self.num_infos}
+        amounts = ", ".join(counted(number, severity) for severity, number in numbers.items())
+        return f"<{'fails' if self.num_failing else 'passes'}: {amounts} in {counted(self.num_records, 'record')}>"
 
     @property
     def num_findings(self) -> int:
-        """All findings, kept or not."""
+        """All findings, shown or not."""
+        return self.num_errors + self.num_warnings + self.num_infos
 
     @property
-    def tolerated(self) -> Mapping[str, int]:
-        """Findings by code that are no failure, because the tolerance of their check allows so many."""
+    def num_forgiven(self) -> int:
+        """Old findings, which the baseline holds."""
+        return sum(self.forgiven.values())
 
     @property
-    def exceeded(self) -> Mapping[str, int]:
-        """What a tolerance allows, by the codes that have more and fail for it."""
+    def num_failing(self) -> int:
+        """Findings that make a validation fail and an export stop: errors that no tolerance covers, and gates."""
+        return self.num_errors - self.num_errors_tolerated + self.num_over_tolerance
+
+    def is_failing(self, finding: Finding) -> bool:
+        """Whether a finding of this verdict is one of ``num_failing``."""
+        if finding.code in self.tolerated:
+            return False
+        return finding.severity == "error" or finding.code in self.exceeded
+
+    def with_findings(self, more: Sequence[Finding]) -> Verdict:
+        """Return this verdict with findings that were made elsewhere, such as of a merge or of a trainer's own rules.
+
+        They come before the others, and no tolerance applies to them.
+        """
+        counts, severities = Counter(self.counts), Counter(finding.severity for finding in more)
+        counts.update(finding.code for finding in more)
+        return replace(
+            self,
+            findings=[*more, *self.findings],
+            counts=dict(sorted(counts.items())),
+            num_errors=self.num_errors + severities["error"],
+            num_warnings=self.num_warnings + severities["warning"],
+            num_infos=self.num_infos + severities["info"],
+        )
 
 
 class ReportRule(Protocol):
@@ -113,7 +141,7 @@ def object_of(finding: Finding) -> dict[str, Json]:
     return asdict(finding) | {"file": spelled(finding.file)}
 
 
-Render = Callable[[VerdictLike, Page], Iterable[str]]
+Render = Callable[[Verdict, Page], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +161,8 @@ def report(name: str, *, num_sources: int = 0) -> Callable[[Render], Render]:
     """Register a function that yields the lines of a verdict; its docstring says what they are.
 
     A file of ours has the name of its format, so that no other format is imported with it.
-
-    Raises:
-        ValueError: the name is taken.
     """
-
-    def put(render: Render) -> Render:
-        _registry.add(name, ReportFormat(name, inspect.getdoc(render) or "", render, num_sources))
-        return render
-
-    return put
+    return _registry.adding(name, lambda render: ReportFormat(name, inspect.getdoc(render) or "", render, num_sources))
 
 
 def format_names() -> list[str]:
@@ -165,16 +185,89 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
 
 
-def totals(verdict: VerdictLike) -> str:
+def totals(verdict: Verdict) -> str:
     """Return the numbers of findings by severity in words."""
     numbers = {"error": verdict.num_errors, "warning": verdict.num_warnings, "info": verdict.num_infos}
     return ", ".join(counted(number, severity) for severity, number in numbers.items())
 
 
-def render(name: str, verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(name: str, verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield the lines of ``verdict`` in the format called ``name``.
 
     No line, nor a part of one, can be taken for an order to a build server, unless the format means it as one.
     """
     for line in _registry.from_file(name).render(verdict, page):
         yield harmless(line)
+
+
+def from_here(file: str) -> str:
+    """Return a file's path relative to the current folder, which a build server makes the root of the repository.
+
+    A file outside of it keeps its absolute path.
+    """
+    path = os.path.normpath(file)
+    return path.removeprefix(f"{Path.cwd()}/") if path.startswith("/") else path
+
+
+def file_of(finding: Finding, page: Page) -> str:
+    """Return the file to show a finding at: its own, else, where it concerns the whole set, the first of the set."""
+    return from_here(finding.file or (page.files[0] if page.files else "."))
+
+
+def column_of(finding: Finding, page: Page) -> int:
+    """Return a finding's 1-based column counted in code points, 0 where the line is not at hand to count them in."""
+    raw = page.lines.get((finding.file, finding.line))
+    return len(raw[: finding.column - 1].decode("utf-8", "replace")) + 1 if raw is not None and finding.column else 0
+
+
+def subject_of(finding: Finding) -> str:
+    """Return the record and the pointer that a finding is about, as far as it has them, on one line."""
+    parts = [f"record {one_line(finding.record, 80)}"] if finding.record else []
+    parts += [f"at {one_line(finding.pointer, 120)}"] if finding.pointer else []
+    return ", ".join(parts)
+
+
+def message_of(finding: Finding, limit: int = 500) -> str:
+    """Return the message, cut to ``limit`` characters, and what it is about, on one line."""
+    subject = subject_of(finding)
+    return one_line(finding.message, limit) + (f" ({subject})" if subject else "")
+
+
+def identified(findings: Iterable[Finding], page: Page) -> Iterator[tuple[str, Finding]]:
+    """Yield each finding with 32 hex digits that stay the same as long as it is about the same thing.
+
+    They are a digest of code, file, record id and pointer, so that neither moving a record nor rewording a message
+    makes a new finding. Where a record has no id its line stands for it, and where that is not at hand the message.
+    What is still equal is numbered.
+    """
+    occurrences: Counter[tuple[str, ...]] = Counter()
+    for finding in findings:
+        subject = finding.record and f"id {finding.record}"
+        if not subject:
+            raw = page.lines.get((finding.file, finding.line))
+            subject = f"says {finding.message}" if raw is None else f"line {blake2b(raw.strip()).hexdigest()}"
+        same = (finding.code, from_here(finding.file) if finding.file else "", subject, finding.pointer)
+        parts = "\0".join([*same, *([str(occurrences[same])] if occurrences[same] else [])])
+        occurrences[same] += 1
+        yield blake2b(parts.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest(), finding
+
+
+def location_of(finding: Finding) -> str:
+    """Return where a finding is, as far as it has a place."""
+    parts = [one_line(finding.file, 500) or "(all files)"]
+    if finding.line:
+        parts.append(str(finding.line))
+        if finding.column:
+            parts.append(str(finding.column))
+    return ":".join(parts)
+
+
+def items_of(values: Iterable[Json]) -> Iterator[str]:
+    """Yield each value in ASCII on a line of its own, with a comma after all but the last."""
+    last = ""
+    for value in values:
+        if last:
+            yield f"{last},"
+        last = dumps(value)
+    if last:
+        yield last

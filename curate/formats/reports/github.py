@@ -6,15 +6,24 @@ from collections.abc import Iterable, Iterator
 
 from curate.base.console import Order, one_line
 from curate.base.record import Finding, Severity
-from curate.formats.reports import Page, ReportRule, VerdictLike, report, totals, worst_first
-from curate.formats.reports._location import column_of, from_here, message_of
+from curate.formats.reports import (
+    Page,
+    ReportRule,
+    Verdict,
+    column_of,
+    from_here,
+    message_of,
+    report,
+    totals,
+    worst_first,
+)
 
 NUM_SOURCES = 1000
 _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 @report("github", num_sources=NUM_SOURCES)
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield the commands.
 
     A runner shows the first ten annotations of each kind in a step, so of equally bad findings the first of each check
@@ -51,7 +60,7 @@ def _command(finding: Finding, page: Page) -> Order:
     return Order(_COMMANDS[finding.severity], location | title, message_of(finding) + more)
 
 
-def _counts(verdict: VerdictLike, page: Page) -> Order:
+def _counts(verdict: Verdict, page: Page) -> Order:
     known: list[ReportRule | Finding] = [*page.rules.values(), *verdict.findings]
     names = {rule.code: f" {rule.name}" for rule in known}
     lines = [

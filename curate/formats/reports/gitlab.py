@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curate.base.record import Finding, Json, Severity
-from curate.formats.reports import Page, VerdictLike, report
-from curate.formats.reports._list import items_of
-from curate.formats.reports._location import file_of, identified, message_of
+from curate.formats.reports import Page, Verdict, file_of, identified, items_of, message_of, report
 
 NUM_SOURCES = 1_000_000
 _SEVERITIES: dict[Severity, str] = {"error": "critical", "warning": "minor", "info": "info"}
 
 
 @report("gitlab", num_sources=NUM_SOURCES)
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield one JSON list, an object a finding and line.
 
     GitLab takes two findings of one fingerprint for one, so each has its own.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from curate.formats.reports import Page, VerdictLike, object_of, report
+from curate.formats.reports import Page, Verdict, object_of, report
 
 
 @report("json")
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield the document line by line, in ASCII, so that no control character of the data stands in it."""
     document = {
         "version": 1,

@@ -7,14 +7,13 @@ from xml.etree import ElementTree as Xml
 
 from curate.base.console import one_line
 from curate.base.record import Finding
-from curate.formats.reports import Page, VerdictLike, report
-from curate.formats.reports._location import from_here, message_of
+from curate.formats.reports import Page, Verdict, from_here, message_of, report
 
 _WHOLE = "all files"
 
 
 @report("junit")
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield the document; what fails in it is what makes the validation fail, warnings are told in cases that pass."""
     by_file: dict[str, dict[str, list[Finding]]] = {file: {} for file in ("", *page.files)}
     for finding in verdict.findings:
@@ -28,7 +27,7 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     yield "</testsuites>"
 
 
-def _suite(file: str, cases: dict[str, list[Finding]], verdict: VerdictLike) -> Xml.Element:
+def _suite(file: str, cases: dict[str, list[Finding]], verdict: Verdict) -> Xml.Element:
     name = one_line(from_here(file), 500) if file else _WHOLE
     elements = [_case(name, findings, verdict) for _, findings in sorted(cases.items())]
     if not file and len(verdict.findings) < verdict.num_findings:
@@ -48,7 +47,7 @@ def _suite(file: str, cases: dict[str, list[Finding]], verdict: VerdictLike) -> 
 _KINDS = {"failures": "failure", "skipped": "skipped"}
 
 
-def _case(name: str, findings: Sequence[Finding], verdict: VerdictLike) -> Xml.Element:
+def _case(name: str, findings: Sequence[Finding], verdict: Verdict) -> Xml.Element:
     first = findings[0]
     case = Xml.Element("testcase", {"classname": name, "name": f"{first.code} {first.name}"})
     text = "\n" + "".join(f"  {_line_of(finding)}\n" for finding in findings)
@@ -62,7 +61,7 @@ def _case(name: str, findings: Sequence[Finding], verdict: VerdictLike) -> Xml.E
     return case
 
 
-def _rest(verdict: VerdictLike) -> Xml.Element:
+def _rest(verdict: Verdict) -> Xml.Element:
     """Return a case for the findings that are counted only; no suite may look better than its file is."""
     number = verdict.num_findings - len(verdict.findings)
     case = Xml.Element("testcase", {"classname": _WHOLE, "name": "findings that are not listed"})
@@ -75,19 +74,19 @@ def _rest(verdict: VerdictLike) -> Xml.Element:
     return case
 
 
-def _clean(name: str, verdict: VerdictLike) -> Xml.Element:
+def _clean(name: str, verdict: Verdict) -> Xml.Element:
     case = Xml.Element("testcase", {"classname": name, "name": "all checks"})
     if _is_partial(verdict):
         Xml.SubElement(case, "skipped", {"message": "not all findings are listed, so this file may have some"})
     return case
 
 
-def _is_partial(verdict: VerdictLike) -> bool:
+def _is_partial(verdict: Verdict) -> bool:
     """Whether some of the findings that make the validation fail were not kept."""
     return sum(map(verdict.is_failing, verdict.findings)) < verdict.num_failing
 
 
-def _numbers(verdict: VerdictLike) -> dict[str, int]:
+def _numbers(verdict: Verdict) -> dict[str, int]:
     numbers = {
         "records": verdict.num_records,
         "lines": verdict.num_lines,

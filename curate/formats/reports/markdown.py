@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from curate.base.console import one_line
 from curate.base.record import Finding
 from curate.base.tables import counted
-from curate.formats.reports import Page, VerdictLike, report, totals, worst_first
-from curate.formats.reports.concise import location_of
+from curate.formats.reports import Page, Verdict, location_of, report, totals, worst_first
 
 MOST_ROWS = 200
+# GitHub drops a step summary of more than 1 MiB; several steps may share it.
 MOST_BYTES = 512 * 1024
-"""GitHub drops a step summary of more than 1 MiB; several steps may share it."""
 _RUNS = re.compile("`+")
 
 
 @report("markdown")
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield the tables, and how many findings they leave out."""
     yield "curate validate"
     yield "---------------"
@@ -43,7 +42,7 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
         yield f"{verdict.num_findings - len(rows):,} more findings are counted above and not listed."
 
 
-def _summary(verdict: VerdictLike) -> str:
+def _summary(verdict: Verdict) -> str:
     parts = [totals(verdict), f"{counted(verdict.num_records, 'valid record')} in {counted(verdict.num_lines, 'line')}"]
     if verdict.num_suppressed:
         parts.append(f"{verdict.num_suppressed:,} suppressed by the records themselves")
@@ -52,13 +51,13 @@ def _summary(verdict: VerdictLike) -> str:
     return "; ".join(parts)
 
 
-def _tolerance(code: str, verdict: VerdictLike) -> str:
+def _tolerance(code: str, verdict: Verdict) -> str:
     if code in verdict.exceeded:
         return f"fails: at most {verdict.exceeded[code]:,} are tolerated"
     return "tolerated" if code in verdict.tolerated else ""
 
 
-def _rows(verdict: VerdictLike) -> list[str]:
+def _rows(verdict: Verdict) -> list[str]:
     """Return the rows of the worst findings, as many as may be."""
     rows: list[str] = []
     left = MOST_BYTES

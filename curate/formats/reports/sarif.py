@@ -8,12 +8,20 @@ from importlib.metadata import version
 from urllib.parse import quote
 
 from curate.base.record import Finding, Json, Severity
-from curate.formats.reports import Page, VerdictLike, report, worst_first
-from curate.formats.reports._list import items_of
-from curate.formats.reports._location import column_of, file_of, identified, message_of
+from curate.formats.reports import (
+    Page,
+    Verdict,
+    column_of,
+    file_of,
+    identified,
+    items_of,
+    message_of,
+    report,
+    worst_first,
+)
 
+# GitHub refuses more than 25,000 results a run and shows the top 5,000; which those are we choose ourselves.
 MOST_RESULTS = 5000
-"""GitHub refuses more than 25,000 results a run and shows the top 5,000; which those are we choose ourselves."""
 NUM_SOURCES = 1_000_000
 _MOST_TEXT = 1000
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -32,7 +40,7 @@ _FAMILIES = {
 
 
 @report("sarif", num_sources=NUM_SOURCES)
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield one log with one run, a rule and a result a line, in ASCII, the worst results first.
 
     Columns count code points, because our own count bytes; they are left out where the line is not at hand.
@@ -56,7 +64,7 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     yield "]}]}"
 
 
-def _rules(verdict: VerdictLike, page: Page) -> list[dict[str, Json]]:
+def _rules(verdict: Verdict, page: Page) -> list[dict[str, Json]]:
     """Return the catalogue of the rules that were broken."""
     first: dict[str, Finding] = {}
     for finding in verdict.findings:
@@ -105,7 +113,7 @@ def _artifact(finding: Finding, page: Page) -> dict[str, Json]:
     return {"uri": f"file://{uri}"} if path.startswith("/") else {"uri": uri, "uriBaseId": "SRCROOT"}
 
 
-def _invocation(verdict: VerdictLike, num_results: int) -> dict[str, Json]:
+def _invocation(verdict: Verdict, num_results: int) -> dict[str, Json]:
     """Return how the run went, and what this log does not hold."""
     notes = []
     if num_results < verdict.num_findings:

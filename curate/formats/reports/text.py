@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from curate.base.console import one_line
 from curate.base.record import Finding
 from curate.base.tables import width_of
-from curate.formats.reports import Page, VerdictLike, report
-from curate.formats.reports._location import subject_of
-from curate.formats.reports.concise import location_of
+from curate.formats.reports import Page, Verdict, location_of, report, subject_of
 
 NUM_SOURCES = 20
 _BEFORE, _AFTER = 48, 48
@@ -20,7 +18,7 @@ _UNREADABLE = {"S101", "S103", "S109", "S110", "S111", "S113", "S122"}
 
 
 @report("text", num_sources=NUM_SOURCES)
-def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+def render(verdict: Verdict, page: Page) -> Iterator[str]:
     """Yield each finding in a few lines, the first ones with the source, its values masked unless asked for."""
     for number, finding in enumerate(verdict.findings):
         rule = f"{finding.severity}[{finding.code} {finding.name}]"

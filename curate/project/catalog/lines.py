@@ -10,7 +10,7 @@ from threading import Lock
 from curate.base.console import spelled
 from curate.base.record import CurateError, Finding, Record, Source
 from curate.jsonl import JsonFault, Reader
-from curate.jsonl.opening import open_regular
+from curate.jsonl.reader import open_regular
 from curate.project.catalog.base import FileStamp, LineSpan, files_as_they_are
 from curate.project.data import ProjectData
 

@@ -13,7 +13,7 @@ from curate.base.record import CurateError, Json
 from curate.base.resources import shipped
 from curate.base.storage import make_cache, make_folder, write_atomic
 from curate.checks import turns
-from curate.formats.importers import EVERYTHING, RowSelection
+from curate.formats.import_plan import EVERYTHING, RowSelection
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.jsonl import Entry, read_entries
 from curate.project.init.scorers import guess_scorer

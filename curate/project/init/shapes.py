@@ -10,7 +10,8 @@ from pathlib import Path
 import orjson
 
 from curate.base.record import SPLITS, CurateError, Json
-from curate.formats.importers import EVERYTHING, ImportPlan, RowError, RowSelection, SourceRow, plan_import, safe_guess
+from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, plan_import, safe_guess
+from curate.formats.importers import RowError, SourceRow
 from curate.schema import guess_shape
 
 INFER = "infer"

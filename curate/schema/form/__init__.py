@@ -4,9 +4,8 @@ A field that a form cannot show well, because its schema branches or does not sa
 the same checks.
 """
 
-from curate.schema.form.field import Field, Kind, Option, option_index
-from curate.schema.form.model import FieldProblem, Form, Typed, value_at
-from curate.schema.form.outline import outline
+from curate.schema.form.fields import Field, Kind, Option, option_index
+from curate.schema.form.model import FieldProblem, Form, Typed, outline, value_at
 from curate.schema.form.text import (
     Misspelt,
     Spelling,

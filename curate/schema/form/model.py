@@ -6,26 +6,31 @@ change makes a new value that shares its unchanged parts with the old one; undo 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
+from curate.base.console import one_line
 from curate.base.record import Json, Problem, canonical
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
-from curate.schema.form.build import Builder
-from curate.schema.form.field import Field
-from curate.schema.form.schema import NOTHING, Schemas
+from curate.schema.form.fields import NOTHING, Builder, Field, Schemas
 from curate.schema.form.text import Misspelt, json_text, read_number, read_tags, read_written, tags_text
 
 _MOST_UNDO = 500
+_MOST_OPTIONS = 6
+_MOST_FIELDS = 2_000
+_MOST_AROUND = 200
+_WORDS = {
+    "line": "one line of text", "text": "text area", "number": "number", "switch": "switch", "constant": "always",
+    "choices": "several of", "tags": "list of short texts", "list": "cards", "group": "group", "json": "JSON",
+}  # fmt: skip
 _ANSWERER = {"user": "assistant", "assistant": "user", "system": "user", "developer": "user"}
-_EMPTY: dict[str, Json] = {"group": {}, "list": [], "tags": [], "choices": [], "switch": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """What stands in a field and is no value yet: ``text`` as typed, and why it is none."""
+    """What stands in a field and is no value yet: ``text`` as typed, and why it is not one."""
 
     text: str
     message: str
@@ -173,8 +178,7 @@ class Form:
 
     def begin(self, pointer: str) -> None:
         """Give what is not there what the schema lets it begin with."""
-        value = self._schemas.blank(self._schemas.at(tuple(parts_of(pointer))))
-        self.set(pointer, _EMPTY.get(self.nearest(pointer).kind, "") if value is NOTHING else value)
+        self.set(pointer, self._schemas.blank_item(self._schemas.at(tuple(parts_of(pointer)))))
 
     def add_item(self, pointer: str) -> str:
         """Add an item at the end of a list and return its pointer. In a conversation the speakers take turns."""
@@ -359,3 +363,60 @@ def _long_texts(shape: Shape) -> Callable[[Sequence[str]], bool | None]:
         return True if path in long else False if path in short else None
 
     return is_long
+
+
+def outline(shape: Shape) -> Iterator[str]:
+    """Yield the fields of a form, indented by depth; required ones have a star. A recursive part is told once."""
+    schemas = Schemas(shape)
+    yield from _lines(Form(shape, _Specimens(schemas).of(schemas.root, frozenset())).root, 0)
+
+
+def _lines(field: Field, depth: int) -> Iterator[str]:
+    if depth or field.kind != "group":
+        yield f"{'  ' * (depth - 1)}{_line(field)}"
+    for part in field.fields:
+        yield from _lines(part, depth + 1)
+
+
+def _line(field: Field) -> str:
+    kind = _WORDS.get(field.kind, "radio buttons" if field.is_radio else "select")
+    parts = [f"{one_line(field.name, 40) or 'value'}{' *' if field.is_required else ''}: {kind}"]
+    if field.options:
+        parts.append(", ".join(one_line(option.label, 30) for option in field.options[:_MOST_OPTIONS]))
+        if len(field.options) > _MOST_OPTIONS:
+            parts.append(f"and {len(field.options) - _MOST_OPTIONS} more")
+    elif field.bounds:
+        parts.append(field.bounds)
+    if field.kind == "group" and not field.is_present:
+        parts.append("(told above)")
+    text = " ".join(parts)
+    return f"{text}. {one_line(field.help, 100)}" if field.help else text
+
+
+class _Specimens:
+    """Makes a value in which every group and list of a schema is there once; it need not be valid."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self._num_left = _MOST_FIELDS
+
+    def of(self, schema: Json, above: frozenset[int]) -> Json:
+        """Return a value for ``schema``; ``above`` are the schemas around it, none of which is begun again."""
+        rules = self._schemas.rules(schema)
+        if rules.options is not None or len(rules.kinds) != 1:
+            return rules.options[0].value if rules.options else None
+        around = above | rules.nodes
+        match next(iter(rules.kinds)):
+            case "object":
+                return {
+                    name: self.of(part, around) for name, part in rules.properties.items() if self._is_new(part, around)
+                }
+            case "array":
+                return [self.of(rules.items, around)] if self._is_new(rules.items, around) else []
+            case kind:
+                return {"string": "", "boolean": False}.get(kind, 0)
+
+    def _is_new(self, schema: Json, around: frozenset[int]) -> bool:
+        self._num_left -= 1
+        is_room = self._num_left > 0 and len(around) < _MOST_AROUND
+        return schema is not NOTHING and is_room and not around & self._schemas.rules(schema).nodes

@@ -18,8 +18,8 @@ from curate.jsonl import JsonFault, locate, strict_loads
 _BRACKETS = (("<U+", ">"), ("⟦U+", "⟧"), ("«U+", "»"), ("{{U+", "}}"))
 _PLAIN_TAG = re.compile(r"[^\s,\"\[\]{}][^,\"\n\t]*(?<!\s)|[^\s,\"\[\]{}]")
 _HEX = "([0-9A-F]{4,6})"
+# Larger lines are edited in a person's own editor only: a text area would take a tenth of a second a key.
 MOST_BYTES = 256 * 1024
-"""Larger lines are edited in a person's own editor only: a text area would take a tenth of a second a key."""
 
 
 def is_plain(text: str) -> bool:
@@ -87,7 +87,7 @@ def read_number(text: str) -> int | float:
     """Return the number that ``text`` spells in JSON: 1 is an integer and 1.0 is not.
 
     Raises:
-        ValueError: it is none, or too large for 64 bits, with the reason for people.
+        ValueError: it is no number, or too large for 64 bits, with the reason for people.
     """
     try:
         number = strict_loads(text.strip().encode("utf-8", "surrogatepass"))

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from curate.base.record import Severity
 
+# Names something: a glob of dots and slashes alone is the workspace itself or what lies above it.
 _GLOB = r"^[^\u0000]*[^\u0000./][^\u0000]*$"
-"""Names something: a glob of dots and slashes alone is the workspace itself or what lies above it."""
 
 
 def _collapsed(glob: str) -> str:
@@ -29,8 +29,8 @@ def _collapsed(glob: str) -> str:
 GlobText = Annotated[str, Field(pattern=_GLOB), AfterValidator(_collapsed)]
 
 
+# Where the lines of records go that were added by decision; empty until they are folded.
 ADDED = "data/added.jsonl"
-"""Where the lines of records go that were added by decision; empty until they are folded."""
 
 
 class _SettingsPart(BaseModel):

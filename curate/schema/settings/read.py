@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -23,11 +23,12 @@ from curate.base.record import CurateError
 from curate.schema.settings.model import Settings
 
 FILE_NAME = "curate.toml"
+# `CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not.
 PREFIX = "CURATE_"
-"""`CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not."""
 
 _NO_SETTINGS = frozenset({"CURATE_ANNOTATOR", "CURATE_TRUST_PLUGINS"})
 _HINT = "See `curate config schema`."
+# By pydantic's name of a fault, the type that is wanted, in words and in TOML.
 _WANTED = {
     "int_type": ("a whole number", "1"),
     "float_type": ("a number", "0.5"),
@@ -38,11 +39,11 @@ _WANTED = {
     "dict_type": ("a table", '{ name = "text" }'),
     "model_type": ("a table", "{ }"),
 }
-"""By pydantic's name of a fault, the type that is wanted, in words and in TOML."""
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "the truth value"), (int, "the whole number"), (float, "the number"), (str, "the text"), (list, "a list"),
     (dict, "a table"),
 )  # fmt: skip
+_TRUTHS = {"no": "false", "off": "false", "false": "false", "yes": "true", "on": "true", "true": "true"}
 _MOST_PARTS = 64
 # tomllib takes time in the square of a dotted key's parts. The parts are possessive, so that this looks at each once.
 _LONG_KEY = re.compile(
@@ -284,23 +285,16 @@ def _message(fault: ErrorDetails) -> str:
     given, name = fault["input"], next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "")
     kind = next((words for kind, words in _KINDS if isinstance(given, kind)), "a date or a time")
     value_text = f" {json.dumps(given, ensure_ascii=False)[:80]}" if isinstance(given, bool | int | float | str) else ""
-    if isinstance(given, str) and fault["type"] in _UNQUOTED:
-        example = _UNQUOTED[fault["type"]](given) or example
+    if isinstance(given, str):
+        example = _unquoted(fault["type"], given) or example
     return f"{wanted} is wanted, not {kind}{value_text}; write it as in {name} = {example}"
 
 
-def _number(text: str) -> str:
-    return text if re.fullmatch(r"-?[0-9]{1,18}", text) else ""
-
-
-def _truth(text: str) -> str:
-    return {"no": "false", "off": "false", "false": "false", "yes": "true", "on": "true", "true": "true"}.get(
-        text.lower(), ""
-    )
-
-
-_UNQUOTED: dict[str, Callable[[str], str]] = {"int_type": _number, "float_type": _number, "bool_type": _truth}
-"""By the type that is wanted: how a quoted text is written without its quotes, "" where that is not clear."""
+def _unquoted(wanted: str, text: str) -> str:
+    """Return how a quoted text is written as the type that is wanted, "" where that is not clear."""
+    if wanted == "bool_type":
+        return _TRUTHS.get(text.lower(), "")
+    return text if wanted in ("int_type", "float_type") and re.fullmatch(r"-?[0-9]{1,18}", text) else ""
 
 
 def _suggestion(fault: ErrorDetails) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import SPLITS, CurateError, Json, Kind, Record, Source, content_id
-from curate.formats.importers import ImportPlan, Rejected, RowError, ShapeView, SourceRow, plan_import
+from curate.formats.import_plan import ImportPlan, plan_import
+from curate.formats.importers import Rejected, RowError, SourceRow
 from curate.formats.importers.mapping import guess
-from curate.schema import load_shape
+from curate.schema import Shape, load_shape
 
 _SAMPLE = 200
 
@@ -27,7 +28,7 @@ class Reading:
 
 
 def read_any(
-    path: Path, shape: ShapeView | None = None, *, mapping: Mapping[str, str] | None = None, root: Path | None = None
+    path: Path, shape: Shape | None = None, *, mapping: Mapping[str, str] | None = None, root: Path | None = None
 ) -> Reading:
     """Read ``path`` by the importer that knows its rows, in ``shape`` where they have it, or by ``mapping``.
 
@@ -57,7 +58,7 @@ def read_any(
     return Reading(records, f"questions in {column!r}" if column else plan.format_name, num_unread)
 
 
-def _plan(path: Path, shape: ShapeView | None, mapping: Mapping[str, str] | None) -> tuple[ImportPlan, str]:
+def _plan(path: Path, shape: Shape | None, mapping: Mapping[str, str] | None) -> tuple[ImportPlan, str]:
     """Return how the file is read, and the column of its questions where that is all it has."""
     try:
         return plan_import(path, shape, mapping=mapping, is_for_training=False), ""
@@ -110,7 +111,7 @@ def _question(row: SourceRow, column: str, source: Source) -> Record:
     return Record(name or content_id(text), "instruction", source, row.value, text, messages=messages)
 
 
-def _record(row: SourceRow, plan: ImportPlan, shape: ShapeView | None, source: Source) -> Record:
+def _record(row: SourceRow, plan: ImportPlan, shape: Shape | None, source: Source) -> Record:
     if plan.format is None:
         if shape is None or not shape.is_valid(row.value):
             raise RowError("not of the workspace's shape")
@@ -126,5 +127,5 @@ def _record(row: SourceRow, plan: ImportPlan, shape: ShapeView | None, source: S
 
 
 @cache
-def _shipped(kind: Kind) -> ShapeView:
+def _shipped(kind: Kind) -> Shape:
     return load_shape(kind)

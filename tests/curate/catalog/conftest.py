@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from catalogs import LINES, age, line
 
 from curate.project.data import ProjectData, load_data
+from tests.curate.catalogs import LINES, age, line
 
 
 @pytest.fixture

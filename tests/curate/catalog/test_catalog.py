@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from catalogs import QUESTIONS, age, check, line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from curate.project.catalog.base import named_apart
 from curate.project.catalog.columns import estimated_tokens
 from curate.project.data import ProjectData, load_data, with_unique_ids
 from curate.project.filters import parse_filter
+from tests.curate.catalogs import QUESTIONS, age, check, line
 
 
 def told(catalog: Catalog) -> list[Any]:

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from catalogs import LINES, QUESTIONS, check, finding, line
-from deciding import decide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +18,8 @@ from curate.project.data import ProjectData, RecordState, load_data
 from curate.project.exclusion import Exclusion
 from curate.project.filters import parse_filter
 from curate.project.validation import validate_data
+from tests.curate.catalogs import LINES, QUESTIONS, check, finding, line
+from tests.curate.deciding import decide
 
 # What decisions make of it.
 

@@ -235,6 +235,6 @@ def test_every_exporter_explains_itself_and_writes_what_it_says(tmp_path: Path) 
         if name == "hf":
             pytest.importorskip("datasets")
         assert one.help
-        paths = one.write(ALL, tmp_path / name, {"name": "v3"})
+        paths = export_rows(name, ALL, tmp_path / name, {"name": "v3"}).paths
         assert paths
         assert all(path.is_file() for path in paths)

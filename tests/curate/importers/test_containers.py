@@ -151,7 +151,7 @@ def test_json_lines_keep_the_bytes_of_bad_lines(tmp_path: Path) -> None:
     ],
 )
 def test_archives_and_pointers_are_refused(tmp_path: Path, name: str, data: bytes) -> None:
-    from curate.formats.importers import plan_import
+    from curate.formats.import_plan import plan_import
 
     with pytest.raises(CurateError) as caught:
         plan_import(write(tmp_path, name, data), None)
@@ -162,7 +162,7 @@ def test_archives_and_pointers_are_refused(tmp_path: Path, name: str, data: byte
 def test_a_pipe_and_a_missing_file_do_not_hang(tmp_path: Path) -> None:
     import os
 
-    from curate.formats.importers import plan_import
+    from curate.formats.import_plan import plan_import
 
     os.mkfifo(tmp_path / "p.csv")
     for name in ("p.csv", "none.csv"):

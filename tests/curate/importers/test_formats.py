@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from curate.base.record import CurateError
-from curate.formats.importers import Imported, ImportPlan, Rejected, RowError, convert, importers, plan_import
+from curate.formats.import_plan import ImportPlan, plan_import
+from curate.formats.importers import Rejected, RowError, importers
 from curate.formats.importers.mapping import guess, parse_map
+from curate.formats.intake import Imported, convert
 from curate.schema import Shape, load_shape
 
 PAIR = {"instruction": "Say hi.", "output": "Hi."}
@@ -24,7 +26,7 @@ def lines(folder: Path, rows: list[Any], name: str = "a.jsonl") -> Path:
 
 
 def through(plan: ImportPlan, shape: Shape, category: str = "") -> tuple[list[dict[str, Any]], list[Rejected]]:
-    rows = list(convert(plan, shape, load_shape, category=category))
+    rows = list(convert(plan, shape, category=category))
     return [dict(one.value) for one in rows if isinstance(one, Imported)], [
         one for one in rows if isinstance(one, Rejected)
     ]
@@ -35,7 +37,7 @@ def test_lines_of_the_workspace_keep_their_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(raw + b'\n{"instruction": "no answer"}\n' + raw)
     shape = load_shape("instruction")
-    got = list(convert(plan_import(path, shape), shape, load_shape))
+    got = list(convert(plan_import(path, shape), shape))
     assert [one.raw for one in got if isinstance(one, Imported)] == [raw, raw]
     bad = [one for one in got if isinstance(one, Rejected)]
     assert [(one.line, one.code, one.raw) for one in bad] == [(2, "S102", b'{"instruction": "no answer"}')]
@@ -50,7 +52,7 @@ def test_other_containers_in_the_workspaces_shape_become_lines(tmp_path: Path, n
     shape = load_shape("instruction")
     plan = plan_import(path, shape)
     assert plan.format_name == "workspace"
-    got = list(convert(plan, shape, load_shape))
+    got = list(convert(plan, shape))
     assert [one.raw for one in got if isinstance(one, Imported)] == [b'{"instruction":"x","output":"y"}']
 
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from curate.base.record import Source
 from curate.formats.exporters import export_rows
-from curate.formats.importers import Imported, Rejected, RowSelection, convert, importers, plan_import
+from curate.formats.import_plan import RowSelection, plan_import
+from curate.formats.importers import Rejected, importers
+from curate.formats.intake import Imported, convert
 from curate.schema import load_shape
 
 SHAPES = {name: load_shape(name) for name in ("instruction", "chat", "domain")}
@@ -241,7 +243,7 @@ def test_real_files_come_back(shared: Path, name: str, shape: str, expected: str
     path = shared / "data" / name
     plan = plan_import(path, SHAPES[shape], selection=RowSelection(to_meta=frozenset({"chosen", "rejected"})))
     assert plan.format_name == expected
-    got = list(convert(plan, SHAPES[shape], load_shape))
+    got = list(convert(plan, SHAPES[shape]))
     assert not [one for one in got if isinstance(one, Rejected)]
     lines = [one.value for one in got if isinstance(one, Imported)]
     assert [orjson.loads(one.raw) for one in got if isinstance(one, Imported)] == lines
@@ -272,7 +274,7 @@ def test_mapped_files_come_back(shared: Path, name: str, mapping: dict[str, str]
     path = shared / "data" / name
     plan = plan_import(path, SHAPES[shape], format_name="mapping")
     assert dict(plan.mapping) == mapping
-    got = list(convert(plan, SHAPES[shape], load_shape))
+    got = list(convert(plan, SHAPES[shape]))
     assert not [one for one in got if isinstance(one, Rejected)]
     places = {"instruction": "question", "output": "answer", "input": "context"} if shape == "domain" else {}
     back = []

@@ -153,7 +153,7 @@ def test_every_form_knows_its_own_samples() -> None:
     }
     for form in foreign_forms():
         for sample in form.samples:
-            assert form.fields(dict(sample)), (form.name, sample)
+            assert form.fields([dict(sample)]), (form.name, sample)
             assert form.help
             assert form.advise([dict(sample)])
 

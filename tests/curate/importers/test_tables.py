@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from curate.base.record import CurateError, Exit
 from curate.cli.init import command
-from curate.formats.importers import SourceRow, containers, plan_import
+from curate.formats.import_plan import plan_import
+from curate.formats.importers import SourceRow, containers
 
 pyarrow = pytest.importorskip("pyarrow", reason="Parquet files of other writers are made with it")
 pyarrow_parquet = pytest.importorskip("pyarrow.parquet")

@@ -20,8 +20,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
-
 from mistakes import plant
 from people import Opener, Person
 

@@ -12,8 +12,6 @@ import zlib
 from pathlib import Path
 
 import pytest
-from deciding import decide
-from people import Opener, make, summary
 
 from curate.base.events import EVENTS, Assign, Drop, Label
 from curate.base.record import CurateError
@@ -23,6 +21,8 @@ from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
 from curate.project.journal import JournalWriter, frame, pieces, read_journal, segments
+from tests.curate.deciding import decide
+from tests.curate.journal.people import Opener, make, summary
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "badinputs" / "journal" / "faults.json"
 

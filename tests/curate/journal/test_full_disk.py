@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from people import Opener, batches, make, summary
-from test_kill import everything
 
 from curate.base.record import CurateError, Exit
 from curate.project.compact import fold_journal
 from curate.project.fold import fold
 from curate.project.fsck import check
 from curate.project.journal import JournalWriter
+from tests.curate.journal.people import Opener, batches, make, summary
+from tests.curate.journal.test_kill import everything
 
 PUTS = 4000
 

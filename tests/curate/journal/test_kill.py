@@ -12,7 +12,6 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from people import Opener, make, summary
 
 from curate.base.events import AnyEvent
 from curate.base.record import CurateError
@@ -20,6 +19,7 @@ from curate.project.compact import fold_journal
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
 from curate.project.journal import FOLDER, read_frames, read_journal
+from tests.curate.journal.people import Opener, make, summary
 
 POINTS = int(os.environ.get("CURATE_KILL_POINTS", "300"))
 """How many people are killed; more of them at night."""

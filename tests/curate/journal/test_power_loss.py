@@ -12,10 +12,6 @@ from itertools import combinations, count
 from pathlib import Path
 
 import pytest
-from deciding import decide
-from mistakes import MISTAKES, plant
-from people import Opener, Person, Summary, make, summary
-from power import Disk, Recorder
 
 from curate.base.events import AnyEvent, Assign
 from curate.project import compact
@@ -23,6 +19,10 @@ from curate.project.claim import CLAIM
 from curate.project.compact import fold_journal
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
+from tests.curate.deciding import decide
+from tests.curate.journal.mistakes import MISTAKES, plant
+from tests.curate.journal.people import Opener, Person, Summary, make, summary
+from tests.curate.journal.power import Disk, Recorder
 
 STATES = int(os.environ.get("CURATE_POWER_STATES", "20000"))
 """How many disks are made; more of them at night."""

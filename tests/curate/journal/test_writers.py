@@ -10,13 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from people import make
 
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.fsck import check
 from curate.project.journal import FOLDER, pieces, read_journal, segments
+from tests.curate.journal.people import make
 
 WRITERS = 8
 RECORDS = 500

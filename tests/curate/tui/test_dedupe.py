@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from deciding import decide
 
 from curate.base.events import Drop
 from curate.project.data import load_data
 from curate.project.journal import read_journal
+from tests.curate.deciding import decide
 
 
 def line(name, prompt, answer, **more):

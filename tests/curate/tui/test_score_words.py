@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from score_reports import write_run
 from textual.widgets import Static
 
 from curate.tui.frame_table import FrameTable
+from tests.curate.score_reports import write_run
 
 
 async def until(pilot, condition, seconds=60):

@@ -2,7 +2,6 @@ import json
 import time
 
 import pytest
-from deciding import decide
 from textual.widgets import Static
 
 from curate.base.events import Drop
@@ -11,6 +10,7 @@ from curate.project.project import open_project
 from curate.project.validation import validate_data
 from curate.sessions.problems import problems_of
 from curate.tui.dialogs import Ask
+from tests.curate.deciding import decide
 
 
 async def until(pilot, condition, seconds=60):

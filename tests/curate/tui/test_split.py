@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from deciding import decide
 
 from curate.base.events import Assign
 from curate.project.data import load_data
@@ -11,6 +10,7 @@ from curate.project.golden import FILE_NAME, read_golden
 from curate.project.journal import read_journal
 from curate.project.plan import plan
 from curate.project.publish import export_dataset
+from tests.curate.deciding import decide
 
 EASY = '# Ours.\n[split]\nseed = 1  # drawn by lot\n[checks]\nignore = ["P5", "D3", "B8"]\n'
 LONG = "Kindly explain to the patient customer which of the seven green forms must be sent to the office in Bern first."

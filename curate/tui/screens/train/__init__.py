@@ -11,7 +11,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
 from curate.base.record import CurateError
-from curate.formats.dataset.manifest import Manifest
+from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, read_results
 from curate.sessions.detached import ask_to_stop
 from curate.sessions.errand import Errand, Said, begin, gate, plan, resume

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from curate.base.record import SPLITS, Json
-from curate.formats.dataset.manifest import Manifest
+from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, legend
 from curate.sessions.metrics import Metrics
 from curate.sessions.runs import Run

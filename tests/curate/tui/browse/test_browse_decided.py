@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from browsing import SETTINGS, browse, lines, reopened, shown, type_filter
-from deciding import decide
 
 from curate.base.events import Add, Drop, Edit, Label
 from curate.base.record import Finding
@@ -15,6 +14,7 @@ from curate.project.project import open_project
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse import BrowseScreen
 from curate.tui.screens.browse.detail import MOST_TEXT, Subject, render_subject, visible_labels
+from tests.curate.deciding import decide
 
 # What is decided.
 

@@ -1,16 +1,24 @@
-"""Parts of a row's conversation that several formats need."""
+"""Rows as several formats need them: their conversations, and columns with explicit types.
+
+The columns are the same for Parquet and for `datasets`: nothing is inferred from the data.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import orjson
 
 from curate.base.record import Json
-from curate.formats.exporters._registry import CannotExpressError, ExportRow
+from curate.formats.exporters import CannotExpressError, ExportRow
 
 Message = Mapping[str, Json]
+# Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type.
+TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "license", "line")
+# Columns of numbers; null where a record counts as others do.
+NUMBERS = ("weight",)
 
 
 def messages_of(row: ExportRow) -> list[Message]:
@@ -53,9 +61,7 @@ def parted(messages: Sequence[Message]) -> tuple[list[Message], Message]:
 
 def with_arguments_as_text(message: Message) -> dict[str, Json]:
     """Return a message whose tool calls hold their arguments as JSON text, as OpenAI does."""
-    return _with_arguments(
-        message, lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    )
+    return _with_arguments(message, lambda value: value if isinstance(value, str) else _json_text(value))
 
 
 def with_arguments_as_object(message: Message) -> dict[str, Json]:
@@ -85,15 +91,9 @@ def plain_turns(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]
     ]
 
 
-def own_line(row: ExportRow) -> Mapping[str, Json]:
-    """Return the workspace's own line of a row, or an empty one where the caller did not bring it."""
-    line: Mapping[str, Json] = row.get("line") or {}
-    return line
-
-
 def instruction_and_input(row: ExportRow, prompt: str) -> tuple[str, str]:
     """Return the instruction and the input that ``prompt`` joins, where the workspace's line still tells them apart."""
-    own = own_line(row)
+    own = row.get("line") or {}
     parts = [str(own.get(name) or "") for name in ("instruction", "input")]
     # An edit since the line was written changes the prompt, and then the line's parts are out of date.
     return (parts[0], parts[1]) if "\n\n".join(part for part in parts if part) == prompt else (prompt, "")
@@ -118,3 +118,29 @@ def _object(value: Json) -> Json:
     if not isinstance(value, dict):
         raise CannotExpressError("the arguments of a tool call are not an object")
     return value
+
+
+def columns_of(row: ExportRow) -> dict[str, Any]:
+    """Return a row with every column present; a message has no other keys, so that the types are complete."""
+    plain = {name: row.get(name) for name in (*TEXTS, *NUMBERS)}
+    texts = {"tools": _json_text(row["tools"]), "line": _json_text(row.get("line"))}
+    turns = None if row["messages"] is None else [_message_columns(message) for message in row["messages"]]
+    return plain | texts | {"messages": turns}
+
+
+def _message_columns(message: Message) -> dict[str, Any]:
+    names = ("role", "content", "name", "tool_call_id", "train", "weight")
+    calls = with_arguments_as_text(message).get("tool_calls")
+    columns = [
+        {
+            "id": call.get("id"),
+            "type": call.get("type"),
+            "function": {name: call["function"][name] for name in ("name", "arguments")},
+        }
+        for call in calls or ()
+    ]
+    return {name: message.get(name) for name in names} | {"tool_calls": None if calls is None else columns}
+
+
+def _json_text(value: Json) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)

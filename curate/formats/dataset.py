@@ -1,4 +1,7 @@
-"""A finished dataset: `dataset/vN` with a file for each split, what was left out, and a manifest; all or nothing."""
+"""A finished dataset: `dataset/vN` with a file for each split, what was left out, and a manifest; all or nothing.
+
+The manifest says what is in it, where it came from, and the digest of every file.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
-from pydantic import ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curate.base.file_guard import FileGuardError, read_file
+from curate.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, read_file
 from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Json, Record, Split
 from curate.base.storage import make_folder, publish_folder, write_atomic
-from curate.formats.dataset.manifest import FILE_NAME, FileEntry, Manifest, SplitCounts, read_manifest
 
+FILE_NAME = "manifest.json"
 DROPPED_FILE = "dropped.jsonl"
 
 _MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
@@ -26,6 +29,116 @@ _ANSWER_KEYS = (*_MESSAGE_KEYS, "train", "weight")
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
 Row = dict[str, Any]
+
+_Count = Field(ge=0)
+_SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class _ManifestPart(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Tool(_ManifestPart):
+    """What made the dataset."""
+
+    name: Literal["pairsmith"]
+    version: str
+
+
+class Git(_ManifestPart):
+    """The commit that the workspace stood at, and whether it had changes beyond it."""
+
+    commit: str = Field(pattern=r"^[0-9a-f]{40,64}$")
+    is_dirty: bool
+
+
+class SchemaDigest(_ManifestPart):
+    """The schema that every record was checked against."""
+
+    name: str
+    sha256: str = _SHA256
+
+
+class CategoryEntry(_ManifestPart):
+    """How a category is scored, and its number of records in each split."""
+
+    scorer: str
+    options: dict[str, Any]
+    contract: dict[str, Any] = Field(default_factory=dict)
+    """Options of the metric `contract`: what completions must be, complete in itself; empty asks for nothing."""
+    train: int = _Count
+    validation: int = _Count
+    test: int = _Count
+
+
+class SplitCounts(_ManifestPart):
+    """Number of records in each split."""
+
+    train: int = _Count
+    validation: int = _Count
+    test: int = _Count
+
+
+class FileEntry(_ManifestPart):
+    """A file's digest, size and number of records."""
+
+    sha256: str = _SHA256
+    bytes: int = _Count
+    records: int = _Count
+
+
+class AboutEntry(_ManifestPart):
+    """What the settings say of the data set, for cards and catalogues; empty where they say nothing."""
+
+    title: str = ""
+    description: str = ""
+    license: str = ""
+    creators: list[str] = Field(default_factory=list)
+    homepage: str = ""
+    citation: str = ""
+
+
+class Origin(_ManifestPart):
+    """Records of one source under one licence; a licence is empty where neither record nor settings name one."""
+
+    source: str
+    license: str
+    records: int = _Count
+
+
+class Manifest(_ManifestPart):
+    """What `dataset/vN/manifest.json` says."""
+
+    version: int = Field(ge=1, le=1)
+    name: str = Field(pattern=r"^v[1-9][0-9]*$")
+    created: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")
+    """When it was made, in UTC."""
+    tool: Tool
+    git: Git | None
+    schema_: SchemaDigest = Field(alias="schema")
+    settings_sha256: str = _SHA256
+    seed: int
+    ratios: list[float] = Field(min_length=3, max_length=3)
+    """Shares of train, validation and test as asked for."""
+    objective_hint: Literal["sft", "chat", "domain"]
+    """What the records are fit to train: answers to prompts, assistant turns, or whole texts."""
+    categories: dict[str, CategoryEntry]
+    counts: SplitCounts
+    drops: dict[str, int]
+    """Records left out, by the code of the reason; each is listed in dropped.jsonl."""
+    findings: dict[str, int]
+    """Warnings let through, by code."""
+    about: AboutEntry = Field(default_factory=AboutEntry)
+    provenance: list[Origin] = Field(default_factory=list)
+    """Where the records come from and under which licence they are, most records first."""
+    files: dict[str, FileEntry]
+    frozen_test: str = _SHA256
+    """Digest of the sorted ids of the test split, one a line: equal digests mean comparable scores."""
+
+    def is_same_data(self, other: Manifest) -> bool:
+        """Whether both describe the same data, made by the same rules, whatever their name and time."""
+        ignored = {"name", "created", "tool", "git", "findings"}
+        return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +205,25 @@ def frozen_digest(test_ids: Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(test_ids)).encode()).hexdigest()
 
 
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of the dataset in ``folder``.
+
+    Raises:
+        CurateError: E915 when it is missing or not a manifest.
+    """
+    path = folder / FILE_NAME
+    try:
+        return Manifest.model_validate_json(read_file(path, most=MOST_DOCUMENT))
+    except OSError as error:
+        hint = hint_of(error, "Export the workspace again.")
+        raise CurateError("E915 bad-manifest", f"{path}: {error}", hint) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        message = f"{path}: {key}: {fault['msg']}"
+        raise CurateError("E915 bad-manifest", message, "Export the workspace again.") from error
+
+
 def latest(datasets: Path) -> Path | None:
     """Return the folder of the newest dataset below ``datasets``, None where there is none."""
     versions = {int(name[1]): path for path in datasets.glob("v*") if (name := _VERSION.fullmatch(path.name))}
@@ -111,11 +243,8 @@ def read_pins(folder: Path) -> dict[str, Split]:
         entry = manifest.files.get(path.name)
         content = _bytes_of(path, entry.bytes) if entry else b""
         if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise CurateError(
-                "E911 dataset-changed",
-                f"{path} does not match {folder / FILE_NAME}",
-                "Restore the file, or delete the whole folder to give its split up.",
-            )
+            hint = "Restore the file, or delete the whole folder to give its split up."
+            raise CurateError("E911 dataset-changed", f"{path} does not match {folder / FILE_NAME}", hint)
         pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})
     return pins
 
@@ -187,19 +316,3 @@ def _write(
 
 def _encoded(lines: Sequence[Row]) -> Iterator[bytes]:
     return (orjson.dumps(line) + b"\n" for line in lines)
-
-
-__all__ = [
-    "DROPPED_FILE",
-    "Dropped",
-    "Export",
-    "FILE_NAME",
-    "Manifest",
-    "Row",
-    "frozen_digest",
-    "latest",
-    "read_manifest",
-    "read_pins",
-    "row_of",
-    "write_dataset",
-]

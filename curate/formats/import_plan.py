@@ -1,0 +1,307 @@
+"""How a foreign file is read: which container, which importer, which columns; decided once, from its first rows.
+
+What could train the wrong thing in silence is refused here: forms of other tools, and verdicts taken for answers.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import orjson
+
+from curate.base.record import Json
+from curate.formats.importers import (
+    Container,
+    ForeignForm,
+    Importer,
+    Rejected,
+    SourceRow,
+    cannot_import,
+    containers,
+    conversion_hint,
+    foreign_forms,
+    head_of,
+    importers,
+)
+from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_value, value_at
+from curate.jsonl import parts_of
+from curate.schema import Shape
+
+# The name of the format of a file that already has the workspace's shape.
+NATIVE = "workspace"
+_SAMPLE_ROWS = 200
+# Below this likeness no format is taken for granted.
+_LEAST_LIKENESS = 0.5
+# Those of a line of dropped.jsonl; see schemas/dropped.schema.json.
+_DROPPED_KEYS = {"id", "code", "reason", "kept", "score", "file", "line"}
+_TRL_PAIR = {"instruction": "prompt", "output": "completion"}
+
+
+Rows = Sequence[dict[str, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSelection:
+    """Which rows of a file are taken, and which of their fields may go to ``meta.extra`` though they are text to train.
+
+    ``only`` are pairs of a column (or a JSON pointer) and the value that it must have.
+    """
+
+    only: tuple[tuple[str, str], ...] = ()
+    to_meta: frozenset[str] = frozenset()
+
+    def excluded_by(self, row: Mapping[str, Json]) -> str:
+        """Return "column=value" of the first condition that ``row`` does not meet, "" where it meets all."""
+        for column, wanted in self.only:
+            value = value_at(row, column)
+            if spelled_value(value) != wanted.lower():
+                text = spelled_value(value) if not isinstance(value, dict | list) else "a list or an object"
+                return f"{column}={text[:40]}"
+        return ""
+
+    def without_conditions(self, row: dict[str, Json]) -> dict[str, Json]:
+        """Return ``row`` without the columns of ``only``: what decides about a row is not its answer."""
+        named = {column for column, _ in self.only}
+        return {name: value for name, value in row.items() if name not in named} if named else row
+
+
+# All rows, and no field that is text to train goes to ``meta.extra``.
+EVERYTHING = RowSelection()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """How a file will be read.
+
+    ``scores`` are the likenesses of all formats, best first; ``format`` is None for rows in the workspace's shape.
+    """
+
+    path: Path
+    container: Container
+    format: Importer | None
+    mapping: Mapping[str, str]
+    scores: tuple[tuple[str, float], ...] = ()
+    is_mapping_guessed: bool = False
+    selection: RowSelection = EVERYTHING
+    notices: tuple[str, ...] = ()
+
+    @property
+    def format_name(self) -> str:
+        """What the rows are read as."""
+        return self.format.name if self.format else NATIVE
+
+    @property
+    def rivals(self) -> list[tuple[str, float]]:
+        """Other formats that fit almost as well."""
+        best = max((score for _, score in self.scores), default=0.0)
+        return [(name, score) for name, score in self.scores if name != self.format_name and score >= best - 0.1]
+
+
+def is_list_of_dropped(path: Path) -> bool:
+    """Whether ``path`` is the dropped.jsonl of one of our datasets, which tells of records and holds none."""
+    if not path.is_file() or path.suffix.lower() != ".jsonl":
+        return False
+    try:
+        first = orjson.loads(head_of(path).partition(b"\n")[0])
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(first, dict) and first.keys() == _DROPPED_KEYS
+
+
+def plan_import(
+    path: Path,
+    shape: Shape | None,
+    *,
+    format_name: str = "",
+    mapping: Mapping[str, str] | None = None,
+    selection: RowSelection = EVERYTHING,
+    is_for_training: bool = True,
+) -> ImportPlan:
+    """Look at the first rows of ``path`` and decide how it is read.
+
+    Without a ``shape`` (a workspace that is yet to be made) no file has the workspace's shape. Where the rows are not
+    ``is_for_training`` but only compared, a verdict taken for an answer does no harm, and nothing is refused for it.
+
+    Raises:
+        CurateError: E908 when the file cannot be read, holds no good row, has a foreign form that the user has not
+            spoken of, or no importer knows its rows.
+    """
+    if is_list_of_dropped(path):
+        hint = "Name the files of the splits, or the folder of the dataset."
+        raise cannot_import(f"{path}: a list of what an export left out, not of records", hint)
+    container = _container_of(path)
+    sample, first_rejected = _sample_of(container, path)
+    notices = tuple(container.notices(path))
+    chosen = format_name or ("mapping" if mapping else "")
+    if not sample and not chosen:
+        why = f"line {first_rejected.line}: {first_rejected.reason}" if first_rejected else "it holds no row"
+        hint = _reading_hint(path, container, first_rejected)
+        raise cannot_import(f"{path}: no row of it can be read; {why}", hint)
+    _refuse_unknown_columns(path, sample, selection)
+    wanted = [row for row in sample if not selection.excluded_by(row)] or sample
+    if is_for_training and chosen != NATIVE:
+        _refuse_foreign(path, [row for row in wanted if not (shape and shape.is_valid(row))], mapping or {}, selection)
+    sample = [selection.without_conditions(row) for row in wanted]
+    scores = () if chosen else _likenesses(path, shape, sample)
+    importer = _importer_called(chosen or scores[0][0])
+    guess = importer.guess if importer and not mapping else None
+    columns = dict(mapping or {}) if guess is None else guess(sample)
+    if is_for_training and not chosen and importer:
+        _refuse_verdicts(path, sample, _TRL_PAIR if importer.name == "trl" else columns)
+    if importer:
+        notices += tuple(importer.notices(path, sample))
+    return ImportPlan(path, container, importer, columns, scores, guess is not None, selection, notices)
+
+
+def safe_guess(path: Path, rows: Rows, selection: RowSelection) -> dict[str, str]:
+    """Return what `mapping.guess` says of the columns, without those that decide which rows are taken.
+
+    Raises:
+        CurateError: E908 when the answers would be verdicts.
+    """
+    guess = importers()["mapping"].guess
+    bare = [selection.without_conditions(row) for row in rows]
+    mapping = guess(bare) if guess else {}
+    _refuse_verdicts(path, bare, mapping)
+    return mapping
+
+
+def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the conditions of ``--only COLUMN=VALUE``.
+
+    Raises:
+        CurateError: E908 when a text is not COLUMN=VALUE.
+    """
+    conditions = []
+    for text in texts:
+        column, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not column:
+            raise cannot_import(f"--only {text!r} is not COLUMN=VALUE", "For example --only answer=accept.")
+        conditions.append((column, value))
+    return tuple(conditions)
+
+
+def _container_of(path: Path) -> Container:
+    head = b"" if path.is_dir() else head_of(path)
+    for container in containers():
+        if container.fits(path, head):
+            return container
+    hint = "These can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`."
+    raise cannot_import(f"{path}: {path.suffix or 'files without a suffix'} cannot be imported", hint)
+
+
+def _sample_of(container: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:
+    """Return the first good rows, and the first bad one among those before them."""
+    sample: list[dict[str, Json]] = []
+    first: Rejected | None = None
+    for row in container.rows(path):
+        if isinstance(row, SourceRow):
+            sample.append(row.value)
+            if len(sample) == _SAMPLE_ROWS:
+                break
+        else:
+            first = first or row
+    return sample, first
+
+
+def _reading_hint(path: Path, container: Container, first: Rejected | None) -> str:
+    if first is None:
+        return "Name a file with records in it."
+    if first.code == "S103" or "NUL" in first.reason:
+        return conversion_hint(path)
+    if first.code == "S112":
+        return 'Each row is an object such as {"instruction": "...", "output": "..."}.'
+    if container.name == "jsonl":
+        return f"All that is wrong with it: curate validate {shlex.quote(str(path))}"
+    return "Correct that row of the file."
+
+
+def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[str, float], ...]:
+    """Return how well each format fits, best first, none of them by nothing."""
+    scores = {name: round(form.recognise(sample), 3) for name, form in importers().items()}
+    if shape is not None:
+        scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
+    # Rows that have the workspace's shape already win a tie: nothing about them needs to change.
+    order = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0] != NATIVE, pair[0]))
+    best, score = order[0]
+    if score >= _LEAST_LIKENESS:
+        return tuple(pair for pair in order if pair[1] > 0)
+    fields = list(dict.fromkeys(name for row in sample for name in row))
+    near = f" (nearest: {best}, {score:.0%} of the rows)" if score else ""
+    listed = ", ".join(fields[:20]) + (", ..." if len(fields) > 20 else "")
+    named = [name for name in fields if not set(name) & set(",=")]
+    example = f"instruction={named[0]},output={named[1]}" if len(named) > 1 else "instruction=question,output=answer"
+    hint = f"Say which field is which, as in --map {shlex.quote(example)} (or a pointer such as /turns/0)."
+    raise cannot_import(f"{path}: no format fits its rows{near}; their fields are {listed}", hint)
+
+
+def _importer_called(name: str) -> Importer | None:
+    known = importers()
+    if name != NATIVE and name not in known:
+        near = get_close_matches(name, known, n=1)
+        message = f"there is no format {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        raise cannot_import(message, f"Formats are {', '.join([*known, NATIVE])}.")
+    return known.get(name)
+
+
+def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
+    """Return the fields of a foreign form that the user has not spoken of; empty for ``rows`` that may be read."""
+    fields = {*form.fields(rows)}
+    if not fields or (form.needs_map and mapping):
+        return set()
+    named = [*mapping.values(), *(column for column, _ in selection.only)]
+    return fields - {parts_of(name)[0] if name.startswith("/") else name for name in named} - selection.to_meta
+
+
+def _refuse_foreign(path: Path, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> None:
+    """Refuse a file whose sample ``rows`` have a foreign form that the user has not spoken of."""
+    for form in foreign_forms():
+        if names := open_fields(form, rows, mapping, selection):
+            counts = "; ".join(_counts(rows, name) for name in sorted(names)[:4])
+            raise cannot_import(f"{path}: {form.help} {counts}.", form.advise(rows))
+
+
+def _refuse_verdicts(path: Path, rows: Rows, mapping: Mapping[str, str]) -> None:
+    """Refuse a guess by which words such as "accept" or "no" would be trained as answers.
+
+    Raises:
+        CurateError: E908 with the column, its values and what to type.
+    """
+    column = mapping.get("output", "")
+    values = {spelled_value(row.get(column)).strip().rstrip(".") for row in rows if row.get(column) is not None}
+    if not values or not values <= VERDICTS | DIGITS or not (values & VERDICTS or len(values) > 1):
+        return
+    pairs = ",".join(f"{name}={mapping[name]}" for name in mapping)
+    raise cannot_import(
+        f"{path}: the answers would be the column {column!r}, which holds only verdicts: {_counts(rows, column)}.",
+        f"If these words are what is to be trained, add: --map {shlex.quote(pairs)}. If they judge the rows, add "
+        f"--only {shlex.quote(f'{column}=VALUE')} and name the column of answers with --map.",
+    )
+
+
+def _refuse_unknown_columns(path: Path, rows: Rows, selection: RowSelection) -> None:
+    """Refuse a condition on a column that none of the sample ``rows`` has."""
+    for column, _ in selection.only:
+        if rows and all(value_at(row, column) is None for row in rows):
+            known = list(dict.fromkeys(name for row in rows for name in row))
+            near = get_close_matches(column, known, n=1)
+            message = f"{path}: --only names {column!r}, which no row has"
+            message += f"; did you mean {near[0]!r}?" if near else ""
+            raise cannot_import(message, f"Its columns are {', '.join(known[:20])}.")
+
+
+def _counts(rows: Rows, name: str) -> str:
+    """Return what a field holds in the sample: its values where they are few and short, else how many rows have it."""
+    filled = [row[name] for row in rows if is_filled(row.get(name))]
+    among = f"of the {len(rows):,} rows looked at"
+    short = [spelled_value(value) for value in filled if not isinstance(value, dict | list)]
+    values = Counter(text for text in short if len(text) <= 20)
+    if filled and sum(values.values()) == len(filled) and len(values) <= 8:
+        counts = ", ".join(f"{text} {count:,}" for text, count in values.most_common())
+        return f"{name!r} is {counts} ({among})"
+    return f"{len(filled):,} {among} have {name!r}" if filled else f"{name!r} stands in their messages"

@@ -1,0 +1,481 @@
+"""The fields of a form: what a schema says about each value, and which kind of editing shows it whole.
+
+References are followed and `allOf` is joined. Branches (`oneOf`, `anyOf`, `if`) are not followed, but for one that only
+adds null: which of them a value is meant to be is for validation to say. What nothing else shows whole is JSON.
+References lead only where the project of the schema leads; nothing is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from curate.base.record import Json, canonical, json_type
+from curate.jsonl import pointer_of
+from curate.schema import Shape
+from curate.schema.form.text import is_plain, json_text
+from curate.schema.schema_set import BASE, REFERENCES, resolve
+
+# There is no such value: the key stays out until somebody fills it in.
+NOTHING: Json = object()
+
+_TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
+_NOTES = (
+    "title", "description", "examples", "default", "format", "contentMediaType", "minLength", "maxLength", "minimum",
+    "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "x-order", "x-widget",
+)  # fmt: skip
+# Levels that a new value is filled in; a recursive schema could ask for more without end.
+_DEEPEST = 8
+_MOST_ITEMS = 8
+# Characters from which a text gets an area of its own.
+LONG = 120
+# With so many options or fewer all of them are in sight.
+_RADIO_MOST = 4
+_LONG_FORMATS = {"textarea", "multiline", "markdown", "html"}
+_LONG_TAG = 80
+_MOST_PLACEHOLDER = 200
+_RANGES = ((">=", "minimum"), (">", "exclusiveMinimum"), ("<=", "maximum"), ("<", "exclusiveMaximum"))
+
+Parts = tuple[str, ...]
+
+# How a value is edited: a text of one line or of many, a number, yes or no, what must be so, one of some options,
+# several of them, a list of short texts, a list of cards, the keys of an object, or JSON as it is written.
+Kind = Literal["line", "text", "number", "switch", "constant", "choice", "choices", "tags", "list", "group", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One of the values that the schema lists; ``is_allowed`` is False for a value of the data that it does not."""
+
+    value: Json
+    label: str
+    is_allowed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value of the line and how to edit it. What is not in the line has no value and no fields within it.
+
+    ``value`` is as it was when the tree was made: what is typed since is in the form.
+    """
+
+    pointer: str
+    name: str
+    """The key, or the number in a list, from 1."""
+    kind: Kind
+    value: Json = None
+    is_present: bool = False
+    is_required: bool = False
+    is_nullable: bool = False
+    is_known: bool = True
+    """Whether the schema says what stands here."""
+    is_radio: bool = False
+    """Whether all options are in sight."""
+    fixed: str = ""
+    """Why it cannot be changed here; empty where it can."""
+    help: str = ""
+    placeholder: str = ""
+    bounds: str = ""
+    """What the schema allows, in a few words."""
+    options: tuple[Option, ...] = ()
+    fields: tuple[Field, ...] = ()
+    can_add: bool = False
+
+    @property
+    def chosen(self) -> int | None:
+        """The index of the present value among the options, None where there is none."""
+        return option_index(self.value, self.options) if self.is_present else None
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether it is in the line and not null."""
+        return self.is_present and self.value is not None
+
+    @property
+    def summary(self) -> str:
+        """What tells a card from its siblings: the first of its values that is one of some options."""
+        for inner in self.fields:
+            if inner.is_present and inner.kind in ("choice", "constant") and isinstance(inner.value, str):
+                return inner.value
+        return ""
+
+    @property
+    def widget(self) -> tuple[object, ...]:
+        """What decides which widget shows it: while this stays the same, only the value has changed."""
+        is_filled = self.is_filled if self.kind in ("group", "list") else None
+        labels = tuple(option.label for option in self.options)
+        return self.pointer, self.kind, self.is_radio, self.fixed, is_filled, labels
+
+    @property
+    def widgets(self) -> tuple[object, ...]:
+        """The widgets of this field and of all within it."""
+        return self.widget, tuple(inner.widgets for inner in self.fields)
+
+    def walk(self) -> Iterator[Field]:
+        """Yield this field and all within it, from the top down."""
+        yield self
+        for inner in self.fields:
+            yield from inner.walk()
+
+
+def option_index(value: Json, options: Sequence[Option]) -> int | None:
+    """Return the index of the option that equals ``value`` as JSON Schema compares: 1 is 1.0, and true is neither."""
+    spelled = canonical(value)
+    is_number = type(value) in (int, float)
+    for index, option in enumerate(options):
+        is_same_number = is_number and type(option.value) in (int, float) and option.value == value
+        if is_same_number or canonical(option.value) == spelled:
+            return index
+    return None
+
+
+@dataclass(slots=True)
+class ValueRules:
+    """What schemas say about one value."""
+
+    types: frozenset[str] | None = None
+    """JSON types that are allowed, None where no schema says."""
+    options: tuple[Option, ...] | None = None
+    is_nullable: bool = False
+    is_branching: bool = False
+    """Whether there are branches, which may say more than stands here."""
+    properties: dict[str, Json] = field(default_factory=dict)
+    required: set[str] = field(default_factory=set)
+    items: Json = NOTHING
+    notes: dict[str, Json] = field(default_factory=dict)
+    nodes: set[int] = field(default_factory=set)
+    """The schemas that were joined, each by its identity in memory."""
+
+    @property
+    def widget(self) -> str:
+        """How the schema's author wants it edited, in the words of ``x-widget``."""
+        name = str(self.notes.get("x-widget", ""))
+        return {"input": "line", "textarea": "text"}.get(name, name)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The types as far as they are said or can be told from other rules; null left out, integer within number."""
+        if self.types is not None:
+            return self.types - {"null"} - ({"integer"} if "number" in self.types else set())
+        if self.properties:
+            return frozenset({"object"})
+        return frozenset() if self.items is NOTHING else frozenset({"array"})
+
+
+class Schemas:
+    """The schemas of one shape, read for a form."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.root: Json = shape.schema
+        self._project = shape.schema_set
+        # A schema is kept beside its rules, so that no other one can get its identity.
+        self._rules: dict[int, tuple[Json, ValueRules]] = {}
+
+    def rules(self, schema: Json) -> ValueRules:
+        """Return what ``schema``, and all that it refers to and joins, says about a value."""
+        if id(schema) not in self._rules:
+            rules, waiting = ValueRules(), [schema]
+            while waiting:
+                node = waiting.pop(0)
+                if isinstance(node, dict) and id(node) not in rules.nodes:
+                    rules.nodes.add(id(node))
+                    _add(rules, node)
+                    waiting += [self._target(node, str(node[key])) for key in sorted(node.keys() & REFERENCES)]
+                    waiting += _list(node.get("allOf")) + _add_branches(rules, node)
+            self._rules[id(schema)] = schema, rules
+        return self._rules[id(schema)][1]
+
+    def at(self, parts: tuple[str, ...]) -> Json:
+        """Return the schema of what stands, or could stand, at a path; true where none says."""
+        schema = self.root
+        for part in parts:
+            rules = self.rules(schema)
+            schema = rules.properties.get(part, True if rules.items is NOTHING else rules.items)
+        return schema
+
+    def blank(self, schema: Json, depth: int = 0) -> Json:
+        """Return the value to begin with: what the schema fixes or gives as default, and no invented text.
+
+        Objects and lists begin with what must be in them, a switch with false, texts and numbers with `NOTHING`.
+        """
+        rules = self.rules(schema)
+        if "default" in rules.notes:
+            return deepcopy(rules.notes["default"])
+        if rules.options is not None:
+            return deepcopy(rules.options[0].value) if len(rules.options) == 1 else NOTHING
+        if len(rules.kinds) != 1 or depth >= _DEEPEST:
+            return NOTHING
+        match next(iter(rules.kinds)):
+            case "boolean":
+                return False
+            case "object":
+                required = {name: part for name, part in rules.properties.items() if name in rules.required}
+                parts = {name: self.blank(part, depth + 1) for name, part in required.items()}
+                return {name: part for name, part in parts.items() if part is not NOTHING}
+            case "array":
+                fewest = rules.notes.get("minItems")
+                count = min(fewest, _MOST_ITEMS) if isinstance(fewest, int) and rules.items is not NOTHING else 0
+                items = [self.blank(rules.items, depth + 1) for _ in range(count)]
+                return [item for item in items if item is not NOTHING]
+        return NOTHING
+
+    def blank_item(self, schema: Json) -> Json:
+        """Return what a new item begins with: unlike a key, an item cannot be left out."""
+        value = self.blank(schema)
+        if value is not NOTHING:
+            return value
+        rules = self.rules(schema)
+        if rules.options:
+            return deepcopy(rules.options[0].value)
+        kind = next(iter(rules.kinds)) if len(rules.kinds) == 1 else ""
+        return {"number": 0, "integer": 0, "boolean": False, "object": {}, "array": []}.get(kind, "")
+
+    def _target(self, node: dict[str, Json], reference: str) -> Json:
+        return resolve(self._project, self._project.bases.get(id(node), BASE), reference)
+
+
+def _add(rules: ValueRules, node: dict[str, Json]) -> None:
+    """Add what one schema says by itself."""
+    if (types := _types(node.get("type"))) is not None:
+        rules.types = types if rules.types is None else rules.types & types
+        rules.is_nullable |= "null" in types
+    if "const" in node:
+        _narrow(rules, [node["const"]])
+    if isinstance(node.get("enum"), list):
+        _narrow(rules, node["enum"])
+    for name, part in (node.get("properties") or {}).items():
+        rules.properties[name] = {"allOf": [rules.properties[name], part]} if name in rules.properties else part
+    rules.required |= {name for name in _list(node.get("required")) if isinstance(name, str)}
+    if isinstance(node.get("items"), dict) and "prefixItems" not in node:
+        rules.items = node["items"] if rules.items is NOTHING else {"allOf": [rules.items, node["items"]]}
+    for name in _NOTES:
+        if name in node:
+            rules.notes.setdefault(name, node[name])
+
+
+def _add_branches(rules: ValueRules, node: dict[str, Json]) -> list[Json]:
+    """Note the branches of a schema, and return those that hold in any case: the only one beside null."""
+    rules.is_branching |= "if" in node
+    sole: list[Json] = []
+    for branches in (_list(node.get(keyword)) for keyword in ("oneOf", "anyOf")):
+        other = [branch for branch in branches if not (isinstance(branch, dict) and branch.get("type") == "null")]
+        rules.is_nullable |= len(other) < len(branches)
+        rules.is_branching |= len(other) > 1
+        sole += other if len(other) == 1 else []
+    return sole
+
+
+def types_of(value: Json) -> frozenset[str]:
+    """Return the JSON types that a value is of: 3 and 3.0 are integers and numbers."""
+    is_whole = json_type(value) == "number" and float(value).is_integer()
+    return frozenset({json_type(value)} | ({"integer"} if is_whole else set()))
+
+
+def options_of(values: list[Json]) -> tuple[Option, ...]:
+    """Return ``values`` as options: texts by themselves, all else, and what could be mistaken, as JSON."""
+    labels = [value if isinstance(value, str) and value.strip() else _json(value) for value in values]
+    return tuple(
+        Option(value, label if labels.count(label) == 1 else _json(value))
+        for value, label in zip(values, labels, strict=True)
+    )
+
+
+def _types(value: Json) -> frozenset[str] | None:
+    names = {value} if isinstance(value, str) else {name for name in _list(value) if isinstance(name, str)}
+    if not names:
+        return None
+    return frozenset((names | {"integer"} if "number" in names else names) & _TYPES)
+
+
+def _narrow(rules: ValueRules, values: list[Json]) -> None:
+    options = options_of(values)
+    if rules.options is not None:
+        known = {canonical(option.value) for option in options}
+        options = tuple(option for option in rules.options if canonical(option.value) in known)
+    rules.options = options
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _json(value: Json) -> str:
+    return canonical(value).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """Makes the fields of one line.
+
+    ``is_long`` says of a path whether its text is long, None where it does not know. By pointer, ``fixed`` gives the
+    reason why a value cannot be changed, ``offered`` the values to choose from.
+    """
+
+    schemas: Schemas
+    is_long: Callable[[Sequence[str]], bool | None]
+    fixed: Mapping[str, str]
+    offered: Mapping[str, Sequence[str]]
+
+    def root(self, value: Json) -> Field:
+        """Return the field of the whole value."""
+        return self._field(self.schemas.root, (), "", value, is_required=True)
+
+    def _field(self, schema: Json, parts: Parts, name: str, value: Json, *, is_required: bool) -> Field:
+        """Return the field of ``value``; `NOTHING` is a key that is not there."""
+        pointer, rules = pointer_of(parts), self.schemas.rules(schema)
+        is_present = value is not NOTHING
+        value = value if is_present else None
+        options = rules.options
+        if pointer in self.offered and options is None and rules.kinds == {"string"}:
+            options = options_of(list(self.offered[pointer]))
+        field = Field(
+            pointer,
+            name,
+            self._kind(rules, options, parts, value, is_present=is_present),
+            value,
+            is_present,
+            is_required,
+            rules.is_nullable,
+            is_known=schema is not True,
+            is_radio=rules.widget == "radio"
+            or (rules.widget != "select" and options is not None and len(options) <= _RADIO_MOST),
+            fixed=self.fixed.get(pointer, ""),
+            help=_help(rules),
+            placeholder=_placeholder(rules),
+            bounds=_bounds(rules),
+        )
+        match field.kind:
+            case "choice" | "constant":
+                known = options or ()
+                if is_present and value is not None and option_index(value, known) is None:
+                    known = (*known, Option(value, options_of([value])[0].label, is_allowed=False))
+                return replace(field, options=known)
+            case "choices":
+                return replace(field, options=self.schemas.rules(rules.items).options or ())
+            case "group" if isinstance(value, dict):
+                return replace(field, fields=self._properties(rules, parts, value))
+            case "list":
+                most, items = rules.notes.get("maxItems"), value or []
+                fields = tuple(
+                    self._field(rules.items, (*parts, str(index)), str(index + 1), item, is_required=True)
+                    for index, item in enumerate(items)
+                )
+                return replace(field, fields=fields, can_add=not isinstance(most, int) or len(items) < most)
+        return field
+
+    def _properties(self, rules: ValueRules, parts: Parts, value: dict[str, Json]) -> tuple[Field, ...]:
+        # Of a key that is no property, branches of the schema may still know something.
+        unknown: Json = {} if rules.is_branching else True
+        schemas = {name: rules.properties[name] for name in _ordered(self.schemas, rules)}
+        schemas |= {name: unknown for name in value if name not in rules.properties}
+        return tuple(
+            self._field(schema, (*parts, name), name, value.get(name, NOTHING), is_required=name in rules.required)
+            for name, schema in schemas.items()
+        )
+
+    def _kind(
+        self, rules: ValueRules, options: tuple[Option, ...] | None, parts: Parts, value: Json, *, is_present: bool
+    ) -> Kind:
+        """Return how a value can be edited without losing any of it."""
+        if options is not None:
+            is_sole = len(options) == 1 and (not is_present or option_index(value, options) == 0)
+            # One value that is offered is still picked or not: the schema allows others.
+            return "constant" if is_sole and pointer_of(parts) not in self.offered else "choice"
+        if is_present and value is None and not rules.is_nullable:
+            return "json"
+        kinds = rules.kinds
+        if value is not None and not kinds & types_of(value):
+            return "json"
+        if len(kinds) > 1 and isinstance(value, str):
+            # Of several types, a text is the one that its JSON would make harder to read.
+            kinds = frozenset({"string"})
+        if len(kinds) != 1 or rules.widget == "json":
+            return "json"
+        match next(iter(kinds)):
+            case "string":
+                return self._text_kind(rules, parts, value or "")
+            case "number" | "integer":
+                return "number"
+            case "boolean":
+                return "switch"
+            case "array":
+                return self._list_kind(rules, parts, value or [])
+        # An object of any keys has no form but its JSON, where keys can be added too.
+        return "group" if rules.properties else "json"
+
+    def _text_kind(self, rules: ValueRules, parts: Parts, value: str) -> Kind:
+        if "\n" in value or "\t" in value or rules.widget == "text":
+            return "text"
+        if rules.widget == "line":
+            return "line"
+        is_long = self.is_long(parts)
+        if is_long is None:
+            most = rules.notes.get("maxLength")
+            is_long = (
+                "contentMediaType" in rules.notes
+                or (isinstance(most, int) and most > LONG)
+                or str(rules.notes.get("format", "")).lower() in _LONG_FORMATS
+            )
+        return "text" if is_long or len(value) > LONG else "line"
+
+    def _list_kind(self, rules: ValueRules, parts: Parts, value: list[Json]) -> Kind:
+        if rules.items is NOTHING:
+            return "json"
+        items = self.schemas.rules(rules.items)
+        if rules.widget == "list":
+            return "list"
+        if items.options is not None:
+            indices = [option_index(item, items.options) for item in value]
+            is_set = None not in indices and len(set(indices)) == len(indices)
+            return "choices" if is_set else "list"
+        if items.kinds == {"string"} and not items.is_nullable:
+            is_long = self._text_kind(items, (*parts, "-"), "") == "text"
+            is_short = all(isinstance(item, str) and len(item) <= _LONG_TAG and "\n" not in item for item in value)
+            return "tags" if is_short and not is_long else "list"
+        return "list"
+
+
+def _ordered(schemas: Schemas, rules: ValueRules) -> list[str]:
+    """Return the names of the properties in the order of `x-order`: a list of names, or a number at each."""
+    order = rules.notes.get("x-order")
+    listed = {name: index for index, name in enumerate(order)} if isinstance(order, list) else {}
+
+    def rank(name: str) -> float:
+        number: Json = schemas.rules(rules.properties[name]).notes.get("x-order")
+        return listed.get(name, number if type(number) in (int, float) else float("inf"))
+
+    return sorted(rules.properties, key=rank)
+
+
+def _help(rules: ValueRules) -> str:
+    texts = [rules.notes.get("title"), rules.notes.get("description")]
+    return ": ".join(text for text in texts if isinstance(text, str) and text)
+
+
+def _placeholder(rules: ValueRules) -> str:
+    examples = rules.notes.get("examples")
+    if not isinstance(examples, list) or not examples:
+        return ""
+    text = examples[0] if isinstance(examples[0], str) else json_text(examples[0], indent=None)
+    return text if is_plain(text) and len(text) <= _MOST_PLACEHOLDER else ""
+
+
+def _bounds(rules: ValueRules) -> str:
+    """Return in a few words what a value may be."""
+    notes, kinds = rules.notes, rules.kinds
+    if rules.options is not None and len(rules.options) > 1:
+        return f"one of {len(rules.options)}"
+    if kinds & {"number", "integer"}:
+        limits = [f"{sign} {notes[name]}" for sign, name in _RANGES if type(notes.get(name)) in (int, float)]
+        return " ".join(["whole number" if kinds == {"integer"} else "number", *limits])
+    if kinds == {"string"}:
+        return _range(notes.get("minLength"), notes.get("maxLength"), "character")
+    return _range(notes.get("minItems"), notes.get("maxItems"), "item") if kinds == {"array"} else ""
+
+
+def _range(low: Json, high: Json, word: str) -> str:
+    if not isinstance(high, int) or isinstance(high, bool):
+        return f"{low} or more {word}s" if isinstance(low, int) and low > 1 else ""
+    return f"{low if isinstance(low, int) else 0} to {high:,} {word}s"

@@ -1,0 +1,1 @@
+"""Tests of `curate`, through its commands, files, screens and public functions."""
