@@ -202,10 +202,10 @@ def render_keys() -> str:
     from textual.dom import DOMNode
 
     from curate.tui.app import CurateApp
-    from curate.tui.keymap import bindings_of, own_subclasses
-    from curate.tui.screens import screen_class, tabs
+    from curate.tui.keys import bindings_of, own_subclasses
+    from curate.tui.screens import TABS, screen_class
 
-    screens = {tab: screen_class(tab.name) for tab in tabs()}
+    screens = {tab: screen_class(tab.name) for tab in TABS}
     lines = [
         "# Keys",
         "",
@@ -227,7 +227,7 @@ def render_keys() -> str:
 
 
 def _key_table(bindings: Iterable[Binding]) -> list[str]:
-    from curate.tui.keymap import key_name
+    from curate.tui.keys import key_name
 
     # Keys that are numbered, such as those of answers, share a row.
     rows: dict[str, list[Binding]] = {}

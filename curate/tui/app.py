@@ -23,18 +23,15 @@ from textual.widgets import Input, Static, TextArea
 from textual.worker import get_current_worker
 
 from curate.base.record import CurateError
-from curate.tui.border import safe_text
-from curate.tui.chords import Chord
+from curate.tui.border import SIGNS, Severity, safe_text
 from curate.tui.chrome import HeaderBar, StatusLine, draw_frame
 from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
 from curate.tui.glyphs import ASCII, PRETTY, glyphs, is_ascii_wanted, use_glyphs
-from curate.tui.help import LoggedCommand, command_log, keys_page
-from curate.tui.in_turn import KeysInTurn
-from curate.tui.palette import Commands
+from curate.tui.help import Commands, LoggedCommand, command_log, keys_page
+from curate.tui.keys import Chord, KeysInTurn
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens import Tab, screen_class, tabs
-from curate.tui.status import SIGNS, Severity
+from curate.tui.screens import TABS, Tab, screen_class
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
 
 if TYPE_CHECKING:
@@ -103,14 +100,15 @@ class CurateApp(App[int]):
         self.by = project.by if project else by
         self.may_train = True
         """Whether training may be started through a browser."""
-        self.tabs: list[Tab] = tabs()
+        self.tabs: list[Tab] = list(TABS)
         self.following = Following(self, poll, opener)
         self._arrivals: dict[str, dict[str, Any]] = {}
         self._visits: list[str] = []
         self._chord = Chord(self, self._endings)
         self._keys = KeysInTurn(self)
         for tab in self.tabs:
-            self.add_mode(tab.name, _maker(tab.name))
+            # Imported and made when it is first shown.
+            self.add_mode(tab.name, partial(_new_screen, tab.name))
         if os.environ.get("SSH_CONNECTION"):
             self.animation_level = "none"
         self.set_class(glyphs().is_ascii, "-ascii")
@@ -140,9 +138,7 @@ class CurateApp(App[int]):
 
     def go(self, name: str, **what: Any) -> None:
         """Show the screen called ``name`` and hand ``what`` to its `arrive`."""
-        if name not in {tab.name for tab in self.tabs}:
-            self.tell(f"There is no screen {name!r}.", "warn")
-        elif self.is_opening and name != "home":
+        if self.is_opening and name != "home":
             # Who types ahead gets there as soon as there is something to show.
             self.following.when_open = partial(self.go, name, **what)
         elif not self.is_open(name):
@@ -202,17 +198,14 @@ class CurateApp(App[int]):
         return screen
 
     def _endings(self) -> dict[str, tuple[str, Callable[[], object]]]:
-        """Return what `g` may be followed by."""
-
-        def going(name: str) -> Callable[[], object]:
-            return lambda: self.go(name)
-
         # A dialog is answered before anything else is gone to.
-        destinations = () if self.screen.is_modal else self.tabs
-        return {tab.key: (tab.title, going(tab.name)) for tab in destinations} | {"g": ("first row", self._to_top)}
+        destinations = [] if self.screen.is_modal else self.tabs
+        endings: dict[str, tuple[str, Callable[[], object]]] = {
+            tab.key: (tab.title, partial(self.go, tab.name)) for tab in destinations
+        }
+        return endings | {"g": ("first row", self._to_top)}
 
     def _to_top(self) -> None:
-        """Go to the first row or line of whatever has the focus."""
         for action in ("top", "first", "cursor_document_start", "scroll_home"):
             if self.focused is not None and hasattr(self.focused, f"action_{action}"):
                 self.call_later(self.run_action, action, self.focused)
@@ -258,12 +251,21 @@ class CurateApp(App[int]):
             draw_frame(self.screen, HeaderBar)
         self.tell(f"{error.code}: {error.message}", "error", error.hint)
 
-    def background(self, job: Callable[[], T], then: Callable[[T], object], *, group: str, message: str = "") -> None:
+    def background(
+        self,
+        job: Callable[[], T],
+        then: Callable[[T], object],
+        *,
+        group: str,
+        message: str = "",
+        failed: Callable[[CurateError], object] | None = None,
+    ) -> None:
         """Run ``job`` in a thread, and hand what it returns to ``then`` on this one.
 
         A newer job of the same ``group`` takes the place of an older one, whose result is dropped. A `CurateError` is
-        written on the status line. A group whose name begins with "write" is not left behind when the app ends.
-        ``message`` is on the status line while the job is at work. What comes while the app ends is dropped.
+        handed to ``failed``, by default to the status line. A group whose name begins with "write" is not left behind
+        when the app ends. ``message`` is on the status line while the job is at work. What comes while the app ends is
+        dropped.
         """
         if message:
             self.tell(message)
@@ -271,22 +273,21 @@ class CurateApp(App[int]):
 
         def run() -> None:
             worker = get_current_worker()
+            end: Callable[[], object]
             try:
-                result = job()
+                end = partial(then, job())
             except CurateError as error:
-                if not worker.is_cancelled:
-                    self.call_from_thread(self.tell_error, error)
-                return
+                end = partial(failed or self.tell_error, error)
             if not worker.is_cancelled:
-                self.call_from_thread(finish, result)
+                self.call_from_thread(finish, end)
 
-        def finish(result: T) -> None:
+        def finish(end: Callable[[], object]) -> None:
             if not self.is_running:  # Textual closes the widgets before it cancels the workers
                 return
             if message and self.message is meanwhile:
                 self.clear_message()
             with self.attempt():
-                then(result)
+                end()
 
         self.run_worker(run, thread=True, exclusive=True, group=group)
 
@@ -335,23 +336,21 @@ class CurateApp(App[int]):
             self.tell_error(error)
             return True
 
+    # Keep the traceback of a mistake of ours for `terminal.run`; Textual's own shows the values of variables.
     def _fatal_error(self) -> None:
-        """Keep the traceback of a mistake of ours for `terminal.run`; Textual's own shows the values of variables."""
         self.crash = traceback.format_exc()
         self.panic()
 
     def on_mount(self) -> None:
-        """Begin to read the records once the first screen is drawn."""
         self.call_after_refresh(self.following.begin)
 
     def on_unmount(self) -> None:
-        """Close the project."""
         self.following.release()
 
     # Keys.
 
     async def on_event(self, event: events.Event) -> None:
-        """Let a chord that waits have the next key, and a terminal that is too small only what leaves."""
+        # Let a chord that waits have the next key, and a terminal that is too small only what leaves.
         if isinstance(event, events.Key) and not event.is_forwarded:
             if not self._keys.has_to_wait(event):
                 target = self.focused or self.screen
@@ -372,20 +371,17 @@ class CurateApp(App[int]):
             await super().on_event(event)
 
     def on_key_done(self) -> None:
-        """Let the next key come."""
         self._keys.done()
 
     def action_goto(self) -> None:
-        """Wait for the letter of a tab."""
         self._chord.begin()
 
     def action_next_tab(self, step: int) -> None:
-        """Go to the next tab, or the previous one."""
         names = [tab.name for tab in self.tabs if self.is_open(tab.name)]
         self.go(names[(names.index(self.current_mode) + step) % len(names)])
 
     async def action_back(self) -> None:
-        """Go back one level: out of a text field or the side pane, else to the screen one came from."""
+        # Go back one level: out of a text field or the side pane, else to the screen one came from.
         if self.present().close_side():
             return
         if isinstance(self.focused, Input | TextArea):
@@ -396,87 +392,71 @@ class CurateApp(App[int]):
             self._show(self._visits.pop())
 
     def action_help(self) -> None:
-        """Show all keys of this screen."""
         screen = self.present()
         self.push_screen(Pages(f"Keys: {screen.TITLE}", keys_page(screen, type(self), self.tabs, dict(self._keymap))))
 
     def action_command_log(self) -> None:
-        """Show what was run and decided."""
         project = self.project if self.has_project else None
         self.push_screen(Pages("Command log", command_log(self.message, self.logged_commands, project)))
 
     def action_command_palette(self) -> None:
-        """Open the command palette."""
         if not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder="Type to find a command, or the id of a record"))
 
     def action_undo(self) -> None:
-        """Take back the last act."""
         self.following.undo()
 
     def action_redo(self) -> None:
-        """Do again what was taken back last."""
         self.following.redo()
 
     def action_copy_command(self) -> None:
-        """Copy the command line that is equal to what is shown."""
-        screen = self.present()
-        self._copy("" if screen.is_on_standby else screen.equal_command(), "the command")
+        self._copy(self.present().equal_command, "the command")
 
     def action_copy_record(self) -> None:
-        """Copy the record under the cursor as JSON."""
-        screen = self.present()
-        self._copy("" if screen.is_on_standby else screen.record_json(), "the record")
+        self._copy(self.present().record_json, "the record")
 
-    def _copy(self, text: str, what: str) -> None:
-        if not text:
+    def _copy(self, text_of: Callable[[], str], what: str) -> None:
+        text = "" if self.present().is_on_standby else text_of()
+        if text:
+            self.copy_to_clipboard(text)
+            self.tell(f"copied {what}: {text}")
+        else:
             self.tell("There is nothing to copy here.", "warn")
-            return
-        self.copy_to_clipboard(text)
-        self.tell(f"copied {what}: {text}")
 
     def action_zoom(self) -> None:
-        """Show the pane with the focus alone, or all panes again."""
         screen = self.present()
-        pane = screen.pane()
         if screen.maximized is not None:
             screen.minimize()
-        elif pane is not None:
+        elif (pane := screen.pane()) is not None:
             screen.maximize(pane, container=False)
 
     def action_reread(self) -> None:
-        """Read anew what is shown."""
         self.following.reread()
         if not self.present().is_on_standby:
             self.present().reread()
 
     async def action_quit(self) -> None:
-        """Do as `q` does: Textual's own would ask nothing."""
         self.action_leave()
 
     def action_help_quit(self) -> None:
-        """Say what ends the app, to those who are used to ctrl+c."""
         self.tell("q quits; ctrl+c copies what is selected")
 
     def action_leave(self) -> None:
-        """End the app; ask first where something typed would be lost, and let what is being written be written."""
+        # End the app; ask first where something typed would be lost, and let what is being written be written.
         if any(worker.group.startswith("write") and worker.is_running for worker in self.workers):
             self.tell("Something is still being written; quit when it is done.", "warn")
             return
-        unsaved = [
-            base_screen
-            for stack in self._screen_stacks.values()
-            for base_screen in stack[:1]
-            if isinstance(base_screen, ProjectScreen)
+        screens = [screen for stack in self._screen_stacks.values() for screen in stack[:1]]
+        names = [
+            screen.TITLE or screen.NAME
+            for screen in screens
+            if isinstance(screen, ProjectScreen) and screen.has_unsaved()
         ]
-        names = [screen.TITLE or screen.NAME for screen in unsaved if screen.has_unsaved()]
         if names:
             self.ask(f"{', '.join(names)}: what you typed is not saved. Quit all the same?", lambda: self.exit(0))
         else:
             self.exit(0)
 
 
-def _maker(name: str) -> Callable[[], ProjectScreen]:
-    """Return what imports and makes the screen called ``name`` once it is first shown."""
-    # `screen_class(name)` itself would import the file now.
-    return lambda: screen_class(name)()  # noqa: PLW0108
+def _new_screen(name: str) -> ProjectScreen:
+    return screen_class(name)()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Literal
 
 from rich.cells import cell_len, set_cell_size
 from rich.style import Style
@@ -37,7 +38,10 @@ def safe(text: str) -> str:
         return text
     if "\t" in text:
         text = text.expandtabs(_TAB)
-    return _ODD.sub(lambda found: _visible_character(found.group(), glyphs().is_ascii), _PILE.sub(_counted_marks, text))
+    return _ODD.sub(
+        lambda odd: _visible_character(odd[0], glyphs().is_ascii),
+        _PILE.sub(lambda pile: f"{pile[1]}<+{len(pile[2])} marks>", text),
+    )
 
 
 def safe_line(text: str, limit: int | None = None) -> str:
@@ -76,10 +80,6 @@ def cell(text: str, width: int, *, is_right: bool = False) -> str:
     return " " * (width - cell_len(flat)) + flat if is_right else set_cell_size(flat, width)
 
 
-def _counted_marks(match: re.Match[str]) -> str:
-    return f"{match.group(1)}<+{len(match.group(2))} marks>"
-
-
 @lru_cache(maxsize=4096)
 def _visible_character(character: str, is_ascii: bool) -> str:
     if character == glyphs().newline:
@@ -96,12 +96,8 @@ def same_length(text: str) -> str:
     """Return ``text`` safe with one character for each of its own, for fields in which a cursor moves; tabs stay."""
     if _PLAIN.fullmatch(text):
         return text
-    return "".join(_same_width(character) for character in text)
-
-
-def _same_width(character: str) -> str:
-    visible = character if character in "\n\t" else _visible_character(character, glyphs().is_ascii)
-    return visible if len(visible) == 1 else glyphs().unknown
+    characters = (char if char in "\n\t" else _visible_character(char, glyphs().is_ascii) for char in text)
+    return "".join(char if len(char) == 1 else glyphs().unknown for char in characters)
 
 
 def harmless(text: str) -> str:
@@ -123,3 +119,8 @@ def _cells_of(character: str, is_ascii: bool) -> str:
     if character not in "\n\t" and _visible_character(character, is_ascii) == character:
         return character
     return glyphs().unknown * cell_len(character)
+
+
+Severity = Literal["ok", "warn", "error"]
+
+SIGNS: dict[str, str] = {"ok": "", "warn": "~ warn ", "error": "! error "}

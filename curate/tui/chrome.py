@@ -12,7 +12,7 @@ from textual.widgets import Input, Static, TextArea
 
 from curate.tui.border import safe_text
 from curate.tui.glyphs import glyphs
-from curate.tui.keymap import key_name
+from curate.tui.keys import key_name
 
 if TYPE_CHECKING:
     from curate.tui.context import HostApp
@@ -27,7 +27,6 @@ class FrameLine(Static):
     """A line of the frame that is drawn anew from the app's state by `show`."""
 
     def __init__(self) -> None:
-        """Make a line that is empty yet."""
         super().__init__()
         self._line = Text()
 
@@ -35,14 +34,6 @@ class FrameLine(Static):
     def frame(self) -> HostApp:
         """The app, as what it is."""
         return cast("HostApp", self.app)
-
-    def on_mount(self) -> None:
-        """Draw the line as soon as its width is known."""
-        self.show()
-
-    def on_resize(self) -> None:
-        """Draw the line anew for its new width."""
-        self.show()
 
     def show(self) -> None:
         """Draw the line, if it is another than before."""
@@ -52,6 +43,11 @@ class FrameLine(Static):
             self._line = line
             # As high as it was it is: to lay out the screen anew takes longer than all else.
             self.update(line, layout=False)
+
+    on_resize = show
+
+    def on_mount(self) -> None:
+        self.show()
 
     def fit(self, line: Text) -> None:
         """Take the room that ``line`` needs; most lines are one and stay one."""
@@ -65,7 +61,7 @@ class HeaderBar(FrameLine):
     """Product, workspace and annotator on the left; what the journal holds on the right."""
 
     def line(self, width: int) -> Text:
-        """Return the header; where both ends do not fit, the left one is cut."""
+        # Return the header; where both ends do not fit, the left one is cut.
         app = self.frame
         right = safe_text(self._journal_state(), style="error" if app.is_unsaved else "muted")
         left = Text.assemble(" ", ("curate", "strong"), "  ", safe_text(app.root.resolve().name, 60, style="accent"))
@@ -90,13 +86,11 @@ class TabBar(FrameLine):
     """The nine tabs, the present one in brackets; a click goes there."""
 
     def __init__(self, name: str) -> None:
-        """Make the bar for the screen called ``name``."""
         super().__init__()
         self._current = name
         self._spans: list[tuple[int, int, str]] = []
 
     def line(self, width: int) -> Text:
-        """Return the tabs, and remember which cells belong to which."""
         text, self._spans = Text(no_wrap=True, end=""), []
         needed = sum(len(tab.title) + 2 for tab in self.frame.tabs)
         gap = " " if width >= needed + len(self.frame.tabs) else ""
@@ -111,7 +105,6 @@ class TabBar(FrameLine):
         return text
 
     def on_click(self, event: events.Click) -> None:
-        """Go to the tab that was clicked."""
         name = next((name for start, end, name in self._spans if start <= event.x < end), "")
         if name:
             self.frame.go(name)
@@ -127,7 +120,7 @@ class StatusLine(FrameLine):
             self.styles.height = height
 
     def line(self, width: int) -> Text:
-        """Return the message, wrapped to ``width``; what is longer than there is room for says where the rest is."""
+        # Return the message, wrapped to ``width``; what is longer than there is room for says where the rest is.
         most = max(2, self.app.size.height // 3)
         lines = list(self.frame.message.wrap(self.app.console, max(1, width - 2)))
         rest = Text("")
@@ -145,49 +138,40 @@ class KeyLine(FrameLine):
     """Ids that are shown at the end, however many others there are."""
 
     def on_mount(self) -> None:
-        """Follow the focus: other widgets, other keys."""
         super().on_mount()
         self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self.show())
 
     def line(self, width: int) -> Text:
         """Return as many keys as fit, those of the focused widget first, and last the one that shows all of them."""
-        if isinstance(self.screen.focused, Input | TextArea):
-            begin = Text.assemble(" ", ("INSERT", "strong"), "  ")
-        else:
-            begin = Text(" ")
-        pieces, last = self._pieces()
-        text, end = begin, Text.assemble(*last)
-        for piece in pieces:
-            if text.cell_len + piece.cell_len + end.cell_len > width:
-                continue
-            text.append_text(piece)
+        is_typing = isinstance(self.screen.focused, Input | TextArea)
+        text = Text.assemble(" ", ("INSERT", "strong"), "  ") if is_typing else Text(" ")
+        pieces = self._pieces(is_typing=is_typing)
+        end = Text().join(piece for name, piece in pieces if name in self.ALWAYS)
+        for name, piece in pieces:
+            if name not in self.ALWAYS and text.cell_len + piece.cell_len + end.cell_len <= width:
+                text.append_text(piece)
         return Text.assemble(text, end, no_wrap=True, end="")
 
-    def _pieces(self) -> tuple[list[Text], list[Text]]:
-        """Return each key with its word, and apart from them those that must be shown."""
+    def _pieces(self, *, is_typing: bool) -> list[tuple[str, Text]]:
+        """Return each key with its word, by the id of its binding."""
         keys: dict[str, tuple[list[str], str, str]] = {}
-        is_typing = isinstance(self.screen.focused, Input | TextArea)
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if not binding.show or not binding.description or not active.enabled:
-                continue
-            names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
-            # Where one types, a key that is a character is typed.
-            names.append(key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key))
-        pieces: list[Text] = []
-        last: list[Text] = []
-        for names, word, name in keys.values():
+            if binding.show and binding.description and active.enabled:
+                names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
+                # Where one types, a key that is a character is typed.
+                names.append(key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key))
+        return [
             # Of several keys the plain one: it is the one that people remember.
-            piece = Text.assemble((min(names, key=len), "key"), " ", word.lower(), "  ")
-            (last if name in self.ALWAYS else pieces).append(piece)
-        return pieces, last
+            (name, Text.assemble((min(names, key=len), "key"), " ", word.lower(), "  "))
+            for names, word, name in keys.values()
+        ]
 
 
 class TooSmall(Static):
     """What a terminal with too few cells gets in place of the screen."""
 
     def render(self) -> Text:
-        """Say what is needed and what is there."""
         width, height = self.app.size
         return Text(f"The terminal is {width}x{height}. curate needs {NARROWER}x{LOWER}. Make it larger, or press q.")
 
@@ -201,7 +185,6 @@ class TitleRule(Static):
         self._title = title if isinstance(title, Text) else safe_text(title, 60)
 
     def render(self) -> Text:
-        """Draw the rule as wide as it is."""
         mark = glyphs().rule
         if not self._title.plain:
             return Text(mark * self.size.width, style="muted", no_wrap=True, end="")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rich.text import Text
 
-from curate.tui.status import Severity
+from curate.tui.border import Severity
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -34,6 +34,19 @@ class Tab:
     key: str
 
 
+TABS = (
+    Tab("home", "Home", "h"),
+    Tab("browse", "Browse", "b"),
+    Tab("edit", "Edit", "e"),
+    Tab("label", "Label", "l"),
+    Tab("dedupe", "Dedupe", "d"),
+    Tab("split", "Split", "s"),
+    Tab("validate", "Validate", "v"),
+    Tab("train", "Train", "t"),
+    Tab("compare", "Compare", "c"),
+)
+
+
 class Loading(Protocol):
     """How far the records of the workspace are read."""
 
@@ -45,8 +58,7 @@ class Loading(Protocol):
     """Whether another program has changed the record files since they were read."""
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether they are read."""
+    def is_loaded(self) -> bool: ...
 
     def listener(self, ids: set[str]) -> None:
         """Have changes shown by the screens; to act in its name is to show one's own change oneself."""
@@ -56,7 +68,7 @@ class Loading(Protocol):
 
 
 class AppContext(Protocol):
-    """The part of the app that what it shows may use."""
+    """The part of the app that what it shows may use; `curate.tui.app.CurateApp` describes each method."""
 
     root: Path
     by: str
@@ -67,67 +79,39 @@ class AppContext(Protocol):
     is_unsaved: bool
     """Whether the last decision is not on the disk."""
     may_train: bool
+    """Whether training may be started through a browser."""
 
     @property
-    def following(self) -> Loading:
-        """How far the records are read."""
-
+    def following(self) -> Loading: ...
     @property
-    def project(self) -> Project:
-        """The open project; LookupError where there is none."""
-
+    def project(self) -> Project: ...
     @property
-    def has_project(self) -> bool:
-        """Whether a workspace is open."""
-
+    def has_project(self) -> bool: ...
     @property
-    def is_opening(self) -> bool:
-        """Whether it is not known yet if there is a workspace."""
-
-    def go(self, name: str, **what: Any) -> None:
-        """Show the screen called ``name`` and hand ``what`` to its `arrive`."""
-
-    def is_open(self, name: str) -> bool:
-        """Whether the tab called ``name`` can be gone to."""
-
-    def open(self, root: Path) -> None:
-        """Work on the workspace in ``root`` from now on."""
-
-    def action_undo(self) -> None:
-        """Take back the last act."""
-
-    def action_reread(self) -> None:
-        """Read anew what is shown."""
-
-    def choose_theme(self, name: str) -> None:
-        """Draw with the colours of the theme called ``name``."""
-
-    def tell(self, message: str | Text, severity: Severity = "ok", remedy: str = "") -> None:
-        """Write ``message`` on the status line, and ``remedy`` below it; plain strings are made visible first."""
-
-    def tell_error(self, error: CurateError) -> None:
-        """Write on the status line what went wrong and what to do."""
-
-    def clear_message(self) -> None:
-        """Take the message away."""
-
-    def attempt(self) -> AbstractContextManager[None]:
-        """Run a block; what it cannot do is written on the status line."""
-
-    def background(self, job: Callable[[], T], then: Callable[[T], object], *, group: str, message: str = "") -> None:
-        """Run ``job`` in a thread, and hand what it returns to ``then`` on the app's."""
-
-    def log_command(self, command: str, result: str) -> None:
-        """Add to the command log what was done, as a command line, and what came of it."""
-
-    def ask(self, question: str, then: Callable[[], object]) -> None:
-        """Ask a question that `y` answers with yes, and only then call ``then``."""
-
-    def prompt(self, question: str, then: Callable[[str], object], *, value: str = "") -> None:
-        """Ask for a line of text, and call ``then`` with it unless the user cancels."""
-
-    def deliver(self, screen: Any) -> None:
-        """Hand ``screen``, which is shown now, what waited for it."""
+    def is_opening(self) -> bool: ...
+    def go(self, name: str, **what: Any) -> None: ...
+    def is_open(self, name: str) -> bool: ...
+    def open(self, root: Path) -> None: ...
+    def action_undo(self) -> None: ...
+    def action_reread(self) -> None: ...
+    def choose_theme(self, name: str) -> None: ...
+    def tell(self, message: str | Text, severity: Severity = "ok", remedy: str = "") -> None: ...
+    def tell_error(self, error: CurateError) -> None: ...
+    def clear_message(self) -> None: ...
+    def attempt(self) -> AbstractContextManager[None]: ...
+    def background(
+        self,
+        job: Callable[[], T],
+        then: Callable[[T], object],
+        *,
+        group: str,
+        message: str = "",
+        failed: Callable[[CurateError], object] | None = None,
+    ) -> None: ...
+    def log_command(self, command: str, result: str) -> None: ...
+    def ask(self, question: str, then: Callable[[], object]) -> None: ...
+    def prompt(self, question: str, then: Callable[[str], object], *, value: str = "") -> None: ...
+    def deliver(self, screen: Any) -> None: ...
 
 
 if TYPE_CHECKING:

@@ -1,25 +1,28 @@
-"""Small boxes over a screen: a question, and pages of text."""
+"""Small boxes over a screen: a question, a line to type in, a value to pick, and pages of text."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from curate.tui.border import safe_lines, safe_text
-from curate.tui.fields import SafeInput
-from curate.tui.pane import Pane
+from curate.tui.frame_table import Column, FrameTable
+from curate.tui.widgets import Pane, SafeInput
 
 
 class Ask(ModalScreen[bool]):
     """A question that is answered with `y`, or with anything else for no."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("y", "answer(True)", "Yes", id="dialog.yes"),
-        Binding("n,escape,q", "answer(False)", "No", id="dialog.no"),
+        Binding("y", "dismiss(True)", "Yes", id="dialog.yes"),
+        Binding("n,escape,q", "dismiss(False)", "No", id="dialog.no"),
     ]
 
     def __init__(self, question: str) -> None:
@@ -28,21 +31,16 @@ class Ask(ModalScreen[bool]):
         self._question = question
 
     def compose(self) -> ComposeResult:
-        """Lay out the question and the keys."""
         with Vertical(classes="box"):
             yield Static(safe_lines(self._question))
             yield Static(Text.assemble(("y", "key"), " yes   ", ("n", "key"), " no"))
-
-    def action_answer(self, is_yes: bool) -> None:
-        """Close with the answer."""
-        self.dismiss(is_yes)
 
 
 class Prompt(ModalScreen[str | None]):
     """A line to type in."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("escape", "cancel", "Cancel", id="dialog.cancel"),
+        Binding("escape", "dismiss", "Cancel", id="dialog.cancel"),
     ]
 
     def __init__(self, question: str, value: str = "") -> None:
@@ -51,26 +49,20 @@ class Prompt(ModalScreen[str | None]):
         self._question, self._value = question, value
 
     def compose(self) -> ComposeResult:
-        """Lay out question, field and keys."""
         with Vertical(classes="box"):
             yield Static(safe_lines(self._question))
             yield SafeInput(self._value)
             yield Static(Text.assemble(("enter", "key"), " ok   ", ("esc", "key"), " cancel"))
 
     def on_input_submitted(self, event: SafeInput.Submitted) -> None:
-        """Close with what was typed."""
         self.dismiss(event.value)
-
-    def action_cancel(self) -> None:
-        """Close without an answer."""
-        self.dismiss(None)
 
 
 class Pages(ModalScreen[None]):
     """Text to read and scroll."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("escape,q,question_mark,f1", "close", "Close", id="dialog.close"),
+        Binding("escape,q,question_mark,f1", "dismiss", "Close", id="dialog.close"),
     ]
 
     def __init__(self, title: str, text: Text) -> None:
@@ -79,13 +71,63 @@ class Pages(ModalScreen[None]):
         self._title_shown, self._text = safe_text(title, 70, "strong"), text
 
     def compose(self) -> ComposeResult:
-        """Lay out title, text and keys."""
         with Vertical(classes="box large"):
             yield Static(self._title_shown)
             with Pane(id="pages"):
                 yield Static(self._text)
             yield Static(Text.assemble(("esc", "key"), " close   ", ("j k", "key"), " scroll"))
 
-    def action_close(self) -> None:
-        """Close the box."""
-        self.dismiss(None)
+
+class Choose(ModalScreen[str | None]):
+    """A list that typing narrows; enter takes the row under the cursor, or what was typed where nothing else fits."""
+
+    BINDINGS = [  # noqa: RUF012  Textual declares it so
+        Binding("escape", "dismiss", "Cancel", id="choose.cancel"),
+        Binding("down", "move(1)", "Down", id="choose.down", show=False, priority=True),
+        Binding("up", "move(-1)", "Up", id="choose.up", show=False, priority=True),
+    ]
+    DEFAULT_CSS = """
+    Choose FrameTable { height: 12; }
+    """
+
+    def __init__(self, question: str, values: Sequence[tuple[str, str]], *, is_open: bool = False) -> None:
+        """Ask ``question``, which may hold data, with values and a note on each; ``is_open`` takes other values too."""
+        super().__init__()
+        self._question = question
+        self._values = values
+        self._is_open = is_open
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box"):
+            yield Static(safe_lines(self._question))
+            yield SafeInput(placeholder="type to find one" + (", or another" if self._is_open else ""))
+            yield FrameTable([Column("answer", 24), Column("")], list(self._values), can_mark=False)
+            yield Static(Text.assemble(("enter", "key"), " take it   ", ("esc", "key"), " cancel"))
+
+    def on_mount(self) -> None:
+        self.set_focus(self.query_one(SafeInput))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        typed = event.value.strip().lower()
+        matches = [pair for pair in self._values if typed in pair[0].lower()]
+        self.query_one(FrameTable).show(matches)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._take(self.query_one(FrameTable).current or (event.value.strip() if self._is_open else ""))
+
+    def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
+        event.stop()
+        self._take(event.key)
+
+    def on_key(self, event: events.Key) -> None:
+        field = self.query_one(SafeInput)
+        if event.is_printable and not field.has_focus:
+            self.set_focus(field)
+
+    def action_move(self, step: int) -> None:
+        self.query_one(FrameTable).action_move(step)
+
+    def _take(self, value: str) -> None:
+        if value:
+            self.dismiss(value)

@@ -11,7 +11,7 @@ from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.tui.chrome import HeaderBar, draw_frame
 from curate.tui.context import AppContext
-from curate.tui.keymap import checked_keymap
+from curate.tui.keys import checked_keymap
 from curate.tui.screens import known_bindings
 
 if TYPE_CHECKING:

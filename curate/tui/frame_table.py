@@ -31,35 +31,15 @@ Tone = Literal["", "ok", "warn", "error", "muted"]
 
 
 class Rows(Protocol):
-    """What a table shows: anything that knows how many rows there are and can hand over some of them.
+    """What a table shows: a list, or whatever knows how many rows it has and can hand over a slice of them.
 
     A row is a tuple of text, raw from the data: the table makes it visible. It may hold more than there are columns;
     one of its values, by default the first, names the row.
     """
 
-    @property
-    def num_rows(self) -> int:
-        """How many rows there are."""
+    def __len__(self) -> int: ...
 
-    def rows(self, start: int, stop: int) -> Sequence[tuple[str, ...]]:
-        """Return the rows from ``start`` up to, but not with, ``stop``; fewer at the end."""
-
-
-class ListRows:
-    """Rows that are all in memory."""
-
-    def __init__(self, rows: Sequence[tuple[str, ...]] = ()) -> None:
-        """Hold ``rows``."""
-        self._rows = rows
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows there are."""
-        return len(self._rows)
-
-    def rows(self, start: int, stop: int) -> Sequence[tuple[str, ...]]:
-        """Return some of the rows."""
-        return self._rows[start:stop]
+    def __getitem__(self, window: slice, /) -> Sequence[tuple[str, ...]]: ...
 
 
 @dataclass(frozen=True)
@@ -102,30 +82,14 @@ class FrameTable(ScrollView, can_focus=True):
         """The cursor stands on another row, or other rows came; ``key`` is "" where there is no row."""
 
         def __init__(self, table: FrameTable, row: int, key: str) -> None:
-            """Tell of ``row``, named ``key``, of ``table``."""
             super().__init__()
             self.table, self.row, self.key = table, row, key
-
-        @property
-        def control(self) -> FrameTable:
-            """The table, so that handlers can be told apart by it."""
-            return self.table
 
     class Opened(Moved):
         """Enter or a second click on a row."""
 
     class Marked(Message):
         """The marks changed, or a range was begun or ended; see `FrameTable.marks` and `FrameTable.span`."""
-
-        def __init__(self, table: FrameTable) -> None:
-            """Tell of ``table``."""
-            super().__init__()
-            self.table = table
-
-        @property
-        def control(self) -> FrameTable:
-            """The table, so that handlers can be told apart by it."""
-            return self.table
 
     def __init__(
         self, columns: Sequence[Column], source: Rows | None = None, *, key: int = 0, can_mark: bool = True,
@@ -134,7 +98,7 @@ class FrameTable(ScrollView, can_focus=True):
         """Make a table of ``columns``; ``key`` is the index, in each row of ``source``, of the value that names it."""
         super().__init__(id=id, classes=classes)
         self.columns = list(columns)
-        self.source: Rows = source or ListRows()
+        self.source: Rows = source if source is not None else []
         self.marks: set[str] = set()
         self.can_mark = can_mark
         self._key = key
@@ -151,8 +115,7 @@ class FrameTable(ScrollView, can_focus=True):
 
         The cursor goes to the row named ``at`` if it lies near where the cursor was, else stays where it is.
         """
-        first = () if self._anchor is None else self.row(self._anchor)
-        anchor = first[self._key] if first else ""
+        anchor = "" if self._anchor is None else self._key_of(self._anchor)
         self.source = source
         if columns is not None:
             self.columns = list(columns)
@@ -160,9 +123,9 @@ class FrameTable(ScrollView, can_focus=True):
         self._start = -1
         self._measure()
         # A range goes on where its first row still is: what others decide must not change what a key acts on.
-        index = self._near(anchor) if anchor else None
-        self._anchor = index if index is not None and self._names(index, anchor) else None
-        wanted = self._near(at) if at else self.cursor
+        index = self._near(anchor)
+        self._anchor = index if anchor and self._key_of(index) == anchor else None
+        wanted = self._near(at)
         self.set_reactive(FrameTable.cursor, self.validate_cursor(wanted))
         self._follow()
         self.refresh()
@@ -176,16 +139,19 @@ class FrameTable(ScrollView, can_focus=True):
     @property
     def current(self) -> str:
         """What names the row under the cursor; "" where there is no row."""
-        row = self.row(self.cursor)
+        return self._key_of(self.cursor)
+
+    def _key_of(self, index: int) -> str:
+        row = self.row(index)
         return row[self._key] if row else ""
 
     def row(self, index: int) -> tuple[str, ...]:
         """Return the row at ``index``, raw; an empty tuple where there is none."""
-        if not 0 <= index < self.source.num_rows:
+        if not 0 <= index < len(self.source):
             return ()
         start = index // WINDOW * WINDOW
         if start != self._start:
-            self._window = self.source.rows(start, min(start + WINDOW, self.source.num_rows))
+            self._window = self.source[start : start + WINDOW]
             self._start = start
             self._make_room()
         return self._window[index - start] if index - start < len(self._window) else ()
@@ -193,7 +159,7 @@ class FrameTable(ScrollView, can_focus=True):
     def chosen(self) -> list[str]:
         """Return what an action is for: the rows of the range, else the marked ones, else the one under the cursor."""
         if self.has_range:
-            return [row[self._key] for row in self.source.rows(self.span.start, self.span.stop)]
+            return [row[self._key] for row in self.source[self.span.start : self.span.stop]]
         return sorted(self.marks) if self.marks else [self.current] if self.current else []
 
     def clear_chosen(self) -> None:
@@ -208,7 +174,7 @@ class FrameTable(ScrollView, can_focus=True):
         if self.marks:
             self.marks.clear()
             self.refresh()
-            self.post_message(self.Marked(self))
+            self.post_message(self.Marked())
 
     @property
     def has_range(self) -> bool:
@@ -230,22 +196,18 @@ class FrameTable(ScrollView, can_focus=True):
     # Drawing.
 
     def on_mount(self) -> None:
-        """Measure before the first paint."""
         self._measure()
 
     def on_resize(self) -> None:
-        """Keep the cursor in sight."""
         self._measure()
         self._follow()
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Draw lines; what they have in common is found once for all of them."""
         self.row(self.scroll_offset.y)
         self._look = None
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """Draw one line: the head, or the row that is scrolled there."""
         left, top = self.scroll_offset
         width = self.size.width
         if self._look is None:
@@ -273,8 +235,8 @@ class FrameTable(ScrollView, can_focus=True):
             return self.get_component_rich_style("frame-table--range")
         return base
 
+    # Return the cursor and the mark as characters: neither is ever shown by colour alone.
     def _gutter(self, index: int, row: tuple[str, ...]) -> str:
-        """Return the cursor and the mark as characters: neither is ever shown by colour alone."""
         mark = "*" if row[self._key] in self.marks else "+" if self._anchor is not None and index in self.span else " "
         return f"{'>' if index == self.cursor else ' '}{mark} "
 
@@ -289,8 +251,8 @@ class FrameTable(ScrollView, can_focus=True):
             segments.append(Segment(" ", style))
         return segments
 
+    # Widen columns of numbers for those of the window: a number that is cut is another number.
     def _make_room(self) -> None:
-        """Widen columns of numbers for those of the window: a number that is cut is another number."""
         needed = list(self._num_widths)
         for index, column in enumerate(self.columns):
             if column.is_right:
@@ -301,8 +263,8 @@ class FrameTable(ScrollView, can_focus=True):
             self._measure()
             self.refresh()
 
+    # Return the width of each column in cells; those without one share what the others leave.
     def _widths(self) -> list[int]:
-        """Return the width of each column in cells; those without one share what the others leave."""
         given = [
             max(column.width, number) if column.width else 0
             for column, number in zip(self.columns, self._num_widths, strict=True)
@@ -315,13 +277,13 @@ class FrameTable(ScrollView, can_focus=True):
     def _measure(self) -> None:
         self._look = None
         width = sum(self._widths()) + len(self.columns) + _GUTTER
-        self.virtual_size = Size(width if width > self.size.width else 0, self.source.num_rows + 1)
+        self.virtual_size = Size(width if width > self.size.width else 0, len(self.source) + 1)
 
     # The cursor.
 
     def validate_cursor(self, value: int) -> int:
         """Keep the cursor on a row."""
-        return max(0, min(self.source.num_rows - 1, value))
+        return max(0, min(len(self.source) - 1, value))
 
     def watch_cursor(self, before: int, now: int) -> None:
         """Keep the cursor in sight and tell of it."""
@@ -343,43 +305,37 @@ class FrameTable(ScrollView, can_focus=True):
         elif self.cursor >= top + height:
             self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True, force=True)
 
-    def _names(self, index: int, key: str) -> bool:
-        row = self.row(index)
-        return bool(row) and row[self._key] == key
-
     def _near(self, key: str) -> int:
         """Return the index of the row named ``key`` within the window around the cursor, else the cursor."""
+        if not key:
+            return self.cursor
         start = max(0, self.cursor - WINDOW)
-        rows = self.source.rows(start, min(start + 2 * WINDOW, self.source.num_rows))
+        rows = self.source[start : start + 2 * WINDOW]
         return next((start + index for index, row in enumerate(rows) if row[self._key] == key), self.cursor)
 
     def action_move(self, step: int) -> None:
-        """Go down ``step`` rows, or up."""
         self.cursor += step
 
     def action_page(self, share: float) -> None:
-        """Go down so many times what is in sight, or up."""
         self.cursor += int(share * max(2, self.scrollable_content_region.height - 1))
 
     def action_top(self) -> None:
-        """Go to the first row."""
         self.cursor = 0
 
     def action_bottom(self) -> None:
-        """Go to the last row."""
-        self.cursor = self.source.num_rows - 1
+        self.cursor = len(self.source) - 1
 
     # Marks.
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave keys that would do nothing to others: `esc` goes back where no range is open."""
+        # Leave keys that would do nothing to others: `esc` goes back where no range is open.
         if action in ("mark", "range"):
             return self.can_mark
         return self._anchor is not None if action == "clear" else True
 
     def action_mark(self) -> None:
-        """Mark the row, or take its mark away, and go on; with a range, do so for all of it."""
-        rows = self.source.rows(self.span.start, self.span.stop)
+        # Mark the row, or take its mark away, and go on; with a range, do so for all of it.
+        rows = self.source[self.span.start : self.span.stop]
         keys = {row[self._key] for row in rows}
         self.marks = self.marks - keys if keys <= self.marks else self.marks | keys
         if self._anchor is None:
@@ -388,32 +344,29 @@ class FrameTable(ScrollView, can_focus=True):
         else:
             self._anchor = None
             self.refresh()
-        self.post_message(self.Marked(self))
+        self.post_message(self.Marked())
 
     def action_range(self) -> None:
-        """Begin a range at the cursor, or end it."""
         self._anchor = None if self._anchor is not None else self.cursor
         self.refresh()
-        self.post_message(self.Marked(self))
+        self.post_message(self.Marked())
 
     def action_clear(self) -> None:
-        """End the range."""
         self._anchor = None
         self.refresh()
-        self.post_message(self.Marked(self))
+        self.post_message(self.Marked())
 
     def action_open(self) -> None:
-        """Tell that the row under the cursor is wanted."""
         if self.current:
             self.post_message(self.Opened(self, self.cursor, self.current))
 
     def on_click(self, event: events.Click) -> None:
-        """Go to the row that was clicked; a second click opens it, one in the gutter marks it."""
+        # Go to the row that was clicked; a second click opens it, one in the gutter marks it.
         offset = event.get_content_offset(self)
         if offset is None or offset.y == 0:
             return
         index = self.scroll_offset.y + offset.y - 1
-        if index >= self.source.num_rows:
+        if index >= len(self.source):
             return
         self.cursor = index
         if offset.x < _GUTTER and self.can_mark and not self.scroll_offset.x:

@@ -1,4 +1,4 @@
-"""What `?` and `@` show: every key of the screen, made from the bindings, and what was run and decided."""
+"""What `?`, `@` and `:` show: every key, what was run and decided, and all that can be done from here."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
 from textual.binding import Binding
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from curate.tui.border import safe_text
-from curate.tui.keymap import bindings_of, key_name
+from curate.tui.border import safe_line, safe_text
+from curate.tui.keys import bindings_of, key_name
+from curate.tui.themes import PALETTES
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.project import Project
-    from curate.tui.context import Tab
+    from curate.tui.context import HostApp, Tab
     from curate.tui.screen import ProjectScreen
 
 _CODE = re.compile(r"`([^`]+)`")
@@ -49,18 +52,12 @@ def keys_page(screen: ProjectScreen, app_class: type[DOMNode], tabs: Iterable[Ta
     text = Text()
     if screen.HELP:
         text.append_text(marked_up(screen.HELP)).append("\n\n")
-    groups: list[tuple[str, Sequence[type[DOMNode]]]] = [(screen.TITLE or screen.NAME, [type(screen)])]
     around = [] if screen.focused is None else [type(node) for node in screen.focused.ancestors_with_self]
     inner = [kind for kind in around if not issubclass(kind, Screen) and kind is not app_class]
-    groups.append(("Where the focus is", inner))
-    groups.append(("Everywhere", [app_class]))
-    for title, kinds in groups:
-        rows = _rows(keymap, bindings_of(kinds))
-        if rows:
-            text.append(f"{title}\n", "strong")
-            for row in rows:
-                text.append_text(row).append("\n")
-            text.append("\n")
+    title = screen.TITLE or screen.NAME
+    for heading, kinds in ((title, [type(screen)]), ("Where the focus is", inner), ("Everywhere", [app_class])):
+        if rows := _rows(keymap, bindings_of(kinds)):
+            text.append(f"{heading}\n", "strong").append_text(Text("\n").join(rows)).append("\n\n")
     text.append("Go to\n", "strong")
     text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in tabs) + "   g g first row\n\n")
     return text.append_text(marked_up(_COPYING))
@@ -95,22 +92,19 @@ def _flowing(markdown: str) -> Iterator[str]:
     yield paragraph
 
 
-def log_page(
-    commands: Iterable[LoggedCommand],
-    events: Iterable[AnyEvent],
-    is_hidden: Callable[[AnyEvent], bool] = lambda _: False,
-) -> Text:
-    """Return what this app has run, and the last decisions in the journal, the newest first; see `event_line`."""
-    text = Text("Run from here\n", "strong")
-    lines = [
-        Text.assemble(f"  {entry.at}  ", safe_text(entry.command, 200, "key"), "  ", safe_text(entry.result, 200))
-        for entry in commands
-    ]
-    for line in reversed(lines):
-        text.append_text(line).append("\n")
-    text.append("" if lines else "  nothing yet\n").append("\nDecided\n", "strong")
-    for event in events:
-        text.append_text(event_line(event, is_hidden=is_hidden(event))).append("\n")
+def command_log(message: Text, commands: Sequence[LoggedCommand], project: Project | None) -> Text:
+    """Return the page for `@`: the last message, what this app has run, and what was decided, the newest first."""
+    text = Text.assemble(("Last message\n", "strong"), message, "\n\n") if message else Text("")
+    text.append("Run from here\n", "strong")
+    for entry in reversed(commands):
+        parts = safe_text(entry.command, 200, "key"), "  ", safe_text(entry.result, 200), "\n"
+        text.append_text(Text.assemble(f"  {entry.at}  ", *parts))
+    text.append("" if commands else "  nothing yet\n").append("\nDecided\n", "strong")
+    if project is not None:
+        from curate.project.blind import hides_event
+
+        for event in project.recent(_MOST_EVENTS):
+            text.append_text(event_line(event, is_hidden=hides_event(project, event))).append("\n")
     return text
 
 
@@ -136,16 +130,6 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
     )  # fmt: skip
 
 
-def command_log(message: Text, commands: Iterable[LoggedCommand], project: Project | None) -> Text:
-    """Return the page for `@`."""
-    last = Text.assemble(("Last message\n", "strong"), message, "\n\n") if message else Text("")
-    if project is None:
-        return last.append_text(log_page(commands, []))
-    from curate.project.blind import hides_event
-
-    return last.append_text(log_page(commands, project.recent(_MOST_EVENTS), partial(hides_event, project)))
-
-
 def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[Text]:
     by_action: dict[str, tuple[list[str], Binding]] = {}
     for binding in bindings:
@@ -154,11 +138,53 @@ def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[Text]:
     rows = []
     for keys, binding in by_action.values():
         own = keymap.get(binding.id or "")
-        names = " ".join(key_name(key) for key in (own.split(",") if own else keys))
-        rows.append(
-            Text.assemble(
-                "  ", (f"{names:<{_KEYS_WIDTH}}", "key"), f"{binding.description:<{_WORD_WIDTH}}",
-                (binding.id or "", "muted"),
-            )
-        )  # fmt: skip
+        names = " ".join(map(key_name, own.split(",") if own else keys))
+        row = Text.assemble("  ", (f"{names:<{_KEYS_WIDTH}}", "key"), f"{binding.description:<{_WORD_WIDTH}}")
+        rows.append(row.append(binding.id or "", "muted"))
     return rows
+
+
+_HIDDEN = {"app.palette", "app.goto"}
+
+
+class Commands(Provider):
+    """All that can be done from where the palette was opened."""
+
+    @property
+    def _curate(self) -> HostApp:
+        return cast("HostApp", self.app)
+
+    async def discover(self) -> Hits:
+        """Yield everything, for who has typed nothing yet."""
+        for title, run, note in self._commands():
+            yield DiscoveryHit(title, run, help=note)
+
+    async def search(self, query: str) -> Hits:
+        """Yield what fits ``query``, and the record of that id if there is one."""
+        matcher = self.matcher(query)
+        for title, run, note in self._commands():
+            if (score := matcher.match(title)) > 0:
+                yield Hit(score, matcher.highlight(title), run, help=note)
+        app = self._curate
+        if app.has_project and app.project.is_loaded and app.project.catalog.find(query) is not None:
+            # Content, not a string: an id may look like markup.
+            yield Hit(1.0, Content(f"Edit record {safe_line(query, 60)}"), partial(app.go, "edit", record=query))
+
+    # Yield title, what to do, and key and id of each command; all of it are our own words.
+    def _commands(self) -> Iterator[tuple[str, Callable[[], object], str]]:
+        app = self._curate
+        listed: set[str] = set()
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if binding.description and binding.id and binding.id not in _HIDDEN | listed and active.enabled:
+                listed.add(binding.id)
+                yield (
+                    binding.description,
+                    partial(app.run_action, binding.action, active.node),
+                    f"{key_name(binding.key)}  {binding.id}",
+                )
+        for tab in app.tabs:
+            if app.is_open(tab.name):
+                yield f"Go to {tab.title}", partial(app.go, tab.name), f"g {tab.key}"
+        for name in PALETTES:
+            yield f"Theme {name}", partial(app.choose_theme, name), "colours"

@@ -2,24 +2,117 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import json
+import time
+from collections.abc import Callable
+from threading import Event
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container
 from textual.screen import Screen
+from textual.visual import VisualType
 from textual.widget import Widget
+from textual.widgets import Static
+from textual.worker import get_current_worker
 
-from curate.tui import standby
+from curate.base.tables import counted
+from curate.tui.border import safe_text
 from curate.tui.chrome import LOWER, NARROWER, HeaderBar, KeyLine, StatusLine, TabBar, TitleRule, TooSmall
-from curate.tui.keymap import key_name
-from curate.tui.standby import Reason, Standby
+from curate.tui.keys import key_name
 
 if TYPE_CHECKING:
+    from curate.base.record import CurateError
     from curate.project.project import Project
+    from curate.tui.border import Severity
     from curate.tui.context import HostApp
-    from curate.tui.status import Severity
+
+T = TypeVar("T")
+Watch = Callable[[str, int, int], None]
+_EVERY = 0.2
+"""Seconds between two words about how far it is: a slow line gets few of them."""
+_KEY_WIDTH = 5
+_LONGEST = 400
+
+
+class Reason(NamedTuple):
+    """Why a screen has nothing to show."""
+
+    word: str
+    """In a few words, as the answer to a key."""
+    text: Text
+    """In full, with what to press."""
+    can_write: bool = False
+    """Whether a first record can be written."""
+
+
+class Standby(Static, can_focus=True):
+    """The text in place of the body; it has the focus, so that no hidden widget takes a key.
+
+    One guard for all screens: as long as it stands there, a screen is not told of records, and its keys are answered
+    with the reason instead of acting on nothing.
+    """
+
+    BINDINGS: ClassVar[list[Any]] = [Binding("n", "first_record", "First record", id="standby.first")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._can_write = False
+
+    def show(self, reason: Reason) -> None:
+        """Show ``reason``."""
+        self._can_write = reason.can_write
+        if self.content != reason.text:
+            self.update(reason.text)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._can_write if action == "first_record" else True
+
+    def action_first_record(self) -> None:
+        cast("HostApp", self.app).go("edit", new=True)
+
+
+def reading(progress: str) -> Reason:
+    """Return that the records are not read yet; ``progress`` is how far that is, empty where nobody knows."""
+    more = f" ({progress})" if progress else ""
+    text = Text(f"Still reading the records{more}. This screen opens by itself when they are read.\n")
+    return Reason(f"still reading the records{more}; press the key again in a moment", text)
+
+
+def failed(error: CurateError) -> Reason:
+    """Return that the records could not be read."""
+    text = Text.assemble(
+        ("! error ", "error"), safe_text(f"{error.code}: {error.message}", _LONGEST), "\n\n",
+        safe_text(error.hint, _LONGEST), "\n" if error.hint else "", _line("r", "reads the records again"),
+    )  # fmt: skip
+    return Reason("the records could not be read; r reads them again", text)
+
+
+def empty(project: Project) -> Reason:
+    """Return that there are no records, and the ways to the first one."""
+    from curate.project.drafts import Drafts
+
+    root, globs = project.root, ", ".join(project.settings.data)
+    catalog = project.catalog
+    text = Text.assemble(
+        ("No records yet", "strong"), " in ", safe_text(root.resolve().name, 60, "accent"), "  (record files: ",
+        safe_text(globs, 60), ")\n\n", _line("n", "write the first record"),
+        _line("r", "read the record files again, after you have put a file there or run, in a shell:"),
+        " " * (_KEY_WIDTH + 2), safe_text(f"curate import FILE --into {root}", 200, "key"), "\n",
+    )  # fmt: skip
+    if catalog.num_unread:
+        text.append_text(_line("g v", f"{counted(catalog.num_unread, 'line')} that are no records: what is wrong"))
+    if num_drafts := len(Drafts(root, project.by).names()):
+        text.append_text(_line("g e", f"then o: go on with {counted(num_drafts, 'draft')} of yours"))
+    for remark in (*project.remarks(), *catalog.remarks):
+        text.append_text(Text.assemble("\n", ("~ warn ", "warn"), safe_text(remark, _LONGEST)))
+    return Reason("there are no records yet; n writes the first one", text, can_write=True)
+
+
+def _line(key: str, what: str) -> Text:
+    return Text.assemble("  ", (f"{key:<{_KEY_WIDTH}}", "key"), what, "\n")
 
 
 class ProjectScreen(Screen[None]):
@@ -27,8 +120,6 @@ class ProjectScreen(Screen[None]):
 
     NAME: ClassVar[str]
     """The name of its file: ``app.go(NAME)`` shows it."""
-    KEY: ClassVar[str]
-    """``g`` and this key go there."""
     SHOWS_LINES: ClassVar[bool] = False
     """Whether there is something to show where no line of the record files is a record."""
     HELP = ""
@@ -42,7 +133,6 @@ class ProjectScreen(Screen[None]):
             """The app, as what it is."""
 
     def compose(self) -> ComposeResult:
-        """Lay the body between the lines that all screens share."""
         yield HeaderBar()
         yield TabBar(self.NAME)
         yield TitleRule()
@@ -54,7 +144,6 @@ class ProjectScreen(Screen[None]):
         yield TooSmall()
 
     def compose_body(self) -> ComposeResult:
-        """Yield what lies between the tab bar and the status line."""
         raise NotImplementedError
 
     @property
@@ -71,9 +160,20 @@ class ProjectScreen(Screen[None]):
         """Return the command line that is equal to what is shown, for `y`; empty where there is none."""
         return ""
 
+    def current_record(self) -> str:
+        """Return the id of the record under the cursor; empty where there is none."""
+        return ""
+
     def record_json(self) -> str:
         """Return the record under the cursor as one line of JSON, for `Y`; empty where there is none."""
-        return ""
+        name = self.current_record()
+        if not name or self.project.catalog.find(name) is None:
+            return ""
+        return json.dumps(dict(self.project.state(name).record.data), ensure_ascii=False)
+
+    def put(self, name: str, text: VisualType) -> None:
+        """Show ``text``, which has come through the display border, in the `Static` called ``name``."""
+        self.query_one(f"#{name}", Static).update(text)
 
     def arrive(self, **what: Any) -> None:
         """Take what `app.go` handed over; called each time the screen is shown by it, and never before `ready`."""
@@ -92,6 +192,7 @@ class ProjectScreen(Screen[None]):
 
     def reread(self) -> None:
         """Called by `r`: read anew what this screen shows."""
+        self.ready()
 
     def busy(self) -> str:
         """Return what this screen is computing that its keys need, as "comparing the records"; empty where nothing."""
@@ -117,8 +218,8 @@ class ProjectScreen(Screen[None]):
         if not app.has_project and not app.is_opening:
             return None
         if following.is_loaded:
-            return standby.empty(self.project) if self.lacks_records() else None
-        return standby.failed(following.failure) if following.failure else standby.reading(following.progress)
+            return empty(self.project) if self.lacks_records() else None
+        return failed(following.failure) if following.failure else reading(following.progress)
 
     @property
     def is_on_standby(self) -> bool:
@@ -135,14 +236,15 @@ class ProjectScreen(Screen[None]):
                 self.set_focus(box)
         if reason is None and was_on_standby:
             self.set_class(False, "-standby")
-            wanted = self.app.AUTO_FOCUS if self.AUTO_FOCUS is None else self.AUTO_FOCUS
-            self.set_focus(
-                next((widget for widget in self.query("#body *").results(Widget) if _is_wanted(widget, wanted)), None)
-            )
+            selector = self.app.AUTO_FOCUS if self.AUTO_FOCUS is None else self.AUTO_FOCUS
+            candidates = self.query_one("#body").query(selector).results(Widget) if selector else ()
+            self.set_focus(next((widget for widget in candidates if widget.focusable and widget.display), None))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Let no key of the screen itself act while there is nothing to act on."""
-        if self.has_class("-standby") and any(_name(binding.action) == action for binding in self._own_bindings()):
+        # Let no key of the screen itself act while there is nothing to act on.
+        if self.has_class("-standby") and any(
+            binding.action.partition("(")[0] == action for binding in self._own_bindings()
+        ):
             return False
         return super().check_action(action, parameters)
 
@@ -187,16 +289,11 @@ class ProjectScreen(Screen[None]):
         self.app.tell(message, severity, remedy)
 
     def on_mount(self) -> None:
-        """Measure once before the first paint, and say what is waited for."""
+        # Measure once before the first paint, and say what is waited for.
         self._judge_size()
         self.show_standby()
 
-    def on_resize(self) -> None:
-        """Refuse to draw where there is no room."""
-        self._judge_size()
-
     def on_screen_resume(self) -> None:
-        """Hand over what waited for this screen."""
         self.app.deliver(self)
 
     @property
@@ -208,21 +305,89 @@ class ProjectScreen(Screen[None]):
     def _judge_size(self) -> None:
         self.set_class(self.is_too_small, "-tiny")
 
+    on_resize = _judge_size
+
     def pane(self) -> Widget | None:
         """Return the pane that holds the focus, for `z`: the widget of class ``pane`` around it, else itself."""
         focused = self.focused
         if focused is None:
             return None
-        panes = (
-            widget for widget in focused.ancestors_with_self if isinstance(widget, Widget) and widget.has_class("pane")
-        )
-        return next(panes, focused)
+        around = (node for node in focused.ancestors_with_self if isinstance(node, Widget))
+        return next((widget for widget in around if widget.has_class("pane")), focused)
 
 
-def _name(action: str) -> str:
-    """Return the name of an action without what is handed to it."""
-    return action.partition("(")[0]
+class _Stopped(Exception):  # noqa: N818  it is no error
+    """Somebody does not want to wait any longer."""
 
 
-def _is_wanted(widget: Widget, selector: str | None) -> bool:
-    return bool(selector) and widget.focusable and widget.display and widget in widget.screen.query(str(selector))
+class ComparingScreen(ProjectScreen):
+    """A screen that compares all records with one another, in a thread that `esc` stops."""
+
+    PROGRESS: ClassVar[str]
+    """The name of the line that says how far the comparison is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_stale = False
+        """Whether records have changed since, and `r` is waited for."""
+        self.is_comparing = False
+        self._stop = Event()
+
+    def compare(self, job: Callable[[Watch], T], then: Callable[[T], object]) -> None:
+        """Run ``job`` in a thread, in place of the one before, and hand what it returns to ``then``."""
+        self._stop.set()
+        self._stop = stop = Event()
+        self.is_comparing = True
+        self.show_progress("comparing records  (esc stops)")
+
+        def run() -> tuple[T] | None:
+            try:
+                return (job(self._watch(stop)),)
+            except _Stopped:
+                return None
+            finally:
+                if stop is self._stop:
+                    self.is_comparing = False
+
+        def done(result: tuple[T] | None) -> None:
+            if result is not None:
+                then(result[0])
+            else:
+                self.tell("Stopped; r compares anew.", "warn")
+                self.stopped()
+
+        self.app.background(run, done, group=f"{self.NAME}.compare")
+
+    def stopped(self) -> None:
+        """Called when the comparison was stopped."""
+
+    def close_side(self) -> bool:
+        was_comparing, self.is_comparing = self.is_comparing, False
+        self._stop.set()
+        return was_comparing or super().close_side()
+
+    def is_outdated(self) -> bool:
+        """Whether what is shown must not be written, because the records have changed; and say so."""
+        if self.is_stale or self.is_comparing:
+            self.tell_no_use("The records have changed; r compares them anew, then write.")
+        return self.is_stale or self.is_comparing
+
+    def show_progress(self, line: str) -> None:
+        """Say how far the comparison is."""
+        if self.is_mounted:
+            self.put(self.PROGRESS, Text(line, "accent", no_wrap=True, end=""))
+
+    def _watch(self, stop: Event) -> Watch:
+        worker = get_current_worker()
+        last = 0.0
+
+        def watch(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            if stop.is_set() or worker.is_cancelled:
+                raise _Stopped
+            if time.monotonic() - last >= _EVERY:
+                last = time.monotonic()
+                share = f" {done / total:.0%}" if total else f" {done:,}"
+                self.app.call_from_thread(self.show_progress, f"{stage}{share}  (esc stops)")
+
+        return watch

@@ -83,8 +83,8 @@ def _until_gone(loop: asyncio.AbstractEventLoop, app: CurateApp) -> None:
             loop.call_soon_threadsafe(_end, app, Exit.HUNG_UP)
 
 
+# End ``app`` after a signal; where it does not end by itself, end it.
 def _end(app: CurateApp, code: Exit) -> None:
-    """End ``app`` after a signal; where it does not end by itself, end it."""
     timer = Timer(PATIENCE, _force, (code,))
     timer.daemon = True
     timer.start()

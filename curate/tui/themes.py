@@ -84,7 +84,6 @@ class StylesByName(Stylesheet):
     """
 
     def __init__(self, *, variables: dict[str, str]) -> None:
-        """Know no name yet; `choose` teaches them."""
         super().__init__(variables=variables)
         self._named: dict[str, VisualStyle] = {}
 
@@ -93,7 +92,6 @@ class StylesByName(Stylesheet):
         self._named = {name: VisualStyle.from_rich_style(style) for name, style in names_of(theme).styles.items()}
 
     def parse_style(self, style_text: str | VisualStyle) -> VisualStyle:
-        """Return the style that a name or a piece of CSS stands for."""
         named = self._named.get(style_text) if isinstance(style_text, str) else None
         return super().parse_style(style_text) if named is None else named
 
@@ -127,12 +125,11 @@ class Harmless(LineFilter):
     """
 
     def __init__(self, *, has_colour: bool) -> None:
-        """Keep the colours, or take them away."""
         super().__init__()
         self._has_colour = has_colour
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Return ``segments`` without characters that could steer a terminal; orders of Textual's own stay."""
+        # Return ``segments`` without characters that could steer a terminal; orders of Textual's own stay.
         return [
             segment if segment.control else Segment(harmless(segment.text), self._style(segment.style))
             for segment in segments

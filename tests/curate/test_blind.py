@@ -261,7 +261,7 @@ def test_beside_one_another_records_tell_no_answer(answered: ProjectData, opened
     from rich.console import Console
 
     from curate.sessions.clusters import ClusterMember, compare_records
-    from curate.tui.screens.dedupe.drawing import ViewedPair, pair_table
+    from curate.tui.screens.dedupe.rendering import ViewedPair, pair_table
 
     def drawn(project: Project) -> str:
         records = [project.state(name).record for name in ("r2", "r3")]

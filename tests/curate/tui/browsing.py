@@ -43,7 +43,7 @@ def lines() -> list[dict[str, Any]]:
 def shown(app: Any) -> list[str]:
     """Return the ids in the table."""
     table = app.screen.query_one("#rows", FrameTable)
-    return [row[0] for row in table.source.rows(0, table.source.num_rows)]
+    return [row[0] for row in table.source[:]]
 
 
 async def browse(pilot: Any, settled: Any, *keys: str) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import TWO_QUESTIONS
 from textual._compositor import Compositor
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
@@ -28,7 +27,7 @@ from textual.worker import WorkerCancelled
 from curate.base.record import missing_extra
 from curate.project.data import ProjectData
 from curate.tui.app import CurateApp
-from curate.tui.screens import ALL
+from tests.curate.tui.asking import TWO_QUESTIONS
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 OWN_WAYS = ("NO_COLOR", "SSH_CONNECTION", "LC_ALL", "LC_CTYPE", "COLORTERM", "CURATE_ANNOTATOR", "FORCE_COLOR")
@@ -102,12 +101,6 @@ def _draw_when_looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """
     if request.node.get_closest_marker("draws") is None:
         monkeypatch.setattr(Compositor, "render_update", lambda self, **_: self._dirty_regions.clear())
-
-
-@pytest.fixture(autouse=True)
-def _all_tabs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Show all nine tabs, so that a snapshot stays the same while screens are being written."""
-    monkeypatch.setattr("curate.tui.app.tabs", lambda: list(ALL))
 
 
 def _screen_text(app: CurateApp) -> str:

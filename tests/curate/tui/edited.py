@@ -9,10 +9,10 @@ from textual.pilot import Pilot
 from textual.widgets import Select
 
 from curate.project.data import ProjectData, load_data
-from curate.tui.form import FormSheet
-from curate.tui.form.inputs import AreaField, LineField, MarkField, SelectField
-from curate.tui.form.nodes import Leaf
 from curate.tui.screens.edit import EditScreen
+from curate.tui.screens.edit.inputs import AreaField, LineField, MarkField, SelectField
+from curate.tui.screens.edit.nodes import Leaf
+from curate.tui.screens.edit.sheet import FormSheet
 
 Settled = Callable[[Pilot[Any]], Awaitable[None]]
 

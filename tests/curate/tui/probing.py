@@ -8,15 +8,15 @@ from textual.widgets import Static
 from curate.base.events import Drop
 from curate.base.record import CurateError
 from curate.tui.border import safe_text
-from curate.tui.fields import SafeInput
-from curate.tui.frame_table import Column, FrameTable, ListRows
+from curate.tui.frame_table import Column, FrameTable
 from curate.tui.screen import ProjectScreen
+from curate.tui.widgets import SafeInput
 
 
 class ProbeScreen(ProjectScreen):
     """A screen that writes down what it is told."""
 
-    NAME, TITLE, KEY = "probe", "Probe", "p"
+    NAME, TITLE = "probe", "Probe"
     HELP = "# Probing\nPress `d` to drop [/b]."
     BINDINGS = [Binding("d", "drop", "Drop", id="probe.drop"), Binding("f", "fail", "Fail", id="probe.fail")]  # noqa: RUF012
 
@@ -33,7 +33,7 @@ class ProbeScreen(ProjectScreen):
     def ready(self):
         self.told.append("ready")
         rows = [(state, "x") for state in ("r000", "r001", "r002")]
-        self.query_one("#rows", FrameTable).show(ListRows(rows))
+        self.query_one("#rows", FrameTable).show(rows)
 
     def arrive(self, **what):
         self.told.append(("arrive", what))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 
 import pytest
-from browsing import SETTINGS, browse, lines, reopened, type_filter
 from textual.widgets import Input, TextArea
 
 from curate.base.events import Edit
 from curate.project.project import open_project
 from curate.tui.dialogs import Prompt
-from curate.tui.form import FormView
 from curate.tui.frame_table import FrameTable
+from curate.tui.screens.edit.view import FormView
+from tests.curate.tui.browsing import SETTINGS, browse, lines, reopened, type_filter
 
 
 @pytest.fixture
-def desk(make_workspace):
-    """Return a workspace of forty records of a support desk."""
+def workspace(make_workspace):
+    """Return a workspace of forty records of a support workspace."""
     return make_workspace(lines(), SETTINGS)
 
 
@@ -26,13 +26,13 @@ def dropped(workspace):
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)], ids=str)
-def test_a_visible_range_is_what_d_drops(desk, make_app, drive, settled, screen_text, size):
-    app = make_app(desk)
+def test_a_visible_range_is_what_d_drops(workspace, make_app, drive, settled, screen_text, size):
+    app = make_app(workspace)
 
     async def story(pilot):
         await browse(pilot, settled)
         await type_filter(pilot, settled, "bank transfer")
-        shown = [row[0] for row in app.screen.query_one("#rows", FrameTable).source.rows(0, 99)]
+        shown = [row[0] for row in app.screen.query_one("#rows", FrameTable).source[0:99]]
         assert len(shown) > 4
         await pilot.press("v", "G")
         text = screen_text(app)
@@ -40,75 +40,77 @@ def test_a_visible_range_is_what_d_drops(desk, make_app, drive, settled, screen_
         assert f"range {len(shown)}" in text
         await pilot.press("d")
         await settled(pilot)
-        assert dropped(desk) == set(shown)
+        assert dropped(workspace) == set(shown)
         assert f"dropped {len(shown)} records" in screen_text(app)
         assert "range" not in screen_text(app), "what was acted on is a range no more"
         await pilot.press("u")
         await settled(pilot)
-        assert not dropped(desk), "it was one act"
+        assert not dropped(workspace), "it was one act"
 
     drive(app, story, size=size)
 
 
-def test_a_range_goes_before_marks_and_leaves_them(desk, make_app, drive, settled):
-    app = make_app(desk)
+def test_a_range_goes_before_marks_and_leaves_them(workspace, make_app, drive, settled):
+    app = make_app(workspace)
 
     async def story(pilot):
         await browse(pilot, settled)
         await pilot.press("space", "j", "v", "j", "d")
         await settled(pilot)
-        assert dropped(desk) == {"ex-002", "ex-003"}
+        assert dropped(workspace) == {"ex-002", "ex-003"}
         assert app.screen.query_one("#rows", FrameTable).marks == {"ex-000"}
 
     drive(app, story)
 
 
-def test_a_range_is_what_t_and_a_reason_are_for_also_when_others_decide_meanwhile(desk, make_app, drive, settled):
-    app = make_app(desk)
+def test_a_range_is_what_t_and_a_reason_are_for_also_when_others_decide_meanwhile(workspace, make_app, drive, settled):
+    app = make_app(workspace)
 
     async def story(pilot):
         await browse(pilot, settled)
         await pilot.press("j", "v", "j", "j", "D")
         await settled(pilot)
         assert isinstance(app.screen, Prompt)
-        with open_project(desk.root, "bo") as other:
+        with open_project(workspace.root, "bo") as other:
             other.load()
             other.apply([Edit("ex-020", {"output": "Else."})])
         app.project.refresh()
         await settled(pilot)
         await pilot.press("enter")
         await settled(pilot)
-        assert dropped(desk) == {"ex-001", "ex-002", "ex-003"}
+        assert dropped(workspace) == {"ex-001", "ex-002", "ex-003"}
         await pilot.press("v", "k", "t", *"quality", "enter")
         await settled(pilot)
         await pilot.press(*"good", "enter")
         await settled(pilot)
-        states = {one.record.id: one.answers for one in reopened(desk).states()}
+        states = {one.record.id: one.answers for one in reopened(workspace).states()}
         assert sum(bool(answers) for answers in states.values()) == 2
 
     drive(app, story)
 
 
-def test_what_others_decide_does_not_end_a_range(desk, make_app, drive, settled):
-    app = make_app(desk)
+def test_what_others_decide_does_not_end_a_range(workspace, make_app, drive, settled):
+    app = make_app(workspace)
 
     async def story(pilot):
         await browse(pilot, settled)
         await pilot.press("j", "v", "j", "j")
-        with open_project(desk.root, "bo") as other:
+        with open_project(workspace.root, "bo") as other:
             other.load()
             other.apply([Edit("ex-020", {"output": "Else."})])
         app.project.refresh()
         await settled(pilot)
         await pilot.press("d")
         await settled(pilot)
-        assert dropped(desk) == {"ex-001", "ex-002", "ex-003"}
+        assert dropped(workspace) == {"ex-001", "ex-002", "ex-003"}
 
     drive(app, story)
 
 
-def test_esc_in_a_field_leaves_the_field_and_only_a_second_one_the_form(desk, make_app, drive, settled, screen_text):
-    app = make_app(desk)
+def test_esc_in_a_field_leaves_the_field_and_only_a_second_one_the_form(
+    workspace, make_app, drive, settled, screen_text
+):
+    app = make_app(workspace)
 
     async def story(pilot):
         await browse(pilot, settled, "j", "e")
@@ -135,12 +137,12 @@ def test_esc_in_a_field_leaves_the_field_and_only_a_second_one_the_form(desk, ma
         assert app.current_mode == "browse"
 
     drive(app, story)
-    assert not dropped(desk)
+    assert not dropped(workspace)
 
 
 @pytest.mark.parametrize(("tab", "key"), [("b", "slash"), ("v", "slash")])
-def test_esc_in_a_filter_leaves_the_field_and_not_the_screen(desk, make_app, drive, settled, tab, key):
-    app = make_app(desk)
+def test_esc_in_a_filter_leaves_the_field_and_not_the_screen(workspace, make_app, drive, settled, tab, key):
+    app = make_app(workspace)
 
     async def story(pilot):
         await pilot.press("g", tab)
@@ -212,9 +214,9 @@ def held(monkeypatch, path):
     ],
 )
 def test_a_key_on_what_is_not_computed_yet_is_answered(
-    desk, make_app, drive, settled, screen_text, monkeypatch, tab, path, keys, what
+    workspace, make_app, drive, settled, screen_text, monkeypatch, tab, path, keys, what
 ):
-    app = make_app(desk)
+    app = make_app(workspace)
     may_go = held(monkeypatch, path)
 
     async def story(pilot):
@@ -240,7 +242,7 @@ def test_a_key_on_what_is_not_computed_yet_is_answered(
         assert not app.screen.busy()
 
     drive(app, story)
-    assert not dropped(desk)
+    assert not dropped(workspace)
 
 
 def test_a_comparison_that_fails_is_told_and_is_not_under_way_any_more(

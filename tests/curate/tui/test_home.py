@@ -39,7 +39,7 @@ def went(monkeypatch):
 def steps_of(pilot) -> list[str]:
     table = pilot.app.screen.query_one("#steps", FrameTable)
     words: dict[str, str] = {}
-    for row in table.source.rows(0, table.source.num_rows):
+    for row in table.source[:]:
         # A step that is wider than the table goes on in the next row.
         words[row[4]] = f"{words[row[4]]} {row[2].strip()}" if row[4] in words else row[2]
     return list(words.values())

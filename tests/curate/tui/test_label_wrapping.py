@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from curate.tui.screens.label.paper import Panel, Paper
-from curate.tui.screens.label.wrapping import Wrapped
+from curate.tui.screens.label.paper import Paper, Wrapped
+from curate.tui.widgets import Panel
 
 WIDTH = 20
 
@@ -45,7 +45,7 @@ def test_a_short_text_is_wrapped_to_its_end_so_that_its_lines_can_be_counted():
 @pytest.mark.parametrize("seed", range(20))
 def test_no_character_is_lost_or_told_twice_where_pieces_meet(seed, monkeypatch):
     draw = random.Random(seed)
-    monkeypatch.setattr("curate.tui.screens.label.wrapping._PIECE", draw.choice([5, 17, 60]))
+    monkeypatch.setattr("curate.tui.screens.label.paper._PIECE", draw.choice([5, 17, 60]))
     parts = ["a", "bb", "日本", "e\u0301", "x" * 37, "\n", "\n\n", "  ", " \n", "\u0301" * 70, "-", " " * 90]
     text = Text()
     for _ in range(80):
@@ -58,12 +58,15 @@ def test_no_character_is_lost_or_told_twice_where_pieces_meet(seed, monkeypatch)
 @pytest.mark.usefixtures("no_model")
 def test_the_end_of_a_long_record_is_found_by_scrolling(label_story, screen_text):
     words = " ".join(f"word{number}" for number in range(2000))
+    lazily = Wrapped(Text(words), Console(width=WIDTH), WIDTH)
+    lazily.take(20)
+    assert 20 <= len(lazily.lines) < 1000
+    assert not lazily.is_whole
     records = [{"id": "long", "instruction": "Say.", "output": words}]
 
     async def script(app, pilot):
         paper = app.screen.query_one("#record", Paper)
         assert " more lines (j k)" in screen_text(app)
-        assert len(paper._wrapped.lines) < 100
         paper.scroll_lines(10_000)
         await pilot.pause()
         assert "word1999" in screen_text(app)

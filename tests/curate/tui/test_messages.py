@@ -10,9 +10,9 @@ from textual.widgets import TextArea
 from curate.base.record import CurateError
 from curate.project.filters import GUIDE
 from curate.tui import app as app_module
-from curate.tui.form import FormView
-from curate.tui.frame_table import Column, FrameTable, ListRows
+from curate.tui.frame_table import Column, FrameTable
 from curate.tui.help import marked_up
+from curate.tui.screens.edit.view import FormView
 
 LONG = CurateError(
     "E986 changed-meanwhile", "somebody else has changed system, messages, category and output too since you began",
@@ -96,7 +96,7 @@ def test_no_number_of_a_table_is_cut(drive, make_workspace, make_app, screen_tex
         table = app.screen.query_one("#categories", FrameTable)
         columns = [Column("name"), Column("n", 4, is_right=True), Column("m", 3, is_right=True)]
         rows = [("a" * 90, "1", "2"), ("b", "1,234,567", "12,345,678")]
-        table.show(ListRows(rows), columns=columns)
+        table.show(rows, columns=columns)
         await pilot.pause()
         text = screen_text(app)
         assert "1,234,567" in text
@@ -116,7 +116,7 @@ def test_home_shows_each_step_whole(make_workspace, make_app, drive, settled, sc
     app = make_app(make_workspace())
 
     async def story(pilot):
-        rows = app.screen.query_one("#steps", FrameTable).source.rows(0, 9)
+        rows = app.screen.query_one("#steps", FrameTable).source[0:9]
         assert " ".join(" ".join(row[2] for row in rows[:-1]).split()) == step.text
         assert "..." not in screen_text(app).split("CATEGORY")[0].replace("…", "...")
         await pilot.press("G", "enter")

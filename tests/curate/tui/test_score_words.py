@@ -34,8 +34,8 @@ def test_compare_marks_a_few_records_as_few_and_not_as_noise(make_workspace, mak
         await pilot.press("g", "c")
         await settled(pilot)
         table = app.present().query_one("#scores", FrameTable)
-        await until(pilot, lambda: table.source.num_rows == 2)
-        for row in table.source.rows(0, 2):
+        await until(pilot, lambda: len(table.source) == 2)
+        for row in table.source[0:2]:
             assert "+1.00 ?" in row
         assert "Verdicts: ? too few, fewer independent records than a verdict takes." in seen(app, "notes")
         assert "noise" not in seen(app, "notes")

@@ -12,6 +12,11 @@ from curate.tui.frame_table import FrameTable
 CATEGORIES = ("billing", "returns")
 
 
+def page_text(app):
+    """Return the text of the page that lies over the screen."""
+    return app.screen.query_one("#pages Static").content.plain
+
+
 def predictions(seed, share):
     draw = random.Random(seed)
     side = {"text": "SECRET TEST ANSWER", "nll": 2.0, "num_bytes": 3, "num_tokens": 2, "stopped": True}
@@ -78,7 +83,7 @@ async def opened(pilot, settled):
 
 def cells(app, name="scores"):
     source = app.present().query_one(f"#{name}", FrameTable).source
-    return source.rows(0, source.num_rows)
+    return source[:]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
@@ -108,8 +113,8 @@ def test_two_runs_are_compared_pair_by_pair(two_runs, make_app, drive, settled):
         assert float(billing[5].split()[0]) == pytest.approx((better - worse) / 60, abs=0.006)
         assert billing[5].endswith(" !")
         assert "Verdicts: ! regressed, worse beyond chance" in seen(app, "notes")
-        assert "recipe epochs" in seen(app, "told")
-        assert "2 -> 3" in seen(app, "told")
+        assert "recipe epochs" in seen(app, "differences")
+        assert "2 -> 3" in seen(app, "differences")
         assert app.present().equal_command() == (
             f"train compare {two_runs.root}/runs/2026-11-24-a {two_runs.root}/runs/2026-11-25-a"
         )
@@ -132,8 +137,8 @@ def test_a_run_is_picked_to_be_seen_beside_its_base(two_runs, make_app, drive, s
         assert cells(app)[0][4] == "-0.40 !"
         assert app.present().equal_command().startswith("curate report ")
         await pilot.press("G")
-        assert "train eval" in app.screen._text.plain
-        assert "--fail-on regressed" in app.screen._text.plain
+        assert "train eval" in page_text(app)
+        assert "--fail-on regressed" in page_text(app)
 
     drive(app, story)
 
@@ -169,7 +174,7 @@ def test_metric_order_gate_and_page(two_runs, make_app, drive, settled):
         await pilot.press("G")
         await pilot.pause()
         assert isinstance(app.screen, Pages)
-        assert f"train compare {two_runs.root}/runs/2026-11-24-a" in app.screen._text.plain
+        assert f"train compare {two_runs.root}/runs/2026-11-24-a" in page_text(app)
         await pilot.press("escape", "s")
         changes = [float(row[5].split()[0]) for row in cells(app)[:2]]
         assert changes == sorted(changes)

@@ -10,7 +10,7 @@ from curate.project.publish import export_dataset
 from curate.sessions.errand import Errand, begin
 from curate.sessions.runs import read_run, runs_of
 from curate.tui.dialogs import Ask, Pages
-from curate.tui.screens.train.chart import chart
+from curate.tui.screens.train.rendering import chart
 
 NOW = "2026-11-25T10:00:00.000Z"
 
@@ -22,6 +22,11 @@ async def until(pilot, condition, seconds=60):
         if found := condition():
             return found
     raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
+
+
+def page_text(app):
+    """Return the text of the page that lies over the screen."""
+    return app.screen.query_one("#pages Static").content.plain
 
 
 def seen(app, name):
@@ -153,7 +158,7 @@ def test_dirty_data_begin_nothing_and_say_why(make_workspace, make_app, drive, s
         await pilot.press("enter", "y")
         await until(pilot, lambda: isinstance(app.screen, Pages))
         assert "nothing was started" in app.message.plain
-        assert "E907 dirty-data" in app.screen._text.plain
+        assert "E907 dirty-data" in page_text(app)
         await pilot.press("escape", "d")
         await until(pilot, lambda: "E907" in seen(app, "plan"))
 

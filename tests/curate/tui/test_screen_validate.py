@@ -10,6 +10,7 @@ from curate.project.project import open_project
 from curate.project.validation import validate_data
 from curate.sessions.problems import problems_of
 from curate.tui.dialogs import Ask
+from curate.tui.frame_table import FrameTable
 from tests.curate.deciding import decide
 
 
@@ -30,15 +31,21 @@ async def opened(pilot, settled):
     return pilot.app.present()
 
 
+def problem_table(screen):
+    return screen.query_one("#problems", FrameTable)
+
+
+def records_listed(screen):
+    """Return the records of the findings that are listed; a heading has a sign in the first cell."""
+    return {row[2] for row in problem_table(screen).source[:] if not row[0]}
+
+
 async def to_finding(pilot, screen, settled, code, record):
     """Put the cursor on a finding."""
-    from curate.sessions.problem_groups import ProblemItem
-
-    place = next(
-        index for index, line in enumerate(screen._listed)
-        if isinstance(line, ProblemItem) and (line.finding.code, line.finding.record) == (code, record)
-    )  # fmt: skip
-    screen._problems.cursor = place
+    table = problem_table(screen)
+    table.cursor = next(
+        index for index, row in enumerate(table.source[:]) if not row[0] and f" {code} " in row[5] and row[2] == record
+    )
     # What is known of it is looked up once the cursor rests.
     await pilot.pause(0.2)
     await settled(pilot)
@@ -72,9 +79,9 @@ def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
         screen = await opened(pilot, settled)
         app.go = lambda name, **what: gone.append((name, what))
         await pilot.press("n")
-        first = screen._problems.cursor
+        first = problem_table(screen).cursor
         await pilot.press("n", "n", "p")
-        assert screen._problems.cursor > first
+        assert problem_table(screen).cursor > first
         await to_finding(pilot, screen, settled, "Q202", "messy-04")
         await pilot.press("enter")
         await to_finding(pilot, screen, settled, "S101", "")
@@ -133,9 +140,9 @@ def test_the_finding_is_looked_up_once_the_cursor_rests(messy, make_app, drive, 
     async def story(pilot):
         screen = await opened(pilot, settled)
         await pilot.pause(0.2)
-        book = problems_of(app.project)
-        excerpt = book.excerpt
-        monkeypatch.setattr(book, "excerpt", lambda finding: asked.append(finding) or excerpt(finding))
+        problem_list = problems_of(app.project)
+        excerpt = problem_list.excerpt
+        monkeypatch.setattr(problem_list, "excerpt", lambda finding: asked.append(finding) or excerpt(finding))
         monkeypatch.setattr("curate.tui.screens.validate._REST", 1000)
         await pilot.press(*"nnnnnn")
         assert asked == []
@@ -249,19 +256,19 @@ def test_groups_filter_and_fold(messy, make_app, drive, settled, screen_text):
         screen = await opened(pilot, settled)
         await pilot.press("minus")
         await settled(pilot)
-        assert all(not hasattr(line, "finding") for line in screen._listed)
+        assert not records_listed(screen)
         await pilot.press("enter")
         await settled(pilot)
-        assert sum(hasattr(line, "finding") for line in screen._listed) >= 1
+        assert records_listed(screen)
         await pilot.press("plus", "o")
         await settled(pilot)
         assert "data/a.jsonl" in screen_text(app)
         await pilot.press("o", "slash", *"messy-18", "enter")
         await settled(pilot)
-        assert {line.finding.record for line in screen._listed if hasattr(line, "finding")} == {"messy-18"}
+        assert records_listed(screen) == {"messy-18"}
         await pilot.press("escape", "w")
         await settled(pilot)
-        assert {line.severity for line in screen._listed if hasattr(line, "severity")} == {"error"}
+        assert {row[0].strip("v> ") for row in problem_table(screen).source[:] if row[0]} == {"! error"}
         assert "errors only" in screen_text(app)
 
     drive(app, story)
@@ -277,7 +284,7 @@ def test_what_others_decide_is_in_the_list(messy, make_app, drive, settled):
         app.following.check_for_changes()
         await until(pilot, lambda: problems_of(app.project).problems.count("error") == number - 1)
         await settled(pilot)
-        assert "messy-01" not in {line.finding.record for line in screen._listed if hasattr(line, "finding")}
+        assert "messy-01" not in records_listed(screen)
 
     drive(app, story)
 
@@ -304,10 +311,10 @@ def test_hostile_data_reach_the_screen_only_through_the_border(make_workspace, m
 
     async def story(pilot):
         screen = await opened(pilot, settled)
-        for place in range(len(screen._listed)):
-            screen._problems.cursor = place
+        for place in range(len(problem_table(screen).source)):
+            problem_table(screen).cursor = place
             await settled(pilot)
             assert not set(screen_text(app)) & set("\x1b\x07\u202e\u200b\U000e0041")
-        assert "[bold]" in screen_text(app) or "[bold]" in str(screen._listed)
+        assert "[bold]" in screen_text(app) or "[bold]" in str(problem_table(screen).source[:])
 
     drive(app, story)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from curate.base.record import strings_of
-from curate.tui.screens import tabs
+from curate.tui.screens import TABS
 
 # All that Textual itself tells the terminal: colours, places, and switching modes on and off.
 ORDERS = re.compile(
@@ -73,7 +73,7 @@ def test_nothing_of_the_data_steers_the_terminal(shared, tmp_path, pty_session, 
     hostile_workspace(tmp_path / "ws", texts)
     # With the last look taken away every widget must do it alone; with it, one way through each screen will do.
     moves = [b"j", b"j", b"G", b"gg", b" ", b"\r", b"jjj", b"\x1b"] if before else [b"jG", b"\r", b"\x1b"]
-    keys = [key for tab in tabs() for key in (f"g{tab.key}".encode(), *moves)]
+    keys = [key for tab in TABS for key in (f"g{tab.key}".encode(), *moves)]
     arguments = ["curate", str(tmp_path / "ws"), "--by", "ana \x1b]0;by\x07\u202e"]
     code = f"{before}\nimport sys\nsys.argv = {arguments!r}\nfrom curate.cli import main\nmain()"
     program = [sys.executable, "-P", "-c", code]
@@ -81,7 +81,7 @@ def test_nothing_of_the_data_steers_the_terminal(shared, tmp_path, pty_session, 
 
     plain = ORDERS.sub("", stream)
     assert "␛[31mred" in plain, "the hostile records were on the screen"
-    assert all(f"[{tab.title}]" in plain for tab in tabs()), "every screen was"
+    assert all(f"[{tab.title}]" in plain for tab in TABS), "every screen was"
     for text in [*texts, "\x1b]0;t\x07", "\x1b]0;title\x07", "\x1b]0;by\x07"]:
         for payload in re.findall("[\x1b\x9b\x9d\x90][^\x1b]{2,}", text):
             if not ORDERS.fullmatch(payload):

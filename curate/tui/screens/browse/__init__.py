@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,21 +11,24 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
-from textual.timer import Timer
 from textual.widgets import Input, Static
 
+from curate.base.events import Decision, Drop, Label, Restore
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.project.blind import hides_event, visible_finding
 from curate.project.filters import GUIDE, Filter, parse_filter, quoted
+from curate.project.labels import CATEGORY, questions_of
+from curate.schema.settings.model import Question
+from curate.sessions.labelling import values_known
 from curate.sessions.problems import ProblemList, problems_of
-from curate.tui.fields import SafeInput
+from curate.tui.border import safe_text
+from curate.tui.dialogs import Choose, Prompt
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.browse.deciding import Deciding
 from curate.tui.screens.browse.detail import VIEWS, RecordPane, Subject, render_subject
 from curate.tui.screens.browse.rows import SETS, SORTS, CatalogRows, columns_of
-from curate.tui.screens.browse.standing import Count, Standing
+from curate.tui.widgets import Panel, Pause, SafeInput
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog, Rows
@@ -34,14 +37,20 @@ DEBOUNCE = 0.08
 """Seconds without a key after which a filter is asked."""
 _REST = 0.08
 """Seconds that the cursor rests on a row before all of its record is drawn: not while a key is held down."""
+_LONGEST = 400
 _FEW = 1000
 """Changed records that are looked at one by one; with more, all are filtered again."""
+REASON = "dropped in Browse"
+"""The reason of `d`; `D` asks for another."""
+TAKEN_BACK = "(take my answer back)"
+_AT_ONCE = 100
+"""Records that are decided on at once; more take a while, and a thread."""
 
 
-class BrowseScreen(Deciding, ProjectScreen):
+class BrowseScreen(ProjectScreen):
     """Look for records, look at them, and decide on one or on many at once."""
 
-    NAME, TITLE, KEY = "browse", "Browse", "b"
+    NAME, TITLE = "browse", "Browse"
     AUTO_FOCUS = "#rows"
     HELP = f"""
 `/` goes to the filter and `enter` back to the table; `esc` takes the filter away. `space` marks, `v` begins a range.
@@ -57,7 +66,10 @@ The status is `?` until the records were validated; a filter that asks for it ha
         # Before the field sees it: keys that come right after it are for the table.
         Binding("enter", "leave_filter", "To the table", id="browse.leave_filter", show=False, priority=True),
         Binding("e", "edit", "Edit", id="browse.edit"),
-        *Deciding.KEYS,
+        Binding("t", "label", "Tag", id="browse.label"),
+        Binding("d", "drop", "Drop", id="browse.drop"),
+        Binding("D", "drop_because", "Drop, with a reason", id="browse.drop_because", show=False),
+        Binding("X", "restore", "Restore", id="browse.restore"),
         Binding("s", "sort", "Sort", id="browse.sort"),
         Binding("S", "reverse", "Sort the other way", id="browse.reverse", show=False),
         Binding("c", "columns", "Columns", id="browse.columns"),
@@ -72,11 +84,10 @@ The status is `?` until the records were validated; a filter that asks for it ha
     BrowseScreen #filter { height: 1; border: none; padding: 0; width: 1fr; }
     BrowseScreen #count { text-align: right; padding: 0 1; }
     BrowseScreen #side { overflow-y: scroll; scrollbar-size-vertical: 1; }
-    BrowseScreen #standing { height: 1; padding: 0 1; }
+    BrowseScreen #position { height: 1; padding: 0 1; }
     """
 
     def __init__(self) -> None:
-        """Begin with all records, in the order of their files."""
         super().__init__()
         self._where = Filter()
         self._rows: Rows | None = None
@@ -84,24 +95,22 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._sort, self._is_descending = 0, False
         self._set = self._view = 0
         self._fault: CurateError | None = None
-        self._typing: Timer | None = None
-        self._resting: Timer | None = None
+        self._typing, self._resting = Pause(self), Pause(self)
         self._at = self._drawn = ""
         self._since: set[str] = set()
         self._judgement = 0
         self._is_validating = False
 
     def compose_body(self) -> ComposeResult:
-        """Lay the filter over table and record."""
         with Horizontal(id="line"):
             yield Static(" / ", id="slash")
             yield SafeInput(placeholder='category:billing status:!ok "exact words" /regex/', id="filter")
-            yield Count(id="count")
+            yield Panel(id="count")
         with Horizontal():
             yield FrameTable(columns_of(SETS[0], 0), id="rows", classes="main pane")
             with RecordPane(id="side", classes="side pane"):
                 yield Static(id="detail")
-        yield Standing(id="standing")
+        yield Panel(id="position")
 
     @property
     def table(self) -> FrameTable:
@@ -113,18 +122,17 @@ The status is `?` until the records were validated; a filter that asks for it ha
         return self.query_one("#filter", SafeInput)
 
     @property
-    def _book(self) -> ProblemList:
+    def _problem_list(self) -> ProblemList:
         return problems_of(self.project)
 
     def on_mount(self) -> None:
-        """Give the table more room than the record; a style sheet of the screen would yield to that of the app."""
+        # Give the table more room than the record; a style sheet of the screen would yield to that of the app.
         self.table.styles.width, self.query_one("#side", RecordPane).styles.width = "3fr", "2fr"
         self.set_interval(1.0, self._see_statuses)
         # In the same moment, so that the screen is drawn once and not twice; a message would come after the first time.
-        self.watch(self.table, "cursor", self._stand, init=False)
+        self.watch(self.table, "cursor", self._show_position, init=False)
 
     def busy(self) -> str:
-        """Return that records are looked for, while none are shown."""
         return "looking for the records" if self._matching_rows is None else ""
 
     @property
@@ -135,7 +143,6 @@ The status is `?` until the records were validated; a filter that asks for it ha
     # What is asked.
 
     def ready(self) -> None:
-        """Show the records."""
         self._ask()
 
     def arrive(
@@ -147,7 +154,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         is_filtering: bool = False,
         **_: Any,
     ) -> None:
-        """Show what ``where`` lets through, or a category; put the cursor on ``record``; or have a filter typed."""
+        # Show what ``where`` lets through, or a category; put the cursor on ``record``; or have a filter typed.
         if category is not None:
             where = f"category:{quoted(category)}"
         if where is None and record:
@@ -160,21 +167,13 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.set_focus(self._field)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Ask once the typing rests."""
         if event.input.id == "filter":
-            if self._typing is not None:
-                self._typing.stop()
-            self._typing = self.set_timer(DEBOUNCE, self._ask)
-
-    def reread(self) -> None:
-        """Ask again."""
-        self._ask()
+            self._typing.begin(DEBOUNCE, self._ask)
 
     def changed(self, ids: set[str]) -> None:
-        """Show what became of the records that changed, and have them looked at again."""
         self._since |= ids
-        if self._book.problems is not None:
-            self.app.background(self._book.catch_up, self._caught_up, group="browse.catch")
+        if self._problem_list.problems is not None:
+            self.app.background(self._problem_list.catch_up, self._caught_up, group="browse.catch")
         rows = self._matching_rows
         if rows is None or len(ids) > _FEW:
             self._ask()
@@ -185,15 +184,15 @@ The status is `?` until the records were validated; a filter that asks for it ha
         if has_changed and (rows := self._matching_rows) is not None:
             self._show(self.project.catalog.renew(rows, self._where, self._since))
 
+    # Filter and sort in a thread; what is typed meanwhile takes the place of it.
     def _ask(self) -> None:
-        """Filter and sort in a thread; what is typed meanwhile takes the place of it."""
         if not self.app.following.is_loaded:
             return
         try:
             where = parse_filter(self._field.value)
         except CurateError as error:
             self._fault = error
-            self._stand()
+            self._show_position()
             return
         self._fault = None
         catalog = self.project.catalog
@@ -227,9 +226,9 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.table.reread()
             self._draw()
 
+    # Have the records validated, unless they are just now.
     def _validate(self) -> None:
-        """Have the records validated, unless they are just now."""
-        if self._book.is_searching:
+        if self._problem_list.is_searching:
             return
         self._is_validating = True
         self.tell("validating the records: until then every status is unknown", "warn")
@@ -239,13 +238,11 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.tell("validated")
             self._ask()
 
-        book = self._book
-        self.app.background(book.search, done, group="browse.validate")
+        self.app.background(self._problem_list.search, done, group="browse.validate")
 
     def on_unmount(self) -> None:
-        """Do not keep the app waiting for a validation."""
         if self._is_validating and self.app.has_project:
-            self._book.stop()
+            self._problem_list.stop()
 
     # What is shown.
 
@@ -254,51 +251,56 @@ The status is `?` until the records were validated; a filter that asks for it ha
         at, self._at = self._at or self.table.current, ""
         source = CatalogRows(self.project.catalog, rows, names)
         self.table.show(source, at=at, columns=columns_of(names, self.size.width))
-        self.query_one("#count", Count).count(len(rows), len(self.project.catalog))
-        self._stand()
+        num_all, count = f"{len(self.project.catalog):,}", self.query_one("#count", Panel)
+        # With room for all of them, so that another number moves nothing.
+        count.styles.width = 2 * len(num_all) + len(" of ") + 2
+        count.show(Text(f"{len(rows):,} of {num_all}"))
+        self._show_position()
 
-    def _stand(self) -> None:
+    def _show_position(self) -> None:
         """Say where the cursor is, or what is wrong with the filter."""
-        line = self.query_one("#standing", Standing)
-        if self._fault is not None:
-            line.fault(self._fault)
+        line, fault, table = self.query_one("#position", Panel), self._fault, self.table
+        if fault is not None:
+            hint = Text.assemble("\n", safe_text(fault.hint, _LONGEST)) if fault.hint else Text("")
+            text = Text.assemble(("! error ", "error"), safe_text(fault.message, _LONGEST), hint)
+            line.styles.height = len(text.wrap(self.app.console, max(1, self.size.width - 2)))
+            line.show(text)
             return
+        line.styles.height = 1
+        position = f"row {table.cursor + 1:,}/{len(table.source):,}" if len(table.source) else "no record"
+        position += f"   range {len(table.span):,}" if table.has_range else ""
+        position += f"   marked {len(table.marks):,}" if table.marks else ""
         arrow = "v" if self._is_descending else "^"
         order = f"sort: {list(SORTS.values())[self._sort]} {arrow}   columns: {self._set + 1}/{len(SETS)}"
-        line.stand(self.table, order)
+        line.show(Text(f"{position}   {order}", style="muted"))
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
-        """Draw the record once the cursor rests."""
-        if self._resting is not None:
-            self._resting.stop()
-        self._resting = self.set_timer(_REST, self._draw)
+        self._resting.begin(_REST, self._draw)
 
     def on_frame_table_marked(self, event: FrameTable.Marked) -> None:
-        """Count the marks."""
-        self._stand()
+        self._show_position()
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
-        """Go to the record: open its pane where there is room for one only."""
         self.is_side_open = True
         self._draw()
         self.set_focus(self.query_one("#side", RecordPane))
 
+    # Draw all of the record under the cursor, unless nobody can see it.
     def _draw(self) -> None:
-        """Draw all of the record under the cursor, unless nobody can see it."""
         if self.is_narrow and not self.is_side_open:
             return
         text, name = Text(""), self.table.current
         with self.app.attempt():
             if name:
                 text = render_subject(self._subject(name), VIEWS[self._view])
-        self.query_one("#detail", Static).update(text)
+        self.put("detail", text)
         side = self.query_one("#side", RecordPane)
         if name != self._drawn and side.scroll_y:
             side.scroll_home(animate=False)
         self._drawn = name
 
     def _subject(self, name: str) -> Subject:
-        project, problems = self.project, self._book.problems
+        project, problems = self.project, self._problem_list.problems
         row = project.catalog.find(name)
         state, visible = project.state(name), partial(visible_finding, project)
         assert row is not None, "what has a state has a row"
@@ -312,94 +314,151 @@ The status is `?` until the records were validated; a filter that asks for it ha
         )
 
     def on_resize(self) -> None:
-        """Give the columns the room there is."""
         if (rows := self._matching_rows) is not None:
             self._show(rows)
 
     def close_side(self) -> bool:
-        """Leave the record, then the filter."""
-        side = self.query_one("#side", RecordPane)
-        if super().close_side() or side.has_focus:
-            self.set_focus(self.table)
-            return True
-        if self._field.value:
+        # The record first, then the filter.
+        if not super().close_side() and not self.query_one("#side", RecordPane).has_focus:
+            if not self._field.value and not self._field.has_focus:
+                return False
             self._field.value = ""
-            self.set_focus(self.table)
-            return True
-        if self._field.has_focus:
-            self.set_focus(self.table)
-            return True
-        return False
+        self.set_focus(self.table)
+        return True
 
     def equal_command(self) -> str:
-        """Return the command that lists the same records."""
         where = f" --where {quote(self._where.text)}" if self._where.terms else ""
         return f"curate list {quote(str(self.app.root))} --status all{where}"
 
-    def record_json(self) -> str:
-        """Return the record under the cursor, as decisions have left it, as one line."""
-        name = self.table.current
-        return json.dumps(dict(self.project.state(name).record.data)) if name else ""
+    def current_record(self) -> str:
+        return self.table.current
 
     # What the keys do.
 
     def action_filter(self) -> None:
-        """Type a filter."""
         # `Widget.focus` waits for its turn, and keys typed meanwhile would drop and tag records.
         self.is_side_open = False
         self.set_focus(self._field)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave `enter` to the table where the filter is not being typed."""
+        # Leave `enter` to the table where the filter is not being typed.
         is_typing = self.focused is not None and self.focused.id == "filter"
         return is_typing if action == "leave_filter" else super().check_action(action, parameters)
 
     def action_leave_filter(self) -> None:
-        """Go from the filter to the table, and do not wait for the typing to rest."""
-        if self._typing is not None:
-            self._typing.stop()
+        # Go from the filter to the table, and do not wait for the typing to rest.
+        self._typing.end()
         self.set_focus(self.table)
         self._ask()
 
     def action_edit(self) -> None:
-        """Edit the record under the cursor."""
         if name := self.table.current:
             self.app.go("edit", record=name)
 
     def action_add(self) -> None:
-        """Write a new record."""
         self.app.go("edit", new=True)
 
     def action_copy(self) -> None:
-        """Write a new record that begins as a copy of the one under the cursor."""
         if name := self.table.current:
             self.app.go("edit", copy=name)
 
     def action_sort(self) -> None:
-        """Sort by the next column."""
         self._sort = (self._sort + 1) % len(SORTS)
         self._ask()
 
     def action_reverse(self) -> None:
-        """Sort the other way round."""
         self._is_descending = not self._is_descending
         self._ask()
 
     def action_columns(self) -> None:
-        """Show other columns."""
         self._set = (self._set + 1) % len(SETS)
         if (rows := self._matching_rows) is not None:
             self._show(rows)
             self._ask()
 
     def action_view(self) -> None:
-        """Show the record as its texts, as JSON, or beside its line."""
         self._view = (self._view + 1) % len(VIEWS)
         if self.is_narrow and not self.is_side_open:
             self.is_side_open = True
         self._draw()
 
     def action_clear_marks(self) -> None:
-        """Take all marks away."""
         self.table.clear_marks()
-        self.tell(f"no record is marked; {counted(self.table.source.num_rows, 'record')} in the table")
+        self.tell(f"no record is marked; {counted(len(self.table.source), 'record')} in the table")
+
+    # What is decided.
+
+    def action_drop(self) -> None:
+        self._drop(self.table.chosen(), REASON)
+
+    def action_drop_because(self) -> None:
+        if names := self.table.chosen():
+            question = (
+                f"Why is {counted(len(names), 'record')} left out?" if len(names) == 1 else "Why are they left out?"
+            )
+            self.app.push_screen(Prompt(question, REASON), partial(self._drop, names))
+
+    def action_restore(self) -> None:
+        names = [name for name in self.table.chosen() if self.project.state(name).dropped is not None]
+        self._decide([Restore(name) for name in names], "restored", "is dropped")
+
+    def action_label(self) -> None:
+        names = self.table.chosen()
+        if not names:
+            self.tell_no_use("There is no record in the table.")
+            return
+        settings = self.project.settings
+        unsettled = {question.name for question in questions_of(settings) if not question.values}
+        # Only a category that nothing settles is looked for in all records.
+        categories = values_known(self.project) if CATEGORY in unsettled else ()
+        by_name = {question.name: question for question in questions_of(settings, categories)}
+        if len(by_name) == 1:
+            self._ask_value(names, *by_name.values(), is_open=bool(unsettled))
+            return
+        values = [(name, question.ask) for name, question in by_name.items()]
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self._ask_value(names, by_name[name], is_open=name in unsettled)
+
+        self.app.push_screen(Choose("Which question?", values), chosen)
+
+    # Leave out those of ``names`` that are in; None where whoever was asked for a reason gave none.
+    def _drop(self, names: Sequence[str], reason: str | None) -> None:
+        if reason is not None:
+            present = [name for name in names if self.project.state(name).dropped is None]
+            self._decide([Drop(name, reason.strip() or REASON) for name in present], "dropped", "is in")
+
+    # Ask for an answer about ``names``; what ``is_open`` takes any text.
+    def _ask_value(self, names: Sequence[str], question: Question, *, is_open: bool) -> None:
+        values = [(value, question.guide.get(value, "")) for value in question.values]
+        what = names[0] if len(names) == 1 else counted(len(names), "record")
+        title = f"{question.ask or question.name}  ({what})"
+        box = Choose(title, [*values, (TAKEN_BACK, "")], is_open=is_open)
+
+        def answered(value: str | None) -> None:
+            if value is not None:
+                answer = None if value == TAKEN_BACK else value
+                done = f"{question.name}: {value} for" if answer is not None else "no answer any more for"
+                self._decide([Label(name, question.name, answer) for name in names], done, "")
+
+        self.app.push_screen(box, answered)
+
+    def _decide(self, decisions: Sequence[Decision], done: str, lacking: str) -> None:
+        """Save ``decisions``, one on each record, as one act, and say so."""
+        if not decisions:
+            self.tell_no_use(f"No record that {lacking} is chosen.")
+            return
+        what = decisions[0].id if len(decisions) == 1 else counted(len(decisions), "record")
+        message = f"{done} {what} (u undoes)"
+        save: Callable[[], object] = partial(self.project.apply, decisions)
+
+        def saved(_events: object) -> None:
+            self.table.clear_chosen()
+            self.tell(message)
+
+        if len(decisions) > _AT_ONCE:
+            self.app.background(save, saved, group="write.browse")
+        else:
+            save()
+            saved(None)

@@ -170,8 +170,8 @@ def _history(subject: Subject) -> Iterator[Text]:
     yield from (event_line(event, is_hidden=is_hidden) for event, is_hidden in reversed(events))
 
 
+# Yield what decisions have made of the line, key by key; the words that went and came stand in brackets.
 def _changes(subject: Subject) -> Iterator[Text]:
-    """Yield what decisions have made of the line, key by key; the words that went and came stand in brackets."""
     yield _rule()
     record = subject.state.record
     if subject.line is None:
@@ -193,8 +193,8 @@ def _changes(subject: Subject) -> Iterator[Text]:
         yield text
 
 
+# Return a text as lines, cut where it is too long to draw; what is left out is counted.
 def _limited(text: str, style: str = "") -> Text:
-    """Return a text as lines, cut where it is too long to draw; what is left out is counted."""
     if len(text) <= MOST_TEXT:
         return safe_lines(text, style)
     rest = f"{glyphs().ellipsis} {len(text) - MOST_TEXT:,} more characters are not drawn; Y copies them all"

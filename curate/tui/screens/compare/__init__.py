@@ -18,7 +18,7 @@ from curate.sessions.run_comparison import Regression, RunComparison, compare_ru
 from curate.sessions.runs import Run, runs_of
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
-from curate.tui.frame_table import Column, FrameTable, ListRows
+from curate.tui.frame_table import Column, FrameTable
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.compare.rendering import (
     Metric,
@@ -41,7 +41,7 @@ class PickRuns(ModalScreen[list[str]]):
     """A list of runs of which one or two are marked; closes with their ids, the older one first."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("escape,q", "cancel", "Cancel", id="compare_pick.cancel"),
+        Binding("escape,q", "dismiss", "Cancel", id="compare_pick.cancel"),
         Binding("a", "accept", "Compare", id="compare_pick.accept"),
     ]
 
@@ -51,7 +51,6 @@ class PickRuns(ModalScreen[list[str]]):
         self._runs, self._chosen = list(runs), set(chosen)
 
     def compose(self) -> ComposeResult:
-        """Lay out the runs and the keys."""
         with Vertical(classes="box large"):
             yield Static(Text("Compare which runs? Mark one, to see it beside its base, or two.", style="strong"))
             yield FrameTable([Column("run", 24), Column("dataset", 10), Column("created")], id="runs")
@@ -60,31 +59,24 @@ class PickRuns(ModalScreen[list[str]]):
             )
 
     def on_mount(self) -> None:
-        """Show the runs."""
         rows = [(run.id, run.text_at("dataset", "name"), run.text_at("created")) for run in self._runs]
         table = self.query_one(FrameTable)
         table.marks = self._chosen & {run.id for run in self._runs}
-        table.show(ListRows(rows))
+        table.show(rows)
         table.focus()
 
     def on_frame_table_opened(self, _event: FrameTable.Opened) -> None:
-        """Take what is marked."""
         self.action_accept()
 
     def action_accept(self) -> None:
-        """Close with what is marked, else with the run under the cursor."""
         chosen = self.query_one(FrameTable).chosen()
         self.dismiss([run.id for run in reversed(self._runs) if run.id in chosen])
-
-    def action_cancel(self) -> None:
-        """Close with nothing."""
-        self.dismiss([])
 
 
 class CompareScreen(ProjectScreen):
     """Scores with intervals, what changed, and the validation records that got worse."""
 
-    NAME, TITLE, KEY = "compare", "Compare", "c"
+    NAME, TITLE = "compare", "Compare"
     AUTO_FOCUS = "#worse"
     HELP = """
 `space` picks one run, to see it beside its base, or two. Differences are paired: record by record, over the records
@@ -112,7 +104,6 @@ Only validation records are ever named. The test split is seen as numbers alone.
     """
 
     def __init__(self) -> None:
-        """Make the screen with nothing compared yet."""
         super().__init__()
         self._chosen_runs: list[str] = []
         self._all: list[Run] = []
@@ -122,14 +113,13 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self._sorting: Order = "category"
 
     def compose_body(self) -> ComposeResult:
-        """Lay the scores over what changed and the records that got worse."""
         yield Static(id="head")
         yield FrameTable([Column("category")], can_mark=False, id="scores")
         yield Static(id="notes")
         with Horizontal(id="lower"):
             with Vertical(classes="main pane"):
                 with VerticalScroll(id="changed"):
-                    yield Static(id="told")
+                    yield Static(id="differences")
                 yield FrameTable(
                     [Column("worse on (validation)"), Column("category", 14), Column("score", 14)],
                     can_mark=False, id="worse",
@@ -138,60 +128,48 @@ Only validation records are ever named. The test split is seen as numbers alone.
                 yield Static(id="record")
 
     def ready(self) -> None:
-        """Compare the newest runs."""
         self._compare()
 
     def arrive(self, **what: Any) -> None:
-        """Compare the runs that were asked for, if any."""
         if "runs" in what:
             self._chosen_runs = [str(run) for run in what["runs"]][-2:]
             self._compare()
 
     def busy(self) -> str:
-        """Return that the runs are compared, while nothing is known of them."""
         return "comparing the runs" if self._is_comparing else ""
-
-    def reread(self) -> None:
-        """Look at the runs again."""
-        self._compare()
 
     def _compare(self) -> None:
         data, chosen = self.project.data, list(self._chosen_runs)
         self._is_comparing = True
 
-        def compared() -> LoadedRuns | CurateError:
-            try:
-                runs = [run for run in runs_of(data) if run.has_report]
-                picked = [run for run in reversed(runs) if run.id in chosen] or list(reversed(runs[:2]))
-                if not picked:
-                    return runs, None
-                return runs, compare_runs(data, picked[0] if len(picked) > 1 else None, picked[-1])
-            except CurateError as error:
-                return error
+        def compared() -> LoadedRuns:
+            runs = [run for run in runs_of(data) if run.has_report]
+            picked = [run for run in reversed(runs) if run.id in chosen] or list(reversed(runs[:2]))
+            if not picked:
+                return runs, None
+            return runs, compare_runs(data, picked[0] if len(picked) > 1 else None, picked[-1])
 
-        self.app.background(compared, self._show, group="compare.read")
+        self.app.background(compared, self._show, group="compare.read", failed=self._compare_failed)
 
-    def _show(self, loaded: LoadedRuns | CurateError) -> None:
+    def _compare_failed(self, error: CurateError) -> None:
+        self._is_comparing, self._comparison = False, None
+        self.app.tell_error(error)
+        self.put("head", Text(" these runs cannot be compared; space picks others", style="warn"))
+
+    def _show(self, loaded: LoadedRuns) -> None:
         self._is_comparing = False
-        if isinstance(loaded, CurateError):
-            self._comparison = None
-            self.app.tell_error(loaded)
-            self.query_one("#head", Static).update(
-                Text(" these runs cannot be compared; space picks others", style="warn")
-            )
-            return
         self._all, self._comparison = loaded
         self._draw()
 
     def _draw(self) -> None:
         comparison = self._comparison
         if comparison is None:
-            text = Text(" No finished run with a report yet: `curate train` makes one (g t).", style="muted")
-            self.query_one("#head", Static).update(text)
+            text = " No finished run with a report yet: `curate train` makes one (g t)."
+            self.put("head", Text(text, style="muted"))
             return
-        self.query_one("#head", Static).update(render_head(comparison, self._metric))
-        self.query_one("#notes", Static).update(render_notes(comparison))
-        self.query_one("#told", Static).update(render_changes(comparison))
+        self.put("head", render_head(comparison, self._metric))
+        self.put("notes", render_notes(comparison))
+        self.put("differences", render_changes(comparison))
         is_narrow = self.is_narrow
         scores = self.query_one("#scores", FrameTable)
         scores.show(
@@ -204,14 +182,12 @@ Only validation records are ever named. The test split is seen as numbers alone.
     # Records that got worse.
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
-        """Show the record under the cursor."""
         if event.table.id == "worse" and self._comparison is not None:
             regression = self._regression(event.row)
             expected = self._expected(regression) if regression else ""
-            self.query_one("#record", Static).update(render_regression(regression, expected, self._comparison))
+            self.put("record", render_regression(regression, expected, self._comparison))
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
-        """Open the record; where there is room for one pane only, first what was said of it."""
         regression = self._regression(event.row) if event.table.id == "worse" else None
         if regression is None:
             return
@@ -235,7 +211,6 @@ Only validation records are ever named. The test split is seen as numbers alone.
             return f"({error.message})"
 
     def action_step(self, step: int) -> None:
-        """Go to the next record that got worse, or the previous one."""
         if self._comparison is None:
             self.tell_no_use("There is nothing to compare.")
         self.query_one("#worse", FrameTable).cursor += step
@@ -243,7 +218,6 @@ Only validation records are ever named. The test split is seen as numbers alone.
     # The rest.
 
     def action_pick(self) -> None:
-        """Choose what is compared."""
         if not self._all:
             self.tell_no_use("There is no finished run with a report.")
             return
@@ -260,19 +234,16 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self.app.push_screen(PickRuns(self._all, now), picked)
 
     def action_metric(self) -> None:
-        """Show the scores, or bits per byte."""
         self._metric = _METRICS[(_METRICS.index(self._metric) + 1) % len(_METRICS)]
         self._draw()
         self.tell("bits per byte: lower is better; runs report no interval" if self._metric != "score" else "score")
 
     def action_sort(self) -> None:
-        """Sort by category, by change, or by the number of records."""
         self._sorting = _ORDERS[(_ORDERS.index(self._sorting) + 1) % len(_ORDERS)]
         self._draw()
         self.tell(f"sorted by {self._sorting}")
 
     def action_page(self) -> None:
-        """Say where the report lies."""
         page = self._comparison.second.folder / PAGE_FILE if self._comparison else None
         if page is None or not page.is_file():
             self.tell_no_use("This run has no report.html.")
@@ -281,7 +252,6 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self.tell(f"copied: {page}")
 
     def action_gate(self) -> None:
-        """Show the command that fails a build where this got worse."""
         if self._comparison is None:
             self.tell_no_use("There is nothing to compare.")
             return
@@ -291,7 +261,6 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self.app.push_screen(Pages("Gate for a build (copied)", page))
 
     def equal_command(self) -> str:
-        """Return the command that prints the same scores."""
         comparison = self._comparison
         if comparison is None:
             return ""
@@ -299,16 +268,10 @@ Only validation records are ever named. The test split is seen as numbers alone.
             return f"curate report {comparison.second.folder} --workspace {self.project.root}"
         return f"train compare {comparison.first.folder} {comparison.second.folder}"
 
-    def record_json(self) -> str:
-        """Return the record under the cursor."""
-        import json
-
+    def current_record(self) -> str:
         regression = self._regression(self.query_one("#worse", FrameTable).cursor)
-        if regression is None or self.project.catalog.find(regression.id) is None:
-            return ""
-        return json.dumps(dict(self.project.state(regression.id).record.data), ensure_ascii=False)
+        return regression.id if regression else ""
 
     def on_resize(self) -> None:
-        """Give the columns the room there is."""
         if self._comparison is not None:
             self._draw()

@@ -10,7 +10,7 @@ from rich.text import Text
 from curate.project.feedback import legend
 from curate.sessions.run_comparison import Regression, RunComparison, ScoreRow
 from curate.tui.border import safe_lines, safe_text
-from curate.tui.frame_table import Column, ListRows, Tone
+from curate.tui.frame_table import Column, Tone
 from curate.tui.glyphs import bar
 
 Metric = Literal["score", "bits per byte"]
@@ -35,15 +35,12 @@ def columns(comparison: RunComparison, metric: Metric, *, is_narrow: bool) -> li
     return [*names, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
 
 
-def rows_of(comparison: RunComparison, metric: Metric, order: Order, *, is_narrow: bool) -> ListRows:
+def rows_of(comparison: RunComparison, metric: Metric, order: Order, *, is_narrow: bool) -> list[tuple[str, ...]]:
     """Return the categories in some order, and last the mean over them."""
     rows = sorted(comparison.rows, key=lambda row: _rank(row, order))
-    return ListRows(
-        [
-            _cells(comparison, row, metric, is_narrow)
-            for row in [*rows, *([comparison.macro] if comparison.macro else [])]
-        ]
-    )
+    return [
+        _cells(comparison, row, metric, is_narrow) for row in [*rows, *([comparison.macro] if comparison.macro else [])]
+    ]
 
 
 def render_head(comparison: RunComparison, metric: Metric) -> Text:
@@ -72,7 +69,7 @@ def render_changes(comparison: RunComparison) -> Text:
     if comparison.first is None:
         return Text.assemble(("WHAT CHANGED", "strong"), ("  the run beside its own base", "muted"))
     lines = [Text("WHAT CHANGED  B -> C", style="strong")]
-    for difference in sorted(comparison.changed, key=lambda one: one.is_same and not one.what.startswith(" ")):
+    for difference in sorted(comparison.changed, key=lambda change: change.is_same and not change.what.startswith(" ")):
         style = "muted" if difference.is_same else ""
         lines.append(
             Text.assemble(safe_text(f"{difference.what:<16} ", 30, "muted"), safe_text(difference.text, 120, style))
@@ -93,14 +90,9 @@ def render_regression(regression: Regression | None, expected: str, comparison: 
     return Text("\n").join(lines)
 
 
-def regression_rows(regressions: Sequence[Regression]) -> ListRows:
+def regression_rows(regressions: Sequence[Regression]) -> list[tuple[str, ...]]:
     """Return the validation records that got worse, as rows."""
-    return ListRows(
-        [
-            (regression.id, regression.category, f"{regression.before:.2f} -> {regression.after:.2f}")
-            for regression in regressions
-        ]
-    )
+    return [(item.id, item.category, f"{item.before:.2f} -> {item.after:.2f}") for item in regressions]
 
 
 def _rank(row: ScoreRow, order: Order) -> tuple[float, str]:
@@ -113,7 +105,9 @@ def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: 
     is_score = metric == "score"
     base, first, second = (row.base, row.first, row.second) if is_score else row.bits
     before = first if comparison.first else base
-    difference = row.difference if is_score else _minus(second, before)
+    difference = row.difference
+    if not is_score:
+        difference = None if second is None or before is None else second - before
     sides = [_number(base), *([_number(first)] if comparison.first else []), _number(second)]
     mark = f" {row.verdict.mark}" if is_score and row.verdict else ""
     change = _DASH if difference is None else f"{difference:+.2f}{mark}"
@@ -131,10 +125,6 @@ def _counts(row: ScoreRow) -> str:
     if row.better is None or row.worse is None or row.n is None:
         return ""
     return f"{row.better}/{row.n - row.better - row.worse}/{row.worse}"
-
-
-def _minus(after: float | None, before: float | None) -> float | None:
-    return None if after is None or before is None else after - before
 
 
 def _number(value: float | None) -> str:

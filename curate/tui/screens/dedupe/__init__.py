@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import Any, ClassVar
 
@@ -18,9 +17,8 @@ from curate.sessions.cluster_review import Choice, ClusterReview, StagedAct, Wha
 from curate.sessions.clusters import ClusterMember, Clusters, compare_records, find_clusters
 from curate.sessions.overview import noted
 from curate.tui.chrome import TitleRule
-from curate.tui.comparing import Comparing, Watch
-from curate.tui.screen import ProjectScreen
-from curate.tui.screens.dedupe.drawing import (
+from curate.tui.screen import ComparingScreen, Watch
+from curate.tui.screens.dedupe.rendering import (
     ViewedPair,
     advice_line,
     field_lines,
@@ -38,10 +36,10 @@ _AT_ONCE = 50_000
 """Records that are compared again by themselves after each change; more wait for `r`."""
 
 
-class DedupeScreen(ProjectScreen):
+class DedupeScreen(ComparingScreen):
     """One cluster at a time, two of its records beside one another."""
 
-    NAME, TITLE, KEY = "dedupe", "Dedupe", "d"
+    NAME, TITLE, PROGRESS = "dedupe", "Dedupe", "head"
     HELP = """\
 Records that repeat one another come in clusters; those in more than one split come first, for they **leak**.
 
@@ -85,11 +83,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         self._pair: ViewedPair | None = None
         self._viewed: tuple[ClusterMember, ClusterMember] | None = None
         self._wanted: dict[str, str] = {}
-        self._is_stale = False
-        self._comparing = Comparing(self, "dedupe.find", self._show_progress)
 
     def compose_body(self) -> ComposeResult:
-        """Lay out the pair, and lines about it above and below."""
         yield Static(id="head")
         yield TitleRule()
         with VerticalScroll(id="pair", classes="pane"):
@@ -103,50 +98,39 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     # What the app calls.
 
     def ready(self) -> None:
-        """Begin to compare."""
         self._find()
 
     def arrive(self, **what: Any) -> None:
-        """Show the cluster of ``record``, with ``other`` beside it if that is given."""
+        # Show the cluster of ``record``, with ``other`` beside it if that is given.
         self._wanted = {key: str(value) for key, value in what.items() if key in ("record", "other")}
-        if self._review is not None and not self._comparing.is_running:
+        if self._review is not None and not self.is_comparing:
             self._show()
 
     def changed(self, ids: set[str]) -> None:
-        """Compare again, or with many records say that it is time to."""
         known = self._review.clusters if self._review else None
         if known is None or known.num_records <= _AT_ONCE:
             self._find()
         elif any(known.of_record(name) for name in ids):
-            self._is_stale = True
+            self.is_stale = True
             self.tell("Records of these clusters have changed; r compares anew.", "warn")
 
-    def reread(self) -> None:
-        """Compare anew."""
-        self._find()
-
     def close_side(self) -> bool:
-        """Stop comparing, or go back from two records that are no cluster."""
-        if self._comparing.stop():
+        if super().close_side():
             return True
-        if self._viewed is not None:
-            self._viewed = None
+        was_viewed, self._viewed = self._viewed, None
+        if was_viewed is not None:
             self._show()
-            return True
-        return super().close_side()
+        return was_viewed is not None
 
     def busy(self) -> str:
-        """Return that the records are compared, while they are."""
-        return "comparing the records (esc stops)" if self._comparing.is_running else ""
+        return "comparing the records (esc stops)" if self.is_comparing else ""
 
     def equal_command(self) -> str:
-        """Return the command that decides as is staged here, else the one that shows the clusters."""
         choice = self._review.choice if self._review and not self._viewed else None
         return self._command([choice]) if choice else f"curate dedupe {self._root()} --explain"
 
-    def record_json(self) -> str:
-        """Return record A."""
-        return json.dumps(dict(self._pair.left.record.data), ensure_ascii=False) if self._pair else ""
+    def current_record(self) -> str:
+        return self._pair.left.id if self._pair else ""
 
     # Comparing.
 
@@ -157,14 +141,13 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             golden = read_golden(data.root)
             return find_clusters(data, watch), frozenset(golden.ids if golden and golden.is_frozen else ())
 
-        self._show_progress("comparing records  (esc stops)")
-        self._comparing.start(job, lambda found: self._open_review(*found), self._stopped)
+        self.compare(job, lambda result: self._open_review(*result))
 
     def _open_review(self, clusters: Clusters, frozen: frozenset[str]) -> None:
         # On the app's thread: until now more may have been staged.
         staged, lost = read_staged(self.project.root, self.project.by, clusters)
         review = ClusterReview(clusters, staged, frozen)
-        self._review, self._is_stale = review.resumed(self._review), False
+        self._review, self.is_stale = review.resumed(self._review), False
         # Home tells of what was counted here.
         note = noted(self.project)
         note.num_clusters, note.num_leaks = len(review.clusters.open), review.clusters.num_leaks
@@ -172,13 +155,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self.tell(f"{counted(lost, 'staged choice')} no longer fits: the records changed.", "warn")
         self._show()
 
-    def _stopped(self) -> None:
-        self.tell("Stopped; r compares anew.", "warn")
+    def stopped(self) -> None:
         self._show()
-
-    def _show_progress(self, line: str) -> None:
-        if self.is_mounted:
-            self.query_one("#head", Static).update(Text(line, "accent", no_wrap=True, end=""), layout=False)
 
     # What is looked at.
 
@@ -198,23 +176,22 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         return self._viewed or (self._review.pair if self._review else None)
 
     def _show(self) -> None:
-        """Compare the two records in a thread, and draw them then."""
         if self._review is not None and "record" in self._wanted:
             self._go_to_wanted(self._review)
         self._pair = None
         members = self._members()
         if members is None:
             self._draw(Text(self._nothing(), end=""), Text(""), Text(""), Text(""))
-            self.query_one("#texts", Static).update(Text(""))
+            self.put("texts", "")
             return
         shape = self.project.shape
         left, right = members
         frozen = self._review.frozen if self._review else frozenset()
-        self.app.background(
-            lambda: ViewedPair(left, right, compare_records(left.record, right.record, shape), frozen),
-            self._show_pair,
-            group="dedupe.pair",
-        )
+
+        def compared() -> ViewedPair:
+            return ViewedPair(left, right, compare_records(left.record, right.record, shape), frozen)
+
+        self.app.background(compared, self._show_pair, group="dedupe.pair")
 
     def _nothing(self) -> str:
         review = self._review
@@ -237,8 +214,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             head = head_line(review.cluster, review.at, len(review.open), threshold, choice)
             others = members_line(review.cluster, pair.left.id, pair.right.id)
         self._draw(head, field_lines(pair.comparison), others, advice_line(pair))
-        texts = pair_table(pair, choice, self.project, is_narrow=self.is_narrow)
-        self.query_one("#texts", Static).update(texts)
+        self.put("texts", pair_table(pair, choice, self.project, is_narrow=self.is_narrow))
         self.query_one("#pair").scroll_home(animate=False)
 
     def _draw(self, head: Text, fields: Text, others: Text, advice: Text) -> None:
@@ -250,14 +226,12 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self.query_one(f"#{name}", Static).update(text, layout=False)
 
     def on_resize(self) -> None:
-        """Draw the pair anew: beside one another, or one below the other."""
         if self._pair is not None:
             self.call_after_refresh(self._show_pair, self._pair)
 
     # Keys.
 
     def action_step(self, step: int) -> None:
-        """Go to the next cluster, or the previous one."""
         self._viewed = None
         if self._review:
             self._review.step(step)
@@ -266,7 +240,6 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self.tell_no_use(_NOTHING_YET)
 
     def action_pair(self, step: int) -> None:
-        """Go to the next two records of the cluster."""
         if self._review and not self._viewed:
             self._review.step_pair(step)
             self._show()
@@ -274,7 +247,6 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self.tell_no_use(_NOTHING_YET)
 
     def action_filter(self) -> None:
-        """Show other clusters: all, those that leak, one kind."""
         review = self._review
         if review:
             kind = review.next_kind()
@@ -284,11 +256,9 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self.tell_no_use(_NOTHING_YET)
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll both records."""
         self.query_one("#pair").scroll_relative(y=lines, animate=False)
 
     def action_stage(self, what: What, is_left: bool) -> None:
-        """Stage a choice for this cluster and go to the next one without any."""
         if self._viewed:
             self.tell("These two are no cluster; the Split screen can move or drop one of them.", "warn")
         elif self._review and (choice := self._review.stage(what, is_left=is_left)):
@@ -298,7 +268,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self.tell_no_use("There is no cluster to decide on." if self._review else _NOTHING_YET)
 
     def action_stage_alike(self) -> None:
-        """Stage for all clusters of the same shape what is staged for this one, or was for the last."""
+        # Stage for all clusters of the same shape what is staged for this one, or was for the last.
         if self._review is None:
             self.tell_no_use(_NOTHING_YET)
             return
@@ -314,7 +284,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         self._show()
 
     def action_take_back(self) -> None:
-        """Take back what was staged last; where nothing is staged, undo the last act."""
+        # Take back what was staged last; where nothing is staged, undo the last act.
         if self._is_writing():
             return
         step = self._review.take_back() if self._review else []
@@ -325,15 +295,11 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         self._show()
 
     def action_write(self) -> None:
-        """Write everything that is staged as one act."""
         review, project = self._review, self.project
         if review is None or not review.staged.choices:
             self.tell_no_use("Nothing is staged.")
             return
-        if self._is_stale or self._comparing.is_running:
-            self.tell_no_use("The records have changed; r compares them anew, then write.")
-            return
-        if self._is_writing():
+        if self.is_outdated() or self._is_writing():
             return
         choices = list(review.staged.choices.values())
 

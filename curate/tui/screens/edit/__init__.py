@@ -10,7 +10,6 @@ from rich.text import Text
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.timer import Timer
 from textual.widgets import Static
 
 from curate.base.record import CurateError, Finding, canonical
@@ -27,12 +26,10 @@ from curate.sessions.edits import (
 )
 from curate.sessions.lines import open_line
 from curate.tui.border import safe_line
-from curate.tui.fields import update_if_other
-from curate.tui.form import EditSide, FormView
-from curate.tui.form.preview import VIEWS
-from curate.tui.screen import ProjectScreen
-from curate.tui.screens.edit.texts import HELP, finding_text, fixed_text, nothing_open, title, without_form
-from curate.tui.standby import empty
+from curate.tui.screen import ProjectScreen, empty
+from curate.tui.screens.edit.side import VIEWS, EditSide
+from curate.tui.screens.edit.view import HELP, FormView, finding_text, fixed_text, nothing_open, title, without_form
+from curate.tui.widgets import Panel, Pause
 
 KEEP = 1.0
 """Seconds after the last key until what is typed is written to the draft."""
@@ -41,7 +38,7 @@ KEEP = 1.0
 class EditScreen(ProjectScreen):
     """One record, its form, and what it looks like."""
 
-    NAME, TITLE, KEY = "edit", "Edit", "e"
+    NAME, TITLE = "edit", "Edit"
     HELP = HELP
     BINDINGS: ClassVar[list[Any]] = [
         Binding("ctrl+s,W", "save", "Save", id="edit.save"),
@@ -66,23 +63,21 @@ class EditScreen(ProjectScreen):
         super().__init__()
         self.edit: EditSession | None = None
         self._finding: Finding | None = None
-        self._keeping: Timer | None = None
+        self._saving_draft = Pause(self)
         self._waiting: dict[str, Any] | None = None
         self._side = EditSide()
         self._num_shows = 0
         self._show_lock = asyncio.Lock()
 
     def compose_body(self) -> ComposeResult:
-        """Lay form and preview side by side."""
         with Horizontal():
             with Vertical(classes="main pane", id="form"):
-                yield Static(id="title")
+                yield Panel(id="title")
                 yield Static(id="finding")
-                yield Static(id="nothing")
+                yield Panel(id="nothing")
             yield self._side
 
     def ready(self) -> None:
-        """Begin with what was asked for while the records were read."""
         self._side.ready(self.project)
         self._say_nothing_open()
         waiting, self._waiting = self._waiting, None
@@ -112,11 +107,9 @@ class EditScreen(ProjectScreen):
                 self._begin(new_edit(self.project))
 
     def lacks_records(self) -> bool:
-        """Return False: the first record is written here."""
         return False
 
     def changed(self, ids: set[str]) -> None:
-        """Take in what others, or an undo, have changed of the record that is open."""
         edit = self.edit
         if edit is None or edit.is_new or edit.name not in ids:
             return
@@ -130,22 +123,18 @@ class EditScreen(ProjectScreen):
         self._show_soon()
 
     def close_side(self) -> bool:
-        """Leave the side pane, or the field that is typed in."""
         view = self._form_view()
         return super().close_side() or (view is not None and view.leave_field())
 
     def equal_command(self) -> str:
-        """Return the command that edits the same record."""
         if self.edit is None or (self.edit.is_new and not self.edit.is_line):
             return f"curate edit --new {self.app.root}"
         return f"curate edit {safe_line(self.edit.name)} {self.app.root}"
 
     def record_json(self) -> str:
-        """Return the record as it is in the form."""
         return canonical(self.edit.form.to_line()).decode() if self.edit else ""
 
     def has_unsaved(self) -> bool:
-        """Whether what is typed could not even be kept as a draft."""
         if self.edit is None:
             return False
         try:
@@ -155,33 +144,27 @@ class EditScreen(ProjectScreen):
         return False
 
     def reread(self) -> None:
-        """Look for the nearest records anew."""
         self._side.search_anew()
 
     # Actions.
 
     async def action_save(self) -> None:
-        """Save what is typed as one decision; it is told when it is on the disk."""
         await self._save()
 
     async def action_save_and_new(self) -> None:
-        """Save, and begin the next record."""
         if await self._save():
             self._begin(new_edit(self.project))
 
     def action_new(self) -> None:
-        """Begin a new record; what is typed in this one stays as its draft."""
         self._begin(new_edit(self.project))
 
     def action_copy(self) -> None:
-        """Begin a new record as a copy of this one."""
         if self.edit is None or self.edit.is_new:
             self.tell("Only a saved record can be duplicated.", "warn")
             return
         self._begin(copied_edit(self.project, self.edit.name))
 
     def action_resume(self) -> None:
-        """Go on with the newest draft."""
         names = Drafts(self.project.root, self.project.by).names()
         name = next((name for name in names if self.edit is None or name != self.edit.name), None)
         if name is None:
@@ -195,7 +178,6 @@ class EditScreen(ProjectScreen):
             self._begin(open_edit(self.project, name))
 
     def action_discard(self) -> None:
-        """Let go of what is typed, after asking."""
         edit = self.edit
         if edit is None or not edit.is_changed:
             self.tell("Nothing differs from what is saved.", "warn")
@@ -210,25 +192,23 @@ class EditScreen(ProjectScreen):
         self.app.ask("Discard what you typed here?", sure)
 
     def action_next_view(self) -> None:
-        """Show the preview in another way; where there is room for one pane only, go to it and back."""
+        # Show the preview in another way; where there is room for one pane only, go to it and back.
         if self.is_narrow and not self.is_side_open:
             self.is_side_open = True
         elif self._side.next_view() == VIEWS[0] and self.is_narrow:
             self.is_side_open = False
 
     async def action_next_problem(self) -> None:
-        """Go to the next field that something is wrong with."""
         view = self._form_view()
         if view is None or not await self._go_to_first_problem(after=view.sheet.focused_pointer()):
             self.tell("Nothing is wrong.")
 
     async def action_editor(self) -> None:
-        """Hand the record to a person's own editor, and take back what it leaves."""
         edit = self.edit
         if edit is None:
             self.tell("There is no record to edit.", "warn")
             return
-        self._keep()
+        self._save_draft()
         before = edit.written()
         try:
             with self.app.suspend():
@@ -241,7 +221,7 @@ class EditScreen(ProjectScreen):
             return
         faults = edit.take(after)
         notes = edit.follow()
-        self._keep()
+        self._save_draft()
         await self._show()
         if faults:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -254,27 +234,21 @@ class EditScreen(ProjectScreen):
     # Events.
 
     def on_form_view_changed(self, event: FormView.Changed) -> None:
-        """Keep what was typed, and show what it looks like now."""
         event.stop()
-        if self._keeping is not None:
-            self._keeping.stop()
-        self._keeping = self.set_timer(KEEP, self._keep)
+        self._saving_draft.begin(KEEP, self._save_draft)
         self._side.show(self.edit)
         self._show_title()
 
     def on_edit_side_neighbours_known(self, event: EditSide.NeighboursKnown) -> None:
-        """Say at the form, too, that the record repeats another one."""
         event.stop()
         view = self._form_view()
         if view is not None:
-            view.warn(f"! repeats {event.repeated}" if event.repeated else "")
+            view.warning = f"! repeats {event.repeated}" if event.repeated else ""
 
     def on_screen_suspend(self) -> None:
-        """Keep what is typed when another screen is shown."""
-        self._keep()
+        self._save_draft()
 
     def on_unmount(self) -> None:
-        """Keep what is typed when the app ends."""
         if self.edit is not None:
             self.has_unsaved()
 
@@ -287,8 +261,7 @@ class EditScreen(ProjectScreen):
             return False
         if view is not None:
             await view.judge()
-            if reason := view.unread_answer():
-                await view.focus_unread_answer()
+            if reason := await view.find_unread_answer():
                 self.tell(f"The answer is not saved: {reason}", "error")
                 return False
         if edit.is_line and not edit.text and not edit.form.problems():
@@ -298,7 +271,7 @@ class EditScreen(ProjectScreen):
         try:
             result = edit.save()
         except CurateError as error:
-            self._keep()
+            self._save_draft()
             if error.code == CHANGED_MEANWHILE:
                 await self._show()
             else:
@@ -313,10 +286,10 @@ class EditScreen(ProjectScreen):
             self.tell(result + ("" if was_new else "  (u undoes)"))
         return True
 
+    # Save a line in a thread, for its whole file is written anew, and open the record that it is then.
     def _write_line(self, edit: EditSession) -> None:
-        """Save a line in a thread, for its whole file is written anew, and open the record that it is then."""
         command = self.equal_command()
-        self._keep()
+        self._save_draft()
 
         def written(result: str) -> None:
             self.app.log_command(command, result)
@@ -327,8 +300,8 @@ class EditScreen(ProjectScreen):
 
         self.app.background(edit.save, written, group="write.edit")
 
+    # See whether what the record was opened for is still wrong, now that it is saved.
     def _show_opened_finding(self) -> None:
-        """See whether what the record was opened for is still wrong, now that it is saved."""
         finding = self._finding
         if finding is None:
             return
@@ -341,21 +314,20 @@ class EditScreen(ProjectScreen):
         self.app.background(partial(is_standing, self.project, finding), examined, group="edit.finding")
 
     def _show_finding(self, finding: Finding | None) -> None:
-        """Say above the form what the record was opened for."""
         self._finding = finding
         shape = self.project.shape
         self._put_finding(Text("") if finding is None else finding_text(finding, field_of(finding, shape)))
         if (view := self._form_view()) is not None:
-            view.show_finding(has_finding=finding is not None)
+            view.has_finding = finding is not None
 
     def _put_finding(self, text: Text) -> None:
         line = self.query_one("#finding", Static)
         line.display = bool(text)
         line.update(text)
 
+    # Show another record; the draft of the one before is written first.
     def _begin(self, edit: EditSession, pointer: str = "", finding: Finding | None = None) -> None:
-        """Show another record; the draft of the one before is written first."""
-        self._keep()
+        self._save_draft()
         self.edit = edit
         self._show_finding(finding)
         for note in edit.notes:
@@ -369,7 +341,7 @@ class EditScreen(ProjectScreen):
         self.run_worker(begin(), group="edit.show")
 
     def _close(self, message: str) -> None:
-        self._keep()
+        self._save_draft()
         self.edit = None
         self._show_finding(None)
         self.tell(message, "warn")
@@ -394,7 +366,7 @@ class EditScreen(ProjectScreen):
         edit, view = self.edit, self._form_view()
         has_form = edit is not None and not edit.is_huge and not edit.text
         with self.app.batch_update():
-            self.query_one("#nothing", Static).display = not has_form
+            self.query_one("#nothing").display = not has_form
             if not has_form:
                 self._say_nothing_open()
             if view is not None and (view.edit is not edit or not has_form):
@@ -406,36 +378,32 @@ class EditScreen(ProjectScreen):
                     await self.query_one("#form", Vertical).mount(view)
                 else:
                     await view.rebuild()
-                view.show_finding(has_finding=self._finding is not None)
-                view.tell("draft kept" if edit.is_changed else "")
+                view.has_finding = self._finding is not None
+                view.note = "draft kept" if edit.is_changed else ""
         self._show_title()
         self._side.show(edit)
 
     def _say_nothing_open(self) -> None:
-        """Say why there is no form, and what can be done."""
         if self.edit is not None:
             text = without_form(self.edit)
         elif super().lacks_records():
             text = empty(self.project).text
         else:
             text = nothing_open(Drafts(self.project.root, self.project.by).names())
-        update_if_other(self.query_one("#nothing", Static), text)
+        self.query_one("#nothing", Panel).show(text)
 
     def _show_title(self) -> None:
-        update_if_other(self.query_one("#title", Static), title(self.edit, self.project.shape.name))
+        self.query_one("#title", Panel).show(title(self.edit, self.project.shape.name))
 
-    def _keep(self) -> None:
-        """Write the draft now."""
-        if self._keeping is not None:
-            self._keeping.stop()
-            self._keeping = None
+    def _save_draft(self) -> None:
+        self._saving_draft.end()
         edit, view = self.edit, self._form_view()
         if edit is None:
             return
         with self.app.attempt():
             edit.keep()
             if view is not None:
-                view.tell("draft kept" if edit.is_changed else "")
+                view.note = "draft kept" if edit.is_changed else ""
 
     def _focus(self, pointer: str) -> None:
         view = self._form_view()
@@ -445,7 +413,7 @@ class EditScreen(ProjectScreen):
     async def _focus_shown(self, view: FormView, pointer: str) -> None:
         async with self._show_lock:
             if view is self._form_view():
-                await view.focus_pointer(pointer)
+                await view.sheet.focus_pointer(pointer)
 
     async def _go_to_first_problem(self, after: str | None = None) -> bool:
         """Go to the first field with a problem, or the first one behind ``after``."""
@@ -459,7 +427,7 @@ class EditScreen(ProjectScreen):
         if pointer is None:
             return False
         self.is_side_open = False
-        return await view.focus_fault(pointer)
+        return await view.sheet.focus_fault(pointer)
 
     def _form_view(self) -> FormView | None:
         return next(iter(self.query(FormView)), None)

@@ -1,31 +1,30 @@
-"""Home: what there is, and what to do next."""
+"""Home: what there is, and what to do next; in a folder that is no workspace, how to begin."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.widgets import Static
 
 from curate.base.tables import counted
-from curate.tui.frame_table import FrameTable, ListRows
-from curate.tui.pane import Pane
+from curate.schema.settings import FILE_NAME
+from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.home import rendering
+from curate.tui.widgets import Pane
 
 if TYPE_CHECKING:
-    from curate.base.events import AnyEvent
     from curate.project.init import NewWorkspace
-    from curate.sessions.overview import NextStep, ProjectOverview
-    from curate.sessions.runs import Run
-    from curate.tui.screens.home.offers import Offer
-    from curate.tui.status import Severity
+    from curate.tui.border import Severity
 
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_MOST_FILES = 5
+_MOST_FOLDERS = 3
 FEW = 20_000
 """Records up to which Home itself looks for errors and repeats; with more, `r` does."""
 _MOST_EVENTS = 6
@@ -34,20 +33,19 @@ _MOST_RUNS = 3
 
 
 @dataclass(frozen=True)
-class _HomeView:
-    overview: ProjectOverview
-    steps: Sequence[NextStep]
-    runs: Sequence[Run]
-    recent: Sequence[tuple[AnyEvent, bool]]
-    scores: Mapping[str, str]
-    """By run, what its report comes to."""
-    remarks: Sequence[str]
+class Offer:
+    """One way to begin: open the workspace ``source``, make one in ``target`` from it, or ask for a path."""
+
+    kind: Literal["open", "make", "sample", "new", "ask"]
+    text: str
+    source: Path | None = None
+    target: Path | None = None
 
 
 class HomeScreen(ProjectScreen):
     """What there is and what to do next; in a folder that is no workspace, how to make one."""
 
-    NAME, TITLE, KEY = "home", "Home", "h"
+    NAME, TITLE = "home", "Home"
     SHOWS_LINES = True
     AUTO_FOCUS = "#steps"
     HELP = """
@@ -79,14 +77,12 @@ records in Browse.
     """
 
     def __init__(self) -> None:
-        """Begin without having looked."""
         super().__init__()
-        self._snapshot: _HomeView | None = None
+        self._snapshot: rendering.HomeView | None = None
         self._offers: list[Offer] = []
         self._is_looking = self._is_due = self._has_counted = False
 
     def compose_body(self) -> ComposeResult:
-        """Lay out four blocks, or the ways to begin where there is no workspace."""
         if not self.app.has_project and not self.app.is_opening:
             yield Static(rendering.welcome(self.app.root), id="begin")
             yield FrameTable(rendering.STEP_COLUMNS, can_mark=False, key=4, id="steps")
@@ -98,46 +94,39 @@ records in Browse.
             yield Static(id="aside", classes="pane right")
 
     def opened(self) -> None:
-        """Say how to begin where there is no workspace."""
         if not self.app.has_project:
             self.refresh(recompose=True)
             self.call_after_refresh(self._offer)
 
     def on_mount(self) -> None:
-        """Say how to begin where there is no workspace."""
         if not self.app.is_opening:
             self._offer()
 
     def _offer(self) -> None:
-        from curate.tui.screens.home.offers import offers
-
         if not self.app.has_project:
             self._offers = offers(self.app.root)
             rows = [(str(number), "", offer.text, "", str(number)) for number, offer in enumerate(self._offers, 1)]
-            self.query_one("#steps", FrameTable).show(ListRows(rows))
+            self.query_one("#steps", FrameTable).show(rows)
 
     # What there is.
 
     def ready(self) -> None:
-        """Look at the records; what was counted of others before means nothing any more."""
+        # Look at the records; what was counted of others before means nothing any more.
         self._has_counted = False
         self._reload()
 
     def busy(self) -> str:
-        """Return that the steps are counted, while none are known."""
         return "" if self._snapshot or not self.app.has_project else "counting the steps"
 
     def changed(self, ids: set[str]) -> None:
-        """Look again."""
         self._reload()
 
     def on_screen_resume(self) -> None:
-        """Look again: other screens may have counted what was not counted before."""
+        # Look again: other screens may have counted what was not counted before.
         if self.app.following.is_loaded and not self.is_on_standby:
             self._reload()
 
     def reread(self) -> None:
-        """Count everything again."""
         if self.app.following.is_loaded:
             self.tell("counting errors and repeats")
             self._count()
@@ -151,7 +140,7 @@ records in Browse.
             self._is_looking, self._is_due = True, False
             self.app.background(self._load_snapshot, self._draw, group="home.look")
 
-    def _load_snapshot(self) -> _HomeView:
+    def _load_snapshot(self) -> rendering.HomeView:
         from curate.project.blind import hides_event
         from curate.sessions.overview import next_steps, overview, scores
         from curate.sessions.problems import problems_of
@@ -164,20 +153,16 @@ records in Browse.
             steps = next_steps(project, counts, runs)[:_MOST_STEPS]
             recent = [(event, hides_event(project, event)) for event in project.recent(_MOST_EVENTS)]
             remarks = [*project.remarks(), *project.catalog.remarks]
-            return _HomeView(counts, steps, runs, recent, scores(runs[:_MOST_RUNS]), remarks)
+            return rendering.HomeView(counts, steps, runs[:_MOST_RUNS], recent, scores(runs[:_MOST_RUNS]), remarks)
         finally:
             self._is_looking = False
 
-    def _draw(self, snapshot: _HomeView) -> None:
+    def _draw(self, snapshot: rendering.HomeView) -> None:
         self._snapshot = snapshot
         self._draw_steps()
-        self.query_one("#categories", FrameTable).show(ListRows(rendering.category_rows(snapshot.overview)))
-        self.query_one("#dataset", Static).update(rendering.dataset(self.project, snapshot.overview))
-        self.query_one("#aside", Static).update(
-            rendering.aside(
-                snapshot.overview, snapshot.runs[:_MOST_RUNS], snapshot.scores, snapshot.recent, snapshot.remarks
-            )
-        )
+        self.query_one("#categories", FrameTable).show(rendering.category_rows(snapshot.overview))
+        self.put("dataset", rendering.dataset(self.project, snapshot.overview))
+        self.put("aside", rendering.aside(snapshot))
         if self._is_due:
             self._reload()
         elif not self._has_counted and snapshot.overview.num_records <= FEW:
@@ -186,26 +171,25 @@ records in Browse.
     def _draw_steps(self) -> None:
         if self._snapshot is not None:
             table = self.query_one("#steps", FrameTable)
-            table.show(ListRows(rendering.step_rows(self._snapshot.steps, table.flexible_width)), at=table.current)
+            table.show(rendering.step_rows(self._snapshot.steps, table.flexible_width), at=table.current)
 
     def on_resize(self) -> None:
-        """Give the steps the room there is."""
         self.call_after_refresh(self._draw_steps)
 
+    # Look for errors and repeats, each in the background, and then look again.
     def _count(self) -> None:
-        """Look for errors and repeats, each in the background, and then look again."""
         self._has_counted = True
-        self.app.background(self._searched, self._counted, group="home.search")
-        self.app.background(self._compared, self._counted, group="home.compare")
+        self.app.background(self._find_problems, lambda _: self._reload(), group="home.search")
+        self.app.background(self._find_repeats, lambda _: self._reload(), group="home.compare")
 
-    def _searched(self) -> None:
+    def _find_problems(self) -> None:
         from curate.sessions.problems import problems_of
 
-        book = problems_of(self.project)
-        if not book.is_searching:
-            book.search()
+        problem_list = problems_of(self.project)
+        if not problem_list.is_searching:
+            problem_list.search()
 
-    def _compared(self) -> None:
+    def _find_repeats(self) -> None:
         from curate.sessions.clusters import find_clusters
         from curate.sessions.overview import noted
 
@@ -214,20 +198,15 @@ records in Browse.
         clusters = find_clusters(self.project.data)
         note.num_clusters, note.num_leaks = len(clusters.open), clusters.num_leaks
 
-    def _counted(self, _nothing: None) -> None:
-        self._reload()
-
     # What to do.
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
-        """Go to the step, or to the records of the category."""
         if event.table.id == "steps":
             self.action_step(int(event.key))
         elif self._snapshot:
             self.app.go("browse", category=self._snapshot.overview.categories[event.row].name)
 
     def action_step(self, number: int) -> None:
-        """Go where the step with this number is done."""
         if self._offers and not self.app.has_project:
             if number <= len(self._offers):
                 self._begin(self._offers[number - 1])
@@ -238,11 +217,9 @@ records in Browse.
             self.tell_no_use(f"There is no step {number}.")
 
     def action_find(self) -> None:
-        """Look for records in Browse."""
         self.app.go("browse", is_filtering=True)
 
     def equal_command(self) -> str:
-        """Return the command that counts the same."""
         from shlex import quote
 
         return f"curate stats {quote(str(self.app.root))}"
@@ -259,10 +236,7 @@ records in Browse.
             self.app.ask(f"Make a workspace in {offer.target.resolve()}?", partial(self._make, offer, offer.target))
 
     def _typed(self, path: str) -> None:
-        from curate.tui.screens.home.offers import offer_for
-
-        offer = offer_for(path, self.app.root)
-        if offer is None:
+        if (offer := offer_for(path, self.app.root)) is None:
             self.tell(f"There is no workspace and no file at {path}", "warn")
         else:
             self._begin(offer)
@@ -282,8 +256,8 @@ records in Browse.
         self.app.background(make, opened, group="write.workspace", message=f"making {target} ...")
 
 
+# Return what is said of a new workspace, and how bad it is: rows that were left out are counted.
 def _workspace_message(workspace: NewWorkspace) -> tuple[str, Severity]:
-    """Return what is said of a new workspace, and how bad it is: rows that were left out are counted."""
     taken = sum(intake.num_records for intake in workspace.intakes)
     rejected = sum(len(intake.rejected) for intake in workspace.intakes)
     text = f"made {workspace.root}" + (f": {counted(taken, 'record')}" if workspace.intakes else "")
@@ -293,3 +267,49 @@ def _workspace_message(workspace: NewWorkspace) -> tuple[str, Severity]:
         return text, "ok"
     quarantines = ", ".join(str(intake.quarantine) for intake in workspace.intakes if intake.rejected)
     return f"{text}; {counted(rejected, 'row')} left out, with the reasons in {quarantines}", "warn"
+
+
+def offers(root: Path) -> list[Offer]:
+    """Return the ways to begin in ``root``: what lies there first, then what is always possible."""
+    inside = sorted(root.iterdir())
+    workspaces = [path for path in inside if (path / FILE_NAME).is_file()]
+    files = [path for path in inside if path.suffix in SUFFIXES and path.is_file()]
+    is_empty = not [path for path in inside if path.name != ".git"]
+    return [
+        *(Offer("open", f"open the workspace {path.name}", path) for path in workspaces[:_MOST_FOLDERS]),
+        *(
+            Offer("make", f"make a workspace from {path.name} ({_size(path)})", path, free(root / path.stem))
+            for path in files[:_MOST_FILES]
+        ),
+        Offer("ask", "open a workspace, or make one from a file, somewhere else"),
+        Offer("sample", "load the samples: a tour of 1,140 records", target=root if is_empty else free(root / "tour")),
+        Offer("new", "make an empty workspace", target=root if is_empty else free(root / "my-data")),
+    ]
+
+
+def free(folder: Path) -> Path:
+    """Return ``folder``, or the first of its names with a number that is not taken."""
+    number, candidate = 1, folder
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def offer_for(typed: str, root: Path) -> Offer | None:
+    """Return what to do about a path that was typed; None where there is nothing at it."""
+    path = (root / Path(typed.strip()).expanduser()) if typed.strip() else root / "\0"
+    if "\0" in str(path):
+        return None
+    if (path / FILE_NAME).is_file():
+        return Offer("open", "", path)
+    return Offer("make", "", path, free(root / path.stem)) if path.is_file() else None
+
+
+def _size(path: Path) -> str:
+    size = float(path.stat().st_size)
+    for unit in ("bytes", "KB", "MB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"

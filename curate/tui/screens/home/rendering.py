@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -43,6 +44,19 @@ CATEGORY_COLUMNS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class HomeView:
+    """What Home shows, as it was a moment ago."""
+
+    overview: ProjectOverview
+    steps: Sequence[NextStep]
+    runs: Sequence[Run]
+    recent: Sequence[tuple[AnyEvent, bool]]
+    scores: Mapping[str, str]
+    """By run, what its report comes to."""
+    remarks: Sequence[str]
+
+
 def percent(part: int | None, whole: int) -> str:
     """Return a share as whole percent: "100%" only for all, "0%" only for none, "-" where it is not known."""
     if part is None or not whole:
@@ -79,7 +93,6 @@ def category_rows(overview: ProjectOverview) -> list[tuple[str, ...]]:
 
 
 def _short(number: int) -> str:
-    """Return a number in full, or from ten thousand on in thousands."""
     return str(number) if number < _THOUSANDS else f"{number / 1000:.0f}k"
 
 
@@ -111,28 +124,20 @@ def dataset(project: Project, overview: ProjectOverview) -> Text:
     return text
 
 
-def aside(
-    overview: ProjectOverview,
-    runs: Sequence[Run],
-    scores: Mapping[str, str],
-    recent: Sequence[tuple[AnyEvent, bool]],
-    remarks: Sequence[str],
-) -> Text:
+def aside(snapshot: HomeView) -> Text:
     """Return what was decided last, and whether its answer is hidden; the runs and what they come to; the machine."""
     text = Text.assemble(("RECENT ACTIVITY", "strong"), "\n")
-    for event, is_hidden in recent:
+    for event, is_hidden in snapshot.recent:
         text.append_text(event_line(event, is_hidden=is_hidden)).append("\n")
-    text.append("" if recent else "  nothing decided yet\n").append("\nRUNS\n", "strong")
-    for run in runs:
-        text.append_text(
-            Text.assemble(
-                "  ", safe_text(run.id, 24, "accent"), f"  {run.standing}  ", safe_text(scores.get(run.id, "")), "\n"
-            )
-        )
-    text.append("" if runs else "  none yet\n")
+    text.append("" if snapshot.recent else "  nothing decided yet\n").append("\nRUNS\n", "strong")
+    for run in snapshot.runs:
+        score = safe_text(snapshot.scores.get(run.id, ""))
+        text.append_text(Text.assemble("  ", safe_text(run.id, 24, "accent"), f"  {run.standing}  ", score, "\n"))
+    text.append("" if snapshot.runs else "  none yet\n")
+    overview = snapshot.overview
     changed = "" if overview.num_changed is None else f"   git {counted(overview.num_changed, 'file')} changed"
     text.append(f"\ndisk {overview.disk_free / 1e9:,.0f} GB free{changed}", "muted")
-    for remark in remarks:
+    for remark in snapshot.remarks:
         text.append_text(Text.assemble("\n", ("~ warn ", "warn"), safe_text(remark, 300)))
     return text
 

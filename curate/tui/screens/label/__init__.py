@@ -19,19 +19,17 @@ from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepare
 from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
-from curate.tui.fields import SafeInput
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.label import drawn, keys, rendering
-from curate.tui.screens.label.begun import Begun
-from curate.tui.screens.label.paper import Panel, Paper
-from curate.tui.screens.label.reviewing import Reviewing
-from curate.tui.screens.label.suggestion_learner import SuggestionLearner
+from curate.tui.screens.label import keys, rendering
+from curate.tui.screens.label.begun import Begun, Reviewing, SuggestionLearner
+from curate.tui.screens.label.paper import Paper
+from curate.tui.widgets import Panel, SafeInput
 
 
 class LabelScreen(ProjectScreen):
     """The label session of one annotator, and the review of what was answered differently."""
 
-    NAME, TITLE, KEY = "label", "Label", "l"
+    NAME, TITLE = "label", "Label"
     HELP, BINDINGS, DEFAULT_CSS = keys.HELP, keys.BINDINGS, keys.CSS
 
     def __init__(self) -> None:
@@ -484,12 +482,12 @@ class LabelScreen(ProjectScreen):
             return
         if reviewing is None:
             room = max(20, self.query_one("#choices").size.width - 2)
-            texts = drawn.session_texts(session, self._begun, room, is_several=self._is_several)
+            texts = rendering.session_texts(session, self._begun, room, is_several=self._is_several)
         else:
             item = reviewing.item
-            texts = drawn.review_texts(reviewing, self.project.state(item.record).record if item else None)
+            texts = rendering.review_texts(reviewing, self.project.state(item.record).record if item else None)
         lacks = self._learning.lacks if self._learning else ""
-        texts["side"] = drawn.side_text(session, self._guideline, lacks)
+        texts["side"] = rendering.side_text(session, self._guideline, lacks)
         for widget_id, text in texts.items():
             widget = self.query_one(f"#{widget_id}")
             assert isinstance(widget, Paper | Panel), "all of them are"

@@ -6,7 +6,7 @@ from typing import Any
 
 from textual.binding import Binding
 
-from curate.tui.screens.label.rendering import KEYS
+from curate.tui.screens.label.begun import KEYS
 
 _HEAD = "1-9,0"
 

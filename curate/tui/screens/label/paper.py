@@ -1,11 +1,15 @@
-"""Text that is exchanged often: a new one costs its own lines, and moves nothing around it.
+"""A pane of text that is exchanged often, wrapped as far as somebody looks.
 
-Textual lays out the whole screen when a `Static` changes, or what a `ScrollView` can scroll over, for something might
-have another height. That takes longer than all else that answering a record does.
+A new text costs its own lines, and moves nothing around it: Textual lays out the whole screen when what a `ScrollView`
+can scroll over changes, which takes longer than all else that answering a record does. What lies below the pane costs
+nothing until it is scrolled to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -13,19 +17,60 @@ from textual import events
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Static
 
 from curate.tui.glyphs import glyphs
-from curate.tui.screens.label.wrapping import Wrapped
+
+_PIECE = 2_000
+"""Characters that are wrapped at a time, and that are wrapped at any rate."""
+
+
+class Wrapped:
+    """The lines of a text without tabs, as many as were asked for."""
+
+    def __init__(self, text: Text, console: Console, width: int) -> None:
+        self.lines: list[list[Segment]] = []
+        self.is_whole = False
+        """Whether these are all the lines that there are."""
+        self._rest = _lines_of(text, console, width)
+        self._is_short = len(text) <= _PIECE
+
+    def take(self, count: int) -> None:
+        """Have at least the first ``count`` lines, or all of them where there are fewer, or the text is short."""
+        while not self.is_whole and (self._is_short or len(self.lines) < count):
+            line = next(self._rest, None)
+            if line is None:
+                self.is_whole = True
+            else:
+                self.lines.append(line)
+
+
+def _lines_of(text: Text, console: Console, width: int) -> Iterator[list[Segment]]:
+    start, size, is_last = 0, _PIECE, False
+    while not is_last:
+        is_last = start + size >= len(text)
+        piece = text[start : start + size]
+        if not is_last:
+            # A line that ends in blanks would come without them.
+            piece.rstrip()
+        lines = piece.wrap(console, width)
+        if not is_last:
+            if len(lines) == 1:
+                size *= 2
+                continue
+            # Where the last line breaks hangs on what comes after the piece.
+            start += len(piece) - len(lines.pop())
+        size = _PIECE
+        for line in lines:
+            yield list(line.render(console))
 
 
 class Paper(Widget, can_focus=True):
     """A pane of wrapped text that scrolls; its last line says that there are lines below it."""
 
     def __init__(self, *, id: str, classes: str = "") -> None:
-        """Begin empty."""
         super().__init__(id=id, classes=classes)
-        self._text = Text()
+        self.text = Text()
+        """What is shown, or could be scrolled to."""
         self._wrapped: Wrapped | None = None
         self._drawn_lines: list[list[Segment]] = []
         self._strips: list[Strip] = []
@@ -34,11 +79,11 @@ class Paper(Widget, can_focus=True):
 
     def show(self, text: Text) -> None:
         """Show ``text`` from its beginning, unless it is shown already."""
-        if text == self._text:
+        if text == self.text:
             return
-        if text.plain != self._text.plain:
+        if text.plain != self.text.plain:
             self._top = 0
-        self._text = text
+        self.text = text
         self._wrap()
 
     def scroll_lines(self, lines: int) -> None:
@@ -51,7 +96,6 @@ class Paper(Widget, can_focus=True):
         self._draw_lines(self._wrapped)
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Wrap anew for another width."""
         self._wrap()
         self.scroll_lines(0)
 
@@ -61,25 +105,22 @@ class Paper(Widget, can_focus=True):
         self._wrap()
 
     def on_mouse_scroll_down(self) -> None:
-        """Scroll with the wheel."""
         self.scroll_lines(2)
 
     def on_mouse_scroll_up(self) -> None:
-        """Scroll with the wheel."""
         self.scroll_lines(-2)
 
     def render_line(self, y: int) -> Strip:
-        """Draw one line."""
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
 
     def _wrap(self) -> None:
         width = self.size.width
         if width > 0 and self.is_attached:
-            self._wrapped = Wrapped(self._text, self.app.console, width)
+            self._wrapped = Wrapped(self.text, self.app.console, width)
             self._draw_lines(self._wrapped)
 
+    # Draw the lines that are seen now, but for those that stay as they were: in the pane beside nearly all do.
     def _draw_lines(self, wrapped: Wrapped) -> None:
-        """Draw the lines that are seen now, but for those that stay as they were: in the pane beside nearly all do."""
         height, drawing_state = self.size.height, (self.size, self.rich_style)
         wrapped.take(self._top + height + 1)
         visible = wrapped.lines[self._top : self._top + height]
@@ -101,20 +142,3 @@ class Paper(Widget, can_focus=True):
 
 def _strip(line: list[Segment], size: Size, style: Style) -> Strip:
     return Strip(line).crop_extend(0, size.width, None).apply_style(style)
-
-
-class Panel(Static):
-    """A `Static` that has everything around it laid out anew only when it has another height."""
-
-    def show(self, text: Text) -> None:
-        """Show ``text``, unless it is shown already."""
-        if isinstance(self.content, Text) and text == self.content:
-            return
-        self.update(text, layout=self._needs_layout(text))
-
-    def _needs_layout(self, text: Text) -> bool:
-        height, most = self.styles.height, self.styles.max_height
-        if height is not None and not height.is_auto:
-            return False
-        lines = len(text.wrap(self.app.console, self.size.width)) if self.size.width and text.plain else 0
-        return (min(lines, int(most.value)) if most else lines) != self.size.height

@@ -1,58 +1,70 @@
-"""What the Label screen draws: each function returns the text of one part of it."""
+"""The parts of the Label screen as texts."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.text import Text
 
 from curate.base.record import Json, Record
 from curate.base.tables import counted
-from curate.project.labels import WORDS, Suggestion
-from curate.sessions.agreement import AgreementGlance, grade
-from curate.sessions.labelling import FLAG, NOTE, Done, ReviewItem, Wish, spelled_value, turns_of
+from curate.project.labels import WORDS
+from curate.sessions.agreement import grade
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, Done, LabelSession, ReviewItem, spelled_value, turns_of
 from curate.tui.border import cell, safe_lines, safe_text
 from curate.tui.glyphs import bar, glyphs
+from curate.tui.screens.label.begun import KEYS, Begun, Reviewing
 
-KEYS = "1234567890"
-"""The keys of the first ten values, in order."""
 LAST = 5
 _MARKS = {"ok": "", "warn": " ~", "error": " !", "": ""}
 _NARROW_CELL = 12
 _GUIDE_LINES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Answering:
-    """What is to be known of the record at hand to draw the choices for it."""
-
-    values: Sequence[str]
-    """The values that have a key, at most ten."""
-    num_more: int
-    """Values that have none."""
-    own: Json = None
-    """What the annotator has answered before."""
-    suggestion: Suggestion | None = None
-    chosen: Collection[str] = ()
-    """The values that are marked so far, where several may be."""
-    is_multi: bool = False
-    others: Mapping[str, Json] | None = None
-    """What others answered, once the annotator has."""
+def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
+    """Return what is drawn of the record at hand, by widget; ``room`` is how many cells a line of choices has."""
+    texts = {"head": head_line(session), "last": last_text(session.done.last(LAST))}
+    state = session.state()
+    if state is None:
+        return texts | {"record": safe_lines(session.why_nothing()), "choices": Text(""), "beside": Text("")}
+    return texts | {
+        "record": record_text(state.record),
+        "choices": choices_text(session, begun, room, is_several=is_several),
+        "beside": aside_text(session, state.answers.get(QUALITY, {}).get(session.by)),
+    }
 
 
-def head_line(wish: Wish, left: int, size: int, num_skipped: int) -> Text:
+def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]:
+    """Return what is drawn of the review; ``record`` is that of the item, None where nothing waits."""
+    item = reviewing.item
+    return {
+        "head": Text.assemble(("REVIEW", "strong"), f"  {reviewing.progress}\n", (reviewing.hidden, "muted")),
+        "record": record_text(record) if record else Text(""),
+        "choices": sides_text(item) if item else Text.assemble(("v: back to labelling", "muted")),
+        "beside": Text(""),
+        "last": Text.assemble(("s goes on, e edits, v or esc: back to labelling", "muted")),
+    }
+
+
+def side_text(session: LabelSession, guideline: str, lacks: str) -> Text:
+    """Return what is known of the session; ``lacks`` says why there are no suggestions, if there are none."""
+    guide = guide_text(session.question.guide, guideline)
+    parts = [session_text(session), agreement_text(session), guide, model_text(session, lacks)]
+    return Text("\n\n").join(parts)
+
+
+def head_line(session: LabelSession) -> Text:
     """Return what is asked, in which order, and how far it is."""
+    wish, (left, size) = session.wish, session.progress()
     text = Text.assemble("asked: ", safe_text(wish.question.name, 24, "strong"), "   ", (WORDS[wish.order], "muted"))
     if wish.is_all:
         text.append("   all records", "muted")
-    done = size - left
-    share = done / size if size else 1.0
+    share = (size - left) / size if size else 1.0
     text.append("\n").append(bar(share, 24), "accent")
     text.append(f"  {size:,} {'->' if glyphs().is_ascii else '→'} {left:,} left  {share:.0%}")
-    if num_skipped:
-        text.append(f"  {num_skipped:,} skipped", "muted")
+    if session.queue and session.queue.num_skipped:
+        text.append(f"  {session.queue.num_skipped:,} skipped", "muted")
     return text
 
 
@@ -67,35 +79,32 @@ def record_text(record: Record) -> Text:
     return text
 
 
-def choices_text(ask: str, answering: Answering, width: int) -> Text:
-    """Return the question, the values with their keys, and what is suggested."""
-    text = Text.assemble(safe_text(ask, 200, "strong"))
-    wide = max([_NARROW_CELL, *(min(cell_len(value), 30) + 5 for value in answering.values)])
+def choices_text(session: LabelSession, begun: Begun, width: int, *, is_several: bool) -> Text:
+    """Return the question, the values with their keys, what is suggested, and what was answered, on ``width`` cells."""
+    question, suggestion, others = session.question, session.suggestion(), dict(session.answers())
+    own, values = others.pop(session.by, None), begun.keyed(question.values)
+    text = Text.assemble(safe_text(question.ask or question.name, 200, "strong"))
+    wide = max([_NARROW_CELL, *(min(cell_len(value), 30) + 5 for value in values)])
     columns = max(1, width // wide)
-    for index, value in enumerate(answering.values):
+    for index, value in enumerate(values):
         text.append("\n" if index % columns == 0 else "")
-        is_own = _is_in(value, answering.own)
-        is_proposed = answering.suggestion is not None and answering.suggestion.value == value
-        mark = "*" if is_proposed else "=" if is_own else "x" if value in answering.chosen else " "
-        style = "strong" if is_own or value in answering.chosen else "accent" if is_proposed else ""
-        text.append(mark, style).append(KEYS[index], "key").append(" ")
-        text.append(cell(value, wide - 3), style)
-    if answering.num_more:
-        text.append(f"\n{answering.num_more:,} more values; / finds them", "muted")
-    if not answering.values and not answering.num_more:
+        is_own = value in own if isinstance(own, list) else value == own
+        is_proposed = suggestion is not None and suggestion.value == value
+        mark = "*" if is_proposed else "=" if is_own else "x" if value in begun.marked else " "
+        style = "strong" if is_own or value in begun.marked else "accent" if is_proposed else ""
+        text.append(mark, style).append(KEYS[index], "key").append(" ").append(cell(value, wide - 3), style)
+    if num_more := len(question.values) - len(values):
+        text.append(f"\n{num_more:,} more values; / finds them", "muted")
+    elif not values:
         text.append("\n/ types the answer", "muted")
     notes = []
-    if answering.suggestion is not None:
-        named = (
-            "" if answering.suggestion.value in answering.values else f"{spelled_value(answering.suggestion.value)} "
-        )
-        notes.append(f"* = suggestion {named}{answering.suggestion.score:.2f}")
-    if answering.own is not None:
-        notes.append(f"= your answer: {spelled_value(answering.own)}")
-    for who, value in (answering.others or {}).items():
-        notes.append(f"{who}: {spelled_value(value)}")
-    if answering.is_multi:
-        notes.append("several: keys mark, enter saves")
+    if suggestion is not None:
+        name = "" if suggestion.value in values else f"{spelled_value(suggestion.value)} "
+        notes.append(f"* = suggestion {name}{suggestion.score:.2f}")
+    if own is not None:
+        notes.append(f"= your answer: {spelled_value(own)}")
+    notes += [f"{who}: {spelled_value(value)}" for who, value in others.items()]
+    notes += ["several: keys mark, enter saves"] if is_several else []
     # The line is there always: with each record that has a suggestion the screen would be laid out anew.
     return text.append("\n").append_text(safe_text("   ".join(notes), 300, "muted"))
 
@@ -113,16 +122,15 @@ def sides_text(item: ReviewItem) -> Text:
     return text
 
 
-def aside_text(quality: Json, is_flagged: bool, note: str, has_quality: bool) -> Text:
+def aside_text(session: LabelSession, quality: Json) -> Text:
     """Return what is said about the record besides the answer: quality, flag, note."""
-    text = Text()
-    if has_quality:
-        text.append("quality ", "muted").append("+ = -", "key")
-        text.append_text(safe_text(f" {spelled_value(quality)}" if quality is not None else " not said", 30))
-        text.append("   ")
-    text.append("flagged   " if is_flagged else "", "warn")
+    text, note = Text(), session.aside(NOTE)
+    if session.question.name != QUALITY and any(question.name == QUALITY for question in session.questions):
+        value = f" {spelled_value(quality)}" if quality is not None else " not said"
+        text.append("quality ", "muted").append("+ = -", "key").append_text(safe_text(value, 30)).append("   ")
+    text.append("flagged   " if session.aside(FLAG) is not None else "", "warn")
     if note:
-        text.append("note ", "muted").append_text(safe_text(note, 80))
+        text.append("note ", "muted").append_text(safe_text(str(note), 80))
     return text
 
 
@@ -137,20 +145,22 @@ def last_text(done: Sequence[Done]) -> Text:
     return text
 
 
-def session_text(by: str, counts: tuple[int, int, int], pace: float | None, left: int) -> Text:
-    """Return how this sitting goes: answers, skips and flags, and answers a minute."""
-    answered, skipped, flagged = counts
-    text = Text.assemble(("SESSION ", "strong"), safe_text(by, 20))
+def session_text(session: LabelSession) -> Text:
+    """Return how this session goes: answers, skips and flags, and answers a minute."""
+    answered, skipped, flagged = (session.count(what) for what in ("answered", "skipped", FLAG))
+    text = Text.assemble(("SESSION ", "strong"), safe_text(session.by, 20))
     text.append(f"\ndone {answered:,}   skip {skipped:,}   flag {flagged:,}\n")
+    pace = session.pace()
     if pace is None:
         return text.append("pace: after two answers", "muted")
-    minutes = left / pace if pace else 0
+    minutes = session.progress()[0] / pace if pace else 0
     eta = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
     return text.append(f"{pace:.1f} /min   eta {eta}")
 
 
-def agreement_text(glance: AgreementGlance, overlap: float) -> Text:
+def agreement_text(session: LabelSession) -> Text:
     """Return how far all agree, and this annotator with each other one."""
+    glance, overlap = session.glance(), session.project.settings.label.overlap
     text = Text.assemble(("AGREEMENT", "strong"), (f" (double {overlap:.0%})", "muted"))
     if not glance.num_shared:
         return text.append("\nno record has two answers yet", "muted")
@@ -187,22 +197,19 @@ def pages_text(guide: Mapping[str, str], guideline: str) -> Text:
     return text.append_text(safe_lines(guideline))
 
 
-def model_text(num_learned: int, accuracy: float, lacks: str) -> Text:
+def model_text(session: LabelSession, lacks: str) -> Text:
     """Return what is known of the model that suggests, or why there is none."""
-    text = Text.assemble(("SUGGESTIONS", "strong"))
-    if lacks:
-        return text.append("\n").append_text(safe_text(lacks, 300, "muted"))
-    return text.append(f"\nlearned from {counted(num_learned, 'label')}; right out of sample {accuracy:.0%}", "muted")
+    text, learned = Text.assemble(("SUGGESTIONS", "strong"), "\n"), session.suggester.suggestions
+    if lacks or learned is None:
+        return text.append_text(safe_text(lacks, 300, "muted"))
+    labels = counted(learned.num_learned, "label")
+    return text.append(f"learned from {labels}; right out of sample {learned.accuracy:.0%}", "muted")
 
 
 def _did(done: Done) -> str:
     if done.value is None:
         return "(skipped)"
     return {FLAG: "(flagged)", NOTE: "(noted)"}.get(done.question, spelled_value(done.value))
-
-
-def _is_in(value: str, answer: Json) -> bool:
-    return value in answer if isinstance(answer, list) else value == answer
 
 
 def _rated(value: float | None) -> Text:

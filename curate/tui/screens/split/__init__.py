@@ -6,11 +6,9 @@ import shlex
 from functools import partial
 from typing import Any, ClassVar
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.timer import Timer
 from textual.widgets import Static
 
 from curate.base.tables import counted
@@ -18,11 +16,10 @@ from curate.project.golden import freeze, unfreeze
 from curate.sessions.division import Division
 from curate.sessions.splitting import Basis, LeakReport, Preview, SavedDivision, read_basis, write
 from curate.tui.chrome import TitleRule
-from curate.tui.comparing import Comparing, Watch
 from curate.tui.dialogs import Pages
-from curate.tui.frame_table import Column, FrameTable, ListRows
-from curate.tui.screen import ProjectScreen
-from curate.tui.screens.split.drawing import (
+from curate.tui.frame_table import Column, FrameTable
+from curate.tui.screen import ComparingScreen
+from curate.tui.screens.split.rendering import (
     change_pages,
     figures_text,
     fixed_text,
@@ -32,6 +29,7 @@ from curate.tui.screens.split.drawing import (
     result_rows,
 )
 from curate.tui.screens.split.settings import SettingsPane
+from curate.tui.widgets import Pause
 
 _AT_ONCE = 50_000
 """Records that are compared again by themselves after each change; more wait for `r` and `l`."""
@@ -43,10 +41,10 @@ _NOTHING_YET = "Nothing is divided yet; r compares the records."
 _LEAKS = (Column("exam", 10), Column("in", 5), Column("known by"), Column("fix", 4))
 
 
-class SplitScreen(ProjectScreen):
+class SplitScreen(ComparingScreen):
     """The division that the settings would make."""
 
-    NAME, TITLE, KEY = "split", "Split", "s"
+    NAME, TITLE, PROGRESS = "split", "Split", "progress"
     HELP = """\
 A preview of how the records are divided. `tab` goes from setting to setting, `+` and `-` change it, `enter` types it.
 
@@ -85,12 +83,10 @@ an estimate.
     def __init__(self) -> None:
         super().__init__()
         self._division: Division | None = None
-        self._is_stale = self._is_check_due = False
-        self._timer: Timer | None = None
-        self._comparing = Comparing(self, "split.basis", self._show_progress)
+        self._is_check_due = False
+        self._settling = Pause(self)
 
     def compose_body(self) -> ComposeResult:
-        """Lay settings and result beside leaks and the frozen test set."""
         with Horizontal():
             with Vertical(classes="main pane") as main:
                 # What the app says of panes, that both are as wide, comes before a screen's own style sheet.
@@ -111,29 +107,22 @@ an estimate.
     # What the app calls.
 
     def ready(self) -> None:
-        """Begin to compare."""
         self.query_one(SettingsPane).focus()
         self._read()
 
     def changed(self, ids: set[str]) -> None:
-        """Compare again, or with many records say that it is time to."""
         if self._division is None or len(self._division.basis.repeats.records) <= _AT_ONCE:
             self._read()
         else:
-            self._is_stale = True
+            self.is_stale = True
             self.tell(f"{counted(len(ids), 'record')} changed; r compares anew.", "warn")
 
     def reread(self) -> None:
-        """Compare anew, with the settings as they are saved now where nothing was changed here."""
+        # With the settings as they are saved now where nothing was changed here.
         self._read()
 
-    def close_side(self) -> bool:
-        """Stop comparing, else close the leaks."""
-        return self._comparing.stop() or super().close_side()
-
     def busy(self) -> str:
-        """Return what is computed: the comparison of the records, the division, or its leaks."""
-        if self._comparing.is_running:
+        if self.is_comparing:
             return "comparing the records (esc stops)"
         groups = {worker.group for worker in self.app.workers if not worker.is_finished}
         if "split.preview" in groups:
@@ -141,24 +130,17 @@ an estimate.
         return "comparing the splits" if self._is_check_due or "split.leaks" in groups else ""
 
     def equal_command(self) -> str:
-        """Return the command that shows this preview, and writes it if it differs from what is saved."""
         root = str(self.app.root)
         return self._division.command(root) if self._division else f"curate split {shlex.quote(root)}"
 
     # Reading and previewing.
 
     def _read(self) -> None:
-        data = self.project.data
-
-        def job(watch: Watch) -> Basis:
-            return read_basis(data, watch)
-
-        self._show_progress("comparing records  (esc stops)")
-        self._comparing.start(job, self._use_basis, lambda: self.tell("Stopped; r compares anew.", "warn"))
+        self.compare(partial(read_basis, self.project.data), self._use_basis)
 
     def _use_basis(self, basis: Basis) -> None:
         self._division = self._division.on(basis) if self._division else Division(basis)
-        self._is_stale = False
+        self.is_stale = False
         self._preview()
 
     def _preview(self) -> None:
@@ -167,7 +149,7 @@ an estimate.
             return
         self.query_one(SettingsPane).show(division.settings)
         if division.settings.seed is None:
-            self._show_progress("no seed: nothing is divided without one; tab to seed, enter")
+            self.show_progress("no seed: nothing is divided without one; tab to seed, enter")
             return
 
         def done(previews: tuple[Preview, Preview | None]) -> None:
@@ -176,10 +158,9 @@ an estimate.
             self._draw(division, is_running=is_small)
             if is_small:
                 # Who holds a key down is not waited for at each step: the comparison cannot be ended half way.
-                self._timer = self.set_timer(_SETTLED, partial(self._check_leaks, division))
+                self._settling.begin(_SETTLED, partial(self._check_leaks, division))
 
-        if self._timer is not None:
-            self._timer.stop()
+        self._settling.end()
         self.app.background(division.compute(), done, group="split.preview")
 
     def _check_leaks(self, division: Division) -> None:
@@ -197,38 +178,31 @@ an estimate.
 
     # Drawing.
 
-    def _show_progress(self, line: str) -> None:
-        if self.is_mounted:
-            self.query_one("#progress", Static).update(Text(line, "accent", no_wrap=True, end=""))
-
     def _draw(self, division: Division, *, is_running: bool) -> None:
         preview, report = division.preview, division.leaks
         if preview is None or division is not self._division:
             return
         folder = preview.basis.data.latest_dataset()
         name = folder.name if folder else ""
-        self.query_one("#progress", Static).update(fixed_text(preview.basis))
-        self.query_one("#result", FrameTable).show(ListRows(result_rows(preview)))
-        self.query_one("#figures", Static).update(figures_text(preview, division.saved, name=name))
-        self.query_one("#leaks", Static).update(leaks_text(report, preview, is_running=is_running))
+        self.put("progress", fixed_text(preview.basis))
+        self.query_one("#result", FrameTable).show(result_rows(preview))
+        self.put("figures", figures_text(preview, division.saved, name=name))
+        self.put("leaks", leaks_text(report, preview, is_running=is_running))
         pairs = self.query_one("#pairs", FrameTable)
         columns = [*_LEAKS, Column("known from", 20)] if self.is_narrow else _LEAKS
-        pairs.show(ListRows(leak_rows(report, preview)), at=pairs.current, columns=columns)
-        self.query_one("#golden", Static).update(golden_text(preview))
+        pairs.show(leak_rows(report, preview), at=pairs.current, columns=columns)
+        self.put("golden", golden_text(preview))
 
     # Keys.
 
     def action_field(self, step: int) -> None:
-        """Go to the next setting."""
         self.is_side_open = False
         self.query_one(SettingsPane).step(step)
 
     def action_change(self, step: int) -> None:
-        """Change the setting under the cursor by a step."""
         self.query_one(SettingsPane).action_change(step)
 
     def on_settings_pane_changed(self, event: SettingsPane.Changed) -> None:
-        """Try other settings."""
         if self._division is None:
             self.tell_no_use(_NOTHING_YET)
         else:
@@ -237,7 +211,6 @@ an estimate.
             self._preview()
 
     def action_leaks(self) -> None:
-        """Show the leaks, and look for them if that was not done."""
         self.is_side_open = True
         self.query_one("#pairs", FrameTable).focus()
         if self._division is not None and self._division.leaks is None:
@@ -245,23 +218,18 @@ an estimate.
             self._check_leaks(self._division)
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
-        """Show the pair that was opened in Dedupe."""
         if event.table.id == "pairs":
             self.action_show_pair()
 
     def action_show_pair(self) -> None:
-        """Show the leak under the cursor side by side in Dedupe."""
         name, report = self.query_one("#pairs", FrameTable).current, self._division.leaks if self._division else None
-        pair = next(
-            (candidate for candidate in (report.pairs if report else ()) if candidate.leak.exam.id == name), None
-        )
+        pair = next((pair for pair in (report.pairs if report else ()) if pair.leak.exam.id == name), None)
         if pair is None:
             self.tell_no_use("There is no leak to show.")
         else:
             self.app.go("dedupe", record=pair.leak.source.id, other=pair.leak.exam.id)
 
     def action_fix(self) -> None:
-        """Choose the next fix for the leak under the cursor: move to train, drop, none."""
         name = self.query_one("#pairs", FrameTable).current
         if self._division is None or not name:
             self.tell_no_use("There is no leak to fix.")
@@ -271,7 +239,6 @@ an estimate.
         self._preview()
 
     def action_fix_all(self) -> None:
-        """Fix all leaks that are errors, or take all fixes back."""
         if self._division is None or (self._division.leaks is None and not self._division.fixes) or self.busy():
             self.tell_no_use(_NOTHING_YET if self._division is None else "The leaks are not looked for yet: l does.")
             return
@@ -284,7 +251,6 @@ an estimate.
         self._preview()
 
     def action_differences(self) -> None:
-        """List the records that are new, gone, or elsewhere."""
         if self._division is None or self._division.preview is None:
             self.tell_no_use(_NOTHING_YET)
         else:
@@ -292,31 +258,30 @@ an estimate.
             self.app.push_screen(Pages("What changes", pages))
 
     def action_freeze(self) -> None:
-        """Freeze the test set of this preview, or ask why the frozen one is to change."""
         preview = self._division.preview if self._division else None
         if preview is None:
             self.tell_no_use(_NOTHING_YET)
             return
-        if preview.basis.frozen:
-            self.app.prompt("Why is the frozen test set to change? Scores will not be comparable.", self._unfreeze)
-            return
-        question = (
-            f"Freeze {counted(len(preview.by_split['test']), 'test record')}? None is lost or added from then on."
-        )
-        self.app.ask(question, lambda: self._freeze(preview))
-
-    def _freeze(self, preview: Preview) -> None:
         names = [record.id for record in preview.by_split["test"]]
-        with self.app.attempt():
-            freeze(self.project.root, names, preview.basis.repeats.pins, self.project.by)
-            self._turned("--freeze", f"froze {counted(len(names), 'test record')} in golden.json; add it to git")
+        root, by, tests = self.project.root, self.project.by, counted(len(names), "test record")
 
-    def _unfreeze(self, reason: str) -> None:
-        with self.app.attempt():
-            golden = unfreeze(self.project.root, reason, self.project.by)
-            self._turned(f"--unfreeze {shlex.quote(reason)}", f"unfroze {counted(len(golden.ids), 'test record')}")
+        def turn_on() -> None:
+            with self.app.attempt():
+                freeze(root, names, preview.basis.repeats.pins, by)
+                self._show_turned("--freeze", f"froze {tests} in golden.json; add it to git")
 
-    def _turned(self, option: str, message: str) -> None:
+        def turn_off(reason: str) -> None:
+            with self.app.attempt():
+                num_before = len(unfreeze(root, reason, by).ids)
+                message = f"unfroze {counted(num_before, 'test record')}"
+                self._show_turned(f"--unfreeze {shlex.quote(reason)}", message)
+
+        if preview.basis.frozen:
+            self.app.prompt("Why is the frozen test set to change? Scores will not be comparable.", turn_off)
+        else:
+            self.app.ask(f"Freeze {tests}? None is lost or added from then on.", turn_on)
+
+    def _show_turned(self, option: str, message: str) -> None:
         self.app.log_command(f"curate split {shlex.quote(str(self.app.root))} {option}", message)
         self.tell(message)
         if self._division is not None:
@@ -324,20 +289,15 @@ an estimate.
             self._preview()
 
     def action_write(self) -> None:
-        """Write the settings and the splits."""
         division, project = self._division, self.project
         if division is None or division.preview is None or not division.is_current:
             self.tell_no_use("There is no preview of this to write yet.")
             return
-        if self._is_stale or self._comparing.is_running:
-            self.tell_no_use("The records have changed; r compares them anew, then write.")
+        if self.is_outdated():
             return
         preview, command = division.preview, self.equal_command()
-        self.app.background(
-            lambda: write(project, preview, is_saved=True),
-            lambda done: self._written(done, command),
-            group="write.split",
-        )
+        job = partial(write, project, preview, is_saved=True)
+        self.app.background(job, lambda done: self._written(done, command), group="write.split")
 
     def _written(self, done: SavedDivision, command: str) -> None:
         message = f"assigned {counted(done.num_assigned, 'record')}"

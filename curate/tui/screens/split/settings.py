@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from re import fullmatch
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -34,12 +35,10 @@ class SettingsPane(Static, can_focus=True):
         """Somebody wants other ``values`` of some settings."""
 
         def __init__(self, **values: object) -> None:
-            """Tell of ``values``, by the name of the setting."""
             super().__init__()
             self.values = values
 
     def __init__(self) -> None:
-        """Begin with the settings of a workspace that has none."""
         super().__init__(id="settings")
         self._settings = SplitSettings()
         self._field = 0
@@ -60,16 +59,7 @@ class SettingsPane(Static, can_focus=True):
         self.focus()
         self._draw()
 
-    def on_focus(self) -> None:
-        """Show which setting a key would change."""
-        self._draw()
-
-    def on_blur(self) -> None:
-        """Show that no key changes a setting now."""
-        self._draw()
-
     def action_change(self, step: int) -> None:
-        """Change the setting under the cursor by a step."""
         name, settings = FIELDS[self._field], self._settings
         if name in SPLITS:
             self._want(ratios=shifted(settings.ratios, FIELDS.index(name), step))
@@ -81,35 +71,27 @@ class SettingsPane(Static, can_focus=True):
             self.action_type()
 
     def action_type(self) -> None:
-        """Ask for the value of the setting under the cursor."""
         name, settings = FIELDS[self._field], self._settings
+        seed = "" if settings.seed is None else str(settings.seed)
+        pointer = 'JSON pointer of what must stay together, such as "/meta/source_id"; empty for nothing:'
+        shares = "Shares of train, validation and test:", "/".join(percents(settings))
+        questions = {"seed": ("Seed, a whole number:", seed), "group": (pointer, settings.group)}
         if name == "stratify":
             self._want(stratify=not settings.stratify)
-        elif name == "seed":
-            value = "" if settings.seed is None else str(settings.seed)
-            self._host.prompt("Seed, a whole number:", self._typed_seed, value=value)
-        elif name == "group":
-            question = 'JSON pointer of what must stay together, such as "/meta/source_id"; empty for nothing:'
-            self._host.prompt(question, self._typed_group, value=settings.group)
         else:
-            value = "/".join(percents(settings))
-            self._host.prompt("Shares of train, validation and test:", self._typed_ratios, value=value)
+            question, value = questions.get(name, shares)
+            self._host.prompt(question, partial(self._typed, name), value=value)
 
-    def _typed_seed(self, text: str) -> None:
-        if fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
-            self._want(seed=int(text))
-        else:
+    def _typed(self, name: str, text: str) -> None:
+        if name == "seed" and not fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
             self._host.tell(f"{text!r} is no whole number of at most 18 digits.", "warn")
-
-    def _typed_group(self, text: str) -> None:
-        if text and not text.startswith("/"):
+        elif name == "group" and text and not text.startswith("/"):
             self._host.tell(f"{text!r} is no JSON pointer: it begins with a slash.", "warn")
+        elif name in SPLITS:
+            with self._host.attempt():
+                self._want(ratios=ratios_of(text))
         else:
-            self._want(group=text)
-
-    def _typed_ratios(self, text: str) -> None:
-        with self._host.attempt():
-            self._want(ratios=ratios_of(text))
+            self._want(**{name: int(text) if name == "seed" else text})
 
     def _want(self, **values: object) -> None:
         self.post_message(self.Changed(**values))
@@ -124,6 +106,8 @@ class SettingsPane(Static, can_focus=True):
         text.append_text(self._box("stratify", "x" if settings.stratify else " "))
         text.append_text(Text.assemble("\nkept together by ", self._box("group", settings.group or "repeats alone")))
         self.update(text, layout=False)
+
+    on_focus = on_blur = _draw
 
     def _box(self, name: str, value: str) -> Text:
         is_here = FIELDS[self._field] == name

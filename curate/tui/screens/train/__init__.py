@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -31,7 +33,7 @@ _CURVE = 6
 class TrainScreen(ProjectScreen):
     """Plan, gate and runs. Training runs in a process of its own, which this screen only looks at."""
 
-    NAME, TITLE, KEY = "train", "Train", "t"
+    NAME, TITLE = "train", "Train"
     SHOWS_LINES = True
     HELP = """
 A run is a process of its own: leaving this screen, quitting, or losing the connection does not stop it. Everything
@@ -58,7 +60,6 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     """
 
     def __init__(self) -> None:
-        """Make the screen with nothing known yet."""
         super().__init__()
         self._errand = Errand()
         self._run_id = ""
@@ -71,7 +72,6 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._is_looking = False
 
     def compose_body(self) -> ComposeResult:
-        """Lay plan and run beside the scores."""
         with Horizontal():
             with VerticalScroll(id="left", classes="main pane"):
                 yield Static(id="plan")
@@ -80,36 +80,30 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
                 yield Static(id="scores")
 
     def ready(self) -> None:
-        """Look at the runs, and again each second while one is at work."""
         self.set_interval(_EVERY, self._tick)
         self._reload()
 
     def arrive(self, **what: Any) -> None:
-        """Show the run that was asked for, if any."""
         self._run_id = str(what.get("run", self._run_id))
         self._reload()
 
     def reread(self) -> None:
-        """Look again."""
         self._reload()
 
     def changed(self, ids: set[str]) -> None:
-        """What was said of the data holds no longer."""
         self._gate = Gate("decided on since: d asks again", "warn") if self._gate != Gate() else self._gate
         self._draw()
 
     def busy(self) -> str:
-        """Return that the runs are looked at, while none of them is known."""
         return "looking at the runs" if self._is_looking and self._glance is None else ""
 
     def on_unmount(self) -> None:
-        """Do not keep the app waiting for what nobody will see."""
         self._errand.stop()
 
     # Looking.
 
     def _tick(self) -> None:
-        """Look again while a run is at work; a screen that is not shown sees nothing."""
+        # A screen that is not shown sees nothing.
         if self.is_current and self._glance is not None and self._glance.run.is_alive:
             self._reload()
 
@@ -117,27 +111,28 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         if self._is_looking or not self.app.has_project:
             return
         self._is_looking = True
-        self.app.background(self._load_run, self._show, group="train.look")
+        self.app.background(self._load_run, self._show, group="train.look", failed=self._load_failed)
 
-    def _load_run(self) -> RunView | CurateError | None:
-        """Return what there is to see of the chosen run; called in a thread."""
-        try:
-            data = self.project.data
-            self._manifest = data.latest_manifest()
-            runs = runs_of(data)
-            if not runs:
-                return None
-            position = next((index for index, run in enumerate(runs) if run.id == self._run_id), 0)
-            run = runs[position]
-            metrics = self._metrics.setdefault(run.id, Metrics(run.folder))
-            metrics.read()
-            results, why = self._read_results(run)
-            return RunView(run, metrics, results, why, log_tail(run, _LOG_LINES), position, len(runs))
-        except CurateError as error:
-            return error
+    def _load_failed(self, error: CurateError) -> None:
+        self._is_looking = False
+        self.app.tell_error(error)
 
+    # Return what there is to see of the chosen run; called in a thread.
+    def _load_run(self) -> RunView | None:
+        data = self.project.data
+        self._manifest = data.latest_manifest()
+        runs = runs_of(data)
+        if not runs:
+            return None
+        position = next((index for index, run in enumerate(runs) if run.id == self._run_id), 0)
+        run = runs[position]
+        metrics = self._metrics.setdefault(run.id, Metrics(run.folder))
+        metrics.read()
+        results, why = self._read_results(run)
+        return RunView(run, metrics, results, why, log_tail(run, _LOG_LINES), position, len(runs))
+
+    # Return the results of a run, read once for each report that it writes, or why there are none.
     def _read_results(self, run: Run) -> tuple[Results | None, str]:
-        """Return the results of a run, read once for each report that it writes, or why there are none."""
         if not run.has_report:
             return None, ""
         try:
@@ -151,11 +146,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
                 self._results[run.id] = (stamp, None, f"{error.code}: {error.message}")
         return self._results[run.id][1:]
 
-    def _show(self, view: RunView | CurateError | None) -> None:
+    def _show(self, view: RunView | None) -> None:
         self._is_looking = False
-        if isinstance(view, CurateError):
-            self.app.tell_error(view)
-            return
         self._glance = view
         if view and view.index:
             self._run_id = view.run.id
@@ -163,15 +155,16 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
 
     def _draw(self) -> None:
         recipe = self.project.settings.recipe
-        self.query_one("#plan", Static).update(render_plan(self._manifest, recipe, self._planned, self._current_gate()))
+        self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_gate()))
         width = max(30, self.query_one("#left").size.width - 1)
-        live = render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
-        self.query_one("#live", Static).update(live)
+        self.put(
+            "live", render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
+        )
         room = max(30, self.size.width - 2 if self.is_narrow else self.size.width - width - 6)
-        self.query_one("#scores", Static).update(render_categories(self._glance, room))
+        self.put("scores", render_categories(self._glance, room))
 
+    # Return what the gate said, else what the last search for problems lets expect.
     def _current_gate(self) -> Gate:
-        """Return what the gate said, else what the last search for problems lets expect."""
         problems = problems_of(self.project).problems
         if self._gate == Gate() and problems is not None and problems.num_failing:
             return Gate(f"{problems.num_failing:,} findings in the way: see Validate", "error")
@@ -180,7 +173,6 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     # Doing.
 
     def action_begin(self) -> None:
-        """Begin a run, when asked to."""
         if not self._may_start():
             return
         glance = self._glance
@@ -191,7 +183,6 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._do(lambda: begin(Errand(), self.project.data), self.equal_command(), "validating and exporting ...")
 
     def action_resume(self) -> None:
-        """Go on with a run that was stopped."""
         if not self._may_start():
             return
         run = self._glance.run if self._glance else None
@@ -209,30 +200,23 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             return False
         return True
 
-    def _do(self, job: Any, command: str, message: str) -> None:
-        """Have a run begun in the background; what refuses it is shown whole."""
+    # Have a run begun in the background; what refuses it is shown whole.
+    def _do(self, job: Callable[[], Path], command: str, message: str) -> None:
 
-        def done() -> str | CurateError:
-            try:
-                return str(job().name)
-            except CurateError as error:
-                return error
+        def refused(error: CurateError) -> None:
+            self.app.log_command(command, error.code)
+            self.tell(f"{error.code}: nothing was started", "error")
+            self.app.push_screen(Pages("Not started", safe_lines(f"{error.message}\n{error.hint}")))
 
-        def started(name: str | CurateError) -> None:
-            if isinstance(name, CurateError):
-                self.app.log_command(command, name.code)
-                self.tell(f"{name.code}: nothing was started", "error")
-                self.app.push_screen(Pages("Not started", safe_lines(f"{name.message}\n{name.hint}")))
-                return
-            self.app.log_command(command, name)
-            self.tell(f"{name} trains in a process of its own")
-            self._run_id = name
+        def started(folder: Path) -> None:
+            self._run_id = folder.name
+            self.app.log_command(command, folder.name)
+            self.tell(f"{folder.name} trains in a process of its own")
             self._reload()
 
-        self.app.background(done, started, group="write.train", message=message)
+        self.app.background(job, started, group="write.train", message=message, failed=refused)
 
     def action_stop(self) -> None:
-        """Have the run save and stop, when asked to."""
         run = self._glance.run if self._glance else None
         if run is None or not run.is_alive:
             self.tell_no_use(f"{run.id} is {run.standing}: nothing to stop" if run else "There is no run.")
@@ -252,7 +236,6 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._reload()
 
     def action_dry_run(self) -> None:
-        """Ask what would keep a dataset from being exported, and what a run would do."""
         self._gate = Gate("asking ...")
         self._draw()
         data, errand = self.project.data, self._errand
@@ -285,7 +268,6 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._draw()
 
     def action_log(self) -> None:
-        """Show the end of what the run has said."""
         run = self._glance.run if self._glance else None
         lines = log_tail(run, 400) if run else []
         if run is None or not lines:
@@ -294,7 +276,6 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self.app.push_screen(Pages(f"Log of {run.id}", safe_lines("\n".join(lines))))
 
     def action_other(self, step: int) -> None:
-        """Show an older run, or a newer one."""
         glance = self._glance
         if glance is None or not 0 <= glance.index + step < glance.num_runs:
             self.tell_no_use("There is no other run that way.")
@@ -304,14 +285,11 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._reload()
 
     def action_pane(self) -> None:
-        """Where there is room for one pane only, show the other one."""
         self.is_side_open = not self.is_side_open
 
     def on_resize(self) -> None:
-        """Draw for the new width."""
         if self.app.has_project:
             self.call_after_refresh(self._draw)
 
     def equal_command(self) -> str:
-        """Return the command that begins the same run."""
         return f"curate train {self.project.root} --detach"

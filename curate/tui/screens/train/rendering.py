@@ -1,4 +1,4 @@
-"""What is known of the next run and of one that is there, as text; what nobody has reported is said to be so."""
+"""What the Train screen shows of the next run and of one that is there, with its curve in blocks or in ASCII."""
 
 from __future__ import annotations
 
@@ -10,12 +10,44 @@ from rich.text import Text
 from curate.base.record import SPLITS, Json
 from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, legend
-from curate.sessions.metrics import Metrics
+from curate.sessions.metrics import Metrics, thinned
 from curate.sessions.runs import Run
-from curate.tui.border import safe_text
-from curate.tui.glyphs import bar
-from curate.tui.screens.train.chart import chart
-from curate.tui.status import Severity
+from curate.tui.border import Severity, safe_text
+from curate.tui.glyphs import bar, glyphs
+
+_LABEL = 7
+
+
+def chart(values: Sequence[float], width: int, height: int) -> list[str]:
+    """Return ``height`` lines of at most ``width`` cells that draw ``values`` from left to right.
+
+    Neighbours share a column where there are more values than columns: it shows their mean. The highest and the lowest
+    column are named at the left; the scale begins at the lowest.
+    """
+    points = thinned(values, max(1, width - _LABEL - 1))
+    if not points or height < 1:
+        return []
+    low, high = min(points), max(points)
+    levels = glyphs().levels
+    steps = len(levels) - 1
+    span = high - low
+    # The lowest column is seen too.
+    heights = [1 + round((value - low) / span * (height * steps - 1)) if span else steps for value in points]
+    lines = []
+    for row in range(height):
+        base = (height - 1 - row) * steps
+        label = high if row == 0 else low if row == height - 1 else None
+        text = "" if label is None else _number(label)
+        lines.append(
+            f"{text:>{_LABEL - 1}} {glyphs().upright}"
+            + "".join(levels[max(0, min(steps, level - base))] for level in heights)
+        )
+    return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.0e}"
+
 
 _NAME = 10
 _STYLES: Mapping[str, str] = {

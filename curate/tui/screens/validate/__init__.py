@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
-from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from curate.base.record import CurateError, Finding
@@ -18,15 +18,24 @@ from curate.project.blind import visible_finding
 from curate.sessions.excerpt import Excerpt
 from curate.sessions.lines import open_line
 from curate.sessions.problem_groups import ORDER, By, Heading, ProblemItem, Problems, listed
+from curate.sessions.problem_search import RecordFixes
 from curate.sessions.problems import ProblemList, problems_of
 from curate.tui.chrome import TitleRule
-from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.validate.detail import render_finding, render_heading
-from curate.tui.screens.validate.mending import MendingActions
-from curate.tui.screens.validate.rows import KEY, Line, MoreRow, columns, lines_of, source_of
-from curate.tui.screens.validate.summary import summary
+from curate.tui.screens.validate.rendering import (
+    KEY,
+    Line,
+    MoreRow,
+    columns,
+    lines_of,
+    render_change,
+    render_finding,
+    render_heading,
+    source_of,
+    summary,
+)
+from curate.tui.widgets import Pause, SafeInput
 
 _TICK = 0.25
 """Seconds between two words about how far a search is."""
@@ -35,10 +44,10 @@ _REST = 0.08
 _SOME = (ORDER, ORDER[:1], ORDER[:2])
 
 
-class ValidateScreen(MendingActions, ProjectScreen):
+class ValidateScreen(ProjectScreen):
     """The problem list: grouped, filtered, live; from each finding to its field."""
 
-    NAME, TITLE, KEY = "validate", "Validate", "v"
+    NAME, TITLE = "validate", "Validate"
     SHOWS_LINES = True
     AUTO_FOCUS = "#problems"
     HELP = """
@@ -55,7 +64,10 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         Binding("n", "step(1)", "Next", id="validate.next"),
         Binding("e", "edit", "Edit", id="validate.edit", show=False),
         Binding("p,N", "step(-1)", "Previous", id="validate.previous"),
-        *MendingActions.KEYS,
+        Binding("f", "fix", "Fix", id="validate.fix"),
+        Binding("F", "fix_all", "Fix all safe", id="validate.fix_all"),
+        Binding("i", "ignore", "Ignore", id="validate.ignore"),
+        Binding("B", "baseline", "Baseline", id="validate.baseline"),
         Binding("o", "group", "Group", id="validate.group"),
         Binding("R", "search", "Rerun", id="validate.search"),
         Binding("slash", "filter", "Filter", id="validate.filter"),
@@ -72,7 +84,6 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     """
 
     def __init__(self) -> None:
-        """Make the screen with everything in sight."""
         super().__init__()
         self._listed: list[Line] = []
         self._folded: set[str] = set()
@@ -80,95 +91,79 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         self._severities = 0
         self._filter = ""
         self._is_searching = False
-        self._told_at = 0.0
-        self._resting: Timer | None = None
+        self._last_progress = 0.0
+        self._resting = Pause(self)
 
     def compose_body(self) -> ComposeResult:
-        """Lay the list over what is known of the finding under the cursor."""
         yield Static(id="summary")
         yield SafeInput(placeholder="filter: a word of the code, message, file, record or place", id="filter")
         yield FrameTable(columns(False), key=KEY, can_mark=False, id="problems", classes="main")
         yield TitleRule()
         with VerticalScroll(id="detail"):
-            yield Static(id="told")
+            yield Static(id="finding")
 
     # Searching.
 
     def ready(self) -> None:
-        """Search once, unless another screen has."""
-        if self.book.problems is None and not self._is_searching:
+        if self.problem_list.problems is None and not self._is_searching:
             self.action_search()
         else:
             self._draw()
 
     def busy(self) -> str:
-        """Return that the records are validated, while they are and nothing of an earlier time is listed."""
-        return "validating the records" if self._is_searching and self.book.problems is None else ""
+        return "validating the records" if self._is_searching and self.problem_list.problems is None else ""
 
     def on_unmount(self) -> None:
-        """Do not keep the app waiting for a search."""
         if self.app.has_project:
-            self.book.stop()
+            self.problem_list.stop()
 
     def changed(self, ids: set[str]) -> None:
-        """Look again at the records that changed."""
-        self.app.background(lambda: self.book.catch_up(ids), self._caught_up, group="validate.catch")
+        self.app.background(lambda: self.problem_list.catch_up(ids), lambda _: self._draw(), group="validate.catch")
 
     def reread(self) -> None:
-        """Draw the list anew."""
         self.changed(set())
 
     def action_search(self) -> None:
-        """Validate all records."""
         if self._is_searching:
             self.tell("A search is under way.", "warn")
             return
         self._is_searching = True
         self._summarise()
-        book = self.book
+        search = partial(self.problem_list.search, self._progressed)
+        self.app.background(search, self._searched, group="validate.search", failed=self._search_failed)
 
-        def search() -> Problems | CurateError:
-            try:
-                return book.search(self._progressed)
-            except CurateError as error:
-                return error
-
-        self.app.background(search, self._searched, group="validate.search")
-
-    def _searched(self, problems: Problems | CurateError) -> None:
+    def _search_failed(self, error: CurateError) -> None:
         self._is_searching = False
-        if isinstance(problems, CurateError):
-            self._summarise()
-            self.app.tell_error(problems)
-            return
+        self._summarise()
+        self.app.tell_error(error)
+
+    def _searched(self, problems: Problems) -> None:
+        self._is_searching = False
         summary = f"{counted(problems.count('error'), 'error')}, {counted(problems.count('warning'), 'warning')}"
         self.app.log_command(self.equal_command(), summary)
         self.tell(f"{summary} in {counted(problems.num_records, 'record')}")
         self._draw()
 
+    # Say how far the search is; called in its thread.
     def _progressed(self, num_lines: int) -> None:
-        """Say how far the search is; called in its thread."""
         now = monotonic()
-        if now - self._told_at >= _TICK:
-            self._told_at = now
+        if now - self._last_progress >= _TICK:
+            self._last_progress = now
             self.app.call_from_thread(self.tell, f"validating: {num_lines:,} lines")
-
-    def _caught_up(self, _has_changed: bool) -> None:
-        self._draw()
 
     # What is shown.
 
     @property
-    def book(self) -> ProblemList:
+    def problem_list(self) -> ProblemList:
         """What is wrong in the project."""
         return problems_of(self.project)
 
     @property
-    def _problems(self) -> FrameTable:
+    def _table(self) -> FrameTable:
         return self.query_one("#problems", FrameTable)
 
     def _draw(self) -> None:
-        problems, table = self.book.problems, self._problems
+        problems, table = self.problem_list.problems, self._table
         if problems is not None:
             rows = listed(
                 problems, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter,
@@ -180,39 +175,37 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         self._summarise()
 
     def _summarise(self) -> None:
-        book = self.book
-        text = summary(
-            book.problems, num_stale=book.num_stale, is_searching=self._is_searching, severities=self._severities
-        )
-        self.query_one("#summary", Static).update(text)
+        problems = self.problem_list
+        self.put("summary", summary(problems.problems, problems.num_stale, self._is_searching, self._severities))
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
-        """Show what is known of the line under the cursor once that rests: to find out takes longer than a step."""
-        if self._resting is not None:
-            self._resting.stop()
-        self._resting = self.set_timer(_REST, self._show_current)
+        # Show what is known of the line under the cursor once that rests: to find out takes longer than a step.
+        self._resting.begin(_REST, self._show_current)
 
     def _show_current(self) -> None:
-        line, pane = self._at(self._problems.cursor), self.query_one("#told", Static)
+        line = self._line(self._table.cursor)
         width = max(30, self.size.width - 2)
         match line:
             case Heading():
-                pane.update(render_heading(line, width) if self._grouping == "code" else "")
+                self.put("finding", render_heading(line, width) if self._grouping == "code" else "")
             case ProblemItem():
                 finding = line.finding
                 self.app.background(
-                    lambda: (self.book.excerpt(finding), self._fix_text(finding)),
+                    lambda: (self.problem_list.excerpt(finding), self._fix_text(finding)),
                     lambda pair: self._show_finding(finding, *pair),
                     group="validate.detail",
                 )
             case MoreRow():
-                pane.update(Text("These are counted and not listed. `curate validate --limit N` prints N findings."))
+                self.put(
+                    "finding", Text("These are counted and not listed. `curate validate --limit N` prints N findings.")
+                )
             case None:
-                pane.update(Text("Nothing is wrong." if self.book.problems and not self._filter else ""))
+                self.put(
+                    "finding", Text("Nothing is wrong." if self.problem_list.problems and not self._filter else "")
+                )
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
-        """Open or close a group, or go to the field of a finding."""
-        line = self._at(event.row)
+        line = self._line(event.row)
         if isinstance(line, Heading):
             self._folded ^= {line.key}
             self._draw()
@@ -220,40 +213,36 @@ record of a finding; a line that is no record yet is opened too, and saved into 
             self._open(line.finding)
 
     def on_resize(self) -> None:
-        """Give the columns the room there is."""
         if self._listed:
             self._draw()
 
-    def _at(self, row: int) -> Line | None:
+    def _line(self, row: int) -> Line | None:
         return self._listed[row] if 0 <= row < len(self._listed) else None
 
     def chosen(self) -> Finding | None:
         """Return the finding under the cursor, None, and say so, where there is none."""
-        line = self._at(self._problems.cursor)
+        line = self._line(self._table.cursor)
         if isinstance(line, ProblemItem):
             return line.finding
         self.tell_no_use("Put the cursor on a finding.")
         return None
 
     def _show_finding(self, finding: Finding, excerpt: Excerpt, fix: str) -> None:
-        line = self._at(self._problems.cursor)
+        line = self._line(self._table.cursor)
         if not isinstance(line, ProblemItem) or line.finding != finding:
             return
-        title = f"{finding.code} {finding.name}"
-        self.query_one("#told", Static).update(
-            render_finding(finding, excerpt, fix, max(30, self.size.width - 2), title)
-        )
+        self.put("finding", render_finding(finding, excerpt, fix, max(30, self.size.width - 2)))
 
     def _fix_text(self, finding: Finding) -> str:
-        if self.book.mending(finding):
+        if self.problem_list.mending(finding):
             return "f makes a safe fix."
-        if self.book.mending(finding, unsafe=True):
+        if self.problem_list.mending(finding, unsafe=True):
             return "f shows a fix that can change the meaning."
         return "" if finding.fix else "No fix: edit the record (enter)."
 
     def _open(self, finding: Finding) -> None:
         with self.app.attempt():
-            if self.book.is_of_record(finding):
+            if self.problem_list.is_of_record(finding):
                 self.app.go("edit", record=finding.record, finding=finding)
             elif finding.line:
                 # What cannot be opened is told here, with what to do instead.
@@ -266,76 +255,129 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     # What is done.
 
     def action_step(self, step: int) -> None:
-        """Go to the next finding, or the previous one."""
-        row = self._problems.cursor + step
+        row = self._table.cursor + step
         while 0 <= row < len(self._listed) and not isinstance(self._listed[row], ProblemItem):
             row += step
         if 0 <= row < len(self._listed):
-            self._problems.cursor = row
+            self._table.cursor = row
         else:
             self.tell_no_use("There is no other finding that way.")
 
     def action_edit(self) -> None:
-        """Open what the finding under the cursor is about: its record, or its line of the file."""
         if (finding := self.chosen()) is not None:
             self._open(finding)
 
     def action_group(self) -> None:
-        """Group by code and place, or by file."""
         self._grouping = "file" if self._grouping == "code" else "code"
         self._draw()
         self.tell(f"grouped by {self._grouping}")
 
     def action_severities(self) -> None:
-        """Show everything, errors only, or errors and warnings."""
         self._severities = (self._severities + 1) % len(_SOME)
         self._draw()
 
     def action_fold(self, is_closed: bool) -> None:
-        """Close all groups, or open them."""
-        problems = self.book.problems
+        problems = self.problem_list.problems
         visible = partial(visible_finding, self.project)
         headings = listed(problems, by=self._grouping, visible=visible) if problems and is_closed else []
         self._folded = {heading.key for heading in headings if isinstance(heading, Heading)}
         self._draw()
 
     def action_filter(self) -> None:
-        """Ask for a word that findings must hold."""
         field = self.query_one("#filter", SafeInput)
         field.add_class("-open")
         field.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """List what holds the word that is typed."""
         if event.input.id == "filter":
             self._filter = event.value.strip()
             self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Go back to the list."""
         if event.input.id == "filter":
-            self._problems.focus()
+            self._table.focus()
 
     def close_side(self) -> bool:
-        """Take the filter away first."""
         field = self.query_one("#filter", SafeInput)
         if field.has_class("-open"):
             field.value = ""
             field.remove_class("-open")
-            self._problems.focus()
+            self._table.focus()
             return True
         return super().close_side()
 
     def equal_command(self) -> str:
-        """Return the command that finds the same in a build."""
-        return self.book.ci_command()
+        return self.problem_list.ci_command()
 
-    def record_json(self) -> str:
-        """Return the record of the finding under the cursor."""
-        import json
+    def current_record(self) -> str:
+        line = self._line(self._table.cursor)
+        return line.finding.record if isinstance(line, ProblemItem) else ""
 
-        line = self._at(self._problems.cursor)
-        name = line.finding.record if isinstance(line, ProblemItem) else ""
-        if not name or self.project.catalog.find(name) is None:
-            return ""
-        return json.dumps(dict(self.project.state(name).record.data), ensure_ascii=False)
+    # Fixes and `x-ignore`, which are edits, and the baseline, which is a file.
+
+    def action_fix(self) -> None:
+        if (finding := self.chosen()) is None:
+            return
+        mending = self.problem_list.mending(finding)
+        unsafe = None if mending else self.problem_list.mending(finding, unsafe=True)
+        fix = mending or unsafe
+        if fix is None or not fix.changes:
+            why = "the schema would not allow the line" if fix else f"there is no fix for {finding.code} here"
+            self.tell(f"{why}; enter opens the record", "warn")
+            return
+        warning = "\nThis can change what the text means." if unsafe else ""
+
+        def make() -> None:
+            with self.app.attempt():
+                done = self.problem_list.mend([fix])
+                self.tell("fixed (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
+
+        self.app.ask(f"{render_change(fix)}{warning}\nMake this edit?", make)
+
+    def action_fix_all(self) -> None:
+        search, message = self.problem_list.mendings, "looking for safe fixes ..."
+        self.app.background(search, self._ask_all, group="validate.mend", message=message)
+
+    def _ask_all(self, fixes: RecordFixes) -> None:
+        refused = f"; {fixes.num_refused:,} more the schema would not allow" if fixes.num_refused else ""
+        if not fixes.num_records:
+            self.tell(f"there is no safe fix to make{refused}")
+            return
+        if fixes.num_records > len(fixes.fixes):
+            message = f"{fixes.num_records:,} records: too many for edits; `curate validate --fix` mends the files"
+            self.tell(message, "warn")
+            return
+        names = ", ".join(f"{number:,} {name}" for name, number in fixes.counts.most_common())
+        question = f"Fix {counted(fixes.num_records, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
+        self.app.ask(question + "\n" + render_change(fixes.fixes[0]), lambda: self._mend_all(fixes))
+
+    def _mend_all(self, fixes: RecordFixes) -> None:
+        def announce(done: Any) -> None:
+            late = f", {done.num_changed:,} had changed meanwhile" if done.num_changed else ""
+            self.tell(f"fixed {counted(done.num_mended, 'record')}{late} (u undoes)")
+
+        self.app.background(lambda: self.problem_list.mend(fixes.fixes), announce, group="write.validate")
+
+    def action_ignore(self) -> None:
+        if (finding := self.chosen()) is not None:
+            self.problem_list.ignore(finding)
+            self.tell(f"{finding.record} ignores {finding.code} (u undoes)")
+
+    def action_baseline(self) -> None:
+        name = self.project.settings.checks.baseline
+        if not name:
+            self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
+            return
+        problems = self.problem_list.problems
+        number = counted(sum(group.count for group in problems.groups), "finding") if problems else "all findings"
+        question = f"Write {number} to {name}? They are forgiven from then on, until their records change."
+        self.app.ask(question, self._write_baseline)
+
+    def _write_baseline(self) -> None:
+        def written(changed: Any) -> None:
+            message = f"{changed.num_findings:,} findings: {changed.num_new:,} new, {changed.num_mended:,} gone"
+            self.app.log_command(f"curate validate {self.project.root} --update-baseline", message)
+            self.tell(message)
+            self.action_search()
+
+        self.app.background(self.problem_list.write_baseline, written, group="write.validate")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from browsing import SETTINGS, lines
 
 from curate.project.data import ProjectData
+from tests.curate.tui.browsing import SETTINGS, lines
 
 
 @pytest.fixture

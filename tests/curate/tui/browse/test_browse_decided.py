@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from browsing import SETTINGS, browse, lines, reopened, shown, type_filter
-
 from curate.base.events import Add, Drop, Edit, Label
 from curate.base.record import Finding
 from curate.project.data import ProjectData
@@ -15,6 +13,7 @@ from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse import BrowseScreen
 from curate.tui.screens.browse.detail import MOST_TEXT, Subject, render_subject, visible_labels
 from tests.curate.deciding import decide
+from tests.curate.tui.browsing import SETTINGS, browse, lines, reopened, shown, type_filter
 
 # What is decided.
 
@@ -248,7 +247,8 @@ def test_rows_of_records_that_were_read_anew_are_never_mixed(workspace, make_app
         await pilot.resize_terminal(90, 28)
         take(late)
         app.project.catalog.judge({"ex-000": "error"})
-        screen._see_statuses()
+        # Once a second the screen looks at what a validation has found.
+        await pilot.pause(1.2)
         assert table.source is source, "the numbers of the old rows were asked of the new catalogue"
         screen.ready()
         (asked, take) = held.pop()

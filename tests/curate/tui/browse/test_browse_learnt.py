@@ -12,7 +12,7 @@ LEARNT = {"r001": (-0.5, 0.1), "r002": (-3.0, 0.2), "r003": (-1.0, 2.5)}
 
 def rows(app):
     table = app.screen.query_one("#rows", FrameTable)
-    return table.source.rows(0, table.source.num_rows)
+    return table.source[:]
 
 
 def test_records_are_sorted_by_confidence_and_show_it(

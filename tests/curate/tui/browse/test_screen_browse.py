@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from browsing import browse, reopened, shown, type_filter
 
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse.rows import SETS
+from tests.curate.tui.browsing import browse, reopened, shown, type_filter
 
 # What is seen.
 

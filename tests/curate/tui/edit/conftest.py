@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from edited import LINE, Settled, assert_what_is_seen_is_what_is_there
 from textual.pilot import Pilot
 
 from curate.project.data import ProjectData, load_data
 from curate.tui.app import CurateApp
+from tests.curate.tui.edited import LINE, Settled, assert_what_is_seen_is_what_is_there
 
 SCHEMA = {
     "type": "object",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from edited import LINE, Settled, edit_of, go_to, names_in, record_in, type_in
 from textual.pilot import Pilot
 
 from curate.base.events import Edit
 from curate.project.drafts import Drafts
 from curate.project.project import open_project
-from curate.tui.form.view import FormView
+from curate.tui.screens.edit.view import FormView
+from tests.curate.tui.edited import LINE, Settled, edit_of, go_to, names_in, record_in, type_in
 
 # -- saving -----------------------------------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ def test_a_new_record_is_written(make_workspace: Any, edit_story: Any, settled: 
         await pilot.press("ctrl+s")
         await settled(pilot)
         assert len(names_in(workspace)) == 60, "nothing is saved that is no record"
-        await app.screen.query_one("FormView").focus_pointer("/instruction")
+        await app.screen.query_one("FormView").sheet.focus_pointer("/instruction")
         await type_in(pilot, "Say hello\nto ana")
         await pilot.press("tab", "tab")
         await type_in(pilot, "Hello")

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from edited import LINE, TURNS, Settled, assert_what_is_seen_is_what_is_there, edit_of, go_to, record_in, type_in
 from textual.pilot import Pilot
 
-from curate.tui.form.inputs import AreaField, LineField
+from curate.tui.screens.edit.inputs import AreaField, LineField
+from tests.curate.tui.edited import (
+    LINE,
+    TURNS,
+    Settled,
+    assert_what_is_seen_is_what_is_there,
+    edit_of,
+    go_to,
+    record_in,
+    type_in,
+)
 
 # -- fields -----------------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edited import LINE, TURNS, Settled, record_in, type_in
 from textual.pilot import Pilot
 
 from curate.project.data import load_data
 from curate.tui.app import CurateApp
-from curate.tui.form.inputs import AreaField
+from curate.tui.screens.edit.inputs import AreaField
+from tests.curate.tui.edited import LINE, TURNS, Settled, record_in, type_in
 
 # -- $EDITOR ----------------------------------------------------------------------------------------------------------
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from probing import ProbeScreen
 
 from curate.tui import app as app_module
 from curate.tui.glyphs import PRETTY, use_glyphs
 from curate.tui.screens import Tab, screen_class
+from tests.curate.tui.probing import ProbeScreen
 
 
 @pytest.fixture(autouse=True)
 def _probe(monkeypatch):
     """Let there be a second tab, for the tests alone."""
-    monkeypatch.setattr(app_module, "tabs", lambda: [Tab("home", "Home", "h"), Tab("probe", "Probe", "p")])
+    monkeypatch.setattr(app_module, "TABS", (Tab("home", "Home", "h"), Tab("probe", "Probe", "p")))
     known = screen_class
     monkeypatch.setattr(app_module, "screen_class", lambda name: ProbeScreen if name == "probe" else known(name))
     yield

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from probing import probe
 
 from curate.base.events import Drop
 from curate.project.data import load_data
 from curate.project.project import open_project
-from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.help import marked_up
+from curate.tui.widgets import SafeInput
+from tests.curate.tui.probing import probe
 
 
 def test_a_chord_goes_to_a_tab_and_escape_comes_back(workspace, make_app, drive, settled) -> None:

@@ -1,4 +1,4 @@
-"""The workshop in several threads and sittings: listeners, waiting, and nothing lost between two looks."""
+"""An open project in several threads and sittings: listeners, waiting, and nothing lost between two looks."""
 
 import contextlib
 import getpass

@@ -16,7 +16,7 @@ from textual.widgets import Select, Static
 
 from curate.schema.form import Field, Spelling, option_index
 from curate.tui.border import safe_line, safe_lines, safe_text
-from curate.tui.fields import SafeInput, SafeTextArea
+from curate.tui.widgets import SafeInput, SafeTextArea
 
 if TYPE_CHECKING:
     from curate.base.record import Json
@@ -55,14 +55,12 @@ class LineField(SafeInput):
 
     def show(self, _field: Field, text: str) -> None:
         """Show ``text``, unless it is what stands there already."""
-        if text == self.spelling.read(self.value):
-            return
-        self.spelling = Spelling.of(text)
-        with self.prevent(SafeInput.Changed):
-            self.value = self.spelling.spell(text)
+        if text != self.spelling.read(self.value):
+            self.spelling = Spelling.of(text)
+            with self.prevent(SafeInput.Changed):
+                self.value = self.spelling.spell(text)
 
     def on_input_changed(self, event: SafeInput.Changed) -> None:
-        """Tell what was typed."""
         event.stop()
         self.post_message(TextTyped(self.pointer, self.spelling.read(event.value)))
 
@@ -87,21 +85,18 @@ class AreaField(SafeTextArea):
 
     def show(self, _field: Field, text: str) -> None:
         """Show ``text``, unless it is what stands there already."""
-        if text == self.spelling.read(self.text):
-            return
-        self.spelling = Spelling.of(text)
-        with self.prevent(SafeTextArea.Changed):
-            self.load_text(self.spelling.spell(text))
+        if text != self.spelling.read(self.text):
+            self.spelling = Spelling.of(text)
+            with self.prevent(SafeTextArea.Changed):
+                self.load_text(self.spelling.spell(text))
 
     def get_line(self, line_index: int) -> Text:
-        """Return the line as it is drawn."""
         line = super().get_line(line_index)
         if self._is_coloured:
             line.highlight_regex(_KEY, "accent")
         return line
 
     def on_text_area_changed(self, event: SafeTextArea.Changed) -> None:
-        """Tell what was typed."""
         event.stop()
         self.post_message(TextTyped(self.pointer, self.spelling.read(self.text)))
 
@@ -135,36 +130,17 @@ class MarkField(Static, can_focus=True):
         self._value: Json = list(field.value or ()) if field.kind == "choices" else field.value
         self._is_set = field.is_filled or field.chosen is not None
 
-    def on_mount(self) -> None:
-        """Draw the options."""
-        self._draw()
-
-    def on_resize(self) -> None:
-        """Lay the options out for another width."""
-        self._draw()
-
-    def on_focus(self) -> None:
-        """Show which option a key would mark."""
-        self._draw()
-
-    def on_blur(self) -> None:
-        """Show no option before the others."""
-        self._draw()
-
     def on_click(self, event: Click) -> None:
-        """Mark the option that was clicked."""
         for line, start, index in self._spans:
             if event.y == line and event.x >= start:
                 self._at = index
         self.action_mark()
 
     def action_move(self, by: int) -> None:
-        """Go to another option."""
         self._at = (self._at + by) % max(1, len(self._field.options))
         self._draw()
 
     def action_mark(self) -> None:
-        """Pick the option at the cursor; of several, take it in or out."""
         field, option = self._field, self._field.options[self._at : self._at + 1]
         if field.kind == "switch":
             self._value = not (self._is_set and self._value)
@@ -194,6 +170,9 @@ class MarkField(Static, can_focus=True):
             text.append_text(Text.assemble((mark, ""), label, style="reverse" if is_here else ""))
             text.append("  ")
         self.update(text)
+
+    # The width lays the options out, and the focus shows which one a key would mark.
+    on_mount = on_resize = on_focus = on_blur = _draw
 
     def _labels(self) -> list[tuple[Text, bool]]:
         field = self._field
@@ -228,7 +207,6 @@ class SelectField(Select[int]):
             self.value = Select.NULL if field.chosen is None else field.chosen
 
     def on_select_changed(self, event: Select.Changed) -> None:
-        """Tell what was picked."""
         event.stop()
         # It also speaks when it is made, and of the blank that stands for nothing picked.
         if isinstance(event.value, int) and event.value != self._before:

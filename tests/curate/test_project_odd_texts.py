@@ -1,4 +1,4 @@
-"""The workshop and what it is given: odd texts, journals that cannot be read, disks that take no more."""
+"""An open project and what it is given: odd texts, journals that cannot be read, disks that take no more."""
 
 import errno
 import os

@@ -1,12 +1,16 @@
-"""What stands beside a form: the record as a conversation, as JSON or in tokens, its neighbours, its changes."""
+"""The pane beside a form: the record as a chat, as JSON or in tokens, the records nearest to it, its changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.events import Resize
+from textual.message import Message
 
 from curate.base.record import Json, Record, Source, canonical
 from curate.jsonl import pointer_of
@@ -14,10 +18,108 @@ from curate.project.diff import FieldChange, field_changes, field_lines
 from curate.schema import Shape
 from curate.schema.form import json_text
 from curate.schema.view import PART_JOINT, at, text_of
+from curate.sessions.edits import EditSession
+from curate.sessions.nearest import Nearest
+from curate.similarity.dedupe.nearest import Neighbour
 from curate.tui.border import safe_lines, safe_text
+from curate.tui.widgets import Panel
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.nearest import Neighbour
+    from curate.project.project import Project
+    from curate.tui.context import HostApp
+
+
+class EditSide(VerticalScroll):
+    """Preview, neighbours and differences of one record under edit."""
+
+    DEFAULT_CSS = """
+    EditSide Static { height: auto; width: 1fr; }
+    EditSide #preview, EditSide #nearest { margin-bottom: 1; }
+    """
+
+    class NeighboursKnown(Message):
+        """The nearest records are known; ``repeated`` is one that dedupe would call the same, empty where none is."""
+
+        def __init__(self, repeated: str) -> None:
+            super().__init__()
+            self.repeated = repeated
+
+    def __init__(self) -> None:
+        super().__init__(classes="side pane")
+        self._edit: EditSession | None = None
+        self._view: View = VIEWS[0]
+        self._nearest: Nearest | None = None
+        self._neighbours: list[Neighbour] | None = None
+        self._searched = b""
+
+    def compose(self) -> ComposeResult:
+        for name in ("view", "preview", "nearest", "diff"):
+            yield Panel(id=name)
+
+    def ready(self, project: Project) -> None:
+        self._nearest = Nearest(project)
+
+    @property
+    def repeated(self) -> str:
+        """A record that the one under edit repeats, empty where there is none."""
+        return next((neighbour.id for neighbour in self._neighbours or () if neighbour.kind == "repeat"), "")
+
+    def show(self, edit: EditSession | None) -> None:
+        """Show what ``edit`` is like now."""
+        if edit is not self._edit:
+            self._edit, self._neighbours, self._searched = edit, None, b""
+        self._draw()
+        self._search()
+
+    def next_view(self) -> View:
+        """Show the preview in the next way, and return which that is."""
+        self._view = VIEWS[(VIEWS.index(self._view) + 1) % len(VIEWS)]
+        self._draw()
+        return self._view
+
+    def search_anew(self) -> None:
+        """Look for the nearest records again."""
+        self._searched = b""
+        self._search()
+
+    def on_resize(self, _event: Resize) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        edit = self._edit
+        parts = {part.id: part for part in self.query_children(Panel)}
+        for part in parts.values():
+            part.display = edit is not None
+        if edit is None:
+            return
+        line, shape = edit.form.to_line(), edit.project.shape
+        parts["view"].show(view_line(self._view))
+        parts["preview"].show(preview(self._view, line, shape))
+        if self._nearest is not None:
+            parts["nearest"].show(neighbour_lines(self._neighbours, self._nearest.threshold))
+        width = max(30, self.size.width - 3)
+        parts["diff"].show(difference(edit.form.saved, line, width, is_new=edit.is_new and not edit.is_line))
+
+    # Look for the nearest records in a worker, if there is anything new to look for.
+    def _search(self) -> None:
+        edit, nearest = self._edit, self._nearest
+        if edit is None or nearest is None:
+            return
+        line, name = edit.form.to_line(), edit.name
+        searched = canonical(line)
+        if searched == self._searched:
+            return
+        self._searched = searched
+
+        def show(neighbours: list[Neighbour]) -> None:
+            if self._edit is edit:
+                self._neighbours = neighbours
+                self._draw()
+                self.post_message(self.NeighboursKnown(self.repeated))
+
+        app = cast("HostApp", self.app)
+        app.background(lambda: nearest.find(line, without=name), show, group="edit.nearest")
+
 
 View = Literal["chat", "json", "tokens"]
 VIEWS: tuple[View, ...] = ("chat", "json", "tokens")
@@ -67,7 +169,9 @@ def turns_of(line: Mapping[str, Json], shape: Shape) -> Iterator[tuple[str, str]
         if isinstance(turn, dict):
             yield str(turn.get("role") or "?"), str(turn.get("content") or "")
     for name, role in (("system", "system"), ("prompt", "user"), ("completion", "assistant"), ("text", "text")):
-        said = _prompt(line, shape) if name == "prompt" else view.get(line, name)
+        parts = (at(line, path) for path in view.prompt)
+        prompt = PART_JOINT.join(part for part in parts if isinstance(part, str) and part)
+        said = prompt if name == "prompt" else view.get(line, name)
         if isinstance(said, str) and said:
             yield role, said
 
@@ -106,8 +210,8 @@ def difference(before: Json, after: Json, width: int, *, is_new: bool) -> Text:
     return text
 
 
+# Yield the paths at which two lines differ; of a list that has grown or shrunk, the items that came or went.
 def _changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -> Iterator[FieldChange]:
-    """Yield the paths at which two lines differ; of a list that has grown or shrunk, the items that came or went."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in (key for key in before if key in after):
             yield from _changes(before[key], after[key], (*path, key))
@@ -140,8 +244,8 @@ def _chat(turns: Sequence[tuple[str, str]]) -> Text:
     return text if turns else Text("empty\n", style="muted")
 
 
+# Return a rough count: how many tokens a text has is known only to the tokenizer of the model to be trained.
 def _tokens(turns: Sequence[tuple[str, str]]) -> Text:
-    """Return a rough count: how many tokens a text has is known only to the tokenizer of the model to be trained."""
     text = Text()
     total = 0
     for role, said in turns:
@@ -150,11 +254,6 @@ def _tokens(turns: Sequence[tuple[str, str]]) -> Text:
         text.append_text(Text.assemble(safe_text(role, 20).plain.ljust(12), f"~{count:>7,}\n"))
     text.append(f"{'in all':<12}~{total:>7,}\n", "strong")
     return text.append(f"an estimate, {_BYTES_A_TOKEN} bytes a token: no tokenizer is set\n", "muted")
-
-
-def _prompt(line: Mapping[str, Json], shape: Shape) -> str:
-    paths = shape.view.prompt if shape.view else []
-    return PART_JOINT.join(part for path in paths if isinstance(part := at(line, path), str) and part)
 
 
 def _cut(text: str) -> str:

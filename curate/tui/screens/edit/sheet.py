@@ -14,8 +14,8 @@ from textual.widget import Widget
 from curate.base.record import Problem
 from curate.jsonl import parts_of, pointer_of
 from curate.schema.form import Form, position_in
-from curate.tui.form.inputs import AreaField, TextTyped, ValuePicked
-from curate.tui.form.nodes import GroupNode, Leaf, Node, NodeWish, ProblemLine
+from curate.tui.screens.edit.inputs import AreaField, TextTyped, ValuePicked
+from curate.tui.screens.edit.nodes import GroupNode, Leaf, Node, NodeWish, ProblemLine
 
 
 class FormSheet(Vertical):
@@ -50,7 +50,6 @@ class FormSheet(Vertical):
         self._visited: str | None = None
 
     def compose(self) -> ComposeResult:
-        """Show the whole line."""
         yield self._root_node()
 
     @property
@@ -135,19 +134,16 @@ class FormSheet(Vertical):
         return next((node.pointer for node in focused.ancestors_with_self if isinstance(node, Node)), None)
 
     def on_text_typed(self, event: TextTyped) -> None:
-        """Put what was typed into the form."""
         event.stop()
         self.form.enter(event.pointer, event.text)
         self.post_message(self.Edited(self))
 
     async def on_value_picked(self, event: ValuePicked) -> None:
-        """Put what was picked into the form."""
         event.stop()
         self.form.set(event.pointer, event.value)
         await self._changed()
 
     async def on_node_wish(self, event: NodeWish) -> None:
-        """Open or change the group, list or card that a key was pressed on."""
         event.stop()
         await self._settle()
         node = self.node(event.pointer)
@@ -172,13 +168,11 @@ class FormSheet(Vertical):
                 await self._changed()
 
     async def action_leave_out(self) -> None:
-        """Take the key or item with the focus out of the line."""
         pointer = self.focused_pointer()
         if pointer is not None and self.form.leave_out(pointer):
             await self._changed()
 
     async def action_add_item(self) -> None:
-        """Add an item to the list that has the focus, or is nearest around it."""
         parts = parts_of(self.focused_pointer() or "")
         around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
         pointer = next((field.pointer for field in around if field is not None and field.kind == "list"), None)
@@ -186,12 +180,11 @@ class FormSheet(Vertical):
             await self._add_item(pointer)
 
     async def action_undo(self) -> None:
-        """Take back the last change since the record was opened."""
         if self.form.undo():
             await self._changed()
 
     async def on_descendant_focus(self) -> None:
-        """Tell where the focus is; a field that was left gets the widget that suits what is in it now."""
+        # Tell where the focus is; a field that was left gets the widget that suits what is in it now.
         pointer = self.focused_pointer()
         if pointer is None:
             return

@@ -145,8 +145,8 @@ def field_lines(comparison: RecordComparison) -> Text:
     return text
 
 
+# Return the words that one side has and the other has not; a dash where it has none.
 def _words(words: str | None) -> Text:
-    """Return the words that one side has and the other has not; a dash where it has none."""
     return Text("-", "muted") if not words else safe_text(words, 30)
 
 

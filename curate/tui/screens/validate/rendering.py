@@ -1,22 +1,100 @@
-"""What is known of one finding, or of a group, as text below the list."""
+"""What the Validate screen shows: problems as rows of a table, what is known of one of them, and how many there are."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from curate.base.record import Finding
+from curate.base.record import Finding, Severity
 from curate.base.tables import counted
 from curate.checks import discover
 from curate.jsonl import FAULTS
 from curate.sessions.excerpt import Excerpt, ExcerptLine
-from curate.sessions.problem_groups import Heading
+from curate.sessions.problem_groups import Heading, ProblemItem, Problems
 from curate.sessions.problem_search import RecordFix
 from curate.tui.border import safe_line, safe_text
+from curate.tui.frame_table import Column, Tone
 from curate.tui.glyphs import glyphs
-from curate.tui.screens.validate.rows import SIGNS
+
+SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}
+KEY = 5
+"""Which value of a row names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoreRow:
+    """Stands below the findings of a group that has more of them than are kept."""
+
+    key: str
+    count: int
+
+
+Line = Heading | ProblemItem | MoreRow
+
+
+def tone(value: str) -> Tone:
+    """Return how a severity is drawn."""
+    return "error" if "!" in value else "warn" if "~" in value else ""
+
+
+def columns(is_narrow: bool) -> list[Column]:
+    """Return the columns for the room there is."""
+    finding, where, number = (24, 13, 6) if is_narrow else (28, 20, 7)
+    heads = Column("finding", finding), Column("where", where), Column("n", number, is_right=True), Column("says")
+    return [Column("", 9, tone=tone), *heads]
+
+
+def lines_of(listed: Sequence[Heading | ProblemItem]) -> list[Line]:
+    """Return ``listed`` with a line below each open group that has more than is listed."""
+    lines: list[Line] = []
+    waiting: Heading | None = None
+    for row in listed:
+        if isinstance(row, Heading):
+            lines += _more(waiting)
+            waiting = row if row.is_open else None
+        lines.append(row)
+    return [*lines, *_more(waiting)]
+
+
+def source_of(lines: Sequence[Line]) -> list[tuple[str, ...]]:
+    """Return the rows of ``lines``, raw; each is named by a key that stays the same in the next list."""
+    repeats: Counter[str] = Counter()
+    rows = []
+    for line in lines:
+        row = _row(line)
+        # The same may be found twice at one place.
+        repeats[row[KEY]] += 1
+        rows.append(row if repeats[row[KEY]] == 1 else (*row[:KEY], f"{row[KEY]} {repeats[row[KEY]]}"))
+    return rows
+
+
+# Return what stands for the findings of a group that are counted and not kept; a filter cannot see them.
+def _more(heading: Heading | None) -> list[MoreRow]:
+    if heading is None or heading.count == heading.num_listed:
+        return []
+    return [MoreRow(f"{heading.key} more", heading.count - heading.num_listed)]
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    match line:
+        case Heading():
+            mark = "v" if line.is_open else ">"
+            number = f"{line.count:,}"
+            return f"{mark} {SIGNS[line.severity]}", line.title, line.pointer, number, line.message, line.key
+        case ProblemItem():
+            finding = line.finding
+            location = f"  {finding.file}:{finding.line}" if finding.line else f"  {finding.file or 'all records'}"
+            where = finding.record or finding.pointer
+            key = f"{line.key} {finding.file}:{finding.line} {finding.code} {finding.pointer}"
+            return "", location, where, "", finding.message, key
+        case MoreRow():
+            return "", f"  {line.count:,} more", "", "", "counted, and not kept to be listed", line.key
+
 
 _DOT = "·"
 _MARGIN = 10
@@ -36,7 +114,7 @@ def render_heading(heading: Heading, width: int) -> Text:
     return text
 
 
-def render_finding(finding: Finding, excerpt: Excerpt, fix: str, width: int, title: str) -> Text:
+def render_finding(finding: Finding, excerpt: Excerpt, fix: str, width: int) -> Text:
     """Return a finding with the lines around it, why it is one, and what can be done; ``fix`` says what a fix does."""
     location = f"{finding.file}:{finding.line}" if finding.line else finding.file or "all records"
     column = f":{excerpt.column}" if excerpt.column else ""
@@ -50,7 +128,9 @@ def render_finding(finding: Finding, excerpt: Excerpt, fix: str, width: int, tit
     lines = [head, *_rows(excerpt, finding.code, width)]
     if excerpt.is_decided:
         lines.append(Text("decided: the record now says this; the file has another line", style="muted"))
-    lines.append(Text.assemble(safe_text(title, 40, "strong"), "  ", safe_text(finding.message, 400)))
+    lines.append(
+        Text.assemble(safe_text(f"{finding.code} {finding.name}", 40, "strong"), "  ", safe_text(finding.message, 400))
+    )
     lines.append(Text.assemble(("why   ", "muted"), safe_text(why(finding.code), 2 * width)))
     lines.append(Text.assemble(("fix   ", "muted"), safe_text(" ".join([finding.fix, fix]).strip(), 2 * width)))
     return Text("\n").join(lines)
@@ -131,3 +211,26 @@ def _piece(text: str, start: int) -> str:
     if start + 40 >= len(text) and tail:
         piece = piece[: len(piece) - tail] + "".join(f"<U+{ord(c):04X}>" for c in piece[len(piece) - tail :])
     return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c).startswith("M") else c for c in piece)
+
+
+_SHOWS = ("", "errors only", "no infos")
+
+
+def summary(problems: Problems | None, num_stale: int, is_searching: bool, severities: int) -> Text:
+    """Return the line; ``severities`` says which severities are listed: all, errors, or errors and warnings."""
+    if problems is None:
+        return Text(" validating ..." if is_searching else " not validated yet: R begins")
+    num_errors, num_warnings, num_infos = (problems.count(severity) for severity in ("error", "warning", "info"))
+    parts = [
+        (f" {counted(num_errors, 'error')}", "error" if num_errors else "ok"),
+        (counted(num_warnings, "warning"), "warn" if num_warnings else ""),
+        (counted(num_infos, "info") if num_infos else "", ""),
+        (f"in {counted(problems.num_records, 'record')}", ""),
+        (f"{problems.num_failing:,} fail" if problems.num_failing else "", "error"),
+        (f"{problems.num_forgiven:,} forgiven" if problems.num_forgiven else "", ""),
+        (f"{problems.num_suppressed:,} ignored" if problems.num_suppressed else "", ""),
+        (f"{counted(num_stale, 'record')} changed since (R)" if num_stale else "", "warn"),
+        ("validating ..." if is_searching else "", ""),
+        (_SHOWS[severities], "accent"),
+    ]
+    return Text("  ", end="", no_wrap=True).join(Text(text, style=style) for text, style in parts if text)

@@ -1,4 +1,4 @@
-"""The workshop under attack: files that change under it, disks that fill, two at the same keys, forged journals."""
+"""An open project under attack: files that change under it, disks that fill, two at the same keys, forged journals."""
 
 import contextlib
 import errno

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -9,16 +10,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
-from textual.timer import Timer
+from textual.reactive import var
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from curate.base.record import CurateError
+from curate.base.record import CurateError, Finding
+from curate.base.tables import counted
 from curate.sessions.edits import Answer, EditSession, answer_of
 from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
-from curate.tui.fields import update_if_other
-from curate.tui.form.sheet import FormSheet
+from curate.tui.screens.edit.sheet import FormSheet
+from curate.tui.widgets import Panel, Pause
 
 PAUSE = 0.15
 """Seconds without a key after which what was typed is judged."""
@@ -55,6 +57,12 @@ class FormView(Vertical):
     FormView #foot { height: 1; width: 1fr; }
     """
 
+    note: var[str] = var("")
+    """What the last line says about the draft."""
+    warning: var[str] = var("")
+    has_finding: var[bool] = var(False)
+    """Whether the record was opened for a finding that stands above the form, and that no schema tells of."""
+
     class Changed(Message):
         """What is typed has changed, and nothing has been typed for a moment."""
 
@@ -62,24 +70,17 @@ class FormView(Vertical):
         super().__init__()
         self.edit = edit
         self.answer: Answer | None = None
-        self.note = ""
-        """What the last line says about the draft."""
-        self.warning = ""
-        self.has_finding = False
-        """Whether the record was opened for a finding that stands above the form."""
         self._left: Widget | None = None
-        self._timer: Timer | None = None
+        self._judging = Pause(self)
 
     def compose(self) -> ComposeResult:
-        """Lay out the fields over the two lines."""
         with VerticalScroll(id="fields", can_focus=False):
             yield FormSheet(self.edit.form, id="line")
             yield Vertical(id="answer")
-        yield Static(id="help")
-        yield Static(id="foot")
+        yield Panel(id="help")
+        yield Panel(id="foot")
 
     async def on_mount(self) -> None:
-        """Judge what is there."""
         await self._examine()
 
     @property
@@ -87,24 +88,13 @@ class FormView(Vertical):
         """The fields of the record itself."""
         return self.query_one("#line", FormSheet)
 
-    @property
-    def is_typing(self) -> bool:
-        """Whether something typed is not judged yet."""
-        return self._timer is not None
-
-    async def focus_pointer(self, pointer: str) -> bool:
-        """Go to the field of ``pointer``, or the nearest one around it; return False where nothing takes the focus."""
-        return await self.sheet.focus_pointer(pointer)
-
-    async def focus_fault(self, pointer: str) -> bool:
-        """Go to the text at fault at ``pointer``; return False where nothing takes the focus."""
-        return await self.sheet.focus_fault(pointer)
-
-    async def focus_unread_answer(self) -> None:
-        """Go to the field of the answer's form that says nothing that can be saved."""
+    async def find_unread_answer(self) -> str:
+        """Go to the field of the answer's form that says nothing that can be saved; return why, empty where none is."""
         form = self.answer.form if self.answer else None
-        for pointer in list(form.typed)[:1] if form else ():
+        for pointer, typed in list(form.typed.items())[:1] if form else ():
             await self.query_one("#answer FormSheet", FormSheet).focus_fault(pointer)
+            return f"{pointer}: {typed.message}"
+        return ""
 
     # `esc` in a field leaves the field alone, and only a second one leaves the form.
 
@@ -116,19 +106,18 @@ class FormView(Vertical):
         self._left, self.can_focus = focused, True
         self.focus()
         keys = Text.assemble(("i", "key"), " goes on typing here   ", ("esc", "key"), " leaves the form")
-        self.query_one("#help", Static).update(keys)
+        self.query_one("#help", Panel).show(keys)
         return True
 
     def on_blur(self) -> None:
-        """Be no stop of the tab key: the form has the focus only between two fields."""
+        # Be no stop of the tab key: the form has the focus only between two fields.
         self.can_focus = False
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave `i`, `enter` and `tab` to the fields while one of them has the focus."""
+        # Leave `i`, `enter` and `tab` to the fields while one of them has the focus.
         return self.has_focus if action == "type" else True
 
     def action_type(self, step: int = 0) -> None:
-        """Go on in the field that was left, or in the one after or before it."""
         screen, field = self.screen, self._left
         if field is None or not field.is_attached:
             screen.focus_next()
@@ -143,49 +132,23 @@ class FormView(Vertical):
         await self._show_answer()
         self._show_foot()
 
-    def unread_answer(self) -> str:
-        """Return why the form of the answer says nothing that can be saved; empty where it does, or there is none."""
-        form = self.answer.form if self.answer else None
-        return "" if form is None else next((f"{name}: {typed.message}" for name, typed in form.typed.items()), "")
-
-    def show_finding(self, *, has_finding: bool) -> None:
-        """Say on the last line, too, that something is wrong which no schema tells of."""
-        self.has_finding = has_finding
-        self._show_foot()
-
-    def tell(self, note: str) -> None:
-        """Write about the draft on the last line."""
-        self.note = note
-        self._show_foot()
-
-    def warn(self, warning: str) -> None:
-        """Write a warning on the last line, or take it away."""
-        self.warning = warning
-        self._show_foot()
-
     async def on_form_sheet_edited(self, event: FormSheet.Edited) -> None:
-        """Wait for a pause."""
         event.stop()
         if event.sheet is not self.sheet and self.answer is not None:
             self.answer.write(self.edit)
             await self.sheet.rebuild()
-        if self._timer is not None:
-            self._timer.stop()
-        self._timer = self.set_timer(PAUSE, self.judge)
+        self._judging.begin(PAUSE, self.judge)
 
     def on_form_sheet_entered(self, event: FormSheet.Entered) -> None:
-        """Help with the field that has the focus."""
         event.stop()
         field = event.sheet.form.nearest(event.pointer)
         help_text = ". ".join(filter(None, (field.fixed, field.bounds, field.help)))
         text = Text.assemble(safe_text(field.name, 30, style="strong"), "  ", safe_text(help_text, 300))
-        update_if_other(self.query_one("#help", Static), text)
+        self.query_one("#help", Panel).show(text)
 
     async def judge(self) -> None:
         """Look at what was typed: what is wrong, and whether it asks for other fields."""
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
+        self._judging.end()
         await self._examine()
         self.post_message(self.Changed())
 
@@ -195,12 +158,10 @@ class FormView(Vertical):
         self._show_foot()
 
     def action_scroll(self, pages: int) -> None:
-        """Scroll the fields."""
         fields = self.query_one("#fields", VerticalScroll)
         fields.scroll_relative(y=pages * max(1, fields.size.height - 1), animate=False)
 
     async def _show_answer(self) -> None:
-        """Show the form of the answer, if its category has a schema."""
         note, before = "", self.answer
         try:
             self.answer = answer_of(self.edit, before)
@@ -228,15 +189,81 @@ class FormView(Vertical):
 
     def _show_foot(self) -> None:
         num_problems = sum(sheet.num_problems for sheet in self.query(FormSheet))
-        status = (
-            (f"! {num_problems} error{'' if num_problems == 1 else 's'}", "error") if num_problems else ("ok", "ok")
-        )
-        if self.has_finding and not num_problems:
-            status = ("fits the schema, but see above", "warn")
+        status = ("fits the schema, but see above", "warn") if self.has_finding else ("ok", "ok")
+        if num_problems:
+            status = (f"! {counted(num_problems, 'error')}", "error")
         text = Text.assemble((" * required   ", "muted"), status)
         if self.warning:
             text.append_text(Text.assemble("   ", safe_text(self.warning, 60, style="error")))
         text.append_text(Text.assemble("   ", safe_text(self.note, 200, style="muted")))
         # Before it is laid out there is no such line yet, and then this is called again.
-        for line in self.query("#foot").results(Static):
-            update_if_other(line, text)
+        for line in self.query("#foot").results(Panel):
+            line.show(text)
+
+    watch_note = watch_warning = watch_has_finding = _show_foot
+
+
+_MOST_DRAFTS = 8
+_SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn")}
+
+HELP = """
+Each field is one value of the record; `tab` goes to the next. What is wrong stands under its field, and nothing is
+saved until nothing is. What you type is kept as a draft in `.curate/drafts` from one second to the next.
+
+A card (`- 1 user`) takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move
+it, `x` takes it out. `f8` leaves out the key with the focus; of what may be null, null comes first. `f3` or `ctrl+z`
+takes back what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
+`<U+202E>`: typed so in such a field, they are the character. What no field can show, because its schema allows several
+forms of it or does not say, stands as JSON, with the same checks.
+
+`f4` hands the whole record to your own editor as JSON. Records above 256 KB can be edited only there, and lines that
+are no JSON. A line that is no record yet, opened from Validate, is saved into its file; no undo takes that back.
+"""
+
+
+def title(edit: EditSession | None, schema: str) -> Text:
+    """Return the line above the form."""
+    text = Text.assemble((" FORM  ", "strong"), "schema ", safe_text(schema, 30))
+    if edit is None:
+        return text
+    state = ("  edited", "warn") if edit.is_changed else ("", "")
+    if edit.is_new and not edit.is_line:
+        return Text.assemble(text, "   a new record", state)
+    what = "line " if edit.is_line else "record "
+    return Text.assemble(text, "   ", what, safe_text(edit.name, 40, style="accent"), state)
+
+
+def finding_text(finding: Finding, pointer: str) -> Text:
+    """Return what is wrong with the record that was opened for it, where, and what can be done about it."""
+    sign, style = _SIGNS.get(finding.severity, ("  info ", ""))
+    where = (
+        Text.assemble(("in ", "muted"), safe_text(pointer, 80, "accent")) if pointer else Text("about the whole record")
+    )
+    fix = Text.assemble("   ", safe_text(finding.fix, 300)) if finding.fix else Text("")
+    head = Text.assemble(" ", (sign, style), (f"{finding.code} {finding.name}", "strong"), "  ")
+    return Text.assemble(head, safe_text(finding.message, 400), "\n   ", where, fix)
+
+
+def fixed_text(finding: Finding) -> Text:
+    """Return that what the record was opened for is no longer wrong."""
+    return Text.assemble(" ", ("ok ", "ok"), (f"{finding.code} {finding.name}", "strong"), "  is no longer found")
+
+
+def without_form(edit: EditSession) -> Text:
+    """Return why the record that is open has no form, and what can be done."""
+    if not edit.text:
+        return Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
+    left = "What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n"
+    unread = "The line is no JSON. f4 opens it in your own editor.\n"
+    why = Text(unread if edit.is_line and not edit.is_changed else left, "warn")
+    return Text.assemble(why, safe_text(edit.take(edit.text)[0], 200))
+
+
+def nothing_open(drafts: Sequence[str]) -> Text:
+    """Return what can be opened; ``drafts`` are the names of records that have one, the newest first."""
+    text = Text("n  new record      : and its id, or e in Browse, opens one\n")
+    if drafts:
+        text.append("\no  goes on with the newest of your drafts:\n")
+    for name in drafts[:_MOST_DRAFTS]:
+        text.append_text(Text.assemble("   ", safe_text(name, 60), "\n"))
+    return text

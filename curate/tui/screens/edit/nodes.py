@@ -19,9 +19,9 @@ from textual.widgets import Static
 from curate.base.record import Problem
 from curate.schema.form import Field, Form
 from curate.tui.border import safe_text
-from curate.tui.fields import update_if_other
-from curate.tui.form.inputs import AreaField, LineField, MarkField, SelectField, editor_of
 from curate.tui.glyphs import glyphs
+from curate.tui.screens.edit.inputs import AreaField, LineField, MarkField, SelectField, editor_of
+from curate.tui.widgets import Panel
 
 OPEN_MOST = 12
 """Lists of more items show each as one line until it is opened: every text area costs time to draw."""
@@ -40,8 +40,27 @@ class NodeWish(Message):
         self.pointer = pointer
 
 
-class Head(Static, can_focus=True):
+class WishLine(Panel, can_focus=True):
+    """A line that a key or a click makes ask for something to be done."""
+
+    CLICK: ClassVar[Wish]
+
+    def __init__(self, pointer: str, text: Text) -> None:
+        super().__init__(text)
+        self.pointer = pointer
+
+    def action_wish(self, wish: Wish) -> None:
+        self.post_message(NodeWish(wish, self.pointer))
+
+    def on_click(self, event: Click) -> None:
+        event.stop()
+        self.action_wish(self.CLICK)
+
+
+class Head(WishLine):
     """The line over a group, a list or a card. With the focus on it, letters move, add and take out."""
+
+    CLICK = "toggle"
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("enter,space", "wish('toggle')", "Open", id="edit.open", key_display="enter"),
@@ -51,40 +70,19 @@ class Head(Static, can_focus=True):
         Binding("x,delete", "wish('remove')", "Take out", id="edit.remove", key_display="x"),
     ]
 
-    def __init__(self, pointer: str, text: Text) -> None:
-        super().__init__(text)
-        self.pointer = pointer
 
-    def action_wish(self, wish: Wish) -> None:
-        """Ask for something to be done."""
-        self.post_message(NodeWish(wish, self.pointer))
-
-    def on_click(self, event: Click) -> None:
-        """Open or close what is below."""
-        event.stop()
-        self.action_wish("toggle")
-
-
-class More(Static, can_focus=True):
+class More(WishLine):
     """The names of keys that may be added to a card; opened, each is a field."""
 
-    BINDINGS: ClassVar[list[Any]] = [Binding("enter,space", "open", "Show fields", id="edit.more", key_display="enter")]
+    CLICK = "more"
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("enter,space", "wish('more')", "Show fields", id="edit.more", key_display="enter")
+    ]
 
     def __init__(self, pointer: str, names: Sequence[str]) -> None:
-        super().__init__(
-            Text.assemble(("+ ", "key"), (", ".join(safe_text(name, 24).plain for name in names), "muted"))
-        )
-        self.pointer = pointer
+        text = ", ".join(safe_text(name, 24).plain for name in names)
+        super().__init__(pointer, Text.assemble(("+ ", "key"), (text, "muted")))
         self.names = tuple(names)
-
-    def action_open(self) -> None:
-        """Ask for the fields."""
-        self.post_message(NodeWish("more", self.pointer))
-
-    def on_click(self, event: Click) -> None:
-        """Ask for the fields."""
-        event.stop()
-        self.action_open()
 
 
 class ProblemLine(Static):
@@ -126,7 +124,6 @@ class Leaf(Node):
     """The name of a field, and the widget to edit it with."""
 
     def compose(self) -> ComposeResult:
-        """Lay name and widget side by side."""
         star = " *" if self.field.is_required else ""
         name = safe_text(self.field.name, _NAME - len(star), style="" if self.field.is_known else "warn")
         yield Static(Text.assemble(name, (star, "accent")), classes="name")
@@ -162,7 +159,6 @@ class GroupNode(Node):
         self._revealed: set[str] = set()
 
     def compose(self) -> ComposeResult:
-        """Lay out the head and the fields within."""
         if self.pointer or self.field.kind == "list":
             yield Head(self.pointer, self._head())
         fields = self._visible_fields()
@@ -174,7 +170,7 @@ class GroupNode(Node):
         """Make the nodes within agree with the fields: those with the same widgets stay, and with them the cursor."""
         self.field = field
         for head in self.query_children(Head):
-            update_if_other(head, self._head())
+            head.show(self._head())
         fields = self._visible_fields()
         old = list(self.query_children(Node))
         for index, part in enumerate(fields):

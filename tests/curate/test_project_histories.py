@@ -1,4 +1,4 @@
-"""The workshop after long, forged and random histories, by several people at one record."""
+"""An open project after long, forged and random histories, by several people at one record."""
 
 import contextlib
 import random

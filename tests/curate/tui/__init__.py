@@ -1,0 +1,1 @@
+"""Tests of the terminal UI, through its keys and what is seen on the screen."""
