@@ -10,7 +10,8 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.record import Finding, Record
-    from curate.project.data import ProjectData, RecordState
+    from curate.project.data import ProjectData
+    from curate.project.fold import RecordState
     from curate.project.labels import Blind
     from curate.project.validation import Validation
 
@@ -24,7 +25,7 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> S
     if show_values or not any(state.answers for state in states):
         return states
     # Who is asked what is found with numpy, which a workspace without answers does without.
-    from curate.project.blind import redacted_state
+    from curate.project.labels.blind import redacted_state
 
     blind = _blind(data)
     visible = [redacted_state(state, blind, data.shape) for state in states]
@@ -51,7 +52,7 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
     data = validation.data
     if data is None or not data.decisions.names:
         return list(findings)
-    from curate.project.blind import ON_CATEGORIES, redacted_finding
+    from curate.project.labels.blind import ON_CATEGORIES, redacted_finding
 
     if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
@@ -64,7 +65,7 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
 
 
 def _blind(data: ProjectData) -> Blind:
-    from curate.project.blind import blind_in, looker
+    from curate.project.labels.blind import blind_in, looker
 
     blind, fault = blind_in(data, looker())
     if fault:

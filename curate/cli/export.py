@@ -69,8 +69,8 @@ def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> 
     Raises:
         CurateError: as `export_rows` does.
     """
+    from curate.base.file_guard import inside
     from curate.formats.exporters import export_rows
-    from curate.project.data import inside
 
     folder = out or inside(data.root, data.root / "exports") / f"{form}-{export.manifest.name}"
     lines = {record.id: record.data for record in data.records()}

@@ -17,8 +17,9 @@ from curate.cli._visible import visible_states
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
-    from curate.project.data import ProjectData, RecordState
-    from curate.project.terms import Filter
+    from curate.project.data import ProjectData
+    from curate.project.filters import Filter
+    from curate.project.fold import RecordState
 
 _BLOCK = 20_000
 """Records whose texts are laid out for a filter at once."""

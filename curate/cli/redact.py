@@ -253,7 +253,7 @@ def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
 
 def _names_in_use(root: Path | None) -> tuple[Collection[str], Collection[str]]:
     """Return the ids of records that decisions or the newest dataset name, and those with decisions in a chain."""
-    from curate.project.in_use import names_in_chains, names_in_use
+    from curate.project.data import names_in_chains, names_in_use
 
     return (names_in_use(root), names_in_chains(root)) if root else ((), ())
 

@@ -24,12 +24,9 @@ from curate.project.history import (
     by_record,
     in_causal_order,
 )
-from curate.project.journal import ASIDES
+from curate.project.journal import ASIDES, CATEGORY
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
-
-CATEGORY = "category"
-"""The question whose agreed answer is the record's category."""
 
 _VERSION = 12
 """Where a UUID has its version."""
@@ -462,18 +459,3 @@ def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding
         record=record.id,
         fix="Settle it with `curate review`.",
     )
-
-
-__all__ = [
-    "CATEGORY",
-    "DecisionConflict",
-    "Fold",
-    "RecordState",
-    "AppliedEvent",
-    "answered",
-    "fold",
-    "folded",
-    "history_of",
-    "line_digest",
-    "steps",
-]

@@ -32,6 +32,8 @@ from curate.base.record import CurateError, canonical
 from curate.base.storage import Segment, is_segment_open
 
 FOLDER = "journal"
+CATEGORY = "category"
+"""The question whose agreed answer is the record's category."""
 ASIDES = frozenset({"flag", "note"})
 """Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
 answer, one to an annotator, and none is compared with another's."""

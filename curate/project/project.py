@@ -14,10 +14,12 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
 
 from curate.base.events import AnyEvent, Decision, Undo
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted
 from curate.project.claim import shared
-from curate.project.data import FILES_CHANGED, ProjectData, RecordState, inside, load_data
+from curate.project.data import FILES_CHANGED, ProjectData, load_data
+from curate.project.fold import RecordState
 from curate.project.journal import FOLDER, JournalWriter, annotator
 from curate.project.rules import require_valid
 from curate.project.undo import Applied, Undone, UndoStacks

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from curate.base.events import AddEvent, AnyEvent
 from curate.base.record import CurateError, Record
-from curate.project.blind import blind_in, redacted_state
 from curate.project.catalog import open_catalog
 from curate.project.catalog.pieces import Progress
-from curate.project.data import FILES_CHANGED, ProjectData, RecordState
-from curate.project.fold import AppliedEvent, Fold, folded, steps
-from curate.project.history import frontier_of
-from curate.project.journal import Damage, read_frames, read_segment, segments
-from curate.project.labels import CATEGORY
+from curate.project.data import FILES_CHANGED, ProjectData
+from curate.project.fold import Fold, RecordState, folded, steps
+from curate.project.history import AppliedEvent, frontier_of
+from curate.project.journal import CATEGORY, Damage, read_frames, read_segment, segments
+from curate.project.labels.blind import blind_in, redacted_state
 from curate.project.snapshot import folded_files, read_snapshot
 from curate.project.undo import UndoStacks
 

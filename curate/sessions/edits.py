@@ -20,7 +20,7 @@ from curate.schema.view import View, at
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
-    from curate.project.data import RecordState
+    from curate.project.fold import RecordState
     from curate.project.project import Project
 
 _OF_CATEGORY = frozenset({"L404", "L405"})

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError
 from curate.project.feedback import read_results
-from curate.project.labels import CATEGORY, questions_of
+from curate.project.journal import CATEGORY
+from curate.project.labels import questions_of
 from curate.sessions.runs.run import Run
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
     """Count the records of ``project``; a second or two for a million of them, so call it in a thread.
 
     With ``has_findings`` the catalogue's statuses come from a validation; without, nothing is known of what is in.
-    Categories are counted as the annotator may see them; see `curate.project.blind`.
+    Categories are counted as the annotator may see them; see `curate.project.labels.blind`.
 
     Raises:
         CurateError: E902 for a question that is called as notes or flags are.

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_STATE, read_file
+from curate.base.file_guard import MOST_STATE, inside, read_file
 from curate.base.record import CurateError
 from curate.base.trainer import trainer_command
-from curate.project.data import RUNS, ProjectData, inside
+from curate.project.data import RUNS, ProjectData
 from curate.sessions.detached import Process, berth_of, note, settle, start
 
 RUN_FILE = "run.json"

@@ -12,7 +12,7 @@ import pytest
 from agreeing import QUICK, close, random_answers, written_out_alpha
 
 from curate.base.record import CurateError
-from curate.project.gold import read_gold
+from curate.project.labels.blind import read_gold
 from curate.sessions.agreement import Answers, grade
 from curate.sessions.agreement.figures import Chance, percent_and_alpha
 from curate.sessions.agreement.measure import measure

@@ -316,7 +316,7 @@ def test_segments_that_a_merge_brings_back_count_once(tmp_path):
 
 
 def test_records_that_are_known_by_their_content_keep_it(tmp_path):
-    from curate.project.in_use import names_in_use
+    from curate.project.data import names_in_use
 
     workspace = make(tmp_path)
     name = workspace.records()[2].id

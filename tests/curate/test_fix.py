@@ -16,8 +16,7 @@ from mending import INSTRUCTION, fixed, line, run_validate
 from curate import cli
 from curate.base.events import Drop, Restore
 from curate.checks.fixes import Fix, discover, fix_file
-from curate.project.data import ProjectData, load_data
-from curate.project.in_use import names_in_use
+from curate.project.data import ProjectData, load_data, names_in_use
 from curate.schema import load_shape
 
 CHAT = load_shape("chat")

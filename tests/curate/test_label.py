@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 
 from curate.base.record import CurateError  # noqa: E402
-from curate.project.labels import (  # noqa: E402  it needs numpy
-    ASIDES,
+from curate.project.journal import ASIDES
+from curate.project.labels import (
     ORDERS,
     AnnotatorAssignment,
     Blind,
@@ -25,7 +25,7 @@ from curate.project.labels import (  # noqa: E402  it needs numpy
     question_of,
     questions_of,
 )
-from curate.project.labels.order import WORDS  # noqa: E402
+from curate.project.labels.assignment import WORDS  # noqa: E402
 from curate.schema.settings import Category, LabelSettings, Question, Settings  # noqa: E402
 
 TEAM = ("ana", "bo", "cem")

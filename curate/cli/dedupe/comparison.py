@@ -183,7 +183,7 @@ def _stages_for(path: Path, num_bytes: int) -> Stages:
     # Asked for only when there is much to keep.
     from platformdirs import user_cache_path
 
-    from curate.project.cache import STAGED_FROM, stages_in
+    from curate.project.repeats import STAGED_FROM, stages_in
     from curate.schema.settings import root_of
     from curate.similarity.dedupe.stages import Stages
 

@@ -42,7 +42,7 @@ def repair(
     from curate.checks.fixes import fix_file
     from curate.checks.spans import with_values_hidden
     from curate.jsonl.hunk import diff_of
-    from curate.project.in_use import names_in_chains, names_in_use
+    from curate.project.data import names_in_chains, names_in_use
 
     keep = names_in_use(root) if root else frozenset()
     hold = names_in_chains(root) if root else frozenset()

@@ -37,10 +37,11 @@ from curate.project.catalog.lines import LineReader, files_changed
 from curate.project.catalog.patch import Patch, Patched
 from curate.project.catalog.pieces import Progress
 from curate.project.catalog.ranks import RANKS
-from curate.project.data import ProjectData, RecordState
+from curate.project.data import ProjectData
+from curate.project.fold import RecordState
 
 if TYPE_CHECKING:
-    from curate.project.terms import Filter
+    from curate.project.filters import Filter
 
 T = TypeVar("T")
 _TRIES = 3

@@ -30,13 +30,13 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.base.file_guard import open_descriptor, open_file
+from curate.base.file_guard import inside, open_descriptor, open_file
 from curate.base.record import CurateError, Finding, canonical
 from curate.base.storage import WRITE_FAILED, Scratch, make_cache, remove_folder
 from curate.project.catalog.base import Base, BaseHeader, FileStamp, Keeper, files_as_they_are, read_base
 from curate.project.catalog.columns import SCHEMA
 from curate.project.catalog.pieces import Progress
-from curate.project.data import ProjectData, inside
+from curate.project.data import ProjectData
 from curate.schema import Shape
 from curate.schema.schema_set import read_schema_set
 

@@ -10,7 +10,7 @@ from typing import Literal
 import polars as pl
 
 from curate.base.record import Json, Record, canonical, source_of
-from curate.project.data import RecordState
+from curate.project.fold import RecordState
 
 HEAD = 160
 """Characters of a prompt and of a completion that a `CatalogRow` shows; an ellipsis follows where there are more."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from curate.project.data import RUNS, ProjectData, inside
+from curate.base.file_guard import inside
+from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import FEEDBACK_FILE, RecordDynamics, latest_run, read_dynamics
 
 DYNAMICS_COLUMNS = ("confidence", "variability")

@@ -16,10 +16,9 @@ from curate.checks.runner.unmerged import unmerged_findings
 from curate.formats.dataset import FILE_NAME, frozen_digest, read_manifest
 from curate.jsonl import JsonFault, Reader, strict_loads
 from curate.project.claim import CLAIM
-from curate.project.data import with_unique_ids
-from curate.project.fsck.fault import Report
+from curate.project.data import data_files, with_unique_ids
+from curate.project.fsck.journal import Report
 from curate.project.journal import FOLDER, read_journal, segments
-from curate.project.paths import data_files
 from curate.project.snapshot import (
     RETIRED,
     SUMS,

@@ -18,7 +18,6 @@ from curate.base.git import GitError, ask_git
 from curate.base.record import CurateError
 from curate.base.storage import is_segment_open
 from curate.project.fold import is_line_digest
-from curate.project.fsck.fault import Report
 from curate.project.journal import FOLDER, SegmentPiece, pieces, read_segment, segments
 from curate.project.snapshot import RETIRED, retired_segments
 
@@ -218,3 +217,54 @@ def noted(contents: JournalContents, before: Missing) -> Missing:
         sessions[session].update(spans)
     known = {session: sorted(spans) for session, spans in sorted(sessions.items()) if spans}
     return Missing(sessions=known, events=sorted({*before.events, *contents.unknown}))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFault:
+    """Something that is not as it was written.
+
+    ``is_damage`` is False for what takes nothing away from anybody, such as the remains of a write that was cut off.
+    ``line`` is 1-based, ``offset`` counts bytes from the start of the file; they are 0 and None where a fault has none.
+    """
+
+    name: str
+    is_damage: bool
+    file: str
+    message: str
+    fix: str
+    line: int = 0
+    offset: int | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at, and what is wrong with it."""
+
+    root: Path
+    faults: list[WorkspaceFault] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Things that were looked at, by what one of them is called."""
+
+    def add(
+        self,
+        name: str,
+        path: Path,
+        message: str,
+        fix: str,
+        *,
+        line: int = 0,
+        offset: int | None = None,
+        is_damage: bool = True,
+    ) -> None:
+        """Add a fault of the file ``path``."""
+        file = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+        self.faults.append(WorkspaceFault(name, is_damage, str(file), message, fix, line, offset))
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Note that so many things more were looked at."""
+        self.counts[what] = self.counts.get(what, 0) + number
+
+    @property
+    def damage(self) -> list[WorkspaceFault]:
+        """The faults by which something is lost, or cannot be told from what is lost."""
+        return [fault for fault in self.faults if fault.is_damage]

@@ -1,18 +1,21 @@
 """Labelling without a screen: who is asked what, in which order, who may see what, and what a model would answer."""
 
-from curate.project.journal import ASIDES
-from curate.project.labels.assign import AnnotatorAssignment
-from curate.project.labels.blind import Answered, Blind, blind_for
-from curate.project.labels.order import ORDERS, WORDS, Facts, Order, ordered
-from curate.project.labels.questions import CATEGORY, question_of, questions_of
-from curate.project.labels.suggest import Suggestion, Suggestions, Trainer, suggestions_of
+from curate.project.labels.assignment import (
+    ORDERS,
+    WORDS,
+    AnnotatorAssignment,
+    Facts,
+    Order,
+    ordered,
+    question_of,
+    questions_of,
+)
+from curate.project.labels.blind import Blind
+from curate.project.labels.suggest import Suggestion, Suggestions, Trainer
 
 __all__ = [
-    "ASIDES",
-    "CATEGORY",
     "ORDERS",
     "WORDS",
-    "Answered",
     "AnnotatorAssignment",
     "Blind",
     "Facts",
@@ -20,9 +23,7 @@ __all__ = [
     "Suggestion",
     "Suggestions",
     "Trainer",
-    "blind_for",
     "ordered",
     "question_of",
     "questions_of",
-    "suggestions_of",
 ]

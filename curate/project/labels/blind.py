@@ -1,43 +1,42 @@
 """Who may see whose answers: another's to a question only who has answered it too, or is not asked it any more.
 
-What a record's line says, also after an edit, is nobody's answer: everybody may see it.
+What a record's line says, also after an edit, is nobody's answer: everybody may see it. Known answers (gold) are read
+here as well, because who is asked about such a record follows from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
-from curate.base.record import Json
-from curate.project.journal import ASIDES
-from curate.project.labels.assign import AnnotatorAssignment
-from curate.project.labels.questions import questions_of
-from curate.schema.settings import Settings
+from curate.base.console import one_line
+from curate.base.file_guard import inside
+from curate.base.record import CurateError, Finding, Json
+from curate.jsonl import Entry, read_entries
+from curate.project.data import ProjectData
+from curate.project.fold import RecordState
+from curate.project.journal import ASIDES, CATEGORY, annotator
+from curate.project.labels.assignment import AnnotatorAssignment, questions_of
+from curate.schema import Shape
+
+UNSEEN = ""
+"""What stands for each answer that must not be seen: that somebody has answered is no secret."""
+Gold = Mapping[str, Json]
+"""By record id, the answer that is known to be right."""
 
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
-
-
-class _Named(Protocol):
-    @property
-    def id(self) -> str:
-        """What the record is called."""
-
-
-class Answered(Protocol):
-    """A record with answers, as `curate.project.data.RecordState` has them."""
-
-    @property
-    def record(self) -> _Named:
-        """The record."""
-
-    @property
-    def answers(self) -> Mapping[str, Mapping[str, Json]]:
-        """By question, what each annotator answered."""
-
-    @property
-    def resolved(self) -> Mapping[str, Json]:
-        """By question, what was settled."""
+# Checks whose findings say which category a record has.
+_PER_RECORD = frozenset({"L404", "L405"})
+# Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it.
+_OF_CONTRACT = frozenset({"Q210", "Q211", "Q212", "Q213"})
+# Checks whose findings say how many records a category has, or how long they are.
+_OF_ALL = frozenset({"B801", "B802", "P502"})
+ON_CATEGORIES = _PER_RECORD | _OF_CONTRACT | _OF_ALL
+"""Checks whose findings can tell which category others gave a record."""
+_KEYS = {"id", "question", "value"}
+_FORM = 'Each line reads {"id": "r001", "question": "category", "value": "billing"}; each record once a question.'
 
 
 class Blind:
@@ -59,7 +58,7 @@ class Blind:
         """By question, who is asked about which record; empty where nobody knows."""
         return self._assignments or {}
 
-    def still_asks(self, state: Answered, question: str) -> bool:
+    def still_asks(self, state: RecordState, question: str) -> bool:
         """Whether the record asks the annotator ``question``, whatever others have answered."""
         if not self._is_open(state, question):
             return False
@@ -69,7 +68,7 @@ class Blind:
         given = state.answers.get(question, _NOTHING)
         return assignment is not None and assignment.is_assigned(state.record.id, self.by, given)
 
-    def hides(self, state: Answered, question: str, *, is_at_hand: bool = False) -> bool:
+    def hides(self, state: RecordState, question: str, *, is_at_hand: bool = False) -> bool:
         """Whether the annotator must not see what others answered to ``question``, nor what came of it.
 
         A record that ``is_at_hand`` lies before them to be answered, whoever else has answered it meanwhile.
@@ -78,34 +77,119 @@ class Blind:
             return False
         return self._is_open(state, question) if is_at_hand else self.still_asks(state, question)
 
-    def hidden(self, state: Answered) -> frozenset[str]:
+    def hidden(self, state: RecordState) -> frozenset[str]:
         """Return the questions about the record whose answers the annotator must not see."""
         return frozenset(question for question in state.answers if self.hides(state, question))
 
-    def answers(self, state: Answered, question: str) -> Mapping[str, Json]:
+    def answers(self, state: RecordState, question: str) -> Mapping[str, Json]:
         """Return what the annotator, who has the record at hand, may see of the answers to it: all or nothing."""
         return _NOTHING if self.hides(state, question, is_at_hand=True) else state.answers.get(question, _NOTHING)
 
-    def _is_open(self, state: Answered, question: str) -> bool:
-        """Whether the annotator has not answered and nobody has settled it; flags and notes are no answers."""
+    def _is_open(self, state: RecordState, question: str) -> bool:
+        # Flags and notes are no answers.
         is_answered = state.answers.get(question, _NOTHING).get(self.by) is not None
         return not is_answered and state.resolved.get(question) is None and question not in ASIDES
 
 
-def blind_for(settings: Settings, by: str, known: Mapping[str, Collection[str]]) -> Blind:
-    """Return what hides from ``by`` in a workspace; ``known`` has, by question, the records whose answer is known.
+def blind_in(data: ProjectData, by: str) -> tuple[Blind, CurateError | None]:
+    """Return what hides others' answers from ``by``.
+
+    Where questions or known answers cannot be used, nobody knows who is asked what: then everything that ``by`` has not
+    answered is hidden, and the error comes with it: E902, or E904 and E914 for the file of known answers.
+    """
+    label, seed = data.settings.label, data.settings.split.seed or 0
+    try:
+        gold = read_gold(inside(data.root, data.root / label.gold), data.root) if label.gold else {}
+        assignments = {
+            question.name: AnnotatorAssignment(
+                tuple(label.annotators), label.overlap, frozenset(gold.get(question.name, ())), seed
+            )
+            for question in questions_of(data.settings)
+        }
+    except CurateError as error:
+        return Blind(by, None), error
+    return Blind(by, assignments), None
+
+
+def looker() -> str:
+    """Return who looks; "" where nobody knows: only whoever decides needs a name."""
+    try:
+        return annotator()
+    except CurateError:
+        return ""
+
+
+def redacted_finding(
+    finding: Finding, is_hidden: Callable[[str], bool], has_hidden: Callable[[], bool]
+) -> Finding | None:
+    """Return a finding as an annotator may see it: without its words, or not at all, where it tells a hidden category.
+
+    ``is_hidden`` says whether they must not see the category of the record with an id, ``has_hidden`` whether there is
+    any such record. Findings that are not seen are counted all the same: whether data pass is the same for everybody.
+    """
+    if finding.code in _OF_ALL:
+        words = "about the categories of all records: shown once you have answered"
+        return replace(finding, message=words) if has_hidden() else finding
+    if finding.code not in ON_CATEGORIES or not finding.record or not is_hidden(finding.record):
+        return finding
+    words = "about its category: shown once you have answered"
+    return replace(finding, message=words, pointer="") if finding.code in _PER_RECORD else None
+
+
+def redacted_state(state: RecordState, blind: Blind, shape: Shape) -> RecordState:
+    """Return ``state`` with `UNSEEN` for each answer that ``blind`` hides, and without what is agreed because of it.
+
+    The category and the labels are then those that the record's line says.
+    """
+    hidden = blind.hidden(state)
+    if not hidden:
+        return state
+    record = state.record
+    line = shape.record(record.data, record.source)
+    labels = {question: value for question, value in record.labels.items() if question not in hidden}
+    labels |= {question: line.labels[question] for question in hidden & line.labels.keys()}
+    visible = replace(record, labels=labels, category=line.category if CATEGORY in hidden else record.category)
+    answers = {
+        question: dict.fromkeys(given, UNSEEN) if question in hidden else given
+        for question, given in state.answers.items()
+    }
+    return replace(state, record=visible, answers=answers)
+
+
+def read_gold(path: Path, root: Path) -> dict[str, Gold]:
+    """Return, by question, the known answer to each record of ``path``, a JSON Lines file below ``root``.
 
     Raises:
-        CurateError: E902 for a question that is called as notes or flags are.
+        CurateError: E904 when it is missing or may not be read; E902 when a line is not
+            ``{"id": text, "question": text, "value": anything but null}``, or answers what another line has answered.
     """
-    label = settings.label
-    seed = settings.split.seed or 0
-    return Blind(
-        by,
-        {
-            question.name: AnnotatorAssignment(
-                tuple(label.annotators), label.overlap, frozenset(known.get(question.name, ())), seed
-            )
-            for question in questions_of(settings)
-        },
-    )
+    answers_by_question: dict[str, dict[str, Json]] = {}
+    for item in read_entries(path, root=root):
+        if isinstance(item, Finding):
+            if item.severity == "error":
+                raise _bad_gold(path, item.line, item.message, item.fix if item.code == "S127" else _FORM)
+            continue
+        name, question, value = _answer(path, item)
+        answers = answers_by_question.setdefault(question, {})
+        if name in answers:
+            message = f"record {one_line(name, 60)} is answered on an earlier line too"
+            raise _bad_gold(path, item.line.source.line, message)
+        answers[name] = value
+    return dict(answers_by_question)
+
+
+def _answer(path: Path, entry: Entry) -> tuple[str, str, Json]:
+    value, number = entry.value, entry.line.source.line
+    if value.keys() != _KEYS:
+        raise _bad_gold(path, number, f"has the keys {one_line(', '.join(value) or '(none)', 80)}")
+    for key in ("id", "question"):
+        if not isinstance(value[key], str) or not value[key]:
+            raise _bad_gold(path, number, f"/{key} is no text")
+    if value["value"] is None:
+        raise _bad_gold(path, number, "/value is null, which is no answer")
+    return value["id"], value["question"], value["value"]
+
+
+def _bad_gold(path: Path, line: int, message: str, hint: str = _FORM) -> CurateError:
+    location = f"{path}:{line}" if line else str(path)
+    return CurateError("E902 bad-settings", f"label.gold: {location}: {message}", hint)

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy
 
 from curate.base.record import Json
-from curate.project.gold import Gold
+from curate.project.labels.blind import Gold
 from curate.sessions.agreement.answers import Answers, Confusion, Moments, key_of
 from curate.sessions.agreement.figures import (
     Chance,

@@ -8,8 +8,8 @@ from typing import Literal
 
 from curate.base.events import Decision, Restore
 from curate.base.record import CurateError
-from curate.project.data import RecordState
 from curate.project.exclusion import Exclusion
+from curate.project.fold import RecordState
 from curate.project.repeats import excluded_by
 from curate.schema import Shape
 from curate.sessions.clusters.clusters import Clusters, ReviewCluster

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from curate.base.record import Json, Record, canonical
 from curate.jsonl import pointer_of
 from curate.project.diff import FieldChange, field_changes
-from curate.project.diff.sides import Side, sides_of
+from curate.project.diff.words import Side, sides_of
 from curate.project.diff.words import text_of as value_text
 from curate.schema import Shape
 from curate.schema.view import text_of

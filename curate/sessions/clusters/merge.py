@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from curate.base.events import Decision, Edit, Label
 from curate.base.record import Json
 from curate.jsonl import pointer_of
-from curate.project.data import RecordState
+from curate.project.fold import RecordState
 from curate.schema import Shape
 from curate.schema.view import at, put
 

@@ -8,10 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.record import CurateError
 from curate.base.storage import make_cache, write_atomic
-from curate.project.data import inside
 from curate.project.drafts import FOLDER, safe_name
 from curate.sessions.clusters.choices import WHATS, Choice, Summary, choose, summary
 from curate.sessions.clusters.clusters import Clusters

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from curate.base.events import AnyEvent, LabelEvent, ResolveEvent
 from curate.base.record import CurateError, Finding, Record
-from curate.project.blind import redacted_finding, redacted_state
-from curate.project.data import RecordState
-from curate.project.labels import CATEGORY, Blind
+from curate.project.fold import RecordState
+from curate.project.journal import CATEGORY
+from curate.project.labels import Blind
+from curate.project.labels.blind import redacted_finding, redacted_state
 
 if TYPE_CHECKING:
     from curate.project.project import Project

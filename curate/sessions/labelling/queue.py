@@ -12,8 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import canonical
-from curate.project.data import RecordState
-from curate.project.labels import CATEGORY, AnnotatorAssignment, Facts, Order, ordered
+from curate.project.fold import RecordState
+from curate.project.journal import CATEGORY
+from curate.project.labels import AnnotatorAssignment, Facts, Order, ordered
 from curate.schema.settings import Question
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Undo
 from curate.base.record import Json, canonical
-from curate.project.data import RecordState
 from curate.project.exclusion import exclusion_of, read_rule
-from curate.project.fold import DecisionConflict
-from curate.project.history import STATUS
+from curate.project.fold import RecordState
+from curate.project.history import STATUS, DecisionConflict
 from curate.sessions.labelling.blind import blind_of
 from curate.sessions.labelling.session import LabelSession
 

@@ -6,10 +6,10 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from curate.base.events import Label
-from curate.base.file_guard import open_file
+from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
-from curate.project.data import RecordState, inside
+from curate.project.fold import RecordState
 from curate.project.labels import Order, Suggestion, question_of, questions_of
 from curate.schema.settings import Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from curate.base.events import Decision, Edit
 from curate.base.record import Json, Record
 from curate.checks.fixes import Fix, discover, fixed_text, is_ignored, texts, with_texts
-from curate.project.data import ProjectData, RecordState
+from curate.project.data import ProjectData
+from curate.project.fold import RecordState
 from curate.schema import Shape
 
 MOST = 20_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.record import SPLITS, CurateError, Json
 from curate.formats.dataset import read_manifest
 from curate.formats.dataset.manifest import Manifest
-from curate.project.data import DATASETS, ProjectData, inside
+from curate.project.data import DATASETS, ProjectData
 from curate.project.feedback import Results
 from curate.sessions.runs.run import Run
 

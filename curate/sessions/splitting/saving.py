@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.base.file_guard import MOST_SETTINGS, read_file
+from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import write_atomic
-from curate.project.data import inside
 from curate.project.project import Project
 from curate.schema.settings import FILE_NAME, SplitSettings, origins
 from curate.sessions.splitting.preview import Preview, preview

@@ -16,9 +16,10 @@ from curate.base.events import Add, Assign, Decision, Drop, Edit, Label
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
 from curate.project.catalog.ranks import rank_findings
-from curate.project.data import ProjectData, RecordState, load_data
+from curate.project.data import ProjectData, load_data
 from curate.project.exclusion import Exclusion
 from curate.project.filters import parse_filter
+from curate.project.fold import RecordState
 from curate.project.validation import validate_data
 
 # What decisions make of it.

@@ -10,7 +10,8 @@ from textual.binding import Binding
 
 from curate.base.events import Decision, Drop, Label, Restore
 from curate.base.tables import counted
-from curate.project.labels import CATEGORY, questions_of
+from curate.project.journal import CATEGORY
+from curate.project.labels import questions_of
 from curate.schema.settings.model import Question
 from curate.sessions.labelling import values_known
 from curate.tui.dialogs import Prompt

@@ -12,9 +12,8 @@ from rich.text import Text
 from curate.base.record import Record
 from curate.base.tables import counted
 from curate.project.catalog.columns import estimated_tokens
-from curate.project.diff.sides import Side
-from curate.project.diff.words import text_of
-from curate.project.fold import CATEGORY
+from curate.project.diff.words import Side, text_of
+from curate.project.journal import CATEGORY
 from curate.sessions.clusters import Choice, ClusterMember, RecordComparison, ReviewCluster, Summary
 from curate.sessions.labelling import HIDDEN, visible_record
 from curate.tui.border import safe, safe_text
