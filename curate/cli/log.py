@@ -69,7 +69,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
 
     Example: curate log my-data r012
     """
-    from curate.project.journal import read_journal
+    from curate.project.journal import damage_texts, read_journal
     from curate.project.project import open_project
     from curate.project.snapshot import retired_events
 
@@ -78,8 +78,8 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     root, name = _called(words)
     project = open_project(root)
     events, damages = read_journal(root)
-    for damage in damages:
-        console.talk(f"warning: {console.one_line(str(damage))}")
+    for text in damage_texts(damages):
+        console.talk(f"warning: {console.one_line(text)}")
     folded = retired_events(root)
     values: Values = "none" if no_values else "all" if show_values else "seen"
     if name:

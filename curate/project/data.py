@@ -22,7 +22,7 @@ from curate.formats.dataset.manifest import Manifest
 from curate.project.exclusion import Exclusion, read_rule
 from curate.project.fold import Decisions, Fold, RecordState
 from curate.project.history import frontier_of
-from curate.project.journal import Damage, read_journal
+from curate.project.journal import Damage, damage_texts, read_journal, require_known
 from curate.project.snapshot import Snapshot, read_snapshot
 from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
@@ -99,7 +99,7 @@ class ProjectData:
 
     def remarks(self) -> list[str]:
         """Return what a person should know about the journal: damaged lines, decisions on records that are gone."""
-        remarks = [str(damage) for damage in self._journal[1]]
+        remarks = damage_texts(self.damages)
         if orphans := self._fold.orphans:
             names = sorted({event.id for event in orphans})
             listed = ", ".join(names[:3]) + (", …" if names[3:] else "")
@@ -164,6 +164,11 @@ class ProjectData:
         names = UniqueNames()
         for item in read_records(self.files(), self.shape, root=self.root):
             yield _renamed(item, names) if isinstance(item, Record) else item
+
+    @property
+    def damages(self) -> list[Damage]:
+        """Lines of the journal that are not read as they stand."""
+        return self._journal[1]
 
     @cached_property
     def _journal(self) -> tuple[list[AnyEvent], list[Damage]]:
@@ -259,7 +264,15 @@ def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[
     return [inside(root, path) for path in sorted(paths)]
 
 
-_DATASETS = "dataset"
+def known_events(root: Path) -> list[AnyEvent]:
+    """Return the events of the journal, for whoever changes what they are about.
+
+    Raises:
+        CurateError: E913 for an event of a newer version; and as `read_journal`.
+    """
+    events, damages = read_journal(root)
+    require_known(damages)
+    return events
 
 
 def names_in_use(root: Path) -> frozenset[str]:
@@ -271,9 +284,9 @@ def names_in_use(root: Path) -> frozenset[str]:
     Raises:
         CurateError: E911 when the newest dataset is not what its manifest says; E913 for an event of a newer version.
     """
-    folder = latest(inside(root, root / _DATASETS))
-    decided = {event.id for event in read_journal(root)[0]}
-    return frozenset(decided).union(read_snapshot(root).records, read_pins(folder) if folder else ())
+    folder = latest(inside(root, root / DATASETS))
+    decided = frozenset(event.id for event in known_events(root))
+    return decided.union(read_snapshot(root).records, read_pins(folder) if folder else ())
 
 
 def names_in_chains(root: Path) -> frozenset[str]:
@@ -286,6 +299,6 @@ def names_in_chains(root: Path) -> frozenset[str]:
         CurateError: E913 for an event of a newer version.
     """
     sittings: dict[str, set[str]] = defaultdict(set)
-    for event in read_journal(root)[0]:
+    for event in known_events(root):
         sittings[event.id].add(event.session)
     return frozenset(name for name, some in sittings.items() if len(some) > 1)

@@ -20,7 +20,7 @@ from curate.base.tables import counted
 from curate.project.claim import shared
 from curate.project.data import FILES_CHANGED, ProjectData, load_data
 from curate.project.fold import RecordState
-from curate.project.journal import FOLDER, JournalWriter, annotator
+from curate.project.journal import FOLDER, Damage, JournalWriter, annotator, require_known
 from curate.project.rules import require_valid
 from curate.project.undo import Applied, Undone, UndoStacks
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from curate.project.catalog import Catalog
     from curate.project.history import DecisionConflict
     from curate.project.labels import Blind
-    from curate.project.tail import StateTracker
+    from curate.project.tracker import StateTracker
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
@@ -200,6 +200,11 @@ class Project:
         return self._loaded_tracker.has_hidden_categories
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether a newer version of pairsmith has decided what this one does not know: then nothing can be saved."""
+        return any(damage.kind == "unknown" for damage in self._damages)
+
+    @property
     def num_decisions(self) -> int:
         """Decisions in the journal, everybody's."""
         return len(self._tracker.order) if self._tracker else 0
@@ -261,8 +266,9 @@ class Project:
         The records that changed are `Applied.ids`.
 
         Raises:
-            CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E916 and
-                E972 as `require_valid`, E974 when a line cannot be read any more: nothing is saved then.
+            CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E913 when
+                the project `is_read_only`; E916 and E972 as `require_valid`, E974 when a line cannot be read any more:
+                nothing is saved then.
         """
         with self._lock:
             known = self._tracker
@@ -300,15 +306,17 @@ class Project:
 
         Raises:
             CurateError: E913 when a newer version of pairsmith has written there, E980 for a segment that cannot be
-                read: each is told once, after everything else was read.
+                read: each is raised once, after everything else was read.
         """
         self._load_once()
         with self._lock:
+            reader = self._loaded_tracker.reader
             changed = self._follow(self._loaded_tracker)
-            faults = self._loaded_tracker.tail.new_faults()
+            faults = reader.new_faults()
         self._tell(changed, is_ours=False)
         for fault in faults:
             raise fault
+        reader.require_no_more_unknown()
         return changed
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -366,6 +374,10 @@ class Project:
             raise CurateError("E916 unknown-record", "the records are not read yet")
         return self._tracker
 
+    @property
+    def _damages(self) -> Sequence[Damage]:
+        return self._tracker.reader.damages if self._tracker else self._data.damages
+
     def _load_once(self) -> StateTracker:
         """Return the state, and read the records first where that was not done. Not to be called under the lock."""
         if self._tracker is None:
@@ -382,7 +394,7 @@ class Project:
 
     def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within) -> set[str]:
         # The catalog brings polars with it.
-        from curate.project.tail import StateTracker
+        from curate.project.tracker import StateTracker
 
         self._share()
         with self._reading:
@@ -406,7 +418,7 @@ class Project:
             return within(exchange)
 
     def _follow(self, tracker: StateTracker) -> set[str]:
-        if changed := self._take(tracker, tracker.tail.read()):
+        if changed := self._take(tracker, tracker.reader.read()):
             self._data = self._data.renewed()
         return changed
 
@@ -417,6 +429,7 @@ class Project:
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
         inside(self.root, self.root / FOLDER)
+        require_known(self._damages)
         if any(decision.op == "add" for decision in decisions):
             # It brings what folds a journal with it.
             from curate.project.compact import make_added_file

@@ -27,6 +27,7 @@ from curate.checks.language import scripts_of
 from curate.checks.runner import Verdict
 from curate.formats.dataset import Export, Row, row_of, write_dataset
 from curate.project.data import DATASETS, ProjectData
+from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
 from curate.project.validation import validate_data
 from curate.schema import bundled, load_contract
@@ -86,8 +87,10 @@ def export_dataset(
     own, for one that is thrown away.
 
     Raises:
-        CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails.
+        CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails; E913 when
+            a newer version has decided what this one does not know.
     """
+    require_known(data.damages)
     verdict = verdict or validate_data(data)
     require_clean(verdict)
     planned = plan(data)

@@ -19,7 +19,6 @@ from curate.similarity.dedupe.stages import Stages
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.near import Watch
-    from curate.similarity.dedupe.stages import Stages
 
 
 CODES = {"exact": "D301", "near": "D302"}

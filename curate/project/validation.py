@@ -41,7 +41,7 @@ from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, holds_any, read_entries
 from curate.project.data import ProjectData
 from curate.project.fold import RecordState
-from curate.project.journal import CATEGORY
+from curate.project.journal import CATEGORY, damage_texts
 from curate.schema import Shape, guess_shape, load_shape, resembled_shape
 from curate.schema.settings import read_settings
 
@@ -91,6 +91,8 @@ class Validation:
         has_records = view is not None and self._needs_records()
         # Without a view lines are no records, so that there is nothing to decide on.
         data = self.data if view else None
+        if data:
+            self.remarks += damage_texts([damage for damage in data.damages if damage.kind == "unknown"])
         self._stream = RecordStream(spec.root, data, is_whole=self._whole is not None, has_records=has_records)
         return validate(
             self.files,

@@ -80,7 +80,9 @@ def recover(root: Path) -> list[str]:
         )
         before = read_missing(Report(root))
         now = noted(contents, before)
-        if now != before:
+        # What an unknown event says may be what seems to be missing.
+        is_known = all(fault.name != "unknown-event" for fault in report.faults)
+        if is_known and now != before:
             write_atomic(root / MISSING, [json.dumps(now.model_dump(), indent=1).encode(), b"\n"])
             done.append(f"took note in {MISSING} of what is missing")
     return done

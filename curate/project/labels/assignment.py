@@ -1,8 +1,8 @@
 """What annotators are asked, who is asked about which record, and in which order.
 
-Records ask by hashes of their ids, so that neither more records nor more answers move any. Each record has a ranking of
-the annotators: the highest random weight (Thaler and Ravishankar 1998) of name and id comes first, so that whoever joins
-or leaves changes only what becomes or was theirs. The first is asked; a share of the records, by another hash, asks the
+Records ask by hashes of their ids, so that neither more records nor more answers move any. Each record ranks the
+annotators: the highest random weight (Thaler and Ravishankar 1998) of name and id comes first, so that whoever joins or
+leaves changes only what becomes or was theirs. The first is asked; a share of the records, by another hash, asks the
 second too. A record whose answer is known (gold) asks everybody, in the same words and at the same place as any other.
 """
 
