@@ -162,12 +162,14 @@ class Filter:
     text: str = ""
     terms: tuple[Term, ...] = ()
 
+    def expression(self) -> pl.Expr:
+        """Return whether all terms hold, as an expression on a frame that has the columns they ask about."""
+        every = [term.expression() for term in self.terms]
+        return pl.all_horizontal(every) if every else pl.first().is_not_null() | True
+
     def mask(self, frame: pl.DataFrame) -> NDArray[np.bool_]:
         """Return which rows of ``frame``, which has all columns that the terms ask about, are let through."""
-        if not self.terms:
-            return np.ones(frame.height, bool)
-        every = pl.all_horizontal([term.expression() for term in self.terms])
-        return frame.select(every=every)["every"].to_numpy()
+        return frame.select(every=self.expression())["every"].to_numpy()
 
     def lets_through(
         self, states: Sequence[RecordState], statuses: Sequence[str] | None = None, splits: Sequence[str] | None = None,

@@ -119,7 +119,7 @@ class Project:
         if not where:
             yield from self._data.records()
             return
-        from curate.project.catalog.ranks import severities
+        from curate.project.catalog.columns import severities
         from curate.project.filters import parse_filter
 
         wanted = parse_filter(where)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
 
-from curate.base.record import Json, Record, canonical, source_of
+from curate.base.console import spelled
+from curate.base.record import Finding, Json, Record, Severity, Source, canonical, source_of
+from curate.project.data import ProjectData
 from curate.project.fold import RecordState
 
 HEAD = 160
@@ -20,6 +22,9 @@ STATUSES: tuple[Status, ...] = ("ok", "warning", "error", "dropped")
 
 Labelled = tuple[str, str, str]
 """(annotator, question, answer as text); the annotator is "" for what is agreed, or what the line itself says."""
+
+RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 2}
+"""Place of a severity in `STATUSES`: what is only to be known leaves a record ok."""
 
 _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "file": pl.String,
@@ -182,3 +187,42 @@ def _texts(value: Json) -> Iterator[str]:
         yield canonical(value).decode()
     elif value is not None:
         yield json.dumps(value)
+
+
+@dataclass
+class FindingRanks:
+    """The worst rank of the findings about each record: by its line, or by its id where no record file is named."""
+
+    by_line: dict[tuple[str, int], int] = field(default_factory=dict)
+    by_id: dict[str, int] = field(default_factory=dict)
+
+    def status(self, source: Source, name: str) -> Status:
+        """Return the status of the record called ``name`` that was read at ``source``."""
+        return STATUSES[max(self.by_line.get((source.file, source.line), 0), self.by_id.get(name, 0))]
+
+
+def rank_findings(findings: Iterable[Finding], data: ProjectData) -> FindingRanks:
+    """Sort ``findings`` by what they are about; validation names files by their path, records by the workspace's."""
+    names: dict[str, str] = {}
+    for path in data.matching_files():
+        name = spelled(str(path.relative_to(data.root)))
+        names[name] = names[spelled(str(path))] = name
+    ranks = FindingRanks()
+    for finding in findings:
+        rank = RANKS[finding.severity]
+        if finding.file in names:
+            location = names[finding.file], finding.line
+            ranks.by_line[location] = max(rank, ranks.by_line.get(location, 0))
+        elif finding.record:
+            ranks.by_id[finding.record] = max(rank, ranks.by_id.get(finding.record, 0))
+    return ranks
+
+
+def severities(findings: Iterable[Finding]) -> dict[str, Severity]:
+    """Return the worst severity of the findings about each record, by its id."""
+    worst: dict[str, Severity] = {}
+    for finding in findings:
+        before = worst.get(finding.record)
+        if finding.record and (before is None or RANKS[finding.severity] > RANKS[before]):
+            worst[finding.record] = finding.severity
+    return worst

@@ -23,7 +23,8 @@ class LearningDynamics:
         self._of: tuple[Path, int, int] | None = None
         self.by_id: Mapping[str, RecordDynamics] = {}
         """What was read last, by record; empty until something asked, and where no run tells of it."""
-        self._frame = _frame_of({})
+        self.frame = _frame_of({})
+        """The same as a frame; another one whenever it was read anew."""
 
     def renew(self, names: Collection[str] = DYNAMICS_COLUMNS) -> None:
         """Read the newest run's feedback if one of the columns ``names`` needs it and it is not what was read last.
@@ -40,22 +41,14 @@ class LearningDynamics:
         of = (path, stat.st_mtime_ns, stat.st_size) if path and stat else None
         if of != self._of:
             self.by_id = read_dynamics(path.parent) if path and of else {}
-            self._of, self._frame = of, _frame_of(self.by_id)
+            self._of, self.frame = of, _frame_of(self.by_id)
 
     def columns(self, ids: pl.Series) -> list[pl.Series]:
         """Return the columns `DYNAMICS_COLUMNS` of the records ``ids``, in their order."""
-        dynamics = [self.by_id.get(name) for name in ids]
-        return [
-            pl.Series(
-                name, [record_dynamics and getattr(record_dynamics, name) for record_dynamics in dynamics], pl.Float64
-            )
-            for name in DYNAMICS_COLUMNS
-        ]
-
-    def lazy_columns(self, ids: pl.Series) -> pl.LazyFrame:
-        """Return the same for many records at once."""
-        joined = ids.to_frame().lazy().join(self._frame.lazy(), on="id", how="left", maintain_order="left")
-        return joined.select(DYNAMICS_COLUMNS)
+        if self.frame.is_empty():
+            return [pl.repeat(None, len(ids), dtype=pl.Float64, eager=True).alias(name) for name in DYNAMICS_COLUMNS]
+        joined = ids.alias("id").to_frame().join(self.frame, on="id", how="left", maintain_order="left")
+        return joined.select(DYNAMICS_COLUMNS).get_columns()
 
 
 def _frame_of(dynamics: Mapping[str, RecordDynamics]) -> pl.DataFrame:

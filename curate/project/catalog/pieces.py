@@ -16,7 +16,7 @@ from curate.checks.runner.examine import violations
 from curate.checks.runner.parallel import default_jobs, tasks_of
 from curate.checks.runner.pool import shared_out
 from curate.checks.runner.verdict import FindingTally
-from curate.jsonl import Entry, Reader, Span, crlf_finding
+from curate.jsonl import Entry, Reader, Span
 from curate.project.catalog.columns import Values, frame_of, head, values_of
 from curate.schema import Shape, load_shape
 
@@ -68,12 +68,6 @@ def pieces(files: Sequence[Path], shape: Shape, root: Path, on_progress: Progres
             num_bytes += span.end - span.start if span else path.stat().st_size if path.is_file() else 0
             if on_progress:
                 on_progress(min(num_bytes, total), total)
-
-
-def crlf_findings(counts: dict[str, tuple[int, int]]) -> Iterator[Finding]:
-    """Yield one finding for each file with CR LF line ends; ``counts`` has the first line and their number by name."""
-    for name, (first, number) in counts.items():
-        yield crlf_finding(name, first, number)
 
 
 def piece_of(task: Task, shape: Shape, root: Path) -> CatalogPiece:
