@@ -18,10 +18,11 @@ from folding import LINES, edit, everything, make, plain, states_of
 from curate.base.events import Add, Assign, Drop, Label, Resolve, Restore
 from curate.base.record import CurateError
 from curate.base.storage import write_atomic
-from curate.project.compact import ADDED, fold_journal, plan_fold
+from curate.project.compact import fold_journal, plan_fold
 from curate.project.data import load_data
 from curate.project.journal import FOLDER, JournalWriter, read_frames, segments
 from curate.project.snapshot import parse_folded, read_snapshot
+from curate.schema.settings import ADDED
 
 
 def test_only_edited_lines_change_and_of_those_only_what_was_edited(tmp_path):

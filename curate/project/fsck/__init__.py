@@ -46,14 +46,14 @@ def check(root: Path) -> Report:
     report = Report(root)
     datasets, runs, drafts = (inside(root, root / name) for name in (DATASETS, RUNS, DRAFTS))
     inside(root, root / "journal")
-    settings = check_settings(report)
+    settings, files = check_settings(report)
     folded = check_folds(report)
-    check_journal(report, (name for record in folded.records.values() for name in record.events) if folded else ())
-    check_records(report, settings, folded)
+    check_journal(report, folded)
+    check_records(report, settings, files, folded)
     check_datasets(report, datasets)
     check_runs(report, runs)
     check_drafts(report, drafts)
-    check_git(report, settings)
+    check_git(report, files)
     check_remains(report, [root / "journal", root / "data", datasets, drafts])
     return report
 
@@ -74,10 +74,7 @@ def recover(root: Path) -> list[str]:
     with claimed(root / CLAIM, "recovering the journal"):
         done = [*_undo_bad_folds(root), *(step for path in segments(root) for step in _mend(root, path))]
         report = Report(root)
-        folded = check_folds(report)
-        contents = check_journal(
-            report, (name for record in folded.records.values() for name in record.events) if folded else ()
-        )
+        contents = check_journal(report, check_folds(report))
         before = read_missing(Report(root))
         now = noted(contents, before)
         # What an unknown event says may be what seems to be missing.

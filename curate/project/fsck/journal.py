@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,7 @@ from curate.base.record import CurateError
 from curate.base.storage import is_segment_open
 from curate.project.fold import is_line_digest
 from curate.project.journal import FOLDER, SegmentPiece, pieces, read_segment, segments
-from curate.project.snapshot import RETIRED, retired_segments
+from curate.project.snapshot import RETIRED, Folded, retired_segments
 
 MISSING = f"{FOLDER}/missing.json"
 """What a person has taken note of that it is gone."""
@@ -50,8 +49,8 @@ class JournalContents:
     """Events that are named and not there, by the event that names them."""
 
 
-def check_journal(report: Report, folded: Iterable[str]) -> JournalContents:
-    """Look at all segments, retired ones too; ``folded`` are the events that folds tell of."""
+def check_journal(report: Report, folded: Folded | None) -> JournalContents:
+    """Look at all segments, retired ones too; ``folded`` is the last fold."""
     contents = JournalContents()
     for path in segments(report.root):
         _check_segment(report, path, contents)
@@ -60,7 +59,8 @@ def check_journal(report: Report, folded: Iterable[str]) -> JournalContents:
     report.count("decision", len(contents.events))
     known = read_missing(report)
     _find_gaps(report, contents, known)
-    _find_unknown(report, contents, known, frozenset(folded))
+    names = {name for record in folded.records.values() for name in record.events} if folded else set()
+    _find_unknown(report, contents, known, names)
     _find_deleted(report)
     return contents
 
@@ -179,7 +179,7 @@ def _find_gaps(report: Report, contents: JournalContents, known: Missing) -> Non
             )
 
 
-def _find_unknown(report: Report, contents: JournalContents, known: Missing, folded: frozenset[str]) -> None:
+def _find_unknown(report: Report, contents: JournalContents, known: Missing, folded: set[str]) -> None:
     noted = frozenset(known.events)
     for event in contents.events.values():
         named = [*event.parents, *([event.of] if isinstance(event, UndoEvent) else [])]
