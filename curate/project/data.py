@@ -20,7 +20,7 @@ from curate.checks.runner.naming import UniqueNames
 from curate.formats.dataset import latest, read_manifest, read_pins
 from curate.formats.dataset.manifest import Manifest
 from curate.project.exclusion import Exclusion, read_rule
-from curate.project.fold import Decisions, Fold, RecordState
+from curate.project.fold import Decisions, Fold, RecordState, orphan_texts
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, damage_texts, read_journal, require_known
 from curate.project.snapshot import Snapshot, read_snapshot
@@ -99,12 +99,7 @@ class ProjectData:
 
     def remarks(self) -> list[str]:
         """Return what a person should know about the journal: damaged lines, decisions on records that are gone."""
-        remarks = damage_texts(self.damages)
-        if orphans := self._fold.orphans:
-            names = sorted({event.id for event in orphans})
-            listed = ", ".join(names[:3]) + (", …" if names[3:] else "")
-            remarks.append(f"decisions on records that are no longer in the data: {len(orphans)} ({listed})")
-        return remarks
+        return [*damage_texts(self.damages), *orphan_texts(self._fold.orphans)]
 
     def decision_findings(self) -> list[Finding]:
         """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from curate.base.events import AddEvent, AnyEvent
+from curate.base.events import AnyEvent
 from curate.base.record import CurateError, Record
 from curate.project.catalog import open_catalog
 from curate.project.catalog.pieces import Progress
 from curate.project.data import FILES_CHANGED, ProjectData
-from curate.project.fold import Fold, RecordState, folded, steps
+from curate.project.fold import Decisions, Fold, RecordState, orphan_texts, steps
 from curate.project.history import AppliedEvent, frontier_of
 from curate.project.journal import CATEGORY, JournalReader
 from curate.project.labels.blind import blind_in, redacted_state
 from curate.project.snapshot import folded_files, read_snapshot
 from curate.project.undo import UndoStacks
-
-_MAX_NAMES = 3
 
 
 class StateTracker:
@@ -40,7 +38,6 @@ class StateTracker:
         self._known: set[str] = set()
         self._hidden_categories: set[str] = set()
         self._states: dict[str, RecordState | None] = {}
-        self._outcomes: dict[str, Fold] = {}
         self._bases: dict[str, Record | None] = {}
         # The journal, then its snapshot, then the lines: what `curate fold` moves from one to the next meanwhile is
         # read at least once, and counts once.
@@ -51,12 +48,12 @@ class StateTracker:
         with suppress(CurateError):
             self.reader.require_no_more_unknown()
         self._snapshot = read_snapshot(data.root)
+        self._decisions = Decisions((), data.shape, self._snapshot)
         self.catalog = open_catalog(data, on_progress)
         """Every record as the annotator may see it."""
         if self.blind_fault is not None:
             remark = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"
             self.catalog.remarks.append(remark)
-        self._events: dict[str, list[AnyEvent]] = {name: [] for name in self._snapshot.records}
         self._late = set(self._snapshot.records)
         self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
         for name in list(self._late):
@@ -108,7 +105,7 @@ class StateTracker:
         state = self.state(name)
         if state is not None:
             return state.parents()
-        return frontier_of(self._events.get(name, []), self._snapshot.records.get(name))
+        return frontier_of(self._decisions.of(name), self._snapshot.records.get(name))
 
     def decided(self) -> list[RecordState]:
         """Return the states of all records that somebody has decided on and that are there."""
@@ -116,7 +113,7 @@ class StateTracker:
 
     def fold_outcomes(self) -> list[Fold]:
         """Return what is to be told of single records, in the order of their ids."""
-        return [self._outcomes[name] for name in sorted(self._outcomes)]
+        return [outcome for _, outcome in sorted(self._decisions.outcomes.items())]
 
     def history(self, name: str) -> list[AnyEvent]:
         """Return the decisions on one record in the order in which they count."""
@@ -133,7 +130,7 @@ class StateTracker:
             if event.event not in self._known:
                 self._known.add(event.event)
                 self.order.append(event)
-                self._events.setdefault(event.id, []).append(event)
+                self._decisions.add(event)
                 changed.add(event.id)
         return self._refold(changed)
 
@@ -144,13 +141,8 @@ class StateTracker:
 
     def remarks(self) -> list[str]:
         """Return what a person should know of the journal: of segments, and of decisions on records that are gone."""
-        remarks = self.reader.remarks()
-        gone = {name: len(outcome.orphans) for name, outcome in self._outcomes.items() if outcome.orphans}
-        if gone:
-            names = sorted(gone)
-            listed = ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
-            remarks.append(f"decisions on records that are no longer in the data: {sum(gone.values()):,} ({listed})")
-        return remarks
+        orphans = [event for outcome in self._decisions.outcomes.values() for event in outcome.orphans]
+        return [*self.reader.remarks(), *orphan_texts(orphans)]
 
     def _refold(self, names: Collection[str]) -> set[str]:
         """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""
@@ -163,15 +155,7 @@ class StateTracker:
                     raise
                 self._late.add(name)
                 continue
-            events, outcome = self._events[name], Fold({})
-            if base is None and not any(isinstance(event, AddEvent) for event in events):
-                done[name] = None
-                outcome.orphans += events
-            else:
-                done[name] = folded(name, base, events, self._shape, self._snapshot, outcome)
-            self._outcomes.pop(name, None)
-            if outcome.findings or outcome.conflicts or outcome.orphans:
-                self._outcomes[name] = outcome
+            done[name] = self._decisions.fold(name, base)
         self._states |= done
         self._late -= done.keys()
         states = ((name, state) for name, state in done.items() if state is not None)
@@ -187,4 +171,4 @@ class StateTracker:
         return self._bases[name] if name in self._bases else self.catalog.read(name)
 
     def _steps(self, name: str) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
-        return steps(name, self._base(name), self._events.get(name, []), self._shape, self._snapshot)
+        return steps(name, self._base(name), self._decisions.of(name), self._shape, self._snapshot)
