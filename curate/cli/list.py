@@ -110,7 +110,7 @@ def _let_through(
 ) -> list[RecordState]:
     """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
     from curate.project.catalog.columns import rank_findings
-    from curate.project.catalog.dynamics import LearningDynamics
+    from curate.project.catalog.columns import LearningDynamics
 
     learning = LearningDynamics(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})

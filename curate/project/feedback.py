@@ -89,6 +89,7 @@ class Results:
 
 Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
 """Why the trainer's verdict on a change is what it is; the field of that name in a report."""
+# Mark, word and meaning, as `train.report.wording` has them for its table and pages.
 _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "better": ("+", "improved", "better beyond chance"),
     "worse": ("!", "regressed", "worse beyond chance"),
@@ -96,9 +97,8 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
 }
-"""Mark, word and meaning, as `train.report.wording` has them for its table and pages."""
+# Of a report that an earlier version wrote, which gives no reasons.
 _OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
-"""Of a report that an earlier version wrote, which gives no reasons."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from curate.base.console import one_line
 from curate.base.record import SPLITS, CurateError
-from curate.project.catalog.columns import STATUSES, states_frame
-from curate.project.catalog.dynamics import DYNAMICS_COLUMNS, LearningDynamics
+from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, LearningDynamics, states_frame
 from curate.project.fold import RecordState
 
 GUIDE = """\

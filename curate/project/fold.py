@@ -29,8 +29,8 @@ from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
 _MAX_NAMES = 3
+# Where a UUID has its version.
 _VERSION = 12
-"""Where a UUID has its version."""
 _NONE: Mapping[str, Json] = MappingProxyType({})
 
 

@@ -46,7 +46,8 @@ class Project:
     """A workspace that is open: its records as decided, its journal, and the one way to write in it.
 
     Made by `open_project`; close it, or use it in ``with``. Nothing is read before it is asked for. `data` has all
-    records in memory; after `load` there is a `catalog` of them as well, which follows the journal as it grows.
+    records in memory; after `load` there is a `catalog` of them as well, which follows the journal as it grows. What
+    needs the catalog raises E916 before.
 
     Several threads may call it; a listener is called in the thread whose call has changed something.
     """
@@ -59,8 +60,8 @@ class Project:
         self._reading = Lock()
         self._listeners: list[Listener] = []
         self._tracker: StateTracker | None = None
+        # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
-        """Made when it is first asked for: it takes reading what is folded."""
         self._sitting: JournalWriter | None = None
         self._is_shared = False
         self._open = ExitStack()
@@ -162,11 +163,7 @@ class Project:
 
     @property
     def catalog(self) -> Catalog:
-        """Every record as a row of a table. `reload` makes a new one, in which rows have other numbers.
-
-        Raises:
-            CurateError: E916 before `load`.
-        """
+        """Every record as a row of a table. `reload` makes a new one, in which rows have other numbers."""
         return self._loaded_tracker.catalog
 
     @property
@@ -179,19 +176,12 @@ class Project:
         """What hides others' answers from this annotator. `reload` makes a new one, of the settings as they then are.
 
         Where `blind_fault` says why nobody knows who is asked what, it hides them from whoever has not answered.
-
-        Raises:
-            CurateError: E916 before `load`.
         """
         return self._loaded_tracker.blind
 
     @property
     def blind_fault(self) -> CurateError | None:
-        """What is wrong with the questions or the known answers; None where nothing is.
-
-        Raises:
-            CurateError: E916 before `load`.
-        """
+        """What is wrong with the questions or the known answers; None where nothing is."""
         return self._loaded_tracker.blind_fault
 
     @property
@@ -215,7 +205,7 @@ class Project:
         Raises:
             CurateError: as `open_catalog`; E913 for a journal of a newer version, E980 for one that cannot be read.
         """
-        self._read(self._data, on_progress, _at_once)
+        self._read(self._data, on_progress)
         return self.catalog
 
     def reload(self, on_progress: OnProgress | None = None, within: Within | None = None) -> set[str]:
@@ -232,7 +222,7 @@ class Project:
         if self._tracker is not None and len(self._tracker.catalog):
             # Whoever has records is told that their files are gone, and keeps what was read.
             data.files()
-        return self._read(data, on_progress, within or _at_once)
+        return self._read(data, on_progress, within)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that were read, and no decision was moved out of the journal."""
@@ -392,7 +382,7 @@ class Project:
         except CurateError:
             return ""
 
-    def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within) -> set[str]:
+    def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within | None = None) -> set[str]:
         # The catalog brings polars with it.
         from curate.project.tracker import StateTracker
 
@@ -415,7 +405,7 @@ class Project:
                 self._tell(moved, is_ours=False)
                 return moved
 
-            return within(exchange)
+            return within(exchange) if within else exchange()
 
     def _follow(self, tracker: StateTracker) -> set[str]:
         if changed := self._take(tracker, tracker.reader.read()):
@@ -478,10 +468,6 @@ class Project:
             # All of them hear it, also where one raises.
             for listener in reversed(self._listeners if changed else []):
                 stack.callback(listener, changed, is_ours)
-
-
-def _at_once(exchange: Callable[[], set[str]]) -> set[str]:
-    return exchange()
 
 
 def open_project(

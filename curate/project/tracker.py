@@ -8,7 +8,7 @@ from contextlib import suppress
 from curate.base.events import AnyEvent
 from curate.base.record import CurateError, Record
 from curate.project.catalog import open_catalog
-from curate.project.catalog.pieces import Progress
+from curate.project.catalog.base import Progress
 from curate.project.data import FILES_CHANGED, ProjectData
 from curate.project.fold import Decisions, Fold, RecordState, orphan_texts, steps
 from curate.project.history import AppliedEvent, frontier_of

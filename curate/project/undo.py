@@ -11,8 +11,8 @@ from curate.base.console import one_line
 from curate.base.events import AnyEvent, UndoEvent
 from curate.base.tables import counted
 
+# Records of an act that are named.
 _MAX_NAMES = 3
-"""Records of an act that are named."""
 
 
 class Applied(list[AnyEvent]):

@@ -266,8 +266,8 @@ class RecordStream:
         self._root = root
         self._data = data
         self._decisions = data.decisions if data and data.decisions.names else None
+        # The workspace's files in their order, by the names that settings have for them.
         self._files: dict[str, Path] = {}
-        """The workspace's files in their order, by the names that settings have for them."""
         if data and (self._decisions or has_records):
             self._files = {relative_name(path, data.root): path for path in data.files()}
         self._ranks = {file: rank for rank, file in enumerate(self._files)}

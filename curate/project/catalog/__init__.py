@@ -16,23 +16,23 @@ import numpy as np
 import polars as pl
 
 from curate.base.record import CurateError, Finding, Record, Severity, Split
-from curate.project.catalog.base import Base, LineReader, files_as_they_are, files_changed
+from curate.project.catalog.base import Base, LineReader, Progress, files_as_they_are, files_changed
 from curate.project.catalog.base_cache import CACHE_FROM, cached_base
 from curate.project.catalog.columns import (
     COLUMNS,
+    DYNAMICS_COLUMNS,
     HEAD,
     RANKS,
     SCHEMA,
     STATUS,
     STATUSES,
     CatalogRow,
+    LearningDynamics,
     Status,
     frame_of,
     head,
     values_of,
 )
-from curate.project.catalog.dynamics import DYNAMICS_COLUMNS, LearningDynamics
-from curate.project.catalog.pieces import Progress
 from curate.project.data import ProjectData
 from curate.project.fold import RecordState
 

@@ -33,9 +33,8 @@ from numpy.typing import NDArray
 from curate.base.file_guard import inside, open_descriptor, open_file
 from curate.base.record import CurateError, Finding, canonical
 from curate.base.storage import WRITE_FAILED, Scratch, make_cache, remove_folder
-from curate.project.catalog.base import Base, BaseHeader, BaseIndex, FileStamp, files_as_they_are, read_base
+from curate.project.catalog.base import Base, BaseHeader, BaseIndex, FileStamp, Progress, files_as_they_are, read_base
 from curate.project.catalog.columns import SCHEMA
-from curate.project.catalog.pieces import Progress
 from curate.project.data import ProjectData
 from curate.schema import Shape
 from curate.schema.schema_set import read_schema_set
@@ -54,8 +53,8 @@ _ARRAYS: dict[str, np.dtype[Any]] = {
 }
 _NAMED = re.compile(r"[0-9a-f]{32}|\.[0-9a-f]{32}\.[0-9]+\.tmp")
 _NUM_RETAINED = 2
+# Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock.
 _SETTLED = 100_000_000
-"""Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock."""
 
 
 def cached_base(

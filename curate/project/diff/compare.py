@@ -15,12 +15,12 @@ from curate.jsonl import pointer_of
 
 COUNTS = ("before", "after", "added", "removed", "changed", "moved")
 _WORD = re.compile(r"\w+")
+# Share of the words of both that both must have, where they have no text of their own in common.
 _MIN_LIKENESS = 0.5
-"""Share of the words of both that both must have, where they have no text of their own in common."""
+# Characters from which a text is one that a record can be known by.
 _MIN_CHARS = 12
-"""Characters from which a text is one that a record can be known by."""
+# How many deleted neighbours an addition is compared with.
 _NUM_NEIGHBOURS = 20
-"""How many deleted neighbours an addition is compared with."""
 
 
 @dataclass(frozen=True, slots=True)

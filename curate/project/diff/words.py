@@ -17,8 +17,8 @@ from curate.project.diff.compare import FieldChange, VersionRecord, longest_rise
 # Scripts without blanks (Thai to Khmer, kana, Han) are compared by characters.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|\s+|[^\w\s]")
+# Longer texts would take seconds: what stands between their common start and end counts as replaced.
 _MOST_WORDS = 3000
-"""Longer texts would take seconds: what stands between their common start and end counts as replaced."""
 _AROUND = 8
 
 Piece = tuple[str, str]
@@ -32,10 +32,10 @@ Side = list[tuple[Mark, str]]
 """What of a text the other has too, what it has not, and "1,234 characters" where something is left out."""
 
 _RUN = re.compile(r"\S+")
+# Characters of both texts from which they are compared piece by piece, between words that each has once in a row.
 _LONG = 6000
-"""Characters of both texts from which they are compared piece by piece, between words that each has once in a row."""
+# Words for each different one from which a long text goes round in circles: comparing two of them takes seconds.
 _LOOPING = 50
-"""Words for each different one from which a long text goes round in circles: comparing two of them takes seconds."""
 
 
 def text_of(value: Json) -> str:

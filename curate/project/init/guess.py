@@ -141,8 +141,8 @@ def schema_bytes(schema: Mapping[str, Json]) -> bytes:
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n"
 
 
+# The share of completions that must agree before a strict scorer is proposed.
 _ENOUGH = 0.95
-"""The share of completions that must agree before a strict scorer is proposed."""
 _SHORT_WORDS = 6
 _LONG_WORDS = 25
 _NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?\s?%?")
