@@ -109,8 +109,7 @@ def _let_through(
     findings: Sequence[Finding],
 ) -> list[RecordState]:
     """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
-    from curate.project.catalog.columns import rank_findings
-    from curate.project.catalog.columns import LearningDynamics
+    from curate.project.catalog.columns import LearningDynamics, rank_findings
 
     learning = LearningDynamics(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})
