@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 _SAMPLE_LINES = 100
 _EXAMS = [f'"{name}"'.encode() for name in SPLITS[1:]]
+OnSpan = Callable[[SpanResult], None]
+Results = Iterator[tuple[Path, SpanResult]]
 Lengths = Callable[[Sequence[Record]], Sequence[Finding]]
 """Finds what is wrong with records in the tokens of a model."""
 
@@ -234,10 +236,6 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
     verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded).run()
     return verdict.with_findings(data.decision_findings())
-
-
-OnSpan = Callable[[SpanResult], None]
-Results = Iterator[tuple[Path, SpanResult]]
 
 
 class RecordStream:
