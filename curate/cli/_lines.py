@@ -15,7 +15,7 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.project.project import Project
-    from curate.project.undo import Undone
+    from curate.project.transactions import Undone
     from curate.sessions.labelling import AnswerSide, LabelSession, ReviewItem
 
 _HELP = """\

@@ -21,8 +21,7 @@ from curate.project.claim import shared
 from curate.project.data import FILES_CHANGED, ProjectData, load_data
 from curate.project.fold import RecordState
 from curate.project.journal import FOLDER, Damage, JournalWriter, annotator, require_known
-from curate.project.rules import require_valid
-from curate.project.undo import Applied, Undone, UndoStacks
+from curate.project.transactions import Applied, Undone, UndoStacks, require_valid
 
 if TYPE_CHECKING:
     import polars as pl

@@ -15,7 +15,7 @@ from curate.project.history import AppliedEvent, frontier_of
 from curate.project.journal import CATEGORY, JournalReader
 from curate.project.labels.blind import blind_in, redacted_state
 from curate.project.snapshot import folded_files, read_snapshot
-from curate.project.undo import UndoStacks
+from curate.project.transactions import UndoStacks
 
 
 class StateTracker:

@@ -21,7 +21,7 @@ from curate.sessions.labelling.tally import FLAG, NOTE, Done, DoneList, Kind
 
 if TYPE_CHECKING:
     from curate.project.project import Project
-    from curate.project.undo import Undone
+    from curate.project.transactions import Undone
 
 QUALITY = "quality"
 """A question of this name, if it is asked, has keys of its own beside any other."""
