@@ -171,30 +171,25 @@ class JournalWriter:
         """
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         act = uuid.uuid4().hex
-        numbers = [uuid.uuid4().hex for _ in decisions]
         last: dict[str, str] = {}
-        parents = []
-        for number, decision in zip(numbers, decisions, strict=True):
-            parents.append([last[decision.id]] if decision.id in last else list(decision.parents))
+        events: list[AnyEvent] = []
+        for decision in decisions:
+            number, before = uuid.uuid4().hex, last.get(decision.id)
             last[decision.id] = number
-        events = [
-            EVENTS.validate_python(
-                {
-                    "v": VERSIONS.get(decision.op, 1),
-                    "event": numbers[index],
-                    "act": act,
-                    "at": at,
-                    "by": self._by,
-                    "session": self._session,
-                    "seq": self._seq + index + 1,
-                    "op": decision.op,
-                    "id": decision.id,
-                    "parents": parents[index],
-                    **decision.fields,
-                }
-            )
-            for index, decision in enumerate(decisions)
-        ]
+            event = {
+                "v": VERSIONS.get(decision.op, 1),
+                "event": number,
+                "act": act,
+                "at": at,
+                "by": self._by,
+                "session": self._session,
+                "seq": self._seq + len(events) + 1,
+                "op": decision.op,
+                "id": decision.id,
+                "parents": list(decision.parents) if before is None else [before],
+                **decision.fields,
+            }
+            events.append(EVENTS.validate_python(event))
         if not events:
             return events
         frames = b"".join(frame(event) for event in events)

@@ -112,9 +112,8 @@ class Validation:
         """
         if self._whole is None or not self._whole.decisions.names:
             return []
-        files = {self._stream.source_file(path): spelled(str(path)) for path in self.files}
         findings = self._whole.decisions.folded({}).findings
-        return [replace(finding, file=files.get(finding.file, finding.file)) for finding in findings]
+        return [finding for finding, _ in self._opened((finding, None) for finding in findings)]
 
     def hidden(self, blind: Blind) -> set[str]:
         """Return the ids of the records whose category ``blind`` hides, as workspace and lines call them."""
