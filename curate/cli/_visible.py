@@ -10,9 +10,9 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.record import Finding, Record
+    from curate.project.blind import Blind
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
-    from curate.project.labels import Blind
     from curate.project.validation import Validation
 
 
@@ -25,7 +25,7 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> S
     if show_values or not any(state.answers for state in states):
         return states
     # Who is asked what is found with numpy, which a workspace without answers does without.
-    from curate.project.labels.blind import redacted_state
+    from curate.project.blind import redacted_state
 
     blind = _blind(data)
     visible = [redacted_state(state, blind, data.shape) for state in states]
@@ -52,7 +52,7 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
     data = validation.data
     if data is None or not data.decisions.names:
         return list(findings)
-    from curate.project.labels.blind import ON_CATEGORIES, redacted_finding
+    from curate.project.blind import ON_CATEGORIES, redacted_finding
 
     if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
@@ -65,9 +65,9 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
 
 
 def _blind(data: ProjectData) -> Blind:
-    from curate.project.labels.blind import blind_in, looker
+    from curate.project.blind import blind_in, looker
 
-    blind, fault = blind_in(data, looker())
-    if fault:
-        console.talk(f"warning: {console.one_line(fault.message)}")
+    blind = blind_in(data, looker())
+    if blind.fault:
+        console.talk(f"warning: {console.one_line(blind.fault.message)}")
     return blind

@@ -14,13 +14,12 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
+    from curate.project.blind import Gold
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
-    from curate.project.labels.blind import Gold
     from curate.schema.settings import Question
-    from curate.sessions.agreement.figures import Chance
-    from curate.sessions.agreement.text import By
-    from curate.sessions.agreement.visibility import QuestionAgreement
+    from curate.sessions.agreement_figures import Chance
+    from curate.sessions.agreement_report import By, QuestionAgreement
 
 _AnswersByQuestion = dict[str, dict[str, Mapping[str, Json]]]
 
@@ -58,9 +57,8 @@ def command(
     """
     import json
 
-    from curate.sessions.agreement.document import document, is_reached
-    from curate.sessions.agreement.figures import Chance
-    from curate.sessions.agreement.text import render_text
+    from curate.sessions.agreement_figures import Chance
+    from curate.sessions.agreement_report import document, is_reached, render_text
 
     if block and by != "day" and form == "text":
         raise click.UsageError("--block is for --by day.")
@@ -97,8 +95,8 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.project.labels import questions_of
     from curate.project.notices import open_and_tell
     from curate.project.snapshot import retired_events
-    from curate.sessions.agreement.measure import measure
-    from curate.sessions.agreement.visibility import QuestionAgreement
+    from curate.sessions.agreement_measure import measure
+    from curate.sessions.agreement_report import QuestionAgreement
 
     project = open_and_tell(root)
     answered = _answers_by_question(project.data.states())
@@ -143,7 +141,7 @@ def _answers_by_question(states: Sequence[RecordState]) -> _AnswersByQuestion:
 def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
     """Return the known answers by question, and say how many of them nobody can be asked for."""
     from curate.base.file_guard import inside
-    from curate.project.labels.blind import read_gold
+    from curate.project.blind import read_gold
 
     path = data.settings.label.gold
     if not path:

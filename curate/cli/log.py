@@ -15,9 +15,9 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
+    from curate.project.blind import Blind
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
-    from curate.project.labels import Blind
 
 Values = Literal["none", "seen", "all"]
 """Which values are told: none, those that whoever looks may see, or all."""
@@ -110,13 +110,13 @@ def _visibility(
     answers = [event for event in about if isinstance(event, LabelEvent | ResolveEvent)]
     if values != "seen" or not answers:
         return ValueVisibility(values != "none")
+    from curate.project.blind import blind_in, looker
     from curate.project.fold import answered
     from curate.project.history import by_record
-    from curate.project.labels.blind import blind_in, looker
 
-    blind, fault = blind_in(data, looker())
-    if fault:
-        console.talk(f"warning: {console.one_line(fault.message)}")
+    blind = blind_in(data, looker())
+    if blind.fault:
+        console.talk(f"warning: {console.one_line(blind.fault.message)}")
     decided = by_record(journal)
     states = {name: answered(name, decided[name], data.snapshot) for name in {event.id for event in answers}}
     others = (event for event in answers if event.by != blind.by)
@@ -168,7 +168,7 @@ def _tell_record(
     steps = [*old, *new]
     visibility = _visibility(data, [step.event for step in steps], events, values)
     if state and visibility.blind:
-        from curate.project.labels.blind import redacted_state
+        from curate.project.blind import redacted_state
 
         state = redacted_state(state, visibility.blind, data.shape)
     chosen = [step for step in steps if not by or step.event.by == by]

@@ -53,7 +53,7 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
 
 
 def _line(run: Run, form: str) -> str:
-    from curate.sessions.runs import Metrics
+    from curate.sessions.metrics import Metrics
 
     metrics = Metrics(run.folder)
     metrics.read()
@@ -90,7 +90,8 @@ def _followed(run: Run) -> int:
     """Tell of each step until the run ends, and return the exit code."""
     import time
 
-    from curate.sessions.runs import Metrics, log_tail, read_run
+    from curate.sessions.metrics import Metrics
+    from curate.sessions.runs import log_tail, read_run
 
     metrics, last_step = Metrics(run.folder), -1
     while True:

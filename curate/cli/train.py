@@ -48,7 +48,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     from curate.base.trainer import require_trainer
     from curate.project.feedback import REPORT_FILE, read_results, render_records
     from curate.project.notices import open_and_tell
-    from curate.sessions.training import DRY_RUN, run_folder, train
+    from curate.sessions.runs import DRY_RUN, run_folder, train
 
     if detach and fail_on:
         raise click.UsageError("--fail-on waits for the run's end, and --detach does not: use `curate runs --follow`")
@@ -87,7 +87,7 @@ def _rehearse(data: ProjectData, folder: Path, options: list[str]) -> int:
     """Have the trainer check everything and say its plan, on a dataset that is thrown away."""
     from tempfile import TemporaryDirectory
 
-    from curate.sessions.training import train
+    from curate.sessions.runs import train
 
     with TemporaryDirectory(prefix="curate-") as name:
         return train(data, _dataset(data, folder, options, Path(name)), folder, options)
@@ -100,7 +100,7 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
     """
     from curate.project.notices import tell_plan
     from curate.project.publish import export_dataset
-    from curate.sessions.training import resumed_dataset
+    from curate.sessions.runs import resumed_dataset
 
     if "--resume" in options:
         path = resumed_dataset(folder)
@@ -118,7 +118,7 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
 
 
 def _detached(data: ProjectData, dataset: Path, folder: Path, options: list[str]) -> int:
-    from curate.sessions.training import train_detached
+    from curate.sessions.runs import train_detached
 
     process = train_detached(data, dataset, folder, options)
     console.data(console.visible(str(folder)))

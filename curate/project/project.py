@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
     from curate.checks.runner import Verdict
     from curate.formats.dataset import Export
+    from curate.project.blind import Blind
     from curate.project.catalog import Catalog
     from curate.project.history import DecisionConflict
-    from curate.project.labels import Blind
     from curate.project.tracker import StateTracker
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
-Listener = Callable[[set[str], bool], None]
-"""Hears which records changed, and whether it is by what this project itself has decided or taken back."""
+Listener = Callable[[set[str]], None]
+"""Hears which records others have changed: other people, or other parts of this program."""
 OnProgress = Callable[[int, int], None]
 Within = Callable[[Callable[[], set[str]]], set[str]]
 
@@ -48,7 +48,8 @@ class Project:
     records in memory; after `load` there is a `catalog` of them as well, which follows the journal as it grows. What
     needs the catalog raises E916 before.
 
-    Several threads may call it; a listener is called in the thread whose call has changed something.
+    Several threads may call it. A listener is called in the thread whose call has changed something, but not for what
+    was done in its own name: who acts takes the change from what is returned.
     """
 
     def __init__(self, data: ProjectData, by: str | None) -> None:
@@ -174,14 +175,9 @@ class Project:
     def blind(self) -> Blind:
         """What hides others' answers from this annotator. `reload` makes a new one, of the settings as they then are.
 
-        Where `blind_fault` says why nobody knows who is asked what, it hides them from whoever has not answered.
+        Where nobody knows who is asked what, it hides them from whoever has not answered; `Blind.fault` says why.
         """
         return self._loaded_tracker.blind
-
-    @property
-    def blind_fault(self) -> CurateError | None:
-        """What is wrong with the questions or the known answers; None where nothing is."""
-        return self._loaded_tracker.blind_fault
 
     @property
     def has_hidden_categories(self) -> bool:
@@ -249,10 +245,10 @@ class Project:
         with self._lock:
             return self._loaded_tracker.decided()
 
-    def apply(self, decisions: Sequence[Decision]) -> Applied:
+    def apply(self, decisions: Sequence[Decision], actor: Listener | None = None) -> Applied:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
 
-        The records that changed are `Applied.ids`.
+        The records that changed are `Applied.ids`. ``actor`` is the listener in whose name this is done, if any.
 
         Raises:
             CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E913 when
@@ -263,25 +259,27 @@ class Project:
             known = self._tracker
             state_of, heads_of = (known.hold, known.parents) if known else (self._data.state, self._data.frontier)
             events, changed = self._save(require_valid(decisions, state_of, heads_of, self.shape))
-        self._tell(changed, is_ours=True)
+        self._tell(changed, actor)
         return Applied(events)
 
-    def undo(self) -> Undone | None:
+    def undo(self, actor: Listener | None = None) -> Undone | None:
         """Take back this annotator's last act, also of an earlier sitting; None where nothing is left to take back.
+
+        ``actor`` is as for `apply`.
 
         Raises:
             CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`; and as
                 `load`, which is done first where it was not.
         """
-        return self._reverse(is_redo=False)
+        return self._reverse(actor, is_redo=False)
 
-    def redo(self) -> Undone | None:
-        """Do again what `undo` took back last; None where nothing is left.
+    def redo(self, actor: Listener | None = None) -> Undone | None:
+        """Do again what `undo` took back last; None where nothing is left. ``actor`` is as for `apply`.
 
         Raises:
             CurateError: as `undo` does.
         """
-        return self._reverse(is_redo=True)
+        return self._reverse(actor, is_redo=True)
 
     def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
         """Return the acts that `undo` takes back next, or `redo` does again next, the first of them first."""
@@ -302,14 +300,14 @@ class Project:
             reader = self._loaded_tracker.reader
             changed = self._follow(self._loaded_tracker)
             faults = reader.new_faults()
-        self._tell(changed, is_ours=False)
+        self._tell(changed)
         for fault in faults:
             raise fault
         reader.require_no_more_unknown()
         return changed
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have ``listener`` called with the records that changed, after each change; return what ends that."""
+        """Have ``listener`` called with the records that others have changed; return what ends that."""
         self._listeners.append(listener)
 
         def end() -> None:
@@ -401,7 +399,7 @@ class Project:
                     # What was decided while the records were read.
                     self._data, self._tracker, self._acts = data, tracker, None
                     moved = changed | self._follow(tracker)
-                self._tell(moved, is_ours=False)
+                self._tell(moved)
                 return moved
 
             return within(exchange) if within else exchange()
@@ -442,7 +440,7 @@ class Project:
             self._acts = self._loaded_tracker.acts(self.by)
         return self._acts
 
-    def _reverse(self, *, is_redo: bool) -> Undone | None:
+    def _reverse(self, actor: Listener | None, *, is_redo: bool) -> Undone | None:
         self._load_once()
         with self._lock:
             tracker, acts = self._loaded_tracker, self._all_acts()
@@ -459,14 +457,15 @@ class Project:
             numbers = {event.event for event in events}
             unchanged = sorted(name for name in {event.id for event in events} if not tracker.has_effect(name, numbers))
             undone = Undone(acts.original_of(act).events, unchanged, is_redo)
-        self._tell(changed, is_ours=True)
+        self._tell(changed, actor)
         return undone
 
-    def _tell(self, changed: set[str], *, is_ours: bool) -> None:
+    def _tell(self, changed: set[str], actor: Listener | None = None) -> None:
         with ExitStack() as stack:
             # All of them hear it, also where one raises.
             for listener in reversed(self._listeners if changed else []):
-                stack.callback(listener, changed, is_ours)
+                if listener != actor:
+                    stack.callback(listener, changed)
 
 
 def open_project(

@@ -7,13 +7,13 @@ from contextlib import suppress
 
 from curate.base.events import AnyEvent
 from curate.base.record import CurateError, Record
+from curate.project.blind import blind_in, redacted_state
 from curate.project.catalog import open_catalog
 from curate.project.catalog.base import Progress
 from curate.project.data import FILES_CHANGED, ProjectData
 from curate.project.fold import Decisions, Fold, RecordState, orphan_texts, steps
 from curate.project.history import AppliedEvent, frontier_of
 from curate.project.journal import CATEGORY, JournalReader
-from curate.project.labels.blind import blind_in, redacted_state
 from curate.project.snapshot import folded_files, read_snapshot
 from curate.project.transactions import UndoStacks
 
@@ -33,7 +33,7 @@ class StateTracker:
         self.reader = JournalReader(data.root)
         self.order: list[AnyEvent] = []
         """Every decision, in the order in which it was made or read."""
-        self.blind, self.blind_fault = blind_in(data, by)
+        self.blind = blind_in(data, by)
         self._root, self._shape = data.root, data.shape
         self._known: set[str] = set()
         self._hidden_categories: set[str] = set()
@@ -51,8 +51,8 @@ class StateTracker:
         self._decisions = Decisions((), data.shape, self._snapshot)
         self.catalog = open_catalog(data, on_progress)
         """Every record as the annotator may see it."""
-        if self.blind_fault is not None:
-            remark = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"
+        if self.blind.fault is not None:
+            remark = f"others' answers are hidden until you have given yours: {self.blind.fault.message}"
             self.catalog.remarks.append(remark)
         self._late = set(self._snapshot.records)
         self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))

@@ -115,6 +115,11 @@ class Undone:
         return f"<{self.message}{'; ' if self.remark else ''}{self.remark}>"
 
     @property
+    def ids(self) -> list[str]:
+        """The records that it was about, each once."""
+        return list(dict.fromkeys(event.id for event in self.events))
+
+    @property
     def message(self) -> str:
         """What was taken back or done again, for people."""
         return f"{'done again' if self.is_redo else 'taken back'}: {render_act(self.events)}"

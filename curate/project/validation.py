@@ -46,7 +46,7 @@ from curate.schema import Shape, guess_shape, load_shape, resembled_shape
 from curate.schema.settings import read_settings
 
 if TYPE_CHECKING:
-    from curate.project.labels import Blind
+    from curate.project.blind import Blind
 
 
 _SAMPLE_LINES = 100

@@ -1,7 +1,7 @@
 """A process that outlives the program and the terminal that started it, and is found again by its files alone.
 
 `train run` begins only in a folder that is empty or not there, so until it has made the folder of a run, what is known
-of its process lies beside it, in a *berth*: ``runs/.ID/``. Whoever looks at the run then moves it in.
+of its process lies beside it, in a *berth*: ``runs/.ID/``. The next look at the run moves it in.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ PROCESS_FILE = "process.json"
 LOG_FILE = "log"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
-_children: set[int] = set()
-"""Processes that were started here and have not been waited for."""
+_children: set[int] = set()  # Processes that were started here and have not been waited for.
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process so told that another one with the same number is never mistaken for it.
+    """A process, described so that another one with the same number is never mistaken for it.
 
     ``started`` is when it started, in clock ticks since ``boot``, the number of the machine's start.
     """
@@ -38,14 +37,12 @@ class Process:
     pid: int
     started: int
     boot: str
-    at: str
-    """When it was started, in UTC, for people."""
-    stop_asked: str = ""
-    """When it was last asked to stop, in UTC."""
+    at: str  # When it was started, in UTC, for people.
+    stop_asked: str = ""  # When it was last asked to stop, in UTC.
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs: one that has ended and that nobody has asked for its exit code does not."""
+        """Whether it still runs; a zombie, whose exit code nobody has read yet, does not."""
         state, started = _stat(self.pid)
         is_it = self.boot == _boot() and started == self.started
         if is_it and state == "Z" and self.pid in _children:
@@ -74,15 +71,12 @@ class Process:
 
 
 def berth_of(folder: Path) -> Path:
-    """Return where the process of the run ``folder`` is told of until the folder is there."""
+    """Return where the files of the process of the run ``folder`` lie until the folder is there."""
     return folder.with_name(f".{folder.name}")
 
 
 def start(command: Sequence[str], folder: Path) -> Process:
-    """Start ``command`` as a process of its own for the run ``folder``, and return it.
-
-    It has a session of its own, so no terminal can hang it up; its input is closed, and what it says goes to the end of
-    the run's log.
+    """Start ``command`` as a process of its own for the run ``folder``, and return it; its output ends the run's log.
 
     Raises:
         CurateError: E906 when the berth cannot be written; E977 when another process has the run; E979 when it cannot
@@ -100,7 +94,7 @@ def start(command: Sequence[str], folder: Path) -> Process:
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     try:
-        # No Popen: nobody here waits for the child, and it is to outlive us.
+        # No Popen: nobody here waits for the child. In a session of its own no terminal can hang it up.
         pid = os.posix_spawn(
             command[0], list(command), os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_OURS
         )
@@ -112,11 +106,7 @@ def start(command: Sequence[str], folder: Path) -> Process:
 
 
 def note(pid: int, folder: Path) -> Process:
-    """Write down that the process ``pid``, a child that has not been waited for, works on the run ``folder``.
-
-    Raises:
-        CurateError: E906 when it cannot be written.
-    """
+    """Write down (E906) that the process ``pid``, a child that nobody has waited for, works on the run ``folder``."""
     process = Process(pid, _stat(pid)[1], _boot(), _now())
     _write(process, _process_folder(folder))
     return process
@@ -154,8 +144,6 @@ def read_process(folder: Path) -> Process | None:
 def ask_to_stop(folder: Path) -> Process | None:
     """Ask the process of a run to save and stop (SIGTERM), and return it; None where none is alive.
 
-    Asking twice would end it without saving, so it is asked once.
-
     Raises:
         CurateError: E906 when it cannot be written down; it has been asked then.
     """
@@ -163,6 +151,7 @@ def ask_to_stop(folder: Path) -> Process | None:
     process = read_process(folder)
     if process is None or not process.is_alive:
         return None
+    # Asked a second time, it would end without saving.
     if process.stop_asked:
         return process
     if not process.send(signal.SIGTERM):
@@ -173,7 +162,6 @@ def ask_to_stop(folder: Path) -> Process | None:
 
 
 def _process_folder(folder: Path) -> Path:
-    """Return where the files of the process belong now."""
     return folder if folder.is_dir() and not berth_of(folder).is_dir() else berth_of(folder)
 
 
@@ -212,7 +200,7 @@ def _boot() -> str:
 
 
 def _remove(berth: Path) -> None:
-    # Something of somebody else's in it keeps it.
+    # A folder that holds something else stays.
     with suppress(OSError):
         berth.rmdir()
 

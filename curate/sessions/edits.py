@@ -1,31 +1,34 @@
-"""One record under edit, from opening it to the decision that saves it; the same for screens and the command line."""
+"""One record under edit, from opening it to the decision that saves it; the same for screens and the command line.
+
+An answer whose category has a schema is a form of its own (`Answer`) while the record around it is edited.
+"""
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from curate.base.console import one_line
 from curate.base.events import Add, Edit
-from curate.base.record import CurateError, Json, canonical
+from curate.base.record import CurateError, Finding, Json, canonical
 from curate.base.tables import counted
-from curate.jsonl import pointer_of
+from curate.jsonl import JsonFault, parts_of, pointer_of, strict_loads
 from curate.project.drafts import Draft, Drafts, changes, rebased
+from curate.project.fold import RecordState
+from curate.project.project import Project
 from curate.schema import Shape, load_contract
-from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, written
+from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, value_at, written
 from curate.schema.view import View, at
 
-if TYPE_CHECKING:
-    from curate.base.record import Finding
-    from curate.project.fold import RecordState
-    from curate.project.project import Project
-
 _OF_CATEGORY = frozenset({"L404", "L405"})
-CHANGED_MEANWHILE = "E986 changed-meanwhile"
-"""Somebody else has changed the same key; saving again keeps one's own."""
+_LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
+_SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
+"""Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed."""
+CHANGED_MEANWHILE = "E986 changed-meanwhile"  # Somebody else has changed the same key; saving again keeps one's own.
 
 
 class EditSession:
@@ -34,22 +37,18 @@ class EditSession:
     ``notes`` is what a person should know before going on.
     """
 
-    is_line = False
-    """Whether it is of a line that is no record yet: saving it writes the file."""
+    is_line = False  # Whether it is of a line that is no record yet: saving it writes the file.
 
     def __init__(
         self, project: Project, name: str, line: dict[str, Json], *, is_new: bool = True, text: str = ""
     ) -> None:
-        """Take the line to go on with: as it is saved, or what a new record begins with.
-
-        ``text`` is there in place of a line that is no JSON.
-        """
+        """Take the line to go on with, as saved or as a new record begins, or a ``text`` that is no JSON."""
         self.project = project
         self.name = name
         self.is_new = is_new
         self.notes: list[str] = []
+        # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.text = text
-        """What is no JSON yet, as an editor left it or the file has it; empty otherwise."""
         self._drafts = Drafts(project.root, project.by, "lines" if self.is_line else "")
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
         self._disputed: set[str] = set()
@@ -83,11 +82,7 @@ class EditSession:
         return is_huge(self.form.to_line())
 
     def keep(self) -> None:
-        """Write what is typed to the draft, or take the draft away where nothing differs from what is saved.
-
-        Raises:
-            CurateError: E906 when it cannot be written.
-        """
+        """Write what is typed to the draft (E906), or take the draft away where nothing differs from what is saved."""
         if not self.is_changed:
             self._drafts.remove(self.draft_name)
             return
@@ -96,11 +91,7 @@ class EditSession:
         self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
 
     def discard(self) -> None:
-        """Let go of what is typed: the record is as it was saved, and the draft is gone.
-
-        Raises:
-            CurateError: E914 and E985 when the draft cannot be removed; else as `follow` does.
-        """
+        """Let go of what is typed and of the draft, which may fail with E914 and E985, and `follow`."""
         self._drafts.remove(self.draft_name)
         self.text = ""
         self._disputed.clear()
@@ -117,13 +108,12 @@ class EditSession:
         A text that is no JSON object is kept beside the line; what the schema refuses is taken, to be mended. Call
         `follow` then: while there is such a text, nothing that others change is taken in.
         """
+        self.text = text
         try:
             line = read_written(text)
         except Misspelt as fault:
-            self.text = text
             return [str(fault)]
         if not isinstance(line, dict):
-            self.text = text
             return ["line 1, column 1: a record is an object in braces"]
         self.text = ""
         self.form.replace_line(line)
@@ -156,7 +146,7 @@ class EditSession:
             return []
         state = self.project.state(self.name)
         if self.text:
-            # It repeats every key as it was when it was handed out: what changed it can only be told from that line.
+            # It repeats every key as it was when it was handed out: a change shows only against that line.
             return []
         self._parents = state.parents()
         if canonical(state.record.data) == canonical(self.form.saved):
@@ -167,11 +157,7 @@ class EditSession:
         return ["the record was changed meanwhile; your edit goes on from there"] if self.form.is_changed else []
 
     def contract(self) -> tuple[str, Shape] | None:
-        """Return the pointer of the answer and the schema that its category asks for, None where there is none.
-
-        Raises:
-            CurateError: E903 and E904 for a schema that cannot be used.
-        """
+        """Return the pointer of the answer and the schema that its category asks for, if any (E903, E904)."""
         line, view = self.form.to_line(), self.project.shape.view
         if view is None or not isinstance(line, dict):
             return None
@@ -182,7 +168,6 @@ class EditSession:
         return pointer, _contract(self.project.root, category.schema_)
 
     def _resume(self) -> None:
-        """Go on with the draft, if there is one."""
         try:
             draft = self._drafts.read(self.draft_name)
         except CurateError as error:
@@ -209,9 +194,10 @@ class EditSession:
             self.notes.append(f"changed by somebody else since: {keys}; what you typed stands, saving asks once more")
 
     def _rebase(self, base: Json, line: Json, typed: Mapping[str, Typed]) -> str:
-        """Put what was typed on ``base`` onto the record as it is now; return the keys that both have changed."""
+        # What was typed on ``base`` goes onto the record as it is now; returned are the keys that both have changed.
         theirs = dict(self.project.state(self.name).record.data)
         mine, disputed = rebased(base, line, theirs)
+        # What is typed belongs to the form that is reopened now.
         typed = dict(typed)
         self._reopen(theirs)
         self.form.resume(mine, typed)
@@ -219,7 +205,7 @@ class EditSession:
         return _words(disputed)
 
     def _reopen(self, line: Json) -> None:
-        """Measure changes against ``line`` from now on, with what is fixed and offered now."""
+        # Changes are measured against ``line`` from now on, with what is fixed and offered now.
         data = self.project.data
         view = data.shape.view
         fixed: dict[str, str] = {}
@@ -264,18 +250,13 @@ class EditSession:
         return f"saved {one_line(self.name, 60)}: {_words(changed)}"
 
     def _begin_anew(self) -> None:
-        """Let what was saved be what changes are measured against."""
         state = self.project.state(self.name)
         self._parents = state.parents()
         self._reopen(dict(state.record.data))
 
 
 def open_edit(project: Project, name: str) -> EditSession:
-    """Return the record called ``name`` under edit, with its draft if there is one.
-
-    Raises:
-        CurateError: E916 when there is no such record.
-    """
+    """Return the record called ``name`` under edit, with its draft if there is one; E916 where it is unknown."""
     return EditSession(project, name, dict(project.state(name).record.data), is_new=False)
 
 
@@ -285,16 +266,11 @@ def new_edit(project: Project, name: str = "") -> EditSession:
 
 
 def copied_edit(project: Project, name: str) -> EditSession:
-    """Return a new record under edit that begins as the one called ``name``, without its id, labels and split.
-
-    Raises:
-        CurateError: E916 when there is no such record.
-    """
+    """Return a new record that begins as the one called ``name`` (E916), without its id, labels and split."""
     line = dict(project.state(name).record.data)
-    view = project.shape.view
-    for part in ("id", "labels", "split"):
-        path = view.paths.get(part) if view else None
-        if path and len(path) == 1:
+    paths = project.shape.view.paths if project.shape.view else {}
+    for path in (paths[part] for part in ("id", "labels", "split") if part in paths):
+        if len(path) == 1:
             line.pop(path[0], None)
     return EditSession(project, fresh_name(), line)
 
@@ -309,12 +285,10 @@ def answer_pointer(line: Mapping[str, Json], shape: Shape) -> str:
     if shape.view is None:
         return ""
     turns = shape.view.get(line, "messages")
-    if isinstance(turns, list):
-        for index in range(len(turns) - 1, -1, -1):
-            turn = turns[index]
-            if isinstance(turn, dict) and turn.get("role") == "assistant":
-                is_text = isinstance(turn.get("content"), str) and not turn.get("tool_calls")
-                return pointer_of([*shape.view.paths["messages"], index, "content"]) if is_text else ""
+    for index, turn in reversed([*enumerate(turns)] if isinstance(turns, list) else []):
+        if isinstance(turn, dict) and turn.get("role") == "assistant":
+            is_text = isinstance(turn.get("content"), str) and not turn.get("tool_calls")
+            return pointer_of([*shape.view.paths["messages"], index, "content"]) if is_text else ""
     if isinstance(shape.view.get(line, "completion"), str):
         return pointer_of(shape.view.paths["completion"])
     return ""
@@ -330,26 +304,20 @@ def field_of(finding: Finding, shape: Shape) -> str:
 
 
 def is_standing(project: Project, finding: Finding) -> bool:
-    """Return whether ``finding`` is still there now that its record was saved; takes a while. True where it is unknown.
-
-    Raises:
-        CurateError: E916 before the records are read.
-    """
+    """Return whether ``finding`` still is there, or that is unknown, now that its record was saved; takes a while."""
     # It brings the checks with it.
     from curate.sessions.problems import problems_of
 
-    book = problems_of(project)
-    if book.problems is None:
+    problem_list = problems_of(project)
+    problem_list.catch_up()
+    if problem_list.problems is None:
         return True
-    book.catch_up({finding.record})
-    return any(
-        (other.code, other.pointer) == (finding.code, finding.pointer)
-        for other in book.problems.of_record(finding.record)
-    )
+    own = problem_list.problems.of_record(finding.record)
+    return (finding.code, finding.pointer) in {(other.code, other.pointer) for other in own}
 
 
 def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:
-    """Return what of a saved record an edit of its line would not change, and why."""
+    # What decisions of another kind settle, an edit of the line would not change.
     fixed: dict[str, str] = {}
     if "id" in pointers:
         fixed[pointers["id"]] = "the id names the record for good"
@@ -369,14 +337,58 @@ def _contract(root: Path, schema: str) -> Shape:
     return load_contract(root / schema, root)
 
 
-__all__ = [
-    "CHANGED_MEANWHILE",
-    "EditSession",
-    "answer_pointer",
-    "copied_edit",
-    "field_of",
-    "fresh_name",
-    "is_standing",
-    "new_edit",
-    "open_edit",
-]
+class Answer:
+    """The answer at ``pointer`` of a record under edit; ``form`` is None while its text is no JSON."""
+
+    def __init__(self, pointer: str, shape: Shape) -> None:
+        self.pointer = pointer
+        self.shape = shape
+        self.form: Form | None = None
+        self._text = ""
+
+    def read(self, edit: EditSession) -> bool:
+        """Take the text of the record in; return whether the form says something else now, or is there no more."""
+        text, _ = value_at(edit.form.to_line(), parts_of(self.pointer))
+        if not isinstance(text, str) or text == self._text:
+            return False
+        self._text = text
+        try:
+            value = _value(text)
+        except JsonFault:
+            was_form, self.form = self.form is not None, None
+            return was_form
+        if self.form is not None and canonical(self.form.to_line()) == canonical(value):
+            return False
+        self.form = Form(self.shape, value)
+        return True
+
+    def write(self, edit: EditSession) -> None:
+        """Put what the form says into the text of the record, spelled as the text was."""
+        if self.form is None:
+            return
+        before, value = _value(self._text), self.form.to_line()
+        if canonical(value) != canonical(before):
+            self._text = _respelled(self._text, before, value)
+            edit.form.enter(self.pointer, self._text)
+
+
+def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
+    """Return the answer of a record whose category has a schema, ``known`` if it is still that, as `contract` does."""
+    contract = edit.contract()
+    if contract is None:
+        return None
+    pointer, shape = contract
+    is_known = known is not None and known.pointer == pointer and known.shape is shape
+    return known if is_known else Answer(pointer, shape)
+
+
+def _value(text: str) -> Json:
+    return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
+
+
+def _respelled(text: str, before: Json, after: Json) -> str:
+    """Return ``text``, which says ``before``, as a text that says ``after`` with the same layout and blanks around."""
+    bare = text.strip()
+    options = next((known for known in _SPELLINGS if json.dumps(before, **known) == bare), _SPELLINGS[0])
+    start = text.index(bare)
+    return f"{text[:start]}{json.dumps(after, **options)}{text[start + len(bare) :]}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
@@ -16,16 +15,13 @@ from curate.checks.runner import relative_name
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.data import names_in_use
+from curate.project.project import Project
 from curate.project.spelling import spelled, spelled_anew
 from curate.sessions.edits import EditSession
-from curate.sessions.problems.excerpt import LineIndex
-
-if TYPE_CHECKING:
-    from curate.project.project import Project
+from curate.sessions.excerpt import LineIndex
 
 _MARK = b"\xef\xbb\xbf"
-_WITHOUT_RECORD = ("S113", "S116", "S120")
-"""Lines that no record was meant by, or that are too long to be read."""
+_WITHOUT_RECORD = ("S113", "S116", "S120")  # Lines that no record was meant by, or that are too long to be read.
 
 
 class LineEdit(EditSession):
@@ -54,11 +50,7 @@ class LineEdit(EditSession):
         return self.text != self._unread or self.form.is_changed
 
     def discard(self) -> None:
-        """Let go of what is typed: the line is as the file has it, and the draft is gone.
-
-        Raises:
-            CurateError: E914 and E985 when the draft cannot be removed.
-        """
+        """Let go of what is typed and of the draft: the line is as the file has it."""
         super().discard()
         self.text = self._unread
 
@@ -75,7 +67,7 @@ class LineEdit(EditSession):
         return f"{one_line(before, 200)} is the record {one_line(record.id, 60)} now"
 
     def _require_free(self, record: Record) -> None:
-        """Refuse a name that another record has: decisions would find this one in its place."""
+        # Decisions on a record of the same name would be taken for decisions on this one.
         if self.project.catalog.find(record.id) is None:
             return
         if record.has_own_id:
@@ -115,12 +107,9 @@ class LineEdit(EditSession):
 
 
 def open_line(project: Project, file: str, number: int) -> LineEdit:
-    """Return the line ``number`` of a record file under edit, with its draft if there is one.
+    """Return the line ``number``, from 1, of a record file under edit, with its draft if there is one.
 
-    Args:
-        project: Whose records are read.
-        file: The file as findings call it, relative to the workspace.
-        number: The line, from 1.
+    ``file`` is as findings call it, relative to the workspace.
 
     Raises:
         CurateError: E904 when there is no such line in a record file of the workspace; E972 when it is a record, or
@@ -155,6 +144,3 @@ def _value(raw: bytes) -> dict[str, Json] | None:
     except JsonFault:
         return None
     return value if isinstance(value, dict) else None
-
-
-__all__ = ["LineEdit", "open_line"]

@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from curate.project.project import Project
 
 _CACHE = Path(".curate") / "cache" / "nearest"
-_CACHE_FROM = 5_000
-"""Records from which the index is kept on the disk; below, making it anew takes a moment."""
+_CACHE_FROM = 5_000  # Records from which the index is kept on the disk; below, making it anew takes a moment.
 _BLOCK = 8_192
 _CANDIDATES = 24
-_TEXTS = ("system", "completion", "text")
 
 
 class Nearest:
@@ -51,22 +49,15 @@ class Nearest:
         return self._method.threshold
 
     def prepare(self, on_progress: Progress = lambda *_: None) -> None:
-        """Make the index of what the record files say, or read it from the cache.
-
-        Raises:
-            CurateError: E914 when the cache lies elsewhere, E974 when the record files have changed.
-        """
+        """Make the index of what the record files say, or read it from the cache; E914, and E974 for changed files."""
         with self._lock:
             self._prepare(on_progress)
 
     def find(self, line: Mapping[str, Json], count: int = 5, *, without: str = "") -> list[Neighbour]:
         """Return the records most like ``line``: what dedupe would object to, then by likeness.
 
-        Dropped records and ``without`` are left out.
-        A line that is not valid yet is compared by the texts that it has. What shares nothing with it is left out.
-
-        Raises:
-            CurateError: as `prepare`, which is called first where it was not.
+        Dropped records, ``without``, and what shares nothing with it are left out. A line that is not valid yet is
+        compared by the texts that it has. `prepare` is called first where it was not.
         """
         record = _as_record(line, self._project.data.shape)
         with self._lock:
@@ -74,9 +65,8 @@ class Nearest:
             self._follow()
             # A record that asks the same and answers at length is less like the whole than like the prompt.
             names = dict.fromkeys([*self._candidates(_text_of(record)), *self._candidates(record.prompt, is_part=True)])
-        candidates = [
-            candidate for name in names if name != without and (candidate := self._standing(name)) is not None
-        ]
+        standing = (self._standing(name) for name in names if name != without)
+        candidates = [record for record in standing if record is not None]
         cut = self._index.cut if self._index else Cut(self._method.ngram, np.zeros(0, np.uint64))
         return neighbours(record, candidates, cut, self._method)[:count]
 
@@ -110,7 +100,7 @@ class Nearest:
         return state.record if state.dropped is None else None
 
     def _follow(self) -> None:
-        """Take in the records that were added or edited since the last look, by what they say now."""
+        # Records that were added or edited since the last look stand in an index of their own, by what they say now.
         events = self._project.since(self._num_followed)
         self._num_followed += len(events)
         touched = {event.id for event in events if event.op in ("add", "edit", "undo")}
@@ -144,7 +134,7 @@ class Nearest:
 
 
 def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:
-    """Return a line as a record, as far as it is one."""
+    # A line under edit may not be valid yet: then its texts are looked for where the view has them.
     source, view = Source("", 0), shape.view
     if view is None:
         return Record("", "domain", source, line)
@@ -152,28 +142,19 @@ def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:
         return shape.record(line, source)
     turns = view.get(line, "messages")
     listed = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
-    texts_only = [turn for turn in listed if isinstance(turn.get("content"), str) and "tool_calls" not in turn]
-    if texts_only:
-        system, prompt, completion = texts_of(texts_only)
-        return Record("", "chat", source, line, prompt, completion, system, tuple(texts_only))
-    texts = {name: texts_only if isinstance(texts_only := view.get(line, name), str) else "" for name in _TEXTS}
+    messages = [turn for turn in listed if isinstance(turn.get("content"), str) and "tool_calls" not in turn]
+    if messages:
+        system, prompt, completion = texts_of(messages)
+        return Record("", "chat", source, line, prompt, completion, system, tuple(messages))
+    system, completion, text = (
+        value if isinstance(value := view.get(line, name), str) else "" for name in ("system", "completion", "text")
+    )
     parts = tuple(part for path in view.prompt if isinstance(part := at(line, path), str) and part)
-    turns = {"system": texts["system"], "user": PART_JOINT.join(parts), "assistant": texts["completion"]}
-    messages = tuple(
-        {"role": role, "content": texts_only} for role, texts_only in turns.items() if texts_only or role != "system"
-    )
-    return Record(
-        "",
-        "instruction",
-        source,
-        line,
-        turns["user"],
-        texts["completion"],
-        texts["system"],
-        messages if parts else (),
-        text=texts["text"],
-        prompt_parts=parts if len(parts) > 1 else (),
-    )
+    prompt = PART_JOINT.join(parts)
+    roles = [*([("system", system)] if system else []), ("user", prompt), ("assistant", completion)]
+    said = tuple({"role": role, "content": content} for role, content in roles) if parts else ()
+    many = parts if len(parts) > 1 else ()
+    return Record("", "instruction", source, line, prompt, completion, system, said, text=text, prompt_parts=many)
 
 
 def _text_of(record: Record) -> str:

@@ -1,27 +1,36 @@
-"""A project in figures: how many records, in which state, of which category, how long; each figure is counted."""
+"""A project in figures, each of them counted, and what to do next; a figure that is not counted yet says so."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 from curate.base.git import GitError, ask_git
-from curate.base.record import SPLITS, CurateError
+from curate.base.record import SPLITS, CurateError, Severity
+from curate.base.tables import counted
 from curate.project.feedback import read_results
 from curate.project.journal import CATEGORY
 from curate.project.labels import questions_of
-from curate.sessions.runs.run import Run
+from curate.sessions.problem_groups import ORDER
+from curate.sessions.problems import problems_of
+from curate.sessions.runs import Run, runs_of
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from curate.project.catalog import Catalog
     from curate.project.project import Project
 
 NUM_BINS = 8
 STATUSES = ("ok", "warning", "error", "dropped")
+Tone = Literal["error", "warn", ""]
+_ENDED_BADLY = {"failed": "failed", "dead": "ended without a word", "stopped": "was stopped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +69,15 @@ class ProjectOverview:
     num_unlabelled: int
     num_unsplit: int
     lengths: LengthHistogram | None
-    disk_free: int
-    """Bytes."""
-    num_changed: int | None
-    """Files that git sees changed; None where git does not tell."""
+    disk_free: int  # Bytes.
+    num_changed: int | None  # Files that git sees changed; None where git does not tell.
 
 
 def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
     """Count the records of ``project``; a second or two for a million of them, so call it in a thread.
 
     With ``has_findings`` the catalogue's statuses come from a validation; without, nothing is known of what is in.
-    Categories are counted as the annotator may see them; see `curate.project.labels.blind`.
-
-    Raises:
-        CurateError: E902 for a question that is called as notes or flags are.
+    Categories are counted as the annotator may see them. E902 for a question that is called as notes or flags are.
     """
     # A screen without records must not wait for it.
     import polars as pl
@@ -157,10 +161,131 @@ def scores(runs: Sequence[Run]) -> dict[str, str]:
 
 def _score(run: Run) -> str:
     try:
-        report = read_results(run.folder).report
+        macro = read_results(run.folder).macro
     except CurateError as error:
         return f"{error.code}: its report cannot be read"
-    macro = next((part["macro"] for part in report["splits"] if part["split"] == report["headline"]), None)
     if macro is None:
         return "nothing was scored"
     return f"macro {macro['tuned']['value']:.2f} ({macro['difference']['value']:+.2f})"
+
+
+# What to do next.
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """One thing to do: how bad it is that it is not done, in words, the screen for it, and what to hand over there."""
+
+    tone: Tone
+    text: str
+    screen: str
+    what: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Noted:
+    """What other screens have counted and Home shows; None before they have."""
+
+    num_clusters: int | None = None  # Clusters of records that repeat one another and are not reviewed.
+    num_leaks: int | None = None  # Those of them that are in more than one split.
+
+
+_noted: WeakKeyDictionary[Catalog, Noted] = WeakKeyDictionary()
+
+
+def noted(project: Project) -> Noted:
+    """Return the one note about the records of ``project``, which a screen that counts something writes to.
+
+    Once the records were read anew there is another one: what was counted before is not known of these.
+    """
+    return _noted.setdefault(project.catalog, Noted())
+
+
+def num_problems(project: Project) -> dict[Severity, int] | None:
+    """Return how many findings there are of each severity; None before the first validation."""
+    problems = problems_of(project).problems
+    if problems is None:
+        return None
+    return {severity: problems.count(severity) for severity in ORDER}
+
+
+def next_steps(project: Project, overview: ProjectOverview, runs: Sequence[Run] | None = None) -> list[NextStep]:
+    """Return what is to be done, the worst first; E914 as `runs_of`, E915 for a damaged manifest."""
+    if not overview.num_records and not overview.num_unread:
+        return [NextStep("warn", "there are no records yet: write the first", "edit", {"new": True})]
+    known_runs = runs_of(project.data) if runs is None else runs
+    steps = (_problems(project, overview), _repeats(project), _review(project), _labels(overview))
+    return [*chain.from_iterable(steps), *_split(project, overview), *_runs(known_runs)]
+
+
+def _problems(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
+    counts = num_problems(project)
+    if counts is None:
+        if overview.num_unread:
+            yield NextStep("error", f"{counted(overview.num_unread, 'line')} that are no records", "validate")
+        word = "being validated" if problems_of(project).is_searching else "not validated yet"
+        yield NextStep("warn", word, "validate")
+        return
+    if counts["error"]:
+        yield NextStep("error", f"{counted(counts['error'], 'error')} to fix", "validate")
+    if counts["warning"]:
+        yield NextStep("warn", f"{counted(counts['warning'], 'warning')} to review", "validate")
+
+
+def _repeats(project: Project) -> Iterator[NextStep]:
+    known = noted(project)
+    if known.num_clusters is None:
+        yield NextStep("", "repeats not counted yet", "dedupe")
+    elif known.num_clusters:
+        leaks = f", {known.num_leaks:,} between splits" if known.num_leaks else ""
+        tone: Tone = "error" if known.num_leaks else "warn"
+        yield NextStep(tone, f"{counted(known.num_clusters, 'cluster')} of repeats{leaks}", "dedupe")
+
+
+def _review(project: Project) -> Iterator[NextStep]:
+    if conflicts := len(project.conflicts()):
+        yield NextStep("warn", f"{counted(conflicts, 'edit conflict')} to settle", "label", {"queue": "review"})
+    differing = sum(bool(state.disagreements()) for state in project.decided() if state.dropped is None)
+    if differing:
+        yield NextStep("warn", f"{counted(differing, 'record')} with different labels", "label", {"queue": "review"})
+
+
+def _labels(overview: ProjectOverview) -> Iterator[NextStep]:
+    if overview.num_unlabelled:
+        yield NextStep("", f"{counted(overview.num_unlabelled, 'record')} unlabelled", "label")
+
+
+def _split(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
+    manifest = project.data.latest_manifest()
+    if manifest is None:
+        if overview.num_unsplit:
+            yield NextStep("", f"{counted(overview.num_unsplit, 'record')} in no split", "split")
+        return
+    created = datetime.fromisoformat(manifest.created)
+    newest = max(path.stat().st_mtime for path in project.data.files())
+    changed = datetime.fromtimestamp(newest, UTC)
+    changed = max([changed, *(datetime.fromisoformat(event.at) for event in project.recent(1))])
+    if changed > created:
+        yield NextStep("warn", f"dataset {manifest.name} is older than the data ({_ago(changed)})", "split")
+
+
+def _runs(runs: Sequence[Run]) -> Iterator[NextStep]:
+    alive = next((run for run in runs if run.is_alive), None)
+    if alive:
+        yield NextStep("", f"run {alive.id} is {alive.standing}", "train", {"run": alive.id})
+    newest = next((run for run in runs if not run.is_alive), None)
+    if newest is None:
+        return
+    if newest.has_report:
+        yield NextStep("", f"run {newest.id} is ready", "compare", {"runs": [newest.id]})
+    elif words := _ENDED_BADLY.get(newest.standing):
+        tone: Tone = "" if newest.standing == "stopped" else "warn"
+        yield NextStep(tone, f"run {newest.id} {words}", "train", {"run": newest.id})
+
+
+def _ago(then: datetime) -> str:
+    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return "just now"

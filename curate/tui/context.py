@@ -48,6 +48,12 @@ class Loading(Protocol):
     def is_loaded(self) -> bool:
         """Whether they are read."""
 
+    def listener(self, ids: set[str]) -> None:
+        """Have changes shown by the screens; to act in its name is to show one's own change oneself."""
+
+    def acted(self, name: str, ids: set[str]) -> None:
+        """Keep a change for all screens but the one called ``name``, which shows it itself."""
+
 
 class AppContext(Protocol):
     """The part of the app that what it shows may use."""

@@ -65,22 +65,19 @@ class Following:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
         self._opener = opener
-        self.when_open: Callable[[], object] = _nothing
-        """What waits for the project to be open."""
+        self.when_open: Callable[[], object] = _nothing  # What waits for the project to be open.
         self._poll = poll
         self._is_looking = False
         self._project: Project | None = None
         self._unsubscribe = _nothing
         self._waiting: dict[str, set[str]] = {}
-        self._told: set[str] = set()
+        """By the name of each screen that knows of the records: those that changed while it was not shown."""
+        self._num_decisions = 0  # Decisions of the project that the header has told of.
         self._thread = threading.get_ident()
-        self._said = ""
-        self.is_stale = False
-        """Whether another program has changed the record files since they were read."""
-        self.progress = ""
-        """How far reading the records is; empty where nobody knows."""
-        self.failure: CurateError | None = None
-        """What has kept the records from being read."""
+        self._progress_message = self._refusal = ""
+        self.is_stale = False  # Whether another program has changed the record files since they were read.
+        self.progress = ""  # How far reading the records is; empty before it is known.
+        self.failure: CurateError | None = None  # What has kept the records from being read.
 
     @property
     def project(self) -> Project:
@@ -118,8 +115,9 @@ class Following:
         self._app.set_keymap(checked_keymap(wanted, known_bindings()) if wanted else {})
         self.release()
         self._project = project
-        self._told.clear()
-        self._unsubscribe = project.subscribe(self._heard)
+        self._waiting.clear()
+        self._num_decisions = project.num_decisions
+        self._unsubscribe = project.subscribe(self.listener)
         self._app.root, self._app.by = project.root, project.by
 
     def release(self) -> None:
@@ -168,9 +166,9 @@ class Following:
 
     def _exchange(self, exchange: Callable[[], set[str]]) -> set[str]:
         """Put what was read anew in the place of the old: at no moment is a row of the old asked of the new."""
-        self._told.clear()
         self._waiting.clear()
         changed = exchange()
+        self._num_decisions = self.project.num_decisions
         self.is_stale = False
         self._app.tell(f"read again: {counted(len(self.project.catalog), 'record')}")
         draw_frame(self._app.screen, HeaderBar)
@@ -181,9 +179,9 @@ class Following:
         """Tell ``screen``, which is shown now, that the records are there and which changed while it was not."""
         if not self.is_loaded:
             return
-        ids = self._waiting.pop(screen.NAME, set())
-        if screen.NAME not in self._told:
-            self._told.add(screen.NAME)
+        ids = self._waiting.get(screen.NAME)
+        self._waiting[screen.NAME] = set()
+        if ids is None:
             screen.ready()
         elif ids:
             screen.changed(ids)
@@ -191,26 +189,31 @@ class Following:
     def undo(self) -> None:
         """Take back the annotator's last act and say what it was."""
         if self._has_records("undo"):
-            self._tell_undone(self.project.undo() if self.has_project else None, "There is nothing to undo.")
+            undone = self.project.undo(self.listener) if self.has_project else None
+            self._show_undone(undone, "There is nothing to undo.")
 
     def redo(self) -> None:
         """Do again what was taken back last and say what it was."""
         if self._has_records("redo"):
-            self._tell_undone(self.project.redo() if self.has_project else None, "There is nothing to redo.")
+            undone = self.project.redo(self.listener) if self.has_project else None
+            self._show_undone(undone, "There is nothing to redo.")
 
     def _has_records(self, what: str) -> bool:
         """Whether there is nothing to read first; the project would read it here, on the thread of the screens."""
         is_reading = self.has_project and not self.is_loaded
-        if is_reading:
-            self._app.tell(
-                f"{what}: {'the records could not be read' if self.failure else 'still reading the records'}"
-            )
+        if is_reading and self.failure:
+            self._app.tell(f"{what}: the records could not be read")
+        elif is_reading:
+            self._refusal = f"{what}: still reading the records"
+            self._app.tell(self._refusal)
         return not is_reading
 
-    def _tell_undone(self, undone: Undone | None, nothing: str) -> None:
+    def _show_undone(self, undone: Undone | None, nothing: str) -> None:
         if undone is None:
             self._app.tell(nothing)
-        elif undone.remark:
+            return
+        self._spread(set(undone.ids))
+        if undone.remark:
             self._app.tell(f"{undone.message}; {undone.remark}", "warn")
         else:
             self._app.tell(undone.message)
@@ -267,11 +270,15 @@ class Following:
 
     def _tell_progress(self, text: str) -> None:
         """Say how far reading is, but never in place of what somebody has to read."""
-        if self._app.message.plain in ("", self._said):
+        if self._app.message.plain in ("", self._progress_message):
             self._app.tell(text)
-            self._said = text
+            self._progress_message = text
 
     def _loaded(self) -> None:
+        # That a key had to wait for the records is over now.
+        if self._refusal and self._app.message.plain == self._refusal:
+            self._app.clear_message()
+        self._num_decisions = self.project.num_decisions
         self._tell_progress(counted(len(self.project.catalog), "record"))
         draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
@@ -291,23 +298,33 @@ class Following:
         self._app.tell("The record files were changed by another program; r reads them again.", "warn")
         draw_frame(self._app.screen, HeaderBar)
 
-    def _heard(self, ids: set[str], is_ours: bool) -> None:
-        """Take a change from whatever thread it was made in: what is decided on many records is, in one beside."""
-        if threading.get_ident() == self._thread:
-            self._spread(ids, is_ours=is_ours)
-        else:
-            self._app.call_from_thread(self._spread, ids, is_ours=is_ours)
+    def listener(self, ids: set[str]) -> None:
+        """Take a change from any thread: decisions on many records are saved in one of their own.
 
-    def _spread(self, ids: set[str], *, is_ours: bool) -> None:
-        """Tell the screen that is shown, and keep the change for the others until they are."""
-        for name in self._told:
-            self._waiting.setdefault(name, set()).update(ids)
-        if is_ours:
-            self._app.is_unsaved = False
+        A screen that shows its own act itself acts in the name of this listener, and calls `acted`.
+        """
+        if threading.get_ident() == self._thread:
+            self._spread(ids)
         else:
-            self._app.tell(f"others decided on {counted(len(ids), 'record')}")
-        draw_frame(self._app.screen, HeaderBar)
+            self._app.call_from_thread(self._spread, ids)
+
+    def _spread(self, ids: set[str]) -> None:
+        """Tell the screen that is shown, and keep the change for the others until they are."""
+        self.acted("", ids)
         self._app.hand_over(self._app.present())
+
+    def acted(self, name: str, ids: set[str]) -> None:
+        """Keep a change for all screens but the one called ``name``, which shows it itself."""
+        for other in self._waiting.keys() - {name}:
+            self._waiting[other] |= ids
+        new = self.project.since(self._num_decisions)
+        self._num_decisions += len(new)
+        others = {event.id for event in new if event.by != self.project.by}
+        if others:
+            self._app.tell(f"others decided on {counted(len(others), 'record')}")
+        if any(event.by == self.project.by for event in new):
+            self._app.is_unsaved = False
+        draw_frame(self._app.screen, HeaderBar)
 
 
 def _nothing() -> None:

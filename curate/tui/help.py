@@ -141,7 +141,7 @@ def command_log(message: Text, commands: Iterable[LoggedCommand], project: Proje
     last = Text.assemble(("Last message\n", "strong"), message, "\n\n") if message else Text("")
     if project is None:
         return last.append_text(log_page(commands, []))
-    from curate.sessions.labelling import hides_event
+    from curate.project.blind import hides_event
 
     return last.append_text(log_page(commands, project.recent(_MOST_EVENTS), partial(hides_event, project)))
 

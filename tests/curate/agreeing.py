@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from curate.sessions.agreement import Answers
-from curate.sessions.agreement.figures import Chance
+from curate.sessions.agreement_figures import Chance
 
 QUICK = Chance(resamples=20)
 

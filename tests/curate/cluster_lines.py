@@ -6,7 +6,7 @@ import random
 
 from deciding import decide
 
-from curate.sessions.clusters import act_of
+from curate.sessions.cluster_review import act_of
 
 
 def words(seed, count):

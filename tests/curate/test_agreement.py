@@ -14,10 +14,9 @@ from agreeing import QUICK, close, random_answers, written_out_alpha
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.sessions.agreement import Answers, LiveAgreement
-from curate.sessions.agreement.figures import ALIKE, NO_OVERLAP, SAME_VALUE, TOO_FEW, Chance
-from curate.sessions.agreement.measure import Agreement, measure
-from curate.sessions.agreement.rates import wilson
+from curate.sessions.agreement import Answers, LiveAgreement, wilson
+from curate.sessions.agreement_figures import ALIKE, NO_OVERLAP, SAME_VALUE, TOO_FEW, Chance
+from curate.sessions.agreement_measure import Agreement, measure
 
 
 def told(*rows: str) -> dict[str, dict[str, str]]:

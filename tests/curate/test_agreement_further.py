@@ -12,11 +12,10 @@ import pytest
 from agreeing import QUICK, close, random_answers, written_out_alpha
 
 from curate.base.record import CurateError
-from curate.project.labels.blind import read_gold
+from curate.project.blind import read_gold
 from curate.sessions.agreement import Answers, grade
-from curate.sessions.agreement.figures import Chance, percent_and_alpha
-from curate.sessions.agreement.measure import measure
-from curate.sessions.agreement.sheet import sheet_of
+from curate.sessions.agreement_figures import Chance, percent_and_alpha, sheet_of
+from curate.sessions.agreement_measure import measure
 
 
 def naive_interval(answers: Answers, resamples: int = 2000) -> tuple[float, float]:

@@ -18,13 +18,15 @@ pytest.importorskip("polars")
 from curate.base.events import Decision, Edit, Label, Resolve
 from curate.base.record import CurateError, Finding
 from curate.cli import cli
+from curate.project.blind import hides_event, visible_finding, visible_record
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
 from curate.project.project import Project, open_project
-from curate.sessions.labelling import LabelSession, blind_of, hides_event, visible_finding, visible_record
+from curate.sessions import problem_groups as listing
+from curate.sessions.labelling import LabelSession
 from curate.sessions.overview import overview
-from curate.sessions.problems import Problems, listing
+from curate.sessions.problem_groups import Problems
 
 BOTH = "[split]\nseed = 1\n[label]\noverlap = 1.0\n"
 """Two people are asked about every record."""
@@ -179,7 +181,7 @@ def test_where_nobody_knows_who_is_asked_everything_is_hidden(answered: ProjectD
     assert found(ben, "category:poor") == []
     assert [remark for remark in ben.catalog.remarks if "hidden until you have given yours" in remark]
     with pytest.raises(CurateError, match=r"none\.jsonl"):
-        blind_of(ben)
+        _ = ben.blind.assignments
     assert found(opened(answered, "ana"), "category:poor") == ["r2", "r3"]
 
 

@@ -12,7 +12,8 @@ from curate.cli import cli
 from curate.project.data import load_data
 from curate.project.diff.words import MOST_READ, sides_of
 from curate.project.journal import read_journal
-from curate.sessions.clusters import ClusterReview, choose, find_clusters, read_staged
+from curate.sessions.cluster_review import ClusterReview, choose, read_staged
+from curate.sessions.clusters import find_clusters
 
 
 def whole(side):

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 
 from curate.base.record import CurateError  # noqa: E402
+from curate.project.blind import Blind  # noqa: E402
 from curate.project.journal import ASIDES  # noqa: E402
 from curate.project.labels import (  # noqa: E402  it needs numpy
     ORDERS,
     AnnotatorAssignment,
-    Blind,
     Facts,
     Suggestions,
     Trainer,

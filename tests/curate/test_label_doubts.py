@@ -22,7 +22,7 @@ pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
 from curate.base.events import Drop, Label
 from curate.checks.quality import find_suspects
 from curate.project.data import load_data
-from curate.sessions.problems.search import Job, search
+from curate.sessions.problem_search import Job, search
 
 WORDS = {
     "billing": ["invoice", "charge", "refund", "payment", "receipt", "amount"],

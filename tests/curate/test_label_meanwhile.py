@@ -11,7 +11,7 @@ import pytest
 from curate.base.events import Add, Drop, Label
 from curate.base.record import CurateError
 from curate.sessions.labelling import FLAG, NOTE, Done, LabelSession
-from curate.sessions.labelling.tally import DoneList
+from curate.sessions.labelling.session import DoneList
 
 Sit = Callable[..., LabelSession]
 

@@ -12,8 +12,9 @@ from curate.base.events import Label
 from curate.base.record import CurateError
 from curate.jsonl import locate
 from curate.project.project import open_project
-from curate.sessions.problems import Heading, ProblemItem, listed, problems_of
-from curate.sessions.problems.excerpt import LineIndex
+from curate.sessions.excerpt import LineIndex
+from curate.sessions.problem_groups import Heading, ProblemItem, listed
+from curate.sessions.problems import problems_of
 
 
 def finding_of(book, code, record=""):
@@ -76,7 +77,7 @@ def test_lines_are_found_by_number(tmp_path, count):
 
 
 def test_a_line_that_is_too_long_is_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.sessions.problems.excerpt._MOST_BYTES", 100)
+    monkeypatch.setattr("curate.sessions.excerpt._MOST_BYTES", 100)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"one\n" + b"y" * 5000 + b"\nthree\n")
     assert LineIndex(path).read(1, 3) == {1: b"one", 3: b"three"}

@@ -13,19 +13,10 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.sessions.detached import Process, ask_to_stop, berth_of, note, read_process, settle, start
-from curate.sessions.runs import (
-    Errand,
-    Metrics,
-    begin,
-    gate,
-    gate_command,
-    log_tail,
-    plan,
-    read_run,
-    resume,
-    runs_of,
-    thinned,
-)
+from curate.sessions.errand import Errand, begin, gate, plan, resume
+from curate.sessions.metrics import Metrics, thinned
+from curate.sessions.run_comparison import gate_command
+from curate.sessions.runs import log_tail, read_run, runs_of
 
 SECONDS = 30
 

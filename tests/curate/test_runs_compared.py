@@ -7,7 +7,8 @@ import pytest
 from curate.base.record import CurateError
 from curate.project.feedback import read_results
 from curate.project.publish import export_dataset
-from curate.sessions.runs import compare, differences, gate_command, read_run, regressions
+from curate.sessions.run_comparison import compare, differences, gate_command, regressions
+from curate.sessions.runs import read_run
 
 
 def rows_of(seed, *, graded=False, clusters=None, count=90, split="test", shift=0.0):
@@ -61,13 +62,13 @@ def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, gr
     assert (ours.num_shared, ours.num_lone, ours.num_changed) == (87, 3, 0)
     assert len(ours.rows) == len(theirs) == 3
     for one, other in zip(ours.rows, theirs, strict=True):
-        assert (one.category, one.n, one.test) == (other.category, other.n, other.test)
-        assert (one.better, one.worse, one.p, one.p_adjusted) == (other.better, other.worse, other.p, other.p_adjusted)
+        assert (one.category, one.n) == (other.category, other.n)
+        assert (one.better, one.worse) == (other.better, other.worse)
         assert (one.first, one.second) == (other.base.value, other.tuned.value)
         assert (one.difference, one.low, one.high) == tuple(other.difference.model_dump().values())
         assert (one.verdict.reason, one.verdict.num) == (other.reason, other.num_clusters)
     macro, theirs = ours.macro, report.macro
-    assert (macro.first, macro.second, macro.p) == (theirs.base.value, theirs.tuned.value, theirs.p)
+    assert (macro.first, macro.second) == (theirs.base.value, theirs.tuned.value)
     assert (macro.difference, macro.low, macro.high) == tuple(theirs.difference.model_dump().values())
     assert (macro.verdict.reason, macro.verdict.num) == (theirs.reason, theirs.num_clusters)
 
@@ -75,8 +76,8 @@ def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, gr
 def test_a_run_against_itself_is_noise_whatever_its_size(tmp_path, make_report):
     folder = write_run(tmp_path / "a", rows_of(3), report=make_report())
     found = compare(folder, folder, "test")
-    results = [(one.difference, one.p, one.n, one.better, one.worse, one.verdict.reason) for one in found.rows]
-    assert results == [(0.0, 1.0, 30, 0, 0, "within-noise")] * 3
+    results = [(one.difference, one.n, one.better, one.worse, one.verdict.reason) for one in found.rows]
+    assert results == [(0.0, 30, 0, 0, "within-noise")] * 3
     assert all(one.low < 0 < one.high for one in found.rows)
     assert compare(folder, folder, "validation").rows == ()
 

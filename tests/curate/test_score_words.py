@@ -10,7 +10,7 @@ from score_reports import write_run
 
 from curate.cli import cli
 from curate.project import feedback
-from curate.sessions.runs import compare
+from curate.sessions.run_comparison import compare
 from train.report import Report, table, wording
 from train.report.stats import Reason
 

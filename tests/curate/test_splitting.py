@@ -17,7 +17,8 @@ from curate.project.plan import plan
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.schema.settings import SplitSettings, read_settings
-from curate.sessions.splitting import Division, leaks_of, preview, ratios_of, read_basis, save_settings, shifted, write
+from curate.sessions.division import Division, shifted
+from curate.sessions.splitting import leaks_of, preview, ratios_of, read_basis, save_settings, write
 
 LONG = "Kindly explain to the patient customer which of the seven green forms must be sent to the office in Bern first."
 

@@ -12,10 +12,9 @@ from curate.base.events import Drop, Label
 from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
-from curate.sessions.overview import NUM_BINS, overview, scores
+from curate.sessions.overview import NUM_BINS, next_steps, noted, overview, scores
 from curate.sessions.problems import problems_of
-from curate.sessions.runs.run import Run
-from curate.sessions.todo import next_steps, noted
+from curate.sessions.runs import Run
 
 
 @pytest.fixture

@@ -109,25 +109,33 @@ def test_what_the_schema_refuses_is_not_saved(root):
     assert not (root / "journal").exists()
 
 
-def test_listeners_hear_of_every_change(root):
-    heard = []
+def test_listeners_hear_of_every_change_but_their_own(root):
+    heard, heard_by_another = [], []
     with opened(root) as project, opened(root, "bo") as other:
-        end = project.subscribe(lambda ids, is_ours: heard.append((ids, is_ours)))
+        end = project.subscribe(heard.append)
+        project.subscribe(heard_by_another.append)
         project.apply([Restore("a")])
         project.undo()
+        assert heard == heard_by_another == [{"a"}, {"a"}]
+        heard.clear()
+        heard_by_another.clear()
+        assert project.apply([Restore("a")], heard.append).ids == ["a"]
+        assert project.undo(heard.append).ids == ["a"]
+        assert project.redo(heard.append).ids == ["a"]
+        assert (heard, heard_by_another) == ([], [{"a"}] * 3)
         assert project.refresh() == set()
         other.apply([Drop("b", reason="x")])
         assert project.refresh() == {"b"}
         assert project.state("b").dropped == "x"
         end()
-        project.redo()
-    assert heard == [({"a"}, True), ({"a"}, True), ({"b"}, False)]
+        project.undo()
+    assert heard == [{"b"}]
 
 
-def test_listeners_hear_whose_change_it_is_in_whatever_thread(root):
+def test_listeners_hear_of_a_change_in_whatever_thread(root):
     heard = []
     with opened(root) as project, opened(root, "bo") as other:
-        project.subscribe(lambda ids, is_ours: heard.append(is_ours))
+        project.subscribe(heard.append)
         other.apply([Drop("b", reason="x")])
         calls = [
             lambda: project.apply([Drop("a", reason="x")]),
@@ -139,7 +147,7 @@ def test_listeners_hear_whose_change_it_is_in_whatever_thread(root):
             thread = threading.Thread(target=call)
             thread.start()
             thread.join()
-    assert heard == [True, True, False, True]
+    assert heard == [{"a"}, {"a"}, {"b"}, {"a"}]
 
 
 def test_two_people_on_one_field_get_a_conflict_and_either_settles_it(root):

@@ -70,7 +70,7 @@ def test_what_others_decide_is_not_lost_when_files_change(root):
 def test_one_is_told_and_reads_again(root):
     with opened(root) as project:
         heard = []
-        project.subscribe(lambda ids, _: heard.append(ids))
+        project.subscribe(lambda ids: heard.append(ids))
         project.apply([edit("a", output="five")])
         assert project.is_current()
         write(root, [LINES[0] | {"category": "maths"}, LINES[1] | {"output": "Red."}, *LINES[2:]])

@@ -167,7 +167,7 @@ def test_records_without_an_id_and_repeated_ones(tmp_path):
 def test_a_newer_event_hides_nothing_else_and_is_told_once(root):
     with opened(root) as project, opened(root, "bo") as bo, opened(root, "zoe") as zoe:
         heard = []
-        project.subscribe(lambda ids, _: heard.append(ids))
+        project.subscribe(lambda ids: heard.append(ids))
         path = plant(root, forged("a"))
         newer(path)
         bo.apply([label("b", 1)])
@@ -302,7 +302,7 @@ def test_what_was_not_saved_did_not_happen(root, monkeypatch, name):
 
     with opened(root) as project:
         heard = []
-        project.subscribe(lambda ids, _: heard.append(ids))
+        project.subscribe(lambda ids: heard.append(ids))
         project.apply([drop("a")])
         project.apply([drop("b")])
         project.undo()

@@ -26,9 +26,9 @@ def test_a_listener_that_raises_keeps_nobody_from_hearing(root):
         raise LookupError("a screen is broken")
 
     with opened(root) as project:
-        project.subscribe(lambda ids, _: heard.append(ids))
+        project.subscribe(lambda ids: heard.append(ids))
         project.subscribe(broken)
-        project.subscribe(lambda ids, _: heard.append(ids))
+        project.subscribe(lambda ids: heard.append(ids))
         for call in (lambda: project.apply([drop("a")]), project.undo, project.redo):
             with pytest.raises(LookupError):
                 call()
@@ -42,7 +42,7 @@ def test_who_has_stopped_listening_may_stop_again(root):
         heard = []
         ends = []
         ends.append(project.subscribe(lambda *_: ends[0]()))
-        project.subscribe(lambda ids, _: heard.append(ids))
+        project.subscribe(lambda ids: heard.append(ids))
         project.apply([drop("a")])
         ends[0]()
         project.apply([])
@@ -150,7 +150,7 @@ def test_what_is_decided_while_everything_is_read_again_counts(root, monkeypatch
 def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
     with opened(root) as project:
         asked, heard = [], []
-        project.subscribe(lambda ids, _: heard.append((ids, project.catalog is catalog)))
+        project.subscribe(lambda ids: heard.append((ids, project.catalog is catalog)))
         write(root, LINES[1:])
         catalog = project.catalog
 

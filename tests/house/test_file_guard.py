@@ -31,7 +31,7 @@ ELSEWHERE = {
     "curate/schema/shape.py": "schemas that ship with us",
     "curate/base/registry.py": "what installed packages say of themselves",
     "curate/base/storage.py": "writing",
-    "curate/sessions/problems/__main__.py": "standard output",
+    "curate/sessions/problem_search.py": "standard output",
     "curate/project/claim.py": "/proc",
     "curate/sessions/detached.py": "/proc",
     "train/cli/new.py": "writing",

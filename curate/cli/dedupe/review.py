@@ -15,7 +15,8 @@ from curate.base.record import CurateError, Exit
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.sessions.clusters import Choice, Clusters, ReviewCluster, StagedAct, What
+    from curate.sessions.cluster_review import Choice, StagedAct, What
+    from curate.sessions.clusters import Clusters, ReviewCluster
 
 _Pairs = tuple[tuple[str, str], ...]
 
@@ -53,7 +54,8 @@ class ClusterChoices:
     def written(self, paths: Sequence[Path], *, dry_run: bool, is_alone: bool) -> int:
         """Write all of it as one act, or say what would be written."""
         from curate.project.notices import open_and_tell
-        from curate.sessions.clusters import act_of, find_clusters
+        from curate.sessions.cluster_review import act_of
+        from curate.sessions.clusters import find_clusters
 
         if not is_alone or len(paths) > 1 or not all(path.is_dir() for path in paths):
             raise click.UsageError("--keep, --merge, --drop and --leave are for the clusters that curate.toml asks for")
@@ -69,7 +71,7 @@ class ClusterChoices:
         return Exit.OK
 
     def _choices(self, clusters: Clusters) -> list[Choice]:
-        from curate.sessions.clusters import choose
+        from curate.sessions.cluster_review import choose
 
         def cluster_of(name: str) -> ReviewCluster:
             cluster = clusters.of_record(name)

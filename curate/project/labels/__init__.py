@@ -1,4 +1,4 @@
-"""Labelling without a screen: who is asked what, in which order, who may see what, and what a model would answer."""
+"""Labelling without a screen: who is asked what, in which order, and what a model would answer."""
 
 from curate.project.labels.assignment import (
     ORDERS,
@@ -10,14 +10,12 @@ from curate.project.labels.assignment import (
     question_of,
     questions_of,
 )
-from curate.project.labels.blind import Blind
 from curate.project.labels.suggest import Suggestion, Suggestions, Trainer
 
 __all__ = [
     "ORDERS",
     "WORDS",
     "AnnotatorAssignment",
-    "Blind",
     "Facts",
     "Order",
     "Suggestion",

@@ -1,25 +1,23 @@
-"""The records that one annotator is asked one question about, in their order."""
+"""The records that one annotator is asked one question about, in their order, and what is answered of them so far."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import canonical
+from curate.project.catalog import Catalog
 from curate.project.fold import RecordState
 from curate.project.journal import CATEGORY
 from curate.project.labels import AnnotatorAssignment, Facts, Order, ordered
+from curate.project.project import Project
 from curate.schema.settings import Question
-
-if TYPE_CHECKING:
-    from curate.project.catalog import Catalog
-    from curate.project.project import Project
+from curate.sessions.agreement import LiveAgreement
 
 _STEP = 512
 _NEVER = float("-inf")
@@ -43,43 +41,37 @@ class Queue:
         """Ask about ``rows`` of ``num_rows``; ``decided`` has the row of each record that somebody has decided on."""
         self.wish = wish
         self.rows = rows
-        self.num_said = num_said
-        """Records that are not asked about because their line says it."""
+        self.num_said = num_said  # Records that are not asked about because their line says it.
         self.num_left = len(rows)
+        self.skipped: set[int] = set()
         self._is_open = np.zeros(num_rows, dtype=bool)
         self._is_open[rows] = True
         self._is_member = self._is_open.copy()
-        self._skipped: set[int] = set()
         self._decided = decided
 
     @property
     def num_skipped(self) -> int:
         """Open records that were passed over, and are asked about again when no others are left."""
-        return len(self._skipped)
-
-    @property
-    def skipped(self) -> Collection[int]:
-        """The rows of those."""
-        return frozenset(self._skipped)
+        return len(self.skipped)
 
     def is_open(self, row: int) -> bool:
         """Whether a row still asks."""
         return row < len(self._is_open) and bool(self._is_open[row])
 
     def index_of(self, row: int) -> int:
-        """Return the place of a row in the order, -1 where it has none."""
+        """Return the index of a row in the order, -1 where it has none."""
         indices = np.flatnonzero(self.rows == row)
         return int(indices[0]) if len(indices) else -1
 
     def close(self, row: int) -> None:
-        """Take note that a row does not ask any more."""
+        """Ask about a row no more."""
         if self.is_open(row):
             self._is_open[row] = False
             self.num_left -= 1
-            self._skipped.discard(row)
+            self.skipped.discard(row)
 
     def reopen(self, row: int) -> None:
-        """Take note that a row asks again; one that did not ask when the queue was made comes at its end."""
+        """Ask about a row again; one that did not ask when the queue was made comes at its end."""
         if row < len(self._is_open) and not self._is_open[row]:
             self._is_open[row] = True
             self.num_left += 1
@@ -88,11 +80,11 @@ class Queue:
                 self.rows = np.append(self.rows, np.uint32(row))
 
     def remember(self, name: str, row: int) -> None:
-        """Take note of the row of a record that somebody has decided on: no other can vanish."""
+        """Remember the row of a record that somebody has decided on: no other can vanish."""
         self._decided[name] = row
 
     def forget(self, name: str) -> int:
-        """Leave out a record that is no more; return the place that its row had in the order, -1 for none."""
+        """Leave out a record that is gone; return the index that its row had in the order, -1 for none."""
         row = self._decided.pop(name, None)
         index = -1 if row is None else self.index_of(row)
         if row is not None and index >= 0:
@@ -104,10 +96,10 @@ class Queue:
     def skip(self, row: int) -> None:
         """Pass a row over until no others are left."""
         if self.is_open(row):
-            self._skipped.add(row)
+            self.skipped.add(row)
 
     def next(self, index: int) -> int | None:
-        """Return the place of the next open row after ``index``, from the beginning again after the end.
+        """Return the index of the next open row after ``index``, from the beginning again after the end.
 
         Rows that were skipped come when there are no others: then all of them do again. None where nothing is open.
         """
@@ -116,9 +108,9 @@ class Queue:
                 following = self._first(start, stop)
                 if following is not None:
                     return following
-            if not self._skipped:
+            if not self.skipped:
                 return None
-            self._skipped.clear()
+            self.skipped.clear()
         return None
 
     def upcoming(self, index: int, count: int) -> NDArray[np.uint32]:
@@ -135,7 +127,7 @@ class Queue:
         for low in range(max(0, start), stop, _STEP):
             part = self.rows[low : min(low + _STEP, stop)]
             for index in np.flatnonzero(self._is_open[part]).tolist():
-                if int(part[index]) not in self._skipped:
+                if int(part[index]) not in self.skipped:
                     return int(low + index)
         return None
 
@@ -162,10 +154,7 @@ def queue_of(
     assignment: AnnotatorAssignment,
     certainty: dict[int, float] | None = None,
 ) -> Queue:
-    """Return the queue of the project's annotator; a second or so for a million records, so call it in a thread.
-
-    Its rows are those of ``catalog``. ``certainty`` is the probability of what is suggested, by row.
-    """
+    """Return the queue of the project's annotator over the rows of ``catalog``."""
     question, by = wish.question.name, project.by
     # Before the rows: a record that is decided on meanwhile is followed later.
     states = project.decided()
@@ -202,7 +191,7 @@ def queue_of(
 
 
 def _is_assigned(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
-    """Return which records without an answer ask ``by``, gold apart."""
+    # Of records without an answer; gold asks everybody and is looked at apart.
     if not assignment.annotators:
         return np.ones(len(hashes), dtype=bool)
     if not assignment.has_part(by):
@@ -211,7 +200,6 @@ def _is_assigned(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by
 
 
 def _said(frame: pl.DataFrame, question: str) -> NDArray[np.bool_]:
-    """Return which lines have an answer themselves."""
     field = pl.element().struct.field
     own = pl.col("labels").list.eval((field("question") == question) & (field("who") == "")).list.any()
     if question == CATEGORY:
@@ -224,7 +212,7 @@ def _is_said(state: RecordState, question: str) -> bool:
 
 
 def _index_of(rows: NDArray[np.uint32], row: int | None) -> int | None:
-    """Return where a row stands among ``rows``, which are in order."""
+    # The rows are in order.
     if row is None:
         return None
     index = int(np.searchsorted(rows, row))
@@ -238,6 +226,35 @@ def _opinions(state: RecordState, question: str) -> set[bytes]:
 def _last_decided(project: Project, name: str) -> float:
     times = [datetime.fromisoformat(event.at).timestamp() for event in project.history(name) if event.by == project.by]
     return max(times, default=_NEVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a session needs before it asks: a queue, and what was answered of it."""
+
+    queue: Queue
+    agreement: LiveAgreement
+    answered: set[str]  # The records that the annotator had answered.
+    num_decisions: int  # Decisions that were made before it was begun; what came after them may be in it or not.
+
+
+def prepared_for(
+    project: Project, catalog: Catalog, wish: Wish, assignment: AnnotatorAssignment, certainty: dict[int, float] | None
+) -> Prepared:
+    """Return what is needed to ask what ``wish`` says; a second or so for a million records, so call it in a thread.
+
+    ``certainty`` is the probability of what is suggested, by row of ``catalog``.
+    """
+    num_decisions, question = project.num_decisions, wish.question.name
+    queue = queue_of(project, catalog, wish, assignment, certainty)
+    agreement, answered = LiveAgreement(), set()
+    for state in project.decided():
+        answers = state.answers.get(question, {})
+        if state.dropped is None:
+            agreement.put(state.record.id, answers)
+        if project.by in answers:
+            answered.add(state.record.id)
+    return Prepared(queue, agreement, answered, num_decisions)
 
 
 def values_known(project: Project) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""What people have decided differently, one item after the other, and how each is settled.
+"""What people have decided differently, one item after the other, how each is settled, and how records are read.
 
 Where annotators answered a question differently (L402), settling is a `resolve`: the answers stay, and the value holds
 whatever they are. Where two people decided on the same thing without having seen one another's decision (L403),
@@ -7,23 +7,19 @@ settling is to decide once more, having seen both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Undo
-from curate.base.record import Json, canonical
+from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo
+from curate.base.record import Json, Record, canonical
 from curate.project.exclusion import exclusion_of, read_rule
 from curate.project.fold import RecordState
 from curate.project.history import STATUS, DecisionConflict
-from curate.sessions.labelling.blind import blind_of
+from curate.project.project import Project
+from curate.schema.view import text_of
 from curate.sessions.labelling.session import LabelSession
 
-if TYPE_CHECKING:
-    from curate.base.events import AnyEvent
-    from curate.project.project import Project
-
-FILE = "the record file"
+_MOST_TEXT = 20_000  # Characters of one text that are shown; how many more there are is said.
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +28,15 @@ class AnswerSide:
 
     value: Json
     people: tuple[str, ...] = ()
-    text: str = ""
-    """Whether the record is in, and why not, in words; empty for other values."""
+    text: str = ""  # Whether the record is in, and why not, in words; empty for other values.
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewItem:
-    """Something to settle: a question that was answered differently, or a conflict."""
+    """Something to settle: a ``question`` that was answered differently, or a ``conflict``."""
 
     record: str
     question: str = ""
-    """The question; empty for a conflict about something else."""
     conflict: DecisionConflict | None = None
     sides: tuple[AnswerSide, ...] = ()
 
@@ -67,43 +61,35 @@ class Waiting:
     num_unanswered: int
     """Questions that others disagree on and that still ask this annotator, who must not see their answers before."""
     others_own: Sequence[DecisionConflict]
-    """Conflicts between two sittings of somebody else, about their own answer: only they can say what they meant."""
+    """Conflicts between two sessions of another person, about their own answer: only they can say what they meant."""
 
 
 def waiting(project: Project, session: LabelSession) -> Waiting:
     """Return what is to be settled by the annotator of ``session``, in the order of the files."""
     values = {question.name: question.values for question in session.questions}
-    items: list[tuple[int, ReviewItem]] = []
+    rows: list[tuple[int, ReviewItem]] = []
     num_unanswered = 0
     for state in project.decided():
-        if state.dropped is not None:
-            continue
         row = project.catalog.find(state.record.id)
+        if state.dropped is not None or row is None:
+            continue
         for question, given in state.disagreements().items():
-            if row is None:
-                continue
-            if blind_of(project).still_asks(state, question):
+            if project.blind.still_asks(state, question):
                 num_unanswered += 1
-                continue
-            items.append((row, ReviewItem(state.record.id, question, None, _sides(state, question, given, values))))
+            else:
+                sides = _sides(state, question, given, values.get(question, []))
+                rows.append((row, ReviewItem(state.record.id, question, None, sides)))
     others_own = []
     for conflict in project.conflicts():
-        row = project.catalog.find(conflict.record)
-        if row is None:
-            # Nothing can be decided on a record that is no more.
+        # Nothing can be decided on a record that is gone.
+        if (row := project.catalog.find(conflict.record)) is None:
             continue
         if conflict.facet[0] == "answer" and conflict.facet[2] != project.by:
             others_own.append(conflict)
-            continue
-        is_status = conflict.facet == STATUS
-        sides = tuple(
-            AnswerSide(value, (_who(event),), _status_text(value) if is_status else "")
-            for event, value in conflict.sides
-        )
-        items.append((row, ReviewItem(conflict.record, _question(conflict), conflict, sides)))
-    return Waiting(
-        [item for _, item in sorted(items, key=lambda one: (one[0], one[1].key))], num_unanswered, others_own
-    )
+        else:
+            rows.append((row, _conflict_item(conflict)))
+    items = [item for _, item in sorted(rows, key=lambda pair: (pair[0], pair[1].key))]
+    return Waiting(items, num_unanswered, others_own)
 
 
 def settle(project: Project, item: ReviewItem, side: AnswerSide) -> list[AnyEvent]:
@@ -113,6 +99,32 @@ def settle(project: Project, item: ReviewItem, side: AnswerSide) -> list[AnyEven
         CurateError: E906 when it is not saved; E972 when the schema refuses the line that it makes.
     """
     return project.apply(_decisions(item, side, lambda name: project.catalog.find(name) is not None))
+
+
+def turns_of(record: Record) -> Iterator[tuple[str, str, int]]:
+    """Yield who speaks, in capitals, what they say, and how many characters more are not shown.
+
+    The category, the labels and the split are left out: they may come from somebody else's answer.
+    """
+    if not record.messages:
+        yield "TEXT", *_cut(record.text)
+    for message in record.messages:
+        yield str(message.get("role", "")).upper(), *_cut(text_of(message))
+    if record.tools:
+        yield "TOOLS", *_cut(", ".join(str(tool.get("function", {}).get("name", "")) for tool in record.tools))
+
+
+def spelled_value(value: Json) -> str:
+    """Return an answer as people read it; it is data, and not yet safe for a terminal."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ", ".join(map(spelled_value, value))
+    return canonical(value).decode()
+
+
+def _cut(text: str) -> tuple[str, int]:
+    return text[:_MOST_TEXT], max(0, len(text) - _MOST_TEXT)
 
 
 def _decisions(item: ReviewItem, side: AnswerSide, exists: Callable[[str], bool]) -> list[Decision]:
@@ -138,20 +150,23 @@ def _decisions(item: ReviewItem, side: AnswerSide, exists: Callable[[str], bool]
     return [Undo(item.record, event.event) for event in others]
 
 
-def _sides(
-    state: RecordState, question: str, given: Sequence[Json], values: dict[str, list[str]]
-) -> tuple[AnswerSide, ...]:
-    """Return the answers that were given, the most frequent first, and then the other values of the question."""
-    answers = state.answers[question]
-    sides = [
-        AnswerSide(
-            value, tuple(sorted(who for who, answer in answers.items() if canonical(answer) == canonical(value)))
-        )
-        for value in given
-    ]
-    known = {canonical(value) for value in given}
-    sides += [AnswerSide(value) for value in values.get(question, []) if canonical(value) not in known]
-    return tuple(sides)
+def _sides(state: RecordState, question: str, given: Sequence[Json], values: Sequence[str]) -> tuple[AnswerSide, ...]:
+    # First the answers that were given, the most frequent first, and then the other values of the question.
+    people: dict[bytes, list[str]] = {canonical(value): [] for value in given}
+    for who, answer in sorted(state.answers[question].items()):
+        people.setdefault(canonical(answer), []).append(who)
+    sides = [AnswerSide(value, tuple(people[canonical(value)])) for value in given]
+    return *sides, *(AnswerSide(value) for value in values if canonical(value) not in people)
+
+
+def _conflict_item(conflict: DecisionConflict) -> ReviewItem:
+    is_status = conflict.facet == STATUS
+    sides = tuple(
+        AnswerSide(value, (event.by if event else "the record file",), _status_text(value) if is_status else "")
+        for event, value in conflict.sides
+    )
+    question = conflict.facet[1] if conflict.facet[0] in ("answer", "resolved") else ""
+    return ReviewItem(conflict.record, question, conflict, sides)
 
 
 def _status_text(value: Json) -> str:
@@ -159,14 +174,3 @@ def _status_text(value: Json) -> str:
     if excluded is not None:
         return f"out: {excluded}"
     return "in" if value else ""
-
-
-def _question(conflict: DecisionConflict) -> str:
-    return conflict.facet[1] if conflict.facet[0] in ("answer", "resolved") else ""
-
-
-def _who(event: AnyEvent | None) -> str:
-    return event.by if event else FILE
-
-
-__all__ = ["FILE", "ReviewItem", "AnswerSide", "Waiting", "settle", "waiting"]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from itertools import count, islice, takewhile
+from typing import Final, Literal
 
 from curate.base.events import Label
 from curate.base.file_guard import inside, open_file
@@ -11,48 +16,110 @@ from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
 from curate.project.fold import RecordState
 from curate.project.labels import Order, Suggestion, question_of, questions_of
+from curate.project.project import Listener, Project
+from curate.project.transactions import Undone
 from curate.schema.settings import Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
-from curate.sessions.labelling.blind import blind_of
-from curate.sessions.labelling.prepared import Prepared, prepared_for
-from curate.sessions.labelling.queue import Queue, Wish, is_open, values_known
+from curate.sessions.labelling.queue import Prepared, Queue, Wish, is_open, prepared_for, values_known
 from curate.sessions.labelling.suggesting import Suggester
-from curate.sessions.labelling.tally import FLAG, NOTE, Done, DoneList, Kind
 
-if TYPE_CHECKING:
-    from curate.project.project import Project
-    from curate.project.transactions import Undone
-
-QUALITY = "quality"
-"""A question of this name, if it is asked, has keys of its own beside any other."""
+QUALITY = "quality"  # A question of this name, if it is asked, has keys of its own beside any other.
+FLAG: Final = "flag"
+NOTE: Final = "note"
+Kind = Literal["answered", "skipped", "flag", "note"]
 _LONGEST_GUIDE = 100_000
+_RECENT = 600.0  # Seconds that the pace is taken of.
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Something that was done in this session: to which record, on which question, with which answer."""
+
+    record: str
+    question: str
+    value: Json = None  # None where the record was skipped.
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def kind(self) -> Kind:
+        """What it counts as."""
+        if self.value is None:
+            return "skipped"
+        if self.question == FLAG:
+            return "flag"
+        return "note" if self.question == NOTE else "answered"
+
+
+class DoneList:
+    """What was done and stands, counted as it comes: to ask how many never walks over all of it."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, Done] = {}
+        self._numbers_of: defaultdict[str, list[int]] = defaultdict(list)
+        self._counts: Counter[Kind] = Counter()
+        self._numbers = count()
+        self._began = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def __iter__(self) -> Iterator[Done]:
+        return iter(self._done.values())
+
+    def add(self, done: Done) -> None:
+        """Count in what was done just now."""
+        number = next(self._numbers)
+        self._done[number] = done
+        self._numbers_of[done.record].append(number)
+        self._counts[done.kind] += 1
+
+    def keep(self, record: str, stands: Callable[[Done], bool]) -> None:
+        """Take out what was done to ``record`` and does not stand any more."""
+        for number in self._numbers_of.pop(record, ()):
+            if stands(self._done[number]):
+                self._numbers_of[record].append(number)
+            else:
+                self._counts[self._done.pop(number).kind] -= 1
+
+    def count(self, kind: Kind) -> int:
+        """Return how many records were answered or skipped, or have got a flag or a note."""
+        return self._counts[kind]
+
+    def last(self, count: int) -> Sequence[Done]:
+        """Return what was done last, the newest first."""
+        return list(islice(reversed(self._done.values()), count))
+
+    def pace(self) -> float | None:
+        """Return answers a minute over the last ten minutes; None before there are two."""
+        now = time.monotonic()
+        recent = takewhile(lambda done: done.at > now - _RECENT, reversed(self._done.values()))
+        num = sum(done.kind == "answered" for done in recent)
+        return 60 * num / max(min(now - self._began, _RECENT), 1.0) if num >= 2 else None
 
 
 class LabelSession:
     """The labelling of one annotator. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
 
-    `follow` must hear of every change of the project, on the thread that everything else is called on. A session is
-    of one catalogue: once the project has read its records anew, another session takes its place.
+    What it saves it takes in by itself; `follow` must hear of every other change of the project, on the thread of all
+    other calls. Once the project has read its records anew, another session takes its place.
     """
 
-    def __init__(self, project: Project) -> None:
-        """Begin a session in a project that is loaded.
+    def __init__(self, project: Project, listener: Listener | None = None) -> None:
+        """Begin in a project that is loaded; ``listener`` is not told of what the session saves.
 
         Raises:
-            CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
+            CurateError: as `Blind.assignments`.
         """
         self.project = project
         self.by = project.by
+        self._listener = listener
         self._catalog = project.catalog
-        settings = project.settings
-        self.questions = questions_of(settings, values_known(project))
-        self.assignment_of = blind_of(project).assignments
+        self.questions = questions_of(project.settings, values_known(project))
+        self.assignment_of = project.blind.assignments
         self.wish = Wish(self.questions[0])
         self.queue: Queue | None = None
-        self.current = ""
-        """The record at hand; empty where none is left."""
+        self.current = ""  # The record at hand; empty where none is left.
         self.done = DoneList()
-        """What was done in this sitting and stands."""
         self._index = -1
         self._row: int | None = None
         self._state: RecordState | None = None
@@ -60,14 +127,11 @@ class LabelSession:
         self._rejected: set[str] = set()
         self._agreement = LiveAgreement()
         self._suggesters: dict[str, Suggester] = {}
-        self._is_answering = self._has_followed = False
 
     @property
     def is_current(self) -> bool:
         """Whether its rows still are those of the project."""
         return self._catalog is self.project.catalog
-
-    # What is asked.
 
     @property
     def question(self) -> Question:
@@ -75,11 +139,7 @@ class LabelSession:
         return self.wish.question
 
     def wish_for(self, question: str = "", order: Order | None = None, *, is_all: bool | None = None) -> Wish:
-        """Return the present wish with another question, order or range.
-
-        Raises:
-            CurateError: E902 when there is no such question.
-        """
+        """Return the present wish with another question, order or range; E902 when there is no such question."""
         chosen = question_of(self.questions, question) if question else self.wish.question
         return Wish(chosen, order or self.wish.order, self.wish.is_all if is_all is None else is_all)
 
@@ -101,7 +161,7 @@ class LabelSession:
         self._index = -1
         self._take("", None)
         for name in {event.id for event in self.project.since(prepared.num_decisions)}:
-            self._take_in(name)
+            self._renew(name)
         for row in skipped:
             self.queue.skip(row)
         if at and self._catalog.find(at) is not None:
@@ -126,46 +186,31 @@ class LabelSession:
         state = self.state()
         return state.answers.get(what, {}).get(self.by) if state else None
 
-    # What is done.
+    # What is saved about the record at hand. Each raises E906 when it is not saved.
 
     def answer(self, value: Json) -> None:
-        """Save an answer to the record at hand and go on to the next one.
-
-        Raises:
-            CurateError: E906 when it is not saved.
-        """
+        """Save an answer and go on to the next record."""
         name = self.current
-        self._say(self.question.name, value)
-        self._note_answer()
+        self._save(self.question.name, value)
+        if suggester := self._suggesters.get(self.question.name):
+            suggester.num_waiting += 1
         if name == self.current:
             self._advance()
 
     def answer_other(self, question: str, value: Json) -> None:
-        """Save an answer to another question about the record at hand, and stay with it.
-
-        Raises:
-            CurateError: E902 for a question that is not asked; E906 when the answer is not saved.
-        """
-        self._say(question_of(self.questions, question).name, value)
+        """Save an answer to another question, and stay with the record; E902 for a question that is not asked."""
+        self._save(question_of(self.questions, question).name, value)
 
     def flag(self) -> bool:
-        """Mark the record at hand for a second look, or take the mark away; return whether it is marked now.
-
-        Raises:
-            CurateError: E906 when that is not saved.
-        """
+        """Mark the record for a second look, or take the mark away; return whether it is marked now."""
         is_flagged = self.aside(FLAG) is None
-        self._say(FLAG, True if is_flagged else None)
+        self._save(FLAG, True if is_flagged else None)
         return is_flagged
 
     def note(self, text: str) -> None:
-        """Save a note about the record at hand in place of the one before; an empty text takes it away.
-
-        Raises:
-            CurateError: E906 when that is not saved.
-        """
+        """Save a note in place of the one before; an empty text takes it away."""
         if text != (self.aside(NOTE) or ""):
-            self._say(NOTE, text or None)
+            self._save(NOTE, text or None)
 
     def skip(self) -> None:
         """Pass the record at hand over; it comes again when no others are left."""
@@ -184,38 +229,28 @@ class LabelSession:
         return True
 
     def undo(self) -> Undone | None:
-        """Take back the annotator's last act and go to its record if it was an answer.
-
-        Raises:
-            CurateError: E906 when that is not saved.
-        """
-        undone = self.project.undo()
+        """Take back the annotator's last act and go to its record if it was an answer."""
+        undone = self.project.undo(self._listener)
         if undone is not None:
-            self.follow({event.id for event in undone.events})
+            self.follow(undone.ids)
         return undone
+
+    # What is asked.
 
     def reject(self) -> None:
         """Show no suggestion for the record at hand any more."""
         self._rejected.add(self.current)
 
-    def follow(self, changed: set[str]) -> None:
-        """Take in that records have changed, whoever has changed them.
+    def follow(self, changed: Iterable[str]) -> None:
+        """Take in that records have changed by others, or by an undo.
 
         An answer of the annotator that was taken back is asked for again; from a record that was answered elsewhere, or
-        is no more, the desk goes on.
+        is gone, the session goes on.
         """
-        if self.queue is None:
-            return
-        self._has_followed = True
         was_answered = self.current in self._answered
-        taken_back = [name for name in changed if self._take_in(name)]
-        is_answered = self.current in self._answered and not was_answered
-        if taken_back:
-            self._go_to(min(taken_back))
-        elif not self.current or (is_answered and not self._is_answering):
+        self._take_in(changed)
+        if self.current in self._answered and not was_answered:
             self._advance()
-
-    # What is told.
 
     def suggestion(self) -> Suggestion | None:
         """Return what the model proposes for the record at hand; None where nothing is proposed, or it was rejected."""
@@ -237,11 +272,7 @@ class LabelSession:
         return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._index)
 
     def learn(self) -> None:
-        """Learn from the answers so far; waits for a model, so call it in a thread.
-
-        Raises:
-            CurateError: E940 without the extra [quality]; E970 when the process that learns ends before it has.
-        """
+        """Learn from the answers so far, as `Suggester.learn` does; waits for a model, so call it in a thread."""
         if self.queue is not None:
             self.suggester.learn(self.queue, self._index)
 
@@ -254,7 +285,7 @@ class LabelSession:
         return (self.queue.num_left, len(self.queue.rows)) if self.queue else (0, 0)
 
     def count(self, kind: Kind) -> int:
-        """Return how many were "answered", "skipped" or flagged ("flag") in this sitting."""
+        """Return how many were "answered", "skipped" or flagged ("flag") in this session."""
         return self.done.count(kind)
 
     def pace(self) -> float | None:
@@ -296,27 +327,25 @@ class LabelSession:
 
     # Inside.
 
-    def _say(self, question: str, value: Json) -> None:
-        if not self.current:
-            return
+    def _save(self, question: str, value: Json) -> None:
         name = self.current
-        self._is_answering, self._has_followed = True, False
-        try:
-            self.project.apply([Label(name, question, value)])
-        finally:
-            self._is_answering = False
-        # The listener of the project has called `follow` by now.
-        if not self._has_followed:
-            self.follow({name})
+        if not name:
+            return
+        self._take_in(self.project.apply([Label(name, question, value)], self._listener).ids)
         if value is not None:
             self.done.add(Done(name, question, value))
 
-    def _note_answer(self) -> None:
-        suggester = self._suggesters.get(self.question.name)
-        if suggester is not None:
-            suggester.num_waiting += 1
+    def _take_in(self, changed: Iterable[str]) -> None:
+        """Take in what became of records; go to one whose answer was taken back, and on from one that is gone."""
+        if self.queue is None:
+            return
+        taken_back = [name for name in changed if self._renew(name)]
+        if taken_back:
+            self._go_to(min(taken_back))
+        elif not self.current:
+            self._advance()
 
-    def _take_in(self, name: str) -> bool:
+    def _renew(self, name: str) -> bool:
         """Take in what became of a record; return whether an answer of the annotator to it was taken back."""
         assert self.queue is not None
         row = self._catalog.find(name)
@@ -340,7 +369,7 @@ class LabelSession:
         return was_answered
 
     def _lose(self, name: str) -> None:
-        """Take in that a record is no more: somebody has taken back that it was added."""
+        # Somebody has taken back that the record was added.
         assert self.queue is not None
         self.done.keep(name, lambda _: False)
         self._agreement.put(name, {})
@@ -350,6 +379,12 @@ class LabelSession:
             self._index -= 1
         if name == self.current:
             self._take("", None)
+
+    def _stands(self, done: Done, state: RecordState) -> bool:
+        if done.value is None:
+            return True
+        given = state.answers.get(done.question, {}).get(self.by)
+        return given is not None and canonical(given) == canonical(done.value)
 
     def _go_to(self, name: str) -> None:
         assert self.queue is not None
@@ -363,16 +398,6 @@ class LabelSession:
         row = int(self.queue.rows[index])
         self._take(self._catalog.name(row), row)
 
-    def _take(self, name: str, row: int | None) -> None:
-        """Take the record in hand that is called ``name``, or none."""
-        self.current, self._row, self._state = name, row, None
-
-    def _stands(self, done: Done, state: RecordState) -> bool:
-        if done.value is None:
-            return True
-        given = state.answers.get(done.question, {}).get(self.by)
-        return given is not None and canonical(given) == canonical(done.value)
-
     def _advance(self) -> None:
         assert self.queue is not None
         index = self.queue.next(self._index)
@@ -380,3 +405,6 @@ class LabelSession:
             self._take("", None)
         else:
             self._go(index)
+
+    def _take(self, name: str, row: int | None) -> None:
+        self.current, self._row, self._state = name, row, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,13 +13,10 @@ from curate.project.catalog.columns import labelled
 from curate.project.fold import RecordState
 from curate.project.journal import CATEGORY
 from curate.project.labels import Suggestion, Suggestions, Trainer
+from curate.project.project import Project
 from curate.sessions.labelling.queue import Queue
 
-if TYPE_CHECKING:
-    from curate.project.project import Project
-
-AGAIN_AFTER = 10
-"""New answers after which it is worth learning again."""
+AGAIN_AFTER = 10  # New answers after which it is worth learning again.
 _MOST_LEARNED, _MOST_AHEAD = 10_000, 5_000
 """Labelled records that are learned from, and open ones that are judged: with both at their most, learning again takes
 half a second of CPU time."""
@@ -43,8 +39,7 @@ class Suggester:
         self._learned: tuple[dict[int, int], Suggestions] | None = None
         self._lock = Lock()
         self._is_closed = False
-        self.num_waiting = 0
-        """Answers that came after those that were learned last."""
+        self.num_waiting = 0  # Answers that came after those that were learned last.
 
     @property
     def suggestions(self) -> Suggestions | None:
@@ -77,15 +72,14 @@ class Suggester:
         """Learn from what is answered by now, and judge the records that are open from ``index`` of ``queue`` on.
 
         Raises:
-            CurateError: E940 without the extra [quality]; E970 when the process that learns ends before it has, also
-                by `close`.
+            CurateError: E940 without the extra [quality]; E970 when the process ends before, also by `close`.
         """
         with self._lock:
             waiting = self.num_waiting
             if self._trainer is None or self.is_beyond(queue, index):
                 self._gather(queue, index)
             assert self._trainer is not None
-            # Whoever has closed this before there was a process could not end it.
+            # `close` may have come before there was a process that it could end.
             if self._is_closed:
                 self._trainer.close()
             self._catch_up()
@@ -99,7 +93,6 @@ class Suggester:
             self._trainer.close()
 
     def _gather(self, queue: Queue, index: int) -> None:
-        """Choose the records, and read their texts and what is agreed on each."""
         if self._trainer is not None:
             self._trainer.close()
         self._num_decisions = self._project.num_decisions
@@ -116,14 +109,14 @@ class Suggester:
         self._learned = None
 
     def _rows(self, labels: pl.DataFrame, queue: Queue, index: int) -> NDArray[np.uint32]:
-        """Return the rows to learn from and those to judge, drawn by the order of hashes where there are too many."""
+        # Where there are too many they are drawn by the order of hashes, the same ones each time.
         known = labels.filter((pl.col("status") != "dropped") & (pl.col("label") != ""))
         drawn = known.with_columns(draw=pl.col("id").hash(_SEED)).sort("draw", "row")[:_MOST_LEARNED]
         ahead = np.concatenate([queue.upcoming(index, _MOST_AHEAD), queue.upcoming(0, _MOST_AHEAD)])[:_MOST_AHEAD]
         return np.union1d(drawn["row"].to_numpy(), ahead).astype(np.uint32)
 
     def _catch_up(self) -> None:
-        """Take in what was decided since, which costs the same however many records there are."""
+        # Only what was decided since: that costs the same however many records there are.
         events = self._project.since(self._num_decisions)
         self._num_decisions += len(events)
         for name in {event.id for event in events} & self._names.keys():

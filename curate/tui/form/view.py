@@ -14,8 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
 from curate.base.record import CurateError
-from curate.sessions.answers import Answer, answer_of
-from curate.sessions.edits import EditSession
+from curate.sessions.edits import Answer, EditSession, answer_of
 from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.fields import update_if_other

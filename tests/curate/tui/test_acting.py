@@ -205,7 +205,7 @@ def held(monkeypatch, path):
     ("tab", "path", "keys", "what"),
     [
         ("s", "curate.tui.screens.split.read_basis", "FtdWf+", "comparing the records"),
-        ("s", "curate.sessions.splitting.division.leaks_of", "Ff", "comparing the splits"),
+        ("s", "curate.sessions.division.leaks_of", "Ff", "comparing the splits"),
         ("d", "curate.tui.screens.dedupe.find_clusters", "abmdlxnpWf", "comparing the records"),
         ("c", "curate.tui.screens.compare.runs_of", " hGn", "comparing the runs"),
         ("l", "curate.tui.screens.label.LabelSession", "1asfcnp", "making the queue"),

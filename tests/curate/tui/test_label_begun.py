@@ -12,7 +12,7 @@ from curate.base.events import Add, Label
 from curate.base.record import CurateError
 from curate.project.labels import Suggestions
 from curate.project.project import Project, open_project
-from curate.sessions.labelling import prepared
+from curate.sessions.labelling import queue as prepared
 
 
 def asides(app, question, by="ana"):
@@ -65,10 +65,10 @@ def full_disk(monkeypatch):
     apply = Project.apply
     state = {"full": False}
 
-    def refuse(self, decisions):
+    def refuse(*args):
         if state["full"]:
             raise CurateError("E906 not-saved", "no space left on device", "Make room.")
-        return apply(self, decisions)
+        return apply(*args)
 
     monkeypatch.setattr(Project, "apply", refuse)
     return lambda is_full: state.update(full=is_full)

@@ -107,10 +107,12 @@ def test_no_number_of_a_table_is_cut(drive, make_workspace, make_app, screen_tex
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30), (140, 45)], ids=str)
 def test_home_shows_each_step_whole(make_workspace, make_app, drive, settled, screen_text, size, monkeypatch):
-    from curate.sessions.todo import NextStep
+    from curate.sessions.overview import NextStep
 
     step = NextStep("warn", "dataset v1 is older than the data and than 4 records with different answers", "split")
-    monkeypatch.setattr("curate.sessions.todo.next_steps", lambda *_: [step, NextStep("", "label 3 records", "label")])
+    monkeypatch.setattr(
+        "curate.sessions.overview.next_steps", lambda *_: [step, NextStep("", "label 3 records", "label")]
+    )
     app = make_app(make_workspace())
 
     async def story(pilot):

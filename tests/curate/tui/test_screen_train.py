@@ -7,7 +7,8 @@ from textual.widgets import Static
 
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
-from curate.sessions.runs import Errand, begin, read_run, runs_of
+from curate.sessions.errand import Errand, begin
+from curate.sessions.runs import read_run, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.chart import chart
 

@@ -32,7 +32,7 @@ async def opened(pilot, settled):
 
 async def to_finding(pilot, screen, settled, code, record):
     """Put the cursor on a finding."""
-    from curate.sessions.problems import ProblemItem
+    from curate.sessions.problem_groups import ProblemItem
 
     place = next(
         index for index, line in enumerate(screen._listed)

@@ -100,6 +100,25 @@ def test_a_key_of_a_screen_that_waits_is_answered(make_workspace, make_app, scre
     asyncio.run(story())
 
 
+def test_that_a_key_had_to_wait_for_the_records_is_not_said_once_they_are_read(
+    make_workspace, make_app, screen_text, held_reading
+):
+    import asyncio
+
+    app = make_app(make_workspace())
+
+    async def story():
+        async with unread(app) as pilot:
+            await pilot.press("U")
+            assert "redo: still reading the records" in screen_text(app)
+            held_reading.set()
+            await until(pilot, lambda: app.following.is_loaded)
+            await until(pilot, lambda: "still reading" not in screen_text(app))
+            assert "reading the records" not in app.message.plain
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)], ids=str)
 @pytest.mark.parametrize("tab", ALL, ids=lambda tab: tab.name)
 def test_every_screen_says_that_there_are_no_records_and_what_to_press(

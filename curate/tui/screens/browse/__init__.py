@@ -16,8 +16,8 @@ from textual.widgets import Input, Static
 
 from curate.base.record import CurateError
 from curate.base.tables import counted
+from curate.project.blind import hides_event, visible_finding
 from curate.project.filters import GUIDE, Filter, parse_filter, quoted
-from curate.sessions.labelling import hides_event, visible_finding
 from curate.sessions.problems import ProblemList, problems_of
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable

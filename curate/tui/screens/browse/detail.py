@@ -13,11 +13,11 @@ from textual.containers import VerticalScroll
 
 from curate.base.record import Finding, Json, Record, canonical
 from curate.base.tables import counted
+from curate.project.blind import HIDDEN
 from curate.project.diff.words import text_of as value_text
 from curate.project.diff.words import word_changes
 from curate.project.journal import CATEGORY
 from curate.schema.view import text_of
-from curate.sessions.labelling import HIDDEN
 from curate.tui.border import safe_lines, safe_text
 from curate.tui.glyphs import glyphs
 from curate.tui.help import event_line

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from curate.project.blind import HIDDEN, UNSEEN
 from curate.project.journal import CATEGORY
-from curate.project.labels.blind import UNSEEN
-from curate.sessions.labelling import HIDDEN
 from curate.tui.frame_table import Column, Tone
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from textual.widgets import Static
 
 from curate.base.record import CurateError
 from curate.project.feedback import PAGE_FILE
-from curate.sessions.runs import Regression, Run, RunComparison, compare_runs, gate_command, runs_of
+from curate.sessions.run_comparison import Regression, RunComparison, compare_runs, gate_command
+from curate.sessions.runs import Run, runs_of
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, ListRows

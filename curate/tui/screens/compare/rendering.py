@@ -8,7 +8,7 @@ from typing import Literal
 from rich.text import Text
 
 from curate.project.feedback import legend
-from curate.sessions.runs import Regression, RunComparison, ScoreRow
+from curate.sessions.run_comparison import Regression, RunComparison, ScoreRow
 from curate.tui.border import safe_lines, safe_text
 from curate.tui.frame_table import Column, ListRows, Tone
 from curate.tui.glyphs import bar

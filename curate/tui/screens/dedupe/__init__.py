@@ -14,19 +14,9 @@ from textual.widgets import Static
 
 from curate.base.tables import counted
 from curate.project.golden import read_golden
-from curate.sessions.clusters import (
-    Choice,
-    ClusterMember,
-    ClusterReview,
-    Clusters,
-    StagedAct,
-    What,
-    act_of,
-    compare_records,
-    find_clusters,
-    read_staged,
-)
-from curate.sessions.todo import noted
+from curate.sessions.cluster_review import Choice, ClusterReview, StagedAct, What, act_of, read_staged
+from curate.sessions.clusters import ClusterMember, Clusters, compare_records, find_clusters
+from curate.sessions.overview import noted
 from curate.tui.chrome import TitleRule
 from curate.tui.comparing import Comparing, Watch
 from curate.tui.screen import ProjectScreen

@@ -11,11 +11,12 @@ from rich.text import Text
 
 from curate.base.record import Record
 from curate.base.tables import counted
+from curate.project.blind import HIDDEN, visible_record
 from curate.project.catalog.columns import estimated_tokens
 from curate.project.diff.words import Side, text_of
 from curate.project.journal import CATEGORY
-from curate.sessions.clusters import Choice, ClusterMember, RecordComparison, ReviewCluster, Summary
-from curate.sessions.labelling import HIDDEN, visible_record
+from curate.sessions.cluster_review import Choice, Summary
+from curate.sessions.clusters import ClusterMember, RecordComparison, ReviewCluster
 from curate.tui.border import safe, safe_text
 from curate.tui.glyphs import glyphs
 

@@ -21,9 +21,8 @@ from curate.tui.screens.home import rendering
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.init import NewWorkspace
-    from curate.sessions.overview import ProjectOverview
-    from curate.sessions.runs.run import Run
-    from curate.sessions.todo import NextStep
+    from curate.sessions.overview import NextStep, ProjectOverview
+    from curate.sessions.runs import Run
     from curate.tui.screens.home.offers import Offer
     from curate.tui.status import Severity
 
@@ -153,11 +152,10 @@ records in Browse.
             self.app.background(self._load_snapshot, self._draw, group="home.look")
 
     def _load_snapshot(self) -> _HomeView:
-        from curate.sessions.labelling import hides_event
-        from curate.sessions.overview import overview, scores
+        from curate.project.blind import hides_event
+        from curate.sessions.overview import next_steps, overview, scores
         from curate.sessions.problems import problems_of
-        from curate.sessions.runs.run import runs_of
-        from curate.sessions.todo import next_steps
+        from curate.sessions.runs import runs_of
 
         project = self.project
         try:
@@ -209,7 +207,7 @@ records in Browse.
 
     def _compared(self) -> None:
         from curate.sessions.clusters import find_clusters
-        from curate.sessions.todo import noted
+        from curate.sessions.overview import noted
 
         # Where the records are read anew meanwhile, it is a note that nobody reads.
         note = noted(self.project)

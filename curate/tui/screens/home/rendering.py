@@ -18,9 +18,8 @@ from curate.tui.help import event_line
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.project import Project
-    from curate.sessions.overview import ProjectOverview
-    from curate.sessions.runs.run import Run
-    from curate.sessions.todo import NextStep
+    from curate.sessions.overview import NextStep, ProjectOverview
+    from curate.sessions.runs import Run
 
 SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
 _BAR = 16

@@ -44,12 +44,12 @@ class LabelScreen(ProjectScreen):
         self._waiting: Callable[[], object] | None = None
         self._begun = Begun()
         self._guideline = ""
-        self._is_acting = self._is_several = False
+        self._is_several = False
 
     def compose_body(self) -> ComposeResult:
-        """Lay the record and its choices beside what is known of the sitting."""
+        """Lay the record and its choices beside what is known of the session."""
         with Horizontal():
-            with Vertical(id="desk", classes="main"):
+            with Vertical(id="session", classes="main"):
                 yield Panel(id="head")
                 yield TitleRule()
                 yield Paper(id="record", classes="pane")
@@ -78,11 +78,9 @@ class LabelScreen(ProjectScreen):
             self._take_wanted(self._session, wanted)
 
     def changed(self, ids: set[str]) -> None:
-        """Take in what changed, whoever did it."""
-        if self._session is None:
-            return
-        self._session.follow(ids)
-        if not self._is_acting:
+        """Take in what others changed, or an undo."""
+        if self._session is not None:
+            self._session.follow(ids)
             self._check_begun(self._session)
             self._redraw()
 
@@ -160,7 +158,7 @@ class LabelScreen(ProjectScreen):
         return session.wish, session.current
 
     def _sit_down(self, wish: Wish | None) -> tuple[LabelSession, Prepared, str]:
-        session = LabelSession(self.project)
+        session = LabelSession(self.project, self.app.following.listener)
         # The settings were read anew as well, and may ask something else.
         if wish is not None and wish.question.name in {question.name for question in session.questions}:
             wish = session.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
@@ -235,13 +233,11 @@ class LabelScreen(ProjectScreen):
         is_open = self.app.has_project and session.project is self.project
         return is_open and session is self._session and session.is_current
 
-    def _act(self, act: Callable[[], object], *, ends: bool = False) -> None:
-        """Do something to the record at hand, and draw once; where it ``ends`` what was begun there, forget that."""
-        self._is_acting = True
-        try:
-            act()
-        finally:
-            self._is_acting = False
+    def _save(self, session: LabelSession, save: Callable[[], object], *, ends: bool = False) -> None:
+        """Save something about the record at hand, and show it; where it ``ends`` what was begun there, forget that."""
+        name = session.current
+        save()
+        self.app.following.acted(self.NAME, {name})
         if ends:
             self._forget()
         self._draw()
@@ -301,7 +297,8 @@ class LabelScreen(ProjectScreen):
     def action_reject(self) -> None:
         """Show no suggestion for this record any more."""
         if self._session is not None and self._reviewing is None:
-            self._act(self._session.reject)
+            self._session.reject()
+            self._draw()
 
     def action_several(self) -> None:
         """Let an answer be several values, or one again."""
@@ -325,7 +322,7 @@ class LabelScreen(ProjectScreen):
         elif session.question.name == QUALITY:
             self._answer(values[index])
         else:
-            self._act(lambda: session.answer_other(QUALITY, values[index]))
+            self._save(session, lambda: session.answer_other(QUALITY, values[index]))
 
     def action_skip(self) -> None:
         """Pass the record over; in the review, go on to the next item."""
@@ -334,14 +331,16 @@ class LabelScreen(ProjectScreen):
             self.action_move(1)
         elif session is not None and session.current:
             name = session.current
-            self._act(session.skip, ends=True)
+            session.skip()
+            self._forget()
+            self._draw()
             self.tell(Text.assemble(safe_text(name, 40), " skipped"))
 
     def action_flag(self) -> None:
         """Mark the record for a second look, or take the mark away."""
         session = self._session
         if session is not None and session.current and self._reviewing is None:
-            self._act(session.flag)
+            self._save(session, session.flag)
             done = " flagged" if session.aside(FLAG) is not None else " not flagged any more"
             self.tell(Text.assemble(safe_text(session.current, 40), done))
 
@@ -361,7 +360,7 @@ class LabelScreen(ProjectScreen):
         assert session is not None, "there is a session"
         assert learning is not None, "it came with the session"
         name = session.current
-        self._act(lambda: session.answer(value), ends=True)
+        self._save(session, lambda: session.answer(value), ends=True)
         answer = safe_text(spelled_value(value), 60, "accent")
         self.tell(Text.assemble(safe_text(name, 40), " -> ", answer, "  (u undo)"))
         learning.begin_if_due()
@@ -400,7 +399,7 @@ class LabelScreen(ProjectScreen):
         elif session.current != self._begun.record:
             self._tell_out_of_hand()
         elif self._begun.typing == "note":
-            self._act(lambda: session.note(typed))
+            self._save(session, lambda: session.note(typed))
             self._stop_typing()
         elif typed and not session.question.values:
             self._answer(typed)

@@ -60,15 +60,15 @@ answered differently and what was decided apart; there a key settles. The model 
 in a process of its own, and judges no record by an answer to it.
 """
 CSS = """
-LabelScreen #desk { width: 66%; }
-LabelScreen.-narrow #desk { width: 1fr; }
-LabelScreen #desk Panel { height: auto; padding: 0 1; }
-LabelScreen #desk TitleRule { padding: 0; }
-LabelScreen #desk #head { height: 2; }
+LabelScreen #session { width: 66%; }
+LabelScreen.-narrow #session { width: 1fr; }
+LabelScreen #session Panel { height: auto; padding: 0 1; }
+LabelScreen #session TitleRule { padding: 0; }
+LabelScreen #session #head { height: 2; }
 LabelScreen #record { height: 1fr; padding: 0 1; }
-LabelScreen #desk #choices { max-height: 9; }
-LabelScreen #desk #last { max-height: 2; }
-LabelScreen.-narrow #desk #last { max-height: 1; }
+LabelScreen #session #choices { max-height: 9; }
+LabelScreen #session #last { max-height: 2; }
+LabelScreen.-narrow #session #last { max-height: 1; }
 LabelScreen #line { display: none; }
 LabelScreen.-typing #line { display: block; }
 """

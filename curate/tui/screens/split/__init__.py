@@ -15,15 +15,8 @@ from textual.widgets import Static
 
 from curate.base.tables import counted
 from curate.project.golden import freeze, unfreeze
-from curate.sessions.splitting import (
-    Basis,
-    Division,
-    LeakReport,
-    Preview,
-    SavedDivision,
-    read_basis,
-    write,
-)
+from curate.sessions.division import Division
+from curate.sessions.splitting import Basis, LeakReport, Preview, SavedDivision, read_basis, write
 from curate.tui.chrome import TitleRule
 from curate.tui.comparing import Comparing, Watch
 from curate.tui.dialogs import Pages

@@ -12,7 +12,8 @@ from textual.widgets import Static
 
 from curate.base.record import SPLITS
 from curate.schema.settings import SplitSettings
-from curate.sessions.splitting import percents, ratios_of, shifted
+from curate.sessions.division import percents, shifted
+from curate.sessions.splitting import ratios_of
 from curate.tui.border import safe_text
 
 if TYPE_CHECKING:

@@ -14,8 +14,10 @@ from curate.base.record import CurateError
 from curate.formats.dataset.manifest import Manifest
 from curate.project.feedback import Results, read_results
 from curate.sessions.detached import ask_to_stop
+from curate.sessions.errand import Errand, Said, begin, gate, plan, resume
+from curate.sessions.metrics import Metrics
 from curate.sessions.problems import problems_of
-from curate.sessions.runs import Errand, Metrics, Run, Said, begin, gate, log_tail, plan, resume, runs_of
+from curate.sessions.runs import Run, log_tail, runs_of
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curate.sessions.runs import thinned
+from curate.sessions.metrics import thinned
 from curate.tui.glyphs import glyphs
 
 _LABEL = 7

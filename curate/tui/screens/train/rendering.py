@@ -10,7 +10,8 @@ from rich.text import Text
 from curate.base.record import SPLITS, Json
 from curate.formats.dataset.manifest import Manifest
 from curate.project.feedback import Results, legend
-from curate.sessions.runs import Metrics, Run
+from curate.sessions.metrics import Metrics
+from curate.sessions.runs import Run
 from curate.tui.border import safe_text
 from curate.tui.glyphs import bar
 from curate.tui.screens.train.chart import chart

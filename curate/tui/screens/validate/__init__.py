@@ -14,10 +14,11 @@ from textual.widgets import Input, Static
 
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
-from curate.sessions.labelling import visible_finding
+from curate.project.blind import visible_finding
+from curate.sessions.excerpt import Excerpt
 from curate.sessions.lines import open_line
-from curate.sessions.problems import By, Excerpt, Heading, ProblemItem, ProblemList, Problems, listed, problems_of
-from curate.sessions.problems.groups import ORDER
+from curate.sessions.problem_groups import ORDER, By, Heading, ProblemItem, Problems, listed
+from curate.sessions.problems import ProblemList, problems_of
 from curate.tui.chrome import TitleRule
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable

@@ -11,7 +11,9 @@ from curate.base.record import Finding
 from curate.base.tables import counted
 from curate.checks import discover
 from curate.jsonl import FAULTS
-from curate.sessions.problems import Excerpt, ExcerptLine, Heading, RecordFix
+from curate.sessions.excerpt import Excerpt, ExcerptLine
+from curate.sessions.problem_groups import Heading
+from curate.sessions.problem_search import RecordFix
 from curate.tui.border import safe_line, safe_text
 from curate.tui.glyphs import glyphs
 from curate.tui.screens.validate.rows import SIGNS

@@ -9,7 +9,8 @@ from textual.binding import Binding
 
 from curate.base.record import Finding
 from curate.base.tables import counted
-from curate.sessions.problems import ProblemList, RecordFixes
+from curate.sessions.problem_search import RecordFixes
+from curate.sessions.problems import ProblemList
 from curate.tui.screens.validate.detail import render_change
 
 if TYPE_CHECKING:

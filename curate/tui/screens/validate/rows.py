@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curate.base.record import Severity
-from curate.sessions.problems import Heading, ProblemItem
+from curate.sessions.problem_groups import Heading, ProblemItem
 from curate.tui.frame_table import Column, ListRows, Tone
 
 SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from curate.base.tables import counted
-from curate.sessions.problems import Problems
+from curate.sessions.problem_groups import Problems
 
 _SHOWS = ("", "errors only", "no infos")
 

@@ -14,9 +14,10 @@ import orjson
 
 from curate.base.file_guard import open_file
 
-METRICS_FILE = "metrics.jsonl"
+_FILE = "metrics.jsonl"
 _BLOCK = 1 << 20
 _LONGEST = 1 << 22
+_STEP_NUMBERS = ("loss", "lr", "grad_norm", "tokens_per_second", "eta_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,10 @@ class TrainingStep:
     step: int
     of: int
     epoch: int
+    tokens: int
     loss: float
     lr: float
     grad_norm: float
-    tokens: int
     tokens_per_second: float
     eta_seconds: float
 
@@ -60,26 +61,22 @@ class Metrics:
     """The events of a run so far. `read` takes in what was appended since; the last line may still be being written."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / METRICS_FILE
+        self._path = folder / _FILE
         self._identity = (0, 0)
         self._forget()
 
     def _forget(self) -> None:
-        self.num_steps: int | None = None
-        """Steps of the whole run, None before it said."""
+        self.num_steps: int | None = None  # Of the whole run; None before it said.
         self.num_examples: int | None = None
         self.is_resumed = False
         self.steps = array("q")
         self.losses = array("d")
         self.last: TrainingStep | None = None
         self.evaluations: list[Evaluation] = []
-        self.checkpoint: int | None = None
-        """The step of the last checkpoint."""
+        self.checkpoint: int | None = None  # The step of the last one.
         self.end: End | None = None
-        self.at = ""
-        """When the last event was, in UTC."""
-        self.num_unreadable = 0
-        """Lines that are not what a trainer writes there."""
+        self.at = ""  # When the last event was, in UTC.
+        self.num_unreadable = 0  # Lines that are not what a trainer writes there.
         self._offset = 0
         self._rest = b""
 
@@ -91,7 +88,8 @@ class Metrics:
         try:
             with open_file(self._path) as file:
                 size = file.seek(0, 2)
-                identity = _identity(self._path)
+                stat = self._path.stat()
+                identity = stat.st_dev, stat.st_ino
                 if identity != self._identity or size < self._offset:
                     self._forget()
                     self._identity = identity
@@ -127,17 +125,9 @@ class Metrics:
         step = _whole(event["step"])
         match event["event"]:
             case "step":
-                self.last = TrainingStep(
-                    step,
-                    _whole(event["of"]),
-                    _whole(event["epoch"]),
-                    _number(event["loss"]),
-                    _number(event["lr"]),
-                    _number(event["grad_norm"]),
-                    _whole(event["tokens"]),
-                    _number(event["tokens_per_second"]),
-                    _number(event["eta_seconds"]),
-                )
+                num_steps, epoch, tokens = (_whole(event[name]) for name in ("of", "epoch", "tokens"))
+                numbers = {name: _number(event[name]) for name in _STEP_NUMBERS}
+                self.last = TrainingStep(step, num_steps, epoch, tokens, **numbers)
                 self.num_steps = self.last.of
                 self.steps.append(step)
                 self.losses.append(self.last.loss)
@@ -154,14 +144,10 @@ class Metrics:
                 self.num_steps, self.num_examples = _whole(event["of"]), _whole(event["examples"])
                 self.is_resumed, self.end = event["event"] == "resume", None
             case "end":
-                best, stopped = event["best_step"], event["stopped"]
-                self.end = End(
-                    step,
-                    None if best is None else _whole(best),
-                    _whole(event["tokens"]),
-                    _number(event["seconds"]),
-                    None if stopped is None else _whole(stopped),
+                best, stopped = (
+                    None if event[name] is None else _whole(event[name]) for name in ("best_step", "stopped")
                 )
+                self.end = End(step, best, _whole(event["tokens"]), _number(event["seconds"]), stopped)
             case other:
                 raise ValueError(f"{other!r} is no event")
 
@@ -184,8 +170,3 @@ def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError("no finite number")
     return float(value)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino

@@ -1,18 +1,17 @@
-"""A division that is being thought about: settings tried out, fixes for leaks, what it comes to, how it is saved."""
+"""A division of the records that is being thought about: settings tried out, fixes for leaks, and what it comes to."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from curate.project.golden import read_golden
 from curate.schema.settings import SplitSettings
-from curate.sessions.splitting.leaking import LeakReport, leaks_of
-from curate.sessions.splitting.preview import FIXES, Basis, Fix, Preview, preview
+from curate.sessions.splitting import Basis, Fix, LeakReport, Preview, compared_whole, leaks_of, preview
 
 _Previews = tuple[Preview, Preview | None]
-_Compared = tuple[LeakReport, Preview | None]
+_Report = tuple[LeakReport, Preview | None]
 
 
 class Division:
@@ -36,11 +35,8 @@ class Division:
     @property
     def is_current(self) -> bool:
         """Whether `preview` is what the settings and fixes come to."""
-        return (
-            self.preview is not None
-            and self.preview.settings == self.settings
-            and dict(self.preview.fixes) == self.fixes
-        )
+        tried = self.preview
+        return tried is not None and tried.settings == self.settings and dict(tried.fixes) == self.fixes
 
     def on(self, basis: Basis) -> Division:
         """Return the same trial on records that were read anew; what was not changed follows the saved settings."""
@@ -67,7 +63,7 @@ class Division:
         def job() -> _Previews:
             before = saved or (preview(basis, saved_settings) if saved_settings.seed is not None else None)
             tried = preview(basis, settings, fixes)
-            # Counted here, where nobody waits for it, and kept.
+            # Counted here, where nobody waits for it, and cached.
             assert tried.tokens.keys() == tried.by_split.keys(), "every split has a number"
             return tried, before
 
@@ -78,28 +74,28 @@ class Division:
         self.preview, self.saved = previews
         self.leaks = None
 
-    def compare(self, tried: Preview) -> Callable[[], _Compared]:
+    def compare(self, tried: Preview) -> Callable[[], _Report]:
         """Return a job that compares the splits of ``tried``, and those of the saved settings unless they were."""
         saved = self.saved
 
-        def job() -> _Compared:
+        def job() -> _Report:
             report = leaks_of(tried)
             if saved is None or saved.compared is not None:
                 return report, saved
             is_same = saved.settings == tried.settings and not tried.fixes
-            return report, report.preview if is_same else leaks_of(saved).preview
+            return report, report.preview if is_same else compared_whole(saved)
 
         return job
 
-    def take_leaks(self, report: _Compared) -> None:
+    def take_leaks(self, report: _Report) -> None:
         """Hold what a job of `compare` returned, with the division that it is about."""
         self.leaks, self.saved = report
         self.preview = self.leaks.preview
 
     def next_fix(self, name: str) -> Fix | None:
         """Choose the next fix for a record that leaks, of those that are possible: move, drop, none."""
-        known: list[Fix] = [fix for fix in FIXES if fix == "drop" or (self.preview and self.preview.is_movable(name))]
-        choices = [None, *known]
+        is_movable = self.preview is not None and self.preview.is_movable(name)
+        choices: list[Fix | None] = [None, "move", "drop"] if is_movable else [None, "drop"]
         before = self.fixes.pop(name, None)
         fix = choices[(choices.index(before) + 1) % len(choices)] if before in choices else None
         if fix:
@@ -116,23 +112,34 @@ class Division:
 
     def command(self, root: str) -> str:
         """Return the command line that shows this division, and writes it where it is not as saved."""
-        parts = [f"curate split {shlex.quote(root)}", *_options(self.saved_settings, self.settings, self.fixes)]
-        return " ".join([*parts, "--apply --save"] if len(parts) > 1 else parts)
-
-
-def _options(saved: SplitSettings, wanted: SplitSettings, fixes: Mapping[str, Fix]) -> list[str]:
-    options = []
-    if wanted.ratios != saved.ratios:
-        options.append("--ratios " + "/".join(percents(wanted)))
-    if wanted.seed != saved.seed:
-        options.append(f"--seed {wanted.seed}")
-    if wanted.stratify != saved.stratify:
-        options.append("--stratify" if wanted.stratify else "--no-stratify")
-    if wanted.group != saved.group:
-        options.append(f"--group {shlex.quote(wanted.group)}")
-    return options + [f"--fix {shlex.quote(name)} {fix}" for name, fix in fixes.items()]
+        saved, wanted = self.saved_settings, self.settings
+        options = []
+        if wanted.ratios != saved.ratios:
+            options.append("--ratios " + "/".join(percents(wanted)))
+        if wanted.seed != saved.seed:
+            options.append(f"--seed {wanted.seed}")
+        if wanted.stratify != saved.stratify:
+            options.append("--stratify" if wanted.stratify else "--no-stratify")
+        if wanted.group != saved.group:
+            options.append(f"--group {shlex.quote(wanted.group)}")
+        options += [f"--fix {shlex.quote(name)} {fix}" for name, fix in self.fixes.items()]
+        return " ".join([f"curate split {shlex.quote(root)}", *options, *(["--apply --save"] if options else [])])
 
 
 def percents(settings: SplitSettings) -> list[str]:
     """Return the shares as people write them, in hundredths."""
     return [f"{round(share * 100, 4):g}" for share in settings.ratios]
+
+
+def shifted(ratios: tuple[float, float, float], index: int, points: int) -> tuple[float, float, float]:
+    """Return ``ratios`` with so many hundredths more at ``index``, or fewer; the largest other one gives or takes them.
+
+    No share goes below nothing or above the whole.
+    """
+    shares = [round(share * 100) for share in ratios]
+    shares[0] += 100 - sum(shares)
+    giver = max((number for number in range(len(shares)) if number != index), key=lambda number: shares[number])
+    step = max(-shares[index], min(points, shares[giver]))
+    shares[index] += step
+    shares[giver] -= step
+    return shares[0] / 100, shares[1] / 100, shares[2] / 100

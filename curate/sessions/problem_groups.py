@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
@@ -15,16 +15,14 @@ from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import FAULTS, parts_of, pointer_of
 from curate.schema.settings import Tolerance
 
-EVERY = 1_000_000
-"""Findings of one severity that are taken from a span: every one of them counts."""
-MAX_PER_GROUP = 1000
-"""Findings of a group that are kept to be shown."""
-ELSEWHERE = "/..."
-"""The place of a group that gathers all places of a code beyond the first two hundred."""
+EVERY = 1_000_000  # Findings of one severity that are taken from a span: every one of them counts.
+MAX_PER_GROUP = 1000  # Findings of a group that are kept to be shown.
+ELSEWHERE = "/..."  # The pointer of a group that gathers all places of a code beyond the first two hundred.
 ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 _MAX_RETAINED = 50_000
 _MAX_POINTERS = 200
 
+By = Literal["code", "file"]
 Level = Literal["line", "record", "decision", "whole"]
 """What a finding is about: a line that is no record, a record by itself, what was decided on one, all records."""
 _WHOLE: tuple[Level, ...] = ("whole",)
@@ -32,7 +30,7 @@ _WHOLE: tuple[Level, ...] = ("whole",)
 
 @dataclass(slots=True)
 class Group:
-    """Findings of one code at one place of the records, at whatever list indices."""
+    """Findings of one code at one place of the records, at any list index."""
 
     code: str
     name: str
@@ -43,11 +41,6 @@ class Group:
     examples: list[Finding] = field(default_factory=list)
     """The first ones in reading order; their file is relative to the workspace, their record that of the project."""
     files: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def num_hidden(self) -> int:
-        """Findings that are counted and not kept."""
-        return self.count - len(self.examples)
 
 
 class Problems:
@@ -61,12 +54,12 @@ class Problems:
         ``names`` has the ids of records that are called otherwise than their line says, by file and line.
         """
         self.groups: list[Group] = []
-        self.by_record: dict[str, tuple[int, ...]] = {}
-        """By record, the number of the group of each of its findings."""
+        self.by_record: dict[str, tuple[int, ...]] = {}  # By record, the number of the group of each of its findings.
         self.num_records = self.num_lines = self.num_suppressed = self.num_forgiven = self.num_mended = 0
         self._files, self._names, self._tolerances = dict(files), dict(names), dict(tolerances)
         self._numbers: dict[tuple[Level, str, Severity, str], int] = {}
         self._num_pointers: Counter[str] = Counter()
+        # Most records with findings have the same ones: each tuple of numbers is held once.
         self._sets: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._num_retained = 0
         self._aside: dict[str, list[tuple[int, Finding | None]]] = {}
@@ -116,24 +109,19 @@ class Problems:
             self.by_record[name] = self._sets.setdefault(staying, staying)
         for number in set(numbers).difference(staying):
             group, gone = self.groups[number], numbers.count(number)
+            own = [finding for finding in group.examples if finding.record == name]
             group.count -= gone
-            group.files[file or next((example.file for example in group.examples if example.record == name), "")] -= (
-                gone
-            )
-            staying_examples = [finding for finding in group.examples if finding.record != name]
-            self._num_retained -= len(group.examples) - len(staying_examples)
-            group.examples = staying_examples
+            group.files[file or (own[0].file if own else "")] -= gone
+            group.examples = [finding for finding in group.examples if finding.record != name]
+            self._num_retained -= len(own)
 
     def put_aside(self, name: str, file: str) -> None:
         """Take out what is wrong with a record among all others, for it was left out, and remember it."""
         if name in self._aside:
             return
         numbers = [number for number in self.by_record.get(name, ()) if self.groups[number].level == "whole"]
-        examples = {
-            number: [finding for finding in self.groups[number].examples if finding.record == name]
-            for number in numbers
-        }
-        self._aside[name] = [(number, examples[number].pop(0) if examples[number] else None) for number in numbers]
+        examples = {number: iter(self._examples(number, name)) for number in numbers}
+        self._aside[name] = [(number, next(examples[number], None)) for number in numbers]
         self.forget(name, _WHOLE, file)
 
     def put_back(self, name: str, file: str) -> None:
@@ -159,8 +147,8 @@ class Problems:
 
     def of_record(self, name: str) -> list[Finding]:
         """Return what is kept of the findings of one record."""
-        groups = [self.groups[number] for number in dict.fromkeys(self.by_record.get(name, ()))]
-        return [finding for group in groups for finding in group.examples if finding.record == name]
+        numbers = dict.fromkeys(self.by_record.get(name, ()))
+        return [finding for number in numbers for finding in self._examples(number, name)]
 
     def count(self, severity: Severity) -> int:
         """Return the number of findings of one severity."""
@@ -178,6 +166,9 @@ class Problems:
                 tally.count(group.code, group.severity, group.count)
         verdict = judge(tally, self._tolerances, self.num_records)
         return num_decided + tally.of_severity("error") - verdict.num_errors_tolerated + verdict.num_over_tolerance
+
+    def _examples(self, number: int, name: str) -> list[Finding]:
+        return [finding for finding in self.groups[number].examples if finding.record == name]
 
     def _count(self, number: int, name: str, file: str) -> None:
         self.groups[number].count += 1
@@ -207,5 +198,91 @@ def level_of(code: str) -> Level:
 
 
 def _general_pointer(pointer: str) -> str:
-    """Return ``pointer`` with a star for every index of a list."""
+    # A star for every index of a list: the tenth message and the first are the same place.
     return pointer_of(["*" if part.isdecimal() else part for part in parts_of(pointer)]) if pointer else ""
+
+
+# The groups as a list to look through.
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A group: ``count`` findings, of which ``num_listed`` can be listed and ``num_matching`` pass the filter.
+
+    ``message`` is that of its first finding.
+    """
+
+    key: str
+    severity: Severity
+    title: str
+    pointer: str
+    count: int
+    num_listed: int = 0
+    num_matching: int = 0
+    message: str = ""
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemItem:
+    """A finding of the group whose heading stands above it."""
+
+    key: str
+    finding: Finding
+
+
+def listed(
+    problems: Problems,
+    *,
+    by: By = "code",
+    closed: Collection[str] = (),
+    severities: Collection[Severity] = ORDER,
+    text: str = "",
+    visible: Callable[[Finding], Finding | None] = replace,
+) -> list[Heading | ProblemItem]:
+    """Return the headings, errors first, each followed by its findings unless ``closed`` has its key.
+
+    ``text``, in any case, is what a finding must have in its code, name, message, file, record or pointer; findings
+    that are counted and not kept cannot be looked through. ``visible`` gives a finding as the reader may see
+    it, None where they may not: the filter must not tell what the list hides.
+    """
+    groups = [group for group in problems.groups if group.count > 0 and group.severity in severities]
+    rows: list[Heading | ProblemItem] = []
+    for heading, findings in _by_code(groups) if by == "code" else _by_file(groups):
+        matching = [finding for finding in map(visible, findings) if finding and _holds(finding, text.casefold())]
+        if text and not matching:
+            continue
+        message = matching[0].message if matching and by == "code" else ""
+        is_open = heading.key not in closed
+        row = replace(heading, num_listed=len(findings), num_matching=len(matching), message=message, is_open=is_open)
+        rows.append(row)
+        rows += [ProblemItem(heading.key, finding) for finding in matching] if is_open else []
+    return rows
+
+
+def _by_code(groups: list[Group]) -> Iterator[tuple[Heading, list[Finding]]]:
+    for group in sorted(groups, key=lambda item: (ORDER.index(item.severity), item.code, -item.count, item.pointer)):
+        key = f"{group.severity} {group.level} {group.code} {group.pointer}"
+        title = f"{group.code} {group.name}"
+        yield Heading(key, group.severity, title, group.pointer, group.count), group.examples
+
+
+def _by_file(groups: list[Group]) -> Iterator[tuple[Heading, list[Finding]]]:
+    counts: Counter[str] = Counter()
+    worst: dict[str, Severity] = {}
+    findings: dict[str, list[Finding]] = defaultdict(list)
+    for group in sorted(groups, key=lambda item: ORDER.index(item.severity)):
+        for file, number in group.files.items():
+            if number > 0:
+                counts[file] += number
+                worst.setdefault(file, group.severity)
+        for finding in group.examples:
+            findings[finding.file].append(finding)
+    for file, count in sorted(counts.items()):
+        findings[file].sort(key=lambda finding: (finding.line, finding.column, finding.code))
+        yield Heading(f"file {file}", worst[file], file or "all records", "", count), findings[file]
+
+
+def _holds(finding: Finding, text: str) -> bool:
+    parts = (finding.code, finding.name, finding.message, finding.file, finding.record, finding.pointer)
+    return any(text in part.casefold() for part in parts)

@@ -1,4 +1,4 @@
-"""What the verbs of both command lines do for a run, asked of them as a person would, so that nothing can differ."""
+"""Errands: what a screen asks for a run is done by the verbs of both command lines, so that nothing can differ."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from curate.base.record import CurateError, Exit, Json
 from curate.base.trainer import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
 
-_HEAD = "error["
-
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -32,8 +30,7 @@ class Said:
     @property
     def trouble(self) -> str:
         """The error that it ended with, on one line; "" where it told of none."""
-        lines = [line for line in self.talk if line.startswith(_HEAD)]
-        return lines[-1] if lines else ""
+        return next((line for line in reversed(self.talk) if line.startswith("error[")), "")
 
 
 class Errand:
@@ -44,16 +41,12 @@ class Errand:
         self._is_stopped = False
 
     def run(self, command: Sequence[str]) -> Said:
-        """Run a command to its end and return what it said.
-
-        Raises:
-            CurateError: E970 when it was stopped by `stop`.
-        """
+        """Run a command to its end and return what it said; E970 when it was stopped by `stop`."""
         # In a group of its own it is ended with all that it has started; what is detached has a session of its own.
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            errors="replace", process_group=0,
-        ) as child:  # fmt: skip
+            command, stdin=null, stdout=pipe, stderr=pipe, text=True, errors="replace", process_group=0
+        ) as child:
             self._child = child
             if self._is_stopped:
                 self.stop()
@@ -72,14 +65,13 @@ class Errand:
                 os.killpg(child.pid, signal.SIGTERM)
 
 
-def curate_command(*words: str) -> list[str]:
-    """Return the command line of `curate` with ``words`` after it, in the Python that we run in."""
+def _curate(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "curate", *words]
 
 
 def gate(errand: Errand, data: ProjectData) -> Said:
     """Return what `curate export --dry-run` says: code 0 where an export would be made, else why it is refused."""
-    return errand.run(curate_command("export", str(data.root), "--dry-run"))
+    return errand.run(_curate("export", str(data.root), "--dry-run"))
 
 
 def plan(errand: Errand, data: ProjectData, *, is_measured: bool = False) -> Mapping[str, Json]:
@@ -107,13 +99,13 @@ def plan(errand: Errand, data: ProjectData, *, is_measured: bool = False) -> Map
 
 
 def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Path:
-    """Validate, export and start a run that outlives us, by `curate train --detach`; return the folder of the run.
+    """Validate, export and start a run that outlives us, by `curate train --detach`; return its folder.
 
     Raises:
         CurateError: E979 with what the command said, when it refused.
     """
     words = ["train", str(data.root), "--detach", *(["--", *options] if options else [])]
-    said = errand.run(curate_command(*words))
+    said = errand.run(_curate(*words))
     name = said.data.strip().rsplit("/", 1)[-1]
     if said.code != Exit.OK or not name:
         message = "\n".join(said.talk[-8:]) or f"exit code {said.code}"
@@ -122,9 +114,5 @@ def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Pat
 
 
 def resume(errand: Errand, data: ProjectData, folder: Path) -> Path:
-    """Go on with a run that was stopped, as `begin` starts one.
-
-    Raises:
-        CurateError: E979 with what the command said, when it refused.
-    """
+    """Go on with a run that was stopped, as `begin` starts one."""
     return begin(errand, data, ["--resume", "--out", str(folder)])

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from threading import Event, Lock, RLock
+from threading import Event, RLock
 from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
@@ -20,10 +20,9 @@ from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
 from curate.project.fold import RecordState
 from curate.schema.view import at
-from curate.sessions.problems.excerpt import Excerpt, LineIndex, excerpt
-from curate.sessions.problems.groups import EVERY, Level, Problems, level_of
-from curate.sessions.problems.record_fix import RecordFix, RecordFixes, fixes_for, mend_record
-from curate.sessions.problems.search import Child, Job, OnProgress
+from curate.sessions.excerpt import Excerpt, LineIndex, excerpt
+from curate.sessions.problem_groups import EVERY, Level, Problems, level_of
+from curate.sessions.problem_search import Child, Job, OnProgress, RecordFix, RecordFixes, fixes_for, mend_record
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog
@@ -47,23 +46,17 @@ class ProblemList:
     def __init__(self, project: Project) -> None:
         self._problems: Problems | None = None
         self._problems_of: Catalog | None = None
-        self.at: datetime | None = None
-        """When it ended, in local time."""
-        self.seconds = 0.0
-        """How long it took."""
+        self.at: datetime | None = None  # When the last search ended, in local time.
+        self.seconds = 0.0  # How long it took.
         self._project_ref = ref(project)
         self._lock = RLock()
         self._child: Child | None = None
         self._done = Event()
-        self._failure: CurateError | None = None
-        """What kept the last search from its end."""
-        # Whoever decides must not wait for a look at thousands of records.
-        self._late_lock = Lock()
-        self._late: set[str] = set()
-        self._stale: set[str] = set()
+        self._failure: CurateError | None = None  # What kept the last search from its end.
+        # How many decisions there were when the last search began, and when its records were last looked at again.
+        self._num_searched = self._num_followed = 0
         self._examiner: Examiner | None = None
         self._lines: dict[Path, LineIndex] = {}
-        project.subscribe(lambda names, _is_ours: self._note(names))
 
     @property
     def project(self) -> Project:
@@ -85,13 +78,13 @@ class ProblemList:
     @property
     def num_stale(self) -> int:
         """Records decided on since the search: findings about all records together may be out of date for them."""
-        return len(self._stale)
+        return len({event.id for event in self.project.since(self._num_searched)})
 
     def search(self, on_progress: OnProgress | None = None) -> Problems:
         """Validate all records as decisions have left them, and return what was found. Long: call it in a thread.
 
         Where a search is under way, it is waited for, and what it finds is returned. Where the records are read anew
-        meanwhile, what it finds is of records that are no more: then it begins again.
+        meanwhile, what it finds is of records that are gone: then it begins again.
 
         Raises:
             CurateError: as `ProjectData.verdict` does; E970 when the search was stopped or its process killed.
@@ -99,14 +92,13 @@ class ProblemList:
         problems: Problems | None = None
         while problems is None:
             with self._lock:
-                catalog = self.project.catalog
+                catalog, num_decisions = self.project.catalog, self.project.num_decisions
                 job = self._job() if self._child is None else None
                 if job is not None:
                     self._child, self._failure = Child(), None
                     self._done.clear()
-                    self._take_late()
             if job is not None:
-                self._searched(job, catalog, on_progress)
+                self._search(job, catalog, num_decisions, on_progress)
             else:
                 self._done.wait()
                 if self._failure is not None:
@@ -116,32 +108,29 @@ class ProblemList:
 
     def stop(self) -> None:
         """End a search that is under way."""
-        child = self._child
-        if child is not None:
+        if child := self._child:
             child.stop()
 
     def catch_up(self, names: Collection[str] = ()) -> bool:
-        """Look again at the records that were decided on since, each by itself; return whether there were any.
-
-        ``names`` are records that the caller knows to have changed: it may have heard of it before this book has.
-        """
-        self._note(names)
+        """Look again at ``names`` and at what was decided on since, record by record; return whether there was any."""
         with self._lock:
-            late, problems = self._take_late(), self.problems
-            if problems is None or not late:
+            problems = self.problems
+            if problems is None:
                 return False
-            decision_findings = [finding for finding in self.project.findings() if finding.record in late]
-            for name in sorted(late):
+            events = self.project.since(self._num_followed)
+            self._num_followed += len(events)
+            changed = {event.id for event in events}.union(names)
+            if not changed:
+                return False
+            decision_findings = [finding for finding in self.project.findings() if finding.record in changed]
+            for name in sorted(changed):
                 self._recheck(problems, name, [finding for finding in decision_findings if finding.record == name])
             problems.in_reading_order()
         self._judge()
         return True
 
     def statuses(self) -> dict[str, Severity]:
-        """Return the worst severity of each record that something is wrong with; empty before the first search.
-
-        The catalogue has been told of them: see `Catalog.judge`.
-        """
+        """Return the worst severity of each record that something is wrong with; empty before the first search."""
         with self._lock:
             return self.problems.statuses() if self.problems else {}
 
@@ -151,16 +140,12 @@ class ProblemList:
         lines = self._lines.get(path)
         if lines is None or not lines.is_current:
             lines = self._lines[path] = LineIndex(path)
-        state = self._state(finding.record) if finding.record else None
+        state = self._state(finding.record)
         return excerpt(finding, lines, state if state and state.heads else None)
 
     def is_of_record(self, finding: Finding) -> bool:
-        """Whether a finding is about a record, not about a line that only calls itself as one is called.
-
-        Raises:
-            CurateError: E974 when another program has changed the record's file.
-        """
-        state = self._state(finding.record) if finding.record else None
+        """Whether a finding is about a record, not about a line that only calls itself as one is called."""
+        state = self._state(finding.record)
         if state is None or level_of(finding.code) != "line":
             return state is not None
         # What is found in a decision on a record has the code of a line, too.
@@ -174,34 +159,25 @@ class ProblemList:
         return mend_record(state.record, data.shape, fixes) if state and fixes else None
 
     def mendings(self, on_progress: OnProgress | None = None) -> RecordFixes:
-        """Return the safe fixes of all records. Long: call it in a thread.
+        """Return the safe fixes of all records, as `Child.run` does. Long: call it in a thread."""
+        fixes: RecordFixes = Child().run("mend", self._job(), on_progress)
+        return fixes
 
-        Raises:
-            CurateError: E904 when a file is missing; E970 when the process was killed.
-        """
-        mendings: RecordFixes = Child().run("mend", self._job(), on_progress)
-        return mendings
-
-    def mend(self, mendings: Sequence[RecordFix]) -> FixesApplied:
-        """Make fixes, as one act of edits that one undo takes back; records that have changed meanwhile stay.
-
-        Raises:
-            CurateError: E906 when they are not saved.
-        """
-        project = self.project
-        wanted = [mending for mending in mendings if mending.changes and self._is_unchanged(mending)]
+    def mend(self, fixes: Sequence[RecordFix]) -> FixesApplied:
+        """Make fixes, as one act of edits that one undo takes back; records that have changed meanwhile stay."""
+        wanted = [fix for fix in fixes if fix.changes and self._is_unchanged(fix)]
         if wanted:
-            project.apply([mending.decision() for mending in wanted])
-        return FixesApplied(len(wanted), len(mendings) - len(wanted))
+            self.project.apply([fix.decision() for fix in wanted])
+        return FixesApplied(len(wanted), len(fixes) - len(wanted))
 
     def ignore(self, finding: Finding) -> None:
         """Have the record ask to be excused from the check that made ``finding``, by an edit.
 
         Raises:
-            CurateError: E905 when it cannot ask: the line is no record, or its schema has no place for that; E906 when
-                it is not saved; E972 when the schema refuses the line.
+            CurateError: E905 when it cannot ask: the line is no record, or its schema has no place for that; and as
+                `Project.apply`.
         """
-        state = self._state(finding.record) if finding.record else None
+        state = self._state(finding.record)
         view = self.project.shape.view
         if state is None or finding.code in FAULTS or finding.code in ("L402", "L403"):
             why = f"{finding.code} {finding.name} cannot be ignored for one record"
@@ -215,12 +191,9 @@ class ProblemList:
         self.project.apply([Edit(state.record.id, {parts[0]: value})])
 
     def write_baseline(self, on_progress: OnProgress | None = None) -> Changed:
-        """Write what is found now to the baseline that curate.toml names, as `curate validate --update-baseline` does.
+        """Write what is wrong now to the baseline that curate.toml names (E902), as `validate --update-baseline` does.
 
         Long: call it in a thread, and search again after it.
-
-        Raises:
-            CurateError: E902 when curate.toml names none; E956 when the file is no baseline; E906 when it is not saved.
         """
         changed: Changed = Child().run("update", self._job(), on_progress)
         return changed
@@ -234,8 +207,7 @@ class ProblemList:
         decided = {(state.record.source.file, state.record.source.line): state.record.id for state in project.decided()}
         return Job(project.root, tuple(project.findings()), _renamed(project.catalog) | decided)
 
-    def _searched(self, job: Job, catalog: Catalog, on_progress: OnProgress | None) -> None:
-        """Do the search of the records in ``catalog`` that `search` has begun."""
+    def _search(self, job: Job, catalog: Catalog, num_decisions: int, on_progress: OnProgress | None) -> None:
         assert self._child is not None, "it has been begun"
         began = monotonic()
         try:
@@ -243,9 +215,8 @@ class ProblemList:
             with self._lock:
                 self._problems, self._problems_of = problems, catalog
                 self.at, self.seconds = datetime.now().astimezone(), monotonic() - began
+                self._num_searched = self._num_followed = num_decisions
                 self._examiner = None
-                with self._late_lock:
-                    self._stale = set(self._late)
         except CurateError as error:
             self._failure = error
             raise
@@ -256,20 +227,10 @@ class ProblemList:
         self._judge()
 
     def _judge(self) -> None:
-        """Tell the catalogue that was searched, be it the present one or not: of another one nothing was found."""
+        # The catalogue that was searched, be it the present one or not: of another one nothing is known.
         with self._lock:
             if self._problems is not None and self._problems_of is not None:
                 self._problems_of.judge(self._problems.statuses())
-
-    def _note(self, names: Collection[str]) -> None:
-        with self._late_lock:
-            self._late.update(names)
-            self._stale.update(names)
-
-    def _take_late(self) -> set[str]:
-        with self._late_lock:
-            late, self._late = self._late, set()
-        return late
 
     def _recheck(self, problems: Problems, name: str, decision_findings: Sequence[Finding]) -> None:
         state = self._state(name)
@@ -295,49 +256,42 @@ class ProblemList:
         if self._examiner is None:
             data = self.project.data
             known = baseline_path(data.settings, data.root)
+            baseline = read_baseline(known, without=UNREADABLE) if known else None
             self._examiner = Examiner(
-                ExaminerSpec(
-                    shape=data.shape,
-                    settings=data.settings,
-                    limit=EVERY,
-                    root=data.root,
-                    baseline=read_baseline(known, without=UNREADABLE) if known else None,
-                )
+                ExaminerSpec(shape=data.shape, settings=data.settings, limit=EVERY, root=data.root, baseline=baseline)
             )
         return self._examiner
 
     def _state(self, name: str) -> RecordState | None:
         try:
-            return self.project.state(name)
+            return self.project.state(name) if name else None
         except CurateError as error:
             # A line that is no record may have an id all the same.
             if error.number == "E916":
                 return None
             raise
 
-    def _is_unchanged(self, mending: RecordFix) -> bool:
-        state = self._state(mending.record)
+    def _is_unchanged(self, fix: RecordFix) -> bool:
+        state = self._state(fix.record)
         return state is not None and all(
-            at(state.record.data, parts_of(pointer)) == before for pointer, before, _ in mending.texts
+            at(state.record.data, parts_of(pointer)) == before for pointer, before, _ in fix.texts
         )
+
+
+_lists: WeakKeyDictionary[Project, ProblemList] = WeakKeyDictionary()
 
 
 def problems_of(project: Project) -> ProblemList:
     """Return the one problem list of ``project``."""
-    book = _books.get(project)
-    if book is None:
-        book = _books[project] = ProblemList(project)
-    return book
-
-
-_books: WeakKeyDictionary[Project, ProblemList] = WeakKeyDictionary()
+    problem_list = _lists.get(project)
+    if problem_list is None:
+        problem_list = _lists[project] = ProblemList(project)
+    return problem_list
 
 
 def _renamed(catalog: Catalog) -> dict[tuple[str, int], str]:
-    """Return, by file and line, the ids of records that have another record's id with a number after it.
-
-    An id that only looks so is among them, which does no harm: it is the record's own.
-    """
+    # Ids that are another record's id with a number after it, by file and line. One that only looks so does no harm: it
+    # is the record's own.
     # The catalogue has loaded it.
     import polars as pl
 
@@ -348,7 +302,6 @@ def _renamed(catalog: Catalog) -> dict[tuple[str, int], str]:
 
 
 def _with(value: Json, parts: Sequence[str], new: Json) -> Json:
-    """Return ``value`` with ``new`` at the place of ``parts`` in it; objects on the way are made."""
     if not parts:
         return new
     inner: Mapping[str, Json] = value if isinstance(value, Mapping) else {}

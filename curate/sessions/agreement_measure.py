@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 
 import numpy
 
 from curate.base.record import Json
-from curate.project.labels.blind import Gold
-from curate.sessions.agreement.answers import Answers, Confusion, Moments, key_of
-from curate.sessions.agreement.figures import (
+from curate.project.blind import Gold
+from curate.sessions.agreement import Answers, Confusion, Moments, key_of
+from curate.sessions.agreement_figures import (
     Chance,
     Figure,
+    Sheet,
+    Whole,
     accuracy,
     against_others,
     fleiss_kappa,
     per_value,
     percent_and_alpha,
+    sheet_of,
+    units_of,
 )
-from curate.sessions.agreement.over_time import Block, blocks
-from curate.sessions.agreement.sheet import Sheet, Whole, sheet_of, units_of
 
 _MOST_CLASSES = 200
 _EXAMPLES = 5
+_DAY = len("2026-01-31")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,18 @@ class Annotator:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of time, from day to day in UTC, and the agreement on the records whose last answer is of it."""
+
+    first: str
+    last: str
+    num_records: int
+    num_answers: int
+    percent: Figure
+    alpha: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class Agreement:
     """The agreement on one question.
 
@@ -80,6 +95,7 @@ class Agreement:
     num_answers: int
     num_shared: int
     num_pairs: int
+    num_gold: int
     percent: Figure
     alpha: Figure
     fleiss: Figure
@@ -93,7 +109,6 @@ class Agreement:
     annotators: list[Annotator]
     times: list[Block]
     num_untimed: int
-    num_gold: int
 
 
 def measure(
@@ -116,7 +131,7 @@ def measure(
     pairs, num_apart = _pairs(sheet, chance)
     confusions, disagreements = _confusions(sheet)
     classes, num_more = _classes(sheet, chance)
-    times, num_untimed = blocks(sheet, moments or {}, block, chance)
+    times, num_untimed = _blocks(sheet, moments or {}, block, chance)
     return Agreement(
         num_records=len(sheet.records),
         num_answers=int(sheet.sizes.sum()),
@@ -178,7 +193,6 @@ def _annotators(sheet: Sheet, gold: Gold, chance: Chance) -> list[Annotator]:
 
 
 def _classes(sheet: Sheet, chance: Chance) -> tuple[list[Class], int]:
-    """Return the most frequent values, the most frequent first, and how many more there are."""
     counts = numpy.bincount(sheet.cells[sheet.cells >= 0], minlength=len(sheet.values))
     chosen = numpy.argsort(-counts, kind="stable")[:_MOST_CLASSES]
     figures: dict[int, tuple[Figure, Figure]] = {}
@@ -194,7 +208,6 @@ def _classes(sheet: Sheet, chance: Chance) -> tuple[list[Class], int]:
 
 
 def _confusions(sheet: Sheet) -> tuple[list[Confusion], list[str]]:
-    """Return the pairs of values that were given to the same record, most first, and the records."""
     counts: Counter[tuple[int, int]] = Counter()
     records: dict[tuple[int, int], list[str]] = defaultdict(list)
     rows = _differing(sheet.cells)
@@ -213,11 +226,46 @@ def _confusions(sheet: Sheet) -> tuple[list[Confusion], list[str]]:
 
 
 def _differing(cells: Whole) -> Sequence[int]:
-    """Return the rows with different answers."""
     if not cells.size:
         return []
     highest = cells.max(axis=1)
     # For the least answer, what is missing must be no answer at all.
     lowest = numpy.where(cells < 0, highest[:, None], cells).min(axis=1)
-    rows: list[int] = numpy.flatnonzero(lowest < highest).tolist()
-    return rows
+    return [int(row) for row in numpy.flatnonzero(lowest < highest)]
+
+
+def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance) -> tuple[list[Block], int]:
+    # A record with two answers or more counts once, at the moment of the last of them, because only then could anybody
+    # agree or not. Left out are those of which no moment is known.
+    timed: list[tuple[str, int]] = []
+    num_untimed = 0
+    for row in numpy.flatnonzero(sheet.sizes > 1).tolist():
+        known = moments.get(sheet.records[row], {})
+        names = [by for by, code in zip(sheet.annotators, sheet.cells[row], strict=True) if code >= 0]
+        if given := [known[by] for by in names if by in known]:
+            timed.append((max(given), row))
+        else:
+            num_untimed += 1
+    timed.sort()
+    return [_block(sheet, part, chance) for part in _parts(sheet, timed, size)], num_untimed
+
+
+def _parts(sheet: Sheet, timed: list[tuple[str, int]], size: int) -> list[list[tuple[str, int]]]:
+    if not size:
+        return [list(day) for _, day in groupby(timed, key=lambda item: item[0][:_DAY])]
+    parts: list[list[tuple[str, int]]] = []
+    room = 0
+    for answer in timed:
+        if room <= 0:
+            parts.append([])
+            room = size
+        parts[-1].append(answer)
+        room -= int(sheet.sizes[answer[1]])
+    return parts
+
+
+def _block(sheet: Sheet, part: list[tuple[str, int]], chance: Chance) -> Block:
+    rows = [row for _, row in part]
+    percent, alpha = percent_and_alpha(sheet.cells[rows], chance)
+    first, last = part[0][0][:_DAY], part[-1][0][:_DAY]
+    return Block(first, last, len(rows), int(sheet.sizes[rows].sum()), percent, alpha)

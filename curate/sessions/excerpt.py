@@ -14,12 +14,10 @@ from curate.checks.spans import with_values_hidden
 from curate.jsonl import locate
 from curate.project.fold import RecordState
 
-_STEP = 1024
-"""Lines from one remembered offset to the next."""
+_STEP = 1024  # Lines from one remembered offset to the next.
 _BLOCK = 1 << 20
 _MOST_BYTES = 16 * 1024 * 1024
-_AROUND = 32 * 1024
-"""Characters on each side of a place in which values are looked for that must be hidden."""
+_AROUND = 32 * 1024  # Characters on each side of a place in which values are looked for that must be hidden.
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +36,8 @@ class Excerpt:
     line: int
     rows: tuple[ExcerptLine, ...]
     mark: int | None
-    column: int
-    """The 1-based byte column of the value in its line, 0 where it has none."""
-    is_decided: bool = False
-    """Whether the line is what decisions make of the record, and the file has another one."""
+    column: int  # The 1-based byte column of the value in its line, 0 where it has none.
+    is_decided: bool = False  # Whether the line is what decisions make of the record, and the file has another one.
 
 
 class LineIndex:
@@ -50,8 +46,7 @@ class LineIndex:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offsets = array("Q", [0])
-        self._offset, self._number = 0, 0
-        """How far the file was gone through: bytes, and whole lines before them."""
+        self._offset, self._number = 0, 0  # How far the file was gone through: bytes, and whole lines before them.
         self._stamp = _stamp(path)
 
     @property
@@ -82,7 +77,7 @@ class LineIndex:
             return {}
 
     def _go_to(self, handle: int, line: int) -> None:
-        """Remember the offset of every `_STEP` th line, as far as ``line``."""
+        # By blocks, not by lines: a line may be longer than the memory.
         while self._number < line and (block := os.pread(handle, _BLOCK, self._offset)):
             num_ends = block.count(b"\n")
             wanted = _STEP - self._number % _STEP
@@ -133,7 +128,6 @@ def _column(finding: Finding, raw: bytes, is_decided: bool) -> int:
 
 
 def _says(raw: bytes | None, state: RecordState) -> bool:
-    """Whether a line of the file still says what the record now says."""
     try:
         value: Json = json.loads(raw) if raw is not None else None
     except (ValueError, RecursionError):
@@ -142,7 +136,7 @@ def _says(raw: bytes | None, state: RecordState) -> bool:
 
 
 def _around(raw: bytes, column: int, number: int) -> tuple[ExcerptLine, int]:
-    """Return the piece of a line around a byte column, values hidden, and the place of the column within it."""
+    # Values are looked for in a wide piece, so that none is cut in two and shown.
     start = max(0, column - 1 - 4 * _AROUND)
     before = raw[start : column - 1].decode("utf-8", "replace")[-_AROUND:]
     after = raw[column - 1 : column - 1 + 4 * _AROUND].decode("utf-8", "replace")[:_AROUND]

@@ -1,0 +1,317 @@
+"""A run beside another one, or beside its own base: scores, what differs, and the validation records that got worse.
+
+The statistics are the trainer's: it is asked as a program, so that the screen and `train compare` say the same.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from curate.base.console import one_line
+from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
+from curate.base.record import SPLITS, CurateError, Json
+from curate.base.trainer import trainer_command
+from curate.formats.dataset import FILE_NAME, read_manifest
+from curate.formats.dataset.manifest import Manifest
+from curate.project.data import DATASETS, ProjectData
+from curate.project.feedback import ChangeVerdict, Results, read_results, verdict_of
+from curate.sessions.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One category, or the mean over all of them: the base, the first run if there is one, and the second.
+
+    ``difference`` is second - first, or second - base, with its 95 % interval; ``verdict`` is the trainer's on it. None
+    is what nobody has reported.
+    """
+
+    category: str
+    n: int | None = None
+    base: float | None = None
+    first: float | None = None
+    second: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    better: int | None = None
+    worse: int | None = None
+    verdict: ChangeVerdict | None = None
+    metric: str = ""
+    bits: tuple[float | None, float | None, float | None] = (None, None, None)
+    """Bits per byte of base, first and second; lower is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedComparison:
+    """The tuned models of two runs on one split. What could not be compared is counted.
+
+    So are records of one run only (``num_lone``), those that changed or are scored otherwise, and those without score.
+    """
+
+    split: str
+    rows: tuple[ScoreRow, ...]
+    macro: ScoreRow | None
+    num_shared: int
+    num_lone: int
+    num_changed: int
+    num_unscored: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunDifference:
+    """One thing in two runs, in words; ``is_same`` where it does not differ."""
+
+    what: str
+    text: str
+    is_same: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """A validation record that the later model does worse on, with what both said where it is known."""
+
+    id: str
+    category: str
+    before: float
+    after: float
+    said_before: str | None
+    said_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunComparison:
+    """Two runs, or one and its base, on the split whose verdicts count."""
+
+    first: Run | None
+    second: Run
+    split: str
+    rows: tuple[ScoreRow, ...]
+    macro: ScoreRow | None
+    regressions: tuple[Regression, ...]
+    notes: tuple[str, ...] = ()
+    general: tuple[str, ...] = ()
+    """What the run says of general text, with what to do next where it forgot; of one run beside its base."""
+    changed: tuple[RunDifference, ...] = ()
+
+
+def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunComparison:
+    """Put ``second`` beside ``first``, or beside its base with None. Asks the trainer: call it in a thread.
+
+    Raises:
+        CurateError: E918 when a report or feedback cannot be read, E911 when the newest dataset was changed.
+    """
+    results = read_results(second.folder)
+    other = read_results(first.folder) if first else None
+    tests = {name for name, split in data.pins().items() if split == "test"}
+    worse = tuple(regressions(other, results, tests))
+    split = str(results.report["headline"])
+    if first is None or other is None:
+        rows = tuple(_beside_base(row, results) for row in results.categories)
+        macro = _beside_base(results.macro, results) if results.macro else None
+        return RunComparison(None, second, split, rows, macro, worse, general=tuple(results.forgetting))
+    comparison: PairedComparison | None = None
+    try:
+        comparison = compare(first.folder, second.folder, split)
+        notes = list(_notes(comparison))
+    except CurateError as error:
+        notes = [f"paired differences are not reported: {error.message}"]
+    if other.report["headline"] != split:
+        notes.append(f"{first.id} was judged on its {other.report['headline']} split, {second.id} on {split}")
+    macro = comparison.macro if comparison else None
+    if macro is not None and results.macro:
+        macro = replace(macro, base=results.macro["base"]["value"])
+    rows = tuple(_beside_run(other, results, comparison))
+    changed = tuple(differences(data, first, second))
+    return RunComparison(first, second, split, rows, macro, worse, notes=tuple(notes), changed=changed)
+
+
+def compare(first: Path, second: Path, split: str) -> PairedComparison:
+    """Compare the tuned models of two finished runs on one split, category by category; takes about a second.
+
+    Raises:
+        CurateError: E918 with what the trainer says, when it cannot compare them or their files cannot be read.
+    """
+    command = trainer_command("compare", str(first.absolute()), str(second.absolute()), "--json")
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error[")]
+        message = lines[0] if lines else f"exit code {done.returncode}"
+        raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
+    document = json.loads(done.stdout)
+    report = document["report"]
+    part: Mapping[str, Json] = next((part for part in report["splits"] if part["split"] == split), {})
+    # What has no score is compared by likelihood there, which is not in the unit of scores.
+    scored = [entry for entry in part.get("categories", ()) if entry["higher_is_better"]]
+    rows = tuple(_paired(entry, report["fewest"]) for entry in scored)
+    macro = _paired(part["macro"], report["fewest"]) if part.get("macro") else None
+    counts = document["splits"].get(split, {})
+    numbers = (counts.get(name, 0) for name in ("shared", "lone", "changed", "unscored"))
+    return PairedComparison(split, rows, macro, *numbers)
+
+
+def _paired(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
+    # In the trainer's comparison the base is the first run, and the tuned model is the second.
+    row = _row(entry, verdict_of(entry, fewest))
+    return replace(row, base=None, first=row.base, metric="", bits=(None, None, None))
+
+
+def _beside_base(entry: Mapping[str, Json], results: Results) -> ScoreRow:
+    return _row(entry, results.verdict(entry))
+
+
+def _row(entry: Mapping[str, Json], verdict: ChangeVerdict | None) -> ScoreRow:
+    # A category of a report, or the mean over them, which has no counts of records.
+    change = entry["difference"]
+    return ScoreRow(
+        category=entry.get("category", "macro"),
+        n=entry.get("n"),
+        base=entry["base"]["value"],
+        second=entry["tuned"]["value"],
+        difference=change["value"],
+        low=change["low"],
+        high=change["high"],
+        better=entry.get("better"),
+        worse=entry.get("worse"),
+        verdict=verdict,
+        metric=entry.get("metric", ""),
+        bits=(_bits(entry, "base"), None, _bits(entry, "tuned")),
+    )
+
+
+def _beside_run(first: Results, second: Results, comparison: PairedComparison | None) -> Iterator[ScoreRow]:
+    # The scores of both runs are those of the records that they share, where these could be compared.
+    before = {entry["category"]: entry for entry in first.categories}
+    after = {entry["category"]: entry for entry in second.categories}
+    pairs = {row.category: row for row in comparison.rows} if comparison else {}
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        earlier, later = (entry["tuned"]["value"] if entry else None for entry in (old, new))
+        row = pairs.get(name) or ScoreRow(name, first=earlier, second=later)
+        base = new["base"]["value"] if new else None
+        bits = (_bits(new, "base"), _bits(old, "tuned"), _bits(new, "tuned"))
+        yield replace(row, base=base, metric=(new or old or {}).get("metric", ""), bits=bits)
+
+
+def _bits(entry: Mapping[str, Json] | None, side: str) -> float | None:
+    value = entry.get("bits_per_byte") if entry else None
+    return float(value[side]) if value else None
+
+
+def _notes(comparison: PairedComparison) -> Iterator[str]:
+    if comparison.num_lone:
+        yield f"{comparison.num_lone:,} records were evaluated by one of the runs only; they are left out"
+    if comparison.num_changed:
+        yield f"{comparison.num_changed:,} records changed between the runs, or are scored otherwise; they are left out"
+    if comparison.num_unscored:
+        yield f"{comparison.num_unscored:,} records have no score in one of the runs"
+
+
+def regressions(first: Results | None, second: Results, never: Collection[str] = ()) -> list[Regression]:
+    """Return the validation records on which ``second`` scores lower than the tuned model of ``first``, worst first.
+
+    With None its own base is what it is compared with. No other split is looked at, and none of the records ``never``,
+    which have become test records since: a test record that somebody looks at is one no longer.
+    """
+    worse = []
+    others = {outcome.id: outcome for outcome in first.outcomes if outcome.split == "validation"} if first else {}
+    for outcome in second.outcomes:
+        name, after = outcome.id, outcome.score_tuned
+        if outcome.split != "validation" or after is None or name in never:
+            continue
+        other = others.get(name)
+        before = outcome.score_base if first is None else other.score_tuned if other else None
+        is_same_category = other is None or other.category == outcome.category
+        if before is not None and after < before and is_same_category:
+            said = other.completion if other else None
+            worse.append(Regression(name, outcome.category, before, after, said, outcome.completion))
+    return sorted(worse, key=lambda item: (item.after - item.before, item.category, item.id))
+
+
+def gate_command(first: Run | None, second: Run) -> str:
+    """Return the command that fails a build where ``second`` is worse than ``first``, or than its own base."""
+    if first is None:
+        return f"train eval {second.folder} --dry-run --fail-on regressed"
+    return f"train compare {first.folder} {second.folder} --fail-on regressed"
+
+
+def differences(data: ProjectData, first: Run, second: Run) -> list[RunDifference]:
+    """Return how the second run differs from the first: its data, its recipe, its base, its seed."""
+    facts = {"base weights": ("facts", "base"), "seed": ("seed",), "pairsmith": ("versions", "pairsmith")}
+    sides = [(what, first.text_at(*path), second.text_at(*path)) for what, path in facts.items()]
+    return [*_data(data, first, second), *_recipe(first, second), *(_fact(*side) for side in sides)]
+
+
+def _data(data: ProjectData, first: Run, second: Run) -> Iterator[RunDifference]:
+    digests = [run.text_at("dataset", "sha256") for run in (first, second)]
+    names = [run.text_at("dataset", "name") or "not reported" for run in (first, second)]
+    if digests[0] and digests[0] == digests[1]:
+        yield RunDifference("data", f"same ({names[0]})", is_same=True)
+        return
+    before, after = (_manifest(data, run) for run in (first, second))
+    if before is None or after is None:
+        yield RunDifference("data", f"{names[0]} -> {names[1]}; a manifest is gone, so counts are not reported")
+        return
+    yield RunDifference("data", f"{names[0]} -> {names[1]}")
+    for split in SPLITS:
+        yield _count(f"  {split}", getattr(before.counts, split), getattr(after.counts, split), " records")
+    for code in sorted({*before.drops, *after.drops}):
+        yield _count(f"  left out {code}", before.drops.get(code, 0), after.drops.get(code, 0))
+    is_same = before.frozen_test == after.frozen_test
+    text = "same" if is_same else "other records: scores of test are not of one set"
+    yield RunDifference("  test set", text, is_same)
+
+
+def _count(what: str, before: int, after: int, unit: str = "") -> RunDifference:
+    return RunDifference(what, f"{before:,} -> {after:,}{unit} ({after - before:+,})", is_same=before == after)
+
+
+def _recipe(first: Run, second: Run) -> Iterator[RunDifference]:
+    before, after = (dict(_flat(run.about.get("recipe"))) for run in (first, second))
+    if not before or not after:
+        yield RunDifference("recipe", "not reported")
+        return
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    if not changed:
+        yield RunDifference("recipe", "same", is_same=True)
+    for key in changed:
+        old, new = ("none" if side.get(key) is None else str(side[key]) for side in (before, after))
+        yield RunDifference(f"recipe {key}", f"{old} -> {new}")
+
+
+def _flat(value: Json, prefix: str = "") -> Iterator[tuple[str, Json]]:
+    for key, inner in value.items() if isinstance(value, Mapping) else ():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _fact(what: str, before: str, after: str) -> RunDifference:
+    if not before or not after:
+        return RunDifference(what, "not reported")
+    if before == after:
+        return RunDifference(what, f"same ({before[:12]})", is_same=True)
+    return RunDifference(what, f"{before[:12]} -> {after[:12]}")
+
+
+def _manifest(data: ProjectData, run: Run) -> Manifest | None:
+    # The dataset may be gone, or another one may stand in its place.
+    import hashlib
+
+    name, digest = run.text_at("dataset", "name"), run.text_at("dataset", "sha256")
+    if not name or "/" in name or name.startswith("."):
+        return None
+    folder = inside(data.root, data.root / DATASETS) / name
+    try:
+        manifest = read_manifest(folder)
+    except CurateError:
+        return None
+    is_it = hashlib.sha256(read_file(folder / FILE_NAME, most=MOST_DOCUMENT)).hexdigest() == digest
+    return manifest if is_it else None

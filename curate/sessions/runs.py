@@ -1,0 +1,213 @@
+"""The runs of a workspace: how each is begun as a child process, and how its files and processes say it stands.
+
+Nothing has to be remembered between two looks. What crosses the border to the trainer are files and signals.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+from curate.base.console import one_line
+from curate.base.file_guard import MOST_STATE, inside, open_file, read_file
+from curate.base.record import CurateError, Json
+from curate.base.trainer import trainer_command
+from curate.project.data import RUNS, ProjectData
+from curate.project.feedback import REPORT_FILE
+from curate.sessions.detached import LOG_FILE, Process, berth_of, note, read_process, settle, start
+
+DRY_RUN = "--dry-run"  # The trainer's option for a run that writes nothing.
+Standing = Literal["running", "stopping", "stopped", "finished", "failed", "dead", "unknown"]
+# *stopping* was asked to save and stop and has not ended; *failed* ended by itself with an error; *dead* ended without
+# having said so, as by a power cut; *unknown* says that it runs, and nobody has written down which process that is.
+_RUN_FILE = "run.json"
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run at one moment. ``about`` is what its run.json says, empty before there is one; ``why`` it stands so."""
+
+    folder: Path
+    standing: Standing
+    why: str
+    about: Mapping[str, Json]
+    process: Process | None
+    has_report: bool
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return self.folder.name
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process is at work."""
+        return self.standing in ("running", "stopping")
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it can go on from a checkpoint, or begin again where there is none yet."""
+        return bool(self.about) and self.standing in ("stopped", "failed", "dead")
+
+    def text_at(self, *path: str) -> str:
+        """Return what run.json says at ``path`` as text; "" where it says nothing there."""
+        value: Json = self.about
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return "" if value is None or isinstance(value, Mapping | list) else str(value)
+
+
+def runs_of(data: ProjectData) -> list[Run]:
+    """Return the runs of a workspace, the newest first; E914 when its folder of runs lies elsewhere."""
+    return [read_run(folder) for folder in _run_folders(data)]
+
+
+def read_run(folder: Path) -> Run:
+    """Return how the run in ``folder`` stands now."""
+    settle(folder)
+    process, about = read_process(folder), _about(folder)
+    standing, why = _standing(about, process)
+    return Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
+
+
+def log_tail(run: Run, num_lines: int) -> list[str]:
+    """Return the last lines of what the run has said, as they are; empty where it says nothing to a file."""
+    for folder in (run.folder, berth_of(run.folder)):
+        try:
+            with open_file(folder / LOG_FILE) as file:
+                file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            continue
+        # A line of progress is written over itself.
+        lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
+        return [line for line in lines if line][-num_lines:]
+    return []
+
+
+def run_folder(data: ProjectData, options: Sequence[str]) -> Path:
+    """Return the folder of the run, not made yet: ``--out``, the newest to resume, or today's date and free letters."""
+    runs = inside(data.root, data.root / RUNS)
+    if "--out" in options[:-1]:
+        return Path(options[options.index("--out") + 1])
+    if "--resume" in options and (known := _run_folders(data)):
+        return known[0]
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    folders = (runs / f"{today}-{_letters(number)}" for number in count())
+    return next(folder for folder in folders if not folder.exists() and not berth_of(folder).exists())
+
+
+def resumed_dataset(folder: Path) -> Path:
+    """Return the dataset that the run in ``folder`` was begun on, to resume it; E978 where that is unknown or gone."""
+    try:
+        path = Path(json.loads(read_file(folder / _RUN_FILE, most=MOST_STATE))["dataset"]["path"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        message = f"{one_line(str(folder / _RUN_FILE))} does not say what the run was begun on"
+        raise CurateError("E978 cannot-resume", message, "Begin a new run.") from error
+    if not path.is_dir():
+        raise CurateError("E978 cannot-resume", f"the dataset {one_line(str(path))} is gone", "Begin a new run.")
+    return path
+
+
+def train(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> int:
+    """Run ``train run`` on ``dataset`` into ``folder``, and return its exit code; 128 + n where signal n killed it.
+
+    Its stdin is closed; its data goes to our stdout and its talk to our stderr. SIGINT, SIGTERM and SIGHUP are passed
+    on, and it is waited for. Others see it by the folder meanwhile; of a dry run there is none.
+
+    Raises:
+        CurateError: E906 when the folder cannot be written; E914 for a recipe outside of the workspace.
+    """
+    # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
+    child = subprocess.Popen(_command(data, dataset, folder, options), stdin=subprocess.DEVNULL, process_group=0)
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _PASSED_ON}
+    is_dry = DRY_RUN in options
+    try:
+        if not is_dry:
+            note(child.pid, folder)
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if not is_dry:
+            settle(folder)
+    return code if code >= 0 else 128 - code
+
+
+def train_detached(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> Process:
+    """Start what `train` runs as a process that outlives us and our terminal, as `detached.start` does."""
+    return start(_command(data, dataset, folder, options), folder)
+
+
+def _command(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> list[str]:
+    recipe = data.settings.recipe
+    # A run that is resumed has its own recipe.
+    is_chosen = bool(recipe) and "--resume" not in options
+    chosen = ["--recipe", str(inside(data.root, data.root / recipe))] if is_chosen else []
+    return trainer_command("run", str(dataset), "--out", str(folder), *chosen, *options)
+
+
+def _run_folders(data: ProjectData) -> list[Path]:
+    runs = inside(data.root, data.root / RUNS)
+    folders = {path for path in runs.glob("*") if path.is_dir() and not path.name.startswith(".")}
+    for berth in runs.glob(".*"):
+        folder = berth.with_name(berth.name.removeprefix("."))
+        if berth.is_dir() and berth == berth_of(folder):
+            settle(folder)
+            if folder.is_dir() or berth.is_dir():
+                folders.add(folder)
+    return sorted(folders, key=lambda folder: (_changed_at(folder), folder.name), reverse=True)
+
+
+def _changed_at(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        # It is still in its berth: nothing is newer.
+        return 2**63
+
+
+def _letters(number: int) -> str:
+    """Return a, b, ... z, ba, bb, ... for 0, 1, 2, ..."""
+    digits = ""
+    while True:
+        number, rest = divmod(number, 26)
+        digits = chr(ord("a") + rest) + digits
+        if not number:
+            return digits
+
+
+def _about(folder: Path) -> Mapping[str, Json]:
+    try:
+        value = json.loads(read_file(folder / _RUN_FILE, most=MOST_STATE))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Standing, str]:
+    if process is not None and process.is_alive:
+        return ("stopping", f"asked at {process.stop_asked}") if process.stop_asked else ("running", "")
+    status = about.get("status")
+    if status == "finished":
+        return "finished", ""
+    if status == "stopped":
+        return "stopped", "it can go on from its last checkpoint"
+    if status == "failed":
+        return "failed", f"{about.get('error', '')}: {about.get('message', '')}"
+    if process is None:
+        return ("unknown", "no process was written down for it") if about else ("failed", "it holds no run")
+    if process.stop_asked:
+        return "stopped", "it had not come to a checkpoint of its own"
+    if about:
+        return "dead", "its process ended without a word"
+    return "failed", "it ended before it began; see its log"

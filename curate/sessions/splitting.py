@@ -1,0 +1,375 @@
+"""Dividing records into splits: previews of other settings, what the splits share, and writing one division down.
+
+What takes long, comparing all records, is done once (`Basis`); to divide them anew by other settings takes a moment.
+Nothing is written before `write`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from curate.base.events import Assign, Decision
+from curate.base.file_guard import MOST_SETTINGS, inside, read_file
+from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Severity, Split
+from curate.base.storage import write_atomic
+from curate.project.data import ProjectData
+from curate.project.exclusion import Exclusion
+from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
+from curate.project.leaks import ExamLeaks, compare_benchmarks, divide_apart, parts_of
+from curate.project.repeats import WorkspaceRepeats, find_repeats
+from curate.schema.settings import FILE_NAME, SplitSettings, origins
+from curate.similarity.leaks import LEVELS, Leak
+from curate.similarity.split import Drift, SplitAssignment
+
+if TYPE_CHECKING:
+    from curate.project.project import Project
+    from curate.similarity.dedupe.near import Watch
+
+Fix = Literal["move", "drop"]
+FIXES: tuple[Fix, ...] = ("move", "drop")
+_LEAKED = Exclusion("other splits give it away", code="P501")  # Why a record that leaks is dropped.
+_KEYS = ("ratios", "seed", "stratify", "group")
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What does not depend on how the records are divided. Made by `read_basis`."""
+
+    data: ProjectData
+    repeats: WorkspaceRepeats
+    golden: Golden | None
+
+    @cached_property
+    def staying(self) -> list[Record]:
+        """The records that are to be divided, repeats left out, in the order of preference."""
+        return self.repeats.staying()
+
+    @cached_property
+    def fixed(self) -> dict[str, Split]:
+        """Records whose split no settings change: by the last dataset, by a decision, or by their own line."""
+        pins = self.repeats.pins
+        splits = {record.id: pins.get(record.id) or record.split for record in self.staying}
+        return {name: split for name, split in splits.items() if split}
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The golden test set, empty while none is frozen."""
+        return frozenset(self.golden.ids) if self.golden and self.golden.is_frozen else frozenset()
+
+    @cached_property
+    def tokens(self) -> dict[str, int]:
+        """About how many tokens each record has; an estimate."""
+        # polars comes with it.
+        from curate.project.catalog.columns import estimated_tokens
+
+        return {record.id: estimated_tokens(record) for record in self.staying}
+
+    def divided(self, records: Sequence[Record], settings: SplitSettings) -> SplitAssignment:
+        """Divide ``records`` by ``settings``, without a look at leaks."""
+        return divide(self.data.root, records, self.repeats.duplicates.clusters, settings, self.repeats.pins)
+
+
+def read_basis(data: ProjectData, watch: Watch | None = None) -> Basis:
+    """Compare the records of ``data``: long for many, and ``watch`` hears how far it is.
+
+    Raises:
+        CurateError: as `find_repeats`; E975 when the golden test set was changed.
+    """
+    golden = read_golden(data.root)
+    return Basis(data, find_repeats(data, watch=watch), golden)
+
+
+class Cell(NamedTuple):
+    """How many records of a category a split has."""
+
+    category: str
+    split: Split
+    num_records: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A division of the records by ``settings``, with ``fixes`` for records that leak."""
+
+    basis: Basis
+    settings: SplitSettings
+    assignment: SplitAssignment
+    fixes: Mapping[str, Fix] = field(default_factory=dict)
+    # What its splits share, and what is trained on with the benchmarks. Only where it is there, all that gives one
+    # another away is in one split, as an export has it.
+    compared: Sequence[ExamLeaks] | None = None
+
+    @cached_property
+    def by_split(self) -> dict[Split, list[Record]]:
+        """The records of each split."""
+        return parts_of(self.basis.staying, self.assignment)
+
+    @property
+    def rows(self) -> list[Drift]:
+        """Each category with its numbers and its shares, the largest first."""
+        return sorted(self.assignment.drift, key=lambda row: (-sum(row.counts.values()), row.category))
+
+    @property
+    def totals(self) -> dict[Split, int]:
+        """The number of records of each split."""
+        return {name: len(records) for name, records in self.by_split.items()}
+
+    @property
+    def smallest(self) -> list[Cell]:
+        """The cells of the table that should not be empty, those with the fewest records first."""
+        wanted = [(row, name) for row in self.assignment.drift for name in SPLITS if row.target[name] > 0]
+        cells = [Cell(row.category, name, row.counts[name]) for row, name in wanted]
+        return sorted(cells, key=lambda cell: cell.num_records)
+
+    @cached_property
+    def tokens(self) -> dict[Split, int]:
+        """About how many tokens each split has; an estimate."""
+        return {name: sum(self.basis.tokens[record.id] for record in part) for name, part in self.by_split.items()}
+
+    @property
+    def added(self) -> dict[Split, int]:
+        """How many records each split has that the last dataset has not."""
+        new = Counter(split for name, split in self.assignment.splits.items() if name not in self.basis.repeats.pins)
+        return {name: new[name] for name in SPLITS}
+
+    @property
+    def num_moved(self) -> int:
+        """Records that the last dataset has in another split; by the promise of a split there are none."""
+        splits = self.assignment.splits
+        return sum(splits.get(name, split) != split for name, split in self.basis.repeats.pins.items())
+
+    @property
+    def num_gone(self) -> int:
+        """Records of the last dataset that are in no split any more."""
+        return sum(name not in self.assignment.splits for name in self.basis.repeats.pins)
+
+    @property
+    def golden_change(self) -> GoldenChange | None:
+        """How the test split differs from the list that was frozen last; None where none was ever frozen."""
+        golden = self.basis.golden
+        return change_of(golden, [record.id for record in self.by_split["test"]]) if golden else None
+
+    @property
+    def leaks(self) -> list[Finding]:
+        """What there is to be said of ``compared``."""
+        return [finding for comparison in self.compared or () for finding in comparison.findings]
+
+    @cached_property
+    def _fixed_units(self) -> set[str]:
+        fixed = {*self.basis.repeats.pins, *self.basis.frozen}
+        return {unit for name, unit in self.assignment.units.items() if name in fixed}
+
+    def is_movable(self, name: str) -> bool:
+        """Whether a record could be moved to train: no dataset and no frozen list holds it, or what is tied to it."""
+        unit = self.assignment.units.get(name)
+        return unit is not None and unit not in self._fixed_units
+
+    def decisions(self) -> list[Decision]:
+        """Return what fixes this division in the journal: the split of each record that has another or none yet."""
+        own = {record.id: record.split for record in self.basis.staying}
+        drops = [_LEAKED.decision(name) for name, fix in self.fixes.items() if fix == "drop"]
+        return drops + [Assign(name, split) for name, split in self.assignment.splits.items() if own.get(name) != split]
+
+
+def preview(
+    basis: Basis, settings: SplitSettings, fixes: Mapping[str, Fix] | None = None, *, is_compared: bool = False
+) -> Preview:
+    """Divide the records by ``settings``; of ``fixes``, what is to be moved goes to train with all that is tied to it.
+
+    With ``is_compared`` the splits are compared, which takes a while, and the division is the one of an export.
+
+    Raises:
+        CurateError: E909 without a seed; E902 when the group key is no JSON pointer; E916 for a fix of a record that is
+            not there, or that cannot be moved; E908 and E964 when a benchmark cannot be read or is not there.
+    """
+    fixes = dict(fixes or {})
+    known = {record.id for record in basis.staying}
+    if unknown := [name for name in fixes if name not in known]:
+        raise CurateError("E916 unknown-record", f"there is no record {unknown[0]!r} that could be divided")
+    staying = [record for record in basis.staying if fixes.get(record.id) != "drop"]
+    assignment = basis.divided(staying, settings)
+    moves = [name for name, fix in fixes.items() if fix == "move"]
+    if moves:
+        first = Preview(basis, settings, assignment)
+        if stuck := [name for name in moves if not first.is_movable(name)]:
+            why = "the last dataset or the frozen test set holds it, or what repeats it"
+            hint = "Records never change their split. Drop it instead."
+            raise CurateError("E916 unknown-record", f"{stuck[0]!r} cannot be moved: {why}", hint)
+        units = {assignment.units[name] for name in moves}
+        staying = [item.moved_to("train") if assignment.units[item.id] in units else item for item in staying]
+        assignment = basis.divided(staying, settings)
+    if not is_compared:
+        return Preview(basis, settings, assignment, fixes)
+    data, repeats = basis.data, basis.repeats
+    leaks = data.settings.leaks
+    assignment, compared = divide_apart(data, staying, repeats.duplicates.clusters, settings, repeats.pins, leaks)
+    trained = parts_of(staying, assignment)["train"]
+    return Preview(basis, settings, assignment, fixes, [*compare_benchmarks(data, trained, leaks), *compared])
+
+
+@dataclass(frozen=True, slots=True)
+class LeakingPair:
+    """An exam record of ``split`` and what gives it away the most, which is in ``source_split``."""
+
+    leak: Leak
+    split: Split
+    source_split: Split
+    severity: Severity
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the pair is in the way of an export."""
+        return self.severity == "error"
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """All that leaks: the worst pairs first, and what is trained on that a benchmark asks.
+
+    ``preview`` is the division that they are of: that of an export, in which all that could leak is in one split.
+    ``num_templates`` passages were no evidence, because they stand in too many prompts.
+    """
+
+    preview: Preview
+    pairs: Sequence[LeakingPair]
+    benchmarks: Sequence[Finding]
+    num_templates: int
+
+    @property
+    def num_errors(self) -> int:
+        """How many pairs and benchmark records are in the way of an export."""
+        severities = [*(pair.severity for pair in self.pairs), *(finding.severity for finding in self.benchmarks)]
+        return severities.count("error")
+
+    def counts(self) -> dict[tuple[str, str, Severity], int]:
+        """Return the number of pairs by level, by the part of the record that is known, and by severity."""
+        counts = Counter((pair.leak.worst.level, str(pair.leak.worst.part), pair.severity) for pair in self.pairs)
+        return dict(sorted(counts.items(), key=lambda item: (LEVELS.index(item[0][0]), item[0][1:])))
+
+    def fixes(self, wanted: Fix, preview: Preview) -> dict[str, Fix]:
+        """Return a fix for each exam record that is known; where none can be moved, ``move`` leaves it as it is."""
+        known = [pair.leak.exam.id for pair in self.pairs if pair.is_error]
+        return {name: wanted for name in known if wanted == "drop" or preview.is_movable(name)}
+
+
+def compared_whole(divided: Preview) -> Preview:
+    """Return the division of an export, with its splits compared, unless ``divided`` is that already."""
+    if divided.compared is not None:
+        return divided
+    return preview(divided.basis, divided.settings, divided.fixes, is_compared=True)
+
+
+def leaks_of(divided: Preview) -> LeakReport:
+    """Compare the splits with one another, and what is trained on with the benchmarks (E908, E964); takes a while."""
+    divided = compared_whole(divided)
+    splits = divided.assignment.splits
+    pairs: list[LeakingPair] = []
+    benchmarks: list[Finding] = []
+    num_templates = 0
+    for comparison in divided.compared or ():
+        if comparison.split is None:
+            benchmarks += comparison.findings
+            continue
+        num_templates += comparison.leaks.num_templates
+        pairs += [
+            LeakingPair(leak, comparison.split, splits[leak.source.id], severity)
+            for leak, severity in zip(comparison.leaks.leaks, comparison.severities, strict=True)
+        ]
+    pairs.sort(key=lambda pair: (LEVELS.index(pair.leak.worst.level), -pair.leak.worst.coverage))
+    return LeakReport(divided, pairs, benchmarks, num_templates)
+
+
+def ratios_of(text: str) -> tuple[float, float, float]:
+    """Return shares written like 80/10/10, as parts of one.
+
+    Raises:
+        CurateError: E902 when these are not three numbers, none below nothing and not all of them nothing.
+    """
+    try:
+        parts = [float(part) for part in text.split("/")]
+    except ValueError:
+        parts = []
+    if len(parts) != len(SPLITS) or not all(0 <= part < inf for part in parts) or sum(parts) == 0:
+        raise CurateError("E902 bad-settings", f"{text!r} is not three shares", "Write it like 80/10/10.")
+    train, validation, test = (part / sum(parts) for part in parts)
+    return train, validation, test
+
+
+@dataclass(frozen=True, slots=True)
+class SavedDivision:
+    """What was written: how many records were assigned, how many dropped, which settings changed.
+
+    ``overruled`` names variables of the environment that stand in for a setting that was written.
+    """
+
+    num_assigned: int
+    num_dropped: int
+    keys: Sequence[str]
+    overruled: Sequence[str]
+
+
+def write(project: Project, divided: Preview, *, is_saved: bool) -> SavedDivision:
+    """Write the decisions of ``divided`` as one act, and its settings where ``is_saved``; the settings come first.
+
+    What is written is the division of an export: where the splits of ``divided`` were not compared, they are now.
+
+    Raises:
+        CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more.
+    """
+    root = divided.basis.data.root
+    divided = compared_whole(divided)
+    keys = save_settings(root, divided.settings) if is_saved else []
+    decisions = divided.decisions()
+    if decisions:
+        project.apply(decisions)
+    num_dropped = sum(decision.op == "drop" for decision in decisions)
+    known = origins(root) if keys else {}
+    sources = [known.get(("split", key), "") for key in keys]
+    overruled = [origin for origin in sources if origin and not origin.startswith(FILE_NAME)]
+    return SavedDivision(len(decisions) - num_dropped, num_dropped, keys, overruled)
+
+
+def save_settings(root: Path, settings: SplitSettings) -> list[str]:
+    """Put ``settings`` under [split] in the workspace's curate.toml, as `write` does; return the keys that changed.
+
+    Comments, order and blank lines stay, and keys that say the same already are not touched.
+    """
+    # Few commands write settings.
+    import tomlkit
+
+    path = inside(root, root / FILE_NAME)
+    text = read_file(path, root, most=MOST_SETTINGS).decode()
+    before: dict[str, Any] = tomllib.loads(text)
+    saved, wanted = _plain(SplitSettings.model_validate(before.get("split", {}))), _plain(settings)
+    changed = {key: wanted[key] for key in _KEYS if wanted[key] != saved[key] and wanted[key] is not None}
+    if not changed:
+        return []
+    document = tomlkit.parse(text)
+    if "split" not in document:
+        if text.strip():
+            document.add(tomlkit.nl())
+        document.add("split", tomlkit.table())
+    for key, value in changed.items():
+        document["split"][key] = value
+    after = tomlkit.dumps(document)
+    if tomllib.loads(after) != {**before, "split": {**before.get("split", {}), **changed}}:
+        message = f"{path}: [split] cannot be changed without changing something else"
+        raise CurateError("E902 bad-settings", message, f"Set {', '.join(changed)} in it by hand.")
+    write_atomic(path, [after.encode()], mode=path.stat().st_mode & 0o777)
+    return list(changed)
+
+
+def _plain(settings: SplitSettings) -> dict[str, Json]:
+    # Shares as people write them; the largest takes the rounding, so that they still add up to one.
+    shares = [round(share, 6) for share in settings.ratios]
+    largest = shares.index(max(shares))
+    shares[largest] = round(1 - sum(share for index, share in enumerate(shares) if index != largest), 6)
+    fields: dict[str, Json] = settings.model_dump(mode="json")
+    return {**fields, "ratios": shares}
