@@ -71,8 +71,7 @@ def python_set(texts: list[str]) -> Callable[[], Flags]:
 
 def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
     """Exact groups, near links verified by exact Jaccard, and clusters of both, of one text a record."""
-    from curate.similarity.dedupe import Method
-    from curate.similarity.dedupe.find import components
+    from curate.similarity.dedupe import Method, components
     from curate.similarity.dedupe.kernels import kernels_for
     from curate.similarity.dedupe.near import compare_texts, firsts
     from curate.similarity.dedupe.shingles import Spans

@@ -90,10 +90,10 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
     import torch
 
     from train.data.rendering import Example
-    from train.evaluate.choices import Question, option_nlls
     from train.evaluate.generate import generate
+    from train.evaluate.likelihoods import Question, option_nlls
     from train.model import computing
-    from train.model.compute import optimize_for_device
+    from train.model.capabilities import optimize_for_device
     from train.model.loss import nll_per_example
 
     optimize_for_device(model)

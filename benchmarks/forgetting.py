@@ -32,12 +32,10 @@ from typing import Any, NamedTuple
 
 from train.base.errors import TrainError
 from train.data.dataset import Row
-from train.evaluate.general import general_rows
+from train.evaluate.evaluation import evaluate_model, general_rows, summary
 from train.loop import Checkpoints, fit
-from train.pipeline.run import Prepared, prepare
-from train.pipeline.run.prepare import add_adapters
+from train.pipeline.prepare import Prepared, add_adapters, prepare
 from train.recipe import Recipe, load_recipe
-from train.report.evaluation import evaluate_model, summary
 
 TEXTS, TOKENS_OF_A_TEXT, SEED = 100, 96, 7
 LONGEST_ANSWER = 64

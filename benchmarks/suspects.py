@@ -32,8 +32,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from curate.checks.quality import find_suspects  # noqa: E402
-from curate.checks.quality.classify import Classifier  # noqa: E402  the repository is put on the path above
+from curate.checks.quality.suspects import Classifier, find_suspects  # noqa: E402  the repository is put on the path above
 
 SUBJECTS = ("anatomy", "astronomy", "college_chemistry", "formal_logic")
 NUM_NEAR = 3

@@ -112,7 +112,7 @@ def checks(job: Job) -> dict[str, Any]:
     import torch
     import transformers
 
-    from train.model.compute import capabilities_of
+    from train.model.capabilities import capabilities_of
 
     model = made_model(job).to(job.device)
     device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"

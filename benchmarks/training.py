@@ -124,7 +124,7 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
     from train.loop import Checkpoints, Placement, Validation, fit
     from train.model import add_lora
     from train.model.batch import BatchSampler
-    from train.model.compute import capabilities_of, optimize_for_device
+    from train.model.capabilities import capabilities_of, optimize_for_device
     from train.recipe import Recipe
 
     examples = [

@@ -17,11 +17,11 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from curate.base.record import Json, Problem, Record, Severity
+from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
 from curate.jsonl import FAULTS
@@ -40,7 +40,8 @@ __all__ = [
     "LengthCheck",
     "TokenLengths",
     "PairCheck",
-    "Place",
+    "DatasetProblem",
+    "SharedText",
     "RecordCheck",
     "EqualKeys",
     "Sketch",
@@ -63,6 +64,15 @@ __all__ = [
 ]
 
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
+
+PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
+# The settings that every check's good and bad examples are written for.
+EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
+_CODE = re.compile(r"[A-Z][0-9]{3}")
+_registry: Registry[Check] = Registry("checks", __name__)
+_Registered = TypeVar("_Registered")
+_FILTER_BITS = 1 << 25
+_FILTER_MASK = _FILTER_BITS - 1
 
 
 class SharedText(NamedTuple):
@@ -108,10 +118,6 @@ class Doubt(NamedTuple):
 
 LengthCheck = Callable[[TokenLengths, Settings], Iterable[Problem]]
 DoubtCheck = Callable[[Doubt, Settings], Iterable[Problem]]
-PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
-
-EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
-"""The settings that every check's good and bad examples are written for."""
 
 
 class Sketch(NamedTuple):
@@ -203,11 +209,12 @@ class Check:
     is_about_ids: bool = False
     """Whether a dataset check looks at nothing but the own ids of records, which are had for a third of a sketch."""
 
-
-DatasetCheckT = TypeVar("DatasetCheckT", bound="DatasetCheck")
-
-_CODE = re.compile(r"[A-Z][0-9]{3}")
-_registry: Registry[Check] = Registry("checks", __name__)
+    def finding(
+        self, problem: Problem, source: Source, severity: Severity | None = None, *, record: str, column: int
+    ) -> Finding:
+        """Return ``problem`` as a finding of this check, of its own severity unless another is given."""
+        where = source.file, source.line, column, record, problem.pointer
+        return Finding(self.code, self.name, severity or self.severity, problem.message, *where)
 
 
 def check(
@@ -229,65 +236,9 @@ def check(
     Raises:
         ValueError: the code is taken.
     """
-
-    def put(function: RecordCheck) -> RecordCheck:
-        text = _help_of(function)
-        _put(
-            Check(code, name, severity, text, good, bad, function, settings=settings, signs=signs, speaks_if=speaks_if)
-        )
-        return function
-
-    return put
-
-
-def length_check(
-    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json], settings: Settings
-) -> Callable[[LengthCheck], LengthCheck]:
-    """Register a function that yields the problems of a record's lengths; its docstring is the help text.
-
-    Raises:
-        ValueError: the code is taken.
-    """
-
-    def put(function: LengthCheck) -> LengthCheck:
-        _put(Check(code, name, severity, _help_of(function), good, bad, on_lengths=function, settings=settings))
-        return function
-
-    return put
-
-
-def pair_check(
-    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
-) -> Callable[[PairCheck], PairCheck]:
-    """Register a function that judges what two records share; its docstring is the help text.
-
-    Raises:
-        ValueError: the code is taken.
-    """
-
-    def put(function: PairCheck) -> PairCheck:
-        _put(Check(code, name, severity, _help_of(function), good, bad, on_pair=function))
-        return function
-
-    return put
-
-
-def doubt_check(
-    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
-) -> Callable[[DoubtCheck], DoubtCheck]:
-    """Register a function that judges what a model makes of a label; its docstring is the help text.
-
-    It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
-
-    Raises:
-        ValueError: the code is taken.
-    """
-
-    def put(function: DoubtCheck) -> DoubtCheck:
-        _put(Check(code, name, severity, _help_of(function), good, bad, on_doubt=function))
-        return function
-
-    return put
+    return _registering(
+        "on_record", code, name, severity, good, bad, settings=settings, signs=signs, speaks_if=speaks_if
+    )
 
 
 def dataset_check(
@@ -299,19 +250,54 @@ def dataset_check(
     bad: Sequence[Json],
     settings: Settings = EXAMPLE_SETTINGS,
     is_about_ids: bool = False,
-) -> Callable[[type[DatasetCheckT]], type[DatasetCheckT]]:
-    """Register a class that sees every record; it is built with the settings, and its docstring is the help.
+) -> Callable[[type[_Registered]], type[_Registered]]:
+    """Register a class that sees every record (a `DatasetCheck`), built with the settings; its docstring is the help.
 
     Raises:
         ValueError: the code is taken.
     """
+    return _registering("on_dataset", code, name, severity, good, bad, settings=settings, is_about_ids=is_about_ids)
 
-    def put(factory: type[DatasetCheckT]) -> type[DatasetCheckT]:
-        new = Check(code, name, severity, _help_of(factory), good, bad, on_dataset=factory, settings=settings)
-        _put(replace(new, is_about_ids=is_about_ids))
-        return factory
 
-    return put
+def length_check(
+    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json], settings: Settings
+) -> Callable[[LengthCheck], LengthCheck]:
+    """Register a function that yields the problems of a record's lengths."""
+    return _registering("on_lengths", code, name, severity, good, bad, settings=settings)
+
+
+def pair_check(
+    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
+) -> Callable[[PairCheck], PairCheck]:
+    """Register a function that judges what two records share."""
+    return _registering("on_pair", code, name, severity, good, bad)
+
+
+def doubt_check(
+    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
+) -> Callable[[DoubtCheck], DoubtCheck]:
+    """Register a function that judges what a model makes of a label.
+
+    It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
+    """
+    return _registering("on_doubt", code, name, severity, good, bad)
+
+
+def _registering(
+    kind: str, code: str, name: str, severity: Severity, good: Sequence[Json], bad: Sequence[Json], **more: Any
+) -> Callable[[_Registered], _Registered]:
+    """Return the decorator that registers a thing as the field ``kind`` of a `Check`."""
+
+    def register(thing: _Registered) -> _Registered:
+        if not (text := inspect.getdoc(thing)):
+            raise ValueError(f"{thing!r} has no docstring to explain itself with")
+        if not _CODE.fullmatch(code) or code in FAULTS:
+            raise ValueError(f"{code!r} is no free code; a code is a capital letter and three digits, such as U001")
+        fields: dict[str, Any] = {kind: thing, **more}
+        _registry.add(code, Check(code, name, severity, text, good, bad, **fields))
+        return thing
+
+    return register
 
 
 def discover(settings: Settings | None = None) -> dict[str, Check]:
@@ -336,23 +322,7 @@ def discover_in(path: Path) -> dict[str, Check]:
     return _registry.of_file(path)
 
 
-def _put(new: Check) -> None:
-    if not _CODE.fullmatch(new.code) or new.code in FAULTS:
-        raise ValueError(f"{new.code!r} is no free code; a code is a capital letter and three digits, such as U001")
-    _registry.add(new.code, new)
-
-
-def _help_of(thing: object) -> str:
-    text = inspect.getdoc(thing)
-    if not text:
-        raise ValueError(f"{thing!r} has no docstring to explain itself with")
-    return text
-
-
 # --- what dataset checks remember ------------------------------------------------------------------------------------
-
-_FILTER_BITS = 1 << 25
-_FILTER_MASK = _FILTER_BITS - 1
 
 
 class EqualKeys:

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from functools import wraps
+from typing import NamedTuple, TypeVar
 
 from curate.base.record import Json, Problem, Record
 
 _NOT_TEXT = frozenset({"id", "split", "x-ignore"})
 _ANSWER_KEYS = ("output", "completion", "answer", "response", "content", "text")
-_last_walk: tuple[Record | None, tuple[tuple[str, str], ...]] = (None, ())
-_last_turns: tuple[Record | None, tuple[AnswerTurn, ...]] = (None, ())
-_last_pointer: tuple[Record | None, str] = (None, "")
+Value = TypeVar("Value")
 
 
+def _of_latest(function: Callable[[Record], Value]) -> Callable[[Record], Value]:
+    """Remember what ``function`` has returned for the latest record: several checks ask for it one after the other."""
+    latest: tuple[Record, Value] | None = None
+
+    @wraps(function)
+    def remembered(record: Record) -> Value:
+        # One slot, replaced whole, so that a second thread can only miss it.
+        nonlocal latest
+        if (known := latest) is None or known[0] is not record:
+            latest = known = (record, function(record))
+        return known[1]
+
+    return remembered
+
+
+@_of_latest
 def texts(record: Record) -> tuple[tuple[str, str], ...]:
     """Return every string value of the line as (JSON pointer, text), in the order of the line.
 
-    The record's id and split and its list of switched-off checks are left out: they are names, not text. The walk of
-    the latest record is kept, because several checks ask for it one after the other.
+    The record's id and split and its list of switched-off checks are left out: they are names, not text.
     """
-    global _last_walk  # noqa: PLW0603  one slot, replaced whole, so that a second thread can only miss it
-    walked, strings = _last_walk
-    if walked is not record:
-        strings = tuple(
-            pair
-            for key, value in record.data.items()
-            if key not in _NOT_TEXT
-            for pair in _strings(value, "/" + _token(key))
-        )
-        _last_walk = (record, strings)
-    return strings
+    return tuple(
+        pair
+        for key, value in record.data.items()
+        if key not in _NOT_TEXT
+        for pair in _strings(value, "/" + _token(key))
+    )
 
 
 def _strings(value: Json, pointer: str) -> Iterator[tuple[str, str]]:
@@ -69,17 +78,10 @@ class AnswerTurn(NamedTuple):
         return f"{base}/{self.message_index}/content" if base else ""
 
 
+@_of_latest
 def turns(record: Record) -> tuple[AnswerTurn, ...]:
-    """Return the answers of a record: every assistant message of a chat, the one completion of any other kind.
-
-    Those of the latest record are kept, as its texts are.
-    """
-    global _last_turns  # noqa: PLW0603  as above
-    latest, answers = _last_turns
-    if latest is not record:
-        answers = tuple(_turns(record))
-        _last_turns = (record, answers)
-    return answers
+    """Return the answers of a record: every assistant message of a chat, the one completion of any other kind."""
+    return tuple(_turns(record))
 
 
 def _turns(record: Record) -> Iterator[AnswerTurn]:
@@ -97,20 +99,9 @@ def _turns(record: Record) -> Iterator[AnswerTurn]:
             yield AnswerTurn(record, index, prompt, content, bool(message.get("tool_calls")))
 
 
+@_of_latest
 def messages_pointer(record: Record) -> str:
-    """Return where the conversation stands in the line, "" where the line spells it in another way.
-
-    That of the latest record is kept: every message of a long one may have something wrong.
-    """
-    global _last_pointer  # noqa: PLW0603  as above
-    latest, pointer = _last_pointer
-    if latest is not record:
-        pointer = _messages_pointer(record)
-        _last_pointer = (record, pointer)
-    return pointer
-
-
-def _messages_pointer(record: Record) -> str:
+    """Return where the conversation stands in the line, "" where the line spells it in another way."""
     for key, value in record.data.items():
         if (
             isinstance(value, list)

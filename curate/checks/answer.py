@@ -9,8 +9,8 @@ from curate.base.record import Problem, Record, normalised
 from curate.checks import AnswerTurn, check, is_blank, messages_pointer, texts, turns
 from curate.schema.settings import Settings
 
+# Shorter prompts are repeated by chance, e.g. a greeting answered by a greeting.
 _ECHO_FROM = 20
-"""Shorter prompts are repeated by chance, e.g. a greeting answered by a greeting."""
 _ASKS_FOR_ECHO = re.compile(
     r"\b(?:repeat|echo|copy|verbatim|recite|restate|word for word|continue|complete|finish|correct|proofread|fix)", re.I
 )

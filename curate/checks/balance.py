@@ -10,10 +10,10 @@ from curate.base.record import Problem
 from curate.checks import DatasetProblem, Sketch, dataset_check
 from curate.schema.settings import Settings
 
+# Below this many records in all, shares say nothing.
 _FEWEST = 100
-"""Below this many records in all, shares say nothing."""
+# A median of fewer lengths than this says nothing.
 _FEWEST_EACH = 20
-"""A median of fewer lengths than this says nothing."""
 _IMBALANCE = 10
 _SKEW = 4
 _DOMINANCE = 0.8

@@ -16,15 +16,14 @@ from curate.base.record import CurateError, Problem, Record
 from curate.base.resources import shipped
 from curate.base.tables import counted
 from curate.checks import AnswerTurn, check, turns
-from curate.checks._identify import identified, is_identifiable
-from curate.checks.language import other_language
+from curate.checks.language import identified, is_identifiable, other_language
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema.settings import Category, Citations, Settings
 
 if TYPE_CHECKING:
     from curate.schema import Shape
 
-# What py3langid tells apart by a few words is one language to whoever writes `language = "no"`.
+# What py3langid tells apart by a few words is one language for the person who writes `language = "no"`.
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
 
 
@@ -183,7 +182,7 @@ def missing_citation(record: Record, settings: Settings) -> Iterator[Problem]:
 
 
 def _prompt_text(record: Record) -> str:
-    """Return the texts of all messages before the last answer, whoever says them, as citations are looked for there."""
+    """Return the texts of all messages before the last answer, of any role: citations are looked for there."""
     last = max((n for n, message in enumerate(record.messages) if message.get("role") == "assistant"), default=0)
     contents = (message.get("content") for message in record.messages[:last])
     return "\n\n".join(content for content in contents if isinstance(content, str))
@@ -215,11 +214,7 @@ def _identified(text: str, declared: str) -> str:
 
 
 def _citations(pattern: str, text: str, category: str) -> list[str]:
-    """Return the citations in ``text``.
-
-    Raises:
-        CurateError: E960, the pattern cannot be used here and in training.
-    """
+    """Return the citations in ``text``."""
     # Its Rust engine finds all matches in time linear in the text; only data sets with citations pay for it.
     import polars
 

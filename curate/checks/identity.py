@@ -101,30 +101,30 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-class _Alike:
+class _AlikeIds:
     """Records whose ids become equal under a fold of their spelling although they are spelled differently."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: str, fold: Callable[[str], str], spell: Callable[[str], str] = str) -> None:
+        # ``{}`` in the message becomes the place of the first of all.
+        self._message, self._fold, self._spell = message, fold, spell
         self._folds = EqualKeys()
         self._spellings = array("q")
 
-    def see(self, spelled: str, folded: str, sketch: Sketch) -> None:
+    def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
-        self._folds.add(hash(folded), sketch)
-        self._spellings.append(hash(spelled))
+        if sketch.has_own_id:
+            self._folds.add(hash(self._fold(sketch.id)), sketch)
+            self._spellings.append(hash(self._spell(sketch.id)))
 
-    def finish(self, message: str, fold: Callable[[str], str]) -> Iterator[DatasetProblem]:
-        """Yield the first record of each further spelling; ``{}`` in the message becomes the place of the first of all.
-
-        A spelling that comes again is a repeated id, which S104 reports.
-        """
+    def finish(self) -> Iterator[DatasetProblem]:
+        """Yield the first record of each further spelling; a spelling that comes again is for S104 to report."""
         known: dict[int, set[int]] = {}
         for index, first in self._folds.pairs():
             spellings = known.setdefault(first, {self._spellings[first]})
             if (spelling := self._spellings[index]) not in spellings:
                 spellings.add(spelling)
-                problem = self._folds.problem(index, first, message.format(self._folds.spot(first)), "/id")
-                yield _grouped(problem, fold)
+                problem = self._folds.problem(index, first, self._message.format(self._folds.spot(first)), "/id")
+                yield _grouped(problem, self._fold)
 
 
 @dataset_check(
@@ -142,7 +142,7 @@ class _Alike:
         ]
     ],
 )
-class IdNormalForm:
+class IdNormalForm(_AlikeIds):
     """Two ids are the same text in two Unicode spellings (composed and decomposed letters).
 
     Editors, file systems and git tools change one spelling into the other without a word, and the two records become
@@ -150,18 +150,7 @@ class IdNormalForm:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._alike = _Alike()
-
-    def see(self, sketch: Sketch) -> None:
-        """Take note of one record."""
-        if sketch.has_own_id:
-            self._alike.see(sketch.id, _composed(sketch.id), sketch)
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record whose id is another spelling of an earlier one."""
-        yield from self._alike.finish(
-            "this id is the one at {} in another Unicode spelling; write ids in NFC", _composed
-        )
+        super().__init__("this id is the one at {} in another Unicode spelling; write ids in NFC", _composed)
 
 
 @dataset_check(
@@ -187,7 +176,7 @@ class IdNormalForm:
         ],
     ],
 )
-class ConfusableId:
+class ConfusableId(_AlikeIds):
     """Two ids look the same to a person but are not: a Cyrillic or Greek letter, a wide digit, a hidden character, or
     only blanks and the case of letters differ.
 
@@ -196,15 +185,5 @@ class ConfusableId:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._alike = _Alike()
-
-    def see(self, sketch: Sketch) -> None:
-        """Take note of one record."""
-        if sketch.has_own_id:
-            composed = _composed(sketch.id)
-            self._alike.see(composed, skeleton(composed), sketch)
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record whose id an earlier one looks like."""
         message = "this id looks like the one at {} but differs in characters, case or blanks"
-        yield from self._alike.finish(message, lambda name: skeleton(_composed(name)))
+        super().__init__(message, lambda name: skeleton(_composed(name)), _composed)

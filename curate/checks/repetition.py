@@ -16,8 +16,8 @@ _NGRAM = 4
 _FEWEST_WORDS = 20
 _FEWEST_COMPARED = 40
 _MOST_REPETITION = 0.6
+# Characters that are read of a text, so that one huge record does not cost what a thousand others do.
 _READ = 20_000
-"""Characters that are read of a text, so that one huge record does not cost what a thousand others do."""
 
 
 @check(

@@ -15,13 +15,13 @@ from curate.base.record import Json, strings_of
 from curate.jsonl import JsonFault, strict_loads
 from curate.jsonl.splice import ESCAPE, respelled
 
+# Finds values in a text, as (kind, where it begins, where it ends).
 FindSpans = Callable[[str], Iterable[tuple[str, int, int]]]
-"""Finds values in a text, as (kind, where it begins, where it ends)."""
 
+# How many texts of JSON one within the other are looked into.
 DEPTH = 3
-"""How many texts of JSON one within the other are looked into."""
+# Found in every JSON text in which an escape can hide the sign of a check.
 ESCAPED = re.compile(r"\A[ \t\r\n]*[\[{][^\\]*\\")
-"""Found in every JSON text in which an escape can hide the sign of a check."""
 
 _STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 # Of several backslashes the last one counts: the others are those of JSON within JSON.

@@ -18,7 +18,28 @@ from curate.base import console
 from curate.base.file_guard import hint_of
 from curate.base.garbage import collect_rarely
 from curate.base.record import CurateError, Exit
-from curate.cli._removed import OPTIONS, VERBS
+
+VERBS = {
+    "merge-driver": (
+        "git merges files of records as text, and `curate validate` refuses what it leaves in conflict. In a clone "
+        "that was set up for it, type `git config --remove-section merge.curate-records`, and remove the lines with "
+        "merge=curate-records from .gitattributes."
+    ),
+}
+# By verb and option.
+OPTIONS = {
+    ("dedupe", "--preset"): (
+        "for fineweb type --ngram 5 --threshold 0.75. For nemo type --ngram 4 --threshold 0.8, which finds nearly all "
+        "that its characters found, and more. For short type nothing."
+    ),
+    ("redact", "--restore"): "placeholders are not turned back. Keep the original file, or take it from git.",
+    ("redact", "--key"): (
+        "the key has given way to a table without values, --table FILE. An old key is converted where it lies, as "
+        ".curate/redact.key.json."
+    ),
+    ("redact", "--no-key"): "the key has given way to a table without values; --no-table keeps none.",
+}
+
 
 _OPEN_OPTIONS = ("--by", "--ascii", "--no-mouse", "--theme")
 _LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -36,7 +57,7 @@ class Verbs(click.Group):
         verbs = _verbs()
         first = args[0] if args else ""
         is_folder = bool(first) and first not in verbs and not first.startswith("-") and Path(first).is_dir()
-        # A shell that asks for completions is told the verbs.
+        # A shell that asks for completions gets the verbs.
         is_bare = not args and not ctx.resilient_parsing
         if is_bare or is_folder or first.split("=")[0] in _OPEN_OPTIONS:
             args = ["open", *args]

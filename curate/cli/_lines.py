@@ -6,12 +6,16 @@ decision is saved before the next record is shown; the end of the input, like Ct
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from curate.base import console
 from curate.base.record import CurateError, Json, Record
 from curate.base.tables import counted
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -29,16 +33,12 @@ _REVIEW_HELP = """\
 number      settle it so                    s  leave it, and go on
 u           take the last decision back     q  quit; everything is saved"""
 _QUIT = "q"
+# Bytes of a line; what is longer is taken for several.
 _LONGEST = 1 << 20
-"""Bytes of a line; what is longer is taken for several."""
 
 
 def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bool) -> None:
-    """Ask for answers until none is lacking or nobody answers any more.
-
-    Raises:
-        CurateError: E906 when a decision is not saved; E940 for suggestions without the extra [quality].
-    """
+    """Ask for answers until none is lacking or nobody answers any more."""
     printed = None
     if not session.current:
         console.talk(console.visible(session.why_nothing()))
@@ -68,11 +68,7 @@ class _RefusalError(Exception):
 
 
 def _obey(session: LabelSession, line: str) -> None:
-    """Do what a line says.
-
-    Raises:
-        _RefusalError: it says nothing that can be done.
-    """
+    """Do what a line says."""
     name = session.current
     word, _, rest = line.partition(" ")
     plain: dict[str, Callable[[], None]] = {
@@ -158,8 +154,7 @@ def _show(session: LabelSession) -> None:
     left, size = session.progress()
     console.data()
     console.data(f"{console.one_line(session.current, 60)}   {left:,} of {size:,} left")
-    for line in _turns(state.record):
-        console.data(line)
+    print_lines(_turns(state.record))
     console.data(console.visible(session.question.ask or session.question.name))
     for number, value in enumerate(session.question.values, start=1):
         console.data(f"  {number} {console.one_line(value, 60)}")
@@ -195,11 +190,7 @@ def _prompt(session: LabelSession) -> str:
 
 
 def review_lines(project: Project, session: LabelSession, source: IO[bytes]) -> int:
-    """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included.
-
-    Raises:
-        CurateError: E906 when a decision is not saved.
-    """
+    """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included."""
     from curate.sessions.labelling import waiting
 
     left_alone: set[tuple[str, str]] = set()
@@ -248,8 +239,7 @@ def _settle(project: Project, item: ReviewItem, line: str) -> None:
 def _show_item(project: Project, item: ReviewItem, size: int) -> None:
     console.data()
     console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.title, 200)}   {size:,} left")
-    for line in _turns(project.state(item.record).record):
-        console.data(line)
+    print_lines(_turns(project.state(item.record).record))
     for number, side in enumerate(item.sides, start=1):
         people = f"   {console.one_line(', '.join(side.people), 60)}" if side.people else ""
         console.data(f"  {number} {_spelled(side)}{people}")
@@ -280,3 +270,20 @@ def _next_line(source: IO[bytes]) -> str | None:
     line = source.readline(_LONGEST)
     # Whatever stands there that is not UTF-8 is no command, and no reason to end.
     return line.decode("utf-8", "replace").strip() if line else None
+
+
+def has_screen() -> bool:
+    """Whether there is a terminal that the terminal UI can draw on."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
+
+
+def show(root: Path, by: str, name: str, **what: Any) -> NoReturn:
+    """Run the terminal UI on the workspace in ``root`` from the screen called ``name`` on; it ends the process."""
+    from curate.project.project import open_project
+    from curate.tui.app import CurateApp
+    from curate.tui.terminal import leave, run
+
+    app = CurateApp(root, project=open_project(root, by), by=by)
+    app.call_later(app.go, name, **what)
+    leave(run(app))
+    raise AssertionError("the process has ended")

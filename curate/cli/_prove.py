@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,21 +11,17 @@ from curate.base.tables import counted
 from curate.checks import Check, discover_in
 from curate.checks.runner import read_records
 from curate.checks.runner.proof import Firing, Trial, firing, trials
+from curate.cli._output import print_json
 from curate.project.validation import guess_name
 from curate.schema import load_shape
 from curate.schema.settings import Settings
 
+# Lines that are named where a check fires.
 _MAX_LOCATIONS = 5
-"""Lines that are named where a check fires."""
 
 
 def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
-    """Try the examples of every check in the file ``path``, count where they fire in ``clean``, and print both.
-
-    Raises:
-        CurateError: E984 when the file cannot be loaded, has no checks, or one ends with an error on a clean record;
-            E904 when a file is not there.
-    """
+    """Try the examples of every check in the file ``path``, count where they fire in ``clean``, and print both."""
     checks = discover_in(path)
     if not checks:
         message = f"{console.one_line(str(path), 500)} registers no check"
@@ -35,8 +30,7 @@ def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
     proofs = [(check, list(trials(check)), _firing(check, clean) if clean else None) for check in checks.values()]
     num_faults = sum(bool(trial.fault) for _, results, _ in proofs for trial in results)
     if is_json:
-        for line in json.dumps([_object_of(*proof) for proof in proofs], indent=2).split("\n"):
-            console.data(line)
+        print_json([_object_of(*proof) for proof in proofs], indent=2)
     else:
         for proof in proofs:
             _print(*proof)

@@ -1,8 +1,9 @@
-"""What a verb may show of a workspace to whoever runs it: nothing that others answered to what they are still asked."""
+"""What a verb may show of a workspace: nothing that others answered to a question its user is still asked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base import console
@@ -13,11 +14,12 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
+    from curate.project.project import Project
     from curate.project.validation import Validation
 
 
 def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[RecordState]:
-    """Return the states as whoever looks may see them, all of them with ``show_values``.
+    """Return the states as this annotator may see them, all of them with ``show_values``.
 
     Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
     """
@@ -39,13 +41,26 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> S
 
 
 def visible_records(data: ProjectData, *, show_values: bool, name: str = "") -> list[Record]:
-    """Return the records that are in, as whoever looks may see them; see `visible_states`."""
+    """Return the records that are in, as this annotator may see them; see `visible_states`."""
     states = visible_states(data, show_values=show_values, name=name)
     return [state.record for state in states if state.dropped is None]
 
 
+def records_of(paths: Sequence[Path], *, show_values: bool) -> tuple[list[Record], Project | None]:
+    """Return the records of a workspace, as `visible_records` does, with its project; or those of record files."""
+    roots = list(paths) or [Path()]
+    if len(roots) > 1 or not roots[0].is_dir():
+        from curate.project.loose import loose_records
+
+        return list(loose_records(roots)), None
+    from curate.project.notices import open_and_tell
+
+    project = open_and_tell(roots[0])
+    return visible_records(project.data, show_values=show_values), project
+
+
 def visible_findings(findings: Sequence[Finding], validation: Validation) -> list[Finding]:
-    """Return what ``validation`` has found as whoever looks may see it; see `redacted_finding`.
+    """Return the findings of ``validation`` as this annotator may see them; see `redacted_finding`.
 
     Of how many the words are hidden, or all, is said on stderr.
     """

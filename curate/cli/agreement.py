@@ -11,6 +11,8 @@ import click
 from curate.base import console
 from curate.base.record import Exit, Json
 from curate.base.tables import counted
+from curate.cli._options import format_option, workspace_argument
+from curate.cli._output import print_json, print_lines
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
@@ -25,11 +27,11 @@ _AnswersByQuestion = dict[str, dict[str, Mapping[str, Json]]]
 
 
 @click.command("agreement")
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--question", default="", metavar="NAME", help="Only this question; else all that were answered.")
 @click.option("--by", type=click.Choice(["day", "annotator", "class"]), help="Tell it by these parts.")
 @click.option("--block", type=click.IntRange(min=1), metavar="N", help="For --by day: blocks of N answers, not days.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option("text", "json")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="What intervals are drawn by.")
 @click.option(
     "--min", "least", type=click.FloatRange(-1, 1), metavar="ALPHA", help="Exit 1 where alpha is below, or unknown."
@@ -55,7 +57,6 @@ def command(
 
     Example: curate agreement my-data --by annotator --min 0.8
     """
-    import json
 
     from curate.sessions.agreement_figures import Chance
     from curate.sessions.agreement_report import document, is_reached, render_text
@@ -66,13 +67,12 @@ def command(
     questions = _questions(root, question, chance, block or 0, show_values=show_values)
     if form == "json":
         # ASCII only: what controls or turns around a terminal in the data must not reach one.
-        console.data(json.dumps(document(questions, chance, least), indent=2))
+        print_json(document(questions, chance, least), indent=2)
     else:
         for number, measured in enumerate(questions):
             if number:
                 console.data()
-            for line in render_text(measured, by):
-                console.data(line)
+            print_lines(render_text(measured, by))
     if not questions:
         console.talk(f"{console.one_line(str(root))}: no record has been answered yet")
     if least is None or is_reached([item.agreement for item in questions], least):

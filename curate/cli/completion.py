@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from curate.base import console
 from curate.base.record import Exit
+from curate.cli._output import print_lines
 
 
 @click.command("completion")
@@ -25,6 +25,5 @@ def command(shell: str) -> int:
     kind = get_completion_class(shell)
     assert kind is not None, "click knows the three shells of the choice"
     source = kind(cli, {}, "curate", "_CURATE_COMPLETE").source()
-    for line in source.rstrip("\n").split("\n"):
-        console.data(line)
+    print_lines(source.rstrip("\n").split("\n"))
     return Exit.OK

@@ -11,6 +11,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json
+from curate.cli._output import print_lines
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _DIR = click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
@@ -117,8 +118,7 @@ def schema(name: str) -> int:
     """
     from curate.project.contracts import contract
 
-    for line in contract(name).rstrip("\n").split("\n"):
-        console.data(line)
+    print_lines(contract(name).rstrip("\n").split("\n"))
     return Exit.OK
 
 

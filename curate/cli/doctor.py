@@ -2,22 +2,163 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import click
 
 from curate.base import console
-from curate.base.record import Exit
+from curate.base.record import CurateError, Exit
+from curate.cli._options import workspace_argument
+from curate.cli._output import print_json, print_lines
 
-if TYPE_CHECKING:
-    from curate.cli._installation import Sign
+_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One thing looked at: ``note`` is neither good nor bad, ``problem`` stands in the way of some command."""
+
+    topic: str
+    state: Literal["ok", "note", "problem"]
+    found: str
+    """The name that `curate doctor --json` prints."""
+    advice: str = ""
+
+
+def examine(root: Path) -> Iterator[Sign]:
+    """Yield what there is to say of the installation, the terminal, git, the disk, the trainer, and ``root``."""
+    yield from _packages()
+    yield from _machine(root)
+    yield from _terminal()
+    yield from _git(root)
+    yield from _trainer()
+    yield from _workspace(root)
+
+
+def _packages() -> Iterator[Sign]:
+    # As other libraries below, it takes longer to load than all of `--help`.
+    from importlib.metadata import requires, version
+
+    yield Sign("pairsmith", "ok", f"{version('pairsmith')} on Python {sys.version.split()[0]}, {sys.platform}")
+    extras: dict[str, list[str]] = {}
+    base: list[str] = []
+    for line in requires("pairsmith") or []:
+        name = line.split(";")[0].split("[")[0].split(">")[0].split("<")[0].split("=")[0].strip()
+        if "extra ==" in line:
+            extras.setdefault(line.split("extra ==")[1].strip(" '\"()"), []).append(name)
+        else:
+            base.append(name)
+    if lacking := [name for name in base if not _version(name)]:
+        yield Sign("packages", "problem", f"missing: {', '.join(lacking)}", "Reinstall pairsmith.")
+    yield Sign("packages", "ok", ", ".join(f"{name} {_version(name)}" for name in base if _version(name)))
+    for extra, names in sorted(extras.items()):
+        if extra not in ("all", "dev", "docs"):
+            missing = [name for name in names if name != "pairsmith" and not _version(name)]
+            text = f"[{extra}] " + (f"lacks {', '.join(missing)}" if missing else "installed")
+            advice = f"If you need it: pip install 'pairsmith[{extra}]'" if missing else ""
+            yield Sign("extra", "note" if missing else "ok", text, advice)
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _machine(root: Path) -> Iterator[Sign]:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    yield Sign("machine", "ok", f"{len(os.sched_getaffinity(0))} CPUs for this process, {memory:.1f} GiB of memory")
+    folder = root if root.is_dir() else Path()
+    free = shutil.disk_usage(folder).free / 2**30
+    advice = "Exports and checkpoints need more." if free < 1 else ""
+    yield Sign("disk", "problem" if free < 1 else "ok", f"{free:.1f} GiB free at {folder.resolve()}", advice)
+    if not os.access(folder, os.W_OK):
+        yield Sign("disk", "problem", f"{folder.resolve()} cannot be written to", "Decisions could not be saved there.")
+
+
+def _terminal() -> Iterator[Sign]:
+    size = shutil.get_terminal_size()
+    encoding = sys.stdout.encoding or ""
+    is_utf8 = encoding.lower().replace("-", "") == "utf8"
+    text = f"TERM={os.environ.get('TERM', '')}, {size.columns}x{size.lines}, {encoding}"
+    colour = "colour" if console.is_colour_wanted(sys.stdout) else "no colour"
+    advice = "" if is_utf8 else "Characters beyond this encoding are shown by number; LC_ALL=C.UTF-8 helps."
+    yield Sign("terminal", "ok" if is_utf8 else "note", f"{text}, {colour}", advice)
+
+
+def _git(root: Path) -> Iterator[Sign]:
+    if shutil.which("git") is None:
+        yield Sign("git", "note", "not installed", "`validate --since` and `diff REF` need it.")
+        return
+    yield Sign("git", "ok", _output(["git", "--version"]))
+    folder = root if root.is_dir() else Path()
+    if not _output(["git", "-C", str(folder), "rev-parse", "--show-toplevel"]):
+        yield Sign("git", "note", f"{folder} is in no repository", "Records in git have a history and can be merged.")
+
+
+def _trainer() -> Iterator[Sign]:
+    import json
+
+    from curate.base.trainer import trainer_command
+
+    if not all(_version(name) for name in ("torch", "transformers", "peft")):
+        yield Sign("trainer", "note", "not installed", "pip install 'pairsmith[train]' on the machine that trains.")
+        return
+    # The trainer speaks for itself: we never load what it loads.
+    text = _output(trainer_command("doctor", "--json"))
+    if not text:
+        yield Sign("trainer", "problem", "`train doctor` does not answer", "Run it by hand to see why.")
+        return
+    report = json.loads(text)
+    devices = ", ".join(f"{device['name']} ({device['memory_gib']} GiB)" for device in report["devices"]) or "CPU only"
+    yield Sign("trainer", "ok", f"torch {report['versions']['torch']}, {devices}, {report['threads']} threads")
+
+
+def _workspace(root: Path) -> Iterator[Sign]:
+    from curate.project.project import open_project
+    from curate.schema.settings import FILE_NAME, foreign_variables
+
+    for name in foreign_variables():
+        yield Sign("variable", "note", f"{name} is no setting", "`curate config schema` lists the settings.")
+    if not (root / FILE_NAME).is_file():
+        yield Sign("workspace", "note", f"{root} is none", "Make one with `curate init`.")
+        return
+    try:
+        project = open_project(root)
+        num_records, remarks = len(project.data.records()), project.data.remarks()
+    except CurateError as error:
+        yield Sign("workspace", "problem", f"{error.code}: {error.message}", error.hint)
+        return
+    yield Sign("workspace", "ok", f"{num_records:,} records of the shape {project.shape.name}")
+    for remark in remarks:
+        yield Sign("journal", "note", remark)
+
+
+def _output(command: list[str]) -> str:
+    """Return what a program prints, "" where it fails or does not end in a minute."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, errors="replace", timeout=_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 @click.command("doctor")
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, for a bug report.")
 def command(root: Path, is_json: bool) -> int:
     """Look at the installation, the terminal, git, the disk, the trainer and the workspace, if DIR is one.
@@ -26,18 +167,14 @@ def command(root: Path, is_json: bool) -> int:
 
     Example: curate doctor my-data --json
     """
-    import json
     from dataclasses import asdict
-
-    from curate.cli._installation import examine
 
     signs = list(examine(root))
     if is_json:
-        console.data(json.dumps([asdict(sign) for sign in signs], indent=2))
+        print_json([asdict(sign) for sign in signs], indent=2)
     else:
         for sign in signs:
-            for line in _lines(sign):
-                console.data(line)
+            print_lines(_lines(sign))
     return Exit.MISSING if any(sign.state == "problem" for sign in signs) else Exit.OK
 
 

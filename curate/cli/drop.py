@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from curate.base import console
 from curate.base.record import Exit
-from curate.cli._dropping import save_act
+from curate.base.tables import counted
+from curate.cli._options import by_option
+
+if TYPE_CHECKING:
+    from curate.base.events import Decision
+
+# Ids that a message names.
+_MAX_NAMED = 5
 
 
 @click.command("drop")
 @click.argument("words", metavar="ID... [DIR]", nargs=-1)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it stands in the journal and in dropped.jsonl.")
-@click.option("--by", default="", metavar="NAME", help="Who decides; else CURATE_ANNOTATOR or the user's name.")
+@by_option
 @click.option("--dry-run", is_flag=True, help="Say what would be dropped, and write nothing.")
 def command(words: tuple[str, ...], reason: str, by: str, dry_run: bool) -> int:
     """Leave records out, by their ids, as one decision that `curate undo` takes back.
@@ -30,3 +41,56 @@ def command(words: tuple[str, ...], reason: str, by: str, dry_run: bool) -> int:
         raise click.BadParameter("it is empty; say why in a few words", param_hint="--reason")
     save_act(partial(Drop, reason=reason.strip()), words, by=by, dry_run=dry_run)
     return Exit.OK
+
+
+def ids_and_root(words: Sequence[str]) -> tuple[list[str], Path]:
+    """Split the words of a call into record ids, each once, and the workspace: the last word where it is one."""
+    from curate.schema.settings import FILE_NAME
+
+    *ids, last = words or [""]
+    root = Path(last)
+    if not last or not (root / FILE_NAME).is_file():
+        ids, root = list(words), Path()
+    if not ids:
+        raise click.UsageError("name at least one record by its id; `curate list` shows the ids.")
+    return list(dict.fromkeys(ids)), root
+
+
+def save_act(
+    decide: Callable[[str], Decision],
+    words: Sequence[str],
+    *,
+    by: str,
+    dry_run: bool,
+) -> None:
+    """Save what ``decide`` returns for each record that it changes, as one act; say what was done and what was so."""
+    from curate.base.events import Drop
+    from curate.project.project import open_project
+
+    ids, root = ids_and_root(words)
+    decisions = {name: decide(name) for name in ids}
+    is_drop = isinstance(decisions[ids[0]], Drop)
+    verb, opposite = ("dropped", "restore") if is_drop else ("restored", "drop")
+    with open_project(root, by) as project:
+        project.load()
+        states = {name: project.state(name) for name in ids}
+        # A restore also keeps every rule from leaving the record out, so that it says something of one that is in.
+        changing = [
+            name for name, state in states.items() if (state.dropped is None if is_drop else not state.is_wanted)
+        ]
+        if changing and not dry_run:
+            project.apply([decisions[name] for name in changing])
+    unchanged = [name for name in ids if name not in set(changing)]
+    if unchanged:
+        console.talk(f"{verb} already: {counted(len(unchanged), 'record')} ({_named(unchanged)})")
+    if changing:
+        console.data(f"{'would be ' if dry_run else ''}{verb}: {counted(len(changing), 'record')} ({_named(changing)})")
+    if dry_run or not changing:
+        console.talk("nothing was written")
+    else:
+        console.talk(f"`curate undo` takes it back, and so does `curate {opposite}`")
+
+
+def _named(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _MAX_NAMED:,} more" if len(ids) > _MAX_NAMED else ""
+    return ", ".join(console.one_line(name, 60) for name in ids[:_MAX_NAMED]) + more

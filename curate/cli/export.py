@@ -11,6 +11,7 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
+from curate.cli._options import workspace_argument
 
 if TYPE_CHECKING:
     from curate.formats.dataset import Export
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--to", "form", default="dataset", metavar="FORMAT", help="dataset, or a format of another trainer.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for --to; by default exports/FORMAT-vN.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
@@ -64,11 +65,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
 
 
 def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> int:
-    """Write the dataset in another format, and say what that format cannot hold.
-
-    Raises:
-        CurateError: as `export_rows` does.
-    """
+    """Write the dataset in another format, and say what that format cannot hold."""
     from curate.base.file_guard import inside
     from curate.formats.exporters import export_rows
 

@@ -11,6 +11,8 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
+from curate.cli._options import workspace_argument
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.project.compact import FoldPlan
@@ -19,7 +21,7 @@ _MAX_NAMES = 5
 
 
 @click.command()
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def command(root: Path, dry_run: bool) -> int:
     """Write decisions into the record files, and begin the journal anew.
@@ -41,8 +43,7 @@ def command(root: Path, dry_run: bool) -> int:
         require_writable(project.data, plan)
     else:
         plan = fold_journal(project.data)
-    for line in _lines(plan, root, "would be " if dry_run else ""):
-        console.data(line)
+    print_lines(_lines(plan, root, "would be " if dry_run else ""))
     return Exit.OK
 
 

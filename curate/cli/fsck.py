@@ -11,15 +11,17 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
+from curate.cli._options import format_option, workspace_argument
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.project.fsck import Report, WorkspaceFault
 
 
 @click.command()
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--recover", "is_recovery", is_flag=True, help="Set aside what is damaged; note what is missing.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option("text", "json")
 def command(root: Path, is_recovery: bool, form: str) -> int:
     """Hold a workspace against its checksums and digests: journal, record files, datasets, runs, drafts.
 
@@ -38,8 +40,7 @@ def command(root: Path, is_recovery: bool, form: str) -> int:
     else:
         for step in done:
             console.data(console.one_line(step, 500))
-        for line in _lines(report):
-            console.data(line)
+        print_lines(_lines(report))
     return Exit.FINDINGS if report.damage else Exit.OK
 
 

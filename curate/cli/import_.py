@@ -84,7 +84,7 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     """Return the files that can hold records, and say of the others why they are passed over.
 
     An export writes an empty file for an empty split, and dropped.jsonl; `v1/*.jsonl` names them as well. A file that
-    is named alone is left to whoever reads it.
+    is named alone is left to its reader.
     """
     from curate.formats.importers import is_list_of_dropped
 
@@ -100,11 +100,7 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
 
 
 def selection_of(only: tuple[str, ...], to_meta: str) -> RowSelection:
-    """Return what ``--only`` and ``--to-meta`` say.
-
-    Raises:
-        CurateError: E908 when a condition is not COLUMN=VALUE.
-    """
+    """Return what ``--only`` and ``--to-meta`` say."""
     from curate.formats.importers import RowSelection, parse_only
 
     return RowSelection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))

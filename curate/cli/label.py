@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base.record import Exit
-from curate.cli._screen import has_screen, show
+from curate.cli._options import workspace_argument
 
 if TYPE_CHECKING:
     from curate.project.labels import Order
@@ -18,7 +18,7 @@ _ORDERS = ("file", "random", "uncertain", "disagreement", "oldest")
 
 
 @click.command("label")
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--plain", is_flag=True, help="Line by line, without a screen; so it is where TERM is dumb.")
 @click.option("--by", default="", metavar="NAME", help="Who answers; else CURATE_ANNOTATOR or the user's name.")
 @click.option("--question", default="", metavar="NAME", help="What is asked; by default the first question.")
@@ -35,10 +35,11 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
 
     Example: curate label my-data --by ana --order uncertain
     """
+    from curate.cli._lines import has_screen, label_lines, show
+
     if not plain and has_screen():
         wanted = {"question": question, "order": order if order != "file" else "", "is_all": is_all}
         show(root, by, "label", **{key: value for key, value in wanted.items() if value})
-    from curate.cli._lines import label_lines
     from curate.project.project import open_project
     from curate.sessions.labelling import LabelSession
 

@@ -11,11 +11,11 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, Record, Severity
 from curate.base.tables import counted
+from curate.cli._options import format_option, paths_argument
+from curate.cli._output import print_json, print_lines
 
 if TYPE_CHECKING:
-    from curate.project.data import ProjectData
-    from curate.project.leaks import ExamLeaks, LeakJudge
-    from curate.schema.settings import LeakSettings
+    from curate.project.leaks import ExamLeaks
     from curate.similarity.leaks import Leak
     from curate.similarity.leaks.reading import Reading
 
@@ -23,7 +23,7 @@ _MAX_PAIRS = 20
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@paths_argument
 @click.option(
     "--against",
     multiple=True,
@@ -42,7 +42,7 @@ _MAX_PAIRS = 20
     help="What makes it exit 1: errors are what an export refuses.",
 )
 @click.option("--explain", is_flag=True, help="Print every pair with the passage that both share.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
+@format_option("text", "json", "jsonl")
 def command(
     paths: tuple[Path, ...],
     against: tuple[Path, ...],
@@ -63,13 +63,9 @@ def command(
     Example: curate leaks my-data --against benchmark.jsonl --explain
     """
     options = {name: value for name, value in (("ngram", ngram), ("max_prompts", max_prompts)) if value is not None}
-    roots = list(paths) or [Path()]
-    is_workspace = len(roots) == 1 and roots[0].is_dir()
-    compare = _in_workspace if is_workspace else _in_files
-    compared = compare(roots, list(against), _mapping(mapping), options)
+    compared = _compared(list(paths) or [Path()], against, mapping, options)
     if form == "text":
-        for line in _report(compared, explain):
-            console.data(line)
+        print_lines(_report(compared, explain))
     else:
         _print_json(compared, form, explain)
     failing = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on]
@@ -77,82 +73,51 @@ def command(
     return Exit.FINDINGS if is_failed else Exit.OK
 
 
-def _mapping(text: str) -> Mapping[str, str] | None:
-    if not text:
-        return None
-    from curate.formats.importers.mapping import parse_map
-
-    return parse_map(text)
-
-
-def _in_workspace(
-    roots: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, options: Mapping[str, int]
+def _compared(
+    roots: Sequence[Path], against: Sequence[Path], mapping: str, options: Mapping[str, int]
 ) -> list[ExamLeaks]:
-    from curate.project.leaks import by_own_split, compare_benchmarks, compare_splits, judge_of
+    from curate.formats.importers.mapping import parse_map
+    from curate.project.leaks import LeakJudge, by_own_split, compare_benchmarks, compare_file, compare_splits, judge_of
     from curate.project.notices import open_and_tell
     from curate.project.plan import plan
+    from curate.schema.settings import LeakSettings, Settings
+    from curate.similarity.leaks.reading import read_any
 
-    project = open_and_tell(roots[0])
-    judge, settings = judge_of(project.data), project.settings.leaks.model_copy(update=dict(options))
-    if not judge.is_wanted("P501", "P504", "P505"):
-        raise _nothing(f"{roots[0]}: curate.toml turns P501, P504 and P505 off")
-    if project.settings.split.seed is not None:
-        planned = plan(project.data, settings)
-        by_split, compared = planned.by_split, list(planned.compared)
-        console.talk("records are divided as the next dataset would have them, with repeats left out")
+    project = open_and_tell(roots[0]) if len(roots) == 1 and roots[0].is_dir() else None
+    columns = parse_map(mapping) if mapping else None
+    shape, root = (project.shape, project.root) if project else (None, None)
+
+    def read(path: Path, *, is_exam: bool) -> Reading:
+        reading = read_any(path, shape, mapping=columns, root=root) if is_exam else read_any(path)
+        _tell(str(path), reading)
+        return reading
+
+    compared: list[ExamLeaks] = []
+    is_planned = project is not None and project.settings.split.seed is not None
+    if project:
+        judge, settings = judge_of(project.data), project.settings.leaks.model_copy(update=dict(options))
+        nothing = f"{roots[0]} has one split only and names no benchmark"
+        if not judge.is_wanted("P501", "P504", "P505"):
+            raise _nothing(f"{roots[0]}: curate.toml turns P501, P504 and P505 off")
+        if is_planned:
+            planned = plan(project.data, settings)
+            by_split, compared = planned.by_split, list(planned.compared)
+            console.talk("records are divided as the next dataset would have them, with repeats left out")
+        else:
+            by_split = by_own_split(project.data.records())
+            compared = [] if against else compare_benchmarks(project.data, by_split["train"], settings)
     else:
-        by_split = by_own_split(project.data.records())
-        compared = [] if against else compare_benchmarks(project.data, by_split["train"], settings)
-        compared += compare_splits(by_split, settings, judge)
+        judge, settings = LeakJudge(Settings()), LeakSettings.model_validate(options)
+        nothing = "the records of these files are all of one split"
+        by_split = by_own_split([record for path in roots for record in read(path, is_exam=False).records])
     if against:
-        return _with_benchmarks(against, by_split["train"], settings, mapping, judge, project.data)
+        return [compare_file(read(path, is_exam=True), by_split["train"], settings, judge) for path in against]
+    compared += [] if is_planned else compare_splits(by_split, settings, judge)
     for comparison in compared:
         if comparison.reading:
             _tell(comparison.exam, comparison.reading)
     if not compared:
-        raise _nothing(f"{roots[0]} has one split only and names no benchmark")
-    return compared
-
-
-def _in_files(
-    files: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, options: Mapping[str, int]
-) -> list[ExamLeaks]:
-    from curate.project.leaks import LeakJudge, by_own_split, compare_splits
-    from curate.schema.settings import LeakSettings, Settings
-    from curate.similarity.leaks.reading import read_any
-
-    settings, judge = LeakSettings.model_validate(options), LeakJudge(Settings())
-    records: list[Record] = []
-    for path in files:
-        reading = read_any(path)
-        _tell(str(path), reading)
-        records += reading.records
-    by_split = by_own_split(records)
-    if against:
-        return _with_benchmarks(against, by_split["train"], settings, mapping, judge)
-    compared = compare_splits(by_split, settings, judge)
-    if not compared:
-        raise _nothing("the records of these files are all of one split")
-    return compared
-
-
-def _with_benchmarks(
-    files: Sequence[Path],
-    trained: Sequence[Record],
-    settings: LeakSettings,
-    mapping: Mapping[str, str] | None,
-    judge: LeakJudge,
-    data: ProjectData | None = None,
-) -> list[ExamLeaks]:
-    from curate.project.leaks import compare_file
-    from curate.similarity.leaks.reading import read_any
-
-    compared = []
-    for path in files:
-        shape, root = (data.shape, data.root) if data else (None, None)
-        reading = read_any(path, shape, mapping=mapping, root=root)
-        _tell(str(path), reading)
-        compared.append(compare_file(reading, trained, settings, judge))
+        raise _nothing(nothing)
     return compared
 
 
@@ -210,7 +175,6 @@ def _spot(record: Record) -> str:
 
 
 def _print_json(compared: Sequence[ExamLeaks], form: str, explain: bool) -> None:
-    import json
 
     leaks = [
         _object(comparison, leak, severity, explain)
@@ -219,7 +183,7 @@ def _print_json(compared: Sequence[ExamLeaks], form: str, explain: bool) -> None
     ]
     if form == "jsonl":
         for leak in leaks:
-            console.data(json.dumps(leak))
+            print_json(leak)
         return
     exams = [
         {
@@ -234,7 +198,7 @@ def _print_json(compared: Sequence[ExamLeaks], form: str, explain: bool) -> None
         }
         for comparison in compared
     ]
-    console.data(json.dumps({"version": 1, "exams": exams, "leaks": leaks}, indent=2))
+    print_json({"version": 1, "exams": exams, "leaks": leaks}, indent=2)
 
 
 def _object(comparison: ExamLeaks, leak: Leak, severity: Severity, explain: bool) -> dict[str, Json]:

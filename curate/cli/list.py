@@ -13,6 +13,8 @@ import click
 from curate.base import console
 from curate.base.record import SPLITS, Exit, Split
 from curate.base.tables import counted
+from curate.cli._options import format_option, workspace_argument
+from curate.cli._output import print_lines
 from curate.cli._visible import visible_states
 
 if TYPE_CHECKING:
@@ -21,12 +23,12 @@ if TYPE_CHECKING:
     from curate.project.filters import Filter
     from curate.project.fold import RecordState
 
+# Records whose texts are laid out for a filter at once.
 _BLOCK = 20_000
-"""Records whose texts are laid out for a filter at once."""
 
 
 @click.command("list")
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--category", multiple=True, help="Only records of this category; may be repeated.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only records of this split.")
 @click.option(
@@ -38,7 +40,7 @@ _BLOCK = 20_000
     "--where", default="", metavar="FILTER", help='Only records that a filter lets through: "tokens:>500 refund".'
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 @click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
 def command(
     root: Path,
@@ -85,8 +87,7 @@ def command(
     if wanted:
         matching = _let_through(project.data, wanted, matching, pins, findings)
     listed = islice(matching, limit)
-    for line in _json_lines(listed) if form == "jsonl" else _lines(listed):
-        console.data(line)
+    print_lines(_json_lines(listed) if form == "jsonl" else _lines(listed))
     if limit is not None and len(matching) > limit:
         console.talk(f"not shown: {counted(len(matching) - limit, 'record')}")
     return Exit.OK

@@ -12,6 +12,8 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, Record
 from curate.base.tables import counted
+from curate.cli._options import format_option
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
 
+# Which values are shown: none, those that this annotator may see, or all.
 Values = Literal["none", "seen", "all"]
-"""Which values are told: none, those that whoever looks may see, or all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,16 @@ class LoggedDecision:
 
 @dataclass(frozen=True, slots=True)
 class ValueVisibility:
-    """What may be told of values."""
+    """Which values may be shown."""
 
     has_values: bool = True
     hidden: Container[str] = frozenset()
-    """Events whose value must not be told: somebody else's answer to what whoever looks is still asked."""
+    """Events whose value must not be shown: others' answers to a question that this annotator is still asked."""
     blind: Blind | None = None
     """What hides it; None where nothing can be hidden."""
 
     def has_value(self, event: AnyEvent) -> bool:
-        """Whether the value that ``event`` gives may be told."""
+        """Whether the value that ``event`` gives may be shown."""
         return self.has_values and event.event not in self.hidden
 
 
@@ -55,7 +57,7 @@ class ValueVisibility:
 @click.argument("words", metavar="[DIR] [ID]", nargs=-1)
 @click.option("--by", default="", metavar="NAME", help="Only decisions of this annotator.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The last so many decisions.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 @click.option("--no-values", is_flag=True, help="Show no value of the data.")
 @click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
 def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: bool, show_values: bool) -> int:
@@ -101,7 +103,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
 def _visibility(
     data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values
 ) -> ValueVisibility:
-    """Return what may be told of the events ``about``; ``journal`` has all that count, but for those that are folded.
+    """Return what may be shown of the events ``about``; ``journal`` has all that count, but for those that are folded.
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
     """
@@ -153,7 +155,7 @@ def _tell_record(
     from curate.project.history import in_causal_order
 
     own = [event for event in events if event.id == name]
-    # What was folded stands in the line already: it is told, and mostly has no states to show.
+    # What was folded stands in the line already: it is listed, and mostly has no states to show.
     record, state, names = _lookup(data, name)
     new = list(_steps(name, record, own, data))
     folded_only = [event for event in folded if event.id == name and event not in (step.event for step in new)]
@@ -177,8 +179,7 @@ def _tell_record(
             console.data(_event(step.event, visibility))
         console.data(_json(_state_of(name, state, show_values=visibility.has_values)))
         return Exit.OK
-    for line in _story(name, record, chosen, state, visibility):
-        console.data(line)
+    print_lines(_story(name, record, chosen, state, visibility))
     return Exit.OK
 
 
@@ -200,7 +201,7 @@ def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], data: P
         yield LoggedDecision(step.event, state, after, step.is_concurrent)
         state = after
         applied.add(step.event.event)
-    # What is decided on a record that is gone applies to nothing, and is told all the same.
+    # What is decided on a record that is gone applies to nothing, and is listed all the same.
     yield from (LoggedDecision(event, None, None, is_apart=False) for event in events if event.event not in applied)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base.record import CurateError, Exit
+from curate.cli._options import by_option
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -20,7 +21,7 @@ THEMES = ("dark", "light", "contrast", "mono")
 
 @click.command("open")
 @click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--by", default="", metavar="NAME", help="Who decides; else CURATE_ANNOTATOR or the user's name.")
+@by_option
 @click.option("--ascii", "is_ascii", is_flag=True, help="Draw with ASCII alone; the locale C does so too.")
 @click.option("--no-mouse", "has_mouse", is_flag=True, default=True, flag_value=False, help="Leave the mouse alone.")
 @click.option("--theme", type=click.Choice(THEMES), default="dark", show_default=True, help="NO_COLOR means mono.")

@@ -11,6 +11,7 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
+from curate.cli._options import workspace_argument
 
 if TYPE_CHECKING:
     from curate.project.push import Parcel
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("push")
 @click.argument("repo", metavar="OWNER/NAME")
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--public", "is_public", is_flag=True, help="Let everybody see it; private is the default.")
 @click.option("--yes", "is_agreed", is_flag=True, help="Do not ask; for scripts.")
 @click.option("--dry-run", is_flag=True, help="Make the folder, say what would be uploaded, and send nothing.")

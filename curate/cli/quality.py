@@ -11,23 +11,25 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
-from curate.cli._visible import visible_records
+from curate.cli._options import format_option, paths_argument
+from curate.cli._output import print_json
+from curate.cli._visible import records_of
 
 if TYPE_CHECKING:
     from curate.base.record import Record
-    from curate.schema.settings import DedupeSettings
+    from curate.project.project import Project
 
 _KEYS = ("repetition", "readability", "short", "long", "suspect", "ifd")
 Ranked = tuple[float, "Record", str]
 
 
 @click.command("quality")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@paths_argument
 @click.option("--sort", "key", type=click.Choice(_KEYS), default="repetition", show_default=True, help="What by.")
 @click.option("--category", multiple=True, help="Only records of this category; may be repeated.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many to show.")
 @click.option("--model", default="", help="For --sort ifd: folder, .gguf file or hub id of a model.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 @click.option("--show-values", is_flag=True, help="Show personal data, secrets and others' answers as they are.")
 def command(
     paths: tuple[Path, ...],
@@ -50,9 +52,9 @@ def command(
     """
     if (key == "ifd") != bool(model):
         raise click.UsageError("--sort ifd needs --model, and only it does.")
-    records, settings = _input(paths, show_values=show_values)
+    records, project = records_of(paths, show_values=show_values)
     chosen = [record for record in records if not category or record.category in category]
-    ranked, unjudged = _ranked(chosen, key, model, settings)
+    ranked, unjudged = _ranked(chosen, key, model, project)
     if form == "jsonl":
         _as_json(ranked[:top], key)
     else:
@@ -67,14 +69,13 @@ def command(
 
 
 def _as_json(ranked: Sequence[Ranked], key: str) -> None:
-    import json
 
     for value, record, note in ranked:
         row = {
             "id": record.id, "file": record.source.file, "line": record.source.line, "category": record.category,
             key: round(value, 6), "note": note,
         }  # fmt: skip
-        console.data(json.dumps(row))
+        print_json(row)
 
 
 def _as_text(ranked: Sequence[Ranked], key: str, hide: Callable[[str], str]) -> None:
@@ -89,24 +90,10 @@ def _as_text(ranked: Sequence[Ranked], key: str, hide: Callable[[str], str]) -> 
         console.data(f"         {console.one_line(text, 60)} -> {console.one_line(answer, 40)}")
 
 
-def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[Sequence[Record], DedupeSettings]:
-    from curate.schema.settings import DedupeSettings
-
-    roots = list(paths) or [Path()]
-    if len(roots) == 1 and roots[0].is_dir():
-        from curate.project.notices import open_and_tell
-
-        project = open_and_tell(roots[0])
-        return visible_records(project.data, show_values=show_values), project.settings.dedupe
-    from curate.project.loose import loose_records
-
-    return loose_records(roots), DedupeSettings()
-
-
-def _ranked(records: Sequence[Record], key: str, model: str, settings: DedupeSettings) -> tuple[list[Ranked], str]:
+def _ranked(records: Sequence[Record], key: str, model: str, project: Project | None) -> tuple[list[Ranked], str]:
     """Return the records that the measure can judge, the most striking first, and what to say of the others."""
     if key == "suspect":
-        return _suspects(records, settings)
+        return _suspects(records, project)
     if key == "ifd":
         return _difficult(records, model)
     from curate.checks.quality import measure
@@ -125,10 +112,11 @@ def _ranked(records: Sequence[Record], key: str, model: str, settings: DedupeSet
     return values, f"too short to judge, or in no alphabet: {counted(lost, 'record')}" if lost else ""
 
 
-def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list[Ranked], str]:
+def _suspects(records: Sequence[Record], project: Project | None) -> tuple[list[Ranked], str]:
     from curate.project.doubts import render_suspects, suspects_of
+    from curate.schema.settings import DedupeSettings
 
-    suspects = suspects_of(records, settings)
+    suspects = suspects_of(records, project.settings.dedupe if project else DedupeSettings())
     ranked: list[Ranked] = []
     for suspect in suspects.suspects:
         given, proposed = (
@@ -140,7 +128,7 @@ def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list
 
 
 def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str]:
-    from curate.checks.quality import difficulties
+    from curate.checks.quality.suspects import difficulties
     from curate.formats.dataset import row_of
 
     rows = (row_of(record, record.id, record.source.file) for record in records)

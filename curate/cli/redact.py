@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, strings_of
 from curate.base.tables import counted
+from curate.cli._options import paths_argument
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.checks.redact import PlaceholderTable, Redaction, RedactionSummary, Terms
@@ -27,13 +29,14 @@ _MAX_LOCATIONS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What is to be gone through, by which table, and how it is told; ``keeps_table`` is False with --no-table."""
+    """What to redact, by which table, and what to print; ``keeps_table`` is False with --no-table."""
 
     files: Sequence[Path]
     root: Path | None
     shape: Shape | None
     keep: Collection[str]
     hold: Collection[str]
+    terms: Terms
     table_file: Path
     old_key: Path
     keeps_table: bool
@@ -43,27 +46,8 @@ class _Task:
     is_written: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A redaction that was gone through without writing; ``saved`` is the table as its file had it, if there is one."""
-
-    run: Redaction
-    table: PlaceholderTable
-    saved: PlaceholderTable | None
-    num_converted: int
-
-    @property
-    def has_new_numbers(self) -> bool:
-        """Whether the table has numbers that its file has not."""
-        return self.table.num_values > (self.saved.num_values if self.saved else 0)
-
-    def is_outdated(self, saved: PlaceholderTable | None) -> bool:
-        """Whether ``saved``, the table as its file has it now, has other numbers."""
-        return (saved.numbers if saved else None) != (self.saved.numbers if self.saved else None)
-
-
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@paths_argument
 @click.option("--terms", type=click.Path(path_type=Path), help="Names of people, one person a line, aliases after |.")
 @click.option("--table", "table_file", type=click.Path(path_type=Path), help="In place of .curate/redaction.json.")
 @click.option("--no-table", is_flag=True, help="Keep no table: a later run may give a value another number.")
@@ -97,64 +81,79 @@ def command(
     """
     from curate.base.file_guard import inside
     from curate.checks.redact import Terms, read_terms
+    from curate.project.data import names_in_chains, names_in_use
     from curate.project.loose import shape_for
 
     if no_table and table_file:
         raise click.UsageError("--no-table does not go with --table.")
     root, files = _input(list(paths) or [Path()])
-    # It says which strings are names, and so stay.
-    shape = shape_for(files, root)
     folder = (root or Path()) / _PRIVATE_FOLDER
     if root:
         inside(root, folder / _OLD_KEY_NAME)
     task = _Task(
-        files, root, shape, *_names_in_use(root), _table_path(table_file or folder / _TABLE_NAME, root, files),
-        folder / _OLD_KEY_NAME, not no_table, output, diff, show_values, not (diff or dry_run),
-    )  # fmt: skip
-    planned = _redact(task, read_terms(terms) if terms else Terms([]))
-    if planned.num_converted:
-        _tell_old_key(task, planned.num_converted, is_agreed)
+        files,
+        root,
+        # It says which strings are names, and so stay.
+        shape_for(files, root),
+        keep=names_in_use(root) if root else (),
+        hold=names_in_chains(root) if root else (),
+        terms=read_terms(terms) if terms else Terms([]),
+        table_file=_table_path(table_file or folder / _TABLE_NAME, root, files),
+        old_key=folder / _OLD_KEY_NAME,
+        keeps_table=not no_table,
+        output=output,
+        diff=diff,
+        show_values=show_values,
+        is_written=not (diff or dry_run),
+    )
+    run, num_converted = _redact(task)
+    if num_converted:
+        _tell_old_key(task, num_converted, is_agreed)
     if not terms:
         console.talk("no rule finds the names of people; list them in a file for --terms")
-    summary, find_kinds = planned.run.summary, planned.run.redactor.kinds
+    summary, find_kinds = run.summary, run.redactor.kinds
     is_left = _tell_left(summary, _sensitive_decisions(root, find_kinds)) | (
         root is not None and _tell_copies(root, find_kinds)
     )
     return Exit.FINDINGS if is_left or (diff and summary.num_changed) else Exit.OK
 
 
-def _redact(task: _Task, terms: Terms) -> _Planned:
+def _redact(task: _Task) -> tuple[Redaction, int]:
+    """Redact, and return what was done and how many values of an old key were taken over."""
     from curate.checks.redact import is_private, write_table
 
     name = console.one_line(str(task.table_file))
     if task.table_file.exists() and not is_private(task.table_file):
         console.talk(f"warning: others may read the table {name}; `chmod 600` makes it private")
-    planned = _planned(task, terms)
+    saved = _saved_table(task.table_file)
+    run, num_converted = _planned(task, saved)
     # Where nothing is found no table is begun, and no lock beside it.
-    is_written = bool(task.is_written and (planned.run.summary.num_changed or planned.num_converted or task.output))
-    is_saved = is_written and task.keeps_table and planned.has_new_numbers
+    is_written = bool(task.is_written and (run.summary.num_changed or num_converted or task.output))
+    num_saved = saved.num_values if saved else 0
+    is_saved = is_written and task.keeps_table and run.redactor.table.num_values > num_saved
     with _locked(task.table_file if is_saved else None):
-        if is_saved and planned.is_outdated(_saved_table(task.table_file)):
+        if is_saved and _numbers(present := _saved_table(task.table_file)) != _numbers(saved):
             # Another call has added to the table since it was read: its numbers are taken.
-            planned = _planned(task, terms)
+            run, num_converted = _planned(task, present)
         if is_written:
             targets = _targets(task.files, task.output)
             if is_saved:
                 # Before any file needs it: a number that is lost could be given to another value.
-                write_table(task.table_file, planned.table)
-            planned.table.close()
-            planned.run.write(targets)
-    _tell(planned.run.summary, "redacted" if task.is_written else "would redact")
+                write_table(task.table_file, run.redactor.table)
+            run.redactor.table.close()
+            run.write(targets)
+    _tell(run.summary, "redacted" if task.is_written else "would redact")
     if is_saved:
         console.talk(f"table: {name}; it holds no value, but whoever has it can test whether one they guess is in it")
-    return planned
+    return run, num_converted
 
 
-def _planned(task: _Task, terms: Terms) -> _Planned:
-    """Read the table and go through the files for the values that it lacks."""
+def _planned(task: _Task, saved: PlaceholderTable | None) -> tuple[Redaction, int]:
+    """Go through the files without writing, for the values that the table lacks; print each change for a diff."""
     from curate.checks.redact import PlaceholderTable, Redaction, Redactor, placeholders_in, read_old_key
+    from curate.checks.spans import with_values_hidden
+    from curate.jsonl.hunk import diff_of
 
-    saved = _saved_table(task.table_file)
     table = PlaceholderTable(saved.key, saved.numbers) if saved else PlaceholderTable()
     entries = read_old_key(task.old_key)
     if num_lost := table.convert(entries):
@@ -169,10 +168,19 @@ def _planned(task: _Task, terms: Terms) -> _Planned:
         table.reserve(taken)
     for path in task.files:
         table.reserve(placeholders_in(path, task.root))
-    shape, keep, hold = task.shape, task.keep, task.hold
-    run = Redaction(task.files, Redactor(table, terms), shape=shape, keep=keep, hold=hold, root=task.root)
-    _go_through(run, diff=task.diff, show_values=task.show_values)
-    return _Planned(run, table, saved, len(entries) if task.keeps_table else 0)
+    redactor = Redactor(table, task.terms)
+    run = Redaction(task.files, redactor, shape=task.shape, keep=task.keep, hold=task.hold, root=task.root)
+    hide: Callable[[str], str] = str if task.show_values else with_values_hidden
+    if task.diff:
+        print_lines(diff_of(run.changes(), hide))
+    else:
+        for _ in run.changes():
+            pass
+    return run, len(entries) if task.keeps_table else 0
+
+
+def _numbers(table: PlaceholderTable | None) -> Mapping[str, Mapping[str, int]]:
+    return table.numbers if table else {}
 
 
 def _saved_table(path: Path) -> PlaceholderTable | None:
@@ -183,11 +191,7 @@ def _saved_table(path: Path) -> PlaceholderTable | None:
 
 @contextmanager
 def _locked(table_file: Path | None) -> Iterator[None]:
-    """Keep other calls from the table, from before it is read for good until all that goes with it is written.
-
-    Raises:
-        CurateError: E906 when the system refuses.
-    """
+    """Keep other calls from the table, from before it is read for good until all that goes with it is written."""
     from curate.base.storage import locked, make_cache
 
     if table_file is None:
@@ -219,19 +223,6 @@ def _tell_old_key(task: _Task, num_values: int, is_agreed: bool) -> None:
         console.talk("the old key is left as it is")
 
 
-def _go_through(run: Redaction, *, diff: bool, show_values: bool) -> None:
-    """Go through the files without writing, and print each change where a diff is wanted."""
-    from curate.checks.spans import with_values_hidden
-    from curate.jsonl.hunk import diff_of
-
-    if diff:
-        for line in diff_of(run.changes(), str if show_values else with_values_hidden):
-            console.data(line)
-    else:
-        for _ in run.changes():
-            pass
-
-
 def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     """Return the workspace that the paths belong to, if any, and the record files that they name."""
     from curate.project.project import open_project
@@ -251,19 +242,8 @@ def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     return roots[0], list(dict.fromkeys(files))
 
 
-def _names_in_use(root: Path | None) -> tuple[Collection[str], Collection[str]]:
-    """Return the ids of records that decisions or the newest dataset name, and those with decisions in a chain."""
-    from curate.project.data import names_in_chains, names_in_use
-
-    return (names_in_use(root), names_in_chains(root)) if root else ((), ())
-
-
 def _table_path(path: Path, root: Path | None, files: Sequence[Path]) -> Path:
-    """Return where the table is; in a workspace only its .curate is out of reach of git, exports and uploads.
-
-    Raises:
-        CurateError: E914 when its .curate leads outside the workspace; E958 when the table would be shared or redacted.
-    """
+    """Return where the table is; in a workspace only its .curate is out of reach of git, exports and uploads."""
     from curate.base.file_guard import inside
 
     if root and path.absolute().is_relative_to(root.absolute()):

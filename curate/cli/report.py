@@ -8,13 +8,15 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
+from curate.cli._options import format_option
+from curate.cli._output import print_lines
 
 
 @click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path), metavar="[RUN]")
 @click.option("--workspace", "root", default=".", type=click.Path(path_type=Path), help="Where the records are.")
 @click.option("--worst", "count", type=click.IntRange(min=0), default=5, show_default=True, help="Records a category.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 def command(run: Path | None, root: Path, count: int, form: str) -> int:
     """Show a run's scores by category and the validation records it does worst on, with file and line.
 
@@ -34,8 +36,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
         raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)
     results = read_results(folder)
     if form == "text":
-        for line in [*render_scores(results), *render_records(project.data, results, per_category=count)]:
-            console.data(line)
+        print_lines([*render_scores(results), *render_records(project.data, results, per_category=count)])
         return Exit.OK
     import json
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from curate.base.record import Exit
-from curate.cli._dropping import save_act
+from curate.cli._options import by_option
+from curate.cli.drop import save_act
 
 
 @click.command("restore")
 @click.argument("words", metavar="ID... [DIR]", nargs=-1)
-@click.option("--by", default="", metavar="NAME", help="Who decides; else CURATE_ANNOTATOR or the user's name.")
+@by_option
 @click.option("--dry-run", is_flag=True, help="Say what would be restored, and write nothing.")
 def command(words: tuple[str, ...], by: str, dry_run: bool) -> int:
     """Take dropped records in again, by their ids, as one decision that `curate undo` takes back.

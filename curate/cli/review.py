@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from curate.base.record import Exit
-from curate.cli._screen import has_screen, show
+from curate.cli._options import workspace_argument
 
 
 @click.command("review")
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--plain", is_flag=True, help="Line by line, without a screen; so it is where TERM is dumb.")
 @click.option("--by", default="", metavar="NAME", help="Who settles; else CURATE_ANNOTATOR or the user's name.")
 def command(root: Path, plain: bool, by: str) -> int:
@@ -24,9 +24,10 @@ def command(root: Path, plain: bool, by: str) -> int:
 
     Example: curate review my-data --plain
     """
+    from curate.cli._lines import has_screen, review_lines, show
+
     if not plain and has_screen():
         show(root, by, "label", queue="review")
-    from curate.cli._lines import review_lines
     from curate.project.project import open_project
     from curate.sessions.labelling import LabelSession
 

@@ -11,11 +11,13 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json
+from curate.cli._output import print_json
 from curate.jsonl import FaultRule
 
 if TYPE_CHECKING:
     from curate.checks import Check
 
+# Codes that commands report themselves; every other one has a check or a row of the front door's table.
 _OF_COMMANDS = (
     FaultRule(
         "D302",
@@ -75,7 +77,6 @@ back: `curate split` names it, `curate export` leaves it out and lists it in dro
         good=b"",
     ),
 )
-"""Codes that commands report themselves; every other one has a check or a row of the front door's table."""
 
 
 @click.command("rule")
@@ -124,8 +125,7 @@ def command(code_or_name: str | None, format_: str, test_file: Path | None, clea
     matches = [rule for rule in rules.values() if query in (rule.code.lower(), rule.name)]
     family = [rule for rule in rules.values() if rule.code.lower().startswith(query)]
     if format_ == "json" and (matches or family):
-        for line in json.dumps([_object_of(rule) for rule in matches or family], indent=2).split("\n"):
-            console.data(line)
+        print_json([_object_of(rule) for rule in matches or family], indent=2)
         return Exit.OK
     if not matches and family:
         for rule in family:

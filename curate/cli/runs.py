@@ -9,6 +9,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
+from curate.cli._options import format_option, workspace_argument
 
 if TYPE_CHECKING:
     from curate.sessions.runs import Run
@@ -17,11 +18,11 @@ _SECONDS = 1.0
 
 
 @click.command("runs")
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--run", "name", metavar="ID", help="Which run; by default the newest.")
 @click.option("--follow", is_flag=True, help="Tell of the run's steps until it ends; Ctrl-C leaves it running.")
 @click.option("--stop", "is_stop", is_flag=True, help="Have the run save a checkpoint and stop.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str) -> int:
     """List the runs of a workspace and how each stands, or follow or stop one of them.
 

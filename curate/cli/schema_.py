@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, Source
+from curate.cli._output import print_json, print_lines
 
 if TYPE_CHECKING:
     from curate.schema import Shape
@@ -97,8 +97,7 @@ def infer(files: tuple[Path, ...]) -> None:
     schema["additionalProperties"] = False
     if view := _guess_view(schema["properties"]):
         schema["x-record"] = view
-    for line in json.dumps(schema, indent=2).split("\n"):
-        console.data(line)
+    print_json(schema, indent=2)
     console.talk(f"from {num_values:,} lines; {num_skipped:,} that could not be read were left out")
 
 
@@ -115,8 +114,7 @@ def form(file: str) -> int:
     from curate.schema import load_shape
     from curate.schema.form import outline
 
-    for line in outline(load_shape(file)):
-        console.data(line)
+    print_lines(outline(load_shape(file)))
     return Exit.OK
 
 

@@ -11,6 +11,8 @@ import click
 from curate.base import console
 from curate.base.record import SPLITS, CurateError, Exit
 from curate.base.tables import counted
+from curate.cli._options import workspace_argument
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.project.data import ProjectData
@@ -22,7 +24,7 @@ _MAX_FINDINGS = 5
 
 
 @click.command()
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--ratios", metavar="A/B/C", help="Shares of train, validation and test, such as 80/10/10.")
 @click.option("--seed", type=int, help="In place of the one in curate.toml.")
 @click.option("--stratify/--no-stratify", default=None, help="Divide each category by the ratios, or only the whole.")
@@ -70,8 +72,7 @@ def command(
     if wanted:
         _require_leaking(preview(basis, settings, is_compared=True), wanted)
     planned = preview(basis, settings, wanted, is_compared=True)
-    for line in _report(planned):
-        console.data(line)
+    print_lines(_report(planned))
     if is_applied:
         _apply(project, planned, dry_run, is_saved=is_saved)
     if is_frozen:

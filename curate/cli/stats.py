@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,12 @@ import click
 
 from curate.base import console
 from curate.base.record import Exit
-from curate.cli._visible import visible_records
+from curate.cli._options import format_option, paths_argument
+from curate.cli._output import print_json, print_lines
+from curate.cli._visible import records_of
 
 if TYPE_CHECKING:
-    from curate.base.record import Record, Split
-    from curate.checks.quality import QualityOverview
-    from curate.checks.quality.overview import CategoryRow, Histogram
+    from curate.checks.quality import CategoryRow, Histogram, QualityOverview
 
 _MOST_BARS = 12
 _MOST_EFFECTS = 8
@@ -24,8 +24,8 @@ _WIDTH = 78
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
-@click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
+@paths_argument
+@format_option("text", "json", "jsonl")
 @click.option("--plots", is_flag=True, help="Add bars and histograms: balance, lengths, repetition, readability.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write all of it as one HTML page to this file.")
 @click.option("--show-values", is_flag=True, help="Count also what others answered to what you are still asked.")
@@ -39,42 +39,29 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
 
     Example: curate stats my-data --plots --html stats.html
     """
-    import json
 
     from curate.base.storage import write_atomic
     from curate.checks.quality import html_page, overview
 
     if page is not None and page.resolve() in {path.resolve() for path in paths}:
         raise click.BadParameter("this is one of the files to read", param_hint="--html")
-    title, records, pins = _input(paths, show_values=show_values)
-    view = overview(records, pins)
+    records, project = records_of(paths, show_values=show_values)
+    if project and (dropped := project.data.dropped()):
+        console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
+    view = overview(records, project.data.pins() if project else {})
     if form == "jsonl":
         for row in view.categories:
-            console.data(json.dumps(_flat(row)))
+            print_json(_flat(row))
     elif form == "json":
-        console.data(json.dumps(asdict(view), indent=2))
+        print_json(asdict(view), indent=2)
     else:
-        for line in [*_table(view), *(_plots(view) if plots else ())]:
-            console.data(line)
+        print_lines([*_table(view), *(_plots(view) if plots else ())])
     if page:
+        names = ", ".join(path.name for path in paths)
+        title = (project.settings.about.title or project.root.resolve().name) if project else names
         write_atomic(page, [html_page(view, title).encode()])
         console.talk(f"wrote {console.one_line(str(page))}")
     return Exit.OK
-
-
-def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[str, Sequence[Record], dict[str, Split]]:
-    roots = list(paths) or [Path()]
-    if len(roots) > 1 or not roots[0].is_dir():
-        from curate.project.loose import loose_records
-
-        return ", ".join(path.name for path in roots), loose_records(roots), {}
-    from curate.project.notices import open_and_tell
-
-    project = open_and_tell(roots[0])
-    if dropped := project.data.dropped():
-        console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
-    records = visible_records(project.data, show_values=show_values)
-    return project.settings.about.title or roots[0].resolve().name, records, project.data.pins()
 
 
 def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:

@@ -9,6 +9,8 @@ import click
 
 from curate.base import console
 from curate.base.record import Exit
+from curate.cli._options import workspace_argument
+from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.project.data import ProjectData
@@ -31,7 +33,7 @@ class _WithRecipeOptions(click.Command):
 
 
 @click.command(cls=_WithRecipeOptions)
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
 @click.option("--detach", is_flag=True, help="Start the training as a process of its own, print its folder and end.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
@@ -75,8 +77,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         return Exit.OK
     results = read_results(folder)
     # The trainer has just printed the scores; what is left to say is which records to look at.
-    for line in render_records(project.data, results, per_category=2):
-        console.data(line)
+    print_lines(render_records(project.data, results, per_category=2))
     if fail_on and results.regressed:
         console.talk(f"got worse: {', '.join(console.one_line(name, 40) for name in results.regressed)}")
         return Exit.FINDINGS

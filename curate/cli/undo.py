@@ -8,10 +8,11 @@ import click
 
 from curate.base import console
 from curate.base.record import Exit
+from curate.cli._options import workspace_argument
 
 
 @click.command()
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@workspace_argument
 @click.option("--by", default="", metavar="NAME", help="Whose act; by default yours (CURATE_ANNOTATOR, else the user).")
 @click.option("--redo", "is_redo", is_flag=True, help="Do again what was taken back last.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="So many acts.")

@@ -24,8 +24,8 @@ from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical
 from curate.base.storage import remove_file, write_atomic
 from curate.checks.runner import read_records
-from curate.checks.runner.globs import Glob
-from curate.checks.runner.unmerged import unmerged_findings
+from curate.checks.runner.changes import unmerged_findings
+from curate.checks.runner.select import Glob
 from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite

@@ -8,7 +8,7 @@ from curate.base.console import one_line
 from curate.base.record import Finding, Record
 from curate.base.tables import counted
 from curate.checks import Doubt
-from curate.checks.quality import Suspects, find_suspects
+from curate.checks.quality.suspects import Suspects, find_suspects
 from curate.checks.runner import select_checks
 from curate.jsonl import pointer_of
 from curate.project.data import with_unique_ids

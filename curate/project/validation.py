@@ -33,10 +33,10 @@ from curate.checks.runner import (
     select_checks,
     validate,
 )
+from curate.checks.runner.changes import unmerged_findings
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.naming import UniqueNames, Watched, WatchedIds
 from curate.checks.runner.select import CheckSelection
-from curate.checks.runner.unmerged import unmerged_findings
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, holds_any, read_entries
 from curate.project.data import ProjectData

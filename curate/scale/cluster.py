@@ -28,8 +28,8 @@ from curate.base.record import CurateError, Exit, missing_extra
 
 NATIVE = "native"
 RAY = "ray"
+# The address by which Ray looks for a cluster that this machine belongs to.
 AUTO = "auto"
-"""The address by which Ray looks for a cluster that this machine belongs to."""
 _PATIENCE_S = 5.0
 _RUNNER = "DAFT_RUNNER"
 # Both libraries report their use to their makers unless told not to, and neither is to open a page of its own.
@@ -257,11 +257,7 @@ def joined(ray_address: str = "", num_workers: int = 0) -> Iterator[WorkerCluste
 
 
 def _choose(choose: Callable[[], Any], runner: str) -> None:
-    """Choose daft's runner, which it lets a process do once.
-
-    Raises:
-        CurateError: E969 when this process has another one.
-    """
+    """Choose daft's runner, which it lets a process do once."""
     from daft.exceptions import DaftCoreException
     from daft.runners import get_or_infer_runner_type
 
@@ -276,11 +272,7 @@ def _choose(choose: Callable[[], Any], runner: str) -> None:
 
 
 def _connect(address: str) -> None:
-    """Connect to a running Ray cluster, and never start one.
-
-    Raises:
-        CurateError: E969 when none answers.
-    """
+    """Connect to a running Ray cluster, and never start one."""
     import ray
 
     target = address or os.environ.get("RAY_ADDRESS", "") or AUTO
@@ -302,11 +294,7 @@ def _connect(address: str) -> None:
 
 
 def _endpoint(address: str) -> tuple[str, int]:
-    """Return host and port of "HOST:PORT" or "ray://HOST:PORT".
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """Return host and port of "HOST:PORT" or "ray://HOST:PORT"."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ValueError("an address is HOST:PORT or ray://HOST:PORT")

@@ -15,9 +15,9 @@ from curate.base.record import CurateError, Json, Record, Source
 from curate.base.storage import make_cache
 from curate.schema import Shape
 from curate.schema.view import PART_JOINT, at, texts_of
-from curate.similarity.dedupe.boilerplate import Cut
 from curate.similarity.dedupe.nearest import Neighbour, Progress, ShingleIndex, index_of, indexed_text, neighbours
 from curate.similarity.dedupe.results import method_of
+from curate.similarity.dedupe.shingles import Cut
 from curate.similarity.dedupe.stages import Stages
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Split
 from curate.jsonl import parts_of
 from curate.schema.settings import SplitSettings
 
+# P502: the fewest records of a category that a split should have to say anything about it.
 THIN = 5
-"""P502: the fewest records of a category that a split should have to say anything about it."""
 
 
 @dataclass(frozen=True, slots=True)

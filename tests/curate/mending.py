@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import cli
-from curate.checks.fixes import fix_file
+from curate.checks.fixes import FixedFile
 from curate.schema import load_shape
 
 INSTRUCTION = load_shape("instruction")
@@ -17,7 +17,7 @@ def fixed(tmp_path: Path, content: bytes, shape: Any = INSTRUCTION, **options: A
     """Return what fixing makes of a file."""
     path = tmp_path / "data.jsonl"
     path.write_bytes(content)
-    fix_file(path, shape, **options).write()
+    FixedFile(path, shape, **options).write()
     return path.read_bytes()
 
 

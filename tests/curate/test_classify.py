@@ -11,8 +11,7 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("sklearn", reason="the classifier needs the extra [quality]")
 
 from curate.base.record import CurateError, Exit  # noqa: E402
-from curate.checks.quality import classify  # noqa: E402  only with the extra
-from curate.checks.quality.classify import FEWEST, Classifier  # noqa: E402
+from curate.checks.quality.suspects import FEWEST, Classifier  # noqa: E402
 
 TOPICS = {
     "billing": ["invoice", "charge", "refund", "payment", "receipt", "amount"],
@@ -119,9 +118,9 @@ def test_it_loads_nothing_heavy_by_being_imported(root: Path) -> None:
     import sys
 
     program = (
-        "import sys, curate.checks.quality.classify\n"
+        "import sys, curate.checks.quality.suspects\n"
         "print([n for n in ('numpy', 'sklearn', 'scipy') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
-    assert classify.FEWEST > 1
+    assert FEWEST > 1

@@ -15,7 +15,7 @@ import referencing
 
 from curate.base.record import CurateError, Exit, Record, Source
 from curate.checks import discover
-from curate.checks._identify import is_identifiable
+from curate.checks.language import is_identifiable
 from curate.checks.runner import ExaminerSpec, validate
 from curate.project.data import ProjectData
 from curate.project.publish import export_dataset, scoring

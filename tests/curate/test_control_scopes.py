@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError, Finding
 from curate.checks.runner import Baseline, ExaminerSpec, Verdict, select_checks, validate
 from curate.checks.runner.changes import LineSet
-from curate.checks.runner.globs import Glob, relative_name
+from curate.checks.runner.select import Glob, relative_name
 from curate.jsonl import fault_finding
 from curate.project.data import data_files
 from curate.schema import load_shape

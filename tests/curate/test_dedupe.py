@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Record, Source, normalised
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import Method, boilerplate, find_duplicates, near, preference
-from curate.similarity.dedupe.boilerplate import Cut
+from curate.similarity.dedupe import Method, find_duplicates, near, preference, shingles
 from curate.similarity.dedupe.kernels import NUM_BANDS, NUMPY, Bands
 from curate.similarity.dedupe.near import links
 from curate.similarity.dedupe.pairs import compare
-from curate.similarity.dedupe.shingles import Spans
+from curate.similarity.dedupe.shingles import Cut, Spans
 from curate.similarity.dedupe.text import spaced, storable
 
 SHORT = DedupeSettings()
@@ -363,7 +362,7 @@ def test_messages_that_say_more_than_text_are_compared_whole():
 
 
 def test_boilerplate_is_sampled_whatever_the_order(monkeypatch):
-    monkeypatch.setattr(boilerplate, "SAMPLE", 50)
+    monkeypatch.setattr(shingles, "SAMPLE", 50)
     rng = random.Random(13)
     instruction = " ".join(words(rng, 20))
     records = [pair(f"r{n:03}", f"{instruction} {' '.join(words(rng, 9))}", "yes") for n in range(200)]

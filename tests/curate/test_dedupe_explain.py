@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from curate.base.record import Record, Source
 from curate.base.tables import width_of
 from curate.cli import cli
-from curate.cli.dedupe.explain import difference, histogram
+from curate.cli.dedupe.report import difference, histogram
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import find_duplicates
 

@@ -11,9 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import normalised
-from curate.similarity.dedupe.boilerplate import Cut
 from curate.similarity.dedupe.kernels import COMPILED_FROM, NUMPY, Kernels, kernels_for
-from curate.similarity.dedupe.shingles import Spans, distinct, windows
+from curate.similarity.dedupe.shingles import Cut, Spans, distinct, windows
 from curate.similarity.dedupe.text import storable
 
 

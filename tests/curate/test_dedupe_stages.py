@@ -16,11 +16,10 @@ from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED
 from curate.cli import cli
 from curate.cli.dedupe.comparison import compare_files
-from curate.cli.dedupe.progress import render_progress
+from curate.cli.dedupe.run import render_progress
 from curate.project.loose import LooseFiles, loose_records
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import find_duplicates, find_in_stream
-from curate.similarity.dedupe.find import components
+from curate.similarity.dedupe import components, find_duplicates, find_in_stream
 from curate.similarity.dedupe.stages import MAX_AGE_DAYS, Stages
 
 SETTINGS = DedupeSettings()

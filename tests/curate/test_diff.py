@@ -370,7 +370,7 @@ def test_repeated_ids_are_told_apart_from_those_that_look_like_it(names: list[st
 def test_what_a_commit_has_is_not_held_in_memory(
     arguments: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from curate.cli.diff.commit import checked_out
+    from curate.cli._versions import checked_out
 
     git(tmp_path, "init", "-q")
     with (tmp_path / "a.jsonl").open("w", encoding="utf-8") as file:

@@ -15,7 +15,7 @@ from mending import INSTRUCTION, fixed, line, run_validate
 
 from curate import cli
 from curate.base.events import Drop, Restore
-from curate.checks.fixes import Fix, discover, fix_file
+from curate.checks.fixes import Fix, FixedFile, discover
 from curate.project.data import ProjectData, load_data, names_in_use
 from curate.schema import load_shape
 
@@ -125,7 +125,7 @@ def test_only_what_is_wrong_changes(tmp_path: Path) -> None:
 def test_what_is_done_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(MESSY)
-    run = fix_file(path, INSTRUCTION)
+    run = FixedFile(path, INSTRUCTION)
     changes = list(run)
     assert path.read_bytes() == MESSY
     assert [change.line for change in changes] == [1, 2, 3, 8, 9]
@@ -167,7 +167,7 @@ def test_a_file_that_is_not_lines_of_text_stays(tmp_path: Path) -> None:
     for content in (b"PK\x03\x04" + line("1 "), b'[\n{"instruction": "a ", "output": "b "}\n]\n'):
         path = tmp_path / "data.jsonl"
         path.write_bytes(content)
-        run = fix_file(path, INSTRUCTION)
+        run = FixedFile(path, INSTRUCTION)
         assert not run.write()
         assert [fault.code for fault in run.faults] in (["S115"], ["S124"])
         assert path.read_bytes() == content
@@ -249,7 +249,7 @@ def test_a_text_that_the_schema_would_refuse_stays(tmp_path: Path) -> None:
     shape = load_shape(str(tmp_path / "own.schema.json"))
     path = tmp_path / "data.jsonl"
     path.write_text('{"q": "Q ", "a": "Yes "}\n{"q": "Q ", "a": "Maybe "}\n')
-    run = fix_file(path, shape)
+    run = FixedFile(path, shape)
     assert run.write()
     assert run.refused == [1]
     assert path.read_text() == '{"q": "Q ", "a": "Yes "}\n{"q": "Q", "a": "Maybe"}\n'
@@ -269,7 +269,7 @@ def test_ids_that_something_hangs_on_do_not_change(make_workspace: Callable[...,
     assert names[1] == f"{names[0]}-2"
     decide(workspace, [Drop(names[n], reason="x") for n in (1, 3, 5)], by="ana")
     path = workspace.files()[0]
-    run = fix_file(path, workspace.shape, keep=names_in_use(workspace.root))
+    run = FixedFile(path, workspace.shape, keep=names_in_use(workspace.root))
     assert run.write()
     assert run.spared == {1: names[0], 2: names[0], 5: names[4]}
     outputs = [json.loads(raw)["output"] for raw in path.read_text().splitlines()]

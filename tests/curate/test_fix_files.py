@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mending import INSTRUCTION, fixed, line, run_validate
 
 from curate.base.record import CurateError
-from curate.checks.fixes import fix_file
+from curate.checks.fixes import FixedFile
 from curate.jsonl import JsonFault, strict_loads
 from curate.jsonl.hunk import diff_of
 from curate.jsonl.rewrite import Rewrite
@@ -89,7 +89,7 @@ def test_fixing_is_idempotent_and_keeps_what_it_does_not_fix(
     content = b"\xef\xbb\xbf" * has_mark + b"".join(raw + end for raw, end in lines)
     path = tmp_path / "data.jsonl"
     path.write_bytes(content)
-    run = fix_file(path, INSTRUCTION, unsafe=unsafe)
+    run = FixedFile(path, INSTRUCTION, unsafe=unsafe)
     changes = list(run)
     run.write()
     once = path.read_bytes()
@@ -126,7 +126,7 @@ def test_a_file_without_work_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(line("1"))
     before = path.stat()
-    assert not fix_file(path, INSTRUCTION, unsafe=True).write()
+    assert not FixedFile(path, INSTRUCTION, unsafe=True).write()
     assert path.stat().st_ino == before.st_ino
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
@@ -135,7 +135,7 @@ def test_permissions_stay(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(line("1 "))
     path.chmod(0o600)
-    assert fix_file(path, INSTRUCTION).write()
+    assert FixedFile(path, INSTRUCTION).write()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -143,7 +143,7 @@ def test_a_link_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "real.jsonl").write_bytes(line("1 "))
     (tmp_path / "link.jsonl").symlink_to("real.jsonl")
     with pytest.raises(CurateError, match="is a link") as raised:
-        fix_file(tmp_path / "link.jsonl", INSTRUCTION).write()
+        FixedFile(tmp_path / "link.jsonl", INSTRUCTION).write()
     assert raised.value.code == "E959 not-rewritten"
     assert (tmp_path / "real.jsonl").read_bytes() == line("1 ")
 
@@ -193,7 +193,7 @@ def test_diff_shows_what_cannot_be_seen_and_writes_nothing(tmp_path: Path, capsy
 def test_a_diff_of_long_lines_shows_the_place(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(line("x" * 5000 + " ", "y" * 5000 + "\n"))
-    shown = list(diff_of(((path, change) for change in fix_file(path, INSTRUCTION)), str))
+    shown = list(diff_of(((path, change) for change in FixedFile(path, INSTRUCTION)), str))
     assert max(map(len, shown)) < 400
     assert shown[3].endswith('x␠"}')
 
@@ -219,7 +219,7 @@ def test_hostile_files_are_fixed_without_loss(tmp_path: Path, shared: Path) -> N
         content = source.read_bytes()
         path = tmp_path / f"{number}.jsonl"
         path.write_bytes(content)
-        run = fix_file(path, INSTRUCTION, unsafe=True)
+        run = FixedFile(path, INSTRUCTION, unsafe=True)
         changes = list(run)
         num_changed += len(changes)
         run.write()
@@ -228,6 +228,6 @@ def test_hostile_files_are_fixed_without_loss(tmp_path: Path, shared: Path) -> N
             assert once == _applied(content, changes), source
         else:
             assert once == content, source
-        again = fix_file(path, INSTRUCTION, unsafe=True)
+        again = FixedFile(path, INSTRUCTION, unsafe=True)
         assert not again.write(), source
     assert num_changed > 5

@@ -20,7 +20,7 @@ from curate.base import git as runner
 from curate.base.git import GitError, ask_git, stream_git
 from curate.base.record import CurateError, Exit
 from curate.checks.runner import changed_lines
-from curate.checks.runner.unmerged import unmerged_findings
+from curate.checks.runner.changes import unmerged_findings
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.checks.fixes import fix_file
+from curate.checks.fixes import FixedFile
 from curate.checks.spans import with_values_hidden
 from curate.jsonl.hunk import diff_of, hunk
 from curate.jsonl.rewrite import LineChange
@@ -26,7 +26,7 @@ CARD, MAIL, TOKEN = "4111111111111111", "bob.smith@parcels.shop", "AKIAIOSFODNN7
 def test_values_are_hidden_wherever_they_stand(content: str, tmp_path: Path) -> None:
     path = tmp_path / "bom.jsonl"
     path.write_text(content, encoding="utf-8")
-    fixed = fix_file(path, load_shape("instruction"))
+    fixed = FixedFile(path, load_shape("instruction"))
     hidden, shown = (
         "\n".join(diff_of(((path, change) for change in fixed), hide)) for hide in (with_values_hidden, str)
     )

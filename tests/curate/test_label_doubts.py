@@ -20,7 +20,7 @@ from curate.project.validation import validate_data
 pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
 
 from curate.base.events import Drop, Label
-from curate.checks.quality import find_suspects
+from curate.checks.quality.suspects import find_suspects
 from curate.project.data import load_data
 from curate.sessions.problem_search import Job, search
 

@@ -8,13 +8,14 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from curate.base.record import Record, Source
-from curate.checks import _reading, messages_pointer, turns
+from curate.checks import messages_pointer, turns
 from curate.checks.runner import ExaminerSpec, examine, validate
 from curate.jsonl import locate
 from curate.project.diff.words import shortened, word_changes
@@ -66,13 +67,22 @@ def test_what_is_only_counted_is_not_located(tmp_path: Path, monkeypatch: pytest
     assert all(finding.column for finding in verdict.findings)
 
 
-def test_the_place_of_the_messages_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = counting(monkeypatch, _reading, "_messages_pointer")
+def test_the_place_of_the_messages_is_looked_for_once() -> None:
+    class Watched(dict[str, Any]):
+        num_walks = 0
+
+        def items(self) -> Any:
+            Watched.num_walks += 1
+            return super().items()
+
     turned = [{"role": "user", "content": "hi"}, *[{"role": "assistant", "content": ""}] * 100]
-    first, second = (CHAT.record({"messages": turned[:size]}, Source("a", 1)) for size in (100, 101))
+    first, second = (
+        replace(record, data=Watched(record.data))
+        for record in (CHAT.record({"messages": turned[:size]}, Source("a", 1)) for size in (100, 101))
+    )
     assert {turn.pointer for turn in turns(first)} == {f"/messages/{place}/content" for place in range(1, 100)}
     assert messages_pointer(second) == "/messages"
-    assert len(looked) == 2
+    assert Watched.num_walks == 2
 
 
 def test_wrong_types_in_many_places_take_no_square() -> None:

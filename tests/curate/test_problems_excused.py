@@ -113,13 +113,13 @@ def test_a_fix_that_can_change_the_meaning_is_made_only_when_asked_for(project):
 
 
 def test_all_safe_fixes_are_those_of_the_command(messy, project, tmp_path):
-    from curate.checks.fixes import fix_file
+    from curate.checks.fixes import FixedFile
 
     shutil.copy(messy.root / "data/a.jsonl", tmp_path / "mended.jsonl")
     with (messy.root / "data/a.jsonl").open("a") as file:
         file.write(json.dumps({"id": "trim-1", "instruction": "Hi. \n", "output": "cafe\u0301 ", "category": "answer"}))
     shutil.copy(messy.root / "data/a.jsonl", tmp_path / "mended.jsonl")
-    fixed = fix_file(tmp_path / "mended.jsonl", messy.shape, root=tmp_path)
+    fixed = FixedFile(tmp_path / "mended.jsonl", messy.shape, root=tmp_path)
     fixed.write()
     with open_project(messy.root, "ana") as again:
         again.load()

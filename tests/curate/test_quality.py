@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from curate.base.plots import bar, bars, bins
 from curate.base.record import Record, Source
-from curate.checks.quality import difficulties, find_suspects, html_page, overview
-from curate.checks.quality.balance import cramers_v, eta_squared, evenness
-from curate.checks.quality.measures import lix
+from curate.checks.quality import cramers_v, eta_squared, evenness, html_page, lix, overview
+from curate.checks.quality.suspects import difficulties, find_suspects
 from curate.checks.repetition import repetition
 
 
@@ -257,7 +256,7 @@ def test_a_record_with_an_empty_id_is_scored_too(monkeypatch: pytest.MonkeyPatch
         "import sys, json\nfor row in map(json.loads, sys.stdin):\n"
         "    print(json.dumps({'id': row['id'], 'ifd': .5 if row['id'] else None}))"
     )
-    monkeypatch.setattr("curate.checks.quality.difficulty.trainer_command", lambda *_: [sys.executable, "-c", child])
+    monkeypatch.setattr("curate.checks._trainer.trainer_command", lambda *_: [sys.executable, "-c", child])
     assert difficulties([{"id": ""}, {"id": "b"}], "m") == {"": 0.5, "b": 0.5}
 
 

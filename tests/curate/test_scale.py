@@ -26,7 +26,8 @@ from curate.similarity.dedupe.stages import Stages
 
 pytest.importorskip("daft", reason="needs the extra [scale]")
 
-from curate.scale import WorkerCluster, examine_on, find_on, joined, scratch_for, shards_in
+from curate.scale import examine_on, find_on, scratch_for, shards_in
+from curate.scale.cluster import WorkerCluster, joined
 
 CHAT = load_shape("chat")
 
@@ -129,8 +130,8 @@ def test_clusters_do_not_depend_on_how_the_work_is_divided(
 ) -> None:
     """Files of a few lines, blocks of a few texts, and pairs in small tasks."""
     for name, value in (
-        ("curate.similarity.dedupe.boilerplate.SAMPLE", 60),
-        ("curate.similarity.dedupe.boilerplate.BLOCK", 40),
+        ("curate.similarity.dedupe.shingles.SAMPLE", 60),
+        ("curate.similarity.dedupe.shingles.BLOCK", 40),
         ("curate.similarity.dedupe.near.BLOCK", 50),
         ("curate.similarity.dedupe.pairs.MOST_TOKENS", 2_000),
     ):

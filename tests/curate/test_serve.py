@@ -19,7 +19,7 @@ pytest.importorskip("textual_serve", reason="the extra [web] is not installed")
 
 from aiohttp import ClientSession, CookieJar, WSServerHandshakeError
 
-from curate.cli._server import guarded
+from curate.cli.serve import guarded
 from curate.project.journal import read_journal
 
 TOKEN = "correct-horse"

@@ -14,7 +14,7 @@ import pytest
 
 from curate.base.record import CurateError, Exit, Finding, Record, Source
 from curate.checks import TokenLengths, discover, targets
-from curate.checks.quality import difficulties
+from curate.checks.quality.suspects import difficulties
 from curate.checks.runner import ExaminerSpec, read_records, validate
 from curate.checks.target_lengths import num_left, num_trained
 from curate.checks.targets import token_findings
@@ -295,8 +295,7 @@ def test_what_the_trainer_says_orders_nothing(
     name: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = "import sys; sys.stderr.write(sys.argv[1] + chr(10)); sys.exit(2)"
-    for module in ("curate.checks.targets.child", "curate.checks.quality.difficulty"):
-        monkeypatch.setattr(f"{module}.trainer_command", lambda *_: [sys.executable, "-c", said, name])
+    monkeypatch.setattr("curate.checks._trainer.trainer_command", lambda *_: [sys.executable, "-c", said, name])
     with pytest.raises(CurateError) as measuring:
         measured(write(tmp_path, SHORT), root)
     with pytest.raises(CurateError) as scoring:

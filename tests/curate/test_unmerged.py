@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from curate.base.record import CurateError
-from curate.checks.runner.unmerged import unmerged_findings
+from curate.checks.runner.changes import unmerged_findings
 from curate.cli import cli
 from curate.project.data import load_data
 from curate.project.publish import require_clean

@@ -11,8 +11,7 @@ import pytest
 from called import call
 
 from curate.base.events import Add
-from curate.cli import cli
-from curate.cli._removed import OPTIONS, VERBS
+from curate.cli import OPTIONS, VERBS, cli
 
 
 def test_a_file_in_place_of_a_folder_is_told_what_reads_it(in_own_folder):

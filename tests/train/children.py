@@ -29,8 +29,9 @@ from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint, clear_leftovers, newest_verified
 from train.model import add_lora
+from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.loss import nll_per_example
-from train.model.parallel import SINGLE_PROCESS, DistributedContext, ParallelStrategy, join_group, write_shards
+from train.model.parallel import ParallelStrategy, write_shards
 from train.recipe import build_recipe
 
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -75,7 +75,7 @@ def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
     arguments: dict[str, Any] = {"base": str(bases()), "settings": {**FAST, "max_steps": 3, "eval.every_steps": 1}}
     whole = train.run(dataset, out=tmp_path / "whole", **arguments)
     scores: list[ValidationScore] = []
-    summary = sys.modules["train.pipeline.run.execute"].summary
+    summary = sys.modules["train.pipeline.execute"].summary
 
     def interrupted(scored: Any) -> ValidationScore:
         scores.append(summary(scored))
@@ -84,7 +84,7 @@ def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
             os.kill(os.getpid(), signal.SIGINT)
         return scores[-1]
 
-    monkeypatch.setattr("train.pipeline.run.execute.summary", interrupted)
+    monkeypatch.setattr("train.pipeline.execute.summary", interrupted)
     run = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         train.run(dataset, out=run, **arguments)

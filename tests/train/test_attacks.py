@@ -22,8 +22,8 @@ from train.base.errors import Exit, TrainError
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer, RowFault
 from train.model import load_base
-from train.pipeline.run import prepare
-from train.pipeline.run.folder import recipe_folder
+from train.pipeline.folder import recipe_folder
+from train.pipeline.prepare import prepare
 from train.recipe import load_recipe
 
 

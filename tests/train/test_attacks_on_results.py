@@ -11,10 +11,10 @@ import pytest
 
 from train.base.errors import TrainError
 from train.base.worker import Worker
+from train.evaluate.evaluation import category_specs
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored, pair, read_predictions, write_predictions
 from train.report import Report, read_curve
-from train.report.evaluation import category_specs
 
 
 @pytest.mark.parametrize(

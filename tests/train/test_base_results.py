@@ -20,10 +20,10 @@ from train.base.storage import digest_of
 from train.cli import cli
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import Scored
-from train.model.parallel import DistributedContext
-from train.pipeline.run import base_results, execute
-from train.pipeline.run.base_results import key_of, recall, remember
-from train.pipeline.run.prepare import prepare
+from train.model.distributed import DistributedContext
+from train.pipeline import base_results, execute
+from train.pipeline.base_results import key_of, recall, remember
+from train.pipeline.prepare import prepare
 from train.recipe import Recipe
 
 SCORED = [Scored("a", "test", "cats", "a", "yes", 1.5, 2, 3, "no", True, "exact", {"exact": 0.0}),
@@ -106,7 +106,7 @@ def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Cha
 def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(dataset, Recipe(base=str(base)))
     before = key_of(prepared)
-    room = "train.pipeline.run.base_results"
+    room = "train.pipeline.base_results"
     with monkeypatch.context() as changed:
         changed.setattr(f"{room}.sources_digest", lambda folder: str(folder))
         assert key_of(prepared)["code"] == str(Path(train.__file__).parent), "all code that measures"

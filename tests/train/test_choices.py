@@ -12,10 +12,11 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, Mistral
 from tests.train.tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, text_row
 from train.base.errors import TrainError
 from train.data.rendering import Renderer
-from train.evaluate.choices import Question, option_nlls, questions
-from train.model.compute import attention, capabilities_of, optimize_for_device
+from train.evaluate.evaluation import category_specs, evaluate_model
+from train.evaluate.likelihoods import Question, option_nlls, questions
+from train.model import attention
+from train.model.capabilities import capabilities_of, optimize_for_device
 from train.recipe import Recipe
-from train.report.evaluation import category_specs, evaluate_model
 
 RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 6, "batch_tokens": 300}})
 CHOICES = ["red cat", "dog", "no"]

@@ -16,20 +16,13 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 from tests.train.tiny import SHAPE, make_model, make_tokenizer, some_rows, steps_of
 from train.data.rendering import Example, Renderer
 from train.loop import Checkpoints, fit
-from train.model import add_lora
+from train.model import add_lora, attention
+from train.model.attention import pack, packing
 from train.model.batch import by_length, collate
-from train.model.compute import (
-    attention,
-    capabilities_of,
-    compile_layers,
-    compiling,
-    fuse_norms,
-    keep_freed_memory,
-    optimize_for_device,
-    pack,
-    packing,
-)
+from train.model.capabilities import capabilities_of, optimize_for_device
+from train.model.layers import compile_layers, compiling, fuse_norms
 from train.model.loss import supervised_loss
+from train.model.memory import keep_freed_memory
 from train.recipe import LoraRecipe, Recipe
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from train.model import cores, pick_threads
+from train.model import device, pick_threads
 from train.recipe import Recipe
 
 STAT = "cpu  1 1 1 1 0 0 0 0 0 0\n{}intr 1\n"
@@ -17,8 +17,8 @@ STAT = "cpu  1 1 1 1 0 0 0 0 0 0\n{}intr 1\n"
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four cores, and files of the system that a test writes."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 5})
-    monkeypatch.setattr(cores, "STAT", tmp_path / "stat")
-    monkeypatch.setattr(cores, "QUOTAS", (tmp_path / "cpu.max", tmp_path / "cpu.cfs_quota_us"))
+    monkeypatch.setattr(device, "STAT", tmp_path / "stat")
+    monkeypatch.setattr(device, "QUOTAS", (tmp_path / "cpu.max", tmp_path / "cpu.cfs_quota_us"))
     return tmp_path
 
 
@@ -30,8 +30,8 @@ def told(busy: dict[int, int], at: int) -> str:
 
 def looked(machine: Path, monkeypatch: pytest.MonkeyPatch, busy: dict[int, int]) -> int:
     (machine / "stat").write_text(told(busy, 100), encoding="ascii")
-    monkeypatch.setattr(cores.time, "sleep", lambda _s: (machine / "stat").write_text(told(busy, 200)))
-    return cores.free_cores()
+    monkeypatch.setattr(device.time, "sleep", lambda _s: (machine / "stat").write_text(told(busy, 200)))
+    return device.free_cores()
 
 
 def test_cores_that_others_use_are_not_free(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,12 +44,12 @@ def test_cores_that_others_use_are_not_free(machine: Path, monkeypatch: pytest.M
 
 
 def test_where_the_system_does_not_tell_all_are_free(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cores.free_cores() == 4
+    assert device.free_cores() == 4
     for later in ({0: 0}, {}):
         (machine / "stat").write_text(told({0: 0, 1: 0}, 100), encoding="ascii")
         text = told(later, 200)
-        monkeypatch.setattr(cores.time, "sleep", lambda _s, text=text: (machine / "stat").write_text(text))
-        assert cores.free_cores() == 4, "a core went while we looked"
+        monkeypatch.setattr(device.time, "sleep", lambda _s, text=text: (machine / "stat").write_text(text))
+        assert device.free_cores() == 4, "a core went while we looked"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_where_the_system_does_not_tell_all_are_free(machine: Path, monkeypatch:
 def test_a_container_may_use_fewer(machine: Path, name: str, text: str, number: int) -> None:
     (machine / name).write_text(text, encoding="ascii")
     (machine / "cpu.cfs_period_us").write_text("100000\n", encoding="ascii")
-    assert cores.usable_cores() == number
+    assert device.usable_cores() == number
 
 
 def test_small_models_take_one_thread_and_a_recipe_its_own(machine: Path) -> None:

@@ -16,23 +16,23 @@ from tests.train.tiny import louder, one_by_one
 from train.base.errors import TrainError
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Renderer
-from train.evaluate.general import general_rows
+from train.evaluate.evaluation import (
+    Prediction,
+    category_specs,
+    evaluate_model,
+    evaluate_splits,
+    general_rows,
+    predict,
+    score,
+    summary,
+)
 from train.evaluate.generate import generate
 from train.evaluate.predictions import Scored, read_predictions
 from train.model import add_lora, load_base
 from train.model.loss import Nll
 from train.recipe import LoraRecipe, Recipe
 from train.report import Run, build_report
-from train.report.evaluation import (
-    Prediction,
-    category_specs,
-    evaluate_model,
-    evaluate_splits,
-    predict,
-    publish,
-    score,
-    summary,
-)
+from train.report.build import publish
 
 RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 12, "batch_tokens": 300}})
 

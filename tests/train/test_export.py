@@ -22,8 +22,7 @@ from train.cli.export import command as export_command
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.predictions import read_predictions
-from train.pipeline.export import TARGETS, open_source
-from train.pipeline.export.folder import MARK
+from train.pipeline.export import MARK, TARGETS, open_source
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -258,12 +257,12 @@ def test_the_folder_one_stands_in_is_a_place_too(run: Path, tmp_path: Path, monk
 
 
 def test_an_export_that_fails_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train.pipeline.export import adapter
+    from train.pipeline.export import models
 
     def full_disk(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(adapter, "write_tokenizer_files", full_disk)
+    monkeypatch.setattr(models, "write_tokenizer_files", full_disk)
     error = _error("export", str(run), "--to", "adapter", "--output", str(tmp_path / "a"))
     assert error.code == "E936 write-failed"
     assert list(tmp_path.iterdir()) == []

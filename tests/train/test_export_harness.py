@@ -27,8 +27,7 @@ from train.data.rendering import Example
 from train.evaluate.predictions import Scored, read_predictions
 from train.model.loss import nll_per_example
 from train.pipeline.export import open_source
-from train.pipeline.export.source import Source
-from train.pipeline.export.weights import tuned_model
+from train.pipeline.export.source import Source, tuned_model
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -25,8 +25,8 @@ from train.base.storage import whole_folder
 from train.cli import cli
 from train.loop import restore_weights, trained_tensors
 from train.loop.checkpoint import newest_verified, open_checkpoint, save_checkpoint
-from train.model.compute import first_not_finite
-from train.pipeline.run import execute
+from train.model.parts import first_not_finite
+from train.pipeline import execute
 
 SETTINGS = [
     "eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=0", "batch_size=8", "max_steps=4",
@@ -207,7 +207,7 @@ def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
     def full(*_: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("train.pipeline.run.execute.save_adapter", full)
+    monkeypatch.setattr("train.pipeline.execute.save_adapter", full)
     assert "No space left" in error(tmp_path / "run").message
     assert not [path.name for path in (tmp_path / "run").iterdir() if "adapter" in path.name]
 

@@ -20,8 +20,9 @@ from transformers import (
 
 from tests.train.tiny import SHAPE, louder, make_model, one_by_one
 from train.evaluate.generate import can_decode_packed, decode_packed, decode_padded, generate
-from train.model import add_lora
-from train.model.compute import KVCache, capabilities_of, kv_cache, optimize_for_device
+from train.model import add_lora, attention
+from train.model.attention import KVCache
+from train.model.capabilities import capabilities_of, optimize_for_device
 from train.recipe import LoraRecipe
 
 STOP = [7, *range(20, 50)]
@@ -53,7 +54,7 @@ def prompts(num: int = 16) -> list[list[int]]:
 def test_each_continuation_is_that_of_its_prompt_alone(
     kind: str, tokens_of_a_span: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kv_cache, "SPAN_TOKENS", tokens_of_a_span)
+    monkeypatch.setattr(attention, "SPAN_TOKENS", tokens_of_a_span)
     model = optimize_for_device(made(kind))
     assert can_decode_packed(model)
     got = generate(model, prompts(), max_new_tokens=14, stop_ids=STOP, batch_tokens=100_000)

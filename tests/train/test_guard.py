@@ -14,8 +14,9 @@ from train.data.rendering import Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
+from train.pipeline import execute
+from train.pipeline.execute import run_dataset
 from train.pipeline.export import export_run, open_source
-from train.pipeline.run import execute, run_dataset
 from train.recipe import GuardRecipe, Recipe, build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples

@@ -22,12 +22,11 @@ from tests.train.tiny import chat_row, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import open_dataset
+from train.evaluate.evaluation import category_specs
 from train.evaluate.predictions import Scored, read_predictions
 from train.recipe import Recipe, build_recipe, load_recipe, recipe_toml
-from train.report import Report, build_report
-from train.report.evaluation import category_specs
-from train.report.judge import ask, judge_answers, require_judge
-from train.report.judge.ask import Judge, JudgeQuestion, Reply, read_reply
+from train.report import Report, build_report, judge
+from train.report.judge import Judge, JudgeQuestion, Reply, judge_answers, read_reply, require_judge
 from train.report.model import JudgeSummary, Run
 
 pytestmark = pytest.mark.server
@@ -49,7 +48,7 @@ def stub() -> Iterator[Callable[[Answer], Stub]]:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask, "PAUSE", 0.0)
+    monkeypatch.setattr(judge, "PAUSE", 0.0)
 
 
 def _said(content: object) -> tuple[int, bytes]:
@@ -177,7 +176,7 @@ def test_a_judge_that_goes_by_the_place_ties_everything(tmp_path: Path, stub: An
         ((200, b"<html>"), "not an answer of chat/completions"),
         ((200, b'{"choices": []}'), "not an answer of chat/completions"),
         ((200, b"\xff\xfe"), "not an answer of chat/completions"),
-        ((200, b"x" * (ask.MOST_BYTES + 9)), "not an answer of chat/completions"),
+        ((200, b"x" * (judge.MOST_BYTES + 9)), "not an answer of chat/completions"),
         ((500, b""), "HTTP 500"),
         ((401, b""), "HTTP 401"),
         ((429, b""), "HTTP 429"),

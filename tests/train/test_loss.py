@@ -13,7 +13,7 @@ from tests.train.tiny import make_model, make_tokenizer, some_rows
 from train.data.rendering import Example, Renderer
 from train.model import add_lora
 from train.model.batch import collate
-from train.model.compute import capabilities_of
+from train.model.capabilities import capabilities_of
 from train.model.loss import linear_cross_entropy, nll_per_example, supervised_loss
 from train.recipe import LoraRecipe
 

@@ -20,9 +20,10 @@ from train.loop import Checkpoints, fit, trained_tensors
 from train.loop.checkpoint import open_checkpoint
 from train.model import add_lora, computing, save_adapter
 from train.model.batch import collate
-from train.model.compute import capabilities_of, fuse_norms
+from train.model.capabilities import capabilities_of
+from train.model.layers import fuse_norms
 from train.model.loss import supervised_loss
-from train.pipeline.run import run_dataset
+from train.pipeline.execute import run_dataset
 from train.recipe import LoraRecipe, build_recipe
 
 # peft reads a property that transformers 5 renamed; that is between the two of them.

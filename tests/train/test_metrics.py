@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +179,61 @@ def test_texts_are_normalised_as_the_definitions_say() -> None:
     assert normalise(" Ａ\u00a0b\n") == "A b"
     assert normalise("STRASSE", casefold=True) == normalise("straße", casefold=True)
     assert words("It's 東京, ok?") == ["its", "東", "京", "ok"]
+
+
+METRIC = """
+from train.evaluate.metrics import metric
+
+@metric("shout", cases=[("NO", "no", 1.0), ("no", "no", 0.0)])
+def shout(completion: str, reference: str) -> float:
+    \"\"\"1 for capitals.\"\"\"
+    return 1.0 if completion.isupper() else 0.0
+"""
+PROGRAM = """
+from train.base.errors import TrainError
+from train.evaluate.evaluation import category_specs
+try:
+    metric = category_specs({"a": {"scorer": "shout"}})["a"].metric
+    print(metric.scores("YES", ""))
+except TrainError as error:
+    print(error.code, error.message)
+"""
+
+
+def _with_package(tmp_path: Path, code: str) -> str:
+    """Return what PROGRAM prints where a package is installed whose module has ``code``."""
+    info = tmp_path / "teammetrics-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: teammetrics\nVersion: 1.2\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[pairsmith.metrics]\nshout = teammetrics\n", encoding="utf-8")
+    (tmp_path / "teammetrics.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+        timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "printed"),
+    [
+        ("", "", "{'shout': 1.0}"),
+        ("from train", "import nothing_like_it\nfrom train", "cannot be loaded: teammetrics: ModuleNotFoundError: "),
+        ('("no", "no", 0.0)', '("no", "no", 1.0)', "ValueError: the metric 'shout' gives {'shout': 0.0} for 'no'"),
+        ('"shout",', '"exact",', "ValueError: the metric 'exact' is taken"),
+        (
+            "return 1.0 if",
+            "return 7.0 if completion == 'YES' else 1.0 if",
+            "'shout' of teammetrics: ValueError: 7.0 is no",
+        ),
+        (
+            "return 1.0 if",
+            "return 1 / 0 if completion == 'YES' else 1.0 if",
+            "'shout' of teammetrics: ZeroDivisionError",
+        ),
+    ],
+)
+def test_an_installed_package_adds_a_metric(tmp_path: Path, old: str, new: str, printed: str) -> None:
+    assert printed in (text := _with_package(tmp_path, METRIC.replace(old, new, 1)))
+    assert text == printed or text.startswith("E984 bad-plugin ")
+    assert "cannot be loaded" not in text or "teammetrics 1.2 adds metrics" in text

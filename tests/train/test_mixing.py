@@ -18,9 +18,9 @@ from train.base.errors import Exit, TrainError
 from train.data.mixing import Mixture, epoch_sizes
 from train.data.rendering import Example
 from train.model.batch import BatchSampler
+from train.pipeline.execute import run_dataset
 from train.pipeline.plan import make_plan
-from train.pipeline.run import prepare, run_dataset
-from train.pipeline.run.prepare import add_adapters
+from train.pipeline.prepare import add_adapters, prepare
 from train.recipe import MixingRecipe, build_recipe, recipe_toml
 
 

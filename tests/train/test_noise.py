@@ -17,7 +17,7 @@ from train.loop.checkpoint import Checkpoint, open_checkpoint
 from train.loop.gradients import noisy_embeddings
 from train.model import add_lora
 from train.model.batch import collate
-from train.model.compute import capabilities_of
+from train.model.capabilities import capabilities_of
 from train.model.loss import nll_per_example, supervised_loss
 from train.recipe import build_recipe
 

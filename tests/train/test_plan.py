@@ -19,13 +19,14 @@ from train.cli import cli
 from train.data.rendering import Renderer
 from train.model import add_lora
 from train.model.batch import BatchSampler, collate
-from train.model.compute import capabilities_of, checkpoint_activations, optimize_for_device
+from train.model.capabilities import capabilities_of, optimize_for_device
+from train.model.distributed import DistributedContext
+from train.model.layers import checkpoint_activations
 from train.model.loss import supervised_loss
-from train.model.parallel import DistributedContext
 from train.pipeline import plan as planning
+from train.pipeline.memory import estimate, fitting_tokens, shape_of
 from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing
-from train.pipeline.plan.memory import estimate, fitting_tokens, shape_of
-from train.pipeline.run.prepare import add_adapters, plan_run, prepare
+from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
@@ -116,12 +117,10 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
     asked = (model, steps, CPU, torch.float32)
     assert not needs_checkpointing(*asked)
     shapes = [shape_of(model, recipe, 4, checkpointing=is_on) for is_on in (False, True)]
-    without, with_it = (
-        planning.make.peak(shape, steps, planning.make.largest(steps)[1], CPU).total for shape in shapes
-    )
-    monkeypatch.setattr(planning.make, "memory_limit", lambda _: (without + with_it) / 2 / 0.9)
+    without, with_it = (planning.peak(shape, steps, planning.largest(steps)[1], CPU).total for shape in shapes)
+    monkeypatch.setattr(planning, "memory_limit", lambda _: (without + with_it) / 2 / 0.9)
     assert needs_checkpointing(*asked)
-    monkeypatch.setattr(planning.make, "memory_limit", lambda _: with_it / 2)
+    monkeypatch.setattr(planning, "memory_limit", lambda _: with_it / 2)
     assert not needs_checkpointing(*asked), "it would not help"
     for told in (True, False):
         fixed = build_recipe({"method": "full", "checkpointing": told})
@@ -161,7 +160,7 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
     # Beside a shard there is room for activations that there is not beside the whole.
     asked = (model, alone.steps, CPU, torch.float32)
     plan = plan_run(model, replace(alone, context=DistributedContext(0, 8, 8), strategy="fsdp"), is_measured=False)
-    monkeypatch.setattr(planning.make, "memory_limit", lambda _: plan.peak_bytes / 0.9)
+    monkeypatch.setattr(planning, "memory_limit", lambda _: plan.peak_bytes / 0.9)
     assert not needs_checkpointing(*asked, shards=8)
     assert plan.peak_bytes < make_plan(model, alone.steps, device=CPU, dtype=torch.float32, threads=1).peak_bytes
 
@@ -252,7 +251,7 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "E947 out-of-memory")
     assert record["recipe"]["micro_batch_tokens"] == 2048
-    monkeypatch.setattr(importlib.import_module("train.pipeline.run.execute"), "evaluate_splits", full)
+    monkeypatch.setattr(importlib.import_module("train.pipeline.execute"), "evaluate_splits", full)
     done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast, "--no-cache"], standalone_mode=False)
     assert isinstance(done.exception, TrainError)
     assert done.exception.hint == "--set eval.batch_tokens=4096"

@@ -21,8 +21,7 @@ from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import Row
 from train.data.rendering import Examples, Renderer, render_cached
-from train.data.rendering.encode import Encoder, Passage
-from train.data.rendering.words import PATTERNS, has_separable_words
+from train.data.rendering.encode import PATTERNS, Encoder, Passage, has_separable_words
 from train.model import load_tokenizer
 from train.model.batch import BatchSampler
 from train.recipe import build_recipe

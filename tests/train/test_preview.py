@@ -16,7 +16,7 @@ from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
-from train.pipeline.run import open_renderer, prepare
+from train.pipeline.prepare import open_renderer, prepare
 from train.recipe import Recipe
 
 Bases = Callable[..., Path]

@@ -16,8 +16,8 @@ import transformers
 from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 from train.base.errors import Exit, TrainError
 from train.model import add_lora, load_base, num_parameters, pick_four_bits
-from train.model.quantised import check_quantised, four_bit_arguments
-from train.pipeline.run import prepare
+from train.model.load import check_quantised, four_bit_arguments
+from train.pipeline.prepare import prepare
 from train.recipe import LoraRecipe, build_recipe
 
 
@@ -98,7 +98,7 @@ def test_the_base_is_loaded_onto_its_device_and_never_moved(
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
     monkeypatch.setattr(model, "to", lambda *_: pytest.fail("moved"))
-    monkeypatch.setattr("train.model.compute.optimize_for_device", lambda given: given)
+    monkeypatch.setattr("train.model.capabilities.optimize_for_device", lambda given: given)
     loaded, tokenizer = load_base(str(bases("llama")), device="cuda", four_bits=torch.bfloat16)
     assert loaded is model
     assert len(tokenizer) == len(make_tokenizer())

@@ -26,16 +26,16 @@ from train.base.errors import TrainError
 from train.cli import cli
 from train.loop.checkpoint import check_facts, newest_verified
 from train.model.batch import BatchSampler
-from train.model.parallel import (
+from train.model.distributed import (
     SINGLE_PROCESS,
     DistributedContext,
     attention_share,
     join_group,
-    pick_strategy,
     seed_stream,
     shard_by_cost,
     token_costs,
 )
+from train.model.parallel import pick_strategy
 from train.recipe import build_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

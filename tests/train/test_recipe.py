@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from train.base.errors import TrainError
 from train.recipe import Recipe, build_recipe, load_recipe, recipe_digest, recipe_toml
-from train.recipe.strict_yaml import read_yaml, scalar
+from train.recipe.files import read_yaml, scalar
 
 
 def test_later_sources_win(tmp_path: Path) -> None:

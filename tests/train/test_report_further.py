@@ -21,14 +21,13 @@ from train.cli import cli
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.dynamics import Dynamic
+from train.evaluate.evaluation import category_specs, evaluate_model
 from train.evaluate.predictions import Scored
-from train.pipeline.run import noise as noise_module
-from train.pipeline.run.noise import noise_floor
+from train.pipeline import base_results
+from train.pipeline.base_results import noise_floor
 from train.recipe import build_recipe
 from train.report import JudgeSummary, Report, Run, build_report, data_map, noise_of, read_data_map, write_report
-from train.report.confusion import confusions
-from train.report.evaluation import category_specs, evaluate_model
-from train.report.results import bits_per_byte
+from train.report.results import bits_per_byte, confusions
 from train.report.write import html, markdown
 
 LABELS = ["billing", "returns", "other"]
@@ -149,13 +148,13 @@ def test_the_noise_floor_decodes_fifty_rows_again_in_other_batches(
 ) -> None:
     base = _measured(prepared)
     seen: list[Any] = []
-    predict = noise_module.predict
+    predict = base_results.predict
 
     def watched(*arguments: Any, **options: Any) -> Any:
         seen.append((arguments[2], options["batch_tokens"]))
         return predict(*arguments, **options)
 
-    monkeypatch.setattr(noise_module, "predict", watched)
+    monkeypatch.setattr(base_results, "predict", watched)
     noise = noise_floor(prepared.model, prepared, base)
     assert noise is not None
     ((rows, batch_tokens),) = seen

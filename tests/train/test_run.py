@@ -20,7 +20,7 @@ from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.evaluate.predictions import ValidationScore
-from train.pipeline.run import newest_run, next_run
+from train.pipeline.folder import newest_run, next_run
 from train.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,7 +262,7 @@ def test_a_diverged_run_exits_with_one(dataset: Path, bases: Callable[..., Path]
 def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.pipeline.run import execute
+    from train.pipeline import execute
 
     def damaged(path: Path, step: int) -> None:
         raise TrainError("E951 checkpoint-damaged", f"{path.name}/weights.safetensors was cut or changed")

@@ -21,9 +21,10 @@ from train.evaluate.generate import generate
 from train.loop import Checkpoints, fit
 from train.model import add_lora, add_tokens, grow, load_base
 from train.model.batch import collate
-from train.model.compute import capabilities_of
+from train.model.capabilities import capabilities_of
 from train.model.loss import nll_per_example, supervised_loss
-from train.pipeline.run import open_renderer, run_dataset
+from train.pipeline.execute import run_dataset
+from train.pipeline.prepare import open_renderer
 from train.recipe import LoraRecipe, build_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -19,9 +19,9 @@ from train.data.dataset import Row, open_dataset, read_row
 from train.data.rendering import Example, Renderer
 from train.loop import Checkpoints, fit
 from train.model.batch import BatchSampler, collate
-from train.model.compute import capabilities_of
+from train.model.capabilities import capabilities_of
 from train.model.loss import linear_cross_entropy, nll_per_example, supervised_loss
-from train.pipeline.run.prepare import prepare
+from train.pipeline.prepare import prepare
 from train.recipe import build_recipe
 
 RENDERER = Renderer(make_tokenizer(), "chat", 256)

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from train.data.dataset import Row
 from train.data.rendering import Example
 from train.model.batch import BatchSampler
-from train.model.compute import capabilities_of
+from train.model.capabilities import capabilities_of
 from train.recipe import Recipe
 
 CHATML = (

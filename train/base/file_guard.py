@@ -17,6 +17,10 @@ MOST_STATE = 64 << 20
 """Bytes of a document about one run, checkpoint or process."""
 MOST_DOCUMENT = 1 << 30
 """Bytes of a document that grows with the records or the steps: a manifest, a report, a metrics file."""
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 class FileGuardError(OSError):
@@ -92,16 +96,11 @@ def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
 def _require_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         hint = "Put a regular file in its place, or remove it."
-        raise FileGuardError(path, f"{_kind_of(status.st_mode)}, not a regular file", hint)
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
+        raise FileGuardError(path, f"{kind}, not a regular file", hint)
 
 
 def _require_size(path: Path, size: int, most: int | None) -> None:
     if most is not None and size > most:
         reason = f"{size:,} bytes, more than the {most:,} that are read"
         raise FileGuardError(path, reason, "Is it the file that belongs there? Restore it from git or another copy.")
-
-
-def _kind_of(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
-             stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}  # fmt: skip
-    return kinds.get(stat.S_IFMT(mode), "a special file")

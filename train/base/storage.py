@@ -1,4 +1,8 @@
-"""Files and folders that are whole or absent: written under another name, synced, then renamed; and their digests."""
+"""What is written and compared: files and folders that are whole or absent, JSON values, and the digests of both.
+
+A file is written under another name, synced and then renamed. What decides a result besides its inputs are versions of
+packages, and our sources, which change within a version.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +117,46 @@ def sha256_of(path: Path) -> str:
     # Weights may lie in a cache of links.
     with open_file(path.resolve()) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+MOST_LEVELS = 64
+"""Levels of objects and lists that any value of a dataset or an answer may have."""
+
+
+def unique_members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its members, as ``object_pairs_hook``; raises ValueError where a key stands twice."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return members
+
+
+def levels(value: Any) -> Iterator[list[Any]]:
+    """Yield a JSON value level by level, without recursion: the value itself, then its members, then theirs."""
+    level = [value]
+    while level:
+        yield level
+        holders = [node for node in level if isinstance(node, dict | list)]
+        level = [inner for node in holders for inner in (node.values() if isinstance(node, dict) else node)]
+
+
+def depth(value: Any) -> int:
+    """Return how many levels of a value hold an object or a list; 0 for a text or a number."""
+    return sum(any(isinstance(node, dict | list) for node in level) for level in levels(value))
+
+
+def installed_version(name: str) -> str:
+    """Return the version of a package, "" where it is not installed as one."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+@cache
+def sources_digest(folder: Path) -> str:
+    """Return a SHA-256 over the names and digests of all Python files under ``folder``."""
+    hashed = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        hashed.update(f"{file.relative_to(folder)} {sha256_of(file)}\n".encode())
+    return hashed.hexdigest()

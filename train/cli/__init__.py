@@ -134,10 +134,10 @@ def main() -> NoReturn:
 
 
 def _ranks() -> AbstractContextManager[Any]:
-    """The group of processes that torchrun started; a single process imports nothing for it."""
+    # The group of processes that torchrun started; a single process imports nothing for it.
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return nullcontext()
-    from train.model.parallel import join_group
+    from train.model.distributed import join_group
 
     return join_group()
 

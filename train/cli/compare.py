@@ -13,7 +13,6 @@ import click
 
 if TYPE_CHECKING:
     from train.evaluate.predictions import Scored
-    from train.report import Report
 
 
 @click.command()
@@ -37,12 +36,16 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
     from train.report import Report, Run, build_report, flip_lines, table
 
     reports = [Report.load(run) for run in (first, second)]
+    general_texts = {report.run.general_text for report in reports}
     sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
     before, after, counts = match_records(sides[0], sides[1])
     report = build_report(
         before,
         after,
-        run=Run(id=f"{reports[0].run.id} and {reports[1].run.id}", general_text=_general_text(reports)),
+        run=Run(
+            id=f"{reports[0].run.id} and {reports[1].run.id}",
+            general_text=general_texts.pop() if len(general_texts) == 1 else "",
+        ),
         default_metric=set(reports[0].default_metric) & set(reports[1].default_metric),
         margin=reports[0].margin,
         fewest=reports[0].fewest,
@@ -94,12 +97,6 @@ def match_records(first: list[Scored], second: list[Scored]) -> tuple[list[Score
 def _key(record: Scored) -> tuple[object, ...]:
     """What must be the same for two scores to be comparable."""
     return record.category, record.reference, record.metric, record.num_bytes
-
-
-def _general_text(reports: Collection[Report]) -> str:
-    """The general text of all of them, "" where they measured others."""
-    names = {report.run.general_text for report in reports}
-    return names.pop() if len(names) == 1 else ""
 
 
 def _remarks(counts: Collection[Counts]) -> list[str]:

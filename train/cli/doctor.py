@@ -20,7 +20,7 @@ def command(is_json: bool) -> None:
 
     import torch
 
-    from train.base.versions import installed_version
+    from train.base.storage import installed_version
 
     names = ("torch", "transformers", "peft", "tokenizers", "safetensors", "bitsandbytes", "gguf")
     versions = {name: installed_version(name) for name in names}

@@ -38,8 +38,7 @@ def command(
     Example: train export runs/2026-11-24-a --to merged
     """
     # torch, transformers and peft take seconds to import, so only an export pays for them.
-    from train.pipeline.export import export_run, open_source
-    from train.pipeline.export.folder import check_free
+    from train.pipeline.export import check_free, export_run, open_source
 
     # Not resolve(): a link in the place of an export stays one, and is refused.
     folder = Path(os.path.abspath(output or run / "export" / target))  # noqa: PTH100

@@ -33,8 +33,7 @@ def command(
     # torch and transformers take seconds to import, so only this command pays for them.
     import json
 
-    from train.pipeline.run import prepare
-    from train.pipeline.run.prepare import add_adapters, plan_run
+    from train.pipeline.prepare import add_adapters, plan_run, prepare
     from train.recipe import load_recipe
 
     size = _bytes(gpu, memory)

@@ -48,7 +48,7 @@ def command(
     # torch and transformers take seconds to import, so only this command pays for them.
     from train.data.dataset import open_dataset
     from train.data.rendering import RowFault
-    from train.pipeline.run import open_renderer
+    from train.pipeline.prepare import open_renderer
     from train.recipe import load_recipe
 
     recipe = load_recipe(recipe_path, settings, base)

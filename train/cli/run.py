@@ -43,7 +43,7 @@ def command(
     Example: train run my-data/dataset/v1 --set epochs=3
     """
     # torch and transformers take seconds to import, so only a run pays for them.
-    from train.model.parallel import SINGLE_PROCESS
+    from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.api import start_run
 
     _, code = start_run(

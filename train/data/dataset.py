@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
-from train.base.strict_json import MOST_LEVELS, depth, unique_members
+from train.base.storage import MOST_LEVELS, depth, unique_members
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -177,7 +177,7 @@ def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
 
 
 def _parse_object(raw: bytes, location: str) -> dict[str, Any]:
-    """JSON without duplicate keys, NaN or lone surrogates; the last two would be other data after one save."""
+    # JSON without duplicate keys, NaN or lone surrogates; the last two would be other data after one save.
 
     def no_constants(name: str) -> NoReturn:
         raise ValueError(f"{name} is not JSON")

@@ -12,7 +12,7 @@ and an epoch is computed without the ones before it. The order within an epoch i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -39,7 +39,12 @@ class Mixture:
         replay: list[int] = []
         for index, example in enumerate(examples):
             (replay if example.is_replay else groups.setdefault(example.category, [])).append(index)
-        _check_caps(recipe.caps, groups.keys())
+        if unknown := sorted(recipe.caps.keys() - groups.keys()):
+            raise TrainError(
+                "E920 bad-recipe",
+                f"mixing.caps names {console.join_names(unknown)}, which no training record has as its category",
+                f"the categories are {console.join_names(sorted(groups), 20)}",
+            )
         counts = {name: len(groups[name]) for name in sorted(groups)}
         self.sizes = epoch_sizes(counts, recipe.temperature, recipe.caps)
         rings = [(_ring(groups[name], seed, name), size) for name, size in self.sizes.items()]
@@ -70,7 +75,7 @@ class Mixture:
 
 
 def _ring(indices: Sequence[int], seed: int, name: str | None) -> np.ndarray:
-    """Shuffle the indices of a category; the name None stands for replayed text, as no category has that name."""
+    # Shuffle the indices of a category; the name None stands for replayed text, as no category has that name.
     key = [0] if name is None else [1, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")]
     return np.random.default_rng([seed, *key]).permutation(indices)
 
@@ -98,12 +103,3 @@ def epoch_sizes(counts: Mapping[str, int], temperature: float, caps: Mapping[str
     for name in order[: max(0, left - sum(sizes[name] for name in rest))]:
         sizes[name] += 1
     return {name: sizes[name] for name in counts}
-
-
-def _check_caps(caps: Mapping[str, int], known: Collection[str]) -> None:
-    if unknown := sorted(caps.keys() - set(known)):
-        raise TrainError(
-            "E920 bad-recipe",
-            f"mixing.caps names {console.join_names(unknown)}, which no training record has as its category",
-            f"the categories are {console.join_names(sorted(known), 20)}",
-        )

@@ -17,18 +17,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from train.model.attention import KVCache, pack, packing
 from train.model.batch import by_length
-from train.model.compute import (
-    KVCache,
-    capabilities_of,
-    decoder_of,
-    evaluating,
-    head_weight,
-    inner_of,
-    pack,
-    packing,
-    working_dtype,
-)
+from train.model.capabilities import capabilities_of
+from train.model.parts import decoder_of, evaluating, head_weight, inner_of, working_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +39,13 @@ def generate(
     A batch holds as many prompts, the longest first, as ``batch_tokens`` allow, because cache costs tokens, not rows. A
     prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer tokens
     are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode meanwhile.
-
-    Raises:
-        ValueError: a prompt is empty.
+    Raises ValueError: a prompt is empty.
     """
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
-    limits = [min(max_new_tokens, _room(model) - len(prompt)) for prompt in prompts]
+    # Learned positions end with an index error.
+    room = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+    limits = [min(max_new_tokens, room - len(prompt)) for prompt in prompts]
     completions = [Generated([], False) for _ in prompts]
     answerable = [index for index, limit in enumerate(limits) if limit > 0]
     with evaluating(model):
@@ -66,11 +58,6 @@ def generate(
             for index, (ids, is_stopped) in zip(batch, done, strict=True):
                 completions[index] = Generated(ids, is_stopped)
     return completions
-
-
-def _room(model: Any) -> int:
-    """Return how many positions the model has; learned positions end there with an index error."""
-    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
 class Answers:

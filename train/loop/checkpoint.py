@@ -24,9 +24,10 @@ from train.base.errors import Exit, TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
 from train.base.storage import canonical_json, digest_of, sha256_of, sync
 from train.evaluate.dynamics import Dynamics
-from train.loop.optimizer import Optimizer
+from train.loop.gradients import Optimizer
 from train.loop.state import TrainingState
-from train.model.parallel import PREFIX, SINGLE_PROCESS, DistributedContext, is_sharded, read_shards, write_shards
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.model.parallel import PREFIX, is_sharded, read_shards, write_shards
 
 if TYPE_CHECKING:
     import torch
@@ -92,8 +93,7 @@ def save_checkpoint(
     always: Collection[int] = (),
     context: DistributedContext = SINGLE_PROCESS,
 ) -> Path:
-    """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
-    ``always``.
+    """Write `checkpoint-STEP` in ``run`` and return it, then remove the oldest over ``keep`` but none of ``always``.
 
     ``tensors`` maps each of PARTS to named tensors. Every rank calls this:
     the first writes, or each its shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or
@@ -129,14 +129,16 @@ def save_checkpoint(
             "E954 disk-full", f"{final}: {error.strerror}; the checkpoint was not written",
             "make room and call again with --resume", exit_code=Exit.MISSING,
         ) from error  # fmt: skip
-    _prune(run, keep, always)
+    for old, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
+        if old not in always:
+            _remove(path)
     return final
 
 
 def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
     """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
     # Imports torch.
-    from train.model.compute import first_not_finite
+    from train.model.parts import first_not_finite
 
     if (name := first_not_finite(weights)) is not None:
         raise TrainError(
@@ -147,9 +149,7 @@ def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
 
 
 def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint of ``run`` that is whole, or None, and one sentence for each damaged one passed
-    over.
-    """
+    """Return the newest whole checkpoint of ``run``, or None, and a sentence for each damaged one passed over."""
     faults: list[str] = []
     for step, path in sorted(_list_checkpoints(run), reverse=True):
         try:
@@ -242,12 +242,6 @@ def _list_checkpoints(run: Path) -> list[tuple[int, Path]]:
     return [(int(match.group(1)), path) for path, match in matches if match and path.is_dir()]
 
 
-def _prune(run: Path, keep: int, always: Collection[int]) -> None:
-    for step, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
-        if step not in always:
-            _remove(path)
-
-
 def _remove(path: Path) -> None:
     # Renamed first: a half-removed folder must not look like a checkpoint.
     doomed = path.with_name(f"tmp-removed-{path.name}")
@@ -256,7 +250,14 @@ def _remove(path: Path) -> None:
 
 
 def _make_room(run: Path, work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
-    _check_space(run, sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values()))
+    num_bytes = sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values())
+    free = shutil.disk_usage(run).free
+    if free < _SPARE * num_bytes:
+        raise TrainError(
+            "E954 disk-full",
+            f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB, only {free / 1e6:,.1f} MB are free",
+            "make room and call again with --resume", exit_code=Exit.MISSING,
+        )  # fmt: skip
     if work.exists():
         shutil.rmtree(work)
     work.mkdir()
@@ -274,19 +275,8 @@ def _write_parts(work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
             raise OSError(None, str(error)) from error
 
 
-def _check_space(run: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(run).free
-    if free < _SPARE * num_bytes:
-        raise TrainError(
-            "E954 disk-full",
-            f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB, only {free / 1e6:,.1f} MB are free",
-            "make room and call again with --resume",
-            exit_code=Exit.MISSING,
-        )
-
-
 def _synced_entry(path: Path) -> dict[str, Any]:
-    """fsync a file, then hash what the disk gives back."""
+    # fsync a file, then hash what the disk gives back.
     sync(path)
     return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 

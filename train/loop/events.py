@@ -94,7 +94,7 @@ class Events:
 
 
 def _is_before(line: str, step: int) -> bool:
-    """Torn last lines and events after ``step`` belong to work that is done again."""
+    # Torn last lines and events after ``step`` belong to work that is done again.
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

@@ -16,14 +16,14 @@ from train.base.errors import Exit, TrainError
 from train.evaluate.dynamics import Dynamics
 from train.evaluate.predictions import ValidationScore
 from train.loop.checkpoint import Checkpoints
-from train.loop.early_stopping import EarlyStopping
 from train.loop.events import Events, OnEvent, StepLog, TakenStep
-from train.loop.gradients import CPU, Gradients, Placement
-from train.loop.optimizer import Optimizer
-from train.loop.state import FitResult, TrainingState
+from train.loop.gradients import CPU, Gradients, Optimizer, Placement
+from train.loop.state import EarlyStopping, FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
-from train.model.compute import capabilities_of, compile_layers
-from train.model.parallel import DistributedContext, attention_share, parallelize, seed_stream
+from train.model.capabilities import capabilities_of
+from train.model.distributed import DistributedContext, attention_share, seed_stream
+from train.model.layers import compile_layers
+from train.model.parallel import parallelize
 from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
 
 
@@ -97,7 +97,7 @@ def fit(
 
 
 def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics) -> Gradients:
-    """Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it."""
+    # Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it.
     attention = attention_share(model)
     # Probed and cached now, while the model is whole and without the noise of training.
     capabilities_of(model)
@@ -138,7 +138,6 @@ def _end(
     state: TrainingState, sampler: BatchSampler, dynamics: Dynamics, log: StepLog, context: DistributedContext, *,
     stopped: Exit | None, started: float,
 ) -> FitResult:  # fmt: skip
-    """Wait for all ranks, write the last event and return the result."""
     # The first rank to end makes torchrun stop the others, which may still be writing.
     context.barrier()
     seconds = time.monotonic() - started
@@ -157,9 +156,7 @@ _EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, sign
 
 
 class GracefulStop:
-    """A context in which Ctrl-C, SIGTERM and SIGHUP set ``exit_code`` once, and are themselves again after that; it is
-    `Exit.OK` until then.
-    """
+    """Within, the first Ctrl-C, SIGTERM or SIGHUP sets ``exit_code``, which is `Exit.OK` until then."""
 
     def __init__(self) -> None:
         self.exit_code = Exit.OK

@@ -1,4 +1,4 @@
-"""The gradients of one step: its micro-batches, one after another, of which each rank computes a share.
+"""The gradients of one step, and its update: micro-batches, one after another, of which each rank computes a share.
 
 The loss of a step is the weighted mean over its supervised tokens, however they are split into micro-batches.
 """
@@ -16,11 +16,13 @@ import torch
 
 from train.evaluate.dynamics import Dynamics
 from train.model import computing
-from train.model.batch import Batch, BatchSampler, Step, collate
-from train.model.compute import compiling
+from train.model.batch import BatchSampler, Step, collate
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.model.layers import compiling
 from train.model.loss import supervised_loss
-from train.model.parallel import SINGLE_PROCESS, DistributedContext, ParallelStrategy
-from train.model.parallel.parallel import Replicated, Sharded
+from train.model.parallel import ParallelStrategy, Replicated, Sharded
+from train.recipe import Recipe
+from train.recipe.schedule import betas, peak_lr, weight_decay
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,12 @@ class Gradients:
                 [self.sampler.examples[index] for index in indices], self.placement.device,
                 is_packed=self.sampler.is_packed, round_to=self.round_to,
             )  # fmt: skip
+            # With that of the example that fills a packed row up.
+            lengths = batch.packed.lengths if batch.packed else [int(self.sampler.lengths[index]) for index in indices]
             with (
                 computing(self.placement.device, self.placement.dtype),
                 compiling(self.is_compiled),
-                noisy_embeddings(self.model, self._lengths(batch, indices), self.sampler.recipe.neftune),
+                noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune),
             ):
                 loss, nll = self.parallel.run(partial(supervised_loss, batch=batch, scale=weight * scale))
             if weight:
@@ -85,7 +89,7 @@ class Gradients:
         return context.sum(total) / self.parallel.weight
 
     def _micro_batches(self, step: Step) -> Iterator[tuple[list[int], float]]:
-        """Yield this rank's micro-batches, each with its weight: 0 where it computes only since others wait for it."""
+        # Yield this rank's micro-batches, each with its weight: 0 where it computes only since others wait for it.
         context = self.placement.context
         shares = self.sampler.shard(step, context.world_size, attention=self.attention)
         own = shares[context.rank]
@@ -93,10 +97,6 @@ class Gradients:
         if self.parallel.needs_equal_turns:
             shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))
             yield from [([shortest], 0.0)] * (max(map(len, shares)) - len(own))
-
-    def _lengths(self, batch: Batch, indices: list[int]) -> list[int]:
-        """Lengths of the examples in ``batch``, with that of the one that fills a packed row up."""
-        return list(batch.packed.lengths) if batch.packed else [int(self.sampler.lengths[index]) for index in indices]
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterat
 
     ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. L is
     the example's own length, so neither padding nor packing changes how loud its noise is. The noise comes from torch's
-    generator of the device, which each step begins anew (`train.model.parallel.seed_stream`), so a resumed run draws
+    generator of the device, which each step begins anew (`train.model.distributed.seed_stream`), so a resumed run draws
     the same. What the model can do must be known before (`capabilities_of`): with noise it looks like another model.
     """
     if not alpha:
@@ -137,3 +137,61 @@ def _noise(embedded: torch.Tensor, lengths: Sequence[int], alpha: float) -> torc
         loudness = loudness.repeat_interleave(torch.tensor(lengths, device=embedded.device))[None, :, None]
     noise = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
     return (noise * loudness).to(embedded.dtype)
+
+
+class Optimizer:
+    """Updates the trainable parameters of ``model``, which is spread over the ranks as ``parallel`` says.
+
+    Nothing here waits for the device. A step that is not finite changes no weight, nor does one after it: the device
+    decides that itself, and `StepLog` reports it once it reads the numbers.
+    """
+
+    def __init__(self, model: Any, parallel: Replicated | Sharded, recipe: Recipe) -> None:
+        self.parallel = parallel
+        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.peak_lr = peak_lr(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
+        self.max_norm = recipe.clip or math.inf
+        # Norms and biases are scales, not maps: decay would only shrink them.
+        groups = [
+            {"params": [p for p in self.named.values() if p.dim() >= 2], "weight_decay": weight_decay(recipe)},
+            {"params": [p for p in self.named.values() if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        self.adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=self.peak_lr, betas=betas(recipe), fused=True
+        )
+        self.is_broken = torch.zeros((), device=next(iter(self.named.values())).device)
+        """1 once a loss or a gradient was not finite."""
+
+    def step(self, loss: torch.Tensor, lr: float) -> torch.Tensor:
+        """Add the ranks' gradients up, clip them and update the weights; return the norm before clipping."""
+        parameters = list(self.named.values())
+        self.parallel.add_up(parameters)
+        norm = self.parallel.norm(parameters)
+        self.is_broken = torch.maximum(self.is_broken, (~(loss.isfinite() & norm.isfinite())).float())
+        # What torch's GradScaler sets: the fused kernel reads it, and then leaves weights and moments as they are.
+        self.adamw.found_inf = self.is_broken  # type: ignore[attr-defined]
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        return norm
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the state of each parameter by name, where it is."""
+        return {
+            f"{name}/{key}": value.detach()
+            for name, parameter in self.named.items()
+            for key, value in self.adamw.state[parameter].items()
+        }
+
+    def allocate(self) -> dict[str, torch.Tensor]:
+        """Begin the state of each parameter with zeros and return it, to be filled from a checkpoint."""
+        for parameter in self.named.values():
+            # The fused kernel wants the number of steps where the parameter is.
+            self.adamw.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
+            }
+        return self.tensors()

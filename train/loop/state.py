@@ -1,4 +1,9 @@
-"""What a run knows of itself besides tensors: how far it is, its evaluations, and how it ended."""
+"""What a run knows of itself besides tensors: how far it is, its evaluations, how it ended, and when it ends early.
+
+Early stopping depends on the recipe, the base's scores and the evaluations so far alone, so a resumed run ends where
+the whole one would have. It is off by default: a validation split of a few records a category moves by more than any
+margin worth asking for, and a run that ends by chance is worse than one that is a little too long.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from train.base import console
 from train.base.errors import Exit
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import ValidationScore
+from train.recipe import GuardRecipe
 
 _WIRE_NAMES = {"evaluations": "looks", "early_stop": "guarded"}
 """Fields that progress.json has under the names of its first version, so that older runs can be resumed."""
@@ -57,3 +64,60 @@ class FitResult(TrainingState):
     """How each training record was learnt, over the whole run."""
     step_seconds: float
     step_tokens: int
+
+
+class EarlyStopping:
+    """Compares evaluations on validation; ``base`` has the base's score of each category on the same records."""
+
+    def __init__(self, recipe: GuardRecipe, base: Mapping[str, float]) -> None:
+        self.recipe, self.base = recipe, dict(base)
+
+    def num_needed(self) -> int:
+        """Return how many evaluations it takes before a run can end."""
+        return self.recipe.patience if self.recipe.regress is not None else self.recipe.patience + 1
+
+    def regressed(self, evaluations: Sequence[ValidationScore]) -> list[list[str]]:
+        """Return for each evaluation the categories that score lower than they did, by more than the margin."""
+        if self.recipe.regress is None:
+            return [[] for _ in evaluations]
+        reference, names = dict(self.base), []
+        for evaluation in evaluations:
+            scores = evaluation.by_category
+            # Up to rounding: 0.9 - 0.8 is more than 0.1.
+            margin = self.recipe.regress + 1e-9
+            names.append(sorted(name for name in scores if reference.get(name, scores[name]) - scores[name] > margin))
+            if self.recipe.against == "best":
+                reference |= {name: max(score, reference.get(name, score)) for name, score in scores.items()}
+        return names
+
+    def is_best(self, evaluations: Sequence[ValidationScore]) -> bool:
+        """True where the newest evaluation is the best; one with a regressed category is worse than any without.
+
+        Without a margin in the recipe that is the best evaluation overall.
+        """
+        is_clean = [not names for names in self.regressed(evaluations)]
+        best = 0
+        for number in range(1, len(evaluations)):
+            is_equal = is_clean[number] == is_clean[best]
+            if is_clean[number] > is_clean[best] or (
+                is_equal and evaluations[number].is_better_than(evaluations[best])
+            ):
+                best = number
+        return best == len(evaluations) - 1
+
+    def reason(self, evaluations: Sequence[ValidationScore]) -> str | None:
+        """Return why the run should end after the newest evaluation, None where it should go on."""
+        patience = self.recipe.patience
+        if self.recipe.regress is not None and len(evaluations) >= patience:
+            each = self.regressed(evaluations)[-patience:]
+            if always := sorted(set(each[0]).intersection(*each)):
+                what = "the base" if self.recipe.against == "base" else "their best"
+                scores = f"scored more than {self.recipe.regress} below {what} in {patience} validations"
+                return console.visible(f"{console.join_names(always, 5)} {scores}")
+        if self.recipe.plateau and len(evaluations) > patience:
+            best = evaluations[0]
+            for evaluation in evaluations[1:-patience]:
+                best = evaluation if evaluation.is_better_than(best) else best
+            if not any(evaluation.is_better_than(best) for evaluation in evaluations[-patience:]):
+                return f"validation did not improve in {patience} evaluations"
+        return None

@@ -19,13 +19,13 @@ import numpy as np
 
 from train.data.mixing import Mixture
 from train.data.rendering import Example, Examples
-from train.model.parallel import shard_by_cost, token_costs
+from train.model.distributed import shard_by_cost, token_costs
 from train.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from train.model.compute import Packed
+    from train.model.attention import Packed
 
 MICRO_BATCH_TOKENS = 2048
 TOKENS_OF_A_STEP, FEWEST_STEPS, SMALLEST_STEP = 32_768, 100, 4
@@ -233,7 +233,8 @@ def collate(
     # torch is slow to import, and plans and previews do without.
     import torch
 
-    from train.model.compute import pack, to_device
+    from train.model.attention import pack
+    from train.model.parts import to_device
 
     lengths = np.array([len(example.ids) for example in examples])
     width = int(lengths.max())

@@ -1,27 +1,29 @@
-"""Load a base that passed the safety check, and choose device, number format and threads for it."""
+"""A base found by its name, checked, and loaded, whole or in 4 bits.
+
+In 4 bits it is frozen under adapters in full: QLoRA, Dettmers et al. 2023 (arXiv:2305.14314), which bitsandbytes has
+for CUDA. What stands here was tested with stand-ins for it and was not run on a GPU.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
-from train.model.cores import free_cores, usable_cores
-from train.model.find import find_base
-from train.model.gguf import check_gguf
-from train.model.quantised import check_can_quantise, check_quantised, four_bit_arguments
-from train.model.safety import check_folder
-from train.model.tokens import add_tokens, name_tokens
+from train.model.adapter import add_tokens, name_tokens
+from train.model.device import SMALL_MODEL, pick_device, pick_dtype
+from train.model.safety import check_folder, check_gguf
 from train.recipe import Recipe
+from train.recipe.model import DEFAULT_BASE
 
 if TYPE_CHECKING:
     import torch
-
-SMALL_MODEL = 20_000_000
 
 
 def load_base(
@@ -35,7 +37,7 @@ def load_base(
     or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
     # Imports torch.
-    from train.model.compute import optimize_for_device
+    from train.model.capabilities import optimize_for_device
 
     path = find_base(name, folder)
     where = pick_device(device)
@@ -93,7 +95,6 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
 
 
 def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) -> tuple[Path, dict[str, Any]]:
-    """Return the folder to load a base from, after checking it, and the arguments that a .gguf file needs."""
     if path.is_file():
         check_gguf(path)
         return path.parent, {"gguf_file": path.name}
@@ -146,10 +147,10 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
 
 
 def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
-    """Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling."""
+    # Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling.
     from transformers import GenerationConfig
 
-    from train.model.compute import first_not_finite
+    from train.model.parts import first_not_finite
 
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -191,7 +192,7 @@ def eos_ids(model: Any) -> list[int]:
 
 
 def _as_list(ends: Any) -> list[Any]:
-    """End tokens as configs name them: none, one, or several."""
+    # End tokens as configs name them: none, one, or several.
     return list(ends) if isinstance(ends, list) else [] if ends is None else [ends]
 
 
@@ -208,31 +209,52 @@ def _check_type(path: Path) -> None:
         )
 
 
-def pick_device(wanted: str) -> torch.device:
-    """Return the torch device for "auto", "cpu", "mps" or "cuda"; raises TrainError "E941 no-device" (exit 3)."""
-    import torch
-
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(wanted)
-    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, True)
-    if not is_there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise TrainError("E941 no-device", f"this machine has no {wanted}", "--set device=cpu", exit_code=Exit.MISSING)
-    return device
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
-def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> torch.dtype:
-    """Return the format of the matrix products: bfloat16 where the hardware computes in it and the model is not
-    tiny.
+def find_base(name: str, folder: Path | None = None) -> Path:
+    """Return the folder or .gguf file that ``name`` means: a path, "tiny-base", or a hub id, perhaps with @revision.
+
+    A relative path is looked for in ``folder`` (that of the recipe) and then in the working directory. Of a hub model
+    only configuration, tokenizer and safetensors are fetched, and nothing with HF_HUB_OFFLINE=1. Raises TrainError
+    "E926 no-such-base".
     """
-    import torch
+    for path in ([folder / name] if folder else []) + [Path(name)]:
+        if path.is_dir() or (path.is_file() and path.suffix.lower() == ".gguf"):
+            return path
+        if path.is_file():
+            raise TrainError("E921 bad-model", f"{path} is a file; a base is a folder or a .gguf file")
+    if name == DEFAULT_BASE:
+        return _shipped()
+    if not _HUB_ID.fullmatch(name) or ".." in name:
+        raise TrainError("E926 no-such-base", f"no folder {name!r} here, and it is not a hub id", "--base FOLDER")
+    return _from_hub(name)
 
-    if recipe.dtype != "auto":
-        return torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    has_bf16 = device.type == "cpu" and "avx512_bf16" in _cpu_flags()
-    return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
+
+def _shipped() -> Path:
+    # The embedded base: beside the package in an editable install, with curate's files in the wheel.
+    root = Path(__file__).resolve().parents[2]
+    for path in (root / "samples" / DEFAULT_BASE, root / "curate" / "samples" / DEFAULT_BASE):
+        if path.is_dir():
+            return path
+    raise TrainError("E926 no-such-base", f"the embedded {DEFAULT_BASE} is not installed", "--base FOLDER")
+
+
+def _from_hub(name: str) -> Path:
+    # Comes with transformers; only needed for hub ids.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_WANTED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        message = f"{name} is not a folder here and could not be downloaded from the hub: {first_line(error)}"
+        raise TrainError(
+            "E926 no-such-base", message,
+            "give a local folder with --base, or go online (HF_HUB_OFFLINE=0)", exit_code=Exit.MISSING,
+        ) from None  # fmt: skip
 
 
 def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
@@ -247,32 +269,56 @@ def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
     return pick_dtype(recipe, device, SMALL_MODEL)
 
 
-def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int:
-    """Return the CPU threads: one for small models, which lose by sharing work, else one for each core that is free.
+def check_can_quantise(device: torch.device) -> None:
+    """Raise TrainError where 4-bit weights cannot be had; call it before anything is loaded.
 
-    Ranks of one machine divide its cores among them, as each of them would find those of the others busy.
+    "E941 no-device" for a device that is not CUDA, "E940 missing-extra" without bitsandbytes; both exit with 3.
     """
-    if recipe.threads != "auto":
-        return recipe.threads
-    if num_parameters < SMALL_MODEL:
-        return 1
-    return free_cores() if num_ranks == 1 else max(1, usable_cores() // num_ranks)
+    if device.type != "cuda":
+        raise TrainError(
+            "E941 no-device", f"lora.quantize needs a CUDA device, and this run would be on {device}",
+            "--set lora.quantize=null trains the same adapters on whole weights", exit_code=Exit.MISSING,
+        )  # fmt: skip
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise TrainError(
+            "E940 missing-extra", "lora.quantize needs the package bitsandbytes, which is not installed",
+            "pip install bitsandbytes, or --set lora.quantize=null", exit_code=Exit.MISSING,
+        )  # fmt: skip
 
 
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return set()
-    return set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+def four_bit_arguments(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what `from_pretrained` needs for NF4 with doubly quantised scales and products in ``dtype``.
 
-
-@contextlib.contextmanager
-def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Run matrix products in ``dtype``: autocast for bfloat16, nothing for float32. Training and scoring both use
-    it.
+    transformers leaves the head, what is tied to it, norms and embeddings as they are.
     """
     import torch
+    from transformers import BitsAndBytesConfig
 
-    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        yield
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    # On its device from the start: 4-bit weights are made there, and moving them afterwards is refused.
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return {"quantization_config": config, "device_map": {"": index}}
+
+
+def check_quantised(model: Any) -> None:
+    """Raise TrainError "E921 bad-model" where nothing was quantised, or the head was, whose rows the loss reads."""
+    if all(_state(parameter) is None for parameter in model.parameters()):
+        raise TrainError("E921 bad-model", "no weight of this base could be quantised", "--set lora.quantize=null")
+    head = model.get_output_embeddings()
+    if head is not None and not head.weight.is_floating_point():
+        raise TrainError("E921 bad-model", "the head of this base was quantised too", "--set lora.quantize=null")
+
+
+def num_parameters(model: Any, *, is_trained_only: bool = False) -> int:
+    """Return the number of parameters; of 4-bit weights those that they stand for, two in a byte."""
+    return sum(
+        parameter.numel() if _state(parameter) is None else prod(_state(parameter).shape)
+        for parameter in model.parameters()
+        if parameter.requires_grad or not is_trained_only
+    )
+
+
+def _state(parameter: Any) -> Any:
+    return getattr(parameter, "quant_state", None)

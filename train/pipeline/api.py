@@ -10,9 +10,9 @@ from typing import Any
 
 from train.base.errors import Exit, TrainError
 from train.evaluate.predictions import PREDICTIONS
-from train.model.parallel import SINGLE_PROCESS, DistributedContext, join_group
-from train.pipeline.run.execute import run_dataset
-from train.pipeline.run.folder import RECIPE, newest_run, next_run, read_run, recipe_folder
+from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
+from train.pipeline.execute import run_dataset
+from train.pipeline.folder import RECIPE, newest_run, next_run, read_run, recipe_folder
 from train.recipe import Recipe, load_recipe
 from train.report import Report
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
@@ -21,75 +21,56 @@ from train.base.errors import Exit, TrainError, first_line
 PROJECT = "pairsmith"
 
 
-class Tracker(Protocol):
-    """One library, to which a run is reported."""
-
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Take the numbers of a step."""
-
-    def close(self, *, is_finished: bool) -> None:
-        """End the run; it finished, or it failed or was stopped."""
+Log = Callable[[int, Mapping[str, float]], object]
+"""Takes the numbers of a step."""
+Close = Callable[[bool], object]
+"""Ends the run: it finished, or it failed or was stopped."""
+Tracker = tuple[Log, Close]
 
 
-class _TensorBoard:
-    def __init__(self, library: Any, run: Path, _settings: Mapping[str, Any]) -> None:
-        self.writer = library.SummaryWriter(str(run / "tensorboard"))
+def _tensorboard(library: Any, run: Path, _settings: Mapping[str, Any]) -> Tracker:
+    writer = library.SummaryWriter(str(run / "tensorboard"))
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+    def log(step: int, numbers: Mapping[str, float]) -> None:
         for name, number in numbers.items():
-            self.writer.add_scalar(name, number, step)
+            writer.add_scalar(name, number, step)
 
-    def close(self, *, is_finished: bool) -> None:
-        self.writer.close()
-
-
-class _Wandb:
-    def __init__(self, library: Any, run: Path, settings: Mapping[str, Any]) -> None:
-        # The id makes a resumed run the same one there.
-        self.run = library.init(
-            project=PROJECT, name=run.name, id=_unique(run), dir=str(run), config=dict(settings), resume="allow"
-        )
-
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        self.run.log(dict(numbers), step=step)
-
-    def close(self, *, is_finished: bool) -> None:
-        self.run.finish(exit_code=0 if is_finished else 1)
+    return log, lambda _is_finished: writer.close()
 
 
-class _MlFlow:
-    def __init__(self, library: Any, run: Path, settings: Mapping[str, Any]) -> None:
-        self.library = library
-        library.set_experiment(PROJECT)
-        library.start_run(run_name=run.name)
-        # A value of it has at most 6,000 characters there.
-        library.log_params({name: str(value)[:6000] for name, value in settings.items()})
-
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        self.library.log_metrics(dict(numbers), step=step)
-
-    def close(self, *, is_finished: bool) -> None:
-        self.library.end_run(status="FINISHED" if is_finished else "FAILED")
+def _wandb(library: Any, run: Path, settings: Mapping[str, Any]) -> Tracker:
+    # The id makes a resumed run the same one there.
+    tracked = library.init(
+        project=PROJECT, name=run.name, id=_unique(run), dir=str(run), config=dict(settings), resume="allow"
+    )
+    return (
+        lambda step, numbers: tracked.log(dict(numbers), step=step),
+        lambda is_finished: tracked.finish(exit_code=0 if is_finished else 1),
+    )
 
 
-class _Trackio:
-    def __init__(self, library: Any, run: Path, settings: Mapping[str, Any]) -> None:
-        self.library = library
-        library.init(project=PROJECT, name=_unique(run), config=dict(settings), resume="allow")
+def _mlflow(library: Any, run: Path, settings: Mapping[str, Any]) -> Tracker:
+    library.set_experiment(PROJECT)
+    library.start_run(run_name=run.name)
+    # A value of it has at most 6,000 characters there.
+    library.log_params({name: str(value)[:6000] for name, value in settings.items()})
+    return (
+        lambda step, numbers: library.log_metrics(dict(numbers), step=step),
+        lambda is_finished: library.end_run(status="FINISHED" if is_finished else "FAILED"),
+    )
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        self.library.log(dict(numbers), step=step)
 
-    def close(self, *, is_finished: bool) -> None:
-        self.library.finish()
+def _trackio(library: Any, run: Path, settings: Mapping[str, Any]) -> Tracker:
+    library.init(project=PROJECT, name=_unique(run), config=dict(settings), resume="allow")
+    return lambda step, numbers: library.log(dict(numbers), step=step), lambda _is_finished: library.finish()
 
 
 _KINDS: dict[str, tuple[str, Callable[[Any, Path, Mapping[str, Any]], Tracker]]] = {
     # Comes with torch and needs the package tensorboard.
-    "tensorboard": ("torch.utils.tensorboard", _TensorBoard),
-    "wandb": ("wandb", _Wandb),
-    "mlflow": ("mlflow", _MlFlow),
-    "trackio": ("trackio", _Trackio),
+    "tensorboard": ("torch.utils.tensorboard", _tensorboard),
+    "wandb": ("wandb", _wandb),
+    "mlflow": ("mlflow", _mlflow),
+    "trackio": ("trackio", _trackio),
 }
 TRACKERS = tuple(_KINDS)
 
@@ -112,7 +93,7 @@ class Trackers:
     def begin(self, run: Path, settings: Mapping[str, Any]) -> None:
         """Tell each library of a run, by the name of its folder and its ``settings``."""
         for name, library in self._libraries.items():
-            with _dropping_failed(self._live, name), contextlib.redirect_stdout(sys.stderr):
+            with self._guarded(name):
                 self._live[name] = _KINDS[name][1](library, run, settings)
 
     def on_event(self, event: str, fields: Mapping[str, Any]) -> None:
@@ -121,9 +102,9 @@ class Trackers:
         self._is_finished = event == "end" and fields.get("stopped") is None
         if not numbers:
             return
-        for name, tracker in list(self._live.items()):
-            with _dropping_failed(self._live, name), contextlib.redirect_stdout(sys.stderr):
-                tracker.log(int(fields["step"]), numbers)
+        for name, (log, _) in list(self._live.items()):
+            with self._guarded(name):
+                log(int(fields["step"]), numbers)
 
     def __enter__(self) -> Trackers:
         return self
@@ -131,9 +112,21 @@ class Trackers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name, tracker in list(self._live.items()):
-            with _dropping_failed(self._live, name), contextlib.redirect_stdout(sys.stderr):
-                tracker.close(is_finished=kind is None and self._is_finished)
+        for name, (_, close) in list(self._live.items()):
+            with self._guarded(name):
+                close(kind is None and self._is_finished)
+
+    @contextlib.contextmanager
+    def _guarded(self, name: str) -> Iterator[None]:
+        # A run never ends because of a tracker: what one raises is reported, and the tracker dropped. What it prints is
+        # talk, since stdout is for the table of results.
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+        except Exception as error:  # noqa: BLE001 - the border to libraries that may raise anything, network errors first
+            self._live.pop(name, None)
+            message = f"{name} failed and gets no more of this run ({first_line(error)}); metrics.jsonl has everything"
+            console.talk(f"warning: {message}")
 
 
 def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
@@ -149,20 +142,8 @@ def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
     return numbers if event in ("step", "eval") else {}
 
 
-@contextlib.contextmanager
-def _dropping_failed(live: dict[str, Tracker], name: str) -> Iterator[None]:
-    """Report what a tracker raises and drop the tracker; a run never ends because of one."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - the border to libraries that may raise anything, network errors first
-        live.pop(name, None)
-        console.talk(
-            f"warning: {name} failed and gets no more of this run ({first_line(error)}); metrics.jsonl has everything"
-        )
-
-
 def _unique(run: Path) -> str:
-    """The name of a run that other workspaces, whose runs are called after days too, do not have."""
+    # The name of a run that other workspaces, whose runs are called after days too, do not have.
     return f"{run.name}-{hashlib.sha256(str(run.resolve()).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 

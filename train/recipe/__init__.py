@@ -1,5 +1,6 @@
 """The recipe of a run: every choice that changes the result, with its default in view."""
 
+from train.recipe.files import build_recipe, load_recipe, read_values, recipe_digest, recipe_schema, recipe_toml
 from train.recipe.model import (
     SHIPPED_TEXT,
     CheckpointRecipe,
@@ -11,8 +12,6 @@ from train.recipe.model import (
     Objective,
     Recipe,
 )
-from train.recipe.read import build_recipe, load_recipe, read_values
-from train.recipe.write import recipe_digest, recipe_schema, recipe_toml
 
 __all__ = [
     "CheckpointRecipe",

@@ -15,7 +15,7 @@ SHIPPED_TEXT = "general"
 
 
 def _check_printable(text: str) -> str:
-    """Refuse control characters, NUL and lone surrogates: no path or name has them, and they break other programs."""
+    # Refuse control characters, NUL and lone surrogates: no path or name has them, and they break other programs.
     control = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
     if control is not None:
         raise ValueError(f"must have no control character, but has U+{ord(control):04X}")
@@ -161,7 +161,7 @@ DEFAULT_BASE = "tiny-base"
 
 
 def _check_new_tokens(tokens: list[str]) -> list[str]:
-    """New tokens are words of their own: visible, without white space, each once."""
+    # New tokens are words of their own: visible, without white space, each once.
     for token in tokens:
         if not token.isprintable() or any(c.isspace() for c in token):
             raise ValueError(f"{token!r}: a new token is printable and has no white space")

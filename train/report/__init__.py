@@ -1,11 +1,9 @@
 """The report of a run: numbers by category and what they can carry, as JSON, Markdown, one HTML file, a table."""
 
-from train.report.build import build_report, noise_of
-from train.report.card import CardFacts, card_facts, model_card
-from train.report.data_map import data_map, read_data_map
+from train.report.build import build_report, data_map, noise_of, read_data_map
 from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, SplitResult, StepPoint
 from train.report.table import flip_lines, table
-from train.report.write import json_schema, read_curve, write_report
+from train.report.write import CardFacts, card_facts, json_schema, model_card, read_curve, write_report
 
 __all__ = [
     "CardFacts",

@@ -1,15 +1,23 @@
-"""From the scored records of both models to the report; every number comes from `predictions.jsonl` alone."""
+"""From the scored records of both models to the report: its numbers come from `predictions.jsonl` alone."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from zlib import crc32
 
-from train.base.errors import TrainError
-from train.evaluate.predictions import Scored, outcome, pair
+from pydantic import TypeAdapter
+
+from train.base.errors import TrainError, first_line
+from train.base.file_guard import open_file
+from train.data.dataset import Dataset
+from train.evaluate.dynamics import Dynamic
+from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, write_feedback, write_predictions
+from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
-from train.report.confusion import confusions
 from train.report.model import (
     Curve,
     DataMap,
@@ -23,10 +31,26 @@ from train.report.model import (
     SplitResult,
     Worst,
 )
-from train.report.results import BITS_MARGIN, Pairs, Rules, bits, bits_per_byte, estimate, known, split_results
+from train.report.results import (
+    BITS_MARGIN,
+    Pairs,
+    Rules,
+    bits,
+    bits_per_byte,
+    confusions,
+    estimate,
+    known,
+    split_results,
+)
+from train.report.write import read_curve, write_report
+
+if TYPE_CHECKING:
+    # Imports torch, which a report that is computed again does without.
+    from train.evaluate.evaluation import CategorySpec
 
 MOST_LISTED = 20
 FEWEST_DOCUMENTS = 10
+MOST_ON_MAP = 10
 
 
 def build_report(
@@ -48,10 +72,8 @@ def build_report(
 
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
     predictions cannot tell, and so are ``noise``, ``judge_summary`` and ``data_map``. Training records, which only
-    feedback wants, are passed over.
-
-    Raises:
-        TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report when no record can be compared.
+    feedback wants, are passed over. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report
+    when no record can be compared.
     """
     pairs, rules = pair(base, tuned), Rules(margin, fewest, resamples)
     splits = split_results(pairs, default_metric, rules)
@@ -81,6 +103,46 @@ def build_report(
         judged=judge_summary,
         data_map=data_map,
     )
+
+
+def publish(
+    base: Sequence[Scored],
+    tuned: Sequence[Scored],
+    *,
+    dataset: Dataset,
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    run: Run,
+    folder: Path,
+    dynamics: Sequence[Dynamic] = (),
+    noise: Noise | None = None,
+    judge_summary: JudgeSummary | None = None,
+) -> Report:
+    """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
+
+    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judge_summary`` what else was measured. The
+    loss curve is read from the folder's metrics.jsonl. Raises TrainError: E934 not-finite when a model is broken; E937
+    nothing-to-report; E936 write-failed.
+    """
+    sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
+    names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
+    report = build_report(
+        sides[0],
+        sides[1],
+        run=run,
+        curve=read_curve(folder / "metrics.jsonl"),
+        default_metric=sorted(name for name in names if name not in categories or categories[name].is_default),
+        margin=recipe.eval.margin,
+        resamples=recipe.eval.resamples,
+        remarks=_skipped(base, dataset),
+        noise=noise,
+        judge_summary=judge_summary,
+        data_map=data_map(dynamics),
+    )
+    write_predictions(sides[0], sides[1], folder)
+    write_feedback(base, tuned, folder, dynamics)
+    write_report(report, folder)
+    return report
 
 
 def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
@@ -231,3 +293,61 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(map(wording.category, names))
+
+
+def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
+    remarks = []
+    for split in ("validation", "test"):
+        missing = len(dataset.splits[split]) - sum(record.split == split for record in scored)
+        if missing:
+            remarks.append(
+                f"{missing} {split} records are longer than the recipe's max_length, cannot be rendered for the base, "
+                "or have no answer that may be trained, and were not evaluated."
+            )
+    return remarks
+
+
+MOST_POINTS = 600
+_DYNAMIC = TypeAdapter(Dynamic)
+
+
+def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
+    """Return the map of the records that were trained on, None where no record was."""
+    ordered = sorted(dynamics, key=lambda dynamic: dynamic.id)
+    if not ordered:
+        return None
+    varied = [dynamic for dynamic in ordered if dynamic.variability]
+    # A picture shows so many of them, the same ones each time.
+    by_hash = sorted(range(len(ordered)), key=lambda index: crc32(ordered[index].id.encode("utf-8", "surrogatepass")))
+    return DataMap(
+        n=len(ordered),
+        points=[ordered[index] for index in sorted(by_hash[:MOST_POINTS])],
+        hardest=sorted(ordered, key=lambda dynamic: dynamic.confidence)[:MOST_ON_MAP],
+        most_variable=sorted(varied, key=lambda dynamic: -(dynamic.variability or 0.0))[:MOST_ON_MAP],
+    )
+
+
+def read_data_map(path: Path) -> DataMap | None:
+    """Return the map that a run's `feedback.jsonl` holds; None where it is missing or of an earlier version.
+
+    Raises TrainError: E935 bad-predictions with the line.
+    """
+    if not path.exists():
+        return None
+    dynamics, number = [], 0
+    try:
+        with open_file(path) as lines:
+            for line in lines:
+                number += 1
+                row = json.loads(line)
+                if row["split"] == "train" and "epochs" in row:
+                    dynamics.append(
+                        _DYNAMIC.validate_python({name: row[name] for name in ("id", "category", *DYNAMICS_FIELDS)})
+                    )
+        return data_map(dynamics)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TrainError(
+            "E935 bad-predictions",
+            f"{path}:{number}: {type(error).__name__}: {first_line(error)}",
+            "Is this the folder of a finished run?",
+        ) from error

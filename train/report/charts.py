@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from train.evaluate.dynamics import Dynamic
 from train.report.model import CategoryResult, Confusion, Curve, DataMap, Estimate
 
 SPAN = 170.0
@@ -108,7 +107,8 @@ def map_chart(data_map: DataMap | None) -> MapChart | None:
     for record, spread in varied:
         shades[shade(record.correctness)].append(project(spread, record.confidence))
     means = [
-        math.fsum(values) / len(varied) for values in zip(*(_numbers(record) for record, _ in varied), strict=True)
+        math.fsum(values) / len(varied)
+        for values in zip(*((r.confidence, spread, r.correctness) for r, spread in varied), strict=True)
     ]
     return MapChart(
         shades=shades,
@@ -132,10 +132,6 @@ def accuracy(confusion: Confusion, counts: Sequence[Sequence[int]]) -> float:
 def shade(share: float) -> int:
     """Return the step of colour of a share between 0 and 1."""
     return min(SHADES - 1, int(share * SHADES))
-
-
-def _numbers(record: Dynamic) -> tuple[float, float, float]:
-    return record.confidence, record.variability or 0.0, record.correctness
 
 
 def _projection(

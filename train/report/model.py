@@ -301,8 +301,7 @@ class Report(_ReportPart):
     def load(cls, path: str | Path) -> Report:
         """Return the report of a run: ``path`` is the run's folder or its report.json.
 
-        Raises:
-            TrainError: E938 bad-report when it is missing or not what this version writes.
+        Raises TrainError: E938 bad-report when it is missing or not what this version writes.
         """
         file = Path(path) if Path(path).is_file() else Path(path) / REPORT
         try:

@@ -1,4 +1,7 @@
-"""The numbers of each split and category, computed from the scored records of both models and nothing else."""
+"""The numbers of each split and category, computed from the scored records of both models and nothing else.
+
+In categories whose references are a few labels they say which label was answered for which.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from zlib import crc32
 
 import numpy as np
 
+from train.evaluate.metrics import normalise
 from train.evaluate.predictions import Scored, outcome
 from train.report import stats, wording
-from train.report.model import Behaviour, CategoryResult, Change, Estimate, Macro, SplitResult
+from train.report.model import Behaviour, CategoryResult, Change, Confusion, Estimate, Macro, SplitResult
 
 Pairs = Sequence[tuple[Scored, Scored]]
 
@@ -68,8 +72,7 @@ def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -
 def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, Estimate]:
     """Return base, tuned and tuned - base in bits per byte, pooled over ``pairs``; ``names`` seed the draws.
 
-    Raises:
-        ZeroDivisionError: there is no byte.
+    Raises ZeroDivisionError: there is no byte.
     """
     weights = [before.num_bytes * math.log(2) for before, _ in pairs]
     clusters = [before.cluster for before, _ in pairs]
@@ -91,12 +94,9 @@ def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, E
 def bits_per_byte(nlls: Sequence[float], num_bytes: Sequence[int]) -> float | None:
     """Return the code length of some texts in bits per UTF-8 byte, pooled; None when there is no byte.
 
-    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Bytes, unlike
-    tokens, are the same for every tokenizer, so that two models can be compared: Gao et al. 2020, arXiv:2101.00027,
-    section 3.1.
-
-    Raises:
-        ValueError: the two sequences differ in length.
+    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Bytes, unlike tokens,
+    are the same for every tokenizer, so that two models can be compared: Gao et al. 2020, arXiv:2101.00027, section
+    3.1. Raises ValueError: the two sequences differ in length.
     """
     total = sum(size for _, size in zip(nlls, num_bytes, strict=True))
     return math.fsum(nlls) / (math.log(2) * total) if total else None
@@ -140,6 +140,8 @@ class _Comparison:
         """Return the category's result with its verdict."""
         n, num_clusters = len(self.compared), len(set(self.clusters))
         verdict = self._verdict(p_adjusted, num_clusters)
+        sizes = [before.num_bytes for before, _ in self.pairs]
+        before, after = (bits_per_byte([pair[side].nll for pair in self.pairs], sizes) for side in (0, 1))
         result = CategoryResult(
             category=self.category,
             metric=self.metric,
@@ -161,7 +163,7 @@ class _Comparison:
             reason=verdict.reason,
             note=verdict.note,
             is_no_worse=verdict.is_no_worse,
-            bits_per_byte=_bits_change(self.pairs),
+            bits_per_byte=None if before is None or after is None else Change(base=before, tuned=after),
             other=self._other_scores(),
             behaviour=_behaviour(self.pairs),
             sentence="",
@@ -277,13 +279,6 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
     )
 
 
-def _bits_change(pairs: Pairs) -> Change | None:
-    sizes = [before.num_bytes for before, _ in pairs]
-    base = bits_per_byte([before.nll for before, _ in pairs], sizes)
-    tuned = bits_per_byte([after.nll for _, after in pairs], sizes)
-    return None if base is None or tuned is None else Change(base=base, tuned=tuned)
-
-
 def _behaviour(pairs: Pairs) -> Behaviour | None:
     # A choice that was taken by likelihood is an answer, and was not written.
     sides = [[p[side] for p in pairs if p[0].stopped is not None and p[1].stopped is not None] for side in (0, 1)]
@@ -316,3 +311,59 @@ def known(score: float | None) -> float:
     """Return the score of a record that has one."""
     assert score is not None, "only scored records are compared"
     return score
+
+
+MOST_LABELS = 12
+LONGEST_LABEL = 40
+EACH_LABEL = 3
+"""Validation records that there are for a label on average, at least; else references are answers and not labels."""
+
+_Pairs = Sequence[tuple[Scored, Scored]]
+
+
+def confusions(pairs: _Pairs, split: Literal["validation", "test"]) -> list[Confusion]:
+    """Return the matrix of each label-like category in ``split``, by name.
+
+    Texts are equal as the metric "exact" sees them with case folded. What a label is, validation records say alone:
+    test records must not be shown.
+    """
+    matrices = []
+    for category in sorted({before.category for before, _ in pairs if before.split == split}):
+        mine = [p for p in pairs if p[0].category == category and p[0].text is not None and p[1].text is not None]
+        labels = _labels([before.reference for before, _ in mine if before.split == "validation"])
+        counted = [p for p in mine if p[0].split == split]
+        inside = [p for p in counted if _key(p[0].reference) in labels]
+        if labels and inside:
+            matrices.append(
+                Confusion(
+                    category=category,
+                    split=split,
+                    labels=list(labels.values()),
+                    base=_matrix(list(labels), [before for before, _ in inside]),
+                    tuned=_matrix(list(labels), [after for _, after in inside]),
+                    num_left_out=len(counted) - len(inside),
+                )
+            )
+    return matrices
+
+
+def _labels(references: Sequence[str]) -> dict[str, str]:
+    """Return the labels in order, by what they are compared by; none where these references are no labels."""
+    labels: dict[str, str] = {}
+    for reference in references:
+        labels.setdefault(_key(reference), reference.strip())
+    is_few = 2 <= len(labels) <= MOST_LABELS and len(references) >= EACH_LABEL * len(labels)
+    is_short = all(0 < len(label) <= LONGEST_LABEL and "\n" not in label for label in labels.values())
+    return dict(sorted(labels.items())) if is_few and is_short else {}
+
+
+def _matrix(keys: Sequence[str], side: Sequence[Scored]) -> list[list[int]]:
+    column_of = {key: column for column, key in enumerate(keys)}
+    counts = [[0] * (len(keys) + 1) for _ in keys]
+    for record in side:
+        counts[column_of[_key(record.reference)]][column_of.get(_key(record.text or ""), len(keys))] += 1
+    return counts
+
+
+def _key(text: str) -> str:
+    return normalise(text, casefold=True)

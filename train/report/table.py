@@ -41,7 +41,10 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
         )
     everything = [_HEADS, *rows]
     widths = [max(_width(row[column]) for row in everything) for column in range(len(_HEADS))]
-    chosen = _fitting(widths, columns)
+    chosen = list(range(len(widths)))
+    for name in _GIVEN_UP:
+        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
+            chosen.remove(_HEADS.index(name))
     rule = "  ".join("-" * widths[column] for column in chosen)
     lines = [_title(report, sides), "", _line(_HEADS, widths, chosen), rule]
     lines += [_line(row, widths, chosen) for row in rows[: len(main.categories)]]
@@ -72,15 +75,6 @@ def flip_lines(flips: Flips) -> list[str]:
             lines.append(f"  {word:6}  {name}  {wording.category(category)}  {scores}")
     hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
     return [*lines, f"  and {hidden} more"] if hidden else lines
-
-
-def _fitting(widths: list[int], columns: int | None) -> list[int]:
-    """Return the indices of the columns that fit."""
-    chosen = list(range(len(widths)))
-    for name in _GIVEN_UP:
-        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
-            chosen.remove(_HEADS.index(name))
-    return chosen
 
 
 def _prose(text: str, columns: int | None) -> list[str]:
@@ -124,5 +118,4 @@ def _line(cells: tuple[str, ...], widths: list[int], chosen: list[int]) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns a terminal gives ``text``."""
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

@@ -1,10 +1,15 @@
-"""The report on disk: `report.json`, `report.md` and `report.html`; and the curve that metrics.jsonl holds."""
+"""The report on disk: `report.json`, `report.md`, `report.html`; the curve of metrics.jsonl; and a model's card.
+
+The front matter of a card is written by a YAML dumper, and texts of the data stay texts.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +27,7 @@ _MOST_POINTS = 400
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write the report in its three forms into ``folder``, each in one step, and return their paths.
 
-    Raises:
-        TrainError: E936 write-failed.
+    Raises TrainError: E936 write-failed.
     """
     return [
         write_whole(folder / REPORT, [json.dumps(report.model_dump(mode="json"), indent=2) + "\n"]),
@@ -36,10 +40,8 @@ def read_curve(path: Path) -> Curve:
     """Return the loss curve that a run's `metrics.jsonl` holds, thinned to a few hundred points.
 
     A missing file gives an empty curve. A last line without its end, as a killed run leaves it, is passed over; the
-    file is only drawn, never computed with.
-
-    Raises:
-        TrainError: E939 bad-metrics with the line, when another line is no event.
+    file is only drawn, never computed with. Raises TrainError: E939 bad-metrics with the line, when another line is no
+    event.
     """
     if not path.exists():
         return Curve(steps=[], evals=[])
@@ -128,7 +130,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
 
 
 def _escaped(text: object) -> str:
-    """Return ``text`` so that Markdown shows it as it stands, also in a table cell."""
+    # Return ``text`` so that Markdown shows it as it stands, also in a table cell.
     flat = " ".join(visible(str(text)).split())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     flat = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", flat)
@@ -137,7 +139,72 @@ def _escaped(text: object) -> str:
 
 
 def _fenced(text: str) -> str:
-    """Return ``text`` as a fenced block that no run of backticks inside can end."""
+    # Return ``text`` as a fenced block that no run of backticks inside can end.
     clean = visible(text)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", clean)), default=0))
     return f"{fence}text\n{clean}\n{fence}"
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says besides the report; ``licenses`` are those that the manifest's records name, "" for none.
+
+    ``num_records`` counts no replayed text, and ``num_steps`` those that were made, which a guard may have ended.
+    """
+
+    base: str
+    method: str
+    dataset: str
+    licenses: list[str]
+    data_digest: str
+    base_digest: str
+    num_records: int
+    objective: str
+    num_steps: int
+    seed: int
+    dtype: str
+
+
+def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> str:
+    """Return the README.md of a model folder; ``library`` is what loads it: "peft" or "transformers"."""
+    # Comes with transformers.
+    import yaml
+
+    front: dict[str, Any] = {
+        "base_model": _line(facts.base),
+        "library_name": library,
+        "pipeline_tag": "text-generation",
+        "tags": ["pairsmith", _line(facts.method)],
+    }
+    if named := [text for text in facts.licenses if text]:
+        # As on the card of the data set: the Hub spells SPDX identifiers in lower case, and several are "other".
+        front["license"] = _line(named[0]).lower() if len(facts.licenses) == 1 else "other"
+    # The dumper folds long lines, and a folded line could look like the end of the front matter to a careless reader.
+    head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=float("inf"))
+    return f"---\n{head}---\n\n" + render("card.md.j2", report, autoescape=False, name=name, facts=facts)
+
+
+def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFacts:
+    """Return what a card says of a run, from its run.json and the manifest of its data set."""
+    dataset, recipe = record["dataset"], record["recipe"]
+    about, named = manifest.get("about"), manifest.get("provenance")
+    title = about.get("title") if isinstance(about, Mapping) else None
+    origins = [origin for origin in named if isinstance(origin, Mapping)] if isinstance(named, list) else []
+    return CardFacts(
+        base=str(recipe["base"]),
+        method=str(recipe["method"]),
+        # The title that the owner gave, else the name.
+        dataset=str(title or manifest.get("name") or Path(str(dataset["path"])).name),
+        licenses=sorted({str(origin.get("license") or "") for origin in origins}),
+        data_digest=str(dataset["sha256"]),
+        base_digest=str(record["facts"]["base"]),
+        num_records=int(record["examples"]),
+        objective=str(record["objective"]),
+        num_steps=int(record["step"]),
+        seed=int(recipe["seed"]),
+        dtype=str(recipe["dtype"]),
+    )
+
+
+def _line(text: str) -> str:
+    return " ".join(visible(text).split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from curate.checks.fixes._registry import fix
+from curate.checks.fixes import fix
 
 # Control sequences and strings as ECMA-48 sections 5.4 and 5.6 write them, in their 7-bit and 8-bit forms.
 _SEQUENCES = re.compile(

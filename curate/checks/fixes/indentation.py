@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curate.checks.fixes._registry import fix
+from curate.checks.fixes import fix
 
 
 @fix(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from curate.checks.characters import hidden
-from curate.checks.fixes._registry import fix
+from curate.checks.fixes import fix
 
 
 @fix(

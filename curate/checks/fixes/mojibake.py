@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from curate.checks.fixes._registry import fix
+from curate.checks.fixes import fix
 from curate.checks.mojibake import num_misread
 
 _PIECES = re.compile(r"([ \t\r\n]+)")
+# Character sets whose damage check Q205 knows; "sloppy" has a character for every byte, as in ftfy and browsers.
 _CODECS = ("latin-1", "sloppy-windows-1252", "sloppy-windows-1251")
-"""Character sets whose damage check Q205 knows; "sloppy" has a character for every byte, as in ftfy and browsers."""
 _CONTROLS = re.compile("[\x80-\x9f]")
 _ABOUT_ENCODINGS = re.compile(
     r"mojibake|\b(?:utf|ucs|unicode|ascii|iso|latin|windows|cp|charset|encod\w*|decod\w*)[ -]?\d*\b", re.I

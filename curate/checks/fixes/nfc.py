@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from curate.checks.fixes._registry import fix
+from curate.checks.fixes import fix
 
 _COMPATIBILITY_IDEOGRAPHS = re.compile("([\uf900-\ufaff\U0002f800-\U0002fa1f])")
 

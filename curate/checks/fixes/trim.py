@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from curate.checks.fixes._registry import fix
+from curate.checks.fixes import fix
 
 _BLANKS = " \t\r\n"
 _BLANK_LINES = re.compile(r"(?:[ \t\r]*+\n)+")

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from curate.base.console import spelled
-from curate.base.record import Finding, Record
-from curate.checks import DatasetProblem
-from curate.checks.runner.across import Across
-from curate.checks.runner.baseline import Baseline, Owed, baseline_path, read_baseline
-from curate.checks.runner.changes import changed_lines
+from curate.base.record import SPLITS, Finding, Problem, Record, Source, is_named
+from curate.checks import DatasetProblem, Sketch
+from curate.checks.runner.baseline import (
+    Baseline,
+    Owed,
+    baseline_path,
+    fingerprint_of_file,
+    fingerprint_of_group,
+    fingerprint_of_set,
+    read_baseline,
+)
+from curate.checks.runner.changes import NO_LINES, changed_lines
 from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, violations
-from curate.checks.runner.globs import relative_name
 from curate.checks.runner.parallel import default_jobs, examine_all
-from curate.checks.runner.select import UNREADABLE, CheckSelection, select_checks
+from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
-from curate.jsonl import Reader, Span, crlf_finding, locate
+from curate.jsonl import FAULTS, Reader, Span, crlf_finding, locate
 from curate.schema import Shape
 
 __all__ = [
@@ -39,14 +47,14 @@ __all__ = [
     "validate",
 ]
 
+# Examines files, shared out to some number of workers, and gives the results in reading order.
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
-"""Examines files, shared out to some number of workers, and gives the results in reading order."""
+# Finds problems beyond lines and records; its argument says whether a record is in a test or validation split. It is
+# called when all files were examined. A `DatasetProblem` says more about a finding than its file and line.
 Further = Callable[[bool], Iterable[tuple[Finding, DatasetProblem | None]]]
-"""Finds problems beyond lines and records; its argument says whether a record is in a test or validation split.
-
-It is called when all files were examined. A `DatasetProblem` says more about a finding than its file and line.
-"""
 _MOST_RAW = 32 * 1024 * 1024
+
+_NOTHING = Problem("")
 
 
 def _no_further(_has_exam: bool) -> Sequence[tuple[Finding, DatasetProblem | None]]:
@@ -77,7 +85,7 @@ def validate(
     """
     examiner, baseline = Examiner(spec), spec.baseline
     selection = examiner.selection
-    across = Across(selection, spec.settings, files, spec.root, baseline=baseline, changes=spec.changes)
+    across = Across(examiner, files)
     total = _examined(across, examiner, engine(examiner, files, jobs))
     tally = total.tally
     across.finish(tally)
@@ -208,3 +216,111 @@ def raw_lines(
                 if number >= last:
                     break
     return raws
+
+
+class Across:
+    """The dataset checks of one run, and what must be remembered of the records to judge what they say."""
+
+    def __init__(self, examiner: Examiner, files: Sequence[Path]) -> None:
+        spec, selection = examiner.spec, examiner.selection
+        self._selection = selection
+        self._running = [(c, c.on_dataset(spec.settings)) for c in selection.dataset_checks if c.on_dataset]
+        self._baseline = spec.baseline
+        self._names = {spelled(str(path)): relative_name(path, spec.root) for path in files}
+        self._changes = None if spec.changes is None else {spelled(path): ls for path, ls in spec.changes.items()}
+        # Whether a record says that it is in a test or validation split.
+        self.has_exam = False
+        self._excused: dict[tuple[str, int], frozenset[str]] = {}
+        self._records = _RecordIndex() if spec.baseline or selection.is_by_category else None
+
+    def see(self, result: SpanResult) -> None:
+        """Show the records of a span to every check."""
+        self._excused.update(result.excused)
+        for _, running in self._running:
+            for sketch in result.sketches:
+                running.see(sketch)
+        self.has_exam = self.has_exam or any(sketch.split in SPLITS[1:] for sketch in result.sketches)
+        if self._records is not None:
+            self._records.add(result.sketches, result.prints)
+
+    def finish(self, tally: FindingTally) -> None:
+        """Add what is wrong with the whole to ``tally``."""
+        for check, running in self._running:
+            for reported in running.finish():
+                problem = reported.problem
+                # The line begins with its record, so only a place within it has to be looked up.
+                column = 1 if reported.line and not problem.pointer else 0
+                source = Source(reported.file, reported.line)
+                finding = check.finding(problem, source, record=reported.record, column=column)
+                self.add(tally, finding, reported)
+
+    def add(self, tally: FindingTally, finding: Finding, reported: DatasetProblem | None = None) -> None:
+        """Add a finding to ``tally`` as the rules of its record say, or of its category where it names no record.
+
+        ``reported`` tells more about one of a dataset check.
+        """
+        reported = reported or DatasetProblem(_NOTHING, finding.file, finding.line)
+        category, print_ = self._records.at(finding.file, finding.line) if self._records else ("", 0)
+        name = self._names.get(finding.file, "")
+        rules = self._selection.rules(name, category or reported.category)
+        if finding.code in rules.unwanted or not self._is_touched(reported):
+            return
+        excused = self._excused.get((finding.file, finding.line), ())
+        if finding.code not in FAULTS and is_named(finding.code, finding.name, excused):
+            tally.num_suppressed += 1
+            return
+        if self._baseline:
+            if reported.group:
+                print_ = fingerprint_of_group(reported.group)
+            elif not print_:
+                print_ = fingerprint_of_file(name) if finding.file else fingerprint_of_set(reported.category)
+            if self._baseline.settle(finding.code, print_, 1):
+                tally.forgiven[finding.code] += 1
+                return
+        severity = rules.severities.get(finding.code, finding.severity)
+        tally.add(finding if severity == finding.severity else replace(finding, severity=severity))
+
+    def _is_touched(self, reported: DatasetProblem) -> bool:
+        """Whether a finding has to do with a changed line; one about the whole set has to do with all of them."""
+        if self._changes is None or not reported.line:
+            return True
+        locations = ((reported.file, reported.line), reported.other)
+        return any(line in self._changes.get(file, NO_LINES) for file, line in locations)
+
+
+@dataclass
+class _File:
+    lines: array[int] = field(default_factory=lambda: array("I"))
+    categories: array[int] = field(default_factory=lambda: array("I"))
+    prints: array[int] = field(default_factory=lambda: array("Q"))
+
+
+class _RecordIndex:
+    """Category and fingerprint of each record by file and line, in 16 bytes a record; records come in reading order."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+        self._numbers: dict[str, int] = {}
+        self._categories: list[str] = []
+
+    def add(self, sketches: Sequence[Sketch], prints: Sequence[int]) -> None:
+        """Take note of the records of a span; ``prints`` is empty where no baseline asks for them."""
+        for index, sketch in enumerate(sketches):
+            file = self._files.get(sketch.file)
+            if file is None:
+                file = self._files[sketch.file] = _File()
+            number = self._numbers.setdefault(sketch.category, len(self._numbers))
+            if number == len(self._categories):
+                self._categories.append(sketch.category)
+            file.lines.append(sketch.line)
+            file.categories.append(number)
+            if prints:
+                file.prints.append(prints[index])
+
+    def at(self, file: str, line: int) -> tuple[str, int]:
+        """Return category and fingerprint of the record there, "" and 0 where no record is."""
+        known = self._files.get(file)
+        index = bisect_left(known.lines, line) if known else 0
+        if known is None or index == len(known.lines) or known.lines[index] != line:
+            return "", 0
+        return self._categories[known.categories[index]], known.prints[index] if known.prints else 0

@@ -1,28 +1,61 @@
 """The baseline: old findings that are known, counted and forgiven, so that only new ones fail.
 
 Each entry says how often a code may be found on content with one fingerprint. Content, not place: moved lines stay
-forgiven, an edited record has to answer for itself. Held in 16 bytes an entry, so that it can travel to each worker.
+forgiven, an edited record has to answer for itself.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from array import array
-from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, read_file
-from curate.base.record import CurateError, Finding, Json
+from curate.base.record import CurateError, Finding, Json, canonical
 from curate.schema.settings import Settings
+
+_NO_CONTENT = "x-ignore"
 
 _CODE = re.compile(r"[A-Z][0-9]{3}")
 _RECORD = re.compile(r"[0-9a-f]{16}")
 _MOST = 2**32 - 1
 _HINT = "Restore it from git, or move it away and write a new one with --update-baseline."
+# What refuses an export whatever its number: an exam that is given away is no old finding that one may live with.
+UNFORGIVEN = frozenset({"P501", "P504"})
+
+
+def fingerprint_of_value(value: Mapping[str, Json]) -> int:
+    """Return the fingerprint of a line's object: spacing and the order of keys do not count, nor what it excuses."""
+    return _digest(b"v", canonical({key: item for key, item in value.items() if key != _NO_CONTENT}))
+
+
+def fingerprint_of_raw(raw: bytes) -> int:
+    """Return the fingerprint of a line that is no object."""
+    return _digest(b"r", raw.strip())
+
+
+def fingerprint_of_file(name: str) -> int:
+    """Return the fingerprint of what is wrong with a whole file, by its name relative to the workspace."""
+    return _digest(b"f", name.encode("utf-8", "surrogatepass"))
+
+
+def fingerprint_of_group(common: bytes) -> int:
+    """Return the fingerprint of records that are at odds, by what they have in common."""
+    return _digest(b"g", common)
+
+
+def fingerprint_of_set(category: str) -> int:
+    """Return the fingerprint of what is wrong with the data set as a whole, or with one category of it."""
+    return _digest(b"s", category.encode("utf-8", "surrogatepass"))
+
+
+def _digest(kind: bytes, content: bytes) -> int:
+    return int.from_bytes(blake2b(content, digest_size=8, person=kind).digest(), "big")
 
 
 @dataclass
@@ -42,65 +75,47 @@ class Changed:
     num_mended: int
 
 
-UNFORGIVEN = frozenset({"P501", "P504"})
-"""What refuses an export whatever its number: an exam that is given away is no old finding that one may live with."""
-
-
 class Baseline:
     """The findings of a baseline file by code and fingerprint, and how many of each have been seen in this run.
 
     With ``is_update`` every finding is forgiven and noted, to be written; that takes about 100 bytes for each one.
     """
 
-    def __init__(self, entries: dict[str, dict[int, int]] | None = None, *, is_update: bool = False) -> None:
+    def __init__(self, entries: Mapping[str, Mapping[int, int]] | None = None, *, is_update: bool = False) -> None:
         self.is_update = is_update
-        self._prints = {code: array("Q", sorted(counts)) for code, counts in (entries or {}).items()}
-        self._counts = {
-            code: array("I", (counts[name] for name in self._prints[code])) for code, counts in (entries or {}).items()
-        }
-        self._left = {code: array("I", counts) for code, counts in self._counts.items()}
-        self._noted: dict[str, dict[int, int]] = {}
+        self._counts = {code: dict(counts) for code, counts in (entries or {}).items()}
+        self._left = {code: dict(counts) for code, counts in self._counts.items()}
+        self._noted: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
     def holds(self, code: str, fingerprint: int) -> bool:
         """Whether a finding may be an old one; how many there are of it is for `settle` to say."""
-        return code not in UNFORGIVEN and (self.is_update or self._index(code, fingerprint) >= 0)
+        return code not in UNFORGIVEN and (self.is_update or fingerprint in self._counts.get(code, ()))
 
     def settle(self, code: str, fingerprint: int, number: int) -> int:
         """Return how many of ``number`` findings are old, and take those off what is left of them."""
         if code in UNFORGIVEN:
             return 0
+        left = self._left.get(code, {})
+        if old := min(number, left.get(fingerprint, 0)):
+            left[fingerprint] -= old
         if self.is_update:
-            noted = self._noted.setdefault(code, {})
-            noted[fingerprint] = noted.get(fingerprint, 0) + number
-        index = self._index(code, fingerprint)
-        old = min(number, self._left[code][index]) if index >= 0 else 0
-        if old:
-            self._left[code][index] -= old
+            self._noted[code][fingerprint] += number
         return number if self.is_update else old
 
     def num_mended(self, codes: Collection[str]) -> int:
         """Return how many findings of ``codes`` the baseline holds that were not seen in this run."""
-        return sum(sum(left) for code, left in self._left.items() if code in codes)
+        return sum(sum(left.values()) for code, left in self._left.items() if code in codes)
 
     def updated(self, codes: Collection[str]) -> tuple[list[bytes], Changed]:
         """Return the lines of the file as this run leaves it, and what changed; codes that did not run stay as before.
 
         Sorted, with one entry a line, so that a version control system shows and merges it well.
         """
-        new = {code: dict(noted) for code, noted in self._noted.items()}
-        for code in self._prints.keys() - set(codes):
-            new[code] = dict(zip(self._prints[code], self._counts[code], strict=True))
-        total = sum(sum(counts.values()) for counts in new.values())
+        new: dict[str, Mapping[int, int]] = {**self._noted}
+        new |= {code: counts for code, counts in self._counts.items() if code not in codes}
+        total, before = (sum(sum(each.values()) for each in counts.values()) for counts in (new, self._counts))
         num_mended = self.num_mended(codes)
-        before = sum(sum(counts) for counts in self._counts.values())
         return list(_written(new)), Changed(total, total - (before - num_mended), num_mended)
-
-    def _index(self, code: str, fingerprint: int) -> int:
-        prints = self._prints.get(code)
-        if prints is None:
-            return -1
-        index = bisect_left(prints, fingerprint)
-        return index if index < len(prints) and prints[index] == fingerprint else -1
 
 
 def baseline_path(settings: Settings, root: Path | None) -> Path | None:
@@ -169,7 +184,7 @@ def _is_entry(entry: Json) -> bool:
     )
 
 
-def _written(entries: dict[str, dict[int, int]]) -> Iterator[bytes]:
+def _written(entries: Mapping[str, Mapping[int, int]]) -> Iterator[bytes]:
     yield b'{\n "version": 1,\n "entries": ['
     lead = "\n"
     for code, counts in sorted(entries.items()):

@@ -10,13 +10,11 @@ from pathlib import Path
 
 from curate.base.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
 from curate.checks import Check, Sketch, sketch_of
-from curate.checks.runner import fingerprint
-from curate.checks.runner.baseline import Baseline, Owed
+from curate.checks.runner.baseline import Baseline, Owed, fingerprint_of_file, fingerprint_of_raw, fingerprint_of_value
 from curate.checks.runner.changes import NO_LINES, LineSet
-from curate.checks.runner.globs import relative_name
 from curate.checks.runner.naming import Watched, WatchedIds
 from curate.checks.runner.prefilter import Prefilter
-from curate.checks.runner.select import CheckRules, select_checks
+from curate.checks.runner.select import CheckRules, relative_name, select_checks
 from curate.checks.runner.skeleton import LONGEST, Skeletons, Template
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
@@ -62,7 +60,7 @@ class SpanResult:
     excused: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     """By file and line, the checks that a record asks to be excused from."""
     num_spare: int = 0
-    """Findings laid aside beyond the first of each content."""
+    """Findings that wait for the baseline, beyond the first of each content."""
     num_records: int = 0
     num_lines: int = 0
     num_unchanged: int = 0
@@ -262,7 +260,7 @@ class Examiner:
     def _sketch(self, result: SpanResult, record: Record, excused: frozenset[str]) -> None:
         result.sketches.append(sketch_of(record))
         if self.baseline:
-            result.prints.append(fingerprint.of_value(record.data))
+            result.prints.append(fingerprint_of_value(record.data))
         if excused:
             result.excused[record.source.file, record.source.line] = excused
 
@@ -271,25 +269,14 @@ class Examiner:
     ) -> None:
         is_counted_only = self.baseline is None and result.tally.is_full(severity)
         column = 0 if raw is None or is_counted_only else locate(raw, problem.pointer)
-        source = record.source
-        finding = Finding(
-            check.code,
-            check.name,
-            severity,
-            problem.message,
-            source.file,
-            source.line,
-            column,
-            record.id,
-            problem.pointer,
-        )
+        finding = check.finding(problem, record.source, severity, record=record.id, column=column)
         if self.baseline is None:
             result.tally.add(finding)
         else:
-            self._weigh(result, finding, fingerprint.of_value(record.data))
+            self._weigh(result, finding, fingerprint_of_value(record.data))
 
     def _weigh(self, result: SpanResult, finding: Finding, print_: int) -> None:
-        """Add a finding, or lay it aside where the baseline has one like it."""
+        """Add a finding, or let it wait where the baseline has one like it."""
         if self.baseline is None or not self.baseline.holds(finding.code, print_):
             result.tally.add(finding)
             return
@@ -324,7 +311,7 @@ class Examiner:
         if self.baseline is None:
             result.tally.add(finding)
         else:
-            self._weigh(result, finding, fingerprint.of_file(name) if raw is None else fingerprint.of_raw(raw))
+            self._weigh(result, finding, fingerprint_of_file(name) if raw is None else fingerprint_of_raw(raw))
 
     def _add_violations(
         self, result: SpanResult, reader: Reader, line: RawLine, value: dict[str, Json]
@@ -334,7 +321,7 @@ class Examiner:
         entry = Entry(Line(Source(reader.name, number), raw, offset), value)
         tally = result.tally
         counts: dict[tuple[str, Severity], int] = {}
-        print_ = 0 if self.baseline is None else fingerprint.of_value(value)
+        print_ = 0 if self.baseline is None else fingerprint_of_value(value)
         for finding in violations(self.shape, entry, show_values=self.spec.show_values, with_column=False):
             key = finding.code, finding.severity
             counts[key] = counts.get(key, 0) + 1

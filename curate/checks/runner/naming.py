@@ -1,8 +1,8 @@
 """What records are called where ids repeat: decisions name records, so each needs a name of its own.
 
-A name depends on the records before it, which whoever examines a part of a file does not know. So spans are examined
-wherever there is room, and the few records whose names matter, because a decision may be on them, come back to the one
-who reads all spans in order.
+A name depends on the records before it, which a worker that examines a part of a file does not know. So spans are
+examined wherever there is room, and the few records whose names matter, because a decision may be on them, come back to
+the process that reads all spans in order.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from curate.base.record import Record
 
+# The number that an id gets where it repeats.
 _NUMBERED = re.compile(r"-(?:[2-9]|[1-9][0-9]+)\Z")
-"""The number that an id gets where it repeats."""
 
 
 class UniqueNames:

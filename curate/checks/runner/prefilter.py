@@ -16,19 +16,19 @@ from curate.base.record import Json
 from curate.checks import Check
 from curate.schema.settings import Settings
 
+# Says whether none of some signs is found in any text of a value, however deep it lies.
 Absence = Callable[[Json], bool]
-"""Says whether none of some signs is found in any text of a value, however deep it lies."""
 
+# Lines after which the time to build the search is won back.
 _PAYS_FROM = 256
-"""Lines after which the time to build the search is won back."""
 # The engine builds its automaton while it searches; with too little room it would build parts of it again and again.
 _AUTOMATON_BYTES = 20_000_000
 _PATTERN_BYTES = 20_000_000
 
 _WHITE = "\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _ANY = "[\x00-\U0010ffff]"
+# What Python takes for an i when case is ignored, and the engine does not.
 _OTHER_I = "[\u0130\u0131]"
-"""What Python takes for an i when case is ignored, and the engine does not."""
 _PART = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d+),\d+\}|\(\?<?[=!]|\\.|.", re.DOTALL)
 _ITEM = re.compile(r"\\.|.", re.DOTALL)
 # What an escape stands for: outside a class, in one, and in a negated one. Letters beyond ASCII can be meant too, which

@@ -17,8 +17,8 @@ from curate.jsonl import parts_of
 from curate.schema import Shape, load_shape
 from curate.schema.settings import Settings
 
+# The shipped shape of an example by a key of its line; any other is an instruction.
 _SHAPES = {"messages": "chat", "text": "domain", "context": "domain"}
-"""The shipped shape of an example by a key of its line; any other is an instruction."""
 _shape = cache(load_shape)
 
 

@@ -14,18 +14,18 @@ from typing import NamedTuple
 
 from curate.schema.contents import Contents
 
+# Bytes of a line that is worth a skeleton.
 LONGEST = 1024
-"""Bytes of a line that is worth a skeleton."""
+# Digits of a number that fits in 64 bits, whichever they are.
 _FITTING = 18
-"""Digits of a number that fits in 64 bits, whichever they are."""
+# With no more of them, no line is nested too deep to be parsed.
 _MOST_BRACKETS = 64
-"""With no more of them, no line is nested too deep to be parsed."""
 _TEXT = rb'[^"\\\x00-\x1f]'
 _ASCII = rb'[^"\\\x00-\x1f\x80-\xff]'
 _QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
 _CUT = rb'"(?=%b*+\Z)' % _TEXT
+# Stands for what was taken out; no line that has a skeleton has it.
 _REMOVED = b"\x01"
-"""Stands for what was taken out; no line that has a skeleton has it."""
 # Each match is what stays, in a group, and then what is taken out or the end. Texts of a list without objects are no
 # keys.
 _IN_LIST = re.compile(
@@ -34,13 +34,13 @@ _IN_LIST = re.compile(
 )
 _LETTERS = re.compile(rb"[A-Za-z]++.?", re.DOTALL)
 _VALUES = (b"true", b"false", b"null")
+# The rest of a line that cannot be nested too deep.
 _REST = rb"[^\[{\x00\x01]*+"
-"""The rest of a line that cannot be nested too deep."""
 _NOT_UTF8 = "not UTF-8"
+# A lead byte without what must follow it, as every accent in Latin-1 is before a letter of ASCII.
 _NO_UTF8 = rb"[{A-Za-z][^\[{\x00\x01\x80-\xff]*+[\xc0-\xff][^\[{\x00\x01\x80-\xff]" + _REST
-"""A lead byte without what must follow it, as every accent in Latin-1 is before a letter of ASCII."""
+# Each takes as long to compile as a hundred lines to look at.
 _MAX_TEMPLATES = 64
-"""Each takes as long to compile as a hundred lines to look at."""
 
 
 class Template(NamedTuple):

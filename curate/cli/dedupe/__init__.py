@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from curate.base import console
-from curate.base.record import Exit
-from curate.base.tables import counted
-from curate.cli._engine import engine_options
-from curate.cli.dedupe.review import ClusterChoices, review_options
-
-if TYPE_CHECKING:
-    from curate.cli.dedupe.comparison import ComparedRecords
-    from curate.cli.dedupe.progress import Progress
-    from curate.project.project import Project
-    from curate.schema.settings import DedupeSettings
-    from curate.similarity.dedupe import Duplicates, Keep
-    from curate.similarity.dedupe.semantic import Encoder, Meanings
-    from curate.similarity.dedupe.stages import Stages
-
-_DRAWN = 20
+from curate.cli._options import engine_options, format_option, paths_argument
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@paths_argument
 @click.option(
     "--threshold", type=click.FloatRange(0, 1, min_open=True), help="Likeness from which two are near; 0.7 unless set."
 )
@@ -40,7 +22,12 @@ _DRAWN = 20
     "to NeMo's is --ngram 4 --threshold 0.8. Both miss most edits of short texts.",
 )
 @click.option("--apply", "keep", type=click.Choice(["keep-first", "keep-longest"]), help="Drop duplicates by decision.")
-@review_options
+@click.option(
+    "--keep", "keep_pairs", nargs=2, multiple=True, metavar="ID OTHER", help="Keep ID, drop OTHER and repeats."
+)
+@click.option("--merge", nargs=2, multiple=True, metavar="ID OTHER", help="As --keep; ID takes over what it lacks.")
+@click.option("--drop", multiple=True, metavar="ID", help="Drop this one record of its cluster.")
+@click.option("--leave", multiple=True, metavar="ID", help="Let its cluster be, and do not show it again.")
 @click.option("--dry-run", is_flag=True, help="Say what would be dropped, and write nothing.")
 @click.option("--explain", is_flag=True, help="Draw the similarity histogram and the trees of the largest clusters.")
 @click.option(
@@ -50,31 +37,14 @@ _DRAWN = 20
     "--encoder", type=click.Path(path_type=Path), help="A sentence-embedding folder, to find the same meaning as well."
 )
 @click.option("--semantic-threshold", type=click.FloatRange(0, 1, min_open=True), help="Cosine of the same meaning.")
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@format_option("text", "jsonl")
 @click.option("--show-values", is_flag=True, help="Show personal data and secrets in the texts as they are.")
 @engine_options
 @click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
 @click.option(
     "--cache/--no-cache", default=True, help="Keep finished stages of large inputs, to resume from; daft keeps none."
 )
-def command(
-    paths: tuple[Path, ...],
-    threshold: float | None,
-    ngram: int | None,
-    keep: str | None,
-    review: ClusterChoices,
-    dry_run: bool,
-    explain: bool,
-    top: int | None,
-    encoder: Path | None,
-    semantic_threshold: float | None,
-    form: str,
-    show_values: bool,
-    engine: str,
-    ray_address: str,
-    progress: bool | None,
-    cache: bool,
-) -> int:
+def command(**given: Any) -> int:
     """Find records of a workspace, or of record files, that repeat one another.
 
     A near duplicate is alike in every part of its prompt, in its completion and as a whole; where the completion is
@@ -85,174 +55,7 @@ def command(
 
     Example: curate dedupe my-data --apply keep-first --dry-run
     """
-    from curate.cli.dedupe.progress import Progress
+    # All else comes with numpy, which `--help` does without.
+    from curate.cli.dedupe.run import DedupeOptions, run
 
-    _refuse_idle(top, explain=explain, form=form, show_values=show_values, keep=keep or review, dry_run=dry_run)
-    options = {"threshold": threshold, "ngram": ngram, "semantic_threshold": semantic_threshold}
-    given = {key: value for key, value in options.items() if value is not None}
-    if review:
-        return review.written(paths, dry_run=dry_run, is_alone=not (keep or encoder or given or engine != "local"))
-    reporter = Progress(sys.stderr.isatty() if progress is None else progress)
-    output = _Output(form, explain, _DRAWN if top is None else top, show_values)
-    if engine != "local":
-        _refuse_beyond(keep, encoder, semantic_threshold)
-        _scaled(paths, given, ray_address, reporter, lambda compared: _tell(compared, None, 0.0, output))
-        return Exit.OK
-    if ray_address:
-        raise click.UsageError("--ray-address needs --engine daft")
-    project, settings = _opened(paths, given)
-    if keep and project is None:
-        raise click.UsageError("--apply writes decisions, which needs a workspace; make one with `curate init`.")
-    order: Keep = "longest" if keep == "keep-longest" else "first"
-    reader = _encoder(project, settings, encoder)
-    if reader is None and semantic_threshold is not None:
-        raise click.UsageError("--semantic-threshold is for an --encoder")
-    compared = _compared(project, paths, settings, order, reporter, cache)
-    meanings = None
-    if reader is not None:
-        from curate.cli.dedupe.meaning import compare_meanings
-
-        meanings = compare_meanings(compared, reader, settings.semantic_threshold)
-    _tell(compared, meanings, settings.semantic_threshold, output)
-    if keep and project is not None:
-        _apply(project, compared.duplicates, dry_run)
-    return Exit.OK
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """How what was found is to be told."""
-
-    form: str
-    is_explained: bool
-    num_drawn: int
-    is_unmasked: bool
-
-
-def _tell(compared: ComparedRecords, meanings: Meanings | None, semantic_threshold: float, output: _Output) -> None:
-    from curate.cli.dedupe.report import MAX_PAIRS, json_lines, report
-
-    if output.form == "jsonl":
-        for line in json_lines(compared, meanings):
-            console.data(line)
-        return
-    from curate.checks.spans import with_values_hidden
-
-    hide: Callable[[str], str] = str if output.is_unmasked else with_values_hidden
-    for line in report(compared, is_brief=not output.is_explained):
-        console.data(line)
-    if meanings is not None:
-        from curate.cli.dedupe.meaning import render_meanings
-
-        for line in render_meanings(compared, meanings, semantic_threshold, MAX_PAIRS, hide):
-            console.data(line)
-    if output.is_explained:
-        from curate.cli.dedupe.explain import explained
-
-        for line in explained(compared, output.num_drawn, hide):
-            console.data(line)
-
-
-def _refuse_idle(
-    top: int | None, *, explain: bool, form: str, show_values: bool, keep: str | ClusterChoices | None, dry_run: bool
-) -> None:
-    """Raise a click.UsageError for an option that would do nothing here."""
-    for is_idle, why in (
-        (explain and form != "text", "--explain draws for people: --format text"),
-        (show_values and form != "text", "--show-values is for the texts that --format text shows"),
-        (top is not None and not explain, "--top is for what --explain draws"),
-        (dry_run and not keep, "--dry-run is for what writes: --apply, --keep, --merge, --drop, --leave"),
-    ):
-        if is_idle:
-            raise click.UsageError(why)
-
-
-def _refuse_beyond(keep: str | None, encoder: Path | None, semantic_threshold: float | None) -> None:
-    if keep:
-        raise click.UsageError("--apply writes to a workspace of this machine: --engine local")
-    if encoder or semantic_threshold is not None:
-        raise click.UsageError("--encoder reads texts on this machine: --engine local")
-
-
-def _scaled(
-    paths: tuple[Path, ...],
-    options: dict[str, Any],
-    ray_address: str,
-    reporter: Progress,
-    tell: Callable[[ComparedRecords], None],
-) -> None:
-    from curate.cli.dedupe.comparison import compare_on
-    from curate.schema.settings import DedupeSettings
-
-    try:
-        with compare_on(paths, DedupeSettings.model_validate(options), ray_address, reporter) as compared:
-            reporter.close()
-            tell(compared)
-    finally:
-        reporter.close()
-
-
-def _opened(paths: tuple[Path, ...], options: dict[str, Any]) -> tuple[Project | None, DedupeSettings]:
-    from curate.schema.settings import DedupeSettings
-
-    if not paths or (len(paths) == 1 and paths[0].is_dir()):
-        from curate.project.notices import open_and_tell
-
-        project = open_and_tell(paths[0] if paths else Path())
-        return project, project.settings.dedupe.model_copy(update=options)
-    return None, DedupeSettings.model_validate(options)
-
-
-def _encoder(project: Project | None, settings: DedupeSettings, given: Path | None) -> Encoder | None:
-    """Load the encoder that is asked for or set, before the work that it comes after; a set one may be relative."""
-    folder = given
-    if folder is None and settings.encoder:
-        folder = (project.root if project is not None else Path()) / settings.encoder
-    if folder is None:
-        return None
-    # numpy, and an extra.
-    from curate.similarity.dedupe.semantic import Encoder
-
-    return Encoder(folder)
-
-
-def _compared(
-    project: Project | None,
-    paths: tuple[Path, ...],
-    settings: DedupeSettings,
-    order: Keep,
-    reporter: Progress,
-    is_staged: bool,
-) -> ComparedRecords:
-    from curate.cli.dedupe.comparison import compare_files, compare_workspace
-
-    compared: ComparedRecords
-    stages: Stages
-    try:
-        if project is not None:
-            compared, stages = compare_workspace(project.data, settings, order, reporter, is_staged=is_staged)
-        else:
-            compared, stages = compare_files(list(paths), settings, reporter, is_staged=is_staged)
-    finally:
-        reporter.close()
-    for remark in stages.remarks:
-        console.talk(f"warning: {console.one_line(remark)}")
-    if stages.num_resumed:
-        console.talk(f"resumed: {counted(stages.num_resumed, 'stage')} of an earlier call")
-    return compared
-
-
-def _apply(project: Project, duplicates: Duplicates, dry_run: bool) -> None:
-    from curate.project.repeats import excluded_by
-
-    wanted = project.data.wanted()
-    decisions = [excluded_by(pair).decision(pair.record) for pair in duplicates.pairs if pair.record not in wanted]
-    spared = len(duplicates.pairs) - len(decisions)
-    note = f"; {spared:,} were restored by someone and stay" if spared else ""
-    if dry_run:
-        console.talk(f"would drop {counted(len(decisions), 'record')}{note}; nothing was written")
-        return
-    project.apply(decisions)
-    console.talk(
-        f"dropped {counted(len(decisions), 'record')}{note}, by decisions in the journal that can be taken back"
-    )
+    return run(DedupeOptions(**given))

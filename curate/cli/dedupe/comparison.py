@@ -3,41 +3,25 @@ process or by daft."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import click
+from platformdirs import user_cache_path
 
+from curate.base.file_guard import open_file
 from curate.base.record import Record, Source
-
-if TYPE_CHECKING:
-    from curate.project.data import ProjectData
-    from curate.project.loose import LooseFiles
-    from curate.schema.settings import DedupeSettings
-    from curate.similarity.dedupe import Duplicates, Keep
-    from curate.similarity.dedupe.corpus import Corpus
-    from curate.similarity.dedupe.near import Watch
-    from curate.similarity.dedupe.stages import Stages
-
-
-class ComparedRecords(Protocol):
-    """What was found, and the way back to the records."""
-
-    @property
-    def duplicates(self) -> Duplicates:
-        """Duplicates, conflicts and clusters."""
-
-    def sources(self, names: Collection[str]) -> dict[str, Source]:
-        """Return where the records called ``names`` are."""
-
-    def records(self, names: Collection[str]) -> dict[str, Record]:
-        """Return the records called ``names`` with their texts."""
-
-    def all_records(self) -> Iterable[Record]:
-        """Return every record in the order of preference, one at a time."""
+from curate.project.data import ProjectData, with_unique_ids
+from curate.project.loose import LooseFiles
+from curate.project.repeats import STAGED_FROM, stages_in
+from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
+from curate.similarity.dedupe import Duplicates, Keep, find_in_stream
+from curate.similarity.dedupe.corpus import Corpus
+from curate.similarity.dedupe.near import Watch
+from curate.similarity.dedupe.stages import Stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +80,14 @@ class Streamed:
         return Source(self.rename(source.file), source.line)
 
 
+# What was found, and the way back to the records.
+ComparedRecords = InMemory | Streamed
+
+
 def compare_workspace(
     data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_staged: bool
 ) -> tuple[InMemory, Stages]:
     """Compare the records of a workspace."""
-    # numpy comes with it.
     from curate.project.repeats import find_repeats
 
     repeats = find_repeats(data, settings, keep=keep, watch=watch, is_staged=is_staged)
@@ -111,10 +98,6 @@ def compare_files(
     files: list[Path], settings: DedupeSettings, watch: Watch, *, is_staged: bool
 ) -> tuple[Streamed, Stages]:
     """Compare the records of files that belong to no workspace."""
-    # numpy comes with it.
-    from curate.project.loose import LooseFiles
-    from curate.similarity.dedupe import find_in_stream
-
     loose, num_bytes = LooseFiles(files), _num_bytes(files)
     stages = _stages_for(files[0], num_bytes if is_staged else 0)
     corpus, duplicates, known = find_in_stream(
@@ -132,16 +115,10 @@ def compare_files(
 
 @contextmanager
 def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str, watch: Watch) -> Iterator[Streamed]:
-    """Compare the records of files, and of folders of shards, by daft; yield what was found.
-
-    Raises:
-        click.UsageError: a path is a workspace, whose decisions only this machine knows.
-        CurateError: E940 without the extra [scale]; E969 when no Ray cluster answers or a worker is lost; E904 or E908
-            for a file that is missing or is not Parquet; E903 when no shipped shape fits.
-    """
+    """Compare the records of files, and of folders of shards, by daft; yield what was found."""
     # The engine is an extra.
-    from curate.project.loose import LooseFiles
-    from curate.scale import find_on, joined, scratch_for, unpacked
+    from curate.scale import find_on, scratch_for, unpacked
+    from curate.scale.cluster import joined
 
     files = _shards(paths)
     with joined(ray_address) as cluster, scratch_for(cluster, files) as scratch:
@@ -154,7 +131,6 @@ def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str
 
 def _shards(paths: Sequence[Path]) -> list[Path]:
     from curate.scale import shards_in
-    from curate.schema.settings import FILE_NAME
 
     files: list[Path] = []
     for path in paths or [Path()]:
@@ -168,8 +144,6 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
 
 def _different(ids: Sequence[str]) -> list[str]:
     """Return ``ids`` told apart as those of loose files are."""
-    from curate.project.data import with_unique_ids
-
     nowhere = Source("", 0)
     return [record.id for record in with_unique_ids(Record(name, "instruction", nowhere, {}) for name in ids)]
 
@@ -180,13 +154,6 @@ def _num_bytes(files: Iterable[Path]) -> int:
 
 def _stages_for(path: Path, num_bytes: int) -> Stages:
     """Return the stages kept in the workspace that a file is in, else those of the user."""
-    # Asked for only when there is much to keep.
-    from platformdirs import user_cache_path
-
-    from curate.project.repeats import STAGED_FROM, stages_in
-    from curate.schema.settings import root_of
-    from curate.similarity.dedupe.stages import Stages
-
     if root := root_of(path.resolve()):
         return stages_in(root, num_bytes)
     stages = Stages(user_cache_path("pairsmith") / "dedupe" if num_bytes >= STAGED_FROM else None)
@@ -196,10 +163,6 @@ def _stages_for(path: Path, num_bytes: int) -> Stages:
 
 def _digests(files: list[Path], watch: Watch) -> tuple[tuple[str, str], ...]:
     """Return the name and the SHA-256 of each file, 0.8 s a gigabyte."""
-    import hashlib
-
-    from curate.base.file_guard import open_file
-
     digests = []
     for number, path in enumerate(files):
         watch("digesting files", number, len(files))

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from curate.cli._engine import engine_options
-from curate.cli.validate.options import Options
+from curate.cli._options import engine_options
 from curate.formats.reports import format_names
+
+_TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 
 
 class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
@@ -18,9 +19,6 @@ class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name as it is."""
         return value
-
-
-_TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 
 
 @click.command("validate")
@@ -78,13 +76,14 @@ def command(**given: Any) -> int:
 
     Example: curate validate my-data --format json
     """
-    options = Options(**given)
-    options.refuse_contradictions()
-    # Everything that needs pydantic is imported late, so that `--help` stays quick.
-    if options.watch:
-        from curate.cli.validate.watch import watch
-
-        return watch(options)
+    # All of it is imported late, so that `--help` stays quick.
+    from curate.cli.validate.inputs import Options
     from curate.cli.validate.run import run
 
+    options = Options(**given)
+    options.refuse_contradictions()
+    if options.watch:
+        from curate.cli.validate.run import watch
+
+        return watch(options)
     return run(options)

@@ -3,21 +3,93 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import click
 
 from curate.base import console
 from curate.base.record import CurateError
-from curate.cli.validate.options import STDIN, Options
+from curate.base.storage import write_atomic
+from curate.checks.runner import Engine, default_jobs, examine_all, relative_name
+from curate.cli._options import refuse_if
+from curate.project.validation import guess_name
+from curate.schema import Shape, load_shape
+from curate.schema.settings import FILE_NAME, Settings, read_settings, root_of
 
-if TYPE_CHECKING:
-    from curate.schema import Shape
-    from curate.schema.settings import Settings
+STDIN = "-"
 
 _PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options as click read them; each is explained in the help of the command."""
+
+    paths: tuple[str, ...]
+    schema: str
+    select: tuple[str, ...]
+    ignore: tuple[str, ...]
+    baseline: Path | None
+    update_baseline: bool
+    since: str
+    target: str | None
+    model: Path | None
+    max_length: int | None
+    fix: bool
+    unsafe_fixes: bool
+    diff: bool
+    watch: bool
+    stdin_filename: str
+    format_: str
+    output: Path | None
+    exit_zero: bool
+    explain: bool
+    statistics: bool
+    show_values: bool
+    jobs: int
+    limit: int
+    engine: str = "local"
+    ray_address: str = ""
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether the lines come from standard input."""
+        return STDIN in self.paths
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the work may go past this process and this machine."""
+        return self.engine != "local"
+
+    @property
+    def is_repair(self) -> bool:
+        """Whether lines are to be mended, or shown as they would be."""
+        return self.fix or self.unsafe_fixes or self.diff
+
+    def refuse_contradictions(self) -> None:
+        """Raise a click.UsageError for wishes that do not go together."""
+        mends = self.is_repair
+        refuse_if(
+            (self.is_stdin and len(self.paths) > 1, "'-' stands alone: standard input is checked by itself"),
+            (bool(self.stdin_filename) and not self.is_stdin, "--stdin-filename names what '-' reads"),
+            (self.is_stdin and mends, "what comes from standard input cannot be mended in place"),
+            (self.is_stdin and self.watch, "standard input cannot be watched"),
+            (self.is_stdin and bool(self.since), "standard input has no history for --since"),
+            (self.watch and mends, "--watch would answer its own mending"),
+            (self.watch and self.update_baseline, "--watch would forgive every fault as it is made"),
+            (self.update_baseline and bool(self.since), "a baseline is of all lines, not of those since a commit"),
+            (bool(self.since) and mends, "mending is done to whole files, not to the lines since a commit"),
+            (self.update_baseline and mends, "mend first, then update the baseline"),
+            (self.is_scaled and self.is_stdin, "standard input is checked on this machine: --engine local"),
+            (self.is_scaled and self.watch, "--watch looks at files on this machine: --engine local"),
+            (self.is_scaled and mends, "lines are mended on this machine: --engine local"),
+            (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
+            (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
+        )
 
 
 @dataclass(frozen=True)
@@ -51,13 +123,7 @@ class Inputs:
 
 @contextmanager
 def gathered(options: Options) -> Iterator[Inputs]:
-    """Yield the inputs of a call; what came from standard input is gone afterwards.
-
-    Raises:
-        CurateError: E901, E902 or E904 for paths and settings that cannot be used.
-    """
-    from curate.schema.settings import read_settings
-
+    """Yield the inputs of a call; what came from standard input is gone afterwards."""
     if options.is_stdin:
         with _spooled(options) as inputs:
             yield inputs
@@ -71,12 +137,6 @@ def gathered(options: Options) -> Iterator[Inputs]:
 @contextmanager
 def _spooled(options: Options) -> Iterator[Inputs]:
     """Put standard input where its name says within a folder of its own, so that settings by path apply to it."""
-    import tempfile
-
-    from curate.base.storage import write_atomic
-    from curate.checks.runner import relative_name
-    from curate.schema.settings import read_settings, root_of
-
     name = options.stdin_filename or STDIN
     root = root_of(Path(name))
     settings_name = relative_name(Path(name), root)
@@ -92,19 +152,19 @@ def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list
 
     With ``is_scaled`` a folder that is no workspace is one of shards.
     """
-    from curate.schema.settings import FILE_NAME, read_settings, root_of
-
     files: list[Path] = []
     roots: list[Path | None] = []
     for path in paths:
         if path.is_dir():
-            if is_scaled and not (path / FILE_NAME).is_file():
+            is_workspace = (path / FILE_NAME).is_file()
+            if is_scaled and not is_workspace:
+                # The engine is an extra.
                 from curate.scale import shards_in
 
                 roots.append(root_of(path / FILE_NAME))
                 files += shards_in(path)
                 continue
-            if not (path / FILE_NAME).is_file():
+            if not is_workspace:
                 name = console.one_line(str(path))
                 hint = "Name record files, or make one with `curate init`."
                 raise CurateError("E901 no-workspace", f"{name} has no {FILE_NAME}", hint)
@@ -138,9 +198,6 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
 
 def chosen_shape(schema: str, inputs: Inputs) -> Shape:
     """Load the shape asked for, else that of the workspace, else guess it by the first lines and say so."""
-    from curate.project.validation import guess_name
-    from curate.schema import load_shape
-
     if schema:
         return load_shape(schema)
     root, settings = inputs.root, inputs.settings
@@ -161,3 +218,27 @@ def _with_options(settings: Settings, options: Options) -> Settings:
 
 def _codes(options: tuple[str, ...]) -> list[str]:
     return [code.strip() for option in options for code in option.split(",") if code.strip()]
+
+
+@contextmanager
+def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engine]]:
+    """Yield the engine that the call asks for, and the inputs as it reads them: daft reads Parquet shards as lines."""
+    if not options.is_scaled:
+        yield inputs, examine_all
+        return
+    # The engine is an extra.
+    from curate.scale import examine_on, scratch_for, unpacked
+    from curate.scale.cluster import joined
+
+    with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:
+        engine = examine_on(cluster)
+        if all(path.suffix.lower() != ".parquet" for path in inputs.files):
+            yield inputs, engine
+            return
+        if inputs.settings.checks.per_path:
+            # They go by the place of a file, and what is unpacked lies in another.
+            raise click.UsageError("settings by path do not reach Parquet files: make lines of them by `curate import`")
+        with scratch_for(cluster, inputs.files) as scratch:
+            files, rename = unpacked(cluster, inputs.files, scratch)
+            # They lie outside of the workspace, if there is one: each may then be linked from its own folder only.
+            yield replace(inputs, files=files, folder=None, rename=rename), engine

@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from curate.base import console
-from curate.base.record import CurateError, Exit
+from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.record import CurateError, Exit, Finding
 from curate.base.registry import use_plugins
+from curate.base.storage import write_atomic
 from curate.base.tables import counted
+from curate.checks.runner import (
+    Baseline,
+    Engine,
+    ExaminerSpec,
+    Verdict,
+    baseline_path,
+    changed_lines,
+    raw_lines,
+    read_baseline,
+    select_checks,
+)
+from curate.checks.spans import with_values_hidden
+from curate.cli._output import print_lines
 from curate.cli._visible import visible_findings
 from curate.cli.rule import catalogue
-from curate.cli.validate.explain import explain
-from curate.cli.validate.inputs import Inputs, chosen_shape, gathered
-from curate.cli.validate.options import Options
-from curate.cli.validate.sharing import shared_out
-from curate.cli.validate.summary import statistics, summary
+from curate.cli.validate.inputs import Inputs, Options, chosen_shape, gathered, shared_out
 from curate.formats.reports import Page, all_format_names, format_names, render, with_source
+from curate.jsonl import strict_loads
+from curate.project.project import open_project
+from curate.project.validation import Lengths, Validation
+from curate.schema import Shape
+from curate.schema.settings import FILE_NAME, root_of
 
 if TYPE_CHECKING:
-    from curate.checks.runner import Baseline, Engine, Verdict
-    from curate.project.validation import Lengths
-    from curate.schema import Shape
+    from curate.checks.fixes import FixedFile
+
+_SECONDS = 2.0
+_NUM_LINES = 20
+_MAX_LINES = 5
+
+_NOT_DATA = frozenset({".curate", "dataset", "runs"})
+_SUFFIXES = frozenset({".jsonl", ".json", ".toml", ".log"})
+_WAIT_MS = 200
 
 
 def run(options: Options) -> Exit:
-    """Mend if asked, validate, print, and return the exit code.
-
-    Raises:
-        CurateError: whatever keeps the run from its end.
-    """
+    """Mend if asked, validate, print, and return the exit code."""
     with gathered(options) as given, shared_out(options, given) as (inputs, engine):
         _spare_inputs(options, given)
         # Fixes and formats may be the workspace's own, too.
@@ -41,17 +67,7 @@ def run(options: Options) -> Exit:
         _require_format(options.format_)
         shape = chosen_shape(options.schema, inputs)
         if options.is_repair:
-            from curate.cli.validate.repair import repair
-
-            num_lines = repair(
-                inputs.files,
-                root=inputs.root,
-                unsafe=options.unsafe_fixes,
-                diff_only=options.diff,
-                shape=shape,
-                ignore=inputs.settings.checks.ignore,
-                show_values=options.show_values,
-            )
+            num_lines = _repair(options, inputs, shape)
             if options.diff:
                 return Exit.FINDINGS if num_lines and not options.exit_zero else Exit.OK
         verdict = _verdict(options, inputs, shape, engine)
@@ -71,11 +87,6 @@ def run(options: Options) -> Exit:
 
 
 def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> Verdict:
-    # They bring much with them, which `--help` does without.
-    from curate.checks.runner import ExaminerSpec, changed_lines
-    from curate.project.project import open_project
-    from curate.project.validation import Validation
-
     baseline, path = _baseline(options, inputs)
     spec = ExaminerSpec(
         shape=shape,
@@ -96,7 +107,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         lengths=_lengths(options, inputs, shape) if options.model else None,
     )
     verdict = validation.run()
-    # Whoever asks about some checks or some lines hears of those. What the settings select does not count here: an
+    # A call about some checks or some lines is answered about those. What the settings select does not count here: an
     # export refuses conflicts all the same.
     if not options.select and not options.since:
         verdict = verdict.with_findings(validation.decision_findings())
@@ -112,8 +123,6 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
 
 
 def _baseline(options: Options, inputs: Inputs) -> tuple[Baseline | None, Path | None]:
-    from curate.checks.runner import baseline_path, read_baseline
-
     path = options.baseline or baseline_path(inputs.settings, inputs.root)
     if path is None and options.update_baseline:
         raise click.UsageError("--update-baseline needs to know which: name it with --baseline, or in curate.toml")
@@ -123,10 +132,6 @@ def _baseline(options: Options, inputs: Inputs) -> tuple[Baseline | None, Path |
 
 
 def _update(options: Options, inputs: Inputs, baseline: Baseline, path: Path) -> None:
-    from curate.base.file_guard import MOST_DOCUMENT, read_file
-    from curate.base.storage import write_atomic
-    from curate.checks.runner import select_checks
-
     selection = select_checks(inputs.settings)
     lines, changed = baseline.updated(selection.codes(options.model is not None))
     if path.exists() and read_file(path.resolve(), most=MOST_DOCUMENT) == b"".join(lines):
@@ -142,20 +147,18 @@ def _lengths(options: Options, inputs: Inputs, shape: Shape) -> Lengths:
 
     if options.max_length is None:
         raise click.UsageError("--model needs --max-length: how many tokens the trainer takes")
-    settings = inputs.settings
+    model, settings = str(options.model), inputs.settings
     return partial(
         token_findings,
         shape=shape,
         settings=settings,
         target=settings.target,
-        model=str(options.model),
+        model=model,
         max_length=options.max_length,
     )
 
 
 def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
-    from curate.checks.runner import raw_lines
-
     if options.statistics:
         text = statistics(verdict)
     else:
@@ -164,24 +167,13 @@ def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
         files = [inputs.named(console.spelled(str(path))) for path in inputs.files]
         named = {(inputs.named(file), number): raw for (file, number), raw in lines.items()}
         page = Page(named, options.show_values, files, catalogue())
-        text = list(render(options.format_, _renamed(verdict, inputs), page))
-    if options.output is None:
-        for line in text:
-            console.data(line)
-        return
-    from curate.base.storage import write_atomic
-
-    write_atomic(options.output, (f"{line}\n".encode() for line in text))
-
-
-def _renamed(verdict: Verdict, inputs: Inputs) -> Verdict:
-    if not inputs.is_elsewhere:
-        return verdict
-    findings = [
-        replace(finding, file=inputs.named(finding.file), message=inputs.named(finding.message))
-        for finding in verdict.findings
-    ]
-    return replace(verdict, findings=findings)
+        if inputs.is_elsewhere:
+            findings = [
+                replace(f, file=inputs.named(f.file), message=inputs.named(f.message)) for f in verdict.findings
+            ]
+            verdict = replace(verdict, findings=findings)
+        text = list(render(options.format_, verdict, page))
+    print_lines(text, options.output)
 
 
 def _require_format(name: str) -> None:
@@ -201,3 +193,204 @@ def _spare_inputs(options: Options, inputs: Inputs) -> None:
         raise CurateError(
             "E956 bad-baseline", f"{console.one_line(str(options.baseline))} is one of the files to check"
         )
+
+
+def statistics(verdict: Verdict) -> list[str]:
+    """Return the number of findings by check, the most first."""
+    rules = catalogue()
+    return [
+        f"{number:>11,}  {code} {rules[code].name}"
+        for code, number in sorted(verdict.counts.items(), key=lambda item: -item[1])
+    ]
+
+
+def summary(verdict: Verdict) -> Iterator[str]:
+    """Yield the counts on a line, and a line for each thing that makes the exit code differ from them."""
+    parts = [
+        counted(verdict.num_records, "record"),
+        counted(verdict.num_errors, "error"),
+        counted(verdict.num_warnings, "warning"),
+        *([counted(verdict.num_infos, "info")] if verdict.num_infos else []),
+        *([f"{verdict.num_suppressed:,} suppressed"] if verdict.num_suppressed else []),
+    ]
+    num_listed = len(verdict.findings)
+    more = f" ({num_listed:,} shown of {verdict.num_findings:,})" if num_listed < verdict.num_findings else ""
+    changed = f"{counted(verdict.num_changed, 'changed line')} of " if verdict.num_changed is not None else ""
+    total = f"{verdict.num_lines:,}" if changed else counted(verdict.num_lines, "line")
+    yield f"{', '.join(parts)} in {changed}{total}{more}"
+    for code, number in verdict.tolerated.items():
+        yield f"{code}: {number:,} within its tolerance"
+    for code, allowed in verdict.exceeded.items():
+        yield f"{code}: {verdict.counts[code]:,}, and its tolerance allows {allowed:,}"
+    if verdict.num_forgiven:
+        yield f"{counted(verdict.num_forgiven, 'old finding')} forgiven by the baseline"
+    if verdict.num_mended:
+        verb = "is" if verdict.num_mended == 1 else "are"
+        gone = f"{counted(verdict.num_mended, 'finding')} of the baseline {verb} gone"
+        yield f"{gone}: --update-baseline makes it smaller"
+
+
+def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
+    """Tell what the jsonschema library says of the first lines that break the schema, each within two seconds.
+
+    Its patterns are Python's and may never end; a signal stops them, because the matcher looks for signals.
+    """
+
+    def stop(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    broken = [finding for finding in findings if finding.code == "S102"][:_NUM_LINES]
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for (file, number), raw in raw_lines(inputs.files, broken, root=inputs.folder).items():
+            console.talk(f"{console.visible(inputs.named(file))}:{number}: jsonschema says")
+            signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+            try:
+                messages = shape.explain(strict_loads(raw))
+            except (TimeoutError, RecursionError, re.error) as error:
+                messages = [f"no answer: {type(error).__name__}"]
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            for line in messages or ["nothing is wrong; the engines disagree"]:
+                console.talk(f"  {line}")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
+    """Mend the files, or print how with ``--diff``, and return how many lines that concerns.
+
+    Texts of records stay where something hangs on them: where the id is made from the text, and decisions or the newest
+    dataset name it; and where the decisions of more than one sitting follow one another from it.
+    """
+    # Most calls mend nothing, and start without what that takes.
+    from curate.checks.fixes import FixedFile
+    from curate.jsonl.hunk import diff_of
+    from curate.project.data import names_in_chains, names_in_use
+
+    root, ignore = inputs.root, inputs.settings.checks.ignore
+    keep, hold = (names_in_use(root), names_in_chains(root)) if root else ((), ())
+    fixes = [
+        FixedFile(path, shape, unsafe=options.unsafe_fixes, keep=keep, hold=hold, ignore=ignore, root=root)
+        for path in inputs.files
+    ]
+    if options.diff:
+        changes = ((fixed.path, change) for fixed in fixes for change in fixed)
+        print_lines(diff_of(changes, str if options.show_values else with_values_hidden))
+    else:
+        for fixed in fixes:
+            fixed.write()
+    _tell(fixes, "would fix" if options.diff else "fixed")
+    return sum(fixed.num_changed for fixed in fixes)
+
+
+def _tell(fixes: Sequence[FixedFile], verb: str) -> None:
+    counts: Counter[str] = Counter()
+    for fixed in fixes:
+        counts.update(fixed.counts)
+    names = ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items(), key=lambda pair: -pair[1]))
+    console.talk(
+        f"{verb} {counted(sum(fixed.num_changed for fixed in fixes), 'line')}" + (f": {names}" if names else "")
+    )
+    broken = sum(fixed.num_broken for fixed in fixes) + sum(len(fixed.faults) for fixed in fixes)
+    if broken:
+        console.talk(f"left alone: {counted(broken, 'line')} without a valid record")
+    _tell_lines("whose text decisions or a dataset know it by", [(fix, list(fix.spared)) for fix in fixes])
+    _tell_lines("that the schema would no longer allow", [(fix, fix.refused) for fix in fixes])
+
+
+def _tell_lines(why: str, lines: Sequence[tuple[FixedFile, Sequence[int]]]) -> None:
+    spots = [f"{console.one_line(console.spelled(str(fixed.path)))}:{line}" for fixed, some in lines for line in some]
+    if spots:
+        more = ", …" if len(spots) > _MAX_LINES else ""
+        console.talk(f"left alone: {counted(len(spots), 'record')} {why}: {', '.join(spots[:_MAX_LINES])}{more}")
+
+
+def watch(options: Options) -> Exit:
+    """Run `curate validate` now and after every change; Ctrl-C ends it, with the exit code 130.
+
+    The first run may fail for the call's own faults. Afterwards a fault of the settings is printed and does not end it,
+    because the next change may mend it.
+    """
+    # Only who watches pays for loading it.
+    import watchfiles
+
+    given = [Path(path).resolve() for path in options.paths] or [Path().resolve()]
+    folders = [path for path in given if path.is_dir()]
+    named = set(given) | _settings_files(options, given)
+    own = options.output.resolve() if options.output else None
+
+    def is_ours(_change: watchfiles.Change, name: str) -> bool:
+        path = Path(name)
+        if path == own or path in named:
+            return path != own
+        inner = next((path.relative_to(folder) for folder in folders if path.is_relative_to(folder)), None)
+        return (
+            inner is not None and path.suffix in _SUFFIXES and inner.parts[0] not in _NOT_DATA and not _is_hidden(inner)
+        )
+
+    watched = [*folders, *dict.fromkeys(path.parent for path in sorted(named - set(folders)))]
+    is_first = True
+    with _signals_noted() as signals:
+        # It also yields when nothing has changed: the first time it listens already, so that no change is missed.
+        try:
+            for changes in watchfiles.watch(
+                *watched, watch_filter=is_ours, recursive=bool(folders), yield_on_timeout=True, rust_timeout=_WAIT_MS
+            ):
+                if is_first or changes:
+                    _validate(options, {Path(name).name for _, name in changes}, is_first=is_first)
+                    is_first = False
+        except KeyboardInterrupt:
+            # The library takes every signal that ends a program for Ctrl-C.
+            if signals:
+                sys.exit(128 + signals[0])
+            raise
+    return Exit.INTERRUPTED
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Yield a list that SIGTERM and SIGHUP are noted in before they do what they did before."""
+    noted: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        sys.exit(128 + number)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _validate(options: Options, changed: Iterable[str], *, is_first: bool) -> None:
+    if not is_first:
+        console.clear()
+        names = ", ".join(console.one_line(name, 60) for name in sorted(changed)[:3])
+        console.talk(f"--- {datetime.now().astimezone():%H:%M:%S} {names}")
+    try:
+        run(options)
+    except CurateError as error:
+        if is_first:
+            raise
+        console.trouble(error.code, error.message, error.hint)
+    console.talk("watching for changes; Ctrl-C ends it")
+    console.flush()
+
+
+def _settings_files(options: Options, given: Iterable[Path]) -> set[Path]:
+    """Return the files that decide over what is found: settings, schema and baseline."""
+    files = {root / FILE_NAME for path in given if path.is_file() and (root := root_of(path))}
+    files |= {path.resolve() for path in [options.baseline] if path}
+    return files | ({Path(options.schema).resolve()} if Path(options.schema).is_file() else set())
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from curate.base.console import spelled
 from curate.base.record import CurateError, Finding, Line, Record, Source
 from curate.checks.runner.examine import violations
-from curate.checks.runner.parallel import default_jobs, tasks_of
-from curate.checks.runner.pool import shared_out
+from curate.checks.runner.parallel import default_jobs, shared_out, tasks_of
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, JsonFault, Reader, Span, crlf_finding
 from curate.jsonl.opening import open_regular

@@ -12,7 +12,7 @@ from curate.base.events import AddEvent, EditEvent, UndoEvent
 from curate.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, canonical
 from curate.checks.runner import read_records
-from curate.checks.runner.unmerged import unmerged_findings
+from curate.checks.runner.changes import unmerged_findings
 from curate.formats.dataset import FILE_NAME, frozen_digest, read_manifest
 from curate.jsonl import JsonFault, Reader, strict_loads
 from curate.project.claim import CLAIM

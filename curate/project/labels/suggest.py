@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Exit
-from curate.checks.quality.classify import FEWEST, Classifier, Predictions, require_model
+from curate.checks.quality.suspects import FEWEST, Classifier, Predictions, require_model
 
 if TYPE_CHECKING:
     import numpy

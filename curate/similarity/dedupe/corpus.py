@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 import orjson
@@ -19,37 +18,10 @@ from curate.similarity.dedupe.pairs import Sides
 from curate.similarity.dedupe.shingles import BREAK, Spans
 from curate.similarity.dedupe.text import Field, spaced, storable
 
+# Records that are cleaned together: few enough for the processor's cache.
 BLOCK = 1024
-"""Records that are cleaned together: few enough for the processor's cache."""
 
 Cleaner = Callable[[Sequence[str]], Cleaned]
-
-
-class Sink(Protocol):
-    """Where the tokens of a corpus go, block by block."""
-
-    def append(self, tokens: Hashes) -> None:
-        """Take the next tokens."""
-
-    def whole(self) -> Hashes:
-        """Return all tokens as one array."""
-
-
-@dataclass(slots=True)
-class MemorySink:
-    """A sink in memory."""
-
-    blocks: list[Hashes] = field(default_factory=list)
-
-    def append(self, tokens: Hashes) -> None:
-        """Take the next tokens."""
-        self.blocks.append(tokens)
-
-    def whole(self) -> Hashes:
-        """Return all tokens as one array, and let go of the blocks."""
-        tokens = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])
-        self.blocks.clear()
-        return tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,39 +93,43 @@ def folded(state: Hashes, key: Hashes) -> Hashes:
     return np.stack([first, second], axis=1)
 
 
-def gather(
-    records: Iterable[Record],
-    cleaner: Cleaner,
-    *,
-    sink: Sink | None = None,
-    on_progress: Callable[[int], None] = lambda _: None,
-) -> Corpus:
-    """Read ``records`` once, a block at a time, and keep of each its id and its numbers.
-
-    ``on_progress`` is told how many have been read. Hashes go to ``sink``, by default memory.
-    """
-    return joined((_corpus_of(block, cleaner) for block in _blocks(records)), sink, on_progress)
+def gather(records: Iterable[Record], cleaner: Cleaner) -> Corpus:
+    """Read ``records`` once, and keep of each its id and its numbers."""
+    return joined(corpora(records, cleaner))
 
 
-def joined(
-    corpora: Iterable[Corpus], sink: Sink | None = None, on_progress: Callable[[int], None] = lambda _: None
-) -> Corpus:
-    """Join one corpus or more to one, in their order; ``sink`` and ``on_progress`` as for `gather`."""
-    sink = sink if sink is not None else MemorySink()
+def corpora(
+    records: Iterable[Record], cleaner: Cleaner, on_progress: Callable[[int], None] = lambda _: None
+) -> Iterator[Corpus]:
+    """Yield a corpus of each block of ``records``; the first one may be empty. ``on_progress`` is told their number."""
+    source, done = iter(records), 0
+    block = list(islice(source, BLOCK))
+    while True:
+        yield _corpus_of(block, cleaner)
+        done += len(block)
+        on_progress(done)
+        if not (block := list(islice(source, BLOCK))):
+            return
+
+
+def joined(parts: Iterable[Corpus], store: Callable[[Hashes], None] | None = None) -> Corpus:
+    """Join one corpus or more to one, in their order. With a ``store`` that takes the tokens it has none itself."""
     ids: list[str] = []
     numbers: dict[str, int] = {}
-    parts: list[Columns] = []
+    columns: list[Columns] = []
+    tokens: list[Hashes] = []
     num_tokens = 0
-    for corpus in corpora:
-        files = np.array([numbers.setdefault(name, len(numbers)) for name in corpus.file_names], np.int64)
-        columns = corpus.columns
-        parts.append(replace(columns, bounds=columns.bounds + num_tokens, files=files[columns.files]))
-        ids += corpus.ids
-        sink.append(corpus.tokens)
-        num_tokens += len(corpus.tokens)
-        on_progress(len(ids))
-    columns = Columns(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__slots__})
-    return Corpus(ids, list(numbers), columns, sink.whole())
+    for part in parts:
+        files = np.array([numbers.setdefault(name, len(numbers)) for name in part.file_names], np.int64)
+        columns.append(replace(part.columns, bounds=part.columns.bounds + num_tokens, files=files[part.columns.files]))
+        ids += part.ids
+        num_tokens += len(part.tokens)
+        if store is None:
+            tokens.append(part.tokens)
+        else:
+            store(part.tokens)
+    whole = Columns(**{name: np.concatenate([getattr(each, name) for each in columns]) for name in Columns.__slots__})
+    return Corpus(ids, list(numbers), whole, np.concatenate(tokens or [np.zeros(0, np.uint64)]))
 
 
 def digest_of(records: Iterable[Record]) -> str:
@@ -164,14 +140,6 @@ def digest_of(records: Iterable[Record]) -> str:
         location = (record.id, record.source.file, record.source.line)
         digest.update(orjson.dumps((*location, record.text, record.prompt_parts, said)))
     return digest.hexdigest()
-
-
-def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Yield ``records`` in lists; the first one may be empty."""
-    source = iter(records)
-    yield list(islice(source, BLOCK))
-    while block := list(islice(source, BLOCK)):
-        yield block
 
 
 def _corpus_of(records: Sequence[Record], cleaner: Cleaner) -> Corpus:

@@ -19,31 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, MIX_B, STEP, Hashes, Indices, mix
-from curate.similarity.dedupe.boilerplate import Cut, Starmap, cut_texts
-from curate.similarity.dedupe.shingles import CHARACTER, NUMBER, Ragged, Sets, Spans
+from curate.similarity.dedupe.shingles import CHARACTER, NUMBER, Cut, Ragged, Sets, Spans, Starmap, cut_texts
 from curate.similarity.dedupe.text import LOWER, flattened, joined_bytes, text_keys
 
+# Characters of text from which loading the compiled loops is repaid.
 COMPILED_FROM = 20_000_000
-"""Characters of text from which loading the compiled loops is repaid."""
 NUM_HASHES = 64
 NUM_BANDS = 16
 _BAND_SIZE = NUM_HASHES // NUM_BANDS
+# The hash of a word before its first byte.
 _WORD = 0xD6E8FEB86659FD93
-"""The hash of a word before its first byte."""
+# By how many of 8 bytes belong to a word: the mask that leaves those.
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
-"""By how many of 8 bytes belong to a word: the mask that leaves those."""
+# Signs before a number that are looked past, such as those of currencies.
 _LEAD = 4
-"""Signs before a number that are looked past, such as those of currencies."""
 _SIGN, _DIGIT, _LETTER, _EDGE = range(4)
+# What each byte is: an `_EDGE` is punctuation that is no part of a word at its beginning or end.
 _KINDS = np.full(256, _SIGN, np.uint8)
-"""What each byte is: an `_EDGE` is punctuation that is no part of a word at its beginning or end."""
 _KINDS[list(b".,;:!?\"'()")] = _EDGE
 _KINDS[48:58] = _DIGIT
 _KINDS[65:91] = _KINDS[97:123] = _LETTER
 _LOWER = np.frombuffer(LOWER, np.uint8)
 _NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32)
+# What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before.
 _MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
-"""What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before."""
 _BLOCK, _TEXTS = 256, 2048
 _COMPILING = Lock()
 
@@ -232,11 +231,7 @@ NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard)
 
 
 def _loops() -> dict[str, Callable[..., Any]]:
-    """Compile (once, cached on disk) and return the loops below by name; threads wait for the first of them.
-
-    Raises:
-        ImportError: numba is not installed.
-    """
+    """Compile (once, cached on disk) and return the loops below by name; threads wait for the first of them."""
     with _COMPILING:
         return _compiled()
 

@@ -15,26 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Hashes, Indices
-from curate.similarity.dedupe.boilerplate import Cut, popular_passages
 from curate.similarity.dedupe.kernels import NUM_BANDS, Bands, Kernels, Scores
 from curate.similarity.dedupe.pairs import MOST_PAIRS, compare
 from curate.similarity.dedupe.results import Method
-from curate.similarity.dedupe.shingles import Sets, Spans, distinct, may_be_among
+from curate.similarity.dedupe.shingles import Cut, Sets, Spans, distinct, may_be_among, popular_passages
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.dedupe.text import Field
 
+# In buckets up to this size every pair is compared.
 PAIRWISE_BUCKET = 128
-"""In buckets up to this size every pair is compared."""
+# In larger buckets each text is compared with at most this many texts that head a group of their own.
 MAX_LEADERS = 128
-"""In larger buckets each text is compared with at most this many texts that head a group of their own."""
+# Candidates below this similarity are not counted in the histogram.
 LOWEST = 0.4
-"""Candidates below this similarity are not counted in the histogram."""
 NUM_BARS = 12
+# Texts that are taken at once.
 BLOCK = 1 << 14
-"""Texts that are taken at once."""
 
+# Told how far a stage has come: its name, how much is done, of how much.
 Watch = Callable[[str, int, int], None]
-"""Told how far a stage has come: its name, how much is done, of how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def compare_texts(
 
 
 def _bands(spans: Spans, cut: Cut, kernels: Kernels, on_progress: Callable[[int], None]) -> Bands:
-    """Return the buckets of all texts, a part of them at a time, so that one can be told and interrupted."""
+    """Return the buckets of all texts, a part of them at a time, so that progress is shown and Ctrl-C works."""
     bands = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
     blocks = [np.arange(low, min(low + BLOCK, len(spans))) for low in range(0, len(spans), BLOCK)]
     parts = kernels.starmap(kernels.bands, ((spans.take(rows), cut) for rows in blocks))

@@ -19,22 +19,21 @@ from numpy.typing import NDArray
 from curate.base.hashing import Indices
 from curate.base.record import Record
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe.boilerplate import Cut, cut_texts, popular_passages
 from curate.similarity.dedupe.corpus import gather
 from curate.similarity.dedupe.kernels import NUMPY, word_hashes
 from curate.similarity.dedupe.pairs import AlikeRule, compare, verdicts
 from curate.similarity.dedupe.results import Method, method_of
-from curate.similarity.dedupe.shingles import Spans, distinct
+from curate.similarity.dedupe.shingles import Cut, Spans, cut_texts, distinct, popular_passages
 from curate.similarity.dedupe.text import flattened, spaced, storable
 
 Kind = Literal["", "repeat", "other answer", "same prompt"]
 
+# Texts of an index in which boilerplate is looked for.
 SAMPLE = 5_000
-"""Texts of an index in which boilerplate is looked for."""
 _MOST_HASHES, _FEWEST_HASHES = 64, 12
 _MOST_POSTINGS = 16_000_000
+# Characters of a text that are looked at.
 _LONGEST = 200_000
-"""Characters of a text that are looked at."""
 _NONE = np.zeros(0, np.uint64)
 
 Numbers = NDArray[np.uint32]

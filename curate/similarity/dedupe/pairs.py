@@ -17,15 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
-from curate.similarity.dedupe.boilerplate import Cut, cut_texts
 from curate.similarity.dedupe.kernels import Kernels, Scores
-from curate.similarity.dedupe.shingles import BREAK, CHARACTER, NUMBER, Spans, distinct, shingles
+from curate.similarity.dedupe.shingles import BREAK, CHARACTER, NUMBER, Cut, Spans, cut_texts, distinct, shingles
 
+# Fewest shingles from which a completion alone is telling; short answers are alike by chance.
 LONG_COMPLETION = 20
-"""Fewest shingles from which a completion alone is telling; short answers are alike by chance."""
 MOST_PAIRS = 1 << 20
+# Pairs that are compared at once, and the tokens of their texts.
 MOST_TOKENS = 1 << 22
-"""Pairs that are compared at once, and the tokens of their texts."""
 Flags = NDArray[np.bool_]
 
 
@@ -49,8 +48,8 @@ class Verdicts(NamedTuple):
         return self.answers_alike & (self.asks_same | (self.asks_alike & self.has_same_numbers & self.is_telling))
 
 
+# Compares the records ``left[i]`` and ``right[i]``, by number.
 Judge = Callable[[Indices, Indices], Verdicts]
-"""Compares the records ``left[i]`` and ``right[i]``, by number."""
 
 
 @dataclass(frozen=True, slots=True)

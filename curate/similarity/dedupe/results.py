@@ -7,25 +7,22 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.base.hashing import Indices
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe.text import Field
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from curate.base.hashing import Indices
-
-    Flags = NDArray[np.bool_]
-    Scores = NDArray[np.float64]
-
+Flags = NDArray[np.bool_]
+Scores = NDArray[np.float64]
 Keep = Literal["first", "longest"]
 Tie = Literal["exact", "record", "prompt", "completion"]
 TIES: tuple[Tie, ...] = ("exact", "record", "prompt", "completion")
+# What a record is to those before it: the first of its cluster, a repeat, a conflict, or like them in another way.
 Standing = Literal["first", "exact", "near", "conflict", "alike"]
-"""What a record is to those before it: the first of its cluster, a repeat, a conflict, or like them in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +102,6 @@ class Repetition:
 
         ``wanted`` stay in any case, and what repeats one of them later on goes.
         """
-        import numpy as np
-
         is_retained = np.ones(len(self.ids), bool)
         is_tied = np.zeros(len(self.ids), bool)
         is_tied[list(self._near)] = True
@@ -123,8 +118,6 @@ class Repetition:
 
     def duplicates(self, order: Indices, is_retained: Flags, wanted: Collection[str] = ()) -> list[Duplicate]:
         """Return a pair for each record that goes, in ``order``, and for each of ``wanted`` that would have gone."""
-        import numpy as np
-
         position = np.empty(len(order), np.int64)
         position[order] = np.arange(len(order))
         rows = np.flatnonzero(~is_retained).tolist()

@@ -19,21 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.record import CurateError, missing_extra
-from curate.similarity.dedupe.find import components
+from curate.similarity.dedupe import components
 
 if TYPE_CHECKING:
     from curate.base.hashing import Indices
 
 Vectors = NDArray[np.float32]
 
+# Number of vectors up to which every two are compared.
 EXACT_UP_TO = 20_000
-"""Number of vectors up to which every two are compared."""
+# Inverted lists that are looked through for each vector.
 NUM_PROBED = 16
-"""Inverted lists that are looked through for each vector."""
 SMOOTHING = 1e-3
 _BLOCK = 2048
+# Names that embedding matrices have, or end in.
 _MATRICES = ("embeddings", "word_embeddings.weight", "embed_tokens.weight", "shared.weight", "wte.weight")
-"""Names that embedding matrices have, or end in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,7 @@ class Encoder:
     """The tokenizer and the embedding matrix of a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Load ``tokenizer.json`` and ``model.safetensors`` of ``folder``. Nothing in it is executed.
-
-        Raises:
-            CurateError: E940 with exit code 3 without the extra [semantic]; E962 when the folder holds no encoder.
-        """
+        """Load ``tokenizer.json`` and ``model.safetensors`` of ``folder``. Nothing in it is executed."""
         try:
             # An extra.
             import faiss  # noqa: F401

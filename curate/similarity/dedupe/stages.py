@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -23,17 +23,20 @@ from curate.base.file_guard import MOST_STATE, open_file, read_file
 from curate.base.hashing import Hashes
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, Scratch, remove_folder
-from curate.similarity.dedupe.corpus import Columns, Corpus, MemorySink, Sink
+from curate.similarity.dedupe.corpus import Columns, Corpus, joined
 
+# Raised whenever the same input would give other arrays.
 VERSION = 4
-"""Raised whenever the same input would give other arrays."""
+# A stage that no call has used for a week is removed.
 MAX_AGE_DAYS = 7
-"""A stage that no call has used for a week is removed."""
 _ABOUT = "about"
 _NAMED = re.compile(r"[a-z]+-[0-9a-f]{32}|\.[a-z]+-[0-9a-f]{32}\.[0-9]+\.tmp")
 _PIECE = 1 << 24
+_TOKENS = "tokens.bin"
 
 Arrays = Mapping[str, NDArray[Any]]
+# What else is to be known of the records of a corpus, as JSON.
+Known = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -61,41 +64,52 @@ class Stages:
         return arrays
 
     def corpus(
-        self, about: tuple[object, ...], make: Callable[[Sink], tuple[Corpus, dict[str, Any]]]
-    ) -> tuple[Corpus, dict[str, Any]]:
-        """Return a corpus and what is to be known about it: of an earlier call, else what ``make`` returns.
+        self, about: tuple[object, ...], parts: Callable[[], Iterable[Corpus]], known: Callable[[], Known] = dict
+    ) -> tuple[Corpus, Known]:
+        """Return a corpus, joined of ``parts``, and what is ``known`` when all are read; of an earlier call, else anew.
 
         Its tokens go to a file as they come and are mapped into memory from there.
         """
         folder = self._folder_of("corpus", about)
-        if folder is None:
-            return make(MemorySink())
-        if (cached := self._read(folder)) is not None:
+        if folder is not None and (cached := self._read(folder)) is not None:
             self.num_resumed += 1
             return _corpus(*cached)
-        try:
-            return self._spilled(folder, make)
-        except CurateError as error:
-            # The disk may be full: then what was read is read again, into memory.
-            if error.code != WRITE_FAILED:
-                raise
-            self._give_up(error)
-            return make(MemorySink())
+        if folder is not None:
+            try:
+                return self._spilled(folder, parts, known)
+            except CurateError as error:
+                # The disk may be full: then what was read is read again, into memory.
+                if error.code != WRITE_FAILED:
+                    raise
+                self._give_up(error)
+        return joined(parts()), known()
 
     def _spilled(
-        self, folder: Path, make: Callable[[Sink], tuple[Corpus, dict[str, Any]]]
-    ) -> tuple[Corpus, dict[str, Any]]:
+        self, folder: Path, parts: Callable[[], Iterable[Corpus]], known: Callable[[], Known]
+    ) -> tuple[Corpus, Known]:
         scratch = Scratch(folder)
+        count = 0
+
+        def store(tokens: Hashes) -> None:
+            nonlocal count
+            count += len(tokens)
+            scratch.append(_TOKENS, _bytes_of(tokens))
+
         try:
-            corpus, known = make(_FileSink(scratch))
+            corpus = joined(parts(), store)
+            # There is no file yet where no record had a token.
+            scratch.append(_TOKENS, b"")
+            form = {"dtype": corpus.tokens.dtype.str, "shape": [count]}
+            tokens = _mapped(scratch.path(_TOKENS), form, is_checked=False)
+            corpus, also = replace(corpus, tokens=tokens), known()
             columns = {name: getattr(corpus.columns, name) for name in Columns.__slots__}
-            tokens = {"tokens": _form(corpus.tokens)}
-            _fill(scratch, columns, {"ids": corpus.ids, "file_names": corpus.file_names, "known": known}, tokens)
+            about = {"ids": corpus.ids, "file_names": corpus.file_names, "known": also}
+            _fill(scratch, columns, about, {"tokens": _form(tokens)})
             scratch.publish()
         finally:
             scratch.discard()
         cached = self._read(folder)
-        return (corpus, known) if cached is None else _corpus(*cached)
+        return (corpus, also) if cached is None else _corpus(*cached)
 
     def _folder_of(self, stage: str, about: tuple[object, ...]) -> Path | None:
         if self.folder is None:
@@ -158,39 +172,13 @@ class Stages:
                     remove_folder(path)
 
 
-@dataclass(slots=True)
-class _FileSink:
-    """A sink in a file."""
-
-    scratch: Scratch
-    count: int = 0
-    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint64))
-
-    def append(self, tokens: Hashes) -> None:
-        """Take the next tokens."""
-        self.scratch.append("tokens.bin", np.ascontiguousarray(tokens).view(np.uint8).data)
-        self.count += len(tokens)
-        self.dtype = tokens.dtype
-
-    def whole(self) -> Hashes:
-        """Return all tokens, from the file."""
-        # There is none yet where no record had a token.
-        self.scratch.append("tokens.bin", b"")
-        form = {"dtype": self.dtype.str, "shape": [self.count]}
-        return _mapped(self.scratch.path("tokens.bin"), form, is_checked=False)
-
-
 def _form(array: NDArray[Any]) -> dict[str, Any]:
     """Return what has to be known of an array to read it from its file, and the digest of what it holds."""
     return {"dtype": array.dtype.str, "shape": list(array.shape), "digest": _digest(_bytes_of(array)).decode()}
 
 
 def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[Any]:
-    """Map an array from its file.
-
-    Raises:
-        ValueError: the file has another size, or does not hold what was written.
-    """
+    """Map an array from its file."""
     kind, shape = np.dtype(form["dtype"]), form["shape"]
     if path.stat().st_size != kind.itemsize * int(np.prod(shape)):
         raise ValueError(f"{path} has another size")

@@ -14,8 +14,8 @@ from curate.base.record import normalised
 
 Field = Literal["record", "prompt", "completion"]
 FIELDS: tuple[Field, ...] = ("record", "prompt", "completion")
+# The white space of ASCII, as `str.split` sees it.
 BLANKS = (*range(9, 14), *range(28, 33))
-"""The white space of ASCII, as `str.split` sees it."""
 LOWER = bytes(32 if code in BLANKS else code + 32 if 65 <= code <= 90 else code for code in range(256))
 
 # Scripts written without blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, CJK punctuation, kana, bopomofo,

@@ -38,8 +38,7 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
         return Leaks([], len(exam), len(pool), 0)
     # Both need numpy.
     from curate.similarity.leaks.evidence import TRIED, gather
-    from curate.similarity.leaks.pairs import PairComparison
-    from curate.similarity.leaks.phrases import CommonPhrases
+    from curate.similarity.leaks.pairs import CommonPhrases, PairComparison
 
     short, long = min(settings.short_ngram, settings.ngram), max(settings.short_ngram, settings.ngram)
     evidence = gather(exam, pool, short, settings.max_prompts)

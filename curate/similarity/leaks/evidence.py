@@ -16,14 +16,14 @@ from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record
 from curate.similarity.leaks.words import Flags, Runs, chunks, hashed, joined, runs_in, runs_of, wholes_of
 
+# The texts of an exam record, in the order of their rows.
 PARTS: tuple[Literal["prompt", "completion", "text"], ...] = ("prompt", "completion", "text")
-"""The texts of an exam record, in the order of their rows."""
+# Pool records that are compared word by word with an exam record: those that share the most runs with it.
 TRIED = 8
-"""Pool records that are compared word by word with an exam record: those that share the most runs with it."""
 _MOST_HITS = 1 << 20
 _PIECE = 1 << 19
+# Records with the very same prompt that are remembered for a run; what else they say is found by its own runs.
 _MOST_OWNERS = 8
-"""Records with the very same prompt that are remembered for a run; what else they say is found by its own runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
+
+from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record
 from curate.similarity.leaks.evidence import PARTS, Evidence, questions_of
-from curate.similarity.leaks.phrases import CommonPhrases
 from curate.similarity.leaks.results import Level, Overlap, Part
-from curate.similarity.leaks.words import is_by_character, words_of
+from curate.similarity.leaks.words import chunks, hashed, is_by_character, joined, runs_in, runs_of, wholes_of, words_of
 
+# Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
-"""Share of a text's words, templates and common phrases left out, from which a pair is near."""
+# The same for a text with fewer than twice ``ngram`` words, in which one turn of phrase is half of it.
 NEAR_SHORT = 0.75
-"""The same for a text with fewer than twice ``ngram`` words, in which one turn of phrase is half of it."""
+# Share of a text's numbers that must stand there too: with other numbers, it asks for something else.
 SAME_NUMBERS = 0.9
-"""Share of a text's numbers that must stand there too: with other numbers, it asks for something else."""
+# Words in a row that count as taken over once a pair is suspected; a reworded copy keeps few longer ones.
 TRACE = 4
-"""Words in a row that count as taken over once a pair is suspected; a reworded copy keeps few longer ones."""
+# Words of the shortest line that asks for something.
 _ASKING = 3
-"""Words of the shortest line that asks for something."""
 _MOST_POSITIONS = 64
 
+# Words in order; None stands for one that a template covers, which equals nothing.
 Words = Sequence[str | None]
-"""Words in order; None stands for one that a template covers, which equals nothing."""
+
+# Records among which phrases are counted; of more, one in so many.
+_MOST_RECORDS = 10_000
+# A phrase is common in more prompts than this of a thousand, if these are more than ``max_prompts``.
+_IN_A_THOUSAND = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +221,7 @@ def _has_numbers_of(words: Words, theirs: Sequence[str]) -> bool:
 def _edges(text: str) -> list[slice]:
     """Return the word slices of the first and the last line of a text of several lines, without lines of a word or two.
 
-    A question stands before or after its passage, and whoever knows the passage does not know the question.
+    A question stands before or after its passage, and a model that knows the passage does not know the question.
     """
     counts = [count for line in text.splitlines() if (count := len(words_of(line)))]
     if len(counts) < 2:
@@ -221,3 +229,49 @@ def _edges(text: str) -> list[slice]:
     total = sum(counts)
     edges = [slice(0, counts[0]), slice(total - counts[-1], total)]
     return [edge for edge in edges if edge.stop - edge.start >= _ASKING]
+
+
+class CommonPhrases:
+    """Which phrases are common, for texts that were named when it was made."""
+
+    def __init__(self, suspects: Sequence[Record], exam: Sequence[Record], pool: Sequence[Record], most: int) -> None:
+        """Count the phrases of ``suspects`` in the prompts of ``exam`` and ``pool``; more than ``most`` are many."""
+        step = max(1, -(-(len(exam) + len(pool)) // _MOST_RECORDS))
+        self._sample = list(chain(exam, pool))[::step]
+        self._most = max(most, len(self._sample) * _IN_A_THOUSAND // 1000)
+        self._texts = [text for record in suspects for text in (record.prompt, record.completion, record.text)]
+        self._known: dict[int, Hashes] = {}
+
+    def flags(self, words: Sequence[str], size: int) -> list[bool]:
+        """Return for each of ``words`` whether it stands in a common phrase of ``size`` words."""
+        runs = runs_of([" ".join(words)], size)
+        is_common = np.isin(runs.hashes, self._common(size))
+        edges = np.zeros(len(words) + 1, np.int64)
+        starts = runs.starts[is_common]
+        np.add.at(edges, starts, 1)
+        np.add.at(edges, starts + size, -1)
+        return [count > 0 for count in np.cumsum(edges[:-1]).tolist()]
+
+    def _common(self, size: int) -> Hashes:
+        if size not in self._known:
+            wanted = np.unique(runs_of(self._texts, size).hashes)
+            self._known[size] = wanted[self._counts(wanted, size) > self._most]
+        return self._known[size]
+
+    def _counts(self, wanted: Hashes, size: int) -> Indices:
+        """Return in how many different prompts of the sample each of the runs stands."""
+        keys, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+        texts = [(record.prompt, record.completion, record.text, record.system) for record in self._sample]
+        for low, high in chunks(texts):
+            words, counts = hashed([text for group in texts[low:high] for text in group])
+            wholes = wholes_of(words, counts)
+            prompts = np.where(wholes[0::4] == 0, wholes[2::4], wholes[0::4])
+            for hashes, rows, _ in runs_in(words, counts, size):
+                indices = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
+                is_wanted = wanted[indices] == hashes
+                pairs = joined(hashes[is_wanted], prompts[rows[is_wanted] // 4])
+                pairs, first = np.unique(pairs, return_index=True)
+                keys.append(pairs)
+                numbers.append(indices[is_wanted][first])
+        _, first = np.unique(np.concatenate(keys), return_index=True)
+        return np.bincount(np.concatenate(numbers)[first], minlength=len(wanted))

@@ -7,10 +7,10 @@ from typing import Literal, get_args
 
 from curate.base.record import Record, Severity
 
+# How much is shared.
 Level = Literal["verbatim", "near", "partial"]
-"""How much is shared."""
+# The levels, the worst first.
 LEVELS: tuple[Level, ...] = get_args(Level)
-"""The levels, the worst first."""
 Part = Literal["prompt", "completion", "text", "record"]
 
 

@@ -22,8 +22,8 @@ Flags = NDArray[np.bool_]
 
 _CHUNK_CHARS = 1 << 19
 _CHUNK_UNITS = 1 << 19
+# Bytes of a word that are hashed; longer ones are no words but blobs, and are compared in full later.
 _TELLING = 4096
-"""Bytes of a word that are hashed; longer ones are no words but blobs, and are compared in full later."""
 
 _ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 _GAP = re.compile(rb"[\x00-\x20]")

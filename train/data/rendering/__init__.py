@@ -12,8 +12,7 @@ from __future__ import annotations
 from train.data.rendering.conversation import Conversation
 from train.data.rendering.examples import Example, Examples, Prompt, Rendered
 from train.data.rendering.messages import RowFault
-from train.data.rendering.render_cache import render_cached
-from train.data.rendering.renderer import DEFAULT_TEMPLATE, Preview, Renderer
+from train.data.rendering.renderer import DEFAULT_TEMPLATE, Preview, Renderer, render_cached
 
 __all__ = [
     "DEFAULT_TEMPLATE",

@@ -1,10 +1,10 @@
 """Conversations as a chat template renders them, and where in the text each content and each answer stands.
 
-A template is a black box here, in a child process of its own. The conversation is rendered once as it is and once with
-a sentinel word in place of each content; what surrounds the sentinels is the template's own text, and what the first
-render has between those pieces is the content. Where a template rewrites a content (Qwen3 re-indents reasoning), the
-messages are tried one at a time. An answer is what stands between its content's opening, as the template writes it to
-have an answer generated, and the end token after it.
+A template is a black box, in a child process of its own, tried on short conversations before it is used. A conversation
+is rendered once as it is and once with a sentinel word in place of each content; what surrounds the sentinels is the
+template's own text, and what the first render has between those pieces is the content. Where a template rewrites a
+content (Qwen3 re-indents reasoning), the messages are tried one at a time. An answer is what stands between its
+content's opening, as the template writes it to have an answer generated, and the end token after it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,144 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+from train.base.errors import TrainError
+from train.base.worker import Worker
+from train.data.rendering import template as template_module
 from train.data.rendering.messages import RowFault, TemplateFault
-from train.data.rendering.sandbox import Rendering, SafeTemplate, request
+from train.data.rendering.template import CHILD_SECONDS
+
+# The child ends itself by its CPU time; this is for one that waits instead, also on a machine that is very busy.
+_MOST_SECONDS = 24 * CHILD_SECONDS
+_DIED = {"fault": f"it needs more than {CHILD_SECONDS} seconds, or ended the process that rendered it"}
+_SYSTEM, _USER, _ASSISTANT = (
+    {"role": role, "content": f"probe {word}"}
+    for role, word in (("system", "system"), ("user", "question"), ("assistant", "answer"))
+)
+
+
+def request(
+    messages: Sequence[Mapping[str, Any]], tools: Any = None, openings: Sequence[int] = (),
+    endings: Sequence[int] = (), *, has_marks: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what to ask a template for: the text of a conversation, of each turn of ``openings`` what stands before it
+    when it is generated, of each of ``endings`` the text as far as that turn, and the generation blocks.
+    """
+    return {"messages": messages, "tools": tools, "openings": openings, "endings": endings, "has_marks": has_marks}
+
+
+class RenderFault(RowFault):
+    """A conversation has no text; ``is_refusal`` where the template says so itself (raise_exception)."""
+
+    def __init__(self, detail: str, *, is_refusal: bool) -> None:
+        super().__init__(f"the chat template refuses the conversation: {detail[:200]}")
+        self.detail, self.is_refusal = detail, is_refusal
+
+
+class Rendering:
+    """What the template answered to a request; asking for a text that there is not raises its RenderFault."""
+
+    def __init__(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        self._request, self._answer = request, answer
+
+    @property
+    def text(self) -> str:
+        """The whole conversation."""
+        return self._part(self._answer["text"])
+
+    def opening(self, turn: int) -> str:
+        """Return what stands before a turn when it is generated."""
+        return self._part(self._answer["openings"][self._request["openings"].index(turn)])
+
+    def ending(self, turn: int) -> str:
+        """Return the text as far as a turn."""
+        return self._part(self._answer["endings"][self._request["endings"].index(turn)])
+
+    @property
+    def marks(self) -> list[tuple[int, int]]:
+        """The [start, end) of each generation block; none where the template has none."""
+        marks = self._answer["marks"]
+        if isinstance(marks, dict):
+            self._part(marks)
+        return [(start, end) for start, end in marks]
+
+    def _part(self, answer: str | int | dict[str, str]) -> str:
+        if isinstance(answer, dict):
+            raise RenderFault(answer.get("refused", answer.get("fault", "")), is_refusal="refused" in answer)
+        return self.text[:answer] if isinstance(answer, int) else answer
+
+
+class SafeTemplate:
+    """A chat template in a child of its own, with little memory and time, started again where it died."""
+
+    def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
+        self.source = source
+        self.num_deaths = 0
+        """How often a conversation took too long or ended the child, which on another day it may not."""
+        self.has_generation = "endgeneration" in source
+        greeting = {"template": source, "tokens": dict(tokens)}
+        self._worker = Worker([template_module.__file__], greeting=greeting, seconds=_MOST_SECONDS)
+
+    def render(self, requests: Sequence[Mapping[str, Any]]) -> list[Rendering]:
+        """Return the rendering of each `request`. Where the child dies of a batch, each request is tried alone."""
+        if not requests:
+            return []
+        answer = self._worker.ask({"conversations": requests})
+        if answer is not None and "conversations" in answer:
+            return [Rendering(*pair) for pair in zip(requests, answer["conversations"], strict=True)]
+        if len(requests) > 1:
+            return [self.render([query])[0] for query in requests]
+        self.num_deaths += answer is None
+        fault = _DIED if answer is None else answer
+        num_openings, num_endings = len(requests[0]["openings"]), len(requests[0]["endings"])
+        whole = {"text": fault, "openings": [fault] * num_openings, "endings": [fault] * num_endings, "marks": fault}
+        return [Rendering(requests[0], whole)]
+
+
+def safe_template(source: str, tokens: Mapping[str, str]) -> SafeTemplate:
+    """Return the template after it rendered short conversations in its child and lived.
+
+    Raises TrainError "E922 bad-template" where it breaks out, fails, takes over 5 s or too much memory, or leaves out
+    what a user or the assistant said.
+    """
+    return _try_template(source, tuple(sorted(tokens.items())))
+
+
+@lru_cache(maxsize=8)
+def _try_template(source: str, tokens: tuple[tuple[str, str], ...]) -> SafeTemplate:
+    template = SafeTemplate(source, dict(tokens))
+    try:
+        text = template.render([request([_USER, _ASSISTANT])])[0].text
+    except RenderFault as fault:
+        raise _bad(
+            "it refuses the conversation of one question and one answer" if fault.is_refusal else fault.detail
+        ) from None
+    for message in (_USER, _ASSISTANT):
+        if message["content"] not in text:
+            raise _bad(f"it leaves out what the {message['role']} says")
+    if text.index(_USER["content"]) > text.index(_ASSISTANT["content"]):
+        raise _bad("it changes the order of the messages")
+    for probe in (
+        request([_USER], openings=[1]), request([_SYSTEM, _USER, _ASSISTANT]), request([_USER, _ASSISTANT] * 2)
+    ):  # fmt: skip
+        rendering = template.render([probe])[0]
+        try:
+            _ = rendering.opening(1) if probe["openings"] else rendering.text
+        except RenderFault as fault:
+            # A template may say that it knows no system message; it may not fail.
+            if not fault.is_refusal:
+                raise _bad(fault.detail) from None
+    return template
+
+
+def _bad(what: str) -> TrainError:
+    return TrainError(
+        "E922 bad-template", f"the chat template of the base model is refused: {what}",
+        "mend chat_template in the model's folder, or take another base",
+    )  # fmt: skip
+
 
 Message = Mapping[str, Any]
 Span = tuple[int, int]
@@ -163,14 +296,13 @@ class Conversations:
         return Turn(start, stop, stop if token is None else rest + len(token))
 
     def _stop(self, text: str, ending: str) -> int:
-        """The end of an answer that is more than its content: before the last end token of the text up to it."""
+        # The end of an answer that is more than its content: before the last end token of the text up to it.
         if not text.startswith(ending):
             raise RowFault("the chat template rewrites an answer with tool calls once more messages follow")
         stop = len(ending.rstrip())
         return stop - next((len(token) for token in self._end_tokens if ending.endswith(token, 0, stop)), 0)
 
     def _pieces_of(self, messages: Sequence[Message], tools: Any, *, is_plain: bool) -> list[str]:
-        """The template's own text before, between and after the contents."""
         key = tuple((message["role"], bool(message["content"])) for message in messages)
         if is_plain and key in self._pieces:
             return self._pieces[key]
@@ -194,7 +326,7 @@ class Conversations:
         return pieces
 
     def _alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> Span:
-        """The span of one content, by replacing it alone; see `says` for what the template may do to it."""
+        # The span of one content, by replacing it alone; see `says` for what the template may do to it.
         content = messages[turn]["content"]
         word = sentinel(text + self.template.source)
         changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]
@@ -237,16 +369,14 @@ def _without_space_at_tags(text: str) -> str:
 
 
 def _quoted(message: Message) -> tuple[str, ...]:
-    """What a tool answers as Llama 3 and gpt-oss write it, inside a string of JSON; nothing for other roles."""
+    # What a tool answers as Llama 3 and gpt-oss write it, inside a string of JSON; nothing for other roles.
     if message["role"] != "tool":
         return ()
     return tuple(json.dumps(message["content"], ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True))
 
 
 def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list[Span | None] | None:
-    """Lay pieces and contents (as they are, or stripped, as many templates do) over the text; None if they do not
-    fit.
-    """
+    """Lay pieces and contents, as they are or stripped, over the text; None where they do not fit."""
     if not text.startswith(pieces[0]):
         return None
     spans: list[Span | None] = []

@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from train.data.rendering.words import Ints
+from train.data.rendering.encode import Ints
 
 
 @dataclass(frozen=True)

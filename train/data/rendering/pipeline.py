@@ -6,14 +6,14 @@ its fault, and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from train.data.rendering import promises
-from train.data.rendering.conversation import Conversation, Conversations, Span
+from train.data.rendering.conversation import Conversation, Conversations, Rendering, Span
 from train.data.rendering.encode import Encoded, Encoder, Passage
 from train.data.rendering.examples import Record
 from train.data.rendering.messages import (
@@ -27,7 +27,6 @@ from train.data.rendering.messages import (
     refuse_marks,
     weight_of,
 )
-from train.data.rendering.sandbox import Rendering
 from train.recipe import Objective
 
 if TYPE_CHECKING:
@@ -107,6 +106,10 @@ class Pipeline:
             item.attempt(self._check_encoding, encoded)
         return items
 
+    def _check_encoding(self, item: Item, encoded: Encoded) -> None:
+        promises.prove_prefix(encoded)
+        item.encoded = encoded
+
     def _prepare(self, item: Item, is_trained: bool) -> None:
         self._refuse_control(item.row)
         if item.row.messages is not None or not is_trained:
@@ -117,22 +120,14 @@ class Pipeline:
         messages, tools, answers = item.messages, item.row.tools, item.answers
         layout = self.conversations.layout(messages, tools, rendering.text)
         if is_trained:
-            item.notes = promises.prove_parts(self.conversations, messages, tools, layout, self._trained(item))
+            weights = [weight_of(message) for message in item.row.messages or ()]
+            trained = [n for n in answers if weights[n] > 0] if self.objective != "domain" else range(len(messages))
+            item.notes = promises.prove_parts(self.conversations, messages, tools, layout, trained)
             promises.prove_answers_have_text(messages, answers)
         talk = self.conversations.locate(messages, layout, answers, rendering)
         if is_trained:
             promises.prove_marks(rendering.marks, talk)
         item.talk = talk
-
-    def _trained(self, item: Item) -> Collection[int]:
-        """The messages whose tokens are trained."""
-        if self.objective == "domain":
-            return range(len(item.messages))
-        return [answer for answer in item.answers if weight_of((item.row.messages or ())[answer]) > 0]
-
-    def _check_encoding(self, item: Item, encoded: Encoded) -> None:
-        promises.prove_prefix(encoded)
-        item.encoded = encoded
 
     def _passage(self, item: Item, *, has_offsets: bool) -> Passage:
         talk, text = item.talk, item.text
@@ -144,7 +139,6 @@ class Pipeline:
         return passage_of(talk, plain, has_offsets=has_offsets or self.objective == "domain")
 
     def _prove(self, item: Item) -> None:
-        """Say what of an encoded row is trained, and prove it."""
         if item.talk is None:
             item.record = self._all_tokens(item)
         elif self.objective == "domain":
@@ -154,7 +148,7 @@ class Pipeline:
             item.record = self._answers(item, item.talk)
 
     def _all_tokens(self, item: Item) -> Record:
-        """Every token is trained; of raw text its end is one more."""
+        # Every token is trained; of raw text its end is one more.
         row, text, encoded, num_prompt = item.row, item.text, item.encoded, -1
         assert encoded is not None
         assert encoded.offsets is not None, "raw text and the objective domain ask for them"
@@ -173,7 +167,7 @@ class Pipeline:
         return Record(_name(row), encoded.ids, [(1, len(encoded.ids))], num_bytes, num_prompt, weights)
 
     def _answers(self, item: Item, talk: Conversation) -> Record:
-        """The answers of a weight above 0 are trained, each with its end token."""
+        # The answers of a weight above 0 are trained, each with its end token.
         row, encoder, encoded, text = item.row, self.encoder, item.encoded, talk.layout.text
         assert encoded is not None
         weights = answer_weights(row.messages or (), item.answers)
@@ -199,7 +193,7 @@ class Pipeline:
         return Record(_name(row), encoded.ids, runs, num_bytes, encoded.num_prompt, counted)
 
     def _refuse_control(self, row: Row) -> None:
-        """Control tokens in data are structure that the author of a row must not write (TRUST: tokens/*)."""
+        # Control tokens in data are structure that the author of a row must not write (TRUST: tokens/*).
         for where, text in all_texts(row):
             token = self.encoder.special_pattern.search(text)
             if token and not (self.allow_special_tokens and where in ("content", "text")):

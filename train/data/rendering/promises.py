@@ -68,7 +68,7 @@ def prove_parts(
         if part.turn not in written:
             written[part.turn] = _written_at(layout, part.turn)
         is_present = text is None or part.marker in text
-        if not is_present or (part.is_needed and not _is_spelt(part.value, written[part.turn])):
+        if not is_present or (part.is_needed and not any(s in written[part.turn] for s in _spellings(part.value))):
             missing.append(part)
     if needed := [part for part in missing if part.is_needed]:
         raise RowFault(_refusal(markers.parts, needed))
@@ -243,7 +243,7 @@ def _written_at(layout: Layout, turn: int | None) -> str:
 
 
 def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> str:
-    """Name each key of which nothing is left, and of the others the kinds of parts that are missing."""
+    # Name each key of which nothing is left, and of the others the kinds of parts that are missing.
     whole, clauses = [], []
     for key in dict.fromkeys(part.key for part in missing):
         dropped = [part for part in missing if part.key == key]
@@ -268,14 +268,8 @@ def _has_description(holder: Any) -> bool:
     return isinstance(text, str) and bool(text.strip())
 
 
-def _is_spelt(value: Any, text: str) -> bool:
-    return any(spelling in text for spelling in _spellings(value))
-
-
 def _spellings(value: Any) -> Iterator[str]:
-    """Yield how templates write a key or a leaf, the commonest first: as it is, in JSON, in JSON in JSON, in HTML, as
-    Python prints it.
-    """
+    """Yield how templates write a key or a leaf: as it is, in JSON (once or twice), in HTML, as Python prints it."""
     if not isinstance(value, str):
         yield json.dumps(value)
         yield repr(value)

@@ -1,4 +1,8 @@
-"""The Renderer: rows in, examples and prompts out, each proved before it is used."""
+"""The Renderer: rows in, examples and prompts out, each proved before it is used; and its results, cached.
+
+The key in the cache is everything that decides the result: the rows, the tokenizer, the template, the settings of the
+`Renderer`, the versions of the libraries and this folder's source.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
+from train.base.cache import Cache, Entry
 from train.base.errors import TrainError
-from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Span
+from train.base.storage import digest_of, installed_version, sources_digest
+from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Span, safe_template
 from train.data.rendering.encode import Encoder
 from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
 from train.data.rendering.messages import RowFault, Silent, TooLongFault, last_answer, notes_of
 from train.data.rendering.pipeline import Item, Pipeline, passage_of
 from train.data.rendering.promises import prove_marks, prove_prefix, prove_single_bos
-from train.data.rendering.sandbox import safe_template
 from train.recipe import Objective
 
 if TYPE_CHECKING:
@@ -92,7 +98,7 @@ class Renderer:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
 
     def _try(self) -> None:
-        """Render and encode a plain question with its answer: a failure here is the template's, not a row's."""
+        # Render and encode a plain question with its answer: a failure here is the template's, not a row's.
         talk, marks = self._question()
         prove_marks(marks, talk)
         encoded = self.encoder.encode([passage_of(talk)])[0]
@@ -100,7 +106,6 @@ class Renderer:
         prove_single_bos(self.encoder, encoded, talk.layout.text)
 
     def _question(self) -> tuple[Conversation, list[Span]]:
-        """A plain question with its answer, and the generation blocks in it."""
         rendering = self.conversations.template.render([self.conversations.request(QUESTION, None, [1])])[0]
         layout = self.conversations.layout(QUESTION, None, rendering.text)
         return self.conversations.locate(QUESTION, layout, [1], rendering), rendering.marks
@@ -264,7 +269,6 @@ class Renderer:
         return f"{begins}{self.template}{{% if add_generation_prompt %}}{{{{ {added} }}}}{{% endif %}}"
 
     def _generated(self, row: Row) -> tuple[list[int], list[int], Conversation]:
-        """The ids before the last answer, those of that answer without its end, and where it stands."""
         located = self._pipeline.locate([row], is_trained=False)
         item = self._pipeline.encode(located, has_offsets=True)[0]
         if item.fault is not None:
@@ -278,7 +282,7 @@ class Renderer:
         return prompt.tolist(), rest[is_answer].tolist(), talk
 
     def _known_prompt(self, row: Row) -> tuple[Row, Prompt] | None:
-        """The prompt begins the example; a cut one may be shorter than it."""
+        # The prompt begins the example; a cut one may be shorter than it.
         if id(row) not in self._outcomes or row.messages is None:
             return None
         _, rendered, index = self._outcomes[id(row)]
@@ -293,7 +297,6 @@ class Renderer:
         return _record(next(self._pipeline.records([row])))
 
     def _num_lost(self, record: Record) -> int:
-        """How many tokens are over max_length."""
         return max(0, len(record.ids) - self.max_length) if self.max_length else 0
 
     def _shorten(self, record: Record) -> Record:
@@ -313,7 +316,6 @@ def _record(item: Item) -> Record:
 
 
 def _roles(item: Item, num_tokens: int) -> list[str]:
-    """Whose text each token is."""
     if item.talk is None or item.encoded is None or item.encoded.offsets is None:
         return ["text"] * num_tokens
     pairs = zip(item.talk.layout.contents, item.row.messages or (), strict=False)
@@ -332,7 +334,7 @@ def _bad_template(fault: RowFault) -> TrainError:
 
 
 def _faults_error(faults: Mapping[str, tuple[RowFault, list[str]]], num_rows: int) -> TrainError:
-    """One error for ``num_rows`` rows: each reason with its count and the first ids, and the advice of the first."""
+    # One error for ``num_rows`` rows: each reason with its count and the first ids, and the advice of the first.
     lines = [
         f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {console.join_names(ids)}"
         for reason, (_, ids) in faults.items()
@@ -343,7 +345,7 @@ def _faults_error(faults: Mapping[str, tuple[RowFault, list[str]]], num_rows: in
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Rendering makes no cycles, and looking for some among all that torch has loaded takes a fifth of it."""
+    # Rendering makes no cycles, and looking for some among all that torch has loaded takes a fifth of it.
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -354,3 +356,63 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.freeze()
             gc.unfreeze()
             gc.enable()
+
+
+_COUNTED = ("skipped", "cut", "silent", "refused", "notes")
+"""What `Rendered` says of rows besides its examples."""
+_LIBRARIES = ("tokenizers", "transformers", "jinja2", "numpy")
+
+
+def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache | None) -> Rendered:
+    """Return what ``renderer.examples`` returns, from the cache where it has it, and let the renderer know it.
+
+    ``digest`` is a SHA-256 of the rows. Raises the TrainError that ``renderer.examples`` raises; a refusal is cached
+    too, unless the template's child process died, which it may not do again.
+    """
+    if cache is None or not rows:
+        return renderer.examples(rows)
+    key = _key(renderer, digest)
+    entry = cache.get(key)
+    if entry is not None:
+        rendered = _open_entry(entry)
+        renderer.learn(rows, rendered)
+        return rendered
+    deaths = renderer.conversations.template.num_deaths
+    try:
+        rendered = renderer.examples(rows)
+    except TrainError as error:
+        if renderer.conversations.template.num_deaths == deaths:
+            cache.put(key, {}, {"refusal": [error.code, error.message, error.hint, int(error.exit_code)]})
+        raise
+    examples = rendered.examples
+    if isinstance(examples, Examples):
+        counts = {name: getattr(rendered, name) for name in _COUNTED}
+        cache.put(key, examples.arrays, {"names": [list(name) for name in examples.names], **counts})
+        # The written arrays replace those in memory: mapped, they cost none.
+        if (entry := cache.get(key)) is not None:
+            rendered = _open_entry(entry)
+            renderer.learn(rows, rendered)
+    return rendered
+
+
+def _open_entry(entry: Entry) -> Rendered:
+    values: dict[str, Any] = entry.values
+    if "refusal" in values:
+        code, message, hint, exit_code = values["refusal"]
+        raise TrainError(code, message, hint, exit_code=exit_code)
+    examples = Examples(entry.arrays, values["names"])
+    return Rendered(examples, **{name: values[name] for name in _COUNTED})
+
+
+def _key(renderer: Renderer, digest: str) -> str:
+    return digest_of({
+        "rows": digest,
+        "tokenizer and template": renderer.digest,
+        "objective": renderer.objective,
+        "max_length": renderer.max_length,
+        "on_too_long": renderer.on_too_long,
+        "on_unrenderable": renderer.on_unrenderable,
+        "allow_special_tokens": renderer.allow_special_tokens,
+        "code": sources_digest(Path(__file__).resolve().parent),
+        "libraries": [installed_version(name) for name in _LIBRARIES],
+    })  # fmt: skip

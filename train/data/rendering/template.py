@@ -72,9 +72,7 @@ class ChatTemplate:
         is_prompt: bool,
         has_marks: bool = False,
     ) -> str:
-        """Return the text; ``is_prompt`` asks for the opening of the next answer, ``has_marks`` for generation
-        marks.
-        """
+        """Return the text; ``is_prompt`` asks for the next answer's opening, ``has_marks`` for generation marks."""
         self.sandbox.has_marks = has_marks
         return self.compiled.render(
             messages=messages, tools=tools, documents=None, add_generation_prompt=is_prompt, **self.tokens

@@ -1,5 +1,7 @@
 """The registry of metrics: each file of this folder is one metric, with good and bad examples that prove it.
 
+Installed packages add others: an entry point of the group ``pairsmith.metrics`` names a module that registers them.
+
 A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named
 ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
 that can say nothing about a record (its reference has no number, say) returns an empty mapping: the record is
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 import re
 import string
@@ -19,9 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from train.base.errors import TrainError
+from train.base.errors import TrainError, first_line
 
 Scores = Mapping[str, float]
 Function = Callable[..., float | Scores]
@@ -53,17 +57,50 @@ class Metric:
     kind: Kind = "answer"
 
     def scores(self, completion: str, reference: str, options: Mapping[str, Any] | None = None) -> dict[str, float]:
-        """Return the scores of one completion by their full names; empty when the record cannot be scored."""
-        result = self.function(completion, reference, **(options or {}))
-        if isinstance(result, Mapping):
-            return {f"{self.name}.{part}": float(score) for part, score in result.items()}
-        return {self.name: float(result)}
+        """Return the scores of one completion by their full names; empty when the record cannot be scored.
+
+        Raises TrainError "E984 bad-plugin" where the metric of another package fails, or leaves the range of 0 to 1.
+        """
+        try:
+            result = self.function(completion, reference, **(options or {}))
+            named = result.items() if isinstance(result, Mapping) else [("", result)]
+            scores = {f"{self.name}.{part}" if part else self.name: float(score) for part, score in named}
+            # Files that a run has written are read again only with scores in this range.
+            if not 0 <= scores.get(self.primary, 0) <= 1:
+                raise ValueError(f"{scores[self.primary]} is no score from 0 to 1")
+        except Exception as error:
+            if self.is_ours:
+                raise
+            message = (
+                f"the metric {self.name!r} of {self.function.__module__}: {type(error).__name__}: {first_line(error)}"
+            )
+            raise TrainError("E984 bad-plugin", message, "Mend it, or choose another scorer.") from error
+        return scores
+
+    @property
+    def is_ours(self) -> bool:
+        """False for a metric of an installed package."""
+        return self.function.__module__.startswith(f"{__name__}.")
+
+    def prove(self) -> None:
+        """Run the cases; raises ValueError where one of them has another score, or there is none."""
+        for completion, reference, expected, *options in self.cases:
+            scores = self.scores(completion, reference, options[0] if options else None)
+            named = expected.items() if isinstance(expected, Mapping) else [("", expected)]
+            wanted = {f"{self.name}.{part}" if part else self.name: score for part, score in named}
+            if scores.keys() != wanted.keys() or not all(
+                math.isclose(scores[n], wanted[n], abs_tol=1e-9) for n in scores
+            ):
+                raise ValueError(
+                    f"the metric {self.name!r} gives {scores} for {completion!r}, and its case says {expected}"
+                )
+        if not self.cases:
+            raise ValueError(f"the metric {self.name!r} has no cases that prove it")
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuse options that this metric does not have, or cannot work with.
 
-        Raises:
-            TrainError: E932 bad-metric-option, with the options there are.
+        Raises TrainError: E932 bad-metric-option, with the options there are.
         """
         for name, value in options.items():
             if name not in self.options:
@@ -88,6 +125,8 @@ class Metric:
 
 
 _registry: dict[str, Metric] = {}
+GROUP = "pairsmith.metrics"
+"""The entry points by which an installed package adds metrics."""
 
 
 def metric(
@@ -96,9 +135,7 @@ def metric(
     """Register a function as a metric; its docstring is its help text.
 
     ``primary`` names the part that stands for a metric of several scores; None means that there is one score only.
-
-    Raises:
-        ValueError: the name is taken, or the function has no docstring.
+    Raises ValueError: the name is taken, or the function has no docstring.
     """
 
     def put(function: Function) -> Function:
@@ -121,17 +158,31 @@ def metric(
 
 @cache
 def discover() -> dict[str, Metric]:
-    """Import every file of this folder and return the metrics by name, in order."""
+    """Return the metrics by name, in order: the files of this folder, and what installed packages add.
+
+    Raises TrainError "E984 bad-plugin" for a package that cannot be loaded, or whose metric does not keep its cases.
+    """
     for module in pkgutil.iter_modules(__path__, __name__ + "."):
         importlib.import_module(module.name)
+    # Ours come first, so that a name that is taken is refused.
+    for entry in entry_points(group=GROUP):
+        known = set(_registry)
+        try:
+            entry.load()
+            for name in _registry.keys() - known:
+                _registry[name].prove()
+        except Exception as error:
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
+            what = f"{entry.value}: {type(error).__name__}: {first_line(error)}"
+            message = f"{package} adds metrics and cannot be loaded: {what}"
+            raise TrainError("E984 bad-plugin", message, "Upgrade it, or uninstall it.") from error
     return dict(sorted(_registry.items()))
 
 
 def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     """Return the metric that scores a category (``name`` "" means the default), its options checked.
 
-    Raises:
-        TrainError: E931 unknown-metric, E932 bad-metric-option.
+    Raises TrainError: E931 unknown-metric, E932 bad-metric-option.
     """
     scorers = {n: m for n, m in discover().items() if m.primary}
     chosen = scorers.get(name or DEFAULT)

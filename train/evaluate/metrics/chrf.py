@@ -59,7 +59,7 @@ def _precision_recall(ours: Sequence[str], theirs: Sequence[str], n: int) -> tup
 
 
 def _split(text: str) -> list[str]:
-    """Return the words with one punctuation mark split off the end, or else the start, of each."""
+    # Return the words with one punctuation mark split off the end, or else the start, of each.
     parts: list[str] = []
     for word in text.split():
         if len(word) > 1 and word[-1] in string.punctuation:

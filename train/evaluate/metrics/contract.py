@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.base.strict_json import MOST_LEVELS, depth, levels
+from train.base.storage import MOST_LEVELS, depth, levels
 from train.base.worker import Worker
 from train.evaluate.metrics import Scores, metric
 from train.evaluate.metrics.json_schema import NotJsonError, fits, strict_loads
@@ -98,17 +98,12 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
         # The schema is compiled all the same, so that an unusable one is reported before any training.
         fits(None, schema)
         return False
-    return fits(value, schema) if _is_plain(value) else False
-
-
-def _is_plain(value: Any) -> bool:
-    """Return whether a value is at most 64 levels deep, with integers of 64 bits."""
     has_large = any(type(node) is int and not -(2**63) <= node < 2**63 for level in levels(value) for node in level)
-    return not has_large and depth(value) <= MOST_LEVELS
+    return False if has_large or depth(value) > MOST_LEVELS else fits(value, schema)
 
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
-    """Return whether the letters may be of the language: those of other scripts are less than four in five."""
+    # Return whether the letters may be of the language: those of other scripts are less than four in five.
     sample = _CODE.sub(" ", text[:_READ])
     names = Counter(unicodedata.name(letter, "?").split(" ", 1)[0] for letter in sample if letter.isalpha())
     names.update({"CJK": names.pop("IDEOGRAPHIC", 0)})

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from train.base.strict_json import unique_members
+from train.base.storage import unique_members
 from train.base.worker import Worker
 from train.evaluate.metrics import Scores, metric, normalise
 
@@ -102,8 +102,7 @@ def json_schema(
 def _loads(text: str) -> Any:
     """Return the one value that ``text`` holds, as strict JSON.
 
-    Raises:
-        NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
+    Raises NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
     """
     text = text.strip()
     if text.startswith("```") and text.endswith("```") and "\n" in text:
@@ -114,8 +113,7 @@ def _loads(text: str) -> Any:
 def strict_loads(text: str) -> Any:
     """Return the one value that ``text`` is, as strict JSON.
 
-    Raises:
-        NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
+    Raises NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
     """
     try:
         return json.loads(text, parse_constant=_refuse, object_pairs_hook=unique_members, parse_float=_finite)
@@ -154,8 +152,7 @@ def _fields(value: Any, *, ordered: bool) -> Counter[Any]:
 def fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
     """Return whether ``value`` fits, or None where the schema leads out of itself, in a circle, or takes too long.
 
-    Raises:
-        ValueError: it is no JSON Schema.
+    Raises ValueError: it is no JSON Schema.
     """
     answer = _CHILD.ask([schema, value])
     if isinstance(answer, dict):

@@ -4,7 +4,107 @@ source = open_source(run)
 export_run(source, "merged", Path("my-model"))
 """
 
-from train.pipeline.export.export import TARGETS, export_run
-from train.pipeline.export.source import open_source
+from __future__ import annotations
 
-__all__ = ["TARGETS", "export_run", "open_source"]
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from train.base import console
+from train.base.errors import Exit, TrainError
+from train.base.storage import whole_folder
+from train.pipeline.export import harness, models, ollama
+from train.pipeline.export.source import Source, Written, compare_answers, ids_served_differently, open_source, reload
+
+__all__ = ["MARK", "TARGETS", "check_free", "export_run", "open_source"]
+
+Writer = Callable[[Source, Path, str], Written]
+"""Fills a folder with a run in a number format."""
+
+TARGETS: dict[str, Writer] = {
+    "adapter": models.write_adapter,
+    "merged": models.write_merged,
+    "ollama": ollama.write,
+    "vllm": models.write_vllm,
+    "lm-eval": harness.write,
+}
+
+
+def export_run(
+    source: Source, target: str, output: Path, *, dtype: str = "", num_compared: int = 8, is_forced: bool = False
+) -> Exit:
+    """Write a finished run to the folder ``output`` as ``target``, print the command for it, and return the exit code.
+
+    ``dtype`` is the number format of whole models; "" keeps the run's. ``num_compared`` recorded answers are asked for
+    again from what was written: in the run's own number format of float32 a difference is a failure, in another one it
+    is only reported, as rounding may change a greedy answer. Raises TrainError: E919 would-overwrite, E936
+    write-failed, E905 cannot-express, and what the target refuses.
+    """
+    chosen = dtype or source.recipe.dtype
+    mark = {"version": 1, "to": target, "run": source.name, "dtype": chosen, "dataset": source.dataset.digest}
+    with fresh_folder(output, mark, is_forced=is_forced) as work:
+        written = TARGETS[target](source, work, chosen)
+        model = written.model
+        if model and (other := ids_served_differently(source.renderer, source.rows())):
+            console.talk(
+                f"warning: the text of {len(other)} records has control tokens, which a server takes for structure,"
+                f" and training did not: {console.join_names(other)}"
+            )
+        num, odd = compare_answers(source, reload(source, model), num_compared) if model and num_compared else (0, [])
+    num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    console.talk(f"written: {output} ({format_size(num_bytes)})")
+    if written.command:
+        console.data(console.visible(written.command.replace("FOLDER", shlex.quote(str(output)))))
+    if num:
+        console.talk(f"loaded again: {num - len(odd)} of {num} greedy answers are those that the run recorded")
+    if odd:
+        is_exact = chosen == source.recipe.dtype == "float32"
+        reason = "" if is_exact else f"; {chosen} rounds what {source.recipe.dtype} computed"
+        console.trouble(
+            "E943 answers-differ", f"other answers than the run recorded for {console.join_names(odd)}{reason}"
+        )
+        return Exit.FAILED if is_exact else Exit.OK
+    return Exit.OK
+
+
+MARK = "export.json"
+
+
+@contextmanager
+def fresh_folder(final: Path, mark: dict[str, Any], *, is_forced: bool) -> Iterator[Path]:
+    """Yield an empty folder that becomes ``final`` when the block ends well, and is gone when it does not.
+
+    ``mark`` is written into it as export.json. With ``is_forced`` it takes the place of an earlier export, and of
+    nothing else. Raises TrainError: E919 would-overwrite, E936 write-failed.
+    """
+    check_free(final, is_forced=is_forced)
+    with whole_folder(final) as work:
+        yield work
+        (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+        # Another process may have written there meanwhile.
+        check_free(final, is_forced=is_forced)
+
+
+def check_free(final: Path, *, is_forced: bool) -> None:
+    """Raise TrainError "E919 would-overwrite" where ``final`` exists and may not be replaced."""
+    is_taken = os.path.lexists(final) and not (final.is_dir() and not final.is_symlink() and not any(final.iterdir()))
+    if not is_taken:
+        return
+    if final.is_symlink() or not (final / MARK).is_file():
+        raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "choose another --output")
+    if not is_forced:
+        raise TrainError("E919 would-overwrite", f"{final} exists", "--force replaces that export")
+
+
+def format_size(num_bytes: int) -> str:
+    """Return a size as people say it: "4.2 MB"."""
+    size = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

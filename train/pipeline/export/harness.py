@@ -10,26 +10,20 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
 from train.data.dataset import Row
-from train.data.rendering import Renderer
-from train.pipeline.export.adapter import stop_texts
-from train.pipeline.export.documents import (
-    Document,
-    answer_document,
-    choices_of,
-    is_same_choice,
-    is_same_loss,
-    loss_documents,
-)
-from train.pipeline.export.serve import ids_served_differently
-from train.pipeline.export.source import Source, Written
+from train.data.rendering import Conversation, Renderer, RowFault
+from train.data.rendering.messages import answer_weights, answers_of, last_answer
+from train.evaluate.evaluation import CategorySpec, spec_of
+from train.evaluate.metrics.choice import MARKS, index_of_choice
+from train.pipeline.export.models import stop_texts
+from train.pipeline.export.source import Source, Written, ids_served_differently, plain_ids, render_texts
 from train.report import wording
-from train.report.evaluation import CategorySpec, spec_of
 
 CODE = "scores.py"
 
@@ -69,24 +63,44 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
 def _tasks_of(
     renderer: Renderer, rows: Sequence[Row], spec: CategorySpec, name: str, stops: Sequence[str], limit: int
 ) -> Iterator[tuple[dict[str, Any], list[Document]]]:
-    """The tasks of a category with their records."""
     alias = wording.category(" ".join(console.visible(rows[0].category).split()))
     documents = [answer_document(renderer, row, spec) for row in rows]
+
+    def task(ending: str, note: str, **fields: Any) -> dict[str, Any]:
+        return {
+            "task": f"{name}{ending}", "task_alias": f"{alias}{note}", "custom_dataset": _Function("scores.documents"),
+            "dataset_kwargs": {"file": f"{name}{ending}.jsonl"}, "test_split": "test", "target_delimiter": "",
+            "num_fewshot": 0, "metadata": {"version": 1.0}, **fields,
+        }  # fmt: skip
+
     if spec.metric.kind == "judge":
         console.talk(f"{alias}: no task of answers, as a judge compares those of two models")
     elif not spec.choices:
-        yield _answer_task(name, alias, spec.metric.primary, stops, limit), documents
+        fields = task(
+            "", "", output_type="generate_until", doc_to_text="prompt", doc_to_target="reference",
+            generation_kwargs={"until": list(stops), "do_sample": False, "max_gen_toks": limit},
+            process_results=_Function("scores.answer"),
+            metric_list=[{"metric": spec.metric.primary, "aggregation": "mean", "higher_is_better": True}],
+        )  # fmt: skip
+        yield fields, documents
     if renderer.objective != "domain":
-        yield (
-            _loss_task(f"{name}_loss", alias),
-            [document for row in rows for document in loss_documents(renderer, row)],
-        )
+        # multiple_choice is the kind of task that asks for several likelihoods of one prompt.
+        fields = task(
+            "_loss", " (loss)", output_type="multiple_choice", doc_to_text="context", doc_to_target=0,
+            doc_to_choice="continuations", process_results=_Function("scores.loss"),
+            metric_list=[{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
+        )  # fmt: skip
+        yield fields, [document for row in rows for document in loss_documents(renderer, row)]
     if choices_of(spec) and (right := _with_right_choice(documents)):
-        yield _choice_task(f"{name}_choices", alias), right
+        fields = task(
+            "_choices", " (choices)", output_type="multiple_choice", doc_to_text="context", doc_to_target="gold",
+            doc_to_choice="choices", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        )  # fmt: skip
+        yield fields, right
 
 
 def _rows(source: Source) -> list[Row]:
-    """The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text."""
+    # The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text.
     rows = source.dataset.splits["test"]
     if raw := [row.id for row in rows if not row.messages]:
         console.talk(
@@ -132,7 +146,7 @@ def _rows(source: Source) -> list[Row]:
 
 
 def _limit(source: Source, rows: Iterable[Row]) -> int:
-    """The most new tokens, such that a harness needs to cut no prompt for them."""
+    # The most new tokens, such that a harness needs to cut no prompt for them.
     most = source.recipe.eval.max_new_tokens
     longest = max(len(prompt.ids) for row in rows if (prompt := source.renderer.prompt(row)) is not None)
     reads = source.reads or 2**31
@@ -148,46 +162,13 @@ def _limit(source: Source, rows: Iterable[Row]) -> int:
     return min(most, reads - longest)
 
 
-def _answer_task(name: str, alias: str, primary: str, stops: Sequence[str], limit: int) -> dict[str, Any]:
-    return _common(name, alias) | {
-        "output_type": "generate_until", "doc_to_text": "prompt", "doc_to_target": "reference",
-        "generation_kwargs": {"until": list(stops), "do_sample": False, "max_gen_toks": limit},
-        "process_results": _Function("scores.answer"),
-        "metric_list": [{"metric": primary, "aggregation": "mean", "higher_is_better": True}],
-    }  # fmt: skip
-
-
-def _loss_task(name: str, alias: str) -> dict[str, Any]:
-    # multiple_choice is the kind of task that asks for several likelihoods of one prompt.
-    return _common(name, f"{alias} (loss)") | {
-        "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": 0,
-        "doc_to_choice": "continuations", "process_results": _Function("scores.loss"),
-        "metric_list": [{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
-    }  # fmt: skip
-
-
-def _choice_task(name: str, alias: str) -> dict[str, Any]:
-    return _common(name, f"{alias} (choices)") | {
-        "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": "gold", "doc_to_choice": "choices",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }  # fmt: skip
-
-
 def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
-    """The documents whose reference is a choice; the others have no right answer, and a warning names them."""
+    # The documents whose reference is a choice; the others have no right answer, and a warning names them.
     if lost := [document["id"] for document in documents if document["gold"] is None]:
         console.talk(
             f"warning: the reference of {len(lost)} records is none of the choices: {console.join_names(lost)}"
         )
     return [document for document in documents if document["gold"] is not None]
-
-
-def _common(name: str, alias: str) -> dict[str, Any]:
-    return {
-        "task": name, "task_alias": alias, "custom_dataset": _Function("scores.documents"),
-        "dataset_kwargs": {"file": f"{name}.jsonl"}, "test_split": "test", "target_delimiter": "", "num_fewshot": 0,
-        "metadata": {"version": 1.0},
-    }  # fmt: skip
 
 
 class _Function(str):
@@ -206,6 +187,96 @@ def _yaml(value: Mapping[str, Any]) -> str:
 
 
 def _slug(text: str) -> str:
-    """A name for a file or task that no text can turn into a path, and that no two texts share."""
+    # A name for a file or task that no text can turn into a path, and that no two texts share.
     plain = re.sub(r"[^a-z0-9]+", "_", text.casefold()).strip("_")[:40] or "none"
     return f"{plain}_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+
+
+Document = dict[str, Any]
+
+
+def answer_document(renderer: Renderer, row: Row, spec: CategorySpec) -> Document:
+    """Return what a record's answer is generated from and scored by, and its choices where the category has some.
+
+    "gold" is the index of the right choice, None where the reference is no choice.
+    """
+    prompt, _ = render_texts(renderer, row)
+    rendered = renderer.prompt(row)
+    assert rendered is not None, "only rows with messages are here"
+    document: Document = {"id": row.id, "category": row.category, "prompt": prompt, "reference": rendered.reference}
+    if choices := choices_of(spec):
+        document["context"] = prompt.rstrip()
+        document["gold"] = index_of_choice(rendered.reference, choices, marks="" if spec.choices else MARKS)
+        # Evaluation counts no end where it compares choices.
+        document["choices"] = [
+            _space(prompt) + _answered(renderer, row, choice, has_end=not spec.choices) for choice in choices
+        ]
+    return document
+
+
+def loss_documents(renderer: Renderer, row: Row) -> Iterator[Document]:
+    """Yield one document for each trained answer of a record; their losses and bytes add up to the record's.
+
+    A harness moves white space from the end of a prompt to what follows and counts it there, so it is scored by itself
+    too and taken off: log p(space + answer) - log p(space) = log p(answer | prompt).
+    """
+    for part in _trained_parts(renderer, row):
+        located = renderer.locate(part)
+        prompt, answer = render_texts(renderer, part)
+        space = _space(prompt)
+        yield {
+            "id": row.id, "category": row.category, "context": prompt.rstrip(),
+            "continuations": [space + answer, *([space] if space else [])], "num_bytes": len(_spoken(located).encode()),
+        }  # fmt: skip
+
+
+def is_same_loss(renderer: Renderer, row: Row, ids: Sequence[int]) -> bool:
+    """Whether a harness that joins prompt, white space and answer as text scores the tokens ``ids`` of evaluation."""
+    return all(_is_same(renderer, *render_texts(renderer, part), ids) for part in _trained_parts(renderer, row))
+
+
+def is_same_choice(renderer: Renderer, row: Row, spec: CategorySpec) -> bool:
+    """Whether a harness compares the tokens of choices that evaluation compared; true where it compared none."""
+    prompt, _ = render_texts(renderer, row)
+    return all(
+        _is_same(renderer, prompt, _answered(renderer, row, choice, has_end=False), [*prompt_ids, *option])
+        for choice in spec.choices
+        for prompt_ids, option in [renderer.option(row, choice)]
+    )
+
+
+def choices_of(spec: CategorySpec) -> list[str]:
+    """Return the choices of a category that is scored by one, be it written or the likeliest."""
+    return list(spec.options.get("choices") or ()) if spec.metric.kind in ("choice", "likelihood") else []
+
+
+def _trained_parts(renderer: Renderer, row: Row) -> list[Row]:
+    # The record up to each answer that is trained: those of the objective that its marks do not take out.
+    messages = row.messages or []
+    answers = answers_of(messages, renderer.objective)
+    weights = answer_weights(messages, answers)
+    return [replace(row, messages=messages[: n + 1]) for n, weight in zip(answers, weights, strict=True) if weight > 0]
+
+
+def _is_same(renderer: Renderer, prompt: str, answer: str, ids: Sequence[int]) -> bool:
+    whole, context = plain_ids(renderer, prompt + answer), plain_ids(renderer, prompt.rstrip())
+    return whole == list(ids)[: len(whole)] and whole[: len(context)] == context
+
+
+def _space(prompt: str) -> str:
+    return prompt[len(prompt.rstrip()) :]
+
+
+def _spoken(located: Conversation) -> str:
+    return located.layout.text[located.turn.start : located.turn.stop]
+
+
+def _answered(renderer: Renderer, row: Row, text: str, *, has_end: bool) -> str:
+    """The answer ``text`` as it would be trained, with its end token or without."""
+    messages = row.messages or []
+    answer = {"role": "assistant", "content": text}
+    try:
+        located = renderer.locate(replace(row, messages=[*messages[: last_answer(messages)], answer]))
+    except RowFault as fault:
+        raise TrainError(fault.code, f"the choice {text!r} of {row.category!r}: {fault.reason}", fault.hint) from None
+    return located.answer if has_end else _spoken(located)

@@ -18,8 +18,7 @@ from train.base import console
 from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.data.rendering import Renderer, RowFault
-from train.pipeline.export import merged
-from train.pipeline.export.adapter import stop_texts
+from train.pipeline.export.models import stop_texts, write_merged
 from train.pipeline.export.source import Source, Written
 
 _INSTEAD = (
@@ -34,15 +33,14 @@ UNLIKE_THE_DATA = (_ROUNDS, [{"role": "system", "content": "rules"}, *_ROUNDS])
 def write(source: Source, work: Path, dtype: str) -> Written:
     """Fill ``work`` with model/ and a Modelfile.
 
-    Raises:
-        TrainError: E905 cannot-express with the records whose text a Go template would not make.
+    Raises TrainError: E905 cannot-express with the records whose text a Go template would not make.
     """
     template = go_template(source)
     stops = stop_texts(source)
     if odd := [stop for stop in stops if "\n" in stop or '"""' in stop]:
         raise TrainError("E905 cannot-express", f"a Modelfile cannot hold the stop {odd[0]!r}", _INSTEAD)
     (work / "model").mkdir()
-    merged.write(source, work / "model", dtype)
+    write_merged(source, work / "model", dtype)
     lines = [
         "FROM ./model",
         f'TEMPLATE """{template}"""',
@@ -58,10 +56,8 @@ def write(source: Source, work: Path, dtype: str) -> Written:
 def go_template(source: Source) -> str:
     """Return the Go template that makes the prompt of every conversation of the data set as the model's own does.
 
-    A warning says where a longer conversation, or one with a system, would be rendered otherwise.
-
-    Raises:
-        TrainError: E905 cannot-express.
+    A warning says where a longer conversation, or one with a system, would be rendered otherwise. Raises TrainError:
+    E905 cannot-express.
     """
     table = _Table()
     faults: dict[str, list[str]] = {}
@@ -103,9 +99,8 @@ class _Table:
     def add(self, row: Row, renderer: Renderer) -> None:
         """Take in the prompt of one conversation as transformers renders it, less what Ollama's runner adds to it.
 
-        Raises:
-            RowFault: the model's own template refuses the conversation.
-            _NoTableError: no table makes this prompt, or another one than makes those before.
+        Raises RowFault: the model's own template refuses the conversation. Raises _NoTableError: no table makes this
+        prompt, or another one than makes those before.
         """
         located = renderer.locate(row)
         prompt_messages, text = located.messages[:-1], located.prompt
@@ -152,5 +147,5 @@ def _branches(cases: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Return a string literal of Go, which reads JSON's escapes; three quotes never stand side by side in it."""
+    # Return a string literal of Go, which reads JSON's escapes; three quotes never stand side by side in it.
     return json.dumps(text, ensure_ascii=False)

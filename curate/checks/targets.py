@@ -1,0 +1,104 @@
+"""Records in the tokens of a model: the trainer's side counts them in a process of its own, length checks judge them.
+
+What crosses the border are lines: rows as `schemas/row.schema.json` says go in, lengths as
+`schemas/lengths.schema.json` says come out, one for each, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from curate.base.console import one_line
+from curate.base.record import CurateError, Finding, Json, Record
+from curate.base.trainer import require_trainer
+from curate.checks import Check, TokenLengths, discover
+from curate.checks._trainer import TrainerError, ask_trainer
+from curate.schema import Shape
+from curate.schema.settings import Settings
+
+# Targets for which an export trains the last answer of a conversation only; the others train every answer.
+_LAST_ANSWER = frozenset({"trl"})
+_ROW_KEYS = ("name", "tool_call_id", "tool_calls")
+
+
+def token_findings(
+    records: Sequence[Record], shape: Shape, settings: Settings, *, target: str, model: str, max_length: int
+) -> list[Finding]:
+    """Return what the length checks (T920 to T922) find in ``records``, in their order.
+
+    ``model`` is a folder with tokenizer and chat template, ``max_length`` the target's limit in tokens; ``target`` ""
+    keeps the first tokens. Findings have no column. Codes in the settings' ``ignore`` and severities are for the caller
+    to apply.
+
+    Raises:
+        CurateError: E940 when the extra ``train`` is not installed; E961 when the counting fails.
+    """
+    require_trainer("counting tokens", "leave --model out")
+    checks = [check for check in discover().values() if check.on_lengths]
+    chosen = settings.model_copy(update={"target": target})
+    options = ["--objective", "sft" if target in _LAST_ANSWER else "chat"]
+    if settings.checks.allow_special_tokens:
+        options.append("--allow-special-tokens")
+    answers = ask_trainer(
+        map(_row, records), "measure", "-", "--model", model, "--max-length", str(max_length), *options
+    )
+    findings: list[Finding] = []
+    try:
+        for record, answer in zip(records, answers, strict=True):
+            if answer["id"] != _name(record):
+                raise ValueError("it answered about another row")
+            runs = [(int(start), int(stop)) for start, stop in answer["runs"]]
+            lengths = TokenLengths(int(answer["tokens"]), runs, max_length, str(answer["fault"]))
+            findings += _findings(checks, lengths, chosen, record, shape.ignored(record.data))
+    except (TrainerError, ValueError, KeyError, TypeError) as error:
+        why = f"`train measure` {error}" if isinstance(error, TrainerError) else "`train measure` gave no lengths"
+        raise CurateError(
+            "E961 cannot-measure",
+            f"the tokens could not be counted with the model {one_line(model)}: {why}",
+            "The messages above say why; a model is a folder with a tokenizer.json and, mostly, a chat template.",
+        ) from error
+    return findings
+
+
+def _findings(
+    checks: Sequence[Check],
+    lengths: TokenLengths,
+    settings: Settings,
+    record: Record,
+    excused: Collection[str],
+) -> Iterator[Finding]:
+    for check in checks:
+        assert check.on_lengths
+        # As everywhere, a check goes by its code, its name, or a prefix of its code.
+        if not {check.name, *(check.code[:size] for size in range(1, 5))} & set(excused):
+            for problem in check.on_lengths(lengths, settings):
+                # The line begins with its record; the column of a pointer within it is found when it is shown.
+                yield check.finding(problem, record.source, record=record.id, column=0 if problem.pointer else 1)
+
+
+def _row(record: Record) -> dict[str, Json]:
+    """Return a record as a row whose content is one text a message, which is what tokens are counted of."""
+    name = _name(record)
+    return {
+        "id": name,
+        "kind": record.kind,
+        "category": record.category,
+        "cluster": name,
+        "messages": [_message(message) for message in record.messages] or None,
+        "tools": [dict(tool) for tool in record.tools] or None,
+        "text": None if record.messages else record.text,
+        "source": f"{record.source.file}:{record.source.line}",
+    }
+
+
+def _name(record: Record) -> str:
+    # A row needs an id, which a record of one's own schema may have left empty.
+    return record.id or f"{record.source.file}:{record.source.line}"
+
+
+def _message(message: Mapping[str, Json]) -> dict[str, Json]:
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    fields = {key: message[key] for key in _ROW_KEYS if message.get(key) is not None}
+    return {"role": message.get("role"), "content": content} | fields

@@ -1,0 +1,44 @@
+"""Arguments and options that verbs share, so that the same word means the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+workspace_argument = click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+paths_argument = click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+by_option = click.option(
+    "--by", default="", metavar="NAME", help="Who decides; else CURATE_ANNOTATOR or the user's name."
+)
+
+
+def format_option(*names: str) -> Callable[[Function], Function]:
+    """Return the option ``--format`` with these choices, of which text is the default."""
+    return click.option("--format", "form", type=click.Choice(names), default="text", show_default=True)
+
+
+def engine_options(function: Function) -> Function:
+    """Add ``--engine`` and ``--ray-address`` to a command."""
+    engine = click.option(
+        "--engine",
+        type=click.Choice(["local", "daft"]),
+        default="local",
+        show_default=True,
+        help="Who shares out the work.",
+    )
+    address = click.option(
+        "--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT."
+    )
+    return engine(address(function))
+
+
+def refuse_if(*rules: tuple[object, str]) -> None:
+    """Raise a click.UsageError with the text of the first of ``rules`` that is true."""
+    for is_wrong, why in rules:
+        if is_wrong:
+            raise click.UsageError(why)

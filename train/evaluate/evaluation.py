@@ -1,0 +1,368 @@
+"""Evaluate a model on records: its answers, how likely it finds the references, and the score of each category.
+
+General text, which has nothing to do with the data set, is measured too: its bits per byte, before and after, show what
+a model forgot.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from train.base.errors import TrainError
+from train.base.file_guard import MOST_DOCUMENT, open_file
+from train.data.dataset import Dataset, Row
+from train.data.rendering import Renderer, RowFault
+from train.data.rendering.messages import TooLongFault, last_answer
+from train.evaluate import metrics
+from train.evaluate.generate import generate
+from train.evaluate.likelihoods import option_nlls, questions
+from train.evaluate.predictions import Scored, ValidationScore
+from train.model import computing, pick_dtype
+from train.model.loss import Nll, nll_per_example
+from train.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySpec:
+    """How a category is scored: the metric, its options, and whether it is only the default.
+
+    ``contract`` holds options of the metric of that name, which is measured beside the one that scores.
+    """
+
+    metric: metrics.Metric
+    options: Mapping[str, Any]
+    is_default: bool
+    contract: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
+        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.kind == "likelihood" else ()
+        return choices
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A greedy completion: its text, and whether it ended by itself.
+
+    Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
+    """
+
+    id: str
+    text: str
+    stopped: bool | None
+    logprobs: Sequence[float] = ()
+
+
+def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
+    """Return how each category of a manifest is scored; call it first, so that a bad scorer costs no training.
+
+    Raises TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
+    """
+    specs = {}
+    for name, entry in categories.items():
+        table = entry if isinstance(entry, dict) else {}
+        chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
+        if (
+            table is not entry
+            or not isinstance(chosen, str)
+            or not all(isinstance(o, dict) for o in (options, contract))
+        ):
+            raise TrainError(
+                "E912 bad-dataset",
+                f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
+                "export the dataset again",
+            )
+        try:
+            metrics.discover()["contract"].check(contract)
+            specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
+            if specs[name].metric.kind == "likelihood" and not specs[name].choices:
+                raise TrainError(
+                    "E932 bad-metric-option", f"the metric {chosen!r} needs choices", 'choices = ["yes", "no"]'
+                )
+        except TrainError as error:
+            raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
+    return specs
+
+
+def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
+    """Return how a category is scored: by the default metric where ``categories`` does not know it."""
+    return categories.get(name) or CategorySpec(metrics.scorer(""), {}, is_default=True)
+
+
+def predict(
+    model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int
+) -> list[Prediction]:
+    """Return the model's answer to each row that has messages, in order; raw-text rows have none.
+
+    Raises TrainError: a row cannot be rendered.
+    """
+    prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
+    done = generate(
+        model,
+        [prompt.ids for prompt in prompts],
+        max_new_tokens=max_new_tokens,
+        stop_ids=renderer.stop_ids,
+        batch_tokens=batch_tokens,
+    )
+    return [
+        Prediction(prompt.id, renderer.decode(generated.ids), generated.stopped)
+        for prompt, generated in zip(prompts, done, strict=True)
+    ]
+
+
+def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
+    """Return the rows of which choices are compared, with their choices."""
+    each = ((row, categories[row.category].choices) for row in rows if row.messages and row.category in categories)
+    return [(row, choices) for row, choices in each if choices]
+
+
+def choose(
+    model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int
+) -> list[Prediction]:
+    """Return for each row the likeliest of its choices, and the log-probabilities of all.
+
+    Raises TrainError: a row cannot be rendered with one of its choices.
+    """
+    nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens)
+    predictions = []
+    for (row, choices), each in zip(choice_rows, nlls, strict=True):
+        likeliest = choices[min(range(len(each)), key=each.__getitem__)]
+        predictions.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
+    return predictions
+
+
+def score(
+    rows: Sequence[Row],
+    references: Mapping[str, str],
+    predictions: Sequence[Prediction],
+    nlls: Sequence[Nll],
+    categories: Mapping[str, CategorySpec],
+    *,
+    split: str,
+) -> list[Scored]:
+    """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
+
+    A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
+    """
+    said = {prediction.id: prediction for prediction in predictions}
+    likely = {nll.id: nll for nll in nlls}
+    behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
+    scored = []
+    for row in rows:
+        if row.id not in likely:
+            continue
+        nll, prediction, reference = likely[row.id], said.get(row.id), references.get(row.id, "")
+        spec = spec_of(categories, row.category)
+        scores: dict[str, float] = {}
+        if prediction is not None:
+            scores = spec.metric.scores(
+                prediction.text, reference, {**spec.options, **_record_options(spec, row, prediction)}
+            )
+            if prediction.stopped is not None:
+                scores |= behaviour.scores(prediction.text, reference)
+            if spec.contract and (prompt_text := _prompt_text(row)) is not None:
+                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": prompt_text})
+        scored.append(
+            Scored(
+                row.id,
+                split,
+                row.category,
+                row.cluster,
+                reference,
+                nll.nll,
+                nll.num_tokens,
+                nll.num_bytes,
+                text=None if prediction is None else prediction.text,
+                stopped=None if prediction is None else prediction.stopped,
+                metric="" if prediction is None else spec.metric.primary,
+                scores=scores,
+            )
+        )
+    return scored
+
+
+def evaluate_model(
+    model: Any,
+    renderer: Renderer,
+    rows: Sequence[Row],
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    *,
+    split: str,
+    is_generating: bool = True,
+) -> list[Scored]:
+    """Return the model's results on ``rows``: likelihoods of all, and with ``is_generating`` scored answers.
+
+    An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
+
+    Matrix products are in the recipe's number format, as in training. Rows over the recipe's length are skipped or cut
+    as it says; a skipped one has no result, so the lengths tell how many there were. Raises TrainError: rows cannot be
+    rendered; each reason with its record ids.
+    """
+    examples = renderer.examples(rows).examples
+    ids = {example.id for example in examples}
+    rows = [row for row in rows if row.id in ids]
+    references: dict[str, str] = {}
+    predictions: list[Prediction] = []
+    device = next(model.parameters()).device
+    with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
+        nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
+        if is_generating:
+            references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
+            choice_rows, most = rows_with_choices(rows, categories), recipe.eval.batch_tokens
+            predictions = choose(model, renderer, choice_rows, batch_tokens=most)
+            chosen = {row.id for row, _ in choice_rows}
+            written = [row for row in rows if row.id not in chosen]
+            predictions += predict(
+                model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most
+            )
+    return score(rows, references, predictions, nlls, categories, split=split)
+
+
+def evaluate_splits(
+    model: Any,
+    renderer: Renderer,
+    dataset: Dataset,
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    *,
+    general: Path | None = None,
+) -> list[Scored]:
+    """Return everything that a report and its feedback need of one model: call it before training, and after.
+
+    Answers on validation and test, and likelihoods of the training records and of the general slice (``general`` is the
+    recipe's file, found; without one the shipped text). General text that is longer than the model reads is left out.
+    Raises TrainError: rows cannot be rendered, or E944 bad-general-text.
+    """
+    scored = []
+    for split in ("validation", "test", "train"):
+        rows = dataset.splits[split]
+        scored += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
+    rows = readable_general(renderer, general)
+    return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
+    """Return the general text of the recipe's file (None: the shipped one) that is not too long for the model.
+
+    Raises TrainError: E944 bad-general-text, E924 control-token-in-data.
+    """
+    return [row for row in general_rows(general) if _is_short_enough(renderer, row)]
+
+
+def summary(scored: Sequence[Scored]) -> ValidationScore:
+    """Return the means that a run watches while it trains; each category weighs the same in the score."""
+    tokens = sum(record.num_tokens for record in scored)
+    groups: dict[str, list[float]] = {}
+    for record in scored:
+        if record.score is not None:
+            groups.setdefault(record.category, []).append(record.score)
+    means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
+    return ValidationScore(
+        loss=math.fsum(record.nll for record in scored) / tokens if tokens else math.nan,
+        score=math.fsum(means.values()) / len(means) if means else None,
+        by_category=means,
+    )
+
+
+def _record_options(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
+    """The options of a metric that are not its category's but the record's and the prediction's own."""
+    if prediction.logprobs:
+        return {"logprobs": prediction.logprobs}
+    if spec.metric.kind == "calls" and row.messages:
+        calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
+        return {"calls": [call.get("function", call) for call in calls]}
+    return {}
+
+
+def _is_short_enough(renderer: Renderer, row: Row) -> bool:
+    try:
+        renderer.example(row)
+    except TooLongFault:
+        return False
+    except RowFault as fault:
+        raise TrainError(fault.code, f"general text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
+    return True
+
+
+def _prompt_text(row: Row) -> str | None:
+    """Return the texts of all messages before the last answer, which its citations must stand in.
+
+    None where no contract applies: the answer is to call tools.
+    """
+    if row.messages is None:
+        return None
+    last = last_answer(row.messages)
+    if row.messages[last].get("tool_calls"):
+        return None
+    return "\n\n".join(message["content"] for message in row.messages[:last] if message["content"] is not None)
+
+
+SPLIT = "general"
+SHIPPED = Path(__file__).with_name("general.txt")
+"""The text that is taken where a recipe names none."""
+_LONGEST = 1000
+
+
+def general_name(path: str | None) -> str:
+    """Return what a report calls the text of a recipe's eval.general; None is the shipped one."""
+    return f"the built-in {SHIPPED.name}" if path is None else path
+
+
+def general_rows(path: Path | None = None) -> list[Row]:
+    """Return the general slice as raw-text rows: the file's, or without one the 24 paragraphs that we ship.
+
+    A ``.jsonl`` file has a "text" in each line; any other file is plain text whose documents are parted by blank lines.
+    Documents over 1,000 characters are cut into pieces between words; the pieces of one document share a cluster.
+    Raises TrainError: E944 bad-general-text with file and line.
+    """
+    source = path or SHIPPED
+    try:
+        with TextIOWrapper(open_file(source.resolve(), most=MOST_DOCUMENT), encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainError("E944 bad-general-text", f"{source}: {error}", "eval.general names a text file.") from error
+    documents = _lines(text, source) if source.suffix == ".jsonl" else text.split("\n\n")
+    rows = []
+    for number, document in enumerate((document for document in documents if document.strip()), start=1):
+        cluster = f"{SPLIT}-{number:04d}"
+        for part, piece in enumerate(_pieces(document.strip()), start=1):
+            rows.append(Row(f"{cluster}-{part}", "", cluster, None, None, piece, source.name))
+    if not rows:
+        raise TrainError("E944 bad-general-text", f"{source}: no text in it", "Without eval.general ours is used.")
+    return rows
+
+
+def _lines(text: str, source: Path) -> list[str]:
+    documents = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            document = json.loads(line)["text"]
+            document.encode("utf-8")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise TrainError(
+                "E944 bad-general-text",
+                f'{source}:{number}: not an object with a "text": {error}',
+                "Each line is a JSON object whose text is a string.",
+            ) from error
+        documents.append(document)
+    return documents
+
+
+def _pieces(document: str) -> list[str]:
+    pieces = []
+    while len(document) > _LONGEST:
+        cut = document.rfind(" ", _LONGEST // 2, _LONGEST)
+        cut = _LONGEST if cut < 0 else cut
+        pieces.append(document[:cut])
+        document = document[cut:].lstrip()
+    return [*pieces, document] if document else pieces

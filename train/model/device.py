@@ -1,0 +1,135 @@
+"""Where a run computes: its device, the number format of its products, and how many threads it takes.
+
+Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
+machine of two cores torch was fifty times slower than with one. So cores that others are using now are not counted on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from train.base.errors import Exit, TrainError
+from train.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+SMALL_MODEL = 20_000_000
+_CPU_INFO = Path("/proc/cpuinfo")
+_SAMPLE_SECONDS = 0.25
+STAT = Path("/proc/stat")
+QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+"""Of the second version of control groups, and of the first."""
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the torch device for "auto", "cpu", "mps" or "cuda"; raises TrainError "E941 no-device" (exit 3)."""
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, True)
+    if not is_there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise TrainError("E941 no-device", f"this machine has no {wanted}", "--set device=cpu", exit_code=Exit.MISSING)
+    return device
+
+
+def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> torch.dtype:
+    """Return the format of the products: bfloat16 where the hardware computes in it and the model is not tiny."""
+    import torch
+
+    if recipe.dtype != "auto":
+        return torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    flags = ""
+    if device.type == "cpu" and _CPU_INFO.exists():
+        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+        flags = next((line for line in lines if line.startswith("flags")), "")
+    has_bf16 = "avx512_bf16" in flags.split()
+    return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
+
+
+def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int:
+    """Return the CPU threads: one for small models, which lose by sharing work, else one for each core that is free.
+
+    Ranks of one machine divide its cores among them, as each of them would find those of the others busy.
+    """
+    if recipe.threads != "auto":
+        return recipe.threads
+    if num_parameters < SMALL_MODEL:
+        return 1
+    return free_cores() if num_ranks == 1 else max(1, usable_cores() // num_ranks)
+
+
+@contextmanager
+def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Within, matrix products are in ``dtype``: autocast for bfloat16, nothing for float32."""
+    import torch
+
+    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        yield
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may run on: by its affinity, and by the quota of its container if lower."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return max(1, min(allowed, allowed if quota is None else round(quota)))
+
+
+def free_cores() -> int:
+    """Return how many usable cores are idle, 1 at the least; it samples for a quarter of a second.
+
+    Not by the load average: that remembers what this very command did a minute ago. Where the system has no /proc/stat,
+    all usable cores count as free.
+    """
+    usable = usable_cores()
+    before = _idle_and_all()
+    if usable == 1 or before is None:
+        return usable
+    time.sleep(_SAMPLE_SECONDS)
+    after = _idle_and_all()
+    if after is None or len(after) != len(before):
+        # Cores were switched off or on meanwhile.
+        return usable
+    idle = sum(
+        (later[0] - sooner[0]) / (later[1] - sooner[1])
+        for sooner, later in zip(before, after, strict=True)
+        if later[1] > sooner[1]
+    )
+    return max(1, min(usable, round(idle)))
+
+
+def _idle_and_all() -> list[tuple[int, int]] | None:
+    # Return (idle, total) ticks of each core that we may run on; None where the system does not report them.
+    try:
+        lines = STAT.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    times = [[int(field) for field in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in ours]
+    # user, nice, system, idle, waiting for a disk, interrupts twice, stolen by the host
+    return [(ticks[3] + ticks[4], sum(ticks)) for ticks in times] or None
+
+
+def _quota() -> float | None:
+    second, first = QUOTAS
+    try:
+        if second.is_file():
+            limit, period = second.read_text(encoding="ascii").split()[:2]
+            return None if limit == "max" else int(limit) / int(period)
+        if first.is_file():
+            limit = first.read_text(encoding="ascii").strip()
+            period = first.with_name("cpu.cfs_period_us").read_text(encoding="ascii").strip()
+            return int(limit) / int(period) if int(limit) > 0 else None
+    except (OSError, ValueError):
+        # A system that words it otherwise has no quota that we know of.
+        return None
+    return None

@@ -1,0 +1,165 @@
+"""Results of a base are cached under a key of everything that they depend on, so that a base is measured once.
+
+There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished.
+
+Some answers are generated twice all the same, for the noise floor. Greedy decoding is not the same in every batch: the
+shapes of matrix products decide in which order they add up, and where two tokens are nearly as likely, rounding
+chooses. A gain below what decoding the base again changes is none.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from train.base import console
+from train.base.cache import Cache, cache_home
+from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
+from train.data.dataset import sample_rows
+from train.evaluate.evaluation import SHIPPED, predict, spec_of
+from train.evaluate.metrics import discover
+from train.evaluate.predictions import RIGHT_FROM, Scored
+from train.model import computing
+from train.pipeline.folder import versions
+from train.pipeline.prepare import Prepared
+from train.report import Noise, noise_of
+
+_MOST_BYTES = 256 << 20
+IN_RUN = "base-results"
+"""The folder of the run's own copy, so that resuming a run never measures the base again."""
+_SOURCES = Path(__file__).resolve().parents[1]
+"""All code of `train`: a change anywhere may change what is measured."""
+
+# What decides the training alone. A field that is not named here is part of the key, so a new one can only cost a miss.
+_OF_TRAINING: dict[str, Any] = {
+    "base": True, "method": True, "objective": True, "lr": True, "epochs": True, "max_steps": True, "batch_size": True,
+    "batch_tokens": True, "accumulation": True, "micro_batch_tokens": True, "warmup": True, "schedule": True,
+    "weight_decay": True, "betas": True, "clip": True, "seed": True, "checkpoint": True, "compile": True,
+    "parallel": True, "checkpointing": True, "neftune": True, "mixing": True, "guard": True,
+    "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True},
+    "eval": {"every_steps": True, "during_training": True, "general": True, "margin": True, "resamples": True,
+             "judge": True},
+}  # fmt: skip
+
+
+def key_of(prepared: Prepared) -> dict[str, Any]:
+    """Return everything that a base's results depend on, as plain values.
+
+    Weights, config and end tokens of the base; tokenizer and template; the dataset with its scorers; the general text;
+    the recipe but for what only training sees; device, number format, threads and ranks; our code and all versions.
+    """
+    import torch
+
+    model, tokenizer, renderer = prepared.model, prepared.tokenizer, prepared.renderer
+    # Kernels differ with what the processor can, and so do the last digits.
+    device = f"{prepared.device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if prepared.device.type == "cuda":
+        device = torch.cuda.get_device_name(prepared.device)
+    config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    return {
+        "weights": prepared.facts["base"],
+        "config": _digest_of_config(config),
+        "stop tokens": list(renderer.stop_ids),
+        "tokenizer and template": prepared.facts["tokenizer and template"],
+        "special tokens": _digest_of_config(tokenizer.special_tokens_map),
+        "dataset": prepared.dataset.digest,
+        "general": sha256_of(prepared.general or SHIPPED),
+        "objective": prepared.objective,
+        "recipe": prepared.recipe.model_dump(mode="json", exclude=_OF_TRAINING),
+        "device": device,
+        "dtype": str(prepared.dtype),
+        "threads": prepared.recipe.threads,
+        # Other ranks shard the rows into other batches.
+        "ranks": prepared.context.world_size,
+        "code": sources_digest(_SOURCES),
+        "installed metrics": _installed_metrics(),
+        "versions": versions(),
+        "validator": installed_version("jsonschema"),
+    }
+
+
+def _installed_metrics() -> dict[str, str]:
+    """The digest of the file that each metric of another package is in."""
+    others = [metric for metric in discover().values() if not metric.is_ours]
+    return {metric.name: sha256_of(Path(inspect.getfile(metric.function))) for metric in others}
+
+
+def _digest_of_config(config: Mapping[str, Any]) -> str:
+    # Configs of transformers hold what JSON does not: torch's number formats, infinity.
+    return digest_of(json.dumps(config, sort_keys=True, default=str))
+
+
+def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored] | None:
+    """Return the base's results of ``key`` from the run's own copy, or with ``is_cached`` from the cache; say which."""
+    own, *shared = _caches(run, is_cached=is_cached)
+    for cache in (own, *shared):
+        entry = cache.get(digest_of(key))
+        if entry is not None:
+            results = [Scored(**values) for values in entry.values["scored"]]
+            console.talk(
+                f"the base was measured before: {len(results)} results are taken from {cache.folder / digest_of(key)}"
+            )
+            if cache is not own:
+                own.put(digest_of(key), {}, entry.values)
+            return results
+    return None
+
+
+def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_cached: bool) -> None:
+    """Cache the base's results in the run's folder, and with ``is_cached`` for other runs too.
+
+    Results that are not finite are not cached: the run reports what is broken.
+    """
+    if not all(math.isfinite(value) for record in scored for value in (record.nll, *(record.scores or {}).values())):
+        return
+    for cache in _caches(run, is_cached=is_cached):
+        cache.put(digest_of(key), {}, {"scored": [asdict(result) for result in scored]})
+
+
+def forget(run: Path) -> None:
+    """Remove the run's own copy; from now on its predictions.jsonl holds the same."""
+    shutil.rmtree(run / IN_RUN, ignore_errors=True)
+
+
+def _caches(run: Path, *, is_cached: bool) -> list[Cache]:
+    home = cache_home() if is_cached else None
+    return [Cache(run / IN_RUN), *([] if home is None else [Cache(home / "base-results", most_bytes=_MOST_BYTES)])]
+
+
+MOST_ROWS = 50
+_BATCHES = 4
+
+
+def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise | None:
+    """Generate up to 50 of the answers in ``base`` again and return what differs; None where nothing was generated.
+
+    ``model`` is the base as it was measured. The rows are chosen by the hash of their ids and fill about four batches,
+    so that they are decoded in other batches than before.
+    """
+    recorded = {record.id: record for record in base if record.is_generated}
+    rows = [row for split in ("validation", "test") for row in prepared.dataset.splits[split] if row.id in recorded]
+    rows = sample_rows(rows, MOST_ROWS)
+    if not rows:
+        return None
+    most = prepared.recipe.eval.max_new_tokens
+    sizes = [len(prompt.ids) + most for row in rows if (prompt := prepared.renderer.prompt(row)) is not None]
+    with computing(prepared.device, prepared.dtype):
+        predictions = predict(
+            model, prepared.renderer, rows, max_new_tokens=most, batch_tokens=max(*sizes, sum(sizes) // _BATCHES)
+        )
+    num_changed = num_flipped = 0
+    for prediction in predictions:
+        before = recorded[prediction.id]
+        num_changed += prediction.text != before.text
+        spec = spec_of(prepared.categories, before.category)
+        score = spec.metric.scores(prediction.text, before.reference, spec.options).get(before.metric)
+        if score is not None and before.score is not None:
+            num_flipped += (score >= RIGHT_FROM) != (before.score >= RIGHT_FROM)
+    return noise_of(len(predictions), num_changed, num_flipped)

@@ -1,0 +1,438 @@
+"""Execute a run: measure the base, train, measure again, and report per category what changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from train.base import console
+from train.base.errors import Exit, TrainError
+from train.base.storage import whole_folder, write_whole, writing
+from train.data.dataset import Dataset
+from train.evaluate.evaluation import evaluate_model, evaluate_splits, general_name, summary
+from train.evaluate.predictions import Scored, ValidationScore
+from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, restore_weights, trained_tensors
+from train.loop.checkpoint import (
+    Checkpoint,
+    check_facts,
+    check_finite,
+    clear_leftovers,
+    newest_verified,
+    open_checkpoint,
+)
+from train.model import is_lora, load_base, save_adapter
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.model.memory import Meter
+from train.pipeline.base_results import forget, key_of, noise_floor, recall, remember
+from train.pipeline.folder import RECIPE, git_commit, now, read_run, versions, write_run
+from train.pipeline.plan import Plan, accuracy, explain_oom
+from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
+from train.pipeline.trackers import Trackers
+from train.recipe import Recipe, recipe_toml
+from train.recipe.schedule import validation_steps
+from train.report import CardFacts, Noise, Report, Run, card_facts, model_card, table
+from train.report.build import publish
+from train.report.judge import judge_answers
+from train.report.model import JudgeSummary
+
+_FEWEST_STEPS = 20
+"""Runs of fewer steps are not calibrated: three more would be much of them."""
+
+
+def run_dataset(
+    dataset: Path,
+    recipe: Recipe,
+    run: Path,
+    *,
+    folder: Path | None = None,
+    is_resumed: bool = False,
+    is_forced: bool = False,
+    is_dry: bool = False,
+    report_to: Sequence[str] = (),
+    is_cached: bool = True,
+    context: DistributedContext = SINGLE_PROCESS,
+) -> Exit:
+    """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; results go to stdout.
+
+    ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
+    where facts changed, ``is_dry`` stops before anything is written, and without ``is_cached`` the base is measured
+    although that was done before. ``report_to`` names trackers. Each rank calls this; the first writes. Raises
+    TrainError as `prepare`, `fit`, `publish` and `Trackers` do, and "E950 run-exists" where ``run`` is in use.
+    """
+    if run.exists() and any(run.iterdir()) and not is_resumed:
+        raise TrainError(
+            "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
+        )
+    # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
+    trackers = Trackers(report_to if context.is_first else ())
+    prepared = prepare(dataset, recipe, folder=folder, context=context)
+    checkpoint, changed = _find_checkpoint(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
+    if is_dry:
+        console.talk("plan: " + plan_run(add_adapters(prepared), prepared, is_measured=False).sentence())
+        console.talk(f"dry run: nothing was written; the run would be {run}")
+        return Exit.OK
+    # No rank may still read the run's folder while rank 0 writes to it.
+    context.barrier()
+    record = _begin(run, prepared, changed, is_resumed=is_resumed)
+    context.barrier()
+    try:
+        return _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
+    except TrainError as error:
+        try:
+            failure = {"status": "failed", "ended": now(), "error": error.code, "message": error.message}
+            write_run(run, record | failure)
+        except TrainError as other:
+            # A full disk refuses this file too; the error of the run itself is reported after this.
+            console.talk(f"warning: {other.message}")
+        raise
+
+
+def _run_prepared(
+    prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], trackers: Trackers, *,
+    is_cached: bool,
+) -> Exit:  # fmt: skip
+    # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
+    context = prepared.context
+    base = _measure_base(prepared, run, is_cached=is_cached)
+    noise = noise_floor(prepared.model, prepared, base)
+    model = add_adapters(prepared)
+    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= _FEWEST_STEPS)
+    console.talk(
+        "plan: "
+        + plan.sentence()
+        + (f"; {context.world_size} ranks, {prepared.strategy}" if context.world_size > 1 else "")
+    )
+    record["plan"] = plan.values()
+    if context.is_first:
+        write_run(run, record)
+    meter = Meter(prepared.device)
+    base_scores = _base_scores(prepared, base)
+    with explain_oom(plan, "training"):
+        result = _fit(model, prepared, run, checkpoint, record, trackers, base_scores)
+    record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
+    if result.stopped is not None:
+        if context.is_first:
+            write_run(run, record | _ending(result, "stopped"))
+        on = f"`train run {prepared.dataset.path} --resume --out {run}`"
+        console.talk(f"stopped after step {result.step} of {result.num_steps}; go on with {on}")
+        context.barrier()
+        return result.stopped
+    model, taken = _take_weights(model, prepared, run, result)
+    console.talk("measuring the tuned model")
+    tuned = _measure(model, prepared)
+    if context.is_first:
+        judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
+    context.barrier()
+    return _exit_of(judge_summary) if context.is_first else Exit.OK
+
+
+def _exit_of(summary: JudgeSummary | None) -> Exit:
+    if summary is None or summary.n or not summary.num_unscored:
+        return Exit.OK
+    reasons = ", ".join(f"{num} {reason}" for reason, num in summary.reasons.items())
+    console.trouble(
+        "E983 bad-judge",
+        f"the judge {summary.model} at {summary.host} left all {summary.num_unscored} pairs unscored ({reasons})",
+        "the model is trained and the report is written, without a score of the judge; see what the endpoint answers",
+    )
+    return Exit.FAILED
+
+
+def _finish(
+    model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
+    tuned: list[Scored], taken: int, noise: Noise | None,
+) -> JudgeSummary | None:  # fmt: skip
+    """Write the report, the model and the record of a run that ended well, and return how its judge did."""
+    base, tuned, judge_summary = judge_answers(
+        base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe, folder=run
+    )
+    report = publish(
+        base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
+        run=_run_facts(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
+        judge_summary=judge_summary,
+    )  # fmt: skip
+    forget(run)
+    facts = card_facts(record | {"step": result.step}, prepared.dataset.manifest)
+    saved = save_tuned(model, prepared, report, run, facts)
+    verdicts = {row.category: row.verdict for row in report.main().categories}
+    write_run(
+        run,
+        record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": verdicts},
+    )
+    console.data(table(report, columns=console.columns()))
+    console.talk(f"report: {run / 'report.html'}")
+    return judge_summary
+
+
+def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
+    read_run(run)
+    checkpoint, faults = newest_verified(run)
+    for fault in faults:
+        console.talk(f"warning: {fault}; it is passed over")
+    if checkpoint is None and faults:
+        raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "begin a new run")
+    if checkpoint is None:
+        console.talk(f"{run} has no checkpoint yet; the run begins again")
+        return None, []
+    changed = check_facts(checkpoint, prepared.facts, is_forced=is_forced)
+    console.talk(f"resuming from {checkpoint.path.name}" + (f", not exact: {'; '.join(changed)}" if changed else ""))
+    return checkpoint, changed
+
+
+def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: bool) -> dict[str, Any]:
+    earlier = read_run(run) if is_resumed else {}
+    record = {
+        "version": 1,
+        "id": run.name,
+        "status": "running",
+        "created": earlier.get("created", now()),
+        "recipe": prepared.recipe.model_dump(mode="json"),
+        "recipe_folder": str((prepared.folder or Path()).resolve()),
+        "objective": prepared.objective,
+        "examples": sum(not example.is_replay for example in prepared.steps.examples),
+        "seed": prepared.recipe.seed,
+        "dataset": {
+            "path": str(prepared.dataset.path),
+            "name": prepared.dataset.manifest.get("name"),
+            "sha256": prepared.dataset.digest,
+        },
+        "facts": prepared.facts,
+        "git": git_commit(prepared.dataset.path),
+        "versions": versions(),
+        # Once a forced resume made it another run, it stays one.
+        "not_exact": [*earlier.get("not_exact", []), *changed],
+    }
+    if prepared.context.is_first:
+        with writing(run):
+            run.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(run)
+        write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
+        write_run(run, record)
+    return record
+
+
+def _fit(
+    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
+    trackers: Trackers, base: dict[str, float],
+) -> FitResult:  # fmt: skip
+    with trackers:
+        trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
+        return fit(
+            model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
+            validation=_validation(model, prepared, base), on_event=trackers.on_event,
+        )  # fmt: skip
+
+
+def _validation(model: Any, prepared: Prepared, base: dict[str, float]) -> Validation | None:
+    rows = prepared.evaluated_rows
+    if not rows:
+        console.talk("warning: no validation records are scored while training, so the last step counts as the best")
+        return None
+
+    mine = rows[prepared.context.rank :: prepared.context.world_size]
+
+    def evaluate(_step: int) -> ValidationScore:
+        scored = evaluate_model(
+            model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
+        )
+        return summary(gather_scores(prepared.context, scored, [row.id for row in rows]))
+
+    return Validation(evaluate, base)
+
+
+def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
+    # Return the model with the weights to keep, whole on every rank, and the step that they are of.
+    context, taken = prepared.context, result.step
+    if prepared.is_sharded:
+        # A sharded model stays sharded, so a new one takes the weights from the last step's checkpoint.
+        recipe = prepared.recipe
+        fresh, _ = load_base(
+            recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens
+        )  # fmt: skip
+        model = add_adapters(replace(prepared, model=fresh))
+        if context.is_first:
+            restore_weights(model, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
+    if context.is_first:
+        taken = _restore_best(model, run, result)
+    # From rank 0 and not from the disk of each node, which may lack the checkpoint.
+    for weight in trained_tensors(model).values():
+        context.broadcast(weight)
+    return model, taken
+
+
+def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
+    """The base's validation score of each category, on the records that evaluations during training score.
+
+    Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one.
+    """
+    recipe = prepared.recipe
+    ids = {row.id for row in prepared.evaluated_rows}
+    scores = summary([record for record in base if record.split == "validation" and record.id in ids]).by_category
+    if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
+        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
+                         "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
+    num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
+    # The evaluation of the last step ends nothing any more.
+    num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
+    if recipe.guard.is_on and num_evaluations < needed:
+        console.talk(
+            f"warning: the guard needs {needed} evaluations and the run has {num_evaluations} before its last step, so "
+            "it stops nothing; lower eval.every_steps or guard.patience"
+        )
+    return scores
+
+
+def _restore_best(model: Any, run: Path, result: FitResult) -> int:
+    # Put the best step's weights into the model and return the step that its weights are now of.
+    if result.best_step is None or result.best_step == result.step:
+        return result.step
+    try:
+        best = open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step)
+    except TrainError as error:
+        console.talk(f"warning: {error.message}, so the last step's weights are taken instead of the best one's")
+        return result.step
+    restore_weights(model, best)
+    console.talk(f"step {result.best_step} was the best on validation; its weights are taken")
+    return result.best_step
+
+
+def _measure(model: Any, prepared: Prepared) -> list[Scored]:
+    recipe, dataset = prepared.recipe, prepared.dataset
+    with explain_oom(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
+        scored = evaluate_splits(
+            model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
+            general=prepared.general,
+        )  # fmt: skip
+    order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
+    return gather_scores(prepared.context, scored, order)
+
+
+def _measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
+    # Everything that the report needs of the base, measured once for all runs in which nothing of it differs.
+    key = key_of(prepared)
+    context = prepared.context
+    # Rank 0 decides for all: what is cached on one machine may be missing on another.
+    base: list[Scored] | None = context.broadcast_object(
+        recall(run, key, is_cached=is_cached) if context.is_first else None
+    )
+    if base is None:
+        console.talk(f"run {run.name}: measuring the base")
+        base = _measure(prepared.model, prepared)
+        if context.is_first:
+            remember(run, key, base, is_cached=is_cached)
+    return base
+
+
+def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
+    # Return planned against real and say it; the planned time is that of the tokens that were read here.
+    values = plan.values()
+    if plan.seconds is not None:
+        values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens
+    # The meter does not count the weights, which were there when it began.
+    began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
+    real, error = comparison["real"], comparison["error"]
+    text = f"plan: memory {real['peak_bytes'] / 1e6:,.0f} MB, planned {error['peak_bytes']:+.0%}"
+    if error["seconds"] is not None:
+        text += f"; steps {real['seconds']:,.1f} seconds, planned {error['seconds']:+.0%}"
+    console.talk(text)
+    return comparison
+
+
+def _ending(result: FitResult, status: str) -> dict[str, Any]:
+    return {
+        "status": status,
+        "ended": now(),
+        "step": result.step,
+        "steps": result.num_steps,
+        "best_step": result.best_step,
+        "tokens": result.tokens,
+        "guarded": result.early_stop,
+        "train_seconds": round(result.seconds, 3),
+        "cpu_seconds": round(time.process_time(), 3),
+    }
+
+
+def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
+    settings: dict[str, Any] = {
+        "steps": result.num_steps,
+        "best step": result.best_step,
+        "batch": prepared.steps.batch_size,
+        "dtype": prepared.recipe.dtype,
+        "threads": prepared.recipe.threads,
+    }
+    if prepared.context.world_size > 1:
+        settings["ranks"] = prepared.facts["ranks"]
+    if result.early_stop:
+        settings["stopped by the guard"] = f"after step {result.step}: {result.early_stop}"
+    if record["not_exact"]:
+        settings["not exact"] = "; ".join(record["not_exact"])
+    return Run(
+        id=run.name,
+        created=record["created"],
+        base_model=prepared.recipe.base,
+        dataset=str(record["dataset"]["name"] or ""),
+        objective=prepared.objective,
+        method=prepared.recipe.method,
+        tuning=prepared.tuning,
+        general_text=general_name(prepared.recipe.eval.general),
+        seed=prepared.recipe.seed,
+        device=str(prepared.device),
+        seconds=round(result.seconds, 3),
+        settings=settings,
+        versions=record["versions"],
+        digests={key: value for key, value in prepared.facts.items() if isinstance(value, str) and len(value) == 64},
+    )
+
+
+def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts: CardFacts) -> Path:
+    """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it.
+
+    Raises TrainError "E934 not-finite" for weights that are no numbers, "E936 write-failed" where the disk refuses
+    them; nothing is written then.
+    """
+    final = run / ("adapter" if is_lora(model) else "model")
+    check_finite(trained_tensors(model).items(), "the tuned model")
+    with whole_folder(final) as work:
+        if is_lora(model):
+            for config in model.peft_config.values():
+                # A hub id is the same everywhere; a folder needs its whole path.
+                path = prepared.base_path.resolve()
+                is_local = Path(prepared.recipe.base).name == path.name
+                config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+            save_adapter(model, work)
+        else:
+            # Training may have had more stops than the base names: the end token of the template.
+            model.generation_config.eos_token_id = prepared.renderer.stop_ids
+            model.save_pretrained(work)
+        # What was trained is what must be served, also where the base came without a template.
+        prepared.tokenizer.chat_template = prepared.renderer.served_template
+        prepared.tokenizer.save_pretrained(work)
+        card = model_card(report, facts, run.name, library="peft" if is_lora(model) else "transformers")
+        (work / "README.md").write_text(card, encoding="utf-8")
+    return final
+
+
+def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
+    """Return the dataset with every ``world``-th row of each split, beginning with this rank's number."""
+    return replace(
+        dataset, splits={name: rows[context.rank :: context.world_size] for name, rows in dataset.splits.items()}
+    )
+
+
+def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
+    """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
+
+    Every rank scores all general text; the first rank's result counts.
+    """
+    if context.world_size == 1:
+        return scored
+    results: dict[tuple[str, str], Scored] = {}
+    for part in context.gather(scored):
+        for result in part:
+            results.setdefault((result.split, result.id), result)
+    positions = {record: position for position, record in enumerate(order)}
+    return sorted(results.values(), key=lambda result: positions.get(result.id, len(positions)))

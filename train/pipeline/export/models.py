@@ -1,0 +1,107 @@
+"""What a run made as a folder that others load: the adapter alone, or the whole model, with a command for vLLM.
+
+Each has the tokenizer with its template, the stop tokens and a card.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from train.base.errors import TrainError
+from train.loop.checkpoint import check_finite
+from train.model import find_base
+from train.pipeline.export.source import Source, Written, tuned_model
+from train.report import model_card
+
+_PARTS = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
+    """Fill ``work`` with the adapter of a run.
+
+    Raises TrainError "E905 cannot-express" for a run that tuned all weights or a .gguf base, "E934 not-finite".
+    """
+    # Comes with torch.
+    from safetensors import safe_open
+
+    if not source.is_lora:
+        raise TrainError("E905 cannot-express", "the run tuned every weight, so there is no adapter", "--to merged")
+    if find_base(source.recipe.base, source.folder).is_file():
+        raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "--to merged")
+    # The check that loads an export again would notice it too, but it can be switched off.
+    with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
+        names = file.keys()
+        check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))
+    for name in _PARTS:
+        shutil.copyfile(source.tuned / name, work / name)
+    write_tokenizer_files(source, work, "peft")
+    return Written(work)
+
+
+def write_tokenizer_files(source: Source, work: Path, library: str) -> None:
+    """Write the card, and what serves the same tokens as were trained: tokenizer, template, config with the stops.
+
+    ``library`` is what loads the folder: "peft" or "transformers".
+    """
+    source.renderer.tokenizer.chat_template = source.renderer.served_template
+    source.renderer.tokenizer.save_pretrained(work)
+    card = model_card(source.report, source.facts, source.name, library=library)
+    (work / "README.md").write_text(card, encoding="utf-8")
+    (work / "generation_config.json").write_text(json.dumps(_generation(source), indent=1) + "\n", encoding="utf-8")
+
+
+def _generation(source: Source) -> dict[str, Any]:
+    tokenizer = source.renderer.tokenizer
+    # No max_new_tokens: a server takes it for a limit on every answer.
+    settings = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "do_sample": False,
+        "eos_token_id": source.renderer.stop_ids,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def stop_texts(source: Source) -> list[str]:
+    """Return the text of each token that ends an answer."""
+    return [source.renderer.encoder.decode([number], has_control=True) for number in source.renderer.stop_ids]
+
+
+def write_merged(source: Source, work: Path, dtype: str) -> Written:
+    """Fill ``work`` with the whole model in ``dtype``: "float32", "bfloat16" or "float16"."""
+    import torch
+
+    # The loader's own generation config would name fewer stops than training had; ours is written last.
+    model = tuned_model(source).to(getattr(torch, dtype))
+    model.save_pretrained(work)
+    write_tokenizer_files(source, work, "transformers")
+    return Written(work)
+
+
+def write_vllm(source: Source, work: Path, dtype: str) -> Written:
+    """Fill ``work`` with model/ and serve.sh."""
+    model = work / "model"
+    model.mkdir()
+    write_merged(source, model, dtype)
+    # A name that needs no quotes in any shell.
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", source.name)
+    limit = f" --max-model-len {source.reads}" if source.reads else ""
+
+    def command(folder: str) -> str:
+        template = f"{folder}/model/chat_template.jinja"
+        return f"vllm serve {folder}/model --chat-template {template} --served-model-name {name} --dtype {dtype}{limit}"
+
+    script = work / "serve.sh"
+    script.write_text(
+        "#!/bin/sh\n"
+        "# Serves the model beside this file; its stops are in model/generation_config.json. Greedy is temperature 0.\n"
+        'here=$(cd "$(dirname "$0")" && pwd)\n'
+        "exec " + command('"$here"') + ' "$@"\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    return Written(model, command("FOLDER"))

@@ -1,0 +1,117 @@
+"""Where a run lives, and its run.json: what was run, on what, with which versions, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from train.base.errors import TrainError
+from train.base.file_guard import MOST_STATE, hint_of, read_file
+from train.base.storage import installed_version, sha256_of, write_whole
+
+RUN = "run.json"
+RECIPE = "recipe.toml"
+
+
+def next_run(dataset: Path) -> Path:
+    """Return the first free runs/DATE-a, -b ... beside the dataset/ folder, or else in the working directory."""
+    runs = _runs(dataset)
+    today = datetime.now(UTC).date().isoformat()
+    return next(path for number in count() if not (path := runs / f"{today}-{_letters(number)}").exists())
+
+
+def newest_run(dataset: Path) -> Path:
+    """Return the run that was begun last; raises TrainError "E953 nothing-to-resume"."""
+    runs = [path for path in _runs(dataset).glob("*") if (path / RUN).is_file()]
+    if not runs:
+        raise TrainError(
+            "E953 nothing-to-resume", f"no run in {_runs(dataset)}", "begin one without --resume, or name it with --out"
+        )
+    return max(runs, key=lambda path: (path / RUN).stat().st_mtime_ns)
+
+
+def write_run(folder: Path, record: Mapping[str, Any]) -> None:
+    """Replace run.json in one step."""
+    write_whole(folder / RUN, [json.dumps(record, indent=1) + "\n"])
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return a run's run.json; raises TrainError "E953 nothing-to-resume" where it is missing or damaged."""
+    try:
+        value = json.loads(read_file(folder / RUN, most=MOST_STATE))
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise TrainError(
+            "E953 nothing-to-resume",
+            f"{folder / RUN}: {error}",
+            hint_of(error, "begin a new run without --resume") if isinstance(error, OSError) else "begin a new run",
+        ) from None
+    return value
+
+
+def recipe_folder(folder: Path) -> Path:
+    """Return the folder that the paths of a run's recipe are read from; raises TrainError "E953 nothing-to-resume"."""
+    recorded = read_run(folder).get("recipe_folder")
+    if not isinstance(recorded, str):
+        raise TrainError("E953 nothing-to-resume", f"{folder / RUN}: no recipe_folder", "name the recipe with --recipe")
+    return Path(recorded)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that computes."""
+    by_name = {"python": platform.python_version()}
+    for name in ("pairsmith", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy"):
+        by_name[name] = installed_version(name) or "not installed as a package"
+    return by_name
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit that ``folder`` stands at, or None outside of git."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def weights_digest(path: Path) -> str:
+    """Return a SHA-256 over the names and digests of a base's weight files."""
+    hashed = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
+        hashed.update(f"{file.name} {sha256_of(file)}\n".encode())
+    return hashed.hexdigest()
+
+
+def _runs(dataset: Path) -> Path:
+    parent = dataset.resolve().parent
+    home = parent.parent if parent.name == "dataset" else Path.cwd()
+    runs = home / "runs"
+    if not runs.resolve().is_relative_to(home.resolve()):
+        raise TrainError(
+            "E955 outside", f"{runs} is a link that leads out of {home}", "name the run's folder with --out"
+        )
+    return runs
+
+
+def _letters(number: int) -> str:
+    text = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(ord("a") + rest) + text
+    return text

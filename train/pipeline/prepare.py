@@ -1,0 +1,395 @@
+"""Check everything that can be wrong before a step is computed: digests, recipe, model, template, every row.
+
+General text that is trained along against forgetting is never the text that forgetting is measured on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.base import console
+from train.base.cache import open_cache
+from train.base.errors import TrainError
+from train.data.dataset import Dataset, Row, open_dataset, sample_rows
+from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
+from train.evaluate.evaluation import CategorySpec, category_specs, general_rows, readable_general, rows_with_choices
+from train.evaluate.likelihoods import questions
+from train.loop import Placement
+from train.model import (
+    add_lora,
+    eos_ids,
+    find_base,
+    load_base,
+    load_tokenizer,
+    pick_dtype,
+    pick_four_bits,
+    pick_threads,
+    read_length,
+)
+from train.model import num_parameters as count_parameters
+from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler
+from train.model.capabilities import capabilities_of
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.model.layers import checkpoint_activations
+from train.model.memory import memory_limit
+from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
+from train.pipeline.folder import versions, weights_digest
+from train.pipeline.plan import Plan, make_plan, needs_checkpointing
+from train.recipe import SHIPPED_TEXT, CheckpointRecipe, MixingRecipe, Objective, Recipe, recipe_digest
+from train.recipe.forgetting import Tuning, tuning_of
+from train.report.judge import require_judge
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to begin; in ``recipe`` dtype, threads and micro_batch_tokens are no longer "auto"."""
+
+    dataset: Dataset
+    recipe: Recipe
+    objective: Objective
+    categories: dict[str, CategorySpec]
+    model: Any
+    tokenizer: Any
+    renderer: Renderer
+    steps: BatchSampler
+    base_path: Path
+    device: torch.device
+    dtype: torch.dtype
+    facts: dict[str, Any]
+    folder: Path | None = None
+    """That of the recipe file, which its paths are read from."""
+    context: DistributedContext = SINGLE_PROCESS
+    strategy: ParallelStrategy = "ddp"
+
+    @property
+    def general(self) -> Path | None:
+        """The recipe's file of general text; None is the shipped one."""
+        return _general(self.recipe, self.folder)
+
+    @property
+    def tuning(self) -> Tuning:
+        """What the recipe does against forgetting on this base."""
+        width = self.model.get_input_embeddings().weight.shape[1]
+        return tuning_of(self.recipe, width, str(self.model.config.model_type))
+
+    @property
+    def evaluated_rows(self) -> list[Row]:
+        """The validation records that evaluations during training score."""
+        return sample_rows(self.dataset.splits["validation"], self.recipe.eval.during_training)
+
+    @property
+    def placement(self) -> Placement:
+        """Where training computes."""
+        return Placement(self.device, self.dtype, self.context, self.strategy)
+
+    @property
+    def is_sharded(self) -> bool:
+        """True where training cuts the model into shards, which it then stays in."""
+        return self.context.world_size > 1 and self.strategy != "ddp"
+
+    @property
+    def shards(self) -> int:
+        """Into how many."""
+        return num_shards(self.strategy, self.context)
+
+
+def prepare(
+    dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, context: DistributedContext = SINGLE_PROCESS
+) -> Prepared:
+    """Return the run of ``recipe`` on a dataset, with the base loaded (adapters not yet added).
+
+    ``folder`` is that of the recipe file, from which its relative paths are read. Each rank prepares for
+    itself. Raises TrainError for whatever stands in the way, "E948 ranks-differ" among it; nothing has been written by
+    then.
+    """
+    import torch
+
+    if context.world_size > 1 and ":" in recipe.device:
+        raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
+                         "device = cuda; each rank takes its own")  # fmt: skip
+    dataset = open_dataset(dataset_path)
+    categories = category_specs(dataset.manifest.get("categories", {}))
+    require_judge(recipe, categories)
+    if not dataset.splits["train"]:
+        message = f"{dataset_path}: no record to train on"
+        raise TrainError("E912 bad-dataset", message, "export a dataset with a train split")
+    model, tokenizer = load_base(
+        recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
+        new_tokens=recipe.new_tokens,
+    )  # fmt: skip
+    if recipe.new_tokens:
+        console.talk(
+            f"{len(recipe.new_tokens)} new tokens: their rows begin at the mean of the others, for the base too"
+        )
+    num_parameters = count_parameters(model)
+    device = next(model.parameters()).device
+    threads = pick_threads(recipe, num_parameters, context.local_world_size)
+    dtype = pick_dtype(recipe, device, num_parameters)
+    memory = memory_limit(device) if device.type == "cuda" else None
+    strategy = pick_strategy(
+        recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, context=context
+    )
+    torch.set_num_threads(threads)
+    recipe = recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
+    if recipe.micro_batch_tokens == "auto":
+        recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
+    objective = _objective(recipe, dataset)
+    renderer = make_renderer(model, tokenizer, recipe, objective)
+    examples = _examples(renderer, dataset)
+    measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
+    replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
+    if replay:
+        examples = [*examples, *replay]
+    steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
+    base_path = find_base(recipe.base, folder)
+    facts = _facts(dataset, recipe, renderer, steps, base_path, device)
+    if replay:
+        facts["replayed text"] = replay_digest
+    facts["ranks"] = "1" if context.world_size == 1 else f"{context.world_size} {strategy}"
+    context.require_equal(facts)
+    return Prepared(
+        dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
+        folder, context, strategy,
+    )  # fmt: skip
+
+
+def open_renderer(
+    dataset: Dataset, recipe: Recipe, *, folder: Path | None = None
+) -> tuple[Renderer, int | None]:  # fmt: skip
+    """Return the renderer of a recipe's base, and how many positions the base has, None without a limit.
+
+    No weight is read.
+    """
+    tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder, new_tokens=recipe.new_tokens)
+    reads = read_length(recipe.base, folder=folder)
+    return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
+
+
+def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objective) -> Renderer:
+    """Return the renderer that a recipe asks for; says on stderr what is odd about the template."""
+    reads = getattr(model.config, "max_position_embeddings", None)
+    return _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
+
+
+def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int | None, stop_ids: list[int]) -> Renderer:
+    renderer = Renderer(
+        tokenizer,
+        objective,
+        reads if recipe.max_length == "auto" else recipe.max_length,
+        on_too_long=recipe.on_too_long,
+        on_unrenderable=recipe.on_unrenderable,
+        allow_special_tokens=recipe.allow_special_tokens,
+        stop_ids=stop_ids,
+    )
+    for warning in renderer.warnings:
+        console.talk(f"warning: {warning}")
+    return renderer
+
+
+def add_adapters(prepared: Prepared) -> Any:
+    """Return the model to train: with adapters, or with every weight trainable; it may compute activations again."""
+    recipe, model = prepared.recipe, prepared.model
+    if recipe.method == "lora":
+        ids = prepared.tokenizer.convert_tokens_to_ids(recipe.new_tokens)
+        model = add_lora(model, recipe.lora, dtype=prepared.dtype, seed=recipe.seed, new_ids=ids)
+    else:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+    if needs_checkpointing(model, prepared.steps, prepared.device, prepared.dtype, shards=prepared.shards):
+        if recipe.checkpointing == "auto":
+            console.talk(
+                "activations are computed again in the backward pass: the plan does not fit in memory otherwise"
+            )
+        checkpoint_activations(model)
+    return model
+
+
+def plan_run(
+    model: Any, prepared: Prepared, *, is_measured: bool, memory_bytes: int | None = None,
+    cost_per_hour: float | None = None,
+) -> Plan:  # fmt: skip
+    """Return the plan, see `make_plan`; with ``is_measured`` corrected by three steps where the model stays whole.
+
+    A model that will be sharded is not measured: it is still whole here, and its gradients and moments may not fit.
+    """
+    return make_plan(
+        model, prepared.steps, device=prepared.device, dtype=prepared.dtype,
+        threads=int(prepared.recipe.threads), is_measured=is_measured and not prepared.is_sharded,
+        memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
+    )  # fmt: skip
+
+
+def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
+    if recipe.objective != "auto":
+        return recipe.objective
+    hint = dataset.manifest.get("objective_hint", "sft")
+    if hint not in ("sft", "chat", "domain"):
+        raise TrainError(
+            "E912 bad-dataset", f"the manifest's objective_hint {hint!r} is not an objective", "--set objective=sft"
+        )
+    chosen: Objective = hint
+    return chosen
+
+
+def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
+    # The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's.
+    file = dataset.manifest["files"].get(f"{split}.jsonl")
+    rows, digest = dataset.splits[split], "" if file is None else file["sha256"]
+    rendered = render_cached(renderer, rows, digest, open_cache())
+    for reason, ids in _by_reason((record, [reason]) for record, reason in rendered.refused.items()).items():
+        console.talk(f"warning: {len(ids)} {split} records are skipped, {reason}: {console.join_names(ids)}")
+    for reason, ids in _by_reason(rendered.notes.items()).items():
+        console.talk(f"warning: of {len(ids)} {split} records {reason}: {console.join_names(ids)}")
+    left_out = {*rendered.skipped, *rendered.refused, *rendered.silent}
+    totals = Counter(row.category for row in rows)
+    gone = Counter(row.category for row in rows if row.id in left_out)
+    for name, number in gone.items():
+        if number == totals[name]:
+            console.talk(
+                f"warning: category {console.join_names([name])} has no {split} record left: all {number} are left out"
+            )
+    return rendered
+
+
+def _by_reason(reasons_by_id: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    ids: dict[str, list[str]] = defaultdict(list)
+    for record, reasons in reasons_by_id:
+        for reason in reasons:
+            ids[reason].append(record)
+    return ids
+
+
+def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
+    rendered = _render_split(renderer, dataset, "train")
+    if rendered.skipped:
+        ids = console.join_names(rendered.skipped)
+        console.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
+    if rendered.cut:
+        console.talk(
+            f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
+            + console.join_names(list(rendered.cut))
+        )
+    if rendered.silent:
+        console.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
+                 + console.join_names(rendered.silent))  # fmt: skip
+    examples = rendered.examples
+    # Flat arrays have all weights at hand; of a list each example is asked.
+    has_all = isinstance(examples, Examples) and bool(examples.weights.all())
+    if not has_all and (weightless := [example.id for example in examples if not example.weight]):
+        console.talk(
+            f"warning: {len(weightless)} records of weight 0 are not trained: {console.join_names(weightless)}"
+        )
+        examples = [example for example in examples if example.weight]
+    if not examples and rendered.refused:
+        raise TrainError("E923 bad-rows", "all training records are skipped, most as they cannot be rendered",
+                         "take a base whose chat template has what the records need, such as tools")  # fmt: skip
+    if not examples and rendered.skipped:
+        raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
+    if not examples:
+        raise TrainError("E923 bad-rows", "no training record has a weight", "give records or messages weights above 0")
+    return examples
+
+
+def _check_evaluation(
+    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], general: Path | None
+) -> list[Row]:
+    # Rows that could not be evaluated after the training must be known before it; returns the general ones.
+    ids = {
+        example.id for split in ("validation", "test") for example in _render_split(renderer, dataset, split).examples
+    }
+    rows = [row for split in ("validation", "test") for row in dataset.splits[split] if row.id in ids]
+    questions(renderer, rows_with_choices(rows, categories))
+    if not ids:
+        raise TrainError(
+            "E937 nothing-to-report",
+            "neither the validation nor the test split has a record that can be evaluated",
+            "export a data set with a test split, or more records; without one nobody knows whether it helped",
+        )
+    return readable_general(renderer, general)
+
+
+def _general(recipe: Recipe, folder: Path | None) -> Path | None:
+    return None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
+
+
+def _facts(
+    dataset: Dataset,
+    recipe: Recipe,
+    renderer: Renderer,
+    steps: BatchSampler,
+    base_path: Path,
+    device: torch.device,
+) -> dict[str, Any]:
+    # What must be the same for a resumed run to be the same run.
+    # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
+    # their own.
+    same = recipe.model_copy(update={"checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"})
+    return {
+        "dataset": dataset.digest,
+        "order": steps.digest(),
+        "tokenizer and template": renderer.digest,
+        "recipe": recipe_digest(same),
+        "base": weights_digest(base_path),
+        "threads": recipe.threads,
+        "device": device.type,
+        "versions": versions(),
+    }
+
+
+def load_replay(
+    renderer: Renderer, recipe: MixingRecipe, measured: Sequence[Row], folder: Path | None
+) -> tuple[list[Example], str]:
+    """Return the examples of the recipe's general text and the SHA-256 of their texts; ([], "") where it names none.
+
+    Texts that ``measured`` has too are left out, since bits per byte on trained text say nothing of what was forgotten,
+    and so are texts over max_length; both are said. The path is read from ``folder``, that of the recipe file. Raises
+    TrainError "E944 bad-general-text" where nothing is left, and "E924 control-token-in-data".
+    """
+    if recipe.replay is None:
+        return [], ""
+    try:
+        rows = general_rows(None if recipe.replay == SHIPPED_TEXT else (folder or Path()) / recipe.replay)
+    except TrainError as error:
+        # Its hint speaks of the text that is measured.
+        hint = f'mixing.replay names a JSONL or text file, or is "{SHIPPED_TEXT}"'
+        raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
+    taken = {_words(row) for row in measured}
+    fresh = [row for row in rows if _words(row) not in taken]
+    examples, num_long = [], 0
+    for row in fresh:
+        try:
+            example = renderer.whole(replace(row, id=f"replay-{row.id}"))
+        except RowFault as fault:
+            raise TrainError(
+                fault.code, f"replayed text {row.id} of {row.source}: {fault.reason}", fault.hint
+            ) from None
+        if renderer.max_length and len(example.ids) > renderer.max_length:
+            num_long += 1
+        else:
+            examples.append(replace(example, is_replay=True))
+    num_measured = len(rows) - len(fresh)
+    if not examples:
+        raise TrainError(
+            "E944 bad-general-text",
+            f"mixing.replay: of {len(rows)} texts {num_measured} are those that eval.general measures and {num_long} "
+            "are over max_length, so none is left to replay",
+            "name another file for mixing.replay or for eval.general",
+        )
+    if num_measured:
+        console.talk(f"warning: {num_measured} of {len(rows)} replayed texts are what eval.general measures; left out")
+    if num_long:
+        console.talk(f"warning: {num_long} of {len(rows)} replayed texts are over max_length; left out")
+    digest = hashlib.sha256("\0".join(row.text or "" for row in fresh).encode()).hexdigest()
+    return examples, digest
+
+
+def _words(row: Row) -> str:
+    return " ".join((row.text or "").split())

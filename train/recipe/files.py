@@ -1,0 +1,433 @@
+"""A Recipe and its file: read with every fault listed by its line, and written with every default in view.
+
+A file is TOML, or YAML read strictly, so that what you see is what you get: as in YAML 1.2, without the parts that
+surprise or attack. Refused are tags, anchors and aliases, several documents, duplicate or non-text keys, more than 64
+levels or 10,000 values. Only `true`, `false`, `null`, `~` and plain decimal numbers are more than text; `no`, `010`,
+`1.10`, `0x1F`, `1_000` stay the text that they are, so a field that wants a number refuses them instead of receiving
+another value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from train.base.errors import TrainError
+from train.base.file_guard import hint_of, read_file
+from train.base.storage import MOST_LEVELS, digest_of
+from train.recipe.model import SHIPPED_TEXT, Recipe
+
+if TYPE_CHECKING:
+    import yaml
+
+Scalar = str | int | float | bool | None
+
+MOST_VALUES = 10_000
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+# No trailing zero after the first decimal: 1.10 is a version number to its author, and no float prints back as it.
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.(0|[0-9]*[1-9]))?([eE][+-]?[0-9]{1,4})?")
+_NOT_FINITE = re.compile(r"[+-]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+
+
+def read_yaml(text: str, name: str = "the value") -> Any:
+    """Return the value of a YAML text as dicts, lists and scalars; ``name`` stands before the line in messages.
+
+    Raises TrainError "E920 bad-recipe" with line and column for everything that this strict reading refuses.
+    """
+    # PyYAML comes with the [train] extra and is needed for YAML recipes only.
+    import yaml
+
+    reader = _Reader(yaml.parse(text, Loader=yaml.SafeLoader), name)
+    try:
+        return reader.document()
+    except (ValueError, OverflowError) as error:
+        # PyYAML hands an escape such as "\UFFFFFFFF" to chr() as it is.
+        raise TrainError("E920 bad-recipe", f"{name}: this is not YAML: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        raise TrainError(
+            "E920 bad-recipe", f"{where}: this is not YAML: {getattr(error, 'problem', None) or error}"
+        ) from None
+
+
+def scalar(text: str) -> Scalar:
+    """Return a plain scalar's value: a literal, a decimal number, or else the text itself."""
+    literals: dict[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
+    if text in literals:
+        return literals[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _NOT_FINITE.fullmatch(text):
+        return float(text.replace(".", ""))
+    return text
+
+
+class _Reader:
+    """Builds plain values from PyYAML's events and refuses what the module's docstring names."""
+
+    def __init__(self, events: Iterator[yaml.Event], name: str) -> None:
+        self.events = events
+        self.name = name
+        self.num_values = 0
+
+    def document(self) -> Any:
+        import yaml
+
+        value: Any = None
+        num_documents = 0
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                num_documents += 1
+                if num_documents > 1:
+                    raise self.fault(event, "a second document begins here")
+                value = self.value(next(self.events), 0)
+        return value
+
+    def value(self, event: yaml.Event, depth: int) -> Any:
+        import yaml
+
+        self.num_values += 1
+        if depth > MOST_LEVELS or self.num_values > MOST_VALUES:
+            raise self.fault(event, f"more than {MOST_LEVELS} levels or {MOST_VALUES} values")
+        if isinstance(event, yaml.AliasEvent):
+            raise self.fault(event, "aliases (*name) are not allowed")
+        if getattr(event, "anchor", None):
+            raise self.fault(event, "anchors (&name) are not allowed")
+        if getattr(event, "tag", None):
+            raise self.fault(event, f"tags ({event.tag}) are not allowed")
+        if isinstance(event, yaml.ScalarEvent):
+            return scalar(event.value) if event.style is None else event.value
+        if isinstance(event, yaml.SequenceStartEvent):
+            return [self.value(inner, depth + 1) for inner in self.until(yaml.SequenceEndEvent)]
+        return self.mapping(depth)
+
+    def mapping(self, depth: int) -> dict[str, Any]:
+        import yaml
+
+        table: dict[str, Any] = {}
+        for event in self.until(yaml.MappingEndEvent):
+            key = self.value(event, depth + 1)
+            if not isinstance(key, str):
+                raise self.fault(event, "a key must be text")
+            if key in table:
+                raise self.fault(event, f"the key {key!r} stands here a second time")
+            table[key] = self.value(next(self.events), depth + 1)
+        return table
+
+    def until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
+        for event in self.events:
+            if isinstance(event, end):
+                return
+            yield event
+
+    def fault(self, event: yaml.Event, what: str) -> TrainError:
+        mark = event.start_mark
+        return TrainError(
+            "E920 bad-recipe",
+            f"{self.name}:{mark.line + 1}:{mark.column + 1}: {what}",
+            "recipes use plain keys and values only; TOML works too",
+        )
+
+
+MOST_BYTES = 1_048_576
+MOST_FAULTS = 20
+# tomllib takes time in the square of a dotted key's parts; nobody has that many.
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
+# What other trainers call our settings, for "did you mean".
+_ELSEWHERE = {
+    "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs",
+    "train_batch_size": "batch_size",
+    "per_device_train_batch_size": "batch_size", "gradient_accumulation_steps": "accumulation",
+    "warmup_steps": "warmup", "warmup_ratio": "warmup", "lr_scheduler_type": "schedule",
+    "max_grad_norm": "clip", "grad_clip": "clip",
+    "max_seq_length": "max_length", "max_seq_len": "max_length", "cutoff_len": "max_length", "model": "base",
+    "model_name": "base", "model_name_or_path": "base", "base_model": "base", "lora_r": "lora.rank", "r": "lora.rank",
+    "lora_alpha": "lora.alpha", "lora_dropout": "lora.dropout", "target_modules": "lora.targets",
+    "eval_steps": "eval.every_steps", "save_steps": "checkpoint.every_steps", "save_total_limit": "checkpoint.keep",
+    "use_rslora": "lora.rslora", "use_dora": "lora.dora", "load_in_4bit": "lora.quantize",
+    "init_lora_weights": "lora.init", "neftune_noise_alpha": "neftune", "early_stopping_patience": "guard.patience",
+    "max_new_tokens": "eval.max_new_tokens", "num_threads": "threads", "random_seed": "seed",
+}  # fmt: skip
+
+
+def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
+    sections: dict[str, type[BaseModel]] = {}
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            sections |= {f"{within}{name}": field.annotation, **_sections(field.annotation, f"{within}{name}.")}
+    return sections
+
+
+_SECTIONS = _sections(Recipe)
+_ARGUMENTS = {
+    "dataset": "DATASET",
+    "data": "DATASET",
+    "train_file": "DATASET",
+    "output_dir": "--out",
+    "output": "--out",
+    "out": "--out",
+    "run": "--out",
+    "resume_from_checkpoint": "--resume",
+}
+
+
+def load_recipe(
+    source: Path | Recipe | None,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    base: str | None = None,
+    *,
+    is_own: bool = False,
+) -> Recipe:
+    """Return the recipe: defaults, then a file or another recipe, then settings, then ``base``; later wins.
+
+    ``settings`` are texts such as "lora.rank=8", or values by dotted key; ``base`` is what --base gives.
+    ``is_own`` says that ``source`` is the recipe in a run's own folder, whose paths were checked when the run began.
+    Raises TrainError "E920 bad-recipe" that lists every fault with its line.
+    """
+    path = source if isinstance(source, Path) else None
+    values = read_values(path) if path else source.model_dump() if isinstance(source, Recipe) else {}
+    origin = {"": path.name if path else "the settings"}
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            _put(values, key, value)
+            origin[key] = f"settings[{key!r}]"
+    else:
+        for setting in settings:
+            key, separator, text = setting.partition("=")
+            if not separator:
+                raise TrainError(
+                    "E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8"
+                )
+            _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
+            origin[key.strip()] = f"--set {setting}"
+    if base is not None:
+        values["base"], origin["base"] = base, "--base"
+    return build_recipe(values, path, origin, is_own=is_own)
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return a recipe file's values as they stand there: TOML, or YAML by its suffix; nothing is expanded.
+
+    Raises TrainError "E920 bad-recipe" for what is not readable, not UTF-8, over 1 MiB or refused by the strict
+    reading.
+    """
+    try:
+        text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8")
+    except OSError as error:
+        hint = hint_of(error, "train new writes a recipe")
+        raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", hint) from None
+    except UnicodeDecodeError as error:
+        raise TrainError("E920 bad-recipe", f"{path.name}: byte {error.start} is not UTF-8") from None
+    if path.suffix.lower() in (".yaml", ".yml"):
+        values = read_yaml(text, path.name)
+    else:
+        if match := _LONG_KEY.search(text):
+            line = text.count("\n", 0, match.start()) + 1
+            raise TrainError("E920 bad-recipe", f"{path.name}:{line}: a key of more than 64 parts")
+        try:
+            values = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            # ValueError, not TOMLDecodeError alone: an integer of over 4,300 digits is refused by int() itself.
+            raise TrainError("E920 bad-recipe", f"{path.name}: this is not TOML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise TrainError("E920 bad-recipe", f"{path.name}: a recipe is a table of keys and values")
+    return values
+
+
+def build_recipe(
+    values: Mapping[str, Any],
+    path: Path | None = None,
+    origin: Mapping[str, str] | None = None,
+    *,
+    is_own: bool = False,
+) -> Recipe:
+    """Return the Recipe that ``values`` describe; raises TrainError "E920 bad-recipe" that lists every fault."""
+    faults: list[str] = []
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8") if path else ""
+        problems: dict[str, Mapping[str, Any]] = {}
+        for problem in error.errors(include_url=False):
+            # "float or auto" reports one problem for each side; the first says more.
+            problems.setdefault(_dotted(problem["loc"]), dict(problem))
+        # Only reported problems are located: a hostile file has a hundred thousand unknown keys.
+        faults = [
+            f"{_locate(key, text, path, origin or {})}: {_sentence(key, problem)}"
+            for key, problem in islice(problems.items(), MOST_FAULTS)
+        ]
+        if len(problems) > MOST_FAULTS:
+            faults.append(f"and {len(problems) - MOST_FAULTS:,} more")
+    if recipe is not None and path is not None and not is_own:
+        faults = _paths_outside(recipe, path)
+    if faults:
+        raise TrainError("E920 bad-recipe", "\n  ".join(faults), "train new prints every key with its default")
+    assert recipe is not None
+    return recipe
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise TrainError("E920 bad-recipe", f"{key}: {section} is not a section")
+        values = inner
+    values[last] = value
+
+
+def _dotted(location: Sequence[int | str]) -> str:
+    # The key's dotted name without pydantic's names for the sides of a union.
+    names = [str(part) for part in location]
+    fields: Any = Recipe.model_fields
+    path: list[str] = []
+    for name in names:
+        if path and (fields is None or name not in fields):
+            if fields is not None:
+                path.append(name)
+            break
+        path.append(name)
+        section = _SECTIONS.get(".".join(path))
+        fields = section.model_fields if section else None
+    return ".".join(path)
+
+
+def _locate(key: str, text: str, path: Path | None, origin: Mapping[str, str]) -> str:
+    if key in origin:
+        return origin[key]
+    name, end = path.name if path else origin.get("", "the recipe"), _end_of(key, text)
+    return f"{name}:{text.count(chr(10), 0, end) + 1}" if end else name
+
+
+def _end_of(key: str, text: str) -> int:
+    """Where a key ends in a file: as the header [a.b], else as "b" behind the end of "a"; 0 where it is not there."""
+    if not key:
+        return 0
+    section, _, last = key.rpartition(".")
+    start = _end_of(section, text)
+    match = re.search(rf"(?m)^[ \t]*\[[ \t]*{re.escape(key)}[ \t]*\]", text)
+    match = match or re.compile(rf"(?m)(?:^|[{{,.])[ \t]*[\"']?{re.escape(last)}[\"']?[ \t]*[:=.]").search(text, start)
+    return match.end() if match else start
+
+
+def _sentence(key: str, problem: Mapping[str, Any]) -> str:
+    kind, given = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r}{_near(key)}"
+    # An error that a validator of ours raised is in the context; pydantic words the others.
+    is_ours = kind == "value_error"
+    message = str(problem["ctx"]["error"] if is_ours else problem["msg"]).replace("Input should be", "must be")
+    if not key:
+        return message
+    if is_ours and isinstance(given, Mapping):
+        # A rule of a whole section says by itself what does not fit.
+        return f"{key}: {message}"
+    text = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
+    if type(given) is int:
+        # Beyond 4,300 digits Python refuses to print it, and TOML's hexadecimal numbers have no such bound.
+        text = str(given) if given.bit_length() <= 64 else "a number beyond 64 bits"
+    if isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
+        text = f"the text {given[:80]!r}"
+        message += " (only plain decimal numbers, true and false are more than text)"
+    return f"{key} {message}, not {text[:120]}"
+
+
+def _near(key: str) -> str:
+    last = key.rsplit(".", maxsplit=1)[-1].lower()
+    if last in _ARGUMENTS:
+        return f": it is given on the command line as {_ARGUMENTS[last]}, never in a recipe"
+    known = [*Recipe.model_fields]
+    for section, kind in _SECTIONS.items():
+        known += [f"{section}.{name}" for name in kind.model_fields]
+    names = (
+        {name: name for name in known}
+        | {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)}
+        | _ELSEWHERE
+    )
+    near = get_close_matches(last, names, n=1, cutoff=0.6)
+    return f": did you mean {names[near[0]]!r}?" if near else ""
+
+
+def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
+    # Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git.
+    replay = None if recipe.mixing.replay == SHIPPED_TEXT else recipe.mixing.replay
+    named = {"eval.general": recipe.eval.general, "mixing.replay": replay}
+    folder = path.resolve().parent
+    project = next(
+        (f for f in (folder, *folder.parents) if (f / ".git").exists() or (f / "curate.toml").exists()), folder
+    )
+    return [
+        f"{path.name}: {key} {name!r} leads out of the project {project.name!r}"
+        for key, name in named.items()
+        if name is not None and not (folder / name).resolve().is_relative_to(project)
+    ]
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """Return the recipe as TOML that reads back as the same recipe; each key carries its meaning above it."""
+    lines = ["# A pairsmith recipe: every choice of the run. Keys that you remove take their defaults."]
+    lines += _field_lines(recipe) + _section_lines(recipe)
+    return "\n".join(lines) + "\n"
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe; `schemas/recipe.schema.json` holds it, and a test keeps them equal."""
+    schema = Recipe.model_json_schema()
+    # The one rule about two keys at once that is said here; the others are about methods, and the reading says them.
+    both = {"batch_size": {"type": "integer"}, "batch_tokens": {"type": "integer"}}
+    schema["not"] = {"required": sorted(both), "properties": both}
+    schema["title"], schema["examples"] = "The recipe of a run.", [Recipe().model_dump(mode="json")]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Return the SHA-256 of the recipe's canonical JSON."""
+    return digest_of(recipe.model_dump(mode="json"))
+
+
+def _section_lines(section: BaseModel, prefix: str = "") -> list[str]:
+    lines: list[str] = []
+    for name, inner in section:
+        if isinstance(inner, BaseModel):
+            lines += ["", f"[{prefix}{name}]", *_field_lines(inner), *_section_lines(inner, f"{prefix}{name}.")]
+    return lines
+
+
+def _field_lines(section: BaseModel) -> list[str]:
+    lines: list[str] = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            continue
+        lines += ["", *(f"# {line}" for line in textwrap.wrap(field.description or "", 110))]
+        # TOML has no null: a key that is off stands there as a comment.
+        lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
+    return lines
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    return repr(value)

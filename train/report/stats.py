@@ -1,0 +1,380 @@
+"""What can be said from so few records: intervals, paired tests, and the verdict. numpy only, every draw seeded.
+
+Records that repeat one another (a near-duplicate cluster, one source document) are not independent evidence, so
+whatever is drawn, flipped or counted here is a *cluster*, never a record: Miller 2024, arXiv:2411.00640, section 2.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import index
+from statistics import NormalDist
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def floats(values: Sequence[float]) -> list[float]:
+    """Return ``values``, [records], as floats of 64 bits."""
+    plain: list[float] = np.asarray(values, dtype=np.float64).tolist()
+    return plain
+
+
+def names(clusters: Sequence[str]) -> list[str]:
+    """Return the names of clusters, [records], as strings."""
+    return [str(name) for name in clusters]
+
+
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+REPLICATES = 2000
+_MANY = 200
+"""Clusters from which the mean of a graded score is taken to be normal."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Interval:
+    """Return the score interval of a share; ``num`` may be an effective size and need not be whole.
+
+    Never empty, also at 0 of n and n of n, where the textbook interval has no width. Wilson 1927, JASA 22:209; Brown,
+    Cai and DasGupta 2001, Statistical Science 16:101, recommend it for small n. Raises ValueError: there are no
+    records, or more successes than records.
+    """
+    successes, num = float(successes), float(num)
+    if num <= 0 or not 0 <= successes <= num * (1 + 1e-12):
+        raise ValueError(f"{successes:g} of {num:g} is no share")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = min(1.0, successes / num)
+    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
+    half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+
+
+def bootstrap_ratios(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
+    replicates: int = REPLICATES,
+) -> Floats:
+    """Return ``replicates`` values of sum(numerators) / sum(denominators), whole clusters drawn with replacement.
+
+    With denominators of one it is the bootstrap of a mean. Efron and Tibshirani 1993, chapter 8.
+    """
+    sums = _by_cluster(clusters, numerators, denominators)
+    rng = np.random.default_rng(seed)
+    size = len(sums)
+    ratios = np.empty(replicates)
+    step = max(1, 4_000_000 // size)
+    for start in range(0, replicates, step):
+        stop = min(start + step, replicates)
+        drawn = rng.multinomial(size, np.full(size, 1 / size), size=stop - start) @ sums
+        ratios[start:stop] = drawn[:, 0] / drawn[:, 1]
+    return ratios
+
+
+def bootstrap(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
+    replicates: int = REPLICATES,
+) -> Interval:
+    """Return the BCa cluster bootstrap interval of sum(numerators) / sum(denominators).
+
+    BCa corrects the percentiles for bias and skew: Efron 1987, JASA 82:171. Where the correction is not defined (all
+    replicates on one side), the plain percentiles are returned. Raises ValueError: there is no record, or the sequences
+    differ in length.
+    """
+    drawn = bootstrap_ratios(numerators, denominators, clusters, seed=seed, replicates=replicates)
+    sums = _by_cluster(clusters, numerators, denominators)
+    total = sums.sum(axis=0)
+    estimate = total[0] / total[1]
+    # A draw that meets the estimate counts half; rounding must not decide on which side it is.
+    close = np.isclose(drawn, estimate, rtol=1e-12, atol=1e-15)
+    below = float(((drawn < estimate) & ~close).mean() + close.mean() / 2)
+    tails = ((1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2)
+    if 0 < below < 1 and len(sums) >= 2:
+        rest = total - sums
+        jackknife = rest[:, 0] / rest[:, 1]
+        pull = jackknife.mean() - jackknife
+        spread = float((pull**2).sum())
+        acceleration = float((pull**3).sum()) / (6 * spread**1.5) if spread > 1e-30 else 0.0
+        normal = NormalDist()
+        bias = normal.inv_cdf(below)
+
+        def corrected(probability: float) -> float:
+            z = bias + normal.inv_cdf(probability)
+            return normal.cdf(bias + z / (1 - acceleration * z))
+
+        tails = (corrected(tails[0]), corrected(tails[1]))
+    return Interval(*(float(x) for x in np.quantile(drawn, tails)))
+
+
+def effective_size(values: Sequence[float], clusters: Sequence[str]) -> float:
+    """Return how many independent records this many clustered 0/1 values are worth.
+
+    n over the design effect: the variance of the mean among clusters over that of independent records (Kish 1965,
+    section 5.4), never more than n. Where all values are equal nothing is known of it, and each cluster counts once.
+    """
+    sums = _by_cluster(clusters, values, [1.0] * len(values))
+    n, groups = float(sums[:, 1].sum()), len(sums)
+    share = float(sums[:, 0].sum()) / n
+    simple = share * (1 - share) / n
+    if groups == n:
+        return n
+    if simple < 1e-15 or groups < 2:
+        return float(groups)
+    clustered = float(((sums[:, 0] - share * sums[:, 1]) ** 2).sum()) / n**2 * groups / (groups - 1)
+    return n / max(1.0, clustered / simple)
+
+
+def mean_interval(
+    values: Sequence[float], clusters: Sequence[str], *, seed: Sequence[int], replicates: int = REPLICATES
+) -> Interval:
+    """Return the interval of a mean score in [0, 1].
+
+    Values of 0 and 1: Wilson on the effective size. Graded ones: BCa cluster bootstrap, or Student's t from 200
+    clusters of one record on. Graded ones whose clusters are all alike: Wilson on the clusters, since no score in [0,
+    1] varies more than a coin of the same mean. Raises ValueError: there is no record.
+    """
+    values, clusters = floats(values), names(clusters)
+    groups, mean = len(set(clusters)), math.fsum(values) / len(values)
+    if set(values) <= {0.0, 1.0}:
+        size = effective_size(values, clusters)
+        return wilson(mean * size, size)
+    if _is_even(values, clusters):
+        return wilson(min(1.0, max(0.0, mean)) * groups, groups)
+    if groups == len(values) >= _MANY:
+        half = _t_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
+        low, high = mean - half, mean + half
+    else:
+        low, high = bootstrap(values, [1.0] * len(values), clusters, seed=seed, replicates=replicates)
+    return Interval(max(0.0, low), min(1.0, high))
+
+
+def difference_interval(
+    base: Sequence[float],
+    tuned: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
+    replicates: int = REPLICATES,
+) -> Interval:
+    """Return the interval of the mean paired difference tuned - base of scores in [0, 1], by BCa cluster bootstrap.
+
+    Where every cluster changed by the same amount, the bootstrap has no width and claims too much. Then the share of
+    records that would have changed otherwise is bounded by Wilson's interval for none of the clusters, and each such
+    record may lie as far off as a score can. Raises ValueError: there is no record.
+    """
+    clusters = names(clusters)
+    differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
+    if not _is_even(differences, clusters):
+        return bootstrap(differences, [1.0] * len(differences), clusters, seed=seed, replicates=replicates)
+    difference = math.fsum(differences) / len(differences)
+    others = wilson(0, len(set(clusters))).high
+    return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
+
+
+def _t_quantile(freedom: int) -> float:
+    """The quantile of Student's t that leaves out what CONFIDENCE does, for ``freedom`` of `_MANY` - 1 or more.
+
+    The expansion around the normal quantile, correct to 1e-11 there: Abramowitz and Stegun 1964, 26.7.5.
+    """
+    x = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    terms = (
+        (x**3 + x) / 4,
+        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
+        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
+        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
+    )
+    return float(x + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
+
+
+def _is_even(values: Sequence[float], clusters: Sequence[str]) -> bool:
+    """True where every cluster has the same mean, so that drawing clusters shows no spread."""
+    sums = _by_cluster(clusters, values, [1.0] * len(values))
+    return bool(np.ptp(sums[:, 0] / sums[:, 1]) <= 1e-12)
+
+
+def _by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
+    """Return the sums of ``columns`` by cluster, [clusters, columns], in the order of the cluster names."""
+    clusters = names(clusters)
+    if not clusters or any(len(column) != len(clusters) for column in columns):
+        raise ValueError("an interval needs at least one record, and as many values as records")
+    numbers = {name: index for index, name in enumerate(sorted(set(clusters)))}
+    indices = np.array([numbers[name] for name in clusters])
+    return np.stack(
+        [np.bincount(indices, weights=np.asarray(c, dtype=np.float64), minlength=len(numbers)) for c in columns], axis=1
+    )
+
+
+_EXACT_UP_TO = 15
+_DRAWS = 9999
+
+
+def discordant(base: Sequence[float], tuned: Sequence[float]) -> tuple[int, int]:
+    """Return how many records got better and how many got worse."""
+    pairs = list(zip(floats(base), floats(tuned), strict=True))
+    return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Return the exact two-sided p value of 0/1 pairs of which ``better`` changed up and ``worse`` changed down.
+
+    Twice the binomial tail at one half, at most 1: McNemar 1947, Psychometrika 12:153, in its exact form. Raises
+    TypeError: a count is no whole number.
+    """
+    # The terms outgrow every integer of a fixed width.
+    better, worse = index(better), index(worse)
+    num, tail = better + worse, min(better, worse)
+    term, total = 1, 1
+    for k in range(tail):
+        term = term * (num - k) // (k + 1)
+        total += term
+    return min(1.0, float(2 * total / 2**num))
+
+
+def sign_flip(sums: Sequence[float], *, seed: Sequence[int]) -> float:
+    """Return the two-sided p value of a sum of independent differences whose signs, were there no effect, are coins.
+
+    ``sums`` are the differences summed by cluster. All sign patterns are tried for up to 15 of them that are not zero,
+    else 9999 seeded ones, counted with the observed one so that p is never 0: Phipson and Smyth 2010, Statistical
+    Applications in Genetics and Molecular Biology 9:39.
+    """
+    values = np.asarray([value for value in floats(sums) if value != 0.0])
+    if not values.size:
+        return 1.0
+    # Sums that are equal but for rounding are equal.
+    observed = abs(float(values.sum())) - 1e-9 * float(np.abs(values).sum())
+    if values.size <= _EXACT_UP_TO:
+        patterns = (np.arange(2**values.size)[:, None] >> np.arange(values.size)) & 1
+        return float((np.abs((1 - 2 * patterns) @ values) >= observed).mean())
+    rng = np.random.default_rng(seed)
+    hits, left = 0, _DRAWS
+    step = max(1, 4_000_000 // values.size)
+    while left:
+        now = min(step, left)
+        signs = 1 - 2 * rng.integers(0, 2, size=(now, values.size), dtype=np.int8)
+        hits += int((np.abs(signs @ values) >= observed).sum())
+        left -= now
+    return (hits + 1) / (_DRAWS + 1)
+
+
+def paired_test(
+    base: Sequence[float], tuned: Sequence[float], clusters: Sequence[str], *, seed: Sequence[int]
+) -> tuple[str, float]:
+    """Return the name of the test that fits these pairs and its p value.
+
+    "mcnemar" for scores of 0 and 1 of records that all stand alone, else "sign-flip" over clusters.
+    """
+    base, tuned, clusters = floats(base), floats(tuned), names(clusters)
+    if set(base) | set(tuned) <= {0.0, 1.0} and len(set(clusters)) == len(clusters):
+        return "mcnemar", mcnemar(*discordant(base, tuned))
+    sums: dict[str, float] = {}
+    for before, after, cluster in zip(base, tuned, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + after - before
+    return "sign-flip", sign_flip([sums[name] for name in sorted(sums)], seed=seed)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values adjusted for their number, in the given order.
+
+    Rejecting those below alpha keeps the chance of even one false alarm below alpha, whatever their dependence: Holm
+    1979, Scandinavian Journal of Statistics 6:65.
+    """
+    p_values = floats(p_values)
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = running
+    return adjusted
+
+
+MARGIN = 0.02
+"""The loss of score that counts as none (absolute); for bits per byte it is a share, 1 % (see `report`)."""
+FEWEST = 30
+"""Records below which a category is not judged."""
+_ALPHA, _POWER = 0.05, 0.8
+
+Word = Literal["improved", "regressed", "inconclusive"]
+Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The word, why it is that one, and whether a loss beyond the margin is ruled out.
+
+    ``reason`` is *better* for improved and *worse* for regressed; of what is inconclusive it says whether the loss lies
+    *within-margin*, the change *within-noise*, or there are *too-few* records for a verdict.
+    """
+
+    word: Word
+    reason: Reason
+    note: str
+    is_no_worse: bool
+
+
+def judge(
+    num: int,
+    difference: float,
+    interval: Interval,
+    p_adjusted: float,
+    *,
+    num_clusters: int,
+    margin: float = MARGIN,
+    fewest: int = FEWEST,
+    margin_text: str = "",
+) -> Verdict:
+    """Return the verdict on a category of ``num`` records whose score, higher being better, changed by ``difference``.
+
+    *Improved* and *regressed* need an interval on one side of zero and an adjusted p value below 0.05; a loss must
+    also be at least ``margin``. Everything else is *inconclusive*, which is not the same as unchanged: only where the
+    interval ends above ``-margin`` a loss that matters is ruled out (non-inferiority: Piaggio et al. 2012, JAMA
+    308:2594). Records that repeat one another count once towards ``fewest``.
+    ``margin_text`` is how the margin is written where it is not an absolute number.
+    """
+    num, num_clusters, low, high = int(num), int(num_clusters), float(interval.low), float(interval.high)
+    is_no_worse, is_significant = low > -margin, bool(p_adjusted < _ALPHA)
+    loss = margin_text or f"{margin:g}"
+    if min(num, num_clusters) < fewest:
+        what = "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
+        count = f"too few to judge ({min(num, num_clusters)} of {fewest}){what}"
+        return Verdict("inconclusive", "too-few", count, is_no_worse)
+    if is_significant and low > 0:
+        return Verdict("improved", "better", "better beyond chance", is_no_worse)
+    if is_significant and high < 0:
+        if difference <= -margin:
+            return Verdict("regressed", "worse", "worse beyond chance", is_no_worse)
+        note = f"worse beyond chance, but by less than the margin of {loss}"
+        return Verdict("inconclusive", "within-margin", note, is_no_worse)
+    rest = "is ruled out" if is_no_worse else "is not ruled out"
+    return Verdict("inconclusive", "within-noise", f"no change shown; a loss of {loss} or more {rest}", is_no_worse)
+
+
+def minimum_detectable_effect(mean_square: float, num: int) -> float | None:
+    """Return the smallest mean difference that ``num`` independent pairs would show in 80 % of all runs.
+
+    ``mean_square`` is the mean squared difference of a pair; for 0/1 scores the share of pairs that changed. Solves
+    n = (z_alpha + z_power)^2 (d - e^2) / e^2 for e, the paired sample size of Connor 1987, Biometrics 43:207, in its
+    normal form. None where no pair changed: nothing is known then.
+    """
+    mean_square, num = float(mean_square), int(num)
+    if mean_square <= 0 or num < 1:
+        return None
+    normal = NormalDist()
+    factor = (normal.inv_cdf(1 - _ALPHA / 2) + normal.inv_cdf(_POWER)) ** 2
+    return math.sqrt(factor * mean_square / (num + factor))
