@@ -104,8 +104,9 @@ def catalogue(root: Path) -> None:
 def questions(root: Path) -> None:
     """Open the catalogue that is kept, and ask it what a person asks."""
     from curate.project.catalog import open_catalog
-    from curate.project.data import RecordState, load_data
+    from curate.project.data import load_data
     from curate.project.filters import parse_filter
+    from curate.project.fold import RecordState
 
     workspace = load_data(root)
     table = Table()

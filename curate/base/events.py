@@ -24,7 +24,7 @@ VERSIONS: Mapping[str, int] = {"drop": 2}
 """The version in which events of a kind are written; 1 for all others.
 
 A version is that of the meaning of one kind of event, so that a journal without drops can be read by programs that know
-only version 1. They refuse a line of a version or kind that they do not know (E913), and read nothing of the workspace.
+only version 1. A workspace with a line of a version or kind that they do not know is read-only to them (E913).
 """
 
 _HEX = r"^[0-9a-f]{32}$"
@@ -36,7 +36,8 @@ _NO_FIELDS: dict[str, Any] = {"not": {"anyOf": [{"required": [name]} for name in
 class _Event(BaseModel):
     """What every decision says about itself."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # A field that a newer version adds is kept: only a change of meaning raises the version.
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     v: int = Field(ge=1, le=1)
     event: str = Field(pattern=_HEX)

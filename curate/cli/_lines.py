@@ -19,7 +19,7 @@ from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
     from curate.project.project import Project
-    from curate.project.undo import Undone
+    from curate.project.transactions import Undone
     from curate.sessions.labelling import AnswerSide, LabelSession, ReviewItem
 
 _HELP = """\

@@ -12,7 +12,8 @@ from curate.base.tables import counted
 if TYPE_CHECKING:
     from curate.base.record import Finding, Record
     from curate.project.blind import Blind
-    from curate.project.data import ProjectData, RecordState
+    from curate.project.data import ProjectData
+    from curate.project.fold import RecordState
     from curate.project.project import Project
     from curate.project.validation import Validation
 

@@ -16,8 +16,9 @@ from curate.cli._output import print_json, print_lines
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
-    from curate.project.data import ProjectData, RecordState
-    from curate.project.gold import Gold
+    from curate.project.blind import Gold
+    from curate.project.data import ProjectData
+    from curate.project.fold import RecordState
     from curate.schema.settings import Question
     from curate.sessions.agreement_figures import Chance
     from curate.sessions.agreement_report import By, QuestionAgreement
@@ -139,8 +140,8 @@ def _answers_by_question(states: Sequence[RecordState]) -> _AnswersByQuestion:
 
 def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
     """Return the known answers by question, and say how many of them nobody can be asked for."""
-    from curate.project.data import inside
-    from curate.project.gold import read_gold
+    from curate.base.file_guard import inside
+    from curate.project.blind import read_gold
 
     path = data.settings.label.gold
     if not path:
@@ -174,7 +175,7 @@ def _moments(
 
 def _named(questions: Sequence[Question], name: str) -> set[str] | None:
     """Return the answers that the settings name; None where all may be shown, as categories are elsewhere."""
-    from curate.project.labels import CATEGORY
+    from curate.project.journal import CATEGORY
 
     values = next((question.values for question in questions if question.name == name), [])
     return set(values) if values else None if name == CATEGORY else set()

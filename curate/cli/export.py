@@ -66,8 +66,8 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
 
 def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> int:
     """Write the dataset in another format, and say what that format cannot hold."""
+    from curate.base.file_guard import inside
     from curate.formats.exporters import export_rows
-    from curate.project.data import inside
 
     folder = out or inside(data.root, data.root / "exports") / f"{form}-{export.manifest.name}"
     lines = {record.id: record.data for record in data.records()}

@@ -48,7 +48,7 @@ def command(root: Path, dry_run: bool) -> int:
 
 
 def _lines(plan: FoldPlan, root: Path, would: str) -> Iterator[str]:
-    from curate.project.compact import ADDED
+    from curate.schema.settings import ADDED
 
     for path, edits in sorted(plan.edits.items()):
         yield f"{console.visible(str(path.relative_to(root)))}: {counted(len(edits), 'line')} {would}replaced"

@@ -19,8 +19,9 @@ from curate.cli._visible import visible_states
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
-    from curate.project.data import ProjectData, RecordState
-    from curate.project.terms import Filter
+    from curate.project.data import ProjectData
+    from curate.project.filters import Filter
+    from curate.project.fold import RecordState
 
 # Records whose texts are laid out for a filter at once.
 _BLOCK = 20_000
@@ -109,8 +110,7 @@ def _let_through(
     findings: Sequence[Finding],
 ) -> list[RecordState]:
     """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
-    from curate.project.catalog.dynamics import LearningDynamics
-    from curate.project.catalog.ranks import rank_findings
+    from curate.project.catalog.columns import LearningDynamics, rank_findings
 
     learning = LearningDynamics(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})

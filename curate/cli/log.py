@@ -18,7 +18,8 @@ from curate.cli._output import print_lines
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.blind import Blind
-    from curate.project.data import ProjectData, RecordState
+    from curate.project.data import ProjectData
+    from curate.project.fold import RecordState
 
 # Which values are shown: none, those that this annotator may see, or all.
 Values = Literal["none", "seen", "all"]
@@ -70,7 +71,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
 
     Example: curate log my-data r012
     """
-    from curate.project.journal import read_journal
+    from curate.project.journal import damage_texts, read_journal
     from curate.project.project import open_project
     from curate.project.snapshot import retired_events
 
@@ -79,8 +80,8 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     root, name = _called(words)
     project = open_project(root)
     events, damages = read_journal(root)
-    for damage in damages:
-        console.talk(f"warning: {console.one_line(str(damage))}")
+    for text in damage_texts(damages):
+        console.talk(f"warning: {console.one_line(text)}")
     folded = retired_events(root)
     values: Values = "none" if no_values else "all" if show_values else "seen"
     if name:

@@ -81,7 +81,7 @@ def command(
     """
     from curate.base.file_guard import inside
     from curate.checks.redact import Terms, read_terms
-    from curate.project.in_use import names_in_chains, names_in_use
+    from curate.project.data import names_in_chains, names_in_use
     from curate.project.loose import shape_for
 
     if no_table and table_file:

@@ -24,10 +24,10 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
 
     Example: curate report --workspace my-data --worst 10
     """
-    from curate.project.data import RUNS, inside
-    from curate.project.feedback import latest_run, read_results, worst
+    from curate.base.file_guard import inside
+    from curate.project.data import RUNS
+    from curate.project.feedback import latest_run, read_results, render_records, render_scores, worst
     from curate.project.notices import open_and_tell
-    from curate.project.results import render_records, render_scores
 
     project = open_and_tell(root)
     folder = run or latest_run(inside(root, root / RUNS))

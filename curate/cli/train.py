@@ -48,9 +48,8 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     Example: curate train my-data --fail-on regressed -- --set epochs=2
     """
     from curate.base.resources import require_trainer
-    from curate.project.feedback import REPORT_FILE, read_results
+    from curate.project.feedback import REPORT_FILE, read_results, render_records
     from curate.project.notices import open_and_tell
-    from curate.project.results import render_records
     from curate.sessions.runs import DRY_RUN, run_folder, train
 
     if detach and fail_on:

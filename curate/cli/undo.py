@@ -26,7 +26,7 @@ def command(root: Path, by: str, is_redo: bool, steps: int, dry_run: bool) -> in
     Example: curate undo my-data --steps 2
     """
     from curate.project.project import open_project
-    from curate.project.undo import render_act
+    from curate.project.transactions import render_act
 
     with open_project(root, by) as project:
         project.load()

@@ -2,21 +2,26 @@
 
 The rule (`Blind`) and what follows from it for events, findings, records and states stand here once, so that no screen
 and no verb can decide otherwise. What a record's line says, also after an edit, is nobody's answer: everybody sees it.
+Known answers (gold) are read here as well, because who is asked about such a record follows from them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from curate.base.console import one_line
 from curate.base.events import AnyEvent, LabelEvent, ResolveEvent
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Json, Record
-from curate.project.data import ProjectData, RecordState, inside
-from curate.project.gold import read_gold
-from curate.project.journal import ASIDES, annotator
-from curate.project.labels import CATEGORY, AnnotatorAssignment, questions_of
+from curate.jsonl import Entry, read_entries
+from curate.project.data import ProjectData
+from curate.project.fold import RecordState
+from curate.project.journal import ASIDES, CATEGORY, annotator
+from curate.project.labels import AnnotatorAssignment, questions_of
 from curate.schema import Shape
 from curate.schema.settings import Settings
 
@@ -30,6 +35,11 @@ _OF_ALL = frozenset({"B801", "B802", "P502"})
 ON_CATEGORIES = _PER_RECORD | _OF_CONTRACT | _OF_ALL
 """Checks whose findings can tell which category others gave a record."""
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
+Gold = Mapping[str, Json]
+"""By record id, the answer that is known to be right."""
+
+_KEYS = {"id", "question", "value"}
+_FORM = 'Each line reads {"id": "r001", "question": "category", "value": "billing"}; each record once a question.'
 
 
 class Blind:
@@ -214,3 +224,43 @@ def _hides(project: _OpenProject, name: str, rule: Callable[[RecordState], bool]
     except CurateError as error:
         # A record that is gone asks nobody; of one whose file has just changed nobody can tell, so it stays hidden.
         return error.number != "E916"
+
+
+def read_gold(path: Path, root: Path) -> dict[str, Gold]:
+    """Return, by question, the known answer to each record of ``path``, a JSON Lines file below ``root``.
+
+    Raises:
+        CurateError: E904 when it is missing or may not be read; E902 when a line is not
+            ``{"id": text, "question": text, "value": anything but null}``, or answers what another line has answered.
+    """
+    answers_by_question: dict[str, dict[str, Json]] = {}
+    for item in read_entries(path, root=root):
+        if isinstance(item, Finding):
+            if item.severity == "error":
+                raise _bad_gold(path, item.line, item.message, item.fix if item.code == "S127" else _FORM)
+            continue
+        name, question, value = _answer(path, item)
+        answers = answers_by_question.setdefault(question, {})
+        if name in answers:
+            raise _bad_gold(
+                path, item.line.source.line, f"record {one_line(name, 60)} is answered on an earlier line too"
+            )
+        answers[name] = value
+    return dict(answers_by_question)
+
+
+def _answer(path: Path, entry: Entry) -> tuple[str, str, Json]:
+    value, number = entry.value, entry.line.source.line
+    if value.keys() != _KEYS:
+        raise _bad_gold(path, number, f"has the keys {one_line(', '.join(value) or '(none)', 80)}")
+    for key in ("id", "question"):
+        if not isinstance(value[key], str) or not value[key]:
+            raise _bad_gold(path, number, f"/{key} is no text")
+    if value["value"] is None:
+        raise _bad_gold(path, number, "/value is null, which is no answer")
+    return value["id"], value["question"], value["value"]
+
+
+def _bad_gold(path: Path, line: int, message: str, hint: str = _FORM) -> CurateError:
+    location = f"{path}:{line}" if line else str(path)
+    return CurateError("E902 bad-settings", f"label.gold: {location}: {message}", hint)

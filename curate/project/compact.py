@@ -57,22 +57,13 @@ _BLOCK = 1024 * 1024
 _MAX_NAMES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class FoldableSegment:
-    """A segment as a fold takes it up: its name from the journal on, its digest, its events and their bytes."""
-
-    file: FoldedFile
-    events: dict[str, AnyEvent]
-    lines: dict[str, bytes]
-
-
 @dataclass(slots=True)
 class FoldPlan:
     """What a fold does."""
 
     number: int
     last: Snapshot
-    segments: list[FoldableSegment] = field(default_factory=list)
+    segments: list[FoldedFile] = field(default_factory=list)
     """Those that are taken up."""
     edits: dict[Path, dict[int, tuple[Record, dict[str, Json]]]] = field(default_factory=dict)
     """By file and line, the record that stands there and its new line."""
@@ -129,14 +120,17 @@ def plan_fold(data: ProjectData) -> FoldPlan:
             or a segment is damaged; and as reading does.
     """
     root, shape = data.root, data.shape
-    taken = _segments(root)
+    taken, known, lines = _read_segments(root)
     last = read_snapshot(root)
     files = data.files()
     if unmerged := unmerged_findings(files, root):
         raise _refusal("git has a merge to finish", [snapshot.file for snapshot in unmerged], "Finish it, then fold.")
     plan = FoldPlan(last.number + 1, last)
-    decided = by_record({name: event for segment in taken for name, event in segment.events.items()}.values())
-    records = _records(data, files, decided.keys())
+    decided = by_record(known.values())
+    # As their lines have them.
+    items = read_records(files, shape, root=root)
+    named = with_unique_ids(item for item in items if isinstance(item, Record))
+    records = {record.id: record for record in named if record.id in decided}
     paths = {visible_name(str(path.relative_to(root))): path for path in files}
     conflicts: list[DecisionConflict] = []
     for name, events in decided.items():
@@ -148,11 +142,10 @@ def plan_fold(data: ProjectData) -> FoldPlan:
         names = [conflict.record for conflict in conflicts]
         hint = "Settle them with `curate review`, then fold."
         raise _refusal("decisions contradict one another (L403)", names, hint)
-    lines = {name: line for segment in taken for name, line in segment.lines.items()}
     done = {name for snapshot in (*last.records.values(), *plan.records.values()) for name in snapshot.events}
     # Without this, those that stay would be carried from one file to the next for ever.
-    if plan.num_folded or any(segment.events.keys() <= done for segment in taken):
-        plan.segments = taken
+    if plan.num_folded or any(names <= done for names in taken.values()):
+        plan.segments = list(taken)
         plan.carried = [line for name, line in lines.items() if name not in done]
     plan.changed = _changed(root, last, files)
     return plan
@@ -196,35 +189,31 @@ def _is_added_file_read(data: ProjectData) -> bool:
     return any(Glob.of(pattern).matches(ADDED) for pattern in data.settings.data)
 
 
-def _segments(root: Path) -> list[FoldableSegment]:
-    """Return the segments of the journal.
+def _read_segments(root: Path) -> tuple[dict[FoldedFile, set[str]], dict[str, AnyEvent], dict[str, bytes]]:
+    """Return the segments of the journal with the events in each, and by number all events and their lines.
 
     Raises:
         CurateError: E981 when somebody has one open; E982 when one is damaged; E913 and E980 as reading does.
     """
-    taken, damaged = [], []
+    taken: dict[FoldedFile, set[str]] = {}
+    known: dict[str, AnyEvent] = {}
+    lines: dict[str, bytes] = {}
+    damaged = []
     for path in segments(root):
         require_closed(path)
         content = read_segment(path, root) or b""
         parts = list(pieces(content))
         if any(piece.payload is None or not piece.raw.endswith(b"}\n") for piece in parts):
             damaged.append(str(path.relative_to(root)))
-            continue
-        events = list(read_frames(content, path))
-        file = FoldedFile(path=f"{path.parent.name}/{path.name}", sha256=hashlib.sha256(content).hexdigest())
-        lines = {event.event: piece.raw for event, piece in zip(events, parts, strict=True)}
-        if content:
-            taken.append(FoldableSegment(file, {event.event: event for event in events}, lines))
+        elif content:
+            file = FoldedFile(path=f"{path.parent.name}/{path.name}", sha256=hashlib.sha256(content).hexdigest())
+            events = list(read_frames(content, path))
+            taken[file] = {event.event for event in events}
+            known |= {event.event: event for event in events}
+            lines |= {event.event: piece.raw for event, piece in zip(events, parts, strict=True)}
     if damaged:
         raise _refusal("the journal is damaged", damaged, "Set what is damaged aside with `curate fsck --recover`.")
-    return taken
-
-
-def _records(data: ProjectData, files: Sequence[Path], names: Collection[str]) -> dict[str, Record]:
-    """Return the records called ``names`` as their lines have them."""
-    items = read_records(files, data.shape, root=data.root)
-    records = with_unique_ids(item for item in items if isinstance(item, Record))
-    return {record.id: record for record in records if record.id in names}
+    return taken, known, lines
 
 
 def _plan_record(
@@ -337,7 +326,7 @@ def _changed(root: Path, last: Snapshot, files: Sequence[Path]) -> dict[str, str
 
 
 def _carry_out(data: ProjectData, plan: FoldPlan) -> None:
-    root, taken = data.root, [segment.file for segment in plan.segments]
+    root = data.root
     records = {**plan.last.records, **plan.records}
     if plan.edits or plan.added:
         write_atomic(root / UNFINISHED, [folded_bytes(plan.number, [], [], records)])
@@ -345,12 +334,12 @@ def _carry_out(data: ProjectData, plan: FoldPlan) -> None:
     if plan.carried:
         write_atomic(root / FOLDED / f"{uuid.uuid4().hex[:12]}.log", plan.carried, is_new=True)
     sealed = [seal(path, str(path.relative_to(root))) for path in data.files()]
-    content = folded_bytes(plan.number, taken, sealed, records)
+    content = folded_bytes(plan.number, plan.segments, sealed, records)
     for path, state in written.items():
         if _state_of(path) != state:
             raise _written_by_others(path)
     write_atomic(root / FOLDED / f"{plan.number}.json", [content], is_new=True)
-    retire(root, plan.number, taken)
+    retire(root, plan.number, plan.segments)
     # The one before stays: should this one be damaged, it and the retired segments give everything back.
     for number, path in folded_files(root).items():
         if number < plan.number - 1:
@@ -425,6 +414,3 @@ def _refusal(why: str, names: Iterable[str], hint: str) -> CurateError:
     more = f" and {len(ordered) - _MAX_NAMES:,} more" if len(ordered) > _MAX_NAMES else ""
     listed = ", ".join(one_line(name, 60) for name in ordered[:_MAX_NAMES])
     return CurateError("E982 cannot-fold", f"{why}: {listed}{more}", hint, exit_code=Exit.FINDINGS)
-
-
-__all__ = ["ADDED", "CLAIM", "FoldPlan", "fold_journal", "make_added_file", "plan_fold", "require_writable"]

@@ -9,6 +9,7 @@ import ast
 import inspect
 import json
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from types import ModuleType
 
@@ -23,32 +24,28 @@ from curate.schema.settings import model as settings
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def _workspace() -> Json:
-    return settings.Settings.model_json_schema(by_alias=True)
-
-
-def _journal() -> Json:
-    return events.EVENTS.json_schema()
-
-
-def _folded() -> Json:
-    return snapshot.Folded.model_json_schema()
-
-
-def _dataset() -> Json:
-    return export.Manifest.model_json_schema(by_alias=True)
-
-
-def _dropped() -> Json:
-    return TypeAdapter(export.Dropped).json_schema()
-
-
 _SOURCES: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
-    "workspace": (_workspace, settings, "The settings of a workspace: curate.toml, read as JSON."),
-    "journal": (_journal, events, "One decision: the JSON of a journal line, after its checksum."),
-    "folded": (_folded, snapshot, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
-    "dataset": (_dataset, export, "The manifest of an exported dataset."),
-    "dropped": (_dropped, export, "A record that an export left out: a line of dropped.jsonl."),
+    "workspace": (
+        partial(settings.Settings.model_json_schema, by_alias=True),
+        settings,
+        "The settings of a workspace: curate.toml, read as JSON.",
+    ),
+    "journal": (events.EVENTS.json_schema, events, "One decision: the JSON of a journal line, after its checksum."),
+    "folded": (
+        snapshot.Folded.model_json_schema,
+        snapshot,
+        "What `curate fold` has kept of decisions: journal/folded/<n>.json.",
+    ),
+    "dataset": (
+        partial(export.Manifest.model_json_schema, by_alias=True),
+        export,
+        "The manifest of an exported dataset.",
+    ),
+    "dropped": (
+        TypeAdapter(export.Dropped).json_schema,
+        export,
+        "A record that an export left out: a line of dropped.jsonl.",
+    ),
 }
 
 NAMES = tuple(_SOURCES)

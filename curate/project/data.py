@@ -6,6 +6,7 @@ thread may go through it while `Project` takes the next decision.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,10 +19,9 @@ from curate.checks.runner import read_records
 from curate.checks.runner.naming import UniqueNames
 from curate.formats.dataset import Manifest, latest, read_manifest, read_pins
 from curate.project.exclusion import Exclusion, read_rule
-from curate.project.fold import CATEGORY, Decisions, Fold, RecordState
+from curate.project.fold import Decisions, Fold, RecordState, orphan_texts
 from curate.project.history import frontier_of
-from curate.project.journal import Damage, read_journal
-from curate.project.paths import GOLDEN, data_files
+from curate.project.journal import Damage, damage_texts, read_journal, require_known
 from curate.project.snapshot import Snapshot, read_snapshot
 from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
@@ -98,12 +98,7 @@ class ProjectData:
 
     def remarks(self) -> list[str]:
         """Return what a person should know about the journal: damaged lines, decisions on records that are gone."""
-        remarks = [str(damage) for damage in self._journal[1]]
-        if orphans := self._fold.orphans:
-            names = sorted({event.id for event in orphans})
-            listed = ", ".join(names[:3]) + (", …" if names[3:] else "")
-            remarks.append(f"decisions on records that are no longer in the data: {len(orphans)} ({listed})")
-        return remarks
+        return [*damage_texts(self.damages), *orphan_texts(self._fold.orphans)]
 
     def decision_findings(self) -> list[Finding]:
         """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
@@ -163,6 +158,11 @@ class ProjectData:
         names = UniqueNames()
         for item in read_records(self.files(), self.shape, root=self.root):
             yield _renamed(item, names) if isinstance(item, Record) else item
+
+    @property
+    def damages(self) -> list[Damage]:
+        """Lines of the journal that are not read as they stand."""
+        return self._journal[1]
 
     @cached_property
     def _journal(self) -> tuple[list[AnyEvent], list[Damage]]:
@@ -235,14 +235,64 @@ def _renamed(record: Record, names: UniqueNames) -> Record:
     return record if name == record.id else replace(record, id=name)
 
 
-__all__ = [
-    "CATEGORY",
-    "DATASETS",
-    "FILES_CHANGED",
-    "RUNS",
-    "ProjectData",
-    "RecordState",
-    "inside",
-    "load_data",
-    "with_unique_ids",
-]
+GOLDEN = "golden.json"
+"""The frozen test set of a workspace."""
+
+
+def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[Path]:
+    """Return the files that ``globs`` of a setting match below ``root``, each once, sorted.
+
+    Raises:
+        CurateError: E914 when a glob or a link leads outside ``root``.
+    """
+    paths: set[Path] = set()
+    for pattern in globs:
+        parts = Path(pattern).parts
+        if Path(pattern).is_absolute() or ".." in parts or not parts:
+            raise CurateError(
+                "E914 outside-workspace",
+                f"{setting}: {pattern!r} leads outside the workspace {root}",
+                'Write globs from the workspace down, like "data/*.jsonl".',
+            )
+        paths.update(path for path in root.glob(pattern) if not path.is_dir())
+    return [inside(root, path) for path in sorted(paths)]
+
+
+def known_events(root: Path) -> list[AnyEvent]:
+    """Return the events of the journal, for whoever changes what they are about.
+
+    Raises:
+        CurateError: E913 for an event of a newer version; and as `read_journal`.
+    """
+    events, damages = read_journal(root)
+    require_known(damages)
+    return events
+
+
+def names_in_use(root: Path) -> frozenset[str]:
+    """Return the ids that decisions name, folded ones too, and those that the newest dataset holds.
+
+    A record without an id of its own is known by its content. If that changes it is another record: decisions on it are
+    lost, and what was a test record may be trained on.
+
+    Raises:
+        CurateError: E911 when the newest dataset is not what its manifest says; E913 for an event of a newer version.
+    """
+    folder = latest(inside(root, root / DATASETS))
+    decided = frozenset(event.id for event in known_events(root))
+    return decided.union(read_snapshot(root).records, read_pins(folder) if folder else ())
+
+
+def names_in_chains(root: Path) -> frozenset[str]:
+    """Return the ids of records that people decided on in more than one sitting.
+
+    What order those decisions are in is told by digests that begin with the record as it is in its file; if its line
+    changes, the order is lost, and a record that was restored may be dropped again.
+
+    Raises:
+        CurateError: E913 for an event of a newer version.
+    """
+    sittings: dict[str, set[str]] = defaultdict(set)
+    for event in known_events(root):
+        sittings[event.id].add(event.session)
+    return frozenset(name for name, some in sittings.items() if len(some) > 1)

@@ -8,7 +8,7 @@ from curate.base.console import one_line
 from curate.base.record import Finding, Record
 from curate.base.tables import counted
 from curate.checks import Doubt
-from curate.checks.quality.suspects import Suspect, Suspects, find_suspects
+from curate.checks.quality.suspects import Suspects, find_suspects
 from curate.checks.runner import select_checks
 from curate.jsonl import pointer_of
 from curate.project.data import with_unique_ids
@@ -62,7 +62,8 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     pointer = pointer_of(category_path) if category_path else ""
     findings = []
     for suspect in sorted(suspects.suspects, key=lambda one: one.index):
-        record, doubt = records[suspect.index], _doubt(suspect)
+        record = records[suspect.index]
+        doubt = Doubt(suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability)
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"
             findings += [
@@ -73,7 +74,3 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
                 for problem in check.on_doubt(doubt, settings)
             ]  # fmt: skip
     return findings, render_suspects(suspects)
-
-
-def _doubt(suspect: Suspect) -> Doubt:
-    return Doubt(suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability)

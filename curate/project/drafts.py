@@ -19,10 +19,9 @@ from pydantic import ConfigDict, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import make_cache, write_atomic
-from curate.project.data import inside
 
 FOLDER = Path(".curate") / "drafts"
 _LONGEST = 60

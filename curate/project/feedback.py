@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from curate.base import console
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Finding, Json, Record
 from curate.base.resources import shipped
+from curate.base.tables import table
+from curate.formats.dataset import FILE_NAME
 from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
+from curate.project.data import ProjectData
 from curate.schema import build_validator
 
 REPORT_FILE = "report.json"
@@ -85,6 +89,7 @@ class Results:
 
 Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
 """Why the trainer's verdict on a change is what it is; the field of that name in a report."""
+# Mark, word and meaning, as `train.report.wording` has them for its table and pages.
 _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "better": ("+", "improved", "better beyond chance"),
     "worse": ("!", "regressed", "worse beyond chance"),
@@ -92,9 +97,8 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
 }
-"""Mark, word and meaning, as `train.report.wording` has them for its table and pages."""
+# Of a report that an earlier version wrote, which gives no reasons.
 _OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
-"""Of a report that an earlier version wrote, which gives no reasons."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 
 
@@ -293,3 +297,47 @@ def _outcome(line: dict[str, Any]) -> Outcomes:
         line["verdict"],
         line.get("completion_tuned"),
     )
+
+
+def render_scores(results: Results) -> list[str]:
+    """Return the table of the categories: scores, paired difference with its interval, verdict; and general text."""
+    verdicts = [results.verdict(row) for row in results.categories]
+    rows = [
+        [
+            console.one_line(row["category"], 30), str(row["n"]),
+            f"{row['base']['value']:.3f}", f"{row['tuned']['value']:.3f}",
+            f"{row['difference']['value']:+.3f} [{row['difference']['low']:+.3f}, {row['difference']['high']:+.3f}]",
+            p_value(row["p_adjusted"]), verdict.label if verdict else "", console.one_line(row["metric"], 30),
+        ]
+        for row, verdict in zip(results.categories, verdicts, strict=True)
+    ]  # fmt: skip
+    heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
+    return [*table(heads, rows), legend(verdicts), *map(console.visible, results.forgetting)]
+
+
+def render_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:
+    """Yield what to look at next: stale or worse results, the worst validation records with their places, the page."""
+    folder = data.latest_dataset()
+    for finding in report_findings(results, folder / FILE_NAME if folder else None):
+        yield f"{finding.code} {finding.name}: {console.one_line(finding.message)}"
+    for category, outcomes in worst(results, data.records(), per_category=per_category).items():
+        yield f"worst in {console.one_line(category, 40)} (validation):"
+        for bad in outcomes:
+            yield from _render_bad(bad)
+    page = results.folder / PAGE_FILE
+    if page.is_file():
+        yield f"report: {console.visible(str(page))}"
+
+
+def _render_bad(bad: Bad) -> Iterator[str]:
+    outcome = bad.outcome
+    source = bad.record.source if bad.record else None
+    location = (
+        f"{console.visible(source.file)}:{source.line}" if source else f"{console.one_line(outcome.id, 40)} (gone)"
+    )
+    score = "no score" if outcome.score_tuned is None else f"score {outcome.score_tuned:.2f}"
+    yield f"  {location} {console.one_line(outcome.id, 40)}: {outcome.verdict}, {score}"
+    if bad.record and bad.record.completion:
+        yield f"    wanted {console.one_line(bad.record.completion, 80)}"
+    if outcome.completion is not None:
+        yield f"    got    {console.one_line(outcome.completion, 80)}"

@@ -1,18 +1,25 @@
-"""The filter language: what a person types to see some of the records, read once into terms that all must hold."""
+"""The filter language: what a person types to see some of the records, read once into terms that all must hold.
+
+A term is a polars expression. There is one meaning, because there is one way to evaluate: on the rows of the catalog,
+on the rows that decisions have changed, or on a few states made into a frame.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
 
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
 from curate.base.console import one_line
 from curate.base.record import SPLITS, CurateError
-from curate.project.catalog.columns import STATUSES
-from curate.project.catalog.dynamics import DYNAMICS_COLUMNS
-from curate.project.patterns import unfit
-from curate.project.terms import TEXTS, Between, Exact, Filter, Option, Pattern, Term, Word
+from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, LearningDynamics, states_frame
+from curate.project.fold import RecordState
 
 GUIDE = """\
 A filter is terms with blanks between them, all of which must hold:
@@ -38,6 +45,8 @@ Regular expressions are those of Rust's regex: they take linear time, without lo
 """
 """What the help screen says about the language, in Markdown."""
 
+TEXTS = ("prompt", "completion")
+"""The columns in which words are searched."""
 CODE = "E971 bad-filter"
 _NAMES = ("id", "category", "split", "source", "kind", "file")
 _NUMBERS = ("tokens", "line", *DYNAMICS_COLUMNS)
@@ -51,6 +60,174 @@ _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
 _PIECE = re.compile(r'[^\s:|"]*')
 _BARE = re.compile(r"[^\s|]*")
 _MOST_TEXT = 10_000
+MOST_WEIGHT = 1000
+"""Places that a match may have to remember at once: each takes its time with each character of the text."""
+_COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
+_CODE_POINT = re.compile(r"\\[pPxuU]\{[^}]*\}")
+_GROUP = re.compile(r"\((?:\?(?:P?<\w+>|[a-zA-Z-]*:?))?")
+_ERROR = re.compile(r"^(?:regex )?error: (?!regex parse error)(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Text in any case; in a value that is compared as a whole, ``*`` stands for anything."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """Text as it is."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression in the syntax of Rust's regex crate, which takes linear time."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number within bounds; an open bound is left out itself."""
+
+    low: float | None
+    high: float | None
+    is_low_open: bool = False
+    is_high_open: bool = False
+
+
+Option = Word | Exact | Pattern | Between
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition: any of ``options`` holds for ``field``, or none of them where it is negated.
+
+    ``field`` is one of `FIELDS`, or "" for the texts of a record; ``label`` is what follows ``label.``.
+    """
+
+    field: str
+    options: tuple[Option, ...]
+    is_negated: bool = False
+    label: str = ""
+
+    def columns(self) -> set[str]:
+        """Return the columns that it asks about."""
+        if self.field == "has":
+            return {"labels" if name == "label" else name for name in self._texts()}
+        return {"": set(TEXTS), "label": {"labels"}}.get(self.field, {self.field})
+
+    def expression(self) -> pl.Expr:
+        """Return the condition as an expression on a frame that has the columns; it is never null."""
+        matches = pl.any_horizontal([self._option(option) for option in self.options])
+        return ~matches if self.is_negated else matches
+
+    def _option(self, option: Option) -> pl.Expr:
+        if self.field == "has":
+            (name,) = (option.text,) if isinstance(option, Word) else ("",)
+            return pl.col("labels").list.len() > 0 if name == "label" else pl.col(name) != ""
+        if self.field == "":
+            return pl.any_horizontal([_contains(pl.col(name), option) for name in TEXTS])
+        if self.field in TEXTS:
+            return _contains(pl.col(self.field), option)
+        if self.field == "label":
+            return self._labelled(option)
+        if self.field == "status":
+            return pl.col("status") == (option.text if isinstance(option, Word) else "")
+        if self.field in DYNAMICS_COLUMNS:
+            # Of a record that no run has trained on, nothing holds.
+            return _is(pl.col(self.field), option).fill_null(value=False)
+        return _is(pl.col(self.field), option)
+
+    def _labelled(self, option: Option) -> pl.Expr:
+        who, question, answer = (pl.element().struct.field(name) for name in ("who", "question", "answer"))
+        matches = _is(answer.cast(pl.Float64, strict=False) if isinstance(option, Between) else answer, option)
+        if self.label:
+            is_agreed = (who == "") & (question == self.label)
+            matches &= is_agreed | (who == self.label) | ((who != "") & (who + "." + question == self.label))
+        return pl.col("labels").list.eval(matches.fill_null(value=False)).list.any()
+
+    def _texts(self) -> list[str]:
+        return [option.text for option in self.options if isinstance(option, Word)]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter that was read by `parse_filter`; without terms it lets everything through."""
+
+    text: str = ""
+    terms: tuple[Term, ...] = ()
+
+    def expression(self) -> pl.Expr:
+        """Return whether all terms hold, as an expression on a frame that has the columns they ask about."""
+        every = [term.expression() for term in self.terms]
+        return pl.all_horizontal(every) if every else pl.first().is_not_null() | True
+
+    def mask(self, frame: pl.DataFrame) -> NDArray[np.bool_]:
+        """Return which rows of ``frame``, which has all columns that the terms ask about, are let through."""
+        return frame.select(every=self.expression())["every"].to_numpy()
+
+    def lets_through(
+        self, states: Sequence[RecordState], statuses: Sequence[str] | None = None, splits: Sequence[str] | None = None,
+        learning: LearningDynamics | None = None,
+    ) -> list[bool]:  # fmt: skip
+        """Return, for each of ``states``, whether it is let through.
+
+        By default none has findings, so that each is "ok" or "dropped", and is in the split that it says; without
+        ``learning`` no run has trained on any of them.
+        """
+        statuses = statuses or ["ok"] * len(states)
+        splits = splits or [state.record.split or "" for state in states]
+        row_statuses = [
+            "dropped" if state.dropped is not None else status for state, status in zip(states, statuses, strict=True)
+        ]
+        ids = pl.Series([state.record.id for state in states], dtype=pl.String)
+        dynamics = (
+            learning.columns(ids)
+            if learning
+            else [pl.Series(n, [None] * len(ids), pl.Float64) for n in DYNAMICS_COLUMNS]
+        )
+        mask: list[bool] = self.mask(states_frame(states, row_statuses, splits, dynamics)).tolist()
+        return mask
+
+    @property
+    def needs_findings(self) -> bool:
+        """Whether it cannot be answered before the records were validated: it asks for more than what was dropped."""
+        return any(
+            option != Word("dropped") for term in self.terms if term.field == "status" for option in term.options
+        )
+
+    def asks_about(self, field: str) -> bool:
+        """Whether one of its terms is about ``field``."""
+        return any(term.field == field for term in self.terms)
+
+
+def _contains(text: pl.Expr, option: Option) -> pl.Expr:
+    assert not isinstance(option, Between), "texts are not compared by size"
+    if isinstance(option, Pattern):
+        return text.str.contains(option.text)
+    if isinstance(option, Word) and option.text.lower() != option.text.upper():
+        return text.str.contains(f"(?i){pl.escape_regex(option.text)}")
+    return text.str.contains(option.text, literal=True)
+
+
+def _is(value: pl.Expr, option: Option) -> pl.Expr:
+    if isinstance(option, Exact):
+        return value == option.text
+    if isinstance(option, Pattern):
+        return value.str.contains(option.text)
+    if isinstance(option, Word):
+        anything = ".*".join(pl.escape_regex(part) for part in option.text.split("*"))
+        return value.str.contains(rf"(?is)\A{anything}\z")
+    matches = pl.lit(value=True)
+    if option.low is not None:
+        matches &= value > option.low if option.is_low_open else value >= option.low
+    if option.high is not None:
+        matches &= value < option.high if option.is_high_open else value <= option.high
+    return matches
 
 
 def parse_filter(text: str) -> Filter:
@@ -75,8 +252,6 @@ def quoted(text: str) -> str:
 
 
 class _Scanner:
-    """Reads terms from a text, left to right."""
-
     def __init__(self, text: str) -> None:
         self.text = text
         self.offset = 0
@@ -88,7 +263,7 @@ class _Scanner:
         return self.offset < len(self.text)
 
     def term(self) -> Term:
-        """Read one term."""
+        """Read the term that begins here."""
         start = self.offset
         is_negated = self._take("-", "!")
         if self._is_at_end() or (is_negated and self._peek() in "-!"):
@@ -147,7 +322,6 @@ class _Scanner:
         return self._checked(field, Word(text), start)
 
     def _checked(self, field: str, option: Option, start: int) -> Option:
-        """Return ``option`` if it can be a value of ``field``."""
         assert not isinstance(option, Between), "those are made for numbers only"
         text = option.text
         if field in _NUMBERS:
@@ -171,7 +345,6 @@ class _Scanner:
         return option
 
     def _quoted(self) -> str:
-        """Read text in quotes."""
         start = self.offset
         self.offset += 1
         characters: list[str] = []
@@ -187,7 +360,6 @@ class _Scanner:
         return "".join(characters)
 
     def _pattern(self) -> Pattern:
-        """Read a regular expression between slashes."""
         start = self.offset
         self.offset += 1
         characters: list[str] = []
@@ -257,4 +429,67 @@ def _fault(offset: int, message: str, hint: str = "") -> NoReturn:
     raise CurateError(CODE, f"column {offset + 1}: {message}", hint)
 
 
-__all__ = ["CODE", "FIELDS", "GUIDE", "Filter", "parse_filter", "quoted"]
+def unfit(pattern: str) -> str | None:
+    """Return why ``pattern`` cannot be used, None where it can.
+
+    The engine takes time in proportion to the text and to the size of the expression once counted repetitions are
+    written out; it refuses those that are huge, and this those that would take minutes.
+    """
+    try:
+        pl.Series([""]).str.contains(pattern)
+    except pl.exceptions.ComputeError as error:
+        match = _ERROR.search(str(error))
+        return one_line(match.group(1).rstrip(".") if match else "it is none", 200)
+    total = weight(pattern)
+    if total > MOST_WEIGHT:
+        return f"its repetitions come to {total:,} places, more than {MOST_WEIGHT:,}"
+    return None
+
+
+def weight(pattern: str) -> int:
+    """Return about how many places ``pattern`` has once its counted repetitions are written out."""
+    sums, last = [0], 0
+    offset = 0
+    while offset < len(pattern):
+        character = pattern[offset]
+        counted = _COUNTED.match(pattern, offset)
+        if counted:
+            low, high = counted.groups()
+            times = max(1, int(high or low))
+            sums[-1] += last * (times - 1)
+            last *= times
+            offset = counted.end()
+            continue
+        if character == "\\":
+            escape = _CODE_POINT.match(pattern, offset)
+            offset = escape.end() if escape else offset + 2
+            last = 1
+        elif character == "[":
+            offset, last = _after_class(pattern, offset), 1
+        elif character == "(":
+            sums.append(0)
+            offset, last = _GROUP.match(pattern, offset).end(), 0  # type: ignore[union-attr]
+            continue
+        elif character == ")" and len(sums) > 1:
+            offset, last = offset + 1, sums.pop()
+        else:
+            offset, last = offset + 1, int(character not in "*+?|^$")
+        sums[-1] += last
+    return sum(sums)
+
+
+def _after_class(pattern: str, offset: int) -> int:
+    """Return where a class in brackets, which may hold others, ends."""
+    depth = 0
+    while offset < len(pattern):
+        character = pattern[offset]
+        offset += 2 if character == "\\" else 1
+        if character == "[":
+            depth += 1
+            # A closing bracket that comes first is one of the class.
+            offset += len(re.match(r"\^?\]?", pattern[offset:]).group())  # type: ignore[union-attr]
+        elif character == "]":
+            depth -= 1
+            if not depth:
+                break
+    return offset

@@ -24,15 +24,13 @@ from curate.project.history import (
     by_record,
     in_causal_order,
 )
-from curate.project.journal import ASIDES
+from curate.project.journal import ASIDES, CATEGORY
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
-CATEGORY = "category"
-"""The question whose agreed answer is the record's category."""
-
+_MAX_NAMES = 3
+# Where a UUID has its version.
 _VERSION = 12
-"""Where a UUID has its version."""
 _NONE: Mapping[str, Json] = MappingProxyType({})
 
 
@@ -95,21 +93,44 @@ class Decisions:
         self._events, self._snapshot, self._shape = by_record(events), snapshot or Snapshot(), shape
         self.names = dict.fromkeys([*self._snapshot.records, *self._events])
         """The records that decisions are on, whether they are there or not."""
+        self.outcomes: dict[str, Fold] = {}
+        """What is to be said of records that were folded, by id; those of which nothing is are not there."""
         self._met: set[str] = set()
-        self._findings: dict[str, Fold] = {}
 
     def state(self, record: Record) -> RecordState:
         """Return a record that stands in a file, and has a name of its own, as decisions have left it."""
         if record.id not in self.names:
             return RecordState(record)
         self._met.add(record.id)
-        state = self._folded(record.id, record)
+        state = self.fold(record.id, record)
         assert state is not None, "what has a line of its own stays a record"
+        return state
+
+    def add(self, event: AnyEvent) -> None:
+        """Take one more event."""
+        self._events.setdefault(event.id, []).append(event)
+        self.names[event.id] = None
+
+    def of(self, name: str) -> Sequence[AnyEvent]:
+        """Return the events on a record that are in the journal."""
+        return self._events.get(name, ())
+
+    def fold(self, name: str, record: Record | None) -> RecordState | None:
+        """Return the state of one record, None where there is none; ``record`` is its line, if a file has one."""
+        events, outcome = self.of(name), Fold({})
+        if record is None and not any(isinstance(event, AddEvent) for event in events):
+            state = None
+            outcome.orphans += events
+        else:
+            state = folded(name, record, events, self._shape, self._snapshot, outcome)
+        self.outcomes.pop(name, None)
+        if outcome.findings or outcome.orphans or outcome.conflicts:
+            self.outcomes[name] = outcome
         return state
 
     def is_out(self, name: str) -> bool:
         """Whether a decision leaves the record out, whatever its line says."""
-        history = _history_of_decisions(name, self._events.get(name, ()), self._snapshot)
+        history = _history_of_decisions(name, self.of(name), self._snapshot)
         return exclusion_of(history.facts.get(STATUS)) is not None
 
     def can_say(self, texts: Collection[str]) -> bool:
@@ -123,30 +144,26 @@ class Decisions:
     def added(self) -> Iterator[RecordState]:
         """Yield the records that decisions have added; it comes last, because none of them stands in a file."""
         for name in self.names:
-            if name in self._met:
-                continue
-            events = self._events.get(name, ())
-            if any(isinstance(event, AddEvent) for event in events):
-                if (state := self._folded(name, None)) is not None:
-                    yield state
-            else:
-                self._findings[name] = Fold({}, orphans=list(events))
+            if name not in self._met and (state := self.fold(name, None)) is not None:
+                yield state
 
     def folded(self, states: dict[str, RecordState]) -> Fold:
         """Return ``states``, those of all records, with what was found on the way, once `added` has come last."""
         result = Fold(states)
-        for outcome in (self._findings[name] for name in self.names if name in self._findings):
+        for outcome in (self.outcomes[name] for name in self.names if name in self.outcomes):
             result.findings += outcome.findings
             result.orphans += outcome.orphans
             result.conflicts += outcome.conflicts
         return result
 
-    def _folded(self, name: str, record: Record | None) -> RecordState | None:
-        outcome = Fold({})
-        state = folded(name, record, self._events.get(name, ()), self._shape, self._snapshot, outcome)
-        if outcome.findings or outcome.orphans or outcome.conflicts:
-            self._findings[name] = outcome
-        return state
+
+def orphan_texts(orphans: Sequence[AnyEvent]) -> list[str]:
+    """Return what a person should know of decisions on records that are gone: one sentence, or none."""
+    if not orphans:
+        return []
+    names = sorted({event.id for event in orphans})
+    listed = ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
+    return [f"decisions on records that are no longer in the data: {len(orphans):,} ({listed})"]
 
 
 def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> Fold:
@@ -462,18 +479,3 @@ def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding
         record=record.id,
         fix="Settle it with `curate review`.",
     )
-
-
-__all__ = [
-    "CATEGORY",
-    "DecisionConflict",
-    "Fold",
-    "RecordState",
-    "AppliedEvent",
-    "answered",
-    "fold",
-    "folded",
-    "history_of",
-    "line_digest",
-    "steps",
-]

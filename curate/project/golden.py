@@ -21,7 +21,7 @@ from curate.base.file_guard import MOST_DOCUMENT, hint_of, inside, read_file
 from curate.base.record import SPLITS, CurateError, Exit, Finding, Record, Split
 from curate.base.storage import write_atomic
 from curate.formats.dataset import frozen_digest
-from curate.project.paths import GOLDEN
+from curate.project.data import GOLDEN, known_events
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import Drift, SplitAssignment, split
 
@@ -202,6 +202,7 @@ def _recounted(row: Drift, joining: Sequence[Record], ratios: dict[Split, float]
 
 
 def _written(root: Path, ids: list[str], before: Golden | None, turn: FreezeEntry) -> Golden:
+    known_events(root)
     golden = Golden(
         version=1,
         is_frozen=turn.what == "freeze",

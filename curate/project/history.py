@@ -253,12 +253,12 @@ class History:
         """What was there before the first decision that is applied."""
         self._apart: dict[str, SeenEvents] = {}
         self._steps: dict[str, AppliedEvent] = {}
+        # By index in the order.
         self._touches: dict[Facet, dict[int, Touch]] = {}
-        """By index in the order."""
+        # Which of the touches are in force, as bits.
         self._in_force: dict[Facet, int] = {}
-        """Which of the touches are in force, as bits."""
+        # Those of them that no other has seen, the one that holds first.
         self._sides: dict[Facet, list[int]] = {}
-        """Those of them that no other has seen, the one that holds first."""
         indices = {name: index for index, name in enumerate(self.base.events)}
         for facet, fact in self.base.facts.items():
             for number, name in enumerate(fact.sides):

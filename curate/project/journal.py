@@ -5,54 +5,62 @@ sitting has its own segment, ``journal/<annotator>/<time>-<session>.log``, so th
 a colleague knows. A damaged line, such as the torn tail a power cut leaves, is reported and stays where it is until a
 person runs `curate fsck --recover`; every whole line counts. The last line of a segment that somebody has open is not
 torn but being written.
+
+A whole line whose kind or version this version of pairsmith does not know was made by a newer one. It is counted and
+left out, and the workspace is open read-only: what is decided or exported without it could contradict it.
 """
 
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import re
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import ValidationError
 
 from curate.base.console import one_line
-from curate.base.events import EVENTS, VERSIONS, AnyEvent, Decision
+from curate.base.events import EVENTS, VERSIONS, AnyEvent, Decision, Operation
 from curate.base.file_guard import MOST_SEGMENT, hint_of, inside, read_file
 from curate.base.record import CurateError, canonical
 from curate.base.storage import Segment, is_segment_open
+from curate.base.tables import counted
 
 FOLDER = "journal"
+CATEGORY = "category"
+"""The question whose agreed answer is the record's category."""
 ASIDES = frozenset({"flag", "note"})
 """Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
 answer, one to an annotator, and none is compared with another's."""
 
 _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
 _START = re.compile(rb'[0-9a-f]{8} \{"')
+_UPGRADE = "A newer version of pairsmith has probably made it. Upgrade to read it."
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A line of a segment that is not as it was written: 1-based line, its first byte in the file, length in bytes.
+    """A line of a segment that is not read as it stands: 1-based line, its first byte in the file, length in bytes.
 
-    "torn" is an end without a newline, "damaged" any other bytes that are no event; "crlf" stands for all lines of a
-    segment that was converted, which are read all the same.
+    "torn" is an end without a newline, "damaged" any other bytes that are no event, "unknown" an event of a newer
+    version; "crlf" stands for all lines of a segment that was converted, which are read all the same.
     """
 
     file: Path
     line: int
     offset: int
     num_bytes: int
-    kind: Literal["torn", "damaged", "crlf"]
+    kind: Literal["torn", "damaged", "crlf", "unknown"]
 
     def __str__(self) -> str:
         location = f"{self.file}:{self.line}"
@@ -60,6 +68,8 @@ class Damage:
             return (
                 f"{location}: a journal segment was given CR LF line ends; it was read all the same, see `curate fsck`"
             )
+        if self.kind == "unknown":
+            return f"{location}: a decision of a kind that this version of pairsmith does not know is left out"
         what = "the torn end of" if self.kind == "torn" else "a damaged line in"
         size = f"{self.num_bytes} bytes at {self.offset}"
         return f"{location}: {what} a journal segment ({size}) is not read, see `curate fsck`"
@@ -78,6 +88,31 @@ class SegmentPiece:
     payload: bytes | None
     is_torn: bool = False
     """Whether it is the end of a segment whose last line was not written to its end."""
+
+
+def damage_texts(damages: Sequence[Damage]) -> list[str]:
+    """Return what a person should know of ``damages``: each line, but unknown events in one sentence."""
+    texts = [str(damage) for damage in damages if damage.kind != "unknown"]
+    return [*texts, *([text] if (text := _read_only_text(damages)) else [])]
+
+
+def require_known(damages: Sequence[Damage]) -> None:
+    """Make sure that every event of a journal is known, before something is written that depends on them.
+
+    Raises:
+        CurateError: E913 with their number and the first of them.
+    """
+    if text := _read_only_text(damages):
+        raise CurateError("E913 unknown-event", text, "A newer version made them. Upgrade to decide and to export.")
+
+
+def _read_only_text(damages: Sequence[Damage]) -> str:
+    unknown = [damage for damage in damages if damage.kind == "unknown"]
+    if not unknown:
+        return ""
+    first = f"{'/'.join(unknown[0].file.parts[-3:])}:{unknown[0].line}"
+    where = f"{counted(len(unknown), 'decision')}, the first at {first}"
+    return f"the workspace is open read-only: this version of pairsmith does not know the kind of {where}"
 
 
 def frame(event: AnyEvent) -> bytes:
@@ -136,30 +171,25 @@ class JournalWriter:
         """
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         act = uuid.uuid4().hex
-        numbers = [uuid.uuid4().hex for _ in decisions]
         last: dict[str, str] = {}
-        parents = []
-        for number, decision in zip(numbers, decisions, strict=True):
-            parents.append([last[decision.id]] if decision.id in last else list(decision.parents))
+        events: list[AnyEvent] = []
+        for decision in decisions:
+            number, before = uuid.uuid4().hex, last.get(decision.id)
             last[decision.id] = number
-        events = [
-            EVENTS.validate_python(
-                {
-                    "v": VERSIONS.get(decision.op, 1),
-                    "event": numbers[index],
-                    "act": act,
-                    "at": at,
-                    "by": self._by,
-                    "session": self._session,
-                    "seq": self._seq + index + 1,
-                    "op": decision.op,
-                    "id": decision.id,
-                    "parents": parents[index],
-                    **decision.fields,
-                }
-            )
-            for index, decision in enumerate(decisions)
-        ]
+            event = {
+                "v": VERSIONS.get(decision.op, 1),
+                "event": number,
+                "act": act,
+                "at": at,
+                "by": self._by,
+                "session": self._session,
+                "seq": self._seq + len(events) + 1,
+                "op": decision.op,
+                "id": decision.id,
+                "parents": list(decision.parents) if before is None else [before],
+                **decision.fields,
+            }
+            events.append(EVENTS.validate_python(event))
         if not events:
             return events
         frames = b"".join(frame(event) for event in events)
@@ -203,22 +233,110 @@ def segments(root: Path) -> list[Path]:
         raise _unreadable(Path(error.filename or folder), error) from error
 
 
+@dataclass(slots=True)
+class _SegmentProgress:
+    """How far a segment was read: what tells it from another in its place, its size then, the bytes of whole lines."""
+
+    inode: int
+    size: int = -1
+    start: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    fault: CurateError | None = None
+
+
+class JournalReader:
+    """Reads each line of every segment once; one without its newline is being written and waits for the next look."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._progress: dict[Path, _SegmentProgress] = {}
+        self._faults: list[CurateError] = []
+        self._num_unknown = 0
+
+    def read(self) -> list[AnyEvent]:
+        """Return the events that were appended since the last call, whoever wrote them, some perhaps once more.
+
+        A segment that cannot be read, or not on, keeps no other from being read, see `new_faults`.
+        """
+        events: list[AnyEvent] = []
+        for path in segments(self._root):
+            try:
+                now = path.stat()
+            except FileNotFoundError:
+                # `curate fold` has retired it since it was listed; what it has kept is read after the journal.
+                continue
+            progress = self._progress.get(path)
+            if progress is None or progress.inode != now.st_ino or progress.size > now.st_size:
+                progress = self._progress[path] = _SegmentProgress(now.st_ino)
+            # Most looks find nothing new; then a look costs one stat a segment.
+            if progress.size == now.st_size:
+                continue
+            progress.size, progress.fault = now.st_size, None
+            try:
+                self._read_on(path, progress, events)
+            except CurateError as fault:
+                progress.fault = fault
+                self._faults.append(fault)
+        return events
+
+    def new_faults(self) -> list[CurateError]:
+        """Return what is wrong with segments and was not returned yet: E980, and E913 for a line that is no event."""
+        faults, self._faults = self._faults, []
+        return faults
+
+    def require_no_more_unknown(self) -> None:
+        """Tell once of events of a newer version that were not there at the last call.
+
+        Raises:
+            CurateError: E913, as `require_known`.
+        """
+        before, self._num_unknown = self._num_unknown, sum(damage.kind == "unknown" for damage in self.damages)
+        if self._num_unknown > before:
+            require_known(self.damages)
+
+    def is_whole(self) -> bool:
+        """Whether every segment that was read is still there: neither retired by `curate fold` nor taken away."""
+        # Another thread may be reading on.
+        return all(path.exists() for path in list(self._progress))
+
+    @property
+    def damages(self) -> list[Damage]:
+        """The lines that are not read as they stand."""
+        return [damage for progress in self._progress.values() for damage in progress.damages]
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of segments: lines that are not read, and files that cannot be."""
+        faults = [progress.fault.message for progress in self._progress.values() if progress.fault]
+        return [*damage_texts(self.damages), *faults]
+
+    def _read_on(self, path: Path, progress: _SegmentProgress, events: list[AnyEvent]) -> None:
+        whole = read_segment(path, self._root) or b""
+        damages: list[Damage] = []
+        events.extend(read_frames(whole[progress.start :], path, damages))
+        num_lines = whole.count(b"\n", 0, progress.start) if damages else 0
+        progress.damages = [damage for damage in progress.damages if damage.kind != "torn"]
+        progress.damages += [
+            replace(damage, line=damage.line + num_lines, offset=damage.offset + progress.start) for damage in damages
+        ]
+        progress.start = max(progress.start, whole.rfind(b"\n") + 1)
+
+
 def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
     """Return the events of all segments, each once, and the lines that are not as they were written.
 
     The order of the events is that of file names and lines; it means nothing, see `curate.project.data`.
 
     Raises:
-        CurateError: E913 when a whole line is not an event that this version knows; E914 and E980 as `segments`, and
-            E980 when a segment cannot be read.
+        CurateError: E913 when a whole line is not what any version writes; E914 and E980 as `segments`, and E980 when a
+            segment cannot be read.
     """
+    reader = JournalReader(root)
     events: dict[str, AnyEvent] = {}
-    damages: list[Damage] = []
-    for path in segments(root):
-        # One that is gone meanwhile was retired by `curate fold`, and what it has kept is read after the journal.
-        for event in read_frames(read_segment(path, root) or b"", path, damages):
-            events.setdefault(event.event, event)
-    return list(events.values()), damages
+    for event in reader.read():
+        events.setdefault(event.event, event)
+    for fault in reader.new_faults():
+        raise fault
+    return list(events.values()), reader.damages
 
 
 def read_segment(path: Path, root: Path) -> bytes | None:
@@ -291,14 +409,21 @@ def _payload(line: bytes) -> bytes | None:
 def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -> Iterator[AnyEvent]:
     """Yield the events in ``whole``, the bytes of the segment ``path`` or the last part of them.
 
+    What is no event that this version knows is added to ``damages``.
+
     Raises:
-        CurateError: E913 when a whole line is not an event that this version knows.
+        CurateError: E913 when a whole line is not what any version writes, and without ``damages`` also when it is of a
+            newer one.
     """
     crlf: SegmentPiece | None = None
     for piece in pieces(whole):
         if piece.payload is not None:
             crlf = crlf or (piece if piece.raw.endswith(b"\r\n") else None)
-            yield _event(piece.payload, f"{path}:{piece.line}")
+            event = _event(piece.payload, f"{path}:{piece.line}", is_strict=damages is None)
+            if event is not None:
+                yield event
+            elif damages is not None:
+                damages.append(Damage(path, piece.line, piece.offset, len(piece.payload), "unknown"))
         elif damages is not None:
             length = len(piece.raw.removesuffix(b"\n"))
             damages.append(Damage(path, piece.line, piece.offset, length, "torn" if piece.is_torn else "damaged"))
@@ -306,17 +431,31 @@ def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -
         damages.append(Damage(path, crlf.line, 0, len(whole), "crlf"))
 
 
-def _event(payload: bytes, location: str) -> AnyEvent:
+def _event(payload: bytes, location: str, *, is_strict: bool) -> AnyEvent | None:
+    """Return the event in a line, None where a newer version has made it and that may be."""
     try:
         return EVENTS.validate_json(payload)
     except ValidationError as error:
+        if not is_strict and is_newer(payload):
+            return None
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise CurateError(
-            "E913 unknown-event",
-            f"{location}: {where + ': ' if where else ''}{fault['msg']}",
-            "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
-        ) from error
+        message = f"{location}: {where + ': ' if where else ''}{fault['msg']}"
+        raise CurateError("E913 unknown-event", message, f"It was written whole. {_UPGRADE}") from error
+
+
+def is_newer(payload: bytes) -> bool:
+    """Whether the JSON of a line that is no event says that it is of a kind or a version that is not known here."""
+    try:
+        line = json.loads(payload)
+    except ValueError:
+        return False
+    if not isinstance(line, dict):
+        return False
+    kind, version = line.get("op"), line.get("v")
+    if not isinstance(kind, str) or kind not in get_args(Operation):
+        return True
+    return isinstance(version, int) and version > VERSIONS.get(kind, 1)
 
 
 def _folder_name(by: str) -> str:

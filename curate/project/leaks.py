@@ -12,9 +12,8 @@ from pathlib import Path
 from curate.base.record import SPLITS, CurateError, Finding, Record, Severity, Split, is_named
 from curate.checks import SharedText, discover
 from curate.checks.runner import select_checks
-from curate.project.data import ProjectData
+from curate.project.data import ProjectData, data_files
 from curate.project.golden import divide, read_golden
-from curate.project.paths import data_files
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.leaks import Leak, Leaks, find_leaks
 from curate.similarity.leaks.reading import Reading, read_any

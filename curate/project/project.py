@@ -14,13 +14,14 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
 
 from curate.base.events import AnyEvent, Decision, Undo
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted
 from curate.project.claim import shared
-from curate.project.data import FILES_CHANGED, ProjectData, RecordState, inside, load_data
-from curate.project.journal import FOLDER, JournalWriter, annotator
-from curate.project.rules import require_valid
-from curate.project.undo import Applied, Undone, UndoStacks
+from curate.project.data import FILES_CHANGED, ProjectData, load_data
+from curate.project.fold import RecordState
+from curate.project.journal import FOLDER, Damage, JournalWriter, annotator, require_known
+from curate.project.transactions import Applied, Undone, UndoStacks, require_valid
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.catalog import Catalog
     from curate.project.history import DecisionConflict
-    from curate.project.tail import StateTracker
+    from curate.project.tracker import StateTracker
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
@@ -44,7 +45,8 @@ class Project:
     """A workspace that is open: its records as decided, its journal, and the one way to write in it.
 
     Made by `open_project`; close it, or use it in ``with``. Nothing is read before it is asked for. `data` has all
-    records in memory; after `load` there is a `catalog` of them as well, which follows the journal as it grows.
+    records in memory; after `load` there is a `catalog` of them as well, which follows the journal as it grows. What
+    needs the catalog raises E916 before.
 
     Several threads may call it. A listener is called in the thread whose call has changed something, but not for what
     was done in its own name: who acts takes the change from what is returned.
@@ -58,8 +60,8 @@ class Project:
         self._reading = Lock()
         self._listeners: list[Listener] = []
         self._tracker: StateTracker | None = None
+        # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
-        """Made when it is first asked for: it takes reading what is folded."""
         self._sitting: JournalWriter | None = None
         self._is_shared = False
         self._open = ExitStack()
@@ -118,7 +120,7 @@ class Project:
         if not where:
             yield from self._data.records()
             return
-        from curate.project.catalog.ranks import severities
+        from curate.project.catalog.columns import severities
         from curate.project.filters import parse_filter
 
         wanted = parse_filter(where)
@@ -161,11 +163,7 @@ class Project:
 
     @property
     def catalog(self) -> Catalog:
-        """Every record as a row of a table. `reload` makes a new one, in which rows have other numbers.
-
-        Raises:
-            CurateError: E916 before `load`.
-        """
+        """Every record as a row of a table. `reload` makes a new one, in which rows have other numbers."""
         return self._loaded_tracker.catalog
 
     @property
@@ -178,9 +176,6 @@ class Project:
         """What hides others' answers from this annotator. `reload` makes a new one, of the settings as they then are.
 
         Where nobody knows who is asked what, it hides them from whoever has not answered; `Blind.fault` says why.
-
-        Raises:
-            CurateError: E916 before `load`.
         """
         return self._loaded_tracker.blind
 
@@ -188,6 +183,11 @@ class Project:
     def has_hidden_categories(self) -> bool:
         """Whether the annotator must not see the category of some record, because they have not answered yet."""
         return self._loaded_tracker.has_hidden_categories
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether a newer version of pairsmith has decided what this one does not know: then nothing can be saved."""
+        return any(damage.kind == "unknown" for damage in self._damages)
 
     @property
     def num_decisions(self) -> int:
@@ -200,7 +200,7 @@ class Project:
         Raises:
             CurateError: as `open_catalog`; E913 for a journal of a newer version, E980 for one that cannot be read.
         """
-        self._read(self._data, on_progress, _at_once)
+        self._read(self._data, on_progress)
         return self.catalog
 
     def reload(self, on_progress: OnProgress | None = None, within: Within | None = None) -> set[str]:
@@ -217,7 +217,7 @@ class Project:
         if self._tracker is not None and len(self._tracker.catalog):
             # Whoever has records is told that their files are gone, and keeps what was read.
             data.files()
-        return self._read(data, on_progress, within or _at_once)
+        return self._read(data, on_progress, within)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that were read, and no decision was moved out of the journal."""
@@ -251,8 +251,9 @@ class Project:
         The records that changed are `Applied.ids`. ``actor`` is the listener in whose name this is done, if any.
 
         Raises:
-            CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E916 and
-                E972 as `require_valid`, E974 when a line cannot be read any more: nothing is saved then.
+            CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E913 when
+                the project `is_read_only`; E916 and E972 as `require_valid`, E974 when a line cannot be read any more:
+                nothing is saved then.
         """
         with self._lock:
             known = self._tracker
@@ -292,15 +293,17 @@ class Project:
 
         Raises:
             CurateError: E913 when a newer version of pairsmith has written there, E980 for a segment that cannot be
-                read: each is told once, after everything else was read.
+                read: each is raised once, after everything else was read.
         """
         self._load_once()
         with self._lock:
+            reader = self._loaded_tracker.reader
             changed = self._follow(self._loaded_tracker)
-            faults = self._loaded_tracker.tail.new_faults()
+            faults = reader.new_faults()
         self._tell(changed)
         for fault in faults:
             raise fault
+        reader.require_no_more_unknown()
         return changed
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -358,6 +361,10 @@ class Project:
             raise CurateError("E916 unknown-record", "the records are not read yet")
         return self._tracker
 
+    @property
+    def _damages(self) -> Sequence[Damage]:
+        return self._tracker.reader.damages if self._tracker else self._data.damages
+
     def _load_once(self) -> StateTracker:
         """Return the state, and read the records first where that was not done. Not to be called under the lock."""
         if self._tracker is None:
@@ -372,9 +379,9 @@ class Project:
         except CurateError:
             return ""
 
-    def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within) -> set[str]:
+    def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within | None = None) -> set[str]:
         # The catalog brings polars with it.
-        from curate.project.tail import StateTracker
+        from curate.project.tracker import StateTracker
 
         self._share()
         with self._reading:
@@ -395,10 +402,10 @@ class Project:
                 self._tell(moved)
                 return moved
 
-            return within(exchange)
+            return within(exchange) if within else exchange()
 
     def _follow(self, tracker: StateTracker) -> set[str]:
-        if changed := self._take(tracker, tracker.tail.read()):
+        if changed := self._take(tracker, tracker.reader.read()):
             self._data = self._data.renewed()
         return changed
 
@@ -409,6 +416,7 @@ class Project:
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
         inside(self.root, self.root / FOLDER)
+        require_known(self._damages)
         if any(decision.op == "add" for decision in decisions):
             # It brings what folds a journal with it.
             from curate.project.compact import make_added_file
@@ -458,10 +466,6 @@ class Project:
             for listener in reversed(self._listeners if changed else []):
                 if listener != actor:
                     stack.callback(listener, changed)
-
-
-def _at_once(exchange: Callable[[], set[str]]) -> set[str]:
-    return exchange()
 
 
 def open_project(

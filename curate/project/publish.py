@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.git import GitError, ask_git
 from curate.base.record import (
     SPLITS,
@@ -23,12 +23,15 @@ from curate.base.record import (
     source_of,
 )
 from curate.base.tables import counted
+from curate.checks.language import scripts_of
 from curate.checks.runner import Verdict
 from curate.formats.dataset import Export, Row, row_of, write_dataset
-from curate.project.data import DATASETS, ProjectData, inside
+from curate.project.data import DATASETS, ProjectData
+from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
-from curate.project.scoring import scoring
 from curate.project.validation import validate_data
+from curate.schema import bundled, load_contract
+from curate.schema.settings import Category, Settings
 
 _MAX_FINDINGS = 5
 
@@ -84,8 +87,10 @@ def export_dataset(
     own, for one that is thrown away.
 
     Raises:
-        CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails.
+        CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails; E913 when
+            a newer version has decided what this one does not know.
     """
+    require_known(data.damages)
     verdict = verdict or validate_data(data)
     require_clean(verdict)
     planned = plan(data)
@@ -154,3 +159,48 @@ def _git(root: Path) -> dict[str, Json] | None:
     except GitError:
         return None
     return {"commit": commit, "is_dirty": bool(changes)}
+
+
+def scoring(settings: Settings, name: str) -> dict[str, Json]:
+    """Return scorer, options and contract of a category, as the manifest of a dataset holds them.
+
+    A category with a schema and no scorer is scored by ``json_schema``; that scorer, chosen or not, gets the schema.
+    The contract is complete in itself: schemas that it refers to are inside, and a language is named by its scripts.
+
+    Raises:
+        CurateError: E960, the schema of the category cannot be used.
+    """
+    category = settings.categories.get(name)
+    if category is None:
+        return {"scorer": "", "options": {}, "contract": {}}
+    contract = _contract(category, settings.root or Path().resolve(), name)
+    scorer, options = category.scorer, dict(category.options)
+    if "schema" in contract and scorer in ("", "json_schema"):
+        scorer, options = "json_schema", {"schema": contract["schema"], **options}
+    if scorer == "contract":
+        options = contract | options
+    return {"scorer": scorer, "options": options, "contract": contract}
+
+
+def _contract(category: Category, root: Path, name: str) -> dict[str, Json]:
+    """Return the options of the trainer's metric ``contract``; empty where the category asks for nothing."""
+    contract: dict[str, Json] = {}
+    if category.schema_:
+        try:
+            # A schema that no engine can use is better known now than by the trainer.
+            load_contract(root / category.schema_, root)
+            schema = bundled(root / category.schema_, root)
+        except CurateError as error:
+            raise CurateError("E960 bad-contract", f"category {name!r}: {error.message}", error.hint) from error
+        contract["schema"] = {} if schema is True else {"not": {}} if schema is False else schema
+    if category.min_chars:
+        contract["min_chars"] = category.min_chars
+    if category.max_chars is not None:
+        contract["max_chars"] = category.max_chars
+    if scripts := scripts_of(category.language):
+        contract["scripts"] = list(scripts)
+    if category.citations:
+        contract["citations"] = category.citations.pattern
+        contract["at_least"] = category.citations.at_least
+        contract["in_prompt"] = category.citations.in_prompt
+    return contract

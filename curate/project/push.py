@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from curate.base.console import one_line
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, missing_extra
 from curate.base.storage import make_folder
 from curate.formats.dataset import Export
 from curate.formats.exporters import export_rows
-from curate.project.data import ProjectData, inside
+from curate.project.data import ProjectData
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MAX_NAME = 96

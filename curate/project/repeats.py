@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate.base.record import Record, Split
-from curate.project.cache import stages_in
+from curate.base.file_guard import inside
+from curate.base.record import CurateError, Record, Split
+from curate.base.storage import make_cache
 from curate.project.data import ProjectData
 from curate.project.exclusion import Exclusion
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preference
+from curate.similarity.dedupe.stages import Stages
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.near import Watch
-    from curate.similarity.dedupe.stages import Stages
+
 
 CODES = {"exact": "D301", "near": "D302"}
 """The finding that says why a repeat is left out."""
@@ -86,3 +90,26 @@ def excluded_by(pair: Duplicate) -> Exclusion:
     """Return why a repeat is left out by rule."""
     how = "repeats" if pair.kind == "exact" else "nearly repeats"
     return Exclusion(f"{how} {pair.keeper}", CODES[pair.kind], pair.keeper, pair.score)
+
+
+STAGED_FROM = 32_000_000
+"""Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second."""
+_FOLDER = ".curate"
+_STAGES = Path(_FOLDER) / "cache" / "dedupe"
+
+
+def stages_in(root: Path, num_bytes: int) -> Stages:
+    """Return the stages kept in the workspace ``root``, for an input of so many bytes; git leaves them out.
+
+    Raises:
+        CurateError: E914 when their folder lies elsewhere: what is old in it is removed.
+    """
+    if num_bytes < STAGED_FROM:
+        return Stages()
+    inside(root, root / _STAGES)
+    # Where nothing can be written, the stages say so themselves.
+    with suppress(CurateError):
+        make_cache(root / _FOLDER)
+    stages = Stages(root / _STAGES)
+    stages.sweep()
+    return stages

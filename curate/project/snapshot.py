@@ -33,10 +33,10 @@ SUMS = "SHA256SUMS"
 UNFINISHED = f"{FOLDED}/next.json"
 """The snapshot that a fold is about to make; it is there while the record files are being written."""
 
+# The facet of the fact that `RecordSnapshot.before` is written as: versions that do not know it pass over it.
 _BEFORE = ["before"]
-"""The facet of the fact that `RecordSnapshot.before` is written as: versions that do not know it pass over it."""
+# Up to so many lines each has a mark of its own.
 _MOST_MARKS = 4096
-"""Up to so many lines each has a mark of its own."""
 _SHA256 = r"^[0-9a-f]{64}$"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _Name = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]

@@ -10,7 +10,7 @@ from itertools import combinations, groupby
 import numpy
 
 from curate.base.record import Json
-from curate.project.gold import Gold
+from curate.project.blind import Gold
 from curate.sessions.agreement import Answers, Confusion, Moments, key_of
 from curate.sessions.agreement_figures import (
     Chance,

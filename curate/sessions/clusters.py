@@ -12,7 +12,7 @@ from curate.base.record import SPLITS, CurateError, Json, Record, Split, canonic
 from curate.jsonl import pointer_of
 from curate.project.data import ProjectData
 from curate.project.diff import FieldChange, field_changes
-from curate.project.diff.sides import Side, sides_of
+from curate.project.diff.words import Side, sides_of
 from curate.project.diff.words import text_of as value_text
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema import Shape

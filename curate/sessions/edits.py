@@ -17,8 +17,8 @@ from curate.base.events import Add, Edit
 from curate.base.record import CurateError, Finding, Json, canonical
 from curate.base.tables import counted
 from curate.jsonl import JsonFault, parts_of, pointer_of, strict_loads
-from curate.project.data import RecordState
 from curate.project.drafts import Draft, Drafts, changes, rebased
+from curate.project.fold import RecordState
 from curate.project.project import Project
 from curate.schema import Shape, load_contract
 from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, value_at, written

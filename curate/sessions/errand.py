@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate.base.console import one_line
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, Exit, Json
 from curate.base.resources import require_trainer, trainer_command
-from curate.project.data import RUNS, ProjectData, inside
+from curate.project.data import RUNS, ProjectData
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from curate.base.record import CurateError, Finding, Json, Record, Source, canon
 from curate.checks.runner import relative_name
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
-from curate.project.in_use import names_in_use
+from curate.project.data import names_in_use
 from curate.project.project import Project
 from curate.project.spelling import spelled, spelled_anew
 from curate.sessions.edits import EditSession

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json, Record, Source
 from curate.base.storage import make_cache
-from curate.project.data import inside
 from curate.schema import Shape
 from curate.schema.view import PART_JOINT, at, texts_of
 from curate.similarity.dedupe.nearest import Neighbour, Progress, ShingleIndex, index_of, indexed_text, neighbours

@@ -15,7 +15,8 @@ from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
 from curate.project.feedback import read_results
-from curate.project.labels import CATEGORY, questions_of
+from curate.project.journal import CATEGORY
+from curate.project.labels import questions_of
 from curate.sessions.problem_groups import ORDER
 from curate.sessions.problems import problems_of
 from curate.sessions.runs import Run, runs_of

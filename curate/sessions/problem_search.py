@@ -37,7 +37,8 @@ from curate.checks.runner import (
 )
 from curate.checks.runner.baseline import Baseline, Changed
 from curate.checks.runner.examine import SpanResult
-from curate.project.data import ProjectData, RecordState, load_data
+from curate.project.data import ProjectData, load_data
+from curate.project.fold import RecordState
 from curate.project.validation import Validation
 from curate.schema import Shape
 from curate.sessions.problem_groups import EVERY, Problems

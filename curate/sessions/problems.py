@@ -18,7 +18,7 @@ from curate.checks.runner.baseline import Changed
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
-from curate.project.data import RecordState
+from curate.project.fold import RecordState
 from curate.schema.view import at
 from curate.sessions.excerpt import Excerpt, LineIndex, excerpt
 from curate.sessions.problem_groups import EVERY, Level, Problems, level_of

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.record import SPLITS, CurateError, Json
 from curate.base.resources import trainer_command
 from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
-from curate.project.data import DATASETS, ProjectData, inside
+from curate.project.data import DATASETS, ProjectData
 from curate.project.feedback import ChangeVerdict, Results, read_results, verdict_of
 from curate.sessions.runs import Run
 

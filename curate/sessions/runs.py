@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_STATE, open_file, read_file
+from curate.base.file_guard import MOST_STATE, inside, open_file, read_file
 from curate.base.record import CurateError, Json
 from curate.base.resources import trainer_command
-from curate.project.data import RUNS, ProjectData, inside
+from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import REPORT_FILE
 from curate.sessions.detached import LOG_FILE, Process, berth_of, note, read_process, settle, start
 

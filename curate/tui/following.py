@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from curate.project.project import Project
-    from curate.project.undo import Undone
+    from curate.project.transactions import Undone
     from curate.tui.screen import ProjectScreen
 
 Opener = Callable[[], "Project | None"]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.events import EVENTS
-from curate.project.undo import Undone, UndoStacks, render_act
+from curate.project.transactions import Undone, UndoStacks, render_act
 
 
 def event(op, act, record="a", **fields):

@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 from curate.base.record import CurateError
-from curate.project.gold import read_gold
+from curate.project.blind import read_gold
 from curate.sessions.agreement import Answers, grade
 from curate.sessions.agreement_figures import Chance, percent_and_alpha, sheet_of
 from curate.sessions.agreement_measure import measure

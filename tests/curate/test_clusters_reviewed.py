@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from curate.cli import cli
 from curate.project.data import load_data
-from curate.project.diff.sides import MOST_READ, sides_of
+from curate.project.diff.words import MOST_READ, sides_of
 from curate.project.journal import read_journal
 from curate.sessions.cluster_review import ClusterReview, choose, read_staged
 from curate.sessions.clusters import find_clusters

@@ -15,10 +15,11 @@ import pytest
 from curate.base.events import Add, Assign, Drop, Label, Resolve, Restore
 from curate.base.record import CurateError
 from curate.base.storage import write_atomic
-from curate.project.compact import ADDED, fold_journal, plan_fold
+from curate.project.compact import fold_journal, plan_fold
 from curate.project.data import load_data
 from curate.project.journal import FOLDER, JournalWriter, read_frames, segments
 from curate.project.snapshot import parse_folded, read_snapshot
+from curate.schema.settings import ADDED
 from tests.curate.attacking import opened
 from tests.curate.deciding import decide
 from tests.curate.folding import LINES, edit, everything, make, plain, states_of
@@ -316,7 +317,7 @@ def test_segments_that_a_merge_brings_back_count_once(tmp_path):
 
 
 def test_records_that_are_known_by_their_content_keep_it(tmp_path):
-    from curate.project.in_use import names_in_use
+    from curate.project.data import names_in_use
 
     workspace = make(tmp_path)
     name = workspace.records()[2].id

@@ -18,8 +18,7 @@ from curate.checks import discover
 from curate.checks.language import is_identifiable
 from curate.checks.runner import ExaminerSpec, validate
 from curate.project.data import ProjectData
-from curate.project.publish import export_dataset
-from curate.project.scoring import scoring
+from curate.project.publish import export_dataset, scoring
 from curate.schema import bundled, load_shape
 from curate.schema.settings import Category, Citations, Settings, read_settings
 

@@ -17,7 +17,7 @@ from curate.checks.runner import Baseline, ExaminerSpec, Verdict, select_checks,
 from curate.checks.runner.changes import LineSet
 from curate.checks.runner.select import Glob, relative_name
 from curate.jsonl import fault_finding
-from curate.project.paths import data_files
+from curate.project.data import data_files
 from curate.schema import load_shape
 from curate.schema.settings import Category, CheckSettings, Settings
 

@@ -84,7 +84,7 @@ def test_records_in_memory_have_stages_by_what_they_say(files, tmp_path):
 
 
 def test_a_split_resumes_what_dedupe_has_compared(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.cache.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
     root = make_workspace().root
     assert CliRunner().invoke(cli, ["dedupe", str(root)]).exit_code == 0
     seen = []
@@ -146,7 +146,7 @@ def test_old_stages_are_swept(tmp_path):
 
 _PROGRAM = """
 import os, signal, sys
-import curate.cli, curate.project.cache as cache
+import curate.cli, curate.project.repeats as cache
 from curate.similarity.dedupe import near
 cache.STAGED_FROM = 0
 real, calls = near.links, []
@@ -205,7 +205,7 @@ def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, tmp_path, monk
 
 
 def test_a_cache_that_leads_out_of_the_workspace_is_refused(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.project.cache.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
     root = tmp_path / "ws"
     (root / ".curate/cache").mkdir(parents=True)
     (root / "curate.toml").write_text("", encoding="utf-8")
@@ -228,7 +228,7 @@ def test_ids_of_any_kind_are_printed_as_ascii(tmp_path):
 
 
 def test_git_leaves_the_cache_of_a_workspace_out(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.project.cache.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
     (tmp_path / "curate.toml").write_text("", encoding="utf-8")
     compare_files(files, SETTINGS, lambda *_: None, is_staged=True)
     assert (tmp_path / ".curate/cache/dedupe").is_dir()

@@ -111,10 +111,12 @@ def changed(root: Path, **changes: object) -> Path:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"v": 3}, {"v": 1, "code": "D301"}, {"v": 1, "of": "r001"}, {"v": 1, "score": 1.0}, {"code": "d301"},
-     {"score": 1.5}, {"op": "forget"}],
+    [{"v": 1, "code": "D301"}, {"v": 1, "of": "r001"}, {"v": 1, "score": 1.0}, {"code": "d301"}, {"score": 1.5},
+     {"v": 0}],
 )  # fmt: skip
-def test_a_line_of_another_version_is_refused_by_its_place(make_workspace: Make, changes: dict[str, object]) -> None:
+def test_a_line_that_no_version_writes_is_refused_by_its_place(
+    make_workspace: Make, changes: dict[str, object]
+) -> None:
     root = make_workspace().root
     decide(load_data(root), [Drop("r001", reason="x")])
     path = changed(root, **changes)

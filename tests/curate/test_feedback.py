@@ -4,9 +4,8 @@ import json
 import pytest
 
 from curate.base.record import CurateError
-from curate.project.feedback import latest_run, read_results, report_findings, worst
+from curate.project.feedback import latest_run, read_results, render_records, render_scores, report_findings, worst
 from curate.project.publish import export_dataset
-from curate.project.results import render_records, render_scores
 
 
 def line(name, score, nll=1.0, split="validation", **more):

@@ -18,11 +18,21 @@ from curate.base import console
 from curate.base.events import Drop
 from curate.base.record import CurateError, Record, Source
 from curate.cli import cli
-from curate.project.data import RecordState
 from curate.project.exclusion import Exclusion
-from curate.project.filters import FIELDS, GUIDE, Filter, parse_filter
-from curate.project.patterns import unfit, weight
-from curate.project.terms import Between, Exact, Pattern, Term, Word
+from curate.project.filters import (
+    FIELDS,
+    GUIDE,
+    Between,
+    Exact,
+    Filter,
+    Pattern,
+    Term,
+    Word,
+    parse_filter,
+    unfit,
+    weight,
+)
+from curate.project.fold import RecordState
 from tests.curate.deciding import decide
 
 

@@ -110,11 +110,22 @@ def test_damage_in_the_middle_costs_one_line(tmp_path):
     assert f"{path}:3: a damaged line" in str(damage)
 
 
-def test_whole_lines_from_the_future_stop_the_run(tmp_path):
+def planted(tmp_path, payload):
     folder = tmp_path / "journal" / "ana"
     folder.mkdir(parents=True)
-    payload = b'{"v":2,"op":"merge"}'
     (folder / "x.log").write_bytes(b"%08x %b\n" % (zlib.crc32(payload), payload))
+
+
+@pytest.mark.parametrize("payload", [b'{"v":1,"op":"merge"}', b'{"v":9,"op":"drop"}', b"{}"])
+def test_whole_lines_from_the_future_are_counted(tmp_path, payload):
+    planted(tmp_path, payload)
+    events, (damage,) = read_journal(tmp_path)
+    assert (events, damage.kind, damage.line) == ([], "unknown", 1)
+
+
+@pytest.mark.parametrize("payload", [b'{"v":1,"op":"drop"}', b"[]", b"1", b"no JSON"])
+def test_whole_lines_that_no_version_writes_stop_the_run(tmp_path, payload):
+    planted(tmp_path, payload)
     with pytest.raises(CurateError) as caught:
         read_journal(tmp_path)
     assert caught.value.code == "E913 unknown-event"
@@ -188,6 +199,7 @@ def test_events_are_strict():
         "reason": "x",
     }
     assert isinstance(EVENTS.validate_python(good), DropEvent)
-    for bad in ({"seq": "1"}, {"op": "merge"}, {"split": "train"}, {"by": ""}, {"event": "x"}, {"v": 3}, {"of": "r"}):
+    for bad in ({"seq": "1"}, {"op": "merge"}, {"by": ""}, {"event": "x"}, {"v": 3}, {"of": "r"}):
         with pytest.raises(ValueError, match="validation error"):
             EVENTS.validate_python({**good, **bad})
+    assert EVENTS.validate_python({**good, "added": 1}).model_dump()["added"] == 1

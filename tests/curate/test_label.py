@@ -14,8 +14,8 @@ np = pytest.importorskip("numpy")
 
 from curate.base.record import CurateError  # noqa: E402
 from curate.project.blind import Blind  # noqa: E402
+from curate.project.journal import ASIDES  # noqa: E402
 from curate.project.labels import (  # noqa: E402  it needs numpy
-    ASIDES,
     ORDERS,
     AnnotatorAssignment,
     Facts,
@@ -25,7 +25,7 @@ from curate.project.labels import (  # noqa: E402  it needs numpy
     question_of,
     questions_of,
 )
-from curate.project.labels.order import WORDS  # noqa: E402
+from curate.project.labels.assignment import WORDS  # noqa: E402
 from curate.schema.settings import Category, LabelSettings, Question, Settings  # noqa: E402
 
 TEAM = ("ana", "bo", "cem")

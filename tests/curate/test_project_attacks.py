@@ -111,9 +111,9 @@ def test_a_reading_that_fails_leaves_everything_as_it_was(root):
 
 
 def test_a_first_reading_that_fails_is_none(root):
-    path = root / "journal/eve/newer.log"
+    path = root / "journal/eve/forged.log"
     path.parent.mkdir(parents=True)
-    payload = b'{"v":99}'
+    payload = b'{"v":1,"op":"drop"}'
     path.write_bytes(b"%08x %b\n" % (zlib.crc32(payload), payload))
     with open_project(root, "ana") as project:
         assert code_of(project.load) == "E913 unknown-event"

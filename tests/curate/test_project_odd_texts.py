@@ -180,7 +180,10 @@ def test_a_newer_event_hides_nothing_else_and_is_told_once(root):
         assert "forged.log" in remark
         zoe.apply([label("b", 3)])
         assert project.refresh() == {"b"}
-        assert code_of(project.reload) == "E913 unknown-event"
+        assert code_of(project.apply, [drop("b")]) == "E913 unknown-event"
+        project.reload()
+        assert project.refresh() == set()
+        assert code_of(project.apply, [drop("b")]) == "E913 unknown-event"
         assert project.state("b").answers == {"q": {"bo": 1, "zoe": 3}}
 
 
@@ -263,9 +266,9 @@ def test_an_emptied_journal_folder_is_noticed(root):
 def test_the_caches_may_be_deleted_at_any_time(root, monkeypatch):
     from functools import partial
 
-    from curate.project import tail
+    from curate.project import tracker
 
-    monkeypatch.setattr(tail, "open_catalog", partial(tail.open_catalog, cache_from=0))
+    monkeypatch.setattr(tracker, "open_catalog", partial(tracker.open_catalog, cache_from=0))
     with opened(root) as project:
         assert (root / ".curate/cache/catalog").is_dir()
         shutil.rmtree(root / ".curate")

@@ -14,9 +14,9 @@ from platformdirs import user_cache_path
 
 from curate.base.file_guard import open_file
 from curate.base.record import Record, Source
-from curate.project.cache import STAGED_FROM, stages_in
 from curate.project.data import ProjectData, with_unique_ids
 from curate.project.loose import LooseFiles
+from curate.project.repeats import STAGED_FROM, stages_in
 from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
 from curate.similarity.dedupe import Duplicates, Keep, find_in_stream
 from curate.similarity.dedupe.corpus import Corpus

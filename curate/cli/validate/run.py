@@ -266,7 +266,7 @@ def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
     # Most calls mend nothing, and start without what that takes.
     from curate.checks.fixes import FixedFile
     from curate.jsonl.rewrite import diff_of
-    from curate.project.in_use import names_in_chains, names_in_use
+    from curate.project.data import names_in_chains, names_in_use
 
     root, ignore = inputs.root, inputs.settings.checks.ignore
     keep, hold = (names_in_use(root), names_in_chains(root)) if root else ((), ())

@@ -1,55 +1,83 @@
 """The catalogue: every record as a row of a table that is filtered, sorted and shown without being copied.
 
-What the lines say is the *base*: read once, kept on the disk, opened again at no cost. What decisions have changed or
+What the lines say is the *base*: read once, cached on the disk, opened again at no cost. What decisions have changed or
 added is a small *patch* over it, so that one decision costs the same with a hundred records and with a million.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from threading import Lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from curate.base.record import CurateError, Finding, Record, Severity, Split
-from curate.project.catalog.base import Base, files_as_they_are
+from curate.project.catalog.base import Base, LineReader, Progress, files_as_they_are, files_changed
 from curate.project.catalog.base_cache import CACHE_FROM, cached_base
 from curate.project.catalog.columns import (
     COLUMNS,
+    DYNAMICS_COLUMNS,
     HEAD,
+    RANKS,
     SCHEMA,
     STATUS,
     STATUSES,
     CatalogRow,
-    Labelled,
-    Values,
+    LearningDynamics,
+    Status,
+    frame_of,
     head,
     values_of,
 )
-from curate.project.catalog.dynamics import DYNAMICS_COLUMNS, LearningDynamics
-from curate.project.catalog.lines import LineReader, files_changed
-from curate.project.catalog.patch import Patch, Patched
-from curate.project.catalog.pieces import Progress
-from curate.project.catalog.ranks import RANKS
-from curate.project.data import ProjectData, RecordState
+from curate.project.data import ProjectData
+from curate.project.fold import RecordState
 
 if TYPE_CHECKING:
-    from curate.project.terms import Filter
+    from curate.project.filters import Filter
 
-T = TypeVar("T")
 _TRIES = 3
-_DROPPED = STATUSES.index("dropped")
-_ROOM = 1024
-"""Rows that may be added before the array of statuses has to grow."""
+_TEXTS = ("prompt", "completion")
+_OK = pl.lit("ok", STATUS).alias("status")
 
 Rows = pl.Series
 """Numbers of rows, UInt32, in the order in which they are to be shown."""
+
+
+class _Patch:
+    """The rows that decisions have changed, by number; None stands for a row that is no more."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, RecordState | None] = {}
+        self.gone: set[int] = set()
+        self._changed: set[int] = set()
+        self._frame = self.some(())
+
+    def put(self, row: int, state: RecordState | None) -> None:
+        self.states[row] = state
+        self._changed.add(row)
+        (self.gone.add if state is None else self.gone.discard)(row)
+
+    def frame(self) -> pl.DataFrame:
+        """Return the rows that are there, with ``row``, ``id``, ``is_dropped`` and the columns of `SCHEMA`."""
+        if self._changed:
+            changed = pl.Series(list(self._changed), dtype=pl.UInt32)
+            retained = self._frame.filter(~pl.col("row").is_in(changed.implode()))
+            self._frame = pl.concat([retained, self.some(sorted(self._changed))])
+            self._changed.clear()
+        return self._frame
+
+    def some(self, rows: Iterable[int]) -> pl.DataFrame:
+        """Return those of ``rows``, all of which were put, that are there, as such a frame."""
+        there = [(row, state) for row in rows if (state := self.states[row]) is not None]
+        return frame_of([values_of(state.record, state.answers) for _, state in there]).with_columns(
+            pl.Series("row", [row for row, _ in there], pl.UInt32),
+            pl.Series("id", [state.record.id for _, state in there], pl.String),
+            pl.Series("is_dropped", [state.dropped is not None for _, state in there], pl.Boolean),
+        )
 
 
 class Catalog:
@@ -62,16 +90,19 @@ class Catalog:
         self.num_judgements = 0
         """How often findings have given all records their status."""
         self.learning = LearningDynamics(data)
+        self._learned = self.learning.frame
         self._base = base
-        self._patch = Patch()
-        self._unseen = Patch()
-        """What rows are of which not all may be seen, or might not be; the patch has what may."""
+        # What lines do not say of the rows of the base, and the splits of the last dataset where there is one.
+        row = pl.Series("row", np.arange(len(base), dtype=np.uint32))
+        self._further = pl.DataFrame([row, base.ids]).with_columns(_OK, *self.learning.columns(base.ids))
+        self._patch = _Patch()
+        # What rows are of which not all may be seen, or might not be; the patch has what may.
+        self._unseen = _Patch()
         self._added: dict[str, int] = {}
-        self._ranks = np.zeros(len(base) + _ROOM, np.uint8)
+        self._severities: Mapping[str, Severity] = {}
         self._pins: Mapping[str, Split] = {}
-        self._pinned: pl.Series | None = None
         self._lock = Lock()
-        self._lines = LineReader(data, base.about.files)
+        self._lines = LineReader(data, base)
 
     def __len__(self) -> int:
         """How many records there are, dropped ones included."""
@@ -109,19 +140,25 @@ class Catalog:
         Raises:
             CurateError: E974 when the record files have changed as well.
         """
-        return self._whole()
+        with self._lock:
+            if not self._base.is_whole():
+                base, remarks = cached_base(self.data)
+                if base.about.files != self._base.about.files:
+                    raise files_changed(str(self.data.root))
+                self._base, self.remarks = base, remarks
+            return self._base
 
     # Which rows.
 
     def select(self, where: Filter) -> Rows:
         """Return the rows that ``where`` lets through, in the order of the files."""
-        self.learning.renew({name for term in where.terms for name in term.columns()})
-        matches = self._of_base(lambda base: self._matching(base, where))
+        columns = {name for term in where.terms for name in term.columns()}
+        matches = self._of_base(columns, where.expression().alias("every"))["every"]
         with self._lock:
             mask = np.zeros(self.num_rows, bool)
-            mask[: len(matches)] = matches
-            for frame in map(self._completed, self._patch.frames()):
-                mask[frame["row"].to_numpy()] = where.mask(frame)
+            mask[: len(matches)] = matches.to_numpy()
+            frame = self._completed(self._patch.frame())
+            mask[frame["row"].to_numpy()] = where.mask(frame)
             mask[list(self._patch.gone)] = False
         return pl.Series("row", np.flatnonzero(mask).astype(np.uint32))
 
@@ -132,7 +169,7 @@ class Catalog:
         stay where they are, so that a table does not move under the reader.
         """
         with self._lock:
-            changed = [row for row in map(self._row_of, names) if row is not None and row in self._patch]
+            changed = [row for row in map(self._row_of, names) if row is not None and row in self._patch.states]
             frame = self._completed(self._patch.some(changed))
             fitting = frame["row"].filter(where.mask(frame))
         out = rows.is_in(pl.Series(changed, dtype=pl.UInt32).implode()) & ~rows.is_in(fitting.implode())
@@ -165,18 +202,15 @@ class Catalog:
         """
         if unknown := set(columns) - {*SCHEMA, *DYNAMICS_COLUMNS, "id", "status"}:
             raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
-        self.learning.renew(columns)
-        rows_frame = self._of_base(lambda base: self._columns(base, columns))
+        heads = [pl.col(name).str.slice(0, HEAD) if name in _TEXTS else pl.col(name) for name in columns]
+        merged = self._of_base(columns, "row", *heads)
         with self._lock:
-            patches = (self._patch, self._unseen) if is_whole else (self._patch,)
-            for frame in map(self._completed, chain.from_iterable(patch.frames() for patch in patches)):
-                changed = frame.select("row", *(_cut(name) for name in columns))
-                rows_frame = pl.concat([rows_frame.filter(~pl.col("row").is_in(changed["row"].implode())), changed])
-            gone = pl.Series("row", sorted(self._patch.gone), pl.UInt32)
-        rows_frame = rows_frame.filter(~pl.col("row").is_in(gone.implode())).sort("row")
-        if rows is None:
-            return rows_frame
-        return rows_frame[pl.Series(rows_frame["row"].search_sorted(rows))]
+            for patch in (self._patch, self._unseen) if is_whole else (self._patch,):
+                changed = self._completed(patch.frame()).select("row", *heads)
+                merged = pl.concat([merged.filter(~pl.col("row").is_in(changed["row"].implode())), changed])
+            gone = pl.Series(list(self._patch.gone), dtype=pl.UInt32)
+        merged = merged.filter(~pl.col("row").is_in(gone.implode())).sort("row")
+        return merged if rows is None else merged[pl.Series(merged["row"].search_sorted(rows))]
 
     # Single rows.
 
@@ -187,9 +221,8 @@ class Catalog:
 
     def name(self, row: int) -> str:
         """Return the id of the record in a row."""
-        if row in self._patch and (patched := self._patch.get(row)):
-            return patched.id
-        name: str = self._base.ids[row]
+        state = self._patch.states.get(row)
+        name: str = self._base.ids[row] if state is None else state.record.id
         return name
 
     def row(self, row: int) -> CatalogRow:
@@ -207,9 +240,7 @@ class Catalog:
             CurateError: E974 when the record files have changed since the catalogue was made.
         """
         row = self._base.find(name)
-        if row is None:
-            return None
-        return replace(self._lines.record(self._base.span(row)), id=name)
+        return None if row is None else replace(self._lines.record(row), id=name)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that the catalogue was made of."""
@@ -231,39 +262,29 @@ class Catalog:
                 row = self._row_of(name)
                 if row is None and state is not None:
                     row = self._added[name] = self.num_rows
-                    if row == len(self._ranks):
-                        self._ranks = np.concatenate([self._ranks, np.zeros_like(self._ranks)])
                 if row is None:
                     continue
-                if name in visible or row in self._unseen:
-                    self._unseen.put(row, _patched(name, state))
-                self._patch.put(row, _patched(name, visible.get(name, state)))
+                if name in visible or row in self._unseen.states:
+                    self._unseen.put(row, state)
+                self._patch.put(row, visible.get(name, state))
 
     def judge(self, severities: Mapping[str, Severity]) -> None:
         """Give the records named the status of the worst finding about each, and all others the status "ok"."""
-        rows = self._base.find_all(list(severities))
-        ranks = np.zeros_like(self._ranks)
-        for (name, severity), base_row in zip(severities.items(), rows, strict=True):
-            row, rank = self._added.get(name, base_row), RANKS[severity]
-            if row is not None and rank > ranks[row]:
-                ranks[row] = rank
+        statuses = {name: STATUSES[RANKS[severity]] for name, severity in severities.items()}
+        status = self._by_id("status", statuses, STATUS).fill_null("ok")
         with self._lock:
-            more = np.zeros(len(self._ranks) - len(ranks), np.uint8)
-            self._ranks = np.concatenate([ranks, more])
+            self._severities = severities
+            self._further = self._further.with_columns(status)
             self.num_judgements += 1
 
     def pin(self, pins: Mapping[str, Split]) -> None:
         """Show the splits of the last dataset, which hold whatever a line or a decision says."""
-        given = pl.DataFrame({"id": list(pins), "pin": list(pins.values())}, schema={"id": pl.String, "pin": pl.String})
-
-        def pinned(base: Base) -> pl.Series:
-            own = base.texts.select("split").collect(engine="streaming")["split"]
-            pin_column = base.ids.to_frame().join(given, on="id", how="left", maintain_order="left")["pin"]
-            return pin_column.fill_null(own).alias("split")
-
-        split = self._of_base(pinned) if pins else None
+        further = self._further.drop("split", strict=False)
+        if pins:
+            own = self.base.texts.select("split").collect(engine="streaming")["split"]
+            further = further.with_columns(self._by_id("split", pins, pl.String).fill_null(own))
         with self._lock:
-            self._pins, self._pinned = pins, split
+            self._pins, self._further = pins, further
 
     # Inside.
 
@@ -271,75 +292,30 @@ class Catalog:
         row = self._added.get(name)
         return self._base.find(name) if row is None else row
 
-    def _of_base(self, ask: Callable[[Base], T]) -> T:
-        """Return what ``ask`` finds in the base; where its files were deleted or changed, it is made anew first."""
-        for _ in range(_TRIES):
-            base = self._whole()
-            try:
-                return ask(base)
-            except (OSError, pl.exceptions.PolarsError):
-                # Somebody may empty the folder of caches at any time, also now.
-                if base.is_whole():
-                    raise
-        raise files_changed(str(self.data.root))
-
-    def _whole(self) -> Base:
+    def _of_base(self, columns: Collection[str], *expressions: str | pl.Expr) -> pl.DataFrame:
+        """Return ``expressions`` on the base, which ask about ``columns``."""
+        self.learning.renew(columns)
+        base = self.base
         with self._lock:
-            if not self._base.is_whole():
-                base, remarks = cached_base(self.data)
-                if base.about.files != self._base.about.files:
-                    raise files_changed(str(self.data.root))
-                self._base, self.remarks = base, remarks
-            return self._base
+            if self.learning.frame is not self._learned:
+                self._learned = self.learning.frame
+                self._further = self._further.with_columns(self.learning.columns(base.ids))
+            further = self._further
+        source = further.lazy()
+        if not set(columns) <= set(further.columns):
+            source = pl.concat([base.texts.drop(further.columns, strict=False), source], how="horizontal")
+        return source.select(expressions).collect(engine="streaming")
 
-    def _matching(self, base: Base, where: Filter) -> NDArray[np.bool_]:
-        """Return which rows of the base ``where`` lets through; what costs most is asked last, and only if needed."""
-        mask = np.ones(len(base), bool)
-        sources = (
-            ({"status"}, _statuses(self._ranks[: len(base)]).to_frame().lazy()),
-            ({"id"}, base.ids.to_frame().lazy()),
-            (set(DYNAMICS_COLUMNS), self.learning.lazy_columns(base.ids)),
-            (set(SCHEMA), self._texts(base)),
-        )
-        for columns, source in sources:
-            terms = [term for term in where.terms if term.columns() <= columns]
-            if terms and mask.any():
-                every = pl.all_horizontal([term.expression() for term in terms])
-                mask &= source.select(every=every).collect(engine="streaming")["every"].to_numpy()
-        return mask
-
-    def _columns(self, base: Base, names: Collection[str]) -> pl.DataFrame:
-        """Return columns of the base beside the number of each row."""
-        texts = [_cut(name) for name in names if name in SCHEMA]
-        series = self._texts(base).select(texts).collect(engine="streaming").get_columns() if texts else []
-        if "id" in names:
-            series.append(base.ids)
-        if "status" in names:
-            series.append(_statuses(self._ranks[: len(base)]))
-        if not set(DYNAMICS_COLUMNS).isdisjoint(names):
-            series += self.learning.lazy_columns(base.ids).collect().get_columns()
-        numbers = pl.Series("row", np.arange(len(base), dtype=np.uint32))
-        return pl.DataFrame([numbers, *series]).select("row", *names)
-
-    def _texts(self, base: Base) -> pl.LazyFrame:
-        """Return the texts of the base, with the splits of the last dataset where they are known."""
-        pinned = self._pinned
-        if pinned is None:
-            return base.texts
-        return pl.concat([base.texts.drop("split"), pinned.to_frame().lazy()], how="horizontal")
-
-    def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return changed rows with what comes neither from lines nor from decisions: all columns of `CatalogRow`."""
-        ranks = np.where(frame["is_dropped"].to_numpy(), _DROPPED, self._ranks[frame["row"].to_numpy()])
-        splits = [self._pins.get(name, split) for name, split in frame.select("id", "split").iter_rows()]
-        dynamics = self.learning.columns(frame["id"])
-        return frame.with_columns(_statuses(ranks.astype(np.uint8)), pl.Series("split", splits, pl.String), *dynamics)
+    def _by_id(self, column: str, by_id: Mapping[str, str], kind: pl.DataType | type[pl.DataType]) -> pl.Series:
+        """Return a column for the base from values by id, null for all other records."""
+        known = pl.DataFrame({"id": list(by_id), column: list(by_id.values())}, {"id": pl.String, column: kind})
+        return self._base.ids.to_frame().join(known, on="id", how="left", maintain_order="left")[column]
 
     def _row(self, row: int) -> CatalogRow:
-        patched = self._patch.get(row) if row in self._patch else None
-        values = patched.values if patched else self._base.values(row)
-        name = patched.id if patched else self._base.ids[row]
-        rank = _DROPPED if patched and patched.is_dropped else int(self._ranks[row])
+        state = self._patch.states.get(row)
+        values = values_of(state.record, state.answers) if state else self._base.values(row)
+        name = state.record.id if state else self._base.ids[row]
+        status = "dropped" if state and state.dropped is not None else self._status(name)
         return CatalogRow(
             name,
             values.file,
@@ -348,11 +324,27 @@ class Catalog:
             self._pins.get(name, values.split),
             values.source,
             values.kind,
-            STATUSES[rank],
+            status,
             values.tokens,
-            head(values.prompt) if patched else values.prompt,
-            head(values.completion) if patched else values.completion,
+            head(values.prompt) if state else values.prompt,
+            head(values.completion) if state else values.completion,
             tuple((who, question, answer) for who, question, answer in values.labels),
+        )
+
+    def _status(self, name: str) -> Status:
+        return STATUSES[RANKS[self._severities.get(name, "info")]]
+
+    def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return rows of a patch with what comes neither from lines nor from decisions."""
+        given = frame.select("id", "split", "is_dropped").iter_rows()
+        statuses, splits = [], []
+        for name, split, is_dropped in given:
+            statuses.append("dropped" if is_dropped else self._status(name))
+            splits.append(self._pins.get(name, split))
+        return frame.with_columns(
+            pl.Series("status", statuses, STATUS),
+            pl.Series("split", splits, pl.String),
+            *self.learning.columns(frame["id"]),
         )
 
 
@@ -367,27 +359,14 @@ def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, cach
             view; E914 when paths lead out of the workspace; E970 when a worker is killed; E974 when the record files
             keep changing.
     """
-    for left in reversed(range(_TRIES)):
+    # Whoever saves a record file does so in one step: what changes more than twice in a row is being written.
+    for _ in range(_TRIES - 1):
         try:
-            base, remarks = cached_base(data, on_progress, cache_from=cache_from)
+            return Catalog(data, *cached_base(data, on_progress, cache_from=cache_from))
         except CurateError as error:
-            if error.number != "E974" or not left:
+            if error.number != "E974":
                 raise
-        else:
-            return Catalog(data, base, remarks)
-    raise AssertionError("the last try has raised")
+    return Catalog(data, *cached_base(data, on_progress, cache_from=cache_from))
 
 
-def _patched(name: str, state: RecordState | None) -> Patched | None:
-    return Patched(name, values_of(state.record, state.answers), state.dropped is not None) if state else None
-
-
-def _cut(name: str) -> pl.Expr:
-    return pl.col(name).str.slice(0, HEAD) if name in ("prompt", "completion") else pl.col(name)
-
-
-def _statuses(ranks: NDArray[np.uint8]) -> pl.Series:
-    return pl.Series("status", STATUSES, STATUS).gather(ranks)
-
-
-__all__ = ["COLUMNS", "Catalog", "Labelled", "CatalogRow", "Rows", "Values", "open_catalog"]
+__all__ = ["COLUMNS", "Catalog", "CatalogRow", "Rows", "open_catalog"]

@@ -1,10 +1,16 @@
-"""The records as their lines have them, a row each, in arrays of memory or of a file; decisions do not touch it."""
+"""The records as their lines have them, a row each, in memory or mapped from files; decisions do not touch them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+import weakref
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,25 +19,26 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.console import spelled
-from curate.base.record import CurateError, Finding, Record, Source
+from curate.base.record import CurateError, Finding, Line, Record, Source
+from curate.checks.runner.examine import violations
+from curate.checks.runner.parallel import default_jobs, shared_out, tasks_of
 from curate.checks.runner.verdict import FindingTally
-from curate.project.catalog.columns import SCHEMA, Values
-from curate.project.catalog.pieces import MOST_FINDINGS, Progress, crlf_findings, pieces
-from curate.project.data import with_unique_ids
-from curate.schema import Shape
+from curate.jsonl import Entry, JsonFault, Reader, Span, crlf_finding
+from curate.jsonl.reader import open_regular
+from curate.project.catalog.columns import Values, frame_of, head, values_of
+from curate.project.data import ProjectData, with_unique_ids
+from curate.schema import Shape, load_shape
 
 FileStamp = tuple[str, int, int, int, int]
 """Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed."""
+MOST_FINDINGS = 1000
+"""Findings of each severity about lines that are no records; further ones are counted."""
 
-
-@dataclass(frozen=True, slots=True)
-class LineSpan:
-    """Where a record's line is: ``offset`` and ``length`` are bytes in its file."""
-
-    file: str
-    line: int
-    offset: int
-    length: int
+Task = tuple[Path, Span | None]
+Progress = Callable[[int, int], object]
+"""Hears how many bytes are read, and how many there are."""
+# Record files that are held open.
+_MAX_OPEN = 64
 
 
 @dataclass(slots=True)
@@ -47,58 +54,54 @@ class BaseHeader:
     """The first of them, at most `MOST_FINDINGS` of each severity."""
 
 
+@dataclass(slots=True)
+class BaseIndex:
+    """What finds rows: ``ids`` in their order, the sorted ``hashes`` of them, and the row of each hash in ``order``.
+
+    ``offsets`` says where the bytes of each row begin in the heap, and where the last ends.
+    """
+
+    ids: pl.Series
+    hashes: NDArray[np.uint64]
+    order: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+
+
 class Base:
-    """Rows that do not change. ``texts`` has the columns of `SCHEMA`, ``ids`` the names, in the same order."""
+    """Rows that do not change: ``texts`` has the columns of `SCHEMA`, in the order of ``ids``."""
 
     def __init__(
         self,
         about: BaseHeader,
+        index: BaseIndex,
         texts: pl.LazyFrame,
-        ids: pl.Series,
         heap: NDArray[np.uint8],
-        offsets: NDArray[np.int64],
-        hashes: NDArray[np.uint64],
-        order: NDArray[np.uint32],
         is_whole: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Take the rows; ``heap`` has one after the other what `row_of` returns of them.
+
+        ``is_whole`` says whether the files that ``texts`` are read from are still those that were written.
+        """
         self.about = about
         self.texts = texts
-        self.ids = ids
+        self.ids = index.ids
         self.is_whole = is_whole
-        """Says whether the files that ``texts`` are read from are still those that were written."""
+        self._index = index
         self._heap = heap
-        self._offsets = offsets
-        self._hashes = hashes
-        self._order = order
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def find(self, name: str) -> int | None:
         """Return the row of the record called ``name``, None where there is none."""
-        wanted = hashes_of(pl.Series([name], dtype=pl.String))[0]
-        first, last = np.searchsorted(self._hashes, wanted, "left"), np.searchsorted(self._hashes, wanted, "right")
-        return next((row for row in self._order[first:last].tolist() if self.ids[row] == name), None)
+        wanted, hashes = hashes_of(pl.Series([name], dtype=pl.String))[0], self._index.hashes
+        first, last = np.searchsorted(hashes, wanted, "left"), np.searchsorted(hashes, wanted, "right")
+        return next((row for row in self._index.order[first:last].tolist() if self.ids[row] == name), None)
 
-    def find_all(self, names: Sequence[str]) -> list[int | None]:
-        """Return the row of each record in ``names``, None where there is none."""
-        if not len(self):
-            return [None] * len(names)
-        wanted = pl.Series(names, dtype=pl.String)
-        hashes = hashes_of(wanted)
-        first = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
-        rows = self._order[first]
-        is_it = (self.ids.gather(rows) == wanted).to_list()
-        # Two names with the same hash are never seen, and yet possible.
-        candidates = zip(names, rows.tolist(), is_it, (self._hashes[first] == hashes).tolist(), strict=True)
-        return [
-            row if is_match else self.find(name) if is_alike else None for name, row, is_match, is_alike in candidates
-        ]
-
-    def span(self, row: int) -> LineSpan:
-        """Return where the line of a row is."""
+    def span(self, row: int) -> tuple[str, int, int, int]:
+        """Return where the line of a row is: its file, its number, its first byte and how many bytes it has."""
         file, line, offset, length, *_ = self._entry(row)
-        return LineSpan(file, line, offset, length)
+        return file, line, offset, length
 
     def values(self, row: int) -> Values:
         """Return what a table shows of a row: its texts are cut to their heads."""
@@ -106,37 +109,19 @@ class Base:
         return Values(file, line, *rest)
 
     def _entry(self, row: int) -> list[Any]:
-        entry: list[Any] = orjson.loads(self._heap[self._offsets[row] : self._offsets[row + 1]].tobytes())
+        offsets = self._index.offsets
+        entry: list[Any] = orjson.loads(self._heap[offsets[row] : offsets[row + 1]].tobytes())
         return entry
 
 
-class Keeper:
-    """Takes the pieces of a base as they come, here into memory."""
-
-    def __init__(self) -> None:
-        self._texts: list[bytes] = []
-        self._rows: list[bytes] = []
-
-    def take(self, texts: bytes, rows: bytes) -> None:
-        """Keep the next piece."""
-        self._texts.append(texts)
-        self._rows.append(rows)
-
-    def finish(
-        self, about: BaseHeader, ids: pl.Series, offsets: NDArray[np.int64], hashes: NDArray[np.uint64],
-        order: NDArray[np.uint32],
-    ) -> Base:  # fmt: skip
-        """Return all that was taken as a base."""
-        frames = [pl.read_ipc(texts) for texts in self._texts]
-        texts = pl.concat(frames) if frames else SCHEMA.to_frame()
-        heap = np.frombuffer(b"".join(self._rows), np.uint8)
-        return Base(about, texts.lazy(), ids, heap, offsets, hashes, order)
-
-
 def read_base(
-    files: Sequence[Path], shape: Shape, root: Path, keeper: Keeper, on_progress: Progress | None = None
-) -> Base:
-    """Read every line of ``files`` through the strict parser and the shape, and return the records as a base.
+    files: Sequence[Path],
+    shape: Shape,
+    root: Path,
+    on_piece: Callable[[bytes, bytes], object],
+    on_progress: Progress | None = None,
+) -> tuple[BaseHeader, BaseIndex]:
+    """Read every line of ``files`` through the strict parser and the shape; ``on_piece`` takes texts and rows.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970
@@ -149,7 +134,7 @@ def read_base(
     crlf: dict[str, tuple[int, int]] = {}
     for piece in pieces(files, shape, root, on_progress):
         if piece.ids:
-            keeper.take(piece.texts, piece.rows)
+            on_piece(piece.texts, piece.rows)
             names.append(pl.Series(piece.ids, dtype=pl.String))
             lengths.append(np.array(piece.lengths, np.int64))
             about.num_records += len(piece.ids)
@@ -158,15 +143,15 @@ def read_base(
         if piece.num_crlf:
             first, number = crlf.get(piece.name, (piece.first_crlf, 0))
             crlf[piece.name] = first, number + piece.num_crlf
-    for finding in crlf_findings(crlf):
-        tally.add(finding)
+    for name, (first, number) in crlf.items():
+        tally.add(crlf_finding(name, first, number))
     about.counts = tally.by_code()
     about.findings = tally.worst(name for name, *_ in about.files)
     if files_as_they_are(files, root) != about.files:
         raise CurateError("E974 files-changed", "the record files changed while they were read", "Read them again.")
-    ids, hashes, order = named_apart(pl.concat(names) if names else pl.Series([], dtype=pl.String))
     offsets = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
-    return keeper.finish(about, ids, offsets, hashes, order)
+    named = named_apart(pl.concat(names) if names else pl.Series([], dtype=pl.String))
+    return about, BaseIndex(*named, offsets)
 
 
 def files_as_they_are(files: Iterable[Path], root: Path) -> list[FileStamp]:
@@ -208,3 +193,173 @@ def _apart(ids: pl.Series) -> Iterator[str]:
     # Only the id of a record counts for its name.
     nowhere = Source("", 0)
     return (record.id for record in with_unique_ids(Record(name, "domain", nowhere, {}) for name in ids))
+
+
+class LineReader:
+    """Reads single lines again through the strict parser and the shape, as all lines were read before."""
+
+    def __init__(self, data: ProjectData, base: Base) -> None:
+        self._root, self._shape = data.root, data.shape
+        self._base = base
+        self._stamps = {stamp[0]: stamp for stamp in base.about.files}
+        self._paths = {spelled(str(path.relative_to(data.root))): path for path in data.matching_files()}
+        self._handles: dict[str, int] = {}
+        self._lock = Lock()
+        weakref.finalize(self, _close, self._handles)
+
+    def record(self, row: int) -> Record:
+        """Return the record in the line of a row.
+
+        Raises:
+            CurateError: E974 when the file has changed since.
+        """
+        file, line, offset, length = self._base.span(row)
+        with self._lock:
+            raw = os.pread(self._handle(file), length, offset)
+        value = Reader(self._paths[file], name=file).value((line, offset, raw, True))
+        if isinstance(value, Finding) or not self._shape.is_valid(value):
+            raise files_changed(file)
+        return self._shape.record(value, Source(file, line))
+
+    def _handle(self, file: str) -> int:
+        path = self._paths.get(file)
+        if path is None or files_as_they_are([path], self._root) != [self._stamps[file]]:
+            raise files_changed(file)
+        if file not in self._handles:
+            if len(self._handles) >= _MAX_OPEN:
+                os.close(self._handles.pop(next(iter(self._handles))))
+            try:
+                self._handles[file] = open_regular(path, self._root)
+            except JsonFault as fault:
+                raise files_changed(file) from fault
+        return self._handles[file]
+
+
+def files_changed(file: str) -> CurateError:
+    """Return the error for a file that is not what it was when it was catalogued."""
+    return CurateError("E974 files-changed", f"{file} was changed by another program", "Read the records again.")
+
+
+def _close(handles: dict[str, int]) -> None:
+    for handle in handles.values():
+        os.close(handle)
+
+
+@dataclass
+class CatalogPiece:
+    """What one span holds."""
+
+    path: Path
+    name: str
+    """The file as records call it."""
+    ids: list[str] = field(default_factory=list)
+    texts: bytes = b""
+    """An Arrow IPC file of the columns of `curate.project.catalog.columns.SCHEMA`; empty without records."""
+    rows: bytes = b""
+    """One JSON list a record, see `row_of`, one after the other."""
+    lengths: array[int] = field(default_factory=lambda: array("I"))
+    """How many bytes each of them takes."""
+    tally: FindingTally = field(default_factory=lambda: FindingTally(MOST_FINDINGS))
+    num_lines: int = 0
+    num_crlf: int = 0
+    first_crlf: int = 0
+
+
+def pieces(files: Sequence[Path], shape: Shape, root: Path, on_progress: Progress | None) -> Iterator[CatalogPiece]:
+    """Read ``files`` in order and yield their pieces; numbers of lines are right also where a file is in several.
+
+    Raises:
+        CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970
+            when a worker is killed.
+    """
+    jobs = default_jobs(files)
+    tasks = tasks_of(files, root, is_counted=jobs > 1)
+    total = sum(path.stat().st_size for path in files if path.is_file())
+    num_bytes = 0
+    results = _in_turn(tasks, shape, root) if jobs == 1 else shared_out(
+        tasks, _read, _start, (str(shape.path.resolve()), shape.root.resolve(), root), jobs
+    )  # fmt: skip
+    with closing(results):
+        for (path, span), piece in zip(tasks, results, strict=True):
+            yield piece
+            num_bytes += span.end - span.start if span else path.stat().st_size if path.is_file() else 0
+            if on_progress:
+                on_progress(min(num_bytes, total), total)
+
+
+def piece_of(task: Task, shape: Shape, root: Path) -> CatalogPiece:
+    """Read one span, or one file."""
+    path, span = task
+    name = str(path.relative_to(root)) if path.is_relative_to(root) else None
+    reader = Reader(path, name=name, span=span, root=root)
+    piece = CatalogPiece(path, reader.name)
+    values: list[Values] = []
+    rows: list[bytes] = []
+    for line in reader.lines():
+        if isinstance(line, Finding):
+            piece.tally.add(line)
+            continue
+        number, offset, raw, _ = line
+        value = reader.value(line)
+        if isinstance(value, Finding):
+            piece.tally.add(value)
+        elif not shape.is_valid(value):
+            for finding in violations(shape, Entry(Line(Source(reader.name, number), raw, offset), value)):
+                piece.tally.add(finding)
+        else:
+            record = shape.record(value, Source(reader.name, number))
+            piece.ids.append(record.id)
+            values.append(values_of(record))
+            rows.append(row_of(values[-1], offset, len(raw)))
+    if values:
+        buffer = BytesIO()
+        frame_of(values).write_ipc(buffer)
+        piece.texts = buffer.getvalue()
+    piece.rows = b"".join(rows)
+    piece.lengths.extend(map(len, rows))
+    piece.num_lines, piece.num_crlf, piece.first_crlf = reader.num_lines, reader.num_crlf, reader.first_crlf
+    return piece
+
+
+def row_of(values: Values, offset: int, length: int) -> bytes:
+    """Return what a table shows of a record, and where its line is, as JSON: a tenth of reading the line again."""
+    return orjson.dumps(
+        (
+            values.file,
+            values.line,
+            offset,
+            length,
+            values.category,
+            values.split,
+            values.source,
+            values.kind,
+            values.tokens,
+            head(values.prompt),
+            head(values.completion),
+            values.labels,
+        )
+    )
+
+
+_shape: Shape
+_root: Path
+
+
+def _start(schema: str, schema_root: Path, root: Path) -> None:
+    # A worker has one of each, for all its tasks.
+    global _shape, _root
+    _shape, _root = load_shape(schema, schema_root), root
+
+
+def _read(task: Task) -> CatalogPiece:
+    return piece_of(task, _shape, _root)
+
+
+def _in_turn(tasks: Sequence[Task], shape: Shape, root: Path) -> Generator[CatalogPiece]:
+    """Read spans one after the other, counting lines along."""
+    line = 1
+    for path, span in tasks:
+        line = line if span and span.start else 1
+        piece = piece_of((path, span and replace(span, first_line=line)), shape, root)
+        line += piece.num_lines
+        yield piece

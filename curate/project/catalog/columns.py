@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from curate.base.record import Json, Record, canonical, source_of
-from curate.project.data import RecordState
+from curate.base.console import spelled
+from curate.base.file_guard import inside
+from curate.base.record import Finding, Json, Record, Severity, Source, canonical, source_of
+from curate.project.data import RUNS, ProjectData
+from curate.project.feedback import FEEDBACK_FILE, RecordDynamics, latest_run, read_dynamics
+from curate.project.fold import RecordState
 
 HEAD = 160
 """Characters of a prompt and of a completion that a `CatalogRow` shows; an ellipsis follows where there are more."""
@@ -20,6 +25,9 @@ STATUSES: tuple[Status, ...] = ("ok", "warning", "error", "dropped")
 
 Labelled = tuple[str, str, str]
 """(annotator, question, answer as text); the annotator is "" for what is agreed, or what the line itself says."""
+
+RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 2}
+"""Place of a severity in `STATUSES`: what is only to be known leaves a record ok."""
 
 _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "file": pl.String,
@@ -51,6 +59,8 @@ COLUMNS = (
     "labels",
 )
 """What a whole frame of the catalog shows of a record, in this order."""
+DYNAMICS_COLUMNS = ("confidence", "variability")
+"""Columns that come from a run; null for a record that it did not train on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +192,86 @@ def _texts(value: Json) -> Iterator[str]:
         yield canonical(value).decode()
     elif value is not None:
         yield json.dumps(value)
+
+
+@dataclass
+class FindingRanks:
+    """The worst rank of the findings about each record: by its line, or by its id where no record file is named."""
+
+    by_line: dict[tuple[str, int], int] = field(default_factory=dict)
+    by_id: dict[str, int] = field(default_factory=dict)
+
+    def status(self, source: Source, name: str) -> Status:
+        """Return the status of the record called ``name`` that was read at ``source``."""
+        return STATUSES[max(self.by_line.get((source.file, source.line), 0), self.by_id.get(name, 0))]
+
+
+def rank_findings(findings: Iterable[Finding], data: ProjectData) -> FindingRanks:
+    """Sort ``findings`` by what they are about; validation names files by their path, records by the workspace's."""
+    names: dict[str, str] = {}
+    for path in data.matching_files():
+        name = spelled(str(path.relative_to(data.root)))
+        names[name] = names[spelled(str(path))] = name
+    ranks = FindingRanks()
+    for finding in findings:
+        rank = RANKS[finding.severity]
+        if finding.file in names:
+            location = names[finding.file], finding.line
+            ranks.by_line[location] = max(rank, ranks.by_line.get(location, 0))
+        elif finding.record:
+            ranks.by_id[finding.record] = max(rank, ranks.by_id.get(finding.record, 0))
+    return ranks
+
+
+def severities(findings: Iterable[Finding]) -> dict[str, Severity]:
+    """Return the worst severity of the findings about each record, by its id."""
+    worst: dict[str, Severity] = {}
+    for finding in findings:
+        before = worst.get(finding.record)
+        if finding.record and (before is None or RANKS[finding.severity] > RANKS[before]):
+            worst[finding.record] = finding.severity
+    return worst
+
+
+class LearningDynamics:
+    """The learning dynamics of the newest run that has a report."""
+
+    def __init__(self, data: ProjectData) -> None:
+        self._data = data
+        self._of: tuple[Path, int, int] | None = None
+        self.by_id: Mapping[str, RecordDynamics] = {}
+        """What was read last, by record; empty until something asked, and where no run tells of it."""
+        self.frame = _frame_of({})
+        """The same as a frame; another one whenever it was read anew."""
+
+    def renew(self, names: Collection[str] = DYNAMICS_COLUMNS) -> None:
+        """Read the newest run's feedback if one of the columns ``names`` needs it and it is not what was read last.
+
+        Raises:
+            CurateError: E918 when the feedback cannot be read, E914 when the runs lie outside of the workspace.
+        """
+        if set(DYNAMICS_COLUMNS).isdisjoint(names):
+            return
+        root = self._data.root
+        run = latest_run(inside(root, root / RUNS))
+        path = run / FEEDBACK_FILE if run else None
+        stat = path.stat() if path and path.is_file() else None
+        of = (path, stat.st_mtime_ns, stat.st_size) if path and stat else None
+        if of != self._of:
+            self.by_id = read_dynamics(path.parent) if path and of else {}
+            self._of, self.frame = of, _frame_of(self.by_id)
+
+    def columns(self, ids: pl.Series) -> list[pl.Series]:
+        """Return the columns `DYNAMICS_COLUMNS` of the records ``ids``, in their order."""
+        if self.frame.is_empty():
+            return [pl.repeat(None, len(ids), dtype=pl.Float64, eager=True).alias(name) for name in DYNAMICS_COLUMNS]
+        joined = ids.alias("id").to_frame().join(self.frame, on="id", how="left", maintain_order="left")
+        return joined.select(DYNAMICS_COLUMNS).get_columns()
+
+
+def _frame_of(dynamics: Mapping[str, RecordDynamics]) -> pl.DataFrame:
+    schema = {"id": pl.String, **dict.fromkeys(DYNAMICS_COLUMNS, pl.Float64)}
+    rows = [
+        (name, record_dynamics.confidence, record_dynamics.variability) for name, record_dynamics in dynamics.items()
+    ]
+    return pl.DataFrame(rows, schema=schema, orient="row")

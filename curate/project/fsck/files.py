@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from curate.base.events import AddEvent, EditEvent, UndoEvent
@@ -16,10 +16,9 @@ from curate.checks.runner.changes import unmerged_findings
 from curate.formats.dataset import FILE_NAME, frozen_digest, read_manifest
 from curate.jsonl import JsonFault, Reader, strict_loads
 from curate.project.claim import CLAIM
-from curate.project.data import with_unique_ids
-from curate.project.fsck.fault import Report
+from curate.project.data import data_files, with_unique_ids
+from curate.project.fsck.journal import Report
 from curate.project.journal import FOLDER, read_journal, segments
-from curate.project.paths import data_files
 from curate.project.snapshot import (
     RETIRED,
     SUMS,
@@ -44,13 +43,15 @@ _REMAINS = re.compile(r"\..*\.tmp")
 _RESTORE = "Restore it from git or another copy"
 
 
-def check_settings(report: Report) -> Settings:
-    """Return the settings, or where they cannot be read, those that hold without any."""
+def check_settings(report: Report) -> tuple[Settings, list[Path]]:
+    """Return the settings and the record files that they name; where they cannot be read, those that hold without."""
+    settings = Settings()
     try:
-        return read_settings(report.root)
+        settings = read_settings(report.root)
+        return settings, data_files(report.root, settings.data)
     except CurateError as error:
         report.add("bad-settings", report.root / SETTINGS_FILE, error.message, error.hint)
-        return Settings()
+        return settings, []
 
 
 def check_folds(report: Report) -> Folded | None:
@@ -115,34 +116,28 @@ def _check_sums(report: Report, folder: Path) -> None:
             report.add("changed-file", folder / name, f"it is not what {SUMS} says", f"{_RESTORE}.")
 
 
-def check_records(report: Report, settings: Settings, folded: Folded | None) -> None:
+def check_records(report: Report, settings: Settings, files: Sequence[Path], folded: Folded | None) -> None:
     """Hold the record files against the last fold, and look for lines that cannot be read."""
-    root = report.root
-    try:
-        files = data_files(root, settings.data)
-    except CurateError as error:
-        report.add("bad-settings", root / SETTINGS_FILE, error.message, error.hint)
-        return
-    sealed = {file.path: file for file in folded.files} if folded else {}
     for path in files:
         report.count("record file")
         _check_lines(report, path)
-    for name, file in sealed.items():
-        path = root / name
+    for sealed in folded.files if folded else ():
+        path = report.root / sealed.path
         if path not in files:
             report.add("missing-file", path, "the last fold names it, and it is not there", f"{_RESTORE}.")
-        elif digest_of(path) != file.sha256:
-            _tell_change(report, settings, path, file)
+        elif digest_of(path) != sealed.sha256:
+            _add_change(report, settings, files, sealed)
 
 
-def _tell_change(report: Report, settings: Settings, path: Path, sealed: RecordFile) -> None:
+def _add_change(report: Report, settings: Settings, files: Sequence[Path], sealed: RecordFile) -> None:
+    path = report.root / sealed.path
     try:
         spans = changed_since(sealed, path)
     except OSError:
-        # Told with its lines.
+        # That it cannot be read is a fault of its own.
         return
     line, lines = spans[0][0] if spans else 0, f"lines {spans_text(spans)}"
-    if _is_of_a_fold(report.root, settings, path, sealed, spans):
+    if _is_of_a_fold(report.root, settings, files, sealed, spans):
         message = f"{lines} are as a fold leaves them that was cut off before its end"
         report.add("unfinished-fold", path, message, "`curate fold` finishes it.", line=line, is_damage=False)
         return
@@ -151,13 +146,13 @@ def _tell_change(report: Report, settings: Settings, path: Path, sealed: RecordF
 
 
 def _is_of_a_fold(
-    root: Path, settings: Settings, path: Path, sealed: RecordFile, spans: Sequence[tuple[int, int]]
+    root: Path, settings: Settings, files: Sequence[Path], sealed: RecordFile, spans: Sequence[tuple[int, int]]
 ) -> bool:
-    """Whether there are decisions in the journal by which a fold changes all that has changed in ``path``."""
+    """Whether there are decisions in the journal by which a fold changes all that has changed in the file."""
     try:
         shape = load_shape(settings.schema_, root)
         decided = {event.id for event in read_journal(root)[0] if isinstance(event, EditEvent | AddEvent | UndoEvent)}
-        items = read_records(data_files(root, settings.data), shape, root=root)
+        items = read_records(files, shape, root=root)
         records = with_unique_ids(item for item in items if isinstance(item, Record))
         lines = {record.source.line for record in records if record.id in decided and record.source.file == sealed.path}
     except CurateError:
@@ -198,15 +193,8 @@ def check_datasets(report: Report, folder: Path) -> None:
         for name, entry in manifest.files.items():
             if digest_of(path / name) != entry.sha256:
                 file = path / name
-                message = (
-                    "not what the manifest says"
-                    if file.is_file()
-                    else "no regular file"
-                    if file.exists()
-                    else "not there"
-                )
-                message = f"it is {message}"
-                report.add("changed-file", path / name, message, fix)
+                what = "not what the manifest says" if file.is_file() else "no regular file"
+                report.add("changed-file", file, f"it is {what if file.exists() else 'not there'}", fix)
         numbers = {
             name: manifest.files[f"{name}.jsonl"].records for name in SPLITS if f"{name}.jsonl" in manifest.files
         }
@@ -268,31 +256,24 @@ def _check_json(report: Report, path: Path, name: str, fix: str) -> None:
 
 def check_remains(report: Report, folders: Collection[Path]) -> None:
     """Look for what writes that were cut off have left behind."""
-    for path in _below(folders):
-        if _REMAINS.fullmatch(path.name):
-            message = "the remains of a write that was cut off; nothing that was saved is in it"
-            fix = "Remove it, unless somebody is just writing there."
-            report.add("remains", path, message, fix, is_damage=False)
+    for folder in folders:
+        # A glob would pass over folders that are hidden.
+        for parent, names, files in os.walk(folder):
+            names.sort()
+            for name in filter(_REMAINS.fullmatch, sorted([*files, *names])):
+                message = "the remains of a write that was cut off; nothing that was saved is in it"
+                fix = "Remove it, unless somebody is just writing there."
+                report.add("remains", Path(parent) / name, message, fix, is_damage=False)
     claim = report.root / CLAIM
     if claim.exists():
         fix = "`curate fold` removes it if its process is gone."
         report.add("claim", claim, "somebody is at work on the journal, or has left this behind", fix, is_damage=False)
 
 
-def check_git(report: Report, settings: Settings) -> None:
+def check_git(report: Report, files: Sequence[Path]) -> None:
     """Look for files that git has not finished merging."""
     root = report.root
-    try:
-        files = data_files(root, settings.data)
-    except CurateError:
-        files = []
-    folds = folded_files(root).values()
-    for finding in unmerged_findings([root / SETTINGS_FILE, *files, *folds, *segments(root)], root):
+    for finding in unmerged_findings(
+        [root / SETTINGS_FILE, *files, *folded_files(root).values(), *segments(root)], root
+    ):
         report.add("unmerged", Path(finding.file), finding.message, finding.fix)
-
-
-def _below(folders: Collection[Path]) -> Iterator[Path]:
-    for folder in folders:
-        for parent, names, files in os.walk(folder):
-            names.sort()
-            yield from (Path(parent) / name for name in sorted([*files, *names]))

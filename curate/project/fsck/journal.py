@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +17,8 @@ from curate.base.git import GitError, ask_git
 from curate.base.record import CurateError
 from curate.base.storage import is_segment_open
 from curate.project.fold import is_line_digest
-from curate.project.fsck.fault import Report
 from curate.project.journal import FOLDER, SegmentPiece, pieces, read_segment, segments
-from curate.project.snapshot import RETIRED, retired_segments
+from curate.project.snapshot import RETIRED, Folded, retired_segments
 
 MISSING = f"{FOLDER}/missing.json"
 """What a person has taken note of that it is gone."""
@@ -51,8 +49,8 @@ class JournalContents:
     """Events that are named and not there, by the event that names them."""
 
 
-def check_journal(report: Report, folded: Iterable[str]) -> JournalContents:
-    """Look at all segments, retired ones too; ``folded`` are the events that folds tell of."""
+def check_journal(report: Report, folded: Folded | None) -> JournalContents:
+    """Look at all segments, retired ones too; ``folded`` is the last fold."""
     contents = JournalContents()
     for path in segments(report.root):
         _check_segment(report, path, contents)
@@ -61,7 +59,8 @@ def check_journal(report: Report, folded: Iterable[str]) -> JournalContents:
     report.count("decision", len(contents.events))
     known = read_missing(report)
     _find_gaps(report, contents, known)
-    _find_unknown(report, contents, known, frozenset(folded))
+    names = {name for record in folded.records.values() for name in record.events} if folded else set()
+    _find_unknown(report, contents, known, names)
     _find_deleted(report)
     return contents
 
@@ -180,7 +179,7 @@ def _find_gaps(report: Report, contents: JournalContents, known: Missing) -> Non
             )
 
 
-def _find_unknown(report: Report, contents: JournalContents, known: Missing, folded: frozenset[str]) -> None:
+def _find_unknown(report: Report, contents: JournalContents, known: Missing, folded: set[str]) -> None:
     noted = frozenset(known.events)
     for event in contents.events.values():
         named = [*event.parents, *([event.of] if isinstance(event, UndoEvent) else [])]
@@ -218,3 +217,54 @@ def noted(contents: JournalContents, before: Missing) -> Missing:
         sessions[session].update(spans)
     known = {session: sorted(spans) for session, spans in sorted(sessions.items()) if spans}
     return Missing(sessions=known, events=sorted({*before.events, *contents.unknown}))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFault:
+    """Something that is not as it was written.
+
+    ``is_damage`` is False for what takes nothing away from anybody, such as the remains of a write that was cut off.
+    ``line`` is 1-based, ``offset`` counts bytes from the start of the file; they are 0 and None where a fault has none.
+    """
+
+    name: str
+    is_damage: bool
+    file: str
+    message: str
+    fix: str
+    line: int = 0
+    offset: int | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at, and what is wrong with it."""
+
+    root: Path
+    faults: list[WorkspaceFault] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Things that were looked at, by what one of them is called."""
+
+    def add(
+        self,
+        name: str,
+        path: Path,
+        message: str,
+        fix: str,
+        *,
+        line: int = 0,
+        offset: int | None = None,
+        is_damage: bool = True,
+    ) -> None:
+        """Add a fault of the file ``path``."""
+        file = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+        self.faults.append(WorkspaceFault(name, is_damage, str(file), message, fix, line, offset))
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Note that so many things more were looked at."""
+        self.counts[what] = self.counts.get(what, 0) + number
+
+    @property
+    def damage(self) -> list[WorkspaceFault]:
+        """The faults by which something is lost, or cannot be told from what is lost."""
+        return [fault for fault in self.faults if fault.is_damage]

@@ -16,8 +16,7 @@ from curate.checks import turns
 from curate.formats.import_plan import EVERYTHING, RowSelection
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.jsonl import Entry, read_entries
-from curate.project.init.scorers import guess_scorer
-from curate.project.init.shapes import INFER, SCHEMA_FILE, infer_schema, schema_bytes, shape_for
+from curate.project.init.guess import INFER, SCHEMA_FILE, guess_scorer, infer_schema, schema_bytes, shape_for
 from curate.project.init.text import settings_text
 from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME

@@ -60,8 +60,7 @@ class Suggestions:
         return "" if self.values else f"suggestions need {FEWEST} answers each of two values"
 
 
-def suggestions_of(model: Predictions) -> Suggestions:
-    """Return the proposals of a model."""
+def _suggestions(model: Predictions) -> Suggestions:
     import numpy as np
 
     if not model.classes:
@@ -176,7 +175,7 @@ def serve(source: IO[bytes], target: IO[bytes]) -> None:
             return
         try:
             classifier = classifier or Classifier(texts, clusters, what=_WHAT)
-            answer: object = suggestions_of(classifier.judge(labels))
+            answer: object = _suggestions(classifier.judge(labels))
         except CurateError as error:
             answer = error
         pickle.dump(answer, target)

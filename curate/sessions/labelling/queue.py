@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from curate.base.record import canonical
 from curate.project.catalog import Catalog
-from curate.project.data import RecordState
-from curate.project.labels import CATEGORY, AnnotatorAssignment, Facts, Order, ordered
+from curate.project.fold import RecordState
+from curate.project.journal import CATEGORY
+from curate.project.labels import AnnotatorAssignment, Facts, Order, ordered
 from curate.project.project import Project
 from curate.schema.settings import Question
 from curate.sessions.agreement import LiveAgreement

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo
 from curate.base.record import Json, Record, canonical
-from curate.project.data import RecordState
 from curate.project.exclusion import exclusion_of, read_rule
-from curate.project.fold import DecisionConflict
-from curate.project.history import STATUS
+from curate.project.fold import RecordState
+from curate.project.history import STATUS, DecisionConflict
 from curate.project.project import Project
 from curate.schema.view import text_of
 from curate.sessions.labelling.session import LabelSession

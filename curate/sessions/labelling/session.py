@@ -11,13 +11,13 @@ from itertools import count, islice, takewhile
 from typing import Final, Literal
 
 from curate.base.events import Label
-from curate.base.file_guard import open_file
+from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
-from curate.project.data import RecordState, inside
+from curate.project.fold import RecordState
 from curate.project.labels import Order, Suggestion, question_of, questions_of
 from curate.project.project import Listener, Project
-from curate.project.undo import Undone
+from curate.project.transactions import Undone
 from curate.schema.settings import Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
 from curate.sessions.labelling.queue import Prepared, Queue, Wish, is_open, prepared_for, values_known

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from curate.base.record import normalised
 from curate.project.catalog.columns import labelled
-from curate.project.data import RecordState
-from curate.project.labels import CATEGORY, Suggestion, Suggestions, Trainer
+from curate.project.fold import RecordState
+from curate.project.journal import CATEGORY
+from curate.project.labels import Suggestion, Suggestions, Trainer
 from curate.project.project import Project
 from curate.sessions.labelling.queue import Queue
 

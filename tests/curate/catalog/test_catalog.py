@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Record, Source
 from curate.checks.runner.parallel import shared_out
-from curate.project.catalog import Catalog, base_cache, open_catalog, pieces
+from curate.project.catalog import Catalog, base, base_cache, open_catalog
 from curate.project.catalog.base import named_apart
 from curate.project.catalog.columns import estimated_tokens
 from curate.project.data import ProjectData, load_data, with_unique_ids
@@ -83,7 +83,6 @@ def test_lines_that_are_no_records_are_findings(workspace):
 
 
 def test_findings_beyond_the_first_are_counted(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.catalog.pieces.MOST_FINDINGS", 2)
     monkeypatch.setattr("curate.project.catalog.base.MOST_FINDINGS", 2)
     made = make_workspace([{"id": str(number)} for number in range(9)])
     catalog = open_catalog(made)
@@ -115,7 +114,7 @@ def test_several_processes_find_the_same(make_workspace, monkeypatch):
     lines = [line(number % 500, category="billing" if number % 3 else "") for number in range(700)]
     made = make_workspace([*lines, {"id": "bad"}, *lines])
     alone = told(open_catalog(made))
-    monkeypatch.setattr("curate.project.catalog.pieces.default_jobs", lambda _: 2)
+    monkeypatch.setattr("curate.project.catalog.base.default_jobs", lambda _: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     heard: list[tuple[int, int]] = []
     shared = open_catalog(made, lambda *seen: heard.append(seen))
@@ -126,7 +125,7 @@ def test_several_processes_find_the_same(make_workspace, monkeypatch):
 
 
 def test_whoever_stops_listening_ends_the_processes(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.catalog.pieces.default_jobs", lambda _: 2)
+    monkeypatch.setattr("curate.project.catalog.base.default_jobs", lambda _: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     made = make_workspace([line(number) for number in range(2000)])
 
@@ -153,7 +152,7 @@ def test_the_second_opening_reads_no_record_file(workspace, monkeypatch):
     (folder,) = kept_folders(workspace)
     assert (workspace.root / ".curate" / ".gitignore").read_text(encoding="utf-8").endswith("*\n")
     with monkeypatch.context() as patch:
-        patch.setattr(pieces, "piece_of", no_reading)
+        patch.setattr(base, "piece_of", no_reading)
         again = open_catalog(load_data(workspace.root), cache_from=0)
         assert told(again) == first
     assert kept_folders(workspace) == [folder]
@@ -200,7 +199,7 @@ def test_what_somebody_else_made_is_not_believed(workspace, tmp_path, monkeypatc
     shutil.rmtree(folder)
     shutil.copytree(tmp_path / "copy", folder, copy_function=shutil.copy2)
     read = []
-    monkeypatch.setattr(pieces, "piece_of", lambda *args, real=pieces.piece_of: read.append(args) or real(*args))
+    monkeypatch.setattr(base, "piece_of", lambda *args, real=base.piece_of: read.append(args) or real(*args))
     assert told(open_catalog(workspace, cache_from=0)) == first
     assert read
 
@@ -267,11 +266,11 @@ def test_a_line_of_a_changed_file_is_refused(workspace):
 def test_files_that_keep_changing_are_told(workspace, monkeypatch):
     path = workspace.root / "data" / "a.jsonl"
 
-    def grown(*args: Any, real: Any = pieces.piece_of) -> Any:
+    def grown(*args: Any, real: Any = base.piece_of) -> Any:
         path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
         return real(*args)
 
-    monkeypatch.setattr(pieces, "piece_of", grown)
+    monkeypatch.setattr(base, "piece_of", grown)
     with pytest.raises(CurateError) as caught:
         open_catalog(workspace)
     assert caught.value.code == "E974 files-changed"

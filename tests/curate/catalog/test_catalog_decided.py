@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from curate.base.events import Add, Assign, Decision, Drop, Edit, Label
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
-from curate.project.catalog.ranks import rank_findings
-from curate.project.data import ProjectData, RecordState, load_data
+from curate.project.catalog.columns import rank_findings
+from curate.project.data import ProjectData, load_data
 from curate.project.exclusion import Exclusion
 from curate.project.filters import parse_filter
+from curate.project.fold import RecordState
 from curate.project.validation import validate_data
 from tests.curate.catalogs import LINES, QUESTIONS, check, finding, line
 from tests.curate.deciding import decide
@@ -143,7 +144,7 @@ def test_what_changed_leaves_the_rows_that_were_shown_or_joins_them(workspace):
 
 def test_findings_give_the_status(workspace):
     catalog = open_catalog(workspace)
-    catalog.update({"r007": RecordState(next(iter(workspace.records())), exclusion=Exclusion("asked"))})
+    catalog.update({"r007": RecordState(workspace.state("r007").record, exclusion=Exclusion("asked"))})
     catalog.update({"new": RecordState(Record("new", "chat", Source("journal of ana", 4), {}))})
     path = str(workspace.root / "data" / "b.jsonl")
     found = [

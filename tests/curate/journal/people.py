@@ -12,7 +12,8 @@ from typing import Any
 from curate.base.events import Add, Decision, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
-from curate.project.data import ProjectData, RecordState
+from curate.project.data import ProjectData
+from curate.project.fold import RecordState
 from curate.project.journal import JournalWriter
 from curate.schema import Shape, load_shape
 from curate.schema.settings import read_settings

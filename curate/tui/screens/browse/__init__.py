@@ -18,7 +18,8 @@ from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.project.blind import hides_event, visible_finding
 from curate.project.filters import GUIDE, Filter, parse_filter, quoted
-from curate.project.labels import CATEGORY, questions_of
+from curate.project.journal import CATEGORY
+from curate.project.labels import questions_of
 from curate.schema.settings.model import Question
 from curate.sessions.labelling import values_known
 from curate.sessions.problems import ProblemList, problems_of

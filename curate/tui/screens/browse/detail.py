@@ -16,7 +16,7 @@ from curate.base.tables import counted
 from curate.project.blind import HIDDEN
 from curate.project.diff.words import text_of as value_text
 from curate.project.diff.words import word_changes
-from curate.project.fold import CATEGORY
+from curate.project.journal import CATEGORY
 from curate.schema.view import text_of
 from curate.tui.border import safe_lines, safe_text
 from curate.tui.glyphs import glyphs
@@ -26,7 +26,7 @@ from curate.tui.screens.browse.rows import UNKNOWN, WORDS
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.catalog import CatalogRow
-    from curate.project.data import RecordState
+    from curate.project.fold import RecordState
 
 MOST_TEXT = 20_000
 """Characters of one text that are drawn; how many more there are is said."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from curate.project.blind import HIDDEN, UNSEEN
-from curate.project.fold import CATEGORY
+from curate.project.journal import CATEGORY
 from curate.tui.frame_table import Column, Tone
 
 if TYPE_CHECKING:

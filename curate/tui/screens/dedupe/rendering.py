@@ -13,9 +13,8 @@ from curate.base.record import Record
 from curate.base.tables import counted
 from curate.project.blind import HIDDEN, visible_record
 from curate.project.catalog.columns import estimated_tokens
-from curate.project.diff.sides import Side
-from curate.project.diff.words import text_of
-from curate.project.fold import CATEGORY
+from curate.project.diff.words import Side, text_of
+from curate.project.journal import CATEGORY
 from curate.sessions.cluster_review import Choice, Summary
 from curate.sessions.clusters import ClusterMember, RecordComparison, ReviewCluster
 from curate.tui.border import safe, safe_text

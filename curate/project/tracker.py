@@ -1,100 +1,21 @@
-"""The journal followed as it grows: what has been appended since the last look, and the states that it leaves."""
+"""The states that the decisions of a workspace leave, followed as the journal grows."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from contextlib import suppress
 
-from curate.base.events import AddEvent, AnyEvent
+from curate.base.events import AnyEvent
 from curate.base.record import CurateError, Record
 from curate.project.blind import blind_in, redacted_state
 from curate.project.catalog import open_catalog
-from curate.project.catalog.pieces import Progress
-from curate.project.data import FILES_CHANGED, ProjectData, RecordState
-from curate.project.fold import AppliedEvent, Fold, folded, steps
-from curate.project.history import frontier_of
-from curate.project.journal import Damage, read_frames, read_segment, segments
-from curate.project.labels import CATEGORY
+from curate.project.catalog.base import Progress
+from curate.project.data import FILES_CHANGED, ProjectData
+from curate.project.fold import Decisions, Fold, RecordState, orphan_texts, steps
+from curate.project.history import AppliedEvent, frontier_of
+from curate.project.journal import CATEGORY, JournalReader
 from curate.project.snapshot import folded_files, read_snapshot
-from curate.project.undo import UndoStacks
-
-_MAX_NAMES = 3
-
-
-@dataclass(slots=True)
-class _SegmentProgress:
-    """How far a segment was read: what tells it from another in its place, its size then, the bytes of whole lines."""
-
-    inode: int
-    size: int = -1
-    start: int = 0
-    damages: list[Damage] = field(default_factory=list)
-    fault: CurateError | None = None
-
-
-class Tail:
-    """Reads each line of every segment once; one without its newline is being written and waits for the next look."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._progress: dict[Path, _SegmentProgress] = {}
-        self._faults: list[CurateError] = []
-
-    def read(self) -> list[AnyEvent]:
-        """Return the events that were appended since the last call, whoever wrote them, some perhaps once more.
-
-        A segment that cannot be read, or not on, keeps no other from being read, see `new_faults`.
-        """
-        events: list[AnyEvent] = []
-        for path in segments(self._root):
-            try:
-                now = path.stat()
-            except FileNotFoundError:
-                # `curate fold` has retired it since it was listed.
-                continue
-            progress = self._progress.get(path)
-            if progress is None or progress.inode != now.st_ino or progress.size > now.st_size:
-                progress = self._progress[path] = _SegmentProgress(now.st_ino)
-            # Most looks find nothing new; then a look costs one stat a segment.
-            if progress.size == now.st_size:
-                continue
-            progress.size, progress.fault = now.st_size, None
-            try:
-                self._read_on(path, progress, events)
-            except CurateError as fault:
-                progress.fault = fault
-                self._faults.append(fault)
-        return events
-
-    def new_faults(self) -> list[CurateError]:
-        """Return what is wrong with segments and was not told yet: E980, and E913 for a line of a newer version."""
-        faults, self._faults = self._faults, []
-        return faults
-
-    def is_whole(self) -> bool:
-        """Whether every segment that was read is still there: neither retired by `curate fold` nor taken away."""
-        # Another thread may be reading on.
-        return all(path.exists() for path in list(self._progress))
-
-    def remarks(self) -> list[str]:
-        """Return what a person should know of segments: damaged lines, and what cannot be read."""
-        return [
-            *(str(damage) for progress in self._progress.values() for damage in progress.damages),
-            *(progress.fault.message for progress in self._progress.values() if progress.fault),
-        ]
-
-    def _read_on(self, path: Path, progress: _SegmentProgress, events: list[AnyEvent]) -> None:
-        whole = read_segment(path, self._root) or b""
-        damages: list[Damage] = []
-        for event in read_frames(whole[progress.start :], path, damages):
-            events.append(event)
-        num_lines = whole.count(b"\n", 0, progress.start) if damages else 0
-        progress.damages = [damage for damage in progress.damages if damage.kind != "torn"]
-        progress.damages += [
-            replace(damage, line=damage.line + num_lines, offset=damage.offset + progress.start) for damage in damages
-        ]
-        progress.start = max(progress.start, whole.rfind(b"\n") + 1)
+from curate.project.transactions import UndoStacks
 
 
 class StateTracker:
@@ -109,7 +30,7 @@ class StateTracker:
         Raises:
             CurateError: as `open_catalog`; E913 and E980 for a journal that cannot be read.
         """
-        self.tail = Tail(data.root)
+        self.reader = JournalReader(data.root)
         self.order: list[AnyEvent] = []
         """Every decision, in the order in which it was made or read."""
         self.blind = blind_in(data, by)
@@ -117,20 +38,22 @@ class StateTracker:
         self._known: set[str] = set()
         self._hidden_categories: set[str] = set()
         self._states: dict[str, RecordState | None] = {}
-        self._outcomes: dict[str, Fold] = {}
         self._bases: dict[str, Record | None] = {}
         # The journal, then its snapshot, then the lines: what `curate fold` moves from one to the next meanwhile is
         # read at least once, and counts once.
-        events = self.tail.read()
-        for fault in self.tail.new_faults():
+        events = self.reader.read()
+        for fault in self.reader.new_faults():
             raise fault
+        # What a newer version has decided is a remark at first; `Project.refresh` tells of what comes later.
+        with suppress(CurateError):
+            self.reader.require_no_more_unknown()
         self._snapshot = read_snapshot(data.root)
+        self._decisions = Decisions((), data.shape, self._snapshot)
         self.catalog = open_catalog(data, on_progress)
         """Every record as the annotator may see it."""
         if self.blind.fault is not None:
             remark = f"others' answers are hidden until you have given yours: {self.blind.fault.message}"
             self.catalog.remarks.append(remark)
-        self._events: dict[str, list[AnyEvent]] = {name: [] for name in self._snapshot.records}
         self._late = set(self._snapshot.records)
         self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
         for name in list(self._late):
@@ -144,7 +67,7 @@ class StateTracker:
 
     def is_followed(self) -> bool:
         """Whether no decision has left the journal since it was read, so that looking at its end shows all."""
-        return self.tail.is_whole() and max(folded_files(self._root), default=0) == self._snapshot.number
+        return self.reader.is_whole() and max(folded_files(self._root), default=0) == self._snapshot.number
 
     def acts(self, by: str) -> UndoStacks:
         """Return what an annotator has done, also what is folded since.
@@ -182,7 +105,7 @@ class StateTracker:
         state = self.state(name)
         if state is not None:
             return state.parents()
-        return frontier_of(self._events.get(name, []), self._snapshot.records.get(name))
+        return frontier_of(self._decisions.of(name), self._snapshot.records.get(name))
 
     def decided(self) -> list[RecordState]:
         """Return the states of all records that somebody has decided on and that are there."""
@@ -190,7 +113,7 @@ class StateTracker:
 
     def fold_outcomes(self) -> list[Fold]:
         """Return what is to be told of single records, in the order of their ids."""
-        return [self._outcomes[name] for name in sorted(self._outcomes)]
+        return [outcome for _, outcome in sorted(self._decisions.outcomes.items())]
 
     def history(self, name: str) -> list[AnyEvent]:
         """Return the decisions on one record in the order in which they count."""
@@ -207,7 +130,7 @@ class StateTracker:
             if event.event not in self._known:
                 self._known.add(event.event)
                 self.order.append(event)
-                self._events.setdefault(event.id, []).append(event)
+                self._decisions.add(event)
                 changed.add(event.id)
         return self._refold(changed)
 
@@ -218,13 +141,8 @@ class StateTracker:
 
     def remarks(self) -> list[str]:
         """Return what a person should know of the journal: of segments, and of decisions on records that are gone."""
-        remarks = self.tail.remarks()
-        gone = {name: len(outcome.orphans) for name, outcome in self._outcomes.items() if outcome.orphans}
-        if gone:
-            names = sorted(gone)
-            listed = ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
-            remarks.append(f"decisions on records that are no longer in the data: {sum(gone.values()):,} ({listed})")
-        return remarks
+        orphans = [event for outcome in self._decisions.outcomes.values() for event in outcome.orphans]
+        return [*self.reader.remarks(), *orphan_texts(orphans)]
 
     def _refold(self, names: Collection[str]) -> set[str]:
         """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""
@@ -237,15 +155,7 @@ class StateTracker:
                     raise
                 self._late.add(name)
                 continue
-            events, outcome = self._events[name], Fold({})
-            if base is None and not any(isinstance(event, AddEvent) for event in events):
-                done[name] = None
-                outcome.orphans += events
-            else:
-                done[name] = folded(name, base, events, self._shape, self._snapshot, outcome)
-            self._outcomes.pop(name, None)
-            if outcome.findings or outcome.conflicts or outcome.orphans:
-                self._outcomes[name] = outcome
+            done[name] = self._decisions.fold(name, base)
         self._states |= done
         self._late -= done.keys()
         states = ((name, state) for name, state in done.items() if state is not None)
@@ -261,4 +171,4 @@ class StateTracker:
         return self._bases[name] if name in self._bases else self.catalog.read(name)
 
     def _steps(self, name: str) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
-        return steps(name, self._base(name), self._events.get(name, []), self._shape, self._snapshot)
+        return steps(name, self._base(name), self._decisions.of(name), self._shape, self._snapshot)
