@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +31,13 @@ RUNS = "runs"
 FILES_CHANGED = "E974 files-changed"
 
 
+@dataclass(slots=True)
+class LineItems:
+    """What the lines of the record files hold, and what is wrong with them, once somebody has read them all."""
+
+    items: Sequence[Record | Finding] | None = None
+
+
 @dataclass(frozen=True)
 class ProjectData:
     """A workspace as it was when this was made. Nothing is read before it is asked for, and then once."""
@@ -38,6 +45,7 @@ class ProjectData:
     root: Path
     settings: Settings
     shape: Shape
+    lines: LineItems = field(default_factory=LineItems, repr=False, compare=False)
 
     def files(self) -> list[Path]:
         """Return the record files, sorted.
@@ -124,7 +132,7 @@ class ProjectData:
         return read_pins(folder) if folder else {}
 
     def renewed(self) -> ProjectData:
-        """Return the project as it is now: with the same settings and schema, its journal and files to be read anew."""
+        """Return the project as it is now: with the same settings, schema and lines, its journal to be read anew."""
         return replace(self)
 
     def state(self, name: str) -> RecordState | None:
@@ -156,7 +164,9 @@ class ProjectData:
         # next meanwhile is read at least once, and counts once.
         _ = self.decisions
         names = UniqueNames()
-        for item in read_records(self.files(), self.shape, root=self.root):
+        for item in (
+            read_records(self.files(), self.shape, root=self.root) if self.lines.items is None else self.lines.items
+        ):
             yield _renamed(item, names) if isinstance(item, Record) else item
 
     @property
@@ -199,6 +209,9 @@ class ProjectData:
 
     @cached_property
     def _reading(self) -> tuple[Fold, list[Finding]]:
+        _ = self.decisions  # before the lines, see `read_lines`
+        if self.lines.items is None:
+            self.lines.items = list(read_records(self.files(), self.shape, root=self.root))
         items = list(self.read())
         states = {item.record.id: item for item in items if isinstance(item, RecordState)}
         return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]

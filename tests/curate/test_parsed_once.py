@@ -47,6 +47,32 @@ def _noting(parse, index):
 orjson.loads = _noting(orjson.loads, 0)
 json.JSONDecoder.raw_decode = _noting(json.JSONDecoder.raw_decode, 1)
 """
+SCREENS = """
+import asyncio, sys
+from curate.project.project import open_project
+from curate.tui.app import CurateApp
+from pathlib import Path
+
+
+async def settle(pilot):
+    num_idle = 0
+    while num_idle < 5:
+        await pilot.pause(0.02)
+        num_idle = 0 if any(not worker.is_finished for worker in pilot.app.workers) else num_idle + 1
+
+
+async def main():
+    root = Path(sys.argv[1])
+    app = CurateApp(root, project=open_project(root, "eve"), poll=None)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        for step in sys.argv[2:]:
+            app.go(step) if step.isalpha() else await pilot.press(step[1:])
+            await settle(pilot)
+
+
+asyncio.run(main())
+"""
 SETTINGS = "[split]\nseed = 1\n[categories.billing]\n[categories.returns]\n[leaks]\n"
 Ask = Callable[..., "Counter[bytes]"]
 
@@ -230,3 +256,18 @@ def test_other_commands_parse_each_line_once(parses, root, tmp_path, words):
 
 def test_the_last_decisions_are_told_without_the_records(parses, root):
     assert not parses(root, ["-m", "curate", "log", root], code=0)
+
+
+WALKS = [["home"], ["dedupe"], ["split"], ["home", "split", "dedupe"], ["browse", "_d", "_u", "split", "dedupe"]]
+
+
+@pytest.mark.parametrize("steps", WALKS, ids=" ".join)
+def test_screens_parse_each_line_once_beside_the_search_for_problems(parses, root, steps):
+    counts = parses(root / "data", ["-c", SCREENS, root, *steps], code=0)
+    lines = record_lines(root / "data")
+    assert len(lines) >= 60
+    # The screens read a line, and so does the search for problems, which is a process of its own so that keys stay
+    # quick. The line of a record that is decided on or shown is read again alone, by its place.
+    again = {one for one in lines if counts[one] > 2}
+    assert {json.loads(one)["id"] for one in again} <= {"r000", "r003", "r005", "r006", "r007", "r009", "r041"}
+    assert {counts[one] for one in lines - again} == {2}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -118,10 +119,10 @@ def read_base(
     files: Sequence[Path],
     shape: Shape,
     root: Path,
-    on_piece: Callable[[bytes, bytes], object],
+    on_piece: Callable[[CatalogPiece], object],
     on_progress: Progress | None = None,
 ) -> tuple[BaseHeader, BaseIndex]:
-    """Read every line of ``files`` through the strict parser and the shape; ``on_piece`` takes texts and rows.
+    """Read every line of ``files`` through the strict parser and the shape; ``on_piece`` takes each span.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970
@@ -133,8 +134,8 @@ def read_base(
     lengths: list[NDArray[np.int64]] = []
     crlf: dict[str, tuple[int, int]] = {}
     for piece in pieces(files, shape, root, on_progress):
+        on_piece(piece)
         if piece.ids:
-            on_piece(piece.texts, piece.rows)
             names.append(pl.Series(piece.ids, dtype=pl.String))
             lengths.append(np.array(piece.lengths, np.int64))
             about.num_records += len(piece.ids)
@@ -260,6 +261,8 @@ class CatalogPiece:
     lengths: array[int] = field(default_factory=lambda: array("I"))
     """How many bytes each of them takes."""
     tally: FindingTally = field(default_factory=lambda: FindingTally(MOST_FINDINGS))
+    items: list[Record | Finding] | None = None
+    """The records and what is wrong with lines, in order; None where another process read them."""
     num_lines: int = 0
     num_crlf: int = 0
     first_crlf: int = 0
@@ -293,24 +296,29 @@ def piece_of(task: Task, shape: Shape, root: Path) -> CatalogPiece:
     name = str(path.relative_to(root)) if path.is_relative_to(root) else None
     reader = Reader(path, name=name, span=span, root=root)
     piece = CatalogPiece(path, reader.name)
+    items: list[Record | Finding] = []
     values: list[Values] = []
     rows: list[bytes] = []
     for line in reader.lines():
         if isinstance(line, Finding):
-            piece.tally.add(line)
+            items.append(line)
             continue
         number, offset, raw, _ = line
         value = reader.value(line)
         if isinstance(value, Finding):
-            piece.tally.add(value)
+            items.append(value)
         elif not shape.is_valid(value):
-            for finding in violations(shape, Entry(Line(Source(reader.name, number), raw, offset), value)):
-                piece.tally.add(finding)
+            items.extend(violations(shape, Entry(Line(Source(reader.name, number), raw, offset), value)))
         else:
             record = shape.record(value, Source(reader.name, number))
+            items.append(record)
             piece.ids.append(record.id)
             values.append(values_of(record))
             rows.append(row_of(values[-1], offset, len(raw)))
+    for item in items:
+        if isinstance(item, Finding):
+            piece.tally.add(item)
+    piece.items = items
     if values:
         buffer = BytesIO()
         frame_of(values).write_ipc(buffer)
@@ -319,6 +327,21 @@ def piece_of(task: Task, shape: Shape, root: Path) -> CatalogPiece:
     piece.lengths.extend(map(len, rows))
     piece.num_lines, piece.num_crlf, piece.first_crlf = reader.num_lines, reader.num_crlf, reader.first_crlf
     return piece
+
+
+def lines_of(pieces: Sequence[CatalogPiece]) -> list[Record | Finding] | None:
+    """Return what `read_records` yields of the same files; None where another process read some of them."""
+    items: list[Record | Finding] = []
+    for _, parts in groupby(pieces, lambda piece: piece.name):
+        num_crlf, first_crlf = 0, 0
+        for piece in parts:
+            if piece.items is None:
+                return None
+            items.extend(piece.items)
+            num_crlf, first_crlf = num_crlf + piece.num_crlf, first_crlf or piece.first_crlf
+        if num_crlf:
+            items.append(crlf_finding(piece.name, first_crlf, num_crlf))
+    return items
 
 
 def row_of(values: Values, offset: int, length: int) -> bytes:
@@ -352,7 +375,9 @@ def _start(schema: str, schema_root: Path, root: Path) -> None:
 
 
 def _read(task: Task) -> CatalogPiece:
-    return piece_of(task, _shape, _root)
+    piece = piece_of(task, _shape, _root)
+    piece.items = None  # what goes from process to process is spelled as bytes
+    return piece
 
 
 def _in_turn(tasks: Sequence[Task], shape: Shape, root: Path) -> Generator[CatalogPiece]:

@@ -33,7 +33,17 @@ from numpy.typing import NDArray
 from curate.base.file_guard import inside, open_descriptor, open_file
 from curate.base.record import CurateError, Finding, canonical
 from curate.base.storage import WRITE_FAILED, Scratch, make_cache, remove_folder
-from curate.project.catalog.base import Base, BaseHeader, BaseIndex, FileStamp, Progress, files_as_they_are, read_base
+from curate.project.catalog.base import (
+    Base,
+    BaseHeader,
+    BaseIndex,
+    CatalogPiece,
+    FileStamp,
+    Progress,
+    files_as_they_are,
+    lines_of,
+    read_base,
+)
 from curate.project.catalog.columns import SCHEMA
 from curate.project.data import ProjectData
 from curate.schema import Shape
@@ -92,10 +102,12 @@ def cached_base(
 
 
 def _in_memory(data: ProjectData, files: Sequence[Path], on_progress: Progress | None) -> Base:
-    pieces: list[tuple[bytes, bytes]] = []
-    about, index = read_base(files, data.shape, data.root, lambda *piece: pieces.append(piece), on_progress)
-    frames = [pl.read_ipc(texts) for texts, _ in pieces]
-    heap = np.frombuffer(b"".join(rows for _, rows in pieces), np.uint8)
+    pieces: list[CatalogPiece] = []
+    about, index = read_base(files, data.shape, data.root, pieces.append, on_progress)
+    frames = [pl.read_ipc(piece.texts) for piece in pieces if piece.texts]
+    heap = np.frombuffer(b"".join(piece.rows for piece in pieces), np.uint8)
+    # What asks for the whole records next need not read the files again.
+    data.lines.items = lines_of(pieces)
     return Base(about, index, (pl.concat(frames) if frames else SCHEMA.to_frame()).lazy(), heap)
 
 
@@ -105,10 +117,11 @@ def _written(folder: Path, data: ProjectData, files: Sequence[Path], on_progress
     scratch = Scratch(folder)
     names: list[str] = []
 
-    def on_piece(texts: bytes, rows: bytes) -> None:
-        names.append(f"texts-{len(names):05}.arrow")
-        scratch.append(names[-1], texts)
-        scratch.append(_ROWS, rows)
+    def on_piece(piece: CatalogPiece) -> None:
+        if piece.texts:
+            names.append(f"texts-{len(names):05}.arrow")
+            scratch.append(names[-1], piece.texts)
+            scratch.append(_ROWS, piece.rows)
 
     try:
         about, index = read_base(files, data.shape, data.root, on_piece, on_progress)

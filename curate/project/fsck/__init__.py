@@ -49,11 +49,12 @@ def check(root: Path) -> Report:
     settings, files = check_settings(report)
     folded = check_folds(report)
     check_journal(report, folded)
-    check_records(report, settings, files, folded)
+    if files is not None:
+        check_records(report, settings, files, folded)
     check_datasets(report, datasets)
     check_runs(report, runs)
     check_drafts(report, drafts)
-    check_git(report, files)
+    check_git(report, files or ())
     check_remains(report, [root / "journal", root / "data", datasets, drafts])
     return report
 

@@ -43,15 +43,21 @@ _REMAINS = re.compile(r"\..*\.tmp")
 _RESTORE = "Restore it from git or another copy"
 
 
-def check_settings(report: Report) -> tuple[Settings, list[Path]]:
-    """Return the settings and the record files that they name; where they cannot be read, those that hold without."""
-    settings = Settings()
+def check_settings(report: Report) -> tuple[Settings, list[Path] | None]:
+    """Return the settings, the default ones where they cannot be read, and the record files that they name.
+
+    The files are None where the settings name files outside the workspace.
+    """
     try:
         settings = read_settings(report.root)
+    except CurateError as error:
+        report.add("bad-settings", report.root / SETTINGS_FILE, error.message, error.hint)
+        settings = Settings()
+    try:
         return settings, data_files(report.root, settings.data)
     except CurateError as error:
         report.add("bad-settings", report.root / SETTINGS_FILE, error.message, error.hint)
-        return settings, []
+        return settings, None
 
 
 def check_folds(report: Report) -> Folded | None:
