@@ -61,7 +61,7 @@ class Loading(Protocol):
     def is_loaded(self) -> bool: ...
 
     def listener(self, ids: set[str]) -> None:
-        """Have changes shown by the screens; to act in its name is to show one's own change oneself."""
+        """Have the screens show the records ``ids``, which were changed; whoever acts passes it as the actor."""
 
     def acted(self, name: str, ids: set[str]) -> None:
         """Keep a change for all screens but the one called ``name``, which shows it itself."""

@@ -170,7 +170,7 @@ class Commands(Provider):
             # Content, not a string: an id may look like markup.
             yield Hit(1.0, Content(f"Edit record {safe_line(query, 60)}"), partial(app.go, "edit", record=query))
 
-    # Yield title, what to do, and key and id of each command; all of it are our own words.
+    # Yield title, what to do, and key and id of each command; all of them are our own words.
     def _commands(self) -> Iterator[tuple[str, Callable[[], object], str]]:
         app = self._curate
         listed: set[str] = set()

@@ -75,11 +75,6 @@ class Pause:
         self._widget = widget
         self._timer: Timer | None = None
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether what was to be done then is not done yet."""
-        return self._timer is not None
-
     def begin(self, seconds: float, then: Callable[[], object]) -> None:
         """Do ``then`` after ``seconds``, and not what was to be done before."""
         self.end()

@@ -57,6 +57,12 @@ def test_validate_starts_light() -> None:
     assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START)
 
 
+def test_home_is_painted_before_what_takes_long_is_loaded() -> None:
+    loaded = _loaded_by("import curate.tui.app\nimport curate.tui.screens.home")
+    assert "textual" in loaded
+    assert not loaded & (NEVER_IN_CURATE | {"pydantic", "jsonschema_rs", "orjson", "polars", "numpy", "pyarrow"})
+
+
 def test_the_python_api_is_loaded_when_it_is_used() -> None:
     loaded = _loaded_by("import curate\nassert len(curate.__all__) == 13")
     assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START | {"pydantic", "jsonschema_rs", "click", "orjson"})

@@ -192,16 +192,17 @@ def shout(completion: str, reference: str) -> float:
 PROGRAM = """
 from train.base.errors import TrainError
 from train.evaluate.evaluation import category_specs
-try:
-    metric = category_specs({"a": {"scorer": "shout"}})["a"].metric
-    print(metric.scores("YES", ""))
-except TrainError as error:
-    print(error.code, error.message)
+for _ in range(2):
+    try:
+        metric = category_specs({"a": {"scorer": "shout"}})["a"].metric
+        print(metric.scores("YES", ""))
+    except TrainError as error:
+        print(error.code, error.message)
 """
 
 
 def _with_package(tmp_path: Path, code: str) -> str:
-    """Return what PROGRAM prints where a package is installed whose module has ``code``."""
+    """Return what PROGRAM prints, twice the same, where a package is installed whose module has ``code``."""
     info = tmp_path / "teammetrics-1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: teammetrics\nVersion: 1.2\n", encoding="utf-8")
@@ -211,7 +212,9 @@ def _with_package(tmp_path: Path, code: str) -> str:
         [sys.executable, "-c", PROGRAM], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
         timeout=120, check=True,
     )  # fmt: skip
-    return done.stdout.strip()
+    first, second = done.stdout.splitlines()
+    assert first == second
+    return first
 
 
 @pytest.mark.parametrize(
@@ -231,6 +234,7 @@ def _with_package(tmp_path: Path, code: str) -> str:
             "return 1 / 0 if completion == 'YES' else 1.0 if",
             "'shout' of teammetrics: ZeroDivisionError",
         ),
+        ("return 1.0 if", "return 1 / len(reference) if not completion else 1.0 if", "ZeroDivisionError"),
     ],
 )
 def test_an_installed_package_adds_a_metric(tmp_path: Path, old: str, new: str, printed: str) -> None:

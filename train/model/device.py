@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,9 +49,11 @@ def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> tor
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     flags = ""
-    if device.type == "cpu" and _CPU_INFO.exists():
-        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
-        flags = next((line for line in lines if line.startswith("flags")), "")
+    if device.type == "cpu":
+        # Other systems have no such file, and some containers hide it.
+        with suppress(OSError):
+            lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+            flags = next((line for line in lines if line.startswith("flags")), "")
     has_bf16 = "avx512_bf16" in flags.split()
     return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
 

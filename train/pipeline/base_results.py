@@ -9,11 +9,11 @@ chooses. A gain below what decoding the base again changes is none.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import platform
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 from train.base import console
 from train.base.cache import Cache, cache_home
+from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
 from train.evaluate.evaluation import SHIPPED, predict, spec_of
@@ -86,9 +87,20 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
 
 
 def _installed_metrics() -> dict[str, str]:
-    """The digest of the file that each metric of another package is in."""
-    others = [metric for metric in discover().values() if not metric.is_ours]
-    return {metric.name: sha256_of(Path(inspect.getfile(metric.function))) for metric in others}
+    """The digest of the package, or of the module, that each metric of another package is in."""
+    digests = {}
+    for metric in discover().values():
+        if metric.is_ours:
+            continue
+        # Helpers beside the metric decide its scores too.
+        name = metric.function.__module__.partition(".")[0]
+        file = sys.modules[name].__file__
+        if file is None:
+            message = f"{name} adds the metric {metric.name!r} and has no file"
+            raise TrainError("E984 bad-plugin", message, "Give it an __init__.py.")
+        path = Path(file)
+        digests[metric.name] = sources_digest(path.parent) if path.stem == "__init__" else sha256_of(path)
+    return digests
 
 
 def _digest_of_config(config: Mapping[str, Any]) -> str:

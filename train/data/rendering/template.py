@@ -1,4 +1,4 @@
-"""Chat templates in Jinja's immutable sandbox, in a child with little memory and time; see sandbox.py for its parent.
+"""Chat templates in Jinja's immutable sandbox, in a child with little memory and time; conversation.py is its parent.
 
 The child (`python -I template.py`, a JSON object a line in both directions) exists because the sandbox stops code but
 not work: `'a' * 10**10` kills the process that renders it. Nothing of `train` is imported here, so it starts at once.

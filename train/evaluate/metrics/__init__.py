@@ -6,7 +6,7 @@ A metric is a function ``(completion, reference, *, options...)`` that returns o
 ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
 that can say nothing about a record (its reference has no number, say) returns an empty mapping: the record is
 *unscored*, which the report counts. ``cases`` are ``(completion, reference, score)`` or ``(completion, reference,
-score, options)``; the tests run every one of them.
+score, options)``: the tests run those of ours, and loading runs those of an installed package.
 """
 
 from __future__ import annotations
@@ -68,14 +68,17 @@ class Metric:
             # Files that a run has written are read again only with scores in this range.
             if not 0 <= scores.get(self.primary, 0) <= 1:
                 raise ValueError(f"{scores[self.primary]} is no score from 0 to 1")
+            if not all(map(math.isfinite, scores.values())):
+                raise ValueError(f"{scores} has numbers that are not finite")
         except Exception as error:
             if self.is_ours:
                 raise
-            message = (
-                f"the metric {self.name!r} of {self.function.__module__}: {type(error).__name__}: {first_line(error)}"
-            )
-            raise TrainError("E984 bad-plugin", message, "Mend it, or choose another scorer.") from error
+            raise self._failure(error) from error
         return scores
+
+    def _failure(self, error: Exception) -> TrainError:
+        message = f"the metric {self.name!r} of {self.function.__module__}: {type(error).__name__}: {first_line(error)}"
+        return TrainError("E984 bad-plugin", message, "Mend it, or choose another scorer.")
 
     @property
     def is_ours(self) -> bool:
@@ -100,7 +103,8 @@ class Metric:
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuse options that this metric does not have, or cannot work with.
 
-        Raises TrainError: E932 bad-metric-option, with the options there are.
+        Raises TrainError: E932 bad-metric-option, with the options there are; E984 bad-plugin where the metric of
+            another package fails on empty texts.
         """
         for name, value in options.items():
             if name not in self.options:
@@ -122,6 +126,10 @@ class Metric:
             self.function("", "", **options)
         except ValueError as error:
             raise TrainError("E932 bad-metric-option", f"the metric {self.name!r}: {error}") from error
+        except Exception as error:
+            if self.is_ours:
+                raise
+            raise self._failure(error) from error
 
 
 _registry: dict[str, Metric] = {}
@@ -166,11 +174,11 @@ def discover() -> dict[str, Metric]:
         importlib.import_module(module.name)
     # Ours come first, so that a name that is taken is refused.
     for entry in entry_points(group=GROUP):
-        known = set(_registry)
         try:
             entry.load()
-            for name in _registry.keys() - known:
-                _registry[name].prove()
+            # Also what an earlier call refused: its module is imported by now, and registers nothing any more.
+            for installed in [metric for metric in _registry.values() if not metric.is_ours]:
+                installed.prove()
         except Exception as error:
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
             what = f"{entry.value}: {type(error).__name__}: {first_line(error)}"
@@ -182,7 +190,7 @@ def discover() -> dict[str, Metric]:
 def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     """Return the metric that scores a category (``name`` "" means the default), its options checked.
 
-    Raises TrainError: E931 unknown-metric, E932 bad-metric-option.
+    Raises TrainError: E931 unknown-metric, E932 bad-metric-option; E984 bad-plugin as `discover`.
     """
     scorers = {n: m for n, m in discover().items() if m.primary}
     chosen = scorers.get(name or DEFAULT)

@@ -424,7 +424,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
         self.app.push_screen(Choose("Which question?", values), chosen)
 
-    # Leave out those of ``names`` that are in; None where whoever was asked for a reason gave none.
+    # Leave out those of ``names`` that are in; None where no reason was given.
     def _drop(self, names: Sequence[str], reason: str | None) -> None:
         if reason is not None:
             present = [name for name in names if self.project.state(name).dropped is None]

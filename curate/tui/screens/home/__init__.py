@@ -12,7 +12,6 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from curate.base.tables import counted
-from curate.schema.settings import FILE_NAME
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.home import rendering
@@ -271,6 +270,9 @@ def _workspace_message(workspace: NewWorkspace) -> tuple[str, Severity]:
 
 def offers(root: Path) -> list[Offer]:
     """Return the ways to begin in ``root``: what lies there first, then what is always possible."""
+    # Not at the head: the settings load pydantic, and Home is painted before that.
+    from curate.schema.settings import FILE_NAME
+
     inside = sorted(root.iterdir())
     workspaces = [path for path in inside if (path / FILE_NAME).is_file()]
     files = [path for path in inside if path.suffix in SUFFIXES and path.is_file()]
@@ -298,6 +300,8 @@ def free(folder: Path) -> Path:
 
 def offer_for(typed: str, root: Path) -> Offer | None:
     """Return what to do about a path that was typed; None where there is nothing at it."""
+    from curate.schema.settings import FILE_NAME
+
     path = (root / Path(typed.strip()).expanduser()) if typed.strip() else root / "\0"
     if "\0" in str(path):
         return None
