@@ -1,8 +1,8 @@
 """The only file that writes to disk: whole files are replaced in one step, and nothing is called saved before it is.
 
 A crash, a full disk or a power cut leaves the old file or the new one, never a part of either. The promise rests on the
-file system's fsync and rename being truthful. Whatever the system refuses here, and a name that is taken, is a
-`CurateError` E906 with its reason.
+file system's fsync and rename being truthful. What the system refuses here is a `CurateError` E906 with its
+reason; a new file whose name is taken, E919.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 
 import orjson
 
@@ -14,13 +14,13 @@ from curate.base.resources import trainer_command
 
 
 class TrainerError(Exception):
-    """The trainer's side has ended with ``exit_code`` before all rows were answered."""
+    """The trainer's side has failed, with ``exit_code``."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"ended with exit code {exit_code}")
 
 
-def ask_trainer(rows: Iterable[Mapping[str, Json]], *words: str) -> Iterator[Json]:
+def ask_trainer(rows: Iterable[Mapping[str, Json]], *words: str) -> Generator[Json]:
     """Yield the answer to each of ``rows``, a JSON value, of `train` called with ``words``.
 
     What it says on stderr follows on ours when it has ended.

@@ -7,6 +7,8 @@ What crosses the border are lines: rows as `schemas/row.schema.json` says go in,
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record
@@ -39,12 +41,13 @@ def token_findings(
     options = ["--objective", "sft" if target in _LAST_ANSWER else "chat"]
     if settings.checks.allow_special_tokens:
         options.append("--allow-special-tokens")
-    answers = ask_trainer(
-        map(_row, records), "measure", "-", "--model", model, "--max-length", str(max_length), *options
-    )
+    words = ("measure", "-", "--model", model, "--max-length", str(max_length), *options)
     findings: list[Finding] = []
     try:
-        for record, answer in zip(records, answers, strict=True):
+        # What becomes of the child once it has answered about the last row does not matter.
+        with closing(ask_trainer(map(_row, records), *words)) as answers:
+            answered = list(islice(answers, len(records)))
+        for record, answer in zip(records, answered, strict=True):
             if answer["id"] != _name(record):
                 raise ValueError("it answered about another row")
             runs = [(int(start), int(stop)) for start, stop in answer["runs"]]

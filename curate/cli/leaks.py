@@ -83,8 +83,8 @@ def _compared(
     from curate.schema.settings import LeakSettings, Settings
     from curate.similarity.leaks.reading import read_any
 
-    project = open_and_tell(roots[0]) if len(roots) == 1 and roots[0].is_dir() else None
     columns = parse_map(mapping) if mapping else None
+    project = open_and_tell(roots[0]) if len(roots) == 1 and roots[0].is_dir() else None
     shape, root = (project.shape, project.root) if project else (None, None)
 
     def read(path: Path, *, is_exam: bool) -> Reading:

@@ -148,7 +148,7 @@ def plan_import(
         _refuse_foreign(path, [row for row in wanted if not (shape and shape.is_valid(row))], mapping or {}, selection)
     sample = [selection.without_conditions(row) for row in wanted]
     scores = () if chosen else _likenesses(path, shape, sample)
-    importer = _importer_called(chosen or scores[0][0])
+    importer = _importer_named(chosen or scores[0][0])
     guess = importer.guess if importer and not mapping else None
     columns = dict(mapping or {}) if guess is None else guess(sample)
     if is_for_training and not chosen and importer:
@@ -222,7 +222,7 @@ def _reading_hint(path: Path, container: Container, first: Rejected | None) -> s
 
 
 def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[str, float], ...]:
-    """Return how well each format fits, best first, none of them by nothing."""
+    """Return how well each format fits, best first; those that fit no row are left out."""
     scores = {name: round(form.recognise(sample), 3) for name, form in importers().items()}
     if shape is not None:
         scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
@@ -240,7 +240,7 @@ def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[st
     raise cannot_import(f"{path}: no format fits its rows{near}; their fields are {listed}", hint)
 
 
-def _importer_called(name: str) -> Importer | None:
+def _importer_named(name: str) -> Importer | None:
     known = importers()
     if name != NATIVE and name not in known:
         near = get_close_matches(name, known, n=1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from curate.base.console import spelled
 from curate.base.events import AnyEvent
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record, Split
@@ -30,12 +31,17 @@ DATASETS = "dataset"
 RUNS = "runs"
 FILES_CHANGED = "E974 files-changed"
 
+FileStamp = tuple[str, int, int, int, int]
+"""Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed."""
+
 
 @dataclass(slots=True)
 class LineItems:
     """What the lines of the record files hold, and what is wrong with them, once somebody has read them all."""
 
     items: Sequence[Record | Finding] | None = None
+    stamps: Sequence[FileStamp] = ()
+    """What told, when they were read, whether the files change."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +169,14 @@ class ProjectData:
         # The journal comes first, then its snapshot, then the lines: what `curate fold` moves from one to the
         # next meanwhile is read at least once, and counts once.
         _ = self.decisions
-        names = UniqueNames()
-        for item in (
-            read_records(self.files(), self.shape, root=self.root) if self.lines.items is None else self.lines.items
-        ):
+        names, files = UniqueNames(), self.files()
+        items = self._lines_read_of(files)
+        for item in read_records(files, self.shape, root=self.root) if items is None else items:
             yield _renamed(item, names) if isinstance(item, Record) else item
+
+    def _lines_read_of(self, files: Sequence[Path]) -> Sequence[Record | Finding] | None:
+        # A pull may bring a colleague's fold: its snapshot with the lines of before would lose the edits between them.
+        return self.lines.items if self.lines.stamps == files_as_they_are(files, self.root) else None
 
     @property
     def damages(self) -> list[Damage]:
@@ -210,8 +219,11 @@ class ProjectData:
     @cached_property
     def _reading(self) -> tuple[Fold, list[Finding]]:
         _ = self.decisions  # before the lines, see `read_lines`
-        if self.lines.items is None:
-            self.lines.items = list(read_records(self.files(), self.shape, root=self.root))
+        files = self.files()
+        if self._lines_read_of(files) is None:
+            stamps = files_as_they_are(files, self.root)
+            self.lines.items = list(read_records(files, self.shape, root=self.root))
+            self.lines.stamps = stamps
         items = list(self.read())
         states = {item.record.id: item for item in items if isinstance(item, RecordState)}
         return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]
@@ -232,6 +244,20 @@ def load_data(root: Path, settings: Settings | None = None, shape: Shape | None 
     inside(root, root / FILE_NAME)
     settings = settings or read_settings(root)
     return ProjectData(root, settings, shape or load_shape(settings.schema_, root))
+
+
+def files_as_they_are(files: Iterable[Path], root: Path) -> list[FileStamp]:
+    """Return what tells whether one of ``files`` changed; a missing one has nothing but its name."""
+    stamps: list[FileStamp] = []
+    for path in files:
+        name = spelled(str(path.relative_to(root) if path.is_relative_to(root) else path))
+        try:
+            stat = path.stat()
+        except OSError:
+            stamps.append((name, 0, 0, 0, 0))
+        else:
+            stamps.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    return stamps
 
 
 def with_unique_ids(records: Iterable[Record]) -> Iterator[Record]:

@@ -70,8 +70,6 @@ class SchemaSet:
     """Schemas that have a URI of their own: documents, embedded ``$id`` and anchors."""
     references: list[tuple[Path, Steps, str, str]] = field(default_factory=list)
     bases: dict[int, str] = field(default_factory=dict)
-    keys: set[str] = field(default_factory=set)
-    """The names of all properties, for suggestions."""
     depth: int = MAX_DEPTH
     """How deep a value may be for the engine to be asked about it."""
 
@@ -169,8 +167,6 @@ def _walk(schema_set: SchemaSet, path: Path, raw: bytes, schema: Json, base: str
         for keyword in node.keys() & REFERENCES:
             if isinstance(node[keyword], str):
                 schema_set.references.append((path, (*steps, keyword), base, node[keyword]))
-        if isinstance(properties := node.get("properties"), dict):
-            schema_set.keys.update(properties)
         if raw:
             schema_set.warnings.extend(_unknown_keywords(path, raw, steps, node))
         stack.extend(((*steps, *step), part, base) for step, part, _ in subschemas(node))

@@ -13,9 +13,10 @@ import jsonschema_rs
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source
 from curate.base.resources import shipped
+from curate.jsonl import parts_of
 from curate.schema.contents import Contents, contents_of
 from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
-from curate.schema.view import SINGLE_FIELDS, View, conventional_view
+from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view
 from curate.schema.words import LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
@@ -76,9 +77,35 @@ class Shape:
         """
         if not self._is_affordable(value):
             return [LimitProblem("is nested too deep for a schema that branches this often")]
-        problems = problems_of(list(self._validator.iter_errors(value)), self.schema_set.keys, show_values=show_values)
+        problems = problems_of(list(self._validator.iter_errors(value)), self._known_keys, show_values=show_values)
         problems = problems or list(self._misfits(value))
         return sorted(dict.fromkeys(problems), key=lambda problem: problem.pointer)
+
+    def _known_keys(self, path: list[str | int]) -> list[str]:
+        """Return the property names that the schema may know at a path, found without deciding between alternatives."""
+        nodes = [self.schema]
+        for part in path:
+            nodes = [inner for node in nodes for inner in self._step(node, str(part))]
+        return sorted({key for node in nodes for plain in self._plain(node) for key in plain.get("properties", {})})
+
+    def _step(self, node: Json, part: str) -> Iterator[Json]:
+        for plain in self._plain(node):
+            if part in plain.get("properties", {}):
+                yield plain["properties"][part]
+            elif part.isdecimal() and isinstance(plain.get("items"), dict):
+                yield plain["items"]
+
+    def _plain(self, node: Json, depth: int = 0) -> Iterator[dict[str, Json]]:
+        """Yield a schema and those that it refers to or joins, as far as local references go."""
+        if not isinstance(node, dict) or depth > 8:
+            return
+        yield node
+        reference = node.get("$ref", "")
+        if reference.startswith("#/"):
+            yield from self._plain(at(self.schema, parts_of(reference[1:])), depth + 1)
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            for part in node.get(keyword, ()):
+                yield from self._plain(part, depth + 1)
 
     def _misfits(self, value: Json) -> Iterator[Problem]:
         if self._is_own and self.view and isinstance(value, dict):

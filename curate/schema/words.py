@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,6 +38,8 @@ _LIMITS: tuple[tuple[type[Any], str, str], ...] = (
 _VALUE_CHARS = 80
 _MOST_OPTIONS = 12
 
+KnownKeys = Callable[[list[str | int]], Collection[str]]
+
 
 class LimitProblem(Problem):
     """The engine gave up on a pattern, so that the value is neither valid nor invalid."""
@@ -45,8 +47,8 @@ class LimitProblem(Problem):
     __slots__ = ()
 
 
-def problems_of(errors: list[ValidationError], known: Collection[str], *, show_values: bool) -> list[Problem]:
-    """Turn the engine's errors into problems; ``known`` are keys to suggest."""
+def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values: bool) -> list[Problem]:
+    """Turn the engine's errors into problems; ``known`` gives the keys to suggest at a path."""
     return [problem for error in _narrowest(errors) for problem in _problems(error, known, show_values=show_values)]
 
 
@@ -66,14 +68,14 @@ def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     ]
 
 
-def _problems(error: ValidationError, known: Collection[str], *, show_values: bool) -> Iterator[Problem]:
+def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) -> Iterator[Problem]:
     kind, path = error.kind, error.instance_path
     match kind:
         case Kind.BacktrackLimitExceeded() | Kind.RegexEngineFailure():
             yield LimitProblem("a pattern of the schema needed more work than is allowed", pointer_of(path))
         case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
             for key in kind.unexpected:
-                yield Problem(_unknown_key(key, known), pointer_of([*path, key]))
+                yield Problem(_unknown_key(key, known(path)), pointer_of([*path, key]))
         case Kind.AnyOf() | Kind.OneOfNotValid():
             yield from _nearest(error, kind.context, known, show_values=show_values)
         case Kind.PropertyNames():
@@ -86,7 +88,7 @@ def _problems(error: ValidationError, known: Collection[str], *, show_values: bo
 
 
 def _nearest(
-    error: ValidationError, context: list[list[ValidationError]], known: Collection[str], *, show_values: bool
+    error: ValidationError, context: list[list[ValidationError]], known: KnownKeys, *, show_values: bool
 ) -> Iterator[Problem]:
     """Explain a choice by the branch that the value comes closest to; branches equally close are named together."""
     path = error.instance_path

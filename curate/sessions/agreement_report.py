@@ -91,8 +91,9 @@ def _question(question: QuestionAgreement) -> dict[str, Json]:
     agreement, name, answers = question.agreement, question.name_of, question.answers
     measured = _plain(agreement)
     measured["fleiss"]["answers_per_record"] = measured.pop("fleiss_answers")
-    for confusion in measured["confusions"]:
-        confusion |= {"left": name(confusion["left"]), "right": name(confusion["right"])}
+    # Only figures are rounded: values are what people answered.
+    for confusion, pair in zip(measured["confusions"], agreement.confusions, strict=True):
+        confusion |= {"left": name(pair.left), "right": name(pair.right)}
         if answers is None:
             del confusion["records"]
     measured["disagreements"] = [

@@ -22,6 +22,7 @@ from curate.base.storage import write_atomic
 from curate.project.data import ProjectData
 from curate.project.exclusion import Exclusion
 from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
+from curate.project.journal import require_known
 from curate.project.leaks import ExamLeaks, compare_benchmarks, divide_apart, parts_of
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import FILE_NAME, SplitSettings, origins
@@ -321,9 +322,12 @@ def write(project: Project, divided: Preview, *, is_saved: bool) -> SavedDivisio
     What is written is the division of an export: where the splits of ``divided`` were not compared, they are now.
 
     Raises:
-        CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more.
+        CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more; E913
+            when the project `is_read_only`.
     """
     root = divided.basis.data.root
+    # Before the settings are written: a workspace that is read-only takes neither.
+    require_known(project.data.damages)
     divided = compared_whole(divided)
     keys = save_settings(root, divided.settings) if is_saved else []
     decisions = divided.decisions()

@@ -317,8 +317,9 @@ class Following:
         """Keep a change for all screens but the one called ``name``, which shows it itself."""
         for other in self._waiting.keys() - {name}:
             self._waiting[other] |= ids
-        new = self.project.since(self._num_decisions)
-        self._num_decisions += len(new)
+        # At the first reading, and when records are exchanged, no screen knows of any, and all that was read is old.
+        new = self.project.since(self._num_decisions) if self._waiting else []
+        self._num_decisions = self._num_decisions + len(new) if self._waiting else self.project.num_decisions
         others = {event.id for event in new if event.by != self.project.by}
         if others:
             self._app.tell(f"others decided on {counted(len(others), 'record')}")

@@ -66,7 +66,7 @@ def test_verbs_that_read_answer_and_say_that_it_is_read_only(newer: Path, words:
 
 
 @pytest.mark.parametrize(
-    "words", [("export",), ("fold",), ("undo",), ("split", "--freeze")], ids=lambda words: words[0]
+    "words", [("export",), ("fold",), ("undo",), ("split", "--freeze"), ("split", "--seed", "7", "--apply", "--save")]
 )
 def test_verbs_that_write_refuse_and_change_nothing(newer: Path, words: tuple[str, ...]) -> None:
     before = content(newer)

@@ -78,6 +78,12 @@ MESSAGES = [
         "/ouput",
         "unknown key 'ouput'; did you mean 'output'?",
     ),
+    (
+        {"properties": {"m": {"properties": {"output": {}}}, "categories": {}}, "additionalProperties": False},
+        {"ouput": 1},
+        "/ouput",
+        "unknown key 'ouput'",
+    ),
     ({"properties": {"a/b": {"type": "null"}}}, {"a/b": 1}, "/a~1b", "must be null, not a number"),
 ]
 

@@ -27,8 +27,8 @@ from curate.base.storage import write_atomic
 # Scripts written without blanks between words: there a name has no border that could be asked for.
 _NO_BLANKS = re.compile("[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _GOES_ON = re.compile(r"[\w\u0300-\u036f]")
-_WHITE = re.compile(r"\s+")
-_WIDE = re.compile(r"[^\S ]|\s\s")
+# White space that is more than one plain blank.
+_WIDE = re.compile(r"[^\S ]\s*| \s+")
 _ALIASES = re.compile(r"[\t|]")
 
 PLACEHOLDER = re.compile(r"\[[A-Z]{2,16}_[1-9][0-9]{0,8}\]")
@@ -71,10 +71,11 @@ class Terms:
 
     def spans(self, text: str) -> list[tuple[int, int, Sequence[str]]]:
         """Return where names stand in ``text``: begin, end, and all names of that person."""
-        spans: list[tuple[int, int, Sequence[str]]] = []
         if self._start is None:
-            return spans
-        flat, ends = _flattened(text)
+            return []
+        # One blank for each run of white space.
+        flat = _WIDE.sub(" ", text)
+        matches: list[tuple[int, int]] = []
         last_end = 0
         for first in self._start.finditer(flat):
             start = first.start()
@@ -84,10 +85,12 @@ class Terms:
             for length in self._lengths.get(flat[start : start + 2], ()):
                 end = min(start + length, len(flat))
                 if flat[start:end] in self._names and _is_end_of_name(flat, end):
-                    spans.append((ends[start], ends[end], self.people[_key(flat[start:end])]))
+                    matches.append((start, end))
                     last_end = end
                     break
-        return spans
+        # Few texts name somebody, and the others need no way back to their own places.
+        ends = _ends(text) if matches else ()
+        return [(ends[start], ends[end], self.people[_key(flat[start:end])]) for start, end in matches]
 
 
 def read_terms(path: Path) -> Terms:
@@ -107,7 +110,7 @@ def read_terms(path: Path) -> Terms:
         names = [" ".join(name.split()) for name in _ALIASES.split(line)] if not line.startswith("#") else []
         names = [name for name in dict.fromkeys(names) if name]
         for name in names:
-            if len(name) < 2:
+            if len(_key(name)) < 2:
                 message = f"{one_line(str(path))}:{number}: a name of one character would match everywhere"
                 raise CurateError("E902 bad-settings", message, "Write the whole name.")
             if (before := line_of.setdefault(_key(name), number)) != number:
@@ -122,15 +125,13 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
-def _flattened(text: str) -> tuple[str, Sequence[int]]:
-    """Return ``text`` with one blank for each run of white space, and where in ``text`` the first n characters end."""
-    if not _WIDE.search(text):
-        return text, range(len(text) + 1)
+def _ends(text: str) -> Sequence[int]:
+    """Return where in ``text`` the first n characters end when each run of white space counts as one."""
     ends, offset = [0], 0
-    for run in _WHITE.finditer(text):
+    for run in _WIDE.finditer(text):
         ends += [*range(offset + 1, run.start() + 1), run.end()]
         offset = run.end()
-    return _WHITE.sub(" ", text), [*ends, *range(offset + 1, len(text) + 1)]
+    return [*ends, *range(offset + 1, len(text) + 1)]
 
 
 def _is_end_of_name(text: str, end: int) -> bool:

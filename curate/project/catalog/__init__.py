@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from curate.base.record import CurateError, Finding, Record, Severity, Split
-from curate.project.catalog.base import Base, LineReader, Progress, files_as_they_are, files_changed
+from curate.project.catalog.base import Base, LineReader, Progress, files_changed
 from curate.project.catalog.base_cache import CACHE_FROM, cached_base
 from curate.project.catalog.columns import (
     COLUMNS,
@@ -33,7 +33,7 @@ from curate.project.catalog.columns import (
     head,
     values_of,
 )
-from curate.project.data import ProjectData
+from curate.project.data import ProjectData, files_as_they_are
 from curate.project.fold import RecordState
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class _Patch:
         if self._changed:
             changed = pl.Series(list(self._changed), dtype=pl.UInt32)
             retained = self._frame.filter(~pl.col("row").is_in(changed.implode()))
-            self._frame = pl.concat([retained, self.some(sorted(self._changed))])
+            # Else each decision leaves a chunk of one row, and every later question goes through all of them.
+            self._frame = pl.concat([retained, self.some(sorted(self._changed))], rechunk=True)
             self._changed.clear()
         return self._frame
 
@@ -273,18 +274,18 @@ class Catalog:
         statuses = {name: STATUSES[RANKS[severity]] for name, severity in severities.items()}
         status = self._by_id("status", statuses, STATUS).fill_null("ok")
         with self._lock:
-            self._severities = severities
+            self._severities = dict(severities)
             self._further = self._further.with_columns(status)
             self.num_judgements += 1
 
     def pin(self, pins: Mapping[str, Split]) -> None:
         """Show the splits of the last dataset, which hold whatever a line or a decision says."""
-        further = self._further.drop("split", strict=False)
+        split: list[pl.Series] = []
         if pins:
             own = self.base.texts.select("split").collect(engine="streaming")["split"]
-            further = further.with_columns(self._by_id("split", pins, pl.String).fill_null(own))
+            split = [self._by_id("split", pins, pl.String).fill_null(own)]
         with self._lock:
-            self._pins, self._further = pins, further
+            self._pins, self._further = pins, self._further.drop("split", strict=False).with_columns(split)
 
     # Inside.
 
@@ -301,10 +302,18 @@ class Catalog:
                 self._learned = self.learning.frame
                 self._further = self._further.with_columns(self.learning.columns(base.ids))
             further = self._further
-        source = further.lazy()
-        if not set(columns) <= set(further.columns):
-            source = pl.concat([base.texts.drop(further.columns, strict=False), source], how="horizontal")
-        return source.select(expressions).collect(engine="streaming")
+        for _ in range(_TRIES):
+            source = further.lazy()
+            if not set(columns) <= set(further.columns):
+                source = pl.concat([base.texts.drop(further.columns, strict=False), source], how="horizontal")
+            try:
+                return source.select(expressions).collect(engine="streaming")
+            except (OSError, pl.exceptions.PolarsError):
+                # Somebody may have removed the cache since it was looked at.
+                if base.is_whole():
+                    raise
+                base = self.base
+        raise files_changed(str(self.data.root))
 
     def _by_id(self, column: str, by_id: Mapping[str, str], kind: pl.DataType | type[pl.DataType]) -> pl.Series:
         """Return a column for the base from values by id, null for all other records."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -27,11 +27,9 @@ from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, JsonFault, Reader, Span, crlf_finding
 from curate.jsonl.reader import open_regular
 from curate.project.catalog.columns import Values, frame_of, head, values_of
-from curate.project.data import ProjectData, with_unique_ids
+from curate.project.data import FileStamp, ProjectData, files_as_they_are, with_unique_ids
 from curate.schema import Shape, load_shape
 
-FileStamp = tuple[str, int, int, int, int]
-"""Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed."""
 MOST_FINDINGS = 1000
 """Findings of each severity about lines that are no records; further ones are counted."""
 
@@ -153,20 +151,6 @@ def read_base(
     offsets = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
     named = named_apart(pl.concat(names) if names else pl.Series([], dtype=pl.String))
     return about, BaseIndex(*named, offsets)
-
-
-def files_as_they_are(files: Iterable[Path], root: Path) -> list[FileStamp]:
-    """Return what tells whether one of ``files`` changed; a missing one has nothing but its name."""
-    stamps: list[FileStamp] = []
-    for path in files:
-        name = spelled(str(path.relative_to(root) if path.is_relative_to(root) else path))
-        try:
-            stat = path.stat()
-        except OSError:
-            stamps.append((name, 0, 0, 0, 0))
-        else:
-            stamps.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-    return stamps
 
 
 def named_apart(ids: pl.Series) -> tuple[pl.Series, NDArray[np.uint64], NDArray[np.uint32]]:

@@ -38,14 +38,12 @@ from curate.project.catalog.base import (
     BaseHeader,
     BaseIndex,
     CatalogPiece,
-    FileStamp,
     Progress,
-    files_as_they_are,
     lines_of,
     read_base,
 )
 from curate.project.catalog.columns import SCHEMA
-from curate.project.data import ProjectData
+from curate.project.data import FileStamp, ProjectData, files_as_they_are
 from curate.schema import Shape
 from curate.schema.schema_set import read_schema_set
 
@@ -107,7 +105,7 @@ def _in_memory(data: ProjectData, files: Sequence[Path], on_progress: Progress |
     frames = [pl.read_ipc(piece.texts) for piece in pieces if piece.texts]
     heap = np.frombuffer(b"".join(piece.rows for piece in pieces), np.uint8)
     # What asks for the whole records next need not read the files again.
-    data.lines.items = lines_of(pieces)
+    data.lines.items, data.lines.stamps = lines_of(pieces), about.files
     return Base(about, index, (pl.concat(frames) if frames else SCHEMA.to_frame()).lazy(), heap)
 
 
