@@ -234,7 +234,7 @@ def test_a_fold_that_a_pull_brings_is_read_with_its_lines(root, tmp_path_factory
         assert project.data.state("a").record.completion == "Edited by hand."
         (exported,) = [
             json.loads(line)
-            for path in project.export().folder.glob("*.jsonl")
+            for path in project.export().path.glob("*.jsonl")
             for line in path.read_text(encoding="utf-8").splitlines()
             if json.loads(line).get("id") == "a"
         ]
