@@ -48,7 +48,7 @@ def drive(source, story, size=(60, 12), **options):
             seen.append(("opened", event.row, event.key))
 
         def on_frame_table_marked(self, event):
-            seen.append(("marked", *sorted(event.table.marks)))
+            seen.append(("marked", *sorted(self.query_one(FrameTable).marks)))
 
     async def main():
         app = Host()
