@@ -49,5 +49,10 @@ def shared() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests: one that begins last would leave the other core waiting for it."""
+    """Mark what `make quick` leaves out, and begin with the longest tests: the last would leave a core waiting."""
+    lines = (ROOT / "tests" / "heavy.txt").read_text(encoding="utf-8").splitlines()
+    heavy = {ROOT / "tests" / line for line in lines if not line.startswith("#")}
+    for item in items:
+        if item.path in heavy:
+            item.add_marker("heavy")
     items.sort(key=lambda item: item.get_closest_marker("long") is None)

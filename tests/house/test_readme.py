@@ -102,7 +102,7 @@ def test_the_check_of_contributing_works_in_a_checkout(root: Path, tmp_path: Pat
     assert {kind for kind, _, _ in blocks(page)} == {"file", "run"}
     for name in ("curate", "schemas", "samples", "tests/curate"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
+    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/heavy.txt"):
         shutil.copy(root / name, tmp_path / name)
     run_page(page, tmp_path)
 

@@ -34,3 +34,10 @@ def test_no_function_is_too_long(root: Path) -> None:
 def test_no_folder_has_a_name_that_says_nothing(root: Path) -> None:
     empty_words = {"utils", "util", "common", "helpers", "helper", "core", "misc", "manager", "factory"}
     assert not [str(path) for path in _sources(root) if path.stem in empty_words or path.parent.name in empty_words]
+
+
+def test_every_file_that_quick_leaves_out_is_there(root: Path) -> None:
+    lines = (root / "tests" / "heavy.txt").read_text(encoding="utf-8").splitlines()
+    names = [line for line in lines if not line.startswith("#")]
+    assert names == sorted(set(names))
+    assert [name for name in names if not (root / "tests" / name).is_file()] == []
