@@ -313,6 +313,16 @@ def test_unspaced_questions(shared, language):
     assert len(pairs) >= 45
 
 
+def test_a_pair_exactly_as_alike_as_the_threshold_is_found():
+    words = [f"word{number}" for number in range(60)]
+    one, two = " ".join(words), " ".join([*words[:50], *(f"other{number}" for number in range(10))])
+    records = [Record(name, "domain", Source("a", 1), {}, text=text) for name, text in (("a", one), ("b", two))]
+    alike = oracle(one, two, 3)
+    assert 0.6 < alike < 0.9
+    assert find_duplicates(records, SHORT.model_copy(update={"threshold": alike})).num_near == 1
+    assert find_duplicates(records, SHORT.model_copy(update={"threshold": alike + 1e-6})).num_near == 0
+
+
 def test_raw_texts_are_compared():
     rng = random.Random(12)
     texts = [" ".join(words(rng, 60)) for _ in range(30)]

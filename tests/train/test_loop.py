@@ -148,6 +148,13 @@ def test_divergence_stops_the_run_and_names_the_records(tmp_path: Path) -> None:
     assert " r" in caught.value.message
 
 
+def test_a_validation_loss_that_is_no_number_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TrainError) as caught:
+        _fit(tmp_path, {}, validate=lambda _step: ValidationScore(0.5, float("inf")))
+    assert (caught.value.code, caught.value.exit_code) == ("E930 diverged", Exit.FAILED)
+    assert not [*tmp_path.glob("checkpoint-*")]
+
+
 def test_a_loss_that_is_no_number_is_never_hidden(tmp_path: Path) -> None:
     model = make_model()
     with torch.no_grad():

@@ -154,6 +154,19 @@ def test_an_instruction_in_a_chat_workspace_keeps_its_parts(tmp_path: Path) -> N
     assert good[0]["meta"]["extra"] == {"instruction": "Say hi.", "input": "Ann", "page": "7"}
 
 
+def test_turns_of_a_history_stand_in_the_messages_alone(tmp_path: Path) -> None:
+    row = PAIR | {"history": [["Greet me.", "Hello."]]}
+    good, bad = through(plan_import(lines(tmp_path, [row]), None), load_shape("chat"))
+    assert not bad
+    assert [turn["content"] for turn in good[0]["messages"]] == [
+        "Greet me.",
+        "Hello.",
+        PAIR["instruction"],
+        PAIR["output"],
+    ]
+    assert "history" not in good[0].get("meta", {}).get("extra", {})
+
+
 def test_an_instruction_in_a_domain_workspace_is_a_grounded_pair(tmp_path: Path) -> None:
     rows = [PAIR | {"input": "The text."}, PAIR | {"system": "Be brief."}]
     good, bad = through(plan_import(lines(tmp_path, rows), None), load_shape("domain"))
