@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curate.base.record import CurateError
@@ -113,6 +113,7 @@ def test_a_key_within_a_text_says_what_its_value_is() -> None:
     assert redactor.table.placeholder("password", "tR7!kQz%29bLm") == "[SECRET_1]"
 
 
+@example({"": '"\\nGB82 WEST 1234 5698 7654 32Ana"'})
 @given(
     st.recursive(
         st.lists(SENSITIVE, max_size=4).map("".join),

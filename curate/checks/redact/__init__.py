@@ -101,10 +101,11 @@ class Redactor:
     def _redacted(self, text: str, depth: int) -> str:
         if json_within(text) is None:
             return self._plain(text)
-        if depth:
-            text = respelled_within(text, lambda part: self._redacted(part, depth - 1))
-        # What is left is what only the whole shows, such as a password that its key tells of.
         for _ in range(_MOST_ROUNDS):
+            if depth:
+                text = respelled_within(text, lambda part: self._redacted(part, depth - 1))
+            # What is left is what only the whole shows, such as a password that its key tells of. Where it is gone, a
+            # name that was glued to it stands alone.
             new = list(self._in_tokens(text, sensitive_spans(text, never=PLACEHOLDER)))
             if not new:
                 break
