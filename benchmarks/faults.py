@@ -42,7 +42,7 @@ FAULTS = [
         "curate/schema/view.py",
         "tuple(parts) if len(parts) > 1 else ()",
         "tuple(parts) if len(parts) > 2 else ()",
-        "curate/test_dedupe_parts.py curate/test_leaks_agree.py",
+        "curate/test_shape_records.py",
     ),
     Fault(
         "curate/formats/importers/alpaca.py",

@@ -36,6 +36,8 @@ def test_an_instruction_record() -> None:
         ("assistant", "O"),
     ]
     assert not record.has_own_id
+    assert record.prompt_parts == ("I", "P"), "each is compared by itself"
+    assert seen("instruction", {"instruction": "I", "output": "O"}).prompt_parts == ()
 
 
 def test_a_chat_record() -> None:
