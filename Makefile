@@ -26,7 +26,7 @@ run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-categ
 test: check ## All checks and all tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
-quick: $(VENV)/installed-dev ## Two thirds of the tests, those of light files, in two minutes
+quick: $(VENV)/installed-dev ## Three fifths of the tests, those of light files, in two minutes
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not heavy"
 
 nightly: $(VENV)/installed-dev ## Kill a run at 200 random moments, and see each end with the same bits
