@@ -33,9 +33,9 @@ _MOST_PATHS = 20_000
 _LEAST_DEPTH = 4
 MAX_DEPTH = 64
 # Where schemas stand within a schema: the keywords of drafts 4 to 2020-12, by the kind of value that each one takes.
-_IN_PLACE_SINGLE = {"not", "if", "then", "else"}
-_IN_PLACE_LIST = {"allOf", "anyOf", "oneOf"}
-_IN_PLACE_MAP = {"dependentSchemas", "dependencies"}
+_SAME_VALUE_SINGLE = {"not", "if", "then", "else"}
+_SAME_VALUE_LIST = {"allOf", "anyOf", "oneOf"}
+_SAME_VALUE_MAP = {"dependentSchemas", "dependencies"}
 _INNER_SINGLE = {
     "additionalItems", "additionalProperties", "contains", "contentSchema", "items", "propertyNames",
     "unevaluatedItems", "unevaluatedProperties",
@@ -44,7 +44,7 @@ _INNER_LIST = {"prefixItems", "items"}
 _INNER_MAP = {"properties", "patternProperties"}
 _DEFINITIONS = {"$defs", "definitions"}
 REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
-_IN_PLACE = _IN_PLACE_SINGLE | _IN_PLACE_LIST | _IN_PLACE_MAP
+_SAME_VALUE = _SAME_VALUE_SINGLE | _SAME_VALUE_LIST | _SAME_VALUE_MAP
 _OTHERS = {
     "$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$vocabulary", "type", "enum",
     "const", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength",
@@ -52,7 +52,7 @@ _OTHERS = {
     "required", "dependentRequired", "title", "description", "default", "deprecated", "readOnly", "writeOnly",
     "examples", "format", "contentEncoding", "contentMediaType",
 }  # fmt: skip
-_KNOWN = _IN_PLACE | _INNER_SINGLE | _INNER_LIST | _INNER_MAP | _DEFINITIONS | REFERENCES | _OTHERS
+_KNOWN = _SAME_VALUE | _INNER_SINGLE | _INNER_LIST | _INNER_MAP | _DEFINITIONS | REFERENCES | _OTHERS
 _DIALECTS = {
     f"json-schema.org/{name}/schema" for name in ("draft/2020-12", "draft/2019-09", "draft-07", "draft-06", "draft-04")
 }
@@ -82,15 +82,15 @@ def bad_schema(path: Path, reason: str, message: str, hint: str = "") -> CurateE
 def subschemas(schema: dict[str, Json]) -> Iterator[tuple[Steps, Json, bool]]:
     """Yield (path, subschema, whether it looks at the same value as ``schema`` does) for each direct subschema."""
     for keyword, value in schema.items():
-        is_same = keyword in _IN_PLACE
-        if isinstance(value, list) and keyword in _IN_PLACE_LIST | _INNER_LIST:
+        is_same = keyword in _SAME_VALUE
+        if isinstance(value, list) and keyword in _SAME_VALUE_LIST | _INNER_LIST:
             for index, part in enumerate(value):
                 yield (keyword, index), part, is_same
-        elif isinstance(value, dict) and keyword in _IN_PLACE_MAP | _INNER_MAP | _DEFINITIONS:
+        elif isinstance(value, dict) and keyword in _SAME_VALUE_MAP | _INNER_MAP | _DEFINITIONS:
             for name, part in value.items():
                 if isinstance(part, dict | bool):
                     yield (keyword, name), part, is_same
-        elif keyword in _IN_PLACE_SINGLE | _INNER_SINGLE:
+        elif keyword in _SAME_VALUE_SINGLE | _INNER_SINGLE:
             yield (keyword,), value, is_same
 
 

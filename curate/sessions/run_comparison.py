@@ -110,8 +110,8 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     worse = tuple(regressions(other, results, tests))
     split = str(results.report["headline"])
     if first is None or other is None:
-        rows = tuple(_beside_base(row, results) for row in results.categories)
-        macro = _beside_base(results.macro, results) if results.macro else None
+        rows = tuple(_row_against_base(row, results) for row in results.categories)
+        macro = _row_against_base(results.macro, results) if results.macro else None
         return RunComparison(None, second, split, rows, macro, worse, general=tuple(results.forgetting))
     comparison: PairedComparison | None = None
     try:
@@ -124,7 +124,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     macro = comparison.macro if comparison else None
     if macro is not None and results.macro:
         macro = replace(macro, base=results.macro["base"]["value"])
-    rows = tuple(_beside_run(other, results, comparison))
+    rows = tuple(_rows_against_run(other, results, comparison))
     changed = tuple(differences(data, first, second))
     return RunComparison(first, second, split, rows, macro, worse, notes=tuple(notes), changed=changed)
 
@@ -161,7 +161,7 @@ def _paired(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
     return replace(row, base=None, first=row.base, metric="", bits=(None, None, None))
 
 
-def _beside_base(entry: Mapping[str, Json], results: Results) -> ScoreRow:
+def _row_against_base(entry: Mapping[str, Json], results: Results) -> ScoreRow:
     return _row(entry, results.verdict(entry))
 
 
@@ -184,7 +184,7 @@ def _row(entry: Mapping[str, Json], verdict: ChangeVerdict | None) -> ScoreRow:
     )
 
 
-def _beside_run(first: Results, second: Results, comparison: PairedComparison | None) -> Iterator[ScoreRow]:
+def _rows_against_run(first: Results, second: Results, comparison: PairedComparison | None) -> Iterator[ScoreRow]:
     # The scores of both runs are those of the records that they share, where these could be compared.
     before = {entry["category"]: entry for entry in first.categories}
     after = {entry["category"]: entry for entry in second.categories}

@@ -226,7 +226,7 @@ class Redaction:
         self._known_keys: set[str] = set()
         self._keep = set(map(unnumbered, keep))
         self._hold = hold
-        self._seen: Counter[str] = Counter()
+        self._id_counts: Counter[str] = Counter()
         self._file = ""
         self._current: Rewrite | None = None
         paths = shape.view.paths if shape and shape.view else {}
@@ -255,7 +255,7 @@ class Redaction:
 
     def _rewrites(self) -> Iterator[tuple[Path, Rewrite]]:
         self.summary = RedactionSummary()
-        self._seen.clear()
+        self._id_counts.clear()
         for path in self.files:
             self._file = spelled(str(path))
             self._current = rewrite = Rewrite(path, self._replace, root=self._root)
@@ -318,9 +318,9 @@ class Redaction:
             record = shape.record(entry.value, source)
             self.summary.num_decided += record.id in self._hold
             if not record.has_own_id and record.id in self._keep:
-                self._seen[record.id] += 1
+                self._id_counts[record.id] += 1
                 # The same number that tells records with like ids apart in a workspace.
-                count = self._seen[record.id]
+                count = self._id_counts[record.id]
                 path = shape.view.paths.get("id", [])
                 if len(path) == 1:
                     pair = orjson.dumps({path[0]: record.id if count == 1 else f"{record.id}-{count}"})

@@ -39,8 +39,8 @@ def _doccano(rows: Sequence[dict[str, Json]]) -> set[str]:
 
 def _prodigy(rows: Sequence[dict[str, Json]]) -> set[str]:
     named = (*_PRODIGY_MARKS, *_PRODIGY_ANSWERS)
-    judged = [row for row in rows if row.get("answer") in ("accept", "reject", "ignore")]
-    return {"answer"} if any(name in row for row in judged for name in named) else set()
+    answered_rows = [row for row in rows if row.get("answer") in ("accept", "reject", "ignore")]
+    return {"answer"} if any(name in row for row in answered_rows for name in named) else set()
 
 
 @foreign_form(

@@ -408,9 +408,9 @@ class EditScreen(ProjectScreen):
     def _focus(self, pointer: str) -> None:
         view = self._form_view()
         if view is not None and not self.is_side_open:
-            self.run_worker(self._focus_shown(view, pointer), group="edit.focus")
+            self.run_worker(self._focus_pointer(view, pointer), group="edit.focus")
 
-    async def _focus_shown(self, view: FormView, pointer: str) -> None:
+    async def _focus_pointer(self, view: FormView, pointer: str) -> None:
         async with self._show_lock:
             if view is self._form_view():
                 await view.sheet.focus_pointer(pointer)
