@@ -25,7 +25,7 @@ from train.base.storage import whole_folder
 from train.cli import cli
 from train.loop import restore_weights, trained_tensors
 from train.loop.checkpoint import newest_verified, open_checkpoint, save_checkpoint
-from train.model.parts import first_not_finite
+from train.model.capabilities import first_not_finite
 from train.pipeline import execute
 
 SETTINGS = [

@@ -20,8 +20,7 @@ from train.loop import Checkpoints, fit, trained_tensors
 from train.loop.checkpoint import open_checkpoint
 from train.model import add_lora, computing, save_adapter
 from train.model.batch import collate
-from train.model.capabilities import capabilities_of
-from train.model.layers import fuse_norms
+from train.model.capabilities import capabilities_of, fuse_norms
 from train.model.loss import supervised_loss
 from train.pipeline.execute import run_dataset
 from train.recipe import LoraRecipe, build_recipe

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from tests.train.tiny import some_rows, write_dataset
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.data.mixing import Mixture, epoch_sizes
 from train.data.rendering import Example
-from train.model.batch import BatchSampler
+from train.model.batch import BatchSampler, Mixture, epoch_sizes
 from train.pipeline.execute import run_dataset
 from train.pipeline.plan import make_plan
 from train.pipeline.prepare import add_adapters, prepare

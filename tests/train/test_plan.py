@@ -19,13 +19,20 @@ from train.cli import cli
 from train.data.rendering import Renderer
 from train.model import add_lora
 from train.model.batch import BatchSampler, collate
-from train.model.capabilities import capabilities_of, optimize_for_device
+from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
 from train.model.distributed import DistributedContext
-from train.model.layers import checkpoint_activations
 from train.model.loss import supervised_loss
 from train.pipeline import plan as planning
-from train.pipeline.memory import estimate, fitting_tokens, shape_of
-from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing
+from train.pipeline.execute import accuracy
+from train.pipeline.plan import (
+    Plan,
+    estimate,
+    explain_oom,
+    fitting_tokens,
+    make_plan,
+    needs_checkpointing,
+    shape_of,
+)
 from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, build_recipe
 

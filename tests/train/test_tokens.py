@@ -17,7 +17,7 @@ from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, st
 from train.base.errors import Exit, TrainError
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
-from train.evaluate.generate import generate
+from train.evaluate.answers import generate
 from train.loop import Checkpoints, fit
 from train.model import add_lora, add_tokens, grow, load_base
 from train.model.batch import collate

@@ -12,7 +12,7 @@ from typing import TextIO
 
 def visible(text: str) -> str:
     """Return ``text`` with control, format, private and unassigned characters but newline and tab as ``<U+XXXX>``."""
-    return "".join(f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] in "C" else c for c in text)
+    return "".join([f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] == "C" else c for c in text])
 
 
 def join_names(names: Iterable[str], most: int = 10) -> str:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from train.base import console
+from train.cli import report_exit
+
 if TYPE_CHECKING:
     from train.evaluate.predictions import Scored
 
@@ -30,8 +33,6 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
     Example: train compare runs/2026-11-24-a runs/2026-11-25-b
     """
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train.base import console
-    from train.cli.eval import report_exit
     from train.evaluate.predictions import PREDICTIONS, read_predictions
     from train.report import Report, Run, build_report, flip_lines, table
 

@@ -16,12 +16,10 @@ from typing import Any
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, open_file
-from train.data.dataset import Dataset, Row
+from train.data.dataset import Dataset, Row, TooLongFault, last_answer
 from train.data.rendering import Renderer, RowFault
-from train.data.rendering.messages import TooLongFault, last_answer
 from train.evaluate import metrics
-from train.evaluate.generate import generate
-from train.evaluate.likelihoods import option_nlls, questions
+from train.evaluate.answers import generate, option_nlls, questions
 from train.evaluate.predictions import Scored, ValidationScore
 from train.model import computing, pick_dtype
 from train.model.loss import Nll, nll_per_example

@@ -92,6 +92,11 @@ def outcome(base: float | None, tuned: float | None) -> Outcome:
     return "broken" if base >= RIGHT_FROM else "still-wrong"
 
 
+def not_finite(records: Sequence[Scored]) -> list[str]:
+    """Return the ids of records whose likelihood or one of whose scores is no number."""
+    return [r.id for r in records if not all(map(math.isfinite, (r.nll, *(r.scores or {}).values())))]
+
+
 def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
     """Return the records of both models side by side, in the order of ``base``.
 
@@ -110,12 +115,7 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
             f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
             "Evaluate both models on the same records.",
         )
-    broken = [
-        record.id
-        for record in (*base, *tuned)
-        if not all(map(math.isfinite, (record.nll, *(record.scores or {}).values())))
-    ]
-    if broken:
+    if broken := not_finite([*base, *tuned]):
         raise TrainError(
             "E934 not-finite",
             f"the likelihood or a score of {len(broken)} records is not a number, the first is {broken[0]!r}",

@@ -138,7 +138,7 @@ def save_checkpoint(
 def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
     """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
     # Imports torch.
-    from train.model.parts import first_not_finite
+    from train.model.capabilities import first_not_finite
 
     if (name := first_not_finite(weights)) is not None:
         raise TrainError(

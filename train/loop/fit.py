@@ -20,9 +20,8 @@ from train.loop.events import Events, OnEvent, StepLog, TakenStep
 from train.loop.gradients import CPU, Gradients, Optimizer, Placement
 from train.loop.state import EarlyStopping, FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
-from train.model.capabilities import capabilities_of
+from train.model.capabilities import capabilities_of, compile_layers
 from train.model.distributed import DistributedContext, attention_share, seed_stream
-from train.model.layers import compile_layers
 from train.model.parallel import parallelize
 from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
 

@@ -17,8 +17,8 @@ import torch
 from train.evaluate.dynamics import Dynamics
 from train.model import computing
 from train.model.batch import BatchSampler, Step, collate
+from train.model.capabilities import compiling
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.model.layers import compiling
 from train.model.loss import supervised_loss
 from train.model.parallel import ParallelStrategy, Replicated, Sharded
 from train.recipe import Recipe

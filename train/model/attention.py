@@ -23,12 +23,25 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.model.parts import to_device, working_dtype
-
 NAME = "pairsmith"
 """What transformers knows this attention by."""
 QUERIES = 128
 """Queries of a block: their scores against the keys of one example stay in the cache of a core."""
+
+
+def working_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """Return the format of products with ``tensor``: that of autocast where it is on, else its own."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Return ``tensor``, which is the CPU's, on ``device``.
+
+    From pinned memory the copy runs beside the computation, which a step ahead of it is still busy with.
+    """
+    is_cuda = torch.device(device).type == "cuda"
+    return (tensor.pin_memory() if is_cuda else tensor).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

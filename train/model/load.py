@@ -150,7 +150,7 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
     # Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling.
     from transformers import GenerationConfig
 
-    from train.model.parts import first_not_finite
+    from train.model.capabilities import first_not_finite
 
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:

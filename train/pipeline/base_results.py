@@ -10,7 +10,6 @@ chooses. A gain below what decoding the base again changes is none.
 from __future__ import annotations
 
 import json
-import math
 import platform
 import shutil
 import sys
@@ -26,7 +25,7 @@ from train.base.storage import digest_of, installed_version, sha256_of, sources_
 from train.data.dataset import sample_rows
 from train.evaluate.evaluation import SHIPPED, predict, spec_of
 from train.evaluate.metrics import discover
-from train.evaluate.predictions import RIGHT_FROM, Scored
+from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
 from train.model import computing
 from train.pipeline.folder import versions
 from train.pipeline.prepare import Prepared
@@ -129,7 +128,7 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
 
     Results that are not finite are not cached: the run reports what is broken.
     """
-    if not all(math.isfinite(value) for record in scored for value in (record.nll, *(record.scores or {}).values())):
+    if not_finite(scored):
         return
     for cache in _caches(run, is_cached=is_cached):
         cache.put(digest_of(key), {}, {"scored": [asdict(result) for result in scored]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from train.loop.checkpoint import (
     open_checkpoint,
 )
 from train.model import is_lora, load_base, save_adapter
+from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.model.memory import Meter
 from train.pipeline.base_results import forget, key_of, noise_floor, recall, remember
 from train.pipeline.folder import RECIPE, git_commit, now, read_run, versions, write_run
-from train.pipeline.plan import Plan, accuracy, explain_oom
+from train.pipeline.plan import Plan, explain_oom
 from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, recipe_toml
@@ -340,6 +340,17 @@ def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) ->
         text += f"; steps {real['seconds']:,.1f} seconds, planned {error['seconds']:+.0%}"
     console.talk(text)
     return comparison
+
+
+def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
+    """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
+    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
+    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    errors = {
+        key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
+        for key, value in planned.items()
+    }
+    return {"planned": planned, "real": real, "error": errors}
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:

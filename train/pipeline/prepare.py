@@ -6,7 +6,7 @@ General text that is trained along against forgetting is never the text that for
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +17,8 @@ from train.base.cache import open_cache
 from train.base.errors import TrainError
 from train.data.dataset import Dataset, Row, open_dataset, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
+from train.evaluate.answers import questions
 from train.evaluate.evaluation import CategorySpec, category_specs, general_rows, readable_general, rows_with_choices
-from train.evaluate.likelihoods import questions
 from train.loop import Placement
 from train.model import (
     add_lora,
@@ -33,10 +33,9 @@ from train.model import (
 )
 from train.model import num_parameters as count_parameters
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler
-from train.model.capabilities import capabilities_of
+from train.model.capabilities import capabilities_of, checkpoint_activations
+from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.model.layers import checkpoint_activations
-from train.model.memory import memory_limit
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.folder import versions, weights_digest
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
@@ -249,13 +248,10 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     for reason, ids in _by_reason(rendered.notes.items()).items():
         console.talk(f"warning: of {len(ids)} {split} records {reason}: {console.join_names(ids)}")
     left_out = {*rendered.skipped, *rendered.refused, *rendered.silent}
-    totals = Counter(row.category for row in rows)
-    gone = Counter(row.category for row in rows if row.id in left_out)
-    for name, number in gone.items():
-        if number == totals[name]:
-            console.talk(
-                f"warning: category {console.join_names([name])} has no {split} record left: all {number} are left out"
-            )
+    remaining = {row.category for row in rows if row.id not in left_out}
+    for name in sorted({row.category for row in rows} - remaining):
+        number = sum(row.category == name for row in rows)
+        console.talk(f"warning: category {name or '-'} has no {split} record left: all {number} are left out")
     return rendered
 
 

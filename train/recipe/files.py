@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from train.base.errors import TrainError
 from train.base.file_guard import hint_of, read_file
-from train.base.storage import MOST_LEVELS, digest_of
+from train.base.storage import digest_of
 from train.recipe.model import SHIPPED_TEXT, Recipe
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 
-MOST_VALUES = 10_000
+MOST_LEVELS, MOST_VALUES = 64, 10_000
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 # No trailing zero after the first decimal: 1.10 is a version number to its author, and no float prints back as it.
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.(0|[0-9]*[1-9]))?([eE][+-]?[0-9]{1,4})?")

@@ -83,12 +83,12 @@ def build_report(
             "neither the test nor the validation split has a record that can be compared",
             "Export a data set with a test split, or more records.",
         )
-    validation = [p for p in pairs if p[0].split == "validation"]
+    validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     return Report(
         run=run,
         headline=splits[-1].split,
         splits=splits,
-        forgetting=forgetting([p for p in pairs if p[0].split == "general"], rules, run),
+        forgetting=forgetting(general, rules, run),
         flips=_flips(validation),
         worst=_worst(validation),
         curve=curve or Curve(steps=[], evals=[]),
@@ -97,7 +97,7 @@ def build_report(
         resamples=resamples,
         default_metric=sorted(default_metric),
         remarks=list(remarks),
-        notes=_notes(splits, pairs),
+        notes=_notes(splits, pairs, is_forgetting_measured=bool(general)),
         noise=noise,
         confusion=confusions(pairs, splits[-1].split),
         judged=judge_summary,
@@ -248,7 +248,7 @@ def _worst(validation: Pairs) -> list[Worst]:
     return rows[:MOST_LISTED]
 
 
-def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
+def _notes(splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measured: bool) -> list[str]:
     main = splits[-1]
     if main.split == "test":
         notes = [
@@ -286,7 +286,7 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
     rest -= {result.category for result in main.categories}
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
-    if not any(before.split == "general" for before, _ in pairs):
+    if not is_forgetting_measured:
         notes.append("Forgetting was not measured: no general text was scored.")
     return notes
 
@@ -298,7 +298,7 @@ def _list(names: Iterable[str]) -> str:
 def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
     remarks = []
     for split in ("validation", "test"):
-        missing = len(dataset.splits[split]) - sum(record.split == split for record in scored)
+        missing = len(dataset.splits[split]) - len([record for record in scored if record.split == split])
         if missing:
             remarks.append(
                 f"{missing} {split} records are longer than the recipe's max_length, cannot be rendered for the base, "

@@ -28,9 +28,8 @@ from urllib.parse import urlsplit
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import MOST_DOCUMENT, read_file
-from train.base.storage import unique_members, write_whole
-from train.data.dataset import Dataset, Row
-from train.data.rendering.messages import last_answer
+from train.base.storage import write_whole
+from train.data.dataset import Dataset, Row, last_answer, unique_members
 from train.evaluate.evaluation import CategorySpec
 from train.evaluate.predictions import Scored, pair
 from train.recipe import JudgeRecipe, Recipe

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from train.base.errors import TrainError
 from train.base.worker import Worker
+from train.data.dataset import RowFault, TemplateFault
 from train.data.rendering import template as template_module
-from train.data.rendering.messages import RowFault, TemplateFault
 from train.data.rendering.template import CHILD_SECONDS
 
 # The child ends itself by its CPU time; this is for one that waits instead, also on a machine that is very busy.

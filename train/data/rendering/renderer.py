@@ -14,22 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from train.base import console
 from train.base.cache import Cache, Entry
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sources_digest
-from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Span, safe_template
+from train.data.dataset import Row, RowFault, Silent, TooLongFault, last_answer, notes_of
+from train.data.rendering.conversation import QUESTION, Conversation, Conversations, safe_template
 from train.data.rendering.encode import Encoder
 from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
-from train.data.rendering.messages import RowFault, Silent, TooLongFault, last_answer, notes_of
-from train.data.rendering.pipeline import Item, Pipeline, passage_of
-from train.data.rendering.promises import prove_marks, prove_prefix, prove_single_bos
+from train.data.rendering.pipeline import Item, Pipeline, prove_single_bos
 from train.recipe import Objective
-
-if TYPE_CHECKING:
-    from train.data.dataset import Row
 
 # For models that come without a template: words that any vocabulary has, and the model's own end token.
 DEFAULT_TEMPLATE = (
@@ -39,6 +35,7 @@ DEFAULT_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
 
+_QUESTION_ROW = Row("", "", "", QUESTION, None, None)
 _Outcome = int | Literal["skipped", "silent", "refused"]
 """The index of a row's example, or the list of `Rendered` that names the row."""
 
@@ -84,9 +81,9 @@ class Renderer:
             self._pipeline = Pipeline(
                 self.encoder, self.conversations, objective, allow_special_tokens=allow_special_tokens
             )
+            # Raw text needs no template.
             if objective != "domain":
-                # Raw text needs no template.
-                self._try()
+                self._try_template()
         except RowFault as fault:
             raise _bad_template(fault) from None
         closing = self.conversations.closing
@@ -97,18 +94,13 @@ class Renderer:
         if not self.conversations.has_opening:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
 
-    def _try(self) -> None:
-        # Render and encode a plain question with its answer: a failure here is the template's, not a row's.
-        talk, marks = self._question()
-        prove_marks(marks, talk)
-        encoded = self.encoder.encode([passage_of(talk)])[0]
-        prove_prefix(encoded)
-        prove_single_bos(self.encoder, encoded, talk.layout.text)
-
-    def _question(self) -> tuple[Conversation, list[Span]]:
-        rendering = self.conversations.template.render([self.conversations.request(QUESTION, None, [1])])[0]
-        layout = self.conversations.layout(QUESTION, None, rendering.text)
-        return self.conversations.locate(QUESTION, layout, [1], rendering), rendering.marks
+    def _try_template(self) -> None:
+        # A failure on a plain question with its answer is the template's, not a row's, and is better said once.
+        item = self._pipeline.encode(self._pipeline.locate([_QUESTION_ROW]))[0]
+        if item.fault is not None:
+            raise item.fault
+        assert item.encoded is not None
+        prove_single_bos(self.encoder, item.encoded, item.text)
 
     def _template(self) -> str:
         source = self.tokenizer.chat_template
@@ -261,7 +253,7 @@ class Renderer:
         """
         begins = "{{ bos_token }}" if self.served_bos else ""
         text = self.conversations.render(QUESTION[:1])
-        opening = text if self.conversations.has_opening else self._question()[0].prompt
+        opening = text if self.conversations.has_opening else self.locate(_QUESTION_ROW).prompt
         if opening == text or not opening.startswith(text):
             return begins + self.template
         # A string of JSON is one of Jinja too.

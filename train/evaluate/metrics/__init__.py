@@ -18,6 +18,7 @@ import pkgutil
 import re
 import string
 import unicodedata
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -225,6 +226,17 @@ def words(text: str) -> list[str]:
     folded = unicodedata.normalize("NFKC", text).casefold()
     unpunctuated = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
     return _WORD.findall(unpunctuated)
+
+
+def pattern_fault(pattern: str, bits: int = 0) -> str:
+    """Return why a regular expression does not compile with the flags ``bits``, "" where it does."""
+    try:
+        # Warnings about what a pattern may mean in a later Python would only clutter the report.
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(pattern, bits)
+    except (re.error, RecursionError, OverflowError) as error:
+        return str(error)
+    return ""
 
 
 def _is_like(value: object, default: object) -> bool:

@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.base.storage import MOST_LEVELS, depth, levels
 from train.base.worker import Worker
-from train.evaluate.metrics import Scores, metric
+from train.data.dataset import MOST_LEVELS, depth, levels
+from train.evaluate.metrics import Scores, metric, pattern_fault
 from train.evaluate.metrics.json_schema import NotJsonError, fits, strict_loads
-from train.evaluate.metrics.regex import fault_of
 
 SECONDS = 1.0
 """The longest that looking for citations may take."""
@@ -112,7 +111,7 @@ def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
 
 
 def _is_cited(text: str, pattern: str, at_least: int, given: str | None) -> bool | None:
-    if fault := fault_of(pattern):
+    if fault := pattern_fault(pattern):
         raise ValueError(f"{pattern!r} is not a pattern: {fault}")
     matches = _CHILD.ask([pattern, text])
     if not isinstance(matches, list):

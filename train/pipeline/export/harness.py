@@ -16,9 +16,8 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
-from train.data.dataset import Row
+from train.data.dataset import Row, answer_weights, answers_of, last_answer
 from train.data.rendering import Conversation, Renderer, RowFault
-from train.data.rendering.messages import answer_weights, answers_of, last_answer
 from train.evaluate.evaluation import CategorySpec, spec_of
 from train.evaluate.metrics.choice import MARKS, index_of_choice
 from train.pipeline.export.models import stop_texts
