@@ -57,6 +57,7 @@ def write_whole(path: Path, chunks: Iterable[str]) -> Path:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
+            # tempfile makes files that only their owner can read.
             temporary.chmod(0o644)
             temporary.replace(path)
     finally:
@@ -78,9 +79,11 @@ def whole_folder(final: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
             yield work
+            # Everything is on the disk before the rename, or a power cut could leave a folder of empty files.
             for path in work.rglob("*"):
                 sync(path)
             sync(work)
+            # Of two folders none can replace the other in one step, so the old one steps aside.
             if final.exists():
                 final.rename(old)
             work.rename(final)

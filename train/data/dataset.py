@@ -78,6 +78,7 @@ def open_dataset(folder: Path) -> Dataset:
             f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}; this program reads {VERSION}",
             "upgrade pairsmith, or export again with the one that is installed here",
         )
+    # Digests come first: nothing of a file that is not the manifest's is even parsed.
     files = manifest.get("files")
     if not isinstance(files, dict) or not isinstance(manifest.get("categories", {}), dict):
         raise TrainError("E912 bad-dataset", f"{manifest_path}: no table of files and categories")
@@ -86,6 +87,7 @@ def open_dataset(folder: Path) -> Dataset:
         name = f"{split}.jsonl"
         if name in files:
             splits[split] = _read_rows(folder / name, files[name])
+        # A split that somebody put there by hand would be trained on, or be the exam, without a trace.
         elif (folder / name).exists():
             raise TrainError("E911 dataset-changed", f"{folder / name} is not in the manifest", _EXPORT_AGAIN)
         else:
@@ -96,6 +98,7 @@ def open_dataset(folder: Path) -> Dataset:
 
 def sample_rows(rows: Sequence[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
+    # A run that is resumed, or made again after records were added, evaluates the same sample.
     return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
 
 
@@ -180,6 +183,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
+    # Feedback and reports name a record by its id alone, and a record of two splits would be its own exam.
     split_of: dict[str, str] = {}
     for split, rows in splits.items():
         for row in rows:
@@ -191,7 +195,8 @@ def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
 
 
 def _parse_object(raw: bytes, location: str) -> dict[str, Any]:
-    # JSON without duplicate keys, NaN or lone surrogates; the last two would be other data after one save.
+    # JSON without duplicate keys, NaN or lone surrogates: other programs read the first two in another way, and the
+    # last is other data after one save.
 
     def no_constants(name: str) -> NoReturn:
         raise ValueError(f"{name} is not JSON")
@@ -239,7 +244,7 @@ class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of
 
     error_code = "E923 bad-rows"
     advice = (
-        "mend the records, take a base whose template has what they need, or leave them out, counted, "
+        "fix the records, take a base whose template has what they need, or leave them out, counted, "
         "with --set on_unrenderable=skip; train preview shows a record"
     )
     """What to do about rows with this fault."""
@@ -252,7 +257,7 @@ class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of
 
 
 class TemplateFault(RowFault):
-    """The chat template does something that no row can mend."""
+    """The chat template does something that no row can fix."""
 
     error_code = "E922 bad-template"
     advice = "train preview shows a record token by token"
@@ -263,7 +268,7 @@ class ControlTokenFault(RowFault):
     """A text of the row holds a control token."""
 
     error_code = "E924 control-token-in-data"
-    advice = "mend the records, or train them as plain text with allow_special_tokens = true"
+    advice = "fix the records, or train them as plain text with allow_special_tokens = true"
     is_unrenderable = False
 
 
@@ -288,6 +293,7 @@ def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -
     Raises Silent where all are 0.
     """
     weights = [weight_of(messages[turn]) for turn in answers]
+    # Set aside and counted, not refused: the owner of the data said so with a mark.
     if not any(weights):
         raise Silent("no answer of the record may be trained (train is false, or the weight is 0)")
     return weights
@@ -330,8 +336,7 @@ def answers_of(messages: Sequence[dict[str, Any]], objective: Objective) -> list
 def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
     """Return the messages up to the last answer, with what templates take for granted.
 
-    Content null is empty text, a developer is the system where the template knows no developer, and the arguments of a
-    tool call are an object (OpenAI sends them as JSON text, which templates would quote a second time).
+    Content null is empty text, and a developer is the system where the template knows no developer.
     """
     cleaned = []
     for message in messages[: last_answer(messages) + 1]:
@@ -340,6 +345,7 @@ def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[
         }
         if copy["role"] == "developer" and "developer" not in template:
             copy["role"] = "system"
+        # OpenAI sends arguments as JSON text, which templates would quote a second time.
         if "tool_calls" in copy:
             copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
         cleaned.append(copy)

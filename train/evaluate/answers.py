@@ -1,7 +1,13 @@
-"""Greedy completions of many prompts at once, token for token those that one prompt at a time would give.
+"""What a model answers, and how likely it finds the answers that it is given.
+
+Greedy completions of many prompts at once are token for token those that one prompt at a time would give.
 
 Models that our attention can read are decoded without padding: their prompts lie end to end, and each row then grows in
-a `KVCache`. Any other model is decoded with its own cache, its rows padded on the left.
+a `KVCache`. Any other model is decoded with its own cache, its rows padded on the left. A question whose answers are
+compared by likelihood is read once for all of them.
+
+The instruction-following difficulty (IFD) of Li et al. 2023, "From Quantity to Quality" (arXiv:2308.12032), is the mean
+loss of an answer after its prompt, over the mean loss of the same answer alone.
 
 B rows that are unfinished, N tokens of all prompts, H width, V vocabulary.
 """
@@ -39,14 +45,13 @@ def generate(
 ) -> list[Generated]:
     """Return the greedy continuation of each prompt, in the order of ``prompts``.
 
-    A batch holds as many prompts, the longest first, as ``batch_tokens`` allow, because cache costs tokens, not rows. A
-    prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer tokens
-    are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode meanwhile.
-    Raises ValueError: a prompt is empty.
+    A prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer
+    tokens are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode
+    meanwhile. Raises ValueError: a prompt is empty.
     """
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
-    # Learned positions end with an index error.
+    # Beyond its positions a model with learned ones ends with an index error, and others write nonsense.
     room = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
     limits = [min(max_new_tokens, room - len(prompt)) for prompt in prompts]
     completions = [Generated([], False) for _ in prompts]
@@ -55,6 +60,7 @@ def generate(
         is_packed = can_decode_packed(model)
         decode = decode_packed if is_packed else decode_padded
         lengths = [len(prompts[index]) + limits[index] for index in answerable]
+        # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
         for group in by_length(lengths, batch_tokens, is_packed=is_packed):
             batch = [answerable[number] for number in group]
             done = decode(model, [prompts[index] for index in batch], [limits[index] for index in batch], set(stop_ids))
@@ -123,6 +129,7 @@ def decode_packed(
         open_rows = answers.take(tokens.tolist())
         if not open_rows:
             return answers.done()
+        # Rows that are done leave at once, so a step costs only what is still open.
         order = kv_cache.select(open_rows)
         answers.keep(order)
         ids = tokens[torch.tensor(order, device=device)] if len(order) < len(tokens) else tokens
@@ -313,12 +320,14 @@ def difficulties(model: Any, examples: Sequence[Example], *, most_tokens: int) -
     by_index = {index: Difficulty(examples[index].id, fault=fault) for index, fault in faults.items()}
     for index, conditional, unconditional in zip(scorable, after, alone, strict=True):
         loss, loss_alone = conditional.nll / conditional.num_tokens, unconditional.nll / unconditional.num_tokens
+        # Near 0 the prompt gives the answer away, near 1 it is no help, and over 1 it misleads.
         ifd = loss / loss_alone if loss_alone > 0 else None
         by_index[index] = Difficulty(conditional.id, ifd, loss, loss_alone, conditional.num_tokens)
     return [by_index[index] for index in range(len(examples))]
 
 
 def _pair(example: Example) -> tuple[Example, Example]:
+    # The last run of trained tokens; without its prompt the answer begins after the beginning-of-text token.
     stop = len(example.mask) - example.mask[::-1].index(True)
     start = stop
     while example.mask[start - 1]:

@@ -1,6 +1,6 @@
 """Evaluate a model on records: its answers, how likely it finds the references, and the score of each category.
 
-General text, which has nothing to do with the data set, is measured too: its bits per byte, before and after, show what
+General text, which has nothing to do with the dataset, is measured too: its bits per byte, before and after, show what
 a model forgot.
 """
 
@@ -77,6 +77,7 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
                 f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
                 "export the dataset again",
             )
+        # A scorer that cannot work would else end the run after hours of training.
         try:
             metrics.discover()["contract"].check(contract)
             specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
@@ -163,6 +164,7 @@ def score(
             scores = spec.metric.scores(
                 prediction.text, reference, {**spec.options, **_record_options(spec, row, prediction)}
             )
+            # A choice that was taken by likelihood was not written, so it has no behaviour.
             if prediction.stopped is not None:
                 scores |= behaviour.scores(prediction.text, reference)
             if spec.contract and (prompt_text := _prompt_text(row)) is not None:
@@ -200,7 +202,7 @@ def evaluate_model(
 
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
 
-    Matrix products are in the recipe's number format, as in training. Rows over the recipe's length are skipped or cut
+    Rows over the recipe's length are skipped or cut
     as it says; a skipped one has no result, so the lengths tell how many there were. Raises TrainError: rows cannot be
     rendered; each reason with its record ids.
     """
@@ -210,6 +212,7 @@ def evaluate_model(
     references: dict[str, str] = {}
     predictions: list[Prediction] = []
     device = next(model.parameters()).device
+    # The number format of training: in another one the base would be another model.
     with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
         nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
         if is_generating:
@@ -240,6 +243,7 @@ def evaluate_splits(
     Raises TrainError: rows cannot be rendered, or E944 bad-general-text.
     """
     scored = []
+    # Of training records likelihoods alone: their answers are what was trained, so scores of them would only flatter.
     for split in ("validation", "test", "train"):
         rows = dataset.splits[split]
         scored += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
@@ -258,6 +262,7 @@ def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
 def summary(scored: Sequence[Scored]) -> ValidationScore:
     """Return the means that a run watches while it trains; each category weighs the same in the score."""
     tokens = sum(record.num_tokens for record in scored)
+    # Each category weighs the same, lest a large one hides that a small one was lost.
     groups: dict[str, list[float]] = {}
     for record in scored:
         if record.score is not None:
@@ -318,7 +323,7 @@ def general_rows(path: Path | None = None) -> list[Row]:
     """Return the general slice as raw-text rows: the file's, or without one the 24 paragraphs that we ship.
 
     A ``.jsonl`` file has a "text" in each line; any other file is plain text whose documents are parted by blank lines.
-    Documents over 1,000 characters are cut into pieces between words; the pieces of one document share a cluster.
+    Documents over 1,000 characters are cut into pieces between words.
     Raises TrainError: E944 bad-general-text with file and line.
     """
     source = path or SHIPPED
@@ -330,6 +335,7 @@ def general_rows(path: Path | None = None) -> list[Row]:
     documents = _lines(text, source) if source.suffix == ".jsonl" else text.split("\n\n")
     rows = []
     for number, document in enumerate((document for document in documents if document.strip()), start=1):
+        # Pieces of one document are no independent evidence, so they share a cluster.
         cluster = f"{SPLIT}-{number:04d}"
         for part, piece in enumerate(_pieces(document.strip()), start=1):
             rows.append(Row(f"{cluster}-{part}", "", cluster, None, None, piece, source.name))
@@ -357,6 +363,7 @@ def _lines(text: str, source: Path) -> list[str]:
 
 
 def _pieces(document: str) -> list[str]:
+    # Between words, so that no piece begins with half of one, which no model expects.
     pieces = []
     while len(document) > _LONGEST:
         cut = document.rfind(" ", _LONGEST // 2, _LONGEST)

@@ -307,7 +307,7 @@ def _check_evaluation(
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",
-            "export a data set with a test split, or more records; without one nobody knows whether it helped",
+            "export a dataset with a test split, or more records; without one nobody knows whether it helped",
         )
     return readable_general(renderer, general)
 

@@ -1,4 +1,8 @@
-"""From the scored records of both models to the report: its numbers come from `predictions.jsonl` alone."""
+"""From the scored records of both models to the report.
+
+Its numbers come from `predictions.jsonl` alone, so that `train eval` computes them again without a model, and anybody
+can check them.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +85,7 @@ def build_report(
         raise TrainError(
             "E937 nothing-to-report",
             "neither the test nor the validation split has a record that can be compared",
-            "Export a data set with a test split, or more records.",
+            "Export a dataset with a test split, or more records.",
         )
     validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     return Report(
@@ -125,6 +129,7 @@ def publish(
     nothing-to-report; E936 write-failed.
     """
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
+    # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
     report = build_report(
         sides[0],
@@ -148,9 +153,10 @@ def publish(
 def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
     """Return how bits per byte on general text changed, or None where no such text was scored.
 
-    *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. Measured as loss, since generated
-    answers on a small slice are too noisy to show it. ``run`` says which text it is, and what to do next.
+    *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. ``run`` says which text it is, and
+    what to do next.
     """
+    # As loss and not by answers, which on a small slice are too noisy to show a change of one percent.
     pairs = [(before, after) for before, after in pairs if before.num_bytes]
     if not pairs:
         return None
@@ -222,6 +228,7 @@ def _flips(validation: Pairs) -> Flips:
                     score_tuned=known(after.score),
                 )
             )
+    # Ids break ties, so that the same run gives the same report.
     for flips in by_kind.values():
         flips.sort(key=lambda flip: (-abs(flip.score_tuned - flip.score_base), flip.category, flip.id))
     return Flips(
@@ -234,6 +241,7 @@ def _flips(validation: Pairs) -> Flips:
 
 
 def _worst(validation: Pairs) -> list[Worst]:
+    # Validation alone: of a test record nothing but numbers may be shown.
     rows = [
         Worst(
             id=after.id,
@@ -257,7 +265,7 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measure
         ]
     else:
         notes = [
-            f"The data set has no test records: verdicts are on the validation split (n = {main.n}), which also chose "
+            f"The dataset has no test records: verdicts are on the validation split (n = {main.n}), which also chose "
             "the checkpoint, so they flatter."
         ]
     defaults = [result for result in main.categories if result.is_default_metric]
@@ -317,7 +325,7 @@ def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
     if not ordered:
         return None
     varied = [dynamic for dynamic in ordered if dynamic.variability]
-    # A picture shows so many of them, the same ones each time.
+    # A picture shows only so many of them; the hash of the id chooses the same ones each time.
     by_hash = sorted(range(len(ordered)), key=lambda index: crc32(ordered[index].id.encode("utf-8", "surrogatepass")))
     return DataMap(
         n=len(ordered),

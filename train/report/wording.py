@@ -32,6 +32,7 @@ def number(value: float | None, *, is_share: bool = True, sign: bool = False) ->
     """Return ``value`` with two decimals; a share in [-1, 1] without its leading zero, as papers print it."""
     if value is None:
         return "-"
+    # By the rounded text: -0.001 is no minus, and 0.999 is no share any more.
     text = f"{abs(value):.2f}"
     if is_share and text.startswith("0."):
         text = text[1:]
@@ -107,6 +108,7 @@ def sentence(result: CategoryResult) -> str:
         f"95 % {spread(change, is_share=is_share, sign=True)}, {p_value(result.p_adjusted)}"
     )
     text = f"{category(result.category)} {verb} {route}{unit} ({numbers})"
+    # Without a verdict the reader needs to know what the records could have shown.
     if result.verdict != "inconclusive":
         return f"{text}."
     mde = result.minimum_detectable_effect
@@ -149,6 +151,7 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     everything = [_HEADS, *rows]
     widths = [max(_width(row[column]) for row in everything) for column in range(len(_HEADS))]
     chosen = list(range(len(widths)))
+    # Numbers are never cut, whole columns go: a cut number is a wrong number.
     for name in _GIVEN_UP:
         if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
             chosen.remove(_HEADS.index(name))
@@ -236,4 +239,5 @@ def _line(cells: tuple[str, ...], widths: list[int], chosen: list[int]) -> str:
 
 
 def _width(text: str) -> int:
+    # In cells of the terminal: letters of East Asia take two, combining marks none.
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

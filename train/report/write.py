@@ -1,6 +1,6 @@
 """The report on disk: `report.json`, `report.md`, `report.html`; the curve of metrics.jsonl; and a model's card.
 
-The front matter of a card is written by a YAML dumper, and texts of the data stay texts.
+Texts of the data stay texts: nothing that a record says becomes markup, a link or a request.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 def read_curve(path: Path) -> Curve:
     """Return the loss curve that a run's `metrics.jsonl` holds, thinned to a few hundred points.
 
-    A missing file gives an empty curve. A last line without its end, as a killed run leaves it, is passed over; the
-    file is only drawn, never computed with. Raises TrainError: E939 bad-metrics with the line, when another line is no
+    A missing file gives an empty curve. Raises TrainError: E939 bad-metrics with the line, when another line is no
     event.
     """
     if not path.exists():
@@ -51,6 +50,7 @@ def read_curve(path: Path) -> Curve:
         lines = read_file(path, most=MOST_DOCUMENT).split(b"\n")
     except FileGuardError as error:
         raise TrainError("E939 bad-metrics", f"{path}: {error}", error.hint) from error
+    # The last part is empty, or a line without its end, as a killed run leaves it.
     for number, line in enumerate(lines[:-1], start=1):
         try:
             event = json.loads(line.decode("utf-8"))
@@ -171,6 +171,7 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
     # Comes with transformers.
     import yaml
 
+    # By a dumper: a name from the data could else add keys to the front matter.
     front: dict[str, Any] = {
         "base_model": _line(facts.base),
         "library_name": library,
@@ -178,7 +179,7 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
         "tags": ["pairsmith", _line(facts.method)],
     }
     if named := [text for text in facts.licenses if text]:
-        # As on the card of the data set: the Hub spells SPDX identifiers in lower case, and several are "other".
+        # As on the card of the dataset: the Hub spells SPDX identifiers in lower case, and several are "other".
         front["license"] = _line(named[0]).lower() if len(facts.licenses) == 1 else "other"
     # The dumper folds long lines, and a folded line could look like the end of the front matter to a careless reader.
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=float("inf"))
@@ -186,7 +187,7 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
 
 
 def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFacts:
-    """Return what a card says of a run, from its run.json and the manifest of its data set."""
+    """Return what a card says of a run, from its run.json and the manifest of its dataset."""
     dataset, recipe = record["dataset"], record["recipe"]
     about, named = manifest.get("about"), manifest.get("provenance")
     title = about.get("title") if isinstance(about, Mapping) else None
@@ -361,6 +362,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 def _marks(low: float, high: float) -> list[float]:
     """Return three to seven round values that span [low, high]: steps of 1, 2 or 5 times a power of ten."""
+    # Four steps at the least, of a size that people count in.
     raw = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)

@@ -1,8 +1,7 @@
 """What rows become: token ids, and which of them are trained.
 
 `Example` is one as the loop and the measures know it, `Record` one as ids and runs, and `Examples` are many as flat
-arrays: all token ids end to end, and per record where it begins and which runs are trained. A list of Python lists
-takes some thirty bytes a token; the arrays take four, and may lie in a file that is only mapped.
+arrays: all token ids end to end, and per record where it begins and which runs are trained.
 """
 
 from __future__ import annotations
@@ -126,6 +125,7 @@ class Examples(Sequence[Example]):
     """
 
     def __init__(self, arrays: dict[str, Any], names: Sequence[Sequence[str]]) -> None:
+        # Python lists take some thirty bytes a token; the arrays take four, and may lie in a file that is only mapped.
         self.arrays, self.names = arrays, names
         self.lengths: Ints = np.diff(arrays["starts"])
         """Tokens of each record [n]."""
@@ -135,6 +135,7 @@ class Examples(Sequence[Example]):
         self.weights: npt.NDArray[np.floating] = self.supervised.astype(np.float64)
         """Their weights in sum [n]."""
         if "weights" in arrays:
+            # Of many runs at once: a loop over them would cost more than reading the file.
             owners = np.repeat(np.arange(len(names)), np.diff(arrays["run_starts"]))
             self.weights = np.bincount(owners, sizes * arrays["weights"], len(names)).astype(np.float64)
 

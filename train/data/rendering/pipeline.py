@@ -251,16 +251,13 @@ def prove_parts(
 ) -> list[str]:
     """Prove that tools, tool calls and reasoning stand in the text; return what is left out and may be, in words.
 
-    A template writes them in a form of its own (JSON with other spaces, XML parameters, signatures of TypeScript), so
-    two things are held:
-
-    - the conversation is rendered once more with a marker, a word that occurs nowhere, in place of each part, and each
-      marker must appear: the template has a place for that part, and no text of somebody else can stand in for it;
-    - each part itself must stand, in one of the known spellings, in what the template writes at that turn: a value that
-      is left out for what it is (none, false, zero), cut or rewritten does not.
-
     ``trained`` are the turns whose reasoning must be there; that of others may be left out, as Qwen3 does on purpose.
     """
+    # A template writes them in a form of its own (JSON with other spaces, XML parameters, signatures of TypeScript), so
+    # two things are proved. First the conversation is rendered with a marker, a word that occurs nowhere, in place of
+    # each part, and each marker must appear: then the template has a place for that part, and no text of somebody else
+    # can stand in for it. Second each part itself must stand, in one of the known spellings, in what the template
+    # writes at that turn: a value that is cut, rewritten, or left out for what it is (none, false, zero) does not.
     if not tools and all(_PROVED_KEYS.isdisjoint(message) for message in messages):
         return []
     markers = _Markers(json.dumps([messages, tools], ensure_ascii=False) + conversations.template.source)

@@ -120,11 +120,13 @@ class Renderer:
     def examples(self, rows: Iterable[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
         rows = list(rows)
+        # By identity and not by content, which would have to be hashed at each evaluation.
         if new := [row for row in rows if id(row) not in self._outcomes]:
             with _without_garbage_collection():
                 self.learn(new, self._rendered(new))
         outcomes = [self._outcomes[id(row)] for row in rows]
         sources = [(source.examples, index) for _, source, index in outcomes if isinstance(index, int)]
+        # All rows of one rendering in its order: the flat arrays are handed on, and no example is built for it.
         is_single_source = bool(sources) and all(source is sources[0][0] for source, _ in sources)
         if is_single_source and [index for _, index in sources] == list(range(len(sources[0][0]))):
             examples = sources[0][0]
@@ -143,6 +145,7 @@ class Renderer:
         """Store ``rendered`` as the outcome of these rows, in their order, under this renderer's settings."""
         examples, index, silent = rendered.examples, 0, set(rendered.silent)
         assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
+        # Examples come in the order of the rows, so the next one is either this row's, or the row has none.
         for row in rows:
             outcome: _Outcome = "silent" if row.id in silent else "refused" if row.id in rendered.refused else "skipped"
             if index < len(examples) and examples.names[index][0] == row.id:
@@ -170,6 +173,7 @@ class Renderer:
             except Silent:
                 rendered.silent.append(item.row.id)
             except RowFault as fault:
+                # All faults are gathered, so that their owner fixes them in one go.
                 if fault.is_unrenderable and self.on_unrenderable == "skip":
                     rendered.refused[item.row.id] = fault.reason
                 else:
@@ -247,10 +251,8 @@ class Renderer:
 
     @property
     def served_template(self) -> str:
-        """The template for programs that add no token to a rendered text, as all that serve chats do.
-
-        It opens the answer as training and evaluation do, also where the model's own leaves that out.
-        """
+        """The template for programs that add no token to a rendered text, as all that serve chats do."""
+        # It opens the answer as training and evaluation do, also where the model's own leaves that out.
         begins = "{{ bos_token }}" if self.served_bos else ""
         text = self.conversations.render(QUESTION[:1])
         opening = text if self.conversations.has_opening else self.locate(_QUESTION_ROW).prompt
@@ -321,7 +323,7 @@ def _roles(item: Item, num_tokens: int) -> list[str]:
 def _bad_template(fault: RowFault) -> TrainError:
     return TrainError(
         "E922 bad-template", f"the base's chat template cannot train a plain question and answer: {fault.reason}",
-        "mend chat_template in the model's folder, or take another base",
+        "fix chat_template in the model's folder, or take another base",
     )  # fmt: skip
 
 

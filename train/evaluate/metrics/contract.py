@@ -26,6 +26,7 @@ for line in sys.stdin:
 """
 _CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", ""], seconds=SECONDS)
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
+# The same bounds as curation has for its records, in its check of languages.
 _READ, _MIN_LETTERS, _FOREIGN_SHARE = 2000, 20, 0.8
 _ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
 
@@ -103,6 +104,7 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
     # Return whether the letters may be of the language: those of other scripts are less than four in five.
+    # Code and addresses are written in ASCII in every language.
     sample = _CODE.sub(" ", text[:_READ])
     names = Counter(unicodedata.name(letter, "?").split(" ", 1)[0] for letter in sample if letter.isalpha())
     names.update({"CJK": names.pop("IDEOGRAPHIC", 0)})

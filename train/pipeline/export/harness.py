@@ -126,7 +126,7 @@ def _rows(source: Source) -> list[Row]:
     if not rows:
         raise TrainError(
             "E905 cannot-express", "no test record has a prompt that can be rendered",
-            "export a data set with a test split",
+            "export a dataset with a test split",
         )  # fmt: skip
     odd = ids_served_differently(source.renderer, rows)
     if source.renderer.objective != "domain":

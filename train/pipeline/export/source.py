@@ -131,13 +131,11 @@ def _open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
     recorded = record.get("dataset")
     path = moved or Path(str(recorded.get("path")) if isinstance(recorded, dict) else "")
     if not (path / "manifest.json").is_file():
-        raise TrainError(
-            "E912 bad-dataset", f"the run's data set {path} is not there", "--dataset says where it is now"
-        )
+        raise TrainError("E912 bad-dataset", f"the run's dataset {path} is not there", "--dataset says where it is now")
     opened = open_dataset(path)
     if not isinstance(recorded, dict) or opened.digest != recorded.get("sha256"):
         raise TrainError(
-            "E911 dataset-changed", f"{path} is not the data set of the run", "--dataset names the one that is"
+            "E911 dataset-changed", f"{path} is not the dataset of the run", "--dataset names the one that is"
         )
     return opened
 
