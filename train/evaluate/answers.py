@@ -49,7 +49,7 @@ def generate(
     tokens are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode
     meanwhile. Raises ValueError: a prompt is empty.
     """
-    if any(not prompt for prompt in prompts):
+    if not all(prompts):
         raise ValueError("a prompt needs at least one token")
     # Beyond its positions a model with learned ones ends with an index error, and others write nonsense.
     room = int(getattr(model.config, "max_position_embeddings", None) or 2**31)

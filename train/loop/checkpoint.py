@@ -1,10 +1,8 @@
 """Checkpoints that are whole or absent, that say what they belong to, and that hold no pickle.
 
-A checkpoint is made in `tmp-N`, each file is fsynced and hashed from the disk, `MANIFEST.json` comes last, and one
-rename makes it `checkpoint-N`. On resume the newest one whose every byte proves right is taken; damaged ones are
-passed over and named. Facts of the run (dataset, order, recipe, versions ...) that changed are refused, since the
-result would be another. Ranks that hold shards write a file each, under the same manifest; either kind is read by any
-number of ranks. The state of no random stream is in it, since each step begins its own.
+On resume the newest one whose every byte proves right is taken; damaged ones are passed over and named. Facts of the
+run (dataset, order, recipe, versions ...) that changed are refused, since the result would be another. The state of no
+random stream is in it, since each step begins its own.
 """
 
 from __future__ import annotations
@@ -40,6 +38,7 @@ PARTS = (*_CUT, _WHOLE)
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _ROUNDING = frozenset({"ranks", "threads"})
 """Facts that may change with the number of ranks: they decide only in which order numbers are added up."""
+# What a file system takes besides, and what others write meanwhile.
 _SPARE = 1.2
 
 
@@ -110,6 +109,8 @@ def save_checkpoint(
             write_shards(work, {name: tensor for part in _CUT for name, tensor in tensors[part].items()})
         if not context.is_first:
             return final
+        # All under another name, each file synced and hashed from the disk, the manifest last: so one rename makes a
+        # checkpoint that is whole. Ranks that hold shards have written theirs by now, under the same manifest.
         _write_parts(work, {part: tensors[part] for part in ((_WHOLE,) if are_shards else PARTS)})
         (work / "progress.json").write_text(canonical_json(progress), encoding="utf-8")
         files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
@@ -129,6 +130,7 @@ def save_checkpoint(
             "E954 disk-full", f"{final}: {error.strerror}; the checkpoint was not written",
             "make room and call again with --resume", exit_code=Exit.MISSING,
         ) from error  # fmt: skip
+    # The old ones go last: until the new one has its name, they are all there is.
     for old, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
         if old not in always:
             _remove(path)
@@ -177,6 +179,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
     are_shards = bool(names) and all(name.startswith(PREFIX) for name in names)
     if not (always <= set(manifest["files"]) and (are_shards or names == {f"{part}.safetensors" for part in _CUT})):
         raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
+    # A file that nobody vouches for, such as a pickle, would be loaded by the next version of a library.
     for stranger in {file.name for file in path.iterdir()} - {MANIFEST, *manifest["files"]}:
         raise _damaged(path / stranger, "is not in the manifest")
     for name, entry in manifest["files"].items():

@@ -73,6 +73,7 @@ class Events:
         """Append an event with its fields and the time (UTC); raises TrainError "E954 disk-full"."""
         if self.file is None:
             return
+        # In UTC, since the machines of a run need not agree on a time zone.
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False)
         rest = f"{line}\n".encode()
@@ -114,6 +115,7 @@ class Progress:
 
     def step(self, number: int, loss: float, num_tokens: int, seconds: float) -> tuple[float, float]:
         """Show step ``number`` (from 1); return (tokens per second, seconds to go) over the last steps."""
+        # Of the last steps alone: a laptop that slept would spoil an estimate over the whole run.
         self.recent.append((seconds, num_tokens))
         spent = sum(s for s, _ in self.recent) or 1e-9
         speed = sum(n for _, n in self.recent) / spent
@@ -149,8 +151,10 @@ class TakenStep:
 class StepLog:
     """Reads the numbers of steps once they have arrived, checks them, and writes an event for each step.
 
-    On a GPU that is one step late, so that the next one is under way while the loop waits.
+    On a GPU that is one step late.
     """
+
+    # Reading a number waits for the device, so by then the next step must be under way.
 
     def __init__(self, sampler: BatchSampler, state: TrainingState, events: Events) -> None:
         self.sampler, self.state, self.events = sampler, state, events

@@ -88,9 +88,7 @@ def takes_over(tuned: Any) -> bool:
 def save_adapter(tuned: Any, folder: Path) -> None:
     """Write the adapter in peft's format, as one that fits the base as it is on the disk.
 
-    Adapters that took a part of the base over, W = R + s B0 A0, are written as the difference that they came to make,
-    s (B A - B0 A0): the same adapter with twice the rank, [B, -B0] [A; A0]. Tables that grew are not written, since the
-    rows of new tokens are in the adapter.
+    Tables that grew are not written, since the rows of new tokens are in the adapter.
     """
     tuned.save_pretrained(folder, save_embedding_layers=False)
     if takes_over(tuned):
@@ -101,6 +99,8 @@ def _as_difference(folder: Path, initial: dict[str, torch.Tensor]) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
+    # Adapters that took a part of the base over, W = R + s B0 A0, fit R alone, which no disk has. What they came to
+    # change is s (B A - B0 A0): an adapter with twice the rank, [B, -B0] [A; A0].
     config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     now = load_file(folder / _WEIGHTS)
     for name, tensor in now.items():
@@ -151,9 +151,11 @@ def grow(model: Any, tokenizer: Any, *, num_old: int) -> None:
     """Give every token of ``tokenizer`` from ``num_old`` on a row of ``model`` that is the mean of those before.
 
     Also what a base needs before an adapter with new tokens is put on it: there ``tokenizer`` is the adapter's, and the
-    adapter replaces these rows. Embeddings that are padded to a round number have rows to spare, and stay as they are.
+    adapter replaces these rows.
     """
     import torch
+
+    # Embeddings that are padded to a round number have rows to spare, and stay as they are.
 
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         # Its own way of filling new rows draws them at random.
@@ -172,11 +174,12 @@ def grow(model: Any, tokenizer: Any, *, num_old: int) -> None:
 def trained_rows(model: Any, ids: Sequence[int]) -> dict[str, list[int]]:
     """Return peft's ``trainable_token_indices`` for rows ``ids`` of the embedding and, where it is not tied, the head.
 
-    Rows and not whole matrices ("modules_to_save"): the others stay the base's, the adapter stays small, and peft keeps
-    tied matrices tied. Raises TrainError "E920 bad-recipe" where peft would lose the head's bias.
+    Raises TrainError "E920 bad-recipe" where peft would lose the head's bias.
     """
     if not ids:
         return {}
+    # Rows and not whole matrices ("modules_to_save"): the others stay the base's, the adapter stays small, and peft
+    # keeps tied matrices tied.
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         # peft's layer for a head with trained rows is a matrix alone.

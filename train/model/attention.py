@@ -316,11 +316,11 @@ _SIMILAR, _REACH = 0.8, 32
 class KVCache:
     """Rows that were read end to end as one packed row and now grow by one token a step each.
 
-    Rows may leave; the last one then takes the place of one that left, so that nothing else is moved. Give the rows
-    that may grow longest first: runs of like length then share a right-padded store (a "span"), whose longest row is
-    all that a step reads of it, and reading is what a step costs on a CPU.
+    Give the rows that may grow longest first.
     """
 
+    # Runs of like length share a right-padded store (a "span"), whose longest row is all that a step reads of it, and
+    # reading is what a step costs on a CPU.
     def __init__(self, lengths: Sequence[int], capacity: Sequence[int], device: torch.device | str = "cpu") -> None:
         """``lengths`` of the packed row's examples, and the ``capacity`` of each in tokens, falling."""
         self.lengths = list(lengths)
@@ -402,6 +402,7 @@ class KVCache:
         order = list(range(len(self.lengths)))
         if len(rows) == len(order):
             return order
+        # The last row takes the place of a row that left, so that nothing else is moved.
         wanted = set(rows)
         row = 0
         while row < len(order):

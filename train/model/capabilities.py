@@ -267,10 +267,8 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def checkpoint_activations(model: Any) -> None:
-    """Turn it on for a model of transformers, with adapters or without; the gradients stay the same.
-
-    Not reentrant, so that it needs no gradient of the inputs, of which frozen embeddings have none.
-    """
+    """Turn it on for a model of transformers, with adapters or without; the gradients stay the same."""
+    # Not reentrant, so that it needs no gradient of the inputs, of which frozen embeddings have none.
     arguments = {"use_reentrant": False, "context_fn": _contexts}
     inner = inner_of(model)
     # Transformers 5 renamed it and warns of the old name.
@@ -298,8 +296,9 @@ _MOST_SHAPES = 64
 def compile_layers(model: Any, *, backend: str = "inductor") -> int:
     """Compile the layers of ``model`` in place, adapters included, and return how many they are.
 
-    It takes effect inside `compiling` only. No name in the model's state changes.
+    It takes effect inside `compiling` only.
     """
+    # In place, so that no name in the model's state changes, and a checkpoint fits with and without.
     inner = inner_of(model)
     # What transformers never puts on two devices is one layer.
     names = set(getattr(inner, "_no_split_modules", None) or ())
@@ -313,10 +312,8 @@ def compile_layers(model: Any, *, backend: str = "inductor") -> int:
 
 @contextmanager
 def compiling(is_on: bool) -> Iterator[None]:
-    """Within, the layers of `compile_layers` run compiled; elsewhere, and with False, they run as written.
-
-    Evaluation has a new shape with each batch, and would compile for most of its time.
-    """
+    """Within, the layers of `compile_layers` run compiled; elsewhere, and with False, they run as written."""
+    # Evaluation has a new shape with each batch, and would compile for most of its time.
     import torch._dynamo.config as limits
 
     if not is_on:

@@ -1,7 +1,6 @@
 """Where a run computes: device, number format, threads, the memory that there is and the peak of a piece of work.
 
-Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
-machine of two cores torch was fifty times slower than with one. So cores that others are using now are not counted on.
+Every figure of a plan and every choice that is "auto" begins here, so this is the only place that asks the machine.
 """
 
 from __future__ import annotations
@@ -91,11 +90,10 @@ def usable_cores() -> int:
 
 
 def free_cores() -> int:
-    """Return how many usable cores are idle, 1 at the least; it samples for a quarter of a second.
-
-    Not by the load average: that remembers what this very command did a minute ago. Where the system has no /proc/stat,
-    all usable cores count as free.
-    """
+    """Return how many usable cores are idle, 1 at the least, all where the system has no /proc/stat; takes 0.25 s."""
+    # Not by the load average: that remembers what this very command did a minute ago.
+    # Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
+    # machine of two cores torch was fifty times slower than with one.
     usable = usable_cores()
     before = _idle_and_all()
     if usable == 1 or before is None:
@@ -150,9 +148,10 @@ _STATUS, _CLEAR, _LIMIT = Path("/proc/self/status"), Path("/proc/self/clear_refs
 def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep what is freed; return whether there is one that listens.
 
-    Tensors over 32 MB are else mapped anew each time, and the kernel fills every page with zeros first: at a vocabulary
-    of 152,000 that costs more than the matrix products. The process then stays at its largest size until it ends.
+    The process then stays at its largest size until it ends.
     """
+    # Tensors over 32 MB are else mapped anew each time, and the kernel fills every page with zeros first: at a
+    # vocabulary of 152,000 that costs more than the matrix products.
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -204,10 +204,9 @@ def attention_share(model: Any) -> float:
 
 
 def shard_by_cost(costs: Sequence[float] | np.ndarray, num_ranks: int) -> list[list[int]]:
-    """Return the indices 0..n-1 of each rank: the dearest first, each to the rank that has least (Graham 1969, LPT).
-
-    Ties go to the lower rank. With fewer indices than ranks some ranks get none.
-    """
+    """Return the indices 0..n-1 of each rank; with fewer indices than ranks some ranks get none."""
+    # The dearest first, each to the rank that has least (LPT, Graham 1969). Ties go to the lower rank, since every rank
+    # computes this for itself and all must agree.
     shares: list[list[int]] = [[] for _ in range(num_ranks)]
     loads = [0.0] * num_ranks
     for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):

@@ -1,11 +1,7 @@
 """How ranks hold a model: whole on each of them, or in shards (FSDP2); how gradients add up, and shards are saved.
 
-Whole models are averaged by one plain all-reduce of the summed gradients, not by torch's DDP: its wrapper hooks the
-model's own forward, which the chunked loss goes round, and averages where sums are wanted. That costs the overlap of
-sending with the backward pass, which adapters of a few megabytes do not need.
-
-Shards are saved by torch's DCP with its safetensors storage: its usual one keeps a pickle beside the tensors, and
-reading a checkpoint must never run what is in it.
+Adapters and models that fit are whole on every rank; only what does not fit is cut, as shards cost a transfer for each
+block of each pass.
 """
 
 from __future__ import annotations
@@ -84,6 +80,9 @@ def parallelize(
 class Replicated:
     """The whole model on every rank; also how a single process trains."""
 
+    # Not by torch's DDP: its wrapper hooks the model's own forward, which the chunked loss goes round, and averages
+    # where sums are wanted. That costs the overlap of sending with the backward pass, which adapters of a few megabytes
+    # do not need.
     def __init__(self, model: Any, context: DistributedContext) -> None:
         self.model, self.context = model, context
         for parameter in model.parameters():
@@ -236,6 +235,8 @@ def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_saver import save
 
+    # Not by DCP's usual storage, which keeps a pickle beside the tensors: reading a checkpoint must never run what is
+    # in it.
     writer = _storage("HuggingFaceStorageWriter")(str(folder), save_distributed=True)
     try:
         save(dict(tensors), storage_writer=writer)

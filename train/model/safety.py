@@ -1,6 +1,7 @@
 """Check a base before any library opens it: a folder without pickles, code or damaged weights, or a whole .gguf file.
 
-Source of the second format: docs/gguf.md of ggml. Libraries read a cut file to its end, and then report a buffer.
+A base is a download, and the libraries that load it run code that it brings, or fail deep inside with a message about a
+buffer. So what is wrong is found here, where nothing is loaded yet. Source of the second format: docs/gguf.md of ggml.
 """
 
 from __future__ import annotations
@@ -135,9 +136,8 @@ def _tensors(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_sizes(config: Any, tensors: dict[str, Any], path: Path) -> None:
-    """What the config asks for is in the weights: a model is built before it is filled, and a million layers or a
-    matrix of a billion rows would take all time and memory for it.
-    """
+    # A model is built before it is filled: a million layers, or a matrix of a billion rows, would take all time and
+    # memory for it. So what the config asks for must be in the weights.
     largest = max((prod(entry["shape"]) for entry in tensors.values()), default=0)
     for key, value in _pairs(config):
         if type(value) is not int:

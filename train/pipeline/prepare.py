@@ -6,8 +6,8 @@ General text that is trained along against forgetting is never the text that for
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,39 +243,17 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     file = dataset.manifest["files"].get(f"{split}.jsonl")
     rows, digest = dataset.splits[split], "" if file is None else file["sha256"]
     rendered = render_cached(renderer, rows, digest, open_cache())
-    for reason, ids in _by_reason((record, [reason]) for record, reason in rendered.refused.items()).items():
-        console.talk(f"warning: {len(ids)} {split} records are skipped, {reason}: {console.join_names(ids)}")
-    for reason, ids in _by_reason(rendered.notes.items()).items():
-        console.talk(f"warning: of {len(ids)} {split} records {reason}: {console.join_names(ids)}")
-    left_out = {*rendered.skipped, *rendered.refused, *rendered.silent}
-    remaining = {row.category for row in rows if row.id not in left_out}
+    for warning in rendered.warnings(split):
+        console.talk(f"warning: {warning}")
+    remaining = {row.category for row in rows if row.id not in rendered.left_out}
     for name in sorted({row.category for row in rows} - remaining):
         number = sum(row.category == name for row in rows)
         console.talk(f"warning: category {name or '-'} has no {split} record left: all {number} are left out")
     return rendered
 
 
-def _by_reason(reasons_by_id: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
-    ids: dict[str, list[str]] = defaultdict(list)
-    for record, reasons in reasons_by_id:
-        for reason in reasons:
-            ids[reason].append(record)
-    return ids
-
-
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     rendered = _render_split(renderer, dataset, "train")
-    if rendered.skipped:
-        ids = console.join_names(rendered.skipped)
-        console.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
-    if rendered.cut:
-        console.talk(
-            f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
-            + console.join_names(list(rendered.cut))
-        )
-    if rendered.silent:
-        console.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
-                 + console.join_names(rendered.silent))  # fmt: skip
     examples = rendered.examples
     # Flat arrays have all weights at hand; of a list each example is asked.
     has_all = isinstance(examples, Examples) and bool(examples.weights.all())
@@ -284,13 +262,12 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
             f"warning: {len(weightless)} records of weight 0 are not trained: {console.join_names(weightless)}"
         )
         examples = [example for example in examples if example.weight]
-    if not examples and rendered.refused:
-        raise TrainError("E923 bad-rows", "all training records are skipped, most as they cannot be rendered",
-                         "take a base whose chat template has what the records need, such as tools")  # fmt: skip
-    if not examples and rendered.skipped:
-        raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
     if not examples:
-        raise TrainError("E923 bad-rows", "no training record has a weight", "give records or messages weights above 0")
+        reasons = Counter(rendered.left_out.values())
+        code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
+        skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
+        raise TrainError(code, f"no training record has a weight{skipped}",
+                         "give records weights above 0, raise max_length, or take another base")  # fmt: skip
     return examples
 
 

@@ -32,7 +32,7 @@ def number(value: float | None, *, is_share: bool = True, sign: bool = False) ->
     """Return ``value`` with two decimals; a share in [-1, 1] without its leading zero, as papers print it."""
     if value is None:
         return "-"
-    # By the rounded text: -0.001 is no minus, and 0.999 is no share any more.
+    # The rounded text decides, so that -0.001 is shown without a minus.
     text = f"{abs(value):.2f}"
     if is_share and text.startswith("0."):
         text = text[1:]

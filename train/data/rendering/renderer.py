@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from train.base import console
 from train.base.cache import Cache, Entry
@@ -36,8 +36,6 @@ DEFAULT_TEMPLATE = (
 )
 
 _QUESTION_ROW = Row("", "", "", QUESTION, None, None)
-_Outcome = int | Literal["skipped", "silent", "refused"]
-"""The index of a row's example, or the list of `Rendered` that names the row."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ class Renderer:
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
         # Base and tuned are measured on the same rows, so each is rendered once. By id() of the row: the row, which is
-        # held so that the id stays its own, its rendering, and the index of its example or its list in `Rendered`.
-        self._outcomes: dict[int, tuple[Row, Rendered, _Outcome]] = {}
+        # held so that the id stays its own, its rendering, and the index of its example where it has one.
+        self._outcomes: dict[int, tuple[Row, Rendered, int | None]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
@@ -125,7 +123,7 @@ class Renderer:
             with _without_garbage_collection():
                 self.learn(new, self._rendered(new))
         outcomes = [self._outcomes[id(row)] for row in rows]
-        sources = [(source.examples, index) for _, source, index in outcomes if isinstance(index, int)]
+        sources = [(source.examples, index) for _, source, index in outcomes if index is not None]
         # All rows of one rendering in its order: the flat arrays are handed on, and no example is built for it.
         is_single_source = bool(sources) and all(source is sources[0][0] for source, _ in sources)
         if is_single_source and [index for _, index in sources] == list(range(len(sources[0][0]))):
@@ -134,35 +132,31 @@ class Renderer:
             examples = [source[index] for source, index in sources]
         return Rendered(
             examples,
-            skipped=[row.id for row, _, outcome in outcomes if outcome == "skipped"],
+            left_out={row.id: source.left_out[row.id] for row, source, index in outcomes if index is None},
             cut={row.id: source.cut[row.id] for row, source, _ in outcomes if row.id in source.cut},
-            silent=[row.id for row, _, outcome in outcomes if outcome == "silent"],
-            refused={row.id: source.refused[row.id] for row, source, outcome in outcomes if outcome == "refused"},
             notes={row.id: source.notes[row.id] for row, source, _ in outcomes if row.id in source.notes},
         )
 
     def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
         """Store ``rendered`` as the outcome of these rows, in their order, under this renderer's settings."""
-        examples, index, silent = rendered.examples, 0, set(rendered.silent)
+        examples, index = rendered.examples, 0
         assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
         # Examples come in the order of the rows, so the next one is either this row's, or the row has none.
         for row in rows:
-            outcome: _Outcome = "silent" if row.id in silent else "refused" if row.id in rendered.refused else "skipped"
-            if index < len(examples) and examples.names[index][0] == row.id:
-                outcome = index
-                index += 1
-            self._outcomes[id(row)] = row, rendered, outcome
+            is_next = index < len(examples) and examples.names[index][0] == row.id
+            self._outcomes[id(row)] = row, rendered, index if is_next else None
+            index += is_next
 
     def _rendered(self, rows: Sequence[Row]) -> Rendered:
         records: list[Record] = []
-        rendered = Rendered([], [], {})
+        rendered = Rendered()
         faults: dict[str, tuple[RowFault, list[str]]] = {}
         for item in self._pipeline.records(rows):
             try:
                 record = _record(item)
                 lost = self._num_lost(record)
                 if lost and self.on_too_long == "skip":
-                    rendered.skipped.append(item.row.id)
+                    rendered.left_out[item.row.id] = TooLongFault.error_code, self._too_long
                     continue
                 if notes := [*item.notes, *notes_of(item.row)]:
                     rendered.notes[item.row.id] = notes
@@ -170,13 +164,12 @@ class Renderer:
                     record = self._shorten(record)
                     rendered.cut[item.row.id] = lost
                 records.append(record)
-            except Silent:
-                rendered.silent.append(item.row.id)
             except RowFault as fault:
-                # All faults are gathered, so that their owner fixes them in one go.
-                if fault.is_unrenderable and self.on_unrenderable == "skip":
-                    rendered.refused[item.row.id] = fault.reason
+                is_skipped = fault.is_unrenderable and self.on_unrenderable == "skip"
+                if is_skipped or isinstance(fault, Silent):
+                    rendered.left_out[item.row.id] = fault.code, fault.reason
                 else:
+                    # All faults are gathered, so that their owner fixes them in one go.
                     faults.setdefault(fault.reason, (fault, []))[1].append(item.row.id)
         if faults:
             raise _faults_error(faults, len(rows))
@@ -281,7 +274,7 @@ class Renderer:
             return None
         _, rendered, index = self._outcomes[id(row)]
         answer = row.messages[last_answer(row.messages)]
-        if isinstance(index, str) or row.id in rendered.cut or answer.get("tool_calls"):
+        if index is None or row.id in rendered.cut or answer.get("tool_calls"):
             return None
         assert isinstance(rendered.examples, Examples), "only what was rendered in one go is learnt"
         record = rendered.examples.record(index)
@@ -293,10 +286,14 @@ class Renderer:
     def _num_lost(self, record: Record) -> int:
         return max(0, len(record.ids) - self.max_length) if self.max_length else 0
 
+    @property
+    def _too_long(self) -> str:
+        return f"longer than max_length {self.max_length}"
+
     def _shorten(self, record: Record) -> Record:
         assert self.max_length, "only what is too long is cut"
         if self.on_too_long != "cut":
-            raise TooLongFault(f"longer than max_length {self.max_length}")
+            raise TooLongFault(self._too_long)
         if record.runs[0][0] >= self.max_length:
             raise TooLongFault(f"the prompt alone is longer than max_length {self.max_length}")
         return record.shorten(self.max_length)
@@ -352,8 +349,6 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-_COUNTED = ("skipped", "cut", "silent", "refused", "notes")
-"""What `Rendered` says of rows besides its examples."""
 _LIBRARIES = ("tokenizers", "transformers", "jinja2", "numpy")
 
 
@@ -380,8 +375,8 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
         raise
     examples = rendered.examples
     if isinstance(examples, Examples):
-        counts = {name: getattr(rendered, name) for name in _COUNTED}
-        cache.put(key, examples.arrays, {"names": [list(name) for name in examples.names], **counts})
+        said = {"left_out": rendered.left_out, "cut": rendered.cut, "notes": rendered.notes}
+        cache.put(key, examples.arrays, {"names": [list(name) for name in examples.names], **said})
         # The written arrays replace those in memory: mapped, they cost none.
         if (entry := cache.get(key)) is not None:
             rendered = _open_entry(entry)
@@ -394,8 +389,8 @@ def _open_entry(entry: Entry) -> Rendered:
     if "refusal" in values:
         code, message, hint, exit_code = values["refusal"]
         raise TrainError(code, message, hint, exit_code=exit_code)
-    examples = Examples(entry.arrays, values["names"])
-    return Rendered(examples, **{name: values[name] for name in _COUNTED})
+    left_out = {record: (code, reason) for record, (code, reason) in values["left_out"].items()}
+    return Rendered(Examples(entry.arrays, values["names"]), left_out, values["cut"], values["notes"])
 
 
 def _key(renderer: Renderer, digest: str) -> str:

@@ -107,15 +107,8 @@ def _rows(source: Source) -> list[Row]:
         )
     rows = [row for row in rows if row.messages]
     rendered = source.renderer.examples(rows)
-    if rendered.skipped:
-        message = f"{len(rendered.skipped)} records over max_length are left out"
-        console.talk(f"warning: {message}: {console.join_names(rendered.skipped)}")
-    if rendered.refused:
-        message = f"{len(rendered.refused)} records cannot be rendered and are left out"
-        console.talk(f"warning: {message}: {console.join_names(list(rendered.refused))}")
-    if rendered.silent:
-        message = f"{len(rendered.silent)} records have no answer that may be trained and are left out"
-        console.talk(f"warning: {message}: {console.join_names(rendered.silent)}")
+    for warning in rendered.warnings("test"):
+        console.talk(f"warning: {warning}")
     if rendered.cut:
         raise TrainError(
             "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {console.join_names(rendered.cut)}",
