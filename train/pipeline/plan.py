@@ -250,7 +250,7 @@ class Plan:
         """Return the plan in one line."""
         return (
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
-            f"{self.steps:,} steps of {self._size()}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} "
+            f"{self.steps:,} steps, {self._size()}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} "
             f"parameters, {self._machine()}; {self.peak_bytes / 1e6:,.0f} MB at the most"
             + (f", {_duration(self.seconds)}" if self.seconds is not None else "")
             + (f"; an epoch mixes {self.mixture}" if self.mixture else "")
@@ -264,12 +264,12 @@ class Plan:
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} ({self.supervised / self.tokens:.1%}) trained; "
             f"{self.run_tokens:,} in the run",
             *([f"mixture     {self.mixture}"] if self.mixture else []),
-            f"steps       {self.steps:,} of {self._size()}, micro-batches of {self.micro_batch_tokens:,} tokens",
+            f"steps       {self.steps:,}, {self._size()}, micro-batches of up to {self.micro_batch_tokens:,} tokens",
             f"rate        {self.lr:.3g} after {self.warmup} steps of warmup",
             f"parameters  {self.trained:,} trained of {self.parameters:,}",
             f"machine     {self._machine()}",
-            f"memory      {self.peak_bytes / 1e6:,.0f} MB at the most of {self.device_bytes / 1e6:,.0f}, "
-            + ("which fits" if self.fits else f"over the {USABLE:.0%} of it that are planned with: it does NOT FIT"),
+            f"memory      {self.peak_bytes / 1e6:,.0f} MB at the most of {self.device_bytes / 1e6:,.0f}: "
+            + ("it fits" if self.fits else f"it does NOT FIT into {USABLE:.0%} of that"),
             f"            weights {_mb(memory.weights)}, gradients {_mb(memory.gradients)}, optimizer "
             f"{_mb(memory.optimizer)}, activations {_mb(memory.activations)}, logits {_mb(memory.head)}, "
             f"the rest {_mb(memory.overhead)}",
@@ -280,7 +280,7 @@ class Plan:
 
     def _time(self) -> list[str]:
         if self.seconds is None:
-            return ["time        not measured; without --no-measure three steps tell it"]
+            return ["time        not measured; leave --no-measure out to measure three steps"]
         text = f"{_duration(self.seconds)} of training, without evaluation, by {CALIBRATION_STEPS} steps here"
         lines = [f"time        {text}"]
         if self.cost is not None:
@@ -299,7 +299,7 @@ class Plan:
         return [f"micro-batch {size}", f"several GPUs {ranks}"]
 
     def _size(self) -> str:
-        return f"{self.batch_size} records" if self.batch_size else "a token budget"
+        return f"{self.batch_size} records a step" if self.batch_size else "as many records a step as fit batch_tokens"
 
     def _machine(self) -> str:
         again = ", activations computed again" if self.checkpointing else ""
