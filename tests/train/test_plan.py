@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -258,7 +257,7 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "E947 out-of-memory")
     assert record["recipe"]["micro_batch_tokens"] == 2048
-    monkeypatch.setattr(importlib.import_module("train.pipeline.execute"), "evaluate_splits", full)
+    monkeypatch.setattr("train.pipeline.base_results.evaluate_splits", full)
     done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast, "--no-cache"], standalone_mode=False)
     assert isinstance(done.exception, TrainError)
     assert done.exception.hint == "--set eval.batch_tokens=4096"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from train.evaluate import metrics
 from train.evaluate.answers import generate, option_nlls, questions
 from train.evaluate.predictions import Scored, ValidationScore
 from train.model import computing, pick_dtype
+from train.model.distributed import DistributedContext
 from train.model.loss import Nll, nll_per_example
 from train.recipe import Recipe
 
@@ -249,6 +250,28 @@ def evaluate_splits(
         scored += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
     rows = readable_general(renderer, general)
     return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
+    """Return the dataset with every ``world``-th row of each split, beginning with this rank's number."""
+    return replace(
+        dataset, splits={name: rows[context.rank :: context.world_size] for name, rows in dataset.splits.items()}
+    )
+
+
+def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
+    """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
+
+    Every rank scores all general text; the first rank's result counts.
+    """
+    if context.world_size == 1:
+        return scored
+    results: dict[tuple[str, str], Scored] = {}
+    for part in context.gather(scored):
+        for result in part:
+            results.setdefault((result.split, result.id), result)
+    positions = {record: position for position, record in enumerate(order)}
+    return sorted(results.values(), key=lambda result: positions.get(result.id, len(positions)))
 
 
 def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:

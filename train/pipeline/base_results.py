@@ -1,4 +1,4 @@
-"""Results of a base are cached under a key of everything that they depend on, so that a base is measured once.
+"""Measure a model for the report; results of a base are cached under a key of everything that they depend on.
 
 There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished.
 
@@ -23,11 +23,12 @@ from train.base.cache import Cache, cache_home
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
-from train.evaluate.evaluation import SHIPPED, predict, spec_of
+from train.evaluate.evaluation import SHIPPED, evaluate_splits, gather_scores, predict, shard_dataset, spec_of
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
 from train.model import computing
 from train.pipeline.folder import versions
+from train.pipeline.plan import explain_oom
 from train.pipeline.prepare import Prepared
 from train.report import Noise, noise_of
 
@@ -132,6 +133,34 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
         return
     for cache in _caches(run, is_cached=is_cached):
         cache.put(digest_of(key), {}, {"scored": [asdict(result) for result in scored]})
+
+
+def measure(model: Any, prepared: Prepared) -> list[Scored]:
+    """Return everything that the report needs of ``model``; each rank measures a part, and gets all."""
+    recipe, dataset = prepared.recipe, prepared.dataset
+    with explain_oom(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
+        scored = evaluate_splits(
+            model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
+            general=prepared.general,
+        )  # fmt: skip
+    order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
+    return gather_scores(prepared.context, scored, order)
+
+
+def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
+    """Return what `measure` returns of the base, measured once for all runs in which nothing of it differs."""
+    key = key_of(prepared)
+    context = prepared.context
+    # Rank 0 decides for all: what is cached on one machine may be missing on another.
+    base: list[Scored] | None = context.broadcast_object(
+        recall(run, key, is_cached=is_cached) if context.is_first else None
+    )
+    if base is None:
+        console.talk(f"run {run.name}: measuring the base")
+        base = measure(prepared.model, prepared)
+        if context.is_first:
+            remember(run, key, base, is_cached=is_cached)
+    return base
 
 
 def forget(run: Path) -> None:
