@@ -34,7 +34,7 @@ def writing(what: Path) -> Iterator[None]:
         if not isinstance(error, OSError) and "(os error " not in str(error):
             raise
         raise TrainError(
-            "E936 write-failed", f"{what}: {error}", "Is there room on the disk, and may it be written to?",
+            "E936 write-failed", f"{what}: {error}", "Make room on the disk, or name a folder that may be written to.",
             exit_code=Exit.MISSING,
         ) from error  # fmt: skip
 

@@ -28,7 +28,7 @@ SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 MOST_LEVELS = 64
 """Levels of objects and lists that any value of a dataset or an answer may have."""
-_EXPORT_AGAIN = "export the dataset again; runs never use rows that no manifest vouches for"
+_EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
 # What a message says about its training; no template and no model sees it.
 _TRAINING = {"train": True, "weight": 1}
 
@@ -70,13 +70,13 @@ def open_dataset(folder: Path) -> Dataset:
     bad-dataset" where the manifest or a row cannot be read, with file and line.
     """
     manifest_path = folder / MANIFEST
-    raw = _read(manifest_path, MOST_DOCUMENT, "curate export writes one, with the rows beside it")
+    raw = _read(manifest_path, MOST_DOCUMENT, "Make a dataset with `curate export`.")
     manifest = _parse_object(raw, manifest_path.name)
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise TrainError(
             "E912 bad-dataset",
             f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}; this program reads {VERSION}",
-            "upgrade pairsmith, or export again with the one that is installed here",
+            "Upgrade pairsmith, or export again with the version that is installed here.",
         )
     # Digests come first: nothing of a file that is not the manifest's is even parsed.
     files = manifest.get("files")
@@ -236,7 +236,9 @@ def depth(value: Any) -> int:
 
 
 def _refuse(location: str, what: str) -> NoReturn:
-    raise TrainError("E912 bad-dataset", f"{location}: {what}", "curate validate finds such lines; then export again")
+    raise TrainError(
+        "E912 bad-dataset", f"{location}: {what}", "Find such lines with `curate validate`, fix them, and export again."
+    )
 
 
 class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
@@ -244,8 +246,8 @@ class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of
 
     error_code = "E923 bad-rows"
     advice = (
-        "fix the records, take a base whose template has what they need, or leave them out, counted, "
-        "with --set on_unrenderable=skip; train preview shows a record"
+        "Fix the records, take a base whose template has what they need, or leave them out, counted, with "
+        "--set on_unrenderable=skip. See a record with `train preview`."
     )
     """What to do about rows with this fault."""
     is_unrenderable = True
@@ -260,7 +262,7 @@ class TemplateFault(RowFault):
     """The chat template does something that no row can fix."""
 
     error_code = "E922 bad-template"
-    advice = "train preview shows a record token by token"
+    advice = "See a record token by token with `train preview`."
     is_unrenderable = False
 
 
@@ -268,7 +270,7 @@ class ControlTokenFault(RowFault):
     """A text of the row holds a control token."""
 
     error_code = "E924 control-token-in-data"
-    advice = "fix the records, or train them as plain text with allow_special_tokens = true"
+    advice = "Fix the records, or train them as plain text with allow_special_tokens = true."
     is_unrenderable = False
 
 
@@ -277,8 +279,8 @@ class TooLongFault(RowFault):
 
     error_code = "E925 too-long"
     advice = (
-        "add --set on_too_long=skip to leave them out, --set on_too_long=cut to cut them (both are "
-        "counted), or --set max_length=N to allow more tokens; `curate train` takes these after --"
+        "Add --set on_too_long=skip to leave them out, --set on_too_long=cut to cut them (both are counted), or "
+        "--set max_length=N to allow more tokens. `curate train` takes these after --."
     )
     is_unrenderable = False
 

@@ -76,7 +76,7 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
             raise TrainError(
                 "E912 bad-dataset",
                 f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
-                "export the dataset again",
+                "Export the dataset again.",
             )
         # A scorer that cannot work would else end the run after hours of training.
         try:
@@ -84,7 +84,9 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
             specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
             if specs[name].metric.kind == "likelihood" and not specs[name].choices:
                 raise TrainError(
-                    "E932 bad-metric-option", f"the metric {chosen!r} needs choices", 'choices = ["yes", "no"]'
+                    "E932 bad-metric-option",
+                    f"the metric {chosen!r} needs choices",
+                    'Set choices, such as ["yes", "no"].',
                 )
         except TrainError as error:
             raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
@@ -354,7 +356,9 @@ def general_rows(path: Path | None = None) -> list[Row]:
         with TextIOWrapper(open_file(source.resolve(), most=MOST_DOCUMENT), encoding="utf-8") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise TrainError("E944 bad-general-text", f"{source}: {error}", "eval.general names a text file.") from error
+        raise TrainError(
+            "E944 bad-general-text", f"{source}: {error}", "Name a text file in UTF-8 with eval.general."
+        ) from error
     documents = _lines(text, source) if source.suffix == ".jsonl" else text.split("\n\n")
     rows = []
     for number, document in enumerate((document for document in documents if document.strip()), start=1):
@@ -363,7 +367,11 @@ def general_rows(path: Path | None = None) -> list[Row]:
         for part, piece in enumerate(_pieces(document.strip()), start=1):
             rows.append(Row(f"{cluster}-{part}", "", cluster, None, None, piece, source.name))
     if not rows:
-        raise TrainError("E944 bad-general-text", f"{source}: no text in it", "Without eval.general ours is used.")
+        raise TrainError(
+            "E944 bad-general-text",
+            f"{source}: no text in it",
+            "Name a file with text, or remove eval.general to measure on the built-in text.",
+        )
     return rows
 
 
@@ -379,7 +387,7 @@ def _lines(text: str, source: Path) -> list[str]:
             raise TrainError(
                 "E944 bad-general-text",
                 f'{source}:{number}: not an object with a "text": {error}',
-                "Each line is a JSON object whose text is a string.",
+                "Write each line as a JSON object whose text is a string.",
             ) from error
         documents.append(document)
     return documents

@@ -173,7 +173,7 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
         raise TrainError(
             "E935 bad-predictions",
             f"{path}:{number}: {type(error).__name__}: {error}",
-            "Is this the folder of a finished run?",
+            "Name the folder of a finished run.",
         ) from error
     return base, tuned
 

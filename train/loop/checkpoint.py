@@ -74,7 +74,7 @@ class Checkpoint:
                 raise ValueError("names or shapes")
         except (KeyError, ValueError):
             raise TrainError(
-                "E952 run-changed", f"{self.path.name} has other {part} than the model", "begin a new run"
+                "E952 run-changed", f"{self.path.name} has other {part} than the model", "Begin a new run."
             ) from None
         with torch.no_grad():
             for name, target in targets.items():
@@ -128,7 +128,7 @@ def save_checkpoint(
         shutil.rmtree(work, ignore_errors=True)
         raise TrainError(
             "E954 disk-full", f"{final}: {error.strerror}; the checkpoint was not written",
-            "make room and call again with --resume", exit_code=Exit.MISSING,
+            "Make room, then call again with --resume.", exit_code=Exit.MISSING,
         ) from error  # fmt: skip
     # The old ones go last: until the new one has its name, they are all there is.
     for old, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
@@ -145,7 +145,7 @@ def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
     if (name := first_not_finite(weights)) is not None:
         raise TrainError(
             "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
-            "the model is broken: lower lr, and go on from an older checkpoint or begin again",
+            "Lower lr, and go on from an older checkpoint or begin again.",
             exit_code=Exit.FAILED,
         )  # fmt: skip
 
@@ -204,7 +204,7 @@ def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: 
     if any(difference.path[0] not in rounding for difference in differences) and not is_forced:
         raise TrainError(
             "E952 run-changed", "this is no longer the run that the checkpoint belongs to: " + "; ".join(changed),
-            'begin a new run, or go on with --force, which records the run as "not exact"',
+            'Begin a new run, or go on with --force, which records the run as "not exact".',
         )  # fmt: skip
     return changed
 
@@ -259,7 +259,7 @@ def _make_room(run: Path, work: Path, tensors: Mapping[str, Mapping[str, Any]]) 
         raise TrainError(
             "E954 disk-full",
             f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB, only {free / 1e6:,.1f} MB are free",
-            "make room and call again with --resume", exit_code=Exit.MISSING,
+            "Make room, then call again with --resume.", exit_code=Exit.MISSING,
         )  # fmt: skip
     if work.exists():
         shutil.rmtree(work)
@@ -286,7 +286,9 @@ def _synced_entry(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, what: str) -> TrainError:
     return TrainError(
-        "E951 checkpoint-damaged", f"{path.parent.name}/{path.name} {what}", "an older checkpoint may be whole"
+        "E951 checkpoint-damaged",
+        f"{path.parent.name}/{path.name} {what}",
+        "Resume from an older checkpoint, if one is whole.",
     )
 
 

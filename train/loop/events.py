@@ -89,7 +89,7 @@ class Events:
         return TrainError(
             "E954 disk-full",
             f"metrics.jsonl: {fault.strerror}",
-            "make room and call again with --resume",
+            "Make room, then call again with --resume.",
             exit_code=Exit.MISSING,
         )
 
@@ -193,7 +193,7 @@ class StepLog:
         return TrainError(
             "E930 diverged",
             f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {ids}",
-            "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
+            "Lower lr, or look at these records; this step has changed no weight.", exit_code=Exit.FAILED,
         )  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def _record(
     """
     if not math.isfinite(score.loss):
         raise TrainError("E930 diverged", f"step {state.step}: the validation loss is {score.loss}",
-                         "lower lr", exit_code=Exit.FAILED)  # fmt: skip
+                         "Lower lr.", exit_code=Exit.FAILED)  # fmt: skip
     early_stopping = EarlyStopping(sampler.recipe.guard, validation.base_scores)
     state.evaluations.append(score)
     is_best = early_stopping.is_best(state.evaluations)

@@ -54,7 +54,9 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
             warnings.simplefilter("ignore", FutureWarning)
             tuned = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
-        raise TrainError("E920 bad-recipe", f"lora.targets: {str(error)[:300]}", 'targets = "all-linear"') from None
+        raise TrainError(
+            "E920 bad-recipe", f"lora.targets: {str(error)[:300]}", 'Set targets = "all-linear".'
+        ) from None
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -139,12 +141,12 @@ def name_tokens(tokenizer: Any, words: Sequence[str]) -> None:
     known = tokenizer.get_vocab()
     if taken := [word for word in words if word in known]:
         raise TrainError("E920 bad-recipe", f"new_tokens: the base has {', '.join(taken[:10])} as a token already",
-                         "take it out of new_tokens")  # fmt: skip
+                         "Remove it from new_tokens.")  # fmt: skip
     # Not normalized: a tokenizer that lower-cases its text would look for a word that is never there.
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
     if tokenizer.convert_tokens_to_ids(list(words)) != list(range(len(known), len(known) + len(words))):
         raise TrainError("E921 bad-model", "the tokenizer's ids have holes, so new tokens get no rows of their own",
-                         "train without new_tokens")  # fmt: skip
+                         "Train without new_tokens.")  # fmt: skip
 
 
 def grow(model: Any, tokenizer: Any, *, num_old: int) -> None:
@@ -184,7 +186,7 @@ def trained_rows(model: Any, ids: Sequence[int]) -> dict[str, list[int]]:
     if getattr(head, "bias", None) is not None:
         # peft's layer for a head with trained rows is a matrix alone.
         raise TrainError("E920 bad-recipe", "new_tokens: the head of this base has a bias, which an adapter with new "
-                         "tokens cannot keep", 'method = "full" trains new tokens of such a base')  # fmt: skip
+                         "tokens cannot keep", 'Set method = "full" to train new tokens of such a base.')  # fmt: skip
     names = {id(module): name for name, module in model.named_modules()}
     rows = {names[id(embedding)]: list(ids)}
     if head is not None and head.weight is not embedding.weight:

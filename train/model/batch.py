@@ -1,6 +1,6 @@
-"""Which examples make which step, and how a step is laid out in memory.
+"""Which examples an epoch is made of, which of them make which step, and how a step is laid out in memory.
 
-The order is a pure function of (seed, epoch, step): step n is computed without the steps and epochs before it, and a
+All of it is a pure function of (seed, epoch, step): step n is computed without the steps and epochs before it, and a
 resumed run sees the same batches. A step's examples are sorted by length into micro-batches; how many there are never
 changes the gradient.
 
@@ -290,7 +290,7 @@ class Mixture:
             raise TrainError(
                 "E920 bad-recipe",
                 f"mixing.caps names {console.join_names(unknown)}, which no training record has as its category",
-                f"the categories are {console.join_names(sorted(groups), 20)}",
+                f"Name some of {console.join_names(sorted(groups), 20)}.",
             )
         counts = {name: len(groups[name]) for name in sorted(groups)}
         self.sizes = epoch_sizes(counts, recipe.temperature, recipe.caps)
@@ -306,6 +306,8 @@ class Mixture:
         """Return the indices of the examples of epoch ``number`` (from 0), by category, not yet shuffled."""
         if self.is_plain:
             return np.arange(self.number)
+        # The records of a category stand in a ring, and epoch e reads its e-th stretch. So an epoch repeats a record
+        # only where it needs more than there are, and over the epochs each record comes equally often.
         return np.concatenate(
             [ring[np.arange(number * size, (number + 1) * size) % len(ring)] for ring, size in self._rings]
         )
@@ -329,6 +331,8 @@ def _ring(indices: Sequence[int], seed: int, name: str | None) -> np.ndarray:
 
 def epoch_sizes(counts: Mapping[str, int], temperature: float, caps: Mapping[str, int]) -> dict[str, int]:
     """Return the records of each category in an epoch: whole numbers of the same sum as the capped ``counts``."""
+    # A category of n records counts min(n, cap)^(1/T): temperature mixing of T5, Raffel et al. 2020, arXiv:1910.10683,
+    # section 3.5.2. No category passes its cap; what it may not take goes to the others.
     capped = {name: min(count, caps.get(name, count)) for name, count in counts.items()}
     if temperature == 1:
         return capped

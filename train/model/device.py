@@ -39,7 +39,9 @@ def pick_device(wanted: str) -> torch.device:
     device = torch.device(wanted)
     is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, True)
     if not is_there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise TrainError("E941 no-device", f"this machine has no {wanted}", "--set device=cpu", exit_code=Exit.MISSING)
+        raise TrainError(
+            "E941 no-device", f"this machine has no {wanted}", "Add --set device=cpu.", exit_code=Exit.MISSING
+        )
     return device
 
 

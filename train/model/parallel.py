@@ -46,13 +46,15 @@ def pick_strategy(
     are_even = context.world_size % context.local_world_size == 0
     if is_lora and wanted in ("fsdp", "hsdp"):
         raise TrainError(
-            "E920 bad-recipe", f"parallel: adapters are not sharded, so {wanted} is for method = full", "parallel = ddp"
+            "E920 bad-recipe",
+            f"parallel: adapters are not sharded, so {wanted} is for method = full",
+            "Set parallel = ddp.",
         )
     if wanted == "hsdp" and not are_even:
         raise TrainError(
             "E920 bad-recipe",
             f"parallel: {context.world_size} ranks are not {context.local_world_size} on every node",
-            "parallel = fsdp",
+            "Set parallel = fsdp.",
         )
     if wanted != "auto":
         return wanted

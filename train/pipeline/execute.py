@@ -149,7 +149,7 @@ def start_run(
     if not str(run).isprintable():
         raise TrainError(
             "E936 write-failed", f"the run's folder {str(run)!a} has a name that files cannot be written under",
-            "name another folder with --out",
+            "Name another folder with --out.",
         )  # fmt: skip
     is_own = is_resumed and recipe is None
     folder = recipe.parent if isinstance(recipe, Path) else None
@@ -159,7 +159,7 @@ def start_run(
     loaded = load_recipe(recipe, settings, base, is_own=is_own)
     if run.exists() and any(run.iterdir()) and not is_resumed:
         raise TrainError(
-            "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
+            "E950 run-exists", f"{run} is not empty", "Go on with it by --resume, or name another folder with --out."
         )
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
@@ -235,7 +235,7 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
     console.trouble(
         "E983 bad-judge",
         f"the judge {summary.model} at {summary.host} left all {summary.num_unscored} pairs unscored ({reasons})",
-        "the model is trained and the report is written, without a score of the judge; see what the endpoint answers",
+        "Look at what the endpoint answers. The model is trained and the report written, without scores of the judge.",
     )
     return Exit.FAILED
 
@@ -272,7 +272,7 @@ def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple
     for fault in faults:
         console.talk(f"warning: {fault}; it is passed over")
     if checkpoint is None and faults:
-        raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "begin a new run")
+        raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "Begin a new run.")
     if checkpoint is None:
         console.talk(f"{run} has no checkpoint yet; the run begins again")
         return None, []
@@ -372,7 +372,7 @@ def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
     scores = summary([record for record in base if record.split == "validation" and record.id in ids]).by_category
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
-                         "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
+                         "Export a validation split, or switch guard.regress and guard.plateau off.")  # fmt: skip
     num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
     # The evaluation of the last step ends nothing any more.
     num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)

@@ -113,13 +113,13 @@ def prepare(
 
     if context.world_size > 1 and ":" in recipe.device:
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
-                         "device = cuda; each rank takes its own")  # fmt: skip
+                         "Set device = cuda; each rank takes its own.")  # fmt: skip
     dataset = open_dataset(dataset_path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     require_judge(recipe, categories)
     if not dataset.splits["train"]:
         message = f"{dataset_path}: no record to train on"
-        raise TrainError("E912 bad-dataset", message, "export a dataset with a train split")
+        raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens,
@@ -232,7 +232,9 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
     hint = dataset.manifest.get("objective_hint", "sft")
     if hint not in ("sft", "chat", "domain"):
         raise TrainError(
-            "E912 bad-dataset", f"the manifest's objective_hint {hint!r} is not an objective", "--set objective=sft"
+            "E912 bad-dataset",
+            f"the manifest's objective_hint {hint!r} is not an objective",
+            "Add --set objective=sft.",
         )
     chosen: Objective = hint
     return chosen
@@ -267,7 +269,7 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
         code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
         skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
         raise TrainError(code, f"no training record has a weight{skipped}",
-                         "give records weights above 0, raise max_length, or take another base")  # fmt: skip
+                         "Give records weights above 0, raise max_length, or take another base.")  # fmt: skip
     return examples
 
 
@@ -284,7 +286,7 @@ def _check_evaluation(
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",
-            "export a dataset with a test split, or more records; without one nobody knows whether it helped",
+            "Export a dataset with a test split, or more records; else nothing shows whether training helped.",
         )
     return readable_general(renderer, general)
 
@@ -332,7 +334,7 @@ def load_replay(
         rows = general_rows(None if recipe.replay == SHIPPED_TEXT else (folder or Path()) / recipe.replay)
     except TrainError as error:
         # Its hint speaks of the text that is measured.
-        hint = f'mixing.replay names a JSONL or text file, or is "{SHIPPED_TEXT}"'
+        hint = f'Name a JSONL or text file with mixing.replay, or set it to "{SHIPPED_TEXT}".'
         raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
     taken = {_words(row) for row in measured}
     fresh = [row for row in rows if _words(row) not in taken]
@@ -354,7 +356,7 @@ def load_replay(
             "E944 bad-general-text",
             f"mixing.replay: of {len(rows)} texts {num_measured} are those that eval.general measures and {num_long} "
             "are over max_length, so none is left to replay",
-            "name another file for mixing.replay or for eval.general",
+            "Name another file for mixing.replay or for eval.general.",
         )
     if num_measured:
         console.talk(f"warning: {num_measured} of {len(rows)} replayed texts are what eval.general measures; left out")

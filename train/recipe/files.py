@@ -140,7 +140,7 @@ class _Reader:
         return TrainError(
             "E920 bad-recipe",
             f"{self.name}:{mark.line + 1}:{mark.column + 1}: {what}",
-            "recipes use plain keys and values only; TOML works too",
+            "Use plain keys and values only, or write the recipe in TOML.",
         )
 
 
@@ -212,7 +212,9 @@ def load_recipe(
             key, separator, text = setting.partition("=")
             if not separator:
                 raise TrainError(
-                    "E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8"
+                    "E920 bad-recipe",
+                    f"--set {setting}: a setting has the form key=value",
+                    "Write it as in --set lora.rank=8.",
                 )
             _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
             origin[key.strip()] = f"--set {setting}"
@@ -230,7 +232,7 @@ def read_values(path: Path) -> dict[str, Any]:
     try:
         text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8")
     except OSError as error:
-        hint = hint_of(error, "train new writes a recipe")
+        hint = hint_of(error, "Write a recipe with `train new`.")
         raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
         raise TrainError("E920 bad-recipe", f"{path.name}: byte {error.start} is not UTF-8") from None
@@ -282,7 +284,7 @@ def build_recipe(
     if recipe is not None and path is not None and not is_own:
         faults = _paths_outside(recipe, path)
     if faults:
-        raise TrainError("E920 bad-recipe", "\n  ".join(faults), "train new prints every key with its default")
+        raise TrainError("E920 bad-recipe", "\n  ".join(faults), "See every key with its default: `train new`.")
     assert recipe is not None
     return recipe
 

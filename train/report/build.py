@@ -357,5 +357,5 @@ def read_data_map(path: Path) -> DataMap | None:
         raise TrainError(
             "E935 bad-predictions",
             f"{path}:{number}: {type(error).__name__}: {first_line(error)}",
-            "Is this the folder of a finished run?",
+            "Name the folder of a finished run.",
         ) from error

@@ -119,12 +119,12 @@ class Judge:
                 raise TrainError(
                     "E983 bad-judge",
                     f"the environment variable {recipe.api_key_env} holds no key for {self.host}",
-                    "set it, or remove eval.judge.api_key_env",
+                    "Set it, or remove eval.judge.api_key_env.",
                     exit_code=Exit.MISSING,
                 )
             if parts.scheme != "https" and not is_here:
                 raise TrainError(
-                    "E983 bad-judge", f"the key for {self.host} would travel unencrypted", "use an https url"
+                    "E983 bad-judge", f"the key for {self.host} would travel unencrypted", "Use an https url."
                 )
             self.headers["Authorization"] = f"Bearer {key}"
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
@@ -256,7 +256,11 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
     judge = recipe.eval.judge
     if judge.url is not None:
         if not judge.model:
-            raise TrainError("E983 bad-judge", "eval.judge.url is set without eval.judge.model", "name the model")
+            raise TrainError(
+                "E983 bad-judge",
+                "eval.judge.url is set without eval.judge.model",
+                "Name the model with eval.judge.model.",
+            )
         Judge(judge)
         return
     for name, spec in categories.items():
@@ -264,7 +268,7 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
             raise TrainError(
                 "E983 bad-judge",
                 f"category {name!r} has the scorer 'judge', but the recipe names no judge",
-                "set eval.judge.url and eval.judge.model, or choose another scorer",
+                "Set eval.judge.url and eval.judge.model, or choose another scorer.",
             )
 
 

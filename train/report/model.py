@@ -313,7 +313,7 @@ class Report(_ReportPart):
             return cls.model_validate(json.loads(read_file(file, most=MOST_DOCUMENT)))
         except (OSError, ValueError, RecursionError) as error:
             raise TrainError(
-                "E938 bad-report", f"{file}: {first_line(error)}", "Is this the folder of a finished run?"
+                "E938 bad-report", f"{file}: {first_line(error)}", "Name the folder of a finished run."
             ) from error
 
     def main(self) -> SplitResult:

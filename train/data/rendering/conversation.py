@@ -148,7 +148,7 @@ def _try_template(source: str, tokens: tuple[tuple[str, str], ...]) -> SafeTempl
 def _bad(what: str) -> TrainError:
     return TrainError(
         "E922 bad-template", f"the chat template of the base model is refused: {what}",
-        "fix chat_template in the model's folder, or take another base",
+        "Fix chat_template in the model's folder, or take another base.",
     )  # fmt: skip
 
 

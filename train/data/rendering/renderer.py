@@ -320,7 +320,7 @@ def _roles(item: Item, num_tokens: int) -> list[str]:
 def _bad_template(fault: RowFault) -> TrainError:
     return TrainError(
         "E922 bad-template", f"the base's chat template cannot train a plain question and answer: {fault.reason}",
-        "fix chat_template in the model's folder, or take another base",
+        "Fix chat_template in the model's folder, or take another base.",
     )  # fmt: skip
 
 

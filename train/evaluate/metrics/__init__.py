@@ -80,7 +80,7 @@ class Metric:
 
     def _failure(self, error: Exception) -> TrainError:
         message = f"the metric {self.name!r} of {self.function.__module__}: {type(error).__name__}: {first_line(error)}"
-        return TrainError("E984 bad-plugin", message, "fix it, or choose another scorer")
+        return TrainError("E984 bad-plugin", message, "Fix it, or choose another scorer.")
 
     @property
     def is_ours(self) -> bool:

@@ -95,9 +95,9 @@ def check_free(final: Path, *, is_forced: bool) -> None:
     if not is_taken:
         return
     if final.is_symlink() or not (final / MARK).is_file():
-        raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "choose another --output")
+        raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "Choose another --output.")
     if not is_forced:
-        raise TrainError("E919 would-overwrite", f"{final} exists", "--force replaces that export")
+        raise TrainError("E919 would-overwrite", f"{final} exists", "Replace that export with --force.")
 
 
 def format_size(num_bytes: int) -> str:

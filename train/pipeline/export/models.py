@@ -29,9 +29,11 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
     from safetensors import safe_open
 
     if not source.is_lora:
-        raise TrainError("E905 cannot-express", "the run tuned every weight, so there is no adapter", "--to merged")
+        raise TrainError(
+            "E905 cannot-express", "the run tuned every weight, so there is no adapter", "Use --to merged."
+        )
     if find_base(source.recipe.base, source.folder).is_file():
-        raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "--to merged")
+        raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "Use --to merged.")
     # The check that loads an export again would notice it too, but it can be switched off.
     with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
         names = file.keys()

@@ -22,8 +22,8 @@ from train.pipeline.export.models import stop_texts, write_merged
 from train.pipeline.export.source import Source, Written
 
 _INSTEAD = (
-    "--to merged, then convert_hf_to_gguf.py of llama.cpp and `ollama create` on the GGUF, "
-    "which carries the Jinja template"
+    "Use --to merged, then convert_hf_to_gguf.py of llama.cpp and `ollama create` on the GGUF, "
+    "which carries the Jinja template."
 )
 _ROUNDS = [{"role": role, "content": f"{role} {number}"} for number in range(3) for role in ("user", "assistant")]
 UNLIKE_THE_DATA = (_ROUNDS, [{"role": "system", "content": "rules"}, *_ROUNDS])
