@@ -260,4 +260,4 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     monkeypatch.setattr("train.pipeline.base_results.evaluate_splits", full)
     done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast, "--no-cache"], standalone_mode=False)
     assert isinstance(done.exception, TrainError)
-    assert done.exception.hint == "--set eval.batch_tokens=4096"
+    assert done.exception.hint == "Add --set eval.batch_tokens=4096."

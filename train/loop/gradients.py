@@ -20,7 +20,7 @@ from train.model.batch import BatchSampler, Step, collate
 from train.model.capabilities import compiling
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
-from train.model.parallel import ParallelStrategy, Replicated, Sharded
+from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm
 from train.recipe import Recipe
 from train.recipe.schedule import betas, peak_lr, weight_decay
 
@@ -168,7 +168,7 @@ class Optimizer:
         """Add the ranks' gradients up, clip them and update the weights; return the norm before clipping."""
         parameters = list(self.named.values())
         self.parallel.add_up(parameters)
-        norm = self.parallel.norm(parameters)
+        norm = gradient_norm(parameters)
         self.is_broken = torch.maximum(self.is_broken, (~(loss.isfinite() & norm.isfinite())).float())
         # What torch's GradScaler sets: the fused kernel reads it, and then leaves weights and moments as they are.
         self.adamw.found_inf = self.is_broken  # type: ignore[attr-defined]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,11 +65,8 @@ def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequenc
     from transformers import AutoTokenizer
 
     path, arguments = _checked(find_base(name, folder), needs="tokenizer")
-    try:
+    with _loading(path, arguments, "Name the folder of a model with its tokenizer.json."):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-    except Exception as error:
-        # The border to libraries, as in `_load`.
-        raise _not_loaded(path, arguments, error, "Name the folder of a model with its tokenizer.json.") from error
     _give_padding(tokenizer)
     name_tokens(tokenizer, new_tokens)
     # As transformers does for a loaded model: without a generation config the config decides.
@@ -85,11 +83,8 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
     from transformers import AutoConfig
 
     path, arguments = _checked(find_base(name, folder), needs="config")
-    try:
+    with _loading(path, arguments, "Name the folder of a model with its config.json."):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-    except Exception as error:
-        # The border to libraries, as in `_load`.
-        raise _not_loaded(path, arguments, error, "Name the folder of a model with its config.json.") from error
     reads = getattr(config, "max_position_embeddings", None)
     return reads if type(reads) is int else None
 
@@ -113,9 +108,14 @@ def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) ->
     return path, {}
 
 
-def _not_loaded(path: Path, arguments: Mapping[str, Any], error: Exception, hint: str) -> TrainError:
-    path = path / arguments.get("gguf_file", "")
-    return TrainError("E921 bad-model", f"{path} cannot be loaded: {first_line(error)}", hint)
+@contextmanager
+def _loading(path: Path, arguments: Mapping[str, Any], hint: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
+        file = path / arguments.get("gguf_file", "")
+        raise TrainError("E921 bad-model", f"{file} cannot be loaded: {first_line(error)}", hint) from error
 
 
 def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -> tuple[Any, Any]:
@@ -129,14 +129,13 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
     # Its warnings speak of missing weights, which are refused below with their names.
     logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
-            output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments, **quantisation,
-        )  # fmt: skip
-    except Exception as error:
-        # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
-        raise _not_loaded(path, arguments, error, "Name the folder of a causal language model.") from error
+        with _loading(path, arguments, "Name the folder of a causal language model."):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
+                output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments,
+                **quantisation,
+            )  # fmt: skip
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))

@@ -117,12 +117,6 @@ class Replicated:
             for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
 
-    def norm(self, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-        """Return the norm of all gradients, the same on every rank."""
-        import torch
-
-        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Within, every rank has all weights, and may compute what the others do not."""
@@ -181,15 +175,6 @@ class Sharded:
     def add_up(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Do nothing: the backward pass has added gradients up."""
 
-    def norm(self, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-        """Return the norm of all gradients, the same on every rank."""
-        import torch
-        from torch.distributed.tensor import DTensor
-
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        # A DTensor's own item() would be the norm of this rank's shards alone.
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Within, every rank has all weights, and may compute what the others do not."""
@@ -203,6 +188,15 @@ class Sharded:
             for part in parts:
                 part.set_reshard_after_forward(part is not self.model, recurse=False)
                 part.reshard()
+
+
+def gradient_norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
+    """Return the norm of all gradients, once they are added up: the same on every rank."""
+    import torch
+
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    # The item() of a sharded norm would be that of this rank's shards alone.
+    return norm.full_tensor() if is_sharded(norm) else norm  # type: ignore[attr-defined]
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
@@ -262,7 +256,7 @@ def read_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         if tuple(stored[name].size) != tuple(tensor.shape):
             raise ValueError(f"{name} has the shape {tuple(stored[name].size)}, not {tuple(tensor.shape)}")
-    is_alone = not any(hasattr(tensor, "full_tensor") for tensor in tensors.values())
+    is_alone = not any(map(is_sharded, tensors.values()))
     with warnings.catch_warnings():
         # A rank reads whole tensors for itself, and knows it; for shards all ranks read together.
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)

@@ -138,7 +138,7 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
 def measure(model: Any, prepared: Prepared) -> list[Scored]:
     """Return everything that the report needs of ``model``; each rank measures a part, and gets all."""
     recipe, dataset = prepared.recipe, prepared.dataset
-    with explain_oom(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
+    with explain_oom(None, "measuring", f"Add --set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}."):
         scored = evaluate_splits(
             model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
             general=prepared.general,

@@ -404,7 +404,7 @@ def _advice(plan: Plan) -> str:
         settings.append("--set checkpointing=true")
     if not settings:
         settings.append(f"--set max_length={max(8, plan.longest // 2)} (with on_too_long = cut or skip)")
-    return f"{' or '.join(settings)}; no step has another batch or gradient for it"
+    return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
 
 
 # In bfloat16 a CPU compiles more kernels in many steps than in three of them, and its heap lies scattered between:
