@@ -43,8 +43,8 @@ def hint_of(error: OSError, otherwise: str) -> str:
     return error.hint if isinstance(error, FileGuardError) else otherwise
 
 
-def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = None) -> int:
-    """Open ``path`` for reading and return its descriptor.
+def open_file(path: Path, root: Path | None = None, *, most: int | None = None) -> BufferedReader:
+    """Open ``path`` for reading and return it as a file of bytes.
 
     A link is followed only where it stays inside ``root``, by default the file's own folder. ``most`` bounds its size
     in bytes; None is for streams.
@@ -80,16 +80,11 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
     except FileGuardError:
         os.close(handle)
         raise
-    return handle
-
-
-def open_file(path: Path, root: Path | None = None, *, most: int | None = None) -> BufferedReader:
-    """Open ``path`` as `open_descriptor` does, with its errors, and return it as a file of bytes."""
-    return os.fdopen(open_descriptor(path, root, most=most), "rb")
+    return os.fdopen(handle, "rb")
 
 
 def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
-    """Return the bytes of ``path``, at most ``most`` of them. Raises as `open_descriptor` does."""
+    """Return the bytes of ``path``, at most ``most`` of them. Raises as `open_file` does."""
     with open_file(path, root, most=most) as file:
         content = file.read()
     # It may have grown meanwhile.

@@ -141,7 +141,8 @@ def prepare(
     if recipe.micro_batch_tokens == "auto":
         recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
-    renderer = make_renderer(model, tokenizer, recipe, objective)
+    reads = getattr(model.config, "max_position_embeddings", None)
+    renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _examples(renderer, dataset)
     measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
@@ -172,13 +173,8 @@ def open_renderer(
     return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
 
 
-def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objective) -> Renderer:
-    """Return the renderer that a recipe asks for; says on stderr what is odd about the template."""
-    reads = getattr(model.config, "max_position_embeddings", None)
-    return _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
-
-
 def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int | None, stop_ids: list[int]) -> Renderer:
+    # What is odd about the template is said here, before anything is rendered by it.
     renderer = Renderer(
         tokenizer,
         objective,
