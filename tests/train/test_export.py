@@ -262,7 +262,7 @@ def test_an_export_that_fails_leaves_nothing(run: Path, tmp_path: Path, monkeypa
     def full_disk(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(models, "write_tokenizer_files", full_disk)
+    monkeypatch.setattr(models, "write_card_and_tokenizer", full_disk)
     error = _error("export", str(run), "--to", "adapter", "--output", str(tmp_path / "a"))
     assert error.code == "E936 write-failed"
     assert list(tmp_path.iterdir()) == []

@@ -33,7 +33,7 @@ def load_base(
 ) -> tuple[Any, Any]:  # fmt: skip
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
-    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `check_can_quantise`. ``new_tokens``
+    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bits`. ``new_tokens``
     are added to both. Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
     or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
@@ -259,22 +259,14 @@ def _from_hub(name: str) -> Path:
 
 
 def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
-    """Return the format of products with 4-bit weights, None where the recipe wants whole ones.
+    """Return the format of products with 4-bit weights, None where the recipe wants whole ones; loads nothing.
 
-    Raises TrainError as `check_can_quantise` does where this machine cannot have them; nothing is loaded for it.
+    Raises TrainError "E941 no-device" where the run would not be on CUDA, "E940 missing-extra" without bitsandbytes;
+    both exit with 3.
     """
     if recipe.lora.quantize is None:
         return None
     device = pick_device(recipe.device)
-    check_can_quantise(device)
-    return pick_dtype(recipe, device, SMALL_MODEL)
-
-
-def check_can_quantise(device: torch.device) -> None:
-    """Raise TrainError where 4-bit weights cannot be had; call it before anything is loaded.
-
-    "E941 no-device" for a device that is not CUDA, "E940 missing-extra" without bitsandbytes; both exit with 3.
-    """
     if device.type != "cuda":
         raise TrainError(
             "E941 no-device", f"lora.quantize needs a CUDA device, and this run would be on {device}",
@@ -285,6 +277,7 @@ def check_can_quantise(device: torch.device) -> None:
             "E940 missing-extra", "lora.quantize needs the package bitsandbytes, which is not installed",
             "Run `pip install bitsandbytes`, or add --set lora.quantize=null.", exit_code=Exit.MISSING,
         )  # fmt: skip
+    return pick_dtype(recipe, device, SMALL_MODEL)
 
 
 def four_bit_arguments(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

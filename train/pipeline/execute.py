@@ -27,6 +27,7 @@ from train.model import is_lora, load_base, save_adapter
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
+from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.folder import (
     RECIPE,
     git_commit,
@@ -43,7 +44,7 @@ from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.recipe.schedule import validation_steps
-from train.report import CardFacts, Noise, Report, Run, card_facts, model_card, table
+from train.report import CardFacts, Noise, Report, Run, card_facts, table
 from train.report.build import publish
 from train.report.judge import judge_answers
 from train.report.model import JudgeSummary
@@ -491,9 +492,6 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts:
             # Training may have had more stops than the base names: the end token of the template.
             model.generation_config.eos_token_id = prepared.renderer.stop_ids
             model.save_pretrained(work)
-        # What was trained is what must be served, also where the base came without a template.
-        prepared.tokenizer.chat_template = prepared.renderer.served_template
-        prepared.tokenizer.save_pretrained(work)
-        card = model_card(report, facts, run.name, library="peft" if is_lora(model) else "transformers")
-        (work / "README.md").write_text(card, encoding="utf-8")
+        library = "peft" if is_lora(model) else "transformers"
+        write_card_and_tokenizer(prepared.renderer, report, facts, run.name, work, library)
     return final
