@@ -286,6 +286,7 @@ def _nlls_without_cache(model: Any, questions: Sequence[Question], batch_tokens:
         for question in questions
         for option in question.options
     ]
+    # Options come out in the order in which they went in, question by question.
     each = iter(nll_per_example(model, examples, batch_tokens=batch_tokens))
     return [[next(each).nll for _ in question.options] for question in questions]
 

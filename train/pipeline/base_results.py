@@ -1,10 +1,8 @@
 """Measure a model for the report; results of a base are cached under a key of everything that they depend on.
 
-There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished.
-
-Some answers are generated twice all the same, for the noise floor. Greedy decoding is not the same in every batch: the
-shapes of matrix products decide in which order they add up, and where two tokens are nearly as likely, rounding
-chooses. A gain below what decoding the base again changes is none.
+There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished. Some
+answers of the base are generated twice all the same, for the noise floor: a gain below what decoding the base again
+changes is none.
 """
 
 from __future__ import annotations
@@ -190,6 +188,8 @@ def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise
         return None
     most = prepared.recipe.eval.max_new_tokens
     sizes = [len(prompt.ids) + most for row in rows if (prompt := prepared.renderer.prompt(row)) is not None]
+    # Greedy decoding is not the same in every batch: the shapes of matrix products decide in which order they add up,
+    # and where two tokens are nearly as likely, rounding chooses.
     with computing(prepared.device, prepared.dtype):
         predictions = predict(
             model, prepared.renderer, rows, max_new_tokens=most, batch_tokens=max(*sizes, sum(sizes) // _BATCHES)

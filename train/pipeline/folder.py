@@ -36,6 +36,7 @@ def newest_run(dataset: Path) -> Path:
             f"no run in {_runs(dataset)}",
             "Begin a run without --resume, or name one with --out.",
         )
+    # By the time of run.json, as a name tells the day alone, and run 27 of a day is "aa".
     return max(runs, key=lambda path: (path / RUN).stat().st_mtime_ns)
 
 
@@ -104,6 +105,7 @@ def weights_digest(path: Path) -> str:
 def _runs(dataset: Path) -> Path:
     parent = dataset.resolve().parent
     home = parent.parent if parent.name == "dataset" else Path.cwd()
+    # Beside the dataset/ folder of a workspace; an export that was copied elsewhere has no such home.
     runs = home / "runs"
     if not runs.resolve().is_relative_to(home.resolve()):
         raise TrainError(
@@ -113,6 +115,7 @@ def _runs(dataset: Path) -> Path:
 
 
 def _letters(number: int) -> str:
+    # As columns of a spreadsheet are named: a to z, then aa.
     text = ""
     number += 1
     while number:

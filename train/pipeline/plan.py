@@ -168,6 +168,7 @@ def fitting_tokens(
     longest example.
     """
     tokens, fitting = 16, 0
+    # In powers of two: finer steps would promise more than the arithmetic knows.
     while tokens <= most:
         real = max(tokens, longest)
         needed = estimate(shape, tokens=real, longest=longest, supervised=int(real * share) + 1, is_blocked=is_blocked)
@@ -487,6 +488,7 @@ def needs_checkpointing(
     """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
     micro-batch fits this way only, beside what a device holds of a model in ``shards``.
     """
+    # By the same arithmetic as the plan's: a run that was planned to fit must not find out otherwise.
     recipe = steps.recipe
     if recipe.checkpointing != "auto":
         return recipe.checkpointing

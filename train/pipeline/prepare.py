@@ -114,6 +114,7 @@ def prepare(
     if context.world_size > 1 and ":" in recipe.device:
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
                          "Set device = cuda; each rank takes its own.")  # fmt: skip
+    # The cheap checks first: a large base takes minutes to load.
     dataset = open_dataset(dataset_path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     require_judge(recipe, categories)
@@ -320,9 +321,9 @@ def load_replay(
 ) -> tuple[list[Example], str]:
     """Return the examples of the recipe's general text and the SHA-256 of their texts; ([], "") where it names none.
 
-    Texts that ``measured`` has too are left out, since bits per byte on trained text say nothing of what was forgotten,
-    and so are texts over max_length; both are said. The path is read from ``folder``, that of the recipe file. Raises
-    TrainError "E944 bad-general-text" where nothing is left, and "E924 control-token-in-data".
+    Texts that ``measured`` has too are left out, and so are texts over max_length; both are said. The path is read from
+    ``folder``, that of the recipe file. Raises TrainError "E944 bad-general-text" where nothing is left, and "E924
+    control-token-in-data".
     """
     if recipe.replay is None:
         return [], ""
@@ -332,6 +333,7 @@ def load_replay(
         # Its hint speaks of the text that is measured.
         hint = f'Name a JSONL or text file with mixing.replay, or set it to "{SHIPPED_TEXT}".'
         raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
+    # Bits per byte of a text that was trained say nothing of what was forgotten.
     taken = {_words(row) for row in measured}
     fresh = [row for row in rows if _words(row) not in taken]
     examples, num_long = [], 0

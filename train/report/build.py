@@ -274,6 +274,7 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measure
         notes.append(
             f"No scorer is set for {_list(result.category for result in defaults)}; the default, {used}, was used."
         )
+    # Each of these would mislead a reader who sees the table alone.
     thin = [result.category for result in main.categories if result.reason == "too-few"]
     if thin:
         notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")

@@ -298,6 +298,7 @@ def judge_answers(
     wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _digest(p[0].split, p[0].id)))
     chosen, left = wanted[: options.max_records], wanted[options.max_records :]
     rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
+    # Two equal texts are a tie without asking, and cost nothing.
     open_pairs = [p for p in chosen if p[0].text != p[1].text]
     _announce(judge, open_pairs, rows)
     # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error in the thread that asks it.
@@ -312,7 +313,6 @@ def judge_answers(
         lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(judge.verdicts.items()))
         write_whole(folder / CACHE, lines)
     words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, replies, strict=True)}
-    # The same text twice needs no judge.
     words |= {(p[0].split, p[0].id): _Preference(0.5) for p in chosen if p[0].text == p[1].text}
     words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in left}
     summary = _summarise(judge, list(words.values()))

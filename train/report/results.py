@@ -354,6 +354,7 @@ def _labels(references: Sequence[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for reference in references:
         labels.setdefault(_key(reference), reference.strip())
+    # Answers are long, or hardly any of them comes twice; neither makes a matrix that anybody could read.
     is_few = 2 <= len(labels) <= MOST_LABELS and len(references) >= EACH_LABEL * len(labels)
     is_short = all(0 < len(label) <= LONGEST_LABEL and "\n" not in label for label in labels.values())
     return dict(sorted(labels.items())) if is_few and is_short else {}
