@@ -90,8 +90,7 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
     import torch
 
     from train.data.rendering import Example
-    from train.evaluate.generate import generate
-    from train.evaluate.likelihoods import Question, option_nlls
+    from train.evaluate.answers import Question, generate, option_nlls
     from train.model import computing
     from train.model.capabilities import optimize_for_device
     from train.model.loss import nll_per_example

@@ -50,10 +50,10 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     from train.loop import Checkpoints, Placement, fit
     from train.model import add_lora
     from train.model.batch import BatchSampler
-    from train.model.capabilities import capabilities_of, optimize_for_device
-    from train.model.layers import checkpoint_activations
-    from train.model.memory import Meter
-    from train.pipeline.plan import accuracy, make_plan
+    from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
+    from train.model.device import Meter
+    from train.pipeline.execute import accuracy
+    from train.pipeline.plan import make_plan
     from train.recipe import build_recipe
 
     shape, method, settings = RUNS[name]

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from train.base.errors import TrainError
-    from train.pipeline.api import FinishedRun, run
+    from train.pipeline.execute import FinishedRun, run
     from train.recipe import Recipe, load_recipe
     from train.report import Report
 
 __all__ = ["FinishedRun", "Recipe", "Report", "TrainError", "load_recipe", "run"]
 
 _MODULES = {
-    "FinishedRun": "train.pipeline.api",
+    "FinishedRun": "train.pipeline.execute",
     "Recipe": "train.recipe",
     "Report": "train.report",
     "TrainError": "train.base.errors",
     "load_recipe": "train.recipe",
-    "run": "train.pipeline.api",
+    "run": "train.pipeline.execute",
 }
 
 

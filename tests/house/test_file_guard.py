@@ -36,7 +36,6 @@ ELSEWHERE = {
     "curate/project/claim.py": "/proc",
     "curate/sessions/detached.py": "/proc",
     "train/cli/new.py": "writing",
-    "train/model/memory.py": "/proc",
     "train/base/storage.py": "a file just written, to sync it",
     "train/report/judge.py": "a request over HTTP",
     "train/loop/events.py": "writing",

@@ -12,8 +12,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, Mistral
 from tests.train.tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, text_row
 from train.base.errors import TrainError
 from train.data.rendering import Renderer
+from train.evaluate.answers import Question, option_nlls, questions
 from train.evaluate.evaluation import category_specs, evaluate_model
-from train.evaluate.likelihoods import Question, option_nlls, questions
 from train.model import attention
 from train.model.capabilities import capabilities_of, optimize_for_device
 from train.recipe import Recipe

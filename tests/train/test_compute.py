@@ -19,10 +19,9 @@ from train.loop import Checkpoints, fit
 from train.model import add_lora, attention
 from train.model.attention import pack, packing
 from train.model.batch import by_length, collate
-from train.model.capabilities import capabilities_of, optimize_for_device
-from train.model.layers import compile_layers, compiling, fuse_norms
+from train.model.capabilities import capabilities_of, compile_layers, compiling, fuse_norms, optimize_for_device
+from train.model.device import keep_freed_memory
 from train.model.loss import supervised_loss
-from train.model.memory import keep_freed_memory
 from train.recipe import LoraRecipe, Recipe
 
 

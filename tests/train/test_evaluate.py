@@ -16,6 +16,7 @@ from tests.train.tiny import louder, one_by_one
 from train.base.errors import TrainError
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Renderer
+from train.evaluate.answers import generate
 from train.evaluate.evaluation import (
     Prediction,
     category_specs,
@@ -26,7 +27,6 @@ from train.evaluate.evaluation import (
     score,
     summary,
 )
-from train.evaluate.generate import generate
 from train.evaluate.predictions import Scored, read_predictions
 from train.model import add_lora, load_base
 from train.model.loss import Nll

@@ -262,7 +262,7 @@ def test_an_export_that_fails_leaves_nothing(run: Path, tmp_path: Path, monkeypa
     def full_disk(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(models, "write_tokenizer_files", full_disk)
+    monkeypatch.setattr(models, "write_card_and_tokenizer", full_disk)
     error = _error("export", str(run), "--to", "adapter", "--output", str(tmp_path / "a"))
     assert error.code == "E936 write-failed"
     assert list(tmp_path.iterdir()) == []
@@ -362,7 +362,7 @@ def test_an_answer_that_was_chosen_is_not_compared_with_a_written_one(bases: Bas
 
 def test_a_full_fine_tune_has_no_adapter(full_run: Path, tmp_path: Path) -> None:
     error = _error("export", str(full_run), "--to", "adapter", "--output", str(tmp_path / "a"))
-    assert (error.code, error.hint) == ("E905 cannot-express", "--to merged")
+    assert (error.code, error.hint) == ("E905 cannot-express", "Use --to merged.")
 
 
 def test_the_command_knows_every_target() -> None:
@@ -391,5 +391,5 @@ def test_a_data_set_that_moved_is_named(run: Path, tmp_path: Path) -> None:
     shutil.copytree(record["dataset"]["path"], moved)
     _set(copy, dataset=record["dataset"] | {"path": str(tmp_path / "gone")})
     error = _error("export", str(copy), "--to", "adapter", "--output", str(tmp_path / "a"))
-    assert (error.code, error.hint) == ("E912 bad-dataset", "--dataset says where it is now")
+    assert (error.code, error.hint) == ("E912 bad-dataset", "Say where it is now with --dataset.")
     assert export(copy, "adapter", tmp_path / "a", "--dataset", str(moved)).return_value == Exit.OK

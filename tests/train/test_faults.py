@@ -25,7 +25,7 @@ from train.base.storage import whole_folder
 from train.cli import cli
 from train.loop import restore_weights, trained_tensors
 from train.loop.checkpoint import newest_verified, open_checkpoint, save_checkpoint
-from train.model.parts import first_not_finite
+from train.model.capabilities import first_not_finite
 from train.pipeline import execute
 
 SETTINGS = [
@@ -259,7 +259,7 @@ def test_a_nan_adapter_is_never_marked_successful(
     # The last that a run does to its weights before it measures them.
     monkeypatch.setattr(execute, "trained_tensors", spoiled)
     if not is_noticed:
-        monkeypatch.setattr(execute, "evaluate_splits", lambda *_, **__: [])
+        monkeypatch.setattr("train.pipeline.base_results.evaluate_splits", lambda *_, **__: [])
         monkeypatch.setattr(execute, "publish", lambda *_, **__: None)
     shutil.rmtree(home / "run")
     done = _run(home)

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from tests.train.tiny import SHAPE, louder, make_model, one_by_one
-from train.evaluate.generate import can_decode_packed, decode_packed, decode_padded, generate
+from train.evaluate.answers import can_decode_packed, decode_packed, decode_padded, generate
 from train.model import add_lora, attention
 from train.model.attention import KVCache
 from train.model.capabilities import capabilities_of, optimize_for_device
@@ -81,7 +81,7 @@ def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.
     else:
         model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
     model = louder(model)
-    monkeypatch.setattr("train.evaluate.generate.decode_packed", lambda *_: pytest.fail("it cannot"))
+    monkeypatch.setattr("train.evaluate.answers.decode_packed", lambda *_: pytest.fail("it cannot"))
     got = generate(model, prompts(5), max_new_tokens=6, stop_ids=STOP, batch_tokens=300)
     assert [(one.ids, one.stopped) for one in got] == [one_by_one(model, prompt, 6, STOP) for prompt in prompts(5)]
 

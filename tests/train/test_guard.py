@@ -15,9 +15,9 @@ from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.pipeline import execute
-from train.pipeline.execute import run_dataset
+from train.pipeline.execute import start_run
 from train.pipeline.export import export_run, open_source
-from train.recipe import GuardRecipe, Recipe, build_recipe
+from train.recipe import GuardRecipe, Recipe, build_recipe, recipe_toml
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
 BASE = {"cats": 0.5, "dogs": 0.2}
@@ -125,7 +125,9 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
         "mixing": {"replay": "text.txt"},
     })  # fmt: skip
     (tmp_path / "text.txt").write_text("the red cat sat on a mat")
-    assert run_dataset(dataset, recipe, tmp_path / "run", folder=tmp_path) is Exit.OK
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe_toml(recipe), encoding="utf-8")
+    assert start_run(dataset, file, out=tmp_path / "run")[1] is Exit.OK
     export_run(open_source(tmp_path / "run"), "adapter", tmp_path / "out", num_compared=0)
     kept, exported = ((folder / "README.md").read_text() for folder in (tmp_path / "run/adapter", tmp_path / "out"))
     assert kept == exported
@@ -145,7 +147,7 @@ def test_a_guard_that_comes_too_late_is_said_before_the_training(
     dataset = write_dataset(tmp_path / "v1", splits)
     values = {"base": str(bases()), "max_steps": 4, "batch_size": 2, "device": "cpu", "eval": {"max_new_tokens": 2}}
     for name, guard, is_late in (("a", {"plateau": True}, True), ("b", {"regress": 0.9, "patience": 3}, False)):
-        assert run_dataset(dataset, build_recipe({**values, "guard": guard}), tmp_path / name) is Exit.OK
+        assert start_run(dataset, build_recipe({**values, "guard": guard}), out=tmp_path / name)[1] is Exit.OK
         said = capsys.readouterr().err
         assert ("the guard needs 4 evaluations and the run has 3" in said) == is_late
 
@@ -156,4 +158,4 @@ def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) 
     dataset = write_dataset(tmp_path / "v1", {"train": some_rows(4), "test": some_rows(2, prefix="x")})
     recipe = Recipe.model_validate({"base": str(bases()), "max_steps": 1, "device": "cpu", "guard": {"regress": 0.1}})
     with pytest.raises(TrainError, match="no validation record with a score"):
-        run_dataset(dataset, recipe, tmp_path / "run")
+        start_run(dataset, recipe, out=tmp_path / "run")

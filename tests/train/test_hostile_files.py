@@ -120,7 +120,7 @@ def test_every_verb_refuses_a_manifest_of_a_future_version(tmp_path: Path, words
     done = train(tmp_path, *words)
     assert done.returncode == 2
     assert "error[E912 bad-dataset]: v1/manifest.json: its version is 2; this program reads 1" in done.stderr
-    assert "  help: upgrade pairsmith, or export again" in done.stderr
+    assert "  help: Upgrade pairsmith, or export again" in done.stderr
 
 
 @pytest.mark.parametrize("size", ["12", None, 3.0, True])

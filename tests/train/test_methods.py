@@ -20,10 +20,9 @@ from train.loop import Checkpoints, fit, trained_tensors
 from train.loop.checkpoint import open_checkpoint
 from train.model import add_lora, computing, save_adapter
 from train.model.batch import collate
-from train.model.capabilities import capabilities_of
-from train.model.layers import fuse_norms
+from train.model.capabilities import capabilities_of, fuse_norms
 from train.model.loss import supervised_loss
-from train.pipeline.execute import run_dataset
+from train.pipeline.execute import start_run
 from train.recipe import LoraRecipe, build_recipe
 
 # peft reads a property that transformers 5 renamed; that is between the two of them.
@@ -164,6 +163,6 @@ def test_a_run_with_everything_on_ends_in_an_adapter_that_loads(tmp_path: Path, 
         "lora": {"rank": 4, "alpha": 8, "init": "pissa", "rslora": True}, "mixing": {"temperature": 2.0},
         "eval": {"max_new_tokens": 4},
     })  # fmt: skip
-    assert run_dataset(dataset, recipe, tmp_path / "run") is Exit.OK
+    assert start_run(dataset, recipe, out=tmp_path / "run")[1] is Exit.OK
     again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(bases()), tmp_path / "run" / "adapter")
     assert not torch.allclose(_logits(again), _logits(AutoModelForCausalLM.from_pretrained(bases())), atol=1e-3)

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from tests.train.tiny import some_rows, write_dataset
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.data.mixing import Mixture, epoch_sizes
 from train.data.rendering import Example
-from train.model.batch import BatchSampler
-from train.pipeline.execute import run_dataset
+from train.model.batch import BatchSampler, Mixture, epoch_sizes
+from train.pipeline.execute import start_run
 from train.pipeline.plan import make_plan
 from train.pipeline.prepare import add_adapters, prepare
 from train.recipe import MixingRecipe, build_recipe, recipe_toml
@@ -139,7 +138,7 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
     (tmp_path / "text.txt").write_text("The sea is wide.\n", encoding="utf-8")
     changed = prepare(dataset, build_recipe(values), folder=tmp_path).facts
     assert changed["replayed text"] != prepared.facts["replayed text"]
-    assert run_dataset(dataset, build_recipe(values), tmp_path / "run", folder=tmp_path) is Exit.OK
+    assert start_run(dataset, file, out=tmp_path / "run")[1] is Exit.OK
     ids = {json.loads(line)["id"] for line in (tmp_path / "run" / "feedback.jsonl").read_text().splitlines()}
     assert not any("replay" in name for name in ids), "replayed text is nobody's record"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,13 +18,20 @@ from train.cli import cli
 from train.data.rendering import Renderer
 from train.model import add_lora
 from train.model.batch import BatchSampler, collate
-from train.model.capabilities import capabilities_of, optimize_for_device
+from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
 from train.model.distributed import DistributedContext
-from train.model.layers import checkpoint_activations
 from train.model.loss import supervised_loss
 from train.pipeline import plan as planning
-from train.pipeline.memory import estimate, fitting_tokens, shape_of
-from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing
+from train.pipeline.execute import accuracy
+from train.pipeline.plan import (
+    Plan,
+    estimate,
+    explain_oom,
+    fitting_tokens,
+    make_plan,
+    needs_checkpointing,
+    shape_of,
+)
 from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, build_recipe
 
@@ -251,7 +257,7 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "E947 out-of-memory")
     assert record["recipe"]["micro_batch_tokens"] == 2048
-    monkeypatch.setattr(importlib.import_module("train.pipeline.execute"), "evaluate_splits", full)
+    monkeypatch.setattr("train.pipeline.base_results.evaluate_splits", full)
     done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast, "--no-cache"], standalone_mode=False)
     assert isinstance(done.exception, TrainError)
-    assert done.exception.hint == "--set eval.batch_tokens=4096"
+    assert done.exception.hint == "Add --set eval.batch_tokens=4096."

@@ -124,7 +124,7 @@ def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.
     again = render_cached(renderer, empty, "digest", cache)
     assert isinstance(again.examples, Examples)
     assert isinstance(again.examples.arrays["ids"].base, np.memmap)
-    assert (again.examples, again.cut, again.skipped) == (first.examples, first.cut, first.skipped)
+    assert (again.examples, again.cut, again.left_out) == (first.examples, first.cut, first.left_out)
     assert first.cut
     assert renderer.examples(empty).examples is again.examples
     assert renderer.examples(empty[3:5]).examples == again.examples[3:5]
@@ -134,7 +134,7 @@ def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.
     assert [renderer.prompt(row) for row in rows] == [plain.prompt(row) for row in rows]
     args = {"on_too_long": "skip"}
     skipping = [render_cached(Renderer(make_tokenizer(), "chat", 30, **args), rows, "digest", cache) for _ in "ab"]
-    assert skipping[0].skipped == skipping[1].skipped == list(first.cut)
+    assert list(skipping[0].left_out) == list(skipping[1].left_out) == list(first.cut)
     assert len(list(cache.folder.iterdir())) == 2
     assert capsys.readouterr().err == ""
 
@@ -146,14 +146,14 @@ def test_weights_and_records_without_a_trained_answer_come_from_the_cache_too(tm
     rows = [dataclasses.replace(first, messages=marked), dataclasses.replace(second, weight=2.0),
             dataclasses.replace(third, messages=silent), dataclasses.replace(fourth, weight=0.0)]  # fmt: skip
     alone = Renderer(make_tokenizer(), "chat", 256).examples(rows)
-    assert alone.silent == [third.id]
+    assert list(alone.left_out) == [third.id]
     assert [example.weight / example.num_supervised for example in alone.examples] == [0.25, 2.0, 0.0]
     for _ in range(2):
         rendered = render_cached(Renderer(make_tokenizer(), "chat", 256), rows, "d", Cache(tmp_path / "c"))
         assert isinstance(rendered.examples, Examples)
         assert list(rendered.examples) == list(alone.examples)
         assert rendered.examples.weights.tolist() == [example.weight for example in alone.examples]
-        assert rendered.silent == alone.silent
+        assert rendered.left_out == alone.left_out
 
 
 def test_a_refusal_is_kept_too(tmp_path: Path) -> None:

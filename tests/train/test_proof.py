@@ -138,10 +138,9 @@ def test_refused_records_are_skipped_where_the_recipe_says_so_also_from_the_cach
         one = renderer(DROPPING["has no place for tools"], on_unrenderable="skip")
         rendered = render_cached(one, rows, "d" * 64, Cache(tmp_path))
         assert [example.id for example in rendered.examples] == ["r0", "r1", "r2", "open"]
-        assert rendered.refused == {"call": "the chat template has no place for tools"}
+        assert rendered.left_out == {"call": ("E923 bad-rows", "the chat template has no place for tools")}
         assert rendered.notes == {"open": ["what follows the last answer (a turn of the user) is not trained"]}
-        assert not rendered.skipped
-        assert one.examples(rows[2:]).refused == rendered.refused
+        assert one.examples(rows[2:]).left_out == rendered.left_out
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +199,8 @@ def test_skipping_is_counted_in_run_and_report(dropping: Path, calls: Path, tmp_
     out = tmp_path / "r"
     done = train("run", calls, dropping, "--out", str(out), *QUICK, "--set", "on_unrenderable=skip")
     assert done.exception is None, done.exception
-    assert f"warning: 2 train records are skipped, {REASON}: t1, t2" in done.stderr
-    assert f"warning: 2 test records are skipped, {REASON}: x1, x2" in done.stderr
+    assert f"warning: 2 train records skipped, {REASON}: t1, t2" in done.stderr
+    assert f"warning: 2 test records skipped, {REASON}: x1, x2" in done.stderr
     report = json.loads((out / "report.json").read_text())
     assert any(note.startswith("2 test records") and "cannot be rendered" in note for note in report["remarks"])
     assert "calls" not in {one["category"] for split in report["splits"] for one in split["categories"]}
@@ -215,7 +214,7 @@ def test_a_turn_after_the_last_answer_is_shown_everywhere(holding: Path, calls: 
     for verb in (["plan", "--no-measure"], ["run", "--dry-run", "--out", str(tmp_path / "r")]):
         done = train(verb[0], calls, holding, *verb[1:], *QUICK)
         assert done.exception is None, done.exception
-        assert f"warning: of 1 train records {note}: open" in done.stderr
+        assert f"warning: 1 train record rendered in part, {note}: open" in done.stderr
 
 
 def test_calls_are_trained_scored_and_never_an_empty_reference(holding: Path, calls: Path, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_long_rows_are_refused_cut_or_skipped_and_always_counted() -> None:
         Renderer(tokenizer, "sft", 32).examples([*some_rows(1), long])
     assert caught.value.code == "E925 too-long"
     skipped = Renderer(tokenizer, "sft", 32, on_too_long="skip").examples([chat_row("short", "a", "b"), long])
-    assert (skipped.skipped, [example.id for example in skipped.examples]) == (["long"], ["short"])
+    assert (list(skipped.left_out), [example.id for example in skipped.examples]) == (["long"], ["short"])
     whole = Renderer(tokenizer, "sft", None).example(long)
     cut = Renderer(tokenizer, "sft", 32, on_too_long="cut").examples([long])
     assert cut.cut == {"long": len(whole.ids) - 32}

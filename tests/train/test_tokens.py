@@ -17,13 +17,13 @@ from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, st
 from train.base.errors import Exit, TrainError
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
-from train.evaluate.generate import generate
+from train.evaluate.answers import generate
 from train.loop import Checkpoints, fit
 from train.model import add_lora, add_tokens, grow, load_base
 from train.model.batch import collate
 from train.model.capabilities import capabilities_of
 from train.model.loss import nll_per_example, supervised_loss
-from train.pipeline.execute import run_dataset
+from train.pipeline.execute import start_run
 from train.pipeline.prepare import open_renderer
 from train.recipe import LoraRecipe, build_recipe
 
@@ -145,7 +145,7 @@ def test_a_run_with_new_tokens_answers_the_same_when_loaded_again(
         "method": method, "new_tokens": words, "lora": {"rank": 4, "alpha": 8}, "eval": {"max_new_tokens": 6},
     })  # fmt: skip
     run = tmp_path / "run"
-    assert run_dataset(dataset, recipe, run) is Exit.OK
+    assert start_run(dataset, recipe, out=run)[1] is Exit.OK
     assert f"{len(words)} new tokens" in capsys.readouterr().err
     said = {one["id"]: one for one in map(json.loads, (run / "predictions.jsonl").read_text().splitlines())}
     folder = run / ("adapter" if method == "lora" else "model")

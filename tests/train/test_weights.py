@@ -164,10 +164,10 @@ def test_the_marks_reach_no_template_and_change_no_prompt() -> None:
 def test_a_record_without_a_trained_answer_is_set_aside_by_name() -> None:
     silent = [_marked({"train": False}), _marked({"weight": 0}, {"train": False})]
     rendered = RENDERER.examples([*silent, *some_rows(2)])
-    assert rendered.silent == ["m", "m"]
+    assert list(rendered.left_out) == ["m"]
     assert len(rendered.examples) == 2
     last = Renderer(make_tokenizer(), "sft", 256).examples([_marked({}, {"train": False}), _marked({"weight": 0}, {})])
-    assert last.silent == ["m"], "with sft only the last answer counts"
+    assert list(last.left_out) == ["m"], "with sft only the last answer counts"
     assert len(last.examples) == 1
 
 
@@ -204,7 +204,9 @@ def test_weights_come_through_the_files_of_a_dataset(
     prepared = prepare(folder, build_recipe({"base": str(bases()), "objective": "chat", "device": "cpu"}))
     assert [example.id for example in prepared.steps.examples] == [f"r{n}" for n in range(6)]
     said = capsys.readouterr().err
-    assert "1 records have no answer to train (train false or weight 0): m" in said
+    assert (
+        "1 train record skipped, no answer of the record may be trained (train is false, or the weight is 0): m" in said
+    )
     assert "1 records of weight 0 are not trained: zero" in said
     nothing = write_dataset(tmp_path / "v2", {"train": rows[6:], "validation": some_rows(2, prefix="v")})
     with pytest.raises(TrainError, match="no training record has a weight"):

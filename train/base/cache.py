@@ -1,8 +1,7 @@
 """A content-addressed cache of arrays and values: the same inputs are computed once.
 
-An entry is a folder named by its key. It is written under a temporary name, each file is fsynced, a manifest with the
-SHA-256 of every part comes last, and one rename makes it the entry: it is whole or absent. A damaged entry is reported,
-removed and computed again. Nothing in it is ever executed or unpickled.
+An entry is a folder named by its key; it is whole or absent. A damaged entry is reported, removed and computed again.
+Nothing in it is ever executed or unpickled.
 
 ``TRAIN_CACHE`` names the folder, or is "off"; else it is ``$XDG_CACHE_HOME/pairsmith/train`` (``~/.cache/...``).
 """
@@ -31,6 +30,7 @@ MOST_BYTES = 4 << 30
 _MANIFEST, _VALUES, _VERSION = "manifest.json", "values.json", 1
 _OFF = ("off", "0", "no", "false")
 _DAY = 86_400
+# Little-endian on every machine, since a home folder may be shared between several.
 _TYPES = ("<i4", "<i8", "<f8")
 
 
@@ -55,7 +55,7 @@ class Cache:
             return None
         try:
             entry = _read(folder, key)
-            # Entries that were used longest ago are removed first.
+            # The time of use, by which `_prune` chooses what goes first.
             os.utime(folder)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             console.talk(f"warning: the cache entry {folder} is damaged ({error}); it is computed again")
@@ -77,6 +77,7 @@ class Cache:
                     _write(work, key, arrays, values)
                 self._prune(key)
         except TrainError as error:
+            # A cache only saves time, so a full disk is no reason to end a run.
             console.talk(f"warning: nothing is cached: {error.message}")
 
     def _prune(self, newest: str) -> None:
@@ -90,15 +91,16 @@ class Cache:
                 size = sum(file.stat().st_size for file in folder.iterdir())
                 entries.append((folder.name != newest, -folder.stat().st_mtime_ns, size, folder))
         total, removed, freed = 0, 0, 0
+        # The newest entry comes first and always stays: the caller maps its arrays now.
         for is_old, _, size, folder in sorted(entries):
             total += size
             if is_old and total > self.most_bytes:
                 shutil.rmtree(folder)
                 removed, freed = removed + 1, freed + size
         if removed:
-            entries_of = "entry" if removed == 1 else "entries"
+            noun = "entry" if removed == 1 else "entries"
             console.talk(
-                f"cache: {removed} old {entries_of} ({freed / 1e6:,.1f} MB) removed from {self.folder}; "
+                f"cache: {removed} old {noun} ({freed / 1e6:,.1f} MB) removed from {self.folder}; "
                 f"the limit is {self.most_bytes / 1e6:,.0f} MB"
             )
 
@@ -134,6 +136,7 @@ def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str,
     encoded = json.dumps(values).encode()
     (work / _VALUES).write_bytes(encoded)
     manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(encoded)}
+    # The manifest comes last and vouches for all the rest, itself included.
     manifest["sha256"] = digest_of(manifest)
     (work / _MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
 
@@ -152,6 +155,7 @@ def _read(folder: Path, key: str) -> Entry:
             raise ValueError(f"the part {name!r} has the unknown type {dtype}")
         file = folder / f"{name}.bin"
         size = file.stat().st_size
+        # Before it is mapped: reading beyond the end of a mapped file kills the process.
         if size != dtype.itemsize * int(np.prod(shape)):
             raise ValueError(f"{file.name} has {size} bytes")
         # An empty file cannot be mapped.

@@ -1,4 +1,7 @@
-"""The only writer of `train` to stdout and stderr: data goes to stdout, talk to stderr."""
+"""The only writer of `train` to stdout and stderr: data goes to stdout, talk to stderr.
+
+So a pipe gets the table of results and nothing else, and no text of a dataset reaches a terminal with its escapes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from typing import TextIO
 
 def visible(text: str) -> str:
     """Return ``text`` with control, format, private and unassigned characters but newline and tab as ``<U+XXXX>``."""
-    return "".join(f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] in "C" else c for c in text)
+    # Also private and unassigned ones: a terminal may give them a meaning that this list does not know.
+    return "".join([f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] == "C" else c for c in text])
 
 
 def join_names(names: Iterable[str], most: int = 10) -> str:
@@ -48,7 +52,7 @@ class _Stderr:
 
 
 def hush(*, is_hushed: bool) -> None:
-    """Keep `talk` and `redraw` silent from now on, or let them speak: of many ranks one talks."""
+    """Keep `talk` and `redraw` silent from now on, or let them speak: of many ranks only the first talks."""
     _Stderr.is_hushed = is_hushed
 
 

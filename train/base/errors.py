@@ -10,10 +10,11 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1
-    """A gate failed, or the run diverged."""
+    """A condition such as --fail-on does not hold, or the run diverged."""
     USAGE = 2
     MISSING = 3
     """The machine lacks something: an extra, a GPU, memory, disk."""
+    # The shell's numbers for a process that a signal ended: 128 and the signal's own.
     HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143

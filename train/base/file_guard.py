@@ -33,6 +33,7 @@ class FileGuardError(OSError):
     def __str__(self) -> str:
         return str(self.strerror)
 
+    # An OSError is pickled by its errno and text alone, and the hint would be lost.
     def __reduce__(self) -> tuple[type[FileGuardError], tuple[Path, str, str]]:
         return type(self), (Path(self.filename), str(self.strerror), self.hint)
 
@@ -42,11 +43,11 @@ def hint_of(error: OSError, otherwise: str) -> str:
     return error.hint if isinstance(error, FileGuardError) else otherwise
 
 
-def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = None) -> int:
-    """Open ``path`` for reading and return its descriptor.
+def open_file(path: Path, root: Path | None = None, *, most: int | None = None) -> BufferedReader:
+    """Open ``path`` for reading and return it as a file of bytes.
 
-    A link is followed only where it stays inside ``root``, by default the file's own folder. The opened file is checked
-    again, so that it cannot be exchanged meanwhile. ``most`` bounds its size in bytes; None is for streams.
+    A link is followed only where it stays inside ``root``, by default the file's own folder. ``most`` bounds its size
+    in bytes; None is for streams.
 
     Raises FileGuardError where it is no regular file, lies outside of ``root`` or is too large, and OSError where it is
     missing or the system refuses.
@@ -59,6 +60,7 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
             raise FileGuardError(path, "a link that leads to nothing", "Remove it, or restore what it names.") from None
         raise
     except PermissionError:
+        # The system's own words say enough.
         raise
     except (OSError, RuntimeError, ValueError) as error:
         # A loop of links, a name that is too long or has a NUL in it.
@@ -66,26 +68,23 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
     if not target.is_relative_to(folder):
         hint = "Name the file itself, or copy it into the project."
         raise FileGuardError(path, "a link that leads out of the project", hint)
+    # Opening a pipe or a device may already do something, so the kind is looked at first.
     _require_regular(path, target.lstat())
     # Should the path be a pipe or a link by now: do not wait for the one, do not follow the other.
     handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        # Once more on what was opened: another process may have exchanged the file meanwhile.
         status = os.fstat(handle)
         _require_regular(path, status)
         _require_size(path, status.st_size, most)
     except FileGuardError:
         os.close(handle)
         raise
-    return handle
-
-
-def open_file(path: Path, root: Path | None = None, *, most: int | None = None) -> BufferedReader:
-    """Open ``path`` as `open_descriptor` does, with its errors, and return it as a file of bytes."""
-    return os.fdopen(open_descriptor(path, root, most=most), "rb")
+    return os.fdopen(handle, "rb")
 
 
 def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
-    """Return the bytes of ``path``, at most ``most`` of them. Raises as `open_descriptor` does."""
+    """Return the bytes of ``path``, at most ``most`` of them. Raises as `open_file` does."""
     with open_file(path, root, most=most) as file:
         content = file.read()
     # It may have grown meanwhile.

@@ -1,7 +1,6 @@
-"""What is written and compared: files and folders that are whole or absent, JSON values, and the digests of both.
+"""The only writer of `train` to the disk: files and folders that are whole or absent, and digests of what they hold.
 
-A file is written under another name, synced and then renamed. What decides a result besides its inputs are versions of
-packages, and our sources, which change within a version.
+A file is written under another name, synced and then renamed, so that a killed process leaves the old one.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +34,7 @@ def writing(what: Path) -> Iterator[None]:
         if not isinstance(error, OSError) and "(os error " not in str(error):
             raise
         raise TrainError(
-            "E936 write-failed", f"{what}: {error}", "Is there room on the disk, and may it be written to?",
+            "E936 write-failed", f"{what}: {error}", "Make room on the disk, or name a folder that may be written to.",
             exit_code=Exit.MISSING,
         ) from error  # fmt: skip
 
@@ -58,6 +57,7 @@ def write_whole(path: Path, chunks: Iterable[str]) -> Path:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
+            # tempfile makes files that only their owner can read.
             temporary.chmod(0o644)
             temporary.replace(path)
     finally:
@@ -79,9 +79,11 @@ def whole_folder(final: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
             yield work
+            # Everything is on the disk before the rename, or a power cut could leave a folder of empty files.
             for path in work.rglob("*"):
                 sync(path)
             sync(work)
+            # Of two folders none can replace the other in one step, so the old one steps aside.
             if final.exists():
                 final.rename(old)
             work.rename(final)
@@ -117,32 +119,6 @@ def sha256_of(path: Path) -> str:
     # Weights may lie in a cache of links.
     with open_file(path.resolve()) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-MOST_LEVELS = 64
-"""Levels of objects and lists that any value of a dataset or an answer may have."""
-
-
-def unique_members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of its members, as ``object_pairs_hook``; raises ValueError where a key stands twice."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return members
-
-
-def levels(value: Any) -> Iterator[list[Any]]:
-    """Yield a JSON value level by level, without recursion: the value itself, then its members, then theirs."""
-    level = [value]
-    while level:
-        yield level
-        holders = [node for node in level if isinstance(node, dict | list)]
-        level = [inner for node in holders for inner in (node.values() if isinstance(node, dict) else node)]
-
-
-def depth(value: Any) -> int:
-    """Return how many levels of a value hold an object or a list; 0 for a text or a number."""
-    return sum(any(isinstance(node, dict | list) for node in level) for level in levels(value))
 
 
 def installed_version(name: str) -> str:

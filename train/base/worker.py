@@ -1,4 +1,8 @@
-"""A child process for work that someone else's pattern, schema or template decides, and that may never end."""
+"""A child process for work that someone else's pattern, schema or template decides, and that may never end.
+
+A thread cannot be stopped from outside, and a process can: that is why there is one. It sees no environment, so what
+runs in it finds no secret there.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,7 @@ class Worker:
     def ask(self, question: Any) -> Any:
         """Return the answer, or None when there was none in time or the child died of the question."""
         with self._lock:
+            # The first call pays for the start; a run that never asks starts nothing.
             if not self._running:
                 greeted = self._start()
                 if greeted is None or (isinstance(greeted, Mapping) and "fault" in greeted):

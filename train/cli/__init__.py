@@ -104,6 +104,14 @@ def render_line(line: bytes, location: str, renderer: Renderer) -> Example | Unr
         return Unrendered(name if isinstance(name, str) and name else location, fault.message)
 
 
+def report_exit(regressed: list[str], fail_on: str | None) -> int:
+    """Return the exit code of a gate on regressed categories, naming them where it closes."""
+    if fail_on == "regressed" and regressed:
+        console.talk(f"regressed: {', '.join(regressed)}")
+        return Exit.FAILED
+    return Exit.OK
+
+
 def main() -> NoReturn:
     """Run the command line and exit with the code that `Exit` documents."""
     signal.signal(signal.SIGTERM, _stop)

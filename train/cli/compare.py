@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from train.base import console
+from train.cli import report_exit
+
 if TYPE_CHECKING:
     from train.evaluate.predictions import Scored
 
@@ -24,14 +27,12 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
     """Compare the tuned models of two runs on the records that both were evaluated on.
 
     The table reads as that of a single run, with FIRST as base and SECOND as tuned; below it stand the validation
-    records that went from wrong to right and back. Runs on other versions of a data set share the records whose id,
+    records that went from wrong to right and back. Runs on other versions of a dataset share the records whose id,
     category and reference are the same; what only one of them has is counted and left out.
 
     Example: train compare runs/2026-11-24-a runs/2026-11-25-b
     """
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train.base import console
-    from train.cli.eval import report_exit
     from train.evaluate.predictions import PREDICTIONS, read_predictions
     from train.report import Report, Run, build_report, flip_lines, table
 

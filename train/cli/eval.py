@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from train.base import console
+from train.cli import report_exit
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -22,7 +25,6 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
     Example: train eval runs/2026-11-24-a --fail-on regressed
     """
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train.base import console
     from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
     from train.report import Report, build_report, read_curve, read_data_map, table, write_report
 
@@ -47,14 +49,3 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
         write_report(report, run)
         console.talk(f"written: {run / 'report.html'}")
     return report_exit(report.regressed(), fail_on)
-
-
-def report_exit(regressed: list[str], fail_on: str | None) -> int:
-    """Return the exit code of a gate on regressed categories, naming them where it closes."""
-    from train.base import console
-    from train.base.errors import Exit
-
-    if fail_on == "regressed" and regressed:
-        console.talk(f"regressed: {', '.join(regressed)}")
-        return Exit.FAILED
-    return Exit.OK

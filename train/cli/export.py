@@ -20,7 +20,7 @@ _TARGETS = ("adapter", "merged", "ollama", "vllm", "lm-eval")
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Number format of a whole model; the run's."
 )
 @click.option(
-    "--dataset", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Where the run's data set is now."
+    "--dataset", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Where the run's dataset is now."
 )
 @click.option(
     "--check", "number", default=8, show_default=True, type=click.IntRange(0, 100_000),

@@ -34,7 +34,7 @@ def command(rows: BinaryIO, name: str, max_length: int, threads: int | None) -> 
     import torch
 
     from train.data.rendering import Renderer
-    from train.evaluate.likelihoods import Difficulty, difficulties
+    from train.evaluate.answers import Difficulty, difficulties
     from train.model import load_base
 
     if threads:

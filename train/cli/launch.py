@@ -105,7 +105,7 @@ def k8s(job: Job) -> str:
     """
     if not job.image or not job.volume:
         raise TrainError("E949 bad-launch", "pods need an image, and a volume that all of them see",
-                         "--image NAME --volume CLAIM")  # fmt: skip
+                         "Add --image NAME --volume CLAIM.")  # fmt: skip
     name = _name(job.name)
     # The first pod's name in the Service; pods of an indexed Job are called by their index.
     node = _script(job, rank='"$JOB_COMPLETION_INDEX"', address=shlex.quote(f"{name}-0.{name}"))
@@ -159,7 +159,9 @@ def _name(text: str) -> str:
 
 def _word(option: str, text: str) -> str:
     if text and not _WORD.fullmatch(text):
-        raise TrainError("E949 bad-launch", f"--{option} {text!a} is no plain word", "letters, digits and ._:@/=+,-")
+        raise TrainError(
+            "E949 bad-launch", f"--{option} {text!a} is no plain word", "Use letters, digits and ._:@/=+,- only."
+        )
     return text
 
 

@@ -9,6 +9,12 @@ import click
 from train.base import console
 from train.cli import takes_a_recipe
 
+# Memory of GPUs by name, in GB as their makers count it.
+GPUS = {
+    "t4": 16, "l4": 24, "a10": 24, "rtx3090": 24, "rtx4090": 24, "rtx5090": 32, "v100": 32, "a100-40": 40, "l40s": 48,
+    "a6000": 48, "a100": 80, "h100": 80, "h200": 141, "b200": 180,
+}  # fmt: skip
+
 
 @click.command("plan")
 @takes_a_recipe
@@ -46,8 +52,6 @@ def command(
 
 
 def _bytes(gpu: str | None, memory: float | None) -> int | None:
-    from train.pipeline.plan import GPUS
-
     if gpu is not None and memory is not None:
         raise click.UsageError("--gpu and --memory are two ways to say one thing: give one of them")
     if gpu is None:

@@ -98,7 +98,7 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
         console.talk(f"warning: record {console.visible(row.id)}: {note}")
     if untrained:
         fault = f"record {row.id}: its answer is cut by {untrained} tokens, so it is trained without its end"
-        console.trouble("E925 too-long", fault, "raise max_length")
+        console.trouble("E925 too-long", fault, "Raise max_length.")
     return untrained > 0
 
 

@@ -44,7 +44,7 @@ def command(
     """
     # torch and transformers take seconds to import, so only a run pays for them.
     from train.model.distributed import SINGLE_PROCESS
-    from train.pipeline.api import start_run
+    from train.pipeline.execute import start_run
 
     _, code = start_run(
         dataset, recipe_path, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force, is_dry=dry_run,

@@ -1,17 +1,24 @@
-"""Open an exported dataset: recompute every digest, read every row strictly, trust nothing that the manifest says."""
+"""An exported dataset: opened with every digest recomputed, each row read strictly, and what a row's messages mean.
+
+A row is checked once, here. Whoever gets a `Row` may rely on its types, and only asks for what it says: which messages
+are answers, what their tokens weigh, which texts reach the tokens.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
-from train.base.storage import MOST_LEVELS, depth, unique_members
+
+if TYPE_CHECKING:
+    from train.recipe import Objective
+
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -19,6 +26,11 @@ VERSION = 1
 MOST_WEIGHT = 1000
 SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+MOST_LEVELS = 64
+"""Levels of objects and lists that any value of a dataset or an answer may have."""
+_EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
+# What a message says about its training; no template and no model sees it.
+_TRAINING = {"train": True, "weight": 1}
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,11 @@ class Row:
     source: str = ""
     weight: float = 1.0
     """How much each trained token of the record counts in the loss."""
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """Id, category and cluster, which travel with the tokens into the report."""
+        return self.id, self.category, self.cluster
 
 
 @dataclass(frozen=True)
@@ -53,14 +70,15 @@ def open_dataset(folder: Path) -> Dataset:
     bad-dataset" where the manifest or a row cannot be read, with file and line.
     """
     manifest_path = folder / MANIFEST
-    raw = _read(manifest_path, MOST_DOCUMENT, "curate export writes one, with the rows beside it")
+    raw = _read(manifest_path, MOST_DOCUMENT, "Make a dataset with `curate export`.")
     manifest = _parse_object(raw, manifest_path.name)
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise TrainError(
             "E912 bad-dataset",
             f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}; this program reads {VERSION}",
-            "upgrade pairsmith, or export again with the one that is installed here",
+            "Upgrade pairsmith, or export again with the version that is installed here.",
         )
+    # Digests come first: nothing of a file that is not the manifest's is even parsed.
     files = manifest.get("files")
     if not isinstance(files, dict) or not isinstance(manifest.get("categories", {}), dict):
         raise TrainError("E912 bad-dataset", f"{manifest_path}: no table of files and categories")
@@ -69,6 +87,7 @@ def open_dataset(folder: Path) -> Dataset:
         name = f"{split}.jsonl"
         if name in files:
             splits[split] = _read_rows(folder / name, files[name])
+        # A split that somebody put there by hand would be trained on, or be the exam, without a trace.
         elif (folder / name).exists():
             raise TrainError("E911 dataset-changed", f"{folder / name} is not in the manifest", _EXPORT_AGAIN)
         else:
@@ -79,10 +98,8 @@ def open_dataset(folder: Path) -> Dataset:
 
 def sample_rows(rows: Sequence[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
+    # A run that is resumed, or made again after records were added, evaluates the same sample.
     return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
-
-
-_EXPORT_AGAIN = "export the dataset again; runs never use rows that no manifest vouches for"
 
 
 def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -> bytes:
@@ -166,6 +183,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
+    # Feedback and reports name a record by its id alone, and a record of two splits would be its own exam.
     split_of: dict[str, str] = {}
     for split, rows in splits.items():
         for row in rows:
@@ -177,7 +195,8 @@ def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
 
 
 def _parse_object(raw: bytes, location: str) -> dict[str, Any]:
-    # JSON without duplicate keys, NaN or lone surrogates; the last two would be other data after one save.
+    # JSON without duplicate keys, NaN or lone surrogates: other programs read the first two in another way, and the
+    # last is other data after one save.
 
     def no_constants(name: str) -> NoReturn:
         raise ValueError(f"{name} is not JSON")
@@ -194,5 +213,174 @@ def _parse_object(raw: bytes, location: str) -> dict[str, Any]:
     return dict(value)
 
 
+def unique_members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its members, as ``object_pairs_hook``; raises ValueError where a key stands twice."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return members
+
+
+def levels(value: Any) -> Iterator[list[Any]]:
+    """Yield a JSON value level by level, without recursion: the value itself, then its members, then theirs."""
+    level = [value]
+    while level:
+        yield level
+        holders = [node for node in level if isinstance(node, dict | list)]
+        level = [inner for node in holders for inner in (node.values() if isinstance(node, dict) else node)]
+
+
+def depth(value: Any) -> int:
+    """Return how many levels of a value hold an object or a list; 0 for a text or a number."""
+    return sum(any(isinstance(node, dict | list) for node in level) for level in levels(value))
+
+
 def _refuse(location: str, what: str) -> NoReturn:
-    raise TrainError("E912 bad-dataset", f"{location}: {what}", "curate validate finds such lines; then export again")
+    raise TrainError(
+        "E912 bad-dataset", f"{location}: {what}", "Find such lines with `curate validate`, fix them, and export again."
+    )
+
+
+class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
+    """One row cannot be rendered; ``reason`` is the same for all rows with this fault."""
+
+    error_code = "E923 bad-rows"
+    advice = (
+        "Fix the records, take a base whose template has what they need, or leave them out, counted, with "
+        "--set on_unrenderable=skip. See a record with `train preview`."
+    )
+    """What to do about rows with this fault."""
+    is_unrenderable = True
+    """Whether on_unrenderable = skip leaves the row out."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(self.error_code, reason)
+        self.reason = reason
+
+
+class TemplateFault(RowFault):
+    """The chat template does something that no row can fix."""
+
+    error_code = "E922 bad-template"
+    advice = "See a record token by token with `train preview`."
+    is_unrenderable = False
+
+
+class ControlTokenFault(RowFault):
+    """A text of the row holds a control token."""
+
+    error_code = "E924 control-token-in-data"
+    advice = "Fix the records, or train them as plain text with allow_special_tokens = true."
+    is_unrenderable = False
+
+
+class TooLongFault(RowFault):
+    """The row has more than max_length tokens."""
+
+    error_code = "E925 too-long"
+    advice = (
+        "Add --set on_too_long=skip to leave them out, --set on_too_long=cut to cut them (both are counted), or "
+        "--set max_length=N to allow more tokens. `curate train` takes these after --."
+    )
+    is_unrenderable = False
+
+
+class Silent(RowFault):
+    """No answer of a record may be trained; such records are set aside and counted."""
+
+
+def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -> list[float]:
+    """Return what the tokens of each answer count: its "weight", 1 without one, and 0 where "train" is false.
+
+    Raises Silent where all are 0.
+    """
+    weights = [weight_of(messages[turn]) for turn in answers]
+    # Set aside and counted, not refused: the owner of the data said so with a mark.
+    if not any(weights):
+        raise Silent("no answer of the record may be trained (train is false, or the weight is 0)")
+    return weights
+
+
+def weight_of(answer: dict[str, Any]) -> float:
+    """Return what the tokens of one answer count."""
+    return 0.0 if answer.get("train") is False else float(_or(answer.get("weight"), 1.0))
+
+
+def refuse_marks(messages: Sequence[dict[str, Any]]) -> None:
+    """Raise RowFault where a message says how it is trained: the objective "domain" trains all tokens alike."""
+    if any(_or(message.get(key), default) != default for message in messages for key, default in _TRAINING.items()):
+        raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
+
+
+def notes_of(row: Row) -> list[str]:
+    """Return what of a row's messages no renderer gives to the template, in words: what follows the last answer."""
+    role = row.messages[-1]["role"] if row.messages else "assistant"
+    return [] if role == "assistant" else [f"what follows the last answer (a turn of the {role}) is not trained"]
+
+
+def last_answer(messages: Sequence[dict[str, Any]]) -> int:
+    """Return the index of the last assistant message; raises RowFault where there is none."""
+    for turn in range(len(messages) - 1, -1, -1):
+        if messages[turn]["role"] == "assistant":
+            return turn
+    raise RowFault("no message of the assistant, so nothing is trained")
+
+
+def answers_of(messages: Sequence[dict[str, Any]], objective: Objective) -> list[int]:
+    """Return the indices of the answers that an objective trains: each one for "chat", else the last.
+
+    Raises RowFault where there is none.
+    """
+    last = last_answer(messages)
+    return [n for n in range(last) if objective == "chat" and messages[n]["role"] == "assistant"] + [last]
+
+
+def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
+    """Return the messages up to the last answer, with what templates take for granted.
+
+    Content null is empty text, and a developer is the system where the template knows no developer.
+    """
+    cleaned = []
+    for message in messages[: last_answer(messages) + 1]:
+        copy = {key: value for key, value in message.items() if value is not None and key not in _TRAINING} | {
+            "content": message["content"] or ""
+        }
+        if copy["role"] == "developer" and "developer" not in template:
+            copy["role"] = "system"
+        # OpenAI sends arguments as JSON text, which templates would quote a second time.
+        if "tool_calls" in copy:
+            copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
+        cleaned.append(copy)
+    if not cleaned[-1]["content"].strip() and not cleaned[-1].get("tool_calls"):
+        raise RowFault("the last answer is empty, so nothing is trained")
+    return cleaned
+
+
+def all_texts(row: Row) -> Iterator[tuple[str, str]]:
+    """Yield (where, text) of every text that reaches the tokens: contents, roles, names, tool calls, tools."""
+    if row.text is not None:
+        yield "text", row.text
+    for message in row.messages or ():
+        if message["content"]:
+            yield "content", message["content"]
+        for key, value in message.items():
+            if key != "content" and key not in _TRAINING and value is not None:
+                yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if row.tools:
+        yield "tools", json.dumps(row.tools, ensure_ascii=False)
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(arguments, str):
+        return call
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        raise RowFault("the arguments of a tool call are not JSON") from None
+    return {**call, "function": {**call["function"], "arguments": value}}

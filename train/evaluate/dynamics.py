@@ -1,8 +1,7 @@
 """How a run learnt each training record: the log-probability of its completion, epoch by epoch.
 
 The data map of Swayamdipta et al. 2020, "Dataset Cartography" (arXiv:2009.10795): records whose completion is likely
-throughout are easy, those that never become likely are hard or wrong, those that come and go are ambiguous. Its numbers
-fall out of the loss that a step computes anyway, so they cost no further pass.
+throughout are easy, those that never become likely are hard or wrong, those that come and go are ambiguous.
 
 N training records, S supervised tokens, B records of a micro-batch.
 """
@@ -19,6 +18,7 @@ from pydantic import ConfigDict, with_config
 if TYPE_CHECKING:
     import torch
 
+# In nats: a probability above one half, at which greedy decoding is sure to choose the token.
 _LIKELY = math.log(2)
 
 
@@ -68,6 +68,7 @@ class Dynamics:
         """
         import torch
 
+        # The numbers fall out of the loss that the step computed anyway, so they cost no further pass.
         state, where = self.state, torch.tensor(indices).to(values.device, non_blocking=True)
         now, likely = values[:2] / values[2]
         state["epochs"][where] += 1
@@ -82,6 +83,7 @@ class Dynamics:
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> bool:
         """Go on from what `tensors` returned; False, and nothing is taken, where that was of other records."""
+        # By the sizes, since a checkpoint holds no ids: a resumed run may have other records.
         if not (saved.keys() >= {*self.state, "sizes"} and saved["sizes"].equal(self.sizes.cpu())):
             return False
         self.state = {name: saved[name].to(self.sizes.device) for name in self.state}

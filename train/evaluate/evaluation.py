@@ -1,6 +1,6 @@
 """Evaluate a model on records: its answers, how likely it finds the references, and the score of each category.
 
-General text, which has nothing to do with the data set, is measured too: its bits per byte, before and after, show what
+General text, which has nothing to do with the dataset, is measured too: its bits per byte, before and after, show what
 a model forgot.
 """
 
@@ -9,21 +9,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, open_file
-from train.data.dataset import Dataset, Row
+from train.data.dataset import Dataset, Row, TooLongFault, last_answer
 from train.data.rendering import Renderer, RowFault
-from train.data.rendering.messages import TooLongFault, last_answer
 from train.evaluate import metrics
-from train.evaluate.generate import generate
-from train.evaluate.likelihoods import option_nlls, questions
+from train.evaluate.answers import generate, option_nlls, questions
 from train.evaluate.predictions import Scored, ValidationScore
 from train.model import computing, pick_dtype
+from train.model.distributed import DistributedContext
 from train.model.loss import Nll, nll_per_example
 from train.recipe import Recipe
 
@@ -77,14 +76,17 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
             raise TrainError(
                 "E912 bad-dataset",
                 f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
-                "export the dataset again",
+                "Export the dataset again.",
             )
+        # A scorer that cannot work would else end the run after hours of training.
         try:
             metrics.discover()["contract"].check(contract)
             specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
             if specs[name].metric.kind == "likelihood" and not specs[name].choices:
                 raise TrainError(
-                    "E932 bad-metric-option", f"the metric {chosen!r} needs choices", 'choices = ["yes", "no"]'
+                    "E932 bad-metric-option",
+                    f"the metric {chosen!r} needs choices",
+                    'Set choices, such as ["yes", "no"].',
                 )
         except TrainError as error:
             raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
@@ -165,6 +167,7 @@ def score(
             scores = spec.metric.scores(
                 prediction.text, reference, {**spec.options, **_record_options(spec, row, prediction)}
             )
+            # A choice that was taken by likelihood was not written, so it has no behaviour.
             if prediction.stopped is not None:
                 scores |= behaviour.scores(prediction.text, reference)
             if spec.contract and (prompt_text := _prompt_text(row)) is not None:
@@ -202,7 +205,7 @@ def evaluate_model(
 
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
 
-    Matrix products are in the recipe's number format, as in training. Rows over the recipe's length are skipped or cut
+    Rows over the recipe's length are skipped or cut
     as it says; a skipped one has no result, so the lengths tell how many there were. Raises TrainError: rows cannot be
     rendered; each reason with its record ids.
     """
@@ -212,6 +215,7 @@ def evaluate_model(
     references: dict[str, str] = {}
     predictions: list[Prediction] = []
     device = next(model.parameters()).device
+    # The number format of training: in another one the base would be another model.
     with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
         nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
         if is_generating:
@@ -242,11 +246,34 @@ def evaluate_splits(
     Raises TrainError: rows cannot be rendered, or E944 bad-general-text.
     """
     scored = []
+    # Of training records likelihoods alone: their answers are what was trained, so scores of them would only flatter.
     for split in ("validation", "test", "train"):
         rows = dataset.splits[split]
         scored += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
     rows = readable_general(renderer, general)
     return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
+    """Return the dataset with every ``world``-th row of each split, beginning with this rank's number."""
+    return replace(
+        dataset, splits={name: rows[context.rank :: context.world_size] for name, rows in dataset.splits.items()}
+    )
+
+
+def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
+    """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
+
+    Every rank scores all general text; the first rank's result counts.
+    """
+    if context.world_size == 1:
+        return scored
+    results: dict[tuple[str, str], Scored] = {}
+    for part in context.gather(scored):
+        for result in part:
+            results.setdefault((result.split, result.id), result)
+    positions = {record: position for position, record in enumerate(order)}
+    return sorted(results.values(), key=lambda result: positions.get(result.id, len(positions)))
 
 
 def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
@@ -260,6 +287,7 @@ def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
 def summary(scored: Sequence[Scored]) -> ValidationScore:
     """Return the means that a run watches while it trains; each category weighs the same in the score."""
     tokens = sum(record.num_tokens for record in scored)
+    # Each category weighs the same, lest a large one hides that a small one was lost.
     groups: dict[str, list[float]] = {}
     for record in scored:
         if record.score is not None:
@@ -320,7 +348,7 @@ def general_rows(path: Path | None = None) -> list[Row]:
     """Return the general slice as raw-text rows: the file's, or without one the 24 paragraphs that we ship.
 
     A ``.jsonl`` file has a "text" in each line; any other file is plain text whose documents are parted by blank lines.
-    Documents over 1,000 characters are cut into pieces between words; the pieces of one document share a cluster.
+    Documents over 1,000 characters are cut into pieces between words.
     Raises TrainError: E944 bad-general-text with file and line.
     """
     source = path or SHIPPED
@@ -328,15 +356,22 @@ def general_rows(path: Path | None = None) -> list[Row]:
         with TextIOWrapper(open_file(source.resolve(), most=MOST_DOCUMENT), encoding="utf-8") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise TrainError("E944 bad-general-text", f"{source}: {error}", "eval.general names a text file.") from error
+        raise TrainError(
+            "E944 bad-general-text", f"{source}: {error}", "Name a text file in UTF-8 with eval.general."
+        ) from error
     documents = _lines(text, source) if source.suffix == ".jsonl" else text.split("\n\n")
     rows = []
     for number, document in enumerate((document for document in documents if document.strip()), start=1):
+        # Pieces of one document are no independent evidence, so they share a cluster.
         cluster = f"{SPLIT}-{number:04d}"
         for part, piece in enumerate(_pieces(document.strip()), start=1):
             rows.append(Row(f"{cluster}-{part}", "", cluster, None, None, piece, source.name))
     if not rows:
-        raise TrainError("E944 bad-general-text", f"{source}: no text in it", "Without eval.general ours is used.")
+        raise TrainError(
+            "E944 bad-general-text",
+            f"{source}: no text in it",
+            "Name a file with text, or remove eval.general to measure on the built-in text.",
+        )
     return rows
 
 
@@ -352,13 +387,14 @@ def _lines(text: str, source: Path) -> list[str]:
             raise TrainError(
                 "E944 bad-general-text",
                 f'{source}:{number}: not an object with a "text": {error}',
-                "Each line is a JSON object whose text is a string.",
+                "Write each line as a JSON object whose text is a string.",
             ) from error
         documents.append(document)
     return documents
 
 
 def _pieces(document: str) -> list[str]:
+    # Between words, so that no piece begins with half of one, which no model expects.
     pieces = []
     while len(document) > _LONGEST:
         cut = document.rfind(" ", _LONGEST // 2, _LONGEST)

@@ -22,6 +22,7 @@ PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
 DYNAMICS_FIELDS = ("epochs", "confidence", "variability", "correctness")
 """What a line of feedback on a training record says of how it was learnt."""
+# A file that somebody wrote by hand may hold numbers whose sums overflow.
 _MOST_NATS = 1e30
 RIGHT_FROM = 0.5
 """The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
@@ -92,6 +93,11 @@ def outcome(base: float | None, tuned: float | None) -> Outcome:
     return "broken" if base >= RIGHT_FROM else "still-wrong"
 
 
+def not_finite(records: Sequence[Scored]) -> list[str]:
+    """Return the ids of records whose likelihood or one of whose scores is no number."""
+    return [r.id for r in records if not all(map(math.isfinite, (r.nll, *(r.scores or {}).values())))]
+
+
 def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
     """Return the records of both models side by side, in the order of ``base``.
 
@@ -99,6 +105,7 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
         TrainError: E933 unpaired-results when the two do not hold the same records; E934 not-finite when a likelihood
             is no number, which no report may hide.
     """
+    # Every interval and test of the report is paired, so a record that one side lacks would shift all after it.
     other = {(record.split, record.id): record for record in tuned}
     if (
         len(other) != len(tuned)
@@ -110,12 +117,7 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
             f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
             "Evaluate both models on the same records.",
         )
-    broken = [
-        record.id
-        for record in (*base, *tuned)
-        if not all(map(math.isfinite, (record.nll, *(record.scores or {}).values())))
-    ]
-    if broken:
+    if broken := not_finite([*base, *tuned]):
         raise TrainError(
             "E934 not-finite",
             f"the likelihood or a score of {len(broken)} records is not a number, the first is {broken[0]!r}",
@@ -171,7 +173,7 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
         raise TrainError(
             "E935 bad-predictions",
             f"{path}:{number}: {type(error).__name__}: {error}",
-            "Is this the folder of a finished run?",
+            "Name the folder of a finished run.",
         ) from error
     return base, tuned
 
@@ -204,12 +206,10 @@ def write_feedback(
 
     Lines of training records also say how they were learnt, where ``dynamics`` tells it.
 
-    Only training and validation records are in it, and only validation records with what the tuned model said: what
-    flows back to curation must not carry the test split along.
-
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite.
     """
+    # What flows back to curation must not carry the test split along, or the next dataset is made for its own exam.
     pairs = [p for p in pair(base, tuned) if p[0].split in ("train", "validation")]
     by_id = {dynamic.id: dynamic for dynamic in dynamics}
     return write_whole(
@@ -228,6 +228,7 @@ def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[st
         "score_tuned": after.score,
         "verdict": outcome(before.score, after.score),
     }
+    # Training records have no completion: what the model says of what it was trained on tells nothing.
     if before.split == "validation":
         row["completion_tuned"] = after.text
     elif dynamic is not None:

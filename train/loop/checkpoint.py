@@ -1,10 +1,8 @@
 """Checkpoints that are whole or absent, that say what they belong to, and that hold no pickle.
 
-A checkpoint is made in `tmp-N`, each file is fsynced and hashed from the disk, `MANIFEST.json` comes last, and one
-rename makes it `checkpoint-N`. On resume the newest one whose every byte proves right is taken; damaged ones are
-passed over and named. Facts of the run (dataset, order, recipe, versions ...) that changed are refused, since the
-result would be another. Ranks that hold shards write a file each, under the same manifest; either kind is read by any
-number of ranks. The state of no random stream is in it, since each step begins its own.
+On resume the newest one whose every byte proves right is taken; damaged ones are passed over and named. Facts of the
+run (dataset, order, recipe, versions ...) that changed are refused, since the result would be another. The state of no
+random stream is in it, since each step begins its own.
 """
 
 from __future__ import annotations
@@ -40,6 +38,7 @@ PARTS = (*_CUT, _WHOLE)
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _ROUNDING = frozenset({"ranks", "threads"})
 """Facts that may change with the number of ranks: they decide only in which order numbers are added up."""
+# What a file system takes besides, and what others write meanwhile.
 _SPARE = 1.2
 
 
@@ -75,7 +74,7 @@ class Checkpoint:
                 raise ValueError("names or shapes")
         except (KeyError, ValueError):
             raise TrainError(
-                "E952 run-changed", f"{self.path.name} has other {part} than the model", "begin a new run"
+                "E952 run-changed", f"{self.path.name} has other {part} than the model", "Begin a new run."
             ) from None
         with torch.no_grad():
             for name, target in targets.items():
@@ -110,6 +109,8 @@ def save_checkpoint(
             write_shards(work, {name: tensor for part in _CUT for name, tensor in tensors[part].items()})
         if not context.is_first:
             return final
+        # All under another name, each file synced and hashed from the disk, the manifest last: so one rename makes a
+        # checkpoint that is whole. Ranks that hold shards have written theirs by now, under the same manifest.
         _write_parts(work, {part: tensors[part] for part in ((_WHOLE,) if are_shards else PARTS)})
         (work / "progress.json").write_text(canonical_json(progress), encoding="utf-8")
         files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
@@ -127,8 +128,9 @@ def save_checkpoint(
         shutil.rmtree(work, ignore_errors=True)
         raise TrainError(
             "E954 disk-full", f"{final}: {error.strerror}; the checkpoint was not written",
-            "make room and call again with --resume", exit_code=Exit.MISSING,
+            "Make room, then call again with --resume.", exit_code=Exit.MISSING,
         ) from error  # fmt: skip
+    # The old ones go last: until the new one has its name, they are all there is.
     for old, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
         if old not in always:
             _remove(path)
@@ -138,12 +140,12 @@ def save_checkpoint(
 def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
     """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
     # Imports torch.
-    from train.model.parts import first_not_finite
+    from train.model.capabilities import first_not_finite
 
     if (name := first_not_finite(weights)) is not None:
         raise TrainError(
             "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
-            "the model is broken: lower lr, and go on from an older checkpoint or begin again",
+            "Lower lr, and go on from an older checkpoint or begin again.",
             exit_code=Exit.FAILED,
         )  # fmt: skip
 
@@ -177,6 +179,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
     are_shards = bool(names) and all(name.startswith(PREFIX) for name in names)
     if not (always <= set(manifest["files"]) and (are_shards or names == {f"{part}.safetensors" for part in _CUT})):
         raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
+    # A file that nobody vouches for, such as a pickle, would be loaded by the next version of a library.
     for stranger in {file.name for file in path.iterdir()} - {MANIFEST, *manifest["files"]}:
         raise _damaged(path / stranger, "is not in the manifest")
     for name, entry in manifest["files"].items():
@@ -201,7 +204,7 @@ def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: 
     if any(difference.path[0] not in rounding for difference in differences) and not is_forced:
         raise TrainError(
             "E952 run-changed", "this is no longer the run that the checkpoint belongs to: " + "; ".join(changed),
-            'begin a new run, or go on with --force, which records the run as "not exact"',
+            'Begin a new run, or go on with --force, which records the run as "not exact".',
         )  # fmt: skip
     return changed
 
@@ -256,7 +259,7 @@ def _make_room(run: Path, work: Path, tensors: Mapping[str, Mapping[str, Any]]) 
         raise TrainError(
             "E954 disk-full",
             f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB, only {free / 1e6:,.1f} MB are free",
-            "make room and call again with --resume", exit_code=Exit.MISSING,
+            "Make room, then call again with --resume.", exit_code=Exit.MISSING,
         )  # fmt: skip
     if work.exists():
         shutil.rmtree(work)
@@ -283,7 +286,9 @@ def _synced_entry(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, what: str) -> TrainError:
     return TrainError(
-        "E951 checkpoint-damaged", f"{path.parent.name}/{path.name} {what}", "an older checkpoint may be whole"
+        "E951 checkpoint-damaged",
+        f"{path.parent.name}/{path.name} {what}",
+        "Resume from an older checkpoint, if one is whole.",
     )
 
 

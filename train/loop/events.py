@@ -73,6 +73,7 @@ class Events:
         """Append an event with its fields and the time (UTC); raises TrainError "E954 disk-full"."""
         if self.file is None:
             return
+        # In UTC, since the machines of a run need not agree on a time zone.
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False)
         rest = f"{line}\n".encode()
@@ -88,7 +89,7 @@ class Events:
         return TrainError(
             "E954 disk-full",
             f"metrics.jsonl: {fault.strerror}",
-            "make room and call again with --resume",
+            "Make room, then call again with --resume.",
             exit_code=Exit.MISSING,
         )
 
@@ -101,35 +102,6 @@ def _is_before(line: str, step: int) -> bool:
         return False
     at = event.get("step", 0) if isinstance(event, dict) else None
     return isinstance(at, int) and at <= step and event.get("event") != "end"
-
-
-class Progress:
-    """Speed, time to go, and one line on stderr: redrawn on a terminal, else printed every ten seconds."""
-
-    def __init__(self, num_steps: int) -> None:
-        self.num_steps = num_steps
-        self.recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
-        self.is_live = sys.stderr.isatty()
-        self.printed_at = time.monotonic()
-
-    def step(self, number: int, loss: float, num_tokens: int, seconds: float) -> tuple[float, float]:
-        """Show step ``number`` (from 1); return (tokens per second, seconds to go) over the last steps."""
-        self.recent.append((seconds, num_tokens))
-        spent = sum(s for s, _ in self.recent) or 1e-9
-        speed = sum(n for _, n in self.recent) / spent
-        left = (self.num_steps - number) * spent / len(self.recent)
-        done = round(20 * number / self.num_steps)
-        line = (
-            f"[{'#' * done}{'.' * (20 - done)}] step {number}/{self.num_steps}  loss {loss:.4f}"
-            f"  {speed:,.0f} tokens/s  {_clock(left)} to go"
-        )
-        is_last = number == self.num_steps
-        if self.is_live:
-            console.redraw(line)
-        elif is_last or time.monotonic() - self.printed_at >= _PLAIN_SECONDS:
-            self.printed_at = time.monotonic()
-            console.talk(line)
-        return speed, left
 
 
 @dataclass(frozen=True)
@@ -149,16 +121,19 @@ class TakenStep:
 class StepLog:
     """Reads the numbers of steps once they have arrived, checks them, and writes an event for each step.
 
-    On a GPU that is one step late, so that the next one is under way while the loop waits.
+    On a GPU that is one step late.
     """
+
+    # Reading a number waits for the device, so by then the next step must be under way.
 
     def __init__(self, sampler: BatchSampler, state: TrainingState, events: Events) -> None:
         self.sampler, self.state, self.events = sampler, state, events
         self.seconds, self.tokens = 0.0, 0
         """What all steps took, and the tokens that they read."""
-        self._progress = Progress(len(sampler))
         self._pending: deque[TakenStep] = deque()
         self._read_at = -math.inf
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+        self._is_live, self._printed_at = sys.stderr.isatty(), time.monotonic()
 
     def add(self, taken: TakenStep, *, num_pending: int) -> None:
         """Queue a step, and read the numbers of all but the last ``num_pending``."""
@@ -177,19 +152,40 @@ class StepLog:
             seconds = now - max(taken.began, self._read_at)
             self._read_at = now
             self.seconds, self.tokens = self.seconds + seconds, self.tokens + taken.num_tokens
-            speed, left = self._progress.step(taken.number, loss, taken.num_tokens, seconds)
+            speed, left = self._show(taken, loss, seconds)
             self.events.write(
                 "step", step=taken.number, of=len(self.sampler), epoch=taken.step.epoch, loss=loss, lr=taken.lr,
                 grad_norm=norm, tokens=taken.total_tokens, supervised=taken.step.num_supervised,
                 tokens_per_second=round(speed, 1), eta_seconds=round(left, 1),
             )  # fmt: skip
 
+    def _show(self, taken: TakenStep, loss: float, seconds: float) -> tuple[float, float]:
+        """Show a step in a line on stderr, and return (tokens a second, seconds to go) over the last steps."""
+        # Of the last steps alone: a laptop that slept would spoil an estimate over the whole run.
+        self._recent.append((seconds, taken.num_tokens))
+        spent = sum(s for s, _ in self._recent) or 1e-9
+        speed = sum(n for _, n in self._recent) / spent
+        num_steps = len(self.sampler)
+        left = (num_steps - taken.number) * spent / len(self._recent)
+        done = round(20 * taken.number / num_steps)
+        line = (
+            f"[{'#' * done}{'.' * (20 - done)}] step {taken.number}/{num_steps}  loss {loss:.4f}"
+            f"  {speed:,.0f} tokens/s  {_clock(left)} to go"
+        )
+        # A terminal's line is redrawn; a log gets one every ten seconds, and the last.
+        if self._is_live:
+            console.redraw(line)
+        elif taken.number == num_steps or time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
+            self._printed_at = time.monotonic()
+            console.talk(line)
+        return speed, left
+
     def _diverged(self, taken: TakenStep, loss: float, norm: float) -> TrainError:
         ids = console.join_names([self.sampler.examples[index].id for index in taken.step.indices], 20)
         return TrainError(
             "E930 diverged",
             f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {ids}",
-            "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
+            "Lower lr, or look at these records; this step has changed no weight.", exit_code=Exit.FAILED,
         )  # fmt: skip
 
 

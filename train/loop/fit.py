@@ -1,4 +1,8 @@
-"""Train a model: batch, gradients, one clipped AdamW update, and now and then an evaluation and a checkpoint."""
+"""Train a model: batch, gradients, one clipped AdamW update, and now and then an evaluation and a checkpoint.
+
+The loop reads from top to bottom; what it calls is beside it: `gradients` for a step, `events` for what is said of it,
+`checkpoint` for what is written, `state` for what it knows of itself.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from train.base import console
@@ -20,9 +25,8 @@ from train.loop.events import Events, OnEvent, StepLog, TakenStep
 from train.loop.gradients import CPU, Gradients, Optimizer, Placement
 from train.loop.state import EarlyStopping, FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
-from train.model.capabilities import capabilities_of
+from train.model.capabilities import capabilities_of, compile_layers
 from train.model.distributed import DistributedContext, attention_share, seed_stream
-from train.model.layers import compile_layers
 from train.model.parallel import parallelize
 from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
 
@@ -54,7 +58,7 @@ def fit(
     state = checkpoints.load(model, optimizer, dynamics)
     started = time.monotonic()
     metrics = checkpoints.run_dir / "metrics.jsonl" if context.is_first else None
-    with GracefulStop() as stop, Events(metrics, resumed_from=state.step, on_event=on_event) as events:
+    with graceful_stop() as stop, Events(metrics, resumed_from=state.step, on_event=on_event) as events:
         log, saved_step = StepLog(sampler, state, events), state.step
 
         def save() -> int:
@@ -70,6 +74,7 @@ def fit(
             began, step = time.monotonic(), sampler[state.step]
             lr = optimizer.peak_lr * lr_factor(recipe, state.step, num_steps)
             model.train()
+            # Everything random of a step begins here, so a resumed run needs no state of any generator.
             seed_stream(recipe.seed, context.rank, state.step)
             loss = gradients.backward(step)
             norm = optimizer.step(loss, lr)
@@ -118,7 +123,7 @@ def _record(
     """
     if not math.isfinite(score.loss):
         raise TrainError("E930 diverged", f"step {state.step}: the validation loss is {score.loss}",
-                         "lower lr", exit_code=Exit.FAILED)  # fmt: skip
+                         "Lower lr.", exit_code=Exit.FAILED)  # fmt: skip
     early_stopping = EarlyStopping(sampler.recipe.guard, validation.base_scores)
     state.evaluations.append(score)
     is_best = early_stopping.is_best(state.evaluations)
@@ -128,6 +133,7 @@ def _record(
     text = "" if score.score is None else f"score {score.score:.4f}, "
     console.talk(f"step {state.step}: validation {text}loss {score.loss:.4f}" + (" (best so far)" if is_best else ""))
     if state.step < len(sampler) and (reason := early_stopping.reason(state.evaluations)):
+        # The loop ends by itself at its next turn, after the checkpoint of this step.
         state.early_stop = reason
         events.write("guard", step=state.step, of=len(sampler), reason=reason)
         console.talk(f"stopped by the guard after step {state.step} of {len(sampler)}: {reason}")
@@ -155,30 +161,31 @@ def _end(
 _EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.HUNG_UP}
 
 
-class GracefulStop:
-    """Within, the first Ctrl-C, SIGTERM or SIGHUP sets ``exit_code``, which is `Exit.OK` until then."""
+class Stop:
+    """Whether a signal asks the run to end: ``exit_code`` is `Exit.OK` until then."""
 
-    def __init__(self) -> None:
-        self.exit_code = Exit.OK
-        self._before: dict[signal.Signals, object] = {}
+    exit_code = Exit.OK
 
-    def __enter__(self) -> GracefulStop:
-        # Python lets only the main thread set handlers; a caller in another thread has its own way to stop.
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in _EXITS}
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
+@contextmanager
+def graceful_stop() -> Iterator[Stop]:
+    """Within, the first Ctrl-C, SIGTERM or SIGHUP sets the exit code of the `Stop`; the second acts as before."""
+    stop, before = Stop(), dict[signal.Signals, Any]()
 
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        self.exit_code = _EXITS[signal.Signals(number)]
-        self._restore()
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        before.clear()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        stop.exit_code = _EXITS[signal.Signals(number)]
+        restore()
         console.talk("\nfinishing this step, then a checkpoint; the same signal again ends at once")
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._before = {}
+    # Python lets only the main thread set handlers; a caller in another thread has its own way to stop.
+    if threading.current_thread() is threading.main_thread():
+        before.update({number: signal.signal(number, ask) for number in _EXITS})
+    try:
+        yield stop
+    finally:
+        restore()

@@ -17,10 +17,10 @@ import torch
 from train.evaluate.dynamics import Dynamics
 from train.model import computing
 from train.model.batch import BatchSampler, Step, collate
+from train.model.capabilities import compiling
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.model.layers import compiling
 from train.model.loss import supervised_loss
-from train.model.parallel import ParallelStrategy, Replicated, Sharded
+from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm
 from train.recipe import Recipe
 from train.recipe.schedule import betas, peak_lr, weight_decay
 
@@ -81,6 +81,7 @@ class Gradients:
                 noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune),
             ):
                 loss, nll = self.parallel.run(partial(supervised_loss, batch=batch, scale=weight * scale))
+            # A micro-batch that is computed only since others wait for it belongs to another rank's records.
             if weight:
                 observed.add(indices, batch.owners, nll)
             loss.backward()
@@ -105,10 +106,8 @@ def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterat
 
     NEFTune (Jain et al. 2023, arXiv:2310.05914).
 
-    ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. L is
-    the example's own length, so neither padding nor packing changes how loud its noise is. The noise comes from torch's
-    generator of the device, which each step begins anew (`train.model.distributed.seed_stream`), so a resumed run draws
-    the same. What the model can do must be known before (`capabilities_of`): with noise it looks like another model.
+    ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. What
+    the model can do must be known before (`capabilities_of`): with noise it looks like another model.
     """
     if not alpha:
         yield
@@ -126,6 +125,7 @@ def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterat
 
 
 def _noise(embedded: torch.Tensor, lengths: Sequence[int], alpha: float) -> torch.Tensor:
+    # By the example's own length, so neither padding nor packing changes how loud its noise is.
     rows, tokens, width = embedded.shape
     each = torch.tensor(lengths, dtype=torch.float32)
     loudness = (alpha / math.sqrt(width) * each.rsqrt()).to(embedded.device)
@@ -135,6 +135,7 @@ def _noise(embedded: torch.Tensor, lengths: Sequence[int], alpha: float) -> torc
     else:
         assert (rows, tokens) == (1, sum(lengths)), "examples lie in rows of their own or end to end in one"
         loudness = loudness.repeat_interleave(torch.tensor(lengths, device=embedded.device))[None, :, None]
+    # From torch's generator of the device, which each step begins anew (`seed_stream`): a resumed run draws the same.
     noise = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
     return (noise * loudness).to(embedded.dtype)
 
@@ -142,9 +143,10 @@ def _noise(embedded: torch.Tensor, lengths: Sequence[int], alpha: float) -> torc
 class Optimizer:
     """Updates the trainable parameters of ``model``, which is spread over the ranks as ``parallel`` says.
 
-    Nothing here waits for the device. A step that is not finite changes no weight, nor does one after it: the device
-    decides that itself, and `StepLog` reports it once it reads the numbers.
+    A step that is not finite changes no weight, nor does one after it; `StepLog` reports it.
     """
+
+    # Nothing here waits for the device, so the device itself decides whether a step counts.
 
     def __init__(self, model: Any, parallel: Replicated | Sharded, recipe: Recipe) -> None:
         self.parallel = parallel
@@ -166,7 +168,7 @@ class Optimizer:
         """Add the ranks' gradients up, clip them and update the weights; return the norm before clipping."""
         parameters = list(self.named.values())
         self.parallel.add_up(parameters)
-        norm = self.parallel.norm(parameters)
+        norm = gradient_norm(parameters)
         self.is_broken = torch.maximum(self.is_broken, (~(loss.isfinite() & norm.isfinite())).float())
         # What torch's GradScaler sets: the fused kernel reads it, and then leaves weights and moments as they are.
         self.adamw.found_inf = self.is_broken  # type: ignore[attr-defined]

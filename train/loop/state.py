@@ -1,8 +1,7 @@
 """What a run knows of itself besides tensors: how far it is, its evaluations, how it ended, and when it ends early.
 
-Early stopping depends on the recipe, the base's scores and the evaluations so far alone, so a resumed run ends where
-the whole one would have. It is off by default: a validation split of a few records a category moves by more than any
-margin worth asking for, and a run that ends by chance is worse than one that is a little too long.
+Early stopping is off by default: a validation split of a few records a category moves by more than any margin worth
+asking for, and a run that ends by chance is worse than a run that is a little too long.
 """
 
 from __future__ import annotations
@@ -69,6 +68,8 @@ class FitResult(TrainingState):
 class EarlyStopping:
     """Compares evaluations on validation; ``base`` has the base's score of each category on the same records."""
 
+    # It keeps nothing between evaluations: recipe, base and the evaluations so far decide, so a resumed run ends where
+    # the whole one would have.
     def __init__(self, recipe: GuardRecipe, base: Mapping[str, float]) -> None:
         self.recipe, self.base = recipe, dict(base)
 
@@ -98,6 +99,7 @@ class EarlyStopping:
         is_clean = [not names for names in self.regressed(evaluations)]
         best = 0
         for number in range(1, len(evaluations)):
+            # A model that lost a category is never the best one, however good its mean is.
             is_equal = is_clean[number] == is_clean[best]
             if is_clean[number] > is_clean[best] or (
                 is_equal and evaluations[number].is_better_than(evaluations[best])

@@ -54,7 +54,9 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
             warnings.simplefilter("ignore", FutureWarning)
             tuned = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
-        raise TrainError("E920 bad-recipe", f"lora.targets: {str(error)[:300]}", 'targets = "all-linear"') from None
+        raise TrainError(
+            "E920 bad-recipe", f"lora.targets: {str(error)[:300]}", 'Set targets = "all-linear".'
+        ) from None
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -88,9 +90,7 @@ def takes_over(tuned: Any) -> bool:
 def save_adapter(tuned: Any, folder: Path) -> None:
     """Write the adapter in peft's format, as one that fits the base as it is on the disk.
 
-    Adapters that took a part of the base over, W = R + s B0 A0, are written as the difference that they came to make,
-    s (B A - B0 A0): the same adapter with twice the rank, [B, -B0] [A; A0]. Tables that grew are not written, since the
-    rows of new tokens are in the adapter.
+    Tables that grew are not written, since the rows of new tokens are in the adapter.
     """
     tuned.save_pretrained(folder, save_embedding_layers=False)
     if takes_over(tuned):
@@ -101,6 +101,8 @@ def _as_difference(folder: Path, initial: dict[str, torch.Tensor]) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
+    # Adapters that took a part of the base over, W = R + s B0 A0, fit R alone, which no disk has. What they came to
+    # change is s (B A - B0 A0): an adapter with twice the rank, [B, -B0] [A; A0].
     config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     now = load_file(folder / _WEIGHTS)
     for name, tensor in now.items():
@@ -139,21 +141,23 @@ def name_tokens(tokenizer: Any, words: Sequence[str]) -> None:
     known = tokenizer.get_vocab()
     if taken := [word for word in words if word in known]:
         raise TrainError("E920 bad-recipe", f"new_tokens: the base has {', '.join(taken[:10])} as a token already",
-                         "take it out of new_tokens")  # fmt: skip
+                         "Remove it from new_tokens.")  # fmt: skip
     # Not normalized: a tokenizer that lower-cases its text would look for a word that is never there.
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
     if tokenizer.convert_tokens_to_ids(list(words)) != list(range(len(known), len(known) + len(words))):
         raise TrainError("E921 bad-model", "the tokenizer's ids have holes, so new tokens get no rows of their own",
-                         "train without new_tokens")  # fmt: skip
+                         "Train without new_tokens.")  # fmt: skip
 
 
 def grow(model: Any, tokenizer: Any, *, num_old: int) -> None:
     """Give every token of ``tokenizer`` from ``num_old`` on a row of ``model`` that is the mean of those before.
 
     Also what a base needs before an adapter with new tokens is put on it: there ``tokenizer`` is the adapter's, and the
-    adapter replaces these rows. Embeddings that are padded to a round number have rows to spare, and stay as they are.
+    adapter replaces these rows.
     """
     import torch
+
+    # Embeddings that are padded to a round number have rows to spare, and stay as they are.
 
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         # Its own way of filling new rows draws them at random.
@@ -172,16 +176,17 @@ def grow(model: Any, tokenizer: Any, *, num_old: int) -> None:
 def trained_rows(model: Any, ids: Sequence[int]) -> dict[str, list[int]]:
     """Return peft's ``trainable_token_indices`` for rows ``ids`` of the embedding and, where it is not tied, the head.
 
-    Rows and not whole matrices ("modules_to_save"): the others stay the base's, the adapter stays small, and peft keeps
-    tied matrices tied. Raises TrainError "E920 bad-recipe" where peft would lose the head's bias.
+    Raises TrainError "E920 bad-recipe" where peft would lose the head's bias.
     """
     if not ids:
         return {}
+    # Rows and not whole matrices ("modules_to_save"): the others stay the base's, the adapter stays small, and peft
+    # keeps tied matrices tied.
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         # peft's layer for a head with trained rows is a matrix alone.
         raise TrainError("E920 bad-recipe", "new_tokens: the head of this base has a bias, which an adapter with new "
-                         "tokens cannot keep", 'method = "full" trains new tokens of such a base')  # fmt: skip
+                         "tokens cannot keep", 'Set method = "full" to train new tokens of such a base.')  # fmt: skip
     names = {id(module): name for name, module in model.named_modules()}
     rows = {names[id(embedding)]: list(ids)}
     if head is not None and head.weight is not embedding.weight:

@@ -23,12 +23,25 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.model.parts import to_device, working_dtype
-
 NAME = "pairsmith"
 """What transformers knows this attention by."""
 QUERIES = 128
 """Queries of a block: their scores against the keys of one example stay in the cache of a core."""
+
+
+def working_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """Return the format of products with ``tensor``: that of autocast where it is on, else its own."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Return ``tensor``, which is the CPU's, on ``device``.
+
+    From pinned memory the copy runs beside the computation, which a step ahead of it is still busy with.
+    """
+    is_cuda = torch.device(device).type == "cuda"
+    return (tensor.pin_memory() if is_cuda else tensor).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -303,11 +316,11 @@ _SIMILAR, _REACH = 0.8, 32
 class KVCache:
     """Rows that were read end to end as one packed row and now grow by one token a step each.
 
-    Rows may leave; the last one then takes the place of one that left, so that nothing else is moved. Give the rows
-    that may grow longest first: runs of like length then share a right-padded store (a "span"), whose longest row is
-    all that a step reads of it, and reading is what a step costs on a CPU.
+    Give the rows that may grow longest first.
     """
 
+    # Runs of like length share a right-padded store (a "span"), whose longest row is all that a step reads of it, and
+    # reading is what a step costs on a CPU.
     def __init__(self, lengths: Sequence[int], capacity: Sequence[int], device: torch.device | str = "cpu") -> None:
         """``lengths`` of the packed row's examples, and the ``capacity`` of each in tokens, falling."""
         self.lengths = list(lengths)
@@ -389,6 +402,7 @@ class KVCache:
         order = list(range(len(self.lengths)))
         if len(rows) == len(order):
             return order
+        # The last row takes the place of a row that left, so that nothing else is moved.
         wanted = set(rows)
         row = 0
         while row < len(order):

@@ -1,18 +1,82 @@
-"""Which of our kernels a model can use, found out by trying: where numbers differ, the model keeps its own code."""
+"""What a model of transformers is made of, and which faster ways of computing it can use.
+
+Models are foreign code, so nothing is concluded from their names: each way is tried on a few tokens, and where the
+numbers differ the model keeps its own. Norms become one node of the graph on a CPU (without that a step of the small
+model of `benchmarks/train_cpu.py` takes 3 to 5 % longer and a tenth more memory), layers are compiled on a GPU, where a
+run is long enough to earn the compilation back, and activations may be computed again instead of kept: Chen et al. 2016
+(arXiv:1604.06174).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 from torch.nn import functional
 
-from train.model.attention import NAME, KVCache, pack, packing, register
-from train.model.layers import fuse_norms
-from train.model.memory import keep_freed_memory
-from train.model.parts import are_close, decoder_of, evaluating, head_weight, inner_of
+from train.model.attention import NAME, KVCache, pack, packed_now, packing, register, working_dtype
+from train.model.device import keep_freed_memory
+
+
+def inner_of(model: Any) -> Any:
+    """Return the model that adapters were added to, which has them in it; without adapters ``model`` itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def decoder_of(model: Any) -> Any:
+    """Return the model without its head, adapters included; None where it has no such part."""
+    inner = inner_of(model)
+    decoder = getattr(inner, inner.base_model_prefix, None)
+    return decoder if decoder is not inner else None
+
+
+def head_weight(head: Any) -> Any:
+    """Return the matrix [V, H] that ``head`` multiplies by, with the trained rows of new tokens where they are on."""
+    rows = getattr(head, "token_adapter", None)
+    if rows is None:
+        return head.weight
+    # peft's own ``weight`` has the trained rows also while the adapter is switched off.
+    return rows.base_layer.weight if rows.disable_adapters else rows.get_merged_weights(rows.active_adapters)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Within, ``model`` is in evaluation mode and no gradient is made; after that it is in the mode that it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def are_close(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Return whether two ways of computing the same gave the same, up to the number format's rounding."""
+    is_exact = first.dtype == torch.float32 and not torch.is_autocast_enabled(first.device.type)
+    tolerance = 1e-4 if is_exact else 3e-2
+    # A broken model gives NaN on both sides; the loss finds that, and names it.
+    largest = float(first.float().nan_to_num(0.0).abs().max())
+    return torch.allclose(first.float(), second.float(), rtol=tolerance, atol=tolerance * largest, equal_nan=True)
+
+
+def first_not_finite(named: Iterable[tuple[str, torch.Tensor]]) -> str | None:
+    """Return the name of the first tensor with a NaN or an infinity in it, None where there is none.
+
+    Of a sharded tensor each rank checks its own part.
+    """
+    for name, weight in named:
+        tensor = weight.to_local() if hasattr(weight, "to_local") else weight
+        # The sum is a cheap first test; as finite numbers may overflow in it, the elements decide.
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+            return name
+    return None
+
 
 _LENGTHS = (12, 3, 18)
 _OTHER_WAYS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError)
@@ -137,3 +201,128 @@ def _has_plain_head(model: Any, texts: list[torch.Tensor], alone: list[torch.Ten
         hidden = decoder(input_ids=texts[-1][None], use_cache=False).last_hidden_state[0]
         ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
     return are_close(ours, alone[-1])
+
+
+class FusedRMSNorm(nn.Module):
+    """x [.., H] -> x / rms(x) * weight (Zhang and Sennrich 2019), with the weight [H] of another module."""
+
+    def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.epsilon = epsilon
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Return the normed states, in the format that is computed with."""
+        dtype = working_dtype(hidden_states)
+        normed: torch.Tensor = _RMSNorm.apply(hidden_states, self.weight, self.epsilon, dtype)  # type: ignore[no-untyped-call]
+        return normed
+
+
+def fuse_norms(model: Any) -> int:
+    """Replace each norm that gives the same numbers by `FusedRMSNorm`, and return how many were replaced.
+
+    Names and parameters of the model stay. A norm that computes otherwise, such as one that scales by 1 + weight, stays
+    too: one of each kind is tried.
+    """
+    num, verdicts = 0, dict[type, bool]()
+    for parent in list(model.modules()):
+        for name, module in parent.named_children():
+            if not type(module).__name__.endswith("RMSNorm") or not hasattr(module, "variance_epsilon"):
+                continue
+            fused = FusedRMSNorm(module.weight, module.variance_epsilon)
+            if type(module) not in verdicts:
+                sample = torch.linspace(-3, 3, 7 * len(module.weight), device=module.weight.device).sin()
+                sample = sample.view(1, 7, len(module.weight))
+                with torch.no_grad():
+                    verdicts[type(module)] = are_close(fused(sample), module(sample))
+            if verdicts[type(module)]:
+                setattr(parent, name, fused)
+                num += 1
+    return num
+
+
+class _RMSNorm(torch.autograd.Function):
+    """(x [.., H], weight [H], epsilon, format of the result) -> x / rms(x) * weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype) -> torch.Tensor:
+        wide = x.float()
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        normed = wide * scale
+        ctx.save_for_backward(normed, scale, weight)
+        ctx.dtype = x.dtype
+        scaled: torch.Tensor = normed * weight
+        return scaled.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, d_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        normed, scale, weight = ctx.saved_tensors
+        wide = d_out.float()
+        d_weight = (wide * normed).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[0]:
+            return None, d_weight, None, None
+        d_normed = wide * weight
+        along = torch.linalg.vecdot(d_normed, normed).unsqueeze(-1).div_(normed.shape[-1])
+        return d_normed.addcmul_(normed, along, value=-1).mul_(scale).to(ctx.dtype), d_weight, None, None
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Turn it on for a model of transformers, with adapters or without; the gradients stay the same."""
+    # Not reentrant, so that it needs no gradient of the inputs, of which frozen embeddings have none.
+    arguments = {"use_reentrant": False, "context_fn": _contexts}
+    inner = inner_of(model)
+    # Transformers 5 renamed it and warns of the old name.
+    enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
+    enable(arguments)
+
+
+def is_checkpointing(model: Any) -> bool:
+    """True for a model whose layers compute their activations again."""
+    inner = inner_of(model)
+    # Transformers 5 renamed it, too.
+    names = ("is_activation_checkpointing", "is_gradient_checkpointing")
+    return bool(getattr(inner, next(name for name in names if hasattr(type(inner), name))))
+
+
+def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    # A layer is computed again after the forward pass has left its `packing`, without which it would see all as one.
+    return nullcontext(), packing(packed_now())
+
+
+_MOST_SHAPES = 64
+"""Shapes that a layer is compiled for; torch's own limit is 8, after which it runs the layer plainly for good."""
+
+
+def compile_layers(model: Any, *, backend: str = "inductor") -> int:
+    """Compile the layers of ``model`` in place, adapters included, and return how many they are.
+
+    It takes effect inside `compiling` only.
+    """
+    # In place, so that no name in the model's state changes, and a checkpoint fits with and without.
+    inner = inner_of(model)
+    # What transformers never puts on two devices is one layer.
+    names = set(getattr(inner, "_no_split_modules", None) or ())
+    layers = [module for module in inner.modules() if type(module).__name__ in names]
+    for layer in layers:
+        layer.compile(backend=backend, dynamic=False)
+    # Of this process, until `compiling` says otherwise.
+    torch.compiler.set_stance("force_eager")
+    return len(layers)
+
+
+@contextmanager
+def compiling(is_on: bool) -> Iterator[None]:
+    """Within, the layers of `compile_layers` run compiled; elsewhere, and with False, they run as written."""
+    # Evaluation has a new shape with each batch, and would compile for most of its time.
+    import torch._dynamo.config as limits
+
+    if not is_on:
+        yield
+        return
+    before = limits.recompile_limit
+    limits.recompile_limit = _MOST_SHAPES
+    try:
+        with torch.compiler.set_stance("default"):
+            yield
+    finally:
+        limits.recompile_limit = before

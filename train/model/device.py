@@ -1,12 +1,14 @@
-"""Where a run computes: its device, the number format of its products, and how many threads it takes.
+"""Where a run computes: device, number format, threads, the memory that there is and the peak of a piece of work.
 
-Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
-machine of two cores torch was fifty times slower than with one. So cores that others are using now are not counted on.
+Every figure of a plan and every choice that is "auto" begins here, so this is the only place that asks the machine.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +20,7 @@ from train.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
+
 
 SMALL_MODEL = 20_000_000
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -36,7 +39,9 @@ def pick_device(wanted: str) -> torch.device:
     device = torch.device(wanted)
     is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, True)
     if not is_there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise TrainError("E941 no-device", f"this machine has no {wanted}", "--set device=cpu", exit_code=Exit.MISSING)
+        raise TrainError(
+            "E941 no-device", f"this machine has no {wanted}", "Add --set device=cpu.", exit_code=Exit.MISSING
+        )
     return device
 
 
@@ -87,11 +92,10 @@ def usable_cores() -> int:
 
 
 def free_cores() -> int:
-    """Return how many usable cores are idle, 1 at the least; it samples for a quarter of a second.
-
-    Not by the load average: that remembers what this very command did a minute ago. Where the system has no /proc/stat,
-    all usable cores count as free.
-    """
+    """Return how many usable cores are idle, 1 at the least, all where the system has no /proc/stat; takes 0.25 s."""
+    # Not by the load average: that remembers what this very command did a minute ago.
+    # Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
+    # machine of two cores torch was fifty times slower than with one.
     usable = usable_cores()
     before = _idle_and_all()
     if usable == 1 or before is None:
@@ -135,3 +139,83 @@ def _quota() -> float | None:
         # A system that words it otherwise has no quota that we know of.
         return None
     return None
+
+
+# From malloc.h of glibc; the numbers are part of its interface.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_NEVER, _AT_ONCE = 2**31 - 1, 64 << 20
+_STATUS, _CLEAR, _LIMIT = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/sys/fs/cgroup/memory.max")
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's allocator to keep what is freed; return whether there is one that listens.
+
+    The process then stays at its largest size until it ends.
+    """
+    # Tensors over 32 MB are else mapped anew each time, and the kernel fills every page with zeros first: at a
+    # vocabulary of 152,000 that costs more than the matrix products.
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        # Another C library, such as musl's.
+        return False
+    return all(mallopt(*setting) for setting in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _AT_ONCE)))
+
+
+class Meter:
+    """Measures from when it is made: ``grown()`` is the peak since then over what there was at that time, in bytes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+            return
+        _give_back()
+        # 5 sets the peak back to what is resident now (proc(5)); where that is not allowed the peak is older.
+        with suppress(OSError):
+            _CLEAR.write_text("5")
+        self.before = _resident("VmRSS")
+
+    def grown(self) -> int:
+        """Return the bytes that the peak lies above the beginning."""
+        if self.device.type == "cuda":
+            import torch
+
+            return torch.cuda.max_memory_allocated(self.device) - self.before
+        return max(0, _resident("VmHWM") - self.before)
+
+
+def memory_limit(device: torch.device) -> int:
+    """Return how many bytes of memory the device has for us: a GPU's own, or the machine's or the process's limit."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits += [limit for limit in (resource.getrlimit(resource.RLIMIT_AS)[0],) if limit != resource.RLIM_INFINITY]
+    # No control group, or one without a limit ("max").
+    with suppress(OSError, ValueError):
+        limits.append(int(_LIMIT.read_text()))
+    return min(limits)
+
+
+def _resident(name: str) -> int:
+    # A line of /proc/self/status in bytes; on other systems the highest peak ever, as they report nothing else.
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def _give_back() -> None:
+    # Let glibc return what was freed, which is else used again without growing.
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

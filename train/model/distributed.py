@@ -97,7 +97,7 @@ class DistributedContext:
             if differing:
                 raise TrainError(
                     "E948 ranks-differ", f"rank {rank} and rank 0 do not have the same {', '.join(differing)}",
-                    "give every node the same dataset, base and packages",
+                    "Give every node the same dataset, base and packages.",
                 )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def join_group() -> Iterator[DistributedContext]:
     if unclear or not os.environ.get("MASTER_ADDR"):
         missing = ", ".join(unclear) or "MASTER_ADDR"
         raise TrainError("E949 bad-launch", f"WORLD_SIZE is set, but not {missing}",
-                         "start it with torchrun, or unset WORLD_SIZE")  # fmt: skip
+                         "Start it with torchrun, or unset WORLD_SIZE.")  # fmt: skip
     # torch takes a second to import; `train run --help` does without.
     import torch
     import torch.distributed as dist
@@ -139,8 +139,8 @@ def join_group() -> Iterator[DistributedContext]:
         if torch.cuda.is_available():
             if local_rank >= torch.cuda.device_count():
                 raise TrainError("E941 no-device", f"there are {torch.cuda.device_count()} GPUs for"
-                                 f" {context.local_world_size} ranks of this node", "--nproc-per-node as many as GPUs",
-                                 exit_code=Exit.MISSING)  # fmt: skip
+                                 f" {context.local_world_size} ranks of this node",
+                                 "Set --nproc-per-node to the number of GPUs.", exit_code=Exit.MISSING)  # fmt: skip
             torch.cuda.set_device(local_rank)
         # Two backends, so that numbers and objects need no GPU, and reading a flag does not wait for one.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -204,10 +204,9 @@ def attention_share(model: Any) -> float:
 
 
 def shard_by_cost(costs: Sequence[float] | np.ndarray, num_ranks: int) -> list[list[int]]:
-    """Return the indices 0..n-1 of each rank: the dearest first, each to the rank that has least (Graham 1969, LPT).
-
-    Ties go to the lower rank. With fewer indices than ranks some ranks get none.
-    """
+    """Return the indices 0..n-1 of each rank; with fewer indices than ranks some ranks get none."""
+    # The dearest first, each to the rank that has least (LPT, Graham 1969). Ties go to the lower rank, since every rank
+    # computes this for itself and all must agree.
     shares: list[list[int]] = [[] for _ in range(num_ranks)]
     loads = [0.0] * num_ranks
     for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +33,7 @@ def load_base(
 ) -> tuple[Any, Any]:  # fmt: skip
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
-    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `check_can_quantise`. ``new_tokens``
+    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bits`. ``new_tokens``
     are added to both. Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
     or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
@@ -43,7 +44,7 @@ def load_base(
     where = pick_device(device)
     if path.is_file() and four_bits is not None:
         raise TrainError("E920 bad-recipe", f"{path}: lora.quantize needs whole weights, not those of a .gguf file",
-                         "take the base as a folder in Hugging Face format")  # fmt: skip
+                         "Take the base as a folder in Hugging Face format.")  # fmt: skip
     path, arguments = _checked(path, needs="weights")
     model, tokenizer = _load(path, arguments, {} if four_bits is None else four_bit_arguments(where, four_bits))
     if four_bits is not None:
@@ -64,11 +65,8 @@ def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequenc
     from transformers import AutoTokenizer
 
     path, arguments = _checked(find_base(name, folder), needs="tokenizer")
-    try:
+    with _loading(path, arguments, "Name the folder of a model with its tokenizer.json."):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-    except Exception as error:
-        # The border to libraries, as in `_load`.
-        raise _not_loaded(path, arguments, error, "is it the folder of a model, with its tokenizer.json?") from error
     _give_padding(tokenizer)
     name_tokens(tokenizer, new_tokens)
     # As transformers does for a loaded model: without a generation config the config decides.
@@ -85,11 +83,8 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
     from transformers import AutoConfig
 
     path, arguments = _checked(find_base(name, folder), needs="config")
-    try:
+    with _loading(path, arguments, "Name the folder of a model with its config.json."):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-    except Exception as error:
-        # The border to libraries, as in `_load`.
-        raise _not_loaded(path, arguments, error, "is it the folder of a model, with its config.json?") from error
     reads = getattr(config, "max_position_embeddings", None)
     return reads if type(reads) is int else None
 
@@ -101,21 +96,26 @@ def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) ->
     if needs != "tokenizer":
         if (path / "adapter_config.json").exists():
             raise TrainError(
-                "E921 bad-model", f"{path} is an adapter, not a base", "train export merges an adapter into its base"
+                "E921 bad-model",
+                f"{path} is an adapter, not a base",
+                "Merge it into its base first: `train export RUN --to merged`.",
             )
         if not (path / "config.json").is_file():
-            raise TrainError(
-                "E921 bad-model", f"{path} has no config.json", "a base is a folder in Hugging Face format"
-            )
+            raise TrainError("E921 bad-model", f"{path} has no config.json", "Name a folder in Hugging Face format.")
     check_folder(path, needs_weights=needs == "weights")
     if needs != "tokenizer":
         _check_type(path)
     return path, {}
 
 
-def _not_loaded(path: Path, arguments: Mapping[str, Any], error: Exception, hint: str) -> TrainError:
-    path = path / arguments.get("gguf_file", "")
-    return TrainError("E921 bad-model", f"{path} cannot be loaded: {first_line(error)}", hint)
+@contextmanager
+def _loading(path: Path, arguments: Mapping[str, Any], hint: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
+        file = path / arguments.get("gguf_file", "")
+        raise TrainError("E921 bad-model", f"{file} cannot be loaded: {first_line(error)}", hint) from error
 
 
 def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -> tuple[Any, Any]:
@@ -129,20 +129,19 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
     # Its warnings speak of missing weights, which are refused below with their names.
     logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
-            output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments, **quantisation,
-        )  # fmt: skip
-    except Exception as error:
-        # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
-        raise _not_loaded(path, arguments, error, "is it a causal language model?") from error
+        with _loading(path, arguments, "Name the folder of a causal language model."):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
+                output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments,
+                **quantisation,
+            )  # fmt: skip
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing:
         raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
-                         + console.join_names(missing, 3), "copy the model again")  # fmt: skip
+                         + console.join_names(missing, 3), "Copy the model again.")  # fmt: skip
     return model, tokenizer
 
 
@@ -150,28 +149,28 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
     # Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling.
     from transformers import GenerationConfig
 
-    from train.model.parts import first_not_finite
+    from train.model.capabilities import first_not_finite
 
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TrainError(
             "E921 bad-model", f"{path}: the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings",
-            "tokenizer and weights are not of one model",
+            "Copy the model again; tokenizer and weights are of two models.",
         )  # fmt: skip
     if not isinstance(tokenizer.model_max_length, int | float):
         raise TrainError("E921 bad-model", f"{path}: tokenizer_config.json: model_max_length is not a number",
-                         "copy the model again")  # fmt: skip
+                         "Copy the model again.")  # fmt: skip
     _give_padding(tokenizer)
     ends = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
     if not all(type(end) is int and 0 <= end < rows for end in _as_list(ends)):
         raise TrainError(
             "E921 bad-model", f"{path}: generation_config.json: eos_token_id {str(ends)[:80]} is not a token of it",
-            "copy the model again",
+            "Copy the model again.",
         )  # fmt: skip
     # Weights in 4 bits are packed bytes, which cannot be NaN.
     if (name := first_not_finite(model.named_parameters())) is not None:
         raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
-                         "copy the model again")  # fmt: skip
+                         "Copy the model again.")  # fmt: skip
     model.generation_config = GenerationConfig(
         eos_token_id=ends if ends is not None else tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id, do_sample=False,
@@ -205,7 +204,7 @@ def _check_type(path: Path) -> None:
         raise TrainError(
             "E921 bad-model",
             f"{path / 'config.json'}: transformers knows no model_type {str(kind)[:80]!r}",
-            "models that bring their own code are never loaded",
+            "Use a model that transformers knows; code that a model brings is never run.",
         )
 
 
@@ -228,7 +227,9 @@ def find_base(name: str, folder: Path | None = None) -> Path:
     if name == DEFAULT_BASE:
         return _shipped()
     if not _HUB_ID.fullmatch(name) or ".." in name:
-        raise TrainError("E926 no-such-base", f"no folder {name!r} here, and it is not a hub id", "--base FOLDER")
+        raise TrainError(
+            "E926 no-such-base", f"no folder {name!r} here, and it is not a hub id", "Name a folder with --base."
+        )
     return _from_hub(name)
 
 
@@ -238,7 +239,7 @@ def _shipped() -> Path:
     for path in (root / "samples" / DEFAULT_BASE, root / "curate" / "samples" / DEFAULT_BASE):
         if path.is_dir():
             return path
-    raise TrainError("E926 no-such-base", f"the embedded {DEFAULT_BASE} is not installed", "--base FOLDER")
+    raise TrainError("E926 no-such-base", f"the embedded {DEFAULT_BASE} is not installed", "Name a folder with --base.")
 
 
 def _from_hub(name: str) -> Path:
@@ -253,37 +254,30 @@ def _from_hub(name: str) -> Path:
         message = f"{name} is not a folder here and could not be downloaded from the hub: {first_line(error)}"
         raise TrainError(
             "E926 no-such-base", message,
-            "give a local folder with --base, or go online (HF_HUB_OFFLINE=0)", exit_code=Exit.MISSING,
+            "Name a local folder with --base, or go online (HF_HUB_OFFLINE=0).", exit_code=Exit.MISSING,
         ) from None  # fmt: skip
 
 
 def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
-    """Return the format of products with 4-bit weights, None where the recipe wants whole ones.
+    """Return the format of products with 4-bit weights, None where the recipe wants whole ones; loads nothing.
 
-    Raises TrainError as `check_can_quantise` does where this machine cannot have them; nothing is loaded for it.
+    Raises TrainError "E941 no-device" where the run would not be on CUDA, "E940 missing-extra" without bitsandbytes;
+    both exit with 3.
     """
     if recipe.lora.quantize is None:
         return None
     device = pick_device(recipe.device)
-    check_can_quantise(device)
-    return pick_dtype(recipe, device, SMALL_MODEL)
-
-
-def check_can_quantise(device: torch.device) -> None:
-    """Raise TrainError where 4-bit weights cannot be had; call it before anything is loaded.
-
-    "E941 no-device" for a device that is not CUDA, "E940 missing-extra" without bitsandbytes; both exit with 3.
-    """
     if device.type != "cuda":
         raise TrainError(
             "E941 no-device", f"lora.quantize needs a CUDA device, and this run would be on {device}",
-            "--set lora.quantize=null trains the same adapters on whole weights", exit_code=Exit.MISSING,
+            "Add --set lora.quantize=null to train the same adapters on whole weights.", exit_code=Exit.MISSING,
         )  # fmt: skip
     if importlib.util.find_spec("bitsandbytes") is None:
         raise TrainError(
             "E940 missing-extra", "lora.quantize needs the package bitsandbytes, which is not installed",
-            "pip install bitsandbytes, or --set lora.quantize=null", exit_code=Exit.MISSING,
+            "Run `pip install bitsandbytes`, or add --set lora.quantize=null.", exit_code=Exit.MISSING,
         )  # fmt: skip
+    return pick_dtype(recipe, device, SMALL_MODEL)
 
 
 def four_bit_arguments(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -305,10 +299,10 @@ def four_bit_arguments(device: torch.device, dtype: torch.dtype) -> dict[str, An
 def check_quantised(model: Any) -> None:
     """Raise TrainError "E921 bad-model" where nothing was quantised, or the head was, whose rows the loss reads."""
     if all(_state(parameter) is None for parameter in model.parameters()):
-        raise TrainError("E921 bad-model", "no weight of this base could be quantised", "--set lora.quantize=null")
+        raise TrainError("E921 bad-model", "no weight of this base could be quantised", "Add --set lora.quantize=null.")
     head = model.get_output_embeddings()
     if head is not None and not head.weight.is_floating_point():
-        raise TrainError("E921 bad-model", "the head of this base was quantised too", "--set lora.quantize=null")
+        raise TrainError("E921 bad-model", "the head of this base was quantised too", "Add --set lora.quantize=null.")
 
 
 def num_parameters(model: Any, *, is_trained_only: bool = False) -> int:

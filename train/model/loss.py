@@ -17,10 +17,9 @@ import torch
 from torch.nn import functional
 
 from train.data.rendering import Example
-from train.model.attention import packing
+from train.model.attention import packing, working_dtype
 from train.model.batch import Batch, by_length, collate, few_lengths
-from train.model.capabilities import capabilities_of
-from train.model.parts import decoder_of, evaluating, head_weight, inner_of, working_dtype
+from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
 
 CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES = 256 << 20, 32 << 20, 4 << 20
 

@@ -1,11 +1,7 @@
 """How ranks hold a model: whole on each of them, or in shards (FSDP2); how gradients add up, and shards are saved.
 
-Whole models are averaged by one plain all-reduce of the summed gradients, not by torch's DDP: its wrapper hooks the
-model's own forward, which the chunked loss goes round, and averages where sums are wanted. That costs the overlap of
-sending with the backward pass, which adapters of a few megabytes do not need.
-
-Shards are saved by torch's DCP with its safetensors storage: its usual one keeps a pickle beside the tensors, and
-reading a checkpoint must never run what is in it.
+Adapters and models that fit are whole on every rank; only what does not fit is cut, as shards cost a transfer for each
+block of each pass.
 """
 
 from __future__ import annotations
@@ -50,13 +46,15 @@ def pick_strategy(
     are_even = context.world_size % context.local_world_size == 0
     if is_lora and wanted in ("fsdp", "hsdp"):
         raise TrainError(
-            "E920 bad-recipe", f"parallel: adapters are not sharded, so {wanted} is for method = full", "parallel = ddp"
+            "E920 bad-recipe",
+            f"parallel: adapters are not sharded, so {wanted} is for method = full",
+            "Set parallel = ddp.",
         )
     if wanted == "hsdp" and not are_even:
         raise TrainError(
             "E920 bad-recipe",
             f"parallel: {context.world_size} ranks are not {context.local_world_size} on every node",
-            "parallel = fsdp",
+            "Set parallel = fsdp.",
         )
     if wanted != "auto":
         return wanted
@@ -84,6 +82,9 @@ def parallelize(
 class Replicated:
     """The whole model on every rank; also how a single process trains."""
 
+    # Not by torch's DDP: its wrapper hooks the model's own forward, which the chunked loss goes round, and averages
+    # where sums are wanted. That costs the overlap of sending with the backward pass, which adapters of a few megabytes
+    # do not need.
     def __init__(self, model: Any, context: DistributedContext) -> None:
         self.model, self.context = model, context
         for parameter in model.parameters():
@@ -115,12 +116,6 @@ class Replicated:
             flat = self.context.sum(torch.cat([grad.flatten() for grad in grads]))
             for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
-
-    def norm(self, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-        """Return the norm of all gradients, the same on every rank."""
-        import torch
-
-        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -180,15 +175,6 @@ class Sharded:
     def add_up(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Do nothing: the backward pass has added gradients up."""
 
-    def norm(self, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-        """Return the norm of all gradients, the same on every rank."""
-        import torch
-        from torch.distributed.tensor import DTensor
-
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        # A DTensor's own item() would be the norm of this rank's shards alone.
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Within, every rank has all weights, and may compute what the others do not."""
@@ -202,6 +188,15 @@ class Sharded:
             for part in parts:
                 part.set_reshard_after_forward(part is not self.model, recurse=False)
                 part.reshard()
+
+
+def gradient_norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
+    """Return the norm of all gradients, once they are added up: the same on every rank."""
+    import torch
+
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    # The item() of a sharded norm would be that of this rank's shards alone.
+    return norm.full_tensor() if is_sharded(norm) else norm  # type: ignore[attr-defined]
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
@@ -236,6 +231,8 @@ def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_saver import save
 
+    # Not by DCP's usual storage, which keeps a pickle beside the tensors: reading a checkpoint must never run what is
+    # in it.
     writer = _storage("HuggingFaceStorageWriter")(str(folder), save_distributed=True)
     try:
         save(dict(tensors), storage_writer=writer)
@@ -259,7 +256,7 @@ def read_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         if tuple(stored[name].size) != tuple(tensor.shape):
             raise ValueError(f"{name} has the shape {tuple(stored[name].size)}, not {tuple(tensor.shape)}")
-    is_alone = not any(hasattr(tensor, "full_tensor") for tensor in tensors.values())
+    is_alone = not any(map(is_sharded, tensors.values()))
     with warnings.catch_warnings():
         # A rank reads whole tensors for itself, and knows it; for shards all ranks read together.
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)

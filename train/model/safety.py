@@ -1,6 +1,7 @@
 """Check a base before any library opens it: a folder without pickles, code or damaged weights, or a whole .gguf file.
 
-Source of the second format: docs/gguf.md of ggml. Libraries read a cut file to its end, and then report a buffer.
+A base is a download, and the libraries that load it run code that it brings, or fail deep inside with a message about a
+buffer. So what is wrong is found here, where nothing is loaded yet. Source of the second format: docs/gguf.md of ggml.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _SIZE_FIELDS = frozenset(
      "num_local_experts", "n_routed_experts", "n_positions"}
 )  # fmt: skip
 _MOST_POSITIONS = 100_000_000
-_AGAIN, _COPY_AGAIN = "copy the model again", "copy the file again"
+_AGAIN, _COPY_AGAIN = "Copy the model again.", "Copy the file again."
 _MOST_HEADER_BYTES = 100 << 20
 _MOST_JSON_BYTES = 64 << 20
 
@@ -58,7 +59,7 @@ def check_folder(folder: Path, *, needs_weights: bool = True) -> None:
         _check(folder, needs_weights)
     except OSError as error:
         raise _bad(
-            Path(error.filename) if error.filename else folder, f"cannot be read: {error.strerror}", "copy it again"
+            Path(error.filename) if error.filename else folder, f"cannot be read: {error.strerror}", "Copy it again."
         ) from None
 
 
@@ -73,13 +74,13 @@ def _check(folder: Path, needs_weights: bool) -> None:
             raise _bad(
                 path,
                 "is a pickle, which runs code when it is loaded",
-                "weights are read from .safetensors only; remove it",
+                "Remove it; weights are read from .safetensors only.",
             )
         if path.suffix.lower() in (".py", ".pyc", ".so"):
             raise _bad(
                 path,
                 "is code; models that bring their own code are never loaded",
-                "use a model that transformers knows",
+                "Use a model that transformers knows.",
             )
     for path in files:
         if path.name in ("tokenizer.json", "vocab.json") or path.suffix != ".json":
@@ -90,7 +91,7 @@ def _check(folder: Path, needs_weights: bool) -> None:
             _check_index(value, path)
     weights = [path for path in files if path.suffix == ".safetensors"]
     if needs_weights and not weights:
-        raise _bad(folder, "has no .safetensors weights", "a base is a folder in Hugging Face format")
+        raise _bad(folder, "has no .safetensors weights", "Name a folder in Hugging Face format.")
     tensors = {name: entry for path in weights for name, entry in _tensors(check_safetensors(path)).items()}
     if needs_weights:
         _check_sizes(_json(folder / "config.json"), tensors, folder / "config.json")
@@ -135,9 +136,8 @@ def _tensors(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_sizes(config: Any, tensors: dict[str, Any], path: Path) -> None:
-    """What the config asks for is in the weights: a model is built before it is filled, and a million layers or a
-    matrix of a billion rows would take all time and memory for it.
-    """
+    # A model is built before it is filled: a million layers, or a matrix of a billion rows, would take all time and
+    # memory for it. So what the config asks for must be in the weights.
     largest = max((prod(entry["shape"]) for entry in tensors.values()), default=0)
     for key, value in _pairs(config):
         if type(value) is not int:
@@ -160,9 +160,13 @@ def _offsets(path: Path, name: str, entry: Any) -> tuple[int, int]:
 def _check_fields(value: Any, path: Path) -> None:
     for key, inner in _pairs(value):
         if key in CODE_FIELDS and inner not in (None, False, {}, []):
-            raise _bad(path, f"names code to run ({key})", "models that bring their own code are never loaded")
+            raise _bad(
+                path,
+                f"names code to run ({key})",
+                "Use a model that transformers knows; code that a model brings is never run.",
+            )
         if key in ATTENTION_FIELDS and inner is not None and (not isinstance(inner, str) or inner not in _PLAIN_NAMES):
-            raise _bad(path, f"names a kernel to fetch and run ({key})", "remove the field")
+            raise _bad(path, f"names a kernel to fetch and run ({key})", "Remove the field.")
 
 
 def _check_index(value: Any, path: Path) -> None:
@@ -205,7 +209,7 @@ def _finite(constant: str) -> float:
 def _is_pickle(path: Path) -> bool:
     # Protocol 2 to 5 pickles, and the zip archives of torch.save that hold one, whatever their name.
     if not path.is_file():
-        raise _bad(path, "is not a regular file", "remove it")
+        raise _bad(path, "is not a regular file", "Remove it.")
     with path.open("rb") as file:
         head = file.read(4)
         if head == b"PK\x03\x04" and zipfile.is_zipfile(path):

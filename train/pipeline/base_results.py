@@ -1,16 +1,13 @@
-"""Results of a base are cached under a key of everything that they depend on, so that a base is measured once.
+"""Measure a model for the report; results of a base are cached under a key of everything that they depend on.
 
-There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished.
-
-Some answers are generated twice all the same, for the noise floor. Greedy decoding is not the same in every batch: the
-shapes of matrix products decide in which order they add up, and where two tokens are nearly as likely, rounding
-chooses. A gain below what decoding the base again changes is none.
+There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished. Some
+answers of the base are generated twice all the same, for the noise floor: a gain below what decoding the base again
+changes is none.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import platform
 import shutil
 import sys
@@ -24,11 +21,12 @@ from train.base.cache import Cache, cache_home
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
-from train.evaluate.evaluation import SHIPPED, predict, spec_of
+from train.evaluate.evaluation import SHIPPED, evaluate_splits, gather_scores, predict, shard_dataset, spec_of
 from train.evaluate.metrics import discover
-from train.evaluate.predictions import RIGHT_FROM, Scored
+from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
 from train.model import computing
 from train.pipeline.folder import versions
+from train.pipeline.plan import explain_oom
 from train.pipeline.prepare import Prepared
 from train.report import Noise, noise_of
 
@@ -129,10 +127,38 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
 
     Results that are not finite are not cached: the run reports what is broken.
     """
-    if not all(math.isfinite(value) for record in scored for value in (record.nll, *(record.scores or {}).values())):
+    if not_finite(scored):
         return
     for cache in _caches(run, is_cached=is_cached):
         cache.put(digest_of(key), {}, {"scored": [asdict(result) for result in scored]})
+
+
+def measure(model: Any, prepared: Prepared) -> list[Scored]:
+    """Return everything that the report needs of ``model``; each rank measures a part, and gets all."""
+    recipe, dataset = prepared.recipe, prepared.dataset
+    with explain_oom(None, "measuring", f"Add --set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}."):
+        scored = evaluate_splits(
+            model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
+            general=prepared.general,
+        )  # fmt: skip
+    order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
+    return gather_scores(prepared.context, scored, order)
+
+
+def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
+    """Return what `measure` returns of the base, measured once for all runs in which nothing of it differs."""
+    key = key_of(prepared)
+    context = prepared.context
+    # Rank 0 decides for all: what is cached on one machine may be missing on another.
+    base: list[Scored] | None = context.broadcast_object(
+        recall(run, key, is_cached=is_cached) if context.is_first else None
+    )
+    if base is None:
+        console.talk(f"run {run.name}: measuring the base")
+        base = measure(prepared.model, prepared)
+        if context.is_first:
+            remember(run, key, base, is_cached=is_cached)
+    return base
 
 
 def forget(run: Path) -> None:
@@ -162,6 +188,8 @@ def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise
         return None
     most = prepared.recipe.eval.max_new_tokens
     sizes = [len(prompt.ids) + most for row in rows if (prompt := prepared.renderer.prompt(row)) is not None]
+    # Greedy decoding is not the same in every batch: the shapes of matrix products decide in which order they add up,
+    # and where two tokens are nearly as likely, rounding chooses.
     with computing(prepared.device, prepared.dtype):
         predictions = predict(
             model, prepared.renderer, rows, max_new_tokens=most, batch_tokens=max(*sizes, sum(sizes) // _BATCHES)

@@ -1,19 +1,19 @@
-"""Execute a run: measure the base, train, measure again, and report per category what changed."""
+"""Execute a run, from Python or from `train run`: measure the base, train, measure again, report what changed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.base.storage import whole_folder, write_whole, writing
-from train.data.dataset import Dataset
-from train.evaluate.evaluation import evaluate_model, evaluate_splits, general_name, summary
-from train.evaluate.predictions import Scored, ValidationScore
+from train.evaluate.evaluation import evaluate_model, gather_scores, general_name, summary
+from train.evaluate.predictions import PREDICTIONS, Scored, ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import (
     Checkpoint,
@@ -24,16 +24,27 @@ from train.loop.checkpoint import (
     open_checkpoint,
 )
 from train.model import is_lora, load_base, save_adapter
-from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.model.memory import Meter
-from train.pipeline.base_results import forget, key_of, noise_floor, recall, remember
-from train.pipeline.folder import RECIPE, git_commit, now, read_run, versions, write_run
-from train.pipeline.plan import Plan, accuracy, explain_oom
+from train.model.device import Meter
+from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
+from train.pipeline.base_results import forget, measure, measure_base, noise_floor
+from train.pipeline.export.models import write_card_and_tokenizer
+from train.pipeline.folder import (
+    RECIPE,
+    git_commit,
+    newest_run,
+    next_run,
+    now,
+    read_run,
+    recipe_folder,
+    versions,
+    write_run,
+)
+from train.pipeline.plan import Plan, explain_oom
 from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.trackers import Trackers
-from train.recipe import Recipe, recipe_toml
+from train.recipe import Recipe, load_recipe, recipe_toml
 from train.recipe.schedule import validation_steps
-from train.report import CardFacts, Noise, Report, Run, card_facts, model_card, table
+from train.report import CardFacts, Noise, Report, Run, card_facts, table
 from train.report.build import publish
 from train.report.judge import judge_answers
 from train.report.model import JudgeSummary
@@ -42,52 +53,141 @@ _FEWEST_STEPS = 20
 """Runs of fewer steps are not calibrated: three more would be much of them."""
 
 
-def run_dataset(
-    dataset: Path,
-    recipe: Recipe,
-    run: Path,
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that ended well: its ``folder``, and what lies in it."""
+
+    folder: Path
+
+    @cached_property
+    def report(self) -> Report:
+        """The report, read from report.json at first use; raises TrainError "E938 bad-report"."""
+        return Report.load(self.folder)
+
+    @property
+    def model(self) -> Path:
+        """The folder of the tuned model in Hugging Face format: adapter/ of LoRA, else model/."""
+        return self.folder / str(read_run(self.folder)["saved"])
+
+    @property
+    def predictions(self) -> Path:
+        """The file with the answers of base and tuned, a record a line."""
+        return self.folder / PREDICTIONS
+
+
+def run(
+    dataset: str | Path,
+    recipe: str | Path | Recipe | None = None,
     *,
-    folder: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    base: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    cache: bool = True,
+    report_to: Sequence[str] = (),
+) -> FinishedRun:
+    """Fine-tune on ``dataset``, a folder that `curate export` wrote, and return the finished run.
+
+        finished = train.run("my-data/dataset/v1", "recipe.toml", settings={"lora.rank": 8, "max_steps": 100})
+        finished.report.regressed()     # [] where no category got worse
+
+    Checks, files and messages are those of `train run`: progress goes to stderr and the table of results to stdout.
+
+    Args:
+        recipe: a TOML or YAML file, or a `Recipe`; None is the defaults, or with ``resume`` the run's own recipe.
+        settings: values by dotted key, which override those of the recipe: {"lora.rank": 8}.
+        base: the model to tune: a folder, a .gguf file or a hub id; overrides that of the recipe.
+        out: the run's folder; by default the next free runs/DATE-a beside the dataset, with ``resume`` the newest run.
+        resume: go on with a stopped run from its newest whole checkpoint.
+        force: resume although facts changed; the run is recorded as not exact.
+        cache: use the results of the base that an earlier run measured on the same records.
+        report_to: names of trackers ("tensorboard", "wandb", "mlflow", "trackio") that get each event too.
+
+    Raises:
+        TrainError: anything that stands in the way, with ``code``, ``message`` and ``hint``: "E920 bad-recipe",
+            "E911 dataset-changed", "E950 run-exists", "E930 diverged" and the others; before a step is computed where
+            it can be known by then.
+        KeyboardInterrupt: Ctrl-C was pressed; the step was ended and a checkpoint written, so ``resume`` goes on.
+        SystemExit: the same after SIGTERM (143) or SIGHUP (129).
+    """
+    with join_group() as context:
+        folder, code = start_run(
+            Path(dataset), Path(recipe) if isinstance(recipe, str) else recipe, settings=settings or {}, base=base,
+            out=None if out is None else Path(out), is_resumed=resume, is_forced=force, is_cached=cache,
+            report_to=report_to, context=context,
+        )  # fmt: skip
+    if code is Exit.INTERRUPTED:
+        raise KeyboardInterrupt
+    if code in (Exit.TERMINATED, Exit.HUNG_UP):
+        raise SystemExit(code)
+    # A judge that scored no pair has been reported; the run itself is whole.
+    return FinishedRun(folder)
+
+
+def start_run(
+    dataset: Path,
+    recipe: Path | Recipe | None,
+    *,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    base: str | None = None,
+    out: Path | None = None,
     is_resumed: bool = False,
     is_forced: bool = False,
     is_dry: bool = False,
-    report_to: Sequence[str] = (),
     is_cached: bool = True,
+    report_to: Sequence[str] = (),
     context: DistributedContext = SINGLE_PROCESS,
-) -> Exit:
-    """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; results go to stdout.
+) -> tuple[Path, Exit]:
+    """Run a recipe on a dataset and return the run's folder and exit code; results go to stdout.
 
-    ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
-    where facts changed, ``is_dry`` stops before anything is written, and without ``is_cached`` the base is measured
-    although that was done before. ``report_to`` names trackers. Each rank calls this; the first writes. Raises
-    TrainError as `prepare`, `fit`, `publish` and `Trackers` do, and "E950 run-exists" where ``run`` is in use.
+    As `run`, which has the same arguments; ``is_dry`` stops before anything is written. Each rank calls this; the first
+    writes. Raises TrainError as `prepare`, `fit`, `publish` and `Trackers` do, "E950 run-exists" where the folder is in
+    use, and "E936 write-failed" for a folder whose name cannot be printed.
     """
+    # Rank 0 chooses for all, since the free or newest folder may change between two ranks' looks at the disk.
+    run = context.broadcast_object(out or (newest_run(dataset) if is_resumed else next_run(dataset)))
+    if not str(run).isprintable():
+        raise TrainError(
+            "E936 write-failed", f"the run's folder {str(run)!a} has a name that files cannot be written under",
+            "Name another folder with --out.",
+        )  # fmt: skip
+    is_own = is_resumed and recipe is None
+    folder = recipe.parent if isinstance(recipe, Path) else None
+    if is_own:
+        # The relative paths of a run's own recipe are still those of the file that it came from.
+        recipe, folder = run / RECIPE, recipe_folder(run)
+    loaded = load_recipe(recipe, settings, base, is_own=is_own)
     if run.exists() and any(run.iterdir()) and not is_resumed:
         raise TrainError(
-            "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
+            "E950 run-exists", f"{run} is not empty", "Go on with it by --resume, or name another folder with --out."
         )
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
-    prepared = prepare(dataset, recipe, folder=folder, context=context)
+    prepared = prepare(dataset, loaded, folder=folder, context=context)
     checkpoint, changed = _find_checkpoint(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
         console.talk("plan: " + plan_run(add_adapters(prepared), prepared, is_measured=False).sentence())
         console.talk(f"dry run: nothing was written; the run would be {run}")
-        return Exit.OK
+        return run, Exit.OK
     # No rank may still read the run's folder while rank 0 writes to it.
     context.barrier()
     record = _begin(run, prepared, changed, is_resumed=is_resumed)
     context.barrier()
     try:
-        return _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
+        return run, _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
     except TrainError as error:
-        try:
-            failure = {"status": "failed", "ended": now(), "error": error.code, "message": error.message}
-            write_run(run, record | failure)
-        except TrainError as other:
-            # A full disk refuses this file too; the error of the run itself is reported after this.
-            console.talk(f"warning: {other.message}")
+        _record_failure(run, record, error)
         raise
+
+
+def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> None:
+    try:
+        failure = {"status": "failed", "ended": now(), "error": error.code, "message": error.message}
+        write_run(run, record | failure)
+    except TrainError as other:
+        # A full disk refuses this file too; the error of the run itself is reported after this.
+        console.talk(f"warning: {other.message}")
 
 
 def _run_prepared(
@@ -96,7 +196,7 @@ def _run_prepared(
 ) -> Exit:  # fmt: skip
     # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
     context = prepared.context
-    base = _measure_base(prepared, run, is_cached=is_cached)
+    base = measure_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
     plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= _FEWEST_STEPS)
@@ -122,7 +222,7 @@ def _run_prepared(
         return result.stopped
     model, taken = _take_weights(model, prepared, run, result)
     console.talk("measuring the tuned model")
-    tuned = _measure(model, prepared)
+    tuned = measure(model, prepared)
     if context.is_first:
         judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
     context.barrier()
@@ -136,7 +236,7 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
     console.trouble(
         "E983 bad-judge",
         f"the judge {summary.model} at {summary.host} left all {summary.num_unscored} pairs unscored ({reasons})",
-        "the model is trained and the report is written, without a score of the judge; see what the endpoint answers",
+        "Look at what the endpoint answers. The model is trained and the report written, without scores of the judge.",
     )
     return Exit.FAILED
 
@@ -173,7 +273,7 @@ def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple
     for fault in faults:
         console.talk(f"warning: {fault}; it is passed over")
     if checkpoint is None and faults:
-        raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "begin a new run")
+        raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "Begin a new run.")
     if checkpoint is None:
         console.talk(f"{run} has no checkpoint yet; the run begins again")
         return None, []
@@ -273,7 +373,7 @@ def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
     scores = summary([record for record in base if record.split == "validation" and record.id in ids]).by_category
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
-                         "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
+                         "Export a validation split, or switch guard.regress and guard.plateau off.")  # fmt: skip
     num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
     # The evaluation of the last step ends nothing any more.
     num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
@@ -299,33 +399,6 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
     return result.best_step
 
 
-def _measure(model: Any, prepared: Prepared) -> list[Scored]:
-    recipe, dataset = prepared.recipe, prepared.dataset
-    with explain_oom(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
-        scored = evaluate_splits(
-            model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
-            general=prepared.general,
-        )  # fmt: skip
-    order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
-    return gather_scores(prepared.context, scored, order)
-
-
-def _measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
-    # Everything that the report needs of the base, measured once for all runs in which nothing of it differs.
-    key = key_of(prepared)
-    context = prepared.context
-    # Rank 0 decides for all: what is cached on one machine may be missing on another.
-    base: list[Scored] | None = context.broadcast_object(
-        recall(run, key, is_cached=is_cached) if context.is_first else None
-    )
-    if base is None:
-        console.talk(f"run {run.name}: measuring the base")
-        base = _measure(prepared.model, prepared)
-        if context.is_first:
-            remember(run, key, base, is_cached=is_cached)
-    return base
-
-
 def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
     # Return planned against real and say it; the planned time is that of the tokens that were read here.
     values = plan.values()
@@ -340,6 +413,17 @@ def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) ->
         text += f"; steps {real['seconds']:,.1f} seconds, planned {error['seconds']:+.0%}"
     console.talk(text)
     return comparison
+
+
+def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
+    """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
+    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
+    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    errors = {
+        key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
+        for key, value in planned.items()
+    }
+    return {"planned": planned, "real": real, "error": errors}
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:
@@ -408,31 +492,6 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts:
             # Training may have had more stops than the base names: the end token of the template.
             model.generation_config.eos_token_id = prepared.renderer.stop_ids
             model.save_pretrained(work)
-        # What was trained is what must be served, also where the base came without a template.
-        prepared.tokenizer.chat_template = prepared.renderer.served_template
-        prepared.tokenizer.save_pretrained(work)
-        card = model_card(report, facts, run.name, library="peft" if is_lora(model) else "transformers")
-        (work / "README.md").write_text(card, encoding="utf-8")
+        library = "peft" if is_lora(model) else "transformers"
+        write_card_and_tokenizer(prepared.renderer, report, facts, run.name, work, library)
     return final
-
-
-def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
-    """Return the dataset with every ``world``-th row of each split, beginning with this rank's number."""
-    return replace(
-        dataset, splits={name: rows[context.rank :: context.world_size] for name, rows in dataset.splits.items()}
-    )
-
-
-def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
-    """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
-
-    Every rank scores all general text; the first rank's result counts.
-    """
-    if context.world_size == 1:
-        return scored
-    results: dict[tuple[str, str], Scored] = {}
-    for part in context.gather(scored):
-        for result in part:
-            results.setdefault((result.split, result.id), result)
-    positions = {record: position for position, record in enumerate(order)}
-    return sorted(results.values(), key=lambda result: positions.get(result.id, len(positions)))

@@ -32,8 +32,11 @@ def newest_run(dataset: Path) -> Path:
     runs = [path for path in _runs(dataset).glob("*") if (path / RUN).is_file()]
     if not runs:
         raise TrainError(
-            "E953 nothing-to-resume", f"no run in {_runs(dataset)}", "begin one without --resume, or name it with --out"
+            "E953 nothing-to-resume",
+            f"no run in {_runs(dataset)}",
+            "Begin a run without --resume, or name one with --out.",
         )
+    # By the time of run.json, as a name tells the day alone, and run 27 of a day is "aa".
     return max(runs, key=lambda path: (path / RUN).stat().st_mtime_ns)
 
 
@@ -52,7 +55,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise TrainError(
             "E953 nothing-to-resume",
             f"{folder / RUN}: {error}",
-            hint_of(error, "begin a new run without --resume") if isinstance(error, OSError) else "begin a new run",
+            hint_of(error, "Begin a new run without --resume.") if isinstance(error, OSError) else "Begin a new run.",
         ) from None
     return value
 
@@ -61,7 +64,9 @@ def recipe_folder(folder: Path) -> Path:
     """Return the folder that the paths of a run's recipe are read from; raises TrainError "E953 nothing-to-resume"."""
     recorded = read_run(folder).get("recipe_folder")
     if not isinstance(recorded, str):
-        raise TrainError("E953 nothing-to-resume", f"{folder / RUN}: no recipe_folder", "name the recipe with --recipe")
+        raise TrainError(
+            "E953 nothing-to-resume", f"{folder / RUN}: no recipe_folder", "Name the recipe with --recipe."
+        )
     return Path(recorded)
 
 
@@ -100,15 +105,17 @@ def weights_digest(path: Path) -> str:
 def _runs(dataset: Path) -> Path:
     parent = dataset.resolve().parent
     home = parent.parent if parent.name == "dataset" else Path.cwd()
+    # Beside the dataset/ folder of a workspace; an export that was copied elsewhere has no such home.
     runs = home / "runs"
     if not runs.resolve().is_relative_to(home.resolve()):
         raise TrainError(
-            "E955 outside", f"{runs} is a link that leads out of {home}", "name the run's folder with --out"
+            "E955 outside", f"{runs} is a link that leads out of {home}", "Name the run's folder with --out."
         )
     return runs
 
 
 def _letters(number: int) -> str:
+    # As columns of a spreadsheet are named: a to z, then aa.
     text = ""
     number += 1
     while number:

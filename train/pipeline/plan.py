@@ -1,13 +1,16 @@
-"""What a run will do, said before it does it: exact counts, memory by arithmetic, and both time and memory corrected by
-three steps on this machine.
+"""What a run will do, said before it does it: exact counts, memory by arithmetic, and what would fit.
 
     make_plan(model, steps, device=..., dtype=..., threads=1, is_measured=True).lines()
+
+The arithmetic counts the tensors that live at once at the height of a backward pass; three steps on this machine
+correct it and give the time. H width, I width of the gated layer, A width of all query heads, K width of all key heads,
+V vocabulary, L layers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,16 +19,164 @@ import torch
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
-from train.model import computing
-from train.model.batch import BatchSampler, Step, collate, few_lengths
+from train.evaluate.dynamics import Dynamics
+from train.loop.gradients import Gradients, Optimizer, Placement
+from train.model import num_parameters
+from train.model.batch import BatchSampler, Step, few_lengths
+from train.model.capabilities import is_checkpointing
+from train.model.device import Meter, memory_limit
 from train.model.distributed import SINGLE_PROCESS
-from train.model.layers import is_checkpointing
-from train.model.loss import supervised_loss
-from train.model.memory import Meter, memory_limit
-from train.model.parallel import ParallelStrategy, pick_strategy
-from train.pipeline.memory import USABLE, Memory, Shape, estimate, fitting_tokens, shape_of
+from train.model.loss import CHUNK_BYTES
+from train.model.parallel import ParallelStrategy, parallelize, pick_strategy
+from train.recipe import Recipe
 from train.recipe.forgetting import Remedy, risks, tuning_of
 from train.recipe.schedule import warmup_steps
+
+USABLE = 0.9
+"""Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
+_FLOAT, _MOMENTS = 4, 8
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model and a recipe decides its memory; counts of parameters, widths, and bytes of a number."""
+
+    parameters: int
+    trained: int
+    frozen_bytes: int
+    matrices: int
+    width: int
+    gated: int
+    queries: int
+    keys: int
+    heads: int
+    vocabulary: int
+    layers: int
+    rank: int
+    bytes_of_a_number: int
+    has_head_gradient: bool
+    checkpointing: bool
+    shards: int = 1
+    """Into how many parts weights, gradients and optimizer are cut."""
+
+    @property
+    def gathered(self) -> int:
+        """Parameters that a device has beside its shard: the embeddings', a layer's at work and the next one's."""
+        embeddings = self.vocabulary * self.width
+        whole = embeddings + min(2, self.layers) * (self.parameters - embeddings) // self.layers
+        return whole * (self.shards - 1) // self.shards
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak of a step; ``activations`` are those of one micro-batch, ``head`` one chunk of logits.
+
+    ``overhead`` is what a measurement found besides: pages of libraries, buffers of kernels, gaps of the allocator.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    head: int
+    overhead: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.overhead
+
+
+def shape_of(model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: bool, shards: int = 1) -> Shape:
+    """Return the shape of a model that is ready to train: adapters added, or every weight trainable."""
+    config = getattr(model.config, "text_config", None) or model.config
+    heads = int(config.num_attention_heads)
+    width = int(config.hidden_size)
+    per_head = int(getattr(config, "head_dim", None) or width // heads)
+    trained = num_parameters(model, is_trained_only=True)
+    matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2 and p.element_size() > bytes_of_a_number)
+    head = model.get_output_embeddings()
+    return Shape(
+        parameters=num_parameters(model),
+        trained=trained,
+        frozen_bytes=sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad),
+        matrices=matrices,
+        width=width,
+        gated=int(getattr(config, "intermediate_size", None) or 4 * width),
+        queries=heads * per_head,
+        keys=int(getattr(config, "num_key_value_heads", None) or heads) * per_head,
+        heads=heads,
+        vocabulary=int(config.vocab_size),
+        layers=int(config.num_hidden_layers),
+        rank=recipe.lora.rank if recipe.method == "lora" else 0,
+        bytes_of_a_number=bytes_of_a_number,
+        has_head_gradient=head is not None and any(p.requires_grad for p in head.parameters()),
+        checkpointing=checkpointing,
+        shards=shards,
+    )
+
+
+def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blocked: bool) -> Memory:
+    """Return the memory of a micro-batch of ``tokens``, of which ``supervised`` are trained and the longest example has
+    ``longest``; ``is_blocked``: attention keeps its weights (a CPU), else it makes them anew (fused kernels).
+    """
+    size = shape.bytes_of_a_number
+    layer = _layer_bytes(shape, is_blocked=is_blocked, reach=longest / 2) * tokens
+    # With checkpointing the input of each layer stays, and one layer at a time is there whole.
+    thin = tokens * shape.width * _FLOAT * shape.layers + layer
+    activations = thin if shape.checkpointing else layer * shape.layers
+    activations += tokens * shape.width * (2 * _FLOAT + size)
+    # Under autocast every matrix that is kept in float32 is there in the small format too.
+    copies = min(shape.matrices, shape.gathered or shape.matrices) * size
+    rows = min(supervised, max(16, CHUNK_BYTES // (_FLOAT * shape.vocabulary)))
+    # Logits, which become their own gradient; their softmax is there for a few rows at a time, or else for all.
+    wide = 0 if is_blocked else 2 * _FLOAT + size % _FLOAT - size
+    head = rows * shape.vocabulary * (size + wide) + supervised * shape.width * 2 * size
+    if shape.has_head_gradient:
+        # The gradient of the chunks, and that of tied embeddings beside it until both are added up.
+        head += shape.vocabulary * shape.width * (2 * _FLOAT + size % _FLOAT)
+    return Memory(
+        weights=(shape.trained * _FLOAT + shape.frozen_bytes) // shape.shards + shape.gathered * _FLOAT,
+        gradients=shape.trained * _FLOAT // shape.shards,
+        optimizer=shape.trained * _MOMENTS // shape.shards,
+        activations=int(activations + copies),
+        head=int(head),
+    )
+
+
+def _layer_bytes(shape: Shape, *, is_blocked: bool, reach: float) -> float:
+    # Bytes that one layer keeps of one token until its backward pass.
+    size, full = shape.bytes_of_a_number, _FLOAT
+    norms: float = 2 * shape.width * (full + size)
+    # Queries and keys before and after their rotation, values, and the mixture twice (as it is, and transposed).
+    attention: float = (2 * shape.queries + 2 * shape.keys) * full + (3 * shape.queries + 2 * shape.keys) * size
+    attention += shape.heads * (reach * size if is_blocked else full)
+    gated = 3 * shape.gated * size
+    adapters = 7 * shape.rank * size
+    if shape.rank and size < full:
+        # An adapter computes in its own format from inputs that were cast for it.
+        adapters += shape.rank * 7 * full
+    return norms + attention + gated + adapters
+
+
+def fitting_tokens(
+    shape: Shape, limit: int, *, longest: int, share: float, is_blocked: bool, overhead: int = 0, most: int = 1 << 17
+) -> int:
+    """Return the most tokens of a micro-batch (a power of two from 16, 0 for none) within USABLE of ``limit`` bytes.
+
+    ``share`` of the tokens are supervised; ``overhead`` comes on top. A micro-batch holds at least the
+    longest example.
+    """
+    tokens, fitting = 16, 0
+    # In powers of two: finer steps would promise more than the arithmetic knows.
+    while tokens <= most:
+        real = max(tokens, longest)
+        needed = estimate(shape, tokens=real, longest=longest, supervised=int(real * share) + 1, is_blocked=is_blocked)
+        if needed.total + overhead > USABLE * limit:
+            break
+        fitting, tokens = tokens, tokens * 2
+    return fitting
+
 
 CALIBRATION_STEPS = 3
 
@@ -43,8 +194,9 @@ class Choices:
 
 @dataclass(frozen=True)
 class Plan:
-    """The counts of a run. ``seconds`` is None where nothing was measured; ``peak_bytes`` is computed, and corrected
-    by ``memory.overhead`` where a few steps were. ``device_bytes`` is the memory that it is held against.
+    """The counts of a run, and its memory beside the ``device_bytes`` that there are.
+
+    Where a few steps were measured, ``memory.overhead`` corrects the arithmetic; else ``seconds`` is None.
     """
 
     parameters: int
@@ -60,7 +212,6 @@ class Plan:
     lr: float
     warmup: int
     memory: Memory
-    peak_bytes: int
     device_bytes: int
     device: str
     dtype: str
@@ -72,6 +223,11 @@ class Plan:
     mixture: str = ""
     risks: tuple[Remedy, ...] = ()
     """What of the recipe is known to make a model forget, with the lines that would change it."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most bytes that a step takes."""
+        return self.memory.total
 
     @property
     def fits(self) -> bool:
@@ -88,13 +244,14 @@ class Plan:
         """Return the plan as plain values for JSON."""
         memory = asdict(self.memory) | {"total": self.memory.total}
         state = self.memory.weights + self.memory.gradients + self.memory.optimizer
-        return asdict(self) | {"memory": memory, "state_bytes": state, "fits": self.fits, "cost": self.cost}
+        computed = {"peak_bytes": self.peak_bytes, "fits": self.fits, "cost": self.cost}
+        return asdict(self) | {"memory": memory, "state_bytes": state, **computed}
 
     def sentence(self) -> str:
         """Return the plan in one line."""
         return (
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
-            f"{self.steps:,} steps of {self._size()}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} "
+            f"{self.steps:,} steps, {self._size()}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} "
             f"parameters, {self._machine()}; {self.peak_bytes / 1e6:,.0f} MB at the most"
             + (f", {_duration(self.seconds)}" if self.seconds is not None else "")
             + (f"; an epoch mixes {self.mixture}" if self.mixture else "")
@@ -108,12 +265,12 @@ class Plan:
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} ({self.supervised / self.tokens:.1%}) trained; "
             f"{self.run_tokens:,} in the run",
             *([f"mixture     {self.mixture}"] if self.mixture else []),
-            f"steps       {self.steps:,} of {self._size()}, micro-batches of {self.micro_batch_tokens:,} tokens",
+            f"steps       {self.steps:,}, {self._size()}, micro-batches of up to {self.micro_batch_tokens:,} tokens",
             f"rate        {self.lr:.3g} after {self.warmup} steps of warmup",
             f"parameters  {self.trained:,} trained of {self.parameters:,}",
             f"machine     {self._machine()}",
-            f"memory      {self.peak_bytes / 1e6:,.0f} MB at the most of {self.device_bytes / 1e6:,.0f}, "
-            + ("which fits" if self.fits else f"over the {USABLE:.0%} of it that are planned with: it does NOT FIT"),
+            f"memory      {self.peak_bytes / 1e6:,.0f} MB at the most of {self.device_bytes / 1e6:,.0f}: "
+            + ("it fits" if self.fits else f"it does NOT FIT into {USABLE:.0%} of that"),
             f"            weights {_mb(memory.weights)}, gradients {_mb(memory.gradients)}, optimizer "
             f"{_mb(memory.optimizer)}, activations {_mb(memory.activations)}, logits {_mb(memory.head)}, "
             f"the rest {_mb(memory.overhead)}",
@@ -124,7 +281,7 @@ class Plan:
 
     def _time(self) -> list[str]:
         if self.seconds is None:
-            return ["time        not measured; without --no-measure three steps tell it"]
+            return ["time        not measured; leave --no-measure out to measure three steps"]
         text = f"{_duration(self.seconds)} of training, without evaluation, by {CALIBRATION_STEPS} steps here"
         lines = [f"time        {text}"]
         if self.cost is not None:
@@ -143,7 +300,7 @@ class Plan:
         return [f"micro-batch {size}", f"several GPUs {ranks}"]
 
     def _size(self) -> str:
-        return f"{self.batch_size} records" if self.batch_size else "a token budget"
+        return f"{self.batch_size} records a step" if self.batch_size else "as many records a step as fit batch_tokens"
 
     def _machine(self) -> str:
         again = ", activations computed again" if self.checkpointing else ""
@@ -176,50 +333,34 @@ def calibrate(
 ) -> tuple[float, int]:
     """Return the seconds of a token of training, optimizer included, and the peak over what was there, in bytes.
 
-    Three steps are computed with their updates at a rate of zero; weights and random numbers stay as they were.
-
-    ``heaviest`` comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for what
-    the others find made, so their time counts.
+    Three steps of the loop are computed at a rate of zero; weights and random numbers stay as they were.
     """
     timed = [steps[number * len(steps) // 2] for number in range(CALIBRATION_STEPS - 1)]
-    trained = [p for p in model.parameters() if p.requires_grad]
     was_training, devices = model.training, [device] if device.type == "cuda" else []
     model.train()
     with torch.random.fork_rng(devices):
         meter = Meter(device)
-        # Steps that move nothing: a rate of zero and no decay leave each weight bit for bit what it is.
-        optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
-        _step(model, steps, heaviest, optimizer, device, dtype)
-        began = time.monotonic()
-        for step in timed:
-            _step(model, steps, step, optimizer, device, dtype)
+        parallel = parallelize(model, "ddp", SINGLE_PROCESS, dtype=dtype)
+        dynamics = Dynamics(steps.supervised.tolist(), device)
+        gradients = Gradients(
+            model, steps, Placement(device, dtype), parallel, dynamics, attention=0.0, is_compiled=False,
+            round_to=few_lengths(device),
+        )  # fmt: skip
+        optimizer = Optimizer(model, parallel, steps.recipe)
+        # The heaviest comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for
+        # what the others find made, so their time counts.
+        began = 0.0
+        for step in (heaviest, *timed):
+            # At a rate of zero the update, decay included, leaves each weight bit for bit what it is.
+            optimizer.step(gradients.backward(step), lr=0.0)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            began = began or time.monotonic()
         spent = time.monotonic() - began
         grown = meter.grown()
     model.train(was_training)
     tokens = sum(int(steps.lengths[group].sum()) for step in timed for group in step.micro_batches)
     return spent / tokens, grown
-
-
-def _step(
-    model: Any,
-    steps: BatchSampler,
-    step: Step,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    for group in step.micro_batches:
-        batch = collate(
-            [steps.examples[index] for index in group], device, is_packed=steps.is_packed, round_to=few_lengths(device)
-        )
-        with computing(device, dtype):
-            loss, _ = supervised_loss(model, batch, scale=1 / step.weight)
-        loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 # torch's CPU allocator raises a plain RuntimeError; its words are all there is to know it by.
@@ -235,10 +376,9 @@ def explain_oom(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]
     """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _oom_error(plan, stage, error, hint) from error
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _ALLOCATOR):
+    except (MemoryError, RuntimeError) as error:
+        is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_known and not any(words in str(error) for words in _ALLOCATOR):
             raise
         raise _oom_error(plan, stage, error, hint) from error
 
@@ -265,14 +405,9 @@ def _advice(plan: Plan) -> str:
         settings.append("--set checkpointing=true")
     if not settings:
         settings.append(f"--set max_length={max(8, plan.longest // 2)} (with on_too_long = cut or skip)")
-    return f"{' or '.join(settings)}; no step has another batch or gradient for it"
+    return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
 
 
-# Memory of GPUs by name, in GB as their makers count it.
-GPUS = {
-    "t4": 16, "l4": 24, "a10": 24, "rtx3090": 24, "rtx4090": 24, "rtx5090": 32, "v100": 32, "a100-40": 40, "l40s": 48,
-    "a6000": 48, "a100": 80, "h100": 80, "h200": 141, "b200": 180,
-}  # fmt: skip
 # In bfloat16 a CPU compiles more kernels in many steps than in three of them, and its heap lies scattered between:
 # `benchmarks/plan.py` saw about a tenth and 96 MiB more than three steps show.
 _SCATTERED, _LATER_KERNELS = 1.1, 96 << 20
@@ -300,7 +435,7 @@ def make_plan(
         supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
         run_tokens=run_tokens, batch_size=None if recipe.batch_tokens else steps.batch_size,
         micro_batch_tokens=steps.micro_batch_tokens, lr=tuning.lr,
-        warmup=warmup_steps(recipe, len(steps)), memory=memory, peak_bytes=memory.total, device_bytes=limit,
+        warmup=warmup_steps(recipe, len(steps)), memory=memory, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
         choices=choose_settings(shape, steps, device, limit), checkpointing=shape.checkpointing,
         risks=tuple(risks(tuning)), cost_per_hour=cost_per_hour, mixture=console.visible(steps.mixture.sentence()),
@@ -314,7 +449,7 @@ def make_plan(
     # What was measured does not include the weights.
     memory = replace(memory, overhead=grown - (memory.total - memory.weights))
     return replace(
-        plan, memory=memory, peak_bytes=memory.total, seconds=seconds_per_token * run_tokens,
+        plan, memory=memory, seconds=seconds_per_token * run_tokens,
         choices=choose_settings(shape, steps, device, limit, memory.overhead),
     )  # fmt: skip
 
@@ -353,6 +488,7 @@ def needs_checkpointing(
     """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
     micro-batch fits this way only, beside what a device holds of a model in ``shards``.
     """
+    # By the same arithmetic as the plan's: a run that was planned to fit must not find out otherwise.
     recipe = steps.recipe
     if recipe.checkpointing != "auto":
         return recipe.checkpointing
@@ -362,14 +498,3 @@ def needs_checkpointing(
         for is_on in (False, True)
     )
     return with_it <= limit < without
-
-
-def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
-    """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
-    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
-    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
-    errors = {
-        key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
-        for key, value in planned.items()
-    }
-    return {"planned": planned, "real": real, "error": errors}

@@ -6,8 +6,8 @@ General text that is trained along against forgetting is never the text that for
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ from train.base.cache import open_cache
 from train.base.errors import TrainError
 from train.data.dataset import Dataset, Row, open_dataset, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
+from train.evaluate.answers import questions
 from train.evaluate.evaluation import CategorySpec, category_specs, general_rows, readable_general, rows_with_choices
-from train.evaluate.likelihoods import questions
 from train.loop import Placement
 from train.model import (
     add_lora,
@@ -33,10 +33,9 @@ from train.model import (
 )
 from train.model import num_parameters as count_parameters
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler
-from train.model.capabilities import capabilities_of
+from train.model.capabilities import capabilities_of, checkpoint_activations
+from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.model.layers import checkpoint_activations
-from train.model.memory import memory_limit
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.folder import versions, weights_digest
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
@@ -114,13 +113,14 @@ def prepare(
 
     if context.world_size > 1 and ":" in recipe.device:
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
-                         "device = cuda; each rank takes its own")  # fmt: skip
+                         "Set device = cuda; each rank takes its own.")  # fmt: skip
+    # The cheap checks first: a large base takes minutes to load.
     dataset = open_dataset(dataset_path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     require_judge(recipe, categories)
     if not dataset.splits["train"]:
         message = f"{dataset_path}: no record to train on"
-        raise TrainError("E912 bad-dataset", message, "export a dataset with a train split")
+        raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens,
@@ -142,7 +142,8 @@ def prepare(
     if recipe.micro_batch_tokens == "auto":
         recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
-    renderer = make_renderer(model, tokenizer, recipe, objective)
+    reads = getattr(model.config, "max_position_embeddings", None)
+    renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _examples(renderer, dataset)
     measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
@@ -173,13 +174,8 @@ def open_renderer(
     return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
 
 
-def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objective) -> Renderer:
-    """Return the renderer that a recipe asks for; says on stderr what is odd about the template."""
-    reads = getattr(model.config, "max_position_embeddings", None)
-    return _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
-
-
 def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int | None, stop_ids: list[int]) -> Renderer:
+    # What is odd about the template is said here, before anything is rendered by it.
     renderer = Renderer(
         tokenizer,
         objective,
@@ -233,7 +229,9 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
     hint = dataset.manifest.get("objective_hint", "sft")
     if hint not in ("sft", "chat", "domain"):
         raise TrainError(
-            "E912 bad-dataset", f"the manifest's objective_hint {hint!r} is not an objective", "--set objective=sft"
+            "E912 bad-dataset",
+            f"the manifest's objective_hint {hint!r} is not an objective",
+            "Add --set objective=sft.",
         )
     chosen: Objective = hint
     return chosen
@@ -244,42 +242,17 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     file = dataset.manifest["files"].get(f"{split}.jsonl")
     rows, digest = dataset.splits[split], "" if file is None else file["sha256"]
     rendered = render_cached(renderer, rows, digest, open_cache())
-    for reason, ids in _by_reason((record, [reason]) for record, reason in rendered.refused.items()).items():
-        console.talk(f"warning: {len(ids)} {split} records are skipped, {reason}: {console.join_names(ids)}")
-    for reason, ids in _by_reason(rendered.notes.items()).items():
-        console.talk(f"warning: of {len(ids)} {split} records {reason}: {console.join_names(ids)}")
-    left_out = {*rendered.skipped, *rendered.refused, *rendered.silent}
-    totals = Counter(row.category for row in rows)
-    gone = Counter(row.category for row in rows if row.id in left_out)
-    for name, number in gone.items():
-        if number == totals[name]:
-            console.talk(
-                f"warning: category {console.join_names([name])} has no {split} record left: all {number} are left out"
-            )
+    for warning in rendered.warnings(split):
+        console.talk(f"warning: {warning}")
+    remaining = {row.category for row in rows if row.id not in rendered.left_out}
+    for name in sorted({row.category for row in rows} - remaining):
+        number = sum(row.category == name for row in rows)
+        console.talk(f"warning: category {name or '-'} has no {split} record left: all {number} are left out")
     return rendered
-
-
-def _by_reason(reasons_by_id: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
-    ids: dict[str, list[str]] = defaultdict(list)
-    for record, reasons in reasons_by_id:
-        for reason in reasons:
-            ids[reason].append(record)
-    return ids
 
 
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     rendered = _render_split(renderer, dataset, "train")
-    if rendered.skipped:
-        ids = console.join_names(rendered.skipped)
-        console.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
-    if rendered.cut:
-        console.talk(
-            f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
-            + console.join_names(list(rendered.cut))
-        )
-    if rendered.silent:
-        console.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
-                 + console.join_names(rendered.silent))  # fmt: skip
     examples = rendered.examples
     # Flat arrays have all weights at hand; of a list each example is asked.
     has_all = isinstance(examples, Examples) and bool(examples.weights.all())
@@ -288,13 +261,12 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
             f"warning: {len(weightless)} records of weight 0 are not trained: {console.join_names(weightless)}"
         )
         examples = [example for example in examples if example.weight]
-    if not examples and rendered.refused:
-        raise TrainError("E923 bad-rows", "all training records are skipped, most as they cannot be rendered",
-                         "take a base whose chat template has what the records need, such as tools")  # fmt: skip
-    if not examples and rendered.skipped:
-        raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
     if not examples:
-        raise TrainError("E923 bad-rows", "no training record has a weight", "give records or messages weights above 0")
+        reasons = Counter(rendered.left_out.values())
+        code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
+        skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
+        raise TrainError(code, f"no training record has a weight{skipped}",
+                         "Give records weights above 0, raise max_length, or take another base.")  # fmt: skip
     return examples
 
 
@@ -311,7 +283,7 @@ def _check_evaluation(
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",
-            "export a data set with a test split, or more records; without one nobody knows whether it helped",
+            "Export a dataset with a test split, or more records; else nothing shows whether training helped.",
         )
     return readable_general(renderer, general)
 
@@ -349,9 +321,9 @@ def load_replay(
 ) -> tuple[list[Example], str]:
     """Return the examples of the recipe's general text and the SHA-256 of their texts; ([], "") where it names none.
 
-    Texts that ``measured`` has too are left out, since bits per byte on trained text say nothing of what was forgotten,
-    and so are texts over max_length; both are said. The path is read from ``folder``, that of the recipe file. Raises
-    TrainError "E944 bad-general-text" where nothing is left, and "E924 control-token-in-data".
+    Texts that ``measured`` has too are left out, and so are texts over max_length; both are said. The path is read from
+    ``folder``, that of the recipe file. Raises TrainError "E944 bad-general-text" where nothing is left, and "E924
+    control-token-in-data".
     """
     if recipe.replay is None:
         return [], ""
@@ -359,8 +331,9 @@ def load_replay(
         rows = general_rows(None if recipe.replay == SHIPPED_TEXT else (folder or Path()) / recipe.replay)
     except TrainError as error:
         # Its hint speaks of the text that is measured.
-        hint = f'mixing.replay names a JSONL or text file, or is "{SHIPPED_TEXT}"'
+        hint = f'Name a JSONL or text file with mixing.replay, or set it to "{SHIPPED_TEXT}".'
         raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
+    # Bits per byte of a text that was trained say nothing of what was forgotten.
     taken = {_words(row) for row in measured}
     fresh = [row for row in rows if _words(row) not in taken]
     examples, num_long = [], 0
@@ -381,7 +354,7 @@ def load_replay(
             "E944 bad-general-text",
             f"mixing.replay: of {len(rows)} texts {num_measured} are those that eval.general measures and {num_long} "
             "are over max_length, so none is left to replay",
-            "name another file for mixing.replay or for eval.general",
+            "Name another file for mixing.replay or for eval.general.",
         )
     if num_measured:
         console.talk(f"warning: {num_measured} of {len(rows)} replayed texts are what eval.general measures; left out")

@@ -1,10 +1,8 @@
 """A Recipe and its file: read with every fault listed by its line, and written with every default in view.
 
-A file is TOML, or YAML read strictly, so that what you see is what you get: as in YAML 1.2, without the parts that
-surprise or attack. Refused are tags, anchors and aliases, several documents, duplicate or non-text keys, more than 64
-levels or 10,000 values. Only `true`, `false`, `null`, `~` and plain decimal numbers are more than text; `no`, `010`,
-`1.10`, `0x1F`, `1_000` stay the text that they are, so a field that wants a number refuses them instead of receiving
-another value.
+A file is TOML, or YAML read strictly, so that what you see is what you get. Of YAML tags, anchors, aliases, several
+documents, duplicate and non-text keys are refused, and only `true`, `false`, `null`, `~` and plain decimal numbers are
+more than text.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from train.base.errors import TrainError
 from train.base.file_guard import hint_of, read_file
-from train.base.storage import MOST_LEVELS, digest_of
+from train.base.storage import digest_of
 from train.recipe.model import SHIPPED_TEXT, Recipe
 
 if TYPE_CHECKING:
@@ -31,7 +29,10 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 
-MOST_VALUES = 10_000
+# An alias that names itself, or ten that name ten each, would make a small file endless.
+MOST_LEVELS, MOST_VALUES = 64, 10_000
+# YAML 1.1 reads `no` as false, `010` as 8 and `1_000` as a number. Here they stay the text that they are, so a field
+# that wants a number refuses them instead of receiving another value.
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 # No trailing zero after the first decimal: 1.10 is a version number to its author, and no float prints back as it.
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.(0|[0-9]*[1-9]))?([eE][+-]?[0-9]{1,4})?")
@@ -85,6 +86,7 @@ class _Reader:
     def document(self) -> Any:
         import yaml
 
+        # An empty file has no document, and is an empty recipe.
         value: Any = None
         num_documents = 0
         for event in self.events:
@@ -108,6 +110,7 @@ class _Reader:
         if getattr(event, "tag", None):
             raise self.fault(event, f"tags ({event.tag}) are not allowed")
         if isinstance(event, yaml.ScalarEvent):
+            # A quoted value is text, whatever it looks like.
             return scalar(event.value) if event.style is None else event.value
         if isinstance(event, yaml.SequenceStartEvent):
             return [self.value(inner, depth + 1) for inner in self.until(yaml.SequenceEndEvent)]
@@ -137,7 +140,7 @@ class _Reader:
         return TrainError(
             "E920 bad-recipe",
             f"{self.name}:{mark.line + 1}:{mark.column + 1}: {what}",
-            "recipes use plain keys and values only; TOML works too",
+            "Use plain keys and values only, or write the recipe in TOML.",
         )
 
 
@@ -171,6 +174,7 @@ def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseMod
 
 
 _SECTIONS = _sections(Recipe)
+# What other trainers have in their configuration, and we on the command line: one recipe serves many datasets.
 _ARGUMENTS = {
     "dataset": "DATASET",
     "data": "DATASET",
@@ -208,7 +212,9 @@ def load_recipe(
             key, separator, text = setting.partition("=")
             if not separator:
                 raise TrainError(
-                    "E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8"
+                    "E920 bad-recipe",
+                    f"--set {setting}: a setting has the form key=value",
+                    "Write it as in --set lora.rank=8.",
                 )
             _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
             origin[key.strip()] = f"--set {setting}"
@@ -226,13 +232,14 @@ def read_values(path: Path) -> dict[str, Any]:
     try:
         text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8")
     except OSError as error:
-        hint = hint_of(error, "train new writes a recipe")
+        hint = hint_of(error, "Write a recipe with `train new`.")
         raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
         raise TrainError("E920 bad-recipe", f"{path.name}: byte {error.start} is not UTF-8") from None
     if path.suffix.lower() in (".yaml", ".yml"):
         values = read_yaml(text, path.name)
     else:
+        # Before tomllib, which would be busy with it for long.
         if match := _LONG_KEY.search(text):
             line = text.count("\n", 0, match.start()) + 1
             raise TrainError("E920 bad-recipe", f"{path.name}:{line}: a key of more than 64 parts")
@@ -273,10 +280,11 @@ def build_recipe(
         ]
         if len(problems) > MOST_FAULTS:
             faults.append(f"and {len(problems) - MOST_FAULTS:,} more")
+    # A recipe comes from a colleague or from the web, and must not read files of its reader's home.
     if recipe is not None and path is not None and not is_own:
         faults = _paths_outside(recipe, path)
     if faults:
-        raise TrainError("E920 bad-recipe", "\n  ".join(faults), "train new prints every key with its default")
+        raise TrainError("E920 bad-recipe", "\n  ".join(faults), "See every key with its default: `train new`.")
     assert recipe is not None
     return recipe
 
@@ -320,6 +328,7 @@ def _end_of(key: str, text: str) -> int:
         return 0
     section, _, last = key.rpartition(".")
     start = _end_of(section, text)
+    # Neither parser tells where a value stood, so the text is searched, as TOML and as YAML write it.
     match = re.search(rf"(?m)^[ \t]*\[[ \t]*{re.escape(key)}[ \t]*\]", text)
     match = match or re.compile(rf"(?m)(?:^|[{{,.])[ \t]*[\"']?{re.escape(last)}[\"']?[ \t]*[:=.]").search(text, start)
     return match.end() if match else start
@@ -391,6 +400,7 @@ def recipe_schema() -> dict[str, Any]:
     # The one rule about two keys at once that is said here; the others are about methods, and the reading says them.
     both = {"batch_size": {"type": "integer"}, "batch_tokens": {"type": "integer"}}
     schema["not"] = {"required": sorted(both), "properties": both}
+    # One example, from which editors offer a whole recipe.
     schema["title"], schema["examples"] = "The recipe of a run.", [Recipe().model_dump(mode="json")]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -1,4 +1,7 @@
-"""What a recipe does against forgetting, and what to change in it where a model forgets; for plan and report."""
+"""What a recipe does against forgetting, and what to change in it where a model forgets.
+
+It stands beside the recipe since the plan warns before a run by the same rules by which the report advises after it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from train.recipe.schedule import peak_lr
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ABOVE = 1.001
 """A rate is above the automatic one from here on; below it is the same but for rounding."""
+# Beyond half of an epoch the run would rather train the general text than the dataset.
 _MOST_REPLAY = 0.5
 
 
@@ -67,6 +71,7 @@ def risks(tuning: Tuning) -> list[Remedy]:
 
 def remedies(tuning: Tuning) -> list[Remedy]:
     """Return what to do next where a model forgot, the surest first; all of it can be combined."""
+    # What was known to be risky before the run is the likeliest cause after it.
     steps = risks(tuning)
     if tuning.lr <= _ABOVE * tuning.auto_lr:
         half = f"{tuning.lr / 2:.2g}"

@@ -26,8 +26,9 @@ Name = Annotated[str, AfterValidator(_check_printable)]
 
 
 class Section(BaseModel):
-    """Strict: unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
+    """A table of a recipe; unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
 
+    # A misspelt key that is ignored trains for hours with the default.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -58,6 +59,7 @@ class LoraRecipe(Section):
 
     @model_validator(mode="after")
     def _check_combination(self) -> LoraRecipe:
+        # Refused here, by the names of the settings, and not by peft after the base was loaded.
         takes_over = self.init in ("pissa", "olora")
         if takes_over and self.dora:
             raise ValueError(
@@ -333,6 +335,7 @@ class Recipe(Section):
     def _check_combination(self) -> Recipe:
         if self.method == "full" and self.lora.quantize:
             raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
+        # The guard sees scores, and without evaluations there are none.
         if self.guard.is_on and not self.eval.during_training:
             raise ValueError("the guard looks at validation, and eval.during_training is 0")
         return self

@@ -13,21 +13,18 @@ NARROW, NARROW_LORA_LR, HIGHEST_NARROW_FULL_LR = 512, 1e-3, 3e-3
 
 
 def peak_lr(recipe: Recipe, hidden_size: int, model_type: str) -> float:
-    """Return the highest learning rate.
-
-    LoRA follows 5e-5 * 10 * (2000 / width)^p with p = 0.0775 for Qwen and 0.781 for others ("LoRA Without Regret",
-    Thinking Machines 2025, and its cookbook). Models narrower than 512 lie outside of what that was fitted on, and the
-    law carried on to them makes them forget several times as much for little more that is learnt: there the rate stays
-    at 1e-3 (`benchmarks/forgetting.py`, widths 64 and 160). All weights of such a model take up to 3e-3: our own runs
-    at width 160 did best at 1.5e-3.
-    """
+    """Return the highest learning rate: the recipe's, or one for the method, the width and the type of the model."""
     if recipe.lr != "auto":
         return recipe.lr
     if recipe.method == "full":
+        # Our own runs at width 160 did best at 1.5e-3, far above what large models bear.
         narrow = min(HIGHEST_NARROW_FULL_LR, 0.3 * BASE_LR * math.pow(2000 / hidden_size, 0.9))
         return narrow if hidden_size < NARROW else FULL_LR
     if hidden_size < NARROW:
+        # Such models lie outside of what the law below was fitted on. Carried on to them it makes them forget several
+        # times as much for little more that is learnt (`benchmarks/forgetting.py`, widths 64 and 160).
         return NARROW_LORA_LR
+    # "LoRA Without Regret" (Thinking Machines 2025) and its cookbook: 5e-5 * 10 * (2000 / width)^p.
     return BASE_LR * math.pow(2000 / hidden_size, 0.0775 if "qwen" in model_type.lower() else 0.781)
 
 
@@ -41,6 +38,7 @@ def warmup_steps(recipe: Recipe, num_steps: int) -> int:
 def lr_factor(recipe: Recipe, step: int, num_steps: int) -> float:
     """Return the share of the highest learning rate that step ``step`` (from 0) uses; above 0 at every step."""
     warmup = warmup_steps(recipe, num_steps)
+    # One more than the steps on both sides, so that neither the first step nor the last has a rate of zero.
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if recipe.schedule == "constant":

@@ -2,7 +2,7 @@
 
 from train.report.build import build_report, data_map, noise_of, read_data_map
 from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, SplitResult, StepPoint
-from train.report.table import flip_lines, table
+from train.report.wording import flip_lines, table
 from train.report.write import CardFacts, card_facts, json_schema, model_card, read_curve, write_report
 
 __all__ = [

@@ -1,4 +1,8 @@
-"""From the scored records of both models to the report: its numbers come from `predictions.jsonl` alone."""
+"""From the scored records of both models to the report.
+
+Its numbers come from `predictions.jsonl` alone, so that `train eval` computes them again without a model, and anybody
+can check them.
+"""
 
 from __future__ import annotations
 
@@ -81,14 +85,14 @@ def build_report(
         raise TrainError(
             "E937 nothing-to-report",
             "neither the test nor the validation split has a record that can be compared",
-            "Export a data set with a test split, or more records.",
+            "Export a dataset with a test split, or more records.",
         )
-    validation = [p for p in pairs if p[0].split == "validation"]
+    validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     return Report(
         run=run,
         headline=splits[-1].split,
         splits=splits,
-        forgetting=forgetting([p for p in pairs if p[0].split == "general"], rules, run),
+        forgetting=forgetting(general, rules, run),
         flips=_flips(validation),
         worst=_worst(validation),
         curve=curve or Curve(steps=[], evals=[]),
@@ -97,7 +101,7 @@ def build_report(
         resamples=resamples,
         default_metric=sorted(default_metric),
         remarks=list(remarks),
-        notes=_notes(splits, pairs),
+        notes=_notes(splits, pairs, is_forgetting_measured=bool(general)),
         noise=noise,
         confusion=confusions(pairs, splits[-1].split),
         judged=judge_summary,
@@ -125,6 +129,7 @@ def publish(
     nothing-to-report; E936 write-failed.
     """
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
+    # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
     report = build_report(
         sides[0],
@@ -148,9 +153,10 @@ def publish(
 def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
     """Return how bits per byte on general text changed, or None where no such text was scored.
 
-    *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. Measured as loss, since generated
-    answers on a small slice are too noisy to show it. ``run`` says which text it is, and what to do next.
+    *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. ``run`` says which text it is, and
+    what to do next.
     """
+    # As loss and not by answers, which on a small slice are too noisy to show a change of one percent.
     pairs = [(before, after) for before, after in pairs if before.num_bytes]
     if not pairs:
         return None
@@ -222,6 +228,7 @@ def _flips(validation: Pairs) -> Flips:
                     score_tuned=known(after.score),
                 )
             )
+    # Ids break ties, so that the same run gives the same report.
     for flips in by_kind.values():
         flips.sort(key=lambda flip: (-abs(flip.score_tuned - flip.score_base), flip.category, flip.id))
     return Flips(
@@ -234,6 +241,7 @@ def _flips(validation: Pairs) -> Flips:
 
 
 def _worst(validation: Pairs) -> list[Worst]:
+    # Validation alone: of a test record nothing but numbers may be shown.
     rows = [
         Worst(
             id=after.id,
@@ -248,7 +256,7 @@ def _worst(validation: Pairs) -> list[Worst]:
     return rows[:MOST_LISTED]
 
 
-def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
+def _notes(splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measured: bool) -> list[str]:
     main = splits[-1]
     if main.split == "test":
         notes = [
@@ -257,7 +265,7 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
         ]
     else:
         notes = [
-            f"The data set has no test records: verdicts are on the validation split (n = {main.n}), which also chose "
+            f"The dataset has no test records: verdicts are on the validation split (n = {main.n}), which also chose "
             "the checkpoint, so they flatter."
         ]
     defaults = [result for result in main.categories if result.is_default_metric]
@@ -266,6 +274,7 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
         notes.append(
             f"No scorer is set for {_list(result.category for result in defaults)}; the default, {used}, was used."
         )
+    # Each of these would mislead a reader who sees the table alone.
     thin = [result.category for result in main.categories if result.reason == "too-few"]
     if thin:
         notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")
@@ -286,7 +295,7 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
     rest -= {result.category for result in main.categories}
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
-    if not any(before.split == "general" for before, _ in pairs):
+    if not is_forgetting_measured:
         notes.append("Forgetting was not measured: no general text was scored.")
     return notes
 
@@ -298,7 +307,7 @@ def _list(names: Iterable[str]) -> str:
 def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
     remarks = []
     for split in ("validation", "test"):
-        missing = len(dataset.splits[split]) - sum(record.split == split for record in scored)
+        missing = len(dataset.splits[split]) - len([record for record in scored if record.split == split])
         if missing:
             remarks.append(
                 f"{missing} {split} records are longer than the recipe's max_length, cannot be rendered for the base, "
@@ -317,7 +326,7 @@ def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
     if not ordered:
         return None
     varied = [dynamic for dynamic in ordered if dynamic.variability]
-    # A picture shows so many of them, the same ones each time.
+    # A picture shows only so many of them; the hash of the id chooses the same ones each time.
     by_hash = sorted(range(len(ordered)), key=lambda index: crc32(ordered[index].id.encode("utf-8", "surrogatepass")))
     return DataMap(
         n=len(ordered),
@@ -349,5 +358,5 @@ def read_data_map(path: Path) -> DataMap | None:
         raise TrainError(
             "E935 bad-predictions",
             f"{path}:{number}: {type(error).__name__}: {first_line(error)}",
-            "Is this the folder of a finished run?",
+            "Name the folder of a finished run.",
         ) from error

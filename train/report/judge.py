@@ -1,6 +1,6 @@
 """A judge: another model, behind an OpenAI-compatible endpoint, says which of two answers is better.
 
-Nothing leaves the machine unless the recipe names a url, and what is sent is said before it is.
+Nothing leaves the machine unless the recipe names a url, and a message says what will be sent, and where to.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from urllib.parse import urlsplit
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import MOST_DOCUMENT, read_file
-from train.base.storage import unique_members, write_whole
-from train.data.dataset import Dataset, Row
-from train.data.rendering.messages import last_answer
+from train.base.storage import write_whole
+from train.data.dataset import Dataset, Row, last_answer, unique_members
 from train.evaluate.evaluation import CategorySpec
 from train.evaluate.predictions import Scored, pair
 from train.recipe import JudgeRecipe, Recipe
@@ -72,6 +71,23 @@ class Reply:
     num_retries: int = 0
 
 
+CACHE = "judge.jsonl"
+METRIC = "judge"
+_MOST_FAILURES = 5
+"""After so many requests in a row without an answer the endpoint gets no more."""
+_Pair = tuple[Scored, Scored]
+
+
+@dataclass(frozen=True, slots=True)
+class _Preference:
+    """The outcome of both orders of a pair: the tuned answer's score, None where it has none."""
+
+    tuned: float | None
+    is_swayed: bool = False
+    reason: str = ""
+    num_retries: int = 0
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """urllib follows a redirect with the key still in the headers: records would go where no recipe sends them."""
 
@@ -80,15 +96,16 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Judge:
-    """The endpoint of a recipe; several threads may ask it."""
+    """The endpoint of a recipe, and the ``verdicts`` that it gave by the key of their question.
 
-    def __init__(self, recipe: JudgeRecipe) -> None:
-        """Take the key from the environment.
+    Several threads may ask it. Raises TrainError: E983 bad-judge when its key is missing in the environment, or would
+    travel unencrypted.
+    """
 
-        Raises TrainError: E983 bad-judge when the key is missing, or would travel unencrypted.
-        """
-        assert recipe.url is not None, "who asks has a url"
-        self.recipe = recipe
+    def __init__(self, recipe: JudgeRecipe, verdicts: dict[str, Winner] | None = None) -> None:
+        assert recipe.url is not None, "a judge has a url"
+        self.recipe, self.verdicts = recipe, verdicts or {}
+        self._lock, self._failures = threading.Lock(), 0
         self.url = recipe.url.rstrip("/")
         if not self.url.endswith("/chat/completions"):
             self.url += "/chat/completions"
@@ -102,20 +119,55 @@ class Judge:
                 raise TrainError(
                     "E983 bad-judge",
                     f"the environment variable {recipe.api_key_env} holds no key for {self.host}",
-                    "set it, or remove eval.judge.api_key_env",
+                    "Set it, or remove eval.judge.api_key_env.",
                     exit_code=Exit.MISSING,
                 )
             if parts.scheme != "https" and not is_here:
                 raise TrainError(
-                    "E983 bad-judge", f"the key for {self.host} would travel unencrypted", "use an https url"
+                    "E983 bad-judge", f"the key for {self.host} would travel unencrypted", "Use an https url."
                 )
             self.headers["Authorization"] = f"Bearer {key}"
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
         proxies = urllib.request.ProxyHandler({} if is_here else None)
         self.opener = urllib.request.build_opener(proxies, _NoRedirects)
 
+    def key(self, question: JudgeQuestion) -> str:
+        """Return a digest of all that decides the verdict on ``question``."""
+        options = self.recipe
+        return _digest(
+            self.url, options.model, options.rubric, str(options.temperature), INSTRUCTIONS,
+            question.prompt, question.reference, question.a, question.b,
+        )  # fmt: skip
+
     def ask(self, question: JudgeQuestion) -> Reply:
         """Return the judge's verdict on ``question``; a failure, after all tries, is a reply without a winner."""
+        key = self.key(question)
+        with self._lock:
+            if key in self.verdicts:
+                return Reply(self.verdicts[key])
+            # An endpoint without five answers in a row is down, and each further request would wait until its timeout.
+            if self._failures >= _MOST_FAILURES:
+                return Reply(None, f"not asked after {_MOST_FAILURES} failures in a row")
+        reply = self._request(question)
+        with self._lock:
+            self._failures = self._failures + 1 if reply.is_down else 0
+            if reply.winner is not None:
+                self.verdicts[key] = reply.winner
+        return reply
+
+    def compare(self, pair: _Pair, row: Row) -> _Preference:
+        """Return which answer of a pair is preferred, asked in both orders."""
+        # A judge that likes the first place would else prefer a model for nothing but its place.
+        first, second = (self.ask(question) for question in _questions(pair, row))
+        num_retries = first.num_retries + second.num_retries
+        if first.winner is None or second.winner is None:
+            return _Preference(None, reason=first.reason or second.reason, num_retries=num_retries)
+        # The tuned answer is B in the first order and A in the second.
+        if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
+            return _Preference(float(first.winner == "B"), num_retries=num_retries)
+        return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
+
+    def _request(self, question: JudgeQuestion) -> Reply:
         body = json.dumps(self._body(question)).encode()
         reply = Reply(None)
         for attempt in range(self.recipe.retries + 1):
@@ -127,6 +179,7 @@ class Judge:
         return replace(reply, num_retries=self.recipe.retries)
 
     def _body(self, question: JudgeQuestion) -> dict[str, Any]:
+        # A record may try to speak to the judge; a mark that nobody can guess shows where its text ends.
         mark = secrets.token_hex(16)
         parts = {
             "PROMPT": question.prompt, "REFERENCE": question.reference, "ANSWER A": question.a, "ANSWER B": question.b,
@@ -150,6 +203,7 @@ class Judge:
                 return reply, reply.winner is not None
         except urllib.error.HTTPError as error:
             with contextlib.closing(error):
+                # Too many requests, or a server in trouble: both may pass.
                 is_passing = error.code == 429 or error.code >= 500
                 return Reply(None, f"HTTP {error.code}", is_down=True), not is_passing
         except TimeoutError:
@@ -194,23 +248,6 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-CACHE = "judge.jsonl"
-METRIC = "judge"
-_MOST_FAILURES = 5
-"""After so many requests in a row without an answer the endpoint gets no more."""
-_Pair = tuple[Scored, Scored]
-
-
-@dataclass(frozen=True, slots=True)
-class _Preference:
-    """The outcome of both orders of a pair: the tuned answer's score, None where it has none."""
-
-    tuned: float | None
-    is_swayed: bool = False
-    reason: str = ""
-    num_retries: int = 0
-
-
 def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> None:
     """Make sure, before anything is computed, that the judge can be asked where one is needed.
 
@@ -219,7 +256,11 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
     judge = recipe.eval.judge
     if judge.url is not None:
         if not judge.model:
-            raise TrainError("E983 bad-judge", "eval.judge.url is set without eval.judge.model", "name the model")
+            raise TrainError(
+                "E983 bad-judge",
+                "eval.judge.url is set without eval.judge.model",
+                "Name the model with eval.judge.model.",
+            )
         Judge(judge)
         return
     for name, spec in categories.items():
@@ -227,7 +268,7 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
             raise TrainError(
                 "E983 bad-judge",
                 f"category {name!r} has the scorer 'judge', but the recipe names no judge",
-                "set eval.judge.url and eval.judge.model, or choose another scorer",
+                "Set eval.judge.url and eval.judge.model, or choose another scorer.",
             )
 
 
@@ -249,29 +290,29 @@ def judge_answers(
     options = recipe.eval.judge
     if options.url is None:
         return list(base), list(tuned), None
-    judge = Judge(options)
+    judge = Judge(options, _read_cache(folder / CACHE))
     # Raises for a broken model before anybody is paid to look at it.
     pairs = pair(base, tuned)
     wanted = [p for p in pairs if _is_wanted(p, categories, options.also)]
+    # Those that no other scorer judges come first, then a fixed order: the same records are sent when a run is resumed.
     wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _digest(p[0].split, p[0].id)))
     chosen, left = wanted[: options.max_records], wanted[options.max_records :]
     rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
-    cached_judge = _CachedJudge(judge, _read_cache(folder / CACHE))
+    # Two equal texts are a tie without asking, and cost nothing.
     open_pairs = [p for p in chosen if p[0].text != p[1].text]
-    _announce(judge, open_pairs, cached_judge, rows)
+    _announce(judge, open_pairs, rows)
     # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error in the thread that asks it.
     pool = ThreadPoolExecutor(
         options.max_concurrency, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE})
     )
     try:
-        replies = list(pool.map(lambda p: cached_judge.pair(p, rows[p[0].id]), open_pairs))
+        replies = list(pool.map(lambda p: judge.compare(p, rows[p[0].id]), open_pairs))
     finally:
         # An interrupt does not wait for the requests still queued, and loses no verdict that was given.
         pool.shutdown(cancel_futures=True)
-        lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(cached_judge.known.items()))
+        lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(judge.verdicts.items()))
         write_whole(folder / CACHE, lines)
     words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, replies, strict=True)}
-    # The same text twice needs no judge.
     words |= {(p[0].split, p[0].id): _Preference(0.5) for p in chosen if p[0].text == p[1].text}
     words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in left}
     summary = _summarise(judge, list(words.values()))
@@ -280,47 +321,6 @@ def judge_answers(
         [_with(record, words, is_tuned=True) for record in tuned],
         summary,
     )
-
-
-class _CachedJudge:
-    """Asks each question once and remembers the verdict; several threads share it."""
-
-    def __init__(self, judge: Judge, known: dict[str, Winner]) -> None:
-        self.judge, self.known = judge, known
-        self.lock, self.failures = threading.Lock(), 0
-
-    def key(self, question: JudgeQuestion) -> str:
-        options = self.judge.recipe
-        return _digest(
-            self.judge.url, options.model, options.rubric, str(options.temperature), INSTRUCTIONS,
-            question.prompt, question.reference, question.a, question.b,
-        )  # fmt: skip
-
-    def pair(self, pair: _Pair, row: Row) -> _Preference:
-        """Ask in both orders."""
-        first, second = (self.ask(question) for question in _questions(pair, row))
-        num_retries = first.num_retries + second.num_retries
-        if first.winner is None or second.winner is None:
-            return _Preference(None, reason=first.reason or second.reason, num_retries=num_retries)
-        # The tuned answer is B in the first order and A in the second.
-        if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
-            return _Preference(float(first.winner == "B"), num_retries=num_retries)
-        return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
-
-    def ask(self, question: JudgeQuestion) -> Reply:
-        """Return the verdict on one question, from the cache or from the endpoint."""
-        key = self.key(question)
-        with self.lock:
-            if key in self.known:
-                return Reply(self.known[key])
-            if self.failures >= _MOST_FAILURES:
-                return Reply(None, f"not asked after {_MOST_FAILURES} failures in a row")
-        reply = self.judge.ask(question)
-        with self.lock:
-            self.failures = self.failures + 1 if reply.is_down else 0
-            if reply.winner is not None:
-                self.known[key] = reply.winner
-        return reply
 
 
 def _questions(pair: _Pair, row: Row) -> Iterator[JudgeQuestion]:
@@ -335,9 +335,9 @@ def _prompt_text(row: Row) -> str:
     return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in context)
 
 
-def _announce(judge: Judge, pairs: Sequence[_Pair], cached_judge: _CachedJudge, rows: Mapping[str, Row]) -> None:
+def _announce(judge: Judge, pairs: Sequence[_Pair], rows: Mapping[str, Row]) -> None:
     # Say what goes where before any of it does.
-    new = [p for p in pairs if any(cached_judge.key(q) not in cached_judge.known for q in _questions(p, rows[p[0].id]))]
+    new = [p for p in pairs if any(judge.key(q) not in judge.verdicts for q in _questions(p, rows[p[0].id]))]
     if not new:
         console.talk(f"judge: nothing is sent to {judge.host}; every answer is known")
         return

@@ -1,4 +1,7 @@
-"""What a report says, as data; `schemas/report.schema.json` is made from it."""
+"""What a report says, as data; `schemas/report.schema.json` is made from it.
+
+`curate` and other programs read it, so a field is only added, with a default that earlier reports have.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ REPORT = "report.json"
 
 
 class _ReportPart(BaseModel):
+    # The docstrings of fields become the descriptions of the schema.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
@@ -121,7 +125,7 @@ class SplitResult(_ReportPart):
 
 
 class Forgetting(_ReportPart):
-    """Bits per byte on text that has nothing to do with the data set; lower is better."""
+    """Bits per byte on text that has nothing to do with the dataset; lower is better."""
 
     n: int
     text: str = ""
@@ -277,7 +281,7 @@ class Report(_ReportPart):
     version: Literal[1] = 1
     run: Run
     headline: Literal["validation", "test"]
-    """The split whose verdicts count: test, or validation where the data set has no test records."""
+    """The split whose verdicts count: test, or validation where the dataset has no test records."""
     splits: list[SplitResult]
     forgetting: Forgetting | None
     flips: Flips
@@ -309,7 +313,7 @@ class Report(_ReportPart):
             return cls.model_validate(json.loads(read_file(file, most=MOST_DOCUMENT)))
         except (OSError, ValueError, RecursionError) as error:
             raise TrainError(
-                "E938 bad-report", f"{file}: {first_line(error)}", "Is this the folder of a finished run?"
+                "E938 bad-report", f"{file}: {first_line(error)}", "Name the folder of a finished run."
             ) from error
 
     def main(self) -> SplitResult:

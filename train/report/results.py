@@ -50,6 +50,7 @@ def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -
         complete = [comparison for comparison in comparisons if comparison is not None]
         if not complete:
             continue
+        # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
         adjusted = stats.holm([comparison.p for comparison in complete])
         outcomes = [outcome(before.score, after.score) for before, after in mine]
         results.append(
@@ -74,6 +75,7 @@ def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, E
 
     Raises ZeroDivisionError: there is no byte.
     """
+    # Pooled and not averaged: a short text with an unlikely word would outweigh a long one.
     weights = [before.num_bytes * math.log(2) for before, _ in pairs]
     clusters = [before.cluster for before, _ in pairs]
     sides = (
@@ -94,10 +96,11 @@ def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, E
 def bits_per_byte(nlls: Sequence[float], num_bytes: Sequence[int]) -> float | None:
     """Return the code length of some texts in bits per UTF-8 byte, pooled; None when there is no byte.
 
-    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Bytes, unlike tokens,
-    are the same for every tokenizer, so that two models can be compared: Gao et al. 2020, arXiv:2101.00027, section
-    3.1. Raises ValueError: the two sequences differ in length.
+    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Raises ValueError:
+    the two sequences differ in length.
     """
+    # Bytes, unlike tokens, are the same for every tokenizer, so that two models can be compared: Gao et al. 2020,
+    # arXiv:2101.00027, section 3.1.
     total = sum(size for _, size in zip(nlls, num_bytes, strict=True))
     return math.fsum(nlls) / (math.log(2) * total) if total else None
 
@@ -218,6 +221,7 @@ _OWN = "behaviour."
 
 
 def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> _Comparison | None:
+    # A category without one score is compared by loss, which every record with a text has.
     scored = [p for p in pairs if p[0].score is not None and p[1].score is not None]
     if scored:
         return _Comparison(split, category, pairs, scored, scored[0][0].metric, rules)
@@ -226,11 +230,7 @@ def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> _Comparis
 
 
 def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macro | None:
-    """The mean over the scored categories, None without any.
-
-    Its test flips a cluster's parts in all categories together. Its interval draws each category's clusters by
-    themselves, so it is that of categories that share none.
-    """
+    """The mean over the scored categories, None without any."""
     scored = [comparison for comparison in comparisons if comparison.is_score]
     if not scored:
         return None
@@ -244,6 +244,7 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
     ]
     estimates = []
     for side in sides:
+        # Each category's clusters are drawn by themselves, so the interval is that of categories that share none.
         draws = [
             stats.bootstrap_ratios(
                 values,
@@ -256,6 +257,7 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
         ]
         low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
         estimates.append(estimate(_mean([_mean(values) for values in side]), stats.Interval(float(low), float(high))))
+    # The test flips a cluster's parts in all categories together.
     parts: dict[str, float] = {}
     for comparison in scored:
         for cluster, part in comparison.weighted(len(scored)).items():
@@ -324,9 +326,9 @@ _Pairs = Sequence[tuple[Scored, Scored]]
 def confusions(pairs: _Pairs, split: Literal["validation", "test"]) -> list[Confusion]:
     """Return the matrix of each label-like category in ``split``, by name.
 
-    Texts are equal as the metric "exact" sees them with case folded. What a label is, validation records say alone:
-    test records must not be shown.
+    Texts are equal as the metric "exact" sees them with case folded.
     """
+    # What a label is, validation records say alone: a test record's reference must not be shown.
     matrices = []
     for category in sorted({before.category for before, _ in pairs if before.split == split}):
         mine = [p for p in pairs if p[0].category == category and p[0].text is not None and p[1].text is not None]
@@ -352,6 +354,7 @@ def _labels(references: Sequence[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for reference in references:
         labels.setdefault(_key(reference), reference.strip())
+    # Answers are long, or hardly any of them comes twice; neither makes a matrix that anybody could read.
     is_few = 2 <= len(labels) <= MOST_LABELS and len(references) >= EACH_LABEL * len(labels)
     is_short = all(0 < len(label) <= LONGEST_LABEL and "\n" not in label for label in labels.values())
     return dict(sorted(labels.items())) if is_few and is_short else {}

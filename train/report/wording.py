@@ -1,10 +1,16 @@
-"""Numbers and verdicts in plain words, the same in every form of the report."""
+"""Numbers and verdicts in plain words, the same in every form of the report, and the table for the terminal.
+
+The terminal UI of `curate` says the same verdicts in the same words, from `curate.project.feedback`.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Mapping
+from unicodedata import combining, east_asian_width
 
-from train.report.model import CategoryResult, Estimate, Macro
+from train.base.console import visible
+from train.report.model import CategoryResult, Estimate, Flips, Macro, Report
 from train.report.stats import Reason, Word
 
 MINUS = "\u2212"
@@ -26,6 +32,7 @@ def number(value: float | None, *, is_share: bool = True, sign: bool = False) ->
     """Return ``value`` with two decimals; a share in [-1, 1] without its leading zero, as papers print it."""
     if value is None:
         return "-"
+    # The rounded text decides, so that -0.001 is shown without a minus.
     text = f"{abs(value):.2f}"
     if is_share and text.startswith("0."):
         text = text[1:]
@@ -101,6 +108,7 @@ def sentence(result: CategoryResult) -> str:
         f"95 % {spread(change, is_share=is_share, sign=True)}, {p_value(result.p_adjusted)}"
     )
     text = f"{category(result.category)} {verb} {route}{unit} ({numbers})"
+    # Without a verdict the reader needs to know what the records could have shown.
     if result.verdict != "inconclusive":
         return f"{text}."
     mde = result.minimum_detectable_effect
@@ -120,3 +128,116 @@ def macro_sentence(macro: Macro) -> str:
 def label(result: CategoryResult) -> str:
     """Return the metric of a category, marked where it is only the default."""
     return f"{result.metric} (default)" if result.is_default_metric else result.metric
+
+
+_LONGEST_NAME = 32
+_HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")
+_GIVEN_UP = ("metric", "p")
+"""Columns that a narrow terminal leaves out, in this order; the files of the report have them all."""
+_ALIGNED_RIGHT = {"n", "base", "tuned", "change", "p"}
+
+
+def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns: int | None = None) -> str:
+    """Return the results by category of the split whose verdicts count, with notes, as text without colour.
+
+    ``sides`` names what is compared, where it is not the base and the tuned model of one run. In a terminal of
+    ``columns`` the metric and then the p value are left out where they do not fit, and prose is wrapped.
+    """
+    main = report.main()
+    rows = [_category_row(result, report.fewest) for result in main.categories]
+    if main.macro is not None:
+        macro = main.macro
+        rows.append(_row(macro, "MEAN", "", f"{macro.num_categories} categories", macro.p, report.fewest))
+    everything = [_HEADS, *rows]
+    widths = [max(_width(row[column]) for row in everything) for column in range(len(_HEADS))]
+    chosen = list(range(len(widths)))
+    # Numbers are never cut, whole columns go: a cut number is a wrong number.
+    for name in _GIVEN_UP:
+        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
+            chosen.remove(_HEADS.index(name))
+    rule = "  ".join("-" * widths[column] for column in chosen)
+    lines = [_title(report, sides), "", _line(_HEADS, widths, chosen), rule]
+    lines += [_line(row, widths, chosen) for row in rows[: len(main.categories)]]
+    if main.macro is not None:
+        lines += [rule, _line(rows[-1], widths, chosen)]
+    lines += ["", *_prose(legend(main.results()), columns)]
+    if report.forgetting is not None:
+        lines += ["", *_prose(report.forgetting.sentence, columns)]
+        for remedy in report.forgetting.remedies:
+            lines += [*_prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
+    for measured in (report.noise, report.judged):
+        if measured is not None:
+            lines += ["", *_prose(measured.sentence, columns)]
+    if report.notes or report.remarks:
+        lines.append("")
+    for note in report.notes + report.remarks:
+        lines += _prose(f"note: {note}", columns)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def flip_lines(flips: Flips) -> list[str]:
+    """Return the validation records that went from wrong to right and back, one a line, those that moved most first."""
+    lines = [f"On validation {flips.num_fixed} records went from wrong to right and {flips.num_broken} back."]
+    for word, some in (("fixed", flips.fixed), ("broken", flips.broken)):
+        for flip in some:
+            scores = f"{number(flip.score_base)} to {number(flip.score_tuned)}"
+            lines.append(f"  {word:6}  {_cell(flip.id)}  {_cell(category(flip.category))}  {scores}")
+    hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
+    return [*lines, f"  and {hidden} more"] if hidden else lines
+
+
+def _prose(text: str, columns: int | None) -> list[str]:
+    return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
+
+
+def _title(report: Report, sides: tuple[str, str]) -> str:
+    split = report.headline
+    if sides == ("base", "tuned"):
+        return f"{visible(report.run.id)}: base against tuned on the {split} split"
+    return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split"
+
+
+def _category_row(result: CategoryResult, fewest: int) -> tuple[str, ...]:
+    name = _cell(category(result.category))
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME - 1] + "\u2026"
+    is_share = result.higher_is_better
+    return _row(result, name, str(result.n), label(result), result.p_adjusted, fewest, is_share=is_share)
+
+
+def _row(
+    result: CategoryResult | Macro, name: str, n: str, metric: str, p: float, fewest: int, *, is_share: bool = True
+) -> tuple[str, ...]:
+    return (
+        name,
+        n,
+        metric,
+        number(result.base.value, is_share=is_share),
+        number(result.tuned.value, is_share=is_share),
+        number(result.difference.value, is_share=is_share, sign=True),
+        spread(result.difference, is_share=is_share, sign=True),
+        _bare(p),
+        verdict(result, fewest),
+    )
+
+
+def _cell(text: str) -> str:
+    return visible(text).replace("\n", " ").replace("\t", " ")
+
+
+def _bare(p: float) -> str:
+    return p_value(p).removeprefix("p ").removeprefix("= ")
+
+
+def _line(cells: tuple[str, ...], widths: list[int], chosen: list[int]) -> str:
+    padded = []
+    for column in chosen:
+        cell = cells[column]
+        blank = " " * (widths[column] - _width(cell))
+        padded.append(blank + cell if _HEADS[column] in _ALIGNED_RIGHT else cell + blank)
+    return "  ".join(padded)
+
+
+def _width(text: str) -> int:
+    # In cells of the terminal: letters of East Asia take two, combining marks none.
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

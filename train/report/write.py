@@ -1,6 +1,6 @@
 """The report on disk: `report.json`, `report.md`, `report.html`; the curve of metrics.jsonl; and a model's card.
 
-The front matter of a card is written by a YAML dumper, and texts of the data stay texts.
+Texts of the data stay texts: nothing that a record says becomes markup, a link or a request.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from train.base.console import visible
 from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 from train.base.storage import write_whole
-from train.report import charts, wording
-from train.report.model import REPORT, Curve, EvalPoint, Report, StepPoint
+from train.report import wording
+from train.report.model import REPORT, CategoryResult, Confusion, Curve, DataMap, EvalPoint, Report, StepPoint
 
 MARKDOWN, HTML = "report.md", "report.html"
 _MOST_POINTS = 400
@@ -39,8 +39,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 def read_curve(path: Path) -> Curve:
     """Return the loss curve that a run's `metrics.jsonl` holds, thinned to a few hundred points.
 
-    A missing file gives an empty curve. A last line without its end, as a killed run leaves it, is passed over; the
-    file is only drawn, never computed with. Raises TrainError: E939 bad-metrics with the line, when another line is no
+    A missing file gives an empty curve. Raises TrainError: E939 bad-metrics with the line, when another line is no
     event.
     """
     if not path.exists():
@@ -51,6 +50,7 @@ def read_curve(path: Path) -> Curve:
         lines = read_file(path, most=MOST_DOCUMENT).split(b"\n")
     except FileGuardError as error:
         raise TrainError("E939 bad-metrics", f"{path}: {error}", error.hint) from error
+    # The last part is empty, or a line without its end, as a killed run leaves it.
     for number, line in enumerate(lines[:-1], start=1):
         try:
             event = json.loads(line.decode("utf-8"))
@@ -79,7 +79,11 @@ def json_schema() -> dict[str, Any]:
 
 def html(report: Report) -> str:
     """Return the report as one HTML file: no script, no request, every text of the data escaped."""
-    return render("report.html.j2", report, autoescape=True)
+    pictures = {
+        "curve": _curve_picture(report.curve), "data_map": _map_picture(report.data_map), "shades": _SHADES,
+        "dots": _dots, "scale_of": _scale_of, "accuracy": _accuracy, "confusion_rows": _confusion_rows,
+    }  # fmt: skip
+    return render("report.html.j2", report, autoescape=True, **pictures)
 
 
 def markdown(report: Report) -> str:
@@ -119,9 +123,6 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
     return environment.get_template(template).render(
         report=report,
         main=main,
-        charts=charts,
-        curve=charts.curve_chart(report.curve),
-        data_map=charts.map_chart(report.data_map),
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
         verdicts=wording.verdict_counts(main.categories),
         legend=wording.legend,
@@ -170,6 +171,7 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
     # Comes with transformers.
     import yaml
 
+    # By a dumper: a name from the data could else add keys to the front matter.
     front: dict[str, Any] = {
         "base_model": _line(facts.base),
         "library_name": library,
@@ -177,7 +179,7 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
         "tags": ["pairsmith", _line(facts.method)],
     }
     if named := [text for text in facts.licenses if text]:
-        # As on the card of the data set: the Hub spells SPDX identifiers in lower case, and several are "other".
+        # As on the card of the dataset: the Hub spells SPDX identifiers in lower case, and several are "other".
         front["license"] = _line(named[0]).lower() if len(facts.licenses) == 1 else "other"
     # The dumper folds long lines, and a folded line could look like the end of the front matter to a careless reader.
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=float("inf"))
@@ -185,7 +187,7 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
 
 
 def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFacts:
-    """Return what a card says of a run, from its run.json and the manifest of its data set."""
+    """Return what a card says of a run, from its run.json and the manifest of its dataset."""
     dataset, recipe = record["dataset"], record["recipe"]
     about, named = manifest.get("about"), manifest.get("provenance")
     title = about.get("title") if isinstance(about, Mapping) else None
@@ -208,3 +210,115 @@ def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFa
 
 def _line(text: str) -> str:
     return " ".join(visible(text).split())
+
+
+# The geometry of the pictures: numbers in, coordinates out; the template turns them into SVG. What a picture needs is a
+# table of plain values, as no code but the template reads it.
+Picture = dict[str, Any]
+Point = tuple[float, float]
+_SPAN = 170.0
+_CURVE_SIZE, _MAP_SIZE = (640.0, 220.0), (640.0, 380.0)
+_SHADES = 5
+"""Steps of colour in which a share between 0 and 1 is drawn."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 10.0, 28.0
+
+
+def _dots(result: CategoryResult, scale: float) -> list[Picture]:
+    # Base and tuned, each with the ends of its interval; ``scale`` is the value at the right edge.
+    return [
+        {
+            name: round(min(1.0, max(0.0, end / scale)) * _SPAN, 1)
+            for name, end in (("at", side.value), ("low", side.low), ("high", side.high))
+        }
+        for side in (result.base, result.tuned)
+    ]
+
+
+def _scale_of(results: Sequence[CategoryResult]) -> float:
+    # The value at the right edge: 1 for scores, the largest bound for bits per byte.
+    return max([1.0, *(max(result.base.high, result.tuned.high) for result in results if not result.higher_is_better)])
+
+
+def _curve_picture(curve: Curve) -> Picture | None:
+    """Loss over steps: a path for training, a path and dots for validation; None where nothing was logged."""
+    trained = [(point.step, point.loss) for point in curve.steps]
+    checked = [(point.step, point.loss) for point in curve.evals if point.loss is not None]
+    if not trained and not checked:
+        return None
+    steps = [step for step, _ in trained + checked]
+    losses = [loss for _, loss in trained + checked]
+    project, ticks = _axes(_marks(0, max(1, *steps)), _marks(min(0.0, *losses), max(1e-6, *losses)), *_CURVE_SIZE)
+    summary = "; ".join(
+        f"{name} from {points[0][1]:.2f} at step {points[0][0]} to {points[-1][1]:.2f} at step {points[-1][0]}"
+        for name, points in (("training", trained), ("validation", checked))
+        if points
+    )
+    dots = [project(*point) for point in checked]
+    return {"train": _path([project(*point) for point in trained]), "validation": _path(dots), "dots": dots,
+            "summary": summary, **ticks}  # fmt: skip
+
+
+def _map_picture(data_map: DataMap | None) -> Picture | None:
+    """Records by variability (x) and confidence (y), dots for each shade of correctness; None without two epochs."""
+    points = data_map.points if data_map else []
+    varied = [(record, record.variability) for record in points if record.variability is not None]
+    if not data_map or not varied:
+        return None
+    x_marks = _marks(0.0, max(1e-6, *(spread for _, spread in varied)))
+    y_marks = _marks(min(-1e-6, *(record.confidence for record, _ in varied)), 0.0)
+    project, ticks = _axes(x_marks, y_marks, *_MAP_SIZE)
+    shades: list[list[Point]] = [[] for _ in range(_SHADES)]
+    for record, spread in varied:
+        shades[_shade(record.correctness)].append(project(spread, record.confidence))
+    means = [
+        math.fsum(values) / len(varied)
+        for values in zip(*((r.confidence, spread, r.correctness) for r, spread in varied), strict=True)
+    ]
+    summary = (
+        f"{len(varied)} of {data_map.n} training records; mean confidence {means[0]:.2f}, "
+        f"mean variability {means[1]:.2f}, mean correctness {means[2]:.2f}"
+    )
+    return {"shades": shades, "summary": summary, **ticks}
+
+
+def _confusion_rows(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
+    # Of each row of a confusion matrix the counts, each with its shade: the share of its row.
+    return [[(count, _shade(count / (sum(row) or 1))) for count in row] for row in counts]
+
+
+def _accuracy(confusion: Confusion, counts: Sequence[Sequence[int]]) -> float:
+    # The share of records on the diagonal.
+    return sum(counts[index][index] for index in range(len(confusion.labels))) / max(1, sum(map(sum, counts)))
+
+
+def _shade(share: float) -> int:
+    return min(_SHADES - 1, int(share * _SHADES))
+
+
+def _axes(
+    x_marks: Sequence[float], y_marks: Sequence[float], width: float, height: float
+) -> tuple[Callable[[float, float], Point], Picture]:
+    """The function from a point to its coordinates in a picture whose axes end at the outer marks, and their ticks."""
+
+    def project(across: float, up: float) -> Point:
+        x = _LEFT + (across - x_marks[0]) / (x_marks[-1] - x_marks[0]) * (width - _LEFT - _RIGHT)
+        y = _TOP + (y_marks[-1] - up) / (y_marks[-1] - y_marks[0]) * (height - _TOP - _BOTTOM)
+        return round(x, 1), round(y, 1)
+
+    x_ticks = [{"at": project(mark, y_marks[0])[0], "label": f"{mark:g}"} for mark in x_marks]
+    y_ticks = [{"at": project(x_marks[0], mark)[1], "label": f"{mark:g}"} for mark in y_marks]
+    return project, {"x_ticks": x_ticks, "y_ticks": y_ticks}
+
+
+def _path(points: Sequence[Point]) -> str:
+    return "M" + " L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
+
+
+def _marks(low: float, high: float) -> list[float]:
+    """Return three to seven round values that span [low, high]: steps of 1, 2 or 5 times a power of ten."""
+    # Four steps at the least, of a size that people count in.
+    raw = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    first, last = math.floor(low / step), math.ceil(high / step - 1e-9)
+    return [round(mark * step, 10) for mark in range(first, last + 1)]

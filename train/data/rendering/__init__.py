@@ -4,14 +4,14 @@
     renderer.examples(rows).examples    # what is trained
     renderer.prompt(row)                # what is generated from; its ids are a prefix of the example's
 
-What is proved of every row stands in `promises`.
+What is proved of every row stands in `pipeline`.
 """
 
 from __future__ import annotations
 
+from train.data.dataset import RowFault
 from train.data.rendering.conversation import Conversation
 from train.data.rendering.examples import Example, Examples, Prompt, Rendered
-from train.data.rendering.messages import RowFault
 from train.data.rendering.renderer import DEFAULT_TEMPLATE, Preview, Renderer, render_cached
 
 __all__ = [

@@ -1,10 +1,8 @@
 """Conversations as a chat template renders them, and where in the text each content and each answer stands.
 
-A template is a black box, in a child process of its own, tried on short conversations before it is used. A conversation
-is rendered once as it is and once with a sentinel word in place of each content; what surrounds the sentinels is the
-template's own text, and what the first render has between those pieces is the content. Where a template rewrites a
-content (Qwen3 re-indents reasoning), the messages are tried one at a time. An answer is what stands between its
-content's opening, as the template writes it to have an answer generated, and the end token after it.
+A template is a black box, in a child process of its own, tried on short conversations before it is used. An answer is
+what stands between its content's opening, as the template writes it to have an answer generated, and the end token
+after it. Nothing here knows any template: where an answer is not to be located for sure, the row is refused.
 """
 
 from __future__ import annotations
@@ -18,8 +16,8 @@ from typing import Any, NamedTuple
 
 from train.base.errors import TrainError
 from train.base.worker import Worker
+from train.data.dataset import RowFault, TemplateFault
 from train.data.rendering import template as template_module
-from train.data.rendering.messages import RowFault, TemplateFault
 from train.data.rendering.template import CHILD_SECONDS
 
 # The child ends itself by its CPU time; this is for one that waits instead, also on a machine that is very busy.
@@ -100,6 +98,7 @@ class SafeTemplate:
         answer = self._worker.ask({"conversations": requests})
         if answer is not None and "conversations" in answer:
             return [Rendering(*pair) for pair in zip(requests, answer["conversations"], strict=True)]
+        # One conversation of the batch is to blame, and the others shall not suffer for it.
         if len(requests) > 1:
             return [self.render([query])[0] for query in requests]
         self.num_deaths += answer is None
@@ -118,6 +117,7 @@ def safe_template(source: str, tokens: Mapping[str, str]) -> SafeTemplate:
     return _try_template(source, tuple(sorted(tokens.items())))
 
 
+# Each try starts a process, which all renderers of one base can share.
 @lru_cache(maxsize=8)
 def _try_template(source: str, tokens: tuple[tuple[str, str], ...]) -> SafeTemplate:
     template = SafeTemplate(source, dict(tokens))
@@ -148,7 +148,7 @@ def _try_template(source: str, tokens: tuple[tuple[str, str], ...]) -> SafeTempl
 def _bad(what: str) -> TrainError:
     return TrainError(
         "E922 bad-template", f"the chat template of the base model is refused: {what}",
-        "mend chat_template in the model's folder, or take another base",
+        "Fix chat_template in the model's folder, or take another base.",
     )  # fmt: skip
 
 
@@ -252,8 +252,11 @@ class Conversations:
 
     def layout(self, messages: Sequence[Message], tools: Any, text: str) -> Layout:
         """Return where in ``text`` each content stands; raises RowFault where one is lost or rewritten."""
+        # Rendered a second time with a sentinel word in place of each content, the conversation shows the template's
+        # own text; what the first render has between those pieces is the content.
         has_calls = any(message.get("tool_calls") for message in messages)
         pieces = self._pieces_of(messages, tools, is_plain=not has_calls and tools is None)
+        # Where a template rewrites a content (Qwen3 re-indents reasoning), the messages are tried one at a time.
         contents = _walk(text, pieces, messages) or [
             self._alone(text, messages, tools, turn) if message["content"] else None
             for turn, message in enumerate(messages)
@@ -291,6 +294,7 @@ class Conversations:
             stop = self._stop(layout.text, rendering.ending(answer))
         else:
             stop = span[1]
+        # Some templates write a newline before the end token.
         rest = len(layout.text) - len(layout.text[stop:].lstrip())
         token = next((token for token in self._end_tokens if layout.text.startswith(token, rest)), None)
         return Turn(start, stop, stop if token is None else rest + len(token))
@@ -304,6 +308,7 @@ class Conversations:
 
     def _pieces_of(self, messages: Sequence[Message], tools: Any, *, is_plain: bool) -> list[str]:
         key = tuple((message["role"], bool(message["content"])) for message in messages)
+        # Roles alone decide what a plain conversation is surrounded by, so most rows cost one render and not two.
         if is_plain and key in self._pieces:
             return self._pieces[key]
         word = sentinel(json.dumps([messages, tools], ensure_ascii=False, default=str) + self.template.source)
@@ -343,11 +348,9 @@ class Conversations:
 
 
 def says(text: str, content: str) -> bool:
-    """True where ``text`` contains ``content``, but for white space at its ends and next to tags such as <think>.
-
-    Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
-    template that squeezes or indents it would teach code without its lines.
-    """
+    """True where ``text`` contains ``content``, but for white space at its ends and next to tags such as <think>."""
+    # Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
+    # template that squeezes or indents it would teach code without its lines.
     if not (_TAG.search(text) or _TAG.search(content)):
         return content.strip() in text.strip()
     return _without_space_at_tags(content) in _without_space_at_tags(text)

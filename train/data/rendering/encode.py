@@ -68,7 +68,7 @@ class Encoder:
             raise TrainError(
                 "E921 bad-model",
                 f"the tokenizer {type(tokenizer).__name__} is not fast, so its tokens have no offsets",
-                "the model's folder needs a tokenizer.json",
+                "Put the model's tokenizer.json into its folder.",
             )
         self.tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder

@@ -1,13 +1,13 @@
 """What rows become: token ids, and which of them are trained.
 
 `Example` is one as the loop and the measures know it, `Record` one as ids and runs, and `Examples` are many as flat
-arrays: all token ids end to end, and per record where it begins and which runs are trained. A list of Python lists
-takes some thirty bytes a token; the arrays take four, and may lie in a file that is only mapped.
+arrays: all token ids end to end, and per record where it begins and which runs are trained.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from train.base.console import join_names
 from train.data.rendering.encode import Ints
 
 
@@ -60,17 +61,28 @@ class Prompt:
 class Rendered:
     """The examples of many rows, and what happened to the others; nothing goes without being counted."""
 
-    examples: Sequence[Example]
-    skipped: list[str]
-    """Ids of records over max_length that were left out."""
-    cut: dict[str, int]
-    """Id of a record that was cut -> how many of its tokens were lost."""
-    silent: list[str] = field(default_factory=list)
-    """Ids of records in which no answer may be trained: each has "train": false or a weight of 0."""
-    refused: dict[str, str] = field(default_factory=dict)
-    """Id of a record that was left out as it cannot be rendered -> why; empty unless the recipe skips such records."""
+    examples: Sequence[Example] = ()
+    left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Id of a record without an example -> the code of its fault, and the reason in words."""
+    cut: dict[str, int] = field(default_factory=dict)
+    """Id of a record that was cut to max_length -> how many of its tokens were lost."""
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Id of an example's record -> what of the record is in no token, in words."""
+
+    def warnings(self, split: str) -> list[str]:
+        """Return a sentence with the records of ``split`` for each reason by which they are no whole examples."""
+        ids: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for record, (_, reason) in self.left_out.items():
+            ids["skipped", reason].append(record)
+        for record in self.cut:
+            ids["cut to max_length", f"{sum(self.cut.values()):,} tokens in all"].append(record)
+        for record, notes in self.notes.items():
+            for note in notes:
+                ids["rendered in part", note].append(record)
+        return [
+            f"{len(names):,} {split} record{'' if len(names) == 1 else 's'} {state}, {reason}: {join_names(names)}"
+            for (state, reason), names in ids.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,7 @@ class Examples(Sequence[Example]):
     """
 
     def __init__(self, arrays: dict[str, Any], names: Sequence[Sequence[str]]) -> None:
+        # Python lists take some thirty bytes a token; the arrays take four, and may lie in a file that is only mapped.
         self.arrays, self.names = arrays, names
         self.lengths: Ints = np.diff(arrays["starts"])
         """Tokens of each record [n]."""
@@ -135,6 +148,7 @@ class Examples(Sequence[Example]):
         self.weights: npt.NDArray[np.floating] = self.supervised.astype(np.float64)
         """Their weights in sum [n]."""
         if "weights" in arrays:
+            # Of many runs at once: a loop over them would cost more than reading the file.
             owners = np.repeat(np.arange(len(names)), np.diff(arrays["run_starts"]))
             self.weights = np.bincount(owners, sizes * arrays["weights"], len(names)).astype(np.float64)
 

@@ -1,24 +1,41 @@
 """The one path from rows to records: rendered, located, encoded, proved. A single row is a batch of one.
 
 The template's child and the tokenizer are asked for a whole batch at once. A row that breaks a promise drops out with
-its fault, and the others go on.
+its fault, and the others go on. Each promise is proved in one function, which raises RowFault where a row breaks it.
+
+Of the text, as the template rendered it (that every content stands in it, in order, is what `conversation` finds):
+
+- tools, tool calls, results and reasoning stand in it: `prove_parts`;
+- no answer is empty: `prove_answers_have_text`;
+- the template's own {% generation %} blocks are where the answers are: `prove_marks`.
+
+Of the tokens:
+
+- those of the prompt alone begin those of the row, so what is trained is what is served: `prove_prefix`;
+- one beginning-of-text token stands at the beginning, where the tokenizer adds one: `prove_single_bos`;
+- all control tokens are the template's: `prove_control_tokens`;
+- no token of the system, the user or a tool is trained: `prove_answers_are_apart`;
+- what is trained decodes to the answer: `prove_answer`;
+- the end token is trained: `prove_end`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from markupsafe import escape
 
-from train.data.rendering import promises
-from train.data.rendering.conversation import Conversation, Conversations, Rendering, Span
-from train.data.rendering.encode import Encoded, Encoder, Passage
-from train.data.rendering.examples import Record
-from train.data.rendering.messages import (
+from train.data.dataset import (
     ControlTokenFault,
+    Row,
     RowFault,
+    TemplateFault,
     all_texts,
     answer_weights,
     answers_of,
@@ -27,10 +44,20 @@ from train.data.rendering.messages import (
     refuse_marks,
     weight_of,
 )
+from train.data.rendering.conversation import (
+    Conversation,
+    Conversations,
+    Layout,
+    Message,
+    Rendering,
+    Span,
+    Turn,
+    says,
+    sentinel,
+)
+from train.data.rendering.encode import Encoded, Encoder, Passage
+from train.data.rendering.examples import Record
 from train.recipe import Objective
-
-if TYPE_CHECKING:
-    from train.data.dataset import Row
 
 # Rows of a batch, and the characters that end it sooner: the child has little memory.
 _MOST_ROWS, _MOST_CHARACTERS = 256, 1 << 20
@@ -107,7 +134,7 @@ class Pipeline:
         return items
 
     def _check_encoding(self, item: Item, encoded: Encoded) -> None:
-        promises.prove_prefix(encoded)
+        prove_prefix(encoded)
         item.encoded = encoded
 
     def _prepare(self, item: Item, is_trained: bool) -> None:
@@ -122,11 +149,11 @@ class Pipeline:
         if is_trained:
             weights = [weight_of(message) for message in item.row.messages or ()]
             trained = [n for n in answers if weights[n] > 0] if self.objective != "domain" else range(len(messages))
-            item.notes = promises.prove_parts(self.conversations, messages, tools, layout, trained)
-            promises.prove_answers_have_text(messages, answers)
+            item.notes = prove_parts(self.conversations, messages, tools, layout, trained)
+            prove_answers_have_text(messages, answers)
         talk = self.conversations.locate(messages, layout, answers, rendering)
         if is_trained:
-            promises.prove_marks(rendering.marks, talk)
+            prove_marks(rendering.marks, talk)
         item.talk = talk
 
     def _passage(self, item: Item, *, has_offsets: bool) -> Passage:
@@ -136,7 +163,8 @@ class Pipeline:
         plain = spans if is_plain else []
         if talk is None:
             return Passage(text, plain=plain, has_offsets=True)
-        return passage_of(talk, plain, has_offsets=has_offsets or self.objective == "domain")
+        answers = [(turn.start, turn.end) for turn in talk.turns]
+        return Passage(text, answers, talk.turn.start, plain, has_offsets or self.objective == "domain")
 
     def _prove(self, item: Item) -> None:
         if item.talk is None:
@@ -160,11 +188,11 @@ class Pipeline:
             encoded = encoded._replace(ids=np.append(encoded.ids, np.int32(eos)), offsets=offsets)
         if len(encoded.ids) < 2 or not text.strip():
             raise RowFault("no token of the record is trained")
-        promises.prove_single_bos(self.encoder, encoded, text)
+        prove_single_bos(self.encoder, encoded, text)
         assert encoded.offsets is not None
         num_bytes = len(text[int(encoded.offsets[1, 0]) :].encode())
         weights = None if row.weight == 1 else [row.weight]
-        return Record(_name(row), encoded.ids, [(1, len(encoded.ids))], num_bytes, num_prompt, weights)
+        return Record(row.name, encoded.ids, [(1, len(encoded.ids))], num_bytes, num_prompt, weights)
 
     def _answers(self, item: Item, talk: Conversation) -> Record:
         # The answers of a weight above 0 are trained, each with its end token.
@@ -177,20 +205,20 @@ class Pipeline:
         if all(start >= stop for start, stop in runs):
             raise RowFault("no token of the record is trained")
         own = talk.layout.template_text
-        promises.prove_single_bos(encoder, encoded, own)
-        promises.prove_control_tokens(encoder, encoded, own)
+        prove_single_bos(encoder, encoded, own)
+        prove_control_tokens(encoder, encoded, own)
         turns = [turn for turn, *_ in every]
-        promises.prove_answers_are_apart(talk, turns)
+        prove_answers_are_apart(talk, turns)
         ids = [encoded.ids[start:stop].tolist() for start, stop in runs]
         for (turn, answer, _, _), trained in zip(every, ids, strict=True):
-            promises.prove_answer(encoder, text[turn.start : turn.end], item.messages[answer]["content"], trained)
+            prove_answer(encoder, text[turn.start : turn.end], item.messages[answer]["content"], trained)
         if every[-1][1] == item.answers[-1]:
-            promises.prove_end(encoder, turns[-1], ids[-1], self.conversations.closing)
+            prove_end(encoder, turns[-1], ids[-1], self.conversations.closing)
         num_bytes = sum(len(text[turn.start : turn.stop].encode()) for turn in turns)
         counted = None
         if row.weight != 1 or any(weight != 1 for *_, weight in every):
             counted = [row.weight * weight for *_, weight in every]
-        return Record(_name(row), encoded.ids, runs, num_bytes, encoded.num_prompt, counted)
+        return Record(row.name, encoded.ids, runs, num_bytes, encoded.num_prompt, counted)
 
     def _refuse_control(self, row: Row) -> None:
         # Control tokens in data are structure that the author of a row must not write (TRUST: tokens/*).
@@ -198,16 +226,6 @@ class Pipeline:
             token = self.encoder.special_pattern.search(text)
             if token and not (self.allow_special_tokens and where in ("content", "text")):
                 raise ControlTokenFault(f"the control token {token.group()!r} stands in the data ({where})")
-
-
-def passage_of(talk: Conversation, plain: Sequence[Span] = (), *, has_offsets: bool = False) -> Passage:
-    """Return a conversation as it is encoded."""
-    answers = [(turn.start, turn.end) for turn in talk.turns]
-    return Passage(talk.layout.text, answers, talk.turn.start, plain, has_offsets)
-
-
-def _name(row: Row) -> tuple[str, str, str]:
-    return row.id, row.category, row.cluster
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
@@ -221,3 +239,251 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+_REASONING = frozenset({"reasoning_content", "reasoning", "thinking"})
+"""What messages call the thoughts that stand before an answer."""
+_PROVED_KEYS = frozenset({"tool_calls", *_REASONING})
+
+
+def prove_parts(
+    conversations: Conversations, messages: Sequence[Message], tools: Any, layout: Layout, trained: Collection[int]
+) -> list[str]:
+    """Prove that tools, tool calls and reasoning stand in the text; return what is left out and may be, in words.
+
+    ``trained`` are the turns whose reasoning must be there; that of others may be left out, as Qwen3 does on purpose.
+    """
+    # A template writes them in a form of its own (JSON with other spaces, XML parameters, signatures of TypeScript), so
+    # two things are proved. First the conversation is rendered with a marker, a word that occurs nowhere, in place of
+    # each part, and each marker must appear: then the template has a place for that part, and no text of somebody else
+    # can stand in for it. Second each part itself must stand, in one of the known spellings, in what the template
+    # writes at that turn: a value that is cut, rewritten, or left out for what it is (none, false, zero) does not.
+    if not tools and all(_PROVED_KEYS.isdisjoint(message) for message in messages):
+        return []
+    markers = _Markers(json.dumps([messages, tools], ensure_ascii=False) + conversations.template.source)
+    marked_tools = [markers.tool(tool) for tool in tools] if tools else tools
+    marked = [markers.message(message, turn, is_trained=turn in trained) for turn, message in enumerate(messages)]
+    text: str | None = None
+    # A template may check names and values and refuse the markers; then only the spellings are checked.
+    with suppress(RowFault):
+        text = conversations.render(marked, marked_tools)
+    written: dict[int | None, str] = {}
+    missing = []
+    for part in markers.parts:
+        if part.turn not in written:
+            written[part.turn] = _written_at(layout, part.turn)
+        is_present = text is None or part.marker in text
+        if not is_present or (part.is_needed and not any(s in written[part.turn] for s in _spellings(part.value))):
+            missing.append(part)
+    if needed := [part for part in missing if part.is_needed]:
+        raise RowFault(_refusal(markers.parts, needed))
+    kinds = dict.fromkeys(
+        "descriptions of tools" if part.turn is None else f"the {part.key} of answers that are not trained"
+        for part in missing
+    )
+    return [f"the chat template leaves out {kind}" for kind in kinds]
+
+
+def prove_answers_have_text(messages: Sequence[Message], answers: Sequence[int]) -> None:
+    """Prove that no answer is only its end."""
+    if any(not messages[turn]["content"].strip() and not messages[turn].get("tool_calls") for turn in answers):
+        raise RowFault("an answer is empty, so only its end would be trained")
+
+
+def prove_marks(marks: Sequence[Span], talk: Conversation) -> None:
+    """Prove that the template's generation blocks, where it has some, cover each answer."""
+    for answer, turn in zip(talk.answers, talk.turns, strict=True):
+        first, last = talk.layout.contents[answer] or (turn.start, turn.stop)
+        if marks and not any(start <= first and last <= end for start, end in marks):
+            raise TemplateFault("the template's generation block and the place of the answer do not agree")
+
+
+def prove_prefix(encoded: Encoded) -> None:
+    """Prove that the prompt's tokens are the same when an answer is generated as when it is trained."""
+    if not encoded.is_prefix:
+        raise RowFault("the prompt's tokens are no prefix of the trained ones (train and serve differ)")
+
+
+def prove_single_bos(encoder: Encoder, encoded: Encoded, text: str) -> None:
+    """Prove exactly one BOS, at the beginning, where the tokenizer adds one, and never two there.
+
+    ``text`` is what the template wrote.
+    """
+    ids, bos = encoded.ids, encoder.bos
+    if bos is not None and list(ids[:2]) == [bos, bos]:
+        raise TemplateFault("the chat template begins with two beginning-of-text tokens")
+    if not encoder.is_adding_bos:
+        return
+    # A model may use its BOS as a turn marker too; then the text itself has it more than once.
+    written = max(1, text.count(encoder.tokenizer.bos_token)) if encoder.tokenizer.bos_token else 1
+    if ids[0] != bos or int((ids == bos).sum()) > written:
+        raise RowFault("the record does not begin with exactly one beginning-of-text token")
+
+
+def prove_control_tokens(encoder: Encoder, encoded: Encoded, text: str) -> None:
+    """Prove that the tokens have as many control tokens as the template's ``text``, and one BOS if it was added."""
+    if encoder.num_control(encoded.ids) != len(encoder.special_pattern.findall(text)) + encoded.has_added_bos:
+        raise RowFault("the number of control tokens is not the chat template's (data acts as structure)")
+
+
+def prove_answers_are_apart(talk: Conversation, turns: Sequence[Turn]) -> None:
+    """Prove that no trained turn, and so no trained token, has a character of somebody else's content."""
+    for span, message in zip(talk.layout.contents, talk.messages, strict=True):
+        if span and message["role"] != "assistant" and any(t.start < span[1] and span[0] < t.end for t in turns):
+            raise RowFault("a token of the system, the user or a tool would be trained")
+
+
+def prove_answer(encoder: Encoder, text: str, content: str, ids: Sequence[int]) -> None:
+    """Prove that the trained ``ids`` decode to the answer's ``text``, which is the ``content`` of its message.
+
+    Outer spaces and the tokenizer's own Unicode normal form aside.
+    """
+    decoded = encoder.decode(ids, has_control=True)
+    if decoded != text and _normal(decoded) != _normal(text):
+        raise RowFault("the tokenizer cannot express the answer (the trained ids decode to another text)")
+    if not says(text, content):
+        raise RowFault("the trained text is not the assistant's")
+
+
+def prove_end(encoder: Encoder, turn: Turn, ids: Sequence[int], closing: str | None) -> None:
+    """Prove that the last answer ends in the end token ``closing`` where the template has one."""
+    if closing is None:
+        return
+    if not turn.has_end_token or list(ids[-1:]) != [encoder.tokenizer.convert_tokens_to_ids(closing)]:
+        raise RowFault(f"the last answer does not end in the trained end token {closing!r}")
+
+
+def _normal(text: str) -> list[str]:
+    return unicodedata.normalize("NFKC", text).split()
+
+
+@dataclass(frozen=True)
+class _RecordPart:
+    """One name, key or value of a record, of the kind ``kind`` (in words) below ``key``.
+
+    ``marker`` stands for it in the second render ("" where nothing can); ``turn`` is its message, None for tools. A
+    part that is not ``is_needed`` may be left out, which is counted.
+    """
+
+    key: str
+    kind: str
+    value: Any
+    marker: str
+    turn: int | None
+    is_needed: bool
+
+
+class _Markers:
+    """Replaces each part by a marker that does not occur in ``text``."""
+
+    def __init__(self, text: str) -> None:
+        self._stem = sentinel(text)
+        self.parts: list[_RecordPart] = []
+
+    def put(self, key: str, kind: str, value: Any, turn: int | None = None, *, is_needed: bool = True) -> str:
+        marker = f"{self._stem}{len(self.parts):05d}y"
+        self.parts.append(_RecordPart(key, kind, value, marker, turn, is_needed))
+        return marker
+
+    def message(self, message: Message, turn: int, *, is_trained: bool) -> dict[str, Any]:
+        copy = dict(message)
+        if calls := message.get("tool_calls"):
+            copy["tool_calls"] = [self._call(call, turn) for call in calls]
+        for key in sorted(_REASONING & message.keys()):
+            if isinstance(message[key], str) and message[key].strip():
+                copy[key] = self.put(key, key, message[key], turn, is_needed=is_trained)
+        return copy
+
+    def tool(self, tool: Mapping[str, Any]) -> dict[str, Any]:
+        function = _function(tool, "a tool")
+        copy = {**function, "name": self.put("tools", "names", function["name"])}
+        if _has_description(function):
+            copy["description"] = self._description(function)
+        parameters = function.get("parameters")
+        if isinstance(parameters, Mapping) and isinstance(properties := parameters.get("properties"), Mapping):
+            copy["parameters"] = {**parameters, **self._properties(properties, parameters.get("required"))}
+        return {**tool, "function": copy} if "function" in tool else copy
+
+    def _call(self, call: Mapping[str, Any], turn: int) -> dict[str, Any]:
+        function = _function(call, "a tool call")
+        copy = {**function, "name": self.put("tool_calls", "names", function["name"], turn)}
+        # A call without arguments may be written without any.
+        if function.get("arguments") not in (None, {}):
+            copy["arguments"] = self._arguments(function["arguments"], turn)
+        return {**call, "function": copy} if "function" in call else copy
+
+    def _arguments(self, value: Any, turn: int) -> Any:
+        if value in ([], {}):
+            self.parts.append(_RecordPart("tool_calls", "arguments", value, "", turn, is_needed=True))
+            return value
+        if isinstance(value, Mapping):
+            return {self.put("tool_calls", "arguments", key, turn): self._arguments(value[key], turn) for key in value}
+        if isinstance(value, list):
+            return [self._arguments(inner, turn) for inner in value]
+        return self.put("tool_calls", "arguments", value, turn)
+
+    def _properties(self, properties: Mapping[str, Any], required: Any) -> dict[str, Any]:
+        names = {name: self.put("tools", "parameters", name) for name in properties}
+        copies = {
+            names[name]: {**schema, "description": self._description(schema)} if _has_description(schema) else schema
+            for name, schema in properties.items()
+        }
+        # Templates look there for the names of those that must be given.
+        is_list = isinstance(required, list) and all(isinstance(name, str) for name in required)
+        return {"properties": copies} | ({"required": [names.get(n, n) for n in required]} if is_list else {})
+
+    def _description(self, holder: Mapping[str, Any]) -> str:
+        return self.put("tools", "descriptions", holder["description"], is_needed=False)
+
+
+def _written_at(layout: Layout, turn: int | None) -> str:
+    """What the template itself writes: at a turn (between the contents around it), and for None everywhere."""
+    if turn is None:
+        return layout.template_text
+    text, contents = layout.text, layout.contents
+    start = next((span[1] for span in reversed(contents[:turn]) if span is not None), 0)
+    stop = next((span[0] for span in contents[turn + 1 :] if span is not None), len(text))
+    own = contents[turn]
+    return text[start:stop] if own is None else f"{text[start : own[0]]}\0{text[own[1] : stop]}"
+
+
+def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> str:
+    # Name each key of which nothing is left, and of the others the kinds of parts that are missing.
+    whole, clauses = [], []
+    for key in dict.fromkeys(part.key for part in missing):
+        dropped = [part for part in missing if part.key == key]
+        if len(dropped) == sum(part.key == key and part.is_needed for part in parts):
+            whole.append(key)
+        else:
+            clauses.append(f"drops {' and '.join(dict.fromkeys(part.kind for part in dropped))} of {key}")
+    if whole:
+        clauses.insert(0, f"has no place for {' and '.join(whole)}")
+    return f"the chat template {' and '.join(clauses)}"
+
+
+def _function(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    function = holder.get("function", holder)
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise RowFault(f"{what} has no name of a function")
+    return function
+
+
+def _has_description(holder: Any) -> bool:
+    text = holder.get("description") if isinstance(holder, Mapping) else None
+    return isinstance(text, str) and bool(text.strip())
+
+
+def _spellings(value: Any) -> Iterator[str]:
+    """Yield how templates write a key or a leaf: as it is, in JSON (once or twice), in HTML, as Python prints it."""
+    if not isinstance(value, str):
+        yield json.dumps(value)
+        yield repr(value)
+        return
+    plain = value.strip()
+    yield plain
+    for is_ascii in (False, True):
+        inside = json.dumps(plain, ensure_ascii=is_ascii)[1:-1]
+        yield inside
+        yield json.dumps(inside, ensure_ascii=is_ascii)[1:-1]
+    yield str(escape(plain))
+    yield repr(plain)[1:-1]

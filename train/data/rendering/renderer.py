@@ -14,22 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from train.base import console
 from train.base.cache import Cache, Entry
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sources_digest
-from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Span, safe_template
+from train.data.dataset import Row, RowFault, Silent, TooLongFault, last_answer, notes_of
+from train.data.rendering.conversation import QUESTION, Conversation, Conversations, safe_template
 from train.data.rendering.encode import Encoder
 from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
-from train.data.rendering.messages import RowFault, Silent, TooLongFault, last_answer, notes_of
-from train.data.rendering.pipeline import Item, Pipeline, passage_of
-from train.data.rendering.promises import prove_marks, prove_prefix, prove_single_bos
+from train.data.rendering.pipeline import Item, Pipeline, prove_single_bos
 from train.recipe import Objective
-
-if TYPE_CHECKING:
-    from train.data.dataset import Row
 
 # For models that come without a template: words that any vocabulary has, and the model's own end token.
 DEFAULT_TEMPLATE = (
@@ -39,8 +35,7 @@ DEFAULT_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
 
-_Outcome = int | Literal["skipped", "silent", "refused"]
-"""The index of a row's example, or the list of `Rendered` that names the row."""
+_QUESTION_ROW = Row("", "", "", QUESTION, None, None)
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,8 @@ class Renderer:
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
         # Base and tuned are measured on the same rows, so each is rendered once. By id() of the row: the row, which is
-        # held so that the id stays its own, its rendering, and the index of its example or its list in `Rendered`.
-        self._outcomes: dict[int, tuple[Row, Rendered, _Outcome]] = {}
+        # held so that the id stays its own, its rendering, and the index of its example where it has one.
+        self._outcomes: dict[int, tuple[Row, Rendered, int | None]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
@@ -84,9 +79,9 @@ class Renderer:
             self._pipeline = Pipeline(
                 self.encoder, self.conversations, objective, allow_special_tokens=allow_special_tokens
             )
+            # Raw text needs no template.
             if objective != "domain":
-                # Raw text needs no template.
-                self._try()
+                self._try_template()
         except RowFault as fault:
             raise _bad_template(fault) from None
         closing = self.conversations.closing
@@ -97,18 +92,13 @@ class Renderer:
         if not self.conversations.has_opening:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
 
-    def _try(self) -> None:
-        # Render and encode a plain question with its answer: a failure here is the template's, not a row's.
-        talk, marks = self._question()
-        prove_marks(marks, talk)
-        encoded = self.encoder.encode([passage_of(talk)])[0]
-        prove_prefix(encoded)
-        prove_single_bos(self.encoder, encoded, talk.layout.text)
-
-    def _question(self) -> tuple[Conversation, list[Span]]:
-        rendering = self.conversations.template.render([self.conversations.request(QUESTION, None, [1])])[0]
-        layout = self.conversations.layout(QUESTION, None, rendering.text)
-        return self.conversations.locate(QUESTION, layout, [1], rendering), rendering.marks
+    def _try_template(self) -> None:
+        # A failure on a plain question with its answer is the template's, not a row's, and is better said once.
+        item = self._pipeline.encode(self._pipeline.locate([_QUESTION_ROW]))[0]
+        if item.fault is not None:
+            raise item.fault
+        assert item.encoded is not None
+        prove_single_bos(self.encoder, item.encoded, item.text)
 
     def _template(self) -> str:
         source = self.tokenizer.chat_template
@@ -128,11 +118,13 @@ class Renderer:
     def examples(self, rows: Iterable[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
         rows = list(rows)
+        # By identity and not by content, which would have to be hashed at each evaluation.
         if new := [row for row in rows if id(row) not in self._outcomes]:
             with _without_garbage_collection():
                 self.learn(new, self._rendered(new))
         outcomes = [self._outcomes[id(row)] for row in rows]
-        sources = [(source.examples, index) for _, source, index in outcomes if isinstance(index, int)]
+        sources = [(source.examples, index) for _, source, index in outcomes if index is not None]
+        # All rows of one rendering in its order: the flat arrays are handed on, and no example is built for it.
         is_single_source = bool(sources) and all(source is sources[0][0] for source, _ in sources)
         if is_single_source and [index for _, index in sources] == list(range(len(sources[0][0]))):
             examples = sources[0][0]
@@ -140,34 +132,31 @@ class Renderer:
             examples = [source[index] for source, index in sources]
         return Rendered(
             examples,
-            skipped=[row.id for row, _, outcome in outcomes if outcome == "skipped"],
+            left_out={row.id: source.left_out[row.id] for row, source, index in outcomes if index is None},
             cut={row.id: source.cut[row.id] for row, source, _ in outcomes if row.id in source.cut},
-            silent=[row.id for row, _, outcome in outcomes if outcome == "silent"],
-            refused={row.id: source.refused[row.id] for row, source, outcome in outcomes if outcome == "refused"},
             notes={row.id: source.notes[row.id] for row, source, _ in outcomes if row.id in source.notes},
         )
 
     def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
         """Store ``rendered`` as the outcome of these rows, in their order, under this renderer's settings."""
-        examples, index, silent = rendered.examples, 0, set(rendered.silent)
+        examples, index = rendered.examples, 0
         assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
+        # Examples come in the order of the rows, so the next one is either this row's, or the row has none.
         for row in rows:
-            outcome: _Outcome = "silent" if row.id in silent else "refused" if row.id in rendered.refused else "skipped"
-            if index < len(examples) and examples.names[index][0] == row.id:
-                outcome = index
-                index += 1
-            self._outcomes[id(row)] = row, rendered, outcome
+            is_next = index < len(examples) and examples.names[index][0] == row.id
+            self._outcomes[id(row)] = row, rendered, index if is_next else None
+            index += is_next
 
     def _rendered(self, rows: Sequence[Row]) -> Rendered:
         records: list[Record] = []
-        rendered = Rendered([], [], {})
+        rendered = Rendered()
         faults: dict[str, tuple[RowFault, list[str]]] = {}
         for item in self._pipeline.records(rows):
             try:
                 record = _record(item)
                 lost = self._num_lost(record)
                 if lost and self.on_too_long == "skip":
-                    rendered.skipped.append(item.row.id)
+                    rendered.left_out[item.row.id] = TooLongFault.error_code, self._too_long
                     continue
                 if notes := [*item.notes, *notes_of(item.row)]:
                     rendered.notes[item.row.id] = notes
@@ -175,12 +164,12 @@ class Renderer:
                     record = self._shorten(record)
                     rendered.cut[item.row.id] = lost
                 records.append(record)
-            except Silent:
-                rendered.silent.append(item.row.id)
             except RowFault as fault:
-                if fault.is_unrenderable and self.on_unrenderable == "skip":
-                    rendered.refused[item.row.id] = fault.reason
+                is_skipped = fault.is_unrenderable and self.on_unrenderable == "skip"
+                if is_skipped or isinstance(fault, Silent):
+                    rendered.left_out[item.row.id] = fault.code, fault.reason
                 else:
+                    # All faults are gathered, so that their owner fixes them in one go.
                     faults.setdefault(fault.reason, (fault, []))[1].append(item.row.id)
         if faults:
             raise _faults_error(faults, len(rows))
@@ -255,13 +244,11 @@ class Renderer:
 
     @property
     def served_template(self) -> str:
-        """The template for programs that add no token to a rendered text, as all that serve chats do.
-
-        It opens the answer as training and evaluation do, also where the model's own leaves that out.
-        """
+        """The template for programs that add no token to a rendered text, as all that serve chats do."""
+        # It opens the answer as training and evaluation do, also where the model's own leaves that out.
         begins = "{{ bos_token }}" if self.served_bos else ""
         text = self.conversations.render(QUESTION[:1])
-        opening = text if self.conversations.has_opening else self._question()[0].prompt
+        opening = text if self.conversations.has_opening else self.locate(_QUESTION_ROW).prompt
         if opening == text or not opening.startswith(text):
             return begins + self.template
         # A string of JSON is one of Jinja too.
@@ -287,7 +274,7 @@ class Renderer:
             return None
         _, rendered, index = self._outcomes[id(row)]
         answer = row.messages[last_answer(row.messages)]
-        if isinstance(index, str) or row.id in rendered.cut or answer.get("tool_calls"):
+        if index is None or row.id in rendered.cut or answer.get("tool_calls"):
             return None
         assert isinstance(rendered.examples, Examples), "only what was rendered in one go is learnt"
         record = rendered.examples.record(index)
@@ -299,10 +286,14 @@ class Renderer:
     def _num_lost(self, record: Record) -> int:
         return max(0, len(record.ids) - self.max_length) if self.max_length else 0
 
+    @property
+    def _too_long(self) -> str:
+        return f"longer than max_length {self.max_length}"
+
     def _shorten(self, record: Record) -> Record:
         assert self.max_length, "only what is too long is cut"
         if self.on_too_long != "cut":
-            raise TooLongFault(f"longer than max_length {self.max_length}")
+            raise TooLongFault(self._too_long)
         if record.runs[0][0] >= self.max_length:
             raise TooLongFault(f"the prompt alone is longer than max_length {self.max_length}")
         return record.shorten(self.max_length)
@@ -329,7 +320,7 @@ def _roles(item: Item, num_tokens: int) -> list[str]:
 def _bad_template(fault: RowFault) -> TrainError:
     return TrainError(
         "E922 bad-template", f"the base's chat template cannot train a plain question and answer: {fault.reason}",
-        "mend chat_template in the model's folder, or take another base",
+        "Fix chat_template in the model's folder, or take another base.",
     )  # fmt: skip
 
 
@@ -358,8 +349,6 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-_COUNTED = ("skipped", "cut", "silent", "refused", "notes")
-"""What `Rendered` says of rows besides its examples."""
 _LIBRARIES = ("tokenizers", "transformers", "jinja2", "numpy")
 
 
@@ -386,8 +375,8 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
         raise
     examples = rendered.examples
     if isinstance(examples, Examples):
-        counts = {name: getattr(rendered, name) for name in _COUNTED}
-        cache.put(key, examples.arrays, {"names": [list(name) for name in examples.names], **counts})
+        said = {"left_out": rendered.left_out, "cut": rendered.cut, "notes": rendered.notes}
+        cache.put(key, examples.arrays, {"names": [list(name) for name in examples.names], **said})
         # The written arrays replace those in memory: mapped, they cost none.
         if (entry := cache.get(key)) is not None:
             rendered = _open_entry(entry)
@@ -400,8 +389,8 @@ def _open_entry(entry: Entry) -> Rendered:
     if "refusal" in values:
         code, message, hint, exit_code = values["refusal"]
         raise TrainError(code, message, hint, exit_code=exit_code)
-    examples = Examples(entry.arrays, values["names"])
-    return Rendered(examples, **{name: values[name] for name in _COUNTED})
+    left_out = {record: (code, reason) for record, (code, reason) in values["left_out"].items()}
+    return Rendered(Examples(entry.arrays, values["names"]), left_out, values["cut"], values["notes"])
 
 
 def _key(renderer: Renderer, digest: str) -> str:

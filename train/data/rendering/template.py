@@ -97,6 +97,7 @@ def _to_json(
 
 def _child() -> int:
     """Compile the first line's template, then render the conversations of a line, until the parent closes the pipe."""
+    # A template can ask for any amount with a product of strings; the system says no before the machine swaps.
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
     template: ChatTemplate | None = None
     for line in sys.stdin:
@@ -128,6 +129,7 @@ def _rendering(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, 
     text = _text(template, messages, tools)
 
     def part(stop: int, *, is_prompt: bool) -> Any:
+        # Nearly always a beginning of the text, of which its length says all, so that the pipe carries little.
         own = _text(template, messages[:stop], tools, is_prompt=is_prompt)
         return len(own) if isinstance(text, str) and isinstance(own, str) and text.startswith(own) else own
 
@@ -166,6 +168,8 @@ def _sentence(error: Exception) -> str:
 
 class _TimeLimit:
     """The CPU time that this process may still use; the system ends it when that is over."""
+
+    # A clock in Python would never be asked: a template may stay inside one operator for hours.
 
     def __init__(self) -> None:
         self._renewed = -math.inf

@@ -18,6 +18,7 @@ import pkgutil
 import re
 import string
 import unicodedata
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -71,6 +72,7 @@ class Metric:
             if not all(map(math.isfinite, scores.values())):
                 raise ValueError(f"{scores} has numbers that are not finite")
         except Exception as error:
+            # A fault of ours keeps its traceback; another package's is named, and ends the run with a message.
             if self.is_ours:
                 raise
             raise self._failure(error) from error
@@ -78,7 +80,7 @@ class Metric:
 
     def _failure(self, error: Exception) -> TrainError:
         message = f"the metric {self.name!r} of {self.function.__module__}: {type(error).__name__}: {first_line(error)}"
-        return TrainError("E984 bad-plugin", message, "Mend it, or choose another scorer.")
+        return TrainError("E984 bad-plugin", message, "Fix it, or choose another scorer.")
 
     @property
     def is_ours(self) -> bool:
@@ -122,6 +124,7 @@ class Metric:
                     f"option {name!r} of the metric {self.name!r} is {value!r}; it must be a {type(default).__name__}",
                     f"The default is {default!r}.",
                 )
+        # The options' values are the function's own affair, so it is tried with them.
         try:
             self.function("", "", **options)
         except ValueError as error:
@@ -223,11 +226,24 @@ _WORD = re.compile(
 def words(text: str) -> list[str]:
     """Return the words of ``text`` for overlap metrics: NFKC, case folded, punctuation removed, CJK by character."""
     folded = unicodedata.normalize("NFKC", text).casefold()
+    # Symbols such as + and $ are not of the category P, and ASCII's own list has them.
     unpunctuated = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
     return _WORD.findall(unpunctuated)
 
 
+def pattern_fault(pattern: str, bits: int = 0) -> str:
+    """Return why a regular expression does not compile with the flags ``bits``, "" where it does."""
+    try:
+        # Warnings about what a pattern may mean in a later Python would only clutter the report.
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(pattern, bits)
+    except (re.error, RecursionError, OverflowError) as error:
+        return str(error)
+    return ""
+
+
 def _is_like(value: object, default: object) -> bool:
+    # To Python true is an int, and no author of a manifest means it so.
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, float):

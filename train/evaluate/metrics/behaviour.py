@@ -24,6 +24,7 @@ def behaviour(completion: str, reference: str) -> Scores:
     arXiv:1908.04319); ``length_ratio`` is in characters, the reference counted as at least one.
     """
     text, spoken = completion.strip(), words(completion)
+    # Loops show in four words at least; shorter repeats are good language.
     grams = [tuple(spoken[i : i + _N]) for i in range(len(spoken) - _N + 1)]
     return {
         "empty": float(not text),

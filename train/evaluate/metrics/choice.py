@@ -62,6 +62,7 @@ def _named(text: str, known: Sequence[str], *, is_letters: bool) -> str | None:
     folded = text.casefold()
     if folded in known:
         return folded
+    # Without choices of the category a name is a letter, and letters occur in every sentence.
     if is_letters:
         # A sentence may begin with the word "a", so a leading letter needs a mark of its own behind it.
         match = re.match(r"\(?([A-Ja-j])[).:,]", text) or re.search(r"(?i:\banswer(?: is|:))\s*\(?([A-J])(?!\w)", text)
@@ -72,4 +73,5 @@ def _named(text: str, known: Sequence[str], *, is_letters: bool) -> str | None:
         mentioned = set(re.findall(rf"(?<!\w)({one_of})(?!\w)", folded))
     if match:
         return match[1].casefold()
+    # An answer that mentions two choices has not chosen.
     return mentioned.pop().casefold() if len(mentioned) == 1 else None

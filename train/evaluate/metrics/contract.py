@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.base.storage import MOST_LEVELS, depth, levels
 from train.base.worker import Worker
-from train.evaluate.metrics import Scores, metric
+from train.data.dataset import MOST_LEVELS, depth, levels
+from train.evaluate.metrics import Scores, metric, pattern_fault
 from train.evaluate.metrics.json_schema import NotJsonError, fits, strict_loads
-from train.evaluate.metrics.regex import fault_of
 
 SECONDS = 1.0
 """The longest that looking for citations may take."""
@@ -27,6 +26,7 @@ for line in sys.stdin:
 """
 _CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", ""], seconds=SECONDS)
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
+# The same bounds as curation has for its records, in its check of languages.
 _READ, _MIN_LETTERS, _FOREIGN_SHARE = 2000, 20, 0.8
 _ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
 
@@ -104,6 +104,7 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
     # Return whether the letters may be of the language: those of other scripts are less than four in five.
+    # Code and addresses are written in ASCII in every language.
     sample = _CODE.sub(" ", text[:_READ])
     names = Counter(unicodedata.name(letter, "?").split(" ", 1)[0] for letter in sample if letter.isalpha())
     names.update({"CJK": names.pop("IDEOGRAPHIC", 0)})
@@ -112,7 +113,7 @@ def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
 
 
 def _is_cited(text: str, pattern: str, at_least: int, given: str | None) -> bool | None:
-    if fault := fault_of(pattern):
+    if fault := pattern_fault(pattern):
         raise ValueError(f"{pattern!r} is not a pattern: {fault}")
     matches = _CHILD.ask([pattern, text])
     if not isinstance(matches, list):

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from train.base.storage import unique_members
 from train.base.worker import Worker
+from train.data.dataset import unique_members
 from train.evaluate.metrics import Scores, metric, normalise
 
 SECONDS = 2.0
@@ -104,6 +104,7 @@ def _loads(text: str) -> Any:
 
     Raises NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
     """
+    # Most chat models put a fence around JSON; it is a habit of form and not of content.
     text = text.strip()
     if text.startswith("```") and text.endswith("```") and "\n" in text:
         text = text[text.index("\n") : -3]

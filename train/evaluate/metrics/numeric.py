@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from train.evaluate.metrics import Scores, metric
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\d))?")
+# A true minus and two dashes, which typographers and models write for one.
 _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2012": "-"})
 
 
@@ -55,6 +56,7 @@ def numeric(
 def _last_number(text: str, units: Sequence[str]) -> float | None:
     text = unicodedata.normalize("NFKC", text).translate(_MINUS)
     names = [unicodedata.normalize("NFKC", unit).casefold() for unit in units]
+    # Models reason first, and the answer is the number that they end with.
     for match in reversed(list(_NUMBER.finditer(text))):
         value = float(match.group().replace(",", ""))
         if math.isfinite(value) and (not names or _is_next_to(text, match, names)):

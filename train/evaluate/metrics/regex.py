@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import warnings
 
 from train.base.worker import Worker
-from train.evaluate.metrics import Scores, metric
+from train.evaluate.metrics import Scores, metric, pattern_fault
 
 SECONDS = 1.0
 """The longest that one match may take."""
@@ -51,21 +50,10 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
     for letter in flags:
         bits |= _FLAGS[letter]
     wanted = pattern or (reference if reference.strip() else "")
-    fault = fault_of(wanted, bits)
+    fault = pattern_fault(wanted, bits)
     if fault and pattern:
         raise ValueError(f"{pattern!r} is not a pattern: {fault}")
     if fault or not wanted:
         return {}
     answer = _CHILD.ask([wanted, bits, completion.strip(), whole])
     return {"match": float(answer is True), "timeout": float(answer is None)}
-
-
-def fault_of(pattern: str, bits: int = 0) -> str:
-    """Return why ``pattern`` does not compile with the flags ``bits``, "" where it does."""
-    try:
-        # Warnings about what a pattern may mean in a later Python would only clutter the report.
-        with warnings.catch_warnings(action="ignore"):
-            re.compile(pattern, bits)
-    except (re.error, RecursionError, OverflowError) as error:
-        return str(error)
-    return ""

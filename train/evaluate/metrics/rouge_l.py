@@ -41,11 +41,9 @@ def rouge_l(completion: str, reference: str, *, beta: float = 1.0) -> float | Sc
 
 
 def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return the length of the longest common subsequence, a machine word of the table at a time.
-
-    Bit-parallel: bit i of ``row`` is 0 where the table grows at position i. Hyyro 2004, "Bit-parallel LCS-length
-    computation revisited".
-    """
+    """Return the length of the longest common subsequence."""
+    # A machine word of the table at a time: bit i of ``row`` is 0 where the table grows at position i. Hyyro 2004,
+    # "Bit-parallel LCS-length computation revisited".
     positions: dict[str, int] = {}
     for position, word in enumerate(first):
         positions[word] = positions.get(word, 0) | 1 << position

@@ -91,6 +91,7 @@ def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, 
 
 def _read(text: str) -> list[_Call]:
     """Return the calls that a text makes; none where one of them cannot be read."""
+    # A model that thinks aloud may write the call there as well, and does not make it twice.
     text = _THOUGHT.sub("", text, count=1)
     parts = _TAGGED.findall(text) or [text]
     calls: list[_Call] = []
@@ -150,6 +151,7 @@ def _call_of(value: Any) -> _Call | None:
 
 def _is_same(ours: Sequence[_Call], theirs: Sequence[_Call]) -> bool:
     """Whether two lists hold the same calls, in any order."""
+    # One by one, since arguments are unhashable and 2 equals 2.0; there are never many calls.
     left = list(theirs)
     for call in ours:
         twin = next((number for number, other in enumerate(left) if _is_equal_call(call, other)), None)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
@@ -46,7 +44,8 @@ def export_run(
     """
     chosen = dtype or source.recipe.dtype
     mark = {"version": 1, "to": target, "run": source.name, "dtype": chosen, "dataset": source.dataset.digest}
-    with fresh_folder(output, mark, is_forced=is_forced) as work:
+    check_free(output, is_forced=is_forced)
+    with whole_folder(output) as work:
         written = TARGETS[target](source, work, chosen)
         model = written.model
         if model and (other := ids_served_differently(source.renderer, source.rows())):
@@ -55,6 +54,9 @@ def export_run(
                 f" and training did not: {console.join_names(other)}"
             )
         num, odd = compare_answers(source, reload(source, model), num_compared) if model and num_compared else (0, [])
+        (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+        # Another process may have written there meanwhile.
+        check_free(output, is_forced=is_forced)
     num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     console.talk(f"written: {output} ({format_size(num_bytes)})")
     if written.command:
@@ -74,30 +76,15 @@ def export_run(
 MARK = "export.json"
 
 
-@contextmanager
-def fresh_folder(final: Path, mark: dict[str, Any], *, is_forced: bool) -> Iterator[Path]:
-    """Yield an empty folder that becomes ``final`` when the block ends well, and is gone when it does not.
-
-    ``mark`` is written into it as export.json. With ``is_forced`` it takes the place of an earlier export, and of
-    nothing else. Raises TrainError: E919 would-overwrite, E936 write-failed.
-    """
-    check_free(final, is_forced=is_forced)
-    with whole_folder(final) as work:
-        yield work
-        (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
-        # Another process may have written there meanwhile.
-        check_free(final, is_forced=is_forced)
-
-
 def check_free(final: Path, *, is_forced: bool) -> None:
     """Raise TrainError "E919 would-overwrite" where ``final`` exists and may not be replaced."""
     is_taken = os.path.lexists(final) and not (final.is_dir() and not final.is_symlink() and not any(final.iterdir()))
     if not is_taken:
         return
     if final.is_symlink() or not (final / MARK).is_file():
-        raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "choose another --output")
+        raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "Choose another --output.")
     if not is_forced:
-        raise TrainError("E919 would-overwrite", f"{final} exists", "--force replaces that export")
+        raise TrainError("E919 would-overwrite", f"{final} exists", "Replace that export with --force.")
 
 
 def format_size(num_bytes: int) -> str:

@@ -16,9 +16,8 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
-from train.data.dataset import Row
+from train.data.dataset import Row, answer_weights, answers_of, last_answer
 from train.data.rendering import Conversation, Renderer, RowFault
-from train.data.rendering.messages import answer_weights, answers_of, last_answer
 from train.evaluate.evaluation import CategorySpec, spec_of
 from train.evaluate.metrics.choice import MARKS, index_of_choice
 from train.pipeline.export.models import stop_texts
@@ -48,7 +47,9 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
             tasks.append(task["task"])
     if not tasks:
         raise TrainError(
-            "E905 cannot-express", "no category has a score or a loss that a harness can compute", "train eval"
+            "E905 cannot-express",
+            "no category has a score or a loss that a harness can compute",
+            "Use `train eval` instead.",
         )
     if source.renderer.objective == "domain":
         console.talk("no loss tasks: the run trained whole texts, and a harness scores answers")
@@ -108,26 +109,19 @@ def _rows(source: Source) -> list[Row]:
         )
     rows = [row for row in rows if row.messages]
     rendered = source.renderer.examples(rows)
-    if rendered.skipped:
-        message = f"{len(rendered.skipped)} records over max_length are left out"
-        console.talk(f"warning: {message}: {console.join_names(rendered.skipped)}")
-    if rendered.refused:
-        message = f"{len(rendered.refused)} records cannot be rendered and are left out"
-        console.talk(f"warning: {message}: {console.join_names(list(rendered.refused))}")
-    if rendered.silent:
-        message = f"{len(rendered.silent)} records have no answer that may be trained and are left out"
-        console.talk(f"warning: {message}: {console.join_names(rendered.silent)}")
+    for warning in rendered.warnings("test"):
+        console.talk(f"warning: {warning}")
     if rendered.cut:
         raise TrainError(
             "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {console.join_names(rendered.cut)}",
-            "train with on_too_long = skip, or a larger max_length",
+            "Train with on_too_long = skip, or a larger max_length.",
         )  # fmt: skip
     token_ids = {example.id: example.ids for example in rendered.examples}
     rows = [row for row in rows if row.id in token_ids]
     if not rows:
         raise TrainError(
             "E905 cannot-express", "no test record has a prompt that can be rendered",
-            "export a data set with a test split",
+            "Export a dataset with a test split.",
         )  # fmt: skip
     odd = ids_served_differently(source.renderer, rows)
     if source.renderer.objective != "domain":
@@ -140,7 +134,7 @@ def _rows(source: Source) -> list[Row]:
         raise TrainError(
             "E905 cannot-express",
             f"a program that gets text makes other tokens of {len(odd)} records: {console.join_names(odd)}",
-            "control tokens in the data do that; train preview shows them",
+            "Look for control tokens in the data with `train preview`.",
         )  # fmt: skip
     return rows
 
@@ -153,7 +147,7 @@ def _limit(source: Source, rows: Iterable[Row]) -> int:
     if reads - longest < 1:
         raise TrainError(
             "E905 cannot-express", f"the longest prompt has {longest} tokens and the model reads {reads}",
-            "a shorter max_length with on_too_long = skip leaves it out",
+            "Leave it out with a shorter max_length and on_too_long = skip.",
         )  # fmt: skip
     if reads - longest < most:
         console.talk(

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from train.base.errors import TrainError
+from train.data.rendering import Renderer
 from train.loop.checkpoint import check_finite
 from train.model import find_base
 from train.pipeline.export.source import Source, Written, tuned_model
-from train.report import model_card
+from train.report import CardFacts, Report, model_card
 
 _PARTS = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -29,29 +30,37 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
     from safetensors import safe_open
 
     if not source.is_lora:
-        raise TrainError("E905 cannot-express", "the run tuned every weight, so there is no adapter", "--to merged")
+        raise TrainError(
+            "E905 cannot-express", "the run tuned every weight, so there is no adapter", "Use --to merged."
+        )
     if find_base(source.recipe.base, source.folder).is_file():
-        raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "--to merged")
+        raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "Use --to merged.")
     # The check that loads an export again would notice it too, but it can be switched off.
     with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
         names = file.keys()
         check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))
     for name in _PARTS:
         shutil.copyfile(source.tuned / name, work / name)
-    write_tokenizer_files(source, work, "peft")
+    _write_beside_weights(source, work, "peft")
     return Written(work)
 
 
-def write_tokenizer_files(source: Source, work: Path, library: str) -> None:
-    """Write the card, and what serves the same tokens as were trained: tokenizer, template, config with the stops.
+def _write_beside_weights(source: Source, work: Path, library: str) -> None:
+    write_card_and_tokenizer(source.renderer, source.report, source.facts, source.name, work, library)
+    (work / "generation_config.json").write_text(json.dumps(_generation(source), indent=1) + "\n", encoding="utf-8")
+
+
+def write_card_and_tokenizer(
+    renderer: Renderer, report: Report, facts: CardFacts, name: str, work: Path, library: str
+) -> None:
+    """Write the card of a model, and the tokenizer with the template by which it was trained.
 
     ``library`` is what loads the folder: "peft" or "transformers".
     """
-    source.renderer.tokenizer.chat_template = source.renderer.served_template
-    source.renderer.tokenizer.save_pretrained(work)
-    card = model_card(source.report, source.facts, source.name, library=library)
-    (work / "README.md").write_text(card, encoding="utf-8")
-    (work / "generation_config.json").write_text(json.dumps(_generation(source), indent=1) + "\n", encoding="utf-8")
+    # What was trained is what must be served, also where the base came without a template.
+    renderer.tokenizer.chat_template = renderer.served_template
+    renderer.tokenizer.save_pretrained(work)
+    (work / "README.md").write_text(model_card(report, facts, name, library=library), encoding="utf-8")
 
 
 def _generation(source: Source) -> dict[str, Any]:
@@ -78,7 +87,7 @@ def write_merged(source: Source, work: Path, dtype: str) -> Written:
     # The loader's own generation config would name fewer stops than training had; ours is written last.
     model = tuned_model(source).to(getattr(torch, dtype))
     model.save_pretrained(work)
-    write_tokenizer_files(source, work, "transformers")
+    _write_beside_weights(source, work, "transformers")
     return Written(work)
 
 

@@ -22,8 +22,8 @@ from train.pipeline.export.models import stop_texts, write_merged
 from train.pipeline.export.source import Source, Written
 
 _INSTEAD = (
-    "--to merged, then convert_hf_to_gguf.py of llama.cpp and `ollama create` on the GGUF, "
-    "which carries the Jinja template"
+    "Use --to merged, then convert_hf_to_gguf.py of llama.cpp and `ollama create` on the GGUF, "
+    "which carries the Jinja template."
 )
 _ROUNDS = [{"role": role, "content": f"{role} {number}"} for number in range(3) for role in ("user", "assistant")]
 UNLIKE_THE_DATA = (_ROUNDS, [{"role": "system", "content": "rules"}, *_ROUNDS])
@@ -54,7 +54,7 @@ def write(source: Source, work: Path, dtype: str) -> Written:
 
 
 def go_template(source: Source) -> str:
-    """Return the Go template that makes the prompt of every conversation of the data set as the model's own does.
+    """Return the Go template that makes the prompt of every conversation of the dataset as the model's own does.
 
     A warning says where a longer conversation, or one with a system, would be rendered otherwise. Raises TrainError:
     E905 cannot-express.
@@ -75,7 +75,7 @@ def go_template(source: Source) -> str:
         try:
             table.add(Row("", "", "", messages, None, None), source.renderer)
         except RowFault:
-            # A template may refuse what nobody of the data set had, and then no server sends it.
+            # A template may refuse what nobody of the dataset had, and then no server sends it.
             continue
         except _NoTableError as fault:
             roles = ", ".join(message["role"] for message in messages[:-1])

@@ -108,12 +108,14 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
 def _read_finished(run: Path) -> dict[str, Any]:
     if not (run / RUN).is_file():
         raise TrainError(
-            "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "name a folder such as runs/ID"
+            "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "Name a folder such as runs/ID."
         )
     record = read_run(run)
     if record.get("status") != "finished":
         message = f"{run}: the run is {str(record.get('status'))[:40]!r}, not finished"
-        raise TrainError("E942 unfinished-run", message, "train run DATASET --resume --out goes on with a stopped one")
+        raise TrainError(
+            "E942 unfinished-run", message, "Go on with a stopped run: `train run DATASET --resume --out RUN`."
+        )
     facts = record.get("facts")
     has_facts = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
     counts = [record.get(name) for name in ("examples", "step")]
@@ -123,7 +125,7 @@ def _read_finished(run: Path) -> dict[str, Any]:
         or not all(isinstance(count, int) for count in counts)
         or not record.get("id")
     ):
-        raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "train it again")
+        raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "Train it again.")
     return record
 
 
@@ -132,18 +134,20 @@ def _open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
     path = moved or Path(str(recorded.get("path")) if isinstance(recorded, dict) else "")
     if not (path / "manifest.json").is_file():
         raise TrainError(
-            "E912 bad-dataset", f"the run's data set {path} is not there", "--dataset says where it is now"
+            "E912 bad-dataset", f"the run's dataset {path} is not there", "Say where it is now with --dataset."
         )
     opened = open_dataset(path)
     if not isinstance(recorded, dict) or opened.digest != recorded.get("sha256"):
         raise TrainError(
-            "E911 dataset-changed", f"{path} is not the data set of the run", "--dataset names the one that is"
+            "E911 dataset-changed", f"{path} is not the dataset of the run", "Name the right one with --dataset."
         )
     return opened
 
 
 def _changed(run: Path, what: str) -> TrainError:
-    return TrainError("E952 run-changed", f"{run}: {what} changed since the run", "bring back what the run was made of")
+    return TrainError(
+        "E952 run-changed", f"{run}: {what} changed since the run", "Bring back what the run was made of."
+    )
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
@@ -165,13 +169,13 @@ def load_adapter(base: Any, folder: Path) -> Any:
             saved = set(file.keys())
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise TrainError(
-            "E921 bad-model", f"{folder} cannot be loaded: {first_line(error)}", "train it again"
+            "E921 bad-model", f"{folder} cannot be loaded: {first_line(error)}", "Train it again."
         ) from error
     loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
     # The rows of new tokens stand there twice where head and embedding are one.
     placed = {loaded[name].data_ptr() for name in saved & loaded.keys()}
     if odd := sorted(name for name in saved ^ loaded.keys() if name in saved or loaded[name].data_ptr() not in placed):
-        raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "train it again")
+        raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "Train it again.")
     check_finite(model.named_parameters(), str(folder))
     return model.eval()
 

@@ -1,0 +1,338 @@
+"""What a model answers, and how likely it finds the answers that it is given.
+
+Greedy completions of many prompts at once are token for token those that one prompt at a time would give.
+
+Models that our attention can read are decoded without padding: their prompts lie end to end, and each row then grows in
+a `KVCache`. Any other model is decoded with its own cache, its rows padded on the left. A question whose answers are
+compared by likelihood is read once for all of them.
+
+The instruction-following difficulty (IFD) of Li et al. 2023, "From Quantity to Quality" (arXiv:2308.12032), is the mean
+loss of an answer after its prompt, over the mean loss of the same answer alone.
+
+B rows that are unfinished, N tokens of all prompts, H width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from train.base.errors import TrainError
+from train.data.dataset import Row
+from train.data.rendering import Example, Renderer, RowFault
+from train.model.attention import KVCache, pack, packing, working_dtype
+from train.model.batch import Batch, by_length
+from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
+from train.model.loss import batch_nlls, nll_per_example
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """New token ids without the stop token, and whether one was reached before the limit."""
+
+    ids: list[int]
+    stopped: bool
+
+
+def generate(
+    model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Collection[int], batch_tokens: int
+) -> list[Generated]:
+    """Return the greedy continuation of each prompt, in the order of ``prompts``.
+
+    A prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer
+    tokens are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode
+    meanwhile. Raises ValueError: a prompt is empty.
+    """
+    if not all(prompts):
+        raise ValueError("a prompt needs at least one token")
+    # Beyond its positions a model with learned ones ends with an index error, and others write nonsense.
+    room = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+    limits = [min(max_new_tokens, room - len(prompt)) for prompt in prompts]
+    completions = [Generated([], False) for _ in prompts]
+    answerable = [index for index, limit in enumerate(limits) if limit > 0]
+    with evaluating(model):
+        is_packed = can_decode_packed(model)
+        decode = decode_packed if is_packed else decode_padded
+        lengths = [len(prompts[index]) + limits[index] for index in answerable]
+        # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
+        for group in by_length(lengths, batch_tokens, is_packed=is_packed):
+            batch = [answerable[number] for number in group]
+            done = decode(model, [prompts[index] for index in batch], [limits[index] for index in batch], set(stop_ids))
+            for index, (ids, is_stopped) in zip(batch, done, strict=True):
+                completions[index] = Generated(ids, is_stopped)
+    return completions
+
+
+class Answers:
+    """One answer for each of ``limits``, its most tokens; one of ``stop_ids`` ends an answer and is no part of it."""
+
+    def __init__(self, limits: Sequence[int], stop_ids: Collection[int]) -> None:
+        self._limits, self._stop_ids = limits, stop_ids
+        self._new: list[list[int]] = [[] for _ in limits]
+        self._stopped = [False] * len(limits)
+        self._live = list(range(len(limits)))
+
+    def take(self, tokens: Sequence[int]) -> list[int]:
+        """Add a token to the answer of each row and return the rows that go on."""
+        open_rows = []
+        for row, token in enumerate(tokens):
+            index = self._live[row]
+            if token in self._stop_ids:
+                self._stopped[index] = True
+                continue
+            self._new[index].append(token)
+            if len(self._new[index]) < self._limits[index]:
+                open_rows.append(row)
+        return open_rows
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Let the rows be those at the positions ``order`` from now on."""
+        self._live = [self._live[row] for row in order]
+
+    def done(self) -> list[tuple[list[int], bool]]:
+        """Return each answer's tokens and whether it was ended by a stop token."""
+        return list(zip(self._new, self._stopped, strict=True))
+
+
+def can_decode_packed(model: Any) -> bool:
+    """True where `decode_packed` gives what the model itself gives; tried once for each model."""
+    capabilities = capabilities_of(model)
+    return capabilities.has_kv_cache and capabilities.has_plain_head
+
+
+def decode_packed(
+    model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop_ids: set[int]
+) -> list[tuple[list[int], bool]]:
+    """Return what `decode_padded` returns, of a model for which `can_decode_packed`.
+
+    Prompts come in falling order of the tokens that they and their answers may have.
+    """
+    decoder, head = decoder_of(model), _Head(model)
+    device = next(model.parameters()).device
+    lengths = [len(prompt) for prompt in prompts]
+    answers = Answers(limits, stop_ids)
+    kv_cache = KVCache(lengths, [length + limit for length, limit in zip(lengths, limits, strict=True)], device)
+    ids = torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])).to(device)
+    packed = pack(lengths, device)
+    last = packed.starts[1:].long() - 1
+    with packing(packed, kv_cache):
+        hidden = decoder(input_ids=ids[None], position_ids=packed.positions, use_cache=False).last_hidden_state[0]
+    hidden = hidden[last]
+    while True:
+        tokens = head.likeliest(hidden)
+        open_rows = answers.take(tokens.tolist())
+        if not open_rows:
+            return answers.done()
+        # Rows that are done leave at once, so a step costs only what is still open.
+        order = kv_cache.select(open_rows)
+        answers.keep(order)
+        ids = tokens[torch.tensor(order, device=device)] if len(order) < len(tokens) else tokens
+        with packing(None, kv_cache):
+            hidden = decoder(
+                input_ids=ids[:, None], position_ids=kv_cache.positions, use_cache=False
+            ).last_hidden_state[:, 0]
+        kv_cache.grow()
+
+
+class _Head:
+    """The model's plain head, its weights cast once and not at every step."""
+
+    def __init__(self, model: Any) -> None:
+        head = model.get_output_embeddings()
+        weight, bias = head_weight(head), getattr(head, "bias", None)
+        self._device = weight.device.type
+        self._dtype = working_dtype(weight)
+        self._weight = weight.to(self._dtype)
+        self._bias = None if bias is None else bias.to(self._dtype)
+
+    def likeliest(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the likeliest token [B] after each of ``hidden`` [B, H]."""
+        with torch.autocast(self._device, enabled=False):
+            logits = functional.linear(hidden.to(self._dtype), self._weight, self._bias)
+        # On a CPU numpy's takes an eighth of the time.
+        return torch.from_numpy(logits.float().numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
+
+
+def decode_padded(
+    model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop_ids: set[int]
+) -> list[tuple[list[int], bool]]:
+    """Return the greedy continuation of each prompt, up to its limit, and whether a stop token ended it."""
+    device = next(model.parameters()).device
+    longest = max(len(prompt) for prompt in prompts)
+    # Padding stands on the left, so that the last position of every row is its newest token; the mask hides it.
+    ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    # Loaded late: a report is rebuilt from predictions without transformers.
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    extra = _arguments(model, cache)
+    answers = Answers(limits, stop_ids)
+    while True:
+        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **extra)
+        tokens = out.logits[:, -1].argmax(dim=-1)
+        open_rows = answers.take(tokens.tolist())
+        if not open_rows:
+            return answers.done()
+        positions = positions[:, -1:] + 1
+        if len(open_rows) < len(tokens):
+            chosen = torch.tensor(open_rows, device=device)
+            cache.batch_select_indices(chosen)
+            tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
+            answers.keep(open_rows)
+        ids = tokens[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
+
+
+def _arguments(model: Any, cache: Any) -> dict[str, Any]:
+    """Return the cache by its name in this version of transformers, and "last position only" where known."""
+    names = inspect.signature(inner_of(model).forward).parameters
+    arguments: dict[str, Any] = {"cache" if "cache" in names else "past_key_values": cache}
+    if "logits_to_keep" in names:
+        arguments["logits_to_keep"] = 1
+    return arguments
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the texts that may follow it, as token ids; none of them is empty."""
+
+    prompt: Sequence[int]
+    options: Sequence[Sequence[int]]
+
+
+def questions(renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
+    """Return each row's question with its choices as options; call it first, so that a bad one costs no training.
+
+    Raises TrainError: a row cannot be rendered with one of its choices; the first such row is named.
+    """
+    rendered = []
+    for row, choices in choice_rows:
+        try:
+            pairs = [renderer.option(row, choice) for choice in choices]
+            if any(prompt != pairs[0][0] for prompt, _ in pairs):
+                raise RowFault("the chat template writes the prompt otherwise for each choice")
+        except RowFault as fault:
+            raise TrainError(fault.code, f"record {row.id}: {fault.reason}", fault.hint) from None
+        rendered.append(Question(pairs[0][0], [option for _, option in pairs]))
+    return rendered
+
+
+def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int) -> list[list[float]]:
+    """Return the negative log-likelihood in nats, summed over its tokens, of each option after its prompt.
+
+    They are those of reading prompt and option alone, one by one. Raises ValueError: a prompt or an option is empty.
+    """
+    if not all(question.prompt and all(question.options) for question in questions):
+        raise ValueError("a prompt and an option need at least one token")
+    if not capabilities_of(model).has_kv_cache:
+        return _nlls_without_cache(model, questions, batch_tokens)
+    device = next(model.parameters()).device
+    nlls: dict[int, list[float]] = {}
+    with evaluating(model):
+        for group in by_length([_num_tokens(question) for question in questions], batch_tokens, is_packed=True):
+            chosen = [questions[index] for index in group]
+            num_options = sum(len(question.options) for question in chosen)
+            each = iter(batch_nlls(model, _branched(chosen, device), num_options))
+            for index, question in zip(group, chosen, strict=True):
+                nlls[index] = [next(each) for _ in question.options]
+    return [nlls[index] for index in range(len(questions))]
+
+
+def _num_tokens(question: Question) -> int:
+    return len(question.prompt) + sum(len(option) - 1 for option in question.options)
+
+
+def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
+    # Lay out the questions end to end, each followed by its options without their last tokens, which predict none.
+    ids: list[int] = []
+    rows: list[int] = []
+    for question in questions:
+        ids += question.prompt
+        last = len(ids) - 1
+        for option in question.options:
+            # The first token of each option is predicted at the same position, the last of the prompt.
+            rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
+            ids += option[:-1]
+    options = [option for question in questions for option in question.options]
+
+    def put(values: Any) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(values, dtype=np.int64)).to(device)
+
+    return Batch(
+        ids=put([ids]),
+        rows=put(rows),
+        targets=put([token for option in options for token in option]),
+        owners=put(np.repeat(np.arange(len(options)), [len(option) for option in options])),
+        packed=pack(
+            [_num_tokens(question) for question in questions],
+            device,
+            [[len(option) - 1 for option in question.options] for question in questions],
+        ),
+    )
+
+
+def _nlls_without_cache(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[list[float]]:
+    # For models whose attention is their own: every option with a copy of its prompt.
+    examples = [
+        Example("", "", "", [*question.prompt, *option], [False] * len(question.prompt) + [True] * len(option), 0)
+        for question in questions
+        for option in question.options
+    ]
+    # Options come out in the order in which they went in, question by question.
+    each = iter(nll_per_example(model, examples, batch_tokens=batch_tokens))
+    return [[next(each).nll for _ in question.options] for question in questions]
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """One line of `train ifd`: mean losses in nats a token, their ratio, and the number of tokens of the answer."""
+
+    id: str
+    ifd: float | None = None
+    loss: float | None = None
+    loss_alone: float | None = None
+    tokens: int = 0
+    fault: str = ""
+
+
+def difficulties(model: Any, examples: Sequence[Example], *, most_tokens: int) -> list[Difficulty]:
+    """Return the difficulty of the last answer of each example, in order.
+
+    An example longer than ``most_tokens`` has a fault instead: cut, its answer would be another one.
+    """
+    faults: dict[int, str] = {}
+    for index, example in enumerate(examples):
+        if not example.num_supervised:
+            faults[index] = "has no answer"
+        elif len(example.ids) > most_tokens:
+            faults[index] = f"is {len(example.ids):,} tokens long, more than {most_tokens:,}"
+    scorable = [index for index in range(len(examples)) if index not in faults]
+    pairs = [_pair(examples[index]) for index in scorable]
+    after = nll_per_example(model, [pair[0] for pair in pairs])
+    alone = nll_per_example(model, [pair[1] for pair in pairs])
+    by_index = {index: Difficulty(examples[index].id, fault=fault) for index, fault in faults.items()}
+    for index, conditional, unconditional in zip(scorable, after, alone, strict=True):
+        loss, loss_alone = conditional.nll / conditional.num_tokens, unconditional.nll / unconditional.num_tokens
+        # Near 0 the prompt gives the answer away, near 1 it is no help, and over 1 it misleads.
+        ifd = loss / loss_alone if loss_alone > 0 else None
+        by_index[index] = Difficulty(conditional.id, ifd, loss, loss_alone, conditional.num_tokens)
+    return [by_index[index] for index in range(len(examples))]
+
+
+def _pair(example: Example) -> tuple[Example, Example]:
+    # The last run of trained tokens; without its prompt the answer begins after the beginning-of-text token.
+    stop = len(example.mask) - example.mask[::-1].index(True)
+    start = stop
+    while example.mask[start - 1]:
+        start -= 1
+    answer = example.ids[start:stop]
+    after = replace(example, ids=example.ids[:stop], mask=[False] * start + [True] * len(answer), weights=None)
+    return after, replace(example, ids=[example.ids[0], *answer], mask=[False] + [True] * len(answer), weights=None)
