@@ -1,5 +1,4 @@
 import json
-import sys
 import time
 
 import pytest
@@ -11,6 +10,7 @@ from curate.sessions.errand import Errand, begin
 from curate.sessions.runs import read_run, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.rendering import chart
+from tests import commands
 
 NOW = "2026-11-25T10:00:00.000Z"
 
@@ -282,10 +282,8 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
     """The trainer itself, on the sample and the tiny base: every file and signal that the screen relies on."""
     pytest.importorskip("torch", reason="needs the extra [train]")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    import subprocess
-
     demo = tmp_path / "demo"
-    subprocess.run([sys.executable, "-m", "curate", "init", str(demo), "--sample"], check=True, capture_output=True)
+    assert commands.run("curate", "init", demo, "--sample").returncode == 0
     recipe = demo / "recipe.toml"
     short = (
         recipe.read_text()
