@@ -27,7 +27,8 @@ def visible(text: str) -> str:
     C0 controls (but newline and tab) and DEL become their picture glyph; C1 controls, bidi controls, zero-width, tag
     and other format characters, line separators, private and unassigned code points become ``<U+XXXX>``.
     """
-    return "".join(_glyph(character) for character in text)
+    # What is printable is of none of those kinds, and nearly every text is.
+    return text if text.isprintable() else "".join(_glyph(character) for character in text)
 
 
 def _glyph(character: str) -> str:

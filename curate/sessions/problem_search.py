@@ -201,9 +201,8 @@ def serve() -> None:
             pickle.dump((kind, value), answers)
             answers.flush()
 
-        jobs: dict[str, Callable[[Job, OnProgress], object]] = {"search": search, "update": _update, "mend": _mend}
         try:
-            answer("done", jobs[what](job, partial(answer, "lines")))
+            answer("done", JOBS[what](job, partial(answer, "lines")))
         except CurateError as error:
             answer("error", error)
 
@@ -266,3 +265,6 @@ def _verdict(
 
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=EVERY, root=data.root, baseline=baseline)
     return Validation(data.files(), spec, data, on_span=on_span).run()
+
+
+JOBS: Mapping[str, Callable[[Job, OnProgress], object]] = {"search": search, "update": _update, "mend": _mend}

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
+
 HERE = Path(__file__).resolve().parent
 EXPECTED = HERE / "expected"
 COMMANDS = {
@@ -81,8 +83,8 @@ def _copied(folder: Path) -> Path:
 def _call(words: str, root: Path, *, typed: str = "", editor: str = "") -> subprocess.CompletedProcess[str]:
     program, *arguments = words.split()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120", "CURATE_ANNOTATOR": "ana", "VISUAL": editor}
-    command = [sys.executable, "-m", program, *arguments]
-    return subprocess.run(command, cwd=root, env=environment, input=typed, capture_output=True, text=True, check=False)
+    assert program in ("curate", "train")
+    return commands.run(program, *arguments, cwd=root, env=environment, input=typed)
 
 
 if __name__ == "__main__":

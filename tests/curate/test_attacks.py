@@ -29,6 +29,7 @@ from curate.formats.intake import take_in
 from curate.formats.spreadsheet import guarded
 from curate.schema import load_shape
 from curate.schema.settings import Settings, read_settings
+from tests import commands
 
 Call = Callable[..., tuple[int, str, str]]
 GOOD = '{"id": "r1", "instruction": "Say it.", "output": "It is said."}\n'
@@ -351,9 +352,7 @@ def test_lists_for_programs_hold_no_raw_control_of_the_data(tmp_path: Path) -> N
     (tmp_path / "data/a.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
     (tmp_path / "curate.toml").write_text("[split]\nseed = 1\n", encoding="utf-8")
     for command in (["list", "--format", "jsonl"], ["stats", "--format", "jsonl"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "curate", command[0], str(tmp_path), *command[1:]], capture_output=True, check=False
-        )
+        done = commands.run("curate", command[0], tmp_path, *command[1:])
         assert done.returncode == 0, done.stderr
         assert done.stdout.isascii()
         assert json.loads(done.stdout.splitlines()[0])["category"] == text

@@ -23,6 +23,8 @@ MANIFEST = BADINPUTS / "MANIFEST.jsonl"
 CASES = [json.loads(line) for line in MANIFEST.read_text(encoding="utf-8").splitlines()] if MANIFEST.is_file() else []
 
 # The manifest's classes in our codes. Where a class has two, the first case decides which one fits.
+# `make nightly` has the ten million of the case.
+SHORT_LINES = int(os.environ.get("CURATE_SHORT_LINES", "1000000"))
 CODES: dict[str, set[str]] = {
     "duplicate-key": {"S105"},
     "non-finite": {"S106"},
@@ -364,16 +366,17 @@ def test_a_line_of_100_mb(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_million_short_lines(tmp_path: Path) -> None:
+def test_millions_of_short_lines(tmp_path: Path) -> None:
     case = recipe_of("jsonl.ten_million_short_lines")
     recipe, path = case["recipe"], tmp_path / "short.jsonl"
+    num_lines = min(recipe["count"], SHORT_LINES)
     with path.open("wb") as file:
-        for _ in range(recipe["count"] // 100_000):
+        for _ in range(num_lines // 100_000):
             file.write(recipe["line"].encode() * 100_000)
     done, peak = run_measured(path, "--schema", str(schema_for(case, tmp_path)), "--jobs", "1")
     verdict = json.loads(done.stdout)
     assert_as_said(case, done.returncode, verdict)
-    assert verdict["lines"] == recipe["count"]
-    assert verdict["errors"] == 2 * recipe["count"]
+    assert verdict["lines"] == num_lines
+    assert verdict["errors"] == 2 * num_lines
     assert verdict["shown"] == 1000
     assert peak < 300

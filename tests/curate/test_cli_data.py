@@ -12,6 +12,7 @@ import pytest
 
 from curate.project.data import load_data
 from curate.project.journal import read_journal
+from tests import commands
 
 COPY = {
     "id": "x1", "instruction": "Please tell item1 apart from thing7 and from part13 today.",
@@ -27,10 +28,7 @@ def call(root, tmp_path):
     def run(*arguments, **more):
         path = os.pathsep.join([str(tmp_path / "fake"), str(root)])
         environment = {**os.environ, "PYTHONPATH": path, "CURATE_ANNOTATOR": "ana"}
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "curate", *map(str, arguments)],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False, **more,
-        )  # fmt: skip
+        return commands.run("curate", *arguments, cwd=tmp_path, env=environment, **more)
 
     return run
 

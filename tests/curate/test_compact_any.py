@@ -181,7 +181,7 @@ def decision_of(op: str, key: str, value: str, name: str, own: list) -> Decision
 
 
 @settings(
-    max_examples=int(os.environ.get("CURATE_FOLD_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("CURATE_FOLD_EXAMPLES", "20")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     # Each example is a dozen workspaces on the disk: to make one smaller would take minutes.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from curate.base.events import Assign, Edit, Label
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.sessions.edits import EditSession, answer_pointer, copied_edit, new_edit, open_edit
+from tests import commands
 
 
 def record_in(root: Path, name: str) -> dict[str, Any]:
@@ -275,10 +275,7 @@ def edit_with(monkeypatch: Any, tmp_path: Path) -> Callable[..., tuple[int, str]
             "CURATE_ANNOTATOR": "ana",
         }
         words = [name, str(root)] if name else [str(root)]
-        command = [sys.executable, "-m", "curate", "edit", *words, *more]
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        done = commands.run("curate", "edit", *words, *more, env=environment)
         assert done.stdout == ""
         return done.returncode, done.stderr
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +31,7 @@ from curate.project.filters import (
     weight,
 )
 from curate.project.fold import RecordState
+from tests import commands
 from tests.curate.deciding import decide
 
 
@@ -369,12 +368,7 @@ def test_list_asks_for_a_status_among_all_records(listed, monkeypatch):
 
 
 def test_list_tells_what_is_wrong_with_a_filter(make_workspace):
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "curate", "list", str(make_workspace().root), "--where", "categry:a"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = commands.run("curate", "list", make_workspace().root, "--where", "categry:a")
     assert done.returncode == 2
     assert "error[E971 bad-filter]: column 1: there is no field 'categry'" in done.stderr
     assert "Did you mean category:?" in done.stderr

@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import commands
 
 _SECONDS = 60
 _BYTES = 8 << 30
@@ -33,17 +33,8 @@ guide = "guide.md"
 
 def curate(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command within a workspace, bounded in time and memory."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "curate", *words],
-        cwd=root,
-        env={**os.environ, "CURATE_ANNOTATOR": "ana", "COLUMNS": "300"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES)),
-    )
+    environment = {**os.environ, "CURATE_ANNOTATOR": "ana", "COLUMNS": "300"}
+    return commands.run("curate", *words, cwd=root, env=environment, timeout=_SECONDS, memory=_BYTES)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from curate.project.data import ProjectData, load_data
+from tests import commands
 
 SETTINGS = """
 [split]
@@ -34,12 +35,7 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07 [/red] \u202e\u200b\x9b31m ::error::x"
 
 
 def call(*arguments: str, lines: str | bytes = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    raw = lines if isinstance(lines, bytes) else lines.encode()
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "curate", *arguments], input=raw, capture_output=True, check=False, timeout=120,
-        env=os.environ | {"TERM": "xterm"} | environment,
-    )  # fmt: skip
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    return commands.run("curate", *arguments, input=lines, env=os.environ | {"TERM": "xterm"} | environment)
 
 
 @pytest.fixture

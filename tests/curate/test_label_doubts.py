@@ -5,16 +5,14 @@ from __future__ import annotations
 import ast
 import csv
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from curate.project.validation import validate_data
+from tests import commands
 from tests.curate.deciding import decide
 
 pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
@@ -52,10 +50,7 @@ def write(folder: Path, rows: list[dict[str, Any]], settings: str = "") -> Path:
 
 
 def validate(*arguments: str) -> tuple[list[dict[str, Any]], str, int]:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "curate", "validate", *arguments, "--format", "jsonl"],
-        capture_output=True, text=True, check=False, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = commands.run("curate", "validate", *arguments, "--format", "jsonl", timeout=300)
     assert done.returncode in (0, 1), done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr, done.returncode
 

@@ -18,6 +18,7 @@ import pytest
 
 from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.project.data import load_data
+from tests import commands
 from tests.curate.deciding import decide
 
 HOOK = """
@@ -91,12 +92,15 @@ def parses(tmp_path: Path) -> Ask:
         paths = [str(tmp_path / "hook"), *filter(None, [os.environ.get("PYTHONPATH")])]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RECORD_FILES": str(folder), "PARSES": str(log)}
         env["CURATE_ANNOTATOR"] = "eve"
-        with (stdin or Path(os.devnull)).open("rb") as source:
-            done = subprocess.run(
-                [sys.executable, *map(str, words)], env=env, stdin=source, capture_output=True, check=False
-            )
-        assert b"Traceback" not in done.stderr, done.stderr.decode()
-        assert code is None or done.returncode == code, done.stderr.decode()
+        typed = stdin.read_bytes() if stdin else b""
+        if words[:2] == ["-m", "curate"]:
+            done = commands.run("curate", *words[2:], env=env, input=typed)
+            said, exit_code = done.stderr, done.returncode
+        else:
+            raw = subprocess.run([sys.executable, *map(str, words)], env=env, input=typed, capture_output=True)
+            said, exit_code = raw.stderr.decode(), raw.returncode
+        assert "Traceback" not in said, said
+        assert code is None or exit_code == code, said
         return Counter(log.read_bytes().splitlines())
 
     return run

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+
+from tests import commands
 
 CHECK = '''
 """Greetings."""
@@ -82,8 +83,7 @@ def curate(tmp_path: Path) -> Any:
 
     def run(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "CURATE_ANNOTATOR": "ana"} | variables
-        command = [sys.executable, "-m", "curate", *map(str, words)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        return commands.run("curate", *words, env=environment)
 
     return run
 

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from curate.formats.exporters import export_rows
+from tests import commands
 
 pytest.importorskip("huggingface_hub", reason="pushing needs the extra [hub]")
 
@@ -151,10 +151,7 @@ def push(root: Path, hub: Hub, *options: str, repo: str = "acme/desk") -> subpro
         "HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_test", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HOME": str(root.parent / "hf"), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }  # fmt: skip
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "curate", "push", repo, str(root), *options],
-        env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False,
-    )  # fmt: skip
+    return commands.run("curate", "push", repo, root, *options, env=environment)
 
 
 def test_a_dry_run_shows_everything_and_sends_nothing(root: Path, hub: Hub) -> None:

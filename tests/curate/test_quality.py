@@ -21,6 +21,7 @@ from curate.base.tables import bar, bars, bins
 from curate.checks.quality import cramers_v, eta_squared, evenness, html_page, lix, overview
 from curate.checks.quality.suspects import difficulties, find_suspects
 from curate.checks.repetition import repetition
+from tests import commands
 
 
 def record(
@@ -200,8 +201,7 @@ def test_the_page_fetches_nothing_and_escapes_names() -> None:
 
 
 def call(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "curate", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    return commands.run("curate", *arguments, cwd=folder, timeout=300)
 
 
 @pytest.fixture

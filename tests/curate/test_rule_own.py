@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from curate.checks import Check
 from curate.checks.runner.proof import firing, trials
+from tests import commands
 
 CHECK = '''
 from curate.base.record import Problem
@@ -29,8 +29,7 @@ BAD = [{"instruction": "Say hello.", "output": "Bye."}]
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "curate", "rule", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return commands.run("curate", "rule", *words)
 
 
 def written(folder: Path, good: Any = GOOD, bad: Any = BAD, pointer: str = "/output") -> Path:

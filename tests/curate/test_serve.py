@@ -15,6 +15,8 @@ import time
 
 import pytest
 
+from tests import commands
+
 pytest.importorskip("textual_serve", reason="the extra [web] is not installed")
 
 from aiohttp import ClientSession, CookieJar, WSServerHandshakeError
@@ -139,14 +141,7 @@ def test_two_servers_of_one_machine_keep_each_other_apart():
 
 
 def run(*words, **more):
-    return subprocess.run(
-        [sys.executable, "-m", "curate", "serve", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **more,
-    )
+    return commands.run("curate", "serve", *words, **more)
 
 
 def test_an_address_that_others_reach_needs_a_second_word(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from curate.base.record import CurateError
 from curate.schema.settings import line_of, origins, read_settings
+from tests import commands
 
 TEXT = """schema = "instruction"
 [split]
@@ -38,8 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 def run(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **variables, "COLUMNS": "80"}
-    command = [sys.executable, "-P", "-m", "curate", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return commands.run("curate", *arguments, cwd=folder, env=environment)
 
 
 @pytest.mark.parametrize(

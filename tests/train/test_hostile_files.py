@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 
+from tests import commands
 from tests.train.tiny import some_rows, write_dataset
 from train.base.errors import TrainError
 from train.data.dataset import open_dataset
@@ -26,16 +25,7 @@ _BYTES = 12 << 30
 
 def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own, bounded in time and memory."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "train", *words],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES)),
-    )
+    return commands.run("train", *words, cwd=folder, timeout=_SECONDS, memory=_BYTES)
 
 
 def spoil(path: Path, kind: str, elsewhere: Path) -> None:

@@ -21,7 +21,7 @@ from curate.project.fsck import check, recover
 from curate.project.journal import FOLDER, read_frames, read_journal
 from tests.curate.journal.people import Opener, make, summary
 
-POINTS = int(os.environ.get("CURATE_KILL_POINTS", "300"))
+POINTS = int(os.environ.get("CURATE_KILL_POINTS", "80"))
 """How many people are killed; more of them at night."""
 
 
@@ -110,7 +110,7 @@ def test_nothing_that_was_saved_is_lost(tmp_path):
             seed = next(seeds)
             points = server.points(tmp_path / f"count{seed}", seed)
             # Every point of one story would take all the time there is.
-            number = min(len(points), max(100, POINTS // 20), POINTS - num_done)
+            number = min(len(points), max(20, POINTS // 20), POINTS - num_done)
             for call, when in chance.sample(points, number):
                 num_done += 1
                 root = tmp_path / f"killed{num_done}"

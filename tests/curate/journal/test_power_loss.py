@@ -24,7 +24,7 @@ from tests.curate.journal.mistakes import MISTAKES, plant
 from tests.curate.journal.people import Opener, Person, Summary, make, summary
 from tests.curate.journal.power import Disk, Recorder
 
-STATES = int(os.environ.get("CURATE_POWER_STATES", "20000"))
+STATES = int(os.environ.get("CURATE_POWER_STATES", "4000"))
 """How many disks are made; more of them at night."""
 STORIES = 20
 
@@ -159,7 +159,7 @@ def test_nothing_that_was_saved_is_lost(tmp_path, seed):
 def test_every_seeded_mistake_is_seen(tmp_path, monkeypatch, name):
     plant(name, monkeypatch.setattr)
     story = told(tmp_path / "ws", seed=1)
-    wrong, num_different = bad_states(story, tmp_path, 3000, seed=2)
+    wrong, num_different = bad_states(story, tmp_path, 600, seed=2)
     print(f"{name}: {len(wrong)} bad of {num_different}")  # noqa: T201  the figure, with -s
     assert wrong
 
@@ -196,6 +196,6 @@ def lines_last(monkeypatch):
 def test_a_fold_in_another_order_is_seen(tmp_path, monkeypatch, mistake):
     mistake(monkeypatch)
     story = told(tmp_path / "ws", seed=1)
-    wrong, num_different = bad_states(story, tmp_path, 2000, seed=2)
+    wrong, num_different = bad_states(story, tmp_path, 600, seed=2)
     print(f"{mistake.__name__}: {len(wrong)} bad of {num_different}")  # noqa: T201  the figure, with -s
     assert wrong

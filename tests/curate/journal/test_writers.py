@@ -20,7 +20,7 @@ from tests.curate.journal.people import make
 
 WRITERS = 8
 RECORDS = 500
-EACH = int(os.environ.get("CURATE_WRITES", "5000"))
+EACH = int(os.environ.get("CURATE_WRITES", "1200"))
 
 
 def folding(root: Path, is_done: threading.Event, folds: list[int], errors: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import fcntl
 import os
 import pty
@@ -26,6 +27,7 @@ from textual.worker import WorkerCancelled
 
 from curate.base.record import missing_extra
 from curate.project.data import ProjectData
+from curate.sessions.problem_search import JOBS, Child, Job, OnProgress
 from curate.tui.app import CurateApp
 from tests.curate.tui.asking import TWO_QUESTIONS
 
@@ -73,6 +75,19 @@ async def _wait_for_living_widgets(pilot: Pilot[Any], timeout: float = 60.0) -> 
 def _wait_for_what_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every ``pilot.pause`` and ``pilot.press`` wait for the widgets that still run."""
     monkeypatch.setattr(Pilot, "_wait_for_screen", _wait_for_living_widgets)
+
+
+@pytest.fixture(autouse=True)
+def _problems_are_sought_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search for problems in a thread; a child takes as long as a whole test, and those about it are marked `child`."""
+    if request.node.get_closest_marker("child"):
+        return
+
+    def run(_: Child, what: str, job: Job, on_progress: OnProgress | None = None) -> object:
+        # As between two processes, nobody shares what was asked and answered.
+        return copy.deepcopy(JOBS[what](copy.deepcopy(job), on_progress or (lambda _: None)))
+
+    monkeypatch.setattr(Child, "run", run)
 
 
 _PARSED_RULES: dict[tuple[Any, ...], list[RuleSet]] = {}

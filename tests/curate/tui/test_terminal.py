@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from curate.base.record import Exit
+from tests import commands
 
 GIVEN_BACK = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?1003l", b"\x1b[?2004l")
 FAULTY = (
@@ -90,10 +90,7 @@ def test_a_terminal_that_is_gone_ends_the_app(pty_session, tmp_path: Path, befor
 
 def test_without_a_terminal_it_says_so(tmp_path: Path) -> None:
     for arguments in ([str(tmp_path)], []):
-        done = subprocess.run(
-            [sys.executable, "-m", "curate", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-            check=False, timeout=60,
-        )  # fmt: skip
+        done = commands.run("curate", *arguments)
         assert done.returncode == Exit.USAGE
         assert "E990 no-terminal" in done.stderr
         assert not done.stdout
