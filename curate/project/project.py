@@ -63,6 +63,9 @@ class Project:
         # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
         self._sitting: JournalWriter | None = None
+        # A writer begins a new session after each failure, so there may be several.
+        self._own_sessions: set[str] = set()
+        self.is_unsaved = False  # Whether the last decision that was made here could not be written.
         self._is_shared = False
         self._open = ExitStack()
 
@@ -306,6 +309,10 @@ class Project:
         reader.require_no_more_unknown()
         return changed
 
+    def is_own(self, event: AnyEvent) -> bool:
+        """Whether this project saved ``event``; what the same person decides in another process is not its own."""
+        return event.session in self._own_sessions
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Have ``listener`` called with the records that others have changed; return what ends that."""
         self._listeners.append(listener)
@@ -425,7 +432,14 @@ class Project:
         if self._sitting is None:
             self._share()
             self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
-        events = self._sitting.append(decisions)
+        try:
+            events = self._sitting.append(decisions)
+        except CurateError:
+            self.is_unsaved = True
+            raise
+        if events:
+            self.is_unsaved = False
+            self._own_sessions.add(events[0].session)
         self._data = self._data.renewed()
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 

@@ -49,6 +49,7 @@ class EditSession:
         self.notes: list[str] = []
         # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.text = text
+        self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
         self._drafts = Drafts(project.root, project.by, "lines" if self.is_line else "")
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
         self._disputed: set[str] = set()
@@ -85,10 +86,14 @@ class EditSession:
         """Write what is typed to the draft (E906), or take the draft away where nothing differs from what is saved."""
         if not self.is_changed:
             self._drafts.remove(self.draft_name)
+            self.is_draft_unwritten = False
             return
+        # Only a draft that is written, or needed no more, ends the warning: a decision on another record does not.
+        self.is_draft_unwritten = True
         typed = {pointer: (value.text, value.message) for pointer, value in self.form.typed.items()}
         line = self.form.to_line()
         self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
+        self.is_draft_unwritten = False
 
     def discard(self) -> None:
         """Let go of what is typed and of the draft, which may fail with E914 and E985, and `follow`."""

@@ -85,7 +85,6 @@ class CurateApp(App[int]):
         self.message: Text = Text("")
         """What the status line says; from its second line on, what to do about it."""
         self._expiry: Timer | None = None
-        self.is_unsaved = False
         self.logged_commands: list[LoggedCommand] = []
         self.crash = ""
         """The traceback of the mistake of ours that ended the app."""
@@ -247,7 +246,7 @@ class CurateApp(App[int]):
     def tell_error(self, error: CurateError) -> None:
         """Write on the status line what went wrong and what to do."""
         if error.number == "E906":
-            self.is_unsaved = True
+            # It may have been the journal that could not be written.
             draw_frame(self.screen, HeaderBar)
         self.tell(f"{error.code}: {error.message}", "error", error.hint)
 

@@ -63,7 +63,8 @@ class HeaderBar(FrameLine):
     def line(self, width: int) -> Text:
         # Return the header; where both ends do not fit, the left one is cut.
         app = self.frame
-        right = safe_text(self._journal_state(), style="error" if app.is_unsaved else "muted")
+        is_unsaved = app.has_project and app.project.is_unsaved
+        right = safe_text(self._journal_state(), style="error" if is_unsaved else "muted")
         left = Text.assemble(" ", ("curate", "strong"), "  ", safe_text(app.root.resolve().name, 60, style="accent"))
         if app.by:
             left.append_text(Text.assemble("  annotator: ", safe_text(app.by, 30)))
@@ -75,7 +76,7 @@ class HeaderBar(FrameLine):
         app = self.frame
         if not app.has_project:
             return "opening" if app.is_opening else "no workspace"
-        if app.is_unsaved:
+        if app.project.is_unsaved:
             return "journal ! not saved"
         if app.following.is_stale:
             return "files changed: r reads them"

@@ -76,8 +76,6 @@ class AppContext(Protocol):
     tabs: list[Tab]
     message: Text
     """What the status line says; from its second line on, what to do about it."""
-    is_unsaved: bool
-    """Whether the last decision is not on the disk."""
     may_train: bool
     """Whether training may be started through a browser."""
 

@@ -320,11 +320,14 @@ class Following:
         # At the first reading, and when records are exchanged, no screen knows of any, and all that was read is old.
         new = self.project.since(self._num_decisions) if self._waiting else []
         self._num_decisions = self._num_decisions + len(new) if self._waiting else self.project.num_decisions
-        others = {event.id for event in new if event.by != self.project.by}
-        if others:
-            self._app.tell(f"others decided on {counted(len(others), 'record')}")
-        if any(event.by == self.project.by for event in new):
-            self._app.is_unsaved = False
+        # What was done here has its own message; the same person may also decide in another terminal.
+        elsewhere = [event for event in new if not self.project.is_own(event)]
+        others = {event.id for event in elsewhere if event.by != self.project.by}
+        own = {event.id for event in elsewhere if event.by == self.project.by}
+        parts = [f"others decided on {counted(len(others), 'record')}"] if others else []
+        parts += [f"you decided on {counted(len(own), 'record')} in another session"] if own else []
+        if parts:
+            self._app.tell("; ".join(parts))
         draw_frame(self._app.screen, HeaderBar)
 
 

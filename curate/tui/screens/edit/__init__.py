@@ -379,7 +379,7 @@ class EditScreen(ProjectScreen):
                 else:
                     await view.rebuild()
                 view.has_finding = self._finding is not None
-                view.note = "draft kept" if edit.is_changed else ""
+                view.note = _draft_note(edit)
         self._show_title()
         self._side.show(edit)
 
@@ -402,8 +402,8 @@ class EditScreen(ProjectScreen):
             return
         with self.app.attempt():
             edit.keep()
-            if view is not None:
-                view.note = "draft kept" if edit.is_changed else ""
+        if view is not None:
+            view.note = _draft_note(edit)
 
     def _focus(self, pointer: str) -> None:
         view = self._form_view()
@@ -431,3 +431,9 @@ class EditScreen(ProjectScreen):
 
     def _form_view(self) -> FormView | None:
         return next(iter(self.query(FormView)), None)
+
+
+def _draft_note(edit: EditSession) -> str:
+    if not edit.is_changed:
+        return ""
+    return "! draft not saved" if edit.is_draft_unwritten else "draft kept"
