@@ -41,7 +41,7 @@ def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bo
     """Ask for answers until none is lacking or nobody answers any more."""
     printed = None
     if not session.current:
-        console.talk(console.visible(session.why_nothing()))
+        console.talk(console.visible(session.why_nothing("--all asks about them anyway")))
     while session.current or session.done:
         if session.current and has_suggestions and session.suggester.is_due:
             session.learn()

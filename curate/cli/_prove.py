@@ -48,7 +48,7 @@ def _firing(check: Check, clean: Path) -> Firing:
     except Exception as error:
         text = console.one_line(f"{type(error).__name__}: {error}", 300)
         message = f"{check.code} cannot look at a record of {console.one_line(str(clean), 500)}: {text}"
-        raise CurateError("E984 bad-plugin", message, "Mend the check.") from error
+        raise CurateError("E984 bad-plugin", message, "Fix the check.") from error
 
 
 def _print(check: Check, results: Sequence[Trial], rate: Firing | None) -> None:

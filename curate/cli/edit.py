@@ -67,6 +67,7 @@ def _opened(project: Project, name: str) -> EditSession:
 
 def _edit_until_saved(edit: EditSession) -> int:
     from curate.sessions.editor import edited
+    from curate.sessions.edits import NOTHING_CHANGED
 
     while True:
         before = edit.written()
@@ -75,7 +76,7 @@ def _edit_until_saved(edit: EditSession) -> int:
             console.talk("the editor gave up; nothing was changed")
             return Exit.USAGE
         if after == before and not edit.is_changed and not edit.is_new:
-            console.talk("nothing has changed")
+            console.talk(NOTHING_CHANGED)
             return Exit.OK
         faults = edit.take(after)
         edit.keep()

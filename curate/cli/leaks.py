@@ -148,7 +148,7 @@ def _report(compared: Sequence[ExamLeaks], explain: bool) -> list[str]:
         if comparison.num_excused:
             lines.append(f"not counted, as the settings or the records ask: {counted(comparison.num_excused, 'pair')}")
         if result.num_templates:
-            lines.append(f"ignored: {counted(result.num_templates, 'passage')} that too many prompts share (templates)")
+            lines.append(f"ignored {counted(result.num_templates, 'passage')} that stand in many prompts (templates)")
         leaks = sorted(result.leaks, key=lambda leak: LEVELS.index(leak.worst.level))
         for leak in leaks if explain else leaks[:_MAX_PAIRS]:
             lines += [_pair(leak), *(_passage_lines(leak) if explain else ())]

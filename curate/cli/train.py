@@ -73,7 +73,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         console.talk(f"training ended with exit code {code}{location}")
         return code
     if not (folder / REPORT_FILE).is_file():
-        console.talk("training wrote no report, so there is nothing to show")
+        console.talk(f"the run wrote no report; `train eval {console.visible(str(folder))}` makes one")
         return Exit.OK
     results = read_results(folder)
     # The trainer has just printed the scores; what is left to say is which records to look at.

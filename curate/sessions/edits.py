@@ -28,6 +28,7 @@ _OF_CATEGORY = frozenset({"L404", "L405"})
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
 _SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
 """Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed."""
+NOTHING_CHANGED = "nothing changed"  # What `save` returns where there is nothing to undo either.
 CHANGED_MEANWHILE = "E986 changed-meanwhile"  # Somebody else has changed the same key; saving again keeps one's own.
 
 
@@ -133,7 +134,7 @@ class EditSession:
                 and the draft stays.
         """
         if self.text:
-            raise CurateError("E972 unfit-line", f"{self.name}: the text is no JSON yet", "Mend it in the editor.")
+            raise CurateError("E972 unfit-line", f"{self.name}: the text is no JSON yet", "Fix it in the editor.")
         if problems := self.form.problems():
             first = problems[0]
             more = f", and {counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""
@@ -248,7 +249,7 @@ class EditSession:
         changed = changes(self.project.state(self.name).record.data, self.form.to_line())
         if not changed:
             self._drafts.remove(self.draft_name)
-            return "nothing has changed"
+            return NOTHING_CHANGED
         self.project.apply([Edit(self.name, changed)])
         self._drafts.remove(self.draft_name)
         self._begin_anew()

@@ -9,7 +9,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -76,7 +76,11 @@ def read_run(folder: Path) -> Run:
     settle(folder)
     process, about = read_process(folder), _about(folder)
     standing, why = _standing(about, process)
-    return Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
+    run = Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
+    if standing == "failed" and not about and (lines := log_tail(run, 1)):
+        # Without a run.json, the last line of the log is all that tells the reason.
+        return replace(run, why=f"{why}: {one_line(lines[0], 200)}")
+    return run
 
 
 def log_tail(run: Run, num_lines: int) -> list[str]:
@@ -201,13 +205,13 @@ def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Stand
     if status == "finished":
         return "finished", ""
     if status == "stopped":
-        return "stopped", "it can go on from its last checkpoint"
+        return "stopped", "it can resume from its last checkpoint"
     if status == "failed":
         return "failed", f"{about.get('error', '')}: {about.get('message', '')}"
     if process is None:
-        return ("unknown", "no process was written down for it") if about else ("failed", "it holds no run")
+        return ("unknown", "its process is not known") if about else ("failed", "the folder holds no run")
     if process.stop_asked:
-        return "stopped", "it had not come to a checkpoint of its own"
+        return "stopped", "it stopped before its first checkpoint"
     if about:
-        return "dead", "its process ended without a word"
-    return "failed", "it ended before it began; see its log"
+        return "dead", "its process ended and left no message"
+    return "failed", "the run failed before step 1"

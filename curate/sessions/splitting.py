@@ -193,7 +193,11 @@ def preview(
     fixes = dict(fixes or {})
     known = {record.id for record in basis.staying}
     if unknown := [name for name in fixes if name not in known]:
-        raise CurateError("E916 unknown-record", f"there is no record {unknown[0]!r} that could be divided")
+        name, duplicates = unknown[0], {pair.record: pair.kind for pair in basis.repeats.left_out()}
+        if name not in duplicates:
+            raise CurateError("E916 unknown-record", f"there is no record {name!r} to split")
+        kind = "an exact" if duplicates[name] == "exact" else "a near"
+        raise CurateError("E916 unknown-record", f"{name} is {kind} duplicate and is not split", "Drop it or edit it.")
     staying = [record for record in basis.staying if fixes.get(record.id) != "drop"]
     assignment = basis.divided(staying, settings)
     moves = [name for name, fix in fixes.items() if fix == "move"]
@@ -226,7 +230,7 @@ class LeakingPair:
 
     @property
     def is_error(self) -> bool:
-        """Whether the pair is in the way of an export."""
+        """Whether the pair blocks an export."""
         return self.severity == "error"
 
 
@@ -245,7 +249,7 @@ class LeakReport:
 
     @property
     def num_errors(self) -> int:
-        """How many pairs and benchmark records are in the way of an export."""
+        """How many pairs and benchmark records block an export."""
         severities = [*(pair.severity for pair in self.pairs), *(finding.severity for finding in self.benchmarks)]
         return severities.count("error")
 

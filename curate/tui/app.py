@@ -29,7 +29,7 @@ from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
 from curate.tui.glyphs import ASCII, PRETTY, glyphs, is_ascii_wanted, use_glyphs
 from curate.tui.help import Commands, LoggedCommand, command_log, keys_page
-from curate.tui.keys import Chord, KeysInTurn
+from curate.tui.keys import Chord, KeysInTurn, key_name
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens import TABS, Tab, screen_class
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
@@ -360,8 +360,8 @@ class CurateApp(App[int]):
 
     async def _take(self, event: events.Key) -> None:
         if self._chord.is_waiting:
-            if not self._chord.finish(event.key) and event.key not in ("escape", "g"):
-                self.tell("Nothing is bound to that.", "warn")
+            if not self._chord.finish(event.key) and event.key != "escape":
+                self.tell(f"g {key_name(event.key)} is no screen; g ? lists them.", "warn")
         elif self.present().is_too_small and event.key not in ("q", "ctrl+q"):
             return
         elif answer := self.present().refusal(event.key):

@@ -117,7 +117,13 @@ class Chord:
         self._timer = self._app.set_timer(DELAY, self._show)
 
     def finish(self, key: str) -> bool:
-        """Do what ``key`` ends; return False where it ends nothing, and then nothing is done."""
+        """Do what ``key`` ends; return False where it ends nothing, and then nothing is done.
+
+        A question mark lists the endings at once, and the next key is still waited for.
+        """
+        if key == "question_mark":
+            self._show()
+            return True
         self.cancel()
         ending = self._endings().get(key)
         if ending is None:
@@ -136,6 +142,8 @@ class Chord:
             self._box = None
 
     def _show(self) -> None:
+        if self._box is not None:
+            return
         words = [f"{key_name(key):>2}  {word}" for key, (word, _) in self._endings().items()]
         self._box = WhichKey(Text("\n".join(words)))
         self._app.screen.mount(self._box)

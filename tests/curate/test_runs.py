@@ -91,7 +91,7 @@ def test_a_berth_of_what_never_began_becomes_a_failed_run_with_its_log(tmp_path)
     start([sys.executable, "-c", "import sys; print('no such model', file=sys.stderr); sys.exit(2)"], folder)
     run = until(lambda: (found := read_run(folder)).standing == "failed" and found)
     assert log_tail(run, 5) == ["no such model"]
-    assert (run.why, run.can_resume) == ("it ended before it began; see its log", False)
+    assert (run.why, run.can_resume) == ("the run failed before step 1: no such model", False)
 
 
 def test_a_berth_without_a_log_goes_when_its_process_has_gone(tmp_path):

@@ -67,7 +67,7 @@ class Options:
 
     @property
     def is_repair(self) -> bool:
-        """Whether lines are to be mended, or shown as they would be."""
+        """Whether lines are to be fixed, or shown as they would be."""
         return self.fix or self.unsafe_fixes or self.diff
 
     def refuse_contradictions(self) -> None:
@@ -76,17 +76,17 @@ class Options:
         refuse_if(
             (self.is_stdin and len(self.paths) > 1, "'-' stands alone: standard input is checked by itself"),
             (bool(self.stdin_filename) and not self.is_stdin, "--stdin-filename names what '-' reads"),
-            (self.is_stdin and mends, "what comes from standard input cannot be mended in place"),
+            (self.is_stdin and mends, "standard input cannot be fixed in place"),
             (self.is_stdin and self.watch, "standard input cannot be watched"),
             (self.is_stdin and bool(self.since), "standard input has no history for --since"),
-            (self.watch and mends, "--watch would answer its own mending"),
+            (self.watch and mends, "--watch would answer its own fixes"),
             (self.watch and self.update_baseline, "--watch would forgive every fault as it is made"),
             (self.update_baseline and bool(self.since), "a baseline is of all lines, not of those since a commit"),
-            (bool(self.since) and mends, "mending is done to whole files, not to the lines since a commit"),
-            (self.update_baseline and mends, "mend first, then update the baseline"),
+            (bool(self.since) and mends, "fixes are made to whole files, not to the lines since a commit"),
+            (self.update_baseline and mends, "fix first, then update the baseline"),
             (self.is_scaled and self.is_stdin, "standard input is checked on this machine: --engine local"),
             (self.is_scaled and self.watch, "--watch looks at files on this machine: --engine local"),
-            (self.is_scaled and mends, "lines are mended on this machine: --engine local"),
+            (self.is_scaled and mends, "fixes are made on this machine: --engine local"),
             (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
             (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
         )

@@ -59,7 +59,7 @@ _WAIT_MS = 200
 
 
 def run(options: Options) -> Exit:
-    """Mend if asked, validate, print, and return the exit code."""
+    """Fix if asked, validate, print, and return the exit code."""
     with gathered(options) as given, shared_out(options, given) as (inputs, engine):
         _spare_inputs(options, given)
         # Fixes and formats may be the workspace's own, too.
@@ -258,7 +258,7 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
 
 
 def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
-    """Mend the files, or print how with ``--diff``, and return how many lines that concerns.
+    """Fix the files, or print how with ``--diff``, and return how many lines that concerns.
 
     Texts of records stay where something hangs on them: where the id is made from the text, and decisions or the newest
     dataset name it; and where the decisions of more than one sitting follow one another from it.

@@ -15,6 +15,7 @@ from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
 from curate.project.fold import RecordState
+from curate.project.journal import CATEGORY
 from curate.project.labels import Order, Suggestion, question_of, questions_of
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
@@ -308,17 +309,19 @@ class LabelSession:
         except (OSError, UnicodeDecodeError) as error:
             raise CurateError("E904 no-such-file", f"label.guide: {path}: {error}") from error
 
-    def why_nothing(self) -> str:
-        """Return why no record is at hand, and what can be done about it."""
+    def why_nothing(self, review: str) -> str:
+        """Return why no record is at hand; ``review`` says how to be asked about records that have an answer."""
         label = self.project.settings.label
         if label.annotators and self.by not in label.annotators:
             return f"{self.by} is not one of label.annotators ({', '.join(label.annotators)}): nothing is asked of you"
         if self.queue is None or not len(self._catalog):
             return "there are no records"
-        said = ""
-        if self.queue.num_said:
-            said = f"; {counted(self.queue.num_said, 'record')} say it in their line, and --all asks about those too"
-        return f"nothing is left to answer about {self.question.name}{said}"
+        what = "a category" if self.question.name == CATEGORY else f"an answer to {self.question.name}"
+        if not (num := self.queue.num_said):
+            return f"every record that asks you has {what}"
+        if num == len(self._catalog):
+            return f"all {num:,} have {what}. {review}"
+        return f"nothing is left to label; {counted(num, 'record')} already had {what}. {review}"
 
     def close(self) -> None:
         """End what learns beside the work."""

@@ -141,9 +141,9 @@ def test_a_run_of_another_terminal_is_seen_live(make_workspace, make_app, drive,
         before = seen(app, "live")
         await until(pilot, lambda: seen(app, "live") != before)
         assert "1,234 tokens/s" in seen(app, "live") or "1,235 tokens/s" in seen(app, "live")
-        assert "gpu not reported" in seen(app, "live")
+        assert "no GPU" in seen(app, "live")
         await until(pilot, lambda: "billing" in seen(app, "scores"))
-        assert "not reported before the run ends" in seen(app, "scores")
+        assert "base scores and intervals come when the run ends" in seen(app, "scores")
 
     drive(app, story)
     assert read_run(folder).is_alive
@@ -178,7 +178,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         await pilot.press("d")
         await until(pilot, lambda: "dry run ok" in app.message.plain)
         plan = seen(app, "plan")
-        assert "1,000 of 2 records" in plan
+        assert "1,000 steps, 2 records a step" in plan
         assert "checks passed: ready to export" in plan
         assert "time      not reported" in plan
         assert 'forgets   lr 0.001 is 3.0 times the automatic one: lr = "auto"' in plan
@@ -197,7 +197,7 @@ def test_quitting_does_not_wait_for_a_dry_run(make_workspace, make_app, drive, s
         await pilot.press("g", "t")
         await until(pilot, lambda: app.present().NAME == "train")
         await pilot.press("d")
-        await until(pilot, lambda: "asking" in seen(app, "plan"))
+        await until(pilot, lambda: "checking ..." in seen(app, "plan"))
         await pilot.press("q")
 
     async def main():

@@ -255,7 +255,7 @@ def test_what_others_decide_is_seen(make_workspace, make_app, drive, settled, sc
         decide(workspace, [Assign("r001", "test")], by="bo")
         pilot.app.following.check_for_changes()
         await settled(pilot)
-        assert "fixed 1  free 59" in screen_text(pilot.app)
+        assert "locked 1, free 59" in screen_text(pilot.app)
         # What was tried here is still tried.
         assert "--ratios 81/9/10" in pilot.app.present().equal_command()
 

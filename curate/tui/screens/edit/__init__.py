@@ -17,6 +17,7 @@ from curate.project.drafts import Drafts
 from curate.sessions.editor import edited
 from curate.sessions.edits import (
     CHANGED_MEANWHILE,
+    NOTHING_CHANGED,
     EditSession,
     copied_edit,
     field_of,
@@ -283,7 +284,7 @@ class EditScreen(ProjectScreen):
         if repeated:
             self.tell(f"{result}; it repeats {repeated}", "warn")
         else:
-            self.tell(result + ("" if was_new else "  (u undoes)"))
+            self.tell(result + ("" if was_new or result == NOTHING_CHANGED else "  (u undoes)"))
         return True
 
     # Save a line in a thread, for its whole file is written anew, and open the record that it is then.

@@ -17,6 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from curate.base.record import Problem
+from curate.base.tables import counted
 from curate.schema.form import Field, Form
 from curate.tui.border import safe_text
 from curate.tui.glyphs import glyphs
@@ -249,12 +250,12 @@ class GroupNode(Node):
         star = " *" if field.is_required and not self.is_item else ""
         sign = "- " if self.is_open and field.is_filled else "+ "
         text = Text.assemble((sign, "key"), (safe_text(field.name, 40).plain, "strong"), star, no_wrap=True)
-        if field.kind == "list":
-            text.append(f"  {len(field.fields)} item{'' if len(field.fields) == 1 else 's'}", "muted")
+        if field.kind == "list" and field.is_filled:
+            text.append(f"  {counted(len(field.fields), 'item')}", "muted")
         if field.summary:
             text.append_text(Text.assemble(" ", safe_text(field.summary, 30, style="accent")))
         if not field.is_filled:
-            text.append(f"  {'null' if field.is_present else 'not there'}; enter adds it", "muted")
+            text.append(f" ({'null' if field.is_present else 'none'}; enter adds)", "muted")
         elif not self.is_open:
             texts = (
                 part.value for part in field.walk() if part.kind in ("text", "line") and isinstance(part.value, str)

@@ -22,7 +22,7 @@ class FormSheet(Vertical):
     """The widgets of a form."""
 
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("f8", "leave_out", "Leave out", id="edit.leave_out"),
+        Binding("f8", "leave_out", "Remove field", id="edit.leave_out"),
         Binding("f9", "add_item", "Add item", id="edit.add_beside"),
         Binding("f3,ctrl+z", "undo", "Undo typing", id="edit.undo_typing", show=False),
     ]

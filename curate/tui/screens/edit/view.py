@@ -211,7 +211,7 @@ Each field is one value of the record; `tab` goes to the next. What is wrong sta
 saved until nothing is. What you type is kept as a draft in `.curate/drafts` from one second to the next.
 
 A card (`- 1 user`) takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move
-it, `x` takes it out. `f8` leaves out the key with the focus; of what may be null, null comes first. `f3` or `ctrl+z`
+it, `x` takes it out. `f8` removes the field with the focus; where it may be null, null comes first. `f3` or `ctrl+z`
 takes back what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
 `<U+202E>`: typed so in such a field, they are the character. What no field can show, because its schema allows several
 forms of it or does not say, stands as JSON, with the same checks.

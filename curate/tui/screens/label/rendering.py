@@ -27,7 +27,11 @@ def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several:
     texts = {"head": head_line(session), "last": last_text(session.done.last(LAST))}
     state = session.state()
     if state is None:
-        return texts | {"record": safe_lines(session.why_nothing()), "choices": Text(""), "beside": Text("")}
+        return texts | {
+            "record": safe_lines(session.why_nothing("t: review them anyway")),
+            "choices": Text(""),
+            "beside": Text(""),
+        }
     return texts | {
         "record": record_text(state.record),
         "choices": choices_text(session, begun, room, is_several=is_several),

@@ -38,7 +38,7 @@ _SETTLED = 0.4
 
 
 _NOTHING_YET = "Nothing is divided yet; r compares the records."
-_LEAKS = (Column("exam", 10), Column("in", 5), Column("known by"), Column("fix", 4))
+_LEAKS = (Column("exam record", 11), Column("split", 5), Column("given away by"), Column("plan", 4))
 
 
 class SplitScreen(ComparingScreen):
@@ -90,7 +90,7 @@ an estimate.
         with Horizontal():
             with Vertical(classes="main pane") as main:
                 # What the app says of panes, that both are as wide, comes before a screen's own style sheet.
-                main.styles.width = "3fr"
+                main.styles.width = "4fr"
                 yield SettingsPane()
                 yield Static(id="progress")
                 yield TitleRule("RESULT")
@@ -99,7 +99,7 @@ an estimate.
                 yield FrameTable([*columns, Column("drift", 6, is_right=True)], id="result", can_mark=False)
                 yield Static(id="figures")
             with Vertical(classes="side pane") as side:
-                side.styles.width = "2fr"
+                side.styles.width = "3fr"
                 yield Static(id="leaks")
                 yield FrameTable(_LEAKS, id="pairs", can_mark=False)
                 yield Static(id="golden")
@@ -189,7 +189,7 @@ an estimate.
         self.put("figures", figures_text(preview, division.saved, name=name))
         self.put("leaks", leaks_text(report, preview, is_running=is_running))
         pairs = self.query_one("#pairs", FrameTable)
-        columns = [*_LEAKS, Column("known from", 20)] if self.is_narrow else _LEAKS
+        columns = [*_LEAKS, Column("training record", 20)] if self.is_narrow else _LEAKS
         pairs.show(leak_rows(report, preview), at=pairs.current, columns=columns)
         self.put("golden", golden_text(preview))
 
@@ -227,7 +227,8 @@ an estimate.
         if pair is None:
             self.tell_no_use("There is no leak to show.")
         else:
-            self.app.go("dedupe", record=pair.leak.source.id, other=pair.leak.exam.id)
+            leak, splits = pair.leak, (pair.source_split, pair.split)
+            self.app.go("dedupe", record=leak.source.id, other=leak.exam.id, splits=splits)
 
     def action_fix(self) -> None:
         name = self.query_one("#pairs", FrameTable).current

@@ -20,9 +20,9 @@ _MOST_LISTED = 500
 def fixed_text(basis: Basis) -> Text:
     """Return how many records no settings move."""
     free = len(basis.staying) - len(basis.fixed)
-    text = Text(f"fixed {len(basis.fixed):,}  free {free:,}", no_wrap=True, end="")
+    text = Text(f"locked {len(basis.fixed):,}, free {free:,}", no_wrap=True, end="")
     if gone := len(basis.repeats.left_out()):
-        text.append(f"  repeats left out {gone:,}", "muted")
+        text.append(f", duplicates left out {gone:,}", "muted")
     return text
 
 
@@ -58,7 +58,7 @@ def figures_text(preview: Preview, saved: Preview | None, *, name: str) -> Text:
     if preview.basis.repeats.pins:
         text.append(f"\nagainst {name}: {added}, {preview.num_moved:,} moved, {preview.num_gone:,} gone")
     else:
-        text.append("\nno dataset yet: every record may move", "muted")
+        text.append("\nno dataset exported yet, so every record may still move", "muted")
     if saved is not None and saved.settings != preview.settings:
         elsewhere = sum(1 for _ in elsewhere_of(preview, saved))
         text.append(f"\nagainst the saved settings: {elsewhere:,} elsewhere", "accent")
@@ -102,7 +102,7 @@ def leaks_text(report: LeakReport | None, preview: Preview, *, is_running: bool)
         label = "benchmarks given away" if is_error else "passages of benchmarks"
         text.append_text(Text.assemble(f"\n {label} ", _coloured_count(number, is_error=is_error)))
     if report.num_templates:
-        text.append(f"\n shared templates, not counted {report.num_templates:,}", "muted")
+        text.append(f"\n shared templates {report.num_templates:,} (not counted as leaks)", "muted")
     return text
 
 

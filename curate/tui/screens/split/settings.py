@@ -104,7 +104,9 @@ class SettingsPane(Static, can_focus=True):
         seed = "none" if settings.seed is None else str(settings.seed)
         text.append_text(Text.assemble("\nseed ", self._box("seed", seed), "  divide each category "))
         text.append_text(self._box("stratify", "x" if settings.stratify else " "))
-        text.append_text(Text.assemble("\nkept together by ", self._box("group", settings.group or "repeats alone")))
+        text.append_text(Text.assemble("\nkeep together: ", self._box("group", settings.group or "duplicates only")))
+        if not settings.group:
+            text.append(" (enter: add a field)", "muted")
         self.update(text, layout=False)
 
     on_focus = on_blur = _draw

@@ -13,6 +13,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
 from curate.base.record import CurateError
+from curate.base.tables import counted
 from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, read_results
 from curate.sessions.detached import ask_to_stop
@@ -91,7 +92,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._reload()
 
     def changed(self, ids: set[str]) -> None:
-        self._gate = Gate("decided on since: d asks again", "warn") if self._gate != Gate() else self._gate
+        if self._gate != Gate():
+            self._gate = Gate("data changed since the check: d checks again", "warn")
         self._draw()
 
     def busy(self) -> str:
@@ -167,7 +169,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def _current_gate(self) -> Gate:
         problems = problems_of(self.project).problems
         if self._gate == Gate() and problems is not None and problems.num_failing:
-            return Gate(f"{problems.num_failing:,} findings in the way: see Validate", "error")
+            return Gate(f"{counted(problems.num_failing, 'finding')} block export: see Validate (g v)", "error")
         return self._gate
 
     # Doing.
@@ -236,7 +238,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._reload()
 
     def action_dry_run(self) -> None:
-        self._gate = Gate("asking ...")
+        self._gate = Gate("checking ...")
         self._draw()
         data, errand = self.project.data, self._errand
 

@@ -45,7 +45,12 @@ def test_the_box_of_keys_comes_late_and_goes(workspace, make_app, drive, screen_
         await pilot.press("x")
         await settled(pilot)
         assert "first row" not in screen_text(pilot.app)
-        assert "Nothing is bound to that" in screen_text(pilot.app)
+        assert "g x is no screen; g ? lists them." in screen_text(pilot.app)
+        await pilot.press("g", "question_mark")
+        assert "p  Probe" in screen_text(pilot.app)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "p  Probe" not in screen_text(pilot.app)
         assert pilot.app.current_mode == "home"
 
     drive(make_app(workspace), story)
