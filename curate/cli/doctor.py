@@ -26,8 +26,7 @@ class Sign:
 
     topic: str
     state: Literal["ok", "note", "problem"]
-    found: str
-    """The name that `curate doctor --json` prints."""
+    found: str  # The name that `curate doctor --json` prints.
     advice: str = ""
 
 

@@ -43,10 +43,9 @@ class ValueVisibility:
     """Which values may be shown."""
 
     has_values: bool = True
+    # Events whose value must not be shown: others' answers to a question that this annotator is still asked.
     hidden: Container[str] = frozenset()
-    """Events whose value must not be shown: others' answers to a question that this annotator is still asked."""
-    blind: Blind | None = None
-    """What hides it; None where nothing can be hidden."""
+    blind: Blind | None = None  # What hides it; None where nothing can be hidden.
 
     def has_value(self, event: AnyEvent) -> bool:
         """Whether the value that ``event`` gives may be shown."""

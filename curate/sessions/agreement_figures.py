@@ -19,8 +19,8 @@ from curate.sessions.agreement import CONFIDENCE, Answers, alpha_rate, kappa_rat
 
 Whole = NDArray[numpy.int64]
 Floats = NDArray[numpy.float64]
+# From weights (patterns by resamples: how many records of each pattern) to figures (figures by resamples).
 Statistic = Callable[[Floats], Floats]
-"""From weights (patterns by resamples: how many records of each pattern) to figures (figures by resamples)."""
 RESAMPLES = 1000
 _CHUNK = 1 << 20  # The most draws that are made at once.
 _DEAR = 12  # How many records can be drawn in the time that drawing the count of one pattern takes, as measured.

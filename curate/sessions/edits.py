@@ -26,8 +26,8 @@ from curate.schema.view import View, at
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
+# Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed.
 _SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
-"""Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed."""
 NOTHING_CHANGED = "nothing changed"  # What `save` returns where there is nothing to undo either.
 CHANGED_MEANWHILE = "E986 changed-meanwhile"  # Somebody else has changed the same key; saving again keeps one's own.
 

@@ -23,8 +23,8 @@ _MAX_RETAINED = 50_000
 _MAX_POINTERS = 200
 
 By = Literal["code", "file"]
+# What a finding is about: a line that is no record, a record by itself, what was decided on one, all records.
 Level = Literal["line", "record", "decision", "whole"]
-"""What a finding is about: a line that is no record, a record by itself, what was decided on one, all records."""
 _WHOLE: tuple[Level, ...] = ("whole",)
 
 
@@ -38,8 +38,8 @@ class Group:
     pointer: str
     level: Level
     count: int = 0
+    # The first ones in reading order; their file is relative to the workspace, their record that of the project.
     examples: list[Finding] = field(default_factory=list)
-    """The first ones in reading order; their file is relative to the workspace, their record that of the project."""
     files: Counter[str] = field(default_factory=Counter)
 
 

@@ -44,8 +44,8 @@ from curate.schema import Shape
 from curate.sessions.problem_groups import EVERY, Problems
 
 OnProgress = Callable[[int], None]  # Hears how many lines were seen so far.
+# Records whose fixes are kept: each of them becomes a line of the journal with all that changes in it.
 _MOST_FIXES = 20_000
-"""Records whose fixes are kept: each of them becomes a line of the journal with all that changes in it."""
 _SERVE = "from curate.sessions.problem_search import serve; serve()"
 
 

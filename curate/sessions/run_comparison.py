@@ -41,8 +41,8 @@ class ScoreRow:
     worse: int | None = None
     verdict: ChangeVerdict | None = None
     metric: str = ""
+    # Bits per byte of base, first and second; lower is better.
     bits: tuple[float | None, float | None, float | None] = (None, None, None)
-    """Bits per byte of base, first and second; lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class RunComparison:
     macro: ScoreRow | None
     regressions: tuple[Regression, ...]
     notes: tuple[str, ...] = ()
+    # What the run says of general text, with what to do next where it forgot; of one run beside its base.
     general: tuple[str, ...] = ()
-    """What the run says of general text, with what to do next where it forgot; of one run beside its base."""
     changed: tuple[RunDifference, ...] = ()
 
 

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
 _MOST_VISITS = 20
-EXPIRES = 20.0
-"""Seconds after which a message that is no warning goes: what was done is old news then."""
+EXPIRES = 20.0  # Seconds after which a message that is no warning goes: what was done is old news then.
 
 
 class CurateApp(App[int]):
@@ -82,14 +81,11 @@ class CurateApp(App[int]):
         use_glyphs(ASCII if is_ascii or is_ascii_wanted() else PRETTY)
         super().__init__()
         self.stylesheet = self._styles = StylesByName(variables=self.get_css_variables())
-        self.message: Text = Text("")
-        """What the status line says; from its second line on, what to do about it."""
+        self.message: Text = Text("")  # What the status line says; from its second line on, what to do about it.
         self._expiry: Timer | None = None
         self.logged_commands: list[LoggedCommand] = []
-        self.crash = ""
-        """The traceback of the mistake of ours that ended the app."""
-        self.failure: CurateError | None = None
-        """What was wrong with the workspace, where that ended the app."""
+        self.crash = ""  # The traceback of the mistake of ours that ended the app.
+        self.failure: CurateError | None = None  # What was wrong with the workspace, where that ended the app.
         for registered in themes():
             self.register_theme(registered)
         has_colour = not self.no_color
@@ -97,8 +93,7 @@ class CurateApp(App[int]):
         self.choose_theme(theme if has_colour else "mono")
         self.root = root
         self.by = project.by if project else by
-        self.may_train = True
-        """Whether training may be started through a browser."""
+        self.may_train = True  # Whether training may be started through a browser.
         self.tabs: list[Tab] = list(TABS)
         self.following = Following(self, poll, opener)
         self._arrivals: dict[str, dict[str, Any]] = {}

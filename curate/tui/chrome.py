@@ -17,10 +17,9 @@ from curate.tui.keys import key_name
 if TYPE_CHECKING:
     from curate.tui.context import HostApp
 
+# Below so many columns or lines a screen says that it needs more, and takes no keys but those that leave.
 NARROWER, LOWER = 60, 15
-"""Below so many columns or lines a screen says that it needs more, and takes no keys but those that leave."""
-_SHORT = 4
-"""Letters of each tab's title where not all titles fit."""
+_SHORT = 4  # Letters of each tab's title where not all titles fit.
 
 
 class FrameLine(Static):
@@ -135,8 +134,7 @@ class StatusLine(FrameLine):
 class KeyLine(FrameLine):
     """What the keys do here, made from the bindings that are active now."""
 
-    ALWAYS: ClassVar[tuple[str, ...]] = ("app.help",)
-    """Ids that are shown at the end, however many others there are."""
+    ALWAYS: ClassVar[tuple[str, ...]] = ("app.help",)  # Ids that are shown at the end, however many others there are.
 
     def on_mount(self) -> None:
         super().on_mount()

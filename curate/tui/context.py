@@ -50,12 +50,9 @@ TABS = (
 class Loading(Protocol):
     """How far the records of the workspace are read."""
 
-    progress: str
-    """How far reading is; empty where nobody knows."""
-    failure: CurateError | None
-    """Why the records could not be read."""
-    is_stale: bool
-    """Whether another program has changed the record files since they were read."""
+    progress: str  # How far reading is; empty where nobody knows.
+    failure: CurateError | None  # Why the records could not be read.
+    is_stale: bool  # Whether another program has changed the record files since they were read.
 
     @property
     def is_loaded(self) -> bool: ...
@@ -71,13 +68,10 @@ class AppContext(Protocol):
     """The part of the app that what it shows may use; `curate.tui.app.CurateApp` describes each method."""
 
     root: Path
-    by: str
-    """The annotator's name."""
+    by: str  # The annotator's name.
     tabs: list[Tab]
-    message: Text
-    """What the status line says; from its second line on, what to do about it."""
-    may_train: bool
-    """Whether training may be started through a browser."""
+    message: Text  # What the status line says; from its second line on, what to do about it.
+    may_train: bool  # Whether training may be started through a browser.
 
     @property
     def following(self) -> Loading: ...

@@ -70,8 +70,8 @@ class Following:
         self._is_looking = False
         self._project: Project | None = None
         self._unsubscribe = _nothing
+        # By the name of each screen that knows of the records: those that changed while it was not shown.
         self._waiting: dict[str, set[str]] = {}
-        """By the name of each screen that knows of the records: those that changed while it was not shown."""
         self._num_decisions = 0  # Decisions of the project that the header has told of.
         self._thread = threading.get_ident()
         self._progress_message = self._refusal = ""

@@ -75,8 +75,8 @@ class FrameTable(ScrollView, can_focus=True):
         Binding("enter", "open", "Open", show=False, id="table.open"),
     ]
 
+    # Index of the row under the cursor; 0 also where there is no row.
     cursor: reactive[int] = reactive(0, repaint=False)
-    """Index of the row under the cursor; 0 also where there is no row."""
 
     class Moved(Message):
         """The cursor stands on another row, or other rows came; ``key`` is "" where there is no row."""

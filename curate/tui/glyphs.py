@@ -16,16 +16,11 @@ class Glyphs:
     newline: str
     rule: str
     upright: str
-    bar: str
-    """One full cell of a bar."""
-    rest: str
-    """One cell of a bar that is not full."""
-    border: str
-    """The Textual border type of boxes."""
-    levels: str
-    """Heights of a column, from nothing to all."""
-    unknown: str
-    """What stands for one character that cannot be shown, where its code point has no room."""
+    bar: str  # One full cell of a bar.
+    rest: str  # One cell of a bar that is not full.
+    border: str  # The Textual border type of boxes.
+    levels: str  # Heights of a column, from nothing to all.
+    unknown: str  # What stands for one character that cannot be shown, where its code point has no room.
 
 
 PRETTY = Glyphs(False, "…", "⏎", "─", "│", "█", "░", "round", " ▁▂▃▄▅▆▇█", "¤")
@@ -34,6 +29,8 @@ ASCII = Glyphs(True, "...", "<LF>", "-", "|", "#", ".", "ascii", " .,:-=+*#", "?
 _current = PRETTY
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
+# What Textual's own widgets draw with, and the ASCII character in its place; for the rest of the box drawing block a
+# corner. In ASCII the data's own characters of this kind are shown by their code points, so that none is mistaken.
 DRAWN = {
     **dict.fromkeys("─━┄┅┈┉╌╍╴╶╸╺╼╾═▔‾", "-"),
     **dict.fromkeys("│┃┆┇┊┋╎╏╵╷╹╻║▏▎▍▌▋▊▉▐▕", "|"),
@@ -42,8 +39,6 @@ DRAWN = {
     "●": "*", "•": "*", "○": "o", "▼": "v", "▾": "v", "▲": "^", "▶": ">", "▸": ">", "◀": "<", "…": ".", "✔": "x",
     "→": ">", "←": "<", "↑": "^", "↓": "v", "×": "x", "✓": "x", "✗": "x",
 }  # fmt: skip
-"""What Textual's own widgets draw with, and the ASCII character in its place; for the rest of the box drawing block a
-corner. In ASCII the data's own characters of this kind are shown by their code points, so that none is mistaken."""
 DRAWN.update({chr(code): "+" for code in range(0x2500, 0x2580) if chr(code) not in DRAWN})
 
 

@@ -96,18 +96,15 @@ class Options:
 class Inputs:
     """What is to be validated."""
 
-    root: Path | None
-    """The workspace, if there is one."""
+    root: Path | None  # The workspace, if there is one.
     files: list[Path]
     settings: Settings
+    # What the files are named relative to: the workspace, or the place where standard input was put.
     folder: Path | None
-    """What the files are named relative to: the workspace, or the place where standard input was put."""
-    is_whole: bool
-    """Whether ``files`` are all that their workspace has."""
-    name: str = ""
-    """What the user calls standard input."""
+    is_whole: bool  # Whether ``files`` are all that their workspace has.
+    name: str = ""  # What the user calls standard input.
+    # Puts the user's names of files that were unpacked elsewhere back into a text.
     rename: Callable[[str], str] | None = None
-    """Puts the user's names of files that were unpacked elsewhere back into a text."""
 
     @property
     def is_elsewhere(self) -> bool:

@@ -19,9 +19,9 @@ from curate.project.project import Project
 from curate.sessions.labelling.queue import Queue
 
 AGAIN_AFTER = 10  # New answers after which it is worth learning again.
+# Labelled records that are learned from, and open ones that are judged: with both at their most, learning again takes
+# half a second of CPU time.
 _MOST_LEARNED, _MOST_AHEAD = 10_000, 5_000
-"""Labelled records that are learned from, and open ones that are judged: with both at their most, learning again takes
-half a second of CPU time."""
 _SEED = 3
 
 

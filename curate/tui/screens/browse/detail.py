@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from curate.project.catalog import CatalogRow
     from curate.project.fold import RecordState
 
-MOST_TEXT = 20_000
-"""Characters of one text that are drawn; how many more there are is said."""
+MOST_TEXT = 20_000  # Characters of one text that are drawn; how many more there are is said.
 _MOST_META = 300
 _STYLES = {"ok": "ok", "warning": "warn", "error": "error", "dropped": "dropped"}
 _SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn"), "info": ("info ", "muted")}
@@ -56,14 +55,11 @@ class Subject:
 
     state: RecordState
     row: CatalogRow
+    # Questions that others have answered and whoever looks is still asked, so that they must not see how.
     hidden: frozenset[str]
-    """Questions that others have answered and whoever looks is still asked, so that they must not see how."""
-    line: Record | None
-    """The record as its line has it; None where a decision added it."""
-    findings: Sequence[Finding] | None
-    """None where nothing was validated yet."""
-    history: Sequence[tuple[AnyEvent, bool]]
-    """The decisions, and of each whether it must not be told in full."""
+    line: Record | None  # The record as its line has it; None where a decision added it.
+    findings: Sequence[Finding] | None  # None where nothing was validated yet.
+    history: Sequence[tuple[AnyEvent, bool]]  # The decisions, and of each whether it must not be told in full.
 
 
 def render_subject(subject: Subject, view: View) -> Text:

@@ -13,12 +13,10 @@ from curate.tui.frame_table import Column, Tone
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog, CatalogRow, Rows
 
+# Each status with its symbol.
 WORDS: Mapping[str, str] = {"ok": "ok", "warning": "~ warn", "error": "! error", "dropped": "x dropped"}
-"""Each status with its symbol."""
-ROOMY = 140
-"""Columns of the terminal from which the columns of the table are wide."""
-UNKNOWN = "?"
-"""The status of a record before anything was validated."""
+ROOMY = 140  # Columns of the terminal from which the columns of the table are wide.
+UNKNOWN = "?"  # The status of a record before anything was validated.
 _TONES: Mapping[str, Tone] = {"ok": "ok", "~ warn": "warn", "! error": "error", "x dropped": "muted", UNKNOWN: "muted"}
 
 
@@ -46,6 +44,7 @@ _VALUES: Mapping[str, Callable[[CatalogRow], str]] = {
     "kind": lambda row: row.kind,
     "place": lambda row: f"{row.file}:{row.line}",
 }
+# Each column, and its width below `ROOMY` columns of the terminal.
 _COLUMNS: Mapping[str, tuple[Column, int]] = {
     "id": (Column("id", 14), 10),
     "category": (Column("category", 12), 9),
@@ -60,9 +59,9 @@ _COLUMNS: Mapping[str, tuple[Column, int]] = {
     "confidence": (Column("confidence", 10, is_right=True), 7),
     "variability": (Column("variability", 11, is_right=True), 7),
 }
-"""Each column, and its width below `ROOMY` columns of the terminal."""
+# What the newest run says of a record, and the head of a narrow column of it.
 _SHORT = {"confidence": "conf.", "variability": "var."}
-"""What the newest run says of a record, and the head of a narrow column of it."""
+# What `c` shows, one after the other; the first value of each names the record.
 SETS: Sequence[tuple[str, ...]] = (
     ("id", "category", "status", "prompt", "tokens"),
     ("id", "status", "prompt", "completion", "tokens"),
@@ -70,12 +69,11 @@ SETS: Sequence[tuple[str, ...]] = (
     ("id", "place", "kind", "status", "prompt"),
     ("id", "category", "confidence", "variability", "prompt"),
 )
-"""What `c` shows, one after the other; the first value of each names the record."""
+# What `s` sorts by, one after the other, and how that is called.
 SORTS: Mapping[str, str] = {
     "file": "file order", "id": "id", "category": "category", "status": "status", "tokens": "~tok",
     "split": "split", "prompt": "prompt", "confidence": "confidence", "variability": "variability",
 }  # fmt: skip
-"""What `s` sorts by, one after the other, and how that is called."""
 
 
 def columns_of(names: Sequence[str], width: int) -> list[Column]:

@@ -33,8 +33,7 @@ from curate.tui.screens.dedupe.rendering import (
 _MOST_NAMED = 3
 _NOTHING_YET = "Nothing was compared; r compares."
 _WRITING = "write.dedupe"
-_AT_ONCE = 50_000
-"""Records that are compared again by themselves after each change; more wait for `r`."""
+_AT_ONCE = 50_000  # Records that are compared again by themselves after each change; more wait for `r`.
 
 
 class DedupeScreen(ComparingScreen):

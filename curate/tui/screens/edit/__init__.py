@@ -32,8 +32,7 @@ from curate.tui.screens.edit.side import VIEWS, EditSide
 from curate.tui.screens.edit.view import HELP, FormView, finding_text, fixed_text, nothing_open, title, without_form
 from curate.tui.widgets import Panel, Pause
 
-KEEP = 1.0
-"""Seconds after the last key until what is typed is written to the draft."""
+KEEP = 1.0  # Seconds after the last key until what is typed is written to the draft.
 
 
 class EditScreen(ProjectScreen):

@@ -24,8 +24,7 @@ from curate.tui.glyphs import glyphs
 from curate.tui.screens.edit.inputs import AreaField, LineField, MarkField, SelectField, editor_of
 from curate.tui.widgets import Panel
 
-OPEN_MOST = 12
-"""Lists of more items show each as one line until it is opened: every text area costs time to draw."""
+OPEN_MOST = 12  # Lists of more items show each as one line until it is opened: every text area costs time to draw.
 _NAME = 13
 _PREVIEW = 60
 

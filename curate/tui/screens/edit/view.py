@@ -22,8 +22,7 @@ from curate.tui.chrome import TitleRule
 from curate.tui.screens.edit.sheet import FormSheet
 from curate.tui.widgets import Panel, Pause
 
-PAUSE = 0.15
-"""Seconds without a key after which what was typed is judged."""
+PAUSE = 0.15  # Seconds without a key after which what was typed is judged.
 
 
 class FormView(Vertical):
@@ -57,11 +56,10 @@ class FormView(Vertical):
     FormView #foot { height: 1; width: 1fr; }
     """
 
-    note: var[str] = var("")
-    """What the last line says about the draft."""
+    note: var[str] = var("")  # What the last line says about the draft.
     warning: var[str] = var("")
+    # Whether the record was opened for a finding that stands above the form, and that no schema tells of.
     has_finding: var[bool] = var(False)
-    """Whether the record was opened for a finding that stands above the form, and that no schema tells of."""
 
     class Changed(Message):
         """What is typed has changed, and nothing has been typed for a moment."""

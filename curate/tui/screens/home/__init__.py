@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _MOST_FILES = 5
 _MOST_FOLDERS = 3
-FEW = 20_000
-"""Records up to which Home itself looks for errors and repeats; with more, `r` does."""
+FEW = 20_000  # Records up to which Home itself looks for errors and repeats; with more, `r` does.
 _MOST_EVENTS = 6
 _MOST_STEPS = 9
 _MOST_RUNS = 3

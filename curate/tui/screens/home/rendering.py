@@ -52,8 +52,7 @@ class HomeView:
     steps: Sequence[NextStep]
     runs: Sequence[Run]
     recent: Sequence[tuple[AnyEvent, bool]]
-    scores: Mapping[str, str]
-    """By run, what its report comes to."""
+    scores: Mapping[str, str]  # By run, what its report comes to.
     remarks: Sequence[str]
 
 

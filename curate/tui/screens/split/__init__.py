@@ -31,10 +31,8 @@ from curate.tui.screens.split.rendering import (
 from curate.tui.screens.split.settings import SettingsPane
 from curate.tui.widgets import Pause
 
-_AT_ONCE = 50_000
-"""Records that are compared again by themselves after each change; more wait for `r` and `l`."""
-_SETTLED = 0.4
-"""Seconds without a key after which the splits are compared."""
+_AT_ONCE = 50_000  # Records that are compared again by themselves after each change; more wait for `r` and `l`.
+_SETTLED = 0.4  # Seconds without a key after which the splits are compared.
 
 
 _NOTHING_YET = "Nothing is divided yet; r compares the records."

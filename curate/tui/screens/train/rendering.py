@@ -74,8 +74,7 @@ class RunView:
     run: Run
     metrics: Metrics
     results: Results | None
-    why_none: str
-    """Why there are no results, where a report is there and cannot be read."""
+    why_none: str  # Why there are no results, where a report is there and cannot be read.
     log: Sequence[str]
     index: int
     num_runs: int

@@ -37,10 +37,8 @@ from curate.tui.screens.validate.rendering import (
 )
 from curate.tui.widgets import Pause, SafeInput
 
-_TICK = 0.25
-"""Seconds between two words about how far a search is."""
-_REST = 0.08
-"""Seconds without another step until what is known of a finding is looked up."""
+_TICK = 0.25  # Seconds between two words about how far a search is.
+_REST = 0.08  # Seconds without another step until what is known of a finding is looked up.
 _SOME = (ORDER, ORDER[:1], ORDER[:2])
 
 

@@ -22,8 +22,7 @@ from curate.tui.frame_table import Column, Tone
 from curate.tui.glyphs import glyphs
 
 SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}
-KEY = 5
-"""Which value of a row names it."""
+KEY = 5  # Which value of a row names it.
 
 
 @dataclass(frozen=True, slots=True)
