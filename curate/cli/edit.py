@@ -66,8 +66,7 @@ def _opened(project: Project, name: str) -> EditSession:
 
 
 def _edit_until_saved(edit: EditSession) -> int:
-    from curate.sessions.editor import edited
-    from curate.sessions.edits import NOTHING_CHANGED
+    from curate.sessions.edits import NOTHING_CHANGED, edited
 
     while True:
         before = edit.written()

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
+# Hears which records others have changed: other people, or other parts of this program.
 Listener = Callable[[set[str]], None]
-"""Hears which records others have changed: other people, or other parts of this program."""
 OnProgress = Callable[[int, int], None]
 Within = Callable[[Callable[[], set[str]]], set[str]]
 
@@ -63,9 +63,6 @@ class Project:
         # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
         self._sitting: JournalWriter | None = None
-        # A writer begins a new session after each failure, so there may be several.
-        self._own_sessions: set[str] = set()
-        self.is_unsaved = False  # Whether the last decision that was made here could not be written.
         self._is_shared = False
         self._open = ExitStack()
 
@@ -193,6 +190,11 @@ class Project:
         return any(damage.kind == "unknown" for damage in self._damages)
 
     @property
+    def is_unsaved(self) -> bool:
+        """Whether the last decision that was made here could not be written."""
+        return self._sitting is not None and self._sitting.is_unsaved
+
+    @property
     def num_decisions(self) -> int:
         """Decisions in the journal, everybody's."""
         return len(self._tracker.order) if self._tracker else 0
@@ -311,7 +313,7 @@ class Project:
 
     def is_own(self, event: AnyEvent) -> bool:
         """Whether this project saved ``event``; what the same person decides in another process is not its own."""
-        return event.session in self._own_sessions
+        return self._sitting is not None and event.session in self._sitting.sessions
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Have ``listener`` called with the records that others have changed; return what ends that."""
@@ -432,14 +434,7 @@ class Project:
         if self._sitting is None:
             self._share()
             self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
-        try:
-            events = self._sitting.append(decisions)
-        except CurateError:
-            self.is_unsaved = True
-            raise
-        if events:
-            self.is_unsaved = False
-            self._own_sessions.add(events[0].session)
+        events = self._sitting.append(decisions)
         self._data = self._data.renewed()
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 

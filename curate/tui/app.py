@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from rich.text import Text
 from textual import events
@@ -23,11 +23,10 @@ from textual.widgets import Input, Static, TextArea
 from textual.worker import get_current_worker
 
 from curate.base.record import CurateError
-from curate.tui.border import SIGNS, Severity, safe_text
+from curate.tui.border import ASCII, PRETTY, SIGNS, Severity, glyphs, is_ascii_wanted, safe_text, use_glyphs
 from curate.tui.chrome import HeaderBar, StatusLine, draw_frame
 from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
-from curate.tui.glyphs import ASCII, PRETTY, glyphs, is_ascii_wanted, use_glyphs
 from curate.tui.help import Commands, LoggedCommand, command_log, keys_page
 from curate.tui.keys import Chord, KeysInTurn, key_name
 from curate.tui.screen import ProjectScreen
@@ -36,6 +35,7 @@ from curate.tui.themes import Harmless, StylesByName, names_of, themes
 
 if TYPE_CHECKING:
     from curate.project.project import Project
+    from curate.tui.context import HostApp
 
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
@@ -95,7 +95,7 @@ class CurateApp(App[int]):
         self.by = project.by if project else by
         self.may_train = True  # Whether training may be started through a browser.
         self.tabs: list[Tab] = list(TABS)
-        self.following = Following(self, poll, opener)
+        self.following = Following(cast("HostApp", self), poll, opener)
         self._arrivals: dict[str, dict[str, Any]] = {}
         self._visits: list[str] = []
         self._chord = Chord(self, self._endings)

@@ -10,8 +10,7 @@ from textual import events
 from textual.screen import Screen
 from textual.widgets import Input, Static, TextArea
 
-from curate.tui.border import safe_text
-from curate.tui.glyphs import glyphs
+from curate.tui.border import glyphs, safe_text
 from curate.tui.keys import key_name
 
 if TYPE_CHECKING:

@@ -211,7 +211,7 @@ class Learner:
 @pytest.fixture
 def learner(monkeypatch: pytest.MonkeyPatch) -> type[Learner]:
     Learner.made.clear()
-    monkeypatch.setattr("curate.sessions.labelling.suggesting.Trainer", Learner)
+    monkeypatch.setattr("curate.sessions.labelling.queue.Trainer", Learner)
     return Learner
 
 

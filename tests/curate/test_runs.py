@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.sessions.detached import Process, ask_to_stop, berth_of, note, read_process, settle, start
-from curate.sessions.errand import Errand, begin, gate, plan, resume
 from curate.sessions.metrics import Metrics, thinned
 from curate.sessions.run_comparison import gate_command
-from curate.sessions.runs import log_tail, read_run, runs_of
+from curate.sessions.runs import Errand, begin, check_export, log_tail, plan, read_run, resume, runs_of
 
 SECONDS = 30
 
@@ -252,14 +251,14 @@ def test_two_runs_begun_at_once_get_folders_of_their_own(make_workspace, trainer
 
 def test_dirty_data_keep_a_run_from_beginning(make_workspace, trainer):
     workspace = make_workspace([{"id": "a", "instruction": "What?", "output": 3}])
-    said = gate(Errand(), workspace)
+    said = check_export(Errand(), workspace)
     assert said.code == 1
     assert "E907 dirty-data" in said.trouble
     with pytest.raises(CurateError, match="dirty-data") as caught:
         begin(Errand(), workspace)
     assert caught.value.code == "E979 not-started"
     assert not (workspace.root / "runs").exists()
-    assert gate(Errand(), make_workspace(name="clean")).code == 0
+    assert check_export(Errand(), make_workspace(name="clean")).code == 0
 
 
 def test_what_fails_before_it_begins_is_a_failed_run(make_workspace, trainer, monkeypatch):

@@ -21,8 +21,7 @@ from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.settings import Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
-from curate.sessions.labelling.queue import Prepared, Queue, Wish, is_open, prepared_for, values_known
-from curate.sessions.labelling.suggesting import Suggester
+from curate.sessions.labelling.queue import Prepared, Queue, Suggester, Wish, is_open, prepared_for, values_known
 
 QUALITY = "quality"  # A question of this name, if it is asked, has keys of its own beside any other.
 FLAG: Final = "flag"

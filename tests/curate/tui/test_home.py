@@ -13,8 +13,8 @@ from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.init import make_workspace as make_new
 from curate.tui.app import CurateApp
+from curate.tui.border import PRETTY, use_glyphs
 from curate.tui.frame_table import FrameTable
-from curate.tui.glyphs import PRETTY, use_glyphs
 from curate.tui.screens import home
 from curate.tui.screens.home.rendering import percent
 

@@ -6,8 +6,7 @@ from textual.widgets import Static
 
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
-from curate.sessions.errand import Errand, begin
-from curate.sessions.runs import read_run, runs_of
+from curate.sessions.runs import Errand, begin, read_run, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.rendering import chart
 from tests import commands
@@ -259,7 +258,7 @@ def test_a_dead_run_says_so_and_damaged_metrics_are_counted(make_workspace, make
 
 
 def test_the_curve_is_ascii_where_nothing_else_is_to_be_shown():
-    from curate.tui.glyphs import ASCII, PRETTY, use_glyphs
+    from curate.tui.border import ASCII, PRETTY, use_glyphs
 
     values = [3.0, 2.0, 1.5, 1.2, 1.1, 1.0]
     try:

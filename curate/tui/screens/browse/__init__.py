@@ -27,8 +27,16 @@ from curate.tui.border import safe_text
 from curate.tui.dialogs import Choose, Prompt
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.browse.detail import VIEWS, RecordPane, Subject, render_subject
-from curate.tui.screens.browse.rows import SETS, SORTS, CatalogRows, columns_of
+from curate.tui.screens.browse.rendering import (
+    SETS,
+    SORTS,
+    VIEWS,
+    CatalogRows,
+    RecordPane,
+    Subject,
+    columns_of,
+    render_subject,
+)
 from curate.tui.widgets import Panel, Pause, SafeInput
 
 if TYPE_CHECKING:

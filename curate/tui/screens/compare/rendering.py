@@ -9,9 +9,8 @@ from rich.text import Text
 
 from curate.project.feedback import legend
 from curate.sessions.run_comparison import Regression, RunComparison, ScoreRow
-from curate.tui.border import safe_lines, safe_text
+from curate.tui.border import bar, safe_lines, safe_text
 from curate.tui.frame_table import Column, Tone
-from curate.tui.glyphs import bar
 
 Metric = Literal["score", "bits per byte"]
 Order = Literal["category", "change", "n"]

@@ -17,8 +17,7 @@ from curate.project.diff.words import Side, text_of
 from curate.project.journal import CATEGORY
 from curate.sessions.cluster_review import Choice, Summary
 from curate.sessions.clusters import ClusterMember, RecordComparison, ReviewCluster
-from curate.tui.border import safe, safe_text
-from curate.tui.glyphs import glyphs
+from curate.tui.border import glyphs, safe, safe_text
 
 if TYPE_CHECKING:
     from curate.project.project import Project

@@ -14,12 +14,12 @@ from textual.widgets import Static
 
 from curate.base.record import CurateError, Finding, canonical
 from curate.project.drafts import Drafts
-from curate.sessions.editor import edited
 from curate.sessions.edits import (
     CHANGED_MEANWHILE,
     NOTHING_CHANGED,
     EditSession,
     copied_edit,
+    edited,
     field_of,
     is_standing,
     new_edit,

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from curate.base.tables import counted
-from curate.tui.border import safe_text
+from curate.tui.border import bar, columns, safe_text
 from curate.tui.frame_table import Column, Tone
-from curate.tui.glyphs import bar, columns
 from curate.tui.help import event_line
 
 if TYPE_CHECKING:

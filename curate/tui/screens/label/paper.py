@@ -18,7 +18,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from curate.tui.glyphs import glyphs
+from curate.tui.border import glyphs
 
 _PIECE = 2_000  # Characters that are wrapped at a time, and that are wrapped at any rate.
 

@@ -12,8 +12,7 @@ from curate.base.tables import counted
 from curate.project.labels import WORDS
 from curate.sessions.agreement import grade
 from curate.sessions.labelling import FLAG, NOTE, QUALITY, Done, LabelSession, ReviewItem, spelled_value, turns_of
-from curate.tui.border import cell, safe_lines, safe_text
-from curate.tui.glyphs import bar, glyphs
+from curate.tui.border import bar, cell, glyphs, safe_lines, safe_text
 from curate.tui.screens.label.begun import KEYS, Begun, Reviewing
 
 LAST = 5

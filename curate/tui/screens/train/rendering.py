@@ -13,8 +13,7 @@ from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, legend
 from curate.sessions.metrics import Metrics, thinned
 from curate.sessions.runs import Run
-from curate.tui.border import Severity, safe_text
-from curate.tui.glyphs import bar, glyphs
+from curate.tui.border import Severity, bar, glyphs, safe_text
 
 _LABEL = 7
 
@@ -60,7 +59,7 @@ _NOT = "not reported"
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class ExportCheck:
     """Whether a dataset could be exported, in words; not asked yet where there are none."""
 
     text: str = "not checked yet: d checks"
@@ -80,7 +79,7 @@ class RunView:
     num_runs: int
 
 
-def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | None, gate: Gate) -> Text:
+def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | None, check: ExportCheck) -> Text:
     """Return what the next run would train on and how, as far as that is known."""
     lines = [Text("PLAN", style="strong")]
     if manifest is None:
@@ -90,7 +89,7 @@ def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json]
         lines.append(_line("data", f"{manifest.name}: {counts}"))
     lines.append(_line("recipe", recipe or "the trainer's own"))
     lines += _planned(plan) if plan else [_line("length", "not planned yet: d plans the run", "muted")]
-    lines.append(_line("export", gate.text, {"ok": "", "warn": "warn", "error": "error"}[gate.severity]))
+    lines.append(_line("export", check.text, {"ok": "", "warn": "warn", "error": "error"}[check.severity]))
     return Text("\n").join(lines)
 
 

@@ -17,9 +17,8 @@ from curate.jsonl import FAULTS
 from curate.sessions.excerpt import Excerpt, ExcerptLine
 from curate.sessions.problem_groups import Heading, ProblemItem, Problems
 from curate.sessions.problem_search import RecordFix
-from curate.tui.border import safe_line, safe_text
+from curate.tui.border import glyphs, safe_line, safe_text
 from curate.tui.frame_table import Column, Tone
-from curate.tui.glyphs import glyphs
 
 SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}
 KEY = 5  # Which value of a row names it.
