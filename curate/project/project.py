@@ -279,11 +279,7 @@ class Project:
         return self._reverse(actor, is_redo=False)
 
     def redo(self, actor: Listener | None = None) -> Undone | None:
-        """Do again what `undo` took back last; None where nothing is left. ``actor`` is as for `apply`.
-
-        Raises:
-            CurateError: as `undo` does.
-        """
+        """Do again what `undo` took back last; None where nothing is left. It raises what `undo` raises."""
         return self._reverse(actor, is_redo=True)
 
     def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
