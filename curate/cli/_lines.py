@@ -43,6 +43,7 @@ def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bo
     if not session.current:
         console.talk(console.visible(session.why_nothing("--all asks about them anyway")))
     while session.current or session.done:
+        # Here it waits for the model: in a script each suggestion must be the same at the same place.
         if session.current and has_suggestions and session.suggester.is_due:
             session.learn()
         if session.current and session.current != printed:
@@ -54,9 +55,11 @@ def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bo
             break
         before = session.current
         try:
+            # A line that is no command is answered, and the same record is asked about again.
             _obey(session, line)
         except _RefusalError as refusal:
             console.talk(console.visible(str(refusal)))
+        # What was taken back may be of this very record, whose answer is to be seen again.
         if session.current == before and line in ("u", "n", "p"):
             printed = None
     left, _ = session.progress()
@@ -68,7 +71,6 @@ class _RefusalError(Exception):
 
 
 def _obey(session: LabelSession, line: str) -> None:
-    """Do what a line says."""
     name = session.current
     word, _, rest = line.partition(" ")
     plain: dict[str, Callable[[], None]] = {
@@ -90,7 +92,6 @@ def _obey(session: LabelSession, line: str) -> None:
 
 
 def _parse_answer(session: LabelSession, line: str) -> Json:
-    """Return the answer that a line gives."""
     values = session.question.values
     if line.startswith("="):
         text = line[1:].strip()
@@ -146,7 +147,6 @@ def _guide(session: LabelSession) -> None:
 
 
 def _show(session: LabelSession) -> None:
-    """Show the record at hand and what may be answered."""
     from curate.sessions.labelling import spelled_value
 
     state = session.state()
@@ -193,9 +193,11 @@ def review_lines(project: Project, session: LabelSession, source: IO[bytes]) -> 
     """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included."""
     from curate.sessions.labelling import waiting
 
+    # An item that was passed over comes again in the next call, not in this one.
     left_alone: set[tuple[str, str]] = set()
     is_announced = False
     while True:
+        # Looked for anew each time: to settle one item may settle others, or begin one.
         pending = waiting(project, session)
         if not is_announced:
             _tell_hidden(pending.num_unanswered, len(pending.others_own))
@@ -229,6 +231,7 @@ def _settle(project: Project, item: ReviewItem, line: str) -> None:
     try:
         settle(project, item, side)
     except CurateError as error:
+        # That the schema refuses this side is for the reviewer, who may choose another; a full disk is not.
         if error.number != "E972":
             raise
         console.talk(console.visible(f"{error.message} {error.hint}"))
@@ -284,6 +287,7 @@ def show(root: Path, by: str, name: str, **what: Any) -> NoReturn:
     from curate.tui.terminal import leave, run
 
     app = CurateApp(root, project=open_project(root, by), by=by)
+    # Not before the app runs: the screen is made by its event loop.
     app.call_later(app.go, name, **what)
     leave(run(app))
     raise AssertionError("the process has ended")

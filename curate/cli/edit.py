@@ -74,10 +74,12 @@ def _edit_until_saved(edit: EditSession) -> int:
         if after is None:
             console.talk("the editor gave up; nothing was changed")
             return Exit.USAGE
+        # An editor that is left without a change ends the call, also where it is a script.
         if after == before and not edit.is_changed and not edit.is_new:
             console.talk(NOTHING_CHANGED)
             return Exit.OK
         faults = edit.take(after)
+        # Before it is saved: what the editor left must outlive a refusal and a crash.
         edit.keep()
         if not faults:
             try:

@@ -124,6 +124,7 @@ def command(code_or_name: str | None, format_: str, test_file: Path | None, clea
         raise click.UsageError("--on goes with --test.")
     rules = catalogue()
     query = (code_or_name or "").lower()
+    # A whole code or name comes before a prefix: S1 lists a family, S105 explains one rule.
     matches = [rule for rule in rules.values() if query in (rule.code.lower(), rule.name)]
     family = [rule for rule in rules.values() if rule.code.lower().startswith(query)]
     if format_ == "json" and (matches or family):

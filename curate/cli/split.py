@@ -65,10 +65,12 @@ def command(
     if is_saved and not is_applied:
         raise click.UsageError("--save is for --apply")
     project = open_and_tell(root)
+    # Before the records are divided, so that the preview is already of a set that may change.
     if unfreeze is not None:
         _unfreeze(project.data, unfreeze, dry_run)
     settings = _settings_with(project.settings.split, ratios, seed, stratify, group)
     basis, wanted = read_basis(project.data), _fixes(fixes)
+    # The leaks before any fix: a fix that works leaves no leak to look for.
     if wanted:
         _require_leaking(preview(basis, settings, is_compared=True), wanted)
     planned = preview(basis, settings, wanted, is_compared=True)

@@ -138,6 +138,7 @@ def _spooled(options: Options) -> Iterator[Inputs]:
     root = root_of(Path(name))
     settings_name = relative_name(Path(name), root)
     settings = _with_options(read_settings(root), options)
+    # A file can be read twice, by several processes, and by the checks of the whole data set; a stream cannot.
     with tempfile.TemporaryDirectory(prefix="curate-") as folder:
         path = Path(folder) / (Path(settings_name).name if settings_name.startswith("../") else settings_name)
         write_atomic(path, iter(lambda: sys.stdin.buffer.read(_PIECE), b""))
@@ -185,6 +186,7 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
     """Return what the globs of a workspace match, links and pipes too: they become findings, not the run's end."""
     files: list[Path] = []
     for pattern in settings.data:
+        # The settings of a cloned workspace must not make us read the rest of the disk.
         if pattern.startswith("/") or ".." in Path(pattern).parts:
             raise CurateError(
                 "E902 bad-settings", f"data: {pattern!r} leads out of the workspace", "Use a relative glob."
@@ -208,6 +210,7 @@ def chosen_shape(schema: str, inputs: Inputs) -> Shape:
 def _with_options(settings: Settings, options: Options) -> Settings:
     """Return the settings with the command line's choice: a selection replaces theirs, what to ignore adds to it."""
     checks = settings.checks
+    # What the workspace ignores for good stays ignored, whatever one call selects.
     new = {"select": _codes(options.select) or checks.select, "ignore": [*checks.ignore, *_codes(options.ignore)]}
     target = {"target": options.target} if options.target else {}
     return settings.model_copy(update={"checks": checks.model_copy(update=new), **target})
