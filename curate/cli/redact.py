@@ -113,10 +113,9 @@ def command(
     if not terms:
         console.talk("no rule finds the names of people; list them in a file for --terms")
     summary, find_kinds = run.summary, run.redactor.kinds
-    is_left = _tell_left(summary, _sensitive_decisions(root, find_kinds)) | (
-        root is not None and _tell_copies(root, find_kinds)
-    )
-    return Exit.FINDINGS if is_left or (diff and summary.num_changed) else Exit.OK
+    is_left = _tell_left(summary, _sensitive_decisions(root, find_kinds))
+    has_copies = root is not None and _tell_copies(root, find_kinds)
+    return Exit.FINDINGS if is_left or has_copies or (diff and summary.num_changed) else Exit.OK
 
 
 def _redact(task: _Task) -> tuple[Redaction, int]:
