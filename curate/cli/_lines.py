@@ -96,7 +96,7 @@ def _parse_answer(session: LabelSession, line: str) -> Json:
     if line.startswith("="):
         text = line[1:].strip()
         if not text or (values and text not in values):
-            raise _RefusalError("that is none of the values; ? lists the commands")
+            raise _RefusalError("there is no such value; ? lists the commands")
         return text
     parts = [part.strip() for part in line.split(",")]
     if not values or not all(part.isdecimal() for part in parts):
@@ -258,9 +258,7 @@ def _spelled(side: AnswerSide) -> str:
 
 def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:
     if num_unanswered:
-        console.talk(
-            f"answer first, then settle: {counted(num_unanswered, 'question')} that still ask you; `curate label`"
-        )
+        console.talk(f"answer first, then settle: {counted(num_unanswered, 'question')} still ask you (`curate label`)")
     if num_others_own:
         console.talk(
             f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sittings"

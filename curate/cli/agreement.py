@@ -152,9 +152,7 @@ def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
     there = {state.record.id for state in data.states()}
     lost = sum(question not in questions or name not in there for question in gold for name in gold[question])
     if lost:
-        console.talk(
-            f"warning: label.gold: {counted(lost, 'known answer')} to no record, or no question, that is there"
-        )
+        console.talk(f"warning: label.gold: {counted(lost, 'known answer')} to a record or question that is not there")
     return gold
 
 

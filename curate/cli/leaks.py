@@ -104,7 +104,7 @@ def _compared(
         if is_planned:
             planned = plan(project.data, settings)
             by_split, compared = planned.by_split, list(planned.compared)
-            console.talk("records are divided as the next dataset would have them, with repeats left out")
+            console.talk("records are split as in the next dataset, without duplicates")
         else:
             by_split = by_own_split(project.data.records())
             compared = [] if against else compare_benchmarks(project.data, by_split["train"], settings)

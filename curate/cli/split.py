@@ -129,7 +129,7 @@ def _apply(project: Project, planned: Preview, dry_run: bool, *, is_saved: bool)
     if is_saved:
         console.talk(f"wrote to curate.toml: {', '.join(done.keys) or 'nothing, it says so already'}")
     for name in done.overruled:
-        console.talk(f"warning: {console.one_line(name)} stands in for what was written to curate.toml")
+        console.talk(f"warning: {console.one_line(name)} overrides what was written to curate.toml")
 
 
 def _freeze(data: ProjectData, planned: Preview, dry_run: bool) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NUM_BINS = 8
 STATUSES = ("ok", "warning", "error", "dropped")
 Tone = Literal["error", "warn", ""]
-_ENDED_BADLY = {"failed": "failed", "dead": "ended without a word", "stopped": "was stopped"}
+_ENDED_BADLY = {"failed": "failed", "dead": "ended and left no message", "stopped": "was stopped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +235,11 @@ def _problems(project: Project, overview: ProjectOverview) -> Iterator[NextStep]
 def _repeats(project: Project) -> Iterator[NextStep]:
     known = noted(project)
     if known.num_clusters is None:
-        yield NextStep("", "repeats not counted yet", "dedupe")
+        yield NextStep("", "duplicates not counted yet", "dedupe")
     elif known.num_clusters:
         leaks = f", {known.num_leaks:,} between splits" if known.num_leaks else ""
         tone: Tone = "error" if known.num_leaks else "warn"
-        yield NextStep(tone, f"{counted(known.num_clusters, 'cluster')} of repeats{leaks}", "dedupe")
+        yield NextStep(tone, f"{counted(known.num_clusters, 'cluster')} of duplicates{leaks}", "dedupe")
 
 
 def _review(project: Project) -> Iterator[NextStep]:

@@ -103,7 +103,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
         await opened(pilot, settled)
         await until(pilot, lambda: "running" in seen(second, "live") and "tokens/s" in seen(second, "live"))
         await pilot.press("c")
-        assert "nothing to go on with" in second.message.plain
+        assert "nothing to resume" in second.message.plain
         await pilot.press("ctrl+c")
         assert isinstance(second.screen, Ask)
         await pilot.press("n", "x", "y")

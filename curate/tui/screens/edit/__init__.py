@@ -116,7 +116,9 @@ class EditScreen(ProjectScreen):
         try:
             notes = edit.follow()
         except CurateError:
-            self._close(f"{edit.name} is gone: its addition was taken back. What was typed is kept as a draft.")
+            self._close(
+                f"{edit.name} is gone: the decision that added it was undone. What you typed is kept as a draft."
+            )
             return
         for note in notes:
             self.tell(note, "warn")
@@ -180,14 +182,14 @@ class EditScreen(ProjectScreen):
     def action_discard(self) -> None:
         edit = self.edit
         if edit is None or not edit.is_changed:
-            self.tell("Nothing differs from what is saved.", "warn")
+            self.tell("Nothing to discard: the record is as it was saved.", "warn")
             return
 
         def sure() -> None:
             with self.app.attempt():
                 edit.discard()
                 self._show_soon()
-                self.tell("what you typed is gone; the record is as it was saved")
+                self.tell("draft discarded: the record is as it was saved")
 
         self.app.ask("Discard what you typed here?", sure)
 
@@ -217,7 +219,7 @@ class EditScreen(ProjectScreen):
             self.tell("An editor cannot be started from here.", "warn")
             return
         if after is None or after == before:
-            self.tell("the editor has changed nothing")
+            self.tell("the editor changed nothing")
             return
         faults = edit.take(after)
         notes = edit.follow()

@@ -35,7 +35,7 @@ _AT_ONCE = 50_000  # Records that are compared again by themselves after each ch
 _SETTLED = 0.4  # Seconds without a key after which the splits are compared.
 
 
-_NOTHING_YET = "Nothing is divided yet; r compares the records."
+_NOTHING_YET = "Nothing is split yet; r compares the records."
 _LEAKS = (Column("exam record", 11), Column("split", 5), Column("given away by"), Column("plan", 4))
 
 
@@ -147,7 +147,7 @@ an estimate.
             return
         self.query_one(SettingsPane).show(division.settings)
         if division.settings.seed is None:
-            self.show_progress("no seed: nothing is divided without one; tab to seed, enter")
+            self.show_progress("no seed, so nothing is split: tab goes to seed, enter types one")
             return
 
         def done(previews: tuple[Preview, Preview | None]) -> None:
@@ -234,19 +234,21 @@ an estimate.
             self.tell_no_use("There is no leak to fix.")
             return
         fix = self._division.next_fix(name)
-        self.tell(f"{name}: {fix or 'no fix'}. Preview only; W writes it.")
+        self.tell(f"{name}: {fix or 'no fix'} planned. W writes it.")
         self._preview()
 
     def action_fix_all(self) -> None:
         if self._division is None or (self._division.leaks is None and not self._division.fixes) or self.busy():
-            self.tell_no_use(_NOTHING_YET if self._division is None else "The leaks are not looked for yet: l does.")
+            self.tell_no_use(
+                _NOTHING_YET if self._division is None else "The leaks are not known yet; l looks for them."
+            )
             return
         if self._division.fixes:
             self._division.fixes = {}
-            self.tell("No leak is fixed any more.")
+            self.tell("no fixes planned any more")
         else:
             moved, dropped = self._division.fix_all()
-            self.tell(f"fixes: {moved:,} moved to train, {dropped:,} dropped that cannot be moved. W writes them.")
+            self.tell(f"planned: {moved:,} moved to train, {dropped:,} dropped (cannot be moved). W writes them.")
         self._preview()
 
     def action_differences(self) -> None:
@@ -302,7 +304,7 @@ an estimate.
         message = f"assigned {counted(done.num_assigned, 'record')}"
         message += f", dropped {done.num_dropped:,}" if done.num_dropped else ""
         message += f"; wrote {', '.join(done.keys)} to curate.toml" if done.keys else ""
-        message += f"; but {', '.join(done.overruled)} stands in for it" if done.overruled else ""
+        message += f"; {', '.join(done.overruled)} overrides it" if done.overruled else ""
         self.app.log_command(command, message)
         self._division = None
         self.tell(f"{message}. u takes the splits back.", "warn" if done.overruled else "ok")

@@ -61,9 +61,9 @@ def figures_text(preview: Preview, saved: Preview | None, *, name: str) -> Text:
         text.append("\nno dataset exported yet, so every record may still move", "muted")
     if saved is not None and saved.settings != preview.settings:
         elsewhere = sum(1 for _ in elsewhere_of(preview, saved))
-        text.append(f"\nagainst the saved settings: {elsewhere:,} elsewhere", "accent")
+        text.append(f"\n{counted(elsewhere, 'record')} in another split than by the saved settings", "accent")
     if num_left_out := len(preview.assignment.withheld):
-        text.append(f"\n~ warn held back, for they would leak: {num_left_out:,}", "warn")
+        text.append(f"\n~ warn {counted(num_left_out, 'record')} held back: they would leak", "warn")
     return text
 
 
@@ -159,7 +159,7 @@ def change_pages(preview: Preview, saved: Preview | None) -> Text:
         rows = [
             (name, before or "held back", after or "held back") for name, before, after in elsewhere_of(preview, saved)
         ]
-        _list(text, "elsewhere than by the saved settings", rows)
+        _list(text, "in another split than by the saved settings", rows)
     _list(text, "held back", [(name, "", "") for name in preview.assignment.withheld])
     for finding in preview.assignment.findings:
         text.append_text(Text.assemble((f"\n{finding.code} ", "strong"), safe_text(finding.message, 400)))

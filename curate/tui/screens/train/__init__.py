@@ -188,16 +188,14 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             return
         run = self._glance.run if self._glance else None
         if run is None or not run.can_resume:
-            self.tell_no_use(
-                f"{run.id} is {run.standing}: there is nothing to go on with" if run else "There is no run."
-            )
+            self.tell_no_use(f"{run.id} is {run.standing}: nothing to resume" if run else "There is no run.")
             return
         command = f"{self.equal_command()} -- --resume --out {run.folder}"
         self._do(lambda: resume(Errand(), self.project.data, run.folder), command, f"resuming {run.id} ...")
 
     def _may_start(self) -> bool:
         if self.app.is_web and not self.app.may_train:
-            self.tell("Through the browser no training is started; `curate serve --allow-train` lets it be.", "warn")
+            self.tell("Training cannot be started from the browser.", "warn", "`curate serve --allow-train` allows it.")
             return False
         return True
 
@@ -262,7 +260,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         if isinstance(planned, CurateError):
             self.app.tell_error(planned)
         elif planned is None and said.code == 0:
-            self.tell("dry run ok: a start exports the first dataset, and d plans the run after that")
+            self.tell("dry run ok: a start exports the first dataset; then d plans the run")
         else:
             self._planned = planned
             self.tell(
