@@ -63,7 +63,7 @@ def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bo
         if session.current == before and line in ("u", "n", "p"):
             printed = None
     left, _ = session.progress()
-    console.talk(f"{counted(session.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
+    console.talk(f"{counted(session.done.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
 
 
 class _RefusalError(Exception):

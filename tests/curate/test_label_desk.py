@@ -44,7 +44,7 @@ def test_answers_are_saved_one_by_one_and_the_next_record_is_there(sit: Sit) -> 
     assert [(one.record, one.value) for one in desk.done] == [
         ("r000", "billing"), ("r001", None), ("r002", ["billing", "other"]),
     ]  # fmt: skip
-    assert (desk.count("answered"), desk.count("skipped")) == (2, 1)
+    assert (desk.done.count("answered"), desk.done.count("skipped")) == (2, 1)
 
 
 def test_what_was_skipped_comes_again_when_nothing_else_is_left(sit: Sit) -> None:

@@ -47,16 +47,11 @@ class Queue:
         self.rows = rows
         self.num_said = num_said  # Records that are not asked about because their line says it.
         self.num_left = len(rows)
-        self.skipped: set[int] = set()
+        self.skipped: set[int] = set()  # Open rows that were passed over; they come again when no others are left.
         self._is_open = np.zeros(num_rows, dtype=bool)
         self._is_open[rows] = True
         self._is_member = self._is_open.copy()
         self._decided = decided
-
-    @property
-    def num_skipped(self) -> int:
-        """Open records that were passed over, and are asked about again when no others are left."""
-        return len(self.skipped)
 
     def is_open(self, row: int) -> bool:
         """Whether a row still asks."""

@@ -284,14 +284,6 @@ class LabelSession:
         """Return how many records of the queue are left, and how many there were."""
         return (self.queue.num_left, len(self.queue.rows)) if self.queue else (0, 0)
 
-    def count(self, kind: Kind) -> int:
-        """Return how many were "answered", "skipped" or flagged ("flag") in this session."""
-        return self.done.count(kind)
-
-    def pace(self) -> float | None:
-        """Return answers a minute over the last ten minutes; None before there are two."""
-        return self.done.pace()
-
     def guideline(self) -> str:
         """Return the text of the guideline that the settings name, empty where they name none.
 

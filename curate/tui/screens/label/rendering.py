@@ -66,8 +66,8 @@ def head_line(session: LabelSession) -> Text:
     share = (size - left) / size if size else 1.0
     text.append("\n").append(bar(share, 24), "accent")
     text.append(f"  {size:,} {'->' if glyphs().is_ascii else '→'} {left:,} left  {share:.0%}")
-    if session.queue and session.queue.num_skipped:
-        text.append(f"  {session.queue.num_skipped:,} skipped", "muted")
+    if session.queue and session.queue.skipped:
+        text.append(f"  {len(session.queue.skipped):,} skipped", "muted")
     return text
 
 
@@ -150,10 +150,10 @@ def last_text(done: Sequence[Done]) -> Text:
 
 def session_text(session: LabelSession) -> Text:
     """Return how this session goes: answers, skips and flags, and answers a minute."""
-    answered, skipped, flagged = (session.count(what) for what in ("answered", "skipped", FLAG))
+    answered, skipped, flagged = (session.done.count(what) for what in ("answered", "skipped", FLAG))
     text = Text.assemble(("SESSION ", "strong"), safe_text(session.by, 20))
     text.append(f"\ndone {answered:,}   skip {skipped:,}   flag {flagged:,}\n")
-    pace = session.pace()
+    pace = session.done.pace()
     if pace is None:
         return text.append("pace: after two answers", "muted")
     minutes = session.progress()[0] / pace if pace else 0
