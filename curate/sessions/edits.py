@@ -246,6 +246,7 @@ class EditSession:
         return f"saved the new record {one_line(name, 60)}"
 
     def _change(self) -> str:
+        # What others saved a moment ago is seen before this edit goes over it.
         self.project.refresh()
         self.follow()
         if self._disputed:
@@ -451,6 +452,7 @@ def edited(text: str, path: Path) -> str | None:
         after = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
+    # An editor that failed may have left half a text.
     if code and after != text:
         hint = "Nothing was changed; what it left is still there."
         raise CurateError("E987 no-editor", f"the editor has failed ({code}); see {one_line(str(path), 300)}", hint)

@@ -59,6 +59,7 @@ class LineEdit(EditSession):
         if not shape.is_valid(line):
             raise self._unfit("the schema does not allow it", "Fix it and save again.")
         record = shape.record(line, self._source)
+        # Before the file is written: an id in use cannot be taken back by an undo.
         self._require_free(record)
         self._write(line)
         self._drafts.remove(self.draft_name)

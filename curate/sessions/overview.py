@@ -211,6 +211,7 @@ def num_problems(project: Project) -> dict[Severity, int] | None:
 
 def next_steps(project: Project, overview: ProjectOverview, runs: Sequence[Run] | None = None) -> list[NextStep]:
     """Return what is to be done, the worst first; E914 as `runs_of`, E915 for a damaged manifest."""
+    # Nothing else can be done before there is a record, so that no other step is shown.
     if not overview.num_records and not overview.num_unread:
         return [NextStep("warn", "there are no records yet: write the first", "edit", {"new": True})]
     known_runs = runs_of(project.data) if runs is None else runs
@@ -262,6 +263,7 @@ def _split(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
             yield NextStep("", f"{counted(overview.num_unsplit, 'record')} in no split", "split")
         return
     created = datetime.fromisoformat(manifest.created)
+    # A file may change without a decision, and a decision without a file.
     newest = max(path.stat().st_mtime for path in project.data.files())
     changed = datetime.fromtimestamp(newest, UTC)
     changed = max([changed, *(datetime.fromisoformat(event.at) for event in project.recent(1))])

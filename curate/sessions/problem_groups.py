@@ -180,6 +180,7 @@ class Problems:
     def _number(self, level: Level, code: str, name: str, severity: Severity, pointer: str) -> int:
         key = (level, code, severity, pointer)
         if key not in self._numbers:
+            # Free-form objects have keys without end: one group takes all places beyond the first two hundred.
             if self._num_pointers[code] >= _MAX_POINTERS and pointer != ELSEWHERE:
                 return self._number(level, code, name, severity, ELSEWHERE)
             self._num_pointers[code] += 1

@@ -191,6 +191,7 @@ def _ask(child: subprocess.Popen[bytes], question: object, on_progress: OnProgre
 
 def serve() -> None:
     """Do the job that stdin holds, and write progress and then what came out of it to stdout."""
+    # A search makes millions of short-lived objects, which the collector would walk through again and again.
     collect_rarely()
     # What anything else might print must not stand between the answers.
     with os.fdopen(os.dup(1), "wb") as answers:

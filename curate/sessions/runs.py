@@ -165,6 +165,7 @@ def _command(data: ProjectData, dataset: Path, folder: Path, options: Sequence[s
 
 def _run_folders(data: ProjectData) -> list[Path]:
     runs = inside(data.root, data.root / RUNS)
+    # A run that was begun a moment ago has only its berth, and is listed all the same.
     folders = {path for path in runs.glob("*") if path.is_dir() and not path.name.startswith(".")}
     for berth in runs.glob(".*"):
         folder = berth.with_name(berth.name.removeprefix("."))

@@ -332,6 +332,7 @@ def write(project: Project, divided: Preview, *, is_saved: bool) -> SavedDivisio
     root = divided.basis.data.root
     # Before the settings are written: a workspace that is read-only takes neither.
     require_known(project.data.damages)
+    # The preview may have left the comparison out for speed; what is written is always what an export would make.
     divided = compared_whole(divided)
     keys = save_settings(root, divided.settings) if is_saved else []
     decisions = divided.decisions()

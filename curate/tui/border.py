@@ -199,3 +199,9 @@ def _cells_of(character: str, is_ascii: bool) -> str:
 Severity = Literal["ok", "warn", "error"]
 
 SIGNS: dict[str, str] = {"ok": "", "warn": "~ warn ", "error": "! error "}
+# Sign and style of a finding by its severity: a terminal may have no colour, so that the sign says it too.
+FINDING_SIGNS: dict[str, tuple[str, str]] = {
+    "error": ("! error", "error"),
+    "warning": ("~ warn", "warn"),
+    "info": ("info", "muted"),
+}

@@ -30,6 +30,11 @@ _NARROWEST = 8
 Tone = Literal["", "ok", "warn", "error", "muted"]
 
 
+def tone_of_sign(value: str) -> Tone:
+    """Return how a cell with a sign of severity is drawn: ! for an error, ~ for a warning."""
+    return "error" if "!" in value else "warn" if "~" in value else ""
+
+
 class Rows(Protocol):
     """What a table shows: a list, or whatever knows how many rows it has and can hand over a slice of them.
 

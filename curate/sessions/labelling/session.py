@@ -164,6 +164,7 @@ class LabelSession:
             self._renew(name)
         for row in skipped:
             self.queue.skip(row)
+        # Somebody who comes from another screen wants this very record, answered or not.
         if at and self._catalog.find(at) is not None:
             self._go_to(at)
         else:

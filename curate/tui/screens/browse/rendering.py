@@ -18,7 +18,7 @@ from curate.project.diff.words import text_of as value_text
 from curate.project.diff.words import word_changes
 from curate.project.journal import CATEGORY
 from curate.schema.view import text_of
-from curate.tui.border import glyphs, safe_lines, safe_text
+from curate.tui.border import FINDING_SIGNS, glyphs, safe_lines, safe_text
 from curate.tui.frame_table import Column, Tone
 from curate.tui.help import event_line
 
@@ -127,7 +127,6 @@ class CatalogRows:
 MOST_TEXT = 20_000  # Characters of one text that are drawn; how many more there are is said.
 _MOST_META = 300
 _STYLES = {"ok": "ok", "warning": "warn", "error": "error", "dropped": "dropped"}
-_SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn"), "info": ("info ", "muted")}
 
 View = Literal["pretty", "raw", "diff"]
 VIEWS: tuple[View, ...] = ("pretty", "raw", "diff")
@@ -235,7 +234,8 @@ def _problems(subject: Subject) -> Iterator[Text]:
     for finding in findings:
         pointer = safe_text(finding.pointer, 40, "muted")
         yield Text.assemble(
-            _SIGNS[finding.severity],
+            FINDING_SIGNS[finding.severity],
+            " ",
             finding.code,
             " ",
             pointer,

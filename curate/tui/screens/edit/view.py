@@ -17,7 +17,7 @@ from textual.widgets import Input, Static, TextArea
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
 from curate.sessions.edits import Answer, EditSession, answer_of
-from curate.tui.border import safe_text
+from curate.tui.border import FINDING_SIGNS, safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.screens.edit.sheet import FormSheet
 from curate.tui.widgets import Panel, Pause
@@ -202,7 +202,6 @@ class FormView(Vertical):
 
 
 _MOST_DRAFTS = 8
-_SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn")}
 
 HELP = """
 Each field is one value of the record; `tab` goes to the next. What is wrong stands under its field, and nothing is
@@ -233,12 +232,12 @@ def title(edit: EditSession | None, schema: str) -> Text:
 
 def finding_text(finding: Finding, pointer: str) -> Text:
     """Return what is wrong with the record that was opened for it, where, and what can be done about it."""
-    sign, style = _SIGNS.get(finding.severity, ("  info ", ""))
+    sign, style = FINDING_SIGNS[finding.severity]
     where = (
         Text.assemble(("in ", "muted"), safe_text(pointer, 80, "accent")) if pointer else Text("about the whole record")
     )
     fix = Text.assemble("   ", safe_text(finding.fix, 300)) if finding.fix else Text("")
-    head = Text.assemble(" ", (sign, style), (f"{finding.code} {finding.name}", "strong"), "  ")
+    head = Text.assemble(" ", (sign, style), " ", (f"{finding.code} {finding.name}", "strong"), "  ")
     return Text.assemble(head, safe_text(finding.message, 400), "\n   ", where, fix)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from curate.base.tables import counted
 from curate.tui.border import bar, columns, safe_text
-from curate.tui.frame_table import Column, Tone
+from curate.tui.frame_table import Column, tone_of_sign
 from curate.tui.help import event_line
 
 if TYPE_CHECKING:
@@ -30,12 +30,8 @@ _STATUSES = (
 )  # fmt: skip
 
 
-def _tone(value: str) -> Tone:
-    return "error" if value.startswith("!") else "warn" if value.startswith("~") else ""
-
-
 STEP_COLUMNS = (
-    Column("", 1), Column("", 7, tone=_tone), Column("NEXT STEPS (enter = go)"), Column("", 8),
+    Column("", 1), Column("", 7, tone=tone_of_sign), Column("NEXT STEPS (enter = go)"), Column("", 8),
 )  # fmt: skip
 CATEGORY_COLUMNS = (
     Column("CATEGORY"), Column("n", 6, is_right=True), Column("ok", 4, is_right=True),

@@ -20,7 +20,7 @@ from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.label import keys, rendering
+from curate.tui.screens.label import rendering
 from curate.tui.screens.label.begun import Begun, Reviewing, SuggestionLearner
 from curate.tui.screens.label.paper import Paper
 from curate.tui.widgets import Panel, SafeInput
@@ -30,7 +30,7 @@ class LabelScreen(ProjectScreen):
     """The label session of one annotator, and the review of what was answered differently."""
 
     NAME, TITLE = "label", "Label"
-    HELP, BINDINGS, DEFAULT_CSS = keys.HELP, keys.BINDINGS, keys.CSS
+    HELP, BINDINGS, DEFAULT_CSS = rendering.HELP, rendering.BINDINGS, rendering.CSS
 
     def __init__(self) -> None:
         super().__init__()

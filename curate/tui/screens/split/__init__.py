@@ -20,6 +20,7 @@ from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable
 from curate.tui.screen import ComparingScreen
 from curate.tui.screens.split.rendering import (
+    SettingsPane,
     change_pages,
     figures_text,
     fixed_text,
@@ -28,7 +29,6 @@ from curate.tui.screens.split.rendering import (
     leaks_text,
     result_rows,
 )
-from curate.tui.screens.split.settings import SettingsPane
 from curate.tui.widgets import Pause
 
 _AT_ONCE = 50_000  # Records that are compared again by themselves after each change; more wait for `r` and `l`.
