@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import canonical, normalised
-from curate.checks.quality.suspects import FEWEST
 from curate.project.catalog import Catalog
 from curate.project.catalog.columns import labelled
 from curate.project.fold import RecordState
@@ -291,18 +289,6 @@ class Suggester:
     def suggestions(self) -> Suggestions | None:
         """What the model has learned last; None before it has."""
         return self._learned[1] if self._learned else None
-
-    @property
-    def lacks(self) -> str:
-        """Why nothing is proposed, in words; empty where something is."""
-        if self.suggestions is None:
-            return "being learned from the answers so far"
-        if self.suggestions.values:
-            return ""
-        counts = Counter(label for label in self._labels if label).most_common(3)
-        so_far = ", ".join(f"{label} {number}" for label, number in counts)
-        message = f"suggestions start after {FEWEST} agreed answers for two labels"
-        return f"{message} ({so_far})" if so_far else message
 
     @property
     def is_due(self) -> bool:

@@ -119,7 +119,10 @@ class SuggestionLearner:
     @property
     def lacks(self) -> str:
         """Why there are no suggestions, in words; empty where there are some."""
-        return self._trouble or self._session.suggester.lacks
+        if self._trouble:
+            return self._trouble
+        suggestions = self._session.suggester.suggestions
+        return "being learned from the answers so far" if suggestions is None else suggestions.lacks
 
     def begin_if_due(self) -> None:
         """Learn again if there is enough to learn, and nothing has gone wrong with it."""
