@@ -149,6 +149,7 @@ class JournalWriter:
         self._folder = root / FOLDER / _folder_name(by)
         self._by = by
         self._session = uuid.uuid4().hex
+        # What the same person decides in another process has another session.
         self.sessions = {self._session}
         self.is_unsaved = False  # Whether the last decisions could not be saved.
         self._seq = 0

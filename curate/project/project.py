@@ -62,7 +62,7 @@ class Project:
         self._tracker: StateTracker | None = None
         # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
-        self._sitting: JournalWriter | None = None
+        self._writer: JournalWriter | None = None
         self._is_shared = False
         self._open = ExitStack()
 
@@ -190,9 +190,9 @@ class Project:
         return any(damage.kind == "unknown" for damage in self._damages)
 
     @property
-    def is_unsaved(self) -> bool:
-        """Whether the last decision that was made here could not be written."""
-        return self._sitting is not None and self._sitting.is_unsaved
+    def writer(self) -> JournalWriter | None:
+        """What saves decisions here; None before the first one."""
+        return self._writer
 
     @property
     def num_decisions(self) -> int:
@@ -270,8 +270,6 @@ class Project:
     def undo(self, actor: Listener | None = None) -> Undone | None:
         """Take back this annotator's last act, also of an earlier sitting; None where nothing is left to take back.
 
-        ``actor`` is as for `apply`.
-
         Raises:
             CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`; and as
                 `load`, which is done first where it was not.
@@ -306,10 +304,6 @@ class Project:
             raise fault
         reader.require_no_more_unknown()
         return changed
-
-    def is_own(self, event: AnyEvent) -> bool:
-        """Whether this project saved ``event``; what the same person decides in another process is not its own."""
-        return self._sitting is not None and event.session in self._sitting.sessions
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Have ``listener`` called with the records that others have changed; return what ends that."""
@@ -357,7 +351,7 @@ class Project:
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
         with self._lock:
-            self._sitting = None
+            self._writer = None
             self._open.close()
 
     @property
@@ -427,10 +421,10 @@ class Project:
             from curate.project.compact import make_added_file
 
             make_added_file(self._data)
-        if self._sitting is None:
+        if self._writer is None:
             self._share()
-            self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
-        events = self._sitting.append(decisions)
+            self._writer = self._open.enter_context(JournalWriter(self.root, self.by))
+        events = self._writer.append(decisions)
         self._data = self._data.renewed()
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 

@@ -61,8 +61,7 @@ class HeaderBar(FrameLine):
     def line(self, width: int) -> Text:
         # Return the header; where both ends do not fit, the left one is cut.
         app = self.frame
-        is_unsaved = app.has_project and app.project.is_unsaved
-        right = safe_text(self._journal_state(), style="error" if is_unsaved else "muted")
+        right = safe_text(self._journal_state(), style="error" if self._is_unsaved else "muted")
         left = Text.assemble(" ", ("curate", "strong"), "  ", safe_text(app.root.resolve().name, 60, style="accent"))
         if app.by:
             left.append_text(Text.assemble("  annotator: ", safe_text(app.by, 30)))
@@ -70,11 +69,16 @@ class HeaderBar(FrameLine):
         gap = max(1, width - left.cell_len - right.cell_len - 1)
         return Text.assemble(left, " " * gap, right, no_wrap=True, end="")
 
+    @property
+    def _is_unsaved(self) -> bool:
+        writer = self.frame.project.writer if self.frame.has_project else None
+        return writer is not None and writer.is_unsaved
+
     def _journal_state(self) -> str:
         app = self.frame
         if not app.has_project:
             return "opening" if app.is_opening else "no workspace"
-        if app.project.is_unsaved:
+        if self._is_unsaved:
             return "journal ! not saved"
         if app.following.is_stale:
             return "files changed: r reads them"

@@ -288,7 +288,8 @@ class Following:
         new = self.project.since(self._num_decisions) if self._waiting else []
         self._num_decisions = self._num_decisions + len(new) if self._waiting else self.project.num_decisions
         # What was done here has its own message; the same person may also decide in another terminal.
-        elsewhere = [event for event in new if not self.project.is_own(event)]
+        writer = self.project.writer
+        elsewhere = [event for event in new if writer is None or event.session not in writer.sessions]
         others = {event.id for event in elsewhere if event.by != self.project.by}
         own = {event.id for event in elsewhere if event.by == self.project.by}
         parts = [f"others decided on {counted(len(others), 'record')}"] if others else []

@@ -143,7 +143,7 @@ def test_what_the_same_person_decides_elsewhere_is_not_ones_own(root):
         project.subscribe(heard.append)
         project.refresh()
         assert heard == [{"b"}]
-        assert [(event.by, project.is_own(event)) for event in project.since(0)] == [
+        assert [(event.by, event.session in project.writer.sessions) for event in project.since(0)] == [
             ("ana", True), ("ana", False), ("bo", False)
         ]  # fmt: skip
 
@@ -156,15 +156,15 @@ def test_a_failed_save_is_known_until_the_next_one_here_succeeds(root):
         with pytest.raises(CurateError) as caught:
             project.apply([Drop("a", reason="x")])
         assert caught.value.number == "E906"
-        assert project.is_unsaved
+        assert project.writer.is_unsaved
         blocked.unlink()
         elsewhere.apply([Drop("a", reason="x")])
         project.refresh()
         project.apply([])
-        assert project.is_unsaved
+        assert project.writer.is_unsaved
         own = project.apply([Drop("b", reason="x")])
-        assert not project.is_unsaved
-        assert all(map(project.is_own, own)), "a failure begins another session of the journal"
+        assert not project.writer.is_unsaved
+        assert {event.session for event in own} <= project.writer.sessions, "a failure begins another session of the journal"
 
 
 def test_listeners_hear_of_a_change_in_whatever_thread(root):
