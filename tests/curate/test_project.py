@@ -164,7 +164,7 @@ def test_a_failed_save_is_known_until_the_next_one_here_succeeds(root):
         assert project.writer.is_unsaved
         own = project.apply([Drop("b", reason="x")])
         assert not project.writer.is_unsaved
-        assert {event.session for event in own} <= project.writer.sessions, "a failure begins another session of the journal"
+        assert {event.session for event in own} <= project.writer.sessions, "a failure begins another session"
 
 
 def test_listeners_hear_of_a_change_in_whatever_thread(root):
