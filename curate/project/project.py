@@ -62,7 +62,7 @@ class Project:
         self._tracker: StateTracker | None = None
         # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
-        self._writer: JournalWriter | None = None
+        self._sitting: JournalWriter | None = None
         self._is_shared = False
         self._open = ExitStack()
 
@@ -192,7 +192,7 @@ class Project:
     @property
     def writer(self) -> JournalWriter | None:
         """What saves decisions here; None before the first one."""
-        return self._writer
+        return self._sitting
 
     @property
     def num_decisions(self) -> int:
@@ -351,7 +351,7 @@ class Project:
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
         with self._lock:
-            self._writer = None
+            self._sitting = None
             self._open.close()
 
     @property
@@ -421,10 +421,10 @@ class Project:
             from curate.project.compact import make_added_file
 
             make_added_file(self._data)
-        if self._writer is None:
+        if self._sitting is None:
             self._share()
-            self._writer = self._open.enter_context(JournalWriter(self.root, self.by))
-        events = self._writer.append(decisions)
+            self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
+        events = self._sitting.append(decisions)
         self._data = self._data.renewed()
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 
