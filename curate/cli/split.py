@@ -60,7 +60,7 @@ def command(
     """
     from curate.project.golden import change_of
     from curate.project.notices import open_and_tell
-    from curate.sessions.splitting import preview, read_basis
+    from curate.sessions.splitting import preview, read_basis, require_split
 
     if is_saved and not is_applied:
         raise click.UsageError("--save is for --apply")
@@ -72,6 +72,7 @@ def command(
     basis, wanted = read_basis(project.data), _fixes(fixes)
     # The leaks before any fix: a fix that works leaves no leak to look for.
     if wanted:
+        require_split(basis, wanted)
         _require_leaking(preview(basis, settings, is_compared=True), wanted)
     planned = preview(basis, settings, wanted, is_compared=True)
     print_lines(_report(planned))

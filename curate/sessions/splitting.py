@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -179,6 +179,19 @@ class Preview:
         return drops + [Assign(name, split) for name, split in self.assignment.splits.items() if own.get(name) != split]
 
 
+def require_split(basis: Basis, names: Collection[str]) -> None:
+    """Refuse (E916) names of records that are in no split: duplicates, and records that are not there."""
+    known = {record.id for record in basis.staying}
+    for name in names:
+        if name in known:
+            continue
+        kind = next((pair.kind for pair in basis.repeats.left_out() if pair.record == name), None)
+        if kind is None:
+            raise CurateError("E916 unknown-record", f"there is no record {name!r} to split")
+        what = "an exact" if kind == "exact" else "a near"
+        raise CurateError("E916 unknown-record", f"{name} is {what} duplicate and is not split", "Drop it or edit it.")
+
+
 def preview(
     basis: Basis, settings: SplitSettings, fixes: Mapping[str, Fix] | None = None, *, is_compared: bool = False
 ) -> Preview:
@@ -191,13 +204,7 @@ def preview(
             not there, or that cannot be moved; E908 and E964 when a benchmark cannot be read or is not there.
     """
     fixes = dict(fixes or {})
-    known = {record.id for record in basis.staying}
-    if unknown := [name for name in fixes if name not in known]:
-        name, duplicates = unknown[0], {pair.record: pair.kind for pair in basis.repeats.left_out()}
-        if name not in duplicates:
-            raise CurateError("E916 unknown-record", f"there is no record {name!r} to split")
-        kind = "an exact" if duplicates[name] == "exact" else "a near"
-        raise CurateError("E916 unknown-record", f"{name} is {kind} duplicate and is not split", "Drop it or edit it.")
+    require_split(basis, fixes)
     staying = [record for record in basis.staying if fixes.get(record.id) != "drop"]
     assignment = basis.divided(staying, settings)
     moves = [name for name, fix in fixes.items() if fix == "move"]
