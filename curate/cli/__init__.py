@@ -19,6 +19,7 @@ from curate.base.file_guard import hint_of
 from curate.base.record import CurateError, Exit
 
 VERBS = {
+    # A verb or an option that is gone answers with what to type instead: scripts outlive versions.
     "merge-driver": (
         "git merges files of records as text, and `curate validate` refuses what it leaves in conflict. In a clone "
         "that was set up for it, type `git config --remove-section merge.curate-records`, and remove the lines with "
@@ -41,6 +42,7 @@ OPTIONS = {
 
 
 _OPEN_OPTIONS = ("--by", "--ascii", "--no-mouse", "--theme")
+# Of these the machine has too little: another call may work, so they have an exit code of their own.
 _LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
@@ -59,6 +61,7 @@ class Verbs(click.Group):
         # A shell that asks for completions gets the verbs.
         is_bare = not args and not ctx.resilient_parsing
         if is_bare or is_folder or first.split("=")[0] in _OPEN_OPTIONS:
+            # click knows no default command: the verb is put in front of what the user typed.
             args = ["open", *args]
         return super().parse_args(ctx, args)
 
@@ -71,6 +74,7 @@ class Verbs(click.Group):
         module = _verbs().get(name)
         if module is None:
             return None
+        # `curate --help` imports all verbs for their first lines: each imports what it works with only when it runs.
         command: click.Command = importlib.import_module(f"{__name__}.{module}").command
         return command
 
@@ -121,7 +125,6 @@ def _went(name: str, instead: str) -> str:
 
 
 def _verbs() -> dict[str, str]:
-    """Return the name of the file of each verb."""
     names = [module.name for module in pkgutil.iter_modules(__path__)]
     return {name.rstrip("_").replace("_", "-"): name for name in names if not name.startswith("_")}
 
@@ -140,6 +143,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the code that `Exit` documents."""
+    # Python ends without its `finally` blocks on these two; as an exit, locks are given back and drafts kept.
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
     # A reader such as `head` that closes the pipe ends us quietly.
@@ -147,6 +151,7 @@ def main() -> NoReturn:
     collect_rarely()
     _replace_closed_streams()
     try:
+        # click ends the process itself in its standalone mode, before the error codes and exit codes of ours.
         sys.exit(cli.main(prog_name="curate", standalone_mode=False) or Exit.OK)
     except CurateError as error:
         console.trouble(error.code, error.message, error.hint)
@@ -170,14 +175,15 @@ def main() -> NoReturn:
 
 
 def _replace_closed_streams() -> None:
-    """Let what is written to a stream that was closed before we began go nowhere, and nothing come from it."""
+    # A stream that was closed before we began is None in Python, and its number goes to the next file that is opened:
+    # what is written to such a stream goes nowhere instead.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  as long as we live
 
 
 def _tell_usage(error: click.ClickException) -> None:
-    """Say what is wrong with a call; what the user typed is data as well."""
+    # What the user typed is data as well, and may hold what steers a terminal.
     if isinstance(error, click.UsageError) and error.ctx is not None:
         console.talk(error.ctx.get_usage())
         console.talk(f"Try '{error.ctx.command_path} --help' for help.\n")

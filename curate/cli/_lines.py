@@ -41,8 +41,9 @@ def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bo
     """Ask for answers until none is lacking or nobody answers any more."""
     printed = None
     if not session.current:
-        console.talk(console.visible(session.why_nothing()))
+        console.talk(console.visible(session.why_nothing("--all asks about them anyway")))
     while session.current or session.done:
+        # Here it waits for the model: in a script each suggestion must be the same at the same place.
         if session.current and has_suggestions and session.suggester.is_due:
             session.learn()
         if session.current and session.current != printed:
@@ -54,13 +55,15 @@ def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bo
             break
         before = session.current
         try:
+            # A line that is no command is answered, and the same record is asked about again.
             _obey(session, line)
         except _RefusalError as refusal:
             console.talk(console.visible(str(refusal)))
+        # What was taken back may be of this very record, whose answer is to be seen again.
         if session.current == before and line in ("u", "n", "p"):
             printed = None
     left, _ = session.progress()
-    console.talk(f"{counted(session.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
+    console.talk(f"{counted(session.done.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
 
 
 class _RefusalError(Exception):
@@ -68,7 +71,6 @@ class _RefusalError(Exception):
 
 
 def _obey(session: LabelSession, line: str) -> None:
-    """Do what a line says."""
     name = session.current
     word, _, rest = line.partition(" ")
     plain: dict[str, Callable[[], None]] = {
@@ -90,12 +92,11 @@ def _obey(session: LabelSession, line: str) -> None:
 
 
 def _parse_answer(session: LabelSession, line: str) -> Json:
-    """Return the answer that a line gives."""
     values = session.question.values
     if line.startswith("="):
         text = line[1:].strip()
         if not text or (values and text not in values):
-            raise _RefusalError("that is none of the values; ? lists the commands")
+            raise _RefusalError("there is no such value; ? lists the commands")
         return text
     parts = [part.strip() for part in line.split(",")]
     if not values or not all(part.isdecimal() for part in parts):
@@ -146,7 +147,6 @@ def _guide(session: LabelSession) -> None:
 
 
 def _show(session: LabelSession) -> None:
-    """Show the record at hand and what may be answered."""
     from curate.sessions.labelling import spelled_value
 
     state = session.state()
@@ -193,9 +193,11 @@ def review_lines(project: Project, session: LabelSession, source: IO[bytes]) -> 
     """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included."""
     from curate.sessions.labelling import waiting
 
+    # An item that was passed over comes again in the next call, not in this one.
     left_alone: set[tuple[str, str]] = set()
     is_announced = False
     while True:
+        # Looked for anew each time: to settle one item may settle others, or begin one.
         pending = waiting(project, session)
         if not is_announced:
             _tell_hidden(pending.num_unanswered, len(pending.others_own))
@@ -229,6 +231,7 @@ def _settle(project: Project, item: ReviewItem, line: str) -> None:
     try:
         settle(project, item, side)
     except CurateError as error:
+        # That the schema refuses this side is for the reviewer, who may choose another; a full disk is not.
         if error.number != "E972":
             raise
         console.talk(console.visible(f"{error.message} {error.hint}"))
@@ -255,9 +258,7 @@ def _spelled(side: AnswerSide) -> str:
 
 def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:
     if num_unanswered:
-        console.talk(
-            f"answer first, then settle: {counted(num_unanswered, 'question')} that still ask you; `curate label`"
-        )
+        console.talk(f"answer first, then settle: {counted(num_unanswered, 'question')} still ask you (`curate label`)")
     if num_others_own:
         console.talk(
             f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sittings"
@@ -284,6 +285,7 @@ def show(root: Path, by: str, name: str, **what: Any) -> NoReturn:
     from curate.tui.terminal import leave, run
 
     app = CurateApp(root, project=open_project(root, by), by=by)
+    # Not before the app runs: the screen is made by its event loop.
     app.call_later(app.go, name, **what)
     leave(run(app))
     raise AssertionError("the process has ended")

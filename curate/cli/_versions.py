@@ -55,6 +55,7 @@ def read_version(path: Path, name: str, *, show_values: bool) -> Version:
     With ``show_values`` also others' answers to the questions that this annotator is still asked.
     """
     if (path / FILE_NAME).is_file():
+        # A workspace comes first: a dataset or loose files may lie in it, but not the other way round.
         return _workspace(open_project(path).data, name, show_values=show_values)
     if (path / MANIFEST).is_file():
         return _lines(path, [path / f"{split}.jsonl" for split in SPLITS], name, "dataset")
@@ -81,6 +82,7 @@ def comparable(
     before: Version, after: Version, names: tuple[str, str]
 ) -> tuple[list[VersionRecord], list[VersionRecord]]:
     """Return the records of both in one form: their lines, or a dataset's rows where just one side is a dataset."""
+    # A row of a dataset has another form than a line: only like is compared with like.
     if (before.kind == "dataset") == (after.kind == "dataset"):
         return _recognised(before.items, after.items), after.items
     for version, name in zip((before, after), names, strict=True):
@@ -101,6 +103,7 @@ def _recognised(before: list[VersionRecord], after: list[VersionRecord]) -> list
         return before
     lines = [{item.id: orjson.dumps(item.value) for item in items} for items in (before, after)]
     named = {item.id for item in (*before, *after) if item.has_own_id}
+    # A record without an id is known by its content, and would be one that went and one that came once it is edited.
     names = {old: new for new, old in recognise(lines[0], lines[1], named).items()}
     return [replace(item, id=names[item.id]) if item.id in names else item for item in before]
 
@@ -111,6 +114,7 @@ def _workspace(data: ProjectData, name: str, *, show_values: bool) -> Version:
         console.talk(f"warning: {console.one_line(name)}: {console.one_line(remark)}")
     _tell_left_out(name, data.num_unread())
     try:
+        # Splits are shown where they can be had; a manifest that is damaged keeps nobody from comparing texts.
         pins = data.pins()
     except CurateError as error:
         console.talk(
@@ -128,7 +132,6 @@ def _workspace(data: ProjectData, name: str, *, show_values: bool) -> Version:
 
 
 def _decided(shape: Shape, record: Record) -> dict[str, Json]:
-    """Return the record's line with the labels and the split that people gave it."""
     assert shape.view is not None, "what has no view is no record"
     line = shape.view.book(deepcopy(dict(record.data)), record)
     if record.labels and "labels" not in shape.view.paths:
@@ -200,6 +203,7 @@ def checked_out(commit: str, path: str, folder: Path) -> Iterator[Path]:
     ``path`` is spelled as git spells it: from the top of the repository that holds ``folder``, or with a leading "./"
     from ``folder``. Links and submodules are left out, and so is what holds neither records, settings nor decisions.
     """
+    # git would take it for an option.
     if commit.startswith("-"):
         raise CurateError("E966 git-refused", f"{one_line(commit)!r} is no commit")
     with tempfile.TemporaryDirectory(prefix="curate-diff-") as scratch:
@@ -242,6 +246,7 @@ def _lay_out(name: str, folder: Path, target: Path) -> Path:
 
 def _content(answer: IO[bytes], size: int, otherwise: CurateError) -> Iterator[bytes]:
     """Yield the ``size`` bytes that come next, and pass the newline after them."""
+    # Exactly so many bytes: the next object begins right after them.
     while size:
         piece = answer.read(min(size, _PIECE))
         if not piece:

@@ -34,9 +34,7 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> S
     num_hidden = sum(visible_state is not state for visible_state, state in zip(visible, states, strict=True))
     if num_hidden:
         where, what = f"{console.one_line(name)}: " if name else "", counted(num_hidden, "record")
-        console.talk(
-            f"{where}hidden: others' answers to {what}, of which you are still asked the same; see --show-values"
-        )
+        console.talk(f"{where}hidden: others' answers to {what} (yours is still open); --show-values shows them")
     return visible
 
 

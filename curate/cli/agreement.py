@@ -105,9 +105,11 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     if only and only not in answered and only not in known:
         names = ", ".join(console.one_line(name, 40) for name in dict.fromkeys([*known, *answered]))
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
+    # Folding has moved decisions out of the journal, and when they were made stands only there.
     events = [*retired_events(root), *read_journal(root)[0]] if answered else []
     gold = _gold(project.data, {*known, *answered})
     measured = []
+    # First the questions of the settings in their order, then those that only the journal knows.
     for name in (
         [only] if only else [*(entry for entry in known if entry in answered), *sorted(answered.keys() - set(known))]
     ):
@@ -127,6 +129,7 @@ def _answers_by_question(states: Sequence[RecordState]) -> _AnswersByQuestion:
     by_question: _AnswersByQuestion = {}
     num_dropped = 0
     for state in states:
+        # A dropped record is in no dataset, and its answers would only blur the figures.
         if state.dropped is not None:
             num_dropped += bool(state.answers)
             continue
@@ -139,7 +142,6 @@ def _answers_by_question(states: Sequence[RecordState]) -> _AnswersByQuestion:
 
 
 def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
-    """Return the known answers by question, and say how many of them nobody can be asked for."""
     from curate.base.file_guard import inside
     from curate.project.blind import read_gold
 
@@ -150,9 +152,7 @@ def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
     there = {state.record.id for state in data.states()}
     lost = sum(question not in questions or name not in there for question in gold for name in gold[question])
     if lost:
-        console.talk(
-            f"warning: label.gold: {counted(lost, 'known answer')} to no record, or no question, that is there"
-        )
+        console.talk(f"warning: label.gold: {counted(lost, 'known answer')} to a record or question that is not there")
     return gold
 
 
@@ -164,6 +164,7 @@ def _moments(
     from curate.sessions.agreement import key_of
 
     moments: dict[str, dict[str, str]] = {}
+    # The clock of the machine tells seconds only; session and number order what came in the same one.
     for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
         if not isinstance(event, LabelEvent) or event.question != question or event.value is None:
             continue

@@ -55,6 +55,7 @@ def show(root: Path, origin: bool, is_json: bool) -> int:
             text = "\n".join(f"{key} = {value}  # {source}" for key, value, source in spelled)
     else:
         text = json.dumps(values, indent=2) if is_json else tomlkit.dumps(values)
+    # A setting is text of the user, and a terminal must not obey it.
     for line in text.rstrip("\n").split("\n"):
         console.data(console.visible(line))
     return Exit.OK
@@ -131,5 +132,6 @@ def _rows(
         if isinstance(value, Mapping) and value:
             yield from _rows(value, known, path)
         else:
+            # A table that one variable sets as a whole is the origin of each of its keys: the longest known path wins.
             origin = next((known[path[:n]] for n in range(len(path), 0, -1) if path[:n] in known), "default")
             yield ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in path), value, origin

@@ -77,6 +77,7 @@ def _paths(names: tuple[str, ...], since: str, stack: ExitStack) -> list[Path]:
     paths = []
     for name in names:
         commit, colon, spelled = name.partition(":")
+        # A file may have a colon in its name, and what is there comes first.
         is_of_commit = bool(colon and commit) and not Path(name).exists()
         paths.append(stack.enter_context(checked_out(commit, spelled, Path())) if is_of_commit else Path(name))
     return paths
@@ -87,6 +88,7 @@ def _spare(output: Path | None, paths: list[Path]) -> None:
     if output is None or not output.exists():
         return
     target = output.resolve()
+    # Every record file below a folder is part of its version.
     is_record_file = target.suffix == ".jsonl"
     if any(target == path.resolve() or (is_record_file and path.resolve() in target.parents) for path in paths):
         raise click.BadParameter("this is a file of the versions to compare", param_hint="--output")

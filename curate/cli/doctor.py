@@ -26,8 +26,7 @@ class Sign:
 
     topic: str
     state: Literal["ok", "note", "problem"]
-    found: str
-    """The name that `curate doctor --json` prints."""
+    found: str  # The name that `curate doctor --json` prints.
     advice: str = ""
 
 
@@ -46,6 +45,7 @@ def _packages() -> Iterator[Sign]:
     from importlib.metadata import requires, version
 
     yield Sign("pairsmith", "ok", f"{version('pairsmith')} on Python {sys.version.split()[0]}, {sys.platform}")
+    # The metadata of the installation has one line a requirement, with its extra in a marker.
     extras: dict[str, list[str]] = {}
     base: list[str] = []
     for line in requires("pairsmith") or []:
@@ -110,6 +110,7 @@ def _trainer() -> Iterator[Sign]:
 
     from curate.base.resources import trainer_command
 
+    # Looked up and not imported: torch alone takes seconds.
     if not all(_version(name) for name in ("torch", "transformers", "peft")):
         yield Sign("trainer", "note", "not installed", "pip install 'pairsmith[train]' on the machine that trains.")
         return
@@ -127,6 +128,7 @@ def _workspace(root: Path) -> Iterator[Sign]:
     from curate.project.project import open_project
     from curate.schema.settings import FILE_NAME, foreign_variables
 
+    # A misspelt variable changes nothing, and nothing else would tell of it.
     for name in foreign_variables():
         yield Sign("variable", "note", f"{name} is no setting", "`curate config schema` lists the settings.")
     if not (root / FILE_NAME).is_file():

@@ -47,6 +47,7 @@ def ids_and_root(words: Sequence[str]) -> tuple[list[str], Path]:
     """Split the words of a call into record ids, each once, and the workspace: the last word where it is one."""
     from curate.schema.settings import FILE_NAME
 
+    # click cannot have an optional argument after a list of others.
     *ids, last = words or [""]
     root = Path(last)
     if not last or not (root / FILE_NAME).is_file():
@@ -73,6 +74,7 @@ def save_act(
     verb, opposite = ("dropped", "restore") if is_drop else ("restored", "drop")
     with open_project(root, by) as project:
         project.load()
+        # All ids are looked up first: with one that no record has, nothing is written (E916).
         states = {name: project.state(name) for name in ids}
         # A restore also keeps every rule from leaving the record out, so that it says something of one that is in.
         changing = [

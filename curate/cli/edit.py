@@ -66,7 +66,7 @@ def _opened(project: Project, name: str) -> EditSession:
 
 
 def _edit_until_saved(edit: EditSession) -> int:
-    from curate.sessions.editor import edited
+    from curate.sessions.edits import NOTHING_CHANGED, edited
 
     while True:
         before = edit.written()
@@ -74,10 +74,12 @@ def _edit_until_saved(edit: EditSession) -> int:
         if after is None:
             console.talk("the editor gave up; nothing was changed")
             return Exit.USAGE
+        # An editor that is left without a change ends the call, also where it is a script.
         if after == before and not edit.is_changed and not edit.is_new:
-            console.talk("nothing has changed")
+            console.talk(NOTHING_CHANGED)
             return Exit.OK
         faults = edit.take(after)
+        # Before it is saved: what the editor left must outlive a refusal and a crash.
         edit.keep()
         if not faults:
             try:

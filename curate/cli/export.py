@@ -44,6 +44,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
         raise click.UsageError("--out goes with --to; a dataset belongs in the workspace.")
     project = open_project(root)
     use_plugins(project.settings.root, project.settings.plugins.path)
+    # Only now: an exporter of a plug-in is known once the settings have named its folder.
     if form not in (known := ["dataset", *exporters()]):
         raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
     # It reads the files; all the others take the records from there.
@@ -56,6 +57,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
         tell_plan(planned)
         console.talk("nothing was written")
         return Exit.OK
+    # The verdict is handed on, so that each record is examined once in this call.
     export, planned = export_dataset(project.data, verdict=verdict)
     tell_plan(planned)
     if not export.is_new:
@@ -85,6 +87,7 @@ def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> 
         )
     for path in written.paths:
         console.data(console.visible(str(path)))
+    # An empty export would look like a success to a script.
     if not written.num_rows:
         console.talk(f"no record can be written as {form}")
         return Exit.FINDINGS

@@ -39,6 +39,7 @@ def command(root: Path, dry_run: bool) -> int:
 
     project = open_and_tell(root)
     if dry_run:
+        # A dry run refuses what the real one would refuse, and says the same otherwise.
         plan = plan_fold(project.data)
         require_writable(project.data, plan)
     else:

@@ -34,6 +34,7 @@ def command(root: Path, is_recovery: bool, form: str) -> int:
     from curate.project.fsck import check, recover
 
     done = recover(root) if is_recovery else []
+    # After recovering: the report is of the workspace as it is now.
     report = check(root)
     if form == "json":
         console.data(_json(report, done))

@@ -59,11 +59,13 @@ def command(
             "E901 no-workspace", f"{root}: no {FILE_NAME} here", f"Make a workspace: curate init {root} --from FILE"
         )
     settings = read_settings(root)
+    # An importer may be one of the workspace, too.
     use_plugins(settings.root, settings.plugins.path)
     shape = load_shape(settings.schema_, root)
     mapping = parse_map(map_text) if map_text else None
     selection = selection_of(only, to_meta)
     has_rejected = False
+    # One file after the other: what is written for one stays if the next cannot be read.
     for path in with_rows(files):
         intake = take_in(
             path,
@@ -135,6 +137,7 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
             f"  {intake.num_joined:,} records have messages in several parts of text: "
             "joined as they are, with nothing between the parts"
         )
+    # A row that is left out is never silent: how many, why, and where they lie.
     if intake.rejected:
         counts = ", ".join(f"{code} {count:,}" for code, count in intake.reasons.most_common())
         first = intake.rejected[0]

@@ -51,6 +51,7 @@ def command(
     workspace = make_workspace(
         root,
         schema=schema,
+        # Files that a pattern of the shell named along are passed over, each with a word.
         files=with_rows(files),
         format_name=format_name,
         mapping=parse_map(map_text) if map_text else None,

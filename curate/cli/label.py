@@ -50,6 +50,8 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
             session.begin(
                 session.prepare(session.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all))
             )
+            # The first queue is in the order of the files: to be uncertain, the model has to learn from its answers
+            # first.
             if order == "uncertain":
                 session.learn()
                 session.begin(session.prepare(session.wish_for(question, order, is_all=is_all)))

@@ -93,16 +93,18 @@ def _compared(
         return reading
 
     compared: list[ExamLeaks] = []
+    # With a seed the records are divided as an export would divide them; without one, by the splits that they have.
     is_planned = project is not None and project.settings.split.seed is not None
     if project:
         judge, settings = judge_of(project.data), project.settings.leaks.model_copy(update=dict(options))
         nothing = f"{roots[0]} has one split only and names no benchmark"
+        # To compare and then report nothing would look like a clean exam.
         if not judge.is_wanted("P501", "P504", "P505"):
             raise _nothing(f"{roots[0]}: curate.toml turns P501, P504 and P505 off")
         if is_planned:
             planned = plan(project.data, settings)
             by_split, compared = planned.by_split, list(planned.compared)
-            console.talk("records are divided as the next dataset would have them, with repeats left out")
+            console.talk("records are split as in the next dataset, without duplicates")
         else:
             by_split = by_own_split(project.data.records())
             compared = [] if against else compare_benchmarks(project.data, by_split["train"], settings)
@@ -148,7 +150,8 @@ def _report(compared: Sequence[ExamLeaks], explain: bool) -> list[str]:
         if comparison.num_excused:
             lines.append(f"not counted, as the settings or the records ask: {counted(comparison.num_excused, 'pair')}")
         if result.num_templates:
-            lines.append(f"ignored: {counted(result.num_templates, 'passage')} that too many prompts share (templates)")
+            lines.append(f"ignored {counted(result.num_templates, 'passage')} that stand in many prompts (templates)")
+        # The worst first, as only the first twenty are printed.
         leaks = sorted(result.leaks, key=lambda leak: LEVELS.index(leak.worst.level))
         for leak in leaks if explain else leaks[:_MAX_PAIRS]:
             lines += [_pair(leak), *(_passage_lines(leak) if explain else ())]

@@ -70,6 +70,7 @@ def command(
 
     wanted = _parsed(where)
     if status is None:
+        # A filter that asks for dropped records would else find none.
         status = "all" if wanted and wanted.asks_about("status") else "in"
     project = open_project(root)
     # It reads the files; the records are taken from there.
@@ -116,6 +117,7 @@ def _let_through(
     learning.renew({name for term in wanted.terms for name in term.columns()})
     known = rank_findings(findings, data)
     passing: list[RecordState] = []
+    # In blocks: the texts of a million records need not be in memory a second time.
     for start in range(0, len(states), _BLOCK):
         block = states[start : start + _BLOCK]
         statuses = [known.status(state.record.source, state.record.id) for state in block]

@@ -43,10 +43,9 @@ class ValueVisibility:
     """Which values may be shown."""
 
     has_values: bool = True
+    # Events whose value must not be shown: others' answers to a question that this annotator is still asked.
     hidden: Container[str] = frozenset()
-    """Events whose value must not be shown: others' answers to a question that this annotator is still asked."""
-    blind: Blind | None = None
-    """What hides it; None where nothing can be hidden."""
+    blind: Blind | None = None  # What hides it; None where nothing can be hidden.
 
     def has_value(self, event: AnyEvent) -> bool:
         """Whether the value that ``event`` gives may be shown."""
@@ -82,6 +81,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     events, damages = read_journal(root)
     for text in damage_texts(damages):
         console.talk(f"warning: {console.one_line(text)}")
+    # Folded decisions are in the files, and still part of the history.
     folded = retired_events(root)
     values: Values = "none" if no_values else "all" if show_values else "seen"
     if name:
@@ -158,6 +158,7 @@ def _tell_record(
     # What was folded stands in the line already: it is listed, and mostly has no states to show.
     record, state, names = _lookup(data, name)
     new = list(_steps(name, record, own, data))
+    # A segment that a crash left in both places has each of its decisions twice.
     folded_only = [event for event in folded if event.id == name and event not in (step.event for step in new)]
     old = [LoggedDecision(event, None, None, is_apart=False) for event, _ in in_causal_order(folded_only)]
     if record is None and not own and not old:
@@ -168,6 +169,7 @@ def _tell_record(
         where = console.one_line(str(data.root))
         raise CurateError("E916 unknown-record", f"there is no record {console.one_line(name, 60)!r} in {where}", hint)
     steps = [*old, *new]
+    # What others answered is hidden before any line is made, so that no form of output can tell it.
     visibility = _visibility(data, [step.event for step in steps], events, values)
     if state and visibility.blind:
         from curate.project.blind import redacted_state

@@ -37,6 +37,7 @@ def command(
 
     Example: curate my-data --by ana
     """
+    # Textual draws on stderr and reads stdin; stdout may go anywhere.
     has_terminal = sys.stdin.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     if not (is_served or has_terminal):
         raise CurateError(
@@ -47,6 +48,7 @@ def command(
     from curate.tui.app import CurateApp
     from curate.tui.terminal import leave, run
 
+    # The workspace is opened after the first paint: settings and schema take longer than the frame.
     app = CurateApp(root, opener=partial(_opened, root, by), by=by, is_ascii=is_ascii, theme=theme)
     if is_served:
         # There is no terminal to give back.

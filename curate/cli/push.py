@@ -34,6 +34,7 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
     from curate.project.publish import export_dataset
     from curate.project.push import pack, require_repository, send
 
+    # Before the export, which may take minutes.
     require_repository(repo)
     project = open_and_tell(root)
     export, planned = export_dataset(project.data)
@@ -44,6 +45,7 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
         console.talk("nothing was sent")
         return Exit.OK
     if not is_agreed:
+        # A script that nobody watches must say yes in its own words.
         if not sys.stdin.isatty():
             raise click.UsageError("there is nobody to ask; --yes agrees beforehand, --dry-run only looks.")
         if not click.confirm("Upload?", default=False, err=True):

@@ -52,6 +52,7 @@ def command(
     """
     if (key == "ifd") != bool(model):
         raise click.UsageError("--sort ifd needs --model, and only it does.")
+    # As this annotator may see them: an order by category would tell others' answers.
     records, project = records_of(paths, show_values=show_values)
     chosen = [record for record in records if not category or record.category in category]
     ranked, unjudged = _ranked(chosen, key, model, project)
@@ -108,6 +109,7 @@ def _ranked(records: Sequence[Record], key: str, model: str, project: Project | 
         if value is not None:
             values.append((float(value), record, ""))
     values.sort(key=lambda one: one[0] if key == "short" else -one[0])
+    # What cannot be judged is in no order, and is counted instead.
     lost = len(records) - len(values)
     return values, f"too short to judge, or in no alphabet: {counted(lost, 'record')}" if lost else ""
 

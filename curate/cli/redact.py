@@ -88,6 +88,7 @@ def command(
         raise click.UsageError("--no-table does not go with --table.")
     root, files = _input(list(paths) or [Path()])
     folder = (root or Path()) / _PRIVATE_FOLDER
+    # A link in place of .curate would lead the table out of the workspace.
     if root:
         inside(root, folder / _OLD_KEY_NAME)
     task = _Task(
@@ -112,10 +113,9 @@ def command(
     if not terms:
         console.talk("no rule finds the names of people; list them in a file for --terms")
     summary, find_kinds = run.summary, run.redactor.kinds
-    is_left = _tell_left(summary, _sensitive_decisions(root, find_kinds)) | (
-        root is not None and _tell_copies(root, find_kinds)
-    )
-    return Exit.FINDINGS if is_left or (diff and summary.num_changed) else Exit.OK
+    is_left = _tell_left(summary, _sensitive_decisions(root, find_kinds))
+    has_copies = root is not None and _tell_copies(root, find_kinds)
+    return Exit.FINDINGS if is_left or has_copies or (diff and summary.num_changed) else Exit.OK
 
 
 def _redact(task: _Task) -> tuple[Redaction, int]:
@@ -126,6 +126,7 @@ def _redact(task: _Task) -> tuple[Redaction, int]:
     if task.table_file.exists() and not is_private(task.table_file):
         console.talk(f"warning: others may read the table {name}; `chmod 600` makes it private")
     saved = _saved_table(task.table_file)
+    # Planned without the lock: to go through large files takes minutes, in which nobody else must wait.
     run, num_converted = _planned(task, saved)
     # Where nothing is found no table is begun, and no lock beside it.
     is_written = bool(task.is_written and (run.summary.num_changed or num_converted or task.output))
@@ -167,6 +168,7 @@ def _planned(task: _Task, saved: PlaceholderTable | None) -> tuple[Redaction, in
         table = PlaceholderTable()
         table.reserve(taken)
     for path in task.files:
+        # A file may hold placeholders of an earlier run; their numbers must not mean another value.
         table.reserve(placeholders_in(path, task.root))
     redactor = Redactor(table, task.terms)
     run = Redaction(task.files, redactor, shape=task.shape, keep=task.keep, hold=task.hold, root=task.root)
@@ -216,6 +218,7 @@ def _tell_old_key(task: _Task, num_values: int, is_agreed: bool) -> None:
     console.talk(f"their numbers are in {table} now")
     if not is_agreed and not sys.stdin.isatty():
         console.talk("the old key is left as it is; run the command again with --yes to delete it")
+    # The old key is deleted last, and only after a yes: it is the one thing that turns placeholders back.
     elif is_agreed or click.confirm(f"Delete {name} and the values in it?", default=False, err=True):
         remove_file(task.old_key)
         console.talk(f"deleted: {name}")
@@ -243,7 +246,7 @@ def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
 
 
 def _table_path(path: Path, root: Path | None, files: Sequence[Path]) -> Path:
-    """Return where the table is; in a workspace only its .curate is out of reach of git, exports and uploads."""
+    # In a workspace only .curate is out of reach of git, exports and uploads.
     from curate.base.file_guard import inside
 
     if root and path.absolute().is_relative_to(root.absolute()):
@@ -359,6 +362,7 @@ def _sensitive_decisions(root: Path | None, find_kinds: Callable[[str], Sequence
 
     if root is None:
         return 0
+    # Retired segments and snapshots repeat what was edited, and are never rewritten.
     events = [*retired_events(root), *read_journal(root)[0]]
     snapshots = [folded_record(record).model_dump(mode="json") for record in read_snapshot(root).records.values()]
     return sum(any(map(find_kinds, strings_of(value))) for value in [*map(value_of, events), *snapshots])

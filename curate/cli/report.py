@@ -41,6 +41,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     import json
 
     for outcomes in worst(results, project.data.records(), per_category=count).values():
+        # One line a record, so that a script can hand each to its own reviewer.
         for bad in outcomes:
             outcome, source = bad.outcome, bad.record.source if bad.record else None
             console.data(

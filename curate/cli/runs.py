@@ -95,6 +95,7 @@ def _followed(run: Run) -> int:
     from curate.sessions.runs import log_tail, read_run
 
     metrics, last_step = Metrics(run.folder), -1
+    # Looked at before the metrics are read: what came between the last line and the end is not missed.
     while True:
         is_last = not run.is_alive
         metrics.read()
@@ -107,6 +108,7 @@ def _followed(run: Run) -> int:
             break
         time.sleep(_SECONDS)
         run = read_run(run.folder)
+    # The line of progress gives way to the last word on the run.
     console.progress("")
     console.data(_line(run, "text"))
     if run.standing in ("failed", "dead"):

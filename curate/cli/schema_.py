@@ -91,9 +91,11 @@ def infer(files: tuple[Path, ...]) -> None:
     if not num_values:
         raise CurateError("E904 no-such-file", "no line of the files is a JSON object", "See `curate validate`.")
     schema = {"properties": {}, **builder.to_schema()}
+    # genson knows types and no enumerations.
     for key, counts in strings.items():
         if schema["properties"][key].get("type") == "string" and _is_choice(counts):
             schema["properties"][key] = {"enum": sorted(counts)}
+    # A misspelt key must be a finding, not another field.
     schema["additionalProperties"] = False
     if view := _guess_view(schema["properties"]):
         schema["x-record"] = view

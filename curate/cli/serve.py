@@ -43,12 +43,14 @@ def command(root: Path, host: str, port: int, by: str, allow_train: bool, i_know
     """
     from curate.project.project import open_project
 
+    # Whoever reaches the page decides as this annotator, and the token crosses the net in clear text.
     if host not in LOOPBACK and not i_know:
         raise CurateError(
             "E973 cannot-serve",
             f"other machines can reach {host}, and there is no encryption",
             f"Keep to 127.0.0.1 and run `ssh -L {port}:127.0.0.1:{port} HOST` on the other machine, or add --i-know.",
         )
+    # A workspace that cannot be opened is told here, not in a browser that shows nothing.
     open_project(root)
     options = [*(["--by", by] if by else []), *(["--allow-train"] if allow_train else [])]
     serve(["open", str(root), "--served", *options], host=host, port=port)

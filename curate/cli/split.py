@@ -60,16 +60,19 @@ def command(
     """
     from curate.project.golden import change_of
     from curate.project.notices import open_and_tell
-    from curate.sessions.splitting import preview, read_basis
+    from curate.sessions.splitting import preview, read_basis, require_split
 
     if is_saved and not is_applied:
         raise click.UsageError("--save is for --apply")
     project = open_and_tell(root)
+    # Before the records are divided, so that the preview is already of a set that may change.
     if unfreeze is not None:
         _unfreeze(project.data, unfreeze, dry_run)
     settings = _settings_with(project.settings.split, ratios, seed, stratify, group)
     basis, wanted = read_basis(project.data), _fixes(fixes)
+    # The leaks before any fix: a fix that works leaves no leak to look for.
     if wanted:
+        require_split(basis, wanted)
         _require_leaking(preview(basis, settings, is_compared=True), wanted)
     planned = preview(basis, settings, wanted, is_compared=True)
     print_lines(_report(planned))
@@ -127,7 +130,7 @@ def _apply(project: Project, planned: Preview, dry_run: bool, *, is_saved: bool)
     if is_saved:
         console.talk(f"wrote to curate.toml: {', '.join(done.keys) or 'nothing, it says so already'}")
     for name in done.overruled:
-        console.talk(f"warning: {console.one_line(name)} stands in for what was written to curate.toml")
+        console.talk(f"warning: {console.one_line(name)} overrides what was written to curate.toml")
 
 
 def _freeze(data: ProjectData, planned: Preview, dry_run: bool) -> None:

@@ -48,6 +48,7 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
     records, project = records_of(paths, show_values=show_values)
     if project and (dropped := project.data.dropped()):
         console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
+    # The splits of the last dataset are the ones that a trainer sees.
     view = overview(records, project.data.pins() if project else {})
     if form == "jsonl":
         for row in view.categories:

@@ -23,6 +23,7 @@ class _WithRecipeOptions(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Set the trainer's options apart before click sees the rest."""
+        # click would take the first word after -- for DIR where no folder is named.
         index = args.index("--") if "--" in args else len(args)
         ctx.meta[_OPTIONS] = args[index + 1 :]
         return super().parse_args(ctx, args[:index])
@@ -59,6 +60,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         options = [*options, DRY_RUN]
     if detach and DRY_RUN in options:
         raise click.UsageError("--dry-run starts nothing that could live on: leave --detach out")
+    # Before the export, which writes a dataset.
     require_trainer("training", "take the dataset to a machine that has it")
     project = open_and_tell(root)
     folder = run_folder(project.data, options)
@@ -72,8 +74,9 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         location = f"; see {console.visible(str(folder))}" if folder.exists() else ""
         console.talk(f"training ended with exit code {code}{location}")
         return code
+    # A trainer that was asked for its help alone ends well and writes nothing.
     if not (folder / REPORT_FILE).is_file():
-        console.talk("training wrote no report, so there is nothing to show")
+        console.talk("no report was written; `train eval RUN` makes one of a finished run")
         return Exit.OK
     results = read_results(folder)
     # The trainer has just printed the scores; what is left to say is which records to look at.

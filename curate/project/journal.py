@@ -149,6 +149,9 @@ class JournalWriter:
         self._folder = root / FOLDER / _folder_name(by)
         self._by = by
         self._session = uuid.uuid4().hex
+        # What the same person decides in another process has another session.
+        self.sessions = {self._session}
+        self.is_unsaved = False  # Whether the last decisions could not be saved.
         self._seq = 0
         self._segment: Segment | None = None
 
@@ -197,8 +200,10 @@ class JournalWriter:
             self._save(frames)
         except CurateError:
             # What could not be saved may still turn up after a power cut. No other event shall have the same place.
-            self._session, self._seq = uuid.uuid4().hex, 0
+            self._session, self._seq, self.is_unsaved = uuid.uuid4().hex, 0, True
+            self.sessions.add(self._session)
             raise
+        self.is_unsaved = False
         self._seq += len(events)
         return events
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
+# Hears which records others have changed: other people, or other parts of this program.
 Listener = Callable[[set[str]], None]
-"""Hears which records others have changed: other people, or other parts of this program."""
 OnProgress = Callable[[int, int], None]
 Within = Callable[[Callable[[], set[str]]], set[str]]
 
@@ -190,6 +190,11 @@ class Project:
         return any(damage.kind == "unknown" for damage in self._damages)
 
     @property
+    def writer(self) -> JournalWriter | None:
+        """What saves decisions here; None before the first one."""
+        return self._sitting
+
+    @property
     def num_decisions(self) -> int:
         """Decisions in the journal, everybody's."""
         return len(self._tracker.order) if self._tracker else 0
@@ -265,8 +270,6 @@ class Project:
     def undo(self, actor: Listener | None = None) -> Undone | None:
         """Take back this annotator's last act, also of an earlier sitting; None where nothing is left to take back.
 
-        ``actor`` is as for `apply`.
-
         Raises:
             CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`; and as
                 `load`, which is done first where it was not.
@@ -274,11 +277,7 @@ class Project:
         return self._reverse(actor, is_redo=False)
 
     def redo(self, actor: Listener | None = None) -> Undone | None:
-        """Do again what `undo` took back last; None where nothing is left. ``actor`` is as for `apply`.
-
-        Raises:
-            CurateError: as `undo` does.
-        """
+        """Do again what `undo` took back last; None where nothing is left. It raises what `undo` raises."""
         return self._reverse(actor, is_redo=True)
 
     def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:

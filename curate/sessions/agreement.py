@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
+# By record id, what each annotator answered to one question; who has not answered is not there, or has None.
 Answers = Mapping[str, Mapping[str, Json]]
-"""By record id, what each annotator answered to one question; who has not answered is not there, or has None."""
 
+# By record id and annotator, when the answer was given: ISO 8601 in UTC, and after it what orders the same second.
 Moments = Mapping[str, Mapping[str, str]]
-"""By record id and annotator, when the answer was given: ISO 8601 in UTC, and after it what orders the same second."""
 
 Number = TypeVar("Number", "float", "NDArray[numpy.float64]")
 Grade = Literal["ok", "warn", "error", ""]
 
 CONFIDENCE = 0.95
+# Krippendorff 2004, Content Analysis, p. 241: rely on what reaches 0.8, conclude tentatively from 0.667.
 RELIABLE, TENTATIVE = 0.8, 0.667
-"""Krippendorff 2004, Content Analysis, p. 241: rely on what reaches 0.8, conclude tentatively from 0.667."""
 
 
 @dataclass(frozen=True, slots=True)

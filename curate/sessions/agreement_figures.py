@@ -19,14 +19,14 @@ from curate.sessions.agreement import CONFIDENCE, Answers, alpha_rate, kappa_rat
 
 Whole = NDArray[numpy.int64]
 Floats = NDArray[numpy.float64]
+# From weights (patterns by resamples: how many records of each pattern) to figures (figures by resamples).
 Statistic = Callable[[Floats], Floats]
-"""From weights (patterns by resamples: how many records of each pattern) to figures (figures by resamples)."""
 RESAMPLES = 1000
 _CHUNK = 1 << 20  # The most draws that are made at once.
 _DEAR = 12  # How many records can be drawn in the time that drawing the count of one pattern takes, as measured.
 _MOST_UNDEFINED = 0.05
 SAME_VALUE = "all answers are the same value, so chance alone would agree as well"
-ALIKE = "every resample gives the same value, so no interval can be told"
+ALIKE = "every resample gives the same value, so there is no interval"
 TOO_FEW = "too few records for an interval"
 NO_OVERLAP = "no record has answers of two annotators"
 

@@ -113,6 +113,7 @@ def choose_alike(clusters: Clusters, choice: Choice) -> list[Choice]:
     Records match by split, by tie, and by preference among those: to keep the train copy keeps it everywhere.
     """
     cluster = clusters.by_name[choice.cluster]
+    # Roles and not ids: which record stands where is what clusters of one shape have in common.
     roles = cluster.roles()
     keeper, other = roles.index(choice.keeper), roles.index(choice.other)
     alike = [(like, like.roles()) for like in clusters.open if like.shape == cluster.shape]
@@ -321,6 +322,7 @@ def read_staged(root: Path, by: str, clusters: Clusters) -> tuple[Staged, int]:
         with suppress(OSError):
             path.replace(path.with_suffix(".damaged"))
         return Staged(path, clusters), 0
+    # Records may have changed since the choices were staged; what would now drop another record is not kept.
     fitting = [[choice for choice in step if _is_fitting(clusters, choice)] for step in steps]
     before, after = ({choice.cluster for step in some for choice in step} for some in (steps, fitting))
     return Staged(path, clusters, [step for step in fitting if step]), len(before - after)

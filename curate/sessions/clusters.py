@@ -129,6 +129,7 @@ class ReviewCluster:
 
     @property
     def _tenths(self) -> int:
+        # A likeness of 0.7 may be a hair below it as a float.
         return int(self.score * 10 + 1e-9)
 
     def roles(self) -> list[str]:
@@ -185,6 +186,7 @@ def find_clusters(data: ProjectData, watch: Watch | None = None) -> Clusters:
         for tree in trees_of(duplicates)
     ]
     order = {name: number for number, name in enumerate(records)}
+    # A leak makes a score worthless, and an exact copy needs no thought: what costs most comes first.
     clusters.sort(key=lambda item: (not item.is_leak, KINDS.index(item.kind), -item.score, order[item.members[0].id]))
     opened = [cluster for cluster in clusters if not cluster.is_left]
     left = [cluster for cluster in clusters if cluster.is_left]

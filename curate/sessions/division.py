@@ -23,8 +23,8 @@ class Division:
         self.settings = self.saved_settings
         self.fixes: dict[str, Fix] = {}
         self.preview: Preview | None = None
+        # The division by the settings as they are saved; None where these have no seed.
         self.saved: Preview | None = None
-        """The division by the settings as they are saved; None where these have no seed."""
         self.leaks: LeakReport | None = None
 
     @property

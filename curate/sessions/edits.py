@@ -1,11 +1,16 @@
 """One record under edit, from opening it to the decision that saves it; the same for screens and the command line.
 
-An answer whose category has a schema is a form of its own (`Answer`) while the record around it is edited.
+An answer whose category has a schema is a form of its own (`Answer`) while the record around it is edited. A person's
+own editor gets the record as a text, and what it leaves is taken back (`edited`).
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
+import subprocess
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -14,7 +19,9 @@ from typing import Any
 
 from curate.base.console import one_line
 from curate.base.events import Add, Edit
-from curate.base.record import CurateError, Finding, Json, canonical
+from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.record import CurateError, Exit, Finding, Json, canonical
+from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.jsonl import JsonFault, parts_of, pointer_of, strict_loads
 from curate.project.drafts import Draft, Drafts, changes, rebased
@@ -26,8 +33,9 @@ from curate.schema.view import View, at
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
+# Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed.
 _SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
-"""Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed."""
+NOTHING_CHANGED = "nothing changed"  # What `save` returns where there is nothing to undo either.
 CHANGED_MEANWHILE = "E986 changed-meanwhile"  # Somebody else has changed the same key; saving again keeps one's own.
 
 
@@ -49,6 +57,7 @@ class EditSession:
         self.notes: list[str] = []
         # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.text = text
+        self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
         self._drafts = Drafts(project.root, project.by, "lines" if self.is_line else "")
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
         self._disputed: set[str] = set()
@@ -85,10 +94,14 @@ class EditSession:
         """Write what is typed to the draft (E906), or take the draft away where nothing differs from what is saved."""
         if not self.is_changed:
             self._drafts.remove(self.draft_name)
+            self.is_draft_unwritten = False
             return
+        # Only a draft that is written, or needed no more, ends the warning: a decision on another record does not.
+        self.is_draft_unwritten = True
         typed = {pointer: (value.text, value.message) for pointer, value in self.form.typed.items()}
         line = self.form.to_line()
         self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
+        self.is_draft_unwritten = False
 
     def discard(self) -> None:
         """Let go of what is typed and of the draft, which may fail with E914 and E985, and `follow`."""
@@ -128,7 +141,7 @@ class EditSession:
                 and the draft stays.
         """
         if self.text:
-            raise CurateError("E972 unfit-line", f"{self.name}: the text is no JSON yet", "Mend it in the editor.")
+            raise CurateError("E972 unfit-line", f"{self.name}: the text is no JSON yet", "Fix it in the editor.")
         if problems := self.form.problems():
             first = problems[0]
             more = f", and {counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""
@@ -233,6 +246,7 @@ class EditSession:
         return f"saved the new record {one_line(name, 60)}"
 
     def _change(self) -> str:
+        # What others saved a moment ago is seen before this edit goes over it.
         self.project.refresh()
         self.follow()
         if self._disputed:
@@ -243,7 +257,7 @@ class EditSession:
         changed = changes(self.project.state(self.name).record.data, self.form.to_line())
         if not changed:
             self._drafts.remove(self.draft_name)
-            return "nothing has changed"
+            return NOTHING_CHANGED
         self.project.apply([Edit(self.name, changed)])
         self._drafts.remove(self.draft_name)
         self._begin_anew()
@@ -392,3 +406,59 @@ def _respelled(text: str, before: Json, after: Json) -> str:
     options = next((known for known in _SPELLINGS if json.dumps(before, **known) == bare), _SPELLINGS[0])
     start = text.index(bare)
     return f"{text[:start]}{json.dumps(after, **options)}{text[start + len(bare) :]}"
+
+
+_USUAL = ("editor", "nano", "vi")
+
+
+def editor_command() -> list[str]:
+    """Return the command of the editor: VISUAL, else EDITOR, else what is usual where it is installed.
+
+    Raises:
+        CurateError: E987 when there is none.
+    """
+    for name in ("VISUAL", "EDITOR"):
+        if value := os.environ.get(name, "").strip():
+            try:
+                command = shlex.split(value)
+            except ValueError as error:
+                raise _none(f"{name} is {one_line(value, 60)!r}, which is no command: {error}") from error
+            if command and shutil.which(command[0]):
+                return command
+            raise _none(f"{name} names {one_line(value, 60)!r}, which is not there")
+    usual = next((name for name in _USUAL if shutil.which(name)), None)
+    if usual is None:
+        raise _none("neither VISUAL nor EDITOR names one")
+    return [usual]
+
+
+def edited(text: str, path: Path) -> str | None:
+    """Return ``text`` as it is after a person has edited it in ``path``, None where the editor gave up on it.
+
+    The file is gone afterwards; where the system ends us before, it stays and nothing typed is lost.
+
+    Raises:
+        CurateError: E987 when there is no editor, it cannot be started, or it has failed on a text that it changed: the
+            file stays then. E906 when the file cannot be written.
+    """
+    command = editor_command()
+    write_atomic(path, [text.encode("utf-8", "surrogateescape")], mode=0o600)
+    try:
+        code = subprocess.run([*command, str(path)], check=False).returncode
+    except OSError as error:
+        raise _none(f"{one_line(command[0], 60)!r} cannot be started: {error.strerror}") from error
+    try:
+        # Bytes that are not UTF-8 come back as they are, to be shown and mended.
+        after = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+    # An editor that failed may have left half a text.
+    if code and after != text:
+        hint = "Nothing was changed; what it left is still there."
+        raise CurateError("E987 no-editor", f"the editor has failed ({code}); see {one_line(str(path), 300)}", hint)
+    path.unlink(missing_ok=True)
+    return None if code else after
+
+
+def _none(reason: str) -> CurateError:
+    return CurateError("E987 no-editor", f"there is no editor: {reason}", "Set EDITOR.", exit_code=Exit.MISSING)

@@ -107,6 +107,7 @@ def excerpt(
         raw_lines[line] = json.dumps(dict(state.record.data), ensure_ascii=False).encode("utf-8", "surrogatepass")
     raw = raw_lines.get(line)
     column = _column(finding, raw, is_decided) if raw is not None else 0
+    # Only the row of the finding needs its place; the lines around begin at their first column.
     rows, mark = [], None
     for number, content in sorted(raw_lines.items()):
         if number == line and column:

@@ -57,8 +57,9 @@ class LineEdit(EditSession):
     def _add(self) -> str:
         line, shape = self.form.to_line(), self.project.shape
         if not shape.is_valid(line):
-            raise self._unfit("it is no line of the schema", "Mend it and save again.")
+            raise self._unfit("the schema does not allow it", "Fix it and save again.")
         record = shape.record(line, self._source)
+        # Before the file is written: an id in use cannot be taken back by an undo.
         self._require_free(record)
         self._write(line)
         self._drafts.remove(self.draft_name)
@@ -100,7 +101,7 @@ class LineEdit(EditSession):
                 return spelled_line
             raise ValueError("it cannot be written as JSON")
         except ValueError as error:
-            raise self._unfit(str(error), "Mend it and save again.") from error
+            raise self._unfit(str(error), "Fix it and save again.") from error
 
     def _unfit(self, why: str, what: str) -> CurateError:
         return CurateError("E972 unfit-line", f"{one_line(self.name, 200)}: {why}", f"Nothing was saved. {what}")
@@ -128,11 +129,11 @@ def open_line(project: Project, file: str, number: int) -> LineEdit:
     if isinstance(first, Finding) and first.code not in ("S116", "S118"):
         # It is no file of lines at all.
         item = first
-    by_hand = f"Mend the file ($EDITOR +{number} {one_line(file, 200)}), then read it again."
+    by_hand = f"Fix the file ($EDITOR +{number} {one_line(file, 200)}), then read it again."
     if isinstance(item, Finding) and (item is first or item.code in _WITHOUT_RECORD):
         raise CurateError("E972 unfit-line", f"{where}: {item.message}", f"{by_hand} {item.fix}".strip())
     if isinstance(item, Entry) and project.shape.is_valid(item.value):
-        hint = f"`curate validate --fix` mends the bytes around it. {by_hand}"
+        hint = f"`curate validate --fix` fixes the bytes around it. {by_hand}"
         raise CurateError("E972 unfit-line", f"{where} is a record; nothing is wrong with its line", hint)
     return LineEdit(project, path, file, number, raw)
 

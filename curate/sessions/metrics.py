@@ -26,7 +26,6 @@ class TrainingStep:
 
     step: int
     of: int
-    epoch: int
     tokens: int
     loss: float
     lr: float
@@ -51,9 +50,6 @@ class End:
     """How the training loop ended: ``stopped`` is the exit code where a signal ended it."""
 
     step: int
-    best_step: int | None
-    tokens: int
-    seconds: float
     stopped: int | None
 
 
@@ -67,15 +63,11 @@ class Metrics:
 
     def _forget(self) -> None:
         self.num_steps: int | None = None  # Of the whole run; None before it said.
-        self.num_examples: int | None = None
-        self.is_resumed = False
-        self.steps = array("q")
         self.losses = array("d")
         self.last: TrainingStep | None = None
         self.evaluations: list[Evaluation] = []
         self.checkpoint: int | None = None  # The step of the last one.
         self.end: End | None = None
-        self.at = ""  # When the last event was, in UTC.
         self.num_unreadable = 0  # Lines that are not what a trainer writes there.
         self._offset = 0
         self._rest = b""
@@ -115,9 +107,7 @@ class Metrics:
             self.num_unreadable += 1
         for line in lines:
             try:
-                event = orjson.loads(line)
-                self._add(event)
-                self.at = str(event["time"])
+                self._add(orjson.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError):
                 self.num_unreadable += 1
 
@@ -125,11 +115,9 @@ class Metrics:
         step = _whole(event["step"])
         match event["event"]:
             case "step":
-                num_steps, epoch, tokens = (_whole(event[name]) for name in ("of", "epoch", "tokens"))
+                self.num_steps, tokens = _whole(event["of"]), _whole(event["tokens"])
                 numbers = {name: _number(event[name]) for name in _STEP_NUMBERS}
-                self.last = TrainingStep(step, num_steps, epoch, tokens, **numbers)
-                self.num_steps = self.last.of
-                self.steps.append(step)
+                self.last = TrainingStep(step, self.num_steps, tokens, **numbers)
                 self.losses.append(self.last.loss)
             case "eval":
                 score = None if event["score"] is None else _number(event["score"])
@@ -141,13 +129,10 @@ class Metrics:
                 # Why a run ends early; the end itself comes right after it.
                 pass
             case "start" | "resume":
-                self.num_steps, self.num_examples = _whole(event["of"]), _whole(event["examples"])
-                self.is_resumed, self.end = event["event"] == "resume", None
+                # A run that is resumed goes on after its end.
+                self.num_steps, self.end = _whole(event["of"]), None
             case "end":
-                best, stopped = (
-                    None if event[name] is None else _whole(event[name]) for name in ("best_step", "stopped")
-                )
-                self.end = End(step, best, _whole(event["tokens"]), _number(event["seconds"]), stopped)
+                self.end = End(step, None if event["stopped"] is None else _whole(event["stopped"]))
             case other:
                 raise ValueError(f"{other!r} is no event")
 

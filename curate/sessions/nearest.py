@@ -65,6 +65,7 @@ class Nearest:
             self._follow()
             # A record that asks the same and answers at length is less like the whole than like the prompt.
             names = dict.fromkeys([*self._candidates(_text_of(record)), *self._candidates(record.prompt, is_part=True)])
+        # The index knows what records said when it was made; the project knows what they say now.
         standing = (self._standing(name) for name in names if name != without)
         candidates = [record for record in standing if record is not None]
         cut = self._index.cut if self._index else Cut(self._method.ngram, np.zeros(0, np.uint64))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NUM_BINS = 8
 STATUSES = ("ok", "warning", "error", "dropped")
 Tone = Literal["error", "warn", ""]
-_ENDED_BADLY = {"failed": "failed", "dead": "ended without a word", "stopped": "was stopped"}
+_ENDED_BADLY = {"failed": "failed", "dead": "ended and left no message", "stopped": "was stopped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +211,7 @@ def num_problems(project: Project) -> dict[Severity, int] | None:
 
 def next_steps(project: Project, overview: ProjectOverview, runs: Sequence[Run] | None = None) -> list[NextStep]:
     """Return what is to be done, the worst first; E914 as `runs_of`, E915 for a damaged manifest."""
+    # Nothing else can be done before there is a record, so that no other step is shown.
     if not overview.num_records and not overview.num_unread:
         return [NextStep("warn", "there are no records yet: write the first", "edit", {"new": True})]
     known_runs = runs_of(project.data) if runs is None else runs
@@ -235,11 +236,11 @@ def _problems(project: Project, overview: ProjectOverview) -> Iterator[NextStep]
 def _repeats(project: Project) -> Iterator[NextStep]:
     known = noted(project)
     if known.num_clusters is None:
-        yield NextStep("", "repeats not counted yet", "dedupe")
+        yield NextStep("", "duplicates not counted yet", "dedupe")
     elif known.num_clusters:
         leaks = f", {known.num_leaks:,} between splits" if known.num_leaks else ""
         tone: Tone = "error" if known.num_leaks else "warn"
-        yield NextStep(tone, f"{counted(known.num_clusters, 'cluster')} of repeats{leaks}", "dedupe")
+        yield NextStep(tone, f"{counted(known.num_clusters, 'cluster')} of duplicates{leaks}", "dedupe")
 
 
 def _review(project: Project) -> Iterator[NextStep]:
@@ -262,6 +263,7 @@ def _split(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
             yield NextStep("", f"{counted(overview.num_unsplit, 'record')} in no split", "split")
         return
     created = datetime.fromisoformat(manifest.created)
+    # A file may change without a decision, and a decision without a file.
     newest = max(path.stat().st_mtime for path in project.data.files())
     changed = datetime.fromtimestamp(newest, UTC)
     changed = max([changed, *(datetime.fromisoformat(event.at) for event in project.recent(1))])

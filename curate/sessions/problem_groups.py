@@ -23,8 +23,8 @@ _MAX_RETAINED = 50_000
 _MAX_POINTERS = 200
 
 By = Literal["code", "file"]
+# What a finding is about: a line that is no record, a record by itself, what was decided on one, all records.
 Level = Literal["line", "record", "decision", "whole"]
-"""What a finding is about: a line that is no record, a record by itself, what was decided on one, all records."""
 _WHOLE: tuple[Level, ...] = ("whole",)
 
 
@@ -38,8 +38,8 @@ class Group:
     pointer: str
     level: Level
     count: int = 0
+    # The first ones in reading order; their file is relative to the workspace, their record that of the project.
     examples: list[Finding] = field(default_factory=list)
-    """The first ones in reading order; their file is relative to the workspace, their record that of the project."""
     files: Counter[str] = field(default_factory=Counter)
 
 
@@ -180,6 +180,7 @@ class Problems:
     def _number(self, level: Level, code: str, name: str, severity: Severity, pointer: str) -> int:
         key = (level, code, severity, pointer)
         if key not in self._numbers:
+            # Free-form objects have keys without end: one group takes all places beyond the first two hundred.
             if self._num_pointers[code] >= _MAX_POINTERS and pointer != ELSEWHERE:
                 return self._number(level, code, name, severity, ELSEWHERE)
             self._num_pointers[code] += 1

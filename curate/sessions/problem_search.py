@@ -44,8 +44,8 @@ from curate.schema import Shape
 from curate.sessions.problem_groups import EVERY, Problems
 
 OnProgress = Callable[[int], None]  # Hears how many lines were seen so far.
+# Records whose fixes are kept: each of them becomes a line of the journal with all that changes in it.
 _MOST_FIXES = 20_000
-"""Records whose fixes are kept: each of them becomes a line of the journal with all that changes in it."""
 _SERVE = "from curate.sessions.problem_search import serve; serve()"
 
 
@@ -191,6 +191,7 @@ def _ask(child: subprocess.Popen[bytes], question: object, on_progress: OnProgre
 
 def serve() -> None:
     """Do the job that stdin holds, and write progress and then what came out of it to stdout."""
+    # A search makes millions of short-lived objects, which the collector would walk through again and again.
     collect_rarely()
     # What anything else might print must not stand between the answers.
     with os.fdopen(os.dup(1), "wb") as answers:

@@ -41,8 +41,8 @@ class ScoreRow:
     worse: int | None = None
     verdict: ChangeVerdict | None = None
     metric: str = ""
+    # Bits per byte of base, first and second; lower is better.
     bits: tuple[float | None, float | None, float | None] = (None, None, None)
-    """Bits per byte of base, first and second; lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class RunComparison:
     macro: ScoreRow | None
     regressions: tuple[Regression, ...]
     notes: tuple[str, ...] = ()
+    # What the run says of general text, with what to do next where it forgot; of one run beside its base.
     general: tuple[str, ...] = ()
-    """What the run says of general text, with what to do next where it forgot; of one run beside its base."""
     changed: tuple[RunDifference, ...] = ()
 
 
@@ -119,6 +119,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
         notes = list(_notes(comparison))
     except CurateError as error:
         notes = [f"paired differences are not reported: {error.message}"]
+    # Scores of two splits are of different records, and their difference says nothing.
     if other.report["headline"] != split:
         notes.append(f"{first.id} was judged on its {other.report['headline']} split, {second.id} on {split}")
     macro = comparison.macro if comparison else None
@@ -312,5 +313,6 @@ def _manifest(data: ProjectData, run: Run) -> Manifest | None:
         manifest = read_manifest(folder)
     except CurateError:
         return None
+    # A dataset of the same name may have been written anew since the run.
     is_it = hashlib.sha256(read_file(folder / FILE_NAME, most=MOST_DOCUMENT)).hexdigest() == digest
     return manifest if is_it else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -179,6 +179,19 @@ class Preview:
         return drops + [Assign(name, split) for name, split in self.assignment.splits.items() if own.get(name) != split]
 
 
+def require_split(basis: Basis, names: Collection[str]) -> None:
+    """Refuse (E916) names of records that are in no split: duplicates, and records that are not there."""
+    known = {record.id for record in basis.staying}
+    for name in names:
+        if name in known:
+            continue
+        kind = next((pair.kind for pair in basis.repeats.left_out() if pair.record == name), None)
+        if kind is None:
+            raise CurateError("E916 unknown-record", f"there is no record {name!r} to split")
+        what = "an exact" if kind == "exact" else "a near"
+        raise CurateError("E916 unknown-record", f"{name} is {what} duplicate and is not split", "Drop it or edit it.")
+
+
 def preview(
     basis: Basis, settings: SplitSettings, fixes: Mapping[str, Fix] | None = None, *, is_compared: bool = False
 ) -> Preview:
@@ -191,9 +204,7 @@ def preview(
             not there, or that cannot be moved; E908 and E964 when a benchmark cannot be read or is not there.
     """
     fixes = dict(fixes or {})
-    known = {record.id for record in basis.staying}
-    if unknown := [name for name in fixes if name not in known]:
-        raise CurateError("E916 unknown-record", f"there is no record {unknown[0]!r} that could be divided")
+    require_split(basis, fixes)
     staying = [record for record in basis.staying if fixes.get(record.id) != "drop"]
     assignment = basis.divided(staying, settings)
     moves = [name for name, fix in fixes.items() if fix == "move"]
@@ -226,7 +237,7 @@ class LeakingPair:
 
     @property
     def is_error(self) -> bool:
-        """Whether the pair is in the way of an export."""
+        """Whether the pair blocks an export."""
         return self.severity == "error"
 
 
@@ -245,7 +256,7 @@ class LeakReport:
 
     @property
     def num_errors(self) -> int:
-        """How many pairs and benchmark records are in the way of an export."""
+        """How many pairs and benchmark records block an export."""
         severities = [*(pair.severity for pair in self.pairs), *(finding.severity for finding in self.benchmarks)]
         return severities.count("error")
 
@@ -328,6 +339,7 @@ def write(project: Project, divided: Preview, *, is_saved: bool) -> SavedDivisio
     root = divided.basis.data.root
     # Before the settings are written: a workspace that is read-only takes neither.
     require_known(project.data.damages)
+    # The preview may have left the comparison out for speed; what is written is always what an export would make.
     divided = compared_whole(divided)
     keys = save_settings(root, divided.settings) if is_saved else []
     decisions = divided.decisions()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from rich.text import Text
 from textual import events
@@ -23,25 +23,24 @@ from textual.widgets import Input, Static, TextArea
 from textual.worker import get_current_worker
 
 from curate.base.record import CurateError
-from curate.tui.border import SIGNS, Severity, safe_text
+from curate.tui.border import ASCII, PRETTY, SIGNS, Severity, glyphs, is_ascii_wanted, safe_text, use_glyphs
 from curate.tui.chrome import HeaderBar, StatusLine, draw_frame
 from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
-from curate.tui.glyphs import ASCII, PRETTY, glyphs, is_ascii_wanted, use_glyphs
 from curate.tui.help import Commands, LoggedCommand, command_log, keys_page
-from curate.tui.keys import Chord, KeysInTurn
+from curate.tui.keys import Chord, KeysInTurn, key_name
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens import TABS, Tab, screen_class
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
 
 if TYPE_CHECKING:
     from curate.project.project import Project
+    from curate.tui.context import HostApp
 
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
 _MOST_VISITS = 20
-EXPIRES = 20.0
-"""Seconds after which a message that is no warning goes: what was done is old news then."""
+EXPIRES = 20.0  # Seconds after which a message that is no warning goes: what was done is old news then.
 
 
 class CurateApp(App[int]):
@@ -82,15 +81,11 @@ class CurateApp(App[int]):
         use_glyphs(ASCII if is_ascii or is_ascii_wanted() else PRETTY)
         super().__init__()
         self.stylesheet = self._styles = StylesByName(variables=self.get_css_variables())
-        self.message: Text = Text("")
-        """What the status line says; from its second line on, what to do about it."""
+        self.message: Text = Text("")  # What the status line says; from its second line on, what to do about it.
         self._expiry: Timer | None = None
-        self.is_unsaved = False
         self.logged_commands: list[LoggedCommand] = []
-        self.crash = ""
-        """The traceback of the mistake of ours that ended the app."""
-        self.failure: CurateError | None = None
-        """What was wrong with the workspace, where that ended the app."""
+        self.crash = ""  # The traceback of the mistake of ours that ended the app.
+        self.failure: CurateError | None = None  # What was wrong with the workspace, where that ended the app.
         for registered in themes():
             self.register_theme(registered)
         has_colour = not self.no_color
@@ -98,10 +93,9 @@ class CurateApp(App[int]):
         self.choose_theme(theme if has_colour else "mono")
         self.root = root
         self.by = project.by if project else by
-        self.may_train = True
-        """Whether training may be started through a browser."""
+        self.may_train = True  # Whether training may be started through a browser.
         self.tabs: list[Tab] = list(TABS)
-        self.following = Following(self, poll, opener)
+        self.following = Following(cast("HostApp", self), poll, opener)
         self._arrivals: dict[str, dict[str, Any]] = {}
         self._visits: list[str] = []
         self._chord = Chord(self, self._endings)
@@ -247,7 +241,7 @@ class CurateApp(App[int]):
     def tell_error(self, error: CurateError) -> None:
         """Write on the status line what went wrong and what to do."""
         if error.number == "E906":
-            self.is_unsaved = True
+            # It may have been the journal that could not be written.
             draw_frame(self.screen, HeaderBar)
         self.tell(f"{error.code}: {error.message}", "error", error.hint)
 
@@ -361,8 +355,8 @@ class CurateApp(App[int]):
 
     async def _take(self, event: events.Key) -> None:
         if self._chord.is_waiting:
-            if not self._chord.finish(event.key) and event.key not in ("escape", "g"):
-                self.tell("Nothing is bound to that.", "warn")
+            if not self._chord.finish(event.key) and event.key != "escape":
+                self.tell(f"g {key_name(event.key)} is no screen; g ? lists them.", "warn")
         elif self.present().is_too_small and event.key not in ("q", "ctrl+q"):
             return
         elif answer := self.present().refusal(event.key):

@@ -10,17 +10,15 @@ from textual import events
 from textual.screen import Screen
 from textual.widgets import Input, Static, TextArea
 
-from curate.tui.border import safe_text
-from curate.tui.glyphs import glyphs
+from curate.tui.border import glyphs, safe_text
 from curate.tui.keys import key_name
 
 if TYPE_CHECKING:
     from curate.tui.context import HostApp
 
+# Below so many columns or lines a screen says that it needs more, and takes no keys but those that leave.
 NARROWER, LOWER = 60, 15
-"""Below so many columns or lines a screen says that it needs more, and takes no keys but those that leave."""
-_SHORT = 4
-"""Letters of each tab's title where not all titles fit."""
+_SHORT = 4  # Letters of each tab's title where not all titles fit.
 
 
 class FrameLine(Static):
@@ -63,7 +61,7 @@ class HeaderBar(FrameLine):
     def line(self, width: int) -> Text:
         # Return the header; where both ends do not fit, the left one is cut.
         app = self.frame
-        right = safe_text(self._journal_state(), style="error" if app.is_unsaved else "muted")
+        right = safe_text(self._journal_state(), style="error" if self._is_unsaved else "muted")
         left = Text.assemble(" ", ("curate", "strong"), "  ", safe_text(app.root.resolve().name, 60, style="accent"))
         if app.by:
             left.append_text(Text.assemble("  annotator: ", safe_text(app.by, 30)))
@@ -71,11 +69,16 @@ class HeaderBar(FrameLine):
         gap = max(1, width - left.cell_len - right.cell_len - 1)
         return Text.assemble(left, " " * gap, right, no_wrap=True, end="")
 
+    @property
+    def _is_unsaved(self) -> bool:
+        writer = self.frame.project.writer if self.frame.has_project else None
+        return writer is not None and writer.is_unsaved
+
     def _journal_state(self) -> str:
         app = self.frame
         if not app.has_project:
             return "opening" if app.is_opening else "no workspace"
-        if app.is_unsaved:
+        if self._is_unsaved:
             return "journal ! not saved"
         if app.following.is_stale:
             return "files changed: r reads them"
@@ -134,8 +137,7 @@ class StatusLine(FrameLine):
 class KeyLine(FrameLine):
     """What the keys do here, made from the bindings that are active now."""
 
-    ALWAYS: ClassVar[tuple[str, ...]] = ("app.help",)
-    """Ids that are shown at the end, however many others there are."""
+    ALWAYS: ClassVar[tuple[str, ...]] = ("app.help",)  # Ids that are shown at the end, however many others there are.
 
     def on_mount(self) -> None:
         super().on_mount()

@@ -50,12 +50,9 @@ TABS = (
 class Loading(Protocol):
     """How far the records of the workspace are read."""
 
-    progress: str
-    """How far reading is; empty where nobody knows."""
-    failure: CurateError | None
-    """Why the records could not be read."""
-    is_stale: bool
-    """Whether another program has changed the record files since they were read."""
+    progress: str  # How far reading is; empty where nobody knows.
+    failure: CurateError | None  # Why the records could not be read.
+    is_stale: bool  # Whether another program has changed the record files since they were read.
 
     @property
     def is_loaded(self) -> bool: ...
@@ -71,15 +68,11 @@ class AppContext(Protocol):
     """The part of the app that what it shows may use; `curate.tui.app.CurateApp` describes each method."""
 
     root: Path
-    by: str
-    """The annotator's name."""
+    by: str  # The annotator's name.
     tabs: list[Tab]
-    message: Text
-    """What the status line says; from its second line on, what to do about it."""
-    is_unsaved: bool
-    """Whether the last decision is not on the disk."""
-    may_train: bool
-    """Whether training may be started through a browser."""
+    message: Text  # What the status line says; from its second line on, what to do about it.
+    failure: CurateError | None  # What was wrong with the workspace, where that ended the app.
+    may_train: bool  # Whether training may be started through a browser.
 
     @property
     def following(self) -> Loading: ...
@@ -111,6 +104,8 @@ class AppContext(Protocol):
     def log_command(self, command: str, result: str) -> None: ...
     def ask(self, question: str, then: Callable[[], object]) -> None: ...
     def prompt(self, question: str, then: Callable[[str], object], *, value: str = "") -> None: ...
+    def present(self) -> Any: ...
+    def hand_over(self, screen: Any) -> None: ...
     def deliver(self, screen: Any) -> None: ...
 
 

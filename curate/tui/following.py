@@ -5,54 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.tui.chrome import HeaderBar, draw_frame
-from curate.tui.context import AppContext
 from curate.tui.keys import checked_keymap
 from curate.tui.screens import known_bindings
 
 if TYPE_CHECKING:
-    from textual.screen import Screen
-
     from curate.project.project import Project
     from curate.project.transactions import Undone
+    from curate.tui.context import HostApp
     from curate.tui.screen import ProjectScreen
 
 Opener = Callable[[], "Project | None"]
-
-
-class FollowedApp(AppContext, Protocol):
-    """The app, as the one that keeps it in step needs it."""
-
-    failure: CurateError | None
-
-    @property
-    def screen(self) -> Screen[Any]:
-        """The screen on top."""
-
-    def present(self) -> ProjectScreen:
-        """Return the project screen at the bottom, whatever dialog lies over it."""
-
-    def hand_over(self, screen: ProjectScreen) -> None:
-        """Tell ``screen`` of the records, and then what it was gone to for."""
-
-    def set_keymap(self, keymap: dict[str, str]) -> None:
-        """Take the user's own keys."""
-
-    def set_interval(self, interval: float, callback: Callable[[], Any]) -> Any:
-        """Call ``callback`` every so many seconds."""
-
-    def run_worker(self, work: Callable[[], Any], *, thread: bool, group: str, exclusive: bool = False) -> Any:
-        """Run ``work`` beside the app."""
-
-    def call_from_thread(self, callback: Callable[..., Any], *args: Any, **more: Any) -> Any:
-        """Call ``callback`` on the app's thread and wait for what it returns."""
-
-    def exit(self, *, return_code: int) -> None:
-        """End the app."""
 
 
 class Following:
@@ -61,7 +28,7 @@ class Following:
     All methods but `_open`, `_load` and `_check_for_changes` run on the app's thread.
     """
 
-    def __init__(self, app: FollowedApp, poll: float | None, opener: Opener | None) -> None:
+    def __init__(self, app: HostApp, poll: float | None, opener: Opener | None) -> None:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
         self._opener = opener
@@ -70,8 +37,8 @@ class Following:
         self._is_looking = False
         self._project: Project | None = None
         self._unsubscribe = _nothing
+        # By the name of each screen that knows of the records: those that changed while it was not shown.
         self._waiting: dict[str, set[str]] = {}
-        """By the name of each screen that knows of the records: those that changed while it was not shown."""
         self._num_decisions = 0  # Decisions of the project that the header has told of.
         self._thread = threading.get_ident()
         self._progress_message = self._refusal = ""
@@ -320,11 +287,15 @@ class Following:
         # At the first reading, and when records are exchanged, no screen knows of any, and all that was read is old.
         new = self.project.since(self._num_decisions) if self._waiting else []
         self._num_decisions = self._num_decisions + len(new) if self._waiting else self.project.num_decisions
-        others = {event.id for event in new if event.by != self.project.by}
-        if others:
-            self._app.tell(f"others decided on {counted(len(others), 'record')}")
-        if any(event.by == self.project.by for event in new):
-            self._app.is_unsaved = False
+        # What was done here has its own message; the same person may also decide in another terminal.
+        writer = self.project.writer
+        elsewhere = [event for event in new if writer is None or event.session not in writer.sessions]
+        others = {event.id for event in elsewhere if event.by != self.project.by}
+        own = {event.id for event in elsewhere if event.by == self.project.by}
+        parts = [f"others decided on {counted(len(others), 'record')}"] if others else []
+        parts += [f"you decided on {counted(len(own), 'record')} in another session"] if own else []
+        if parts:
+            self._app.tell("; ".join(parts))
         draw_frame(self._app.screen, HeaderBar)
 
 

@@ -30,6 +30,11 @@ _NARROWEST = 8
 Tone = Literal["", "ok", "warn", "error", "muted"]
 
 
+def tone_of_sign(value: str) -> Tone:
+    """Return how a cell with a sign of severity is drawn: ! for an error, ~ for a warning."""
+    return "error" if "!" in value else "warn" if "~" in value else ""
+
+
 class Rows(Protocol):
     """What a table shows: a list, or whatever knows how many rows it has and can hand over a slice of them.
 
@@ -75,8 +80,8 @@ class FrameTable(ScrollView, can_focus=True):
         Binding("enter", "open", "Open", show=False, id="table.open"),
     ]
 
+    # Index of the row under the cursor; 0 also where there is no row.
     cursor: reactive[int] = reactive(0, repaint=False)
-    """Index of the row under the cursor; 0 also where there is no row."""
 
     class Moved(Message):
         """The cursor stands on another row, or other rows came; ``key`` is "" where there is no row."""

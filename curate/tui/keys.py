@@ -91,8 +91,7 @@ def _is_key(key: str) -> bool:
     return len(last) == 1 or last in set(Keys) or _character(last) is not None
 
 
-DELAY = 0.3
-"""Seconds before the box with what may follow is shown: who knows the letter never sees it."""
+DELAY = 0.3  # Seconds before the box with what may follow is shown: who knows the letter never sees it.
 
 
 class WhichKey(Static):
@@ -117,7 +116,13 @@ class Chord:
         self._timer = self._app.set_timer(DELAY, self._show)
 
     def finish(self, key: str) -> bool:
-        """Do what ``key`` ends; return False where it ends nothing, and then nothing is done."""
+        """Do what ``key`` ends; return False where it ends nothing, and then nothing is done.
+
+        A question mark lists the endings at once, and the next key is still waited for.
+        """
+        if key == "question_mark":
+            self._show()
+            return True
         self.cancel()
         ending = self._endings().get(key)
         if ending is None:
@@ -136,13 +141,15 @@ class Chord:
             self._box = None
 
     def _show(self) -> None:
+        if self._box is not None:
+            return
         words = [f"{key_name(key):>2}  {word}" for key, (word, _) in self._endings().items()]
         self._box = WhichKey(Text("\n".join(words)))
         self._app.screen.mount(self._box)
 
 
+# Seconds after which the next key is handed on whatever happens: a widget may vanish with what it was sent.
 _PATIENCE = 2.0
-"""Seconds after which the next key is handed on whatever happens: a widget may vanish with what it was sent."""
 
 
 # Textual hands a key on before what the last one has begun is done: a screen that is still being made, a field that
@@ -162,8 +169,7 @@ class KeysInTurn:
         self._waiting: deque[events.Key] = deque()
         self._next: events.Key | None = None
         self._timer: Timer | None = None
-        self.is_switching = False
-        """Whether another screen has been asked for and is not shown yet."""
+        self.is_switching = False  # Whether another screen has been asked for and is not shown yet.
 
     def has_to_wait(self, event: events.Key) -> bool:
         """Whether ``event`` is not to be handed on now; it comes again when it is its turn."""

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Watch = Callable[[str, int, int], None]
-_EVERY = 0.2
-"""Seconds between two words about how far it is: a slow line gets few of them."""
+_EVERY = 0.2  # Seconds between two words about how far it is: a slow line gets few of them.
 _KEY_WIDTH = 5
 _LONGEST = 400
 
@@ -40,12 +39,9 @@ _LONGEST = 400
 class Reason(NamedTuple):
     """Why a screen has nothing to show."""
 
-    word: str
-    """In a few words, as the answer to a key."""
-    text: Text
-    """In full, with what to press."""
-    can_write: bool = False
-    """Whether a first record can be written."""
+    word: str  # In a few words, as the answer to a key.
+    text: Text  # In full, with what to press.
+    can_write: bool = False  # Whether a first record can be written.
 
 
 class Standby(Static, can_focus=True):
@@ -118,12 +114,10 @@ def _line(key: str, what: str) -> Text:
 class ProjectScreen(Screen[None]):
     """One of the nine screens. Subclasses give the class variables, `compose_body`, and what else they need."""
 
-    NAME: ClassVar[str]
-    """The name of its file: ``app.go(NAME)`` shows it."""
+    NAME: ClassVar[str]  # The name of its file: ``app.go(NAME)`` shows it.
+    # Whether there is something to show where no line of the record files is a record.
     SHOWS_LINES: ClassVar[bool] = False
-    """Whether there is something to show where no line of the record files is a record."""
-    HELP = ""
-    """Markdown that `?` shows above the keys."""
+    HELP = ""  # Markdown that `?` shows above the keys.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012  Textual declares it so
 
     if TYPE_CHECKING:
@@ -323,13 +317,11 @@ class _Stopped(Exception):  # noqa: N818  it is no error
 class ComparingScreen(ProjectScreen):
     """A screen that compares all records with one another, in a thread that `esc` stops."""
 
-    PROGRESS: ClassVar[str]
-    """The name of the line that says how far the comparison is."""
+    PROGRESS: ClassVar[str]  # The name of the line that says how far the comparison is.
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_stale = False
-        """Whether records have changed since, and `r` is waited for."""
+        self.is_stale = False  # Whether records have changed since, and `r` is waited for.
         self.is_comparing = False
         self._stop = Event()
 

@@ -24,8 +24,7 @@ SIGNALS = {
     signal.SIGHUP: Exit.HUNG_UP,
     signal.SIGINT: Exit.INTERRUPTED,
 }
-PATIENCE = 3.0
-"""Seconds from a signal until the app is ended without its help."""
+PATIENCE = 3.0  # Seconds from a signal until the app is ended without its help.
 # Mouse in all its modes, focus, paste, resize reports, Kitty keys, the other screen; then line wrap and the cursor on.
 _RESTORE = (
     b"\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l\x1b[?1004l\x1b[?2004l\x1b[?2048l\x1b[<u\x1b[?1049l"

@@ -64,6 +64,7 @@ def run(dataset: Path, folder: Path, *, is_resumed: bool) -> int:
     about = {
         "version": 1, "id": folder.name, "status": "running", "created": now(), "seed": 1, "recipe": {"epochs": 2},
         "dataset": {"path": str(dataset.resolve()), "name": dataset.name, "sha256": ""},
+        "facts": {"device": "cpu"},
     }  # fmt: skip
     write(folder / "run.json", json.dumps(about))
     talk(f"run {folder.name}: measuring the base")

@@ -224,7 +224,7 @@ def test_known_answers_are_counted_and_not_told(answered: ProjectData) -> None:
     done = run("--question", "tone", "--by", "annotator")
     assert re.search(r"  ana .*1\.000 of 10", done.stdout)
     assert re.search(r"  bo .*0\.500 of 10", done.stdout)
-    assert "label.gold: 2 known answers to no record, or no question, that is there" in done.stderr
+    assert "label.gold: 2 known answers to a record or question that is not there" in done.stderr
     tone = told("--question", "tone")["questions"][0]
     assert tone["num_gold"] == 11
     assert [one["gold"]["value"] for one in tone["annotators"]] == [1.0, 0.5, 1.0]

@@ -292,7 +292,7 @@ def test_curate_edit_saves_a_decision(make_workspace: Any, edit_with: Any) -> No
 
 def test_curate_edit_of_nothing_saves_nothing(make_workspace: Any, edit_with: Any) -> None:
     root = make_workspace().root
-    assert edit_with(root, "r003", "") == (0, "nothing has changed\n")
+    assert edit_with(root, "r003", "") == (0, "nothing changed\n")
     assert not (root / "journal").exists()
 
 
@@ -318,7 +318,7 @@ def test_curate_edit_keeps_what_is_refused_as_a_draft(make_workspace: Any, edit_
 def test_curate_edit_discards_a_draft_when_asked(make_workspace: Any, edit_with: Any) -> None:
     root = make_workspace().root
     edit_with(root, "r003", "path.write_text('{')")
-    assert edit_with(root, "r003", "assert 'billing' in text", "--discard-draft") == (0, "nothing has changed\n")
+    assert edit_with(root, "r003", "assert 'billing' in text", "--discard-draft") == (0, "nothing changed\n")
 
 
 def test_curate_edit_of_new_records_and_copies(make_workspace: Any, edit_with: Any) -> None:
@@ -350,7 +350,7 @@ def test_curate_edit_without_a_record_or_an_editor(make_workspace: Any, edit_wit
     code, told = edit_with(root, "r003", "path.write_text('{}')\nsys.exit(1)")
     assert code == 2
     assert "r003.json" in told
-    from curate.sessions.editor import editor_command
+    from curate.sessions.edits import editor_command
 
     monkeypatch.setenv("VISUAL", "/no/such/editor")
     with pytest.raises(CurateError, match="not there") as caught:

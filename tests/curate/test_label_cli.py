@@ -122,7 +122,7 @@ def test_when_all_is_answered_the_last_one_can_still_be_taken_back(workspace: Pa
     assert answers(workspace)["r5"] == {"ana": "returns"}
     again = call("label", str(workspace), "--plain", "--by", "ana", lines="1\n")
     assert (again.stdout, again.returncode) == ("", 0)
-    assert "nothing is left to answer about topic" in again.stderr
+    assert "all 6 have an answer to topic. --all asks about them anyway" in again.stderr
 
 
 def test_a_dumb_terminal_and_a_pipe_get_lines_without_being_asked(workspace: Path) -> None:

@@ -73,10 +73,10 @@ def test_what_was_skipped_stays_skipped_in_a_queue_made_anew(sit: Sit) -> None:
     desk.skip()
     desk.answer("billing")
     desk.begin(desk.prepare(desk.wish))
-    assert (desk.current, desk.queue and desk.queue.num_skipped) == ("r002", 1)
+    assert (desk.current, desk.queue and len(desk.queue.skipped)) == ("r002", 1)
     # Another question was not skipped.
     desk.begin(desk.prepare(desk.wish_for("quality")))
-    assert (desk.current, desk.queue and desk.queue.num_skipped) == ("r000", 0)
+    assert (desk.current, desk.queue and len(desk.queue.skipped)) == ("r000", 0)
 
 
 def test_the_record_at_hand_vanishes(sit: Sit) -> None:
@@ -168,9 +168,9 @@ def test_answers_a_minute_are_those_of_the_last_ten(monkeypatch: pytest.MonkeyPa
 def test_a_flag_taken_away_is_nothing_skipped(sit: Sit) -> None:
     desk = sit()
     desk.flag()
-    assert desk.count("flag") == 1
+    assert desk.done.count("flag") == 1
     desk.flag()
-    assert (desk.count("flag"), desk.count("skipped"), list(desk.done)) == (0, 0, [])
+    assert (desk.done.count("flag"), desk.done.count("skipped"), list(desk.done)) == (0, 0, [])
 
 
 def test_a_desk_belongs_to_the_rows_that_were_there(sit: Sit) -> None:
@@ -211,7 +211,7 @@ class Learner:
 @pytest.fixture
 def learner(monkeypatch: pytest.MonkeyPatch) -> type[Learner]:
     Learner.made.clear()
-    monkeypatch.setattr("curate.sessions.labelling.suggesting.Trainer", Learner)
+    monkeypatch.setattr("curate.sessions.labelling.queue.Trainer", Learner)
     return Learner
 
 

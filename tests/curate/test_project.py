@@ -134,6 +134,39 @@ def test_listeners_hear_of_every_change_but_their_own(root):
     assert heard == [{"b"}]
 
 
+def test_what_the_same_person_decides_elsewhere_is_not_ones_own(root):
+    with opened(root) as project, opened(root) as elsewhere, opened(root, "bo") as bo:
+        project.apply([Drop("a", reason="x")])
+        elsewhere.apply([Drop("b", reason="y")])
+        bo.apply([Restore("b")])
+        heard = []
+        project.subscribe(heard.append)
+        project.refresh()
+        assert heard == [{"b"}]
+        assert [(event.by, event.session in project.writer.sessions) for event in project.since(0)] == [
+            ("ana", True), ("ana", False), ("bo", False)
+        ]  # fmt: skip
+
+
+def test_a_failed_save_is_known_until_the_next_one_here_succeeds(root):
+    with opened(root) as project, opened(root) as elsewhere:
+        blocked = root / "journal/ana"
+        blocked.parent.mkdir()
+        blocked.write_text("in the way")
+        with pytest.raises(CurateError) as caught:
+            project.apply([Drop("a", reason="x")])
+        assert caught.value.number == "E906"
+        assert project.writer.is_unsaved
+        blocked.unlink()
+        elsewhere.apply([Drop("a", reason="x")])
+        project.refresh()
+        project.apply([])
+        assert project.writer.is_unsaved
+        own = project.apply([Drop("b", reason="x")])
+        assert not project.writer.is_unsaved
+        assert {event.session for event in own} <= project.writer.sessions, "a failure begins another session"
+
+
 def test_listeners_hear_of_a_change_in_whatever_thread(root):
     heard = []
     with opened(root) as project, opened(root, "bo") as other:

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.sessions.detached import Process, ask_to_stop, berth_of, note, read_process, settle, start
-from curate.sessions.errand import Errand, begin, gate, plan, resume
 from curate.sessions.metrics import Metrics, thinned
 from curate.sessions.run_comparison import gate_command
-from curate.sessions.runs import log_tail, read_run, runs_of
+from curate.sessions.runs import Errand, begin, check_export, log_tail, plan, read_run, resume, runs_of
 
 SECONDS = 30
 
@@ -91,7 +90,7 @@ def test_a_berth_of_what_never_began_becomes_a_failed_run_with_its_log(tmp_path)
     start([sys.executable, "-c", "import sys; print('no such model', file=sys.stderr); sys.exit(2)"], folder)
     run = until(lambda: (found := read_run(folder)).standing == "failed" and found)
     assert log_tail(run, 5) == ["no such model"]
-    assert (run.why, run.can_resume) == ("it ended before it began; see its log", False)
+    assert (run.why, run.can_resume) == ("the run failed before step 1: no such model", False)
 
 
 def test_a_berth_without_a_log_goes_when_its_process_has_gone(tmp_path):
@@ -139,7 +138,7 @@ def test_metrics_are_read_as_they_come(tmp_path):
     write_metrics(tmp_path, start_event, step(1, 3.0))
     assert metrics.read()
     assert not metrics.read()
-    assert (metrics.num_steps, metrics.num_examples, list(metrics.losses)) == (10, 7, [3.0])
+    assert (metrics.num_steps, list(metrics.losses)) == (10, [3.0])
     torn = json.dumps(step(2, 2.5))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(torn[:20])
@@ -152,11 +151,11 @@ def test_metrics_are_read_as_they_come(tmp_path):
     look_event = {"event": "eval", "step": 2, "score": 0.5, "loss": 0.7, "by_category": {"a": 0.5}, "best": True}
     write_metrics(tmp_path, look_event | {"time": "t"}, {"event": "checkpoint", "step": 2, "path": "x", "time": "t9"})
     metrics.read()
-    assert (metrics.best().step, metrics.checkpoint, metrics.at) == (2, 2, "t9")
+    assert (metrics.best().step, metrics.checkpoint) == (2, 2)
     end = {"event": "end", "step": 2, "best_step": 2, "tokens": 20, "seconds": 1.5, "stopped": 143, "time": "t"}
     write_metrics(tmp_path, end)
     metrics.read()
-    assert (metrics.end.stopped, metrics.end.seconds) == (143, 1.5)
+    assert (metrics.end.step, metrics.end.stopped) == (2, 143)
 
 
 def test_metrics_that_a_resumed_run_has_replaced_are_read_anew(tmp_path):
@@ -238,7 +237,7 @@ def test_a_detached_run_outlives_who_began_it_and_is_stopped_and_resumed_by_its_
     assert resume(Errand(), workspace, folder) == folder
     run = until(lambda: (found := read_run(folder)).standing == "finished" and found)
     metrics.read()
-    assert (metrics.is_resumed, metrics.end.step, metrics.end.stopped) == (True, stopped_at + 3, None)
+    assert (metrics.end.step, metrics.end.stopped) == (stopped_at + 3, None)
     assert [one.id for one in runs_of(workspace)] == [folder.name]
 
 
@@ -252,14 +251,14 @@ def test_two_runs_begun_at_once_get_folders_of_their_own(make_workspace, trainer
 
 def test_dirty_data_keep_a_run_from_beginning(make_workspace, trainer):
     workspace = make_workspace([{"id": "a", "instruction": "What?", "output": 3}])
-    said = gate(Errand(), workspace)
+    said = check_export(Errand(), workspace)
     assert said.code == 1
     assert "E907 dirty-data" in said.trouble
     with pytest.raises(CurateError, match="dirty-data") as caught:
         begin(Errand(), workspace)
     assert caught.value.code == "E979 not-started"
     assert not (workspace.root / "runs").exists()
-    assert gate(Errand(), make_workspace(name="clean")).code == 0
+    assert check_export(Errand(), make_workspace(name="clean")).code == 0
 
 
 def test_what_fails_before_it_begins_is_a_failed_run(make_workspace, trainer, monkeypatch):

@@ -90,6 +90,17 @@ def test_leaks_name_both_records_and_their_splits(make_workspace):
     assert report.benchmarks == []
 
 
+def test_a_duplicate_is_not_split_and_has_no_fix(make_workspace):
+    line = {"instruction": LONG, "output": "Form 3.", "category": "billing"}
+    root = make_workspace([line | {"id": "one"}, line | {"id": "copy"}], EASY).root
+    done = run("split", root, "--fix", "copy", "move")
+    assert isinstance(done.exception, CurateError)
+    assert done.exception.message == "copy is an exact duplicate and is not split"
+    assert done.exception.hint == "Drop it or edit it."
+    nobody = run("split", root, "--fix", "nobody", "move")
+    assert "there is no record 'nobody' to split" in str(nobody.exception)
+
+
 @pytest.mark.parametrize("fix", ["move", "drop"])
 def test_a_fix_ends_a_leak(make_workspace, fix):
     workspace = leaking(make_workspace)

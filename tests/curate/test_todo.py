@@ -44,7 +44,7 @@ def test_nothing_is_counted_that_nobody_has_looked_at(opened) -> None:
     assert seen.statuses == {"dropped": 0}
     assert all(one.num_ok is None for one in seen.categories)
     assert told(project) == [
-        "not validated yet", "repeats not counted yet", "60 records in no split",
+        "not validated yet", "duplicates not counted yet", "60 records in no split",
     ]  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_what_was_counted_is_told(opened) -> None:
     note = noted(project)
     assert note is noted(project)
     note.num_clusters, note.num_leaks = 3, 1
-    assert "3 clusters of repeats, 1 between splits" in told(project)
+    assert "3 clusters of duplicates, 1 between splits" in told(project)
     assert not [text for text in told(project) if " yet" in text]
     note.num_clusters = note.num_leaks = 0
     assert not [text for text in told(project) if "repeat" in text]
@@ -66,7 +66,7 @@ def test_what_was_counted_is_not_known_of_records_read_anew(opened) -> None:
     before.num_clusters, before.num_leaks = 3, 1
     project.reload()
     assert noted(project) is not before
-    assert "repeats not counted yet" in told(project)
+    assert "duplicates not counted yet" in told(project)
 
 
 def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
@@ -127,7 +127,7 @@ def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
     [
         ("running", False, "run x is running", "train"), ("stopping", False, "run x is stopping", "train"),
         ("finished", True, "run x is ready", "compare"), ("failed", False, "run x failed", "train"),
-        ("dead", False, "run x ended without a word", "train"), ("stopped", False, "run x was stopped", "train"),
+        ("dead", False, "run x ended and left no message", "train"), ("stopped", False, "run x was stopped", "train"),
     ],
 )  # fmt: skip
 def test_runs_are_steps(opened, standing, has_report, text, screen) -> None:

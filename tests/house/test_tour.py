@@ -1,6 +1,6 @@
 """The tour of the terminal UI on real data, in a real terminal: what an expert does in a sitting is there the next day.
 
-Eight thousand records: filter, mend one, answer ten questions, settle a cluster of repeats, split, quit, open again.
+Eight thousand records: filter, mend one, answer ten questions, settle a cluster of duplicates, split, quit, open again.
 """
 
 from __future__ import annotations

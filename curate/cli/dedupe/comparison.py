@@ -109,6 +109,7 @@ def compare_files(
         watch=watch,
         known=lambda: {"num_findings": loose.num_findings},
     )
+    # A call that resumes reads no record, and has their number from the stages.
     loose.tell(int(known["num_findings"]))
     return Streamed(duplicates, corpus, loose), stages
 
@@ -135,6 +136,7 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths or [Path()]:
         if (path / FILE_NAME).is_file():
+            # Decisions lie in the journal of this machine, and the workers of a cluster read files alone.
             raise click.UsageError(
                 "a workspace has decisions of people in it: name its record files, or --engine local"
             )
@@ -165,6 +167,7 @@ def _digests(files: list[Path], watch: Watch) -> tuple[tuple[str, str], ...]:
     """Return the name and the SHA-256 of each file, 0.8 s a gigabyte."""
     digests = []
     for number, path in enumerate(files):
+        # The digests are the key of the stages: a file that was changed in place must not be resumed from.
         watch("digesting files", number, len(files))
         with open_file(path) as file:
             digests.append((str(path), hashlib.file_digest(file, "sha256").hexdigest()))

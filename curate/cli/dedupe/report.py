@@ -47,7 +47,8 @@ def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:
         shared = counted(duplicates.num_boilerplate, "passage")
         yield f"not counted as likeness: {shared} that over 5% of the records have in common"
     if duplicates.num_skipped:
-        yield f"cut short, because too many records are alike: {counted(duplicates.num_skipped, 'text')}"
+        cut = counted(duplicates.num_skipped, "comparison")
+        yield f"cut short: {cut} (too many records alike); near duplicates among them may be missed"
     sizes = sorted(cluster_sizes(duplicates).values(), reverse=True)
     clusters = counted(sum(size > 1 for size in sizes), "cluster")
     yield f"{clusters} of two or more; the largest holds {counted(sizes[0] if sizes else 0, 'record')}"
@@ -107,6 +108,7 @@ def compare_meanings(compared: ComparedRecords, encoder: Encoder, threshold: flo
     """Compare the prompt (or raw text) of the first record of each cluster: repeats are collapsed before."""
     from curate.similarity.dedupe.semantic import find_meanings
 
+    # One record stands for its cluster: to compare all copies with all others would find the same pair many times.
     clusters = compared.duplicates.clusters
     covered: set[str] = set()
     names: list[str] = []
@@ -182,6 +184,7 @@ def histogram(duplicates: Duplicates) -> Iterator[str]:
     does with probability 1 - (1 - J**4)**16, so pairs found are divided by that: Horvitz and Thompson 1952.
     """
     lowest, step = 0.4, 0.6 / len(duplicates.bars)
+    # A pair that is less alike is less likely to meet, so that a plain count would draw too few of them.
     middles = [lowest + step * (index + 0.5) for index in range(len(duplicates.bars))]
     guesses = [count / (1 - (1 - middle**4) ** 16) for count, middle in zip(duplicates.bars, middles, strict=True)]
     yield f"similarity of whole records, over {counted(sum(duplicates.bars), 'pair')} that met in a bucket:"
@@ -200,6 +203,7 @@ def histogram(duplicates: Duplicates) -> Iterator[str]:
 
 def _bar(value: float, most: float) -> str:
     eighths = round(value / most * _BAR * 8) if most else 0
+    # What is there at all has a bar that can be seen.
     if value > 0:
         eighths = max(1, eighths)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()).ljust(_BAR)
@@ -237,6 +241,7 @@ def difference(left: Record, right: Record, room: int, hide: Callable[[str], str
         ("answer", left.completion, right.completion),
         ("text", left.text, right.text),
     ):
+        # The first part that differs is shown; the system prompt counts as part of the prompt.
         if [word.lower() for word in first.split()] != [word.lower() for word in second.split()]:
             changes = _changes(_words(first, hide), _words(second, hide))
             label = f"{name} +{len(changes) - 1}" if len(changes) > 1 else name

@@ -110,10 +110,12 @@ def run(options: DedupeOptions) -> Exit:
     options.refuse_contradictions()
     if options.is_review:
         return _review(options)
+    # A log file gets no progress unless somebody asks for it.
     progress = Progress(sys.stderr.isatty() if options.progress is None else options.progress)
     try:
         if options.engine != "local":
             settings = DedupeSettings.model_validate(options.settings)
+            # The records are read again for their texts, so that the cluster must be there until all is printed.
             with compare_on(options.paths, settings, options.ray_address, progress) as compared:
                 progress.close()
                 _print(options, compared, None, settings)
@@ -174,6 +176,7 @@ def _print(
 def _apply(project: Project, duplicates: Duplicates, dry_run: bool) -> None:
     from curate.project.repeats import excluded_by
 
+    # What somebody restored stays, whatever a rule says.
     wanted = project.data.wanted()
     decisions = [excluded_by(pair).decision(pair.record) for pair in duplicates.pairs if pair.record not in wanted]
     spared = len(duplicates.pairs) - len(decisions)
@@ -196,8 +199,7 @@ def _review(options: DedupeOptions) -> Exit:
     project = open_and_tell(options.root)
     clusters = find_clusters(project.data)
     choices = _choices(options, clusters)
-    states = {state.record.id: state for state in project.data.states()}
-    act = act_of(clusters, choices, states.__getitem__, project.shape)
+    act = act_of(clusters, choices, project.state, project.shape)
     if not options.dry_run and act.decisions:
         project.apply(act.decisions)
     for line in _render_act(act, options.dry_run):

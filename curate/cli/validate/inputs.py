@@ -67,7 +67,7 @@ class Options:
 
     @property
     def is_repair(self) -> bool:
-        """Whether lines are to be mended, or shown as they would be."""
+        """Whether lines are to be fixed, or shown as they would be."""
         return self.fix or self.unsafe_fixes or self.diff
 
     def refuse_contradictions(self) -> None:
@@ -76,17 +76,17 @@ class Options:
         refuse_if(
             (self.is_stdin and len(self.paths) > 1, "'-' stands alone: standard input is checked by itself"),
             (bool(self.stdin_filename) and not self.is_stdin, "--stdin-filename names what '-' reads"),
-            (self.is_stdin and mends, "what comes from standard input cannot be mended in place"),
+            (self.is_stdin and mends, "standard input cannot be fixed in place"),
             (self.is_stdin and self.watch, "standard input cannot be watched"),
             (self.is_stdin and bool(self.since), "standard input has no history for --since"),
-            (self.watch and mends, "--watch would answer its own mending"),
+            (self.watch and mends, "--watch would answer its own fixes"),
             (self.watch and self.update_baseline, "--watch would forgive every fault as it is made"),
             (self.update_baseline and bool(self.since), "a baseline is of all lines, not of those since a commit"),
-            (bool(self.since) and mends, "mending is done to whole files, not to the lines since a commit"),
-            (self.update_baseline and mends, "mend first, then update the baseline"),
+            (bool(self.since) and mends, "fixes are made to whole files, not to the lines since a commit"),
+            (self.update_baseline and mends, "fix first, then update the baseline"),
             (self.is_scaled and self.is_stdin, "standard input is checked on this machine: --engine local"),
             (self.is_scaled and self.watch, "--watch looks at files on this machine: --engine local"),
-            (self.is_scaled and mends, "lines are mended on this machine: --engine local"),
+            (self.is_scaled and mends, "fixes are made on this machine: --engine local"),
             (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
             (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
         )
@@ -96,18 +96,15 @@ class Options:
 class Inputs:
     """What is to be validated."""
 
-    root: Path | None
-    """The workspace, if there is one."""
+    root: Path | None  # The workspace, if there is one.
     files: list[Path]
     settings: Settings
+    # What the files are named relative to: the workspace, or the place where standard input was put.
     folder: Path | None
-    """What the files are named relative to: the workspace, or the place where standard input was put."""
-    is_whole: bool
-    """Whether ``files`` are all that their workspace has."""
-    name: str = ""
-    """What the user calls standard input."""
+    is_whole: bool  # Whether ``files`` are all that their workspace has.
+    name: str = ""  # What the user calls standard input.
+    # Puts the user's names of files that were unpacked elsewhere back into a text.
     rename: Callable[[str], str] | None = None
-    """Puts the user's names of files that were unpacked elsewhere back into a text."""
 
     @property
     def is_elsewhere(self) -> bool:
@@ -141,6 +138,7 @@ def _spooled(options: Options) -> Iterator[Inputs]:
     root = root_of(Path(name))
     settings_name = relative_name(Path(name), root)
     settings = _with_options(read_settings(root), options)
+    # A file can be read twice, by several processes, and by the checks of the whole data set; a stream cannot.
     with tempfile.TemporaryDirectory(prefix="curate-") as folder:
         path = Path(folder) / (Path(settings_name).name if settings_name.startswith("../") else settings_name)
         write_atomic(path, iter(lambda: sys.stdin.buffer.read(_PIECE), b""))
@@ -188,6 +186,7 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
     """Return what the globs of a workspace match, links and pipes too: they become findings, not the run's end."""
     files: list[Path] = []
     for pattern in settings.data:
+        # The settings of a cloned workspace must not make us read the rest of the disk.
         if pattern.startswith("/") or ".." in Path(pattern).parts:
             raise CurateError(
                 "E902 bad-settings", f"data: {pattern!r} leads out of the workspace", "Use a relative glob."
@@ -211,6 +210,7 @@ def chosen_shape(schema: str, inputs: Inputs) -> Shape:
 def _with_options(settings: Settings, options: Options) -> Settings:
     """Return the settings with the command line's choice: a selection replaces theirs, what to ignore adds to it."""
     checks = settings.checks
+    # What the workspace ignores for good stays ignored, whatever one call selects.
     new = {"select": _codes(options.select) or checks.select, "ignore": [*checks.ignore, *_codes(options.ignore)]}
     target = {"target": options.target} if options.target else {}
     return settings.model_copy(update={"checks": checks.model_copy(update=new), **target})

@@ -59,7 +59,7 @@ _WAIT_MS = 200
 
 
 def run(options: Options) -> Exit:
-    """Mend if asked, validate, print, and return the exit code."""
+    """Fix if asked, validate, print, and return the exit code."""
     with gathered(options) as given, shared_out(options, given) as (inputs, engine):
         _spare_inputs(options, given)
         # Fixes and formats may be the workspace's own, too.
@@ -68,8 +68,10 @@ def run(options: Options) -> Exit:
         shape = chosen_shape(options.schema, inputs)
         if options.is_repair:
             num_lines = _repair(options, inputs, shape)
+            # Nothing was written, so there is nothing new to check.
             if options.diff:
                 return Exit.FINDINGS if num_lines and not options.exit_zero else Exit.OK
+        # After the fixes: what is printed is of the files as they are now.
         verdict = _verdict(options, inputs, shape, engine)
         if shape.view is None:
             console.talk(
@@ -126,6 +128,7 @@ def _baseline(options: Options, inputs: Inputs) -> tuple[Baseline | None, Path |
     path = options.baseline or baseline_path(inputs.settings, inputs.root)
     if path is None and options.update_baseline:
         raise click.UsageError("--update-baseline needs to know which: name it with --baseline, or in curate.toml")
+    # An update of a part would take the findings of all other files for gone.
     if options.update_baseline and not inputs.is_whole and not options.baseline:
         raise click.UsageError("the workspace's baseline is of all its files: update it for the whole workspace")
     return (read_baseline(path, is_update=options.update_baseline), path) if path else (None, None)
@@ -162,6 +165,7 @@ def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
     if options.statistics:
         text = statistics(verdict)
     else:
+        # Some formats quote the line; only those lines are read again.
         wanted = with_source(options.format_, verdict.findings)
         lines = raw_lines(inputs.files, wanted, root=inputs.folder)
         files = [inputs.named(console.spelled(str(path))) for path in inputs.files]
@@ -183,7 +187,8 @@ def _require_format(name: str) -> None:
 
 
 def _spare_inputs(options: Options, inputs: Inputs) -> None:
-    """Refuse to write over what is to be read."""
+    # What is to be read must not be written over, in whatever way a name leads to it.
+    # Resolved, so that a link to an input is known for one.
     taken = {path.resolve() for path in inputs.files}
     if options.output and options.output.resolve() in taken:
         raise click.BadParameter("this is one of the files to check", param_hint="--output")
@@ -239,6 +244,7 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
     def stop(_number: int, _frame: object) -> None:
         raise TimeoutError
 
+    # The library is slow and its patterns may never end: a few lines are enough for a second opinion.
     broken = [finding for finding in findings if finding.code == "S102"][:_NUM_LINES]
     before = signal.signal(signal.SIGALRM, stop)
     try:
@@ -258,7 +264,7 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
 
 
 def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
-    """Mend the files, or print how with ``--diff``, and return how many lines that concerns.
+    """Fix the files, or print how with ``--diff``, and return how many lines that concerns.
 
     Texts of records stay where something hangs on them: where the id is made from the text, and decisions or the newest
     dataset name it; and where the decisions of more than one sitting follow one another from it.
@@ -329,6 +335,7 @@ def watch(options: Options) -> Exit:
             inner is not None and path.suffix in _SUFFIXES and inner.parts[0] not in _NOT_DATA and not _is_hidden(inner)
         )
 
+    # A file is watched by its folder: an editor that replaces it would end the watch of the file itself.
     watched = [*folders, *dict.fromkeys(path.parent for path in sorted(named - set(folders)))]
     is_first = True
     with _signals_noted() as signals:

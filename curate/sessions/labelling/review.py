@@ -58,10 +58,10 @@ class Waiting:
     """What is to be settled, and what this annotator may not see or settle yet."""
 
     items: Sequence[ReviewItem]
+    # Questions that others disagree on and that still ask this annotator, who must not see their answers before.
     num_unanswered: int
-    """Questions that others disagree on and that still ask this annotator, who must not see their answers before."""
+    # Conflicts between two sessions of another person, about their own answer: only they can say what they meant.
     others_own: Sequence[DecisionConflict]
-    """Conflicts between two sessions of another person, about their own answer: only they can say what they meant."""
 
 
 def waiting(project: Project, session: LabelSession) -> Waiting:

@@ -15,13 +15,13 @@ from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
 from curate.project.fold import RecordState
+from curate.project.journal import CATEGORY
 from curate.project.labels import Order, Suggestion, question_of, questions_of
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.settings import Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
-from curate.sessions.labelling.queue import Prepared, Queue, Wish, is_open, prepared_for, values_known
-from curate.sessions.labelling.suggesting import Suggester
+from curate.sessions.labelling.queue import Prepared, Queue, Suggester, Wish, is_open, prepared_for, values_known
 
 QUALITY = "quality"  # A question of this name, if it is asked, has keys of its own beside any other.
 FLAG: Final = "flag"
@@ -164,6 +164,7 @@ class LabelSession:
             self._renew(name)
         for row in skipped:
             self.queue.skip(row)
+        # Somebody who comes from another screen wants this very record, answered or not.
         if at and self._catalog.find(at) is not None:
             self._go_to(at)
         else:
@@ -284,14 +285,6 @@ class LabelSession:
         """Return how many records of the queue are left, and how many there were."""
         return (self.queue.num_left, len(self.queue.rows)) if self.queue else (0, 0)
 
-    def count(self, kind: Kind) -> int:
-        """Return how many were "answered", "skipped" or flagged ("flag") in this session."""
-        return self.done.count(kind)
-
-    def pace(self) -> float | None:
-        """Return answers a minute over the last ten minutes; None before there are two."""
-        return self.done.pace()
-
     def guideline(self) -> str:
         """Return the text of the guideline that the settings name, empty where they name none.
 
@@ -308,17 +301,19 @@ class LabelSession:
         except (OSError, UnicodeDecodeError) as error:
             raise CurateError("E904 no-such-file", f"label.guide: {path}: {error}") from error
 
-    def why_nothing(self) -> str:
-        """Return why no record is at hand, and what can be done about it."""
+    def why_nothing(self, review: str) -> str:
+        """Return why no record is at hand; ``review`` says how to be asked about records that have an answer."""
         label = self.project.settings.label
         if label.annotators and self.by not in label.annotators:
             return f"{self.by} is not one of label.annotators ({', '.join(label.annotators)}): nothing is asked of you"
         if self.queue is None or not len(self._catalog):
             return "there are no records"
-        said = ""
-        if self.queue.num_said:
-            said = f"; {counted(self.queue.num_said, 'record')} say it in their line, and --all asks about those too"
-        return f"nothing is left to answer about {self.question.name}{said}"
+        what = "a category" if self.question.name == CATEGORY else f"an answer to {self.question.name}"
+        if not (num := self.queue.num_said):
+            return f"every record that asks you has {what}"
+        if num == len(self._catalog):
+            return f"all {num:,} have {what}. {review}"
+        return f"nothing is left to label; {counted(num, 'record')} already had {what}. {review}"
 
     def close(self) -> None:
         """End what learns beside the work."""

@@ -319,7 +319,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: object) -> None:
         raise missing_extra("suggesting labels", "quality")
 
-    monkeypatch.setattr("curate.sessions.labelling.suggesting.Trainer", absent)
+    monkeypatch.setattr("curate.sessions.labelling.queue.Trainer", absent)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from curate.base.record import strings_of
 from curate.tui import border
-from curate.tui.glyphs import ASCII, PRETTY, bar, glyphs, is_ascii_wanted, use_glyphs
+from curate.tui.border import ASCII, PRETTY, bar, glyphs, is_ascii_wanted, use_glyphs
 
 STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 NASTY = "\x1b]52;c;aGk=\x07 \x9b2J \u202eevil\u202c pass\u200bword \U000e0069\U000e0067 \ufe0f \u3164 \x08 \x7f"

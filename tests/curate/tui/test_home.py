@@ -13,8 +13,8 @@ from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.init import make_workspace as make_new
 from curate.tui.app import CurateApp
+from curate.tui.border import PRETTY, use_glyphs
 from curate.tui.frame_table import FrameTable
-from curate.tui.glyphs import PRETTY, use_glyphs
 from curate.tui.screens import home
 from curate.tui.screens.home.rendering import percent
 
@@ -71,7 +71,7 @@ def test_what_is_not_counted_is_said_to_be_so(
     monkeypatch.setattr(home, "FEW", 10)
 
     async def story(pilot):
-        assert steps_of(pilot)[:2] == ["not validated yet", "repeats not counted yet"]
+        assert steps_of(pilot)[:2] == ["not validated yet", "duplicates not counted yet"]
         seen = screen_text(pilot.app)
         assert "not validated yet" in seen
         assert "100%" not in seen.split("CATEGORY")[0], "no share of records that nobody has validated"
@@ -88,14 +88,14 @@ def test_what_is_counted_is_counted_again_of_records_read_anew(make_workspace, m
 
     async def story(pilot):
         await settled(pilot)
-        assert [step for step in steps_of(pilot) if "1 cluster of repeats" in step]
+        assert [step for step in steps_of(pilot) if "1 cluster of duplicates" in step]
         lines[1] |= {"instruction": "May I pay later?", "output": "You may, within a month."}
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (workspace.root / "data" / "a.jsonl").write_text(text, encoding="utf-8")
         pilot.app.project.reload()
         pilot.app.present().ready()
         await settled(pilot)
-        assert not [step for step in steps_of(pilot) if "repeats" in step]
+        assert not [step for step in steps_of(pilot) if "duplicates" in step]
 
     drive(make_app(workspace), story)
 
@@ -112,7 +112,7 @@ def test_steps_are_what_is_wrong(make_workspace, make_app, drive, settled, went)
     async def story(pilot):
         told = steps_of(pilot)
         assert "1 error to fix" in told
-        assert "1 cluster of repeats" in told
+        assert "1 cluster of duplicates" in told
         assert any(step.endswith("records unlabelled") for step in told)
         assert "20 records in no split" in told
         number = told.index("1 error to fix") + 1

@@ -14,7 +14,7 @@ from curate.project.labels import Suggestions
 from curate.project.project import Project, open_project
 from curate.sessions.labelling import LabelSession
 from curate.sessions.labelling import queue as prepared
-from curate.sessions.labelling.suggesting import AGAIN_AFTER
+from curate.sessions.labelling.queue import AGAIN_AFTER
 from tests.curate.tui.asking import FREE, MANY
 
 
@@ -108,7 +108,7 @@ class Learner:
 def learner(monkeypatch):
     Learner.made.clear()
     Learner.may_end.set()
-    monkeypatch.setattr("curate.sessions.labelling.suggesting.Trainer", Learner)
+    monkeypatch.setattr("curate.sessions.labelling.queue.Trainer", Learner)
     return Learner
 
 

@@ -6,8 +6,7 @@ from textual.widgets import Static
 
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
-from curate.sessions.errand import Errand, begin
-from curate.sessions.runs import read_run, runs_of
+from curate.sessions.runs import Errand, begin, read_run, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.rendering import chart
 from tests import commands
@@ -104,7 +103,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
         await opened(pilot, settled)
         await until(pilot, lambda: "running" in seen(second, "live") and "tokens/s" in seen(second, "live"))
         await pilot.press("c")
-        assert "nothing to go on with" in second.message.plain
+        assert "nothing to resume" in second.message.plain
         await pilot.press("ctrl+c")
         assert isinstance(second.screen, Ask)
         await pilot.press("n", "x", "y")
@@ -141,9 +140,9 @@ def test_a_run_of_another_terminal_is_seen_live(make_workspace, make_app, drive,
         before = seen(app, "live")
         await until(pilot, lambda: seen(app, "live") != before)
         assert "1,234 tokens/s" in seen(app, "live") or "1,235 tokens/s" in seen(app, "live")
-        assert "gpu not reported" in seen(app, "live")
+        assert "no GPU" in seen(app, "live")
         await until(pilot, lambda: "billing" in seen(app, "scores"))
-        assert "not reported before the run ends" in seen(app, "scores")
+        assert "base scores and intervals come when the run ends" in seen(app, "scores")
 
     drive(app, story)
     assert read_run(folder).is_alive
@@ -178,7 +177,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         await pilot.press("d")
         await until(pilot, lambda: "dry run ok" in app.message.plain)
         plan = seen(app, "plan")
-        assert "1,000 of 2 records" in plan
+        assert "1,000 steps, 2 records a step" in plan
         assert "checks passed: ready to export" in plan
         assert "time      not reported" in plan
         assert 'forgets   lr 0.001 is 3.0 times the automatic one: lr = "auto"' in plan
@@ -197,7 +196,7 @@ def test_quitting_does_not_wait_for_a_dry_run(make_workspace, make_app, drive, s
         await pilot.press("g", "t")
         await until(pilot, lambda: app.present().NAME == "train")
         await pilot.press("d")
-        await until(pilot, lambda: "asking" in seen(app, "plan"))
+        await until(pilot, lambda: "checking ..." in seen(app, "plan"))
         await pilot.press("q")
 
     async def main():
@@ -259,7 +258,7 @@ def test_a_dead_run_says_so_and_damaged_metrics_are_counted(make_workspace, make
 
 
 def test_the_curve_is_ascii_where_nothing_else_is_to_be_shown():
-    from curate.tui.glyphs import ASCII, PRETTY, use_glyphs
+    from curate.tui.border import ASCII, PRETTY, use_glyphs
 
     values = [3.0, 2.0, 1.5, 1.2, 1.1, 1.0]
     try:

@@ -88,7 +88,7 @@ def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
         await pilot.press("e")
         await to_finding(pilot, screen, settled, "S120", "")
         await pilot.press("e")
-        assert "Mend the file ($EDITOR +" in app.message.plain
+        assert "Fix the file ($EDITOR +" in app.message.plain
 
     drive(app, story)
     assert gone[0][0] == "edit"

@@ -81,7 +81,7 @@ def test_nothing_is_written_before_w(make_workspace, make_app, drive, settled, c
         await press(pilot, settled, "plus", "minus", "minus", "tab", "plus", "tab", "tab", "plus", "tab", "space")
         await compared(pilot)
         await press(pilot, settled, "f", "F")
-        assert "Preview only" in screen_text(pilot.app) or "fixes" in screen_text(pilot.app)
+        assert "Preview only" in screen_text(pilot.app) or "planned" in screen_text(pilot.app)
         await press(pilot, settled, "d", "escape", "l", "L", "g", "h")
 
     drive(make_app(workspace), story)
@@ -167,7 +167,7 @@ def test_a_leak_of_a_dataset_can_only_be_dropped(make_workspace, make_app, drive
         await arrive(pilot, settled)
         await compared(pilot)
         await press(pilot, settled, "F")
-        assert "0 moved to train, 1 dropped that cannot be moved" in screen_text(pilot.app)
+        assert "0 moved to train, 1 dropped (cannot be moved)" in screen_text(pilot.app)
         command = pilot.app.present().equal_command()
         assert command.endswith("--fix exam drop --apply --save")
         await press(pilot, settled, "W")
@@ -255,7 +255,7 @@ def test_what_others_decide_is_seen(make_workspace, make_app, drive, settled, sc
         decide(workspace, [Assign("r001", "test")], by="bo")
         pilot.app.following.check_for_changes()
         await settled(pilot)
-        assert "fixed 1  free 59" in screen_text(pilot.app)
+        assert "locked 1, free 59" in screen_text(pilot.app)
         # What was tried here is still tried.
         assert "--ratios 81/9/10" in pilot.app.present().equal_command()
 

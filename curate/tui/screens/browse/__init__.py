@@ -27,25 +27,28 @@ from curate.tui.border import safe_text
 from curate.tui.dialogs import Choose, Prompt
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.browse.detail import VIEWS, RecordPane, Subject, render_subject
-from curate.tui.screens.browse.rows import SETS, SORTS, CatalogRows, columns_of
+from curate.tui.screens.browse.rendering import (
+    SETS,
+    SORTS,
+    VIEWS,
+    CatalogRows,
+    RecordPane,
+    Subject,
+    columns_of,
+    render_subject,
+)
 from curate.tui.widgets import Panel, Pause, SafeInput
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog, Rows
 
-DEBOUNCE = 0.08
-"""Seconds without a key after which a filter is asked."""
-_REST = 0.08
-"""Seconds that the cursor rests on a row before all of its record is drawn: not while a key is held down."""
+DEBOUNCE = 0.08  # Seconds without a key after which a filter is asked.
+_REST = 0.08  # Seconds that the cursor rests on a row before all of its record is drawn: not while a key is held down.
 _LONGEST = 400
-_FEW = 1000
-"""Changed records that are looked at one by one; with more, all are filtered again."""
-REASON = "dropped in Browse"
-"""The reason of `d`; `D` asks for another."""
+_FEW = 1000  # Changed records that are looked at one by one; with more, all are filtered again.
+REASON = "dropped in Browse"  # The reason of `d`; `D` asks for another.
 TAKEN_BACK = "(take my answer back)"
-_AT_ONCE = 100
-"""Records that are decided on at once; more take a while, and a thread."""
+_AT_ONCE = 100  # Records that are decided on at once; more take a while, and a thread.
 
 
 class BrowseScreen(ProjectScreen):

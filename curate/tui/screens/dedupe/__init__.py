@@ -11,6 +11,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from curate.base.record import Split
 from curate.base.tables import counted
 from curate.project.golden import read_golden
 from curate.sessions.cluster_review import Choice, ClusterReview, StagedAct, What, act_of, read_staged
@@ -23,7 +24,7 @@ from curate.tui.screens.dedupe.rendering import (
     advice_line,
     field_lines,
     head_line,
-    looked_at,
+    leak_line,
     members_line,
     pair_table,
     plan_line,
@@ -32,8 +33,7 @@ from curate.tui.screens.dedupe.rendering import (
 _MOST_NAMED = 3
 _NOTHING_YET = "Nothing was compared; r compares."
 _WRITING = "write.dedupe"
-_AT_ONCE = 50_000
-"""Records that are compared again by themselves after each change; more wait for `r`."""
+_AT_ONCE = 50_000  # Records that are compared again by themselves after each change; more wait for `r`.
 
 
 class DedupeScreen(ComparingScreen):
@@ -83,6 +83,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         self._pair: ViewedPair | None = None
         self._viewed: tuple[ClusterMember, ClusterMember] | None = None
         self._wanted: dict[str, str] = {}
+        self._splits: tuple[Split | None, Split | None] = (None, None)
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="head")
@@ -101,8 +102,9 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         self._find()
 
     def arrive(self, **what: Any) -> None:
-        # Show the cluster of ``record``, with ``other`` beside it if that is given.
+        # Show the cluster of ``record``, or ``other`` beside it: a pair that leaks between two ``splits``.
         self._wanted = {key: str(value) for key, value in what.items() if key in ("record", "other")}
+        self._splits = what.get("splits", (None, None))
         if self._review is not None and not self.is_comparing:
             self._show()
 
@@ -167,7 +169,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             return
         if other:
             records = [self.project.state(item).record for item in (name, other)]
-            left, right = (ClusterMember(item, item.split, "alike", item.id) for item in records)
+            pairs = zip(records, self._splits, strict=True)
+            left, right = (ClusterMember(item, split or item.split, "alike", item.id) for item, split in pairs)
             self._viewed = left, right
         else:
             self.tell(f"{name} repeats nothing, or was left as it is.", "warn")
@@ -208,7 +211,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         self._pair = pair
         choice = None
         if self._viewed or review is None or review.cluster is None:
-            head, others = looked_at((pair.left.id, pair.right.id)), Text("")
+            head, others = leak_line(pair), Text("")
         else:
             choice, threshold = review.choice, review.clusters.method.threshold
             head = head_line(review.cluster, review.at, len(review.open), threshold, choice)
@@ -322,10 +325,11 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         drops = sum(decision.op == "drop" for decision in act.decisions)
         num_differing = sum(len(merge.differing) for merge in act.merges)
         summary = f"written: {counted(len(choices) - len(act.late), 'choice')}, {counted(drops, 'record')} dropped"
-        summary += f"; where both had a value, the keeper's stays: {num_differing:,}" if num_differing else ""
-        summary += f"; not written, for somebody dropped the keeper: {len(act.late):,}" if act.late else ""
+        summary += f"; {counted(num_differing, 'field')} differed: kept A's" if num_differing else ""
+        summary += f"; {len(act.late):,} not written: somebody dropped the record to keep" if act.late else ""
         self.app.log_command(self._command(choices), summary)
-        self.tell(f"{summary}. u takes all of it back.", "warn" if act.late else "ok")
+        undo = "it" if len(choices) == 1 else f"all {len(choices):,}"
+        self.tell(f"{summary}. u undoes {undo}.", "warn" if act.late else "ok")
         self._find()
         if self._review:
             self._review.staged.forget(choices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,7 @@ from curate.project.diff.words import Side, text_of
 from curate.project.journal import CATEGORY
 from curate.sessions.cluster_review import Choice, Summary
 from curate.sessions.clusters import ClusterMember, RecordComparison, ReviewCluster
-from curate.tui.border import safe, safe_text
-from curate.tui.glyphs import glyphs
+from curate.tui.border import glyphs, safe, safe_text
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -46,7 +45,8 @@ def head_line(cluster: ReviewCluster, index: int, count: int, threshold: float, 
     size = counted(len(cluster.members), "record")
     text = Text(no_wrap=True, end="")
     text.append(f"cluster {index + 1:,}/{count:,}  ", "strong")
-    text.append_text(Text("! LEAK cross-split", "error") if cluster.is_leak else Text("one split", "muted"))
+    standing = "one split" if cluster.splits else "not split yet"
+    text.append_text(Text("! LEAK cross-split", "error") if cluster.is_leak else Text(standing, "muted"))
     text.append(f"  {size}  likeness {cluster.score:.2f}  {numbers}  threshold {threshold:g}")
     if choice:
         text.append(f"  staged: {_WORDS[choice.what] if choice.what != 'keep' else 'keep'}", "accent")
@@ -170,11 +170,14 @@ def members_line(cluster: ReviewCluster, left: str, right: str) -> Text:
 
 def plan_line(summary: Summary, num_left: int) -> Text:
     """Return what is staged so far."""
-    counts = "  ".join(f"{what} {number:,}" for what, number in summary.counts.items())
-    text = Text("plan  ", "strong", no_wrap=True, end="")
-    text.append(f"{counts}  net {-summary.num_gone:,} records  leaks fixed {summary.num_leaks_fixed:,}")
+    text = Text("staged: ", "strong", no_wrap=True, end="")
+    text.append(", ".join(f"{number:,} {what}" for what, number in summary.counts.items() if number) or "nothing")
+    if summary.num_gone:
+        text.append(f"; {counted(summary.num_gone, 'record')} will be dropped")
+    if summary.num_leaks_fixed:
+        text.append(f"; {counted(summary.num_leaks_fixed, 'leak')} fixed")
     if num_left:
-        text.append(f"  left before {num_left:,}", "muted")
+        text.append(f"; {counted(num_left, 'cluster')} left as they are before", "muted")
     return text
 
 
@@ -194,6 +197,9 @@ def advice_line(pair: ViewedPair) -> Text:
     return Text.assemble(("! ", "error"), warning, no_wrap=True, end="")
 
 
-def looked_at(names: Iterable[str]) -> Text:
-    """Return the line above two records that are no cluster."""
-    return Text.assemble("a leak, and no cluster: ", safe_text(" and ".join(names), 70), ("  esc goes back", "muted"))
+def leak_line(pair: ViewedPair) -> Text:
+    """Return the line above a training record and an exam record that are no cluster."""
+    source, exam = (
+        f"{member.id} ({member.split})" if member.split else member.id for member in (pair.left, pair.right)
+    )
+    return Text.assemble("leak pair: ", safe_text(f"{source} gives away {exam}", 80), ("  esc goes back", "muted"))

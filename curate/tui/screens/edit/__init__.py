@@ -14,11 +14,12 @@ from textual.widgets import Static
 
 from curate.base.record import CurateError, Finding, canonical
 from curate.project.drafts import Drafts
-from curate.sessions.editor import edited
 from curate.sessions.edits import (
     CHANGED_MEANWHILE,
+    NOTHING_CHANGED,
     EditSession,
     copied_edit,
+    edited,
     field_of,
     is_standing,
     new_edit,
@@ -31,8 +32,7 @@ from curate.tui.screens.edit.side import VIEWS, EditSide
 from curate.tui.screens.edit.view import HELP, FormView, finding_text, fixed_text, nothing_open, title, without_form
 from curate.tui.widgets import Panel, Pause
 
-KEEP = 1.0
-"""Seconds after the last key until what is typed is written to the draft."""
+KEEP = 1.0  # Seconds after the last key until what is typed is written to the draft.
 
 
 class EditScreen(ProjectScreen):
@@ -116,7 +116,9 @@ class EditScreen(ProjectScreen):
         try:
             notes = edit.follow()
         except CurateError:
-            self._close(f"{edit.name} is gone: its addition was taken back. What was typed is kept as a draft.")
+            self._close(
+                f"{edit.name} is gone: the decision that added it was undone. What you typed is kept as a draft."
+            )
             return
         for note in notes:
             self.tell(note, "warn")
@@ -180,14 +182,14 @@ class EditScreen(ProjectScreen):
     def action_discard(self) -> None:
         edit = self.edit
         if edit is None or not edit.is_changed:
-            self.tell("Nothing differs from what is saved.", "warn")
+            self.tell("Nothing to discard: the record is as it was saved.", "warn")
             return
 
         def sure() -> None:
             with self.app.attempt():
                 edit.discard()
                 self._show_soon()
-                self.tell("what you typed is gone; the record is as it was saved")
+                self.tell("draft discarded: the record is as it was saved")
 
         self.app.ask("Discard what you typed here?", sure)
 
@@ -217,7 +219,7 @@ class EditScreen(ProjectScreen):
             self.tell("An editor cannot be started from here.", "warn")
             return
         if after is None or after == before:
-            self.tell("the editor has changed nothing")
+            self.tell("the editor changed nothing")
             return
         faults = edit.take(after)
         notes = edit.follow()
@@ -283,7 +285,7 @@ class EditScreen(ProjectScreen):
         if repeated:
             self.tell(f"{result}; it repeats {repeated}", "warn")
         else:
-            self.tell(result + ("" if was_new else "  (u undoes)"))
+            self.tell(result + ("" if was_new or result == NOTHING_CHANGED else "  (u undoes)"))
         return True
 
     # Save a line in a thread, for its whole file is written anew, and open the record that it is then.
@@ -379,7 +381,7 @@ class EditScreen(ProjectScreen):
                 else:
                     await view.rebuild()
                 view.has_finding = self._finding is not None
-                view.note = "draft kept" if edit.is_changed else ""
+                view.note = _draft_note(edit)
         self._show_title()
         self._side.show(edit)
 
@@ -402,8 +404,8 @@ class EditScreen(ProjectScreen):
             return
         with self.app.attempt():
             edit.keep()
-            if view is not None:
-                view.note = "draft kept" if edit.is_changed else ""
+        if view is not None:
+            view.note = _draft_note(edit)
 
     def _focus(self, pointer: str) -> None:
         view = self._form_view()
@@ -431,3 +433,9 @@ class EditScreen(ProjectScreen):
 
     def _form_view(self) -> FormView | None:
         return next(iter(self.query(FormView)), None)
+
+
+def _draft_note(edit: EditSession) -> str:
+    if not edit.is_changed:
+        return ""
+    return "! draft not saved" if edit.is_draft_unwritten else "draft kept"

@@ -17,13 +17,12 @@ from textual.widgets import Input, Static, TextArea
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
 from curate.sessions.edits import Answer, EditSession, answer_of
-from curate.tui.border import safe_text
+from curate.tui.border import FINDING_SIGNS, safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.screens.edit.sheet import FormSheet
 from curate.tui.widgets import Panel, Pause
 
-PAUSE = 0.15
-"""Seconds without a key after which what was typed is judged."""
+PAUSE = 0.15  # Seconds without a key after which what was typed is judged.
 
 
 class FormView(Vertical):
@@ -57,11 +56,10 @@ class FormView(Vertical):
     FormView #foot { height: 1; width: 1fr; }
     """
 
-    note: var[str] = var("")
-    """What the last line says about the draft."""
+    note: var[str] = var("")  # What the last line says about the draft.
     warning: var[str] = var("")
+    # Whether the record was opened for a finding that stands above the form, and that no schema tells of.
     has_finding: var[bool] = var(False)
-    """Whether the record was opened for a finding that stands above the form, and that no schema tells of."""
 
     class Changed(Message):
         """What is typed has changed, and nothing has been typed for a moment."""
@@ -204,14 +202,13 @@ class FormView(Vertical):
 
 
 _MOST_DRAFTS = 8
-_SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn")}
 
 HELP = """
 Each field is one value of the record; `tab` goes to the next. What is wrong stands under its field, and nothing is
 saved until nothing is. What you type is kept as a draft in `.curate/drafts` from one second to the next.
 
 A card (`- 1 user`) takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move
-it, `x` takes it out. `f8` leaves out the key with the focus; of what may be null, null comes first. `f3` or `ctrl+z`
+it, `x` takes it out. `f8` removes the field with the focus; where it may be null, null comes first. `f3` or `ctrl+z`
 takes back what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
 `<U+202E>`: typed so in such a field, they are the character. What no field can show, because its schema allows several
 forms of it or does not say, stands as JSON, with the same checks.
@@ -235,12 +232,12 @@ def title(edit: EditSession | None, schema: str) -> Text:
 
 def finding_text(finding: Finding, pointer: str) -> Text:
     """Return what is wrong with the record that was opened for it, where, and what can be done about it."""
-    sign, style = _SIGNS.get(finding.severity, ("  info ", ""))
+    sign, style = FINDING_SIGNS[finding.severity]
     where = (
         Text.assemble(("in ", "muted"), safe_text(pointer, 80, "accent")) if pointer else Text("about the whole record")
     )
     fix = Text.assemble("   ", safe_text(finding.fix, 300)) if finding.fix else Text("")
-    head = Text.assemble(" ", (sign, style), (f"{finding.code} {finding.name}", "strong"), "  ")
+    head = Text.assemble(" ", (sign, style), " ", (f"{finding.code} {finding.name}", "strong"), "  ")
     return Text.assemble(head, safe_text(finding.message, 400), "\n   ", where, fix)
 
 

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _MOST_FILES = 5
 _MOST_FOLDERS = 3
-FEW = 20_000
-"""Records up to which Home itself looks for errors and repeats; with more, `r` does."""
+FEW = 20_000  # Records up to which Home itself looks for errors and repeats; with more, `r` does.
 _MOST_EVENTS = 6
 _MOST_STEPS = 9
 _MOST_RUNS = 3
@@ -241,6 +240,8 @@ records in Browse.
             self._begin(offer)
 
     def _make(self, offer: Offer, target: Path) -> None:
+        here = self.app.root
+
         def make() -> NewWorkspace:
             from curate.project.init import make_workspace
 
@@ -250,22 +251,23 @@ records in Browse.
         def opened(workspace: NewWorkspace) -> None:
             self._offers = []
             self.app.open(workspace.root)
-            self.tell(*_workspace_message(workspace))
+            self.tell(*_workspace_message(workspace, is_here=workspace.root.resolve() == here.resolve()))
 
         self.app.background(make, opened, group="write.workspace", message=f"making {target} ...")
 
 
 # Return what is said of a new workspace, and how bad it is: rows that were left out are counted.
-def _workspace_message(workspace: NewWorkspace) -> tuple[str, Severity]:
+def _workspace_message(workspace: NewWorkspace, *, is_here: bool) -> tuple[str, Severity]:
     taken = sum(intake.num_records for intake in workspace.intakes)
     rejected = sum(len(intake.rejected) for intake in workspace.intakes)
-    text = f"made {workspace.root}" + (f": {counted(taken, 'record')}" if workspace.intakes else "")
+    where = "here" if is_here else f"in {workspace.root}"
+    text = f"workspace made {where}" + (f": {counted(taken, 'record')}" if workspace.intakes else "")
     moved = [f"{name} ({count:,})" for intake in workspace.intakes for name, count in intake.moved.most_common(5)]
     text += f"; stored in meta.extra: {', '.join(moved)}" if moved else ""
     if not rejected:
-        return text, "ok"
+        return f"{text}. Next: 1", "ok"
     quarantines = ", ".join(str(intake.quarantine) for intake in workspace.intakes if intake.rejected)
-    return f"{text}; {counted(rejected, 'row')} left out, with the reasons in {quarantines}", "warn"
+    return f"{text}; {counted(rejected, 'row')} left out, with the reasons in {quarantines}. Next: 1", "warn"
 
 
 def offers(root: Path) -> list[Offer]:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from curate.base.tables import counted
-from curate.tui.border import safe_text
-from curate.tui.frame_table import Column, Tone
-from curate.tui.glyphs import bar, columns
+from curate.tui.border import bar, columns, safe_text
+from curate.tui.frame_table import Column, tone_of_sign
 from curate.tui.help import event_line
 
 if TYPE_CHECKING:
@@ -31,12 +30,8 @@ _STATUSES = (
 )  # fmt: skip
 
 
-def _tone(value: str) -> Tone:
-    return "error" if value.startswith("!") else "warn" if value.startswith("~") else ""
-
-
 STEP_COLUMNS = (
-    Column("", 1), Column("", 7, tone=_tone), Column("NEXT STEPS (enter = go)"), Column("", 8),
+    Column("", 1), Column("", 7, tone=tone_of_sign), Column("NEXT STEPS (enter = go)"), Column("", 8),
 )  # fmt: skip
 CATEGORY_COLUMNS = (
     Column("CATEGORY"), Column("n", 6, is_right=True), Column("ok", 4, is_right=True),
@@ -52,8 +47,7 @@ class HomeView:
     steps: Sequence[NextStep]
     runs: Sequence[Run]
     recent: Sequence[tuple[AnyEvent, bool]]
-    scores: Mapping[str, str]
-    """By run, what its report comes to."""
+    scores: Mapping[str, str]  # By run, what its report comes to.
     remarks: Sequence[str]
 
 

@@ -20,7 +20,7 @@ from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.label import keys, rendering
+from curate.tui.screens.label import rendering
 from curate.tui.screens.label.begun import Begun, Reviewing, SuggestionLearner
 from curate.tui.screens.label.paper import Paper
 from curate.tui.widgets import Panel, SafeInput
@@ -30,7 +30,7 @@ class LabelScreen(ProjectScreen):
     """The label session of one annotator, and the review of what was answered differently."""
 
     NAME, TITLE = "label", "Label"
-    HELP, BINDINGS, DEFAULT_CSS = keys.HELP, keys.BINDINGS, keys.CSS
+    HELP, BINDINGS, DEFAULT_CSS = rendering.HELP, rendering.BINDINGS, rendering.CSS
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class LabelScreen(ProjectScreen):
                 wish = session.wish_for(what.get("question", ""), what.get("order"), is_all=what.get("is_all"))
                 self._prepare(wish, str(what.get("record", "")))
                 if self._begun:
-                    self.tell("It is asked once what is begun here is saved (enter) or dropped (esc).", "warn")
+                    self.tell("The new question waits: save (enter) or drop (esc) what you began here.", "warn")
 
     def _prepare(self, wish: Wish, at: str | None = None) -> None:
         """Ask what ``wish`` says, from its first record or from ``at``; None stays with what is then at hand."""
@@ -316,7 +316,7 @@ class LabelScreen(ProjectScreen):
             return
         values = next((question.values for question in session.questions if question.name == QUALITY), [])
         if index >= len(values):
-            self.tell(f"No question is called {QUALITY} and has {index + 1} values.", "warn")
+            self.tell(f"No question named {QUALITY} has {index + 1} values.", "warn")
         elif session.question.name == QUALITY:
             self._answer(values[index])
         else:

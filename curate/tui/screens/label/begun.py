@@ -13,8 +13,7 @@ from curate.sessions.labelling import LabelSession, ReviewItem, Waiting, settle,
 if TYPE_CHECKING:
     from curate.tui.context import AppContext
 
-KEYS = "1234567890"
-"""The keys of the first ten values, in order."""
+KEYS = "1234567890"  # The keys of the first ten values, in order.
 Typed = Literal["", "note", "value"]
 
 
@@ -22,14 +21,10 @@ class Begun:
     """It belongs to one record, and is saved for that one or not at all."""
 
     def __init__(self) -> None:
-        self.record = ""
-        """The record that it was begun at."""
-        self.typing: Typed = ""
-        """What the line that is typed into is for."""
-        self.marked: list[str] = []
-        """The values that are marked so far, where several may be an answer."""
-        self.sought = ""
-        """What the values that have keys now have in them."""
+        self.record = ""  # The record that it was begun at.
+        self.typing: Typed = ""  # What the line that is typed into is for.
+        self.marked: list[str] = []  # The values that are marked so far, where several may be an answer.
+        self.sought = ""  # What the values that have keys now have in them.
 
     def __bool__(self) -> bool:
         return bool(self.typing or self.marked or self.sought)

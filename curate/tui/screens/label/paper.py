@@ -18,10 +18,9 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from curate.tui.glyphs import glyphs
+from curate.tui.border import glyphs
 
-_PIECE = 2_000
-"""Characters that are wrapped at a time, and that are wrapped at any rate."""
+_PIECE = 2_000  # Characters that are wrapped at a time, and that are wrapped at any rate.
 
 
 class Wrapped:
@@ -29,8 +28,7 @@ class Wrapped:
 
     def __init__(self, text: Text, console: Console, width: int) -> None:
         self.lines: list[list[Segment]] = []
-        self.is_whole = False
-        """Whether these are all the lines that there are."""
+        self.is_whole = False  # Whether these are all the lines that there are.
         self._rest = _lines_of(text, console, width)
         self._is_short = len(text) <= _PIECE
 
@@ -69,8 +67,7 @@ class Paper(Widget, can_focus=True):
 
     def __init__(self, *, id: str, classes: str = "") -> None:
         super().__init__(id=id, classes=classes)
-        self.text = Text()
-        """What is shown, or could be scrolled to."""
+        self.text = Text()  # What is shown, or could be scrolled to.
         self._wrapped: Wrapped | None = None
         self._drawn_lines: list[list[Segment]] = []
         self._strips: list[Strip] = []

@@ -20,6 +20,7 @@ from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable
 from curate.tui.screen import ComparingScreen
 from curate.tui.screens.split.rendering import (
+    SettingsPane,
     change_pages,
     figures_text,
     fixed_text,
@@ -28,17 +29,14 @@ from curate.tui.screens.split.rendering import (
     leaks_text,
     result_rows,
 )
-from curate.tui.screens.split.settings import SettingsPane
 from curate.tui.widgets import Pause
 
-_AT_ONCE = 50_000
-"""Records that are compared again by themselves after each change; more wait for `r` and `l`."""
-_SETTLED = 0.4
-"""Seconds without a key after which the splits are compared."""
+_AT_ONCE = 50_000  # Records that are compared again by themselves after each change; more wait for `r` and `l`.
+_SETTLED = 0.4  # Seconds without a key after which the splits are compared.
 
 
-_NOTHING_YET = "Nothing is divided yet; r compares the records."
-_LEAKS = (Column("exam", 10), Column("in", 5), Column("known by"), Column("fix", 4))
+_NOTHING_YET = "Nothing is split yet; r compares the records."
+_LEAKS = (Column("exam record", 11), Column("split", 5), Column("given away by"), Column("plan", 4))
 
 
 class SplitScreen(ComparingScreen):
@@ -90,7 +88,7 @@ an estimate.
         with Horizontal():
             with Vertical(classes="main pane") as main:
                 # What the app says of panes, that both are as wide, comes before a screen's own style sheet.
-                main.styles.width = "3fr"
+                main.styles.width = "4fr"
                 yield SettingsPane()
                 yield Static(id="progress")
                 yield TitleRule("RESULT")
@@ -99,7 +97,7 @@ an estimate.
                 yield FrameTable([*columns, Column("drift", 6, is_right=True)], id="result", can_mark=False)
                 yield Static(id="figures")
             with Vertical(classes="side pane") as side:
-                side.styles.width = "2fr"
+                side.styles.width = "3fr"
                 yield Static(id="leaks")
                 yield FrameTable(_LEAKS, id="pairs", can_mark=False)
                 yield Static(id="golden")
@@ -149,7 +147,7 @@ an estimate.
             return
         self.query_one(SettingsPane).show(division.settings)
         if division.settings.seed is None:
-            self.show_progress("no seed: nothing is divided without one; tab to seed, enter")
+            self.show_progress("no seed, so nothing is split: tab goes to seed, enter types one")
             return
 
         def done(previews: tuple[Preview, Preview | None]) -> None:
@@ -189,7 +187,7 @@ an estimate.
         self.put("figures", figures_text(preview, division.saved, name=name))
         self.put("leaks", leaks_text(report, preview, is_running=is_running))
         pairs = self.query_one("#pairs", FrameTable)
-        columns = [*_LEAKS, Column("known from", 20)] if self.is_narrow else _LEAKS
+        columns = [*_LEAKS, Column("training record", 20)] if self.is_narrow else _LEAKS
         pairs.show(leak_rows(report, preview), at=pairs.current, columns=columns)
         self.put("golden", golden_text(preview))
 
@@ -227,7 +225,8 @@ an estimate.
         if pair is None:
             self.tell_no_use("There is no leak to show.")
         else:
-            self.app.go("dedupe", record=pair.leak.source.id, other=pair.leak.exam.id)
+            leak, splits = pair.leak, (pair.source_split, pair.split)
+            self.app.go("dedupe", record=leak.source.id, other=leak.exam.id, splits=splits)
 
     def action_fix(self) -> None:
         name = self.query_one("#pairs", FrameTable).current
@@ -235,19 +234,21 @@ an estimate.
             self.tell_no_use("There is no leak to fix.")
             return
         fix = self._division.next_fix(name)
-        self.tell(f"{name}: {fix or 'no fix'}. Preview only; W writes it.")
+        self.tell(f"{name}: {fix or 'no fix'} planned. W writes it.")
         self._preview()
 
     def action_fix_all(self) -> None:
         if self._division is None or (self._division.leaks is None and not self._division.fixes) or self.busy():
-            self.tell_no_use(_NOTHING_YET if self._division is None else "The leaks are not looked for yet: l does.")
+            self.tell_no_use(
+                _NOTHING_YET if self._division is None else "The leaks are not known yet; l looks for them."
+            )
             return
         if self._division.fixes:
             self._division.fixes = {}
-            self.tell("No leak is fixed any more.")
+            self.tell("no fixes planned any more")
         else:
             moved, dropped = self._division.fix_all()
-            self.tell(f"fixes: {moved:,} moved to train, {dropped:,} dropped that cannot be moved. W writes them.")
+            self.tell(f"planned: {moved:,} moved to train, {dropped:,} dropped (cannot be moved). W writes them.")
         self._preview()
 
     def action_differences(self) -> None:
@@ -303,7 +304,7 @@ an estimate.
         message = f"assigned {counted(done.num_assigned, 'record')}"
         message += f", dropped {done.num_dropped:,}" if done.num_dropped else ""
         message += f"; wrote {', '.join(done.keys)} to curate.toml" if done.keys else ""
-        message += f"; but {', '.join(done.overruled)} stands in for it" if done.overruled else ""
+        message += f"; {', '.join(done.overruled)} overrides it" if done.overruled else ""
         self.app.log_command(command, message)
         self._division = None
         self.tell(f"{message}. u takes the splits back.", "warn" if done.overruled else "ok")

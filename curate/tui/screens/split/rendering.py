@@ -1,16 +1,27 @@
-"""What the Split screen shows: the settings, figures of the preview, leaks, the frozen test set."""
+"""What the Split screen shows: the settings as fields, figures of the preview, leaks, the frozen test set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from re import fullmatch
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
+from textual.binding import Binding
+from textual.message import Message
+from textual.widgets import Static
 
 from curate.base.record import SPLITS, Split
 from curate.base.tables import counted
-from curate.sessions.splitting import Basis, LeakReport, Preview
+from curate.schema.settings import SplitSettings
+from curate.sessions.division import percents, shifted
+from curate.sessions.splitting import Basis, LeakReport, Preview, ratios_of
 from curate.similarity.split import THIN, Drift
 from curate.tui.border import safe_text
+
+if TYPE_CHECKING:
+    from curate.tui.context import HostApp
 
 _SHORT: dict[Split, str] = {"train": "train", "validation": "valid", "test": "test"}
 _MOST_KINDS = 6
@@ -20,9 +31,9 @@ _MOST_LISTED = 500
 def fixed_text(basis: Basis) -> Text:
     """Return how many records no settings move."""
     free = len(basis.staying) - len(basis.fixed)
-    text = Text(f"fixed {len(basis.fixed):,}  free {free:,}", no_wrap=True, end="")
+    text = Text(f"locked {len(basis.fixed):,}, free {free:,}", no_wrap=True, end="")
     if gone := len(basis.repeats.left_out()):
-        text.append(f"  repeats left out {gone:,}", "muted")
+        text.append(f", duplicates left out {gone:,}", "muted")
     return text
 
 
@@ -58,12 +69,12 @@ def figures_text(preview: Preview, saved: Preview | None, *, name: str) -> Text:
     if preview.basis.repeats.pins:
         text.append(f"\nagainst {name}: {added}, {preview.num_moved:,} moved, {preview.num_gone:,} gone")
     else:
-        text.append("\nno dataset yet: every record may move", "muted")
+        text.append("\nno dataset exported yet, so every record may still move", "muted")
     if saved is not None and saved.settings != preview.settings:
         elsewhere = sum(1 for _ in elsewhere_of(preview, saved))
-        text.append(f"\nagainst the saved settings: {elsewhere:,} elsewhere", "accent")
+        text.append(f"\n{counted(elsewhere, 'record')} in another split than by the saved settings", "accent")
     if num_left_out := len(preview.assignment.withheld):
-        text.append(f"\n~ warn held back, for they would leak: {num_left_out:,}", "warn")
+        text.append(f"\n~ warn {counted(num_left_out, 'record')} held back: they would leak", "warn")
     return text
 
 
@@ -102,7 +113,7 @@ def leaks_text(report: LeakReport | None, preview: Preview, *, is_running: bool)
         label = "benchmarks given away" if is_error else "passages of benchmarks"
         text.append_text(Text.assemble(f"\n {label} ", _coloured_count(number, is_error=is_error)))
     if report.num_templates:
-        text.append(f"\n shared templates, not counted {report.num_templates:,}", "muted")
+        text.append(f"\n shared templates {report.num_templates:,} (not counted as leaks)", "muted")
     return text
 
 
@@ -159,7 +170,7 @@ def change_pages(preview: Preview, saved: Preview | None) -> Text:
         rows = [
             (name, before or "held back", after or "held back") for name, before, after in elsewhere_of(preview, saved)
         ]
-        _list(text, "elsewhere than by the saved settings", rows)
+        _list(text, "in another split than by the saved settings", rows)
     _list(text, "held back", [(name, "", "") for name in preview.assignment.withheld])
     for finding in preview.assignment.findings:
         text.append_text(Text.assemble((f"\n{finding.code} ", "strong"), safe_text(finding.message, 400)))
@@ -173,3 +184,101 @@ def _list(text: Text, title: str, rows: Sequence[tuple[str, str, str]]) -> None:
         text.append_text(Text.assemble("  ", safe_text(name, 60), f"  {change}\n"))
     if len(rows) > _MOST_LISTED:
         text.append(f"  not shown: {len(rows) - _MOST_LISTED:,} more\n", "muted")
+
+
+FIELDS = (*SPLITS, "seed", "stratify", "group")
+
+
+class SettingsPane(Static, can_focus=True):
+    """The settings as they are tried out; `Changed` tells of what a person wants otherwise."""
+
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("enter", "type", "Type a value", id="split.type"),
+        Binding("space", "change(1)", "Change", id="split.toggle", show=False),
+    ]
+
+    class Changed(Message):
+        """Somebody wants other ``values`` of some settings."""
+
+        def __init__(self, **values: object) -> None:
+            super().__init__()
+            self.values = values
+
+    def __init__(self) -> None:
+        super().__init__(id="settings")
+        self._settings = SplitSettings()
+        self._field = 0
+
+    @property
+    def _host(self) -> HostApp:
+        return cast("HostApp", self.app)
+
+    def show(self, settings: SplitSettings) -> None:
+        """Show other settings."""
+        self._settings = settings
+        self._draw()
+
+    def step(self, number: int) -> None:
+        """Go so many fields ahead, or back; where this had not the focus, only take it."""
+        if self.has_focus:
+            self._field = (self._field + number) % len(FIELDS)
+        self.focus()
+        self._draw()
+
+    def action_change(self, step: int) -> None:
+        name, settings = FIELDS[self._field], self._settings
+        if name in SPLITS:
+            self._want(ratios=shifted(settings.ratios, FIELDS.index(name), step))
+        elif name == "seed":
+            self._want(seed=(settings.seed or 0) + step)
+        elif name == "stratify":
+            self._want(stratify=not settings.stratify)
+        else:
+            self.action_type()
+
+    def action_type(self) -> None:
+        name, settings = FIELDS[self._field], self._settings
+        seed = "" if settings.seed is None else str(settings.seed)
+        pointer = 'JSON pointer of what must stay together, such as "/meta/source_id"; empty for nothing:'
+        shares = "Shares of train, validation and test:", "/".join(percents(settings))
+        questions = {"seed": ("Seed, a whole number:", seed), "group": (pointer, settings.group)}
+        if name == "stratify":
+            self._want(stratify=not settings.stratify)
+        else:
+            question, value = questions.get(name, shares)
+            self._host.prompt(question, partial(self._typed, name), value=value)
+
+    def _typed(self, name: str, text: str) -> None:
+        if name == "seed" and not fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
+            self._host.tell(f"{text!r} is no whole number of at most 18 digits.", "warn")
+        elif name == "group" and text and not text.startswith("/"):
+            self._host.tell(f"{text!r} is no JSON pointer: it begins with a slash.", "warn")
+        elif name in SPLITS:
+            with self._host.attempt():
+                self._want(ratios=ratios_of(text))
+        else:
+            self._want(**{name: int(text) if name == "seed" else text})
+
+    def _want(self, **values: object) -> None:
+        self.post_message(self.Changed(**values))
+
+    def _draw(self) -> None:
+        settings = self._settings
+        text = Text(no_wrap=True, end="")
+        for name, share in zip(SPLITS, percents(settings), strict=True):
+            text.append_text(Text.assemble(f"{name} ", self._box(name, share), " %  "))
+        seed = "none" if settings.seed is None else str(settings.seed)
+        text.append_text(Text.assemble("\nseed ", self._box("seed", seed), "  divide each category "))
+        text.append_text(self._box("stratify", "x" if settings.stratify else " "))
+        text.append_text(Text.assemble("\nkeep together: ", self._box("group", settings.group or "duplicates only")))
+        if not settings.group:
+            text.append(" (enter: add a field)", "muted")
+        self.update(text, layout=False)
+
+    on_focus = on_blur = _draw
+
+    def _box(self, name: str, value: str) -> Text:
+        is_here = FIELDS[self._field] == name
+        style = "reverse" if is_here and self.has_focus else "strong" if is_here else ""
+        mark = (">" if is_here else " ", "accent")
+        return Text.assemble(mark, ("[", style), safe_text(value, 24, style), ("]", style))

@@ -1,4 +1,4 @@
-"""Train: what a run would do, the gate before it, and the runs that are there, live, whoever began them."""
+"""Train: what a run would do, whether an export is possible, and the runs that are there, live, whoever began them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
 from curate.base.record import CurateError
+from curate.base.tables import counted
 from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, read_results
 from curate.sessions.detached import ask_to_stop
-from curate.sessions.errand import Errand, Said, begin, gate, plan, resume
 from curate.sessions.metrics import Metrics
 from curate.sessions.problems import problems_of
-from curate.sessions.runs import Run, log_tail, runs_of
+from curate.sessions.runs import CommandResult, Errand, Run, begin, check_export, log_tail, plan, resume, runs_of
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.train.rendering import Gate, RunView, render_categories, render_plan, render_run
+from curate.tui.screens.train.rendering import ExportCheck, RunView, render_categories, render_plan, render_run
 
 _EVERY = 1.0
 _LOG_LINES = 3
@@ -31,7 +31,7 @@ _CURVE = 6
 
 
 class TrainScreen(ProjectScreen):
-    """Plan, gate and runs. Training runs in a process of its own, which this screen only looks at."""
+    """Plan, export check and runs. Training runs in a process of its own, which this screen only looks at."""
 
     NAME, TITLE = "train", "Train"
     SHOWS_LINES = True
@@ -65,7 +65,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._run_id = ""
         self._glance: RunView | None = None
         self._planned: dict[str, Any] | None = None
-        self._gate = Gate()
+        self._export_check = ExportCheck()
         self._manifest: Manifest | None = None
         self._metrics: dict[str, Metrics] = {}
         self._results: dict[str, tuple[int, Results | None, str]] = {}
@@ -91,7 +91,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._reload()
 
     def changed(self, ids: set[str]) -> None:
-        self._gate = Gate("decided on since: d asks again", "warn") if self._gate != Gate() else self._gate
+        if self._export_check != ExportCheck():
+            self._export_check = ExportCheck("data changed since the check: d checks again", "warn")
         self._draw()
 
     def busy(self) -> str:
@@ -155,7 +156,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
 
     def _draw(self) -> None:
         recipe = self.project.settings.recipe
-        self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_gate()))
+        self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_check()))
         width = max(30, self.query_one("#left").size.width - 1)
         self.put(
             "live", render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
@@ -163,12 +164,12 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         room = max(30, self.size.width - 2 if self.is_narrow else self.size.width - width - 6)
         self.put("scores", render_categories(self._glance, room))
 
-    # Return what the gate said, else what the last search for problems lets expect.
-    def _current_gate(self) -> Gate:
+    # Return what the check said, else what the last search for problems lets expect.
+    def _current_check(self) -> ExportCheck:
         problems = problems_of(self.project).problems
-        if self._gate == Gate() and problems is not None and problems.num_failing:
-            return Gate(f"{problems.num_failing:,} findings in the way: see Validate", "error")
-        return self._gate
+        if self._export_check == ExportCheck() and problems is not None and problems.num_failing:
+            return ExportCheck(f"{counted(problems.num_failing, 'finding')} block export: see Validate (g v)", "error")
+        return self._export_check
 
     # Doing.
 
@@ -187,16 +188,14 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             return
         run = self._glance.run if self._glance else None
         if run is None or not run.can_resume:
-            self.tell_no_use(
-                f"{run.id} is {run.standing}: there is nothing to go on with" if run else "There is no run."
-            )
+            self.tell_no_use(f"{run.id} is {run.standing}: nothing to resume" if run else "There is no run.")
             return
         command = f"{self.equal_command()} -- --resume --out {run.folder}"
         self._do(lambda: resume(Errand(), self.project.data, run.folder), command, f"resuming {run.id} ...")
 
     def _may_start(self) -> bool:
         if self.app.is_web and not self.app.may_train:
-            self.tell("Through the browser no training is started; `curate serve --allow-train` lets it be.", "warn")
+            self.tell("Training cannot be started from the browser.", "warn", "`curate serve --allow-train` allows it.")
             return False
         return True
 
@@ -236,12 +235,12 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._reload()
 
     def action_dry_run(self) -> None:
-        self._gate = Gate("asking ...")
+        self._export_check = ExportCheck("checking ...")
         self._draw()
         data, errand = self.project.data, self._errand
 
-        def ask() -> tuple[Said, Any]:
-            said = gate(errand, data)
+        def ask() -> tuple[CommandResult, Any]:
+            said = check_export(errand, data)
             if data.latest_dataset() is None:
                 return said, None
             try:
@@ -250,16 +249,18 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
                 return said, error
 
         message = "asking `curate export --dry-run` and `train plan` ..."
-        self.app.background(ask, self._answered, group="train.gate", message=message)
+        self.app.background(ask, self._answered, group="train.check", message=message)
 
-    def _answered(self, answer: tuple[Said, Any]) -> None:
+    def _answered(self, answer: tuple[CommandResult, Any]) -> None:
         said, planned = answer
         message = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
-        self._gate = Gate("checks passed: ready to export") if said.code == 0 else Gate(message, "error")
+        self._export_check = (
+            ExportCheck("checks passed: ready to export") if said.code == 0 else ExportCheck(message, "error")
+        )
         if isinstance(planned, CurateError):
             self.app.tell_error(planned)
         elif planned is None and said.code == 0:
-            self.tell("dry run ok: a start exports the first dataset, and d plans the run after that")
+            self.tell("dry run ok: a start exports the first dataset; then d plans the run")
         else:
             self._planned = planned
             self.tell(

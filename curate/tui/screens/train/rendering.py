@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from curate.base.record import SPLITS, Json
+from curate.base.tables import counted
 from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, legend
 from curate.sessions.metrics import Metrics, thinned
 from curate.sessions.runs import Run
-from curate.tui.border import Severity, safe_text
-from curate.tui.glyphs import bar, glyphs
+from curate.tui.border import Severity, bar, glyphs, safe_text
 
 _LABEL = 7
 
@@ -59,10 +59,10 @@ _NOT = "not reported"
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class ExportCheck:
     """Whether a dataset could be exported, in words; not asked yet where there are none."""
 
-    text: str = "not asked yet: d"
+    text: str = "not checked yet: d checks"
     severity: Severity = "ok"
 
 
@@ -73,14 +73,13 @@ class RunView:
     run: Run
     metrics: Metrics
     results: Results | None
-    why_none: str
-    """Why there are no results, where a report is there and cannot be read."""
+    why_none: str  # Why there are no results, where a report is there and cannot be read.
     log: Sequence[str]
     index: int
     num_runs: int
 
 
-def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | None, gate: Gate) -> Text:
+def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | None, check: ExportCheck) -> Text:
     """Return what the next run would train on and how, as far as that is known."""
     lines = [Text("PLAN", style="strong")]
     if manifest is None:
@@ -89,8 +88,8 @@ def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json]
         counts = ", ".join(f"{getattr(manifest.counts, name):,} {name[:5]}" for name in SPLITS)
         lines.append(_line("data", f"{manifest.name}: {counts}"))
     lines.append(_line("recipe", recipe or "the trainer's own"))
-    lines += _planned(plan) if plan else [_line("steps", "not planned yet: d asks `train plan`", "muted")]
-    lines.append(_line("gate", gate.text, {"ok": "", "warn": "warn", "error": "error"}[gate.severity]))
+    lines += _planned(plan) if plan else [_line("length", "not planned yet: d plans the run", "muted")]
+    lines.append(_line("export", check.text, {"ok": "", "warn": "warn", "error": "error"}[check.severity]))
     return Text("\n").join(lines)
 
 
@@ -104,7 +103,8 @@ def render_run(glance: RunView, width: int, height: int) -> Text:
     )  # fmt: skip
     lines = [head]
     if run.why:
-        lines.append(safe_text(run.why, 2 * width, "muted"))
+        more = " (v: log)" if run.standing == "failed" and glance.log else ""
+        lines.append(safe_text(run.why + more, 2 * width, "muted"))
     lines += _progress(metrics, run, width)
     lines += [Text(line, no_wrap=True, end="") for line in chart(metrics.losses, width, height)]
     lines += _facts(glance)
@@ -134,7 +134,7 @@ def render_categories(glance: RunView | None, width: int) -> Text:
         cells = [_score(evaluation.by_category.get(name)) for evaluation in (last, best)]
         lines.append(Text.assemble(_padded(name, room), f" {cells[0]:>10} {cells[1]:>11}", no_wrap=True, end=""))
     lines.append(Text(f"{'macro':<{room}} {_score(last.score):>10} {_score(best.score):>11}", style="strong"))
-    lines.append(Text(f"base and intervals: {_NOT} before the run ends", style="muted"))
+    lines.append(Text("base scores and intervals come when the run ends", style="muted"))
     return Text("\n").join(lines)
 
 
@@ -142,8 +142,9 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
     tokens, supervised = _whole(plan.get("tokens")), _whole(plan.get("supervised"))
     share = f", {supervised / tokens:.0%} of them trained" if tokens and supervised is not None else ""
     yield _line("tokens", f"{tokens:,} an epoch{share}" if tokens is not None else _NOT)
-    size = f" of {plan['batch_size']} records" if plan.get("batch_size") else ""
-    yield _line("steps", f"{plan.get('steps', _NOT):,}{size}" if isinstance(plan.get("steps"), int) else _NOT)
+    steps, size = _whole(plan.get("steps")), _whole(plan.get("batch_size"))
+    batches = f", {counted(size, 'record')} a step" if size else ""
+    yield _line("length", f"{counted(steps, 'step')}{batches}" if steps is not None else _NOT)
     trained, whole = _whole(plan.get("trained")), _whole(plan.get("parameters"))
     yield _line("model", f"{trained:,} of {whole:,} parameters" if trained is not None and whole is not None else _NOT)
     state, peak = _whole(plan.get("state_bytes")), _whole(plan.get("peak_bytes"))
@@ -183,7 +184,8 @@ def _facts(glance: RunView) -> Iterator[Text]:
     yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   gradient {last.grad_norm:.2f}")
     valid = f"{looks[-1].loss:.3f}" if looks else f"{_NOT} yet"
     yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
-    yield Text(f"tokens {last.tokens:,}   gpu {_NOT}", style="muted")
+    device = glance.run.text_at("facts", "device")
+    yield Text(f"tokens {last.tokens:,}   {'no GPU' if device == 'cpu' else device}".rstrip(), style="muted")
 
 
 def _reported(results: Results, width: int) -> Iterator[Text]:

@@ -37,10 +37,8 @@ from curate.tui.screens.validate.rendering import (
 )
 from curate.tui.widgets import Pause, SafeInput
 
-_TICK = 0.25
-"""Seconds between two words about how far a search is."""
-_REST = 0.08
-"""Seconds without another step until what is known of a finding is looked up."""
+_TICK = 0.25  # Seconds between two words about how far a search is.
+_REST = 0.08  # Seconds without another step until what is known of a finding is looked up.
 _SOME = (ORDER, ORDER[:1], ORDER[:2])
 
 
@@ -57,7 +55,7 @@ An edit is looked at again at once. What concerns all records together, such as 
 searches again.
 
 Fixes and `x-ignore` are edits in the journal: `u` takes them back, and the files stay as they are. What is wrong with
-the bytes around records (line ends, a byte order mark) is mended by `curate validate --fix`. `enter` and `e` open the
+the bytes around records (line ends, a byte order mark) is fixed by `curate validate --fix`. `enter` and `e` open the
 record of a finding; a line that is no record yet is opened too, and saved into its file.
 """
     BINDINGS = [  # noqa: RUF012  Textual declares it so
@@ -344,8 +342,8 @@ record of a finding; a line that is no record yet is opened too, and saved into 
             self.tell(f"there is no safe fix to make{refused}")
             return
         if fixes.num_records > len(fixes.fixes):
-            message = f"{fixes.num_records:,} records: too many for edits; `curate validate --fix` mends the files"
-            self.tell(message, "warn")
+            message = f"{fixes.num_records:,} records are too many for edits."
+            self.tell(message, "warn", "`curate validate --fix` fixes the files.")
             return
         names = ", ".join(f"{number:,} {name}" for name, number in fixes.counts.most_common())
         question = f"Fix {counted(fixes.num_records, 'record')} ({names}{refused}) by edits? One u takes all back.\n"

@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from curate.base.record import Finding, Severity
+from curate.base.record import Finding
 from curate.base.tables import counted
 from curate.checks import discover
 from curate.jsonl import FAULTS
 from curate.sessions.excerpt import Excerpt, ExcerptLine
 from curate.sessions.problem_groups import Heading, ProblemItem, Problems
 from curate.sessions.problem_search import RecordFix
-from curate.tui.border import safe_line, safe_text
-from curate.tui.frame_table import Column, Tone
-from curate.tui.glyphs import glyphs
+from curate.tui.border import FINDING_SIGNS, glyphs, safe_line, safe_text
+from curate.tui.frame_table import Column, tone_of_sign
 
-SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}
-KEY = 5
-"""Which value of a row names it."""
+KEY = 5  # Which value of a row names it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +34,11 @@ class MoreRow:
 Line = Heading | ProblemItem | MoreRow
 
 
-def tone(value: str) -> Tone:
-    """Return how a severity is drawn."""
-    return "error" if "!" in value else "warn" if "~" in value else ""
-
-
 def columns(is_narrow: bool) -> list[Column]:
     """Return the columns for the room there is."""
     finding, where, number = (24, 13, 6) if is_narrow else (28, 20, 7)
     heads = Column("finding", finding), Column("where", where), Column("n", number, is_right=True), Column("says")
-    return [Column("", 9, tone=tone), *heads]
+    return [Column("", 9, tone=tone_of_sign), *heads]
 
 
 def lines_of(listed: Sequence[Heading | ProblemItem]) -> list[Line]:
@@ -85,7 +77,7 @@ def _row(line: Line) -> tuple[str, ...]:
         case Heading():
             mark = "v" if line.is_open else ">"
             number = f"{line.count:,}"
-            return f"{mark} {SIGNS[line.severity]}", line.title, line.pointer, number, line.message, line.key
+            return f"{mark} {FINDING_SIGNS[line.severity][0]}", line.title, line.pointer, number, line.message, line.key
         case ProblemItem():
             finding = line.finding
             location = f"  {finding.file}:{finding.line}" if finding.line else f"  {finding.file or 'all records'}"
@@ -103,7 +95,7 @@ _MARGIN = 10
 def render_heading(heading: Heading, width: int) -> Text:
     """Return what a group is about and how much of it is listed."""
     text = Text.assemble(
-        (SIGNS[heading.severity], _style(heading)), "  ", safe_text(heading.title, 50, "strong"),
+        FINDING_SIGNS[heading.severity], "  ", safe_text(heading.title, 50, "strong"),
         "  ", safe_text(heading.pointer, 40), f"  {counted(heading.count, 'finding')}",
     )  # fmt: skip
     if heading.count > heading.num_listed:
@@ -157,10 +149,6 @@ def why(code: str) -> str:
     """Return the first paragraph of what is known of a check."""
     rule = FAULTS.get(code) or discover().get(code)
     return " ".join(rule.help.split("\n\n")[0].split()) if rule else "what people decided does not fit together"
-
-
-def _style(heading: Heading) -> str:
-    return {"error": "error", "warning": "warn", "info": ""}[heading.severity]
 
 
 def _rows(excerpt: Excerpt, code: str, width: int) -> list[Text]:
@@ -226,7 +214,7 @@ def summary(problems: Problems | None, num_stale: int, is_searching: bool, sever
         (counted(num_warnings, "warning"), "warn" if num_warnings else ""),
         (counted(num_infos, "info") if num_infos else "", ""),
         (f"in {counted(problems.num_records, 'record')}", ""),
-        (f"{problems.num_failing:,} fail" if problems.num_failing else "", "error"),
+        (f"{problems.num_failing:,} block export" if problems.num_failing else "", "error"),
         (f"{problems.num_forgiven:,} forgiven" if problems.num_forgiven else "", ""),
         (f"{problems.num_suppressed:,} ignored" if problems.num_suppressed else "", ""),
         (f"{counted(num_stale, 'record')} changed since (R)" if num_stale else "", "warn"),

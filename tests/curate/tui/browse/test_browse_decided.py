@@ -11,7 +11,7 @@ from curate.project.data import ProjectData
 from curate.project.project import open_project
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse import BrowseScreen
-from curate.tui.screens.browse.detail import MOST_TEXT, Subject, render_subject, visible_labels
+from curate.tui.screens.browse.rendering import MOST_TEXT, Subject, render_subject, visible_labels
 from tests.curate.deciding import decide
 from tests.curate.tui.browsing import SETTINGS, browse, lines, reopened, shown, type_filter
 

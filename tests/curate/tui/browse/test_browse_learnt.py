@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from curate.tui.frame_table import FrameTable
-from curate.tui.screens.browse.rows import SETS, SORTS
+from curate.tui.screens.browse.rendering import SETS, SORTS
 
 LEARNT = {"r001": (-0.5, 0.1), "r002": (-3.0, 0.2), "r003": (-1.0, 2.5)}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from curate.tui.frame_table import FrameTable
-from curate.tui.screens.browse.rows import SETS
+from curate.tui.screens.browse.rendering import SETS
 from tests.curate.tui.browsing import browse, reopened, shown, type_filter
 
 # What is seen.

@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from curate.base.events import Edit
+from curate.base.events import Edit, Label
 from curate.project.drafts import Drafts
 from curate.project.project import open_project
 from curate.tui.screens.edit.view import FormView
@@ -135,6 +135,42 @@ def test_what_is_typed_is_kept_as_a_draft_and_gone_on_with(
     edit_story(workspace, second, record="m1", pointer="/score")
     assert record_in(workspace, "m1")["messages"][0]["content"] == "Half Where is my parcel?"
     assert not Drafts(workspace.root, "ana").names()
+
+
+def test_only_a_draft_that_is_written_ends_its_warning(
+    make_own: Any, make_app: Any, drive: Any, settled: Settled, screen_text: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("curate.tui.screens.edit.KEEP", 0.05)
+    workspace = make_own()
+    blocked = workspace.root / ".curate/drafts"
+
+    async def wait_for(pilot: Pilot[Any], text: str) -> None:
+        for _ in range(60):
+            if text in screen_text(pilot.app):
+                break
+            await pilot.pause(0.05)
+        assert text in screen_text(pilot.app)
+
+    async def story(pilot: Pilot[Any]) -> None:
+        pilot.app.go("edit", record="m1", pointer="/messages/0/content")
+        await settled(pilot)
+        blocked.parent.mkdir(exist_ok=True)
+        blocked.write_text("in the way")
+        await type_in(pilot, "Half ")
+        await wait_for(pilot, "! draft not saved")
+        assert "! error E906" in screen_text(pilot.app)
+        pilot.app.project.apply([Label("m1", "mood", "good")])
+        with open_project(workspace.root, "ana") as elsewhere:
+            elsewhere.load()
+            elsewhere.apply([Label("m1", "mood", "bad")])
+        await wait_for(pilot, "in another session")
+        await settled(pilot)
+        assert "! draft not saved" in screen_text(pilot.app)
+        blocked.unlink()
+        await type_in(pilot, "way ")
+        await wait_for(pilot, "draft kept")
+
+    drive(make_app(workspace, poll=0.05), story)
 
 
 def test_leaving_in_haste_loses_nothing(make_own: Any, edit_story: Any, settled: Settled) -> None:

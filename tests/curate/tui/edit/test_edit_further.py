@@ -68,7 +68,7 @@ def test_an_editor_that_changes_nothing_or_is_not_there(
         with_editor("")
         await pilot.press("f4")
         await settled(pilot)
-        assert "the editor has changed nothing" in screen_text(pilot.app)
+        assert "the editor changed nothing" in screen_text(pilot.app)
         monkeypatch.setenv("VISUAL", "/no/such/editor")
         await pilot.press("f4")
         await settled(pilot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from curate.tui import app as app_module
-from curate.tui.glyphs import PRETTY, use_glyphs
+from curate.tui.border import PRETTY, use_glyphs
 from curate.tui.screens import Tab, screen_class
 from tests.curate.tui.probing import ProbeScreen
 

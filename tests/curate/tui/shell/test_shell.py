@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from curate.base.events import Drop
@@ -43,7 +45,12 @@ def test_the_box_of_keys_comes_late_and_goes(workspace, make_app, drive, screen_
         await pilot.press("x")
         await settled(pilot)
         assert "first row" not in screen_text(pilot.app)
-        assert "Nothing is bound to that" in screen_text(pilot.app)
+        assert "g x is no screen; g ? lists them." in screen_text(pilot.app)
+        await pilot.press("g", "question_mark")
+        assert "p  Probe" in screen_text(pilot.app)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "p  Probe" not in screen_text(pilot.app)
         assert pilot.app.current_mode == "home"
 
     drive(make_app(workspace), story)
@@ -128,12 +135,70 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_
     drive(make_app(workspace, poll=0.1), story)
 
 
+def block_journal(root) -> Path:
+    """Put a file where the annotator's part of the journal is to be, so that no decision can be saved."""
+    blocked = root / "journal/ana"
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.write_text("in the way")
+    return blocked
+
+
+async def wait_until(pilot, is_so) -> None:
+    for _ in range(60):
+        if is_so():
+            break
+        await pilot.pause(0.05)
+    assert is_so()
+
+
+def test_what_one_decides_in_another_process_is_seen(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        with open_project(workspace.root, "ana") as other:
+            other.load()
+            other.apply([Drop("r007", reason="elsewhere")])
+        await wait_until(pilot, lambda: ("changed", {"r007"}) in probe(pilot).told)
+        assert "you decided on 1 record in another session" in screen_text(pilot.app)
+        pilot.app.tell("before")
+        await pilot.press("d")
+        await settled(pilot)
+        await pilot.press("u")
+        await settled(pilot)
+        await wait_until(pilot, lambda: "taken back" in screen_text(pilot.app))
+        assert "decided on" not in screen_text(pilot.app), "what is done here is told by whoever did it"
+
+    drive(make_app(workspace, poll=0.1), story)
+
+
+def test_only_what_is_saved_here_ends_the_warning(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        blocked = block_journal(workspace.root)
+        await pilot.press("d")
+        assert "journal ! not saved" in screen_text(pilot.app)
+        blocked.unlink()
+        with open_project(workspace.root, "ana") as other:
+            other.load()
+            other.apply([Drop("r007", reason="elsewhere")])
+        await wait_until(pilot, lambda: ("changed", {"r007"}) in probe(pilot).told)
+        assert "journal ! not saved" in screen_text(pilot.app)
+        await pilot.press("d")
+        await settled(pilot)
+        assert "journal ok  #2" in screen_text(pilot.app)
+
+    drive(make_app(workspace, poll=0.1), story)
+
+
 def test_what_is_saved_in_a_thread_is_ones_own(workspace, make_app, drive, settled, screen_text) -> None:
     async def story(pilot):
         await pilot.press("g", "p")
         await settled(pilot)
-        await pilot.press("f")
+        blocked = block_journal(workspace.root)
+        await pilot.press("d")
         assert "journal ! not saved" in screen_text(pilot.app)
+        blocked.unlink()
         pilot.app.tell("before")
         drop = [Drop("r003", reason="x")]
         pilot.app.background(lambda: pilot.app.project.apply(drop), lambda _: None, group="write.many")
@@ -170,10 +235,7 @@ def test_an_error_ends_nothing_and_is_shown_as_it_is(workspace, make_app, drive,
         await pilot.press("f")
         seen = screen_text(pilot.app)
         assert "! error E906 write-failed: the disk [/b] is full␛[2J\n Make room.\n" in seen
-        assert "journal ! not saved" in seen
-        await pilot.press("d")
-        await settled(pilot)
-        assert "journal ok" in screen_text(pilot.app), "the next decision that is saved takes the warning away"
+        assert "journal ok" in seen, "a file that is not the journal could not be written"
 
     drive(make_app(workspace), story)
 
