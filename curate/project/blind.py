@@ -91,6 +91,25 @@ class Blind:
         # Whoever has a record at hand is about to answer it, asked or not.
         return _NOTHING if self._is_open(state, question) else state.answers.get(question, _NOTHING)
 
+    def redacted(self, state: RecordState, shape: Shape) -> RecordState:
+        """Return ``state`` with `UNSEEN` for each answer that is hidden, and without what is agreed because of it.
+
+        The category and the labels are then those that the record's line says.
+        """
+        hidden = self.hidden(state)
+        if not hidden:
+            return state
+        record = state.record
+        line = shape.record(record.data, record.source)
+        labels = {question: value for question, value in record.labels.items() if question not in hidden}
+        labels |= {question: line.labels[question] for question in hidden & line.labels.keys()}
+        visible = replace(record, labels=labels, category=line.category if CATEGORY in hidden else record.category)
+        answers = {
+            question: dict.fromkeys(given, UNSEEN) if question in hidden else given
+            for question, given in state.answers.items()
+        }
+        return replace(state, record=visible, answers=answers)
+
     def _is_open(self, state: RecordState, question: str) -> bool:
         """Whether the annotator has not answered and nobody has settled it; flags and notes are no answers."""
         is_answered = state.answers.get(question, _NOTHING).get(self.by) is not None
@@ -147,26 +166,6 @@ def redacted_finding(
     return replace(finding, message=words, pointer="") if finding.code in _PER_RECORD else None
 
 
-def redacted_state(state: RecordState, blind: Blind, shape: Shape) -> RecordState:
-    """Return ``state`` with `UNSEEN` for each answer that ``blind`` hides, and without what is agreed because of it.
-
-    The category and the labels are then those that the record's line says.
-    """
-    hidden = blind.hidden(state)
-    if not hidden:
-        return state
-    record = state.record
-    line = shape.record(record.data, record.source)
-    labels = {question: value for question, value in record.labels.items() if question not in hidden}
-    labels |= {question: line.labels[question] for question in hidden & line.labels.keys()}
-    visible = replace(record, labels=labels, category=line.category if CATEGORY in hidden else record.category)
-    answers = {
-        question: dict.fromkeys(given, UNSEEN) if question in hidden else given
-        for question, given in state.answers.items()
-    }
-    return replace(state, record=visible, answers=answers)
-
-
 class _OpenProject(Protocol):
     """What blinding asks a loaded `Project`, which itself stands above this module."""
 
@@ -214,7 +213,7 @@ def visible_record(project: _OpenProject, record: Record) -> tuple[Record, froze
         if error.number != "E916":
             raise
         return record, frozenset()
-    visible = redacted_state(replace(state, record=record), project.blind, project.shape)
+    visible = project.blind.redacted(replace(state, record=record), project.shape)
     return visible.record, project.blind.hidden(state)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.catalog import Catalog
     from curate.project.history import DecisionConflict
-    from curate.project.tracker import StateTracker
+    from curate.project.transactions import StateTracker
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
@@ -380,7 +380,7 @@ class Project:
 
     def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within | None = None) -> set[str]:
         # The catalog brings polars with it.
-        from curate.project.tracker import StateTracker
+        from curate.project.transactions import StateTracker
 
         self._share()
         with self._reading:
