@@ -25,8 +25,8 @@ from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
 from curate.jsonl import FAULTS
-from curate.schema.parts import digests_of
 from curate.schema.settings import Category, Settings
+from curate.schema.shape import digests_of
 
 if TYPE_CHECKING:
     from curate.similarity.leaks import Level
@@ -127,7 +127,7 @@ class Sketch(NamedTuple):
     file: str
     line: int
     content: bytes
-    """16-byte digest of all that the record teaches, as `curate.schema.parts` has it."""
+    """16-byte digest of all that the record teaches, as `curate.schema.shape` has it."""
     prompt: bytes
     """16-byte digest of the question, with roles and tools; empty where the record has none (raw text)."""
     category: str

@@ -274,7 +274,7 @@ def _what(event: AnyEvent, *, show_values: bool) -> str:
     if event.op == "edit":
         return console.one_line(", ".join(fields["changes"]), 30)
     if event.op == "drop":
-        from curate.project.exclusion import exclusion_by
+        from curate.base.events import exclusion_by
 
         # A reason can quote the data as well, but without it the log says nothing.
         return console.one_line(str(exclusion_by(event)), 2000)

@@ -25,12 +25,13 @@ from curate.base.record import CurateError, Exit, Finding, Json, Record, Source,
 from curate.base.storage import remove_file, write_atomic
 from curate.checks.runner import read_records
 from curate.checks.runner.changes import unmerged_findings
+from curate.checks.runner.examine import with_unique_ids
 from curate.checks.runner.select import Glob
 from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.claim import CLAIM, claimed, exclusive, require_closed
-from curate.project.data import ProjectData, with_unique_ids
+from curate.project.data import ProjectData
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
 from curate.project.history import DecisionConflict, RecordSnapshot, by_record
 from curate.project.journal import FOLDER, pieces, read_frames, read_segment, segments

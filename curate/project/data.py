@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from curate.base.console import spelled
-from curate.base.events import AnyEvent
-from curate.base.file_guard import inside
+from curate.base.events import AnyEvent, Exclusion, read_rule
+from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
 from curate.checks.runner import read_records
-from curate.checks.runner.naming import UniqueNames
+from curate.checks.runner.examine import UniqueNames
 from curate.formats.dataset import Manifest, latest, read_manifest, read_pins
-from curate.project.exclusion import Exclusion, read_rule
 from curate.project.fold import Decisions, Fold, RecordState, orphan_texts
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, damage_texts, read_journal, require_known
@@ -30,9 +29,6 @@ from curate.schema.settings import FILE_NAME, Settings, read_settings
 DATASETS = "dataset"
 RUNS = "runs"
 FILES_CHANGED = "E974 files-changed"
-
-FileStamp = tuple[str, int, int, int, int]
-"""Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed."""
 
 
 @dataclass(slots=True)
@@ -137,10 +133,6 @@ class ProjectData:
         folder = self.latest_dataset()
         return read_pins(folder) if folder else {}
 
-    def renewed(self) -> ProjectData:
-        """Return the project as it is now: with the same settings, schema and lines, its journal to be read anew."""
-        return replace(self)
-
     def state(self, name: str) -> RecordState | None:
         """Return one record with what was decided on it, None where there is none."""
         return self._fold.states.get(name)
@@ -172,7 +164,7 @@ class ProjectData:
         names, files = UniqueNames(), self.files()
         items = self._lines_read_of(files)
         for item in read_records(files, self.shape, root=self.root) if items is None else items:
-            yield _renamed(item, names) if isinstance(item, Record) else item
+            yield names.rename(item) if isinstance(item, Record) else item
 
     def _lines_read_of(self, files: Sequence[Path]) -> Sequence[Record | Finding] | None:
         # A pull may bring a colleague's fold: its snapshot with the lines of before would lose the edits between them.
@@ -247,31 +239,10 @@ def load_data(root: Path, settings: Settings | None = None, shape: Shape | None 
 
 
 def files_as_they_are(files: Iterable[Path], root: Path) -> list[FileStamp]:
-    """Return what tells whether one of ``files`` changed; a missing one has nothing but its name."""
-    stamps: list[FileStamp] = []
-    for path in files:
-        name = spelled(str(path.relative_to(root) if path.is_relative_to(root) else path))
-        try:
-            stat = path.stat()
-        except OSError:
-            stamps.append((name, 0, 0, 0, 0))
-        else:
-            stamps.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-    return stamps
-
-
-def with_unique_ids(records: Iterable[Record]) -> Iterator[Record]:
-    """Give repeated ids the suffixes -2, -3 and so on, so that each record can be named.
-
-    A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
-    """
-    names = UniqueNames()
-    return (_renamed(record, names) for record in records)
-
-
-def _renamed(record: Record, names: UniqueNames) -> Record:
-    name = names.name(record.id)
-    return record if name == record.id else replace(record, id=name)
+    """Return what tells whether one of ``files``, which are named from ``root`` on, changed."""
+    return [
+        stamp_of(path, spelled(str(path.relative_to(root) if path.is_relative_to(root) else path))) for path in files
+    ]
 
 
 GOLDEN = "golden.json"

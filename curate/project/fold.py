@@ -9,9 +9,8 @@ from hashlib import blake2b
 from itertools import chain
 from types import MappingProxyType
 
-from curate.base.events import AddEvent, AnyEvent, UndoEvent
+from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusion_of
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
-from curate.project.exclusion import Exclusion, exclusion_of
 from curate.project.history import (
     RECORD,
     SPLIT,

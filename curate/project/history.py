@@ -25,13 +25,14 @@ from curate.base.events import (
     AssignEvent,
     DropEvent,
     EditEvent,
+    Exclusion,
     LabelEvent,
     ResolveEvent,
     RestoreEvent,
     UndoEvent,
+    exclusion_by,
 )
 from curate.base.record import Json, canonical
-from curate.project.exclusion import Exclusion, exclusion_by
 
 Facet = tuple[str, ...]
 """("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question)."""

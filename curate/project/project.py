@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
@@ -405,7 +406,7 @@ class Project:
 
     def _follow(self, tracker: StateTracker) -> set[str]:
         if changed := self._take(tracker, tracker.reader.read()):
-            self._data = self._data.renewed()
+            self._data = replace(self._data)
         return changed
 
     def _take(self, tracker: StateTracker, events: Sequence[AnyEvent]) -> set[str]:
@@ -425,7 +426,8 @@ class Project:
             self._share()
             self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
         events = self._sitting.append(decisions)
-        self._data = self._data.renewed()
+        # A copy has the same settings, schema and lines, and reads the journal anew.
+        self._data = replace(self._data)
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 
     def _share(self) -> None:

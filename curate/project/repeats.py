@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curate.base.events import Exclusion
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Record, Split
 from curate.base.storage import make_cache
 from curate.project.data import ProjectData
-from curate.project.exclusion import Exclusion
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preference
 from curate.similarity.dedupe.stages import Stages

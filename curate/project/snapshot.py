@@ -19,11 +19,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curate.base.events import AnyEvent
+from curate.base.events import AnyEvent, is_typed
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import move_file, remove_file, write_atomic
-from curate.project.exclusion import is_typed
 from curate.project.history import STATUS, Fact, RecordSnapshot, by_record
 from curate.project.journal import FOLDER, read_frames, read_segment
 

@@ -34,8 +34,7 @@ from curate.checks.runner import (
     validate,
 )
 from curate.checks.runner.changes import unmerged_findings
-from curate.checks.runner.examine import Examiner, SpanResult
-from curate.checks.runner.naming import UniqueNames, Watched, WatchedIds
+from curate.checks.runner.examine import Examiner, SpanResult, UniqueNames, Watched, WatchedIds
 from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, holds_any, read_entries
@@ -138,7 +137,7 @@ class Validation:
             yield from self._opened((finding, None) for finding in self.lengths(self._records()))
         if self._selection.doubt_checks:
             # It brings a model and the search for repeats with it.
-            from curate.project.doubts import doubtful
+            from curate.checks.quality.suspects import doubtful
 
             findings, remark = doubtful(self._records(), self.spec.shape, self.spec.settings)
             self.remarks += [f"L405: {remark}"] if remark else []

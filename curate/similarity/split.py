@@ -22,6 +22,7 @@ from hashlib import blake2b
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Split, canonical
 from curate.jsonl import parts_of
 from curate.schema.settings import SplitSettings
+from curate.schema.view import at
 
 # P502: the fewest records of a category that a split should have to say anything about it.
 THIN = 5
@@ -146,15 +147,7 @@ def value_at(data: Json, pointer: str) -> Json:
             f"split.group: {pointer!r} is not a JSON pointer",
             'Write it like "/meta/source_id", from the top of the line.',
         )
-    value = data
-    for part in parts_of(pointer):
-        if isinstance(value, Mapping) and str(part) in value:
-            value = value[str(part)]
-        elif isinstance(value, list) and str(part).isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return None
-    return value
+    return at(data, parts_of(pointer))
 
 
 def _fall(first: Record, settings: SplitSettings) -> Split:

@@ -143,7 +143,7 @@ def test_checkpoints_and_reports_of_runs(make_workspace):
 
 def test_the_manifest_of_a_checkpoint_is_what_the_trainer_writes():
     """Both sides have their own code for it, because neither may load the other."""
-    from curate.project.fsck.files import CHECKPOINT_FILE
+    from curate.project.fsck import CHECKPOINT_FILE
     from train.base.storage import digest_of
     from train.loop import checkpoint
 

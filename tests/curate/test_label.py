@@ -17,6 +17,7 @@ from curate.project.blind import Blind  # noqa: E402
 from curate.project.journal import ASIDES  # noqa: E402
 from curate.project.labels import (  # noqa: E402  it needs numpy
     ORDERS,
+    WORDS,
     AnnotatorAssignment,
     Facts,
     Suggestions,
@@ -25,7 +26,6 @@ from curate.project.labels import (  # noqa: E402  it needs numpy
     question_of,
     questions_of,
 )
-from curate.project.labels.assignment import WORDS  # noqa: E402
 from curate.schema.settings import Category, LabelSettings, Question, Settings  # noqa: E402
 
 TEAM = ("ana", "bo", "cem")

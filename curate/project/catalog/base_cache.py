@@ -30,7 +30,7 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.base.file_guard import inside, open_descriptor, open_file
+from curate.base.file_guard import FileStamp, inside, open_descriptor, open_file, stamp_of
 from curate.base.record import CurateError, Finding, canonical
 from curate.base.storage import WRITE_FAILED, Scratch, make_cache, remove_folder
 from curate.project.catalog.base import (
@@ -43,7 +43,7 @@ from curate.project.catalog.base import (
     read_base,
 )
 from curate.project.catalog.columns import SCHEMA
-from curate.project.data import FileStamp, ProjectData, files_as_they_are
+from curate.project.data import ProjectData, files_as_they_are
 from curate.schema import Shape
 from curate.schema.schema_set import read_schema_set
 
@@ -179,10 +179,7 @@ def _read(folder: Path) -> Base | None:
 
 def _is_whole(folder: Path, parts: dict[str, list[int]]) -> bool:
     """Whether every file is there as it was written."""
-    try:
-        return all(_stamp(folder / name) == stamp for name, stamp in parts.items())
-    except OSError:
-        return False
+    return all(_stamp(folder / name) == stamp for name, stamp in parts.items())
 
 
 def _mapped(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
@@ -199,8 +196,8 @@ def _key(present: Sequence[FileStamp], shape: Shape) -> str:
 
 
 def _stamp(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    _, *stamp = stamp_of(path, "")
+    return stamp
 
 
 def _digest(content: bytes) -> bytes:

@@ -1,11 +1,11 @@
-"""The process in which a model learns from answers; see `curate.project.labels.suggest`."""
+"""The process in which a model learns from answers; see `curate.project.labels`."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from curate.project.labels.suggest import serve
+from curate.project.labels import serve
 
 if __name__ == "__main__":
     # One thread: the model must not take from whoever labels what it cannot use itself.

@@ -1,6 +1,6 @@
 """Which records repeat one another: exact groups, near pairs with their score, conflicts, and clusters.
 
-Exact means the same normalised content, whatever the ids and metadata; `curate.schema.parts` says what that is, for
+Exact means the same normalised content, whatever the ids and metadata; `curate.schema.shape` says what that is, for
 validation too. Near is decided by the Jaccard similarity of shingles, which are sets of neighbouring words (characters
 in scripts without blanks). Candidates are alike in the prompt or as a whole, and are then held against one another part
 by part (`curate.similarity.dedupe.pairs`), since what two records share may be a passage or an instruction and not the

@@ -10,9 +10,20 @@ import numpy as np
 
 from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record
-from curate.similarity.leaks.evidence import PARTS, Evidence, questions_of
+from curate.similarity.leaks.evidence import (
+    PARTS,
+    Evidence,
+    chunks,
+    hashed,
+    is_by_character,
+    joined,
+    questions_of,
+    runs_in,
+    runs_of,
+    wholes_of,
+    words_of,
+)
 from curate.similarity.leaks.results import Level, Overlap, Part
-from curate.similarity.leaks.words import chunks, hashed, is_by_character, joined, runs_in, runs_of, wholes_of, words_of
 
 # Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
