@@ -233,7 +233,7 @@ def _run(path: Path, digest: str, code: bytes) -> None:
         exec(compile(code, str(path), "exec"), module.__dict__)  # noqa: S102  it was trusted by its digest
     except Exception as error:
         message = f"{one_line(str(path), 500)} cannot be loaded: {_text_of(error)}"
-        raise CurateError("E984 bad-plugin", message, "Mend it; `curate rule --test FILE` tries a file.") from error
+        raise CurateError("E984 bad-plugin", message, "Fix it; `curate rule --test FILE` tries a file.") from error
 
 
 def _text_of(error: Exception) -> str:

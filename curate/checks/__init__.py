@@ -92,7 +92,7 @@ class SharedText(NamedTuple):
     @property
     def amount(self) -> str:
         """The amount in words."""
-        return f"{self.level}: {self.coverage:.0%} of its {self.part}, {self.run} words in a row"
+        return f"{self.level}: {self.coverage:.0%}, {self.run} words in a row"
 
 
 class TokenLengths(NamedTuple):

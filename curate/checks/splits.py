@@ -69,7 +69,8 @@ def split_leak(shared: SharedText, _settings: Settings) -> Iterator[Problem]:
     `curate split --fix` move it.
     """
     if shared.split and shared.level != "partial":
-        yield Problem(f"is in {shared.split}, and {shared.spot} gives it away ({shared.amount})")
+        what = "it" if shared.part == "record" else f"its {shared.part}"
+        yield Problem(f"{shared.split} record; {what} also stands in {shared.spot} ({shared.amount})")
 
 
 @pair_check(
@@ -87,7 +88,8 @@ def benchmark_contamination(shared: SharedText, _settings: Settings) -> Iterator
     if the two are meant to be the same.
     """
     if not shared.split and shared.level != "partial":
-        yield Problem(f"gives away the benchmark record {shared.spot} ({shared.amount})")
+        what = "the whole" if shared.part == "record" else f"the {shared.part}"
+        yield Problem(f"training record; it has {what} of the benchmark record {shared.spot} ({shared.amount})")
 
 
 @pair_check(
@@ -105,5 +107,6 @@ def shared_passage(shared: SharedText, _settings: Settings) -> Iterator[Problem]
     should not have read the document before the exam.
     """
     if shared.level == "partial":
-        of = f"is in {shared.split}, and" if shared.split else "is trained on, and the benchmark record"
-        yield Problem(f"{of} {shared.spot} has a passage of it ({shared.amount})")
+        of = f"{shared.split} record; a" if shared.split else "training record; a"
+        other = shared.spot if shared.split else f"the benchmark record {shared.spot}"
+        yield Problem(f"{of} passage of its {shared.part} also stands in {other} ({shared.amount})")

@@ -127,7 +127,7 @@ def target_unrenderable(lengths: TokenLengths, settings: Settings) -> Iterator[P
 
     Templates refuse conversations: roles that do not take turns, a system message where the model has none, tools that
     it does not know. So does our own trainer where a token of the prompt would be trained or a control token stands in
-    the data. Mend the record, or choose a model whose template knows what it needs.
+    the data. Fix the record, or choose a model whose template knows what it needs.
     """
     if lengths.fault:
         yield Problem(f"cannot be rendered for this model: {lengths.fault}")

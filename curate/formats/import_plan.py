@@ -14,7 +14,8 @@ from pathlib import Path
 
 import orjson
 
-from curate.base.record import Json
+from curate.base.record import CurateError, Json
+from curate.base.tables import listed
 from curate.formats.importers import (
     Container,
     ForeignForm,
@@ -42,7 +43,13 @@ _DROPPED_KEYS = {"id", "code", "reason", "kept", "score", "file", "line"}
 _TRL_PAIR = {"instruction": "prompt", "output": "completion"}
 
 
+# Column names that a message lists.
+MOST_COLUMNS = 8
 Rows = Sequence[dict[str, Json]]
+
+
+class UnknownRowsError(CurateError):
+    """E908 for a file whose rows no importer knows; they may still be kept as they are, under a schema of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +240,11 @@ def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[st
         return tuple(pair for pair in order if pair[1] > 0)
     fields = list(dict.fromkeys(name for row in sample for name in row))
     near = f" (nearest: {best}, {score:.0%} of the rows)" if score else ""
-    listed = ", ".join(fields[:20]) + (", ..." if len(fields) > 20 else "")
     named = [name for name in fields if not set(name) & set(",=")]
     example = f"instruction={named[0]},output={named[1]}" if len(named) > 1 else "instruction=question,output=answer"
-    hint = f"Say which field is which, as in --map {shlex.quote(example)} (or a pointer such as /turns/0)."
-    raise cannot_import(f"{path}: no format fits its rows{near}; their fields are {listed}", hint)
+    hint = f"Say which column is which with --map {shlex.quote(example)}, or a pointer such as /turns/0."
+    message = f"{path}: no format fits its rows{near}; columns: {listed(fields, MOST_COLUMNS)}"
+    raise UnknownRowsError("E908 cannot-import", message, hint)
 
 
 def _importer_named(name: str) -> Importer | None:

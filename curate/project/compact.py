@@ -23,6 +23,7 @@ from curate.base.events import AddEvent, AnyEvent, UndoEvent
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical
 from curate.base.storage import remove_file, write_atomic
+from curate.base.tables import listed
 from curate.checks.runner import read_records
 from curate.checks.runner.changes import unmerged_findings
 from curate.checks.runner.examine import with_unique_ids
@@ -55,7 +56,6 @@ from curate.schema.settings import ADDED
 from curate.schema.view import at, put
 
 _BLOCK = 1024 * 1024
-_MAX_NAMES = 3
 
 
 @dataclass(slots=True)
@@ -226,7 +226,7 @@ def _plan_record(
         plan.left[name] = "it is in no record file"
         return ()
     if _lacks({*own.events, *(event.event for event in fresh)}, fresh):
-        plan.left[name] = "decisions that were made before are not here"
+        plan.left[name] = "earlier decisions on it are missing here"
         return ()
     result = Fold({})
     folded(name, record, fresh, shape, plan.last, result)
@@ -240,11 +240,11 @@ def _plan_record(
     present = canonical(dict(record.data)) if record else b""
     placed = line if canonical(line) == present else _placed(line, name, base, shape)
     if placed is None:
-        plan.left[name] = "its line has no place for the id that it is known by"
+        plan.left[name] = "its schema has no field for the id"
         return ()
     if canonical(placed) != present:
         if not _is_readable(placed):
-            plan.left[name] = "its line could not be read again"
+            plan.left[name] = "its new line would be too long or too deep to read"
             return ()
         if record is None:
             plan.added[name] = spelled_anew(placed)
@@ -411,7 +411,5 @@ def _written_by_others(path: Path) -> CurateError:
 
 
 def _refusal(why: str, names: Iterable[str], hint: str) -> CurateError:
-    ordered = sorted(set(names))
-    more = f" and {len(ordered) - _MAX_NAMES:,} more" if len(ordered) > _MAX_NAMES else ""
-    listed = ", ".join(one_line(name, 60) for name in ordered[:_MAX_NAMES])
-    return CurateError("E982 cannot-fold", f"{why}: {listed}{more}", hint, exit_code=Exit.FINDINGS)
+    visible_names = listed([one_line(name, 60) for name in sorted(set(names))])
+    return CurateError("E982 cannot-fold", f"{why}: {visible_names}", hint, exit_code=Exit.FINDINGS)

@@ -59,8 +59,8 @@ class ProjectData:
         if not files:
             raise CurateError(
                 "E904 no-such-file",
-                f"{self.root}: no file matches {', '.join(self.settings.data)}",
-                "Put record files there with `curate import`, or set `data` in curate.toml.",
+                f"no records yet: no file in {self.root} matches {', '.join(self.settings.data)}",
+                "Import a file with `curate import`, write a record in `curate`, or set `data` in curate.toml.",
             )
         return files
 

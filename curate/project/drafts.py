@@ -77,14 +77,14 @@ class Drafts:
         try:
             content = json.loads(raw)
             if not isinstance(content, dict) or content.pop("v", None) != 1:
-                raise ValueError("it is not what was written")
+                raise ValueError("the file was changed after it was written")
             draft = Draft(**content)
             if draft.id != name:
                 raise ValueError("it is of another record")
         except (ValueError, RecursionError) as error:
             aside = path.with_suffix(f".{blake2b(raw, digest_size=4).hexdigest()}.damaged")
             path.replace(aside)
-            reason = "it is not what was written" if isinstance(error, ValidationError) else str(error)
+            reason = "the file was changed after it was written" if isinstance(error, ValidationError) else str(error)
             raise _unreadable(path, reason, f"It was put aside as {aside.name}.") from error
         return draft
 

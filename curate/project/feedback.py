@@ -277,7 +277,7 @@ def _outcomes(path: Path) -> Iterator[Outcomes]:
             yield _outcome(entry.value)
         except (KeyError, TypeError, ValueError) as error:
             location = f"{path}:{entry.line.source.line}"
-            raise CurateError("E918 bad-report", f"{location}: {error} is not what feedback has there") from error
+            raise CurateError("E918 bad-report", f"{location}: {error} is missing or has the wrong type") from error
 
 
 def _outcome(line: dict[str, Any]) -> Outcomes:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusion_of
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
+from curate.base.tables import listed
 from curate.project.history import (
     RECORD,
     SPLIT,
@@ -27,7 +28,6 @@ from curate.project.journal import ASIDES, CATEGORY
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
-_MAX_NAMES = 3
 # Where a UUID has its version.
 _VERSION = 12
 _NONE: Mapping[str, Json] = MappingProxyType({})
@@ -160,9 +160,8 @@ def orphan_texts(orphans: Sequence[AnyEvent]) -> list[str]:
     """Return what a person should know of decisions on records that are gone: one sentence, or none."""
     if not orphans:
         return []
-    names = sorted({event.id for event in orphans})
-    listed = ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
-    return [f"decisions on records that are no longer in the data: {len(orphans):,} ({listed})"]
+    names = listed(sorted({event.id for event in orphans}))
+    return [f"decisions on records that are no longer in the data: {len(orphans):,} ({names})"]
 
 
 def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> Fold:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, inside, read_file
 from curate.base.record import SPLITS, CurateError, Exit, Finding, Record, Split
 from curate.base.storage import write_atomic
+from curate.base.tables import counted, listed
 from curate.formats.dataset import frozen_digest
 from curate.project.data import GOLDEN, known_events
 from curate.schema.settings import SplitSettings
@@ -27,7 +28,6 @@ from curate.similarity.split import Drift, SplitAssignment, split
 
 FILE_NAME = GOLDEN
 FROZEN = "E975 frozen-test"
-_MAX_NAMES = 3
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -101,10 +101,12 @@ def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str,
     if not names:
         raise _refused("there is no test record to freeze", "Give the test split a share, or name the records.")
     if astray := [name for name in names if pins.get(name, "test") != "test"]:
-        message = f"the last dataset has some of these records in another split: {_listed(astray)}"
+        message = f"the last dataset has some of these records in another split: {len(astray):,} ({listed(astray)})"
         raise _refused(message, "Records never change their split. Leave them out.")
     if missing := sorted({name for name, split in pins.items() if split == "test"} - set(names)):
-        message = f"the test split of the last dataset has records that are not listed: {_listed(missing)}"
+        message = (
+            f"the test split of the last dataset has records that are not listed: {len(missing):,} ({listed(missing)})"
+        )
         raise _refused(message, "Records never change their split. List them too, or drop them first.")
     return _written(root, names, before, _turn("freeze", by, reason, names))
 
@@ -179,7 +181,7 @@ def _without_joining(
     names = {record.id for record in joining}
     findings = list(assignment.findings)
     if joining:
-        message = f"held back, because the test set is frozen and they would join it: {_listed(sorted(names))}"
+        message = f"{counted(len(names), 'record')} held back from the frozen test set: {listed(sorted(names))}"
         first = joining[0]
         fix = "They repeat its records, or are marked test. Drop them, or unfreeze the test set and say why."
         split = (first.source.file, first.source.line)
@@ -218,10 +220,6 @@ def _written(root: Path, ids: list[str], before: Golden | None, turn: FreezeEntr
 def _turn(what: Literal["freeze", "unfreeze"], by: str, reason: str, ids: Sequence[str]) -> FreezeEntry:
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return FreezeEntry(what=what, at=at, by=by, reason=reason, records=len(ids), sha256=frozen_digest(ids))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{len(names):,} ({', '.join(names[:_MAX_NAMES])}{', …' if names[_MAX_NAMES:] else ''})"
 
 
 def _refused(message: str, hint: str) -> CurateError:

@@ -131,10 +131,10 @@ def annotator(name: str = "") -> str:
         by = name or os.environ.get("CURATE_ANNOTATOR") or getpass.getuser()
         by.encode()
     except (KeyError, OSError) as error:
-        raise CurateError("E902 bad-settings", "there is no name of an annotator", "Set CURATE_ANNOTATOR.") from error
+        raise CurateError("E902 bad-settings", "no name of an annotator is known", "Set CURATE_ANNOTATOR.") from error
     except UnicodeEncodeError as error:
         # So it is where the environment holds bytes that are no UTF-8.
-        message = f"{by!r} is no name of an annotator: it is no text"
+        message = f"the annotator's name {by!r} is not UTF-8"
         raise CurateError("E902 bad-settings", message, "Set CURATE_ANNOTATOR.") from error
     return by
 
@@ -366,7 +366,7 @@ def read_segment(path: Path, root: Path) -> bytes | None:
 
 
 def _unreadable(path: Path, error: OSError) -> CurateError:
-    what = hint_of(error, "Ask its owner for the right to read it, or mend the path.")
+    what = hint_of(error, "Ask its owner for the right to read it, or fix the path.")
     hint = f"Decisions would be missing without it. {what}"
     return CurateError("E980 bad-segment", f"{one_line(str(path), 500)}: {error.strerror or error}", hint)
 

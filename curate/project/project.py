@@ -358,7 +358,7 @@ class Project:
     @property
     def _loaded_tracker(self) -> StateTracker:
         if self._tracker is None:
-            raise CurateError("E916 unknown-record", "the records are not read yet")
+            raise CurateError("E916 unknown-record", "still reading the records", "Try again in a moment.")
         return self._tracker
 
     @property

@@ -23,6 +23,7 @@ from curate.base.events import AnyEvent, is_typed
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import move_file, remove_file, write_atomic
+from curate.base.tables import listed
 from curate.project.history import STATUS, Fact, RecordSnapshot, by_record
 from curate.project.journal import FOLDER, read_frames, read_segment
 
@@ -191,7 +192,7 @@ def parse_folded(content: bytes, path: Path) -> Folded:
     """
     head = _HEAD.match(content)
     if head is None or hashlib.sha256(content[head.end() :]).hexdigest() != head[1].decode():
-        why = "it is not as it was written"
+        why = "the file was changed after it was written"
     else:
         try:
             folded = Folded.model_validate_json(content)
@@ -202,7 +203,7 @@ def parse_folded(content: bytes, path: Path) -> Folded:
                 for index in fact.by
             ):
                 return folded
-            why = "a value is said to be of an event that is not there"
+            why = "a value names an event that is missing"
         except ValidationError as error:
             why = error.errors()[0]["msg"]
     raise CurateError(
@@ -391,8 +392,7 @@ def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
 
 def spans_text(spans: list[tuple[int, int]], most: int = 5) -> str:
     """Return spans of lines in words, the first of them."""
-    listed = ", ".join(f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans[:most])
-    return listed + (f" and {len(spans) - most:,} more" if len(spans) > most else "")
+    return listed([f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans], most)
 
 
 def _marks(lines: array[int], every: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from curate.base.console import one_line
 from curate.base.events import AnyEvent, Decision, UndoEvent
 from curate.base.record import CurateError, Json, Record, Source, canonical
-from curate.base.tables import counted
+from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
 from curate.project.data import FILES_CHANGED, ProjectData
 from curate.project.fold import Decisions, Fold, RecordState, orphan_texts, steps
@@ -23,9 +23,6 @@ from curate.schema import Shape
 
 if TYPE_CHECKING:
     from curate.project.catalog.base import Progress
-
-# Records of an act that are named.
-_MAX_NAMES = 3
 
 
 def require_valid(
@@ -75,13 +72,13 @@ def _require_fit(line: dict[str, Json], present: Mapping[str, Json] | None, name
     if not shape.is_valid(line):
         problem = next(iter(shape.problems(line)), None)
         raise _unfit(
-            name, f"{problem.pointer or 'the line'} {problem.message}" if problem else "it is no line of the schema"
+            name, f"{problem.pointer or 'the line'} {problem.message}" if problem else "the schema refuses the line"
         )
     record = shape.record(line, Source("", 0))
     before = shape.record(present, Source("", 0)) if present is not None else None
     has_same_id = before is not None and before.has_own_id and record.has_own_id and record.id == before.id
     if not has_same_id and ((before is not None and before.has_own_id) or (record.has_own_id and record.id != name)):
-        raise _unfit(name, "the id names the record for good")
+        raise _unfit(name, "an edit cannot change the id of a record")
 
 
 def _require_json(decision: Decision) -> None:
@@ -94,7 +91,7 @@ def _require_json(decision: Decision) -> None:
 
 
 def _unfit(name: str, why: str) -> CurateError:
-    return CurateError("E972 unfit-line", f"{one_line(name, 60)}: {why}", "Nothing was saved. Mend it and save again.")
+    return CurateError("E972 unfit-line", f"{one_line(name, 60)}: {why}", "Nothing was saved. Fix it and save again.")
 
 
 class Applied(list[AnyEvent]):
@@ -244,8 +241,7 @@ def render_act(events: Sequence[AnyEvent]) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(one_line(name, 40) for name in names[:_MAX_NAMES]) + more
+    return listed([one_line(name, 40) for name in names])
 
 
 def _remove(stack: list[Transaction], act: Transaction) -> bool:

@@ -16,6 +16,7 @@ from jsonschema_rs import ValidationErrorKind as Kind
 
 from curate.base.console import one_line
 from curate.base.record import Json, Problem, json_type
+from curate.base.tables import listed
 from curate.jsonl import pointer_of
 
 _TYPES = {
@@ -131,9 +132,7 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
         case Kind.Type():
             return f"must be {_either(kind.types)}, not {_TYPES[json_type(value)]}"
         case Kind.Enum():
-            options = [_value_text(option) for option in kind.options]
-            more = f" and {len(options) - _MOST_OPTIONS} more" if len(options) > _MOST_OPTIONS else ""
-            return f"must be one of {', '.join(options[:_MOST_OPTIONS])}{more}"
+            return f"must be one of {listed([_value_text(option) for option in kind.options], _MOST_OPTIONS)}"
         case Kind.Constant():
             return f"must be {_value_text(kind.expected_value)}"
         case Kind.MultipleOf():

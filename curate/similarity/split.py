@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Split, canonical
+from curate.base.tables import listed
 from curate.jsonl import parts_of
 from curate.schema.settings import SplitSettings
 from curate.schema.view import at
@@ -193,13 +194,12 @@ def _stale(records: Sequence[Record], pins: Mapping[str, Split], frozen: Collect
     ]
     gone = sorted({name for name, target in pins.items() if target == "test"} - {record.id for record in records})
     if gone:
-        examples = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
         findings.append(
             _finding(
                 "P503",
                 "stale-split",
                 None,
-                f"records of the frozen test set that are gone: {len(gone)} ({examples})",
+                f"records of the frozen test set that are gone: {len(gone):,} ({listed(gone)})",
                 "Scores are not comparable with those of the last dataset. Restore the records if that matters.",
             )
         )

@@ -199,7 +199,7 @@ def check_folds(report: Report) -> Folded | None:
         if folded is None or last is None:
             continue
         if last.number != number:
-            report.add("bad-fold", path, f"it says that it is number {last.number}", f"{_RESTORE}.")
+            report.add("bad-fold", path, f"it holds fold {last.number}, not {number}", f"{_RESTORE}.")
         for segment in last.segments:
             if digest_of(report.root / FOLDER / segment.path) == segment.sha256:
                 fix = "`curate fold` finishes it."
@@ -214,7 +214,7 @@ def check_folds(report: Report) -> Folded | None:
         if number > newest:
             fix = f"{_RESTORE}; else `curate fsck --recover` calls its segments back, and loses nothing."
             path = report.root / FOLDER / "folded" / f"{number}.json"
-            report.add("missing-fold", path, "its segments are retired, and it is not there or damaged", fix)
+            report.add("missing-fold", path, "this snapshot is missing or damaged, and its segments are retired", fix)
     for folder in sorted((report.root / FOLDER / RETIRED).glob("*/")):
         _check_sums(report, folder)
     return last
@@ -306,7 +306,7 @@ def _check_lines(report: Report, path: Path) -> None:
             value = item if isinstance(item, Finding) else reader.value(item)
             if isinstance(value, Finding) and value.severity == "error":
                 offset = None if isinstance(item, Finding) else item[1] + max(value.column - 1, 0)
-                message, fix = f"{value.code} {value.message}", value.fix or "Mend the line; see `curate validate`."
+                message, fix = f"{value.code} {value.message}", value.fix or "Fix the line; see `curate validate`."
                 report.add(value.name, path, message, fix, line=value.line, offset=offset)
     except CurateError as error:
         report.add("unreadable", path, error.message.partition(": ")[2] or error.message, error.hint)
@@ -334,9 +334,11 @@ def check_datasets(report: Report, folder: Path) -> None:
             name: manifest.files[f"{name}.jsonl"].records for name in SPLITS if f"{name}.jsonl" in manifest.files
         }
         if manifest.name != path.name or numbers != manifest.counts.model_dump():
-            report.add("bad-manifest", path / MANIFEST_FILE, "it contradicts itself", fix)
+            report.add("bad-manifest", path / MANIFEST_FILE, "its name or its counts do not match the files", fix)
         elif _test_digest(path, manifest.files["test.jsonl"].bytes) not in ("", manifest.frozen_test):
-            report.add("bad-manifest", path / MANIFEST_FILE, "its test split is another one than it says", fix)
+            report.add(
+                "bad-manifest", path / MANIFEST_FILE, "its digest of the test split does not match test.jsonl", fix
+            )
 
 
 def _test_digest(folder: Path, most: int) -> str:
@@ -361,7 +363,7 @@ def check_runs(report: Report, folder: Path) -> None:
         except (OSError, JsonFault, KeyError, TypeError, AttributeError):
             is_sound, entries = False, {}
         if not is_sound:
-            report.add("bad-manifest", path, "it is not as it was written", fix)
+            report.add("bad-manifest", path, "the file was changed after it was written", fix)
         for name, digest in entries.items():
             if digest_of(path.parent / name) != digest:
                 report.add("changed-file", path.parent / name, f"it is not what {CHECKPOINT_FILE} says", fix)

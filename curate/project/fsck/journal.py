@@ -73,7 +73,12 @@ def read_missing(report: Report) -> Missing:
     except FileNotFoundError:
         return Missing()
     except (OSError, ValidationError):
-        report.add("bad-note", path, "it is not as it was written", "Remove it, and take note again with --recover.")
+        report.add(
+            "bad-note",
+            path,
+            "the file was changed after it was written",
+            "Remove it, and take note again with --recover.",
+        )
         return Missing()
 
 

@@ -20,8 +20,17 @@ import orjson
 from curate.base.record import SPLITS, CurateError, Json
 from curate.base.resources import shipped
 from curate.base.storage import make_cache, make_folder, write_atomic
+from curate.base.tables import listed
 from curate.checks import turns
-from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, plan_import, safe_guess
+from curate.formats.import_plan import (
+    EVERYTHING,
+    MOST_COLUMNS,
+    ImportPlan,
+    RowSelection,
+    UnknownRowsError,
+    plan_import,
+    safe_guess,
+)
 from curate.formats.importers import RowError, SourceRow
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.jsonl import Entry, read_entries
@@ -76,7 +85,7 @@ def infer_schema(
     All rows are looked at: a file whose later rows have other fields or types is as good as any.
 
     Raises:
-        CurateError: E908 when no prompt or no completion can be told among the fields.
+        CurateError: E908 when no column can be taken for the question, or none for the answer.
     """
     # Only a workspace made from unknown data needs it.
     from genson import SchemaBuilder
@@ -95,13 +104,13 @@ def infer_schema(
             if len(sample) < _SAMPLE:
                 sample.append(value)
     mapped = dict(mapping or safe_guess(files[0], sample, selection))
-    fields = ", ".join(dict.fromkeys(name for value in sample for name in value)) or "none"
+    columns = listed(list(dict.fromkeys(name for value in sample for name in value)), MOST_COLUMNS) or "none"
     if not (mapped.keys() & {"output", "answer"} and mapped.keys() & {"instruction", "question"}):
         raise CurateError(
             "E908 cannot-import",
-            f"{files[0]}: among the fields {fields} no prompt and completion can be told",
-            "Say which they are, as in --map instruction=FIELD,output=FIELD; or write a JSON Schema with "
-            '"x-record": {"prompt": "/FIELD", "completion": "/FIELD"} and pass it with --schema.',
+            f"{files[0]}: cannot tell which columns are question and answer; columns: {columns}",
+            "Add --map instruction=COLUMN,output=COLUMN (or a pointer such as /a/0/b); or write a JSON Schema with "
+            '"x-record": {"prompt": "/COLUMN", "completion": "/COLUMN"} and pass it with --schema.',
         )
     schema: dict[str, Json] = builder.to_schema()
     properties = schema.setdefault("properties", {})
@@ -312,9 +321,7 @@ def _is_known(
     """Whether an importer knows the rows; where none does, their schema is inferred."""
     try:
         shape_for(files, mapping, selection, format_name)
-    except CurateError as error:
-        if "no format fits" not in error.message:
-            raise
+    except UnknownRowsError:
         return False
     return True
 
@@ -362,9 +369,8 @@ def _refuse_full(root: Path) -> None:
     if root.is_dir():
         names = sorted(path.name for path in root.iterdir() if path.name != ".git")
         if names:
-            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise CurateError(
-                "E919 would-overwrite", f"{root} is not empty: it holds {listed}",
+                "E919 would-overwrite", f"{root} is not empty: it holds {listed(names)}",
                 "Name a folder that does not exist yet.",
             )  # fmt: skip
     elif root.exists() or root.is_symlink():

@@ -7,7 +7,8 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from curate.base.console import one_line
 from curate.base.hashing import Hashes, mix
 from curate.base.record import CurateError, Exit
+from curate.base.tables import listed
 from curate.checks.quality.suspects import FEWEST, Classifier, Predictions, require_model
 from curate.project.journal import ASIDES, CATEGORY
 from curate.schema.settings import Question, Settings
@@ -198,8 +200,8 @@ class Suggestions:
 
     values: Sequence[str]
     """The answers that were learned; empty where there was too little to learn from."""
-    thin: Sequence[str]
-    """Answers that were given too rarely to be learned."""
+    counts: Mapping[str, int]
+    """How often each answer was given, the most frequent first."""
     likeliest: NDArray[np.int64]
     """Which of ``values`` is proposed for each text."""
     scores: NDArray[np.float64]
@@ -217,16 +219,20 @@ class Suggestions:
     @property
     def lacks(self) -> str:
         """What is lacking for suggestions, in words; empty where there are some."""
-        return "" if self.values else f"suggestions need {FEWEST} answers each of two values"
+        if self.values:
+            return ""
+        counts = listed([f"{one_line(value, 30)} {number}" for value, number in self.counts.items()])
+        return f"suggestions start after {FEWEST} agreed answers for two labels{f' ({counts})' if counts else ''}"
 
 
-def _suggestions(model: Predictions) -> Suggestions:
+def _suggestions(model: Predictions, labels: Sequence[str]) -> Suggestions:
+    counts = dict(Counter(label for label in labels if label).most_common())
     if not model.classes:
         size = len(model.probabilities)
-        return Suggestions([], model.thin, np.zeros(size, np.int64), np.zeros(size), 0, 0.0)
+        return Suggestions([], counts, np.zeros(size, np.int64), np.zeros(size), 0, 0.0)
     return Suggestions(
         model.classes,
-        model.thin,
+        counts,
         model.probabilities.argmax(axis=1),
         model.probabilities.max(axis=1),
         len(model.rows),
@@ -332,7 +338,7 @@ def serve(source: IO[bytes], target: IO[bytes]) -> None:
             return
         try:
             classifier = classifier or Classifier(texts, clusters, what=_WHAT)
-            answer: object = _suggestions(classifier.judge(labels))
+            answer: object = _suggestions(classifier.judge(labels), labels)
         except CurateError as error:
             answer = error
         pickle.dump(answer, target)
