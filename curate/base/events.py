@@ -21,16 +21,14 @@ from curate.base.record import Json, Split
 
 Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "resolve", "undo"]
 
+# The version in which events of a kind are written; 1 for all others. A version is that of the meaning of one kind of
+# event, so that a journal without drops can be read by programs that know only version 1. A workspace with a line of a
+# version or kind that they do not know is read-only to them (E913).
 VERSIONS: Mapping[str, int] = {"drop": 2}
-"""The version in which events of a kind are written; 1 for all others.
-
-A version is that of the meaning of one kind of event, so that a journal without drops can be read by programs that know
-only version 1. A workspace with a line of a version or kind that they do not know is read-only to them (E913).
-"""
 
 _HEX = r"^[0-9a-f]{32}$"
+# What a drop has since version 2.
 _FIELDS = frozenset({"code", "of", "score"})
-"""What a drop has since version 2."""
 _NO_FIELDS: dict[str, Any] = {"not": {"anyOf": [{"required": [name]} for name in sorted(_FIELDS)]}}
 
 

@@ -28,15 +28,15 @@ from curate.schema.settings import Settings
 HIDDEN = "(hidden)"  # The word for what somebody else has answered, to those who are still asked for theirs.
 UNSEEN = ""  # What stands for each answer that must not be seen: that somebody has answered is no secret.
 _PER_RECORD = frozenset({"L404", "L405"})  # Checks whose findings say which category a record has.
+# Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it.
 _OF_CONTRACT = frozenset({"Q210", "Q211", "Q212", "Q213"})
-"""Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it."""
+# Checks whose findings say how many records a category has, or how long they are.
 _OF_ALL = frozenset({"B801", "B802", "P502"})
-"""Checks whose findings say how many records a category has, or how long they are."""
+# Checks whose findings can tell which category others gave a record.
 ON_CATEGORIES = _PER_RECORD | _OF_CONTRACT | _OF_ALL
-"""Checks whose findings can tell which category others gave a record."""
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
+# By record id, the answer that is known to be right.
 Gold = Mapping[str, Json]
-"""By record id, the answer that is known to be right."""
 
 _KEYS = {"id", "question", "value"}
 _FORM = 'Each line reads {"id": "r001", "question": "category", "value": "billing"}; each record once a question.'

@@ -16,8 +16,8 @@ from curate.base.record import CurateError, Json
 from curate.base.storage import is_segment_open, write_atomic
 from curate.project.journal import FOLDER
 
+# Made by whoever changes what lies in the journal, but for appending to it.
 CLAIM = f"{FOLDER}/.fold.lock"
-"""Made by whoever changes what lies in the journal, but for appending to it."""
 _MOST_BYTES = 65536
 
 

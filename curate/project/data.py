@@ -245,8 +245,8 @@ def files_as_they_are(files: Iterable[Path], root: Path) -> list[FileStamp]:
     ]
 
 
+# The frozen test set of a workspace.
 GOLDEN = "golden.json"
-"""The frozen test set of a workspace."""
 
 
 def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[Path]:

@@ -87,8 +87,8 @@ class Results:
         return [row["category"] for row in self.categories if row["verdict"] == "regressed"]
 
 
+# Why the trainer's verdict on a change is what it is; the field of that name in a report.
 Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
-"""Why the trainer's verdict on a change is what it is; the field of that name in a report."""
 # Mark, word and meaning, as `train.report.wording` has them for its table and pages.
 _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "better": ("+", "improved", "better beyond chance"),

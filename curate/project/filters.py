@@ -21,6 +21,7 @@ from curate.base.record import SPLITS, CurateError
 from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, LearningDynamics, states_frame
 from curate.project.fold import RecordState
 
+# What the help screen says about the language, in Markdown.
 GUIDE = """\
 A filter is terms with blanks between them, all of which must hold:
 
@@ -43,16 +44,15 @@ A value in quotes is compared exactly; without them case does not matter, and `*
 colon, a leading `-` or a `|` of its own goes in quotes, in which `\\"` and `\\\\` stand for a quote and a backslash.
 Regular expressions are those of Rust's regex: they take linear time, without look-around and back-references.
 """
-"""What the help screen says about the language, in Markdown."""
 
+# The columns in which words are searched.
 TEXTS = ("prompt", "completion")
-"""The columns in which words are searched."""
 CODE = "E971 bad-filter"
 _NAMES = ("id", "category", "split", "source", "kind", "file")
 _NUMBERS = ("tokens", "line", *DYNAMICS_COLUMNS)
 _HAS = ("label", "category", "split", "prompt", "completion")
+# What may stand before a colon.
 FIELDS = (*_NAMES, "status", *_NUMBERS, *TEXTS, "label", "has")
-"""What may stand before a colon."""
 _STATUS_WORDS: dict[str, str] = {**{status: status for status in STATUSES}, "warn": "warning"}
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _COMPARISON = re.compile(rf"(>=|<=|>|<|=)({_NUMBER})")
@@ -60,8 +60,8 @@ _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
 _PIECE = re.compile(r'[^\s:|"]*')
 _BARE = re.compile(r"[^\s|]*")
 _MOST_TEXT = 10_000
+# Places that a match may have to remember at once: each takes its time with each character of the text.
 MOST_WEIGHT = 1000
-"""Places that a match may have to remember at once: each takes its time with each character of the text."""
 _COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
 _CODE_POINT = re.compile(r"\\[pPxuU]\{[^}]*\}")
 _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|[a-zA-Z-]*:?))?")

@@ -34,8 +34,8 @@ from curate.base.events import (
 )
 from curate.base.record import Json, canonical
 
+# ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question).
 Facet = tuple[str, ...]
-"""("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question)."""
 RECORD: Facet = ("record",)
 STATUS: Facet = ("status",)
 SPLIT: Facet = ("split",)

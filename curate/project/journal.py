@@ -37,11 +37,11 @@ from curate.base.storage import Segment, is_segment_open
 from curate.base.tables import counted
 
 FOLDER = "journal"
+# The question whose agreed answer is the record's category.
 CATEGORY = "category"
-"""The question whose agreed answer is the record's category."""
+# Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
+# answer, one to an annotator, and none is compared with another's.
 ASIDES = frozenset({"flag", "note"})
-"""Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
-answer, one to an annotator, and none is compared with another's."""
 
 _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
 _START = re.compile(rb'[0-9a-f]{8} \{"')

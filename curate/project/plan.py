@@ -295,8 +295,8 @@ def _dropped(record: Record, code: str, reason: str, retained: str = "", score: 
     return Dropped(record.id, code, reason, retained, score, record.source.file, record.source.line)
 
 
+# Findings with both of their places, for a validation.
 Pairs = list[tuple[Finding, DatasetProblem]]
-"""Findings with both of their places, for a validation."""
 
 
 def leaks_in(data: ProjectData, *, has_exam: bool) -> Pairs:

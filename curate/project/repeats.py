@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from curate.similarity.dedupe.near import Watch
 
 
+# The finding that says why a repeat is left out.
 CODES = {"exact": "D301", "near": "D302"}
-"""The finding that says why a repeat is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ def excluded_by(pair: Duplicate) -> Exclusion:
     return Exclusion(f"{how} {pair.keeper}", CODES[pair.kind], pair.keeper, pair.score)
 
 
+# Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second.
 STAGED_FROM = 32_000_000
-"""Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second."""
 _FOLDER = ".curate"
 _STAGES = Path(_FOLDER) / "cache" / "dedupe"
 

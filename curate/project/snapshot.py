@@ -30,8 +30,8 @@ from curate.project.journal import FOLDER, read_frames, read_segment
 FOLDED = f"{FOLDER}/folded"
 RETIRED = "retired"
 SUMS = "SHA256SUMS"
+# The snapshot that a fold is about to make; it is there while the record files are being written.
 UNFINISHED = f"{FOLDED}/next.json"
-"""The snapshot that a fold is about to make; it is there while the record files are being written."""
 
 # The facet of the fact that `RecordSnapshot.before` is written as: versions that do not know it pass over it.
 _BEFORE = ["before"]

@@ -52,8 +52,8 @@ _SAMPLE_LINES = 100
 _EXAMS = [f'"{name}"'.encode() for name in SPLITS[1:]]
 OnSpan = Callable[[SpanResult], None]
 Results = Iterator[tuple[Path, SpanResult]]
+# Finds what is wrong with records in the tokens of a model.
 Lengths = Callable[[Sequence[Record]], Sequence[Finding]]
-"""Finds what is wrong with records in the tokens of a model."""
 
 
 @dataclass

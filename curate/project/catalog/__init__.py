@@ -43,8 +43,8 @@ _TRIES = 3
 _TEXTS = ("prompt", "completion")
 _OK = pl.lit("ok", STATUS).alias("status")
 
+# Numbers of rows, UInt32, in the order in which they are to be shown.
 Rows = pl.Series
-"""Numbers of rows, UInt32, in the order in which they are to be shown."""
 
 
 class _Patch:

@@ -30,12 +30,12 @@ from curate.project.catalog.columns import Values, frame_of, head, values_of
 from curate.project.data import ProjectData, files_as_they_are
 from curate.schema import Shape, load_shape
 
+# Findings of each severity about lines that are no records; further ones are counted.
 MOST_FINDINGS = 1000
-"""Findings of each severity about lines that are no records; further ones are counted."""
 
 Task = tuple[Path, Span | None]
+# Hears how many bytes are read, and how many there are.
 Progress = Callable[[int, int], object]
-"""Hears how many bytes are read, and how many there are."""
 # Record files that are held open.
 _MAX_OPEN = 64
 

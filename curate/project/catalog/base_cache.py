@@ -47,10 +47,10 @@ from curate.project.data import ProjectData, files_as_they_are
 from curate.schema import Shape
 from curate.schema.schema_set import read_schema_set
 
+# Raised whenever the same record files would give another base, or one that is written otherwise.
 VERSION = 2
-"""Raised whenever the same record files would give another base, or one that is written otherwise."""
+# Bytes of record files from which a base is cached; below, reading them again takes a fraction of a second.
 CACHE_FROM = 4_000_000
-"""Bytes of record files from which a base is cached; below, reading them again takes a fraction of a second."""
 _FOLDER = Path(".curate")
 _CATALOGS = _FOLDER / "cache" / "catalog"
 _ABOUT, _IDS, _ROWS = "about.json", "ids.arrow", "rows.bin"

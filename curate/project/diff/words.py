@@ -25,15 +25,15 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|\s+|[^\w\s]")
 _MOST_WORDS = 3000
 _AROUND = 8
 
+# What happened ("same", "removed", "added", "whole", "cut") and the text; of what is cut, how many characters.
 Piece = tuple[str, str]
-"""What happened ("same", "removed", "added", "whole", "cut") and the text; of what is cut, how many characters."""
 
 Mark = Literal["same", "changed", "cut"]
+# Characters of a text that are compared: of longer ones only the beginning, and how much is left out is told.
 MOST_READ = 50_000
-"""Characters of a text that are compared: of longer ones only the beginning, and how much is left out is told."""
 
+# What of a text the other has too, what it has not, and "1,234 characters" where something is left out.
 Side = list[tuple[Mark, str]]
-"""What of a text the other has too, what it has not, and "1,234 characters" where something is left out."""
 
 _RUN = re.compile(r"\S+")
 # Characters of both texts from which they are compared piece by piece, between words that each has once in a row.
@@ -222,8 +222,8 @@ def _is_looping(text: str) -> bool:
     return len(words) > _LOOPING * len(set(words))
 
 
+# Of a comment: GitHub takes 65,536 characters.
 MOST_BYTES = 60_000
-"""Of a comment: GitHub takes 65,536 characters."""
 _MOST_CHARS, _MOST_CATEGORIES = 600, 20
 _COMMENT_CHARS, _COMMENT_CATEGORIES, _COMMENT_FIELDS = 1_000, 50, 20
 _TITLES = {"changed": "Changed", "moved": "Moved between splits", "added": "Added", "removed": "Removed"}

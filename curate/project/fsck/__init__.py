@@ -166,8 +166,8 @@ def _free(path: Path, content: bytes | None = None) -> Path:
     raise CurateError("E906 write-failed", f"{path} and ten thousand more are there", "Move them away.")
 
 
+# What the trainer calls the digests of a checkpoint.
 CHECKPOINT_FILE = "MANIFEST.json"
-"""What the trainer calls the digests of a checkpoint."""
 _REMAINS = re.compile(r"\..*\.tmp")
 _RESTORE = "Restore it from git or another copy"
 

@@ -20,8 +20,8 @@ from curate.project.fold import is_line_digest
 from curate.project.journal import FOLDER, SegmentPiece, pieces, read_segment, segments
 from curate.project.snapshot import RETIRED, Folded, retired_segments
 
+# What a person has taken note of that it is gone.
 MISSING = f"{FOLDER}/missing.json"
-"""What a person has taken note of that it is gone."""
 _RECOVER = "`curate fsck --recover` {}."
 
 

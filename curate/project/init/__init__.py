@@ -38,8 +38,8 @@ from curate.project.init.text import settings_text
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import FILE_NAME
 
+# The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them.
 INFER = "infer"
-"""The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them."""
 SCHEMA_FILE = "schema.json"
 _SAMPLE = 2000
 _FIELDS: dict[str, dict[str, Json]] = {
@@ -207,10 +207,10 @@ def _is_object(text: str) -> bool:
         return False
 
 
+# With more than these the value is hardly a category, and none are listed.
 MAX_CATEGORIES = 60
-"""With more than these the value is hardly a category, and none are listed."""
+# How many completions of a category are looked at for its scorer.
 MAX_COMPLETIONS = 2000
-"""How many completions of a category are looked at for its scorer."""
 SAMPLE_SCORERS = {
     "extract": "json_schema", "classify": "exact", "rewrite": "token_f1", "answer": "token_f1", "summarise": "rouge_l",
     "redirect": "token_f1",
@@ -219,8 +219,8 @@ SAMPLE_OPTIONS: dict[str, dict[str, Json]] = {
     "extract": {"schema": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}}}
 }
 SAMPLE_SEED = 20
+# Fixed, so that everybody's tour is the same; a fifth is enough test records to judge each category by.
 SAMPLE_RATIOS = (0.7, 0.1, 0.2)
-"""Fixed, so that everybody's tour is the same; a fifth is enough test records to judge each category by."""
 _GITATTRIBUTES = "# Records are bytes: line ends must not be rewritten.\n*.jsonl -text\njournal/** -text\n"
 
 

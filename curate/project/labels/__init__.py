@@ -29,6 +29,7 @@ from curate.schema.settings import Question, Settings
 Order = Literal["file", "random", "uncertain", "disagreement", "oldest"]
 
 ORDERS: Sequence[Order] = get_args(Order)
+# What each order is called.
 WORDS: dict[Order, str] = {
     "file": "file order",
     "random": "random",
@@ -36,7 +37,6 @@ WORDS: dict[Order, str] = {
     "disagreement": "disagreement first",
     "oldest": "longest since seen first",
 }
-"""What each order is called."""
 _ASK = "Which category is it?"
 _SHARE_BITS = 53
 
