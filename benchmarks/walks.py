@@ -112,16 +112,15 @@ def exported_record(folder: Path, number: int) -> Calls:
 
 def label(folder: Path, number: int) -> Calls:
     """Answer a question, where ``number`` is 2; else nothing."""
+    from curate.base.events import Label
     from curate.project.project import open_project
 
     calls = Calls()
     with open_project(_workspace(folder, 8), "ana") as project:
         project.load()
         if number > 1:
-            import curate
-
             with calls.counting():
-                project.apply([curate.Label("r3", "quality", "good")])
+                project.apply([Label("r3", "quality", "good")])
     return calls
 
 

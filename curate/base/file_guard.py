@@ -1,9 +1,4 @@
-"""The one way to open a file of a workspace, dataset or run for reading: regular, inside, and no larger than is sane.
-
-Such a file comes from a colleague, from git or from a download. As a pipe it would make us wait for ever, as a device
-give bytes without end, and as a link bring what lies elsewhere. What is refused is an OSError, like what the system
-refuses, so that a reader of files has one case for both.
-"""
+"""The one way to open a file of a workspace, dataset or run for reading: regular, inside, and not too large."""
 
 from __future__ import annotations
 
@@ -26,6 +21,11 @@ MOST_SEGMENT = 4 << 30
 # Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed.
 FileStamp = tuple[str, int, int, int, int]
 _COPY_INSIDE = "Copy the files into the workspace, or import them with `curate import`."
+
+
+# Such a file comes from a colleague, from git or from a download. As a pipe it would make us wait for ever, as a device
+# give bytes without end, and as a link bring what lies elsewhere. What is refused is an OSError, like what the system
+# refuses, so that a reader of files has one case for both.
 
 
 class FileGuardError(OSError):

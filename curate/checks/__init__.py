@@ -276,10 +276,8 @@ def pair_check(
 def doubt_check(
     code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
 ) -> Callable[[DoubtCheck], DoubtCheck]:
-    """Register a function that judges what a model makes of a label.
-
-    It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
-    """
+    """Register a function that judges what a model makes of a label."""
+    # It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
     return _registering("on_doubt", code, name, severity, good, bad)
 
 
@@ -326,11 +324,10 @@ def discover_in(path: Path) -> dict[str, Check]:
 
 
 class EqualKeys:
-    """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are.
+    """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are."""
 
-    Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out as
-    repeats (https://doi.org/10.1145/362686.362692); an exact pass over the keys of those decides at the end.
-    """
+    # Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out
+    # as repeats (https://doi.org/10.1145/362686.362692); an exact pass over the keys of those decides at the end.
 
     def __init__(self) -> None:
         self._keys = array("Q")

@@ -1,14 +1,6 @@
 """What trainers refuse in a data set as a whole, and what is left of a record under a target's token limit.
 
 Tokens are counted with the model's own tokenizer and chat template.
-
-How each target shortens, read in its code or documentation (November 2026): TRL 1.16.0 keeps the first ``max_length``
-tokens and drops rows with no trained token left (``trainer/sft_trainer.py``). Axolotl 0.19.0 drops every row longer
-than ``sequence_len`` unless told to truncate (``utils/data/utils.py``). LLaMA-Factory 0.9.5 shares ``cutoff_len``
-between question and answer of each pair and leaves later pairs out once it is used up
-(``data/processor/supervised.py``, ``processor_utils.py``). OpenAI's cookbook says that longer examples are truncated,
-and not where; the end is assumed. Of Together nothing could be found; the end is assumed there too. LLaMA-Factory
-renders with templates of its own, so its counts can differ by the few tokens of a turn's frame.
 """
 
 from __future__ import annotations
@@ -20,6 +12,13 @@ from curate.base.tables import counted
 from curate.checks import DatasetProblem, Sketch, TokenLengths, dataset_check, length_check
 from curate.schema.settings import Settings
 
+# How each target shortens, read in its code or documentation (November 2026): TRL 1.16.0 keeps the first ``max_length``
+# tokens and drops rows with no trained token left (``trainer/sft_trainer.py``). Axolotl 0.19.0 drops every row longer
+# than ``sequence_len`` unless told to truncate (``utils/data/utils.py``). LLaMA-Factory 0.9.5 shares ``cutoff_len``
+# between question and answer of each pair and leaves later pairs out once it is used up
+# (``data/processor/supervised.py``, ``processor_utils.py``). OpenAI's cookbook says that longer examples are truncated,
+# and not where; the end is assumed. Of Together nothing could be found; the end is assumed there too. LLaMA-Factory
+# renders with templates of its own, so its counts can differ by the few tokens of a turn's frame.
 _CUTS = "keeps the first tokens"
 _HOW = {"axolotl": "drops the record", "llama-factory": "cuts question and answer of each pair"}
 

@@ -1,12 +1,4 @@
-"""What trainers refuse or silently drop in a conversation: the order of roles, single messages, calls of tools.
-
-Each rule is what a trainer's own code or documentation says, as read in November 2026: LLaMA-Factory 0.9.5
-(``data/converter.py``, ``data/processor/supervised.py``), TRL 1.16.0 (``trainer/sft_trainer.py``), Axolotl 0.19.0
-(``prompt_strategies/chat_template.py``), Together (docs.together.ai, "Data preparation", and the checks of its client
-1.5.25), OpenAI (its cookbook's "Data preparation and analysis for chat model fine-tuning", its API types; for calls of
-tools those of its Python client 1.99.9, ``types/chat`` and ``types/shared_params/function_definition.py``). What could
-not be found in one of these is not checked. Nothing here speaks unless ``target`` is set.
-"""
+"""What trainers refuse or silently drop in a conversation: the order of roles, single messages, calls of tools."""
 
 from __future__ import annotations
 
@@ -22,6 +14,12 @@ from curate.schema.settings import Settings
 
 Message = Mapping[str, Json]
 
+# Each rule is what a trainer's own code or documentation says, as read in November 2026: LLaMA-Factory 0.9.5
+# (``data/converter.py``, ``data/processor/supervised.py``), TRL 1.16.0 (``trainer/sft_trainer.py``), Axolotl 0.19.0
+# (``prompt_strategies/chat_template.py``), Together (docs.together.ai, "Data preparation", and the checks of its client
+# 1.5.25), OpenAI (its cookbook's "Data preparation and analysis for chat model fine-tuning", its API types; for calls
+# of tools those of its Python client 1.99.9, ``types/chat`` and ``types/shared_params/function_definition.py``). What
+# could not be found in one of these is not checked. Nothing here speaks unless ``target`` is set.
 _LAST_TURN = {
     "openai": "OpenAI is reported to refuse the file, and an export to it leaves the record out",
     "trl": "TRL's prompt-completion form has no place for it, and an export to it leaves the record out",

@@ -1,8 +1,4 @@
-"""Records in the tokens of a model: the trainer's side counts them in a process of its own, length checks judge them.
-
-What crosses the border are lines: rows as `schemas/row.schema.json` says go in, lengths as
-`schemas/lengths.schema.json` says come out, one for each, in order.
-"""
+"""Records in the tokens of a model: the trainer's side counts them in its own process, length checks judge them."""
 
 from __future__ import annotations
 
@@ -21,6 +17,10 @@ from curate.schema.settings import Settings
 # Targets for which an export trains the last answer of a conversation only; the others train every answer.
 _LAST_ANSWER = frozenset({"trl"})
 _ROW_KEYS = ("name", "tool_call_id", "tool_calls")
+
+
+# What crosses the border are lines: rows as `schemas/row.schema.json` says go in, lengths as
+# `schemas/lengths.schema.json` says come out, one for each, in order.
 
 
 def token_findings(

@@ -1,7 +1,4 @@
-"""How a foreign file is read: which container, which importer, which columns; decided once, from its first rows.
-
-What could train the wrong thing in silence is refused here: forms of other tools, and verdicts taken for answers.
-"""
+"""How a foreign file is read: which container, which importer, which columns; decided once, from its first rows."""
 
 from __future__ import annotations
 
@@ -46,6 +43,9 @@ _TRL_PAIR = {"instruction": "prompt", "output": "completion"}
 # Column names that a message lists.
 MOST_COLUMNS = 8
 Rows = Sequence[dict[str, Json]]
+
+
+# What could train the wrong thing in silence is refused here: forms of other tools, and verdicts taken for answers.
 
 
 class UnknownRowsError(CurateError):

@@ -236,10 +236,8 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
 
 
 def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[tuple[str, ...], bool]:
-    """Return the names of what went to ``meta.extra``, and whether messages among it were in several parts of text.
-
-    Messages are kept there whole where a line's messages cannot say all that they say; then it is named what that is.
-    """
+    """Return the names of what went to ``meta.extra``, and whether messages among it were in several parts of text."""
+    # Messages are kept there whole where a line's messages cannot say all that they say; then it is named what that is.
     extra = (line.get("meta") or {}).get("extra")
     if not extra:
         return (), False

@@ -235,10 +235,8 @@ def _parts(change: LineChange, hide: Callable[[str], str]) -> Iterator[Part]:
 
 
 def _pieces(raw: bytes, hide: Callable[[str], str]) -> list[str]:
-    """Return a line as pieces: its strings in turn with the bytes between them; one piece where it is not JSON.
-
-    Keys and numbers can be sensitive too, so every piece goes through ``hide``.
-    """
+    """Return a line as pieces: its strings in turn with the bytes between them; one piece where it is not JSON."""
+    # Keys and numbers can be sensitive too, so every piece goes through ``hide``.
     pieces, offset = [], 0
     for start, end in _spans(raw):
         pieces += [hide(_text(raw[offset:start])), _render_string(raw[start:end], hide)]

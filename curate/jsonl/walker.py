@@ -1,7 +1,5 @@
-"""Where each value of a line stands, byte for byte: the one walk over JSON that finding, splicing and showing share.
-
-It runs over lines that `strict` has accepted, and on few of them: those with a finding, and those that are rewritten.
-"""
+"""Where each value of a line stands, byte for byte: the one walk over JSON that finding, splicing and showing share."""
+# It runs over lines that `strict` has accepted, and on few of them: those with a finding, and those that are rewritten.
 
 from __future__ import annotations
 
@@ -48,11 +46,10 @@ class JsonMember(NamedTuple):
 
 
 class Walker:
-    """Walks over ``raw``, one line of valid strict JSON (another is a ValueError); ``start`` is where its value begins.
+    """Walks over ``raw``, a line of valid strict JSON (else a ValueError); ``start`` is where its value begins."""
 
-    Each container is read no further than was asked for. A walk through a container, or the question for its end,
-    spares the walk around it that part, so that a line is read once however deep it is walked.
-    """
+    # Each container is read no further than was asked for. A walk through a container, or the question for its end,
+    # spares the walk around it that part, so that a line is read once however deep it is walked.
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -145,11 +142,9 @@ _latest: Walker | None = None
 
 
 def locate(raw: bytes, pointer: str) -> int:
-    """Return the 1-based byte column at which the value of ``pointer`` begins in ``raw``, valid strict JSON.
-
-    A pointer to what is not there gives the column of the deepest value on the way. One line can have thousands of
-    findings, so the walk over the latest line is kept.
-    """
+    """Return the 1-based byte column at which the value of ``pointer`` begins in ``raw``, valid strict JSON."""
+    # A pointer to what is not there gives the column of the deepest value on the way. One line can have thousands of
+    # findings, so the walk over the latest line is kept.
     global _latest  # noqa: PLW0603  one slot, replaced whole, so that a second thread can only miss it
     walker = _latest
     if walker is None or walker.raw is not raw:
@@ -178,12 +173,10 @@ def _escaped(part: str) -> str:
 
 
 def respelled(raw: bytes, texts: Mapping[str, str], *, is_ascii: bool) -> bytes:
-    """Return ``raw`` with the strings at the JSON pointers of ``texts`` replaced by those texts.
-
-    Of a string only what lies between its first and its last changed character is spelled anew: escapes elsewhere,
-    spacing, the order of keys and the spelling of numbers stay. Where the line does not show whether it is kept in
-    ASCII, ``is_ascii`` says so, which is mostly what the whole file is.
-    """
+    """Return ``raw`` with the strings at the JSON pointers of ``texts`` replaced by those texts."""
+    # Of a string only what lies between its first and its last changed character is spelled anew: escapes elsewhere,
+    # spacing, the order of keys and the spelling of numbers stay. Where the line does not show whether it is kept in
+    # ASCII, ``is_ascii`` says so, which is mostly what the whole file is.
     is_ascii = raw.isascii() and (is_ascii or _NOT_ASCII.search(raw) is not None)
     parts, offset = [], 0
     for pointer, start, end in Walker(raw).strings():

@@ -25,9 +25,6 @@ _MOST_BYTES = 65536
 def claimed(path: Path, what: str) -> Iterator[None]:
     """Be the only one who does ``what``, a gerund: ``path`` is made and says who we are, and is removed at the end.
 
-    A claim is taken from a process of this machine that is gone. One that another machine has left on a shared disk
-    stands until a person removes it, because from here nobody can tell whether it is still at work.
-
     Raises:
         CurateError: E981 while somebody else holds the claim; E906 when the system refuses.
     """
@@ -43,10 +40,8 @@ def claimed(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def shared(root: Path) -> Iterator[None]:
-    """Have the workspace ``root`` open: until the end, or until this process dies, nobody has it for themselves.
-
-    While somebody has, and where the file system has no locks, nothing is held, and whoever reads sees it change.
-    """
+    """Have the workspace ``root`` open: until the end, or until this process dies, nobody has it for themselves."""
+    # While somebody has, and where the file system has no locks, nothing is held, and whoever reads sees it change.
     handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -119,6 +114,10 @@ def _create_claim(path: Path, content: bytes) -> bool:
             return False
         raise
     return True
+
+
+# A claim is taken from a process of this machine that is gone. One that another machine has left on a shared disk
+# stands until a person removes it, because from here nobody can tell whether it is still at work.
 
 
 def _take_from_the_dead(path: Path, what: str) -> None:

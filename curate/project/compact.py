@@ -1,11 +1,4 @@
-"""`curate fold`: edits and additions go into the record files, all other decisions into one snapshot of the journal.
-
-It has the workspace for itself. At every moment, also after a crash, the records are what they were: a decision that
-stands in its line already changes nothing when it is applied again, and one that the snapshot has is not applied again
-at all. So first it is written down what the lines were before, then the record files are replaced, each in one step,
-then the snapshot is written, and only then do the segments move to ``journal/retired/<n>/``, where they stay. What is
-interrupted is finished by the next fold.
-"""
+"""`curate fold`: edits and additions go into the record files, all other decisions into one snapshot of the journal."""
 
 from __future__ import annotations
 
@@ -172,12 +165,11 @@ def require_writable(data: ProjectData, plan: FoldPlan) -> None:
 def make_added_file(data: ProjectData) -> None:
     """Make the file that added records go to, empty, where the workspace has no record file at all.
 
-    An added record stands in the journal until it is folded; commands that read a workspace ask for a record file.
-
     Raises:
         CurateError: E904 when the settings do not read that file; E906 when it cannot be made; E914 when it lies
             outside the workspace; E919 when another process makes it in the same moment.
     """
+    # An added record stands in the journal until it is folded; commands that read a workspace ask for a record file.
     if data.matching_files():
         return
     if not _is_added_file_read(data):
@@ -324,6 +316,13 @@ def _changed(root: Path, last: Snapshot, files: Sequence[Path]) -> dict[str, str
         elif spans := changed_since(file, root / name):
             changed[name] = f"lines {spans_text(spans)}"
     return changed
+
+
+# It has the workspace for itself. At every moment, also after a crash, the records are what they were: a decision that
+# stands in its line already changes nothing when it is applied again, and one that the snapshot has is not applied
+# again at all. So first it is written down what the lines were before, then the record files are replaced, each in one
+# step, then the snapshot is written, and only then do the segments move to ``journal/retired/<n>/``, where they stay.
+# What is interrupted is finished by the next fold.
 
 
 def _carry_out(data: ProjectData, plan: FoldPlan) -> None:

@@ -282,12 +282,11 @@ def known_events(root: Path) -> list[AnyEvent]:
 def names_in_use(root: Path) -> frozenset[str]:
     """Return the ids that decisions name, folded ones too, and those that the newest dataset holds.
 
-    A record without an id of its own is known by its content. If that changes it is another record: decisions on it are
-    lost, and what was a test record may be trained on.
-
     Raises:
         CurateError: E911 when the newest dataset is not what its manifest says; E913 for an event of a newer version.
     """
+    # A record without an id of its own is known by its content. If that changes it is another record: decisions on it
+    # are lost, and what was a test record may be trained on.
     folder = latest(inside(root, root / DATASETS))
     decided = frozenset(event.id for event in known_events(root))
     return decided.union(read_snapshot(root).records, read_pins(folder) if folder else ())
@@ -296,12 +295,11 @@ def names_in_use(root: Path) -> frozenset[str]:
 def names_in_chains(root: Path) -> frozenset[str]:
     """Return the ids of records that people decided on in more than one sitting.
 
-    What order those decisions are in is told by digests that begin with the record as it is in its file; if its line
-    changes, the order is lost, and a record that was restored may be dropped again.
-
     Raises:
         CurateError: E913 for an event of a newer version.
     """
+    # What order those decisions are in is told by digests that begin with the record as it is in its file; if its line
+    # changes, the order is lost, and a record that was restored may be dropped again.
     sittings: dict[str, set[str]] = defaultdict(set)
     for event in known_events(root):
         sittings[event.id].add(event.session)

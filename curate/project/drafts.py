@@ -1,8 +1,4 @@
-"""What an annotator has typed and not saved: one file a record, written over as it grows, gone once it is saved.
-
-Drafts lie in ``.curate/drafts/<annotator>/<record>.json``, so that two people on one folder never write over one
-another. A file is replaced in one step: a crash leaves the draft as it was typed last, or as it was before that.
-"""
+"""What an annotator has typed and not saved: one file a record, written over as it grows, gone once it is saved."""
 
 from __future__ import annotations
 
@@ -44,6 +40,10 @@ class Draft:
     typed: dict[str, Annotated[tuple[str, str], Strict(False)]] = field(default_factory=dict)
     text: str = ""
     at: str = ""
+
+
+# Drafts lie in ``.curate/drafts/<annotator>/<record>.json``, so that two people on one folder never write over one
+# another. A file is replaced in one step: a crash leaves the draft as it was typed last, or as it was before that.
 
 
 class Drafts:

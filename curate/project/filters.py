@@ -1,8 +1,4 @@
-"""The filter language: what a person types to see some of the records, read once into terms that all must hold.
-
-A term is a polars expression. There is one meaning, because there is one way to evaluate: on the rows of the catalog,
-on the rows that decisions have changed, or on a few states made into a frame.
-"""
+"""The filter language: what a person types to see some of the records, read once into terms that all must hold."""
 
 from __future__ import annotations
 
@@ -66,6 +62,10 @@ _COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
 _CODE_POINT = re.compile(r"\\[pPxuU]\{[^}]*\}")
 _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|[a-zA-Z-]*:?))?")
 _ERROR = re.compile(r"^(?:regex )?error: (?!regex parse error)(.*)$", re.MULTILINE)
+
+
+# A term is a polars expression. There is one meaning, because there is one way to evaluate: on the rows of the catalog,
+# on the rows that decisions have changed, or on a few states made into a frame.
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,11 +430,9 @@ def _fault(offset: int, message: str, hint: str = "") -> NoReturn:
 
 
 def unfit(pattern: str) -> str | None:
-    """Return why ``pattern`` cannot be used, None where it can.
-
-    The engine takes time in proportion to the text and to the size of the expression once counted repetitions are
-    written out; it refuses those that are huge, and this those that would take minutes.
-    """
+    """Return why ``pattern`` cannot be used, None where it can."""
+    # The engine takes time in proportion to the text and to the size of the expression once counted repetitions are
+    # written out; it refuses those that are huge, and this those that would take minutes.
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.ComputeError as error:

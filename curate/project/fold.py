@@ -62,10 +62,8 @@ class RecordState:
         return self.heads or (line_digest(self.record),)
 
     def disagreements(self) -> dict[str, list[Json]]:
-        """Return, by question that is not resolved, the different answers, the most frequent first.
-
-        Flags and notes are nobody's answers to anything.
-        """
+        """Return, by question that is not resolved, the different answers, the most frequent first."""
+        # Flags and notes are nobody's answers to anything.
         disagreements = {}
         for question, answers in self.answers.items():
             counts = _counts(answers.values())
@@ -222,10 +220,8 @@ def settled(
 
 
 def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> RecordState:
-    """Return a record with its answers as decisions leave them, and with nothing of what its line says.
-
-    For whoever must know no more than that, and would have to read all lines to find this one.
-    """
+    """Return a record with its answers as decisions leave them, and with nothing of what its line says."""
+    # Some callers need no more than that, and would have to read all lines to find this one.
     history = _history_of_decisions(name, events, snapshot)
     answers, resolved = _answers(history.facts)
     return RecordState(
@@ -247,12 +243,11 @@ def _history_of_decisions(name: str, events: Sequence[AnyEvent], snapshot: Snaps
 def history_of(
     name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
 ) -> tuple[Record | None, Sequence[AnyEvent], RecordSnapshot | None]:
-    """Return what a record's state comes from: its line, decisions, and the snapshot of those that come before them.
-
-    Mostly that is what was given. Where one of ``events`` has not seen all that is folded, or takes it back, and where
-    a fold was cut off, it is the line as it was before any fold, with all decisions that were ever made: so a fold
-    changes nothing that people see. That needs the retired segments, and the line must be as the fold has left it.
-    """
+    """Return what a record's state comes from: its line, decisions, and the snapshot of those that come before them."""
+    # Mostly that is what was given. Where one of ``events`` has not seen all that is folded, or takes it back, and
+    # where a fold was cut off, it is the line as it was before any fold, with all decisions that were ever made: so a
+    # fold changes nothing that people see. That needs the retired segments, and the line must be as the fold has left
+    # it.
     own, unfinished = snapshot.records.get(name), snapshot.unfinished.get(name)
     before = own.before if own is not None and unfinished is None else unfinished
     if before is None or (unfinished is None and own is not None and own.is_behind(events)):
@@ -298,10 +293,8 @@ def _in_its_file(state: RecordState | None, record: Record, history: History) ->
 
 
 def line_digest(record: Record) -> str:
-    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line.
-
-    It is never the number of an event, which as a random UUID has a 4 where this has a 0.
-    """
+    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line."""
+    # It is never the number of an event, which as a random UUID has a 4 where this has a 0.
     digest = blake2b(canonical(dict(record.data)), digest_size=16).hexdigest()
     return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"
 

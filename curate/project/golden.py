@@ -1,10 +1,4 @@
-"""The golden test set: a frozen list of the records that alone make up the test split, so that scores stay comparable.
-
-A record of the last dataset never changes its split. That keeps the test split from losing records, not from gaining
-some: new records fall into it by the ratios, and repeats of its records join it. While a list is frozen neither
-happens. It is a file of the workspace, ``golden.json``, with the digest of its ids and who froze and unfroze it, and
-it changes only by an unfreezing that gives a reason.
-"""
+"""The golden test set: a frozen list of the only records in the test split, so that scores stay comparable."""
 
 from __future__ import annotations
 
@@ -123,6 +117,12 @@ def unfreeze(root: Path, reason: str, by: str) -> Golden:
     if not reason.strip():
         raise _refused("unfreezing needs a reason", 'Say why, as in --unfreeze "two answers were wrong".')
     return _written(root, golden.ids, golden, _turn("unfreeze", by, reason.strip(), golden.ids))
+
+
+# A record of the last dataset never changes its split. That keeps the test split from losing records, not from gaining
+# some: new records fall into it by the ratios, and repeats of its records join it. While a list is frozen neither
+# happens. It is a file of the workspace, ``golden.json``, with the digest of its ids and who froze and unfroze it, and
+# it changes only by an unfreezing that gives a reason.
 
 
 def divide(

@@ -1,14 +1,4 @@
-"""The decisions on one record in their causal order, and what they leave of each of its facets.
-
-Each event names the last events that its maker had seen; who had seen what follows from that, and from the order within
-a session. Events that did not see one another come in the order of session and number, the same on every machine; no
-clock has a part in it.
-
-A *facet* is what one decision can change and another can contradict: a key of the line, the split, whether the record
-is in, one annotator's answer to one question. It has the value of the last decision on it that nobody has taken back.
-Where two that did not see one another give a facet different values, both are kept as *sides* and the first one holds,
-until a later event that has seen both touches the facet, or one of them is taken back.
-"""
+"""The decisions on one record in their causal order, and what they leave of each of its facets."""
 
 from __future__ import annotations
 
@@ -34,6 +24,10 @@ from curate.base.events import (
 )
 from curate.base.record import Json, canonical
 
+# A *facet* is what one decision can change and another can contradict: a key of the line, the split, whether the record
+# is in, one annotator's answer to one question. It has the value of the last decision on it that nobody has taken back.
+# Where two that did not see one another give a facet different values, both are kept as *sides* and the first one
+# holds, until a later event that has seen both touches the facet, or one of them is taken back.
 # ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question).
 Facet = tuple[str, ...]
 RECORD: Facet = ("record",)
@@ -114,15 +108,18 @@ class SeenEvents:
         return self.bits.bit_count() == self.num_before
 
 
+# Each event names the last events that its maker had seen; who had seen what follows from that, and from the order
+# within a session. Events that did not see one another come in the order of session and number, the same on every
+# machine; no clock has a part in it.
+
+
 def in_causal_order(
     events: Sequence[AnyEvent], snapshot: RecordSnapshot | None = None
 ) -> Iterator[tuple[AnyEvent, SeenEvents]]:
-    """Yield the events on one record in the order in which they count, each with the events that its maker had seen.
-
-    Those that are folded, which a crash or a merge can leave in the journal, do not count again.
-    """
+    """Yield the events on one record in the order in which they count, each with the events that its maker had seen."""
     snapshot = snapshot or RecordSnapshot()
     indices = {name: index for index, name in enumerate(snapshot.events)}
+    # Those that are folded, which a crash or a merge can leave in the journal, do not count again.
     known = sorted({event.event: event for event in events if event.event not in indices}.values(), key=_rank)
     ranks = {event.event: rank for rank, event in enumerate(known)}
     before, after = _causal_links(known, ranks)
@@ -239,11 +236,10 @@ class AppliedEvent:
 
 
 class History:
-    """The facets of one record as its decisions leave them, one after the other.
+    """The facets of one record as its decisions leave them, one after the other."""
 
-    A decision is in force unless it was taken back, by the last undo that is about it, however many undos of undos lie
-    between them. A facet has the value of the last decision in force: of the one whose maker had seen all others.
-    """
+    # A decision is in force unless it was taken back, by the last undo that is about it, however many undos of undos
+    # lie between them. A facet has the value of the last decision in force: of the one whose maker had seen all others.
 
     def __init__(self, snapshot: RecordSnapshot | None = None) -> None:
         self.facts: dict[Facet, Json] = {}

@@ -5,9 +5,6 @@ sitting has its own segment, ``journal/<annotator>/<time>-<session>.log``, so th
 a colleague knows. A damaged line, such as the torn tail a power cut leaves, is reported and stays where it is until a
 person runs `curate fsck --recover`; every whole line counts. The last line of a segment that somebody has open is not
 torn but being written.
-
-A whole line whose kind or version this version of pairsmith does not know was made by a newer one. It is counted and
-left out, and the workspace is open read-only: what is decided or exported without it could contradict it.
 """
 
 from __future__ import annotations
@@ -94,6 +91,10 @@ def damage_texts(damages: Sequence[Damage]) -> list[str]:
     """Return what a person should know of ``damages``: each line, but unknown events in one sentence."""
     texts = [str(damage) for damage in damages if damage.kind != "unknown"]
     return [*texts, *([text] if (text := _read_only_text(damages)) else [])]
+
+
+# A whole line whose kind or version this version of pairsmith does not know was made by a newer one. It is counted and
+# left out, and the workspace is open read-only: what is decided or exported without it could contradict it.
 
 
 def require_known(damages: Sequence[Damage]) -> None:
@@ -387,10 +388,8 @@ def pieces(whole: bytes) -> Iterator[SegmentPiece]:
 
 
 def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[SegmentPiece]:
-    """Yield the whole lines in a damaged one: where a newline was damaged, it holds two of them.
-
-    A line begins with what never stands within one, because a quote in a text is escaped.
-    """
+    """Yield the whole lines in a damaged one: where a newline was damaged, it holds two of them."""
+    # A line begins with what never stands within one, because a quote in a text is escaped.
     bad = 0
     for start, end in pairwise(sorted({0, *(match.start() for match in _START.finditer(raw)), len(raw)})):
         # The last byte stands where the newline was.

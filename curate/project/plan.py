@@ -114,10 +114,8 @@ def judge_of(data: ProjectData) -> LeakJudge:
 def compare_splits(
     by_split: Mapping[Split, Sequence[Record]], settings: LeakSettings, judge: LeakJudge
 ) -> list[ExamLeaks]:
-    """Compare the test split with all that comes before it, and the validation split with what is trained on.
-
-    Each split that has records is an exam. Validation chooses between models, so what test shares with it leaks too.
-    """
+    """Compare the test split with all that comes before it, and the validation split with what is trained on."""
+    # Each split that has records is an exam. Validation chooses between models, so what test shares with it leaks too.
     compared = []
     for index, name in enumerate(SPLITS[1:], 1):
         pool = [record for earlier in SPLITS[:index] for record in by_split.get(earlier, ())]
@@ -172,9 +170,6 @@ def divide_apart(
 ) -> tuple[SplitAssignment, list[ExamLeaks]]:
     """Divide ``records`` as `divide` does, with all that gives one another away in one split, and compare the splits.
 
-    Who leaks joins the unit of who gives it away, as a repeat would, until nobody is left that could; each time the
-    splits are compared anew. What is still a leak then are records whose splits were fixed before.
-
     Raises:
         CurateError: as `divide`.
     """
@@ -183,6 +178,8 @@ def divide_apart(
     frozen = set(golden.ids) if golden and golden.is_frozen else set()
     fixed = {record.id for record in records if record.id in frozen or pins.get(record.id) or record.split}
     joined = dict(clusters)
+    # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
+    # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits.
     while True:
         assignment = divide(data.root, records, joined, settings, pins)
         if not judge.is_wanted("P501", "P505"):
@@ -264,25 +261,23 @@ def plan(data: ProjectData, leaks: LeakSettings | None = None) -> ExportPlan:
     # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
     repeats = find_repeats(data)
     everyone = {state.record.id: state.record for state in data.states()}
-    dropped = [_excluded(everyone[name], exclusion) for name, exclusion in data.exclusions().items()]
+    dropped = {name: _excluded(everyone[name], exclusion) for name, exclusion in data.exclusions().items()}
     staying = repeats.staying()
     chosen = leaks or data.settings.leaks
     clusters, settings = repeats.duplicates.clusters, data.settings.split
     assignment, compared = divide_apart(data, staying, clusters, settings, repeats.pins, chosen)
     compared = [*compare_benchmarks(data, parts_of(staying, assignment)["train"], chosen), *compared]
     for name, pair in repeats.outside(assignment.splits).items():
-        record = everyone[name]
-        if pair is None:
-            dropped.append(_dropped(record, "P503", "held back: it would leak between splits"))
-        else:
-            dropped.append(_excluded(record, excluded_by(pair)))
-    order = {name: number for number, name in enumerate(everyone)}
-    included = [record for record in staying if record.id in assignment.splits]
+        dropped[name] = (
+            _excluded(everyone[name], excluded_by(pair))
+            if pair
+            else _dropped(everyone[name], "P503", "held back: it would leak between splits")
+        )
     return ExportPlan(
-        sorted(included, key=lambda record: order[record.id]),
+        [record for name, record in everyone.items() if name in assignment.splits],
         repeats.duplicates,
         assignment,
-        sorted(dropped, key=lambda one: order[one.id]),
+        [dropped[name] for name in everyone if name in dropped],
         compared,
     )
 
@@ -300,12 +295,10 @@ Pairs = list[tuple[Finding, DatasetProblem]]
 
 
 def leaks_in(data: ProjectData, *, has_exam: bool) -> Pairs:
-    """Return what validation says of the leaks of ``workspace``: what its next export would refuse or tell of.
-
-    Records whose split nothing fixes never leak, because a division keeps them together; so nothing is compared where
-    no benchmark is named, and neither a record (``has_exam``) nor the last dataset nor a frozen list fixes an exam.
-    What keeps a division from being made is an error finding of its own, for an export would be refused.
-    """
+    """Return what validation says of the leaks of ``workspace``: what its next export would refuse or tell of."""
+    # Records whose split nothing fixes never leak, because a division keeps them together; so nothing is compared where
+    # no benchmark is named, and neither a record (``has_exam``) nor the last dataset nor a frozen list fixes an exam.
+    # What keeps a division from being made is an error finding of its own, for an export would be refused.
     judge = judge_of(data)
     if not judge.is_wanted(*LEAK_CODES) or not (has_exam or data.has_fixed_exam()):
         return []

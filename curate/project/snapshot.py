@@ -152,11 +152,10 @@ def folded_files(root: Path) -> dict[int, Path]:
 def read_snapshot(root: Path) -> Snapshot:
     """Return the last snapshot of the workspace ``root``, which is empty before the first fold.
 
-    Whoever reads the journal as well reads that first: what is folded meanwhile is then in both, and counts once.
-
     Raises:
         CurateError: E913 when the file is not what a fold writes; E980 when it cannot be read.
     """
+    # A caller that reads the journal too reads it first: what is folded meanwhile is then in both, and counts once.
     unfinished = _read(root / UNFINISHED)
     last = None
     while last is None and (files := folded_files(root)):
@@ -365,8 +364,6 @@ def seal(path: Path, name: str) -> RecordFile:
 def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
     """Return the lines of ``path`` that are not as they were sealed, as spans of 1-based numbers, first and last.
 
-    Where lines were added or removed, all that follow have moved, and the span reaches to the end of the file.
-
     Raises:
         OSError: it cannot be read.
     """
@@ -378,6 +375,7 @@ def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
     differs = [index for index in range(most) if now[index : index + 1] != before[index : index + 1]]
     if not differs:
         return []
+    # Where lines were added or removed, all that follow have moved, and the span reaches to the end of the file.
     if len(now) != len(before):
         return [(differs[0] * sealed.every + 1, max(len(lines), differs[0] * sealed.every + 1))]
     spans: list[tuple[int, int]] = []

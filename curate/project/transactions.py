@@ -254,10 +254,9 @@ def _remove(stack: list[Transaction], act: Transaction) -> bool:
 
 
 class StateTracker:
-    """A workspace's decisions by record, and the states that they leave. One thread at a time may use it.
+    """A workspace's decisions by record, and the states that they leave. One thread at a time may use it."""
 
-    The line of a record that was decided on is kept here: whatever becomes of the file, what is saved can be shown.
-    """
+    # The line of a record that was decided on is kept here: whatever becomes of the file, what is saved can be shown.
 
     def __init__(self, data: ProjectData, by: str, on_progress: Progress | None = None) -> None:
         """Read the journal and the records for the annotator ``by``; ``on_progress`` hears bytes done and in all.

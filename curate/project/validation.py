@@ -185,11 +185,9 @@ class Validation:
         return self._whole is not None and self._whole.has_fixed_exam()
 
     def _may_have_exam(self) -> bool:
-        """Whether a line or a decision can say that a record is in a test or validation split.
-
-        Lines are searched for a text that says so, not parsed. One that spells it by escapes is found when all were
-        read; then they are read again.
-        """
+        """Whether a line or a decision can say that a record is in a test or validation split."""
+        # Lines are searched for a text that says so, not parsed. One that spells it by escapes is found when all were
+        # read; then they are read again.
         if self.data and self.data.decisions.can_say(SPLITS[1:]):
             return True
         return any(holds_any(path, _EXAMS, self.spec.root) for path in self.files)
@@ -224,12 +222,11 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
 
     With ``has_leaks`` leaks are looked for as well; who exports asks the division that it has made.
 
-    The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
-
     Raises:
         CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
     """
     known = baseline_path(data.settings, data.root)
+    # The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
     baseline = read_baseline(known, without=UNREADABLE) if known else None
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
     verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded).run()
@@ -237,11 +234,10 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
 
 
 class RecordStream:
-    """One reading of record files: of a workspace, of some of its files, or of files that belong to none.
+    """One reading of record files: of a workspace, of some of its files, or of files that belong to none."""
 
-    Names and decisions go by the order of the workspace's files, in whatever order the files are given. Of files that
-    are none of the workspace's, such as standard input, records are left out whose id was dropped, and no more.
-    """
+    # Names and decisions go by the order of the workspace's files, in whatever order the files are given. Of files that
+    # are none of the workspace's, such as standard input, records are left out whose id was dropped, and no more.
 
     def __init__(
         self,

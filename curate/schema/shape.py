@@ -112,10 +112,8 @@ class Shape:
         return limit >= MAX_DEPTH or depth_of(value) <= limit
 
     def explain(self, value: Json) -> list[str]:
-        """Return what the jsonschema library says about ``value``, for people: its messages quote the data.
-
-        It is a second opinion: by its Python patterns it can disagree with `is_valid`.
-        """
+        """Return what the jsonschema library says about ``value``, for people: its messages quote the data."""
+        # It is a second opinion: by its Python patterns it can disagree with `is_valid`.
         from jsonschema import validators
         from referencing import Registry
         from referencing.jsonschema import DRAFT202012
@@ -192,12 +190,11 @@ def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
 def load_contract(path: Path, root: Path) -> Shape:
     """Load a schema that completions must fit, as a shape without a view; references are followed inside ``root``.
 
-    ``format`` is a remark here, as 2020-12 has it by default: which formats a library knows differs, and training
-    scores completions with another library than this one.
-
     Raises:
         CurateError: E903, the schema is unfit, with the reason; E904, there is no such schema.
     """
+    # ``format`` is a remark here, as 2020-12 has it by default: which formats a library knows differs, and training
+    # scores completions with another library than this one.
     return _compiled(path, root, is_contract=True)
 
 

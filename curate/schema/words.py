@@ -1,7 +1,4 @@
-"""What jsonschema-rs found wrong, in our words: one problem a broken rule, and no value of the data unless asked for.
-
-The engine's own messages quote the data, which may be personal or secret, so none of them is shown.
-"""
+"""What jsonschema-rs found wrong, in our words: one problem a broken rule, without values unless asked for."""
 
 from __future__ import annotations
 
@@ -46,6 +43,9 @@ class LimitProblem(Problem):
     """The engine gave up on a pattern, so that the value is neither valid nor invalid."""
 
     __slots__ = ()
+
+
+# The engine's own messages quote the data, which may be personal or secret, so none of them is shown.
 
 
 def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values: bool) -> list[Problem]:

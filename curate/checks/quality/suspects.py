@@ -1,11 +1,4 @@
-"""Labels that the rest of the data contradicts (L405): confident learning with a text classifier.
-
-Northcutt, Jiang and Chuang 2021, "Confident Learning" (https://doi.org/10.1613/jair.1.12125). From probabilities that
-are all out of sample it counts the confident joint of given and likely labels, and with that how many labels are
-wrong. As many records are suspects: those for which the odds between the likeliest label and the given one are
-highest. Then the model is fitted again without the suspects, and they are counted and ranked once more, since wrong
-labels that are learned from hide others. `benchmarks/suspects.py` measures each of these choices.
-"""
+"""Labels that the rest of the data contradicts (L405): confident learning with a text classifier."""
 
 from __future__ import annotations
 
@@ -242,6 +235,13 @@ class Suspects:
     """Whether the model is better than that, beyond chance; where it is not, it suspects nobody."""
 
 
+# Northcutt, Jiang and Chuang 2021, "Confident Learning" (https://doi.org/10.1613/jair.1.12125). From probabilities that
+# are all out of sample it counts the confident joint of given and likely labels, and with that how many labels are
+# wrong. As many records are suspects: those for which the odds between the likeliest label and the given one are
+# highest. Then the model is fitted again without the suspects, and they are counted and ranked once more, since wrong
+# labels that are learned from hide others. `benchmarks/suspects.py` measures each of these choices.
+
+
 def find_suspects(texts: Sequence[str], labels: Sequence[str], clusters: Sequence[str]) -> Suspects:
     """Return the records of ``texts`` whose label is suspect; those without a label are not judged.
 
@@ -289,11 +289,9 @@ def _suspects(predictions: Predictions) -> list[Suspect]:
 
 
 def _num_wrong(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> int:
-    """Return how many labels are wrong by the confident joint, calibrated to how often each label is given.
-
-    A record counts for the likeliest of the classes that it reaches the mean confidence of, which is the mean
-    probability of a class over the records that have it as their label.
-    """
+    """Return how many labels are wrong by the confident joint, calibrated to how often each label is given."""
+    # A record counts for the likeliest of the classes that it reaches the mean confidence of, which is the mean
+    # probability of a class over the records that have it as their label.
     num_classes = probabilities.shape[1]
     own = probabilities[np.arange(len(given)), given]
     counts = np.bincount(given, minlength=num_classes)

@@ -27,10 +27,9 @@ _NUMBERED = re.compile(r"-(?:[2-9]|[1-9][0-9]+)\Z")
 
 
 class UniqueNames:
-    """Names records by their ids in reading order; ids that repeat get the suffixes -2, -3 and so on.
+    """Names records by their ids in reading order; ids that repeat get the suffixes -2, -3 and so on."""
 
-    A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
-    """
+    # A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -451,10 +450,8 @@ class Examiner:
 
 
 def violations(shape: Shape, entry: Entry, *, show_values: bool = False, with_column: bool = True) -> Iterator[Finding]:
-    """Yield one finding for each rule of the schema that a line breaks.
-
-    A line that is not valid and breaks no rule that has a name still gets one.
-    """
+    """Yield one finding for each rule of the schema that a line breaks."""
+    # A line that is not valid and breaks no rule that has a name still gets one.
     line, source = entry.line, entry.line.source
     record = id_of(shape, entry.value)
     for problem in shape.problems(entry.value, show_values=show_values) or [Problem("is not valid")]:

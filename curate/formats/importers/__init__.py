@@ -4,9 +4,6 @@ Three kinds of file stand here. A *container* knows how bytes become rows (JSON 
 saved `datasets` folder); an *importer* knows what a row means (Alpaca, ShareGPT, OpenAI chat, TRL, columns by name);
 a *foreign form* is known by its fields and not read yet (Prodigy, preferences, reasoning). All are found by looking at
 the files of this folder; files whose name begins with an underscore are what several of them share.
-
-What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
-``meta.extra`` is the row that was read. What cannot be read becomes a `Rejected` row with the place and the reason.
 """
 
 from __future__ import annotations
@@ -76,6 +73,10 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+# What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
+# ``meta.extra`` is the row that was read. What cannot be read becomes a `Rejected` row with the place and the reason.
+
+
 class ConvertedRow:
     """A line in the shipped shape of ``kind``, and what of the row it has no place for.
 

@@ -1,9 +1,4 @@
-"""Parquet, through polars, a slice at a time; a file that unpacks to far more than it holds is refused.
-
-The footer of a file says how many rows and bytes each row group unpacks to, before any of it is unpacked. polars does
-not show these numbers, so the footer, a FileMetaData of parquet.thrift in Thrift's compact protocol, is read here: of
-it only the sizes, and all else is skipped.
-"""
+"""Parquet, through polars, a slice at a time; a file that unpacks to far more than it holds is refused."""
 
 from __future__ import annotations
 
@@ -48,15 +43,19 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
             yield jsonable(values, number)
 
 
+# The footer of a file says how many rows and bytes each row group unpacks to, before any of it is unpacked. polars does
+# not show these numbers, so the footer, a FileMetaData of parquet.thrift in Thrift's compact protocol, is read here: of
+# it only the sizes, and all else is skipped.
+
+
 def _frames(path: Path) -> Iterator[DataFrame]:
     """Yield the rows in slices, each of which is weighed before anything is made of it.
-
-    A dictionary lets few bytes stand for many rows: the footer then knows of few bytes, and only the slice shows how
-    long its texts are. polars shares such texts among the rows, so that the slice itself is small.
 
     Raises:
         CurateError: E908 when the file cannot be read or unpacks to too much.
     """
+    # A dictionary lets few bytes stand for many rows: the footer then knows of few bytes, and only the slice shows how
+    # long its texts are. polars shares such texts among the rows, so that the slice itself is small.
     # polars takes longer to import than most files take to read as JSON lines.
     import polars
     from polars.exceptions import PanicException, PolarsError

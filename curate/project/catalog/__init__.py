@@ -1,8 +1,4 @@
-"""The catalogue: every record as a row of a table that is filtered, sorted and shown without being copied.
-
-What the lines say is the *base*: read once, cached on the disk, opened again at no cost. What decisions have changed or
-added is a small *patch* over it, so that one decision costs the same with a hundred records and with a million.
-"""
+"""The catalogue: every record as a row of a table that is filtered, sorted and shown without being copied."""
 
 from __future__ import annotations
 
@@ -45,6 +41,10 @@ _OK = pl.lit("ok", STATUS).alias("status")
 
 # Numbers of rows, UInt32, in the order in which they are to be shown.
 Rows = pl.Series
+
+
+# What the lines say is the *base*: read once, cached on the disk, opened again at no cost. What decisions have changed
+# or added is a small *patch* over it, so that one decision costs the same with a hundred records and with a million.
 
 
 class _Patch:

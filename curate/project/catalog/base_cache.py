@@ -3,10 +3,6 @@
 A base lies in a folder named by a digest of all that it was made from: names, sizes, times and inodes of the record
 files, the schema, and this code. Its texts are Arrow IPC files, a span of a record file each, which polars reads
 column by column when a filter asks; all else is mapped into memory.
-
-What is read back is not held against a digest, which would take a second a gigabyte. Instead the size, inode, and times
-of each file are written down as it was made: no later writing leaves them as they are, nor does unpacking a folder
-that somebody else has made. What does not fit is removed and made again.
 """
 
 from __future__ import annotations
@@ -177,6 +173,11 @@ def _read(folder: Path) -> Base | None:
     return base
 
 
+# What is read back is not held against a digest, which would take a second a gigabyte. Instead the size, inode, and
+# times of each file are written down as it was made: no later writing leaves them as they are, nor does unpacking a
+# folder that somebody else has made. What does not fit is removed and made again.
+
+
 def _is_whole(folder: Path, parts: dict[str, list[int]]) -> bool:
     """Whether every file is there as it was written."""
     return all(_stamp(folder / name) == stamp for name, stamp in parts.items())
@@ -205,10 +206,8 @@ def _digest(content: bytes) -> bytes:
 
 
 def _sweep(used: Path) -> None:
-    """Remove all but the bases used last, unless somebody has one open, and what processes left that ended badly.
-
-    Whatever is not called like a base is somebody else's, and stays.
-    """
+    """Remove all but the bases used last, unless somebody has one open, and what processes left that ended badly."""
+    # Whatever is not called like a base is somebody else's, and stays.
     folders = [folder for folder in used.parent.glob("*") if _NAMED.fullmatch(folder.name) and folder != used]
     bases = sorted((folder for folder in folders if not folder.name.startswith(".")), key=_used, reverse=True)
     for folder in bases[_NUM_RETAINED - 1 :]:

@@ -126,11 +126,9 @@ def labelled(labels: Mapping[str, Json], answers: Mapping[str, Mapping[str, Json
 
 
 def estimated_tokens(record: Record) -> int:
-    """Return about how many tokens a record has: a quarter of the UTF-8 bytes of its texts, rounded up.
-
-    A rule of thumb for byte-pair vocabularies, shown as "~tok": no tokenizer is asked. Tools, and turns after the last
-    answer, are not counted.
-    """
+    """Return about how many tokens a record has: a quarter of the UTF-8 bytes of its texts, rounded up."""
+    # A rule of thumb for byte-pair vocabularies, shown as "~tok": no tokenizer is asked. Tools, and turns after the
+    # last answer, are not counted.
     size = 0
     for text in (record.system, record.prompt, record.completion, record.text):
         size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

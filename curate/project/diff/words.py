@@ -193,10 +193,8 @@ def _pieces(before: str, after: str) -> list[Piece]:
 
 
 def _aligned(before: str, after: str) -> Iterator[tuple[str, str]]:
-    """Yield both texts in pieces that belong together; they part where two words stand that each has once in a row.
-
-    Of such places those count that stand in the same order in both: Bram Cohen's patience diff.
-    """
+    """Yield both texts in pieces that belong together; they part where two words stand that each has once in a row."""
+    # Of such places those count that stand in the same order in both: Bram Cohen's patience diff.
     if len(before) + len(after) < _LONG:
         yield before, after
         return
@@ -309,10 +307,8 @@ def _cells(width: int, text: str) -> int:
 
 
 def render_markdown(difference: VersionDiff, before: str, after: str, *, show_values: bool = True) -> Iterator[str]:
-    """Yield the parts of a comment of at most `MOST_BYTES`; what did not fit is counted at its end.
-
-    Text of the data stands in code spans with every mark escaped, so that it is no markup, link, image or mention.
-    """
+    """Yield the parts of a comment of at most `MOST_BYTES`; what did not fit is counted at its end."""
+    # Text of the data stands in code spans with every mark escaped, so that it is no markup, link, image or mention.
     head = _summary(difference, before, after)
     yield head
     # The last sentence and what closes a block have their room kept.

@@ -1,8 +1,4 @@
-"""`curate fsck`: everything in a workspace that carries a checksum or a digest is held against it.
-
-Looking changes nothing. `recover` sets aside what cannot be read, so that nothing is lost by it, and takes note of what
-is missing.
-"""
+"""`curate fsck`: everything in a workspace that carries a checksum or a digest is held against it."""
 
 from __future__ import annotations
 
@@ -48,6 +44,10 @@ from curate.schema.settings import FILE_NAME as SETTINGS_FILE
 from curate.schema.settings import Settings, read_settings
 
 DRAFTS = Path(".curate") / "drafts"
+
+
+# Looking changes nothing. `recover` sets aside what cannot be read, so that nothing is lost by it, and takes note of
+# what is missing.
 
 
 def check(root: Path) -> Report:

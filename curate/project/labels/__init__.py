@@ -158,12 +158,11 @@ class Facts:
 
 
 def ordered(order: Order, facts: Facts, by: str) -> NDArray[np.int64]:
-    """Return the places of the records in the order in which they are asked about.
-
-    Least certain first is uncertainty sampling (Lewis and Gale 1994). Random is the same on every day and differs from
-    one annotator to the next, so that no record comes last for all of them; it also decides where another order does
-    not. Where others disagree comes by how many different answers there are, which says nothing of what they are.
-    """
+    """Return the places of the records in the order in which they are asked about."""
+    # Least certain first is uncertainty sampling (Lewis and Gale 1994). Random is the same on every day and differs
+    # from one annotator to the next, so that no record comes last for all of them; it also decides where another order
+    # does not. Where others disagree comes by how many different answers there are, which says nothing of what they
+    # are.
     drawn = _drawn(facts.hashes, by)
     indices = np.arange(len(facts.hashes))
     if order == "random":

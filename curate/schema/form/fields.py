@@ -1,9 +1,4 @@
-"""The fields of a form: what a schema says about each value, and which kind of editing shows it whole.
-
-References are followed and `allOf` is joined. Branches (`oneOf`, `anyOf`, `if`) are not followed, but for one that only
-adds null: which of them a value is meant to be is for validation to say. What nothing else shows whole is JSON.
-References lead only where the project of the schema leads; nothing is fetched.
-"""
+"""The fields of a form: what a schema says about each value, and which kind of editing shows it whole."""
 
 from __future__ import annotations
 
@@ -306,6 +301,11 @@ def _json(value: Json) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+# References are followed and `allOf` is joined. Branches (`oneOf`, `anyOf`, `if`) are not followed, but for one that
+# only adds null: which of them a value is meant to be is for validation to say. What nothing else shows whole is JSON.
+# References lead only where the project of the schema leads; nothing is fetched.
+
+
 class Builder:
     """Makes the fields of one line.
 

@@ -1,8 +1,4 @@
-"""The form of a line: its value, typed texts that are no value yet, and the fields that show both.
-
-The line is the truth and every field a view of one part of it, so parts that no field shows stay as they are. Each
-change makes a new value that shares its unchanged parts with the old one; undo returns to the value before.
-"""
+"""The form of a line: its value, typed texts that are no value yet, and the fields that show both."""
 
 from __future__ import annotations
 
@@ -42,6 +38,10 @@ class FieldProblem:
 
     pointer: str
     problem: Problem
+
+
+# The line is the truth and every field a view of one part of it, so parts that no field shows stay as they are. Each
+# change makes a new value that shares its unchanged parts with the old one; undo returns to the value before.
 
 
 class Form:
@@ -138,10 +138,8 @@ class Form:
         return json_text(value)
 
     def enter(self, pointer: str, text: str) -> str:
-        """Put what was typed in a field into the line; return why it is no value, empty where it is one.
-
-        What was never there and is typed away again is left out; in what was there, no text is a text.
-        """
+        """Put what was typed in a field into the line; return why it is no value, empty where it is one."""
+        # What was never there and is typed away again is left out; in what was there, no text is a text.
         field = self.field(pointer)
         if field is None or field.fixed:
             return field.fixed if field else "there is no such field"

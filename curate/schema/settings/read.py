@@ -1,7 +1,4 @@
-"""Settings as they hold: `curate.toml`, with what the environment says laid over it, checked as one.
-
-There is no user's own layer on purpose: a data set means the same to everyone who checks it out.
-"""
+"""Settings as they hold: `curate.toml`, with what the environment says laid over it, checked as one."""
 
 from __future__ import annotations
 
@@ -53,6 +50,9 @@ _MOST_LINES = 200
 _MOST_FAULTS = 5
 
 KeyPath = tuple[str | int, ...]
+
+
+# There is no user's own layer on purpose: a data set means the same to everyone who checks it out.
 
 
 def read_settings(root: Path | None) -> Settings:
@@ -149,11 +149,9 @@ def line_of(text: str, keys: KeyPath) -> int:
 
 @lru_cache(maxsize=1)
 def _line_numbers(text: str) -> dict[KeyPath, int]:
-    """Return the line of every key and list item of a TOML text that can be read.
-
-    A statement is as many lines as can be read by themselves, so that the time is that of reading the text once.
-    Where one is longer than `_MOST_LINES`, no more is told.
-    """
+    """Return the line of every key and list item of a TOML text that can be read."""
+    # A statement is as many lines as can be read by themselves, so that the time is that of reading the text once.
+    # Where one is longer than `_MOST_LINES`, no more is told.
     numbers: dict[KeyPath, int] = {}
     tables: dict[KeyPath, int] = {}
     above: KeyPath = ()

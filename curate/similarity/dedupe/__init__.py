@@ -213,10 +213,8 @@ def _clusters(ids: Sequence[str], roots: Indices) -> dict[str, str]:
 
 
 def components(count: int, left: Indices, right: Indices) -> Indices:
-    """Return for each of the numbers 0..count-1 the smallest number that the pairs (left, right) join it with.
-
-    Labels hook onto smaller ones and jump to their root (Shiloach and Vishkin 1982).
-    """
+    """Return for each of the numbers 0..count-1 the smallest number that the pairs (left, right) join it with."""
+    # Labels hook onto smaller ones and jump to their root (Shiloach and Vishkin 1982).
     above = np.arange(count, dtype=np.int64)
     while len(left):
         left_root, right_root = above[left], above[right]

@@ -157,10 +157,8 @@ def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Ind
 
 
 def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:
-    """Return for each word `NUMBER`, `CHARACTER` or 0.
-
-    A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
-    """
+    """Return for each word `NUMBER`, `CHARACTER` or 0."""
+    # A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
     padded, is_sign = np.append(units, np.uint8(0)), (_KINDS != _DIGIT) & (_KINDS != _LETTER)
     first = starts.copy()
     for _ in range(_LEAD):

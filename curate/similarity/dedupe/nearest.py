@@ -62,11 +62,9 @@ class Neighbour:
 
 
 def likeness(pairs: Sequence[tuple[Record, Record]], settings: DedupeSettings) -> list[Likeness]:
-    """Return how alike the records of each pair are: exact Jaccard similarity of all their shingles.
-
-    `curate.similarity.dedupe.find_duplicates` leaves passages out of it that over 5% of the records have in common. A
-    pair knows nothing of the others, so its score can be the higher one here.
-    """
+    """Return how alike the records of each pair are: exact Jaccard similarity of all their shingles."""
+    # `curate.similarity.dedupe.find_duplicates` leaves passages out of it that over 5% of the records have in common. A
+    # pair knows nothing of the others, so its score can be the higher one here.
     if not pairs:
         return []
     method = method_of(settings)

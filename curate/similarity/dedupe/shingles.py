@@ -88,10 +88,8 @@ def distinct(numbers: NDArray[_Number]) -> NDArray[_Number]:
 
 
 def may_be_among(known: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
-    """Whether each hash may be one of ``known``, by a table of their last bits (Bloom 1970, with one hash).
-
-    That tells nearly all that are none of them sooner than a search does.
-    """
+    """Whether each hash may be one of ``known``, by a table of their last bits (Bloom 1970, with one hash)."""
+    # That tells nearly all that are none of them sooner than a search does.
     bits = np.uint64((1 << min(24, max(16, len(known).bit_length() + 4))) - 1)
     table = np.zeros(int(bits) + 1, bool)
     table[known & bits] = True

@@ -1,8 +1,4 @@
-"""Which records of a pool share words with which exam records: runs of words that both have, less the templates.
-
-Only the exam is indexed. The pool streams past it, and of a pool text nothing stays but the numbers of the exam's runs
-that it has, so memory grows with the exam and with what is shared.
-"""
+"""Which records of a pool share words with which exam records: runs of words that both have, less the templates."""
 
 from __future__ import annotations
 
@@ -74,11 +70,9 @@ class Runs:
 
 
 def runs_of(texts: Sequence[str], n: int) -> Runs:
-    """Hash the runs of ``n`` words of each text; a text with fewer has none.
-
-    A hash is the polynomial of what it covers, taken from running sums, and then scrambled by the finaliser of
-    SplitMix64 (Steele, Lea, Flood 2014). Equal hashes are a reason to compare, no proof.
-    """
+    """Hash the runs of ``n`` words of each text; a text with fewer has none."""
+    # A hash is the polynomial of what it covers, taken from running sums, and then scrambled by the finaliser of
+    # SplitMix64 (Steele, Lea, Flood 2014). Equal hashes are a reason to compare, no proof.
     parts: list[tuple[Hashes, Indices, Indices]] = [
         (np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
     ]
@@ -227,6 +221,10 @@ def questions_of(record: Record) -> list[str]:
 
 
 @dataclass
+# Only the exam is indexed. The pool streams past it, and of a pool text nothing stays but the numbers of the exam's
+# runs that it has, so memory grows with the exam and with what is shared.
+
+
 class _RunIndex:
     """The runs of the exam, and which pool records have them."""
 

@@ -230,10 +230,8 @@ def _has_numbers_of(words: Words, theirs: Sequence[str]) -> bool:
 
 
 def _edges(text: str) -> list[slice]:
-    """Return the word slices of the first and the last line of a text of several lines, without lines of a word or two.
-
-    A question stands before or after its passage, and a model that knows the passage does not know the question.
-    """
+    """Return the word slices of the first and the last of several lines, without lines of a word or two."""
+    # A question stands before or after its passage, and a model that knows the passage does not know the question.
     counts = [count for line in text.splitlines() if (count := len(words_of(line)))]
     if len(counts) < 2:
         return []
