@@ -36,9 +36,8 @@ from curate.similarity.dedupe.results import (
     Repetition,
     method_of,
 )
-from curate.similarity.dedupe.shingles import MAX_PROMPTS, Cut, distinct, num_texts_with, passages_in
+from curate.similarity.dedupe.shingles import FIELDS, MAX_PROMPTS, Cut, Field, distinct, num_texts_with, passages_in
 from curate.similarity.dedupe.stages import Stages
-from curate.similarity.dedupe.text import FIELDS, Field
 
 # The fields in which two records that are alike may be repeats or ask the same.
 COMPARED_FIELDS: tuple[Field, ...] = ("record", "prompt")

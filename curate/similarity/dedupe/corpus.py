@@ -15,8 +15,7 @@ from curate.base.record import Record, Source
 from curate.schema.shape import record_parts
 from curate.similarity.dedupe.kernels import Cleaned
 from curate.similarity.dedupe.pairs import Sides
-from curate.similarity.dedupe.shingles import BREAK, Spans
-from curate.similarity.dedupe.text import Field, spaced, storable
+from curate.similarity.dedupe.shingles import BREAK, Field, Spans, spaced, storable
 
 # Records that are cleaned together: few enough for the processor's cache.
 BLOCK = 1024

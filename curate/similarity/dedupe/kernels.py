@@ -19,8 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, MIX_B, STEP, Hashes, Indices, mix
-from curate.similarity.dedupe.shingles import CHARACTER, NUMBER, Cut, Ragged, Sets, Spans, Starmap, cut_texts
-from curate.similarity.dedupe.text import LOWER, flattened, joined_bytes, text_keys
+from curate.similarity.dedupe.shingles import (
+    CHARACTER,
+    LOWER,
+    NUMBER,
+    Cut,
+    Ragged,
+    Sets,
+    Spans,
+    Starmap,
+    cut_texts,
+    flattened,
+    joined_bytes,
+    text_keys,
+)
 
 # Characters of text from which loading the compiled loops is repaid.
 COMPILED_FROM = 20_000_000

@@ -18,9 +18,8 @@ from curate.base.hashing import Hashes, Indices
 from curate.similarity.dedupe.kernels import NUM_BANDS, Bands, Kernels, Scores
 from curate.similarity.dedupe.pairs import MOST_PAIRS, compare
 from curate.similarity.dedupe.results import Method
-from curate.similarity.dedupe.shingles import Cut, Sets, Spans, distinct, may_be_among, popular_passages
+from curate.similarity.dedupe.shingles import Cut, Field, Sets, Spans, distinct, may_be_among, popular_passages
 from curate.similarity.dedupe.stages import Stages
-from curate.similarity.dedupe.text import Field
 
 # In buckets up to this size every pair is compared.
 PAIRWISE_BUCKET = 128

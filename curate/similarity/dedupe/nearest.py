@@ -23,8 +23,16 @@ from curate.similarity.dedupe.corpus import gather
 from curate.similarity.dedupe.kernels import NUMPY, word_hashes
 from curate.similarity.dedupe.pairs import AlikeRule, compare, verdicts
 from curate.similarity.dedupe.results import Method, method_of
-from curate.similarity.dedupe.shingles import Cut, Spans, cut_texts, distinct, popular_passages
-from curate.similarity.dedupe.text import flattened, spaced, storable
+from curate.similarity.dedupe.shingles import (
+    Cut,
+    Spans,
+    cut_texts,
+    distinct,
+    flattened,
+    popular_passages,
+    spaced,
+    storable,
+)
 
 Kind = Literal["", "repeat", "other answer", "same prompt"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe.text import Field
+from curate.similarity.dedupe.shingles import Field
 
 Flags = NDArray[np.bool_]
 Scores = NDArray[np.float64]
