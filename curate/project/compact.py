@@ -10,8 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from curate.base.console import one_line
-from curate.base.console import spelled as visible_name
+from curate.base.console import one_line, spelled
 from curate.base.events import AddEvent, AnyEvent, UndoEvent
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical
@@ -24,6 +23,7 @@ from curate.checks.runner.select import Glob
 from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
+from curate.jsonl.walker import edited_line, new_line
 from curate.project.claim import CLAIM, claimed, exclusive, require_closed
 from curate.project.data import ProjectData
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
@@ -43,7 +43,6 @@ from curate.project.snapshot import (
     seal,
     spans_text,
 )
-from curate.project.spelling import spelled, spelled_anew
 from curate.schema import Shape
 from curate.schema.settings import ADDED
 from curate.schema.view import at, put
@@ -125,7 +124,7 @@ def plan_fold(data: ProjectData) -> FoldPlan:
     items = read_records(files, shape, root=root)
     named = with_unique_ids(item for item in items if isinstance(item, Record))
     records = {record.id: record for record in named if record.id in decided}
-    paths = {visible_name(str(path.relative_to(root))): path for path in files}
+    paths = {spelled(str(path.relative_to(root))): path for path in files}
     conflicts: list[DecisionConflict] = []
     for name, events in decided.items():
         folded_before = set(last.records[name].events) if name in last.records else set()
@@ -239,7 +238,7 @@ def _plan_record(
             plan.left[name] = "its new line would be too long or too deep to read"
             return ()
         if record is None:
-            plan.added[name] = spelled_anew(placed)
+            plan.added[name] = new_line(placed)
         else:
             plan.edits.setdefault(paths[record.source.file], {})[record.source.line] = (record, placed)
     known = plan.last.unfinished.get(name, own.before if own.events else {})
@@ -297,7 +296,7 @@ def _id_in(line: Mapping[str, Json], shape: Shape) -> tuple[str, bool]:
 
 def _is_readable(line: dict[str, Json]) -> bool:
     """Whether a line that says this passes the strict parser: it may be too long or too deep, or hold no number."""
-    raw = spelled_anew(line)
+    raw = new_line(line)
     try:
         return len(raw) * 2 <= MAX_LINE and canonical(strict_loads(raw)) == canonical(line)
     except JsonFault:
@@ -307,7 +306,7 @@ def _is_readable(line: dict[str, Json]) -> bool:
 def _changed(root: Path, last: Snapshot, files: Sequence[Path]) -> dict[str, str]:
     if not last.number:
         return {}
-    names = {visible_name(str(path.relative_to(root))) for path in files}
+    names = {spelled(str(path.relative_to(root))) for path in files}
     sealed = {file.path: file for file in last.files}
     changed = dict.fromkeys(names - sealed.keys(), "the whole file")
     for name, file in sealed.items():
@@ -368,7 +367,7 @@ def _rewrite(root: Path, path: Path, edits: Mapping[int, tuple[Record, dict[str,
         record, line = waiting.pop(number)
         if not isinstance(item, Entry) or canonical(item.value) != canonical(dict(record.data)):
             raise _written_by_others(path)
-        return ending.mark + spelled(raw, line, is_ascii=rewrite.is_ascii) + ending.newline, ()
+        return ending.mark + edited_line(raw, line, is_ascii=rewrite.is_ascii) + ending.newline, ()
 
     rewrite = Rewrite(path, mend, root=root)
     rewrite.write()
