@@ -150,7 +150,9 @@ def plan_import(
         hint = _reading_hint(path, container, first_rejected)
         raise cannot_import(f"{path}: no row of it can be read; {why}", hint)
     _refuse_unknown_columns(path, sample, selection)
+    # Where no sampled row meets the conditions, the others still show how the file is built.
     wanted = [row for row in sample if not selection.excluded_by(row)] or sample
+    # Rows that the shape allows are the user's own, whatever other tool has such fields too.
     if is_for_training and chosen != NATIVE:
         _refuse_foreign(path, [row for row in wanted if not (shape and shape.is_valid(row))], mapping or {}, selection)
     sample = [selection.without_conditions(row) for row in wanted]
@@ -281,6 +283,7 @@ def _refuse_verdicts(path: Path, rows: Rows, mapping: Mapping[str, str]) -> None
     """
     column = mapping.get("output", "")
     values = {spelled_value(row.get(column)).strip().rstrip(".") for row in rows if row.get(column) is not None}
+    # A column that only ever says 1 may be an answer; one that says 0 and 1 judges.
     if not values or not values <= VERDICTS | DIGITS or not (values & VERDICTS or len(values) > 1):
         return
     pairs = ",".join(f"{name}={mapping[name]}" for name in mapping)

@@ -1,4 +1,5 @@
 """The CSV that we write for spreadsheets: its columns, and the apostrophe before a cell that could run as a formula."""
+
 # Exporters write it and importers read it back, and neither may know the other.
 
 from __future__ import annotations

@@ -116,6 +116,7 @@ def plan_fold(data: ProjectData) -> FoldPlan:
     taken, known, lines = _read_segments(root)
     last = read_snapshot(root)
     files = data.files()
+    # A file with both sides of a merge, or one side only, is no ground to write decisions into.
     if unmerged := unmerged_findings(files, root):
         raise _refusal("git has a merge to finish", [snapshot.file for snapshot in unmerged], "Finish it, then fold.")
     plan = FoldPlan(last.number + 1, last)
@@ -335,6 +336,7 @@ def _carry_out(data: ProjectData, plan: FoldPlan) -> None:
     sealed = [seal(path, str(path.relative_to(root))) for path in data.files()]
     content = folded_bytes(plan.number, plan.segments, sealed, records)
     for path, state in written.items():
+        # An append between our rename and our seal would be sealed as if the fold had written it.
         if _state_of(path) != state:
             raise _written_by_others(path)
     write_atomic(root / FOLDED / f"{plan.number}.json", [content], is_new=True)

@@ -192,6 +192,7 @@ class ProjectData:
 
     def hold(self, states: Iterable[RecordState], unread: Iterable[tuple[str, int]]) -> None:
         """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
+        # In the place of the cached properties, as if they had been asked for first.
         self.__dict__["_fold"] = self.decisions.folded({state.record.id: state for state in states})
         self.__dict__["_unread"] = frozenset(unread)
 

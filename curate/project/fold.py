@@ -98,6 +98,7 @@ class Decisions:
         """Return a record that stands in a file, and has a name of its own, as decisions have left it."""
         if record.id not in self.names:
             return RecordState(record)
+        # What no line has shown in the end was added by a decision, see `added`.
         self._met.add(record.id)
         state = self.fold(record.id, record)
         assert state is not None, "what has a line of its own stays a record"
@@ -178,6 +179,7 @@ def folded(
     """Return one record's state; what is found on the way is added to ``result``."""
     base, events, own = history_of(name, record, events, shape, snapshot)
     history = History(own)
+    # The steps are of no use here: the walk fills the history and the result.
     for _ in _walk(base, events, shape, history, result):
         pass
     state = _state(base, history, shape)
@@ -344,6 +346,7 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     decided = _decided_record(record, line, history, shape)
     answers, resolved = _answers(facts)
     agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
+    # An answer that was taken back leaves no label, although the line may still have one.
     taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
     labels = {question: value for question, value in decided.labels.items() if question not in taken_back} | agreed
     decided = replace(decided, labels=labels, split=facts.get(SPLIT) or decided.split)

@@ -144,6 +144,7 @@ def divide(
     if golden is None or not golden.is_frozen:
         return split(records, clusters, settings, pins)
     frozen = set(golden.ids)
+    # Pins of the last dataset come second, so that a record that it has in train stays there.
     everywhere: dict[str, Split] = {**dict.fromkeys(golden.ids, "test"), **pins}
     assignment = split(records, clusters, _without_test(settings), everywhere, frozen.difference(pins))
     joining = [

@@ -118,6 +118,7 @@ def in_causal_order(
 ) -> Iterator[tuple[AnyEvent, SeenEvents]]:
     """Yield the events on one record in the order in which they count, each with the events that its maker had seen."""
     snapshot = snapshot or RecordSnapshot()
+    # Bits of a number stand for events: to unite what two of them had seen is a single operation.
     indices = {name: index for index, name in enumerate(snapshot.events)}
     # Those that are folded, which a crash or a merge can leave in the journal, do not count again.
     known = sorted({event.event: event for event in events if event.event not in indices}.values(), key=_rank)
@@ -378,6 +379,7 @@ class History:
 
     def _outermost(self, facet: Facet) -> list[int]:
         """Return the indices of the touches in force that no other of them has seen, the last one first."""
+        # From the last touch back: all that it has seen is taken off at once, so that few are looked at.
         sides, rest = [], self._in_force[facet]
         while rest:
             index = rest.bit_length() - 1

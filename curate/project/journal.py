@@ -173,6 +173,7 @@ class JournalWriter:
         Raises:
             CurateError: E906 when they could be saved neither in this segment nor in a fresh one.
         """
+        # Seconds are enough, because nothing is ordered by a clock.
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         act = uuid.uuid4().hex
         last: dict[str, str] = {}
@@ -272,6 +273,7 @@ class JournalReader:
                 # `curate fold` has retired it since it was listed; what it has kept is read after the journal.
                 continue
             progress = self._progress.get(path)
+            # Another inode, or fewer bytes than before, is another file: it is read from its start.
             if progress is None or progress.inode != now.st_ino or progress.size > now.st_size:
                 progress = self._progress[path] = _SegmentProgress(now.st_ino)
             # Most looks find nothing new; then a look costs one stat a segment.

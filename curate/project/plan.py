@@ -303,6 +303,7 @@ def leaks_in(data: ProjectData, *, has_exam: bool) -> Pairs:
     if not judge.is_wanted(*LEAK_CODES) or not (has_exam or data.has_fixed_exam()):
         return []
     try:
+        # With a seed the division is that of the next export; without one only what lines say can be compared.
         if data.settings.split.seed is not None:
             compared = plan(data).compared
         else:

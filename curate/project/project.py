@@ -126,6 +126,7 @@ class Project:
 
         wanted = parse_filter(where)
         catalog = self._load_once().catalog
+        # A validation takes seconds: only a filter that asks about findings pays for it.
         if wanted.needs_findings and not catalog.has_findings:
             catalog.judge(severities(self.validate(limit=sys.maxsize, has_leaks=True).findings))
         for name in catalog.frame(["id"], catalog.select(wanted))["id"]:
@@ -265,6 +266,7 @@ class Project:
             known = self._tracker
             state_of, heads_of = (known.hold, known.parents) if known else (self._data.state, self._data.frontier)
             events, changed = self._save(require_valid(decisions, state_of, heads_of, self.shape))
+        # Listeners are called outside of the lock, because they may ask the project in another thread and wait.
         self._tell(changed, actor)
         return Applied(events)
 
@@ -384,6 +386,7 @@ class Project:
         from curate.project.transactions import StateTracker
 
         self._share()
+        # Only one thread reads at a time. Decisions go on meanwhile, under the other lock.
         with self._reading:
             tracker = StateTracker(data, self._reader, on_progress)
             try:
@@ -415,6 +418,7 @@ class Project:
         return tracker.take(events)
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
+        # The folder may have become a link to elsewhere since the last decision.
         inside(self.root, self.root / FOLDER)
         require_known(self._damages)
         if any(decision.op == "add" for decision in decisions):
@@ -455,6 +459,7 @@ class Project:
             events, changed = self._save(
                 [Undo(event.id, event.event, parents=tracker.parents(event.id)) for event in reversed(act.events)]
             )
+            # An undo of what somebody has decided anew since is saved all the same, and changes nothing.
             numbers = {event.event for event in events}
             unchanged = sorted(name for name in {event.id for event in events} if not tracker.has_effect(name, numbers))
             undone = Undone(acts.original_of(act).events, unchanged, is_redo)

@@ -117,6 +117,7 @@ def export_dataset(
 
 def _about(data: ProjectData, verdict: Verdict, planned: ExportPlan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
+    # Keys of the terminal and plug-ins change no record, and so make no other dataset.
     fields = settings.model_dump(mode="json", by_alias=True, exclude={"keys", "plugins"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
@@ -156,6 +157,7 @@ def _git(root: Path) -> dict[str, Json] | None:
     """Return the commit of ``root`` and whether its records differ from it; None where git cannot tell."""
     try:
         commit = ask_git(root, ["rev-parse", "HEAD"]).decode().strip()
+        # What exports and runs write themselves is no change to the records.
         changes = ask_git(root, ["status", "--porcelain", "--", ".", f":!{DATASETS}", ":!runs"])
     except GitError:
         return None

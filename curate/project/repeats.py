@@ -77,6 +77,7 @@ def find_repeats(
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
     """
     pins = data.pins()
+    # The size of the files decides, before anything is read.
     num_bytes = sum(path.stat().st_size for path in data.files()) if is_staged else 0
     stages = stages_in(data.root, num_bytes)
     records, wanted = data.records(), data.wanted()

@@ -221,6 +221,7 @@ def folded_bytes(
         for name, entry in records.items()
     )
     body = (
+        # Version 1 wherever it suffices: programs that know no other still read the snapshot.
         f'"v":{2 if has_typed_drops else 1},"number":{number},\n'
         f'"segments":[{_joined(_json(entry.model_dump()) for entry in segments)}],\n'
         f'"files":[{_joined(_json(entry.model_dump()) for entry in files)}],\n'

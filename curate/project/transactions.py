@@ -45,6 +45,7 @@ def require_valid(
         name = decision.id
         _require_json(decision)
         state = state_of(name)
+        # Of several decisions on one record, each is held against the line that the one before it makes.
         present = lines.get(name, state.record.data if state else None)
         if (present is None) != (decision.op == "add"):
             message = "there is no record" if present is None else "there already is a record"

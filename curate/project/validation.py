@@ -343,6 +343,7 @@ class RecordStream:
             for record in result.records:
                 self._retain(record, names.get(record.source.line), file, states)
             self._unread += [(file, line) for line in result.unread] if is_ours else []
+            # They are used up here: a span that waits for its turn holds findings and sketches only.
             result.watched, result.displacing, result.records = [], [], []
             yield path, result
 
@@ -411,6 +412,7 @@ class RecordStream:
                 self._states.append(state)
             if state.dropped is None:
                 records.append(state.record)
+        # Records of decisions have a place in the journal, which is their reading order.
         records.sort(key=lambda record: (record.source.file, record.source.line))
         for file, group in groupby(records, key=lambda record: record.source.file):
             result = SpanResult(FindingTally(examiner.spec.limit))

@@ -55,11 +55,11 @@ _DIALECTS = {
 _OLD_DIALECTS = ("draft-04", "draft-06", "draft-07")
 
 
-@dataclass
 # A reference reaches this schema itself, or a file inside the project. What is fetched from elsewhere could change,
 # could read files for a stranger, and is not needed.
 
 
+@dataclass
 class SchemaSet:
     """The documents of one schema by URI, and what is odd about them."""
 

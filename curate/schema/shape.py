@@ -20,7 +20,9 @@ from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view, text_
 from curate.schema.words import LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
+# Steps back in one pattern, after which the engine gives up: nested repeats would take minutes.
 _BACKTRACK_LIMIT = 100_000
+# Bytes of a compiled pattern; one with a huge counted repeat would take gigabytes.
 _PATTERN_BYTES = 1024 * 1024
 
 

@@ -55,6 +55,7 @@ def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values:
 
 def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     """Leave out a wrong type where another rule asks for fewer types at the same place."""
+    # Each branch of a choice reports its own list of types; the shortest list says the most.
     types = [
         (tuple(e.instance_path), frozenset(e.kind.types)) if isinstance(e.kind, Kind.Type) else None for e in errors
     ]
@@ -93,6 +94,7 @@ def _nearest(
 ) -> Iterator[Problem]:
     """Explain a choice by the branch that the value comes closest to; branches equally close are named together."""
     path = error.instance_path
+    # A message for every branch would bury the one that the author meant.
     branches = [branch for branch in context if branch]
     wrong_types = [
         branch[0].kind.types

@@ -72,11 +72,11 @@ class RowError(ValueError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
 # What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
 # ``meta.extra`` is the row that was read. What cannot be read becomes a `Rejected` row with the place and the reason.
 
 
+@dataclass(frozen=True, slots=True)
 class ConvertedRow:
     """A line in the shipped shape of ``kind``, and what of the row it has no place for.
 

@@ -43,11 +43,6 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
             yield jsonable(values, number)
 
 
-# The footer of a file says how many rows and bytes each row group unpacks to, before any of it is unpacked. polars does
-# not show these numbers, so the footer, a FileMetaData of parquet.thrift in Thrift's compact protocol, is read here: of
-# it only the sizes, and all else is skipped.
-
-
 def _frames(path: Path) -> Iterator[DataFrame]:
     """Yield the rows in slices, each of which is weighed before anything is made of it.
 
@@ -122,6 +117,11 @@ def _too_large(path: Path, allowed: int) -> CurateError:
         f"{path}: its {path.stat().st_size:,} bytes unpack to more than {allowed:,}",
         "A small file can hold one text in very many rows. If it is meant so, write it as JSON lines.",
     )
+
+
+# The footer of a file says how many rows and bytes each row group unpacks to, before any of it is unpacked. polars does
+# not show these numbers, so the footer, a FileMetaData of parquet.thrift in Thrift's compact protocol, is read here: of
+# it only the sizes, and all else is skipped.
 
 
 @dataclass(frozen=True, slots=True)

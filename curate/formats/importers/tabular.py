@@ -145,6 +145,7 @@ def _records(table: Table) -> Iterator[tuple[int, list[str], bytes, str]]:
     """Yield the first line, the cells, the bytes and the fault (or "") of each record; blank lines are passed over."""
     path, delimiter, quoting = table
     lines = _PhysicalLines(path)
+    # The csv module has one limit for the whole process, so that it is put back when the file is read.
     old_limit = csv.field_size_limit(MAX_CELL)
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
     width = 0
@@ -221,6 +222,7 @@ def _table(path: Path) -> Table:
             ";" if b"," not in first and b";" in first else "\t" if b"," not in first and b"\t" in first else ","
         )
         return path, delimiter, csv.QUOTE_MINIMAL
+    # Most TSV files do not quote, and a single quote in a text would swallow the lines after it.
     broken = {quoting: _count_broken((path, "\t", quoting)) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)}
     return path, "\t", min(broken, key=lambda quoting: broken[quoting])
 

@@ -35,6 +35,7 @@ from curate.project.fold import RecordState
 if TYPE_CHECKING:
     from curate.project.filters import Filter
 
+# How often a cache that is removed, or files that change under the reader, are tried again.
 _TRIES = 3
 _TEXTS = ("prompt", "completion")
 _OK = pl.lit("ok", STATUS).alias("status")

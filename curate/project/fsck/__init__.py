@@ -128,6 +128,7 @@ def _mend(root: Path, path: Path) -> Iterator[str]:
     """Set aside what is no decision in one segment."""
     try:
         content = read_segment(path, root)
+        # The torn end of a segment that somebody has open may be whole in a moment.
         is_open = content is None or is_segment_open(path)
     except (CurateError, OSError):
         return

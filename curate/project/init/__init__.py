@@ -307,6 +307,7 @@ def _make(
 def _take_back(root: Path, *, was_there: bool) -> None:
     """Remove what a failed attempt put into the folder, which was empty or missing before."""
     for path in root.iterdir() if root.is_dir() else ():
+        # A repository that was made before us is not ours to remove.
         if path.is_dir() and path.name != ".git":
             shutil.rmtree(path)
         elif path.is_file():

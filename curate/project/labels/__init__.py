@@ -285,6 +285,7 @@ class Trainer:
         child = self._child
         if child is None:
             return
+        # It may be in the middle of a fit, which no signal that asks would end.
         child.kill()
         child.wait()
         # Whoever waits for an answer has its end by now.

@@ -300,12 +300,12 @@ def _json(value: Json) -> str:
     return canonical(value).decode()
 
 
-@dataclass(frozen=True, slots=True)
 # References are followed and `allOf` is joined. Branches (`oneOf`, `anyOf`, `if`) are not followed, but for one that
 # only adds null: which of them a value is meant to be is for validation to say. What nothing else shows whole is JSON.
 # References lead only where the project of the schema leads; nothing is fetched.
 
 
+@dataclass(frozen=True, slots=True)
 class Builder:
     """Makes the fields of one line.
 

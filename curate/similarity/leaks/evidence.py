@@ -220,11 +220,11 @@ def questions_of(record: Record) -> list[str]:
     return [text for text in contents if isinstance(text, str)] if len(contents) > 1 else []
 
 
-@dataclass
 # Only the exam is indexed. The pool streams past it, and of a pool text nothing stays but the numbers of the exam's
 # runs that it has, so memory grows with the exam and with what is shared.
 
 
+@dataclass
 class _RunIndex:
     """The runs of the exam, and which pool records have them."""
 
