@@ -106,6 +106,7 @@ class Rewrite:
             raise CurateError("E959 not-rewritten", message, "Name the file itself.")
         before = self.path.stat()
         pieces = self._pieces()
+        # The first change is looked for before a new file is begun, because most files need none.
         same: list[tuple[int, int]] = []
         first = None
         for piece in pieces:

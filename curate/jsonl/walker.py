@@ -228,6 +228,7 @@ def with_members(raw: bytes, line: Mapping[str, Json], *, is_ascii: bool) -> byt
     """
     members, closing = _raw_members(raw)
     old = strict_loads(raw)
+    # A new member is spaced as the first ones are.
     first = next(iter(members.values()), _RawMember(b"", b"", b": ", b""))
     is_tight = not first.colon.endswith(b" ")
     comma = next((member.lead for member in list(members.values())[1:]), b"," if is_tight else b", ")

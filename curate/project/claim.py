@@ -29,6 +29,7 @@ def claimed(path: Path, what: str) -> Iterator[None]:
         CurateError: E981 while somebody else holds the claim; E906 when the system refuses.
     """
     ours = json.dumps({"host": socket.gethostname(), "what": what, **_identity(os.getpid())})
+    # A claim that was taken from a dead process may be made by another one first.
     while not _create_claim(path, ours.encode()):
         _take_from_the_dead(path, what)
     try:

@@ -270,6 +270,7 @@ def _outcomes(path: Path) -> Iterator[Outcomes]:
         raise CurateError("E918 bad-report", f"{path} is missing", "Evaluate the run again with `train eval`.")
     for entry in read_entries(path):
         if not isinstance(entry, Entry):
+            # A run without records that may come back writes an empty file.
             if entry.code == "S121":
                 return
             raise CurateError("E918 bad-report", f"{path}:{entry.line}: {entry.message}")

@@ -97,6 +97,7 @@ def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str,
     if astray := [name for name in names if pins.get(name, "test") != "test"]:
         message = f"the last dataset has some of these records in another split: {len(astray):,} ({listed(astray)})"
         raise _refused(message, "Records never change their split. Leave them out.")
+    # Records never change their split, so that one of the old test split has to be on the list.
     if missing := sorted({name for name, split in pins.items() if split == "test"} - set(names)):
         message = (
             f"the test split of the last dataset has records that are not listed: {len(missing):,} ({listed(missing)})"

@@ -153,6 +153,7 @@ def _walk(schema_set: SchemaSet, path: Path, raw: bytes, schema: Json, base: str
         steps, node, base = stack.pop()
         if not isinstance(node, dict):
             continue
+        # A schema within a schema that has an id of its own resolves its references against that.
         if isinstance(own := node.get("$id"), str) and not own.startswith("#"):
             base = _joined(path, base, urldefrag(own).url)
             schema_set.by_uri.setdefault(base, node)

@@ -202,6 +202,7 @@ class View:
             drafts = [self._bare({"messages": [dict(turn) for turn in record.messages]})]
         else:
             drafts = list(self._pairs(record))
+        # The line that the record came from is tried first: where it fits, nothing can be lost.
         for draft in (deepcopy(dict(record.data)), *drafts):
             if record.tools:
                 self._put(draft, "tools", [dict(tool) for tool in record.tools])

@@ -38,6 +38,7 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     number = 0
     for frame in _frames(path):
         per_row = _size_of(frame) // max(1, len(frame))
+        # The buffer holds Python objects: of long rows it may hold only few.
         for values in frame.iter_rows(named=True, buffer_size=max(1, min(512, _BUFFER_BYTES // max(1, per_row)))):
             number += 1
             yield jsonable(values, number)
@@ -101,6 +102,7 @@ def _unreadable(path: Path, begin: int, end: int, reason: str) -> CurateError:
         names = list(polars.scan_parquet(path, glob=False).collect_schema())
     except (PolarsError, PanicException, OSError):
         names = []
+    # The library does not say which column it failed on, so that each is read alone.
     for name in names:
         try:
             polars.scan_parquet(path, glob=False).select(polars.col(name)).slice(begin, end - begin).collect()

@@ -90,6 +90,7 @@ class Verdict:
 
         They come before the others, and no tolerance applies to them.
         """
+        # They are counted as well, so that the totals and the listed findings agree.
         counts, severities = Counter(self.counts), Counter(finding.severity for finding in more)
         counts.update(finding.code for finding in more)
         return replace(
@@ -201,6 +202,7 @@ def from_here(file: str) -> str:
 
     A file outside of it keeps its absolute path.
     """
+    # Annotations go to files of the repository by their path in it.
     path = os.path.normpath(file)
     return path.removeprefix(f"{Path.cwd()}/") if path.startswith("/") else path
 
@@ -212,6 +214,7 @@ def file_of(finding: Finding, page: Page) -> str:
 
 def column_of(finding: Finding, page: Page) -> int:
     """Return a finding's 1-based column counted in code points, 0 where the line is not at hand to count them in."""
+    # Our columns count bytes, and build servers count characters.
     raw = page.lines.get((finding.file, finding.line))
     return len(raw[: finding.column - 1].decode("utf-8", "replace")) + 1 if raw is not None and finding.column else 0
 

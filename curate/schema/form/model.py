@@ -143,6 +143,7 @@ class Form:
         field = self.field(pointer)
         if field is None or field.fixed:
             return field.fixed if field else "there is no such field"
+        # To leave a field as it is must be no change, or undo would do nothing at first.
         if pointer not in self._typed and text == self.text(field):
             return ""
         self._remember(entered=pointer)
@@ -186,6 +187,7 @@ class Form:
         added = pointer_of([*parts, str(len(items))])
         item = self._schemas.blank_item(self._schemas.at(tuple(parts_of(added))))
         if isinstance(item, dict) and "role" not in item and items and isinstance(items[-1], dict):
+            # The next speaker of a conversation follows from the last one.
             role = _ANSWERER.get(str(items[-1].get("role")))
             item = {"role": role, **item} if role else item
         self._remember()
@@ -242,6 +244,7 @@ class Form:
             missing = pointer_of([*parts_of(problem.pointer), problem.missing]) if problem.missing else ""
             field = self.field(missing) if missing else None
             pointer = (field or self.nearest(problem.pointer)).pointer
+            # While a text is typed there, what the old value breaks is of no interest.
             if pointer not in self._typed:
                 problems.append(FieldProblem(pointer, problem))
         return problems

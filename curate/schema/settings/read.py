@@ -131,6 +131,7 @@ def origins(root: Path) -> dict[KeyPath, str]:
         line = line_of(text, keys)
         sources[keys] = f"{FILE_NAME}:{line}" if line else FILE_NAME
     for keys, (name, _) in _variables().items():
+        # A variable for a table takes the place of all keys in it.
         sources = {other: origin for other, origin in sources.items() if other[: len(keys)] != keys}
         sources[keys] = name
     return sources
@@ -234,6 +235,7 @@ def _variables() -> dict[KeyPath, tuple[str, Any]]:
     """Return what the environment sets, by place: the variable and its value."""
     variables: dict[KeyPath, tuple[str, Any]] = {}
     known = _fields(Settings)
+    # Sorted, so that a variable that sets a whole table comes before those that set a key in it.
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and _first(name) in known:
             keys = tuple(name.removeprefix(PREFIX).lower().replace("-", "_").split("__"))
@@ -242,6 +244,7 @@ def _variables() -> dict[KeyPath, tuple[str, Any]]:
 
 
 def _value(text: str) -> Any:
+    # A text needs no quotes here, because a shell has its own.
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
@@ -298,6 +301,7 @@ def _unquoted(wanted: str, text: str) -> str:
 def _suggestion(fault: ErrorDetails) -> str:
     if fault["type"] != "extra_forbidden":
         return ""
+    # Down the models by the path of the fault, to the one whose key was misspelled.
     model: Any = Settings
     for part in fault["loc"][:-1]:
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
