@@ -94,7 +94,7 @@ def stream_git(folder: Path, question: Sequence[str], given: bytes = b"") -> Ite
         except OSError as error:
             raise _not_run(error) from error
         with process, ExitStack() as on_failure:
-            # Who stops in the middle does not wait for the rest.
+            # A reader that stops in the middle does not wait for the rest.
             on_failure.callback(process.kill)
             assert process.stdout is not None
             yield process.stdout

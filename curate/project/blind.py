@@ -88,7 +88,7 @@ class Blind:
 
     def answers(self, state: RecordState, question: str) -> Mapping[str, Json]:
         """Return what the annotator may see of the answers to the record that lies before them: all or nothing."""
-        # Whoever has a record at hand is about to answer it, asked or not.
+        # An annotator with a record before them is about to answer it, asked or not.
         return _NOTHING if self._is_open(state, question) else state.answers.get(question, _NOTHING)
 
     def redacted(self, state: RecordState, shape: Shape) -> RecordState:

@@ -158,7 +158,7 @@ def require_writable(data: ProjectData, plan: FoldPlan) -> None:
             message = f"{one_line(str(path))} is a link, and what it leads to is not replaced"
             raise CurateError("E959 not-rewritten", message, "Put the file itself there.")
     if plan.added and not _is_added_file_read(data):
-        message = f"records were added, and {ADDED} is none of the files that `data` in curate.toml names"
+        message = f"`data` in curate.toml does not name {ADDED}, where added records go"
         raise CurateError("E982 cannot-fold", message, f'Add "{ADDED}" to `data` in curate.toml.')
 
 

@@ -270,7 +270,7 @@ def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[
 
 
 def known_events(root: Path) -> list[AnyEvent]:
-    """Return the events of the journal, for whoever changes what they are about.
+    """Return the events of the journal, for a change of what they are about.
 
     Raises:
         CurateError: E913 for an event of a newer version; and as `read_journal`.

@@ -261,7 +261,7 @@ class JournalReader:
         self._num_unknown = 0
 
     def read(self) -> list[AnyEvent]:
-        """Return the events that were appended since the last call, whoever wrote them, some perhaps once more.
+        """Return the events that anybody has appended since the last call, some perhaps once more.
 
         A segment that cannot be read, or not on, keeps no other from being read, see `new_faults`.
         """
@@ -375,7 +375,7 @@ def _unreadable(path: Path, error: OSError) -> CurateError:
 
 
 def pieces(whole: bytes) -> Iterator[SegmentPiece]:
-    """Take the bytes of a segment apart into lines, and what is none."""
+    """Take the bytes of a segment apart into lines, and bytes that are no line."""
     offset = 0
     for number, line in enumerate(whole.split(b"\n"), start=1):
         is_last = offset + len(line) == len(whole)

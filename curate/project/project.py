@@ -50,7 +50,7 @@ class Project:
     needs the catalog raises E916 before.
 
     Several threads may call it. A listener is called in the thread whose call has changed something, but not for what
-    was done in its own name: who acts takes the change from what is returned.
+    was done in its own name: the caller takes that change from what is returned.
     """
 
     def __init__(self, data: ProjectData, by: str | None) -> None:
@@ -101,7 +101,7 @@ class Project:
 
     @property
     def data(self) -> ProjectData:
-        """All records as decisions have left them by now, for whoever goes through them while others decide."""
+        """All records as decisions have left them by now; it stays the same while others decide."""
         return self._data
 
     def files(self) -> list[Path]:
@@ -177,7 +177,7 @@ class Project:
     def blind(self) -> Blind:
         """What hides others' answers from this annotator. `reload` makes a new one, of the settings as they then are.
 
-        Where nobody knows who is asked what, it hides them from whoever has not answered; `Blind.fault` says why.
+        Where nobody knows who is asked what, it hides them until the annotator has answered; `Blind.fault` says why.
         """
         return self._loaded_tracker.blind
 
@@ -222,7 +222,7 @@ class Project:
         """
         data = load_data(self.root)
         if self._tracker is not None and len(self._tracker.catalog):
-            # Whoever has records is told that their files are gone, and keeps what was read.
+            # Where records were read and their files are gone, this raises, and what was read stays.
             data.files()
         return self._read(data, on_progress, within)
 
@@ -375,7 +375,7 @@ class Project:
 
     @property
     def _reader(self) -> str:
-        """Who looks: whoever decides, else nobody, from whom others' answers are hidden where they may be."""
+        """The annotator who looks, "" where there is no name: then others' answers are hidden where they may be."""
         try:
             return self.by
         except CurateError:
@@ -493,7 +493,7 @@ def open_project(
 def open_by_name(path: str | os.PathLike[str], by: str | None = None) -> Project:
     """Open the workspace in the folder ``path``; ``by`` is who decides, and reading needs nobody.
 
-    Without ``by``, whoever CURATE_ANNOTATOR or the system names decides.
+    Without ``by`` the annotator is the one that CURATE_ANNOTATOR or the system names.
 
     Raises:
         CurateError: as `open_project`.

@@ -1,7 +1,7 @@
 """What `curate fold` leaves on the disk: ``journal/folded/<n>.json``, the snapshot, and ``journal/retired/<n>/``.
 
 The snapshot has what every folded decision has left of each record, and the digest of every record file. The segments
-that it was made of are read only by who asks for a history, see `Snapshot.retired`.
+that it was made of are read only for a history, see `Snapshot.retired`.
 """
 
 from __future__ import annotations

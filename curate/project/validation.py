@@ -1,4 +1,4 @@
-"""One validation of a workspace or of record files, whoever asks for it: a command, an export, a screen.
+"""One validation of a workspace or of record files, the same for a command, an export and a screen.
 
 Lines, records and the data set as a whole are for `curate.checks.runner`. Here is what needs more than one line or
 another room: decisions, merges, leaks, suspect labels, lengths in tokens. Whatever of that needs the records gets them
@@ -220,7 +220,7 @@ def guess_name(files: Iterable[Path]) -> str:
 def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
     """Validate the records as decisions have left them, and add what could not be applied from the journal.
 
-    With ``has_leaks`` leaks are looked for as well; who exports asks the division that it has made.
+    With ``has_leaks`` leaks are looked for as well; an export asks the division that it has made.
 
     Raises:
         CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.

@@ -152,7 +152,7 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
         case Kind.UnevaluatedItems():
             return f"has {_count(len(kind.unexpected), 'item')} that the schema does not allow"
         case Kind.OneOfMultipleValid():
-            return "fits more than one of the forms of which the schema allows one"
+            return "fits more than one of the forms, and the schema allows one"
         case Kind.Not():
             return "has the form that the schema rules out"
         case Kind.ContentEncoding():

@@ -369,7 +369,7 @@ def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, cach
             view; E914 when paths lead out of the workspace; E970 when a worker is killed; E974 when the record files
             keep changing.
     """
-    # Whoever saves a record file does so in one step: what changes more than twice in a row is being written.
+    # Programs replace a record file in one step: one that changes more than twice in a row is still being written.
     for _ in range(_TRIES - 1):
         try:
             return Catalog(data, *cached_base(data, on_progress, cache_from=cache_from))

@@ -140,7 +140,7 @@ def _written(folder: Path, data: ProjectData, files: Sequence[Path], on_progress
 def _read(folder: Path) -> Base | None:
     """Return the base that is cached in ``folder``, None where none is, or not a whole one, which is removed."""
     try:
-        # Whoever sweeps leaves what is locked; the lock is gone with the last who holds this file open.
+        # A sweep leaves what is locked; the lock is gone when the last process closes this file.
         handle = open_descriptor(folder / _ABOUT)
     except OSError:
         remove_folder(folder)

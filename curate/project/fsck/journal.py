@@ -195,7 +195,9 @@ def _find_unknown(report: Report, contents: JournalContents, known: Missing, fol
             if name not in noted:
                 path, line, offset = contents.locations[event.event]
                 message = f"the decision on {event.id} was made on one that is not here"
-                fix = "Get the missing segment from whoever made it. " + _RECOVER.format("takes note that it is gone")
+                fix = "Get the missing segment from the annotator who made it. " + _RECOVER.format(
+                    "takes note that it is gone"
+                )
                 report.add("missing-decision", path, message, fix, line=line, offset=offset)
 
 

@@ -88,7 +88,7 @@ def question_of(questions: Sequence[Question], name: str) -> Question:
 class AnnotatorAssignment:
     """The rules by which records ask annotators.
 
-    ``annotators`` are those who share the work; nobody named lets whoever comes answer what still lacks an answer.
+    ``annotators`` are those who share the work; where none are named, anybody answers what still lacks an answer.
     ``overlap`` is the share of records that need two answers. ``gold`` has the ids that everybody is asked about.
     """
 
@@ -288,7 +288,7 @@ class Trainer:
         # It may be in the middle of a fit, which no signal that asks would end.
         child.kill()
         child.wait()
-        # Whoever waits for an answer has its end by now.
+        # A thread that waits for an answer has its end by now.
         with self._lock:
             for stream in (child.stdin, child.stdout, self._talk):
                 if stream is not None:
@@ -326,7 +326,7 @@ class Trainer:
 
 def serve(source: IO[bytes], target: IO[bytes]) -> None:
     """Answer one `Trainer` until it closes its end."""
-    # At a low rank: whoever labels is to notice nothing of it.
+    # At a low rank, so that the annotator notices nothing of it.
     with suppress(OSError):
         os.nice(10)
     texts, clusters = _read(source)
