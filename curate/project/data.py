@@ -294,14 +294,14 @@ def names_in_use(root: Path) -> frozenset[str]:
 
 
 def names_in_chains(root: Path) -> frozenset[str]:
-    """Return the ids of records that people decided on in more than one sitting.
+    """Return the ids of records that people decided on in more than one session.
 
     Raises:
         CurateError: E913 for an event of a newer version.
     """
     # What order those decisions are in is told by digests that begin with the record as it is in its file; if its line
     # changes, the order is lost, and a record that was restored may be dropped again.
-    sittings: dict[str, set[str]] = defaultdict(set)
+    sessions: dict[str, set[str]] = defaultdict(set)
     for event in known_events(root):
-        sittings[event.id].add(event.session)
-    return frozenset(name for name, some in sittings.items() if len(some) > 1)
+        sessions[event.id].add(event.session)
+    return frozenset(name for name, some in sessions.items() if len(some) > 1)

@@ -1,7 +1,7 @@
 """What people decided, one line each, appended and never changed: the truth from which a workspace is folded.
 
 A line is ``crc32 (8 hex digits), blank, JSON, newline``; the checksum covers the JSON's bytes. Each annotator and
-sitting has its own segment, ``journal/<annotator>/<time>-<session>.log``, so that nobody appends to a file that git or
+session has its own segment, ``journal/<annotator>/<time>-<session>.log``, so that nobody appends to a file that git or
 a colleague knows. A damaged line, such as the torn tail a power cut leaves, is reported and stays where it is until a
 person runs `curate fsck --recover`; every whole line counts. The last line of a segment that somebody has open is not
 torn but being written.

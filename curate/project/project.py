@@ -63,7 +63,7 @@ class Project:
         self._tracker: StateTracker | None = None
         # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
-        self._sitting: JournalWriter | None = None
+        self._writer: JournalWriter | None = None
         self._is_shared = False
         self._open = ExitStack()
 
@@ -271,7 +271,7 @@ class Project:
         return Applied(events)
 
     def undo(self, actor: Listener | None = None) -> Undone | None:
-        """Take back this annotator's last act, also of an earlier sitting; None where nothing is left to take back.
+        """Take back this annotator's last act, also of an earlier session; None where nothing is left to take back.
 
         Raises:
             CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`; and as
@@ -354,7 +354,7 @@ class Project:
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
         with self._lock:
-            self._sitting = None
+            self._writer = None
             self._open.close()
 
     @property
@@ -426,10 +426,10 @@ class Project:
             from curate.project.compact import make_added_file
 
             make_added_file(self._data)
-        if self._sitting is None:
+        if self._writer is None:
             self._share()
-            self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
-        events = self._sitting.append(decisions)
+            self._writer = self._open.enter_context(JournalWriter(self.root, self.by))
+        events = self._writer.append(decisions)
         # A copy has the same settings, schema and lines, and reads the journal anew.
         self._data = replace(self._data)
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}

@@ -158,7 +158,7 @@ class UndoStacks:
     """One annotator's acts as two stacks: those that stand, and those that were taken back last."""
 
     def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
-        """Take ``events`` of earlier sittings, in any order; where they had not seen one another, that of the clock."""
+        """Take ``events`` of earlier sessions, in any order; where they had not seen one another, that of the clock."""
         self._named: dict[str, Transaction] = {}
         self._of_event: dict[str, Transaction] = {}
         self._original: dict[str, Transaction] = {}
@@ -197,7 +197,7 @@ class UndoStacks:
             self.undone.append(act)
             self._original[act.name] = target
         else:
-            # Two sittings have taken it back. Only one of them had an effect, so that both are done again together.
+            # Two sessions have taken it back. Only one of them had an effect, so that both are done again together.
             for other in self.undone:
                 if self.original_of(other) is target:
                     other.events.append(act.events[0])

@@ -204,12 +204,12 @@ def check_folds(report: Report) -> Folded | None:
         for segment in last.segments:
             if digest_of(report.root / FOLDER / segment.path) == segment.sha256:
                 fix = "`curate fold` finishes it."
-                message = f"fold {number} was cut off before it had retired this segment; nothing is lost"
+                message = f"fold {number} was interrupted before it had retired this segment; nothing is lost"
                 report.add("unfinished-fold", report.root / FOLDER / segment.path, message, fix, is_damage=False)
     newest = last.number if last else 0
     unfinished = report.root / UNFINISHED
     if unfinished.exists() and _check_fold(report, unfinished) is not None:
-        message = "a fold was cut off while it wrote the record files; nothing is lost"
+        message = "a fold was interrupted while it wrote the record files; nothing is lost"
         report.add("unfinished-fold", unfinished, message, "`curate fold` finishes it.", is_damage=False)
     for number in retired_folds(report.root):
         if number > newest:
@@ -274,7 +274,7 @@ def _add_change(report: Report, settings: Settings, files: Sequence[Path], seale
         return
     line, lines = spans[0][0] if spans else 0, f"lines {spans_text(spans)}"
     if _is_of_a_fold(report.root, settings, files, sealed, spans):
-        message = f"{lines} are as a fold leaves them that was cut off before its end"
+        message = f"{lines} were changed by a fold that was interrupted"
         report.add("unfinished-fold", path, message, "`curate fold` finishes it.", line=line, is_damage=False)
         return
     fix = f"If that was on purpose, `curate fold` takes note of it. Else: {_RESTORE.lower()}."
@@ -399,7 +399,7 @@ def check_remains(report: Report, folders: Collection[Path]) -> None:
         for parent, names, files in os.walk(folder):
             names.sort()
             for name in filter(_REMAINS.fullmatch, sorted([*files, *names])):
-                message = "the remains of a write that was cut off; nothing that was saved is in it"
+                message = "left by an interrupted write; nothing that was saved is in it"
                 fix = "Remove it, unless somebody is just writing there."
                 report.add("remains", Path(parent) / name, message, fix, is_damage=False)
     claim = report.root / CLAIM
