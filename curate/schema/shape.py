@@ -128,13 +128,15 @@ class Shape:
         errors = sorted(validator.iter_errors(value), key=lambda error: error.json_path)
         return [f"{error.json_path}: {one_line(error.message, 500)}" for error in errors]
 
-    def record(self, value: Mapping[str, Json], source: Source) -> Record:
-        """Return a valid line as a record.
+    @cached_property
+    def record(self) -> Callable[[Mapping[str, Json], Source], Record]:
+        """Return a valid line, read at a source, as a record.
 
         Raises:
             CurateError: E905, the schema has no ``x-record`` view.
         """
-        return self._need_view().record(value, source)
+        # Asked a million times, too, so that the view itself answers.
+        return self._need_view().record
 
     def ignored(self, value: Mapping[str, Json]) -> frozenset[str]:
         """Return the codes and names of checks that a valid line asks to be excused from."""
