@@ -491,9 +491,7 @@ def open_project(
 
 
 def open_by_name(path: str | os.PathLike[str], by: str | None = None) -> Project:
-    """Open the workspace in the folder ``path``; ``by`` is who decides, and reading needs nobody.
-
-    Without ``by`` the annotator is the one that CURATE_ANNOTATOR or the system names.
+    """Open the workspace in ``path``; ``by`` decides, by default the name that CURATE_ANNOTATOR or the system gives.
 
     Raises:
         CurateError: as `open_project`.
