@@ -145,7 +145,7 @@ WALKS: dict[str, tuple[Callable[[Path, int], Calls], int]] = {
     "raw line": (raw_line, 6),
     "label": (label, 1),
     "exported record": (exported_record, 12),
-    # Of 13 and of 14 test records the noise floor makes as many batches, so no batch of its own counts for the one more.
+    # The noise floor makes as many batches of 14 test records as of 13, so none counts for the one more.
     "prediction": (prediction, 13),
 }
 
