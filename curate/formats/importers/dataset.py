@@ -43,8 +43,10 @@ def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
     ],
 )  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
-    """Rows of our own exports: the line itself where they carry it, else a line made of their messages or text."""
-    # Clusters are found anew, and ``source`` and ``license`` go to ``meta``, where the next export looks for them.
+    """Rows of our own exports: the line itself where they carry it, else a line made of their messages or text.
+
+    Clusters are found anew, and ``source`` and ``license`` go to ``meta``, where the next export looks for them.
+    """
     own = _parsed(row["line"]) if isinstance(row.get("line"), str) else None
     if own is not None and load_shape(row["kind"]).is_valid(own):
         return ConvertedRow(row["kind"], own, own=own)

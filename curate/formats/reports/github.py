@@ -24,9 +24,11 @@ _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info"
 
 @report("github", num_sources=NUM_SOURCES)
 def render(verdict: Verdict, page: Page) -> Iterator[str]:
-    """Yield the commands."""
-    # A runner shows the first ten annotations of each kind in a step, so of equally bad findings the first of each
-    # check comes first, and the counts come before the infos, which are notices too.
+    """Yield the commands.
+
+    A runner shows the first ten annotations of each kind in a step, so of equally bad findings the first of each check
+    comes first, and the counts come before the infos, which are notices too.
+    """
     findings = worst_first(_first_of_each_check(verdict.findings))
     num_worse = sum(finding.severity != "info" for finding in findings)
     for finding in findings[:num_worse]:

@@ -13,8 +13,10 @@ _SEVERITIES: dict[Severity, str] = {"error": "critical", "warning": "minor", "in
 
 @report("gitlab", num_sources=NUM_SOURCES)
 def render(verdict: Verdict, page: Page) -> Iterator[str]:
-    """Yield one JSON list, an object a finding and line."""
-    # GitLab takes two findings of one fingerprint for one, so each has its own.
+    """Yield one JSON list, an object a finding and line.
+
+    GitLab takes two findings of one fingerprint for one, so each has its own.
+    """
     yield "["
     issues = identified(verdict.findings, page)
     yield from items_of(_issue(finding, fingerprint, page) for fingerprint, finding in issues)

@@ -41,8 +41,10 @@ _FAMILIES = {
 
 @report("sarif", num_sources=NUM_SOURCES)
 def render(verdict: Verdict, page: Page) -> Iterator[str]:
-    """Yield one log with one run, a rule and a result a line, in ASCII, the worst results first."""
-    # Columns count code points, because our own count bytes; they are left out where the line is not at hand.
+    """Yield one log with one run, a rule and a result a line, in ASCII, the worst results first.
+
+    Columns count code points, because our own count bytes; they are left out where the line is not at hand.
+    """
     findings = worst_first(verdict.findings)[:MOST_RESULTS]
     rules = _rules(verdict, page)
     number_of = {rule["id"]: number for number, rule in enumerate(rules)}

@@ -68,10 +68,11 @@ class Category(_SettingsPart):
 
 
 class Tolerance(_SettingsPart):
-    """How many findings of a check are no fault of the data set; where both are set, both must hold."""
+    """How many findings of a check are no fault of the data set; where both are set, both must hold.
 
-    # Within it no finding of the check fails a validation or an export, errors included. Above it all of them do,
-    # warnings and infos too: a tolerance is a gate. Lines that cannot be read as records are never tolerated.
+    Within it no finding of the check fails a validation or an export, errors included. Above it all of them do,
+    warnings and infos too: a tolerance is a gate. Lines that cannot be read as records are never tolerated.
+    """
 
     max_count: int | None = Field(default=None, ge=0)
     """At most so many."""
