@@ -194,7 +194,7 @@ class Project:
     @property
     def writer(self) -> JournalWriter | None:
         """What saves decisions here; None before the first one."""
-        return self._sitting
+        return self._writer
 
     @property
     def num_decisions(self) -> int:

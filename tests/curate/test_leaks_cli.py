@@ -280,7 +280,7 @@ def test_records_without_a_split_are_compared_as_they_would_be_divided(workspace
     twice = [line(ASKED, id="a"), line(ASKED, id="b")]
     code, out, err = call(workspace(twice).root)
     assert code == Exit.OK
-    assert "as the next dataset would have them" in err
+    assert "records are split as in the next dataset, without duplicates" in err
     assert "the test split: " in out
     assert "0 verbatim, 0 near, 0 partial" in out
 
