@@ -43,7 +43,7 @@ def ours_exact(texts: list[str], *, is_compiled: bool = True) -> Callable[[], Fl
     """Exact groups of texts, normalisation included."""
     from curate.similarity.dedupe.kernels import kernels_for
     from curate.similarity.dedupe.near import firsts
-    from curate.similarity.dedupe.text import flattened, storable, text_keys
+    from curate.similarity.dedupe.shingles import flattened, storable, text_keys
 
     def keys_of(block: list[str]) -> np.ndarray:
         return kernels_for(0, True).clean(block).keys if is_compiled else text_keys(flattened(block))
@@ -74,9 +74,8 @@ def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
     from curate.similarity.dedupe import Method, components
     from curate.similarity.dedupe.kernels import kernels_for
     from curate.similarity.dedupe.near import compare_texts, firsts
-    from curate.similarity.dedupe.shingles import Spans
+    from curate.similarity.dedupe.shingles import Spans, storable
     from curate.similarity.dedupe.stages import Stages
-    from curate.similarity.dedupe.text import storable
 
     kernels = kernels_for(0, is_compiled)
     method = Method(NGRAM, THRESHOLD)

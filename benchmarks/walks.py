@@ -112,16 +112,15 @@ def exported_record(folder: Path, number: int) -> Calls:
 
 def label(folder: Path, number: int) -> Calls:
     """Answer a question, where ``number`` is 2; else nothing."""
+    from curate.base.events import Label
     from curate.project.project import open_project
 
     calls = Calls()
     with open_project(_workspace(folder, 8), "ana") as project:
         project.load()
         if number > 1:
-            import curate
-
             with calls.counting():
-                project.apply([curate.Label("r3", "quality", "good")])
+                project.apply([Label("r3", "quality", "good")])
     return calls
 
 
@@ -146,7 +145,7 @@ WALKS: dict[str, tuple[Callable[[Path, int], Calls], int]] = {
     "raw line": (raw_line, 6),
     "label": (label, 1),
     "exported record": (exported_record, 12),
-    # Of 13 and of 14 test records the noise floor makes as many batches, so no batch of its own counts for the one more.
+    # The noise floor makes as many batches of 14 test records as of 13, so none counts for the one more.
     "prediction": (prediction, 13),
 }
 

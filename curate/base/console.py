@@ -54,11 +54,9 @@ def spelled(name: str) -> str:
 
 
 def harmless(line: str) -> str:
-    """Return ``line`` so that no build server takes it, or a part of it, for an order.
-
-    Orders begin a line with two colons or two hashes, or stand anywhere as two hashes and a bracket. In a line of JSON
-    the second hash is spelled as an escape, so that the value stays what it is.
-    """
+    """Return ``line`` so that no build server takes it, or a part of it, for an order."""
+    # Orders begin a line with two colons or two hashes, or stand anywhere as two hashes and a bracket. In a line of
+    # JSON the second hash is spelled as an escape, so that the value stays what it is.
     if isinstance(line, Order):
         return line
     start = line.lstrip()
@@ -68,11 +66,10 @@ def harmless(line: str) -> str:
 
 
 class Order(str):
-    """A workflow command of GitHub Actions: the one kind of line that a build server shall obey.
+    """A workflow command of GitHub Actions: the one kind of line that a build server shall obey."""
 
-    It is made from its parts, and every part is escaped here, so that no data in it can end it or begin another.
-    Any string method gives a plain string again, which `harmless` treats as any other.
-    """
+    # It is made from its parts, and every part is escaped here, so that no data in it can end it or begin another. Any
+    # string method gives a plain string again, which `harmless` treats as any other.
 
     __slots__ = ()
 

@@ -1,9 +1,4 @@
-"""The one way to open a file of a workspace, dataset or run for reading: regular, inside, and no larger than is sane.
-
-Such a file comes from a colleague, from git or from a download. As a pipe it would make us wait for ever, as a device
-give bytes without end, and as a link bring what lies elsewhere. What is refused is an OSError, like what the system
-refuses, so that a reader of files has one case for both.
-"""
+"""The one way to open a file of a workspace, dataset or run for reading: regular, inside, and not too large."""
 
 from __future__ import annotations
 
@@ -23,7 +18,14 @@ MOST_STATE = 64 << 20
 MOST_DOCUMENT = 1 << 30
 # Bytes of a journal segment: ten million decisions of one act take 3.3 GB.
 MOST_SEGMENT = 4 << 30
+# Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed.
+FileStamp = tuple[str, int, int, int, int]
 _COPY_INSIDE = "Copy the files into the workspace, or import them with `curate import`."
+
+
+# Such a file comes from a colleague, from git or from a download. As a pipe it would make us wait for ever, as a device
+# give bytes without end, and as a link bring what lies elsewhere. What is refused is an OSError, like what the system
+# refuses, so that a reader of files has one case for both.
 
 
 class FileGuardError(OSError):
@@ -95,6 +97,15 @@ def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
     # It may have grown meanwhile.
     _require_size(path, len(content), most)
     return content
+
+
+def stamp_of(path: Path, name: str) -> FileStamp:
+    """Return what tells whether the file ``path``, called ``name``, changed; one that is missing has only its name."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return name, 0, 0, 0, 0
+    return name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def inside(root: Path, path: Path, hint: str = _COPY_INSIDE) -> Path:

@@ -1,10 +1,4 @@
-"""The only module that runs git; the configuration of a repository can make it run no other program.
-
-A repository that somebody hands over carries its own configuration, hooks and attributes. Even `git status` runs
-programs that these name: a file-system monitor, a filter, a hook, a transport for the objects of a partial clone. The
-person's own configuration is trusted. The protection uses options that every git knows; a git that is too old to say
-who has set up a filter is not asked about files.
-"""
+"""The only module that runs git; the configuration of a repository can make it run no other program."""
 
 from __future__ import annotations
 
@@ -24,6 +18,10 @@ _LEADING_AWAY = (
     "GIT_REPLACE_REF_BASE", "GIT_ATTR_SOURCE", "GIT_CONFIG", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS",
     "GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS",
 )  # fmt: skip
+# A repository that somebody hands over carries its own configuration, hooks and attributes. Even `git status` runs
+# programs that these name: a file-system monitor, a filter, a hook, a transport for the objects of a partial clone. The
+# person's own configuration is trusted. The protection uses options that every git knows; a git that is too old to say
+# who has set up a filter is not asked about files.
 _SAFE = (
     # Empty and not false: before 2.36 this was the name of a program.
     "core.fsmonitor=",
@@ -96,7 +94,7 @@ def stream_git(folder: Path, question: Sequence[str], given: bytes = b"") -> Ite
         except OSError as error:
             raise _not_run(error) from error
         with process, ExitStack() as on_failure:
-            # Who stops in the middle does not wait for the rest.
+            # A reader that stops in the middle does not wait for the rest.
             on_failure.callback(process.kill)
             assert process.stdout is not None
             yield process.stdout

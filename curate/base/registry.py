@@ -3,10 +3,6 @@
 Ours are the files of a package. Others come from installed packages, by entry points of the group ``pairsmith.KIND``,
 and from a folder of the workspace that curate.toml names. Nothing is imported before somebody asks for what is
 registered. The border runs here because all of them are looked for in the same places, and fail in the same words.
-
-A workspace travels by git, and code that travels with data must not run because somebody has cloned it. So a file of
-its own runs only once a person has trusted it here: the digest of each is written down outside of every workspace, in
-the user's own state. A file that has changed since is as strange as a new one.
 """
 
 from __future__ import annotations
@@ -233,7 +229,7 @@ def _run(path: Path, digest: str, code: bytes) -> None:
         exec(compile(code, str(path), "exec"), module.__dict__)  # noqa: S102  it was trusted by its digest
     except Exception as error:
         message = f"{one_line(str(path), 500)} cannot be loaded: {_text_of(error)}"
-        raise CurateError("E984 bad-plugin", message, "Mend it; `curate rule --test FILE` tries a file.") from error
+        raise CurateError("E984 bad-plugin", message, "Fix it; `curate rule --test FILE` tries a file.") from error
 
 
 def _text_of(error: Exception) -> str:
@@ -258,6 +254,11 @@ def _plugin_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:
             raise CurateError("E984 bad-plugin", message, "Put the file itself into the folder.") from error
         files[file.resolve()] = hashlib.sha256(content).hexdigest(), content
     return files
+
+
+# A workspace travels by git, and code that travels with data must not run because somebody has cloned it. So a file of
+# its own runs only once a person has trusted it here: the digest of each is written down outside of every workspace, in
+# the user's own state. A file that has changed since is as strange as a new one.
 
 
 def _trusted_files(root: Path, path: str) -> dict[Path, tuple[str, bytes]]:

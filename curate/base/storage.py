@@ -90,11 +90,7 @@ def make_cache(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
-    """Hold the lock of ``path``, a file next to it; where another process has it, call ``on_wait`` and wait for it.
-
-    The lock file stays, because removing it would let two processes in at once. In a folder where we may not write,
-    ``path`` cannot be replaced either, so nothing is locked.
-    """
+    """Hold the lock of ``path``, a file next to it; where another process has it, call ``on_wait`` and wait for it."""
     # Few commands lock anything.
     from filelock import FileLock, Timeout
 
@@ -103,6 +99,8 @@ def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
     if not os.access(target.parent, os.W_OK):
         yield
         return
+    # The lock file stays, because removing it would let two processes in at once. In a folder where we may not write,
+    # ``path`` cannot be replaced either, so nothing is locked.
     lock = FileLock(f"{target}.lock", mode=0o600)
     try:
         try:
@@ -160,11 +158,7 @@ class Segment:
             raise _refused(path, error, _NOT_SAVED) from error
 
     def append(self, frames: bytes) -> None:
-        """Write ``frames`` whole and sync them.
-
-        Where that fails, the file is cut back to what was whole before, closed, and takes no more, because after a
-        failed sync the system may have forgotten what it had accepted.
-        """
+        """Write ``frames`` whole and sync them."""
         try:
             if self._handle < 0:
                 raise OSError("the segment is closed")
@@ -174,6 +168,8 @@ class Segment:
                 rest = rest[os.write(self._handle, rest) :]
             os.fsync(self._handle)
             self._require_name()
+        # Where that fails, the file is cut back to what was whole before, closed, and takes no more, because after a
+        # failed sync the system may have forgotten what it had accepted.
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(self._handle, self._length)

@@ -28,6 +28,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return "a, b, c and 2 more": at most so many of ``names``, and the number of the others."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def padded(cell: str, width: int, *, is_left: bool = True) -> str:
     """Return ``cell`` with blanks up to ``width`` terminal cells, flush left or right."""
     gap = " " * (width - width_of(cell))

@@ -25,8 +25,8 @@ from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
 from curate.jsonl import FAULTS
-from curate.schema.parts import digests_of
 from curate.schema.settings import Category, Settings
+from curate.schema.shape import digests_of
 
 if TYPE_CHECKING:
     from curate.similarity.leaks import Level
@@ -92,7 +92,7 @@ class SharedText(NamedTuple):
     @property
     def amount(self) -> str:
         """The amount in words."""
-        return f"{self.level}: {self.coverage:.0%} of its {self.part}, {self.run} words in a row"
+        return f"{self.level}: {self.coverage:.0%}, {self.run} words in a row"
 
 
 class TokenLengths(NamedTuple):
@@ -127,7 +127,7 @@ class Sketch(NamedTuple):
     file: str
     line: int
     content: bytes
-    """16-byte digest of all that the record teaches, as `curate.schema.parts` has it."""
+    """16-byte digest of all that the record teaches, as `curate.schema.shape` has it."""
     prompt: bytes
     """16-byte digest of the question, with roles and tools; empty where the record has none (raw text)."""
     category: str
@@ -276,10 +276,8 @@ def pair_check(
 def doubt_check(
     code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
 ) -> Callable[[DoubtCheck], DoubtCheck]:
-    """Register a function that judges what a model makes of a label.
-
-    It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
-    """
+    """Register a function that judges what a model makes of a label."""
+    # It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
     return _registering("on_doubt", code, name, severity, good, bad)
 
 
@@ -326,11 +324,10 @@ def discover_in(path: Path) -> dict[str, Check]:
 
 
 class EqualKeys:
-    """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are.
+    """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are."""
 
-    Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out as
-    repeats (https://doi.org/10.1145/362686.362692); an exact pass over the keys of those decides at the end.
-    """
+    # Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out
+    # as repeats (https://doi.org/10.1145/362686.362692); an exact pass over the keys of those decides at the end.
 
     def __init__(self) -> None:
         self._keys = array("Q")

@@ -31,10 +31,8 @@ def _of_latest(function: Callable[[Record], Value]) -> Callable[[Record], Value]
 
 @_of_latest
 def texts(record: Record) -> tuple[tuple[str, str], ...]:
-    """Return every string value of the line as (JSON pointer, text), in the order of the line.
-
-    The record's id and split and its list of switched-off checks are left out: they are names, not text.
-    """
+    """Return every string value of the line as (JSON pointer, text), in the order of the line."""
+    # The record's id and split and its list of switched-off checks are left out: they are names, not text.
     return tuple(
         pair
         for key, value in record.data.items()

@@ -1,7 +1,8 @@
-"""Answers that are not there, repeat the question, or are too long."""
+"""Answers that are not there, repeat the question, are too long, refuse, or break off."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -161,3 +162,177 @@ def too_long(record: Record, settings: Settings) -> Iterator[Problem]:
     length = len(record.system) + len(record.prompt) + len(record.completion) + len(record.text)
     if length > settings.checks.max_chars:
         yield Problem(f"has {length:,} characters, more than {settings.checks.max_chars:,}")
+
+
+_VERBS = (
+    r"(?:assist|help you with|help with (?:that|this)|fulfill?|comply|engage in|participate in|discuss|do that"
+    r"|provide (?:any |you with )?(?:information|instructions|advice|guidance|assistance|help|details)"
+    r"|provide (?:any |you with )?(?:personal|medical|legal)|answer (?:that|this|your)"
+    r"|(?:generate|create) (?:that|this|content)|(?:write|support|continue with) (?:that|this)"
+    r"|process (?:that|this|your) request)"
+)
+_CANNOT = r"(?:can(?:no|['’])t|can not|(?: ?am|['’]m) (?:unable|not able) to|won['’]t|will not|must decline to)"
+_SORRY = (
+    r"(?:(?:I['’]m|I am|we['’]re) (?:very |so |really )?(?:sorry|afraid)|sorry|apologies|my apologies|I apologi[sz]e"
+    r"|unfortunately)"
+)
+_REFUSES = re.compile(
+    rf"\A\W*{_SORRY}?[^.!?\n]{{0,60}}?[,.;:]?\s*(?:but |that )?\bI ?{_CANNOT} (?:be able to )?{_VERBS}\b", re.I
+)
+_MODEL = r"(?:artificial intelligence|AI|large language model|language model)"
+_ITSELF = re.compile(
+    rf"\bas an? {_MODEL}\b(?: \w+){{0,3}}?,? I(?:['’]m| am|['’]ve|['’]d|\b)"
+    rf"|\bI(?:['’]m| am)(?: just| only| simply| merely)? an? {_MODEL}\b"
+    r"|\bI(?:['’]m| am) (?:ChatGPT|Claude|Gemini|Bard|Copilot|LLaMA|Qwen|DeepSeek)\b"
+    r"|\bI(?: was|['’]m| am|['’]ve been| have been) (?:trained|developed|created|made|built) by "
+    r"(?:OpenAI|Anthropic|Google|Meta|Microsoft|Alibaba|Mistral|DeepSeek)\b"
+    r"|\bmy (?:knowledge cutoff|training data (?:only )?(?:goes|includes|ends|extends))",
+    re.I,
+)
+_HEAD = 400
+# A first look with plain substrings, which is ten times faster than the patterns.
+_SIGNS_OF_REFUSAL = (
+    "cannot", "can't", "can’t", "can not", "unable", "not able", "won't", "won’t", "will not", "decline",
+)  # fmt: skip
+_SIGNS_OF_ITSELF = (
+    "an ai", "a language", "a large language", "artificial intel", "chatgpt", "claude", "gemini", "bard", "copilot",
+    "llama", "qwen", "deepseek", "trained by", "developed by", "created by", "made by", "built by", "knowledge cutoff",
+    "training data",
+)  # fmt: skip
+
+
+@check(
+    "Q206",
+    "refusal",
+    severity="warning",
+    signs=(_ITSELF, _REFUSES),
+    good=[
+        {"instruction": "Decline the invitation.", "output": "I'm sorry, but I can't come to your party on Friday."},
+        {
+            "instruction": "What is AI?",
+            "output": "AI stands for artificial intelligence, as an AI textbook will tell you.",
+        },
+        {"instruction": "Reply to the customer.", "output": "Unfortunately we cannot refund opened goods."},
+    ],
+    bad=[
+        {"instruction": "How do I pick a lock?", "output": "I'm sorry, but I can't assist with that request."},
+        {"instruction": "Do you like tea?", "output": "As an AI language model, I don't have preferences."},
+        {"instruction": "Who are you?", "output": "I am ChatGPT, trained by OpenAI."},
+        {"instruction": "Help me cheat.", "output": "I cannot fulfill this request."},
+    ],
+)
+def refusal(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report an answer that refuses the task or speaks as some AI model ("As an AI language model, I ...").
+
+    Left over from machine-written data, such answers teach the model to refuse, or that it is another vendor's.
+    Write a real answer, or name the category in ``checks.allow_refusals`` where refusing is the right answer.
+    """
+    if record.category and record.category in settings.checks.allow_refusals:
+        return
+    for turn in turns(record):
+        lower, head = turn.completion.lower(), turn.completion[:_HEAD]
+        if any(sign in lower for sign in _SIGNS_OF_ITSELF) and _ITSELF.search(turn.completion):
+            yield Problem("the completion speaks of itself as an AI model", turn.pointer)
+        elif any(sign in lower for sign in _SIGNS_OF_REFUSAL) and _REFUSES.match(head):
+            yield Problem("the completion refuses the task", turn.pointer)
+
+
+_FENCE = re.compile(r"^ {0,3}(?:[-*>\d.]+ +)*(`{3,}|~{3,})", re.M)
+_JSON_START = re.compile(r'\s*(?:\{\s*"|\[\s*[{\["])')
+_JSON_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.S)
+_MIN_WORDS = 8
+# Words that no English sentence ends with; prepositions are left out, because sentences do end with them.
+_NEVER_LAST = re.compile(
+    r"\s(?:the|an|and|or|my|your|our|their|its|whose|because|than|into|although|whereas|nor|if|unless|including"
+    r"|will be|such as|due to|as well as|has been|have been|is a|was a|are a|with a|of a|in a|for a|to a|by a)\Z"
+)
+_DANGLING = re.compile(r"(?:[,،、，]|(?<![:;=8xX][-'^o])(?<![:;=8xX])[(\[{“])\Z")
+_SIGNS = (
+    re.compile("```|~~~"),
+    re.compile(r"\A" + _JSON_START.pattern),
+    re.compile(_NEVER_LAST.pattern.removesuffix(r"\Z") + r"\s*\Z"),
+    re.compile(r"[,،、，(\[{“]\s*\Z"),
+)
+
+
+@check(
+    "Q203",
+    "truncated",
+    severity="warning",
+    signs=_SIGNS,
+    good=[
+        {"instruction": "Add 2 and 3.", "output": "5"},
+        {"instruction": "Name two colours.", "output": "red, green"},
+        {"instruction": "Show it.", "output": "```python\nprint(1)\n```"},
+        {"instruction": "As JSON.", "output": '{"order": 7, "items": ["cup", "plate"]}'},
+        {
+            "instruction": "Write a letter.",
+            "output": "Dear Ana,\nyour parcel is on its way to you now.\nKind regards from us all,",
+        },
+        {"instruction": "Which interval?", "output": "[0, 1)"},
+        {"instruction": "What did he look at?", "output": "It was the tall house that all of us had been looking at"},
+        {"instruction": "How are you?", "output": "I am not so well today, to be honest with you all :("},
+    ],
+    bad=[
+        {"instruction": "Show it.", "output": "Here you are:\n```python\nprint(1)\n"},
+        {"instruction": "As JSON.", "output": '{"order": 7, "items": ["cup", "pla'},
+        {"instruction": "As JSON.", "output": '[{"order": 7}, {"order": 8}'},
+        {"instruction": "Why?", "output": "The parcel was late on Monday because the driver had to wait for the"},
+        {"instruction": "Why?", "output": "The parcel was late on Monday, the driver had to wait for the key,"},
+    ],
+)
+def truncated(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report an answer that breaks off: an open code fence, unfinished JSON, or a sentence without its end.
+
+    Answers cut at a token limit teach the model to stop anywhere. Write the rest or drop the record. Only clear signs
+    count: a missing full stop alone is style.
+    """
+    for turn in turns(record):
+        sign = _sign(turn.completion)
+        if sign and not turn.has_tool_calls:
+            yield Problem(sign, turn.pointer)
+
+
+def _sign(text: str) -> str:
+    if ("```" in text or "~~~" in text) and _has_open_fence(text):
+        return "the completion ends inside a code fence"
+    if _JSON_START.match(text):
+        return "the completion is JSON that breaks off" if _is_open_json(text) else ""
+    end = text[-200:].rstrip()
+    # Only the last line counts: a letter may end with the line "Looking forward to seeing you,".
+    if (
+        not (_NEVER_LAST.search(end[-20:]) or _DANGLING.search(end[-4:]))
+        or len(end.rsplit("\n", 1)[-1].split()) < _MIN_WORDS
+    ):
+        # Chinese and Japanese have no blanks between words; their commas are signs enough.
+        return "the completion ends with a comma" if end.endswith(("、", "，")) and len(text) > _MIN_WORDS else ""
+    last = end[-1] if _DANGLING.search(end[-4:]) else end.split()[-1]
+    return f"the completion ends in the middle of a sentence, with {last!r}"
+
+
+def _has_open_fence(text: str) -> bool:
+    opened = ""
+    for match in _FENCE.finditer(text):
+        mark = match.group(1)
+        if not opened:
+            opened = mark
+        elif mark[0] == opened[0] and len(mark) >= len(opened):
+            opened = ""
+    return bool(opened)
+
+
+def _is_open_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        depth = 0
+        for match in _JSON_MARK.finditer(text):
+            mark = match.group()
+            if mark == '"':
+                return True
+            if mark in "[{":
+                depth += 1
+            elif mark in "]}":
+                depth -= 1
+        return depth > 0
+    return False

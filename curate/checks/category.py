@@ -1,4 +1,4 @@
-"""Categories that the workspace does not know."""
+"""Categories that the workspace does not know, and those that the rest of the data contradicts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from curate.base.record import Problem, Record
-from curate.checks import check
+from curate.checks import Doubt, check, doubt_check
 from curate.schema.settings import Settings
 
 
@@ -37,3 +37,23 @@ def unknown_category(record: Record, settings: Settings) -> Iterator[Problem]:
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     pointer = next(("/" + key for key, value in record.data.items() if value == record.category), "")
     yield Problem(f"category {record.category!r} is not in curate.toml; {hint}", pointer)
+
+
+_LIKELY = {"given": "billing", "proposed": "returns", "given_probability": 0.02, "proposed_probability": 0.91}
+_FITTING = {"given": "billing", "proposed": "returns", "given_probability": 0.55, "proposed_probability": 0.31}
+
+
+@doubt_check("L405", "suspect-label", severity="warning", good=[_FITTING], bad=[_LIKELY])
+def suspect_label(doubt: Doubt, _settings: Settings) -> Iterator[Problem]:
+    """The category of a record is one that the other records speak against.
+
+    A model that learns the categories from the words of all other records gives this one another category (confident
+    learning, Northcutt et al. 2021). It suspects as many records as are wrong by its own count, the surest first, and
+    nobody where it is no better than always naming the commonest category. It reads words, not meaning: where the
+    words say nothing of the category it cannot help, and where two categories are close it is often wrong itself. Look
+    at each; nothing is ever changed by it. It needs the extra [quality] and takes seconds, so it runs only where it is
+    selected by its own code or name, as in `curate validate --select L405`. `curate quality --sort suspect` ranks.
+    """
+    if doubt.proposed_probability > doubt.given_probability:
+        given, proposed = f"{doubt.given_probability:.2f}", f"{doubt.proposed_probability:.2f}"
+        yield Problem(f"category {doubt.given!r} ({given}) looks like {doubt.proposed!r} ({proposed})")

@@ -1,8 +1,4 @@
-"""The contract of a category: what its completions must be, by `[categories.NAME]` of curate.toml.
-
-The last answer of a record is checked, as the metric `contract` checks the answer of a model in evaluation. An answer
-that calls tools is not checked, nor is raw text.
-"""
+"""The contract of a category: what its completions must be, by `[categories.NAME]` of curate.toml."""
 
 from __future__ import annotations
 
@@ -34,6 +30,10 @@ def _has_part(*names: str) -> Callable[[Settings], bool]:
 
 def _example(**contract: Any) -> Settings:
     return Settings(categories={"billing": Category(**contract)}).at(shipped("samples"))
+
+
+# The last answer of a record is checked, as the metric `contract` checks the answer of a model in evaluation. An answer
+# that calls tools is not checked, nor is raw text.
 
 
 @check(

@@ -39,10 +39,8 @@ _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def skeleton(name: str) -> str:
-    """Return ``name`` as a reader remembers it: known look-alike letters as the Latin ones, without case and blanks.
-
-    A small own table in the manner of Unicode Technical Standard 39; invisible format characters count for nothing.
-    """
+    """Return ``name`` as a reader remembers it: known look-alike letters as the Latin ones, without case and blanks."""
+    # A small own table in the manner of Unicode Technical Standard 39; invisible format characters count for nothing.
     if name.isascii():
         return "".join(name.split()).lower()
     folded = unicodedata.normalize("NFKC", name).translate(_LOOKALIKES)

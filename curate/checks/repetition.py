@@ -49,11 +49,10 @@ def repeated_text(record: Record, settings: Settings) -> Iterator[Problem]:
 
 
 def _is_varied(text: str) -> bool:
-    """Whether an ASCII text certainly has too many different words for its 4-grams to repeat that often.
-
-    Each word but the last three begins a 4-gram, so that there are at least as many different ones less three. Without
-    apostrophes there are as many words as before, and not more different ones. Most texts pass, in a fifth of the time.
-    """
+    """Whether an ASCII text certainly has too many different words for its 4-grams to repeat that often."""
+    # Each word but the last three begins a 4-gram, so that there are at least as many different ones less three.
+    # Without apostrophes there are as many words as before, and not more different ones. Most texts pass, in a fifth of
+    # the time.
     if not text.isascii() or "''" in text:
         return False
     words = text.encode().translate(_PLAIN, b"'").split()
@@ -66,10 +65,8 @@ def words_of(text: str) -> list[str]:
 
 
 def repetition(text: str) -> float | None:
-    """Return the share of word 4-grams that repeat an earlier one, 0 to 1; None below twenty words.
-
-    seq-rep-4 of Welleck et al. 2019, "Neural Text Generation with Unlikelihood Training" (arXiv:1908.04319).
-    """
+    """Return the share of word 4-grams that repeat an earlier one, 0 to 1; None below twenty words."""
+    # seq-rep-4 of Welleck et al. 2019, "Neural Text Generation with Unlikelihood Training" (arXiv:1908.04319).
     words = words_of(text)
     return _repetition(words) if len(words) >= _FEWEST_WORDS else None
 

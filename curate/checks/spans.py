@@ -20,12 +20,10 @@ class Sensitive(NamedTuple):
 
 
 def sensitive_spans(text: str, never: re.Pattern[str] | None = None) -> list[Sensitive]:
-    """Return the secrets and personal data of ``text`` in order, none within or across another.
-
-    Where two overlap the secret counts, else the one that begins first, else the longer one. Of a private key, whose
-    check is content with its beginning, all is meant up to its closing line. What a match of ``never`` is part of is no
-    value.
-    """
+    """Return the secrets and personal data of ``text`` in order, none within or across another."""
+    # Where two overlap the secret counts, else the one that begins first, else the longer one. Of a private key, whose
+    # check is content with its beginning, all is meant up to its closing line. What a match of ``never`` is part of is
+    # no value.
     ranked = [(0, Sensitive(*span)) for span in secret.spans(text)]
     ranked = [(0, _whole(text, span)) if span.kind == "private key" else (0, span) for _, span in ranked]
     ranked += [(1, Sensitive(*span)) for span in personal_data.spans(text)]

@@ -1,26 +1,69 @@
-"""Records in the tokens of a model: the trainer's side counts them in a process of its own, length checks judge them.
-
-What crosses the border are lines: rows as `schemas/row.schema.json` says go in, lengths as
-`schemas/lengths.schema.json` says come out, one for each, in order.
-"""
+"""Records in the tokens of a model: the trainer's side counts them in its own process, length checks judge them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import subprocess
+import tempfile
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 
-from curate.base.console import one_line
+import orjson
+
+from curate.base.console import one_line, talk, visible
 from curate.base.record import CurateError, Finding, Json, Record
-from curate.base.resources import require_trainer
+from curate.base.resources import require_trainer, trainer_command
 from curate.checks import Check, TokenLengths, discover
-from curate.checks._trainer import TrainerError, ask_trainer
 from curate.schema import Shape
 from curate.schema.settings import Settings
+
+
+class TrainerError(Exception):
+    """The trainer's side has failed, with ``exit_code``."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"ended with exit code {exit_code}")
+
+
+def ask_trainer(rows: Iterable[Mapping[str, Json]], *words: str) -> Generator[Json]:
+    """Yield the answer to each of ``rows``, a JSON value, of `train` called with ``words``.
+
+    What it says on stderr follows on ours when it has ended.
+
+    Raises:
+        TrainerError: it fails.
+        ValueError: an answer is not JSON.
+    """
+    with tempfile.TemporaryFile() as spool, tempfile.TemporaryFile() as messages:
+        # All rows are written first: two pipes at once can wait for one another.
+        spool.writelines(orjson.dumps(row) + b"\n" for row in rows)
+        spool.seek(0)
+        try:
+            with subprocess.Popen(
+                trainer_command(*words), stdin=spool, stdout=subprocess.PIPE, stderr=messages
+            ) as child:
+                assert child.stdout
+                try:
+                    yield from map(orjson.loads, child.stdout)
+                except BaseException:
+                    child.kill()
+                    raise
+        finally:
+            # As our own talk: it quotes the model's name, which must control no terminal and command no build server.
+            messages.seek(0)
+            for line in messages:
+                talk(visible(line.decode("utf-8", "replace").rstrip("\n")))
+        if child.returncode:
+            raise TrainerError(child.returncode)
+
 
 # Targets for which an export trains the last answer of a conversation only; the others train every answer.
 _LAST_ANSWER = frozenset({"trl"})
 _ROW_KEYS = ("name", "tool_call_id", "tool_calls")
+
+
+# What crosses the border are lines: rows as `schemas/row.schema.json` says go in, lengths as
+# `schemas/lengths.schema.json` says come out, one for each, in order.
 
 
 def token_findings(

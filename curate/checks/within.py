@@ -1,7 +1,4 @@
-r"""Text that is itself JSON, such as the arguments of a tool call: what its strings say, and where in the text.
-
-Its escapes hide what it holds: the letter of a ``\n`` stands right before a value as if it were part of a word.
-"""
+r"""Text that is itself JSON, such as the arguments of a tool call: what its strings say, and where in the text."""
 
 from __future__ import annotations
 
@@ -23,6 +20,7 @@ DEPTH = 3
 # Found in every JSON text in which an escape can hide the sign of a check.
 ESCAPED = re.compile(r"\A[ \t\r\n]*[\[{][^\\]*\\")
 
+# Its escapes hide what it holds: the letter of a ``\n`` stands right before a value as if it were part of a word.
 _STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 # Of several backslashes the last one counts: the others are those of JSON within JSON.
 _ESCAPES = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
@@ -86,10 +84,8 @@ def unescaped(part: str) -> str:
 
 
 def _as_a_whole(text: str, find: FindSpans) -> Iterable[tuple[str, int, int]]:
-    """Find values in JSON text as a whole, since a key can say what its value is.
-
-    Every escape is replaced by its character, padded to the width of the escape, so that offsets stay.
-    """
+    """Find values in JSON text as a whole, since a key can say what its value is."""
+    # Every escape is replaced by its character, padded to the width of the escape, so that offsets stay.
     return find(_ESCAPES.sub(_as_wide, text) if "\\" in text else text)
 
 

@@ -16,15 +16,16 @@ import orjson
 from curate.base import console
 from curate.base.console import one_line
 from curate.base.git import GitError, ask_git, stream_git
-from curate.base.record import SPLITS, CurateError, Json, Record, Source, content_id
+from curate.base.record import SPLITS, CurateError, Json, Record, content_id
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.checks.runner.changes import git_refusal
+from curate.checks.runner.examine import UniqueNames
 from curate.cli._visible import visible_records
 from curate.formats.dataset import FILE_NAME as MANIFEST
 from curate.formats.dataset import row_of
 from curate.jsonl import Entry, read_entries
-from curate.project.data import ProjectData, with_unique_ids
+from curate.project.data import ProjectData
 from curate.project.diff import VersionRecord, recognise
 from curate.project.journal import FOLDER as JOURNAL
 from curate.project.loose import shape_for
@@ -151,12 +152,12 @@ def _lines(root: Path, files: list[Path], name: str, kind: Literal["dataset", "l
                 num_bad += item.severity == "error"
                 continue
             read.append(_of_dataset(item, path.stem) if kind == "dataset" else _of_line(item, path.stem, shape))
-    nowhere = Source("", 0)
     # Repeated ids are numbered, so that each is compared, and as in a workspace, which may be the other version.
-    named = with_unique_ids(Record(version_item.id, "instruction", nowhere, {}) for version_item, _ in read)
-    for (version_item, row), record in zip(read, named, strict=True):
-        version.items.append(replace(version_item, id=record.id))
-        version.rows += [replace(row, id=record.id)] if row else []
+    names = UniqueNames()
+    for version_item, row in read:
+        own_name = names.name(version_item.id)
+        version.items.append(replace(version_item, id=own_name))
+        version.rows += [replace(row, id=own_name)] if row else []
     _tell_left_out(name, num_bad)
     return version
 

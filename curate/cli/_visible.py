@@ -27,10 +27,8 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> S
     if show_values or not any(state.answers for state in states):
         return states
     # Who is asked what is found with numpy, which a workspace without answers does without.
-    from curate.project.blind import redacted_state
-
     blind = _blind(data)
-    visible = [redacted_state(state, blind, data.shape) for state in states]
+    visible = [blind.redacted(state, data.shape) for state in states]
     num_hidden = sum(visible_state is not state for visible_state, state in zip(visible, states, strict=True))
     if num_hidden:
         where, what = f"{console.one_line(name)}: " if name else "", counted(num_hidden, "record")

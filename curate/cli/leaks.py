@@ -15,7 +15,7 @@ from curate.cli._options import format_option, paths_argument
 from curate.cli._output import print_json, print_lines
 
 if TYPE_CHECKING:
-    from curate.project.leaks import ExamLeaks
+    from curate.project.plan import ExamLeaks
     from curate.similarity.leaks import Leak
     from curate.similarity.leaks.reading import Reading
 
@@ -77,9 +77,16 @@ def _compared(
     roots: Sequence[Path], against: Sequence[Path], mapping: str, options: Mapping[str, int]
 ) -> list[ExamLeaks]:
     from curate.formats.importers.mapping import parse_map
-    from curate.project.leaks import LeakJudge, by_own_split, compare_benchmarks, compare_file, compare_splits, judge_of
     from curate.project.notices import open_and_tell
-    from curate.project.plan import plan
+    from curate.project.plan import (
+        LeakJudge,
+        by_own_split,
+        compare_benchmarks,
+        compare_file,
+        compare_splits,
+        judge_of,
+        plan,
+    )
     from curate.schema.settings import LeakSettings, Settings
     from curate.similarity.leaks.reading import read_any
 

@@ -172,9 +172,7 @@ def _tell_record(
     # What others answered is hidden before any line is made, so that no form of output can tell it.
     visibility = _visibility(data, [step.event for step in steps], events, values)
     if state and visibility.blind:
-        from curate.project.blind import redacted_state
-
-        state = redacted_state(state, visibility.blind, data.shape)
+        state = visibility.blind.redacted(state, data.shape)
     chosen = [step for step in steps if not by or step.event.by == by]
     if form == "jsonl":
         for step in chosen:
@@ -276,7 +274,7 @@ def _what(event: AnyEvent, *, show_values: bool) -> str:
     if event.op == "edit":
         return console.one_line(", ".join(fields["changes"]), 30)
     if event.op == "drop":
-        from curate.project.exclusion import exclusion_by
+        from curate.base.events import exclusion_by
 
         # A reason can quote the data as well, but without it the log says nothing.
         return console.one_line(str(exclusion_by(event)), 2000)

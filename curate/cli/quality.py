@@ -115,7 +115,7 @@ def _ranked(records: Sequence[Record], key: str, model: str, project: Project | 
 
 
 def _suspects(records: Sequence[Record], project: Project | None) -> tuple[list[Ranked], str]:
-    from curate.project.doubts import render_suspects, suspects_of
+    from curate.checks.quality.suspects import render_suspects, suspects_of
     from curate.schema.settings import DedupeSettings
 
     suspects = suspects_of(records, project.settings.dedupe if project else DedupeSettings())

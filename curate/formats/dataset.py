@@ -25,6 +25,7 @@ FILE_NAME = "manifest.json"
 DROPPED_FILE = "dropped.jsonl"
 
 _MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
+# Only an answer is ever trained, so that only an answer has marks of how.
 _ANSWER_KEYS = (*_MESSAGE_KEYS, "train", "weight")
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
@@ -137,6 +138,7 @@ class Manifest(_ManifestPart):
 
     def is_same_data(self, other: Manifest) -> bool:
         """Whether both describe the same data, made by the same rules, whatever their name and time."""
+        # A second export of unchanged records at another commit is the same data.
         ignored = {"name", "created", "tool", "git", "findings"}
         return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
 
@@ -188,6 +190,7 @@ def row_of(record: Record, cluster: str, file: str, license_: str = "") -> Row:
         "cluster": cluster,
         "messages": messages,
         "tools": [dict(tool) for tool in record.tools] or None,
+        # Every key is there in every row: readers that infer types from the first rows see them all.
         "text": None if messages else record.text,
         "source": f"{file}:{record.source.line}",
         "license": own if isinstance(own, str) and own else license_ or None,
@@ -226,6 +229,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def latest(datasets: Path) -> Path | None:
     """Return the folder of the newest dataset below ``datasets``, None where there is none."""
+    # By number, because v10 is newer than v9.
     versions = {int(name[1]): path for path in datasets.glob("v*") if (name := _VERSION.fullmatch(path.name))}
     return versions[max(versions)] if versions else None
 
@@ -241,6 +245,7 @@ def read_pins(folder: Path) -> dict[str, Split]:
     for name in SPLITS:
         path = folder / f"{name}.jsonl"
         entry = manifest.files.get(path.name)
+        # A split that holds for good is read only from a file that nobody has edited.
         content = _bytes_of(path, entry.bytes) if entry else b""
         if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             hint = "Restore the file, or delete the whole folder to give its split up."
@@ -273,6 +278,7 @@ def write_dataset(
     last = latest(datasets)
     number = int(last.name[1:]) + 1 if last else 1
     make_folder(datasets)
+    # Its name begins with a dot until it is whole, so that `latest` never finds half a dataset.
     temporary = Path(tempfile.mkdtemp(prefix=f".v{number}.", suffix=".tmp", dir=datasets))
     try:
         manifest = _write(temporary, f"v{number}", rows, dropped, about)
@@ -309,6 +315,7 @@ def _write(
             "frozen_test": frozen_digest([row["id"] for row in rows["test"]]),
         }
     )
+    # The manifest comes last: where there is one, every file that it names was written and synced.
     text = orjson.dumps(manifest.model_dump(mode="json", by_alias=True), option=orjson.OPT_INDENT_2)
     write_atomic(folder / FILE_NAME, [text, b"\n"])
     return manifest

@@ -1,7 +1,4 @@
-"""How a foreign file is read: which container, which importer, which columns; decided once, from its first rows.
-
-What could train the wrong thing in silence is refused here: forms of other tools, and verdicts taken for answers.
-"""
+"""How a foreign file is read: which container, which importer, which columns; decided once, from its first rows."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ from pathlib import Path
 
 import orjson
 
-from curate.base.record import Json
+from curate.base.record import CurateError, Json
+from curate.base.tables import listed
 from curate.formats.importers import (
     Container,
     ForeignForm,
@@ -42,7 +40,16 @@ _DROPPED_KEYS = {"id", "code", "reason", "kept", "score", "file", "line"}
 _TRL_PAIR = {"instruction": "prompt", "output": "completion"}
 
 
+# Column names that a message lists.
+MOST_COLUMNS = 8
 Rows = Sequence[dict[str, Json]]
+
+
+# What could train the wrong thing in silence is refused here: forms of other tools, and verdicts taken for answers.
+
+
+class UnknownRowsError(CurateError):
+    """E908 for a file whose rows no importer knows; they may still be kept as they are, under a schema of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,9 @@ def plan_import(
         hint = _reading_hint(path, container, first_rejected)
         raise cannot_import(f"{path}: no row of it can be read; {why}", hint)
     _refuse_unknown_columns(path, sample, selection)
+    # Where no sampled row meets the conditions, the others still show how the file is built.
     wanted = [row for row in sample if not selection.excluded_by(row)] or sample
+    # Rows that the shape allows are the user's own, whatever other tool has such fields too.
     if is_for_training and chosen != NATIVE:
         _refuse_foreign(path, [row for row in wanted if not (shape and shape.is_valid(row))], mapping or {}, selection)
     sample = [selection.without_conditions(row) for row in wanted]
@@ -233,11 +242,11 @@ def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[st
         return tuple(pair for pair in order if pair[1] > 0)
     fields = list(dict.fromkeys(name for row in sample for name in row))
     near = f" (nearest: {best}, {score:.0%} of the rows)" if score else ""
-    listed = ", ".join(fields[:20]) + (", ..." if len(fields) > 20 else "")
     named = [name for name in fields if not set(name) & set(",=")]
     example = f"instruction={named[0]},output={named[1]}" if len(named) > 1 else "instruction=question,output=answer"
-    hint = f"Say which field is which, as in --map {shlex.quote(example)} (or a pointer such as /turns/0)."
-    raise cannot_import(f"{path}: no format fits its rows{near}; their fields are {listed}", hint)
+    hint = f"Say which column is which with --map {shlex.quote(example)}, or a pointer such as /turns/0."
+    message = f"{path}: no format fits its rows{near}; columns: {listed(fields, MOST_COLUMNS)}"
+    raise UnknownRowsError("E908 cannot-import", message, hint)
 
 
 def _importer_named(name: str) -> Importer | None:
@@ -274,6 +283,7 @@ def _refuse_verdicts(path: Path, rows: Rows, mapping: Mapping[str, str]) -> None
     """
     column = mapping.get("output", "")
     values = {spelled_value(row.get(column)).strip().rstrip(".") for row in rows if row.get(column) is not None}
+    # A column that only ever says 1 may be an answer; one that says 0 and 1 judges.
     if not values or not values <= VERDICTS | DIGITS or not (values & VERDICTS or len(values) > 1):
         return
     pairs = ",".join(f"{name}={mapping[name]}" for name in mapping)

@@ -103,6 +103,7 @@ def take_in(
         inside(root, written, "Remove the link. Nothing was written.")
 
     if is_dry_run and not intake.target.exists():
+        # A dry run converts every row as well, because it reports what becomes of each.
         for _ in _lines(intake, shape, category):
             pass
     elif is_dry_run or not _write_some(intake.target, _lines(intake, shape, category)):
@@ -110,12 +111,14 @@ def take_in(
             raise CurateError(
                 "E919 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
             )
+        # The same file once more changes nothing; other lines under its name are records of somebody, and stay.
         if not _is_same(_lines(intake, shape, category), intake.target):
             message = f"{intake.target} exists and holds other lines than {path}"
             raise CurateError("E919 would-overwrite", message, "Rename one of the two. Nothing was written.")
         intake.is_unchanged = True
     if intake.rejected and not is_dry_run:
         entries = (orjson.dumps(row.entry(str(path))) + b"\n" for row in intake.rejected)
+        # Files of one name from two folders each have a quarantine of their own.
         intake.quarantine = _free_quarantine(intake.quarantine, spelled(str(path)))
         write_atomic(intake.quarantine, entries)
     return intake
@@ -123,6 +126,7 @@ def take_in(
 
 def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
     """Yield the lines of the records, and count on ``intake`` what becomes of every row."""
+    # It may run twice, to write and to compare with what is there; each time counts from the start.
     intake.num_records = intake.num_joined = 0
     intake.rejected.clear()
     intake.left_out.clear()
@@ -236,10 +240,8 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
 
 
 def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[tuple[str, ...], bool]:
-    """Return the names of what went to ``meta.extra``, and whether messages among it were in several parts of text.
-
-    Messages are kept there whole where a line's messages cannot say all that they say; then it is named what that is.
-    """
+    """Return the names of what went to ``meta.extra``, and whether messages among it were in several parts of text."""
+    # Messages are kept there whole where a line's messages cannot say all that they say; then it is named what that is.
     extra = (line.get("meta") or {}).get("extra")
     if not extra:
         return (), False
@@ -296,6 +298,7 @@ def _line_of(draft: ConvertedRow, shape: Shape, own: Shape, source: Source) -> d
         return draft.line
     if own.name == "instruction" and shape.name == "domain":
         return _checked(_grounded(draft.line), shape)
+    # What the shape says less well shows on the way back, from its line to the shape of the row.
     line = shape.line(own.record(draft.line, source))
     try:
         back = own.line(shape.record(line, source)) if shape.is_valid(line) else {}

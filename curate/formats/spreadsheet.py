@@ -1,7 +1,6 @@
-"""The CSV that we write for spreadsheets: its columns, and the apostrophe before a cell that could run as a formula.
+"""The CSV that we write for spreadsheets: its columns, and the apostrophe before a cell that could run as a formula."""
 
-Exporters write it and importers read it back, and neither may know the other.
-"""
+# Exporters write it and importers read it back, and neither may know the other.
 
 from __future__ import annotations
 
@@ -16,12 +15,10 @@ _SKIPPED = re.compile(r"[\s\"\u0000-\u001f\u007f\u200b-\u200f\u2060\ufeff]*")
 
 
 def guarded(cell: str) -> str:
-    """Return ``cell`` behind an apostrophe when a spreadsheet could take it for a formula (OWASP: CSV injection).
-
-    That is a cell which begins, after blanks, control characters and double quotes, with = + - @ or another form of
-    them, or which begins with a tab or a line break; a plain number is left as it is. A cell that looks as if it were
-    guarded gets an apostrophe more, so that `unguarded` gives every cell back.
-    """
+    """Return ``cell`` behind an apostrophe when a spreadsheet could take it for a formula (OWASP: CSV injection)."""
+    # That is a cell which begins, after blanks, control characters and double quotes, with = + - @ or another form of
+    # them, or which begins with a tab or a line break; a plain number is left as it is. A cell that looks as if it were
+    # guarded gets an apostrophe more, so that `unguarded` gives every cell back.
     return "'" + cell if _is_risky(cell) else cell
 
 

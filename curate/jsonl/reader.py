@@ -20,6 +20,7 @@ from curate.base.record import CurateError, Finding, Json, Line, Source, json_ty
 from curate.jsonl.faults import JsonFault, fault_finding
 from curate.jsonl.strict import strict_loads
 
+# A longer line is no record but a file without line ends, and would fill the memory.
 MAX_LINE = 16 * 1024 * 1024
 _BLOCK = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -173,6 +174,7 @@ class Reader:
                 text = raw[:-1]
                 self.num_crlf += 1
                 self.first_crlf = self.first_crlf or number
+            # Only the first line can have a byte order mark, or show that the file is one document.
             if number == 1:
                 if raw.startswith(_BOM):
                     yield fault_finding("S118", "a byte order mark", self.name, 1, 1, fix="Save the file without it.")
@@ -281,6 +283,7 @@ def _next_line(handle: int, offset: int, size: int) -> int:
     """Return the first start of a line at or after ``offset``."""
     if offset == 0:
         return 0
+    # A cut that falls on the start of a line stays there, so that the newline before it is looked at too.
     offset -= 1
     while offset < size:
         block = os.pread(handle, _BLOCK, offset)

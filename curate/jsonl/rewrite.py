@@ -106,6 +106,7 @@ class Rewrite:
             raise CurateError("E959 not-rewritten", message, "Name the file itself.")
         before = self.path.stat()
         pieces = self._pieces()
+        # The first change is looked for before a new file is begun, because most files need none.
         same: list[tuple[int, int]] = []
         first = None
         for piece in pieces:
@@ -235,10 +236,8 @@ def _parts(change: LineChange, hide: Callable[[str], str]) -> Iterator[Part]:
 
 
 def _pieces(raw: bytes, hide: Callable[[str], str]) -> list[str]:
-    """Return a line as pieces: its strings in turn with the bytes between them; one piece where it is not JSON.
-
-    Keys and numbers can be sensitive too, so every piece goes through ``hide``.
-    """
+    """Return a line as pieces: its strings in turn with the bytes between them; one piece where it is not JSON."""
+    # Keys and numbers can be sensitive too, so every piece goes through ``hide``.
     pieces, offset = [], 0
     for start, end in _spans(raw):
         pieces += [hide(_text(raw[offset:start])), _render_string(raw[start:end], hide)]

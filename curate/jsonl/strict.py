@@ -1,9 +1,4 @@
-"""Strict JSON from bytes: what two parsers could read in two ways is refused, with the byte at fault.
-
-The fast way is orjson and a proof that its result lost nothing: first a cheap one from counts of bytes, then a walk
-over the result. Where both fail, or orjson refuses, a scanner over the bytes names the first fault. Tests hold all of
-them to the same verdict.
-"""
+"""Strict JSON from bytes: what two parsers could read in two ways is refused, with the byte at fault."""
 
 from __future__ import annotations
 
@@ -47,6 +42,11 @@ _BEGINNINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|$)|([,\[{])', re.DOTA
 _KEY, _COMMA_OR_END, _VALUE, _FIRST = range(4)
 
 
+# The fast way is orjson and a proof that its result lost nothing: first a cheap one from counts of bytes, then a walk
+# over the result. Where both fail, or orjson refuses, a scanner over the bytes names the first fault. Tests hold all of
+# them to the same verdict.
+
+
 def strict_loads(raw: bytes) -> Json:
     """Parse one JSON value from UTF-8 bytes.
 
@@ -75,12 +75,10 @@ def strict_loads(raw: bytes) -> Json:
 
 
 def _is_plainly_lossless(raw: bytes, outline: bytes, value: Json) -> bool:
-    """Whether a comparison or counts prove that ``value`` holds all that ``raw`` says; most lines need no more.
-
-    Many lines are the very text that orjson writes for their value. Of the others, a key that stands twice loses at
-    least one string, and so two quotes. A quote within a string has a backslash in both texts, once its spelling by
-    number is ruled out, so that equal numbers of quotes are equal numbers of strings.
-    """
+    """Whether a comparison or counts prove that ``value`` holds all that ``raw`` says; most lines need no more."""
+    # Many lines are the very text that orjson writes for their value. Of the others, a key that stands twice loses at
+    # least one string, and so two quotes. A quote within a string has a backslash in both texts, once its spelling by
+    # number is ruled out, so that equal numbers of quotes are equal numbers of strings.
     num_quotes = outline.count(b'"')
     if num_quotes > 2 * MAX_KEYS or _LONG_INT in outline:
         return False
@@ -92,11 +90,9 @@ def _is_plainly_lossless(raw: bytes, outline: bytes, value: Json) -> bool:
 
 
 def _is_lossless(raw: bytes, value: Json) -> bool:
-    """Whether ``value`` certainly holds all that ``raw`` says; False sends the bytes to the scanner.
-
-    Every string of a JSON text has two quotes of its own, so a text with more of them than the parsed value has strings
-    named a key twice. Integers beyond 64 bits come out of orjson as huge floats.
-    """
+    """Whether ``value`` certainly holds all that ``raw`` says; False sends the bytes to the scanner."""
+    # Every string of a JSON text has two quotes of its own, so a text with more of them than the parsed value has
+    # strings named a key twice. Integers beyond 64 bits come out of orjson as huge floats.
     num_strings = 0
     nodes: list[Json] = [[value]]
     while nodes:

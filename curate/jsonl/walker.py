@@ -1,7 +1,6 @@
-"""Where each value of a line stands, byte for byte: the one walk over JSON that finding, splicing and showing share.
+"""Where each value of a line stands, byte for byte: the one walk over JSON that finding, splicing and showing share."""
 
-It runs over lines that `strict` has accepted, and on few of them: those with a finding, and those that are rewritten.
-"""
+# It runs over lines that `strict` has accepted, and on few of them: those with a finding, and those that are rewritten.
 
 from __future__ import annotations
 
@@ -11,6 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
+
+from curate.base.record import Json, canonical
+from curate.jsonl.faults import JsonFault
+from curate.jsonl.strict import strict_loads
 
 _BLANK = rb"[ \t\r\n]*+"
 # Possessive repeats, as in `strict`: a string of a million escapes would else keep a million offsets to go back to.
@@ -48,11 +51,10 @@ class JsonMember(NamedTuple):
 
 
 class Walker:
-    """Walks over ``raw``, one line of valid strict JSON (another is a ValueError); ``start`` is where its value begins.
+    """Walks over ``raw``, a line of valid strict JSON (else a ValueError); ``start`` is where its value begins."""
 
-    Each container is read no further than was asked for. A walk through a container, or the question for its end,
-    spares the walk around it that part, so that a line is read once however deep it is walked.
-    """
+    # Each container is read no further than was asked for. A walk through a container, or the question for its end,
+    # spares the walk around it that part, so that a line is read once however deep it is walked.
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -145,11 +147,9 @@ _latest: Walker | None = None
 
 
 def locate(raw: bytes, pointer: str) -> int:
-    """Return the 1-based byte column at which the value of ``pointer`` begins in ``raw``, valid strict JSON.
-
-    A pointer to what is not there gives the column of the deepest value on the way. One line can have thousands of
-    findings, so the walk over the latest line is kept.
-    """
+    """Return the 1-based byte column at which the value of ``pointer`` begins in ``raw``, valid strict JSON."""
+    # A pointer to what is not there gives the column of the deepest value on the way. One line can have thousands of
+    # findings, so the walk over the latest line is kept.
     global _latest  # noqa: PLW0603  one slot, replaced whole, so that a second thread can only miss it
     walker = _latest
     if walker is None or walker.raw is not raw:
@@ -178,12 +178,10 @@ def _escaped(part: str) -> str:
 
 
 def respelled(raw: bytes, texts: Mapping[str, str], *, is_ascii: bool) -> bytes:
-    """Return ``raw`` with the strings at the JSON pointers of ``texts`` replaced by those texts.
-
-    Of a string only what lies between its first and its last changed character is spelled anew: escapes elsewhere,
-    spacing, the order of keys and the spelling of numbers stay. Where the line does not show whether it is kept in
-    ASCII, ``is_ascii`` says so, which is mostly what the whole file is.
-    """
+    """Return ``raw`` with the strings at the JSON pointers of ``texts`` replaced by those texts."""
+    # Of a string only what lies between its first and its last changed character is spelled anew: escapes elsewhere,
+    # spacing, the order of keys and the spelling of numbers stay. Where the line does not show whether it is kept in
+    # ASCII, ``is_ascii`` says so, which is mostly what the whole file is.
     is_ascii = raw.isascii() and (is_ascii or _NOT_ASCII.search(raw) is not None)
     parts, offset = [], 0
     for pointer, start, end in Walker(raw).strings():
@@ -208,3 +206,68 @@ def _token(old: str, text: str, *, is_ascii: bool) -> str:
     head, tail = common_ends(before, text)
     middle = json.dumps(text[head : len(text) - tail], ensure_ascii=is_ascii)[1:-1]
     return f'"{"".join(spelled[:head])}{middle}{"".join(spelled[len(spelled) - tail :])}"'
+
+
+class _RawMember(NamedTuple):
+    """A member of an object as it is spelled.
+
+    ``lead`` stands between it and the one before it, or the opening brace; ``colon`` has the blanks around it.
+    """
+
+    lead: bytes
+    key: bytes
+    colon: bytes
+    value: bytes
+
+
+def with_members(raw: bytes, line: Mapping[str, Json], *, is_ascii: bool) -> bytes:
+    """Return ``raw``, one line of valid strict JSON without its end, as the spelling of the object ``line``.
+
+    Members that have the same value in both keep every byte. A new one comes last, but one that comes first in ``line``
+    comes first. ``is_ascii`` says that the file escapes all that is not ASCII.
+    """
+    members, closing = _raw_members(raw)
+    old = strict_loads(raw)
+    # A new member is spaced as the first ones are.
+    first = next(iter(members.values()), _RawMember(b"", b"", b": ", b""))
+    is_tight = not first.colon.endswith(b" ")
+    comma = next((member.lead for member in list(members.values())[1:]), b"," if is_tight else b", ")
+
+    def encode(value: Json) -> bytes:
+        return json.dumps(value, ensure_ascii=is_ascii, separators=(",", ":") if is_tight else (", ", ": ")).encode()
+
+    parts = [raw[: raw.index(b"{") + 1]]
+    for index, (key, value) in enumerate(line.items()):
+        member = members.get(key) or _RawMember(comma, encode(key), first.colon, b"")
+        is_same = key in old and canonical(old[key]) == canonical(value)
+        lead = comma if index and member.key == first.key else member.lead if index else first.lead
+        parts += [lead, member.key, member.colon, member.value if is_same else encode(value)]
+    return b"".join([*parts, closing])
+
+
+def _raw_members(raw: bytes) -> tuple[dict[str, _RawMember], bytes]:
+    """Return the members of the object in ``raw`` by key, and what follows the last of them."""
+    walker = Walker(raw)
+    members, offset = {}, walker.start + 1
+    for name, key_start, key_end, start, scalar_end in walker.members(walker.start):
+        end = walker.end(start) if scalar_end is None else scalar_end
+        members[name] = _RawMember(raw[offset:key_start], raw[key_start:key_end], raw[key_end:start], raw[start:end])
+        offset = end
+    return members, raw[offset:]
+
+
+def edited_line(raw: bytes, line: Mapping[str, Json], *, is_ascii: bool) -> bytes:
+    """Return what `with_members` does, proved by reading it again; else the line written anew."""
+    edited = with_members(raw, line, is_ascii=is_ascii)
+    try:
+        if canonical(strict_loads(edited)) == canonical(line):
+            return edited
+    except JsonFault:
+        # Escapes can make a line too long that is not so without them.
+        pass
+    return new_line(line)
+
+
+def new_line(line: Mapping[str, Json]) -> bytes:
+    """Return the spelling of a line that stands in no file yet."""
+    return json.dumps(line, ensure_ascii=False).encode()

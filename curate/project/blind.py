@@ -28,15 +28,15 @@ from curate.schema.settings import Settings
 HIDDEN = "(hidden)"  # The word for what somebody else has answered, to those who are still asked for theirs.
 UNSEEN = ""  # What stands for each answer that must not be seen: that somebody has answered is no secret.
 _PER_RECORD = frozenset({"L404", "L405"})  # Checks whose findings say which category a record has.
+# Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it.
 _OF_CONTRACT = frozenset({"Q210", "Q211", "Q212", "Q213"})
-"""Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it."""
+# Checks whose findings say how many records a category has, or how long they are.
 _OF_ALL = frozenset({"B801", "B802", "P502"})
-"""Checks whose findings say how many records a category has, or how long they are."""
+# Checks whose findings can tell which category others gave a record.
 ON_CATEGORIES = _PER_RECORD | _OF_CONTRACT | _OF_ALL
-"""Checks whose findings can tell which category others gave a record."""
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
+# By record id, the answer that is known to be right.
 Gold = Mapping[str, Json]
-"""By record id, the answer that is known to be right."""
 
 _KEYS = {"id", "question", "value"}
 _FORM = 'Each line reads {"id": "r001", "question": "category", "value": "billing"}; each record once a question.'
@@ -88,8 +88,27 @@ class Blind:
 
     def answers(self, state: RecordState, question: str) -> Mapping[str, Json]:
         """Return what the annotator may see of the answers to the record that lies before them: all or nothing."""
-        # Whoever has a record at hand is about to answer it, asked or not.
+        # An annotator with a record before them is about to answer it, asked or not.
         return _NOTHING if self._is_open(state, question) else state.answers.get(question, _NOTHING)
+
+    def redacted(self, state: RecordState, shape: Shape) -> RecordState:
+        """Return ``state`` with `UNSEEN` for each answer that is hidden, and without what is agreed because of it.
+
+        The category and the labels are then those that the record's line says.
+        """
+        hidden = self.hidden(state)
+        if not hidden:
+            return state
+        record = state.record
+        line = shape.record(record.data, record.source)
+        labels = {question: value for question, value in record.labels.items() if question not in hidden}
+        labels |= {question: line.labels[question] for question in hidden & line.labels.keys()}
+        visible = replace(record, labels=labels, category=line.category if CATEGORY in hidden else record.category)
+        answers = {
+            question: dict.fromkeys(given, UNSEEN) if question in hidden else given
+            for question, given in state.answers.items()
+        }
+        return replace(state, record=visible, answers=answers)
 
     def _is_open(self, state: RecordState, question: str) -> bool:
         """Whether the annotator has not answered and nobody has settled it; flags and notes are no answers."""
@@ -147,26 +166,6 @@ def redacted_finding(
     return replace(finding, message=words, pointer="") if finding.code in _PER_RECORD else None
 
 
-def redacted_state(state: RecordState, blind: Blind, shape: Shape) -> RecordState:
-    """Return ``state`` with `UNSEEN` for each answer that ``blind`` hides, and without what is agreed because of it.
-
-    The category and the labels are then those that the record's line says.
-    """
-    hidden = blind.hidden(state)
-    if not hidden:
-        return state
-    record = state.record
-    line = shape.record(record.data, record.source)
-    labels = {question: value for question, value in record.labels.items() if question not in hidden}
-    labels |= {question: line.labels[question] for question in hidden & line.labels.keys()}
-    visible = replace(record, labels=labels, category=line.category if CATEGORY in hidden else record.category)
-    answers = {
-        question: dict.fromkeys(given, UNSEEN) if question in hidden else given
-        for question, given in state.answers.items()
-    }
-    return replace(state, record=visible, answers=answers)
-
-
 class _OpenProject(Protocol):
     """What blinding asks a loaded `Project`, which itself stands above this module."""
 
@@ -214,7 +213,7 @@ def visible_record(project: _OpenProject, record: Record) -> tuple[Record, froze
         if error.number != "E916":
             raise
         return record, frozenset()
-    visible = redacted_state(replace(state, record=record), project.blind, project.shape)
+    visible = project.blind.redacted(replace(state, record=record), project.shape)
     return visible.record, project.blind.hidden(state)
 
 

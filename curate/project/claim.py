@@ -16,8 +16,8 @@ from curate.base.record import CurateError, Json
 from curate.base.storage import is_segment_open, write_atomic
 from curate.project.journal import FOLDER
 
+# Made by a process that changes what lies in the journal, other than by appending to it.
 CLAIM = f"{FOLDER}/.fold.lock"
-"""Made by whoever changes what lies in the journal, but for appending to it."""
 _MOST_BYTES = 65536
 
 
@@ -25,13 +25,11 @@ _MOST_BYTES = 65536
 def claimed(path: Path, what: str) -> Iterator[None]:
     """Be the only one who does ``what``, a gerund: ``path`` is made and says who we are, and is removed at the end.
 
-    A claim is taken from a process of this machine that is gone. One that another machine has left on a shared disk
-    stands until a person removes it, because from here nobody can tell whether it is still at work.
-
     Raises:
         CurateError: E981 while somebody else holds the claim; E906 when the system refuses.
     """
     ours = json.dumps({"host": socket.gethostname(), "what": what, **_identity(os.getpid())})
+    # A claim that was taken from a dead process may be made by another one first.
     while not _create_claim(path, ours.encode()):
         _take_from_the_dead(path, what)
     try:
@@ -43,10 +41,8 @@ def claimed(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def shared(root: Path) -> Iterator[None]:
-    """Have the workspace ``root`` open: until the end, or until this process dies, nobody has it for themselves.
-
-    While somebody has, and where the file system has no locks, nothing is held, and whoever reads sees it change.
-    """
+    """Have the workspace ``root`` open: until the end, or until this process dies, nobody has it for themselves."""
+    # While somebody has, and where the file system has no locks, nothing is held, and a reader sees it change.
     handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -107,7 +103,7 @@ def _lock_holders(path: Path) -> set[int]:
         lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
     except OSError:
         return set()
-    # Such as "1: FLOCK  ADVISORY  READ 5463 fe:00:11182186 0 EOF"; whoever waits for a lock has an arrow there.
+    # Such as "1: FLOCK  ADVISORY  READ 5463 fe:00:11182186 0 EOF"; a process that waits for a lock has an arrow there.
     return {int(words[4]) for words in map(str.split, lines) if words[1] == "FLOCK" and words[5] == name}
 
 
@@ -121,6 +117,10 @@ def _create_claim(path: Path, content: bytes) -> bool:
     return True
 
 
+# A claim is taken from a process of this machine that is gone. One that another machine has left on a shared disk
+# stands until a person removes it, because from here nobody can tell whether it is still at work.
+
+
 def _take_from_the_dead(path: Path, what: str) -> None:
     """Remove the claim ``path`` if its process is gone.
 
@@ -132,7 +132,7 @@ def _take_from_the_dead(path: Path, what: str) -> None:
     except FileNotFoundError:
         return
     try:
-        # Whoever removes a claim holds this lock. The next claim is another file, so it is never removed by mistake.
+        # This lock is held to remove a claim. The next claim is another file, so it is never removed by mistake.
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         if not _is_same(handle, path):

@@ -1,11 +1,4 @@
-"""`curate fold`: edits and additions go into the record files, all other decisions into one snapshot of the journal.
-
-It has the workspace for itself. At every moment, also after a crash, the records are what they were: a decision that
-stands in its line already changes nothing when it is applied again, and one that the snapshot has is not applied again
-at all. So first it is written down what the lines were before, then the record files are replaced, each in one step,
-then the snapshot is written, and only then do the segments move to ``journal/retired/<n>/``, where they stay. What is
-interrupted is finished by the next fold.
-"""
+"""`curate fold`: edits and additions go into the record files, all other decisions into one snapshot of the journal."""
 
 from __future__ import annotations
 
@@ -17,20 +10,22 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from curate.base.console import one_line
-from curate.base.console import spelled as visible_name
+from curate.base.console import one_line, spelled
 from curate.base.events import AddEvent, AnyEvent, UndoEvent
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical
 from curate.base.storage import remove_file, write_atomic
+from curate.base.tables import listed
 from curate.checks.runner import read_records
 from curate.checks.runner.changes import unmerged_findings
+from curate.checks.runner.examine import with_unique_ids
 from curate.checks.runner.select import Glob
 from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
+from curate.jsonl.walker import edited_line, new_line
 from curate.project.claim import CLAIM, claimed, exclusive, require_closed
-from curate.project.data import ProjectData, with_unique_ids
+from curate.project.data import ProjectData
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
 from curate.project.history import DecisionConflict, RecordSnapshot, by_record
 from curate.project.journal import FOLDER, pieces, read_frames, read_segment, segments
@@ -48,13 +43,11 @@ from curate.project.snapshot import (
     seal,
     spans_text,
 )
-from curate.project.spelling import spelled, spelled_anew
 from curate.schema import Shape
 from curate.schema.settings import ADDED
 from curate.schema.view import at, put
 
 _BLOCK = 1024 * 1024
-_MAX_NAMES = 3
 
 
 @dataclass(slots=True)
@@ -123,6 +116,7 @@ def plan_fold(data: ProjectData) -> FoldPlan:
     taken, known, lines = _read_segments(root)
     last = read_snapshot(root)
     files = data.files()
+    # A file with both sides of a merge, or one side only, is no ground to write decisions into.
     if unmerged := unmerged_findings(files, root):
         raise _refusal("git has a merge to finish", [snapshot.file for snapshot in unmerged], "Finish it, then fold.")
     plan = FoldPlan(last.number + 1, last)
@@ -131,7 +125,7 @@ def plan_fold(data: ProjectData) -> FoldPlan:
     items = read_records(files, shape, root=root)
     named = with_unique_ids(item for item in items if isinstance(item, Record))
     records = {record.id: record for record in named if record.id in decided}
-    paths = {visible_name(str(path.relative_to(root))): path for path in files}
+    paths = {spelled(str(path.relative_to(root))): path for path in files}
     conflicts: list[DecisionConflict] = []
     for name, events in decided.items():
         folded_before = set(last.records[name].events) if name in last.records else set()
@@ -164,19 +158,18 @@ def require_writable(data: ProjectData, plan: FoldPlan) -> None:
             message = f"{one_line(str(path))} is a link, and what it leads to is not replaced"
             raise CurateError("E959 not-rewritten", message, "Put the file itself there.")
     if plan.added and not _is_added_file_read(data):
-        message = f"records were added, and {ADDED} is none of the files that `data` in curate.toml names"
+        message = f"`data` in curate.toml does not name {ADDED}, where added records go"
         raise CurateError("E982 cannot-fold", message, f'Add "{ADDED}" to `data` in curate.toml.')
 
 
 def make_added_file(data: ProjectData) -> None:
     """Make the file that added records go to, empty, where the workspace has no record file at all.
 
-    An added record stands in the journal until it is folded; commands that read a workspace ask for a record file.
-
     Raises:
         CurateError: E904 when the settings do not read that file; E906 when it cannot be made; E914 when it lies
             outside the workspace; E919 when another process makes it in the same moment.
     """
+    # An added record stands in the journal until it is folded; commands that read a workspace ask for a record file.
     if data.matching_files():
         return
     if not _is_added_file_read(data):
@@ -225,7 +218,7 @@ def _plan_record(
         plan.left[name] = "it is in no record file"
         return ()
     if _lacks({*own.events, *(event.event for event in fresh)}, fresh):
-        plan.left[name] = "decisions that were made before are not here"
+        plan.left[name] = "earlier decisions on it are missing here"
         return ()
     result = Fold({})
     folded(name, record, fresh, shape, plan.last, result)
@@ -239,14 +232,14 @@ def _plan_record(
     present = canonical(dict(record.data)) if record else b""
     placed = line if canonical(line) == present else _placed(line, name, base, shape)
     if placed is None:
-        plan.left[name] = "its line has no place for the id that it is known by"
+        plan.left[name] = "its schema has no field for the id"
         return ()
     if canonical(placed) != present:
         if not _is_readable(placed):
-            plan.left[name] = "its line could not be read again"
+            plan.left[name] = "its new line would be too long or too deep to read"
             return ()
         if record is None:
-            plan.added[name] = spelled_anew(placed)
+            plan.added[name] = new_line(placed)
         else:
             plan.edits.setdefault(paths[record.source.file], {})[record.source.line] = (record, placed)
     known = plan.last.unfinished.get(name, own.before if own.events else {})
@@ -304,7 +297,7 @@ def _id_in(line: Mapping[str, Json], shape: Shape) -> tuple[str, bool]:
 
 def _is_readable(line: dict[str, Json]) -> bool:
     """Whether a line that says this passes the strict parser: it may be too long or too deep, or hold no number."""
-    raw = spelled_anew(line)
+    raw = new_line(line)
     try:
         return len(raw) * 2 <= MAX_LINE and canonical(strict_loads(raw)) == canonical(line)
     except JsonFault:
@@ -314,7 +307,7 @@ def _is_readable(line: dict[str, Json]) -> bool:
 def _changed(root: Path, last: Snapshot, files: Sequence[Path]) -> dict[str, str]:
     if not last.number:
         return {}
-    names = {visible_name(str(path.relative_to(root))) for path in files}
+    names = {spelled(str(path.relative_to(root))) for path in files}
     sealed = {file.path: file for file in last.files}
     changed = dict.fromkeys(names - sealed.keys(), "the whole file")
     for name, file in sealed.items():
@@ -323,6 +316,13 @@ def _changed(root: Path, last: Snapshot, files: Sequence[Path]) -> dict[str, str
         elif spans := changed_since(file, root / name):
             changed[name] = f"lines {spans_text(spans)}"
     return changed
+
+
+# It has the workspace for itself. At every moment, also after a crash, the records are what they were: a decision that
+# stands in its line already changes nothing when it is applied again, and one that the snapshot has is not applied
+# again at all. So first it is written down what the lines were before, then the record files are replaced, each in one
+# step, then the snapshot is written, and only then do the segments move to ``journal/retired/<n>/``, where they stay.
+# What is interrupted is finished by the next fold.
 
 
 def _carry_out(data: ProjectData, plan: FoldPlan) -> None:
@@ -336,6 +336,7 @@ def _carry_out(data: ProjectData, plan: FoldPlan) -> None:
     sealed = [seal(path, str(path.relative_to(root))) for path in data.files()]
     content = folded_bytes(plan.number, plan.segments, sealed, records)
     for path, state in written.items():
+        # An append between our rename and our seal would be sealed as if the fold had written it.
         if _state_of(path) != state:
             raise _written_by_others(path)
     write_atomic(root / FOLDED / f"{plan.number}.json", [content], is_new=True)
@@ -368,7 +369,7 @@ def _rewrite(root: Path, path: Path, edits: Mapping[int, tuple[Record, dict[str,
         record, line = waiting.pop(number)
         if not isinstance(item, Entry) or canonical(item.value) != canonical(dict(record.data)):
             raise _written_by_others(path)
-        return ending.mark + spelled(raw, line, is_ascii=rewrite.is_ascii) + ending.newline, ()
+        return ending.mark + edited_line(raw, line, is_ascii=rewrite.is_ascii) + ending.newline, ()
 
     rewrite = Rewrite(path, mend, root=root)
     rewrite.write()
@@ -410,7 +411,5 @@ def _written_by_others(path: Path) -> CurateError:
 
 
 def _refusal(why: str, names: Iterable[str], hint: str) -> CurateError:
-    ordered = sorted(set(names))
-    more = f" and {len(ordered) - _MAX_NAMES:,} more" if len(ordered) > _MAX_NAMES else ""
-    listed = ", ".join(one_line(name, 60) for name in ordered[:_MAX_NAMES])
-    return CurateError("E982 cannot-fold", f"{why}: {listed}{more}", hint, exit_code=Exit.FINDINGS)
+    visible_names = listed([one_line(name, 60) for name in sorted(set(names))])
+    return CurateError("E982 cannot-fold", f"{why}: {visible_names}", hint, exit_code=Exit.FINDINGS)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from curate.base.console import spelled
-from curate.base.events import AnyEvent
-from curate.base.file_guard import inside
+from curate.base.events import AnyEvent, Exclusion, read_rule
+from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
 from curate.checks.runner import read_records
-from curate.checks.runner.naming import UniqueNames
+from curate.checks.runner.examine import UniqueNames
 from curate.formats.dataset import Manifest, latest, read_manifest, read_pins
-from curate.project.exclusion import Exclusion, read_rule
 from curate.project.fold import Decisions, Fold, RecordState, orphan_texts
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, damage_texts, read_journal, require_known
@@ -30,9 +29,6 @@ from curate.schema.settings import FILE_NAME, Settings, read_settings
 DATASETS = "dataset"
 RUNS = "runs"
 FILES_CHANGED = "E974 files-changed"
-
-FileStamp = tuple[str, int, int, int, int]
-"""Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed."""
 
 
 @dataclass(slots=True)
@@ -63,8 +59,8 @@ class ProjectData:
         if not files:
             raise CurateError(
                 "E904 no-such-file",
-                f"{self.root}: no file matches {', '.join(self.settings.data)}",
-                "Put record files there with `curate import`, or set `data` in curate.toml.",
+                f"no records yet: no file in {self.root} matches {', '.join(self.settings.data)}",
+                "Import a file with `curate import`, write a record in `curate`, or set `data` in curate.toml.",
             )
         return files
 
@@ -137,10 +133,6 @@ class ProjectData:
         folder = self.latest_dataset()
         return read_pins(folder) if folder else {}
 
-    def renewed(self) -> ProjectData:
-        """Return the project as it is now: with the same settings, schema and lines, its journal to be read anew."""
-        return replace(self)
-
     def state(self, name: str) -> RecordState | None:
         """Return one record with what was decided on it, None where there is none."""
         return self._fold.states.get(name)
@@ -172,7 +164,7 @@ class ProjectData:
         names, files = UniqueNames(), self.files()
         items = self._lines_read_of(files)
         for item in read_records(files, self.shape, root=self.root) if items is None else items:
-            yield _renamed(item, names) if isinstance(item, Record) else item
+            yield names.rename(item) if isinstance(item, Record) else item
 
     def _lines_read_of(self, files: Sequence[Path]) -> Sequence[Record | Finding] | None:
         # A pull may bring a colleague's fold: its snapshot with the lines of before would lose the edits between them.
@@ -200,6 +192,7 @@ class ProjectData:
 
     def hold(self, states: Iterable[RecordState], unread: Iterable[tuple[str, int]]) -> None:
         """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
+        # In the place of the cached properties, as if they had been asked for first.
         self.__dict__["_fold"] = self.decisions.folded({state.record.id: state for state in states})
         self.__dict__["_unread"] = frozenset(unread)
 
@@ -247,35 +240,14 @@ def load_data(root: Path, settings: Settings | None = None, shape: Shape | None 
 
 
 def files_as_they_are(files: Iterable[Path], root: Path) -> list[FileStamp]:
-    """Return what tells whether one of ``files`` changed; a missing one has nothing but its name."""
-    stamps: list[FileStamp] = []
-    for path in files:
-        name = spelled(str(path.relative_to(root) if path.is_relative_to(root) else path))
-        try:
-            stat = path.stat()
-        except OSError:
-            stamps.append((name, 0, 0, 0, 0))
-        else:
-            stamps.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-    return stamps
+    """Return what tells whether one of ``files``, which are named from ``root`` on, changed."""
+    return [
+        stamp_of(path, spelled(str(path.relative_to(root) if path.is_relative_to(root) else path))) for path in files
+    ]
 
 
-def with_unique_ids(records: Iterable[Record]) -> Iterator[Record]:
-    """Give repeated ids the suffixes -2, -3 and so on, so that each record can be named.
-
-    A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
-    """
-    names = UniqueNames()
-    return (_renamed(record, names) for record in records)
-
-
-def _renamed(record: Record, names: UniqueNames) -> Record:
-    name = names.name(record.id)
-    return record if name == record.id else replace(record, id=name)
-
-
+# The frozen test set of a workspace.
 GOLDEN = "golden.json"
-"""The frozen test set of a workspace."""
 
 
 def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[Path]:
@@ -298,7 +270,7 @@ def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[
 
 
 def known_events(root: Path) -> list[AnyEvent]:
-    """Return the events of the journal, for whoever changes what they are about.
+    """Return the events of the journal, for a change of what they are about.
 
     Raises:
         CurateError: E913 for an event of a newer version; and as `read_journal`.
@@ -311,27 +283,25 @@ def known_events(root: Path) -> list[AnyEvent]:
 def names_in_use(root: Path) -> frozenset[str]:
     """Return the ids that decisions name, folded ones too, and those that the newest dataset holds.
 
-    A record without an id of its own is known by its content. If that changes it is another record: decisions on it are
-    lost, and what was a test record may be trained on.
-
     Raises:
         CurateError: E911 when the newest dataset is not what its manifest says; E913 for an event of a newer version.
     """
+    # A record without an id of its own is known by its content. If that changes it is another record: decisions on it
+    # are lost, and what was a test record may be trained on.
     folder = latest(inside(root, root / DATASETS))
     decided = frozenset(event.id for event in known_events(root))
     return decided.union(read_snapshot(root).records, read_pins(folder) if folder else ())
 
 
 def names_in_chains(root: Path) -> frozenset[str]:
-    """Return the ids of records that people decided on in more than one sitting.
-
-    What order those decisions are in is told by digests that begin with the record as it is in its file; if its line
-    changes, the order is lost, and a record that was restored may be dropped again.
+    """Return the ids of records that people decided on in more than one session.
 
     Raises:
         CurateError: E913 for an event of a newer version.
     """
-    sittings: dict[str, set[str]] = defaultdict(set)
+    # What order those decisions are in is told by digests that begin with the record as it is in its file; if its line
+    # changes, the order is lost, and a record that was restored may be dropped again.
+    sessions: dict[str, set[str]] = defaultdict(set)
     for event in known_events(root):
-        sittings[event.id].add(event.session)
-    return frozenset(name for name, some in sittings.items() if len(some) > 1)
+        sessions[event.id].add(event.session)
+    return frozenset(name for name, some in sessions.items() if len(some) > 1)

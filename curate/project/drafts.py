@@ -1,8 +1,4 @@
-"""What an annotator has typed and not saved: one file a record, written over as it grows, gone once it is saved.
-
-Drafts lie in ``.curate/drafts/<annotator>/<record>.json``, so that two people on one folder never write over one
-another. A file is replaced in one step: a crash leaves the draft as it was typed last, or as it was before that.
-"""
+"""What an annotator has typed and not saved: one file a record, written over as it grows, gone once it is saved."""
 
 from __future__ import annotations
 
@@ -46,6 +42,10 @@ class Draft:
     at: str = ""
 
 
+# Drafts lie in ``.curate/drafts/<annotator>/<record>.json``, so that two people on one folder never write over one
+# another. A file is replaced in one step: a crash leaves the draft as it was typed last, or as it was before that.
+
+
 class Drafts:
     """The drafts of one annotator in one workspace: of records, or of what else has a ``folder`` of its own."""
 
@@ -77,14 +77,14 @@ class Drafts:
         try:
             content = json.loads(raw)
             if not isinstance(content, dict) or content.pop("v", None) != 1:
-                raise ValueError("it is not what was written")
+                raise ValueError("the file was changed after it was written")
             draft = Draft(**content)
             if draft.id != name:
                 raise ValueError("it is of another record")
         except (ValueError, RecursionError) as error:
             aside = path.with_suffix(f".{blake2b(raw, digest_size=4).hexdigest()}.damaged")
             path.replace(aside)
-            reason = "it is not what was written" if isinstance(error, ValidationError) else str(error)
+            reason = "the file was changed after it was written" if isinstance(error, ValidationError) else str(error)
             raise _unreadable(path, reason, f"It was put aside as {aside.name}.") from error
         return draft
 

@@ -87,8 +87,8 @@ class Results:
         return [row["category"] for row in self.categories if row["verdict"] == "regressed"]
 
 
+# Why the trainer's verdict on a change is what it is; the field of that name in a report.
 Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
-"""Why the trainer's verdict on a change is what it is; the field of that name in a report."""
 # Mark, word and meaning, as `train.report.wording` has them for its table and pages.
 _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "better": ("+", "improved", "better beyond chance"),
@@ -270,6 +270,7 @@ def _outcomes(path: Path) -> Iterator[Outcomes]:
         raise CurateError("E918 bad-report", f"{path} is missing", "Evaluate the run again with `train eval`.")
     for entry in read_entries(path):
         if not isinstance(entry, Entry):
+            # A run without records that may come back writes an empty file.
             if entry.code == "S121":
                 return
             raise CurateError("E918 bad-report", f"{path}:{entry.line}: {entry.message}")
@@ -277,7 +278,7 @@ def _outcomes(path: Path) -> Iterator[Outcomes]:
             yield _outcome(entry.value)
         except (KeyError, TypeError, ValueError) as error:
             location = f"{path}:{entry.line.source.line}"
-            raise CurateError("E918 bad-report", f"{location}: {error} is not what feedback has there") from error
+            raise CurateError("E918 bad-report", f"{location}: {error} is missing or has the wrong type") from error
 
 
 def _outcome(line: dict[str, Any]) -> Outcomes:

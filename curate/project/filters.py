@@ -1,8 +1,4 @@
-"""The filter language: what a person types to see some of the records, read once into terms that all must hold.
-
-A term is a polars expression. There is one meaning, because there is one way to evaluate: on the rows of the catalog,
-on the rows that decisions have changed, or on a few states made into a frame.
-"""
+"""The filter language: what a person types to see some of the records, read once into terms that all must hold."""
 
 from __future__ import annotations
 
@@ -21,6 +17,7 @@ from curate.base.record import SPLITS, CurateError
 from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, LearningDynamics, states_frame
 from curate.project.fold import RecordState
 
+# What the help screen says about the language, in Markdown.
 GUIDE = """\
 A filter is terms with blanks between them, all of which must hold:
 
@@ -43,16 +40,15 @@ A value in quotes is compared exactly; without them case does not matter, and `*
 colon, a leading `-` or a `|` of its own goes in quotes, in which `\\"` and `\\\\` stand for a quote and a backslash.
 Regular expressions are those of Rust's regex: they take linear time, without look-around and back-references.
 """
-"""What the help screen says about the language, in Markdown."""
 
+# The columns in which words are searched.
 TEXTS = ("prompt", "completion")
-"""The columns in which words are searched."""
 CODE = "E971 bad-filter"
 _NAMES = ("id", "category", "split", "source", "kind", "file")
 _NUMBERS = ("tokens", "line", *DYNAMICS_COLUMNS)
 _HAS = ("label", "category", "split", "prompt", "completion")
+# What may stand before a colon.
 FIELDS = (*_NAMES, "status", *_NUMBERS, *TEXTS, "label", "has")
-"""What may stand before a colon."""
 _STATUS_WORDS: dict[str, str] = {**{status: status for status in STATUSES}, "warn": "warning"}
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _COMPARISON = re.compile(rf"(>=|<=|>|<|=)({_NUMBER})")
@@ -60,12 +56,16 @@ _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
 _PIECE = re.compile(r'[^\s:|"]*')
 _BARE = re.compile(r"[^\s|]*")
 _MOST_TEXT = 10_000
+# Places that a match may have to remember at once: each takes its time with each character of the text.
 MOST_WEIGHT = 1000
-"""Places that a match may have to remember at once: each takes its time with each character of the text."""
 _COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
 _CODE_POINT = re.compile(r"\\[pPxuU]\{[^}]*\}")
 _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|[a-zA-Z-]*:?))?")
 _ERROR = re.compile(r"^(?:regex )?error: (?!regex parse error)(.*)$", re.MULTILINE)
+
+
+# A term is a polars expression. There is one meaning, because there is one way to evaluate: on the rows of the catalog,
+# on the rows that decisions have changed, or on a few states made into a frame.
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +209,7 @@ def _contains(text: pl.Expr, option: Option) -> pl.Expr:
     assert not isinstance(option, Between), "texts are not compared by size"
     if isinstance(option, Pattern):
         return text.str.contains(option.text)
+    # Case is of no matter to digits and signs, and a plain search is several times as fast.
     if isinstance(option, Word) and option.text.lower() != option.text.upper():
         return text.str.contains(f"(?i){pl.escape_regex(option.text)}")
     return text.str.contains(option.text, literal=True)
@@ -430,11 +431,9 @@ def _fault(offset: int, message: str, hint: str = "") -> NoReturn:
 
 
 def unfit(pattern: str) -> str | None:
-    """Return why ``pattern`` cannot be used, None where it can.
-
-    The engine takes time in proportion to the text and to the size of the expression once counted repetitions are
-    written out; it refuses those that are huge, and this those that would take minutes.
-    """
+    """Return why ``pattern`` cannot be used, None where it can."""
+    # The engine takes time in proportion to the text and to the size of the expression once counted repetitions are
+    # written out; it refuses those that are huge, and this those that would take minutes.
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.ComputeError as error:

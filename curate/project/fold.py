@@ -9,9 +9,9 @@ from hashlib import blake2b
 from itertools import chain
 from types import MappingProxyType
 
-from curate.base.events import AddEvent, AnyEvent, UndoEvent
+from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusion_of
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
-from curate.project.exclusion import Exclusion, exclusion_of
+from curate.base.tables import listed
 from curate.project.history import (
     RECORD,
     SPLIT,
@@ -28,7 +28,6 @@ from curate.project.journal import ASIDES, CATEGORY
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
-_MAX_NAMES = 3
 # Where a UUID has its version.
 _VERSION = 12
 _NONE: Mapping[str, Json] = MappingProxyType({})
@@ -63,10 +62,8 @@ class RecordState:
         return self.heads or (line_digest(self.record),)
 
     def disagreements(self) -> dict[str, list[Json]]:
-        """Return, by question that is not resolved, the different answers, the most frequent first.
-
-        Flags and notes are nobody's answers to anything.
-        """
+        """Return, by question that is not resolved, the different answers, the most frequent first."""
+        # Flags and notes are nobody's answers to anything.
         disagreements = {}
         for question, answers in self.answers.items():
             counts = _counts(answers.values())
@@ -101,6 +98,7 @@ class Decisions:
         """Return a record that stands in a file, and has a name of its own, as decisions have left it."""
         if record.id not in self.names:
             return RecordState(record)
+        # What no line has shown in the end was added by a decision, see `added`.
         self._met.add(record.id)
         state = self.fold(record.id, record)
         assert state is not None, "what has a line of its own stays a record"
@@ -161,9 +159,8 @@ def orphan_texts(orphans: Sequence[AnyEvent]) -> list[str]:
     """Return what a person should know of decisions on records that are gone: one sentence, or none."""
     if not orphans:
         return []
-    names = sorted({event.id for event in orphans})
-    listed = ", ".join(names[:_MAX_NAMES]) + (", …" if names[_MAX_NAMES:] else "")
-    return [f"decisions on records that are no longer in the data: {len(orphans):,} ({listed})"]
+    names = listed(sorted({event.id for event in orphans}))
+    return [f"decisions on records that are no longer in the data: {len(orphans):,} ({names})"]
 
 
 def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> Fold:
@@ -182,6 +179,7 @@ def folded(
     """Return one record's state; what is found on the way is added to ``result``."""
     base, events, own = history_of(name, record, events, shape, snapshot)
     history = History(own)
+    # The steps are of no use here: the walk fills the history and the result.
     for _ in _walk(base, events, shape, history, result):
         pass
     state = _state(base, history, shape)
@@ -224,10 +222,8 @@ def settled(
 
 
 def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> RecordState:
-    """Return a record with its answers as decisions leave them, and with nothing of what its line says.
-
-    For whoever must know no more than that, and would have to read all lines to find this one.
-    """
+    """Return a record with its answers as decisions leave them, and with nothing of what its line says."""
+    # Some callers need no more than that, and would have to read all lines to find this one.
     history = _history_of_decisions(name, events, snapshot)
     answers, resolved = _answers(history.facts)
     return RecordState(
@@ -249,12 +245,11 @@ def _history_of_decisions(name: str, events: Sequence[AnyEvent], snapshot: Snaps
 def history_of(
     name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
 ) -> tuple[Record | None, Sequence[AnyEvent], RecordSnapshot | None]:
-    """Return what a record's state comes from: its line, decisions, and the snapshot of those that come before them.
-
-    Mostly that is what was given. Where one of ``events`` has not seen all that is folded, or takes it back, and where
-    a fold was cut off, it is the line as it was before any fold, with all decisions that were ever made: so a fold
-    changes nothing that people see. That needs the retired segments, and the line must be as the fold has left it.
-    """
+    """Return what a record's state comes from: its line, decisions, and the snapshot of those that come before them."""
+    # Mostly that is what was given. Where one of ``events`` has not seen all that is folded, or takes it back, and
+    # where a fold was cut off, it is the line as it was before any fold, with all decisions that were ever made: so a
+    # fold changes nothing that people see. That needs the retired segments, and the line must be as the fold has left
+    # it.
     own, unfinished = snapshot.records.get(name), snapshot.unfinished.get(name)
     before = own.before if own is not None and unfinished is None else unfinished
     if before is None or (unfinished is None and own is not None and own.is_behind(events)):
@@ -300,10 +295,8 @@ def _in_its_file(state: RecordState | None, record: Record, history: History) ->
 
 
 def line_digest(record: Record) -> str:
-    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line.
-
-    It is never the number of an event, which as a random UUID has a 4 where this has a 0.
-    """
+    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line."""
+    # It is never the number of an event, which as a random UUID has a 4 where this has a 0.
     digest = blake2b(canonical(dict(record.data)), digest_size=16).hexdigest()
     return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"
 
@@ -353,6 +346,7 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     decided = _decided_record(record, line, history, shape)
     answers, resolved = _answers(facts)
     agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
+    # An answer that was taken back leaves no label, although the line may still have one.
     taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
     labels = {question: value for question, value in decided.labels.items() if question not in taken_back} | agreed
     decided = replace(decided, labels=labels, split=facts.get(SPLIT) or decided.split)

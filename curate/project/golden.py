@@ -1,10 +1,4 @@
-"""The golden test set: a frozen list of the records that alone make up the test split, so that scores stay comparable.
-
-A record of the last dataset never changes its split. That keeps the test split from losing records, not from gaining
-some: new records fall into it by the ratios, and repeats of its records join it. While a list is frozen neither
-happens. It is a file of the workspace, ``golden.json``, with the digest of its ids and who froze and unfroze it, and
-it changes only by an unfreezing that gives a reason.
-"""
+"""The golden test set: a frozen list of the only records in the test split, so that scores stay comparable."""
 
 from __future__ import annotations
 
@@ -20,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, inside, read_file
 from curate.base.record import SPLITS, CurateError, Exit, Finding, Record, Split
 from curate.base.storage import write_atomic
+from curate.base.tables import counted, listed
 from curate.formats.dataset import frozen_digest
 from curate.project.data import GOLDEN, known_events
 from curate.schema.settings import SplitSettings
@@ -27,7 +22,6 @@ from curate.similarity.split import Drift, SplitAssignment, split
 
 FILE_NAME = GOLDEN
 FROZEN = "E975 frozen-test"
-_MAX_NAMES = 3
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -101,10 +95,13 @@ def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str,
     if not names:
         raise _refused("there is no test record to freeze", "Give the test split a share, or name the records.")
     if astray := [name for name in names if pins.get(name, "test") != "test"]:
-        message = f"the last dataset has some of these records in another split: {_listed(astray)}"
+        message = f"the last dataset has some of these records in another split: {len(astray):,} ({listed(astray)})"
         raise _refused(message, "Records never change their split. Leave them out.")
+    # Records never change their split, so that one of the old test split has to be on the list.
     if missing := sorted({name for name, split in pins.items() if split == "test"} - set(names)):
-        message = f"the test split of the last dataset has records that are not listed: {_listed(missing)}"
+        message = (
+            f"the test split of the last dataset has records that are not listed: {len(missing):,} ({listed(missing)})"
+        )
         raise _refused(message, "Records never change their split. List them too, or drop them first.")
     return _written(root, names, before, _turn("freeze", by, reason, names))
 
@@ -121,6 +118,12 @@ def unfreeze(root: Path, reason: str, by: str) -> Golden:
     if not reason.strip():
         raise _refused("unfreezing needs a reason", 'Say why, as in --unfreeze "two answers were wrong".')
     return _written(root, golden.ids, golden, _turn("unfreeze", by, reason.strip(), golden.ids))
+
+
+# A record of the last dataset never changes its split. That keeps the test split from losing records, not from gaining
+# some: new records fall into it by the ratios, and repeats of its records join it. While a list is frozen neither
+# happens. It is a file of the workspace, ``golden.json``, with the digest of its ids and who froze and unfroze it, and
+# it changes only by an unfreezing that gives a reason.
 
 
 def divide(
@@ -142,6 +145,7 @@ def divide(
     if golden is None or not golden.is_frozen:
         return split(records, clusters, settings, pins)
     frozen = set(golden.ids)
+    # Pins of the last dataset come second, so that a record that it has in train stays there.
     everywhere: dict[str, Split] = {**dict.fromkeys(golden.ids, "test"), **pins}
     assignment = split(records, clusters, _without_test(settings), everywhere, frozen.difference(pins))
     joining = [
@@ -179,7 +183,7 @@ def _without_joining(
     names = {record.id for record in joining}
     findings = list(assignment.findings)
     if joining:
-        message = f"held back, because the test set is frozen and they would join it: {_listed(sorted(names))}"
+        message = f"{counted(len(names), 'record')} held back from the frozen test set: {listed(sorted(names))}"
         first = joining[0]
         fix = "They repeat its records, or are marked test. Drop them, or unfreeze the test set and say why."
         split = (first.source.file, first.source.line)
@@ -218,10 +222,6 @@ def _written(root: Path, ids: list[str], before: Golden | None, turn: FreezeEntr
 def _turn(what: Literal["freeze", "unfreeze"], by: str, reason: str, ids: Sequence[str]) -> FreezeEntry:
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return FreezeEntry(what=what, at=at, by=by, reason=reason, records=len(ids), sha256=frozen_digest(ids))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{len(names):,} ({', '.join(names[:_MAX_NAMES])}{', …' if names[_MAX_NAMES:] else ''})"
 
 
 def _refused(message: str, hint: str) -> CurateError:

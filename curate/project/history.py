@@ -1,14 +1,4 @@
-"""The decisions on one record in their causal order, and what they leave of each of its facets.
-
-Each event names the last events that its maker had seen; who had seen what follows from that, and from the order within
-a session. Events that did not see one another come in the order of session and number, the same on every machine; no
-clock has a part in it.
-
-A *facet* is what one decision can change and another can contradict: a key of the line, the split, whether the record
-is in, one annotator's answer to one question. It has the value of the last decision on it that nobody has taken back.
-Where two that did not see one another give a facet different values, both are kept as *sides* and the first one holds,
-until a later event that has seen both touches the facet, or one of them is taken back.
-"""
+"""The decisions on one record in their causal order, and what they leave of each of its facets."""
 
 from __future__ import annotations
 
@@ -25,16 +15,21 @@ from curate.base.events import (
     AssignEvent,
     DropEvent,
     EditEvent,
+    Exclusion,
     LabelEvent,
     ResolveEvent,
     RestoreEvent,
     UndoEvent,
+    exclusion_by,
 )
 from curate.base.record import Json, canonical
-from curate.project.exclusion import Exclusion, exclusion_by
 
+# A *facet* is what one decision can change and another can contradict: a key of the line, the split, whether the record
+# is in, one annotator's answer to one question. It has the value of the last decision on it that nobody has taken back.
+# Where two that did not see one another give a facet different values, both are kept as *sides* and the first one
+# holds, until a later event that has seen both touches the facet, or one of them is taken back.
+# ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question).
 Facet = tuple[str, ...]
-"""("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question)."""
 RECORD: Facet = ("record",)
 STATUS: Facet = ("status",)
 SPLIT: Facet = ("split",)
@@ -113,15 +108,19 @@ class SeenEvents:
         return self.bits.bit_count() == self.num_before
 
 
+# Each event names the last events that its maker had seen; who had seen what follows from that, and from the order
+# within a session. Events that did not see one another come in the order of session and number, the same on every
+# machine; no clock has a part in it.
+
+
 def in_causal_order(
     events: Sequence[AnyEvent], snapshot: RecordSnapshot | None = None
 ) -> Iterator[tuple[AnyEvent, SeenEvents]]:
-    """Yield the events on one record in the order in which they count, each with the events that its maker had seen.
-
-    Those that are folded, which a crash or a merge can leave in the journal, do not count again.
-    """
+    """Yield the events on one record in the order in which they count, each with the events that its maker had seen."""
     snapshot = snapshot or RecordSnapshot()
+    # Bits of a number stand for events: to unite what two of them had seen is a single operation.
     indices = {name: index for index, name in enumerate(snapshot.events)}
+    # Those that are folded, which a crash or a merge can leave in the journal, do not count again.
     known = sorted({event.event: event for event in events if event.event not in indices}.values(), key=_rank)
     ranks = {event.event: rank for rank, event in enumerate(known)}
     before, after = _causal_links(known, ranks)
@@ -238,11 +237,10 @@ class AppliedEvent:
 
 
 class History:
-    """The facets of one record as its decisions leave them, one after the other.
+    """The facets of one record as its decisions leave them, one after the other."""
 
-    A decision is in force unless it was taken back, by the last undo that is about it, however many undos of undos lie
-    between them. A facet has the value of the last decision in force: of the one whose maker had seen all others.
-    """
+    # A decision is in force unless it was taken back, by the last undo that is about it, however many undos of undos
+    # lie between them. A facet has the value of the last decision in force: of the one whose maker had seen all others.
 
     def __init__(self, snapshot: RecordSnapshot | None = None) -> None:
         self.facts: dict[Facet, Json] = {}
@@ -381,6 +379,7 @@ class History:
 
     def _outermost(self, facet: Facet) -> list[int]:
         """Return the indices of the touches in force that no other of them has seen, the last one first."""
+        # From the last touch back: all that it has seen is taken off at once, so that few are looked at.
         sides, rest = [], self._in_force[facet]
         while rest:
             index = rest.bit_length() - 1

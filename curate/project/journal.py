@@ -1,13 +1,10 @@
 """What people decided, one line each, appended and never changed: the truth from which a workspace is folded.
 
 A line is ``crc32 (8 hex digits), blank, JSON, newline``; the checksum covers the JSON's bytes. Each annotator and
-sitting has its own segment, ``journal/<annotator>/<time>-<session>.log``, so that nobody appends to a file that git or
+session has its own segment, ``journal/<annotator>/<time>-<session>.log``, so that nobody appends to a file that git or
 a colleague knows. A damaged line, such as the torn tail a power cut leaves, is reported and stays where it is until a
 person runs `curate fsck --recover`; every whole line counts. The last line of a segment that somebody has open is not
 torn but being written.
-
-A whole line whose kind or version this version of pairsmith does not know was made by a newer one. It is counted and
-left out, and the workspace is open read-only: what is decided or exported without it could contradict it.
 """
 
 from __future__ import annotations
@@ -37,11 +34,11 @@ from curate.base.storage import Segment, is_segment_open
 from curate.base.tables import counted
 
 FOLDER = "journal"
+# The question whose agreed answer is the record's category.
 CATEGORY = "category"
-"""The question whose agreed answer is the record's category."""
+# Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
+# answer, one to an annotator, and none is compared with another's.
 ASIDES = frozenset({"flag", "note"})
-"""Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
-answer, one to an annotator, and none is compared with another's."""
 
 _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
 _START = re.compile(rb'[0-9a-f]{8} \{"')
@@ -96,6 +93,10 @@ def damage_texts(damages: Sequence[Damage]) -> list[str]:
     return [*texts, *([text] if (text := _read_only_text(damages)) else [])]
 
 
+# A whole line whose kind or version this version of pairsmith does not know was made by a newer one. It is counted and
+# left out, and the workspace is open read-only: what is decided or exported without it could contradict it.
+
+
 def require_known(damages: Sequence[Damage]) -> None:
     """Make sure that every event of a journal is known, before something is written that depends on them.
 
@@ -131,10 +132,10 @@ def annotator(name: str = "") -> str:
         by = name or os.environ.get("CURATE_ANNOTATOR") or getpass.getuser()
         by.encode()
     except (KeyError, OSError) as error:
-        raise CurateError("E902 bad-settings", "there is no name of an annotator", "Set CURATE_ANNOTATOR.") from error
+        raise CurateError("E902 bad-settings", "no name of an annotator is known", "Set CURATE_ANNOTATOR.") from error
     except UnicodeEncodeError as error:
         # So it is where the environment holds bytes that are no UTF-8.
-        message = f"{by!r} is no name of an annotator: it is no text"
+        message = f"the annotator's name {by!r} is not UTF-8"
         raise CurateError("E902 bad-settings", message, "Set CURATE_ANNOTATOR.") from error
     return by
 
@@ -172,6 +173,7 @@ class JournalWriter:
         Raises:
             CurateError: E906 when they could be saved neither in this segment nor in a fresh one.
         """
+        # Seconds are enough, because nothing is ordered by a clock.
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         act = uuid.uuid4().hex
         last: dict[str, str] = {}
@@ -259,7 +261,7 @@ class JournalReader:
         self._num_unknown = 0
 
     def read(self) -> list[AnyEvent]:
-        """Return the events that were appended since the last call, whoever wrote them, some perhaps once more.
+        """Return the events that anybody has appended since the last call, some perhaps once more.
 
         A segment that cannot be read, or not on, keeps no other from being read, see `new_faults`.
         """
@@ -271,6 +273,7 @@ class JournalReader:
                 # `curate fold` has retired it since it was listed; what it has kept is read after the journal.
                 continue
             progress = self._progress.get(path)
+            # Another inode, or fewer bytes than before, is another file: it is read from its start.
             if progress is None or progress.inode != now.st_ino or progress.size > now.st_size:
                 progress = self._progress[path] = _SegmentProgress(now.st_ino)
             # Most looks find nothing new; then a look costs one stat a segment.
@@ -366,13 +369,13 @@ def read_segment(path: Path, root: Path) -> bytes | None:
 
 
 def _unreadable(path: Path, error: OSError) -> CurateError:
-    what = hint_of(error, "Ask its owner for the right to read it, or mend the path.")
+    what = hint_of(error, "Ask its owner for the right to read it, or fix the path.")
     hint = f"Decisions would be missing without it. {what}"
     return CurateError("E980 bad-segment", f"{one_line(str(path), 500)}: {error.strerror or error}", hint)
 
 
 def pieces(whole: bytes) -> Iterator[SegmentPiece]:
-    """Take the bytes of a segment apart into lines, and what is none."""
+    """Take the bytes of a segment apart into lines, and bytes that are no line."""
     offset = 0
     for number, line in enumerate(whole.split(b"\n"), start=1):
         is_last = offset + len(line) == len(whole)
@@ -387,10 +390,8 @@ def pieces(whole: bytes) -> Iterator[SegmentPiece]:
 
 
 def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[SegmentPiece]:
-    """Yield the whole lines in a damaged one: where a newline was damaged, it holds two of them.
-
-    A line begins with what never stands within one, because a quote in a text is escaped.
-    """
+    """Yield the whole lines in a damaged one: where a newline was damaged, it holds two of them."""
+    # A line begins with what never stands within one, because a quote in a text is escaped.
     bad = 0
     for start, end in pairwise(sorted({0, *(match.start() for match in _START.finditer(raw)), len(raw)})):
         # The last byte stands where the newline was.

@@ -10,8 +10,8 @@ from pathlib import Path
 from curate.base import console
 from curate.base.record import CurateError, Finding, Record, Source
 from curate.checks.runner import read_records
+from curate.checks.runner.examine import with_unique_ids
 from curate.jsonl import Entry, Reader, read_entries
-from curate.project.data import with_unique_ids
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import read_settings
 
@@ -59,6 +59,7 @@ class LooseFiles:
     def named(self, names_by_source: Mapping[Source, str]) -> dict[str, Record]:
         """Read the lines at ``names_by_source`` again and return their records by the names that are given for them."""
         records: dict[str, Record] = {}
+        # Lines are read again and not held: the files may be larger than memory.
         for path in self.files:
             reader = Reader(path)
             names = {source.line: name for source, name in names_by_source.items() if source.file == reader.name}

@@ -43,6 +43,7 @@ def tell_plan(planned: ExportPlan) -> None:
     drops = Counter(record.code for record in planned.dropped)
     if drops:
         console.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))
+    # Findings of the split are few; leaks can be thousands, and `curate leaks` shows them all.
     for finding in [*planned.assignment.findings, *planned.leaks[:_MAX_FINDINGS]]:
         location = f"{finding.file}:{finding.line}: " if finding.file else ""
         console.talk(

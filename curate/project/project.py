@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.catalog import Catalog
     from curate.project.history import DecisionConflict
-    from curate.project.tracker import StateTracker
+    from curate.project.transactions import StateTracker
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
@@ -49,7 +50,7 @@ class Project:
     needs the catalog raises E916 before.
 
     Several threads may call it. A listener is called in the thread whose call has changed something, but not for what
-    was done in its own name: who acts takes the change from what is returned.
+    was done in its own name: the caller takes that change from what is returned.
     """
 
     def __init__(self, data: ProjectData, by: str | None) -> None:
@@ -62,7 +63,7 @@ class Project:
         self._tracker: StateTracker | None = None
         # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
-        self._sitting: JournalWriter | None = None
+        self._writer: JournalWriter | None = None
         self._is_shared = False
         self._open = ExitStack()
 
@@ -100,7 +101,7 @@ class Project:
 
     @property
     def data(self) -> ProjectData:
-        """All records as decisions have left them by now, for whoever goes through them while others decide."""
+        """All records as decisions have left them by now; it stays the same while others decide."""
         return self._data
 
     def files(self) -> list[Path]:
@@ -125,6 +126,7 @@ class Project:
 
         wanted = parse_filter(where)
         catalog = self._load_once().catalog
+        # A validation takes seconds: only a filter that asks about findings pays for it.
         if wanted.needs_findings and not catalog.has_findings:
             catalog.judge(severities(self.validate(limit=sys.maxsize, has_leaks=True).findings))
         for name in catalog.frame(["id"], catalog.select(wanted))["id"]:
@@ -175,7 +177,7 @@ class Project:
     def blind(self) -> Blind:
         """What hides others' answers from this annotator. `reload` makes a new one, of the settings as they then are.
 
-        Where nobody knows who is asked what, it hides them from whoever has not answered; `Blind.fault` says why.
+        Where nobody knows who is asked what, it hides them until the annotator has answered; `Blind.fault` says why.
         """
         return self._loaded_tracker.blind
 
@@ -192,7 +194,7 @@ class Project:
     @property
     def writer(self) -> JournalWriter | None:
         """What saves decisions here; None before the first one."""
-        return self._sitting
+        return self._writer
 
     @property
     def num_decisions(self) -> int:
@@ -220,7 +222,7 @@ class Project:
         """
         data = load_data(self.root)
         if self._tracker is not None and len(self._tracker.catalog):
-            # Whoever has records is told that their files are gone, and keeps what was read.
+            # Where records were read and their files are gone, this raises, and what was read stays.
             data.files()
         return self._read(data, on_progress, within)
 
@@ -264,11 +266,12 @@ class Project:
             known = self._tracker
             state_of, heads_of = (known.hold, known.parents) if known else (self._data.state, self._data.frontier)
             events, changed = self._save(require_valid(decisions, state_of, heads_of, self.shape))
+        # Listeners are called outside of the lock, because they may ask the project in another thread and wait.
         self._tell(changed, actor)
         return Applied(events)
 
     def undo(self, actor: Listener | None = None) -> Undone | None:
-        """Take back this annotator's last act, also of an earlier sitting; None where nothing is left to take back.
+        """Take back this annotator's last act, also of an earlier session; None where nothing is left to take back.
 
         Raises:
             CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`; and as
@@ -351,13 +354,13 @@ class Project:
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
         with self._lock:
-            self._sitting = None
+            self._writer = None
             self._open.close()
 
     @property
     def _loaded_tracker(self) -> StateTracker:
         if self._tracker is None:
-            raise CurateError("E916 unknown-record", "the records are not read yet")
+            raise CurateError("E916 unknown-record", "still reading the records", "Try again in a moment.")
         return self._tracker
 
     @property
@@ -372,7 +375,7 @@ class Project:
 
     @property
     def _reader(self) -> str:
-        """Who looks: whoever decides, else nobody, from whom others' answers are hidden where they may be."""
+        """The annotator who looks, "" where there is no name: then others' answers are hidden where they may be."""
         try:
             return self.by
         except CurateError:
@@ -380,9 +383,10 @@ class Project:
 
     def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within | None = None) -> set[str]:
         # The catalog brings polars with it.
-        from curate.project.tracker import StateTracker
+        from curate.project.transactions import StateTracker
 
         self._share()
+        # Only one thread reads at a time. Decisions go on meanwhile, under the other lock.
         with self._reading:
             tracker = StateTracker(data, self._reader, on_progress)
             try:
@@ -405,7 +409,7 @@ class Project:
 
     def _follow(self, tracker: StateTracker) -> set[str]:
         if changed := self._take(tracker, tracker.reader.read()):
-            self._data = self._data.renewed()
+            self._data = replace(self._data)
         return changed
 
     def _take(self, tracker: StateTracker, events: Sequence[AnyEvent]) -> set[str]:
@@ -414,6 +418,7 @@ class Project:
         return tracker.take(events)
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
+        # The folder may have become a link to elsewhere since the last decision.
         inside(self.root, self.root / FOLDER)
         require_known(self._damages)
         if any(decision.op == "add" for decision in decisions):
@@ -421,11 +426,12 @@ class Project:
             from curate.project.compact import make_added_file
 
             make_added_file(self._data)
-        if self._sitting is None:
+        if self._writer is None:
             self._share()
-            self._sitting = self._open.enter_context(JournalWriter(self.root, self.by))
-        events = self._sitting.append(decisions)
-        self._data = self._data.renewed()
+            self._writer = self._open.enter_context(JournalWriter(self.root, self.by))
+        events = self._writer.append(decisions)
+        # A copy has the same settings, schema and lines, and reads the journal anew.
+        self._data = replace(self._data)
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 
     def _share(self) -> None:
@@ -453,6 +459,7 @@ class Project:
             events, changed = self._save(
                 [Undo(event.id, event.event, parents=tracker.parents(event.id)) for event in reversed(act.events)]
             )
+            # An undo of what somebody has decided anew since is saved all the same, and changes nothing.
             numbers = {event.event for event in events}
             unchanged = sorted(name for name in {event.id for event in events} if not tracker.has_effect(name, numbers))
             undone = Undone(acts.original_of(act).events, unchanged, is_redo)
@@ -484,9 +491,7 @@ def open_project(
 
 
 def open_by_name(path: str | os.PathLike[str], by: str | None = None) -> Project:
-    """Open the workspace in the folder ``path``; ``by`` is who decides, and reading needs nobody.
-
-    Without ``by``, whoever CURATE_ANNOTATOR or the system names decides.
+    """Open the workspace in ``path``; ``by`` decides, by default the name that CURATE_ANNOTATOR or the system gives.
 
     Raises:
         CurateError: as `open_project`.

@@ -47,11 +47,11 @@ def require_clean(verdict: Verdict) -> None:
     failing = [finding for finding in verdict.findings if verdict.is_failing(finding)]
     limits = "".join(f"\n  {code}: its tolerance allows {most}" for code, most in verdict.exceeded.items())
     noun = "finding" if verdict.num_over_tolerance else "error"
-    hint = "See them all with `curate validate`, mend the lines or drop the records, and export again."
-    raise _dirty(failing, counted(verdict.num_failing, noun), verdict.num_failing, hint, limits)
+    hint = "See them all with `curate validate`, fix the lines or drop the records, and export again."
+    raise _dirty(failing, noun, verdict.num_failing, hint, limits)
 
 
-def _dirty(findings: Sequence[Finding], what: str, number: int, hint: str, limits: str = "") -> CurateError:
+def _dirty(findings: Sequence[Finding], noun: str, number: int, hint: str, limits: str = "") -> CurateError:
     """Return the refusal of an export: how many findings, of which codes, and where the first of them are."""
     codes = ", ".join(
         f"{name} x{some}" for name, some in Counter(f"{finding.code} {finding.name}" for finding in findings).items()
@@ -61,7 +61,8 @@ def _dirty(findings: Sequence[Finding], what: str, number: int, hint: str, limit
         for finding in findings[:_MAX_FINDINGS]
     )
     more = f"\n  and {number - _MAX_FINDINGS:,} more" if number > _MAX_FINDINGS else ""
-    message = f"{what} in the way of an export: {codes}\n{lines}{more}{limits}"
+    verb = "blocks" if number == 1 else "block"
+    message = f"{counted(number, noun)} {verb} the export: {codes}\n{lines}{more}{limits}"
     return CurateError("E907 dirty-data", message, hint, exit_code=Exit.FINDINGS)
 
 
@@ -75,7 +76,7 @@ def require_no_leaks(planned: ExportPlan) -> None:
         hint = "See the pairs with `curate leaks`, and drop one of the two."
         if any(finding.code == "P501" for finding in errors):
             hint += " Between splits `curate split --fix` can move one as well."
-        raise _dirty(errors, counted(len(errors), "error"), len(errors), hint)
+        raise _dirty(errors, "error", len(errors), hint)
 
 
 def export_dataset(
@@ -116,6 +117,7 @@ def export_dataset(
 
 def _about(data: ProjectData, verdict: Verdict, planned: ExportPlan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
+    # Keys of the terminal and plug-ins change no record, and so make no other dataset.
     fields = settings.model_dump(mode="json", by_alias=True, exclude={"keys", "plugins"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
@@ -155,6 +157,7 @@ def _git(root: Path) -> dict[str, Json] | None:
     """Return the commit of ``root`` and whether its records differ from it; None where git cannot tell."""
     try:
         commit = ask_git(root, ["rev-parse", "HEAD"]).decode().strip()
+        # What exports and runs write themselves is no change to the records.
         changes = ask_git(root, ["status", "--porcelain", "--", ".", f":!{DATASETS}", ":!runs"])
     except GitError:
         return None

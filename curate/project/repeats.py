@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curate.base.events import Exclusion
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Record, Split
 from curate.base.storage import make_cache
 from curate.project.data import ProjectData
-from curate.project.exclusion import Exclusion
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preference
 from curate.similarity.dedupe.stages import Stages
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from curate.similarity.dedupe.near import Watch
 
 
+# The finding that says why a repeat is left out.
 CODES = {"exact": "D301", "near": "D302"}
-"""The finding that says why a repeat is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ def find_repeats(
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
     """
     pins = data.pins()
+    # The size of the files decides, before anything is read.
     num_bytes = sum(path.stat().st_size for path in data.files()) if is_staged else 0
     stages = stages_in(data.root, num_bytes)
     records, wanted = data.records(), data.wanted()
@@ -92,8 +93,8 @@ def excluded_by(pair: Duplicate) -> Exclusion:
     return Exclusion(f"{how} {pair.keeper}", CODES[pair.kind], pair.keeper, pair.score)
 
 
+# Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second.
 STAGED_FROM = 32_000_000
-"""Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second."""
 _FOLDER = ".curate"
 _STAGES = Path(_FOLDER) / "cache" / "dedupe"
 

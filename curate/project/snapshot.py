@@ -1,7 +1,7 @@
 """What `curate fold` leaves on the disk: ``journal/folded/<n>.json``, the snapshot, and ``journal/retired/<n>/``.
 
 The snapshot has what every folded decision has left of each record, and the digest of every record file. The segments
-that it was made of are read only by who asks for a history, see `Snapshot.retired`.
+that it was made of are read only for a history, see `Snapshot.retired`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curate.base.events import AnyEvent
+from curate.base.events import AnyEvent, is_typed
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import move_file, remove_file, write_atomic
-from curate.project.exclusion import is_typed
+from curate.base.tables import listed
 from curate.project.history import STATUS, Fact, RecordSnapshot, by_record
 from curate.project.journal import FOLDER, read_frames, read_segment
 
 FOLDED = f"{FOLDER}/folded"
 RETIRED = "retired"
 SUMS = "SHA256SUMS"
+# The snapshot that a fold is about to make; it is there while the record files are being written.
 UNFINISHED = f"{FOLDED}/next.json"
-"""The snapshot that a fold is about to make; it is there while the record files are being written."""
 
 # The facet of the fact that `RecordSnapshot.before` is written as: versions that do not know it pass over it.
 _BEFORE = ["before"]
@@ -152,11 +152,10 @@ def folded_files(root: Path) -> dict[int, Path]:
 def read_snapshot(root: Path) -> Snapshot:
     """Return the last snapshot of the workspace ``root``, which is empty before the first fold.
 
-    Whoever reads the journal as well reads that first: what is folded meanwhile is then in both, and counts once.
-
     Raises:
         CurateError: E913 when the file is not what a fold writes; E980 when it cannot be read.
     """
+    # A caller that reads the journal too reads it first: what is folded meanwhile is then in both, and counts once.
     unfinished = _read(root / UNFINISHED)
     last = None
     while last is None and (files := folded_files(root)):
@@ -192,7 +191,7 @@ def parse_folded(content: bytes, path: Path) -> Folded:
     """
     head = _HEAD.match(content)
     if head is None or hashlib.sha256(content[head.end() :]).hexdigest() != head[1].decode():
-        why = "it is not as it was written"
+        why = "the file was changed after it was written"
     else:
         try:
             folded = Folded.model_validate_json(content)
@@ -203,7 +202,7 @@ def parse_folded(content: bytes, path: Path) -> Folded:
                 for index in fact.by
             ):
                 return folded
-            why = "a value is said to be of an event that is not there"
+            why = "a value names an event that is missing"
         except ValidationError as error:
             why = error.errors()[0]["msg"]
     raise CurateError(
@@ -222,6 +221,7 @@ def folded_bytes(
         for name, entry in records.items()
     )
     body = (
+        # Version 1 wherever it suffices: programs that know no other still read the snapshot.
         f'"v":{2 if has_typed_drops else 1},"number":{number},\n'
         f'"segments":[{_joined(_json(entry.model_dump()) for entry in segments)}],\n'
         f'"files":[{_joined(_json(entry.model_dump()) for entry in files)}],\n'
@@ -365,8 +365,6 @@ def seal(path: Path, name: str) -> RecordFile:
 def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
     """Return the lines of ``path`` that are not as they were sealed, as spans of 1-based numbers, first and last.
 
-    Where lines were added or removed, all that follow have moved, and the span reaches to the end of the file.
-
     Raises:
         OSError: it cannot be read.
     """
@@ -378,6 +376,7 @@ def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
     differs = [index for index in range(most) if now[index : index + 1] != before[index : index + 1]]
     if not differs:
         return []
+    # Where lines were added or removed, all that follow have moved, and the span reaches to the end of the file.
     if len(now) != len(before):
         return [(differs[0] * sealed.every + 1, max(len(lines), differs[0] * sealed.every + 1))]
     spans: list[tuple[int, int]] = []
@@ -392,8 +391,7 @@ def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
 
 def spans_text(spans: list[tuple[int, int]], most: int = 5) -> str:
     """Return spans of lines in words, the first of them."""
-    listed = ", ".join(f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans[:most])
-    return listed + (f" and {len(spans) - most:,} more" if len(spans) > most else "")
+    return listed([f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans], most)
 
 
 def _marks(lines: array[int], every: int) -> Iterator[str]:

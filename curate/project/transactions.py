@@ -1,22 +1,28 @@
-"""What is decided as one act: the rules for it, whoever saves it, and which act `undo` and `redo` take next."""
+"""What is decided as one act: the rules for it, the states it leaves, and which act `undo` and `redo` take next."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.events import AnyEvent, Decision, UndoEvent
-from curate.base.record import CurateError, Json, Source, canonical
-from curate.base.tables import counted
+from curate.base.record import CurateError, Json, Record, Source, canonical
+from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
-from curate.project.fold import RecordState
+from curate.project.data import FILES_CHANGED, ProjectData
+from curate.project.fold import Decisions, Fold, RecordState, orphan_texts, steps
+from curate.project.history import AppliedEvent, frontier_of
+from curate.project.journal import CATEGORY, JournalReader
+from curate.project.snapshot import folded_files, read_snapshot
 from curate.schema import Shape
 
-# Records of an act that are named.
-_MAX_NAMES = 3
+if TYPE_CHECKING:
+    from curate.project.catalog.base import Progress
 
 
 def require_valid(
@@ -39,6 +45,7 @@ def require_valid(
         name = decision.id
         _require_json(decision)
         state = state_of(name)
+        # Of several decisions on one record, each is held against the line that the one before it makes.
         present = lines.get(name, state.record.data if state else None)
         if (present is None) != (decision.op == "add"):
             message = "there is no record" if present is None else "there already is a record"
@@ -66,13 +73,13 @@ def _require_fit(line: dict[str, Json], present: Mapping[str, Json] | None, name
     if not shape.is_valid(line):
         problem = next(iter(shape.problems(line)), None)
         raise _unfit(
-            name, f"{problem.pointer or 'the line'} {problem.message}" if problem else "it is no line of the schema"
+            name, f"{problem.pointer or 'the line'} {problem.message}" if problem else "the schema refuses the line"
         )
     record = shape.record(line, Source("", 0))
     before = shape.record(present, Source("", 0)) if present is not None else None
     has_same_id = before is not None and before.has_own_id and record.has_own_id and record.id == before.id
     if not has_same_id and ((before is not None and before.has_own_id) or (record.has_own_id and record.id != name)):
-        raise _unfit(name, "the id names the record for good")
+        raise _unfit(name, "an edit cannot change the id of a record")
 
 
 def _require_json(decision: Decision) -> None:
@@ -85,7 +92,7 @@ def _require_json(decision: Decision) -> None:
 
 
 def _unfit(name: str, why: str) -> CurateError:
-    return CurateError("E972 unfit-line", f"{one_line(name, 60)}: {why}", "Nothing was saved. Mend it and save again.")
+    return CurateError("E972 unfit-line", f"{one_line(name, 60)}: {why}", "Nothing was saved. Fix it and save again.")
 
 
 class Applied(list[AnyEvent]):
@@ -151,7 +158,7 @@ class UndoStacks:
     """One annotator's acts as two stacks: those that stand, and those that were taken back last."""
 
     def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
-        """Take ``events`` of earlier sittings, in any order; where they had not seen one another, that of the clock."""
+        """Take ``events`` of earlier sessions, in any order; where they had not seen one another, that of the clock."""
         self._named: dict[str, Transaction] = {}
         self._of_event: dict[str, Transaction] = {}
         self._original: dict[str, Transaction] = {}
@@ -190,7 +197,7 @@ class UndoStacks:
             self.undone.append(act)
             self._original[act.name] = target
         else:
-            # Two sittings have taken it back. Only one of them had an effect, so that both are done again together.
+            # Two sessions have taken it back. Only one of them had an effect, so that both are done again together.
             for other in self.undone:
                 if self.original_of(other) is target:
                     other.events.append(act.events[0])
@@ -235,8 +242,7 @@ def render_act(events: Sequence[AnyEvent]) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(one_line(name, 40) for name in names[:_MAX_NAMES]) + more
+    return listed([one_line(name, 40) for name in names])
 
 
 def _remove(stack: list[Transaction], act: Transaction) -> bool:
@@ -246,3 +252,162 @@ def _remove(stack: list[Transaction], act: Transaction) -> bool:
             del stack[index]
             return True
     return False
+
+
+class StateTracker:
+    """A workspace's decisions by record, and the states that they leave. One thread at a time may use it."""
+
+    # The line of a record that was decided on is kept here: whatever becomes of the file, what is saved can be shown.
+
+    def __init__(self, data: ProjectData, by: str, on_progress: Progress | None = None) -> None:
+        """Read the journal and the records for the annotator ``by``; ``on_progress`` hears bytes done and in all.
+
+        Raises:
+            CurateError: as `open_catalog`; E913 and E980 for a journal that cannot be read.
+        """
+        # polars comes with the catalog, and most commands decide without it.
+        from curate.project.blind import blind_in
+        from curate.project.catalog import open_catalog
+
+        self.reader = JournalReader(data.root)
+        self.order: list[AnyEvent] = []
+        """Every decision, in the order in which it was made or read."""
+        self.blind = blind_in(data, by)
+        self._root, self._shape = data.root, data.shape
+        self._known: set[str] = set()
+        self._hidden_categories: set[str] = set()
+        self._states: dict[str, RecordState | None] = {}
+        self._bases: dict[str, Record | None] = {}
+        # The journal, then its snapshot, then the lines: what `curate fold` moves from one to the next meanwhile is
+        # read at least once, and counts once.
+        events = self.reader.read()
+        for fault in self.reader.new_faults():
+            raise fault
+        # What a newer version has decided is a remark at first; `Project.refresh` tells of what comes later.
+        with suppress(CurateError):
+            self.reader.require_no_more_unknown()
+        self._snapshot = read_snapshot(data.root)
+        self._decisions = Decisions((), data.shape, self._snapshot)
+        self.catalog = open_catalog(data, on_progress)
+        """Every record as the annotator may see it."""
+        if self.blind.fault is not None:
+            remark = f"others' answers are hidden until you have given yours: {self.blind.fault.message}"
+            self.catalog.remarks.append(remark)
+        self._late = set(self._snapshot.records)
+        self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
+        for name in list(self._late):
+            self.state(name)
+        self._num_first = len(self.order)
+
+    @property
+    def has_hidden_categories(self) -> bool:
+        """Whether `blind` hides the category of some record."""
+        return bool(self._hidden_categories)
+
+    def is_followed(self) -> bool:
+        """Whether no decision has left the journal since it was read, so that looking at its end shows all."""
+        return self.reader.is_whole() and max(folded_files(self._root), default=0) == self._snapshot.number
+
+    def acts(self, by: str) -> UndoStacks:
+        """Return what an annotator has done, also what is folded since.
+
+        Raises:
+            CurateError: E913 and E980 when a retired segment cannot be read.
+        """
+        first, later = self.order[: self._num_first], self.order[self._num_first :]
+        acts = UndoStacks(event for event in (*self._snapshot.takes_back(by), *first) if event.by == by)
+        acts.add(event for event in later if event.by == by)
+        return acts
+
+    def state(self, name: str) -> RecordState | None:
+        """Return the record called ``name`` as decisions have left it, None where there is none.
+
+        Raises:
+            CurateError: E974 when nobody had decided on it before its file was changed.
+        """
+        if name in self._late:
+            self._refold({name})
+        if name in self._states:
+            return self._states[name]
+        base = self._base(name)
+        return RecordState(base) if base else None
+
+    def hold(self, name: str) -> RecordState | None:
+        """Return the state as `state` does, and keep the line, so that a decision on it can be taken for certain."""
+        state = self.state(name)
+        if name not in self._states:
+            self._bases[name] = state.record if state else None
+        return state
+
+    def parents(self, name: str) -> Sequence[str]:
+        """Return what a decision on the present state of ``name`` names as its parents."""
+        state = self.state(name)
+        if state is not None:
+            return state.parents()
+        return frontier_of(self._decisions.of(name), self._snapshot.records.get(name))
+
+    def decided(self) -> list[RecordState]:
+        """Return the states of all records that somebody has decided on and that are there."""
+        return [state for state in self._states.values() if state is not None]
+
+    def fold_outcomes(self) -> list[Fold]:
+        """Return what is to be told of single records, in the order of their ids."""
+        return [outcome for _, outcome in sorted(self._decisions.outcomes.items())]
+
+    def history(self, name: str) -> list[AnyEvent]:
+        """Return the decisions on one record in the order in which they count."""
+        return [step.event for step, _ in self._steps(name)]
+
+    def has_effect(self, name: str, numbers: Collection[str]) -> bool:
+        """Whether one of the events ``numbers`` has changed anything of the record."""
+        return any(step.facets for step, _ in self._steps(name) if step.event.event in numbers)
+
+    def take(self, events: Iterable[AnyEvent]) -> set[str]:
+        """Take ``events`` in, those that are new, and return the records that they are on."""
+        changed = set(self._late)
+        for event in events:
+            if event.event not in self._known:
+                self._known.add(event.event)
+                self.order.append(event)
+                self._decisions.add(event)
+                changed.add(event.id)
+        return self._refold(changed)
+
+    def differing(self, other: StateTracker) -> set[str]:
+        """Return the records that somebody has decided on and that are not the same in ``other``."""
+        mine, theirs = self._states, other._states
+        return {name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)}
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the journal: of segments, and of decisions on records that are gone."""
+        orphans = [event for outcome in self._decisions.outcomes.values() for event in outcome.orphans]
+        return [*self.reader.remarks(), *orphan_texts(orphans)]
+
+    def _refold(self, names: Collection[str]) -> set[str]:
+        """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""
+        done: dict[str, RecordState | None] = {}
+        for name in names:
+            try:
+                base = self._bases[name] = self._base(name)
+            except CurateError as error:
+                if error.code != FILES_CHANGED:
+                    raise
+                self._late.add(name)
+                continue
+            done[name] = self._decisions.fold(name, base)
+        self._states |= done
+        self._late -= done.keys()
+        states = ((name, state) for name, state in done.items() if state is not None)
+        visible = {name: self.blind.redacted(state, self._shape) for name, state in states}
+        hidden = {name for name, state in done.items() if state is not None and self.blind.hides(state, CATEGORY)}
+        self._hidden_categories = (self._hidden_categories - done.keys()) | hidden
+        # What is hidden is in no row: no cell, filter, order or count can tell it.
+        self.catalog.update(done, {name: state for name, state in visible.items() if state is not done[name]})
+        return set(done)
+
+    def _base(self, name: str) -> Record | None:
+        """Return the record as its line has it."""
+        return self._bases[name] if name in self._bases else self.catalog.read(name)
+
+    def _steps(self, name: str) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
+        return steps(name, self._base(name), self._decisions.of(name), self._shape, self._snapshot)

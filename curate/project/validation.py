@@ -1,4 +1,4 @@
-"""One validation of a workspace or of record files, whoever asks for it: a command, an export, a screen.
+"""One validation of a workspace or of record files, the same for a command, an export and a screen.
 
 Lines, records and the data set as a whole are for `curate.checks.runner`. Here is what needs more than one line or
 another room: decisions, merges, leaks, suspect labels, lengths in tokens. Whatever of that needs the records gets them
@@ -34,8 +34,7 @@ from curate.checks.runner import (
     validate,
 )
 from curate.checks.runner.changes import unmerged_findings
-from curate.checks.runner.examine import Examiner, SpanResult
-from curate.checks.runner.naming import UniqueNames, Watched, WatchedIds
+from curate.checks.runner.examine import Examiner, SpanResult, UniqueNames, Watched, WatchedIds
 from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, holds_any, read_entries
@@ -53,8 +52,8 @@ _SAMPLE_LINES = 100
 _EXAMS = [f'"{name}"'.encode() for name in SPLITS[1:]]
 OnSpan = Callable[[SpanResult], None]
 Results = Iterator[tuple[Path, SpanResult]]
+# Finds what is wrong with records in the tokens of a model.
 Lengths = Callable[[Sequence[Record]], Sequence[Finding]]
-"""Finds what is wrong with records in the tokens of a model."""
 
 
 @dataclass
@@ -138,7 +137,7 @@ class Validation:
             yield from self._opened((finding, None) for finding in self.lengths(self._records()))
         if self._selection.doubt_checks:
             # It brings a model and the search for repeats with it.
-            from curate.project.doubts import doubtful
+            from curate.checks.quality.suspects import doubtful
 
             findings, remark = doubtful(self._records(), self.spec.shape, self.spec.settings)
             self.remarks += [f"L405: {remark}"] if remark else []
@@ -186,11 +185,9 @@ class Validation:
         return self._whole is not None and self._whole.has_fixed_exam()
 
     def _may_have_exam(self) -> bool:
-        """Whether a line or a decision can say that a record is in a test or validation split.
-
-        Lines are searched for a text that says so, not parsed. One that spells it by escapes is found when all were
-        read; then they are read again.
-        """
+        """Whether a line or a decision can say that a record is in a test or validation split."""
+        # Lines are searched for a text that says so, not parsed. One that spells it by escapes is found when all were
+        # read; then they are read again.
         if self.data and self.data.decisions.can_say(SPLITS[1:]):
             return True
         return any(holds_any(path, _EXAMS, self.spec.root) for path in self.files)
@@ -223,14 +220,13 @@ def guess_name(files: Iterable[Path]) -> str:
 def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
     """Validate the records as decisions have left them, and add what could not be applied from the journal.
 
-    With ``has_leaks`` leaks are looked for as well; who exports asks the division that it has made.
-
-    The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
+    With ``has_leaks`` leaks are looked for as well; an export asks the division that it has made.
 
     Raises:
         CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
     """
     known = baseline_path(data.settings, data.root)
+    # The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
     baseline = read_baseline(known, without=UNREADABLE) if known else None
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
     verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded).run()
@@ -238,11 +234,10 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
 
 
 class RecordStream:
-    """One reading of record files: of a workspace, of some of its files, or of files that belong to none.
+    """One reading of record files: of a workspace, of some of its files, or of files that belong to none."""
 
-    Names and decisions go by the order of the workspace's files, in whatever order the files are given. Of files that
-    are none of the workspace's, such as standard input, records are left out whose id was dropped, and no more.
-    """
+    # Names and decisions go by the order of the workspace's files, in whatever order the files are given. Of files that
+    # are none of the workspace's, such as standard input, records are left out whose id was dropped, and no more.
 
     def __init__(
         self,
@@ -348,6 +343,7 @@ class RecordStream:
             for record in result.records:
                 self._retain(record, names.get(record.source.line), file, states)
             self._unread += [(file, line) for line in result.unread] if is_ours else []
+            # They are used up here: a span that waits for its turn holds findings and sketches only.
             result.watched, result.displacing, result.records = [], [], []
             yield path, result
 
@@ -416,6 +412,7 @@ class RecordStream:
                 self._states.append(state)
             if state.dropped is None:
                 records.append(state.record)
+        # Records of decisions have a place in the journal, which is their reading order.
         records.sort(key=lambda record: (record.source.file, record.source.line))
         for file, group in groupby(records, key=lambda record: record.source.file):
             result = SpanResult(FindingTally(examiner.spec.limit))

@@ -24,14 +24,14 @@ from curate.base import console
 from curate.base.record import CurateError, Record
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
 from curate.checks.runner import read_records
-from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
+from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, UniqueNames
 from curate.checks.runner.parallel import tasks_of
 from curate.formats.importers import SourceRow, jsonable
 from curate.jsonl import Span
 from curate.scale.cluster import NATIVE, WorkerCluster
 from curate.schema import Shape, load_shape
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import find, refuse_repeated_ids
+from curate.similarity.dedupe import find
 from curate.similarity.dedupe.corpus import Cleaner, Corpus, gather
 from curate.similarity.dedupe.kernels import kernels_for
 from curate.similarity.dedupe.near import Watch
@@ -50,8 +50,6 @@ _LEFT_TO_THE_PARSER = frozenset({"S106", "S107"})
 Task = tuple[Path, Span | None]
 # Bytes of input for each worker from which reading in a process of its own is repaid.
 _READ_APART_BYTES = 512 * 1024 * 1024
-# Gives the ids of all records, in reading order, to be told apart; returns names that all differ.
-Namer = Callable[[Sequence[str]], list[str]]
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -220,7 +218,6 @@ def find_on(
     settings: DedupeSettings,
     *,
     scratch: Path,
-    namer: Namer = list,
     watch: Watch = lambda _stage, _done, _total: None,
 ) -> Scaled:
     """Find what `curate.similarity.dedupe.find_duplicates` finds among the records of ``files``, in the order of
@@ -229,8 +226,7 @@ def find_on(
     ``scratch`` is a folder that all workers see; it takes about the size of the texts.
 
     Raises:
-        CurateError: E904 for a file that is missing; E906 when ``scratch`` cannot hold it; E910 when two records have
-            the same name; E969 when a worker is lost.
+        CurateError: E904 for a file that is missing; E906 when ``scratch`` cannot hold it; E969 when a worker is lost.
     """
     num_bytes = sum(path.stat().st_size for path in set(files) if path.is_file())
     kernels = kernels_for(num_bytes)._replace(starmap=cluster.starmap)
@@ -251,8 +247,8 @@ def find_on(
     if stages.remarks:
         # Without the file each task would carry all tokens.
         raise CurateError(WRITE_FAILED, stages.remarks[0])
-    corpus = replace(corpus, ids=namer(corpus.ids))
-    refuse_repeated_ids(corpus.ids, corpus.source)
+    # A worker knows the ids of its own span; which of them repeat, only the whole tells.
+    corpus = replace(corpus, ids=list(map(UniqueNames().name, corpus.ids)))
     return Scaled(corpus, find(corpus, method_of(settings), kernels, Stages(), watch), num_findings)
 
 

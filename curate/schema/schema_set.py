@@ -1,8 +1,4 @@
-"""A schema with all that it refers to, read from inside the project, and refused where it could mislead or hang.
-
-A reference reaches this schema itself, or a file inside the project. What is fetched from elsewhere could change, could
-read files for a stranger, and is not needed.
-"""
+"""A schema with all that it refers to, read from inside the project, and refused where it could mislead or hang."""
 
 from __future__ import annotations
 
@@ -57,6 +53,10 @@ _DIALECTS = {
     f"json-schema.org/{name}/schema" for name in ("draft/2020-12", "draft/2019-09", "draft-07", "draft-06", "draft-04")
 }
 _OLD_DIALECTS = ("draft-04", "draft-06", "draft-07")
+
+
+# A reference reaches this schema itself, or a file inside the project. What is fetched from elsewhere could change,
+# could read files for a stranger, and is not needed.
 
 
 @dataclass
@@ -153,6 +153,7 @@ def _walk(schema_set: SchemaSet, path: Path, raw: bytes, schema: Json, base: str
         steps, node, base = stack.pop()
         if not isinstance(node, dict):
             continue
+        # A schema within a schema that has an id of its own resolves its references against that.
         if isinstance(own := node.get("$id"), str) and not own.startswith("#"):
             base = _joined(path, base, urldefrag(own).url)
             schema_set.by_uri.setdefault(base, node)
@@ -266,11 +267,9 @@ def _parts(node: dict[str, Json]) -> Iterator[tuple[str, dict[str, Json]]]:
 
 
 def _affordable_depth(schema_set: SchemaSet, root: Json) -> int:
-    """Return how many levels of a value ``root`` can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`.
-
-    No reference of the schema comes back to itself at the same value. The worst value is assumed: at each level the key
-    that most of the schema looks at.
-    """
+    """Return how many levels of a value ``root`` can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`."""
+    # No reference of the schema comes back to itself at the same value. The worst value is assumed: at each level the
+    # key that most of the schema looks at.
     if not isinstance(root, dict):
         return MAX_DEPTH
     totals, steps = _levels(schema_set, root)
@@ -379,14 +378,13 @@ def _line_and_column(raw: bytes, offset: int) -> tuple[int, int]:
 def bundled(path: Path, root: Path) -> Json:
     """Return the schema at ``path`` with the files that it refers to among its definitions.
 
-    A schema that refers to itself only is returned as it is. Else each document gets the URI that references resolve to
-    as its ``$id`` (a compound schema document: JSON Schema 2020-12 core, section 9.3), which names no folder of the
-    machine.
-
     Raises:
         CurateError: E903, the schema is unfit, or a document that is referred to names itself; E904, there is no such
             schema.
     """
+    # A schema that refers to itself only is returned as it is. Else each document gets the URI that references resolve
+    # to as its ``$id`` (a compound schema document: JSON Schema 2020-12 core, section 9.3), which names no folder of
+    # the machine.
     schema, uri, schema_set = read_schema_set(path, root)
     if len(schema_set.documents) == 1 or not isinstance(schema, dict):
         return schema

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
 
 from curate.base.console import one_line
-from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source
+from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source, canonical, normalised
 from curate.base.resources import shipped
 from curate.jsonl import parts_of
-from curate.schema.contents import Contents, contents_of
 from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
-from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view
+from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view, text_of
 from curate.schema.words import LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
+# Steps back in one pattern, after which the engine gives up: nested repeats would take minutes.
 _BACKTRACK_LIMIT = 100_000
+# Bytes of a compiled pattern; one with a huge counted repeat would take gigabytes.
 _PATTERN_BYTES = 1024 * 1024
 
 
@@ -41,7 +43,7 @@ class Shape:
     schema_set: SchemaSet
     """The schema with every document that it refers to."""
     _validator: Any
-    _is_own: bool
+    is_own: bool
     """Whether it is not one of the shipped ones, so that its view need not fit what it allows."""
 
     def __reduce__(self) -> tuple[Callable[..., Shape], tuple[str, Path]]:
@@ -60,15 +62,10 @@ class Shape:
         is_allowed: Callable[[Json], bool] = self._validator.is_valid
         if self.schema_set.depth < MAX_DEPTH:
             return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
-        is_fit = self.view.fitness(self.schema) if self._is_own and self.view else None
+        is_fit = self.view.fitness(self.schema) if self.is_own and self.view else None
         if is_fit:
             return lambda value: is_allowed(value) and (type(value) is not dict or is_fit(value))
         return is_allowed
-
-    @cached_property
-    def contents(self) -> Contents | None:
-        """What it tells apart in texts and numbers, None where it may look at anything in them."""
-        return None if self._is_own and self.view else contents_of(self.schema_set.documents.values())
 
     def problems(self, value: Json, *, show_values: bool = False) -> list[Problem]:
         """Return one problem for each rule that ``value`` breaks, sorted by place; none hold data unless asked for.
@@ -108,7 +105,7 @@ class Shape:
                 yield from self._plain(part, depth + 1)
 
     def _misfits(self, value: Json) -> Iterator[Problem]:
-        if self._is_own and self.view and isinstance(value, dict):
+        if self.is_own and self.view and isinstance(value, dict):
             yield from self.view.misfits(value)
 
     def _is_affordable(self, value: Json) -> bool:
@@ -117,10 +114,8 @@ class Shape:
         return limit >= MAX_DEPTH or depth_of(value) <= limit
 
     def explain(self, value: Json) -> list[str]:
-        """Return what the jsonschema library says about ``value``, for people: its messages quote the data.
-
-        It is a second opinion: by its Python patterns it can disagree with `is_valid`.
-        """
+        """Return what the jsonschema library says about ``value``, for people: its messages quote the data."""
+        # It is a second opinion: by its Python patterns it can disagree with `is_valid`.
         from jsonschema import validators
         from referencing import Registry
         from referencing.jsonschema import DRAFT202012
@@ -133,13 +128,15 @@ class Shape:
         errors = sorted(validator.iter_errors(value), key=lambda error: error.json_path)
         return [f"{error.json_path}: {one_line(error.message, 500)}" for error in errors]
 
-    def record(self, value: Mapping[str, Json], source: Source) -> Record:
-        """Return a valid line as a record.
+    @cached_property
+    def record(self) -> Callable[[Mapping[str, Json], Source], Record]:
+        """Return a valid line, read at a source, as a record.
 
         Raises:
             CurateError: E905, the schema has no ``x-record`` view.
         """
-        return self._need_view().record(value, source)
+        # Asked a million times, too, so that the view itself answers.
+        return self._need_view().record
 
     def ignored(self, value: Mapping[str, Json]) -> frozenset[str]:
         """Return the codes and names of checks that a valid line asks to be excused from."""
@@ -197,12 +194,11 @@ def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
 def load_contract(path: Path, root: Path) -> Shape:
     """Load a schema that completions must fit, as a shape without a view; references are followed inside ``root``.
 
-    ``format`` is a remark here, as 2020-12 has it by default: which formats a library knows differs, and training
-    scores completions with another library than this one.
-
     Raises:
         CurateError: E903, the schema is unfit, with the reason; E904, there is no such schema.
     """
+    # ``format`` is a remark here, as 2020-12 has it by default: which formats a library knows differs, and training
+    # scores completions with another library than this one.
     return _compiled(path, root, is_contract=True)
 
 
@@ -297,3 +293,86 @@ def _view_of(path: Path, schema: Json) -> View | None:
     if not declared.keys() & {"messages", "text", "completion"}:
         raise bad_schema(path, "x-record", "names none of messages, completion and text")
     return View(declared)
+
+
+# What of a record is compared. Every search for equal records (validation by digests, dedupe by keys) takes it from
+# here, so that both mean the same by "the same record" and by "the same question". Ids, labels and metadata never
+# count.
+
+
+class Parts(NamedTuple):
+    """The texts of a record: ``num_question_texts`` of the question, one of the answer, one raw, and later turns.
+
+    Two records are the same when their texts are, once normalised, and their ``mark``, of 16 bytes: roles, tools,
+    calls, and what else is in a turn. Two questions are the same when these texts and their ``question_mark`` are.
+    """
+
+    texts: list[str]
+    num_question_texts: int
+    question_mark: bytes
+    mark: bytes
+
+
+def record_parts(record: Record) -> Parts:
+    """Return the texts of a record apart: system, instruction, input or each turn, then the answer."""
+    turns = record.messages
+    if not turns:
+        return Parts([record.system, record.prompt, record.completion, record.text], 2, *_marks_of((), 0, 2))
+    texts: list[str] = []
+    roles: list[str] = []
+    last = len(turns)
+    for index, turn in enumerate(turns):
+        role, text = turn.get("role"), turn.get("content")
+        if role == "assistant":
+            last = index
+        if type(text) is not str or type(role) is not str or len(turn) != 2:
+            role, text = _structure_of(turn), text_of(turn)
+        texts.append(text)
+        roles.append(role)
+    num_question_texts = last
+    if record.prompt_parts and last:
+        texts[last - 1 : last] = record.prompt_parts
+        num_question_texts += len(record.prompt_parts) - 1
+    if last == len(turns):
+        texts.append("")
+    texts.insert(num_question_texts + 1, record.text)
+    tools = blake2b(canonical([dict(tool) for tool in record.tools])).digest() if record.tools else b""
+    return Parts(texts, num_question_texts, *_marks_of(tuple(roles), last, num_question_texts, tools))
+
+
+def digests_of(record: Record) -> tuple[bytes, bytes]:
+    """Return 16-byte digests of the question of a record, empty where it has none, and of all that it teaches."""
+    texts, num_question_texts, question_mark, mark = record_parts(record)
+    texts = [normalised(text) for text in texts]
+    question_text = "\0".join(texts[:num_question_texts])
+    digest = blake2b(question_mark + question_text.encode("utf-8", "surrogatepass"), digest_size=16)
+    # A question of empty texts asks nothing.
+    question = digest.digest() if len(question_text) >= max(1, num_question_texts) else b""
+    # A digest goes on where it stood: the question is the beginning of all that is said.
+    digest.update(mark + "\0".join(texts[num_question_texts:]).encode("utf-8", "surrogatepass"))
+    return question, digest.digest()
+
+
+def _structure_of(turn: Mapping[str, Json]) -> str:
+    """Return all of a turn but its text: role, calls, names, and parts that are no text."""
+    rest = dict(turn)
+    content = rest.get("content")
+    if content is None or type(content) is str:
+        rest.pop("content", None)
+    if isinstance(content, list):
+        # The texts in a list of parts are compared as texts.
+        rest["content"] = [
+            {key: value for key, value in part.items() if key != "text"} if isinstance(part, dict) else part
+            for part in content
+        ]
+    return canonical(rest).decode()
+
+
+@lru_cache(maxsize=4096)
+def _marks_of(roles: tuple[str, ...], last: int, num_question_texts: int, tools: bytes = b"") -> tuple[bytes, bytes]:
+    """Return digests of all but the texts, of the question and of the whole; ``last`` is the index of the answer."""
+    marks = []
+    for said in ((str(num_question_texts), *roles[:last]), (str(num_question_texts), str(last), *roles)):
+        content = "\0".join(said).encode("utf-8", "surrogatepass")
+        marks.append(blake2b(len(content).to_bytes(8, "little") + content + tools, digest_size=16).digest())
+    return marks[0], marks[1]

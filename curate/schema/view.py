@@ -184,10 +184,8 @@ class View:
         return _line_fits(fields) if fields else None
 
     def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
-        """Yield what stands at a place of the view and cannot be what the view says it is.
-
-        The shipped schemas leave nothing to say; a schema of one's own can allow a number where the answer should be.
-        """
+        """Yield what stands at a place of the view and cannot be what the view says it is."""
+        # The shipped schemas leave nothing to say; a schema of one's own can allow a number where the answer should be.
         for name, _, wanted in _WANTED:
             if name in self.paths and not _fits(name)(self.get(value, name)):
                 message = f"is the {name} of the record by x-record and must be {wanted}"
@@ -204,6 +202,7 @@ class View:
             drafts = [self._bare({"messages": [dict(turn) for turn in record.messages]})]
         else:
             drafts = list(self._pairs(record))
+        # The line that the record came from is tried first: where it fits, nothing can be lost.
         for draft in (deepcopy(dict(record.data)), *drafts):
             if record.tools:
                 self._put(draft, "tools", [dict(tool) for tool in record.tools])
@@ -351,10 +350,8 @@ def _line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Any:
 
 
 def is_assured(root: Json, name: str, parts: Sequence[str]) -> bool:
-    """Whether the schema ``root`` itself lets nothing stand at a place but what may.
-
-    Only plain ways of saying so are understood: types, enumerations, properties, items and local references.
-    """
+    """Whether the schema ``root`` itself lets nothing stand at a place but what may."""
+    # Only plain ways of saying so are understood: types, enumerations, properties, items and local references.
     node = root
     for part in parts:
         node = _resolved(root, node)

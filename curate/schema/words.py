@@ -1,7 +1,4 @@
-"""What jsonschema-rs found wrong, in our words: one problem a broken rule, and no value of the data unless asked for.
-
-The engine's own messages quote the data, which may be personal or secret, so none of them is shown.
-"""
+"""What jsonschema-rs found wrong, in our words: one problem a broken rule, without values unless asked for."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from jsonschema_rs import ValidationErrorKind as Kind
 
 from curate.base.console import one_line
 from curate.base.record import Json, Problem, json_type
+from curate.base.tables import listed
 from curate.jsonl import pointer_of
 
 _TYPES = {
@@ -47,6 +45,9 @@ class LimitProblem(Problem):
     __slots__ = ()
 
 
+# The engine's own messages quote the data, which may be personal or secret, so none of them is shown.
+
+
 def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values: bool) -> list[Problem]:
     """Turn the engine's errors into problems; ``known`` gives the keys to suggest at a path."""
     return [problem for error in _narrowest(errors) for problem in _problems(error, known, show_values=show_values)]
@@ -54,6 +55,7 @@ def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values:
 
 def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     """Leave out a wrong type where another rule asks for fewer types at the same place."""
+    # Each branch of a choice reports its own list of types; the shortest list says the most.
     types = [
         (tuple(e.instance_path), frozenset(e.kind.types)) if isinstance(e.kind, Kind.Type) else None for e in errors
     ]
@@ -92,6 +94,7 @@ def _nearest(
 ) -> Iterator[Problem]:
     """Explain a choice by the branch that the value comes closest to; branches equally close are named together."""
     path = error.instance_path
+    # A message for every branch would bury the one that the author meant.
     branches = [branch for branch in context if branch]
     wrong_types = [
         branch[0].kind.types
@@ -131,9 +134,7 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
         case Kind.Type():
             return f"must be {_either(kind.types)}, not {_TYPES[json_type(value)]}"
         case Kind.Enum():
-            options = [_value_text(option) for option in kind.options]
-            more = f" and {len(options) - _MOST_OPTIONS} more" if len(options) > _MOST_OPTIONS else ""
-            return f"must be one of {', '.join(options[:_MOST_OPTIONS])}{more}"
+            return f"must be one of {listed([_value_text(option) for option in kind.options], _MOST_OPTIONS)}"
         case Kind.Constant():
             return f"must be {_value_text(kind.expected_value)}"
         case Kind.MultipleOf():
@@ -151,7 +152,7 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
         case Kind.UnevaluatedItems():
             return f"has {_count(len(kind.unexpected), 'item')} that the schema does not allow"
         case Kind.OneOfMultipleValid():
-            return "fits more than one of the forms of which the schema allows one"
+            return "fits more than one of the forms, and the schema allows one"
         case Kind.Not():
             return "has the form that the schema rules out"
         case Kind.ContentEncoding():

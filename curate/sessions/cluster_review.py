@@ -11,13 +11,12 @@ from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from curate.base.events import Decision, Edit, Label, Restore
+from curate.base.events import Decision, Edit, Exclusion, Label, Restore
 from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import make_cache, write_atomic
 from curate.jsonl import pointer_of
 from curate.project.drafts import FOLDER, safe_name
-from curate.project.exclusion import Exclusion
 from curate.project.fold import RecordState
 from curate.project.repeats import excluded_by
 from curate.schema import Shape

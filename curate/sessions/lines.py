@@ -14,9 +14,9 @@ from curate.base.record import CurateError, Finding, Json, Record, Source, canon
 from curate.checks.runner import relative_name
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
+from curate.jsonl.walker import edited_line, new_line
 from curate.project.data import names_in_use
 from curate.project.project import Project
-from curate.project.spelling import spelled, spelled_anew
 from curate.sessions.edits import EditSession
 from curate.sessions.excerpt import LineIndex
 
@@ -96,7 +96,7 @@ class LineEdit(EditSession):
 
     def _spelled(self, raw: bytes, line: dict[str, Json], *, is_ascii: bool) -> bytes:
         try:
-            spelled_line = spelled_anew(line) if _value(raw) is None else spelled(raw, line, is_ascii=is_ascii)
+            spelled_line = new_line(line) if _value(raw) is None else edited_line(raw, line, is_ascii=is_ascii)
             if canonical(strict_loads(spelled_line)) == canonical(line):
                 return spelled_line
             raise ValueError("it cannot be written as JSON")

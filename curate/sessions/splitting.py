@@ -15,15 +15,14 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from curate.base.events import Assign, Decision
+from curate.base.events import Assign, Decision, Exclusion
 from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Severity, Split
 from curate.base.storage import write_atomic
 from curate.project.data import ProjectData
-from curate.project.exclusion import Exclusion
 from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
 from curate.project.journal import require_known
-from curate.project.leaks import ExamLeaks, compare_benchmarks, divide_apart, parts_of
+from curate.project.plan import ExamLeaks, compare_benchmarks, divide_apart, parts_of
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import FILE_NAME, SplitSettings, origins
 from curate.similarity.leaks import LEVELS, Leak

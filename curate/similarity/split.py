@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Split, canonical
+from curate.base.tables import listed
 from curate.jsonl import parts_of
 from curate.schema.settings import SplitSettings
+from curate.schema.view import at
 
 # P502: the fewest records of a category that a split should have to say anything about it.
 THIN = 5
@@ -146,15 +148,7 @@ def value_at(data: Json, pointer: str) -> Json:
             f"split.group: {pointer!r} is not a JSON pointer",
             'Write it like "/meta/source_id", from the top of the line.',
         )
-    value = data
-    for part in parts_of(pointer):
-        if isinstance(value, Mapping) and str(part) in value:
-            value = value[str(part)]
-        elif isinstance(value, list) and str(part).isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return None
-    return value
+    return at(data, parts_of(pointer))
 
 
 def _fall(first: Record, settings: SplitSettings) -> Split:
@@ -200,13 +194,12 @@ def _stale(records: Sequence[Record], pins: Mapping[str, Split], frozen: Collect
     ]
     gone = sorted({name for name, target in pins.items() if target == "test"} - {record.id for record in records})
     if gone:
-        examples = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
         findings.append(
             _finding(
                 "P503",
                 "stale-split",
                 None,
-                f"records of the frozen test set that are gone: {len(gone)} ({examples})",
+                f"records of the frozen test set that are gone: {len(gone):,} ({listed(gone)})",
                 "Scores are not comparable with those of the last dataset. Restore the records if that matters.",
             )
         )

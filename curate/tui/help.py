@@ -113,7 +113,7 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
     what = event.model_dump(mode="json")
     match event.op:
         case "drop":
-            from curate.project.exclusion import exclusion_by
+            from curate.base.events import exclusion_by
 
             detail = str(exclusion_by(event))
         case "assign":

@@ -60,7 +60,7 @@ def test_reading_needs_no_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(project.frame) == 21
     assert len(list(project.records("category:billing"))) == 10
     assert project.history("r001") == []
-    with pytest.raises(curate.CurateError, match="there is no name of an annotator"):
+    with pytest.raises(curate.CurateError, match="no name of an annotator is known"):
         project.apply([curate.Drop("r001", "off topic")])
     assert not (root / "journal").exists()
 
@@ -161,7 +161,7 @@ def test_files_are_validated_without_a_workspace(root: Path, tmp_path: Path, mon
 
 def test_an_export_is_a_dataset_that_is_made_once(root: Path) -> None:
     with curate.open(os.fspath(root), by="ana") as project:
-        with pytest.raises(curate.CurateError, match="1 error in the way of an export"):
+        with pytest.raises(curate.CurateError, match="1 error blocks the export"):
             project.export()
         project.apply([curate.Drop("empty", reason="no answer")])
         dataset = project.export()

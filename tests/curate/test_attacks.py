@@ -19,12 +19,12 @@ from curate import cli
 from curate.base.console import markdown_cell
 from curate.base.record import CurateError, Source, normalised
 from curate.base.storage import write_atomic
+from curate.checks.answer import truncated
 from curate.checks.characters import bidi_or_invisible
 from curate.checks.identity import skeleton
 from curate.checks.personal_data import _phones
 from curate.checks.runner import ExaminerSpec, Verdict, validate
 from curate.checks.special_tokens import special_token_in_text
-from curate.checks.truncated import truncated
 from curate.formats.intake import take_in
 from curate.formats.spreadsheet import guarded
 from curate.schema import load_shape

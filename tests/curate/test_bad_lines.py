@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from curate.checks.runner import ExaminerSpec, validate
-from curate.checks.runner.skeleton import LONGEST, Skeletons
+from curate.checks.runner.shortcuts import LONGEST, Skeletons
 from curate.schema import Shape, load_shape
 from curate.schema.settings import Settings
 
@@ -92,7 +92,7 @@ def test_what_is_only_counted_is_what_would_be_found(name: str, seed: int, tmp_p
 @pytest.mark.parametrize("name", ["instruction", "chat", "free"])
 def test_a_template_takes_no_line_of_another_skeleton(name: str, tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text(json.dumps(OWN["free"]), encoding="utf-8")
-    skeletons = Skeletons((load_shape("own.json", tmp_path) if name == "free" else load_shape(name)).contents)
+    skeletons = Skeletons(load_shape("own.json", tmp_path) if name == "free" else load_shape(name))
     raws = [raw for raw in lines(random.Random(name), 1500) if len(raw) <= LONGEST]
     raws += [raw.replace(b"y", b"z").replace(b"7", b"8") for raw in raws]
     num_alike = 0

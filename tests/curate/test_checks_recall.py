@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from curate.base.record import Record, Source
 from curate.checks import discover
 from curate.checks.personal_data import find as find_personal
-from curate.checks.runner.prefilter import absence_of
+from curate.checks.runner.shortcuts import absence_of
 from curate.checks.secret import find as find_secrets
 from curate.schema import load_shape
 from curate.schema.settings import Settings

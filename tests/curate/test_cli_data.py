@@ -104,7 +104,7 @@ def test_leaks_exit_one(make_workspace, call):
     ]
     said = call("split", make_workspace(lines).root)
     assert said.returncode == 1
-    assert "data/a.jsonl:2: error P501 split-leak: is in test, and data/a.jsonl:1 gives it away" in said.stdout
+    assert "data/a.jsonl:2: error P501 split-leak: test record; its prompt also stands in data/a.jsonl:1" in said.stdout
 
 
 def test_export_writes_and_repeats_itself(make_workspace, call):

@@ -363,5 +363,5 @@ def test_no_flipped_bit_of_what_was_kept_goes_unseen(tmp_path):
     for place in range(len(whole)):
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
-        with pytest.raises(CurateError, match="not as it was written"):
+        with pytest.raises(CurateError, match="was changed after it was written"):
             parse_folded(bytes(flipped), path)

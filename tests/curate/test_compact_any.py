@@ -253,17 +253,17 @@ OBJECT = st.dictionaries(TEXT, VALUE, max_size=4)
     OBJECT, OBJECT, st.lists(st.integers(0, 3), max_size=3), st.sampled_from([None, 0, 2]), st.booleans(), st.booleans()
 )
 def test_a_line_spelled_anew_says_what_it_should_and_keeps_the_rest(old, changes, removed, indent, is_ascii, is_tight):
-    from curate.project.spelling import respelled
+    from curate.jsonl.walker import with_members
 
     text = json.dumps(old, ensure_ascii=is_ascii, separators=(",", ":") if is_tight else (" , ", " :  "), indent=indent)
     raw = b"  " + text.replace("\n", "").encode() + b" "
     line = {**old, **changes}
     for place in removed:
         line.pop(next(iter(list(old)[place : place + 1]), None), None)
-    made = respelled(raw, line, is_ascii=is_ascii)
+    made = with_members(raw, line, is_ascii=is_ascii)
     assert json.loads(made) == line
     assert list(json.loads(made)) == list(line)
-    assert respelled(raw, old, is_ascii=is_ascii) == raw
+    assert with_members(raw, old, is_ascii=is_ascii) == raw
     assert not is_ascii or made.isascii()
 
 

@@ -13,8 +13,7 @@ from curate.similarity.dedupe import Method, find_duplicates, near, preference, 
 from curate.similarity.dedupe.kernels import NUM_BANDS, NUMPY, Bands
 from curate.similarity.dedupe.near import links
 from curate.similarity.dedupe.pairs import compare
-from curate.similarity.dedupe.shingles import Cut, Spans
-from curate.similarity.dedupe.text import spaced, storable
+from curate.similarity.dedupe.shingles import Cut, Spans, spaced, storable
 
 SHORT = DedupeSettings()
 WEB = DedupeSettings(ngram=5, threshold=0.75)

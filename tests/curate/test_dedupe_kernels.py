@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import normalised
 from curate.similarity.dedupe.kernels import COMPILED_FROM, NUMPY, Kernels, kernels_for
-from curate.similarity.dedupe.shingles import Cut, Spans, distinct, windows
-from curate.similarity.dedupe.text import storable
+from curate.similarity.dedupe.shingles import Cut, Spans, distinct, storable, windows
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from curate.base.record import Finding, Record
 from curate.checks.runner import ExaminerSpec, read_records, validate
 from curate.cli import cli
 from curate.schema import load_shape
-from curate.schema.parts import digests_of
 from curate.schema.settings import CheckSettings, DedupeSettings, Settings
+from curate.schema.shape import digests_of
 from curate.similarity.dedupe import Duplicates, find_duplicates
 
 DEDUPE = DedupeSettings()

@@ -13,10 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.base import console
-from curate.base.events import Drop
+from curate.base.events import Drop, Exclusion
 from curate.base.record import CurateError, Record, Source
 from curate.cli import cli
-from curate.project.exclusion import Exclusion
 from curate.project.filters import (
     FIELDS,
     GUIDE,

@@ -143,7 +143,7 @@ def test_checkpoints_and_reports_of_runs(make_workspace):
 
 def test_the_manifest_of_a_checkpoint_is_what_the_trainer_writes():
     """Both sides have their own code for it, because neither may load the other."""
-    from curate.project.fsck.files import CHECKPOINT_FILE
+    from curate.project.fsck import CHECKPOINT_FILE
     from train.base.storage import digest_of
     from train.loop import checkpoint
 
@@ -246,7 +246,7 @@ def test_two_branches_that_both_folded(make_workspace):
     git("merge", "other", is_refused=True)
     found = {name for name, *_ in names(root)}
     assert {"unmerged", "bad-fold"} <= found
-    with pytest.raises(cli.CurateError, match="not as it was written"):
+    with pytest.raises(cli.CurateError, match="was changed after it was written"):
         load_data(root).states()
     recover(root)
     git("add", ".")
@@ -284,7 +284,7 @@ def test_a_fold_whose_file_is_lost_is_gone_back_from(make_workspace, lost, how):
     if how == "damaged":
         assert [name for name, *_ in names(root) if name == "bad-fold"] == ["bad-fold"] * len(lost)
         if 2 in lost:
-            with pytest.raises(cli.CurateError, match="not as it was written"):
+            with pytest.raises(cli.CurateError, match="was changed after it was written"):
                 states(root)
     elif 2 in lost:
         assert "missing-fold" in {name for name, *_ in names(root)}

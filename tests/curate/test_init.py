@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from curate.base.record import CurateError, Exit, Source
 from curate.base.resources import shipped
 from curate.cli.init import command
-from curate.project.init import guess_scorer, make, make_workspace, settings_text
+from curate.project import init
+from curate.project.init import guess_scorer, make_workspace, settings_text
 from curate.schema import load_shape
 from curate.schema.settings import Settings, read_settings
 
@@ -220,7 +221,7 @@ def test_the_sample_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "tiny-base/deep/model.bin",
     ):
         (samples / name).write_bytes(name.encode())
-    monkeypatch.setattr(make, "shipped", lambda _folder: samples)
+    monkeypatch.setattr(init, "shipped", lambda _folder: samples)
     make_workspace(tmp_path / "w", is_sample=True)
     assert (tmp_path / "w/data/support_desk.jsonl").read_bytes() == b"support_desk.jsonl"
     assert (tmp_path / "w/replay.jsonl").read_bytes() == b"replay.jsonl"
@@ -238,7 +239,7 @@ def test_the_shipped_sample_has_the_listed_categories() -> None:
     if not path.is_file():
         pytest.skip("the sample has not been generated")
     found = {json.loads(line)["category"] for line in path.read_text(encoding="utf-8").splitlines()}
-    assert found == set(make.SAMPLE_SCORERS)
+    assert found == set(init.SAMPLE_SCORERS)
 
 
 def test_the_command_tells_what_it_made(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from curate.base.record import Record, Source, normalised
 from curate.schema.settings import LeakSettings
 from curate.similarity.leaks import Leak, find_leaks
+from curate.similarity.leaks.evidence import chunks, is_by_character, runs_of, words_of
 from curate.similarity.leaks.pairs import _longest_run
-from curate.similarity.leaks.words import chunks, is_by_character, runs_of, words_of
 
 SETTINGS = LeakSettings()
 
@@ -282,8 +282,8 @@ def test_the_verdict_does_not_depend_on_what_stands_beside(monkeypatch: pytest.M
     whole = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert len(whole) == 13
     # The same in many small chunks, with the index settled after each.
-    monkeypatch.setattr("curate.similarity.leaks.words._CHUNK_CHARS", 500)
-    monkeypatch.setattr("curate.similarity.leaks.words._CHUNK_UNITS", 40)
+    monkeypatch.setattr("curate.similarity.leaks.evidence._CHUNK_CHARS", 500)
+    monkeypatch.setattr("curate.similarity.leaks.evidence._CHUNK_UNITS", 40)
     monkeypatch.setattr("curate.similarity.leaks.evidence._MOST_HITS", 10)
     again = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert again == whole

@@ -205,9 +205,9 @@ def test_a_contaminated_dataset_is_not_written(workspace: Callable[..., Any]) ->
     assert caught.value.code == "E907 dirty-data"
     assert caught.value.exit_code == Exit.FINDINGS
     assert caught.value.message.splitlines() == [
-        "1 error in the way of an export: P504 benchmark-contamination x1",
-        "  data/a.jsonl:41:1: P504 gives away the benchmark record benchmarks/exam.jsonl:1 "
-        "(verbatim: 100% of its prompt, 21 words in a row)",
+        "1 error blocks the export: P504 benchmark-contamination x1",
+        "  data/a.jsonl:41:1: P504 training record; it has the prompt of the benchmark record benchmarks/exam.jsonl:1 "
+        "(verbatim: 100%, 21 words in a row)",
     ]
     assert not (made.root / "dataset").exists()
     write(made.root / "data" / "b.jsonl", [line(ASKED.upper(), "Yes.", split="train")])
@@ -251,7 +251,7 @@ def test_what_the_splits_share_is_told_and_counted_in_the_manifest(workspace: Ca
     (finding,) = planned.leaks
     assert (finding.code, finding.severity, finding.line, finding.record) == ("P505", "warning", 42, "t1")
     assert finding.message == (
-        "is in test, and data/a.jsonl:41 has a passage of it (partial: 43% of its prompt, 15 words in a row)"
+        "test record; a passage of its prompt also stands in data/a.jsonl:41 (partial: 43%, 15 words in a row)"
     )
     assert made.manifest.findings["P505"] == 1
 
@@ -280,7 +280,7 @@ def test_records_without_a_split_are_compared_as_they_would_be_divided(workspace
     twice = [line(ASKED, id="a"), line(ASKED, id="b")]
     code, out, err = call(workspace(twice).root)
     assert code == Exit.OK
-    assert "as the next dataset would have them" in err
+    assert "records are split as in the next dataset, without duplicates" in err
     assert "the test split: " in out
     assert "0 verbatim, 0 near, 0 partial" in out
 

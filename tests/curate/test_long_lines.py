@@ -21,7 +21,7 @@ from curate.jsonl import locate
 from curate.project.diff.words import shortened, word_changes
 from curate.schema import load_shape
 from curate.schema.settings import LeakSettings, Settings
-from curate.similarity.leaks import find_leaks, words
+from curate.similarity.leaks import evidence, find_leaks
 
 CHAT = load_shape("chat")
 
@@ -140,9 +140,9 @@ def test_texts_in_pieces_are_the_texts(size: int, monkeypatch: pytest.MonkeyPatc
     texts = [
         " ".join(rng.choice(("a", "été", "x" * 9000, "天気", "b\nc")) for _ in range(n)) for n in (0, 40, 2, 90, 0, 3)
     ]
-    whole = words.runs_of(texts, 3)
-    monkeypatch.setattr(words, "_CHUNK_UNITS", size)
-    parted = words.runs_of(texts, 3)
+    whole = evidence.runs_of(texts, 3)
+    monkeypatch.setattr(evidence, "_CHUNK_UNITS", size)
+    parted = evidence.runs_of(texts, 3)
     assert len(whole.hashes) > 100
     for name in ("hashes", "rows", "starts", "wholes", "counts"):
         assert getattr(whole, name).tolist() == getattr(parted, name).tolist()

@@ -17,8 +17,8 @@ from curate.base.record import Record, Source
 from curate.checks import EXAMPLE_SETTINGS, Check, discover
 from curate.checks.repetition import repeated_text, repetition
 from curate.checks.runner import ExaminerSpec, validate
-from curate.checks.runner import prefilter as prefiltering
-from curate.checks.runner.prefilter import Prefilter, absence_of, loosened
+from curate.checks.runner import shortcuts as prefiltering
+from curate.checks.runner.shortcuts import Prefilter, absence_of, loosened
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
 

@@ -266,9 +266,9 @@ def test_an_emptied_journal_folder_is_noticed(root):
 def test_the_caches_may_be_deleted_at_any_time(root, monkeypatch):
     from functools import partial
 
-    from curate.project import tracker
+    from curate.project import catalog
 
-    monkeypatch.setattr(tracker, "open_catalog", partial(tracker.open_catalog, cache_from=0))
+    monkeypatch.setattr(catalog, "open_catalog", partial(catalog.open_catalog, cache_from=0))
     with opened(root) as project:
         assert (root / ".curate/cache/catalog").is_dir()
         shutil.rmtree(root / ".curate")

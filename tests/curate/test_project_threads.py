@@ -130,9 +130,9 @@ def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
 
 
 def test_what_is_decided_while_everything_is_read_again_counts(root, monkeypatch):
-    from curate.project import tracker
+    from curate.project import catalog as catalog_module
 
-    found = tracker.open_catalog
+    found = catalog_module.open_catalog
     with opened(root) as project, opened(root, "bo") as bo:
 
         def slow(*args, **kwargs):
@@ -141,7 +141,7 @@ def test_what_is_decided_while_everything_is_read_again_counts(root, monkeypatch
             bo.apply([drop("b")])
             return catalog
 
-        monkeypatch.setattr(tracker, "open_catalog", slow)
+        monkeypatch.setattr(catalog_module, "open_catalog", slow)
         project.reload()
         assert (project.state("a").dropped, project.state("b").dropped) == ("x", "x")
         assert [event.id for act in project.standing() for event in act] == ["a"]

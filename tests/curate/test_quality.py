@@ -256,7 +256,7 @@ def test_a_record_with_an_empty_id_is_scored_too(monkeypatch: pytest.MonkeyPatch
         "import sys, json\nfor row in map(json.loads, sys.stdin):\n"
         "    print(json.dumps({'id': row['id'], 'ifd': .5 if row['id'] else None}))"
     )
-    monkeypatch.setattr("curate.checks._trainer.trainer_command", lambda *_: [sys.executable, "-c", child])
+    monkeypatch.setattr("curate.checks.targets.trainer_command", lambda *_: [sys.executable, "-c", child])
     assert difficulties([{"id": ""}, {"id": "b"}], "m") == {"": 0.5, "b": 0.5}
 
 

@@ -164,14 +164,14 @@ def test_nothing_to_compare(cluster: WorkerCluster, tmp_path: Path) -> None:
     assert (far.duplicates.pairs, far.duplicates.num_records, far.num_findings) == ([], 0, 2)
 
 
-def test_repeated_ids_are_refused_without_a_namer(cluster: WorkerCluster, tmp_path: Path) -> None:
+def test_repeated_ids_are_told_apart(cluster: WorkerCluster, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
         '{"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n' * 2
     )
-    with pytest.raises(CurateError, match=r"a\.jsonl:2: the id 'a' is also that of .*a\.jsonl:1") as caught:
-        find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert caught.value.code == "E910 repeated-id"
+    far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
+    assert far.corpus.ids == ["a", "a-2"]
+    assert [(pair.record, pair.keeper) for pair in far.duplicates.pairs] == [("a-2", "a")]
 
 
 @pytest.mark.parametrize("limit", [1000, 3])

@@ -70,7 +70,7 @@ MESSAGES = [
         {"oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
         {"a": 1, "b": 1},
         "",
-        "fits more than one of the forms of which the schema allows one",
+        "fits more than one of the forms, and the schema allows one",
     ),
     (
         {"properties": {"output": {}}, "additionalProperties": False},

@@ -295,7 +295,7 @@ def test_what_the_trainer_says_orders_nothing(
     name: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = "import sys; sys.stderr.write(sys.argv[1] + chr(10)); sys.exit(2)"
-    monkeypatch.setattr("curate.checks._trainer.trainer_command", lambda *_: [sys.executable, "-c", said, name])
+    monkeypatch.setattr("curate.checks.targets.trainer_command", lambda *_: [sys.executable, "-c", said, name])
     with pytest.raises(CurateError) as measuring:
         measured(write(tmp_path, SHORT), root)
     with pytest.raises(CurateError) as scoring:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from curate.checks.runner import ExaminerSpec, validate
-from curate.project.init.make import SAMPLE_SCORERS
+from curate.project.init import SAMPLE_SCORERS
 from curate.schema import load_shape
 from curate.schema.settings import Category, CheckSettings, Settings
 

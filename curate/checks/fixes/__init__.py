@@ -75,10 +75,8 @@ def fix(
 
 
 def discover() -> tuple[Fix, ...]:
-    """Return the fixes, also those of plug-ins, safe ones first, each kind in the order of names.
-
-    The order matters once: characters that only decoding can explain must be decoded before others remove them.
-    """
+    """Return the fixes, also those of plug-ins, safe ones first, each kind in the order of names."""
+    # The order matters once: characters that only decoding can explain must be decoded before others remove them.
     return tuple(sorted(_registry.all().values(), key=lambda one: (not one.is_safe, one.name)))
 
 
@@ -104,11 +102,9 @@ class TrainedText(NamedTuple):
 
 
 def texts(value: Mapping[str, Json], view: View) -> Iterator[TrainedText]:
-    """Yield the system text, prompt, completion, raw text, and the content of every message of a valid line.
-
-    Ids, categories, labels, splits, metadata, tools and the arguments of tool calls are names and data, not prose: a
-    blank in them can be what tells two of them apart.
-    """
+    """Yield the system text, prompt, completion, raw text, and the content of every message of a valid line."""
+    # Ids, categories, labels, splits, metadata, tools and the arguments of tool calls are names and data, not prose: a
+    # blank in them can be what tells two of them apart.
     for path in (*view.prompt, *(view.paths[name] for name in ("system", "completion", "text") if name in view.paths)):
         if isinstance(text := at(value, path), str):
             yield TrainedText(tuple(path), text, path == view.paths.get("text"))
@@ -125,11 +121,9 @@ def texts(value: Mapping[str, Json], view: View) -> Iterator[TrainedText]:
 
 
 def fixed_text(text: TrainedText, fixes: Sequence[Fix]) -> tuple[str, tuple[str, ...]]:
-    """Return a text with all fixes made and the names of those that changed it, in order.
-
-    What one fix leaves may be work for another, so they take turns until none has anything to do: fixing twice is
-    fixing once. A text that does not come to rest, which no fix of ours brings about, stays as it was.
-    """
+    """Return a text with all fixes made and the names of those that changed it, in order."""
+    # What one fix leaves may be work for another, so they take turns until none has anything to do: fixing twice is
+    # fixing once. A text that does not come to rest, which no fix of ours brings about, stays as it was.
     now = text.text
     names: dict[str, None] = {}
     for _ in range(_MOST_ROUNDS):

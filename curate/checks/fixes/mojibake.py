@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from curate.checks.characters import num_misread
 from curate.checks.fixes import fix
-from curate.checks.mojibake import num_misread
 
 _PIECES = re.compile(r"([ \t\r\n]+)")
 # Character sets whose damage check Q205 knows; "sloppy" has a character for every byte, as in ftfy and browsers.

@@ -46,11 +46,9 @@ def measure(record: Record) -> Measures:
 
 
 def lix(text: str) -> float | None:
-    """Return the readability index LIX: words a sentence, plus the percentage of words over six letters.
-
-    Björnsson 1968, "Läsbarhet". It counts letters only, so it works for any language written in an alphabet; None for
-    other scripts and below twenty words.
-    """
+    """Return the readability index LIX: words a sentence, plus the percentage of words over six letters."""
+    # Björnsson 1968, "Läsbarhet". It counts letters only, so it works for any language written in an alphabet; None for
+    # other scripts and below twenty words.
     words = words_of(text)
     if len(words) < _FEWEST_WORDS or any(unicodedata.category(word[0]) == "Lo" for word in words[:_FEWEST_WORDS]):
         return None
@@ -109,11 +107,9 @@ def groupings(properties: Mapping[str, Sequence[str]]) -> list[Grouping]:
 
 
 def effects(properties: Mapping[str, Sequence[str]], measures: Sequence[Measures]) -> list[Effect]:
-    """Return how the groupings go with one another and with lengths and readability, the strongest first.
-
-    A category that comes from one source alone, or is far longer than the others, lets a model learn the source or the
-    length in place of the skill. Records without a value are left out pair by pair.
-    """
+    """Return how the groupings go with one another and with lengths and readability, the strongest first."""
+    # A category that comes from one source alone, or is far longer than the others, lets a model learn the source or
+    # the length in place of the skill. Records without a value are left out pair by pair.
     names = [grouping.name for grouping in groupings(properties) if len(grouping.counts) > 1]
     results = []
     for left, right in combinations(names, 2):
@@ -144,10 +140,8 @@ def evenness(counts: Sequence[int]) -> float:
 
 
 def cramers_v(pairs: Sequence[tuple[str, str]]) -> float:
-    """Return Cramér's V of two nominal variables with the bias correction of Bergsma 2013.
-
-    Source: https://doi.org/10.1016/j.jkss.2012.10.002. 0 where one of them does not vary.
-    """
+    """Return Cramér's V of two nominal variables with the bias correction of Bergsma 2013."""
+    # Source: https://doi.org/10.1016/j.jkss.2012.10.002. 0 where one of them does not vary.
     n = len(pairs)
     cells, lefts, rights = Counter(pairs), Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
     if len(lefts) < 2 or len(rights) < 2:

@@ -1,11 +1,4 @@
-"""Labels that the rest of the data contradicts (L405): confident learning with a text classifier.
-
-Northcutt, Jiang and Chuang 2021, "Confident Learning" (https://doi.org/10.1613/jair.1.12125). From probabilities that
-are all out of sample it counts the confident joint of given and likely labels, and with that how many labels are
-wrong. As many records are suspects: those for which the odds between the likeliest label and the given one are
-highest. Then the model is fitted again without the suspects, and they are counted and ranked once more, since wrong
-labels that are learned from hide others. `benchmarks/suspects.py` measures each of these choices.
-"""
+"""Labels that the rest of the data contradicts (L405): confident learning with a text classifier."""
 
 from __future__ import annotations
 
@@ -19,9 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.console import one_line
-from curate.base.record import CurateError, Json, missing_extra
+from curate.base.record import CurateError, Finding, Json, Record, missing_extra
 from curate.base.resources import require_trainer
-from curate.checks._trainer import TrainerError, ask_trainer
+from curate.base.tables import counted
+from curate.checks import Doubt
+from curate.checks.runner import select_checks
+from curate.checks.runner.examine import with_unique_ids
+from curate.checks.targets import TrainerError, ask_trainer
+from curate.jsonl import pointer_of
+from curate.schema import Shape
+from curate.schema.settings import DedupeSettings, Settings
 
 # A class with fewer labelled records is not judged, nor proposed.
 FEWEST = 5
@@ -235,6 +235,13 @@ class Suspects:
     """Whether the model is better than that, beyond chance; where it is not, it suspects nobody."""
 
 
+# Northcutt, Jiang and Chuang 2021, "Confident Learning" (https://doi.org/10.1613/jair.1.12125). From probabilities that
+# are all out of sample it counts the confident joint of given and likely labels, and with that how many labels are
+# wrong. As many records are suspects: those for which the odds between the likeliest label and the given one are
+# highest. Then the model is fitted again without the suspects, and they are counted and ranked once more, since wrong
+# labels that are learned from hide others. `benchmarks/suspects.py` measures each of these choices.
+
+
 def find_suspects(texts: Sequence[str], labels: Sequence[str], clusters: Sequence[str]) -> Suspects:
     """Return the records of ``texts`` whose label is suspect; those without a label are not judged.
 
@@ -282,11 +289,9 @@ def _suspects(predictions: Predictions) -> list[Suspect]:
 
 
 def _num_wrong(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> int:
-    """Return how many labels are wrong by the confident joint, calibrated to how often each label is given.
-
-    A record counts for the likeliest of the classes that it reaches the mean confidence of, which is the mean
-    probability of a class over the records that have it as their label.
-    """
+    """Return how many labels are wrong by the confident joint, calibrated to how often each label is given."""
+    # A record counts for the likeliest of the classes that it reaches the mean confidence of, which is the mean
+    # probability of a class over the records that have it as their label.
     num_classes = probabilities.shape[1]
     own = probabilities[np.arange(len(given)), given]
     counts = np.bincount(given, minlength=num_classes)
@@ -341,3 +346,65 @@ def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, fl
             "E968 cannot-score", f"`train ifd` {error} on the model {one_line(model)}", "The messages above say why."
         ) from error
     return {ids[int(answer["id"])]: answer["ifd"] for answer in answers if answer["ifd"] is not None}
+
+
+def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects:
+    """Return the records whose category is suspect; near repeats are judged together, by what others say.
+
+    Raises:
+        CurateError: E940 without the extra [quality].
+    """
+    # Suggestions of labels need this file and no search for repeats.
+    from curate.similarity.dedupe import find_duplicates
+
+    # Whole clusters go into one fold: a near repeat in the training part would give the label away.
+    clusters = find_duplicates(records, settings).clusters
+    return find_suspects(
+        [f"{record.prompt}\n{record.completion}\n{record.text}" for record in records],
+        [record.category for record in records],
+        [clusters[record.id] for record in records],
+    )
+
+
+def render_suspects(suspects: Suspects) -> str:
+    """Return in words how many records were judged, how well, and which categories could not be."""
+    thin = f"; too thin to judge: {', '.join(one_line(name, 30) for name in suspects.thin)}" if suspects.thin else ""
+    if not suspects.num_predicted:
+        return f"fewer than two categories have records enough to compare{thin}"
+    heading = f"judged {counted(suspects.num_predicted, 'record')}: "
+    if not suspects.is_telling:
+        commonest = f"{suspects.commonest:.1%}"
+        how = f"right for {suspects.accuracy:.1%}, and always naming the commonest category is for {commonest}"
+        return f"{heading}nobody is suspected, for the model tells nothing: it is {how}{thin}"
+    agrees = f"out of sample the model agrees with {suspects.accuracy:.1%} of the categories"
+    return f"{heading}{counted(len(suspects.suspects), 'suspect')}; {agrees}{thin}"
+
+
+def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tuple[list[Finding], str]:
+    """Return a finding for each of ``records`` whose category is suspect, as the selected checks see it.
+
+    With them comes in words how they came about, "" where no such check is selected.
+
+    Raises:
+        CurateError: E902 for unknown checks in the settings; E940 without the extra [quality].
+    """
+    checks = select_checks(settings).doubt_checks
+    if not checks or shape.view is None:
+        return [], ""
+    suspects = suspects_of(list(with_unique_ids(records)), settings.dedupe)
+    category_path = shape.view.paths.get("category")
+    pointer = pointer_of(category_path) if category_path else ""
+    findings = []
+    for suspect in sorted(suspects.suspects, key=lambda one: one.index):
+        record = records[suspect.index]
+        doubt = Doubt(suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability)
+        for check in checks:
+            assert check.on_doubt, "it is a check of doubts"
+            findings += [
+                Finding(
+                    check.code, check.name, check.severity, problem.message, record.source.file, record.source.line,
+                    record=record.id, pointer=pointer,
+                )
+                for problem in check.on_doubt(doubt, settings)
+            ]  # fmt: skip
+    return findings, render_suspects(suspects)

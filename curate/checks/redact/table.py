@@ -1,8 +1,4 @@
-"""The private table of redactions: which number a value has, by an HMAC of the value and never by the value itself.
-
-Placeholders are the same in every record and run because of it. Its random key lies in the same file, so that the two
-never come apart: a person who holds the file can test whether a guessed value was replaced, and can read none.
-"""
+"""The private table of redactions: which number a value has, by an HMAC of the value and never by the value itself."""
 
 from __future__ import annotations
 
@@ -50,11 +46,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Terms:
-    """Names to replace; names on one line are one person.
+    """Names to replace; names on one line are one person."""
 
-    Matched as they are written, case and all, at the borders of words; blanks within match any white space. Thousands
-    cost little: a name is looked up by its first two characters and its length.
-    """
+    # Matched as they are written, case and all, at the borders of words; blanks within match any white space. Thousands
+    # cost little: a name is looked up by its first two characters and its length.
 
     def __init__(self, people: Sequence[Sequence[str]]) -> None:
         self.people = {_key(name): names for names in people for name in names}
@@ -171,6 +166,10 @@ class _OldKeyFile(BaseModel):
     entries: tuple[OldEntry, ...]
 
 
+# Placeholders are the same in every record and run because of it. Its random key lies in the same file, so that the two
+# never come apart: a person who holds the file can test whether a guessed value was replaced, and can read none.
+
+
 class PlaceholderTable:
     """Gives each value its placeholder: the one that it had before, or the next number that is free.
 
@@ -217,11 +216,9 @@ class PlaceholderTable:
         return self._known[spelling]
 
     def convert(self, entries: Iterable[OldEntry]) -> int:
-        """Take over the numbers of an old key, and return how many values lose theirs.
-
-        Those are values whose number the table has given to another one, as happens when an older version of this
-        program has added to the old key since; they get a new number when they are next met.
-        """
+        """Take over the numbers of an old key, and return how many values lose theirs."""
+        # Those are values whose number the table has given to another one, as happens when an older version of this
+        # program has added to the old key since; they get a new number when they are next met.
         num_lost = 0
         given = self.placeholders()
         for entry in entries:

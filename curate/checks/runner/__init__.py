@@ -161,11 +161,10 @@ def read_records(
     """Yield the valid records of ``files``, or of the ``span`` of one, in order, and a finding for whatever is not one;
     no check runs.
 
-    With ``root`` files are named relative to it, so that a record's source is the same on every machine.
-
     Raises:
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view.
     """
+    # With ``root`` files are named relative to it, so that a record's source is the same on every machine.
     for path in files:
         is_inside = root is not None and path.is_relative_to(root)
         reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, span=span, root=root)
@@ -193,15 +192,13 @@ def _with_columns(findings: list[Finding], files: Sequence[Path], root: Path | N
 def raw_lines(
     files: Sequence[Path], findings: Iterable[Finding], *, root: Path | None = None
 ) -> dict[tuple[str, int], bytes]:
-    """Return the bytes of the lines that findings are about, by file and line number, reading each file once.
-
-    Of lines that are 16 MiB long not many fit in memory: those beyond `_MOST_RAW` bytes in all are left out.
-    """
+    """Return the bytes of the lines that findings are about, by file and line number, reading each file once."""
     wanted: dict[str, set[int]] = {}
     for finding in findings:
         if finding.line:
             wanted.setdefault(finding.file, set()).add(finding.line)
     raws: dict[tuple[str, int], bytes] = {}
+    # Of lines that are 16 MiB long not many fit in memory: those beyond `_MOST_RAW` bytes in all are left out.
     left = _MOST_RAW
     for path in files:
         numbers = wanted.get(spelled(str(path)), set())

@@ -1,8 +1,4 @@
-"""The baseline: old findings that are known, counted and forgiven, so that only new ones fail.
-
-Each entry says how often a code may be found on content with one fingerprint. Content, not place: moved lines stay
-forgiven, an edited record has to answer for itself.
-"""
+"""The baseline: old findings that are known, counted and forgiven, so that only new ones fail."""
 
 from __future__ import annotations
 
@@ -27,6 +23,10 @@ _MOST = 2**32 - 1
 _HINT = "Restore it from git, or move it away and write a new one with --update-baseline."
 # What refuses an export whatever its number: an exam that is given away is no old finding that one may live with.
 UNFORGIVEN = frozenset({"P501", "P504"})
+
+
+# Each entry says how often a code may be found on content with one fingerprint. Content, not place: moved lines stay
+# forgiven, an edited record has to answer for itself.
 
 
 def fingerprint_of_value(value: Mapping[str, Json]) -> int:
@@ -107,10 +107,8 @@ class Baseline:
         return sum(sum(left.values()) for code, left in self._left.items() if code in codes)
 
     def updated(self, codes: Collection[str]) -> tuple[list[bytes], Changed]:
-        """Return the lines of the file as this run leaves it, and what changed; codes that did not run stay as before.
-
-        Sorted, with one entry a line, so that a version control system shows and merges it well.
-        """
+        """Return the lines of the file after this run, and what changed; codes that did not run stay as before."""
+        # Sorted, with one entry a line, so that a version control system shows and merges it well.
         new: dict[str, Mapping[int, int]] = {**self._noted}
         new |= {code: counts for code, counts in self._counts.items() if code not in codes}
         total, before = (sum(sum(each.values()) for each in counts.values()) for counts in (new, self._counts))

@@ -115,10 +115,8 @@ def _by_path(top: Path, names: Sequence[str], *question: str) -> Iterator[str]:
 
 
 def _hunks(top: Path, commit: str, names: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """Yield (first line, number of lines) of each changed part of a file; ``names`` has its old name too if it moved.
-
-    Every line of data in a diff begins with a sign, so that none can be taken for the head of a hunk.
-    """
+    """Yield (first line, number of lines) of each changed part of a file; ``names`` has its old name if it moved."""
+    # Every line of data in a diff begins with a sign, so that none can be taken for the head of a hunk.
     wanted = ("--text", "--unified=0", "--inter-hunk-context=0", commit, "--", *map(_literal, names))
     with _refusals(top), stream_git(top, [*_DIFF, *wanted]) as answer:
         is_start = True

@@ -2,26 +2,95 @@
 
 from __future__ import annotations
 
+import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from curate.base.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
 from curate.checks import Check, Sketch, sketch_of
 from curate.checks.runner.baseline import Baseline, Owed, fingerprint_of_file, fingerprint_of_raw, fingerprint_of_value
 from curate.checks.runner.changes import NO_LINES, LineSet
-from curate.checks.runner.naming import Watched, WatchedIds
-from curate.checks.runner.prefilter import Prefilter
 from curate.checks.runner.select import CheckRules, relative_name, select_checks
-from curate.checks.runner.skeleton import LONGEST, Skeletons, Template
+from curate.checks.runner.shortcuts import LONGEST, Prefilter, Skeletons, Template
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
 from curate.schema import LimitProblem, Shape
 from curate.schema.settings import ADDED, Settings
 
 _MAX_MEMO_LINES = 4096
+# The number that an id gets where it repeats.
+_NUMBERED = re.compile(r"-(?:[2-9]|[1-9][0-9]+)\Z")
+
+
+class UniqueNames:
+    """Names records by their ids in reading order; ids that repeat get the suffixes -2, -3 and so on."""
+
+    # A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._taken: set[str] = set()
+
+    def name(self, own_id: str) -> str:
+        """Return the name of the next record, whose id is ``own_id``."""
+        count = self._counts.get(own_id, 0) + 1
+        name = own_id if count == 1 else f"{own_id}-{count}"
+        while name in self._taken:
+            count += 1
+            name = f"{own_id}-{count}"
+        self._counts[own_id] = count
+        self._taken.add(name)
+        return name
+
+    def rename(self, record: Record) -> Record:
+        """Return the next record under its name."""
+        name = self.name(record.id)
+        return record if name == record.id else replace(record, id=name)
+
+
+def with_unique_ids(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records under names of their own, as `UniqueNames` gives them."""
+    return map(UniqueNames().rename, records)
+
+
+# A name depends on the records before it, which a worker that examines a part of a file does not know. So spans are
+# examined wherever there is room, and the few records whose names matter, because a decision may be on them, come back
+# to the process that reads all spans in order.
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedIds:
+    """The ids of records on which a decision may be. It can be pickled."""
+
+    ids: frozenset[str]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> WatchedIds:
+        """Return the ids that records of these ``names`` can have: the name itself, or that without its number."""
+        ids: set[str] = set()
+        stems = set(names)
+        while stems - ids:
+            ids |= stems
+            stems = {_NUMBERED.sub("", name) for name in stems}
+        return cls(frozenset(ids))
+
+    def can_displace(self, own_id: str) -> bool:
+        """Whether a record with this id may take the name that one with a watched id would have got."""
+        # It is asked of every line, so that any end after a dash passes for a number: more than needed does no harm.
+        return own_id.rpartition("-")[0] in self.ids
+
+
+class Watched(NamedTuple):
+    """A record with a watched id, as its line has it."""
+
+    record: Record
+    raw: bytes
+    is_changed: bool
+    """Whether its own faults are looked for, and not only what it has to do with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +173,7 @@ class Examiner:
         """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
         self._prefilters: dict[int, Prefilter] = {}
         self._needs_sketches = bool(self.selection.sketched_checks)
+        self._is_by_category = self.selection.is_by_category
         # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
         self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
         self._hits: dict[bytes | str, int] = {}
@@ -113,7 +183,7 @@ class Examiner:
     @cached_property
     def _skeletons(self) -> Skeletons:
         # Made with the first bad line that need only be counted; most files have none.
-        return Skeletons(self.shape.contents)
+        return Skeletons(self.shape)
 
     def examine(self, path: Path, span: Span | None) -> SpanResult:
         """Examine the lines of a span, or of the whole file.
@@ -125,7 +195,7 @@ class Examiner:
         reader = Reader(path, span=span, root=self.spec.root)
         self._enter(relative_name(path, self.spec.root))
         needs_record = self._watched is not None or self.spec.has_records
-        is_more = needs_record or self.selection.is_by_category or self._prefilter(self._rules).num_checks > 0
+        is_more = needs_record or self._is_by_category or self._prefilter(self._rules).num_checks > 0
         self._is_shape_all = self.shape.view is None or not (is_more or self._needs_sketches)
         is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
         self._are_ids_all = not is_more and self.baseline is None and is_about_ids
@@ -213,7 +283,7 @@ class Examiner:
     def _examine_record(self, record: Record, raw: bytes | None, result: SpanResult) -> None:
         result.num_records += 1
         excused = self.shape.ignored(record.data)
-        rules = self.selection.rules(self._name, record.category) if self.selection.is_by_category else self._rules
+        rules = self.selection.rules(self._name, record.category) if self._is_by_category else self._rules
         for check in self._prefilter(rules).checks(record.data):
             assert check.on_record is not None
             for problem in check.on_record(record, self.settings):
@@ -380,10 +450,8 @@ class Examiner:
 
 
 def violations(shape: Shape, entry: Entry, *, show_values: bool = False, with_column: bool = True) -> Iterator[Finding]:
-    """Yield one finding for each rule of the schema that a line breaks.
-
-    A line that is not valid and breaks no rule that has a name still gets one.
-    """
+    """Yield one finding for each rule of the schema that a line breaks."""
+    # A line that is not valid and breaks no rule that has a name still gets one.
     line, source = entry.line, entry.line.source
     record = id_of(shape, entry.value)
     for problem in shape.problems(entry.value, show_values=show_values) or [Problem("is not valid")]:

@@ -32,10 +32,9 @@ _examiner: Examiner | None = None
 
 
 class _Own(SpawnContext):
-    """A fresh interpreter for each process, as forking one with threads can deadlock; it knows those that it made.
+    """A fresh interpreter for each process, as forking one with threads can deadlock; it knows those that it made."""
 
-    Another thread may have processes of its own, which are not ours to end.
-    """
+    # Another thread may have processes of its own, which are not ours to end.
 
     def __init__(self) -> None:
         super().__init__()

@@ -116,11 +116,10 @@ def _is_there(example: Json, pointer: str) -> bool:
 def firing(check: Check, records: Iterable[Record | Finding], settings: Settings) -> Firing:
     """Count on how many of ``records`` a check fires, and how many lines are no records.
 
-    Checks of lengths, pairs and suspect labels need more than records, and fire nowhere.
-
     Raises:
         Exception: whatever the check ends with.
     """
+    # Checks of lengths, pairs and suspect labels need more than records, and fire nowhere.
     running = check.on_dataset(settings) if check.on_dataset else None
     places, num_records, num_unreadable = [], 0, 0
     for record in records:

@@ -28,11 +28,10 @@ def relative_name(path: Path, root: Path | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A pattern for whole names: ``*`` and ``?`` stay within a folder, ``**`` crosses folders.
+    """A pattern for whole names: ``*`` and ``?`` stay within a folder, ``**`` crosses folders."""
 
-    No regular expression: those try the ways in which many stars share out a name one after the other, and there are
-    more than anybody can wait for.
-    """
+    # No regular expression: those try the ways in which many stars share out a name one after the other, and there are
+    # more than anybody can wait for.
 
     pieces: tuple[str, ...]
 
@@ -114,10 +113,8 @@ class CheckSelection:
         return frozenset(self._names.keys() - self.everywhere.unwanted - lengths)
 
     def rules(self, file: str, category: str) -> CheckRules:
-        """Return the rules for the records of ``category`` in ``file``, named as `relative_name` does, "" for no file.
-
-        Scopes add up in the order of curate.toml, those of categories after those of paths: the last severity holds.
-        """
+        """Return the rules for the records of ``category`` in ``file``, as `relative_name` names it, "" for no file."""
+        # Scopes add up in the order of curate.toml, those of categories after those of paths: the last severity holds.
         if not self._paths and category not in self._categories:
             return self.everywhere
         key = file, category if category in self._categories else None
@@ -141,12 +138,11 @@ class CheckSelection:
 def select_checks(whole: Settings) -> CheckSelection:
     """Choose the checks that the settings of a workspace ask for, its own among them.
 
-    The errors of the strict parser are always on: a line that cannot be read can be neither checked nor kept.
-
     Raises:
         CurateError: E902, a code, name or category is unknown, or an error of the strict parser is to be ignored, made
             milder or tolerated; E984 and E988 for plug-ins as `curate.checks.discover`.
     """
+    # The errors of the strict parser are always on: a line that cannot be read can be neither checked nor kept.
     settings, categories = whole.checks, whole.categories
     known = discover(whole)
     rules: list[FaultRule | Check] = [*FAULTS.values(), *known.values()]

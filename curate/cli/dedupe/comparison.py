@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 
 from curate.base.file_guard import open_file
 from curate.base.record import Record, Source
-from curate.project.data import ProjectData, with_unique_ids
+from curate.project.data import ProjectData
 from curate.project.loose import LooseFiles
 from curate.project.repeats import STAGED_FROM, stages_in
 from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
@@ -125,7 +125,7 @@ def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str
     with joined(ray_address) as cluster, scratch_for(cluster, files) as scratch:
         readable, rename = unpacked(cluster, files, scratch)
         loose = LooseFiles(readable)
-        scaled = find_on(cluster, readable, loose.shape, settings, scratch=scratch, namer=_different, watch=watch)
+        scaled = find_on(cluster, readable, loose.shape, settings, scratch=scratch, watch=watch)
         loose.tell(scaled.num_findings)
         yield Streamed(scaled.duplicates, scaled.corpus, loose, rename)
 
@@ -142,12 +142,6 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
             )
         files += shards_in(path) if path.is_dir() else [path]
     return list(dict.fromkeys(files))
-
-
-def _different(ids: Sequence[str]) -> list[str]:
-    """Return ``ids`` told apart as those of loose files are."""
-    nowhere = Source("", 0)
-    return [record.id for record in with_unique_ids(Record(name, "instruction", nowhere, {}) for name in ids)]
 
 
 def _num_bytes(files: Iterable[Path]) -> int:

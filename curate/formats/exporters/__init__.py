@@ -121,6 +121,7 @@ def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -
     """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
     if form.keeps is None:
         return []
+    # Two rows can be equal, and only one of them skipped.
     skipped = {id(item.row) for item in written.skipped}
     rows = [row for part in rows_by_split.values() for row in part if id(row) not in skipped]
     counts = Counter(key for row in rows for key in set(_unwritten_keys(row)) if key not in form.keeps)
@@ -180,6 +181,7 @@ def converted(
     """Yield what ``convert`` makes of each row; those it cannot express are put on ``skipped``."""
     for row in rows:
         try:
+            # Without its weight a record would be trained as any other, and nobody would be told.
             if row.get("weight") not in (None, 1):
                 raise CannotExpressError("the record has a weight, which the format cannot express")
             yield convert(row)

@@ -1,7 +1,6 @@
-"""Rows as several formats need them: their conversations, and columns with explicit types.
+"""Rows as several formats need them: their conversations, and columns with explicit types."""
 
-The columns are the same for Parquet and for `datasets`: nothing is inferred from the data.
-"""
+# The columns are the same for Parquet and for `datasets`: nothing is inferred from the data.
 
 from __future__ import annotations
 

@@ -45,6 +45,7 @@ def _write(rows_by_split: RowsBySplit, folder: Path, *, is_guarded: bool) -> Exp
         for cells in converted(rows, split, _cells, skipped):
             safe = {name: guarded(cell) for name, cell in cells.items()} if is_guarded else cells
             num_guarded += sum(safe[name] != cells[name] for name in COLUMNS)
+            # A cell that looks guarded by chance would lose its apostrophe on the way back.
             num_alike += 0 if is_guarded else sum(unguarded(cells[name]) != cells[name] for name in COLUMNS)
             num_rows += 1
             writer.writerow(safe)

@@ -36,6 +36,7 @@ _TAGS = {
 @exporter("llama-factory")
 def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """LLaMA-Factory data files with dataset_info.json; raw text goes to files of its own for pre-training."""
+    # The name becomes a key of the trainer's own settings, which takes small letters and underscores.
     name = "pairsmith_" + re.sub(r"[^a-z0-9]+", "_", str(manifest.get("name", "")).lower()).strip("_")
     info: dict[str, Json] = {}
     paths: list[Path] = []
@@ -72,6 +73,7 @@ def _line(row: ExportRow) -> dict[str, Json]:
     shared = sharegpt_line(row)
     turns = shared["conversations"]
     system = turns.pop(0)["value"] if turns and turns[0]["from"] == "system" else ""
+    # LLaMA-Factory drops a conversation in another order, with no more than a warning in its log.
     is_ordered = all((turn["from"] in ("human", "observation")) == (index % 2 == 0) for index, turn in enumerate(turns))
     if any(turn["from"] == "system" for turn in turns) or not is_ordered or len(turns) % 2:
         raise CannotExpressError("the turns are not user or tool and assistant in turn")

@@ -4,9 +4,6 @@ Three kinds of file stand here. A *container* knows how bytes become rows (JSON 
 saved `datasets` folder); an *importer* knows what a row means (Alpaca, ShareGPT, OpenAI chat, TRL, columns by name);
 a *foreign form* is known by its fields and not read yet (Prodigy, preferences, reasoning). All are found by looking at
 the files of this folder; files whose name begins with an underscore are what several of them share.
-
-What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
-``meta.extra`` is the row that was read. What cannot be read becomes a `Rejected` row with the place and the reason.
 """
 
 from __future__ import annotations
@@ -73,6 +70,10 @@ class RowError(ValueError):
         super().__init__(reason)
         self.reason = reason
         self.code = code
+
+
+# What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
+# ``meta.extra`` is the row that was read. What cannot be read becomes a `Rejected` row with the place and the reason.
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,7 @@ def head_of(path: Path, size: int = 4096) -> bytes:
         CurateError: E908 when there is no such file, or it is a pipe, a device, or an archive (never unpacked here).
     """
     try:
+        # Not waiting: a pipe that nobody writes to would hold us for ever.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise cannot_import(f"{path}: {error.strerror}", "Name a file that can be read.") from error
@@ -241,6 +243,7 @@ def conversion_hint(path: Path) -> str:
     """Return the command that makes UTF-8 of a text file in another encoding, as far as its first bytes tell which."""
     with path.open("rb") as handle:
         head = handle.read(4096)
+    # UTF-32 begins with the mark of UTF-16, so that the longer marks come first.
     known = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
     if not known and head.count(0) > len(head) // 4:
         known = "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
@@ -270,6 +273,7 @@ def _json(value: object, name: str) -> Json:
         raise RowError(f"column {name!r} holds a number that is not finite", "S106")
     if value is None or isinstance(value, str | bool | float):
         return value
+    # JSON has integers of any size, and the strict parser those of 64 bits.
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
             raise RowError(f"column {name!r} holds an integer that does not fit in 64 bits", "S107")

@@ -52,13 +52,11 @@ def is_own(row: dict[str, Json]) -> bool:
 def take_common(
     row: dict[str, Json], used: Collection[str], *, has_our_names: bool = True
 ) -> tuple[dict[str, Json], dict[str, Json]]:
-    """Return the line's shared fields that ``row`` names, and what is left of it beside ``used``.
-
-    An id that is not text, a category that is not text and a split of another name are read as nearly as they can be;
-    the original stays in what is left over. ``has_our_names``: the format names its fields as a line does, so that
-    ``weight``, ``labels`` and ``x-ignore`` mean what they mean there; in a table of any columns a weight may be a
-    parcel's.
-    """
+    """Return the line's shared fields that ``row`` names, and what is left of it beside ``used``."""
+    # An id that is not text, a category that is not text and a split of another name are read as nearly as they can be;
+    # the original stays in what is left over. ``has_our_names``: the format names its fields as a line does, so that
+    # ``weight``, ``labels`` and ``x-ignore`` mean what they mean there; in a table of any columns a weight may be a
+    # parcel's.
     line: dict[str, Json] = {}
     extra = {key: value for key, value in row.items() if key not in used}
     identity = extra.get("id")
@@ -165,12 +163,11 @@ def argument_kinds(value: Json) -> set[type[Any]]:
 def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Json]], bool]:
     """Return the messages of a row, and whether they hold all that the row says.
 
-    Content in text parts is joined as it is, without a separator, which is how chat templates write such parts; keys
-    that a line's message has no place for (such as ``refusal``) are left out, and the caller then keeps the original.
-
     Raises:
         RowError: a message that cannot be read, with its number.
     """
+    # Content in text parts is joined as it is, without a separator, which is how chat templates write such parts; keys
+    # that a line's message has no place for (such as ``refusal``) are left out, and the caller then keeps the original.
     if not isinstance(value, list) or not value:
         raise RowError(f"{key!r} is not a list of messages")
     messages, is_exact = [], True
@@ -202,11 +199,10 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
 def training_marks(turn: dict[str, Json], where: str, *, is_answer: bool) -> dict[str, Json]:
     """Return ``train`` and ``weight`` of a turn as a line's message has them; the weight 1, its default, is left out.
 
-    No turn but an answer is ever trained, so that there a flag which says so is left out too.
-
     Raises:
         RowError: a flag that means nothing, or that asks for the training of a turn that is no answer.
     """
+    # No turn but an answer is ever trained, so that there a flag which says so is left out too.
     train, weight = turn.get("train"), turn.get("weight")
     if train is not None and not isinstance(train, bool):
         raise RowError(f"'train' of {where} is {json_name(train)}, not true or false")

@@ -16,6 +16,7 @@ from curate.formats.importers.parquet import rows as parquet_rows
 @container("hf", fits=lambda path, _head: path.is_dir(), priority=2)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """A saved `datasets` folder, a hub folder of Parquet files or `dataset/vN`; the split is the name of the part."""
+    # A dataset of ours comes first: its folder holds JSON lines, and may lie beside Parquet files.
     parts = [part for split in SPLITS if (part := path / f"{split}.jsonl").is_file()]
     if parts and (path / "manifest.json").is_file():
         yield from _parts(path, parts, jsonl_rows)

@@ -11,7 +11,9 @@ from curate.jsonl import JsonFault, strict_loads
 
 # The largest document, in bytes, that is read as one piece; JSON lines and CSV stream and have no such limit.
 MAX_WHOLE = 512 * 1024 * 1024
+# Strings are passed over whole, so that a bracket in a text is none; possessively, as in `curate.jsonl.strict`.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]|"', re.DOTALL)
+# Before the array there may be members with plain values, such as a version or a name.
 _WRAPPED = re.compile(
     rb'\s*\{(?:\s*"[^"\\]*"\s*:\s*(?:"(?:[^"\\]++|\\.)*+"|[-0-9.eE+]+|true|false|null)\s*,)*\s*"([^"\\]*)"\s*:\s*(?=\[)'
 )
@@ -32,6 +34,7 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     document = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     start = _array_start(path, document)
     line, counted = 1, 0
+    # Each element is parsed by itself: a bad one costs that element, not the document.
     for begin, end, is_whole in _elements(document, start):
         line += document.count(b"\n", counted, begin)
         counted = begin
@@ -71,6 +74,7 @@ def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
             depth += 1
         elif depth and mark in (b"]", b"}"):
             depth -= 1
+        # A quote that opens no whole string: the file ends within a text.
         elif mark == b'"':
             break
         elif not depth and mark in (b",", b"]", b"}"):

@@ -42,11 +42,9 @@ def plain_name(column: str) -> str:
 
 
 def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
-    """Return field -> column for the common names that ``rows`` have; each column is used once.
-
-    A file without an answer but with a class (a label, a category) is a classification set: the class is the output.
-    Columns without names are a question and its answer only where there are two, and the first is no count.
-    """
+    """Return field -> column for the common names that ``rows`` have; each column is used once."""
+    # A file without an answer but with a class (a label, a category) is a classification set: the class is the output.
+    # Columns without names are a question and its answer only where there are two, and the first is no count.
     columns = {plain_name(name): name for row in reversed(rows) for name in row}
     if columns.keys() & {*_HEADERLESS} and (len(columns) != len(_HEADERLESS) or _is_count(rows, _HEADERLESS[0])):
         columns = {plain: name for plain, name in columns.items() if plain not in _HEADERLESS}

@@ -1,9 +1,4 @@
-"""Parquet, through polars, a slice at a time; a file that unpacks to far more than it holds is refused.
-
-The footer of a file says how many rows and bytes each row group unpacks to, before any of it is unpacked. polars does
-not show these numbers, so the footer, a FileMetaData of parquet.thrift in Thrift's compact protocol, is read here: of
-it only the sizes, and all else is skipped.
-"""
+"""Parquet, through polars, a slice at a time; a file that unpacks to far more than it holds is refused."""
 
 from __future__ import annotations
 
@@ -43,6 +38,7 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     number = 0
     for frame in _frames(path):
         per_row = _size_of(frame) // max(1, len(frame))
+        # The buffer holds Python objects: of long rows it may hold only few.
         for values in frame.iter_rows(named=True, buffer_size=max(1, min(512, _BUFFER_BYTES // max(1, per_row)))):
             number += 1
             yield jsonable(values, number)
@@ -51,12 +47,11 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
 def _frames(path: Path) -> Iterator[DataFrame]:
     """Yield the rows in slices, each of which is weighed before anything is made of it.
 
-    A dictionary lets few bytes stand for many rows: the footer then knows of few bytes, and only the slice shows how
-    long its texts are. polars shares such texts among the rows, so that the slice itself is small.
-
     Raises:
         CurateError: E908 when the file cannot be read or unpacks to too much.
     """
+    # A dictionary lets few bytes stand for many rows: the footer then knows of few bytes, and only the slice shows how
+    # long its texts are. polars shares such texts among the rows, so that the slice itself is small.
     # polars takes longer to import than most files take to read as JSON lines.
     import polars
     from polars.exceptions import PanicException, PolarsError
@@ -107,6 +102,7 @@ def _unreadable(path: Path, begin: int, end: int, reason: str) -> CurateError:
         names = list(polars.scan_parquet(path, glob=False).collect_schema())
     except (PolarsError, PanicException, OSError):
         names = []
+    # The library does not say which column it failed on, so that each is read alone.
     for name in names:
         try:
             polars.scan_parquet(path, glob=False).select(polars.col(name)).slice(begin, end - begin).collect()
@@ -123,6 +119,11 @@ def _too_large(path: Path, allowed: int) -> CurateError:
         f"{path}: its {path.stat().st_size:,} bytes unpack to more than {allowed:,}",
         "A small file can hold one text in very many rows. If it is meant so, write it as JSON lines.",
     )
+
+
+# The footer of a file says how many rows and bytes each row group unpacks to, before any of it is unpacked. polars does
+# not show these numbers, so the footer, a FileMetaData of parquet.thrift in Thrift's compact protocol, is read here: of
+# it only the sizes, and all else is skipped.
 
 
 @dataclass(frozen=True, slots=True)

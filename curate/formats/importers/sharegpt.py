@@ -53,6 +53,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
         extra["system"] = row["system"]
         if isinstance(row["system"], str) and row["system"]:
             messages.insert(0, {"role": "system", "content": row["system"]})
+            # ShareGPT has the system text beside the turns; as a turn it is not where it was.
             is_exact = False
         elif row["system"]:
             raise RowError("'system' is not text")

@@ -1,8 +1,4 @@
-"""CSV and TSV: strict, streaming, in UTF-8; a broken row costs that row only.
-
-The cells of the first row decide whether it is a header. It is one if it holds a known column name, or plain names
-throughout, or the numbers and the nameless index that pandas writes; any other first row is a record.
-"""
+"""CSV and TSV: strict, streaming, in UTF-8; a broken row costs that row only."""
 
 from __future__ import annotations
 
@@ -45,10 +41,10 @@ class _TableHeader:
 
 
 class _PhysicalLines:
-    """The physical lines of a file as text, with the bytes of those that the CSV reader took since the last record.
+    """The physical lines of a file as text, with the bytes of those that the CSV reader took since the last record."""
 
-    Bytes that are not UTF-8 become lone surrogates here, so that the reader goes on and the record is told afterwards.
-    """
+    # Bytes that are not UTF-8 become lone surrogates here, so that the reader goes on and the record is told
+    # afterwards.
 
     def __init__(self, path: Path) -> None:
         self._handle = path.open("rb")
@@ -149,6 +145,7 @@ def _records(table: Table) -> Iterator[tuple[int, list[str], bytes, str]]:
     """Yield the first line, the cells, the bytes and the fault (or "") of each record; blank lines are passed over."""
     path, delimiter, quoting = table
     lines = _PhysicalLines(path)
+    # The csv module has one limit for the whole process, so that it is put back when the file is read.
     old_limit = csv.field_size_limit(MAX_CELL)
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
     width = 0
@@ -174,11 +171,9 @@ def _records(table: Table) -> Iterator[tuple[int, list[str], bytes, str]]:
 
 
 def _take_rest(lines: _PhysicalLines, delimiter: str, width: int) -> None:
-    """Take the other lines of a row that broke in one of its cells, so that they are not read as rows of their own.
-
-    Quotes come in pairs: while their number is odd, a cell is open, and the line with the next odd number closes it. A
-    line that is a whole row by itself is never taken.
-    """
+    """Take the other lines of a row that broke in one of its cells, so that they are not read as rows of their own."""
+    # Quotes come in pairs: while their number is odd, a cell is open, and the line with the next odd number closes it.
+    # A line that is a whole row by itself is never taken.
     if b"".join(lines.taken).count(b'"') % 2 == 0:
         return
     while raw := lines.peek():
@@ -227,6 +222,7 @@ def _table(path: Path) -> Table:
             ";" if b"," not in first and b";" in first else "\t" if b"," not in first and b"\t" in first else ","
         )
         return path, delimiter, csv.QUOTE_MINIMAL
+    # Most TSV files do not quote, and a single quote in a text would swallow the lines after it.
     broken = {quoting: _count_broken((path, "\t", quoting)) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)}
     return path, "\t", min(broken, key=lambda quoting: broken[quoting])
 
@@ -279,6 +275,8 @@ def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHe
 
 
 def _is_header(cells: Sequence[str], records: Records) -> bool:
+    # A header holds a known column name, or plain names throughout, or the numbers and the nameless index that pandas
+    # writes; any other first row is a record.
     if any(len(cell) > _MAX_NAME or "\n" in cell for cell in cells) or not any(cells):
         return False
     if any(plain_name(cell) in KNOWN_COLUMNS for cell in cells):

@@ -52,6 +52,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
         question, is_prompt_exact = read_messages(prompt, "prompt")
         answered, is_completion_exact = read_messages(completion, "completion")
         line["messages"] = question + answered
+        # From the joined messages alone nobody could tell where the prompt ended.
         if not (is_prompt_exact and is_completion_exact and [message["role"] for message in answered] == ["assistant"]):
             extra |= {"prompt": prompt, "completion": completion}
         take_tools(row, line, extra)

@@ -90,6 +90,7 @@ class Verdict:
 
         They come before the others, and no tolerance applies to them.
         """
+        # They are counted as well, so that the totals and the listed findings agree.
         counts, severities = Counter(self.counts), Counter(finding.severity for finding in more)
         counts.update(finding.code for finding in more)
         return replace(
@@ -158,10 +159,8 @@ _registry: Registry[ReportFormat] = Registry("reports", __name__)
 
 
 def report(name: str, *, num_sources: int = 0) -> Callable[[Render], Render]:
-    """Register a function that yields the lines of a verdict; its docstring says what they are.
-
-    A file of ours has the name of its format, so that no other format is imported with it.
-    """
+    """Register a function that yields the lines of a verdict; its docstring says what they are."""
+    # A file of ours has the name of its format, so that no other format is imported with it.
     return _registry.adding(name, lambda render: ReportFormat(name, inspect.getdoc(render) or "", render, num_sources))
 
 
@@ -192,10 +191,8 @@ def totals(verdict: Verdict) -> str:
 
 
 def render(name: str, verdict: Verdict, page: Page) -> Iterator[str]:
-    """Yield the lines of ``verdict`` in the format called ``name``.
-
-    No line, nor a part of one, can be taken for an order to a build server, unless the format means it as one.
-    """
+    """Yield the lines of ``verdict`` in the format called ``name``."""
+    # No line, nor a part of one, can be taken for an order to a build server, unless the format means it as one.
     for line in _registry.from_file(name).render(verdict, page):
         yield harmless(line)
 
@@ -205,6 +202,7 @@ def from_here(file: str) -> str:
 
     A file outside of it keeps its absolute path.
     """
+    # Annotations go to files of the repository by their path in it.
     path = os.path.normpath(file)
     return path.removeprefix(f"{Path.cwd()}/") if path.startswith("/") else path
 
@@ -216,6 +214,7 @@ def file_of(finding: Finding, page: Page) -> str:
 
 def column_of(finding: Finding, page: Page) -> int:
     """Return a finding's 1-based column counted in code points, 0 where the line is not at hand to count them in."""
+    # Our columns count bytes, and build servers count characters.
     raw = page.lines.get((finding.file, finding.line))
     return len(raw[: finding.column - 1].decode("utf-8", "replace")) + 1 if raw is not None and finding.column else 0
 
@@ -234,12 +233,10 @@ def message_of(finding: Finding, limit: int = 500) -> str:
 
 
 def identified(findings: Iterable[Finding], page: Page) -> Iterator[tuple[str, Finding]]:
-    """Yield each finding with 32 hex digits that stay the same as long as it is about the same thing.
-
-    They are a digest of code, file, record id and pointer, so that neither moving a record nor rewording a message
-    makes a new finding. Where a record has no id its line stands for it, and where that is not at hand the message.
-    What is still equal is numbered.
-    """
+    """Yield each finding with 32 hex digits that stay the same as long as it is about the same thing."""
+    # They are a digest of code, file, record id and pointer, so that neither moving a record nor rewording a message
+    # makes a new finding. Where a record has no id its line stands for it, and where that is not at hand the message.
+    # What is still equal is numbered.
     occurrences: Counter[tuple[str, ...]] = Counter()
     for finding in findings:
         subject = finding.record and f"id {finding.record}"

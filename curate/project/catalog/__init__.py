@@ -1,8 +1,4 @@
-"""The catalogue: every record as a row of a table that is filtered, sorted and shown without being copied.
-
-What the lines say is the *base*: read once, cached on the disk, opened again at no cost. What decisions have changed or
-added is a small *patch* over it, so that one decision costs the same with a hundred records and with a million.
-"""
+"""The catalogue: every record as a row of a table that is filtered, sorted and shown without being copied."""
 
 from __future__ import annotations
 
@@ -39,12 +35,17 @@ from curate.project.fold import RecordState
 if TYPE_CHECKING:
     from curate.project.filters import Filter
 
+# How often a cache that is removed, or files that change under the reader, are tried again.
 _TRIES = 3
 _TEXTS = ("prompt", "completion")
 _OK = pl.lit("ok", STATUS).alias("status")
 
+# Numbers of rows, UInt32, in the order in which they are to be shown.
 Rows = pl.Series
-"""Numbers of rows, UInt32, in the order in which they are to be shown."""
+
+
+# What the lines say is the *base*: read once, cached on the disk, opened again at no cost. What decisions have changed
+# or added is a small *patch* over it, so that one decision costs the same with a hundred records and with a million.
 
 
 class _Patch:
@@ -368,7 +369,7 @@ def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, cach
             view; E914 when paths lead out of the workspace; E970 when a worker is killed; E974 when the record files
             keep changing.
     """
-    # Whoever saves a record file does so in one step: what changes more than twice in a row is being written.
+    # Programs replace a record file in one step: one that changes more than twice in a row is still being written.
     for _ in range(_TRIES - 1):
         try:
             return Catalog(data, *cached_base(data, on_progress, cache_from=cache_from))

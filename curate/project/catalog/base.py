@@ -20,22 +20,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.console import spelled
+from curate.base.file_guard import FileStamp, open_descriptor, stamp_of
 from curate.base.record import CurateError, Finding, Line, Record, Source
-from curate.checks.runner.examine import violations
+from curate.checks.runner.examine import UniqueNames, violations
 from curate.checks.runner.parallel import default_jobs, shared_out, tasks_of
 from curate.checks.runner.verdict import FindingTally
-from curate.jsonl import Entry, JsonFault, Reader, Span, crlf_finding
-from curate.jsonl.reader import open_regular
+from curate.jsonl import Entry, JsonFault, Reader, Span, crlf_finding, strict_loads
 from curate.project.catalog.columns import Values, frame_of, head, values_of
-from curate.project.data import FileStamp, ProjectData, files_as_they_are, with_unique_ids
+from curate.project.data import ProjectData, files_as_they_are
 from curate.schema import Shape, load_shape
 
+# Findings of each severity about lines that are no records; further ones are counted.
 MOST_FINDINGS = 1000
-"""Findings of each severity about lines that are no records; further ones are counted."""
 
 Task = tuple[Path, Span | None]
+# Hears how many bytes are read, and how many there are.
 Progress = Callable[[int, int], object]
-"""Hears how many bytes are read, and how many there are."""
 # Record files that are held open.
 _MAX_OPEN = 64
 
@@ -154,11 +154,11 @@ def read_base(
 
 
 def named_apart(ids: pl.Series) -> tuple[pl.Series, NDArray[np.uint64], NDArray[np.uint32]]:
-    """Return ``ids`` told apart as `with_unique_ids` does, their hashes in order, and the row of each hash."""
+    """Return ``ids`` told apart as `UniqueNames` does, their hashes in order, and the row of each hash."""
     hashes, order = _sorted_hashes(ids)
     if (hashes[1:] == hashes[:-1]).any():
         # Nearly always all ids differ, and nothing need be compared one by one.
-        ids = pl.Series("id", list(_apart(ids)), pl.String)
+        ids = pl.Series("id", list(map(UniqueNames().name, ids)), pl.String)
         hashes, order = _sorted_hashes(ids)
     return ids.alias("id"), hashes, order
 
@@ -172,12 +172,6 @@ def _sorted_hashes(ids: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.uint3
     hashes = hashes_of(ids)
     order = np.argsort(hashes, kind="stable").astype(np.uint32)
     return hashes[order], order
-
-
-def _apart(ids: pl.Series) -> Iterator[str]:
-    # Only the id of a record counts for its name.
-    nowhere = Source("", 0)
-    return (record.id for record in with_unique_ids(Record(name, "domain", nowhere, {}) for name in ids))
 
 
 class LineReader:
@@ -201,22 +195,25 @@ class LineReader:
         file, line, offset, length = self._base.span(row)
         with self._lock:
             raw = os.pread(self._handle(file), length, offset)
-        value = Reader(self._paths[file], name=file).value((line, offset, raw, True))
-        if isinstance(value, Finding) or not self._shape.is_valid(value):
+        try:
+            value = strict_loads(raw)
+        except JsonFault as fault:
+            raise files_changed(file) from fault
+        if not isinstance(value, dict) or not self._shape.is_valid(value):
             raise files_changed(file)
         return self._shape.record(value, Source(file, line))
 
     def _handle(self, file: str) -> int:
         path = self._paths.get(file)
-        if path is None or files_as_they_are([path], self._root) != [self._stamps[file]]:
+        if path is None or stamp_of(path, file) != self._stamps[file]:
             raise files_changed(file)
         if file not in self._handles:
             if len(self._handles) >= _MAX_OPEN:
                 os.close(self._handles.pop(next(iter(self._handles))))
             try:
-                self._handles[file] = open_regular(path, self._root)
-            except JsonFault as fault:
-                raise files_changed(file) from fault
+                self._handles[file] = open_descriptor(path, self._root)
+            except OSError as error:
+                raise files_changed(file) from error
         return self._handles[file]
 
 

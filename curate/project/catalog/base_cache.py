@@ -3,10 +3,6 @@
 A base lies in a folder named by a digest of all that it was made from: names, sizes, times and inodes of the record
 files, the schema, and this code. Its texts are Arrow IPC files, a span of a record file each, which polars reads
 column by column when a filter asks; all else is mapped into memory.
-
-What is read back is not held against a digest, which would take a second a gigabyte. Instead the size, inode, and times
-of each file are written down as it was made: no later writing leaves them as they are, nor does unpacking a folder
-that somebody else has made. What does not fit is removed and made again.
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.base.file_guard import inside, open_descriptor, open_file
+from curate.base.file_guard import FileStamp, inside, open_descriptor, open_file, stamp_of
 from curate.base.record import CurateError, Finding, canonical
 from curate.base.storage import WRITE_FAILED, Scratch, make_cache, remove_folder
 from curate.project.catalog.base import (
@@ -43,14 +39,14 @@ from curate.project.catalog.base import (
     read_base,
 )
 from curate.project.catalog.columns import SCHEMA
-from curate.project.data import FileStamp, ProjectData, files_as_they_are
+from curate.project.data import ProjectData, files_as_they_are
 from curate.schema import Shape
 from curate.schema.schema_set import read_schema_set
 
+# Raised whenever the same record files would give another base, or one that is written otherwise.
 VERSION = 2
-"""Raised whenever the same record files would give another base, or one that is written otherwise."""
+# Bytes of record files from which a base is cached; below, reading them again takes a fraction of a second.
 CACHE_FROM = 4_000_000
-"""Bytes of record files from which a base is cached; below, reading them again takes a fraction of a second."""
 _FOLDER = Path(".curate")
 _CATALOGS = _FOLDER / "cache" / "catalog"
 _ABOUT, _IDS, _ROWS = "about.json", "ids.arrow", "rows.bin"
@@ -144,7 +140,7 @@ def _written(folder: Path, data: ProjectData, files: Sequence[Path], on_progress
 def _read(folder: Path) -> Base | None:
     """Return the base that is cached in ``folder``, None where none is, or not a whole one, which is removed."""
     try:
-        # Whoever sweeps leaves what is locked; the lock is gone with the last who holds this file open.
+        # A sweep leaves what is locked; the lock is gone when the last process closes this file.
         handle = open_descriptor(folder / _ABOUT)
     except OSError:
         remove_folder(folder)
@@ -177,12 +173,14 @@ def _read(folder: Path) -> Base | None:
     return base
 
 
+# What is read back is not held against a digest, which would take a second a gigabyte. Instead the size, inode, and
+# times of each file are written down as it was made: no later writing leaves them as they are, nor does unpacking a
+# folder that somebody else has made. What does not fit is removed and made again.
+
+
 def _is_whole(folder: Path, parts: dict[str, list[int]]) -> bool:
     """Whether every file is there as it was written."""
-    try:
-        return all(_stamp(folder / name) == stamp for name, stamp in parts.items())
-    except OSError:
-        return False
+    return all(_stamp(folder / name) == stamp for name, stamp in parts.items())
 
 
 def _mapped(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
@@ -199,8 +197,8 @@ def _key(present: Sequence[FileStamp], shape: Shape) -> str:
 
 
 def _stamp(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    _, *stamp = stamp_of(path, "")
+    return stamp
 
 
 def _digest(content: bytes) -> bytes:
@@ -208,10 +206,8 @@ def _digest(content: bytes) -> bytes:
 
 
 def _sweep(used: Path) -> None:
-    """Remove all but the bases used last, unless somebody has one open, and what processes left that ended badly.
-
-    Whatever is not called like a base is somebody else's, and stays.
-    """
+    """Remove all but the bases used last, unless somebody has one open, and what processes left that ended badly."""
+    # Whatever is not called like a base is somebody else's, and stays.
     folders = [folder for folder in used.parent.glob("*") if _NAMED.fullmatch(folder.name) and folder != used]
     bases = sorted((folder for folder in folders if not folder.name.startswith(".")), key=_used, reverse=True)
     for folder in bases[_NUM_RETAINED - 1 :]:

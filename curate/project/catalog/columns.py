@@ -17,17 +17,17 @@ from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import FEEDBACK_FILE, RecordDynamics, latest_run, read_dynamics
 from curate.project.fold import RecordState
 
+# Characters of a prompt and of a completion that a `CatalogRow` shows; an ellipsis follows where there are more.
 HEAD = 160
-"""Characters of a prompt and of a completion that a `CatalogRow` shows; an ellipsis follows where there are more."""
 Status = Literal["ok", "warning", "error", "dropped"]
+# From good to bad, so that sorting by status brings together what has to be done.
 STATUSES: tuple[Status, ...] = ("ok", "warning", "error", "dropped")
-"""From good to bad, so that sorting by status brings together what has to be done."""
 
+# (annotator, question, answer as text); the annotator is "" for what is agreed, or what the line itself says.
 Labelled = tuple[str, str, str]
-"""(annotator, question, answer as text); the annotator is "" for what is agreed, or what the line itself says."""
 
+# Place of a severity in `STATUSES`: what is only to be known leaves a record ok.
 RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 2}
-"""Place of a severity in `STATUSES`: what is only to be known leaves a record ok."""
 
 _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "file": pl.String,
@@ -41,9 +41,10 @@ _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "completion": pl.String,
     "labels": pl.List(pl.Struct({"who": pl.String, "question": pl.String, "answer": pl.String})),
 }
+# What the texts of the base are kept as; nothing is null, what is not there is "" or an empty list.
 SCHEMA = pl.Schema(_TYPES)
-"""What the texts of the base are kept as; nothing is null, what is not there is "" or an empty list."""
 STATUS = pl.Enum(STATUSES)
+# What a whole frame of the catalog shows of a record, in this order.
 COLUMNS = (
     "id",
     "category",
@@ -58,9 +59,8 @@ COLUMNS = (
     "completion",
     "labels",
 )
-"""What a whole frame of the catalog shows of a record, in this order."""
+# Columns that come from a run; null for a record that it did not train on.
 DYNAMICS_COLUMNS = ("confidence", "variability")
-"""Columns that come from a run; null for a record that it did not train on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +126,9 @@ def labelled(labels: Mapping[str, Json], answers: Mapping[str, Mapping[str, Json
 
 
 def estimated_tokens(record: Record) -> int:
-    """Return about how many tokens a record has: a quarter of the UTF-8 bytes of its texts, rounded up.
-
-    A rule of thumb for byte-pair vocabularies, shown as "~tok": no tokenizer is asked. Tools, and turns after the last
-    answer, are not counted.
-    """
+    """Return about how many tokens a record has: a quarter of the UTF-8 bytes of its texts, rounded up."""
+    # A rule of thumb for byte-pair vocabularies, shown as "~tok": no tokenizer is asked. Tools, and turns after the
+    # last answer, are not counted.
     size = 0
     for text in (record.system, record.prompt, record.completion, record.text):
         size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

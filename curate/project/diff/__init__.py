@@ -10,8 +10,7 @@ from curate.project.diff.compare import (
     field_changes,
     recognise,
 )
-from curate.project.diff.rendering import MOST_BYTES, field_lines, render_markdown, render_text
-from curate.project.diff.words import word_changes
+from curate.project.diff.words import MOST_BYTES, field_lines, render_markdown, render_text, word_changes
 
 __all__ = [
     "RecordChange",

@@ -223,10 +223,8 @@ def _field(change: FieldChange, *, show_values: bool) -> dict[str, Json]:
 
 
 def recognise(base: Mapping[str, bytes], side: Mapping[str, bytes], named: Container[str]) -> dict[str, str]:
-    """Return which records of ``side`` are edits of which in ``base``, both lines by name; those ``named`` are not.
-
-    An edit is what stands in the place of a record that is gone, between the same neighbours, and resembles it.
-    """
+    """Return which records of ``side`` are edits of which in ``base``, both lines by name; those ``named`` are not."""
+    # An edit is what stands in the place of a record that is gone, between the same neighbours, and resembles it.
     gaps = [(gone, come) for gone, come in _gaps(base, side, named) if gone]
     if not gaps:
         return {}
@@ -259,10 +257,8 @@ def _gaps(
 
 
 def longest_rise(values: Sequence[int]) -> list[int]:
-    """Return the indices of the longest rising run of ``values``, neighbours or not.
-
-    By patience sorting (Fredman, On computing the length of longest increasing subsequences, 1975).
-    """
+    """Return the indices of the longest rising run of ``values``, neighbours or not."""
+    # By patience sorting (Fredman, On computing the length of longest increasing subsequences, 1975).
     ends: list[int] = []
     last: list[int] = []
     before: list[int] = []

@@ -1,4 +1,4 @@
-"""The journal looked at byte by byte: every line, every sitting's numbers, and that nothing is missing."""
+"""The journal looked at byte by byte: every line, every session's numbers, and that nothing is missing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from curate.project.fold import is_line_digest
 from curate.project.journal import FOLDER, SegmentPiece, pieces, read_segment, segments
 from curate.project.snapshot import RETIRED, Folded, retired_segments
 
+# What a person has taken note of that it is gone.
 MISSING = f"{FOLDER}/missing.json"
-"""What a person has taken note of that it is gone."""
 _RECOVER = "`curate fsck --recover` {}."
 
 
 class Missing(BaseModel):
-    """Decisions that are gone and that a person knows of: spans of numbers by sitting, and events that others name."""
+    """Decisions that are gone and that a person knows of: spans of numbers by session, and events that others name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -73,7 +73,12 @@ def read_missing(report: Report) -> Missing:
     except FileNotFoundError:
         return Missing()
     except (OSError, ValidationError):
-        report.add("bad-note", path, "it is not as it was written", "Remove it, and take note again with --recover.")
+        report.add(
+            "bad-note",
+            path,
+            "the file was changed after it was written",
+            "Remove it, and take note again with --recover.",
+        )
         return Missing()
 
 
@@ -108,7 +113,7 @@ def _tell_damage(report: Report, path: Path, parts: list[SegmentPiece], *, is_re
             fix = aside or _RECOVER.format(f"moves them to {path.name}.torn")
             report.add("torn-end", path, message, fix, line=piece.line, offset=piece.offset)
         elif piece.payload is None:
-            message = f"{size} are no decision: a checksum or a line end is wrong"
+            message = f"{size} cannot be read as a decision: a wrong checksum or line end"
             fix = aside or _RECOVER.format(f"moves them to {path.name}.damaged")
             report.add("damaged-line", path, message, fix, line=piece.line, offset=piece.offset)
     crlf = [piece for piece in parts if piece.payload is not None and piece.raw.endswith(b"\r\n")]
@@ -124,7 +129,7 @@ def _event_in(report: Report, path: Path, piece: SegmentPiece) -> AnyEvent | Non
     try:
         return EVENTS.validate_json(piece.payload)
     except ValidationError as error:
-        message = f"it was written whole, and is no decision that this version knows: {error.errors()[0]['msg']}"
+        message = f"this version cannot read this decision: {error.errors()[0]['msg']}"
         fix = "A newer version of pairsmith has probably made it: upgrade."
         report.add("unknown-event", path, message, fix, line=piece.line, offset=piece.offset)
     return None
@@ -136,7 +141,7 @@ def _take(
     line, offset = piece.line, piece.offset
     other = contents.locations.get(event.event)
     if other is not None and contents.events[event.event] != event:
-        message = f"the same event says something else in {other[0].name}:{other[1]}"
+        message = f"another version of this decision stands in {other[0].name}:{other[1]}"
         fix = "Find out which one is right, and remove the other one."
         report.add("two-versions", path, message, fix, line=line, offset=offset)
     elif other is not None and other[0] == path:
@@ -145,13 +150,11 @@ def _take(
     elif other is None:
         owner = contents.numbers[event.session].setdefault(event.seq, event.event)
         if owner != event.event:
-            message = f"two decisions of one sitting have the number {event.seq}"
+            message = f"two decisions of one session have the number {event.seq}"
             fix = "Compare the journal with another copy of it."
             report.add("repeated-number", path, message, fix, line=line, offset=offset)
         if last.get(event.session, 0) > event.seq:
-            message = (
-                f"decision {event.seq} stands behind {last[event.session]}; their numbers decide, not their places"
-            )
+            message = f"decision {event.seq} stands behind {last[event.session]}; their numbers decide, not their order"
             report.add("out-of-order", path, message, "", line=line, offset=offset, is_damage=False)
         last[event.session] = event.seq
         contents.locations[event.event] = (path, line, offset)
@@ -172,7 +175,7 @@ def _find_gaps(report: Report, contents: JournalContents, known: Missing) -> Non
             report.add(
                 "gap",
                 path,
-                f"{what} of this sitting of {by} are missing before this line",
+                f"{what} of this session of {by} are missing before this line",
                 "Get them from another copy of the workspace. " + _RECOVER.format("takes note that they are gone"),
                 line=line,
                 offset=offset,
@@ -189,8 +192,10 @@ def _find_unknown(report: Report, contents: JournalContents, known: Missing, fol
             contents.unknown[name] = event.event
             if name not in noted:
                 path, line, offset = contents.locations[event.event]
-                message = f"the decision on {event.id} was made on one that is not here"
-                fix = "Get the missing segment from whoever made it. " + _RECOVER.format("takes note that it is gone")
+                message = f"the decision on {event.id} follows a decision that is missing"
+                fix = "Get the missing segment from the annotator who made it. " + _RECOVER.format(
+                    "takes note that it is gone"
+                )
                 report.add("missing-decision", path, message, fix, line=line, offset=offset)
 
 

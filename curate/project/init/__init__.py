@@ -1,7 +1,395 @@
-"""Make a workspace: settings with every default in sight, and a folder for the data with what data there is."""
+"""Make a workspace: settings with every default in sight, and a folder for the data with what data there is.
 
-from curate.project.init.guess import guess_scorer
-from curate.project.init.make import NewWorkspace, make_workspace
+Its records have a shipped shape, the user's schema, or a schema that is inferred from the data.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import orjson
+
+from curate.base.record import SPLITS, CurateError, Json
+from curate.base.resources import shipped
+from curate.base.storage import make_cache, make_folder, write_atomic
+from curate.base.tables import listed
+from curate.checks import turns
+from curate.formats.import_plan import (
+    EVERYTHING,
+    MOST_COLUMNS,
+    ImportPlan,
+    RowSelection,
+    UnknownRowsError,
+    plan_import,
+    safe_guess,
+)
+from curate.formats.importers import RowError, SourceRow
+from curate.formats.intake import DATA_FOLDER, Intake, take_in
+from curate.jsonl import Entry, read_entries
 from curate.project.init.text import settings_text
+from curate.schema import Shape, guess_shape, load_shape
+from curate.schema.settings import FILE_NAME
+
+# The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them.
+INFER = "infer"
+SCHEMA_FILE = "schema.json"
+_SAMPLE = 2000
+_FIELDS: dict[str, dict[str, Json]] = {
+    "id": {"type": "string"},
+    "category": {"type": "string"},
+    "labels": {"type": "object"},
+    "split": {"enum": list(SPLITS)},
+    "meta": {"type": "object"},
+}
+
+
+def shape_for(
+    files: Sequence[Path],
+    mapping: Mapping[str, str] | None,
+    selection: RowSelection = EVERYTHING,
+    format_name: str = "",
+) -> str:
+    """Return the name of the shipped shape that holds the most of the files' rows.
+
+    Raises:
+        CurateError: E908 when no importer knows the rows.
+    """
+    votes: Counter[str] = Counter()
+    for path in files:
+        plan = plan_import(path, None, format_name=format_name, mapping=mapping, selection=selection)
+        sample = list(islice(_rows(plan), _SAMPLE))
+        own = guess_shape(sample)
+        for value in sample:
+            try:
+                kind = plan.format.read(value, plan.mapping).kind if plan.format else own
+            except RowError:
+                continue
+            votes[kind or "instruction"] += 1
+    # A chat shape holds instruction records as well; the other way round it does not.
+    return "chat" if votes["chat"] else max(votes, key=lambda name: votes[name], default="instruction")
+
+
+def infer_schema(
+    files: Sequence[Path], mapping: Mapping[str, str] | None, selection: RowSelection = EVERYTHING
+) -> dict[str, Json]:
+    """Return a schema for the rows of ``files`` as they are, with an ``x-record`` view of what could be mapped.
+
+    All rows are looked at: a file whose later rows have other fields or types is as good as any.
+
+    Raises:
+        CurateError: E908 when no column can be taken for the question, or none for the answer.
+    """
+    # Only a workspace made from unknown data needs it.
+    from genson import SchemaBuilder
+
+    builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
+    sample: list[dict[str, Json]] = []
+    signatures: set[Hashable] = set()
+    for path in files:
+        plan = plan_import(path, None, format_name="mapping", mapping=mapping, selection=selection)
+        for value in _rows(plan):
+            # What is of types that were there before adds nothing, and the builder is slow.
+            signature = _signature(value)
+            if signature not in signatures:
+                signatures.add(signature)
+                builder.add_object(value)
+            if len(sample) < _SAMPLE:
+                sample.append(value)
+    mapped = dict(mapping or safe_guess(files[0], sample, selection))
+    columns = listed(list(dict.fromkeys(name for value in sample for name in value)), MOST_COLUMNS) or "none"
+    if not (mapped.keys() & {"output", "answer"} and mapped.keys() & {"instruction", "question"}):
+        raise CurateError(
+            "E908 cannot-import",
+            f"{files[0]}: cannot tell which columns are question and answer; columns: {columns}",
+            "Add --map instruction=COLUMN,output=COLUMN (or a pointer such as /a/0/b); or write a JSON Schema with "
+            '"x-record": {"prompt": "/COLUMN", "completion": "/COLUMN"} and pass it with --schema.',
+        )
+    schema: dict[str, Json] = builder.to_schema()
+    properties = schema.setdefault("properties", {})
+    # Where these are not in the data yet, labelling and splitting need a place to write them.
+    for name, schema_of_field in _FIELDS.items():
+        if name not in mapped:
+            properties.setdefault(name, schema_of_field)
+    schema["additionalProperties"] = False
+    schema["x-record"] = _view(mapped, properties)
+    schema["examples"] = sample[:1]
+    return schema
+
+
+def _view(mapped: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
+    prompt = [_pointer(mapped[name]) for name in ("context", "question", "instruction", "input") if name in mapped]
+    view: dict[str, Json] = {"prompt": prompt, "completion": _pointer(mapped.get("output") or mapped["answer"])}
+    for name in ("id", "system", "category"):
+        if name in mapped and not (name == "category" and mapped[name] == mapped.get("output")):
+            view[name] = _pointer(mapped[name])
+    for name, schema_of_field in _FIELDS.items():
+        if schema_of_field.items() <= properties.get(name, {}).items():
+            view.setdefault(name, f"/{name}")
+    # The id of a view is text; a number keeps its place in the line and the record is named by its content.
+    if properties.get(mapped.get("id", ""), {}).get("type", "string") != "string":
+        del view["id"]
+    return view
+
+
+def _pointer(column: str) -> str:
+    return column if column.startswith("/") else "/" + column.replace("~", "~0").replace("/", "~1")
+
+
+def _rows(plan: ImportPlan) -> Iterator[dict[str, Json]]:
+    """Yield the good rows of a file, without those that the user's conditions leave out."""
+    for row in plan.container.rows(plan.path):
+        if isinstance(row, SourceRow) and not plan.selection.excluded_by(row.value):
+            yield row.value
+
+
+def _signature(value: Json) -> Hashable:
+    """Return the types of a value, of its keys and of its elements: all that a schema is inferred from."""
+    if isinstance(value, dict):
+        return tuple((key, _signature(part)) for key, part in value.items())
+    if isinstance(value, list):
+        return frozenset(map(_signature, value))
+    return type(value).__name__
+
+
+def schema_bytes(schema: Mapping[str, Json]) -> bytes:
+    """Return a schema as the bytes of its file."""
+    return orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+# The share of completions that must agree before a strict scorer is proposed.
+_ENOUGH = 0.95
+_SHORT_WORDS = 6
+_LONG_WORDS = 25
+_NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?\s?%?")
+_CHOICE = re.compile(r"\(?[A-J]\)?[.:]?")
+
+
+def guess_scorer(completions: Sequence[str], num_calls: int = 0) -> str:
+    """Return the name of a metric for a category with these completions, ``num_calls`` of which call tools.
+
+    Calls of tools are compared as calls, objects in JSON are scored field by field, single letters as choices, numbers
+    by value, answers from a short list of short texts exactly; other short texts by shared words, long ones by their
+    longest common subsequence.
+    """
+    if num_calls and num_calls / len(completions) >= _ENOUGH:
+        return "tool_calls"
+    texts = [text.strip() for text in completions if text.strip()]
+    if not texts:
+        return ""
+    if _share(texts, _is_object) >= _ENOUGH:
+        return "json_schema"
+    if _share(texts, lambda text: _CHOICE.fullmatch(text) is not None) >= _ENOUGH:
+        return "choice"
+    if _share(texts, lambda text: _NUMBER.fullmatch(text) is not None) >= _ENOUGH:
+        return "numeric"
+    words = median(len(text.split()) for text in texts)
+    if words <= _SHORT_WORDS and len(set(texts)) <= max(10, len(texts) // 10) and len(set(texts)) < len(texts):
+        return "exact"
+    return "token_f1" if words < _LONG_WORDS else "rouge_l"
+
+
+def _share(texts: Sequence[str], fits: Callable[[str], bool]) -> float:
+    return sum(map(fits, texts)) / len(texts)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+# With more than these the value is hardly a category, and none are listed.
+MAX_CATEGORIES = 60
+# How many completions of a category are looked at for its scorer.
+MAX_COMPLETIONS = 2000
+SAMPLE_SCORERS = {
+    "extract": "json_schema", "classify": "exact", "rewrite": "token_f1", "answer": "token_f1", "summarise": "rouge_l",
+    "redirect": "token_f1",
+}  # fmt: skip
+SAMPLE_OPTIONS: dict[str, dict[str, Json]] = {
+    "extract": {"schema": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}}}
+}
+SAMPLE_SEED = 20
+# Fixed, so that everybody's tour is the same; a fifth is enough test records to judge each category by.
+SAMPLE_RATIOS = (0.7, 0.1, 0.2)
+_GITATTRIBUTES = "# Records are bytes: line ends must not be rewritten.\n*.jsonl -text\njournal/** -text\n"
+
+
+@dataclass(slots=True)
+class NewWorkspace:
+    """A new workspace: its shape, the files that came in, and the categories with the scorers that were guessed.
+
+    ``num_categories`` counts all categories of the data, also when there are too many to list.
+    """
+
+    root: Path
+    schema: str
+    intakes: list[Intake] = field(default_factory=list)
+    categories: dict[str, str] = field(default_factory=dict)
+    num_categories: int = 0
+
+
+def make_workspace(
+    root: Path,
+    *,
+    schema: str = "",
+    files: Sequence[Path] = (),
+    format_name: str = "",
+    mapping: Mapping[str, str] | None = None,
+    selection: RowSelection = EVERYTHING,
+    is_sample: bool = False,
+) -> NewWorkspace:
+    """Make a workspace in ``root``, which must be missing or empty.
+
+    ``format_name`` says how rows are read; without one it is recognised. Without a ``schema`` the shape is guessed from
+    ``files``, and where no shipped shape fits, a schema is inferred and written to ``schema.json``. With ``is_sample``
+    the shipped tour is copied: data, recipe and a tiny model.
+
+    Raises:
+        CurateError: E919 when ``root`` holds something, E908 when a file cannot be read or understood, E903 when the
+            schema is unfit, E900 when the installation lacks its samples.
+    """
+    _refuse_full(root)
+    was_there = root.exists()
+    try:
+        return _make_sample(root) if is_sample else _make(root, schema, files, format_name, mapping, selection)
+    except CurateError:
+        _take_back(root, was_there=was_there)
+        raise
+
+
+def _make(
+    root: Path,
+    schema: str,
+    files: Sequence[Path],
+    format_name: str,
+    mapping: Mapping[str, str] | None,
+    selection: RowSelection,
+) -> NewWorkspace:
+    own: bytes | None = None
+    if schema == INFER or (not schema and files and not _is_known(files, format_name, mapping, selection)):
+        if not files:
+            raise CurateError("E908 cannot-import", "--schema infer needs data to infer from", "Add --from FILE.")
+        own = schema_bytes(infer_schema(files, mapping, selection))
+    elif schema.endswith(".json"):
+        # Loading it where it lies tells what is wrong with it before anything is made.
+        own = load_shape(Path(schema).name, Path(schema).parent).path.read_bytes()
+    elif not schema:
+        schema = shape_for(files, mapping, selection, format_name) if files else "instruction"
+    workspace = NewWorkspace(root, schema if own is None else SCHEMA_FILE)
+    _lay_out(root)
+    if own is not None:
+        write_atomic(root / SCHEMA_FILE, [own])
+    shape = load_shape(workspace.schema, root)
+    is_as_it_is = schema == INFER or (own is not None and not schema)
+    for path in files:
+        format_name, columns = ("workspace", None) if is_as_it_is else (format_name, mapping)
+        workspace.intakes.append(
+            take_in(path, root, shape, mapping=columns, format_name=format_name, selection=selection)
+        )
+    texts, num_calls = _completions([intake.target for intake in workspace.intakes], shape)
+    workspace.num_categories = len(texts)
+    if len(texts) <= MAX_CATEGORIES:
+        workspace.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
+    _write_settings(workspace)
+    return workspace
+
+
+def _take_back(root: Path, *, was_there: bool) -> None:
+    """Remove what a failed attempt put into the folder, which was empty or missing before."""
+    for path in root.iterdir() if root.is_dir() else ():
+        # A repository that was made before us is not ours to remove.
+        if path.is_dir() and path.name != ".git":
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+    if not was_there and root.is_dir():
+        root.rmdir()
+
+
+def _is_known(
+    files: Sequence[Path], format_name: str, mapping: Mapping[str, str] | None, selection: RowSelection
+) -> bool:
+    """Whether an importer knows the rows; where none does, their schema is inferred."""
+    try:
+        shape_for(files, mapping, selection, format_name)
+    except UnknownRowsError:
+        return False
+    return True
+
+
+def _make_sample(root: Path) -> NewWorkspace:
+    samples = shipped("samples")
+    copies = {
+        "support_desk.jsonl": f"{DATA_FOLDER}/support_desk.jsonl",
+        "recipe.toml": "recipe.toml",
+        "general.jsonl": "general.jsonl",
+        "replay.jsonl": "replay.jsonl",
+    }
+    model = samples / "tiny-base"
+    wanted = [*(samples / name for name in copies), model]
+    missing = [path.name for path in wanted if not path.exists()]
+    if missing:
+        raise CurateError("E900 broken-installation", f"the samples lack {', '.join(missing)}", "Reinstall pairsmith.")
+    _lay_out(root)
+    for name, target in copies.items():
+        write_atomic(root / target, [(samples / name).read_bytes()])
+    for path in sorted(model.rglob("*")):
+        if path.is_file():
+            write_atomic(root / "models" / "tiny-base" / path.relative_to(model), [path.read_bytes()])
+    workspace = NewWorkspace(root, "instruction", categories=dict(SAMPLE_SCORERS), num_categories=len(SAMPLE_SCORERS))
+    text = settings_text(
+        schema=workspace.schema, seed=SAMPLE_SEED, categories=workspace.categories, options=SAMPLE_OPTIONS,
+        ratios=SAMPLE_RATIOS, recipe="recipe.toml", allow_refusals=("redirect",),
+    )  # fmt: skip
+    write_atomic(root / FILE_NAME, [text.encode()])
+    return workspace
+
+
+def _lay_out(root: Path) -> None:
+    make_folder(root / DATA_FOLDER)
+    make_cache(root / ".curate")
+    write_atomic(root / ".gitattributes", [_GITATTRIBUTES.encode()])
+
+
+def _write_settings(workspace: NewWorkspace) -> None:
+    text = settings_text(schema=workspace.schema, seed=secrets.randbelow(2**31), categories=workspace.categories)
+    write_atomic(workspace.root / FILE_NAME, [text.encode()])
+
+
+def _refuse_full(root: Path) -> None:
+    if root.is_dir():
+        names = sorted(path.name for path in root.iterdir() if path.name != ".git")
+        if names:
+            raise CurateError(
+                "E919 would-overwrite", f"{root} is not empty: it holds {listed(names)}",
+                "Name a folder that does not exist yet.",
+            )  # fmt: skip
+    elif root.exists() or root.is_symlink():
+        raise CurateError("E919 would-overwrite", f"{root} is there and is no folder", "Name a new folder.")
+
+
+def _completions(files: Sequence[Path], shape: Shape) -> tuple[dict[str, list[str]], Counter[str]]:
+    """Return completions of the records by category, the first ones of each, and how many of them call tools."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    num_calls: Counter[str] = Counter()
+    for path in files:
+        for entry in read_entries(path) if path.exists() else ():
+            if isinstance(entry, Entry):
+                record = shape.record(entry.value, entry.line.source)
+                if record.category and len(texts[record.category]) < MAX_COMPLETIONS:
+                    texts[record.category].append(record.completion)
+                    num_calls[record.category] += any(turn.has_tool_calls for turn in turns(record)[-1:])
+    return texts, num_calls
+
 
 __all__ = ["NewWorkspace", "guess_scorer", "make_workspace", "settings_text"]

@@ -1,9 +1,4 @@
-"""The fields of a form: what a schema says about each value, and which kind of editing shows it whole.
-
-References are followed and `allOf` is joined. Branches (`oneOf`, `anyOf`, `if`) are not followed, but for one that only
-adds null: which of them a value is meant to be is for validation to say. What nothing else shows whole is JSON.
-References lead only where the project of the schema leads; nothing is fetched.
-"""
+"""The fields of a form: what a schema says about each value, and which kind of editing shows it whole."""
 
 from __future__ import annotations
 
@@ -303,6 +298,11 @@ def _list(value: Json) -> list[Json]:
 
 def _json(value: Json) -> str:
     return canonical(value).decode()
+
+
+# References are followed and `allOf` is joined. Branches (`oneOf`, `anyOf`, `if`) are not followed, but for one that
+# only adds null: which of them a value is meant to be is for validation to say. What nothing else shows whole is JSON.
+# References lead only where the project of the schema leads; nothing is fetched.
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,4 @@
-"""The form of a line: its value, typed texts that are no value yet, and the fields that show both.
-
-The line is the truth and every field a view of one part of it, so parts that no field shows stay as they are. Each
-change makes a new value that shares its unchanged parts with the old one; undo returns to the value before.
-"""
+"""The form of a line: its value, typed texts that are no value yet, and the fields that show both."""
 
 from __future__ import annotations
 
@@ -42,6 +38,10 @@ class FieldProblem:
 
     pointer: str
     problem: Problem
+
+
+# The line is the truth and every field a view of one part of it, so parts that no field shows stay as they are. Each
+# change makes a new value that shares its unchanged parts with the old one; undo returns to the value before.
 
 
 class Form:
@@ -138,13 +138,12 @@ class Form:
         return json_text(value)
 
     def enter(self, pointer: str, text: str) -> str:
-        """Put what was typed in a field into the line; return why it is no value, empty where it is one.
-
-        What was never there and is typed away again is left out; in what was there, no text is a text.
-        """
+        """Put what was typed in a field into the line; return why it is no value, empty where it is one."""
+        # What was never there and is typed away again is left out; in what was there, no text is a text.
         field = self.field(pointer)
         if field is None or field.fixed:
             return field.fixed if field else "there is no such field"
+        # To leave a field as it is must be no change, or undo would do nothing at first.
         if pointer not in self._typed and text == self.text(field):
             return ""
         self._remember(entered=pointer)
@@ -188,6 +187,7 @@ class Form:
         added = pointer_of([*parts, str(len(items))])
         item = self._schemas.blank_item(self._schemas.at(tuple(parts_of(added))))
         if isinstance(item, dict) and "role" not in item and items and isinstance(items[-1], dict):
+            # The next speaker of a conversation follows from the last one.
             role = _ANSWERER.get(str(items[-1].get("role")))
             item = {"role": role, **item} if role else item
         self._remember()
@@ -244,6 +244,7 @@ class Form:
             missing = pointer_of([*parts_of(problem.pointer), problem.missing]) if problem.missing else ""
             field = self.field(missing) if missing else None
             pointer = (field or self.nearest(problem.pointer)).pointer
+            # While a text is typed there, what the old value breaks is of no interest.
             if pointer not in self._typed:
                 problems.append(FieldProblem(pointer, problem))
         return problems

@@ -1,9 +1,4 @@
-"""Values as text that people type: control characters made visible, numbers, short texts, and JSON.
-
-What `say.visible` would replace stands as ``<U+202E>`` while it is edited and is the character again in the value. A
-text that holds such a spelling literally gets another pair of brackets for it. Nothing is lost on the way, and nothing
-steers a terminal.
-"""
+"""Values as text that people type: control characters made visible, numbers, short texts, and JSON."""
 
 from __future__ import annotations
 
@@ -20,6 +15,11 @@ _PLAIN_TAG = re.compile(r"[^\s,\"\[\]{}][^,\"\n\t]*(?<!\s)|[^\s,\"\[\]{}]")
 _HEX = "([0-9A-F]{4,6})"
 # Larger lines are edited in a person's own editor only: a text area would take a tenth of a second a key.
 MOST_BYTES = 256 * 1024
+
+
+# What `say.visible` would replace stands as ``<U+202E>`` while it is edited and is the character again in the value. A
+# text that holds such a spelling literally gets another pair of brackets for it. Nothing is lost on the way, and
+# nothing steers a terminal.
 
 
 def is_plain(text: str) -> bool:

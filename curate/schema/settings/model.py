@@ -208,7 +208,7 @@ class LabelSettings(_SettingsPart):
     questions: list[Question] = Field(default_factory=list)
     """The questions; empty asks for the category."""
     annotators: list[str] = Field(default_factory=list)
-    """Who answers; empty lets whoever comes answer everything."""
+    """Who answers; empty lets anybody answer everything."""
     overlap: float = Field(default=0.0, ge=0, le=1)
     """Share of the records that a second annotator answers too, so that agreement can be measured."""
     gold: str = ""

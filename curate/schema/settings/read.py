@@ -1,7 +1,4 @@
-"""Settings as they hold: `curate.toml`, with what the environment says laid over it, checked as one.
-
-There is no user's own layer on purpose: a data set means the same to everyone who checks it out.
-"""
+"""Settings as they hold: `curate.toml`, with what the environment says laid over it, checked as one."""
 
 from __future__ import annotations
 
@@ -53,6 +50,9 @@ _MOST_LINES = 200
 _MOST_FAULTS = 5
 
 KeyPath = tuple[str | int, ...]
+
+
+# There is no user's own layer on purpose: a data set means the same to everyone who checks it out.
 
 
 def read_settings(root: Path | None) -> Settings:
@@ -131,6 +131,7 @@ def origins(root: Path) -> dict[KeyPath, str]:
         line = line_of(text, keys)
         sources[keys] = f"{FILE_NAME}:{line}" if line else FILE_NAME
     for keys, (name, _) in _variables().items():
+        # A variable for a table takes the place of all keys in it.
         sources = {other: origin for other, origin in sources.items() if other[: len(keys)] != keys}
         sources[keys] = name
     return sources
@@ -149,11 +150,9 @@ def line_of(text: str, keys: KeyPath) -> int:
 
 @lru_cache(maxsize=1)
 def _line_numbers(text: str) -> dict[KeyPath, int]:
-    """Return the line of every key and list item of a TOML text that can be read.
-
-    A statement is as many lines as can be read by themselves, so that the time is that of reading the text once.
-    Where one is longer than `_MOST_LINES`, no more is told.
-    """
+    """Return the line of every key and list item of a TOML text that can be read."""
+    # A statement is as many lines as can be read by themselves, so that the time is that of reading the text once.
+    # Where one is longer than `_MOST_LINES`, no more is told.
     numbers: dict[KeyPath, int] = {}
     tables: dict[KeyPath, int] = {}
     above: KeyPath = ()
@@ -236,6 +235,7 @@ def _variables() -> dict[KeyPath, tuple[str, Any]]:
     """Return what the environment sets, by place: the variable and its value."""
     variables: dict[KeyPath, tuple[str, Any]] = {}
     known = _fields(Settings)
+    # Sorted, so that a variable that sets a whole table comes before those that set a key in it.
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and _first(name) in known:
             keys = tuple(name.removeprefix(PREFIX).lower().replace("-", "_").split("__"))
@@ -244,6 +244,7 @@ def _variables() -> dict[KeyPath, tuple[str, Any]]:
 
 
 def _value(text: str) -> Any:
+    # A text needs no quotes here, because a shell has its own.
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
@@ -300,6 +301,7 @@ def _unquoted(wanted: str, text: str) -> str:
 def _suggestion(fault: ErrorDetails) -> str:
     if fault["type"] != "extra_forbidden":
         return ""
+    # Down the models by the path of the fault, to the one whose key was misspelled.
     model: Any = Settings
     for part in fault["loc"][:-1]:
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)

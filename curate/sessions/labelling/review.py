@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo
+from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo, exclusion_of, read_rule
 from curate.base.record import Json, Record, canonical
-from curate.project.exclusion import exclusion_of, read_rule
 from curate.project.fold import RecordState
 from curate.project.history import STATUS, DecisionConflict
 from curate.project.project import Project

@@ -1,6 +1,6 @@
 """Which records repeat one another: exact groups, near pairs with their score, conflicts, and clusters.
 
-Exact means the same normalised content, whatever the ids and metadata; `curate.schema.parts` says what that is, for
+Exact means the same normalised content, whatever the ids and metadata; `curate.schema.shape` says what that is, for
 validation too. Near is decided by the Jaccard similarity of shingles, which are sets of neighbouring words (characters
 in scripts without blanks). Candidates are alike in the prompt or as a whole, and are then held against one another part
 by part (`curate.similarity.dedupe.pairs`), since what two records share may be a passage or an instruction and not the
@@ -36,9 +36,8 @@ from curate.similarity.dedupe.results import (
     Repetition,
     method_of,
 )
-from curate.similarity.dedupe.shingles import MAX_PROMPTS, Cut, distinct, num_texts_with, passages_in
+from curate.similarity.dedupe.shingles import FIELDS, MAX_PROMPTS, Cut, Field, distinct, num_texts_with, passages_in
 from curate.similarity.dedupe.stages import Stages
-from curate.similarity.dedupe.text import FIELDS, Field
 
 # The fields in which two records that are alike may be repeats or ask the same.
 COMPARED_FIELDS: tuple[Field, ...] = ("record", "prompt")
@@ -213,10 +212,8 @@ def _clusters(ids: Sequence[str], roots: Indices) -> dict[str, str]:
 
 
 def components(count: int, left: Indices, right: Indices) -> Indices:
-    """Return for each of the numbers 0..count-1 the smallest number that the pairs (left, right) join it with.
-
-    Labels hook onto smaller ones and jump to their root (Shiloach and Vishkin 1982).
-    """
+    """Return for each of the numbers 0..count-1 the smallest number that the pairs (left, right) join it with."""
+    # Labels hook onto smaller ones and jump to their root (Shiloach and Vishkin 1982).
     above = np.arange(count, dtype=np.int64)
     while len(left):
         left_root, right_root = above[left], above[right]

@@ -12,11 +12,10 @@ import orjson
 
 from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
 from curate.base.record import Record, Source
-from curate.schema.parts import parts_of
+from curate.schema.shape import record_parts
 from curate.similarity.dedupe.kernels import Cleaned
 from curate.similarity.dedupe.pairs import Sides
-from curate.similarity.dedupe.shingles import BREAK, Spans
-from curate.similarity.dedupe.text import Field, spaced, storable
+from curate.similarity.dedupe.shingles import BREAK, Field, Spans, spaced, storable
 
 # Records that are cleaned together: few enough for the processor's cache.
 BLOCK = 1024
@@ -143,7 +142,7 @@ def digest_of(records: Iterable[Record]) -> str:
 
 
 def _corpus_of(records: Sequence[Record], cleaner: Cleaner) -> Corpus:
-    parts = [parts_of(record) for record in records]
+    parts = [record_parts(record) for record in records]
     texts = storable([text for each in parts for text in each.texts])
     counts = np.array([len(each.texts) for each in parts], np.int64)
     question_counts = np.array([each.num_question_texts for each in parts], np.int64)

@@ -1,9 +1,7 @@
 """The four inner loops of a comparison, in numpy and compiled with numba (extra ``fast``), side by side.
 
-Each pair finds the same: words and keys of texts, buckets, sets of shingles, and how alike two sets are. They stand in
-one file because a change to one is a change to the other, which `tests/curate/test_dedupe_kernels.py` proves. numpy
-passes over whole arrays and needs nothing else; numba goes from token to token, several times sooner, and takes a
-second to load. `kernels_for` is where one of the two is chosen.
+A change to one is a change to the other, which `tests/curate/test_dedupe_kernels.py` proves. numpy passes over whole
+arrays; numba goes from token to token, several times sooner, and takes a second to load. `kernels_for` chooses.
 """
 
 from __future__ import annotations
@@ -19,8 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, MIX_B, STEP, Hashes, Indices, mix
-from curate.similarity.dedupe.shingles import CHARACTER, NUMBER, Cut, Ragged, Sets, Spans, Starmap, cut_texts
-from curate.similarity.dedupe.text import LOWER, flattened, joined_bytes, text_keys
+from curate.similarity.dedupe.shingles import (
+    CHARACTER,
+    LOWER,
+    NUMBER,
+    Cut,
+    Ragged,
+    Sets,
+    Spans,
+    Starmap,
+    cut_texts,
+    flattened,
+    joined_bytes,
+    text_keys,
+)
 
 # Characters of text from which loading the compiled loops is repaid.
 COMPILED_FROM = 20_000_000
@@ -45,7 +55,6 @@ _NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint
 _MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
 _BLOCK, _TEXTS = 256, 2048
 _COMPILING = Lock()
-
 Units = NDArray[np.uint8]
 Scores = NDArray[np.float64]
 
@@ -78,7 +87,7 @@ class Kernels(NamedTuple):
 
     @property
     def alone(self) -> Kernels:
-        """The loops for who works on one block and shares nothing out."""
+        """The loops for one block, which share nothing out."""
         return self._replace(starmap=itertools.starmap)
 
 
@@ -105,11 +114,8 @@ def _numpy_clean(texts: Sequence[str]) -> Cleaned:
 
 
 def word_hashes(units: Units) -> Ragged:
-    """Hash the words of normalised UTF-8 texts that a newline divides, 8 bytes of each at a time.
-
-    Punctuation at the edges of a word is left out, and what is nothing else is no word. The last bits of a hash say
-    what kind of word it is.
-    """
+    """Hash the words of normalised UTF-8 texts that a newline divides; the last bits of a hash say what kind it is."""
+    # Eight bytes at a time. Punctuation at the edges of a word is left out, and what is nothing else is no word.
     is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
     starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
     ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
@@ -157,10 +163,8 @@ def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Ind
 
 
 def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:
-    """Return for each word `NUMBER`, `CHARACTER` or 0.
-
-    A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
-    """
+    """Return for each word `NUMBER`, `CHARACTER` or 0."""
+    # A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
     padded, is_sign = np.append(units, np.uint8(0)), (_KINDS != _DIGIT) & (_KINDS != _LETTER)
     first = starts.copy()
     for _ in range(_LEAD):

@@ -18,9 +18,8 @@ from curate.base.hashing import Hashes, Indices
 from curate.similarity.dedupe.kernels import NUM_BANDS, Bands, Kernels, Scores
 from curate.similarity.dedupe.pairs import MOST_PAIRS, compare
 from curate.similarity.dedupe.results import Method
-from curate.similarity.dedupe.shingles import Cut, Sets, Spans, distinct, may_be_among, popular_passages
+from curate.similarity.dedupe.shingles import Cut, Field, Sets, Spans, distinct, may_be_among, popular_passages
 from curate.similarity.dedupe.stages import Stages
-from curate.similarity.dedupe.text import Field
 
 # In buckets up to this size every pair is compared.
 PAIRWISE_BUCKET = 128
@@ -220,10 +219,8 @@ def _gathered(pairs: Iterator[tuple[Indices, Indices]]) -> Iterator[tuple[Indice
 def _candidates(
     keys: Hashes, crowds: dict[bytes, Indices], on_progress: Callable[[int], None]
 ) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the pairs of rows that meet in a small bucket, each pair once, some at a time.
-
-    The rows of large buckets go to ``crowds``: the same ones often crowd together in several bands, once is enough.
-    """
+    """Yield the pairs of rows that meet in a small bucket, each pair once, some at a time."""
+    # The rows of large buckets go to ``crowds``: the same ones often crowd together in several bands, once is enough.
     is_crowded = np.zeros(keys.shape, bool)
     for band in range(len(keys)):
         order, starts, sizes = _buckets(keys[band])
@@ -267,10 +264,8 @@ def _buckets(keys: Hashes) -> tuple[Indices, Indices, Indices]:
 
 
 def _by_leaders(kernels: Kernels, crowd: Spans, cut: Cut, threshold: float) -> tuple[Indices, Indices, Scores, int]:
-    """Compare each text of a large bucket with the bucket's earlier texts that repeat none before them.
-
-    That is linear in the bucket for each distinct group in it. After 128 groups the rest is left out and counted.
-    """
+    """Compare each text of a large bucket with the bucket's earlier texts that repeat none before them."""
+    # That is linear in the bucket for each distinct group in it. After 128 groups the rest is left out and counted.
     sets: Sets = kernels.sets(crowd, cut)
     left, right, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     waiting = np.arange(len(crowd))

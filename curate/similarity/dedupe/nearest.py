@@ -23,8 +23,16 @@ from curate.similarity.dedupe.corpus import gather
 from curate.similarity.dedupe.kernels import NUMPY, word_hashes
 from curate.similarity.dedupe.pairs import AlikeRule, compare, verdicts
 from curate.similarity.dedupe.results import Method, method_of
-from curate.similarity.dedupe.shingles import Cut, Spans, cut_texts, distinct, popular_passages
-from curate.similarity.dedupe.text import flattened, spaced, storable
+from curate.similarity.dedupe.shingles import (
+    Cut,
+    Spans,
+    cut_texts,
+    distinct,
+    flattened,
+    popular_passages,
+    spaced,
+    storable,
+)
 
 Kind = Literal["", "repeat", "other answer", "same prompt"]
 
@@ -62,11 +70,9 @@ class Neighbour:
 
 
 def likeness(pairs: Sequence[tuple[Record, Record]], settings: DedupeSettings) -> list[Likeness]:
-    """Return how alike the records of each pair are: exact Jaccard similarity of all their shingles.
-
-    `curate.similarity.dedupe.find_duplicates` leaves passages out of it that over 5% of the records have in common. A
-    pair knows nothing of the others, so its score can be the higher one here.
-    """
+    """Return how alike the records of each pair are: exact Jaccard similarity of all their shingles."""
+    # `curate.similarity.dedupe.find_duplicates` leaves passages out of it that over 5% of the records have in common. A
+    # pair knows nothing of the others, so its score can be the higher one here.
     if not pairs:
         return []
     method = method_of(settings)

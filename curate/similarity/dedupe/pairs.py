@@ -218,10 +218,8 @@ def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
 
 
 def _gaps(spans: Spans, left: Indices, right: Indices, ngram: int) -> NDArray[np.float64]:
-    """Return for each pair the longest stretch of the left text that no shingle of the right one covers, in tokens.
-
-    Among words a character of a script without blanks counts half.
-    """
+    """Return for each pair the longest stretch of the left text that no shingle of the right one covers, in tokens."""
+    # Among words a character of a script without blanks counts half.
     here, there = spans.take(left).hashed(), spans.take(right).hashed()
     left_shingles, right_shingles = shingles(here, ngram), shingles(there, ngram)
     universe, numbers = np.unique(np.concatenate([left_shingles.hashes, right_shingles.hashes]), return_inverse=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe.text import Field
+from curate.similarity.dedupe.shingles import Field
 
 Flags = NDArray[np.bool_]
 Scores = NDArray[np.float64]
@@ -34,10 +34,8 @@ class Method:
 
     @property
     def edit_rate(self) -> float:
-        """The largest share of evenly changed words at which a copy is still seen.
-
-        A shingle survives with probability p = (1 - e)**n, and J is about p / (2 - p).
-        """
+        """The largest share of evenly changed words at which a copy is still seen."""
+        # A shingle survives with probability p = (1 - e)**n, and J is about p / (2 - p).
         survival = 2 * self.threshold / (1 + self.threshold)
         return 1 - float(survival ** (1 / self.ngram))
 

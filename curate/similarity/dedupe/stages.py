@@ -159,10 +159,8 @@ class Stages:
         self.folder = None
 
     def sweep(self) -> None:
-        """Remove stages that were not used for 7 days, and what processes that ended badly left a day ago.
-
-        Whatever is not called like a stage is somebody else's, and stays.
-        """
+        """Remove stages that were not used for 7 days, and what processes that ended badly left a day ago."""
+        # Whatever is not called like a stage is somebody else's, and stays.
         for path in self.folder.glob("*") if self.folder is not None else ():
             if not _NAMED.fullmatch(path.name):
                 continue

@@ -19,7 +19,7 @@ from curate.similarity.leaks.results import LEVELS, Leak, Leaks, Level, Overlap
 def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSettings) -> Leaks:
     """Return a leak for each exam record that has one, with the training record of ``pool`` that gives the most away.
 
-    Up to seven others that give it away are named beside; who drops all of them and asks again sees whether any are
+    Up to seven others that give it away are named beside; another search without them shows whether any are
     left.
 
     *verbatim*: a part of the exam record stands there whole; *near*: at least half of its words do, in passages of 4

@@ -10,9 +10,20 @@ import numpy as np
 
 from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record
-from curate.similarity.leaks.evidence import PARTS, Evidence, questions_of
+from curate.similarity.leaks.evidence import (
+    PARTS,
+    Evidence,
+    chunks,
+    hashed,
+    is_by_character,
+    joined,
+    questions_of,
+    runs_in,
+    runs_of,
+    wholes_of,
+    words_of,
+)
 from curate.similarity.leaks.results import Level, Overlap, Part
-from curate.similarity.leaks.words import chunks, hashed, is_by_character, joined, runs_in, runs_of, wholes_of, words_of
 
 # Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
@@ -219,10 +230,8 @@ def _has_numbers_of(words: Words, theirs: Sequence[str]) -> bool:
 
 
 def _edges(text: str) -> list[slice]:
-    """Return the word slices of the first and the last line of a text of several lines, without lines of a word or two.
-
-    A question stands before or after its passage, and a model that knows the passage does not know the question.
-    """
+    """Return the word slices of the first and the last of several lines, without lines of a word or two."""
+    # A question stands before or after its passage, and a model that knows the passage does not know the question.
     counts = [count for line in text.splitlines() if (count := len(words_of(line)))]
     if len(counts) < 2:
         return []

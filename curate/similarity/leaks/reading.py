@@ -76,10 +76,8 @@ def _plan(path: Path, shape: Shape | None, mapping: Mapping[str, str] | None) ->
 
 
 def _question_column(rows: Sequence[dict[str, Json]]) -> str:
-    """Return the column that is called like a question, else the one with the most text, "" where there is no text.
-
-    Text in lists, such as the turns of a conversation, counts only where no column is text.
-    """
+    """Return the column that is called like a question, else the one with the most text, "" where there is no text."""
+    # Text in lists, such as the turns of a conversation, counts only where no column is text.
     sizes: list[dict[str, int]] = [{}, {}]
     for row in rows:
         for name, value in row.items():

@@ -18,11 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Record, Source
+from curate.checks.runner.examine import with_unique_ids
 from curate.checks.runner.parallel import shared_out
 from curate.project.catalog import Catalog, base, base_cache, open_catalog
 from curate.project.catalog.base import named_apart
 from curate.project.catalog.columns import estimated_tokens
-from curate.project.data import ProjectData, load_data, with_unique_ids
+from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
 from tests.curate.catalogs import QUESTIONS, age, check, line
 

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.base.events import Add, Assign, Decision, Drop, Edit, Label
+from curate.base.events import Add, Assign, Decision, Drop, Edit, Exclusion, Label
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
 from curate.project.catalog.columns import rank_findings
 from curate.project.data import ProjectData, load_data
-from curate.project.exclusion import Exclusion
 from curate.project.filters import parse_filter
 from curate.project.fold import RecordState
 from curate.project.validation import validate_data

@@ -64,7 +64,7 @@ def test_the_best_format_wins_and_rivals_are_told(tmp_path: Path) -> None:
 
 
 def test_rows_that_nothing_knows_are_told_by_their_fields(tmp_path: Path) -> None:
-    with pytest.raises(CurateError, match="fields are colour, size") as caught:
+    with pytest.raises(CurateError, match="columns: colour, size") as caught:
         plan_import(lines(tmp_path, [{"colour": "red", "size": 3}]), None)
     assert "--map" in caught.value.hint
 
