@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import Row
 from train.data.rendering import Examples, Renderer, render_cached
+from train.data.rendering import renderer as renderer_room
 from train.data.rendering.encode import PATTERNS, Encoder, Passage, has_separable_words
 from train.model import load_tokenizer
 from train.model.batch import BatchSampler
@@ -137,6 +139,24 @@ def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.
     assert list(skipping[0].left_out) == list(skipping[1].left_out) == list(first.cut)
     assert len(list(cache.folder.iterdir())) == 2
     assert capsys.readouterr().err == ""
+
+
+def test_other_code_for_messages_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, digest = Cache(tmp_path / "c"), renderer_room.sources_digest
+    folders: list[Path] = []
+
+    def changed(folder: Path) -> str:
+        folders.append(folder)
+        copy = shutil.copytree(folder, tmp_path / "code")
+        with (copy / "dataset.py").open("a", encoding="utf-8") as file:
+            file.write("# changed")
+        return digest(copy)
+
+    render_cached(Renderer(make_tokenizer(), "chat", 30), some_rows(2), "digest", cache)
+    monkeypatch.setattr(renderer_room, "sources_digest", changed)
+    render_cached(Renderer(make_tokenizer(), "chat", 30), some_rows(2), "digest", cache)
+    assert digest(folders[0]) != digest(tmp_path / "code")
+    assert len(list(cache.folder.iterdir())) == 2
 
 
 def test_weights_and_records_without_a_trained_answer_come_from_the_cache_too(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TextIO
 
 def visible(text: str) -> str:
     """Return ``text`` with control, format, private and unassigned characters but newline and tab as ``<U+XXXX>``."""
-    # Also private and unassigned ones: a terminal may give them a meaning that this list does not know.
+    # Also private and unassigned ones, to which a terminal may give a meaning.
     return "".join([f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] == "C" else c for c in text])
 
 

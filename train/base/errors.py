@@ -10,7 +10,7 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1
-    """A condition such as --fail-on does not hold, or the run diverged."""
+    """What --fail-on names has happened, or the run diverged."""
     USAGE = 2
     MISSING = 3
     """The machine lacks something: an extra, a GPU, memory, disk."""

@@ -1,4 +1,4 @@
-"""The only writer of `train` to the disk: files and folders that are whole or absent, and digests of what they hold.
+"""Files and folders that are whole or absent, and digests of what they hold.
 
 A file is written under another name, synced and then renamed, so that a killed process leaves the old one.
 """

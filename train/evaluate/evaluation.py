@@ -205,9 +205,10 @@ def evaluate_model(
 
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
 
-    Rows over the recipe's length are skipped or cut
-    as it says; a skipped one has no result, so the lengths tell how many there were. Raises TrainError: rows cannot be
-    rendered; each reason with its record ids.
+    Rows over the recipe's length are skipped or cut as it says; a skipped one has no result, so the lengths tell how
+    many there were.
+
+    Raises TrainError: rows cannot be rendered; each reason with its record ids.
     """
     examples = renderer.examples(rows).examples
     ids = {example.id for example in examples}

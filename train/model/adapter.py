@@ -158,7 +158,6 @@ def grow(model: Any, tokenizer: Any, *, num_old: int) -> None:
     import torch
 
     # Embeddings that are padded to a round number have rows to spare, and stay as they are.
-
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         # Its own way of filling new rows draws them at random.
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

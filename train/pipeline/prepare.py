@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError
-from train.data.dataset import Dataset, Row, open_dataset, sample_rows
+from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import CategorySpec, category_specs, general_rows, readable_general, rows_with_choices
@@ -244,10 +244,9 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     rendered = render_cached(renderer, rows, digest, open_cache())
     for warning in rendered.warnings(split):
         console.talk(f"warning: {warning}")
-    remaining = {row.category for row in rows if row.id not in rendered.left_out}
-    for name in sorted({row.category for row in rows} - remaining):
-        number = sum(row.category == name for row in rows)
-        console.talk(f"warning: category {name or '-'} has no {split} record left: all {number} are left out")
+    totals = Counter(row.category for row in rows)
+    for name in sorted(totals.keys() - {row.category for row in rows if row.id not in rendered.left_out}):
+        console.talk(f"warning: category {name or '-'} has no {split} record left: all {totals[name]} are left out")
     return rendered
 
 
@@ -265,8 +264,10 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
         reasons = Counter(rendered.left_out.values())
         code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
         skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
-        raise TrainError(code, f"no training record has a weight{skipped}",
-                         "Give records weights above 0, raise max_length, or take another base.")  # fmt: skip
+        hint = "Give records weights above 0, or take a base whose chat template has what they need."
+        if code == TooLongFault.error_code:
+            hint = "Raise max_length, or let long records be cut: --set on_too_long=cut"
+        raise TrainError(code, f"no training record is left{skipped or ': all have weight 0'}", hint)
     return examples
 
 

@@ -74,8 +74,9 @@ class Rendered:
         ids: dict[tuple[str, str], list[str]] = defaultdict(list)
         for record, (_, reason) in self.left_out.items():
             ids["skipped", reason].append(record)
+        lost = f"{sum(self.cut.values()):,} tokens in all"
         for record in self.cut:
-            ids["cut to max_length", f"{sum(self.cut.values()):,} tokens in all"].append(record)
+            ids["cut to max_length", lost].append(record)
         for record, notes in self.notes.items():
             for note in notes:
                 ids["rendered in part", note].append(record)

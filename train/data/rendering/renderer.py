@@ -402,6 +402,7 @@ def _key(renderer: Renderer, digest: str) -> str:
         "on_too_long": renderer.on_too_long,
         "on_unrenderable": renderer.on_unrenderable,
         "allow_special_tokens": renderer.allow_special_tokens,
-        "code": sources_digest(Path(__file__).resolve().parent),
+        # All of train/data, for what the messages of a row mean stands in `dataset`, beside this folder.
+        "code": sources_digest(Path(__file__).resolve().parents[1]),
         "libraries": [installed_version(name) for name in _LIBRARIES],
     })  # fmt: skip
