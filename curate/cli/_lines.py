@@ -258,10 +258,10 @@ def _spelled(side: AnswerSide) -> str:
 
 def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:
     if num_unanswered:
-        console.talk(f"answer first, then settle: {counted(num_unanswered, 'question')} still ask you (`curate label`)")
+        console.talk(f"answer first, then settle; questions that still ask you: {num_unanswered:,} (`curate label`)")
     if num_others_own:
         console.talk(
-            f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sittings"
+            f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sessions"
         )
 
 

@@ -119,7 +119,7 @@ def command(code_or_name: str | None, format_: str, test_file: Path | None, clea
     if test_file:
         if code_or_name:
             raise click.UsageError("--test takes all checks of the file: leave the code out.")
-        return prove_checks(test_file, clean, is_json=format_ == "json")
+        return _prove_checks(test_file, clean, is_json=format_ == "json")
     if clean:
         raise click.UsageError("--on goes with --test.")
     rules = catalogue()
@@ -185,10 +185,8 @@ def _examples(title: str, examples: bytes | Sequence[Json]) -> None:
                 console.data()
 
 
-# What the example of a check, ours or a user's own, proves.
-
-
-def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
+# The proof of a user's own checks: their examples, and where they fire in clean records.
+def _prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
     """Try the examples of every check in the file ``path``, count where they fire in ``clean``, and print both."""
     from curate.checks import discover_in
     from curate.checks.runner.proof import trials

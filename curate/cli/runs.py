@@ -95,8 +95,8 @@ def _followed(run: Run) -> int:
     from curate.sessions.runs import log_tail, read_run
 
     metrics, last_step = Metrics(run.folder), -1
-    # Looked at before the metrics are read: what came between the last line and the end is not missed.
     while True:
+        # Looked at before the metrics are read: what came between the last line and the end is not missed.
         is_last = not run.is_alive
         metrics.read()
         last = metrics.last

@@ -76,7 +76,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         return code
     # A trainer that was asked for its help alone ends well and writes nothing.
     if not (folder / REPORT_FILE).is_file():
-        console.talk("no report was written; `train eval RUN` makes one of a finished run")
+        console.talk("no run was made, so there is no report")
         return Exit.OK
     results = read_results(folder)
     # The trainer has just printed the scores; what is left to say is which records to look at.

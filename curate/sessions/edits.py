@@ -93,8 +93,7 @@ class EditSession:
     def keep(self) -> None:
         """Write what is typed to the draft (E906), or take the draft away where nothing differs from what is saved."""
         if not self.is_changed:
-            self._drafts.remove(self.draft_name)
-            self.is_draft_unwritten = False
+            self._remove_draft()
             return
         # Only a draft that is written, or needed no more, ends the warning: a decision on another record does not.
         self.is_draft_unwritten = True
@@ -103,9 +102,13 @@ class EditSession:
         self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
         self.is_draft_unwritten = False
 
+    def _remove_draft(self) -> None:
+        self._drafts.remove(self.draft_name)
+        self.is_draft_unwritten = False
+
     def discard(self) -> None:
         """Let go of what is typed and of the draft, which may fail with E914 and E985, and `follow`."""
-        self._drafts.remove(self.draft_name)
+        self._remove_draft()
         self.text = ""
         self._disputed.clear()
         self._reopen(self.form.saved)
@@ -240,7 +243,7 @@ class EditSession:
             named = {path[0]: name, **{key: part for key, part in line.items() if key != path[0]}}
             line = named if shape.is_valid(named) else line
         self.project.apply([Add(name, line)])
-        self._drafts.remove(self.draft_name)
+        self._remove_draft()
         self.name, self.is_new = name, False
         self._begin_anew()
         return f"saved the new record {one_line(name, 60)}"
@@ -256,10 +259,10 @@ class EditSession:
             raise CurateError(CHANGED_MEANWHILE, f"somebody else has changed {keys} too", hint)
         changed = changes(self.project.state(self.name).record.data, self.form.to_line())
         if not changed:
-            self._drafts.remove(self.draft_name)
+            self._remove_draft()
             return NOTHING_CHANGED
         self.project.apply([Edit(self.name, changed)])
-        self._drafts.remove(self.draft_name)
+        self._remove_draft()
         self._begin_anew()
         return f"saved {one_line(self.name, 60)}: {_words(changed)}"
 

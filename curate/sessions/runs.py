@@ -80,9 +80,10 @@ def read_run(folder: Path) -> Run:
     process, about = read_process(folder), _about(folder)
     standing, why = _standing(about, process)
     run = Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
-    if standing == "failed" and not about and (lines := log_tail(run, 1)):
-        # Without a run.json, the last line of the log is all that tells the reason.
-        return replace(run, why=f"{why}: {one_line(lines[0], 200)}")
+    if standing == "failed" and not about and (lines := log_tail(run, 20)):
+        # Without a run.json only the log tells the reason, and after an error comes a line of help.
+        reason = next((line for line in reversed(lines) if line.startswith("error[")), lines[-1])
+        return replace(run, why=f"{why}: {one_line(reason, 200)}")
     return run
 
 
@@ -215,7 +216,7 @@ def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Stand
     if process is None:
         return ("unknown", "its process is not known") if about else ("failed", "the folder holds no run")
     if process.stop_asked:
-        return "stopped", "it stopped before its first checkpoint"
+        return "stopped", "it ended before it could save a last checkpoint"
     if about:
         return "dead", "its process ended and left no message"
     return "failed", "the run failed before step 1"

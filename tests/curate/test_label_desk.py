@@ -59,7 +59,7 @@ def test_what_was_skipped_comes_again_when_nothing_else_is_left(sit: Sit) -> Non
     desk.answer("other")
     desk.answer("other")
     assert (desk.current, desk.progress()) == ("", (0, 60))
-    assert desk.why_nothing("--all") == "every record that asks you has an answer to topic"
+    assert desk.why_nothing("--all") == "nothing is left to label: every record assigned to you has an answer to topic"
 
 
 def test_undo_goes_back_to_the_record_and_redo_on_from_it(sit: Sit) -> None:

@@ -85,12 +85,18 @@ def test_the_berth_moves_into_the_folder_once_it_is_there(tmp_path, ended):
     assert (folder / "log").read_text() == "up\n"
 
 
-def test_a_berth_of_what_never_began_becomes_a_failed_run_with_its_log(tmp_path):
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [(["no such model"], "no such model"),
+     (["error[E930 no-model]: no such model", "  help: Name another."], "error[E930 no-model]: no such model")],
+)  # fmt: skip
+def test_a_berth_of_what_never_began_becomes_a_failed_run_with_its_log(tmp_path, lines, reason):
     folder = tmp_path / "runs/a"
-    start([sys.executable, "-c", "import sys; print('no such model', file=sys.stderr); sys.exit(2)"], folder)
+    said = "\n".join(lines)
+    start([sys.executable, "-c", f"import sys; print({said!r}, file=sys.stderr); sys.exit(2)"], folder)
     run = until(lambda: (found := read_run(folder)).standing == "failed" and found)
-    assert log_tail(run, 5) == ["no such model"]
-    assert (run.why, run.can_resume) == ("the run failed before step 1: no such model", False)
+    assert log_tail(run, 5) == lines
+    assert (run.why, run.can_resume) == (f"the run failed before step 1: {reason}", False)
 
 
 def test_a_berth_without_a_log_goes_when_its_process_has_gone(tmp_path):

@@ -47,8 +47,8 @@ def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:
         shared = counted(duplicates.num_boilerplate, "passage")
         yield f"not counted as likeness: {shared} that over 5% of the records have in common"
     if duplicates.num_skipped:
-        cut = counted(duplicates.num_skipped, "comparison")
-        yield f"cut short: {cut} (too many records alike); near duplicates among them may be missed"
+        texts = counted(duplicates.num_skipped, "text")
+        yield f"not compared to the end: {texts} (too many alike); near duplicates among them may be missed"
     sizes = sorted(cluster_sizes(duplicates).values(), reverse=True)
     clusters = counted(sum(size > 1 for size in sizes), "cluster")
     yield f"{clusters} of two or more; the largest holds {counted(sizes[0] if sizes else 0, 'record')}"

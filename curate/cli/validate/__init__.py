@@ -46,7 +46,7 @@ class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click
 )
 @click.option("--max-length", type=click.IntRange(min=1), help="Tokens that the trainer takes; needs --model.")
 @click.option("--fix", is_flag=True, help="Fix what is safe to fix, then check.")
-@click.option("--unsafe-fixes", is_flag=True, help="Make also fixes that may change the meaning.")
+@click.option("--unsafe-fixes", is_flag=True, help="Also make fixes that may change the meaning.")
 @click.option("--diff", is_flag=True, help="Show what would be fixed, write nothing, and exit 1 if there is anything.")
 @click.option("--watch", is_flag=True, help="Check again after every change, until Ctrl-C.")
 @click.option("--stdin-filename", default="", metavar="NAME", help="What to call the lines that the path '-' reads.")

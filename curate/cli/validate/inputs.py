@@ -72,21 +72,21 @@ class Options:
 
     def refuse_contradictions(self) -> None:
         """Raise a click.UsageError for wishes that do not go together."""
-        mends = self.is_repair
+        has_fixes = self.is_repair
         refuse_if(
             (self.is_stdin and len(self.paths) > 1, "'-' stands alone: standard input is checked by itself"),
             (bool(self.stdin_filename) and not self.is_stdin, "--stdin-filename names what '-' reads"),
-            (self.is_stdin and mends, "standard input cannot be fixed in place"),
+            (self.is_stdin and has_fixes, "standard input cannot be fixed in place"),
             (self.is_stdin and self.watch, "standard input cannot be watched"),
             (self.is_stdin and bool(self.since), "standard input has no history for --since"),
-            (self.watch and mends, "--watch would answer its own fixes"),
+            (self.watch and has_fixes, "--watch would answer its own fixes"),
             (self.watch and self.update_baseline, "--watch would forgive every fault as it is made"),
             (self.update_baseline and bool(self.since), "a baseline is of all lines, not of those since a commit"),
-            (bool(self.since) and mends, "fixes are made to whole files, not to the lines since a commit"),
-            (self.update_baseline and mends, "fix first, then update the baseline"),
+            (bool(self.since) and has_fixes, "fixes are made to whole files, not to the lines since a commit"),
+            (self.update_baseline and has_fixes, "fix first, then update the baseline"),
             (self.is_scaled and self.is_stdin, "standard input is checked on this machine: --engine local"),
             (self.is_scaled and self.watch, "--watch looks at files on this machine: --engine local"),
-            (self.is_scaled and mends, "fixes are made on this machine: --engine local"),
+            (self.is_scaled and has_fixes, "fixes are made on this machine: --engine local"),
             (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
             (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
         )

@@ -187,8 +187,7 @@ def _require_format(name: str) -> None:
 
 
 def _spare_inputs(options: Options, inputs: Inputs) -> None:
-    # What is to be read must not be written over, in whatever way a name leads to it.
-    # Resolved, so that a link to an input is known for one.
+    # What is to be read must not be written over; resolved, a link to an input is known for one.
     taken = {path.resolve() for path in inputs.files}
     if options.output and options.output.resolve() in taken:
         raise click.BadParameter("this is one of the files to check", param_hint="--output")

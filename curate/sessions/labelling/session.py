@@ -310,7 +310,7 @@ class LabelSession:
             return "there are no records"
         what = "a category" if self.question.name == CATEGORY else f"an answer to {self.question.name}"
         if not (num := self.queue.num_said):
-            return f"every record that asks you has {what}"
+            return f"nothing is left to label: every record assigned to you has {what}"
         if num == len(self._catalog):
             return f"all {num:,} have {what}. {review}"
         return f"nothing is left to label; {counted(num, 'record')} already had {what}. {review}"

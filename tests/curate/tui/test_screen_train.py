@@ -78,6 +78,24 @@ def test_what_the_screen_looks_like(make_workspace, make_app, drive, settled, sn
     drive(app, story, size)
 
 
+def test_the_name_of_a_device_gives_no_order_to_the_terminal(make_workspace, make_app, drive, settled):
+    workspace = make_workspace()
+    folder = workspace.root / "runs/a"
+    write_run(folder)
+    about = json.loads((folder / "run.json").read_text())
+    about["facts"] = {"device": "\x1b]52;c;aGk=\x07\u202e" + "x" * 300}
+    (folder / "run.json").write_text(json.dumps(about))
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "tokens 40,000" in seen(app, "live"))
+        assert not {"\x1b", "\x07", "\u202e"} & set(seen(app, "live"))
+        assert "x" * 41 not in seen(app, "live")
+
+    drive(app, story)
+
+
 def test_a_run_is_begun_left_found_again_stopped_and_resumed(
     make_workspace, make_app, drive, settled, trainer, ended, monkeypatch
 ):

@@ -325,11 +325,13 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         drops = sum(decision.op == "drop" for decision in act.decisions)
         num_differing = sum(len(merge.differing) for merge in act.merges)
         summary = f"written: {counted(len(choices) - len(act.late), 'choice')}, {counted(drops, 'record')} dropped"
-        summary += f"; {counted(num_differing, 'field')} differed: kept A's" if num_differing else ""
+        summary += f"; {counted(num_differing, 'field')} differed: kept the keeper's" if num_differing else ""
         summary += f"; {len(act.late):,} not written: somebody dropped the record to keep" if act.late else ""
         self.app.log_command(self._command(choices), summary)
-        undo = "it" if len(choices) == 1 else f"all {len(choices):,}"
-        self.tell(f"{summary}. u undoes {undo}.", "warn" if act.late else "ok")
+        num_written = len(choices) - len(act.late)
+        undo = "it" if num_written == 1 else f"all {num_written:,}"
+        more = f"u undoes {undo}." if act.decisions else "Nothing to undo."
+        self.tell(f"{summary}. {more}", "warn" if act.late else "ok")
         self._find()
         if self._review:
             self._review.staged.forget(choices)

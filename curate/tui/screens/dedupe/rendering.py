@@ -177,7 +177,7 @@ def plan_line(summary: Summary, num_left: int) -> Text:
     if summary.num_leaks_fixed:
         text.append(f"; {counted(summary.num_leaks_fixed, 'leak')} fixed")
     if num_left:
-        text.append(f"; {counted(num_left, 'cluster')} left as they are before", "muted")
+        text.append(f"; {counted(num_left, 'cluster')} left alone earlier", "muted")
     return text
 
 

@@ -193,7 +193,9 @@ class FormView(Vertical):
         text = Text.assemble((" * required   ", "muted"), status)
         if self.warning:
             text.append_text(Text.assemble("   ", safe_text(self.warning, 60, style="error")))
-        text.append_text(Text.assemble("   ", safe_text(self.note, 200, style="muted")))
+        text.append_text(
+            Text.assemble("   ", safe_text(self.note, 200, style="error" if self.note.startswith("!") else "muted"))
+        )
         # Before it is laid out there is no such line yet, and then this is called again.
         for line in self.query("#foot").results(Panel):
             line.show(text)

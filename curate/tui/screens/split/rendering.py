@@ -74,7 +74,7 @@ def figures_text(preview: Preview, saved: Preview | None, *, name: str) -> Text:
         elsewhere = sum(1 for _ in elsewhere_of(preview, saved))
         text.append(f"\n{counted(elsewhere, 'record')} in another split than by the saved settings", "accent")
     if num_left_out := len(preview.assignment.withheld):
-        text.append(f"\n~ warn {counted(num_left_out, 'record')} held back: they would leak", "warn")
+        text.append(f"\n~ warn held back, because of leaks: {counted(num_left_out, 'record')}", "warn")
     return text
 
 
@@ -272,7 +272,7 @@ class SettingsPane(Static, can_focus=True):
         text.append_text(self._box("stratify", "x" if settings.stratify else " "))
         text.append_text(Text.assemble("\nkeep together: ", self._box("group", settings.group or "duplicates only")))
         if not settings.group:
-            text.append(" (enter: add a field)", "muted")
+            text.append(" (enter: a field)", "muted")
         self.update(text, layout=False)
 
     on_focus = on_blur = _draw

@@ -168,7 +168,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def _current_check(self) -> ExportCheck:
         problems = problems_of(self.project).problems
         if self._export_check == ExportCheck() and problems is not None and problems.num_failing:
-            return ExportCheck(f"{counted(problems.num_failing, 'finding')} block export: see Validate (g v)", "error")
+            num = counted(problems.num_failing, "finding")
+            return ExportCheck(f"export is blocked by {num}: see Validate (g v)", "error")
         return self._export_check
 
     # Doing.

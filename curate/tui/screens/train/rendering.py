@@ -104,7 +104,7 @@ def render_run(glance: RunView, width: int, height: int) -> Text:
     lines = [head]
     if run.why:
         more = " (v: log)" if run.standing == "failed" and glance.log else ""
-        lines.append(safe_text(run.why + more, 2 * width, "muted"))
+        lines.append(Text.assemble(safe_text(run.why, 2 * width - len(more), "muted"), (more, "muted")))
     lines += _progress(metrics, run, width)
     lines += [Text(line, no_wrap=True, end="") for line in chart(metrics.losses, width, height)]
     lines += _facts(glance)
@@ -185,7 +185,8 @@ def _facts(glance: RunView) -> Iterator[Text]:
     valid = f"{looks[-1].loss:.3f}" if looks else f"{_NOT} yet"
     yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
     device = glance.run.text_at("facts", "device")
-    yield Text(f"tokens {last.tokens:,}   {'no GPU' if device == 'cpu' else device}".rstrip(), style="muted")
+    name = safe_text("no GPU" if device == "cpu" else device, 40, "muted")
+    yield Text.assemble((f"tokens {last.tokens:,}   ", "muted"), name)
 
 
 def _reported(results: Results, width: int) -> Iterator[Text]:

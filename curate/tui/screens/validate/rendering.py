@@ -214,7 +214,12 @@ def summary(problems: Problems | None, num_stale: int, is_searching: bool, sever
         (counted(num_warnings, "warning"), "warn" if num_warnings else ""),
         (counted(num_infos, "info") if num_infos else "", ""),
         (f"in {counted(problems.num_records, 'record')}", ""),
-        (f"{problems.num_failing:,} block export" if problems.num_failing else "", "error"),
+        (
+            f"{problems.num_failing:,} {'blocks' if problems.num_failing == 1 else 'block'} export"
+            if problems.num_failing
+            else "",
+            "error",
+        ),
         (f"{problems.num_forgiven:,} forgiven" if problems.num_forgiven else "", ""),
         (f"{problems.num_suppressed:,} ignored" if problems.num_suppressed else "", ""),
         (f"{counted(num_stale, 'record')} changed since (R)" if num_stale else "", "warn"),
