@@ -103,6 +103,7 @@ def catalogue(root: Path) -> None:
 
 def questions(root: Path) -> None:
     """Open the catalogue that is kept, and ask it what a person asks."""
+    from curate.base.events import Exclusion
     from curate.project.catalog import open_catalog
     from curate.project.data import load_data
     from curate.project.filters import parse_filter
@@ -144,7 +145,7 @@ def questions(root: Path) -> None:
     with table.row(f"show one decision, mean of {FEW}", FEW):
         for record in records:
             assert record is not None
-            catalog.update({record.id: RecordState(record, dropped="asked")})
+            catalog.update({record.id: RecordState(record, Exclusion("asked"))})
     with table.row(f"filter by status with {FEW} decisions: `status:dropped`") as told:
         told.append(f"{len(catalog.select(parse_filter('status:dropped'))):,} rows")
     with table.row("count by category and status"):
