@@ -23,9 +23,9 @@ FileStamp = tuple[str, int, int, int, int]
 _COPY_INSIDE = "Copy the files into the workspace, or import them with `curate import`."
 
 
-# Such a file comes from a colleague, from git or from a download. As a pipe it would make us wait for ever, as a device
-# give bytes without end, and as a link bring what lies elsewhere. What is refused is an OSError, like what the system
-# refuses, so that a reader of files has one case for both.
+# A file of a workspace, dataset or run comes from a colleague, from git or from a download. As a pipe it would make us
+# wait for ever, as a device give bytes without end, and as a link bring what lies elsewhere. What is refused is an
+# OSError, like what the system refuses, so that a reader of files has one case for both.
 
 
 class FileGuardError(OSError):

@@ -96,11 +96,11 @@ def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
 
     target = path.resolve()
     make_folder(target.parent)
+    # In a folder where we may not write, ``path`` cannot be replaced either, so nothing is locked.
     if not os.access(target.parent, os.W_OK):
         yield
         return
-    # The lock file stays, because removing it would let two processes in at once. In a folder where we may not write,
-    # ``path`` cannot be replaced either, so nothing is locked.
+    # The lock file stays, because removing it would let two processes in at once.
     lock = FileLock(f"{target}.lock", mode=0o600)
     try:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -28,10 +28,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """Return "a, b, c and 2 more": at most so many of ``names``, and the number of the others."""
+def listed(names: Sequence[str], most: int = 3, spell: Callable[[str], str] = str) -> str:
+    """Return "a, b, c and 2 more": at most so many of ``names``, each as ``spell`` has it, and how many others."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(spell, names[:most])) + more
 
 
 def padded(cell: str, width: int, *, is_left: bool = True) -> str:

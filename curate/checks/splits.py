@@ -89,6 +89,8 @@ def benchmark_contamination(shared: SharedText, _settings: Settings) -> Iterator
     """
     if not shared.split and shared.level != "partial":
         what = "the whole" if shared.part == "record" else f"the {shared.part}"
+        if shared.level == "near":
+            what = "most" if shared.part == "record" else f"most of {what}"
         yield Problem(f"training record; it has {what} of the benchmark record {shared.spot} ({shared.amount})")
 
 
@@ -107,6 +109,9 @@ def shared_passage(shared: SharedText, _settings: Settings) -> Iterator[Problem]
     should not have read the document before the exam.
     """
     if shared.level == "partial":
-        of = f"{shared.split} record; a" if shared.split else "training record; a"
-        other = shared.spot if shared.split else f"the benchmark record {shared.spot}"
-        yield Problem(f"{of} passage of its {shared.part} also stands in {other} ({shared.amount})")
+        # ``part`` is that of the exam record, which a benchmark has elsewhere.
+        if shared.split:
+            what = f"{shared.split} record; a passage of its {shared.part} also stands in {shared.spot}"
+        else:
+            what = f"training record; it has a passage of the {shared.part} of the benchmark record {shared.spot}"
+        yield Problem(f"{what} ({shared.amount})")

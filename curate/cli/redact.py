@@ -311,7 +311,7 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     if summary.num_decided:
         unsettled = counted(summary.num_decided, "record")
         console.talk(
-            f"look again at {unsettled} decided on in several sittings: the old text told which decision was the last"
+            f"look again at {unsettled} decided on in several sessions: the old text told which decision was the last"
         )
     if num_decisions:
         console.talk(

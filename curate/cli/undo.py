@@ -18,7 +18,7 @@ from curate.cli._options import workspace_argument
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="So many acts.")
 @click.option("--dry-run", is_flag=True, help="Say what would be taken back, and take back nothing.")
 def command(root: Path, by: str, is_redo: bool, steps: int, dry_run: bool) -> int:
-    """Take back your last act: everything that was decided in one go, in this sitting or an earlier one.
+    """Take back your last act: everything that was decided in one go, in this session or an earlier one.
 
     Nothing is removed: what takes it back is a decision as well, and `--redo` takes that back. Where somebody has
     decided on the same thing since, their decision stands, and that is said. Exit code 1 where nothing is left.

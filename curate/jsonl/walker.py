@@ -1,6 +1,7 @@
 """Where each value of a line stands, byte for byte: the one walk over JSON that finding, splicing and showing share."""
 
-# It runs over lines that `strict` has accepted, and on few of them: those with a finding, and those that are rewritten.
+# The walk runs over lines that `strict` has accepted, and on few of them: those with a finding, and those that are
+# rewritten.
 
 from __future__ import annotations
 

@@ -232,11 +232,11 @@ def _plan_record(
     present = canonical(dict(record.data)) if record else b""
     placed = line if canonical(line) == present else _placed(line, name, base, shape)
     if placed is None:
-        plan.left[name] = "its schema has no field for the id"
+        plan.left[name] = "its line cannot hold the id that it is known by"
         return ()
     if canonical(placed) != present:
         if not _is_readable(placed):
-            plan.left[name] = "its new line would be too long or too deep to read"
+            plan.left[name] = "its new line could not be read again: too long, too deep, or with a bad number"
             return ()
         if record is None:
             plan.added[name] = new_line(placed)
@@ -318,10 +318,11 @@ def _changed(root: Path, last: Snapshot, files: Sequence[Path]) -> dict[str, str
     return changed
 
 
-# It has the workspace for itself. At every moment, also after a crash, the records are what they were: a decision that
-# stands in its line already changes nothing when it is applied again, and one that the snapshot has is not applied
-# again at all. So first it is written down what the lines were before, then the record files are replaced, each in one
-# step, then the snapshot is written, and only then do the segments move to ``journal/retired/<n>/``, where they stay.
+# A fold has the workspace for itself. At every moment, also after a crash, the records are what they were: a decision
+# that stands in its line already changes nothing when it is applied again, and one that the snapshot has is not
+# applied again at all. So first it is written down what the lines were before, then the record files are replaced, each
+# in one step, then the snapshot is written, and only then do the segments move to ``journal/retired/<n>/``, where they
+# stay.
 # What is interrupted is finished by the next fold.
 
 
@@ -411,5 +412,5 @@ def _written_by_others(path: Path) -> CurateError:
 
 
 def _refusal(why: str, names: Iterable[str], hint: str) -> CurateError:
-    visible_names = listed([one_line(name, 60) for name in sorted(set(names))])
+    visible_names = listed(sorted(set(names)), spell=lambda name: one_line(name, 60))
     return CurateError("E982 cannot-fold", f"{why}: {visible_names}", hint, exit_code=Exit.FINDINGS)

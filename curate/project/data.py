@@ -59,7 +59,7 @@ class ProjectData:
         if not files:
             raise CurateError(
                 "E904 no-such-file",
-                f"no records yet: no file in {self.root} matches {', '.join(self.settings.data)}",
+                f"no record file in {self.root} matches {', '.join(self.settings.data)}",
                 "Import a file with `curate import`, write a record in `curate`, or set `data` in curate.toml.",
             )
         return files
@@ -240,7 +240,7 @@ def load_data(root: Path, settings: Settings | None = None, shape: Shape | None 
 
 
 def files_as_they_are(files: Iterable[Path], root: Path) -> list[FileStamp]:
-    """Return what tells whether one of ``files``, which are named from ``root`` on, changed."""
+    """Return what tells whether one of ``files``, which are named relative to ``root``, changed."""
     return [
         stamp_of(path, spelled(str(path.relative_to(root) if path.is_relative_to(root) else path))) for path in files
     ]

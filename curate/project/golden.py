@@ -183,7 +183,8 @@ def _without_joining(
     names = {record.id for record in joining}
     findings = list(assignment.findings)
     if joining:
-        message = f"{counted(len(names), 'record')} held back from the frozen test set: {listed(sorted(names))}"
+        num = counted(len(names), "record")
+        message = f"{num} left out, for they would join the frozen test set: {listed(sorted(names))}"
         first = joining[0]
         fix = "They repeat its records, or are marked test. Drop them, or unfreeze the test set and say why."
         split = (first.source.file, first.source.line)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
+_LATER = "Try again in a moment; in Python, call `load` first."
 # Hears which records others have changed: other people, or other parts of this program.
 Listener = Callable[[set[str]], None]
 OnProgress = Callable[[int, int], None]
@@ -360,7 +361,7 @@ class Project:
     @property
     def _loaded_tracker(self) -> StateTracker:
         if self._tracker is None:
-            raise CurateError("E916 unknown-record", "still reading the records", "Try again in a moment.")
+            raise CurateError("E916 unknown-record", "still reading the records", _LATER)
         return self._tracker
 
     @property
@@ -421,14 +422,15 @@ class Project:
         # The folder may have become a link to elsewhere since the last decision.
         inside(self.root, self.root / FOLDER)
         require_known(self._damages)
+        if self._writer is None:
+            self._share()
+            self._writer = self._open.enter_context(JournalWriter(self.root, self.by))
         if any(decision.op == "add" for decision in decisions):
             # It brings what folds a journal with it.
             from curate.project.compact import make_added_file
 
+            self._writer.is_unsaved = True
             make_added_file(self._data)
-        if self._writer is None:
-            self._share()
-            self._writer = self._open.enter_context(JournalWriter(self.root, self.by))
         events = self._writer.append(decisions)
         # A copy has the same settings, schema and lines, and reads the journal anew.
         self._data = replace(self._data)

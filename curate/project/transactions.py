@@ -79,7 +79,7 @@ def _require_fit(line: dict[str, Json], present: Mapping[str, Json] | None, name
     before = shape.record(present, Source("", 0)) if present is not None else None
     has_same_id = before is not None and before.has_own_id and record.has_own_id and record.id == before.id
     if not has_same_id and ((before is not None and before.has_own_id) or (record.has_own_id and record.id != name)):
-        raise _unfit(name, "an edit cannot change the id of a record")
+        raise _unfit(name, "its line has another id" if present is None else "an edit cannot change the id of a record")
 
 
 def _require_json(decision: Decision) -> None:
@@ -242,7 +242,7 @@ def render_act(events: Sequence[AnyEvent]) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    return listed([one_line(name, 40) for name in names])
+    return listed(names, spell=lambda name: one_line(name, 40))
 
 
 def _remove(stack: list[Transaction], act: Transaction) -> bool:

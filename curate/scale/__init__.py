@@ -220,8 +220,9 @@ def find_on(
     scratch: Path,
     watch: Watch = lambda _stage, _done, _total: None,
 ) -> Scaled:
-    """Find what `curate.similarity.dedupe.find_duplicates` finds among the records of ``files``, in the order of
-    reading.
+    """Find what `curate.similarity.dedupe.find_duplicates` finds among the records of ``files``, in reading order.
+
+    Ids that repeat get -2, -3 and so on, where `find_duplicates` refuses them.
 
     ``scratch`` is a folder that all workers see; it takes about the size of the texts.
 

@@ -175,7 +175,7 @@ def test_who_would_join_a_frozen_test_set_is_left_out_and_counted(make_workspace
     assert verdicts(root) == dict.fromkeys(["leaks", "validate", "split", "export"], (0, []))
     shown = call("split", root).stdout
     assert "held back, because they would leak: 1" in shown
-    assert "P503 stale-split: 1 record held back from the frozen test set: new" in shown
+    assert "P503 stale-split: 1 record left out, for they would join the frozen test set: new" in shown
     assert call("export", root).returncode == 0
     (dropped,) = map(json.loads, (root / "dataset/v1/dropped.jsonl").read_text().splitlines())
     assert (dropped["id"], dropped["code"]) == ("new", "P503")

@@ -11,9 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from curate.base.record import CurateError, Exit
+from curate.checks import SharedText
+from curate.checks.splits import benchmark_contamination, shared_passage
 from curate.cli.leaks import command
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
+from curate.schema.settings import Settings
 from curate.similarity.leaks.reading import read_any
 
 ASKED = "How many tokens may a context window of this size hold when each of its pages has forty lines of text?"
@@ -193,6 +196,23 @@ def workspace(make_workspace: Callable[..., Any]) -> Callable[..., Any]:
         return load_data(made.root)
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("judge", "level", "part", "split", "said"),
+    [
+        (benchmark_contamination, "verbatim", "prompt", "", "training record; it has the prompt of the benchmark "),
+        (benchmark_contamination, "near", "prompt", "", "training record; it has most of the prompt of the benchmark "),
+        (benchmark_contamination, "verbatim", "record", "", "training record; it has the whole of the benchmark "),
+        (benchmark_contamination, "near", "record", "", "training record; it has most of the benchmark record X"),
+        (shared_passage, "partial", "prompt", "", "training record; it has a passage of the prompt of the benchmark "),
+        (shared_passage, "partial", "prompt", "test", "test record; a passage of its prompt also stands in X ("),
+    ],
+)  # fmt: skip
+def test_a_finding_says_whose_text_stands_where(judge: Any, level: Any, part: Any, split: str, said: str) -> None:
+    shared = SharedText(level=level, part=part, coverage=0.5, run=9, spot="X", split=split)
+    (problem,) = judge(shared, Settings())
+    assert problem.message.startswith(said)
 
 
 AGAINST = '[leaks]\nagainst = ["benchmarks/*.jsonl"]\n'

@@ -167,6 +167,17 @@ def test_a_failed_save_is_known_until_the_next_one_here_succeeds(root):
         assert {event.session for event in own} <= project.writer.sessions, "a failure begins another session"
 
 
+def test_a_first_record_that_no_file_takes_is_known_as_not_saved(tmp_path):
+    (tmp_path / "curate.toml").write_text('schema = "instruction"\n[split]\nseed = 1\n', encoding="utf-8")
+    (tmp_path / "data").write_text("in the way", encoding="utf-8")
+    with open_project(tmp_path, "ana") as project:
+        project.load()
+        with pytest.raises(CurateError) as caught:
+            project.apply([Add("n", {"instruction": "Name a bird.", "output": "Wren."})])
+        assert caught.value.number == "E906"
+        assert project.writer.is_unsaved
+
+
 def test_listeners_hear_of_a_change_in_whatever_thread(root):
     heard = []
     with opened(root) as project, opened(root, "bo") as other:

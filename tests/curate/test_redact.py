@@ -251,7 +251,7 @@ def test_records_whose_decisions_may_be_out_of_order_are_told_of(
         by="ben",
     )
     assert redact(workspace.root) == 1
-    assert "look again at 1 record decided on in several sittings" in capsys.readouterr().err
+    assert "look again at 1 record decided on in several sessions" in capsys.readouterr().err
 
 
 def test_decisions_that_hold_values_are_told_of(

@@ -49,7 +49,7 @@ def test_nobody_joins_a_frozen_test_set(make_workspace):
     assert sorted(one.id for one in seen.by_split["test"]) == golden.ids
     assert {*seen.assignment.withheld} == {"joiner", "new099"}
     told = [one.message for one in seen.assignment.findings if "frozen" in one.message]
-    assert told == ["2 records held back from the frozen test set: joiner, new099"]
+    assert told == ["2 records left out, for they would join the frozen test set: joiner, new099"]
     assert sum(sum(row.counts.values()) for row in seen.assignment.drift) == len(seen.assignment.splits) == 100
     assert seen.golden_change.added == []
     # Without the list they would all be in test.

@@ -89,3 +89,15 @@ def test_a_class_name_means_one_thing(root: Path) -> None:
                 if isinstance(node, ast.ClassDef):
                     places[node.name.lstrip("_")].add(path)
         assert not {name: sorted(paths) for name, paths in places.items() if len(paths) > 1}
+
+
+def test_no_file_has_the_name_of_a_function_of_its_folder(root: Path) -> None:
+    """Whoever imports the file later would put it in the place of the function."""
+    clashes = []
+    for package in ("curate", "train"):
+        for name, tree in _trees(root, package).items():
+            folder = (root / name).parent
+            if Path(name).name == "__init__.py":
+                own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+                clashes += [f"{folder}/{file}.py" for file in own if (folder / f"{file}.py").exists()]
+    assert not clashes

@@ -266,7 +266,7 @@ def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
     """Fix the files, or print how with ``--diff``, and return how many lines that concerns.
 
     Texts of records stay where something hangs on them: where the id is made from the text, and decisions or the newest
-    dataset name it; and where the decisions of more than one sitting follow one another from it.
+    dataset name it; and where the decisions of more than one session follow one another from it.
     """
     # Most calls mend nothing, and start without what that takes.
     from curate.checks.fixes import FixedFile

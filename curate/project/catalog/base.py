@@ -19,8 +19,8 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.base.console import spelled
-from curate.base.file_guard import FileStamp, open_descriptor, stamp_of
+from curate.base.console import one_line, spelled
+from curate.base.file_guard import FileGuardError, FileStamp, open_descriptor, stamp_of
 from curate.base.record import CurateError, Finding, Line, Record, Source
 from curate.checks.runner.examine import UniqueNames, violations
 from curate.checks.runner.parallel import default_jobs, shared_out, tasks_of
@@ -212,8 +212,11 @@ class LineReader:
                 os.close(self._handles.pop(next(iter(self._handles))))
             try:
                 self._handles[file] = open_descriptor(path, self._root)
-            except OSError as error:
+            except (FileGuardError, FileNotFoundError) as error:
                 raise files_changed(file) from error
+            except OSError as error:
+                message = f"{one_line(file)} cannot be read: {error.strerror}"
+                raise CurateError("E904 no-such-file", message) from error
         return self._handles[file]
 
 

@@ -44,7 +44,7 @@ from curate.schema import Shape
 from curate.schema.schema_set import read_schema_set
 
 # Raised whenever the same record files would give another base, or one that is written otherwise.
-VERSION = 2
+VERSION = 3
 # Bytes of record files from which a base is cached; below, reading them again takes a fraction of a second.
 CACHE_FROM = 4_000_000
 _FOLDER = Path(".curate")

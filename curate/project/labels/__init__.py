@@ -7,8 +7,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from curate.base.console import one_line
 from curate.base.hashing import Hashes, mix
 from curate.base.record import CurateError, Exit
-from curate.base.tables import listed
 from curate.checks.quality.suspects import FEWEST, Classifier, Predictions, require_model
 from curate.project.journal import ASIDES, CATEGORY
 from curate.schema.settings import Question, Settings
@@ -199,8 +197,6 @@ class Suggestions:
 
     values: Sequence[str]
     """The answers that were learned; empty where there was too little to learn from."""
-    counts: Mapping[str, int]
-    """How often each answer was given, the most frequent first."""
     likeliest: NDArray[np.int64]
     """Which of ``values`` is proposed for each text."""
     scores: NDArray[np.float64]
@@ -220,18 +216,16 @@ class Suggestions:
         """What is lacking for suggestions, in words; empty where there are some."""
         if self.values:
             return ""
-        counts = listed([f"{one_line(value, 30)} {number}" for value, number in self.counts.items()])
-        return f"suggestions start after {FEWEST} agreed answers for two labels{f' ({counts})' if counts else ''}"
+        # Without the counts so far: they would tell what others answered before one has answered oneself.
+        return f"suggestions start after {FEWEST} agreed answers for each of two labels"
 
 
-def _suggestions(model: Predictions, labels: Sequence[str]) -> Suggestions:
-    counts = dict(Counter(label for label in labels if label).most_common())
+def _suggestions(model: Predictions) -> Suggestions:
     if not model.classes:
         size = len(model.probabilities)
-        return Suggestions([], counts, np.zeros(size, np.int64), np.zeros(size), 0, 0.0)
+        return Suggestions([], np.zeros(size, np.int64), np.zeros(size), 0, 0.0)
     return Suggestions(
         model.classes,
-        counts,
         model.probabilities.argmax(axis=1),
         model.probabilities.max(axis=1),
         len(model.rows),
@@ -338,7 +332,7 @@ def serve(source: IO[bytes], target: IO[bytes]) -> None:
             return
         try:
             classifier = classifier or Classifier(texts, clusters, what=_WHAT)
-            answer: object = _suggestions(classifier.judge(labels), labels)
+            answer: object = _suggestions(classifier.judge(labels))
         except CurateError as error:
             answer = error
         pickle.dump(answer, target)

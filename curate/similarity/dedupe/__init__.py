@@ -268,7 +268,7 @@ def find_duplicates(
     Raises:
         CurateError: E910 when two records have the same id, because the result could not say which is meant.
     """
-    refuse_repeated_ids([record.id for record in records], lambda row: records[row].source)
+    _refuse_repeated_ids([record.id for record in records], lambda row: records[row].source)
     kernels = kernels_for(sum(map(_size, records)), is_compiled)
     watch, stages = watch or _unwatched, stages or Stages()
     about = (kernels is NUMPY, digest_of(records)) if stages.folder else ()
@@ -310,7 +310,7 @@ def _unwatched(_stage: str, _done: int, _total: int) -> None:
     """Take no notice."""
 
 
-def refuse_repeated_ids(ids: Sequence[str], source: Callable[[int], Source]) -> None:
+def _refuse_repeated_ids(ids: Sequence[str], source: Callable[[int], Source]) -> None:
     """Make sure that all ``ids`` differ; ``source`` says where the record of a row was read.
 
     Raises:
@@ -343,5 +343,4 @@ __all__ = [
     "find_in_stream",
     "method_of",
     "preference",
-    "refuse_repeated_ids",
 ]

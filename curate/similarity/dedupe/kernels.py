@@ -87,7 +87,7 @@ class Kernels(NamedTuple):
 
     @property
     def alone(self) -> Kernels:
-        """The loops for one block, which share nothing out."""
+        """The loops for work on one block, in this process."""
         return self._replace(starmap=itertools.starmap)
 
 
@@ -114,7 +114,7 @@ def _numpy_clean(texts: Sequence[str]) -> Cleaned:
 
 
 def word_hashes(units: Units) -> Ragged:
-    """Hash the words of normalised UTF-8 texts that a newline divides; the last bits of a hash say what kind it is."""
+    """Hash the words of normalised UTF-8 texts that newlines divide; a hash's last bits say what kind of word it is."""
     # Eight bytes at a time. Punctuation at the edges of a word is left out, and what is nothing else is no word.
     is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
     starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])

@@ -32,6 +32,8 @@ _UNSPACED = re.compile(
 )
 
 
+# Case, punctuation and the form of characters (NFKC) make no difference; scripts that set no blanks between words count
+# by character.
 def spelled(text: str) -> str:
     """Return ``text`` as its words in lower case, with blanks between them and no punctuation."""
     if text.isascii():

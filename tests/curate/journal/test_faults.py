@@ -159,7 +159,7 @@ def test_a_line_that_is_gone_is_missed(journal):
     journal.path.write_bytes(b"".join([*lines[:1], *lines[3:]]))
     damage = check(journal.root).damage
     assert [(one.name, one.line, one.offset) for one in damage][:1] == [("gap", 2, len(lines[0]))]
-    assert "decisions 2 to 3 of this sitting of ana are missing" in damage[0].message
+    assert "decisions 2 to 3 of this session of ana are missing" in damage[0].message
     # The line that was made on one of them says so as well.
     assert {one.name for one in damage[1:]} == {"missing-decision"}
     before = journal.found()

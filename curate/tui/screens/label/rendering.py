@@ -207,7 +207,7 @@ def last_text(done: Sequence[Done]) -> Text:
     """Return the last decisions, the newest first."""
     text = Text.assemble(("last  ", "muted"))
     if not done:
-        return text.append("nothing decided in this sitting yet", "muted")
+        return text.append("nothing decided in this session yet", "muted")
     for index, entry in enumerate(done):
         text.append("  " if index else "").append_text(safe_text(entry.record, 16)).append(" ")
         text.append_text(safe_text(_did(entry), 16, "muted" if entry.value is None else "accent"))
