@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
-_LATER = "Try again in a moment; in Python, call `load` first."
 # Hears which records others have changed: other people, or other parts of this program.
 Listener = Callable[[set[str]], None]
 OnProgress = Callable[[int, int], None]
@@ -361,7 +360,7 @@ class Project:
     @property
     def _loaded_tracker(self) -> StateTracker:
         if self._tracker is None:
-            raise CurateError("E916 unknown-record", "still reading the records", _LATER)
+            raise CurateError("E916 unknown-record", "still reading the records", "Try again, or `load` first.")
         return self._tracker
 
     @property
@@ -432,8 +431,7 @@ class Project:
             self._writer.is_unsaved = True
             make_added_file(self._data)
         events = self._writer.append(decisions)
-        # A copy has the same settings, schema and lines, and reads the journal anew.
-        self._data = replace(self._data)
+        self._data = replace(self._data)  # With the same settings, schema and lines, it reads the journal anew.
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 
     def _share(self) -> None:

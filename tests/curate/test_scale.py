@@ -337,7 +337,7 @@ def test_wishes_that_do_not_go_together(tmp_path: Path, make_workspace: Any) -> 
     for arguments, why in (
         (["validate", "-", "--engine", "daft"], "standard input"),
         (["validate", str(path), "--engine", "daft", "--watch"], "--watch"),
-        (["validate", str(path), "--engine", "daft", "--fix"], "mended"),
+        (["validate", str(path), "--engine", "daft", "--fix"], "fixes are made"),
         (["validate", str(path), "--ray-address", "a:1"], "--engine daft"),
         (["dedupe", str(path), "--ray-address", "a:1"], "--engine daft"),
         (["dedupe", str(path), "--engine", "daft", "--apply", "keep-first"], "--apply"),
