@@ -17,11 +17,12 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Options of `train run` go into TRAIN, such as TRAIN="--set max_steps=60".
 run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-category scores, base against tuned
 	@test -e $(DEMO)/curate.toml || $(BIN)/curate init $(DEMO) --sample
 	$(BIN)/curate dedupe $(DEMO)
 	$(BIN)/curate split $(DEMO)
-	$(BIN)/curate train $(DEMO)
+	$(BIN)/curate train $(DEMO) -- $(TRAIN)
 
 test: check ## All checks and all tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
