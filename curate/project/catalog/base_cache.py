@@ -41,7 +41,6 @@ from curate.project.catalog.base import (
 from curate.project.catalog.columns import SCHEMA
 from curate.project.data import ProjectData, files_as_they_are
 from curate.schema import Shape
-from curate.schema.schema_set import read_schema_set
 
 # Raised whenever the same record files would give another base, or one that is written otherwise.
 VERSION = 3
@@ -191,8 +190,8 @@ def _mapped(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
 
 def _key(present: Sequence[FileStamp], shape: Shape) -> str:
     """Return the name of the folder for what is made of these files with this shape."""
-    _, _, project = read_schema_set(shape.path, shape.root)
-    about: list[Any] = [VERSION, version("pairsmith"), pl.__version__, str(shape.path), project.documents, present]
+    documents = shape.schema_set.documents
+    about: list[Any] = [VERSION, version("pairsmith"), pl.__version__, str(shape.path), documents, present]
     return blake2b(canonical(about), digest_size=16).hexdigest()
 
 
