@@ -14,6 +14,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
+from curate.base.tables import counted
 from curate.cli._options import workspace_argument
 from curate.cli._output import print_json, print_lines
 
@@ -140,7 +141,7 @@ def _workspace(root: Path) -> Iterator[Sign]:
     except CurateError as error:
         yield Sign("workspace", "problem", f"{error.code}: {error.message}", error.hint)
         return
-    yield Sign("workspace", "ok", f"{num_records:,} records of the shape {project.shape.name}")
+    yield Sign("workspace", "ok", f"{counted(num_records, 'record')} of the shape {project.shape.name}")
     for remark in remarks:
         yield Sign("journal", "note", remark)
 

@@ -9,6 +9,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -127,14 +128,14 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
         done = "already there, unchanged"
     else:
         done = "would be written" if is_dry_run else "written"
-    console.data(f"{console.one_line(str(intake.target))}: {intake.num_records:,} records, {done}")
+    console.data(f"{console.one_line(str(intake.target))}: {counted(intake.num_records, 'record')}, {done}")
     if intake.left_out:
-        console.talk(f"  {intake.left_out.total():,} rows left out by --only: {_counted(intake.left_out)}")
+        console.talk(f"  {counted(intake.left_out.total(), 'row')} left out by --only: {_counted(intake.left_out)}")
     if intake.moved:
         console.talk(f"  to meta.extra, which is not trained on: {_counted(intake.moved)}")
     if intake.num_joined:
         console.talk(
-            f"  {intake.num_joined:,} records have messages in several parts of text: "
+            f"  {counted(intake.num_joined, 'record')} with messages in several parts of text: "
             "joined as they are, with nothing between the parts"
         )
     # A row that is left out is never silent: how many, why, and where they lie.

@@ -136,7 +136,7 @@ def test_doctor_tells_of_the_workspace_and_of_what_is_wrong_with_it(root: Path) 
     done = run("doctor", ".", "--json", folder=root)
     assert done.returncode == 0
     signs = {sign["topic"]: sign for sign in json.loads(done.stdout)}
-    assert signs["workspace"]["found"] == "1 records of the shape instruction"
+    assert signs["workspace"]["found"] == "1 record of the shape instruction"
     assert {"pairsmith", "packages", "machine", "terminal", "git", "trainer"} <= signs.keys()
     assert max(map(len, run("doctor", ".", folder=root).stdout.splitlines())) <= 80
     (root / "curate.toml").write_text("nonsense = 1\n", encoding="utf-8")
