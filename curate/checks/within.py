@@ -48,7 +48,7 @@ def spans_within(text: str, find: FindSpans, depth: int = DEPTH) -> Iterator[tup
         if some := list(inner):
             starts = _starts(match.group(1))
             spans.update((kind, begin + starts[first], begin + starts[last]) for kind, first, last in some)
-    yield from sorted(spans, key=lambda one: one[1:])
+    yield from sorted(spans, key=lambda span: span[1:])
 
 
 def values_within(text: str, find: FindSpans, depth: int = DEPTH) -> Iterator[tuple[str, str]]:

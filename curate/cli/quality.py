@@ -108,7 +108,7 @@ def _ranked(records: Sequence[Record], key: str, model: str, project: Project | 
         }[key]  # fmt: skip
         if value is not None:
             values.append((float(value), record, ""))
-    values.sort(key=lambda one: one[0] if key == "short" else -one[0])
+    values.sort(key=lambda value: value[0] if key == "short" else -value[0])
     # What cannot be judged is in no order, and is counted instead.
     lost = len(records) - len(values)
     return values, f"too short to judge, or in no alphabet: {counted(lost, 'record')}" if lost else ""

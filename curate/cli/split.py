@@ -187,7 +187,7 @@ def _report(planned: Preview) -> list[str]:
     if assignment.withheld:
         lines.append(f"held back, because they would leak: {len(assignment.withheld):,}")
     # Errors first: they are few, and an export waits for them.
-    leaks = sorted(planned.leaks, key=lambda one: one.severity != "error")
+    leaks = sorted(planned.leaks, key=lambda leak: leak.severity != "error")
     for finding in [*leaks[:_MAX_FINDINGS], *assignment.findings]:
         location = f"{console.visible(finding.file)}:{finding.line}: " if finding.file else ""
         severity = f"{finding.severity} " if finding in leaks else ""

@@ -69,7 +69,7 @@ class LeakJudge:
         findings = [located for _, said in wanted for located in said]
         if split is None:
             # A training record may give away several records of a benchmark; one is enough to refuse it.
-            worst = sorted(findings, key=lambda one: one[0].severity != "error")
+            worst = sorted(findings, key=lambda pair: pair[0].severity != "error")
             first = {(located.file, located.line): (located, other) for located, other in reversed(worst)}
             findings = sorted(first.values(), key=lambda one: (one[0].file, one[0].line))
         return ExamLeaks(

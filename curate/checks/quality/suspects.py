@@ -395,7 +395,7 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     category_path = shape.view.paths.get("category")
     pointer = pointer_of(category_path) if category_path else ""
     findings = []
-    for suspect in sorted(suspects.suspects, key=lambda one: one.index):
+    for suspect in sorted(suspects.suspects, key=lambda suspect: suspect.index):
         record = records[suspect.index]
         doubt = Doubt(suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability)
         for check in checks:

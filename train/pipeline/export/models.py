@@ -41,11 +41,11 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
         check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))
     for name in _PARTS:
         shutil.copyfile(source.tuned / name, work / name)
-    _write_beside_weights(source, work, "peft")
+    _write_config_and_card(source, work, "peft")
     return Written(work)
 
 
-def _write_beside_weights(source: Source, work: Path, library: str) -> None:
+def _write_config_and_card(source: Source, work: Path, library: str) -> None:
     write_card_and_tokenizer(source.renderer, source.report, source.facts, source.name, work, library)
     (work / "generation_config.json").write_text(json.dumps(_generation(source), indent=1) + "\n", encoding="utf-8")
 
@@ -87,7 +87,7 @@ def write_merged(source: Source, work: Path, dtype: str) -> Written:
     # The loader's own generation config would name fewer stops than training had; ours is written last.
     model = tuned_model(source).to(getattr(torch, dtype))
     model.save_pretrained(work)
-    _write_beside_weights(source, work, "transformers")
+    _write_config_and_card(source, work, "transformers")
     return Written(work)
 
 
