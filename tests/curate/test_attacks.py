@@ -345,6 +345,27 @@ def test_a_signal_ends_all_workers_at_once(number: int, code: int, tmp_path: Pat
     assert time.monotonic() - started < 5
 
 
+def test_ctrl_c_while_a_worker_starts_is_left_to_the_parent(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"id": "{n}", "instruction": "Say {n}.", "output": "{n}"}}\n' for n in range(2_000)))
+    command = [sys.executable, "-m", "curate", "validate", str(path), "--jobs", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as parent:
+        interrupted: set[int] = set()
+        while parent.poll() is None:
+            try:
+                children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+                for child in (int(child) for child in children):
+                    if child not in interrupted and b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                        time.sleep(0.05)
+                        os.kill(child, signal.SIGINT)
+                        interrupted.add(child)
+            except OSError:
+                continue
+        assert parent.stderr
+        assert (parent.returncode, b"Traceback" in parent.stderr.read()) == (0, False)
+        assert interrupted
+
+
 def test_lists_for_programs_hold_no_raw_control_of_the_data(tmp_path: Path) -> None:
     text = "a\u009b2J\u202eb\U000e0041"
     (tmp_path / "data").mkdir()

@@ -86,7 +86,12 @@ def _in_order(
     is_done = False
     try:
         for task in tasks:
-            waiting.append(pool.submit(work, task))
+            # A process may start here; until `_begin` ignores Ctrl-C there, it waits, or an import would end on it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                waiting.append(pool.submit(work, task))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             # Results wait here until their turn, and each is large: there are never more than this.
             if len(waiting) > _AHEAD * jobs:
                 yield waiting.popleft().result()
