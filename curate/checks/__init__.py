@@ -18,6 +18,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -29,10 +30,12 @@ from curate.schema.settings import Category, Settings
 from curate.schema.shape import digests_of
 
 if TYPE_CHECKING:
+    from curate.similarity.dedupe.blocks import Flags, RecordBlock
     from curate.similarity.leaks import Level
 
 __all__ = [
     "Check",
+    "Condition",
     "DatasetCheck",
     "Doubt",
     "DoubtCheck",
@@ -45,6 +48,7 @@ __all__ = [
     "RecordCheck",
     "EqualKeys",
     "Sketch",
+    "Sketches",
     "AnswerTurn",
     "check",
     "dataset_check",
@@ -58,12 +62,14 @@ __all__ = [
     "messages_pointer",
     "pair_check",
     "sensitive",
+    "show",
     "sketch_of",
     "texts",
     "turns",
 ]
 
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
+Condition = Callable[["RecordBlock", Settings], "Flags"]
 
 PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
 # The settings that every check's good and bad examples are written for.
@@ -73,6 +79,8 @@ _registry: Registry[Check] = Registry("checks", __name__)
 _Registered = TypeVar("_Registered")
 _FILTER_BITS = 1 << 25
 _FILTER_MASK = _FILTER_BITS - 1
+# Records at once that are not worth loading numpy for.
+_FEW = 4096
 
 
 class SharedText(NamedTuple):
@@ -157,6 +165,69 @@ def sketch_of(record: Record) -> Sketch:
     )
 
 
+@dataclass(slots=True)
+class Sketches:
+    """The sketches of N records of one file, a column for each field of `Sketch`.
+
+    ``contents`` and ``prompts`` are numbers, the same for the same content and question; no prompt has 0, and
+    ``sources`` are "" where a record names none.
+    """
+
+    file: str
+    ids: Sequence[str]
+    lines: array[int]
+    contents: array[int]
+    prompts: array[int]
+    categories: Sequence[str]
+    splits: Sequence[str]
+    sources: Sequence[str]
+    num_chars: array[int]
+    have_own_ids: Sequence[bool]
+
+    @staticmethod
+    def of(sketches: Sequence[Sketch]) -> Sketches:
+        """Return ``sketches``, which are of one file, in columns."""
+        ids, files, lines, contents, prompts, categories, splits, sources, num_chars, have_own_ids = zip(
+            *sketches, strict=True
+        )
+        file = files[0]
+        return Sketches(
+            file,
+            ids,
+            array("I", lines),
+            array("Q", map(key_of, contents)),
+            array("Q", [key_of(prompt) or 1 if prompt else 0 for prompt in prompts]),
+            categories,
+            splits,
+            ["" if source == file else source for source in sources],
+            array("Q", num_chars),
+            have_own_ids,
+        )
+
+    def take(self, rows: Sequence[int]) -> Sketches:
+        """Return the sketches ``rows``, in that order."""
+        columns = [getattr(self, name) for name in self.__slots__[1:]]
+        taken: list[Any] = [
+            array(column.typecode, [column[row] for row in rows])
+            if isinstance(column, array)
+            else [column[row] for row in rows]
+            for column in columns
+        ]
+        return Sketches(self.file, *taken)
+
+    @staticmethod
+    def merged(batches: Sequence[Sketches]) -> Sketches:
+        """Return the sketches of one file, in the order of its lines."""
+        columns: list[Any] = []
+        for name in Sketches.__slots__[1:]:
+            parts = [getattr(batch, name) for batch in batches]
+            is_array = isinstance(parts[0], array)
+            columns.append(array(parts[0].typecode, b"".join(parts)) if is_array else list(chain(*parts)))
+        joined = Sketches(batches[0].file, *columns)
+        order = sorted(range(len(joined.lines)), key=joined.lines.__getitem__)
+        return joined if order == list(range(len(order))) else joined.take(order)
+
+
 class DatasetProblem(NamedTuple):
     """A problem of a data set: the record it is shown at (file "" when it concerns the whole set)."""
 
@@ -173,13 +244,25 @@ class DatasetProblem(NamedTuple):
 
 
 class DatasetCheck(Protocol):
-    """Sees every record once, in order, then reports."""
+    """Sees every record once, in order, then reports.
 
-    def see(self, sketch: Sketch) -> None:
-        """Take note of one record."""
+    A check that has a method ``see(sketch)`` in place of ``see_all`` is shown one record at a time.
+    """
+
+    def see_all(self, sketches: Sketches) -> None:
+        """Take note of some records."""
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield what is wrong with the set as a whole."""
+
+
+def show(check: DatasetCheck, sketches: Sketches, single: Iterable[Sketch]) -> None:
+    """Show records to a dataset check: as it asks for them, in columns or one by one."""
+    if hasattr(check, "see_all"):
+        check.see_all(sketches)
+        return
+    for sketch in single:
+        check.see(sketch)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +287,8 @@ class Check:
     settings: Settings = EXAMPLE_SETTINGS
     signs: tuple[re.Pattern[str], ...] = ()
     """Where there are any, one of them is found in some text of every record that the check reports."""
+    condition: Condition | None = None
+    """Says of many records at once which of them the check may report: all that it does, and few others."""
     speaks_if: Callable[[Settings], bool] | None = None
     """Whether the check can report anything under some settings; None where it always can."""
     is_about_ids: bool = False
@@ -226,19 +311,19 @@ def check(
     bad: Sequence[Json],
     settings: Settings = EXAMPLE_SETTINGS,
     signs: tuple[re.Pattern[str], ...] = (),
+    condition: Condition | None = None,
     speaks_if: Callable[[Settings], bool] | None = None,
 ) -> Callable[[RecordCheck], RecordCheck]:
     """Register a function that yields the problems of one record; its docstring is the help text.
 
-    ``signs`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record without a sign
-    gives no problem anyway.
+    ``signs``, ``condition`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record
+    without a sign gives no problem anyway.
 
     Raises:
         ValueError: the code is taken.
     """
-    return _registering(
-        "on_record", code, name, severity, good, bad, settings=settings, signs=signs, speaks_if=speaks_if
-    )
+    spared = {"signs": signs, "condition": condition, "speaks_if": speaks_if}
+    return _registering("on_record", code, name, severity, good, bad, settings=settings, **spared)
 
 
 def dataset_check(
@@ -337,32 +422,62 @@ class EqualKeys:
         self._file_starts: list[int] = []
         self._files: list[str] = []
 
-    def add(self, key: int, sketch: Sketch) -> int:
-        """Take note of a record under ``key`` (taken modulo 2**64) and return its index, counted from 0."""
-        index = len(self._keys)
-        key &= 0xFFFF_FFFF_FFFF_FFFF
-        self._keys.append(key)
-        self._lines.append(sketch.line)
-        if not self._files or self._files[-1] != sketch.file:
-            self._file_starts.append(index)
-            self._files.append(sketch.file)
-        byte, mask = (key & _FILTER_MASK) >> 3, 1 << (key & 7)
-        if self._filter[byte] & mask:
-            self._names[index] = sketch.id
+    def add(self, keys: array[int], sketches: Sketches, rows: Sequence[int] | None = None) -> None:
+        """Take note of records under ``keys``, those in the ``rows`` of ``sketches``, by default all of them."""
+        ids = sketches.ids if rows is None else [sketches.ids[row] for row in rows]
+        if not self._files or self._files[-1] != sketches.file:
+            self._file_starts.append(len(self._keys))
+            self._files.append(sketches.file)
+        if len(keys) < _FEW:
+            self._name_doubtful(keys, ids)
         else:
-            self._filter[byte] |= mask
-        return index
+            self._name_doubtful_of_many(keys, ids)
+        self._keys.extend(keys)
+        self._lines.extend(sketches.lines if rows is None else array("I", [sketches.lines[row] for row in rows]))
+
+    def _name_doubtful(self, keys: array[int], ids: Sequence[str]) -> None:
+        for index, (key, name) in enumerate(zip(keys, ids, strict=True), len(self._keys)):
+            byte, mask = (key & _FILTER_MASK) >> 3, 1 << (key & 7)
+            if self._filter[byte] & mask:
+                self._names[index] = name
+            else:
+                self._filter[byte] |= mask
+
+    def _name_doubtful_of_many(self, keys: array[int], ids: Sequence[str]) -> None:
+        # Few records are checked without numpy, which takes as long to load as they do.
+        import numpy as np
+
+        known = np.frombuffer(self._filter, np.uint8)
+        bits = np.frombuffer(keys, np.uint64) & np.uint64(_FILTER_MASK)
+        bytes_, masks = bits >> np.uint64(3), np.left_shift(1, bits & np.uint64(7)).astype(np.uint8)
+        is_doubtful = (known[bytes_] & masks) > 0
+        order = np.argsort(bits, kind="stable")
+        is_doubtful[order[1:]] |= bits[order[1:]] == bits[order[:-1]]
+        np.bitwise_or.at(known, bytes_, masks)
+        for index in np.flatnonzero(is_doubtful).tolist():
+            self._names[len(self._keys) + index] = ids[index]
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Yield (index, index of the first record with the same key) for every later record, in reading order."""
         # Whatever repeats a key has passed the filter, so that only keys of those can be repeated.
         candidates = {self._keys[index] for index in self._names}
         first: dict[int, int] = {}
-        for index, key in enumerate(self._keys) if candidates else ():
-            if key in candidates:
-                earlier = first.setdefault(key, index)
-                if earlier != index:
-                    yield index, earlier
+        for index in self._rows_of(candidates):
+            earlier = first.setdefault(self._keys[index], index)
+            if earlier != index:
+                yield index, earlier
+
+    def _rows_of(self, candidates: set[int]) -> Iterable[int]:
+        """Return the rows that have one of these keys."""
+        if len(self._keys) < _FEW or not candidates:
+            return [index for index, key in enumerate(self._keys) if key in candidates] if candidates else ()
+        import numpy as np
+
+        keys = np.frombuffer(self._keys, np.uint64)
+        wanted = np.sort(np.fromiter(candidates, np.uint64, len(candidates)))
+        near = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+        rows: list[int] = np.flatnonzero(wanted[near] == keys).tolist()
+        return rows
 
     def spot(self, index: int) -> str:
         """Return where a record stands, as ``file:line``."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from curate.base.record import Problem
-from curate.checks import DatasetProblem, Sketch, dataset_check
+from curate.checks import DatasetProblem, Sketches, dataset_check
 from curate.schema.settings import Settings
 
 # Below this many records in all, shares say nothing.
@@ -41,10 +41,9 @@ class CategoryImbalance:
     def __init__(self, settings: Settings) -> None:
         self._counts: Counter[str] = Counter()
 
-    def see(self, sketch: Sketch) -> None:
-        """Count one record."""
-        if sketch.category:
-            self._counts[sketch.category] += 1
+    def see_all(self, sketches: Sketches) -> None:
+        """Count some records."""
+        self._counts.update(filter(None, sketches.categories))
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each category that is far smaller than the largest."""
@@ -76,14 +75,15 @@ class LengthSkew:
     def __init__(self, settings: Settings) -> None:
         self._lengths: dict[str, array[int]] = {}
 
-    def see(self, sketch: Sketch) -> None:
-        """Take note of one length."""
-        if sketch.category:
-            self._lengths.setdefault(sketch.category, array("Q")).append(sketch.num_chars)
+    def see_all(self, sketches: Sketches) -> None:
+        """Take note of some lengths."""
+        lengths = {category: self._lengths.setdefault(category, array("Q")) for category in {*sketches.categories, ""}}
+        for category, num_chars in zip(sketches.categories, sketches.num_chars, strict=True):
+            lengths[category].append(num_chars)
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each category whose median is far from that of the others."""
-        medians = {c: sorted(n)[len(n) // 2] for c, n in self._lengths.items() if len(n) >= _FEWEST_EACH}
+        medians = {c: sorted(n)[len(n) // 2] for c, n in self._lengths.items() if c and len(n) >= _FEWEST_EACH}
         for category, median in sorted(medians.items()):
             others = sorted(other for name, other in medians.items() if name != category)
             if not others:
@@ -115,10 +115,9 @@ class SourceDominates:
     def __init__(self, settings: Settings) -> None:
         self._counts: Counter[str] = Counter()
 
-    def see(self, sketch: Sketch) -> None:
-        """Count one record that names its source."""
-        if sketch.source and sketch.source != sketch.file:
-            self._counts[sketch.source] += 1
+    def see_all(self, sketches: Sketches) -> None:
+        """Count the records that name their source."""
+        self._counts.update(filter(None, sketches.sources))
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield the source that has most of the records."""

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from curate.base.record import CurateError, Problem, Record
 from curate.base.resources import shipped
 from curate.base.tables import counted
-from curate.checks import AnswerTurn, check, turns
+from curate.checks import AnswerTurn, Condition, check, turns
 from curate.checks.language import identified, is_identifiable, other_language
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema.settings import Category, Citations, Settings
 
 if TYPE_CHECKING:
     from curate.schema import Shape
+    from curate.similarity.dedupe.blocks import Flags, RecordBlock
 
 # What py3langid tells apart by a few words is one language for the person who writes `language = "no"`.
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
@@ -26,6 +27,18 @@ _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh
 def _has_part(*names: str) -> Callable[[Settings], bool]:
     """Return whether settings have a category with one of these parts in its contract."""
     return lambda settings: any(getattr(category, name) for category in settings.categories.values() for name in names)
+
+
+def _has_contract(*names: str) -> Condition:
+    """Return the records of the categories that have one of these parts in their contract."""
+
+    def condition(block: RecordBlock, settings: Settings) -> Flags:
+        wanted = {
+            category for category, contract in settings.categories.items() if any(getattr(contract, n) for n in names)
+        }
+        return block.where(category in wanted for category in block.categories)
+
+    return condition
 
 
 def _example(**contract: Any) -> Settings:
@@ -40,6 +53,7 @@ def _example(**contract: Any) -> Settings:
     "Q210",
     "completion-breaks-schema",
     severity="error",
+    condition=_has_contract("schema_"),
     speaks_if=_has_part("schema_"),
     settings=_example(schema="answer.schema.json"),
     good=[
@@ -78,6 +92,7 @@ def completion_breaks_schema(record: Record, settings: Settings) -> Iterator[Pro
     "Q211",
     "completion-length",
     severity="error",
+    condition=_has_contract("min_chars", "max_chars"),
     speaks_if=_has_part("min_chars", "max_chars"),
     settings=_example(min_chars=4, max_chars=20),
     good=[
@@ -109,6 +124,7 @@ def completion_length(record: Record, settings: Settings) -> Iterator[Problem]:
     "Q212",
     "completion-language",
     severity="error",
+    condition=_has_contract("language"),
     speaks_if=_has_part("language"),
     settings=_example(language="de"),
     good=[
@@ -148,6 +164,7 @@ def completion_language(record: Record, settings: Settings) -> Iterator[Problem]
     "Q213",
     "missing-citation",
     severity="error",
+    condition=_has_contract("citations"),
     speaks_if=_has_part("citations"),
     settings=_example(citations=Citations(pattern=r"\[\d+\]", in_prompt=True)),
     good=[

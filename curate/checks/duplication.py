@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from curate.checks import DatasetProblem, EqualKeys, Sketch, dataset_check, key_of
+from curate.checks import DatasetProblem, EqualKeys, Sketches, dataset_check
 from curate.schema.settings import Settings
 
 
@@ -33,9 +33,9 @@ class ExactDuplicate:
     def __init__(self, settings: Settings) -> None:
         self._contents = EqualKeys()
 
-    def see(self, sketch: Sketch) -> None:
-        """Take note of one record."""
-        self._contents.add(key_of(sketch.content), sketch)
+    def see_all(self, sketches: Sketches) -> None:
+        """Take note of some records."""
+        self._contents.add(sketches.contents, sketches)
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record that repeats an earlier one."""
@@ -66,11 +66,14 @@ class SamePromptOtherAnswer:
         self._prompts = EqualKeys()
         self._contents = array("Q")
 
-    def see(self, sketch: Sketch) -> None:
-        """Take note of one record that has a prompt."""
-        if sketch.prompt:
-            self._prompts.add(key_of(sketch.prompt), sketch)
-            self._contents.append(key_of(sketch.content))
+    def see_all(self, sketches: Sketches) -> None:
+        """Take note of the records that have a prompt."""
+        prompts, contents, rows = sketches.prompts, sketches.contents, None
+        if 0 in prompts:
+            rows = [row for row, key in enumerate(prompts) if key]
+            prompts, contents = (array("Q", [keys[row] for row in rows]) for keys in (prompts, contents))
+        self._prompts.add(prompts, sketches, rows)
+        self._contents.extend(contents)
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record that gives a new answer to a prompt seen before."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from curate.checks import DatasetProblem, EqualKeys, Sketch, dataset_check
+from curate.checks import DatasetProblem, EqualKeys, Sketches, dataset_check
 from curate.schema.settings import Settings
 
 # Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter or as ASCII.
@@ -78,16 +78,34 @@ class RepeatedId:
     def __init__(self, settings: Settings) -> None:
         self._ids = EqualKeys()
 
-    def see(self, sketch: Sketch) -> None:
-        """Take note of one record."""
-        if sketch.has_own_id:
-            self._ids.add(hash(sketch.id), sketch)
+    def see_all(self, sketches: Sketches) -> None:
+        """Take note of some records."""
+        rows = _own(sketches)
+        ids = sketches.ids if rows is None else [sketches.ids[row] for row in rows]
+        self._ids.add(_keys_of(ids), sketches, rows)
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record whose id an earlier one has."""
         for index, first in self._ids.pairs():
             message = f"this id is taken already, by the record at {self._ids.spot(first)}"
             yield _grouped(self._ids.problem(index, first, message, "/id"), str)
+
+
+def _own(sketches: Sketches) -> list[int] | None:
+    """Return the rows of the records that have an id of their own, None where all have."""
+    if all(sketches.have_own_ids):
+        return None
+    return [row for row, has_own_id in enumerate(sketches.have_own_ids) if has_own_id]
+
+
+def _keys_of(names: Iterable[str]) -> array[int]:
+    return array("Q", array("q", map(hash, names)).tobytes())
+
+
+def _are_simple(ids: Sequence[str]) -> bool:
+    """Whether all ids are printable ASCII without capital letters and blanks."""
+    whole = "".join(ids)
+    return whole.isascii() and whole.isprintable() and " " not in whole and whole == whole.lower()
 
 
 def _grouped(problem: DatasetProblem, fold: Callable[[str], str]) -> DatasetProblem:
@@ -106,13 +124,18 @@ class _AlikeIds:
         # ``{}`` in the message becomes the place of the first of all.
         self._message, self._fold, self._spell = message, fold, spell
         self._folds = EqualKeys()
-        self._spellings = array("q")
+        self._spellings = array("Q")
 
-    def see(self, sketch: Sketch) -> None:
-        """Take note of one record."""
-        if sketch.has_own_id:
-            self._folds.add(hash(self._fold(sketch.id)), sketch)
-            self._spellings.append(hash(self._spell(sketch.id)))
+    def see_all(self, sketches: Sketches) -> None:
+        """Take note of some records."""
+        rows = _own(sketches)
+        ids = sketches.ids if rows is None else [sketches.ids[row] for row in rows]
+        folds, spellings = ids, ids
+        # Mostly no id is anything but small letters and digits of ASCII, which every fold leaves as it is.
+        if not _are_simple(ids):
+            folds, spellings = list(map(self._fold, ids)), list(map(self._spell, ids))
+        self._folds.add(_keys_of(folds), sketches, rows)
+        self._spellings.extend(_keys_of(spellings))
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield the first record of each further spelling; a spelling that comes again is for S104 to report."""

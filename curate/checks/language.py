@@ -7,11 +7,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.base.record import Problem, Record
 from curate.checks import check, texts, turns
 from curate.schema.settings import Settings
+
+if TYPE_CHECKING:
+    from curate.similarity.dedupe.blocks import Flags, RecordBlock
 
 _SCRIPTS = {
     "ja": ("HIRAGANA", "KATAKANA", "CJK"),
@@ -70,10 +73,16 @@ for _code, _words in _FUNCTION_WORDS.items():
         _VOTERS.setdefault(_word, []).append(_code)
 
 
+def _declares_one(block: RecordBlock, _settings: Settings) -> Flags:
+    values = zip(block.metas, block.values, strict=True)
+    return block.where(["language" in meta or "language" in value for meta, value in values])
+
+
 @check(
     "Q207",
     "language-mismatch",
     severity="warning",
+    condition=_declares_one,
     good=[
         {
             "instruction": "こんにちは",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from curate.base.record import Problem
 from curate.base.tables import counted
-from curate.checks import DatasetProblem, SharedText, Sketch, dataset_check, pair_check
+from curate.checks import DatasetProblem, SharedText, Sketches, dataset_check, pair_check
 from curate.schema.settings import Settings
 
 
@@ -34,10 +34,9 @@ class ThinCategory:
         self._fewest = settings.checks.min_category
         self._counts: Counter[str] = Counter(dict.fromkeys(settings.categories, 0))
 
-    def see(self, sketch: Sketch) -> None:
-        """Count one record."""
-        if sketch.category:
-            self._counts[sketch.category] += 1
+    def see_all(self, sketches: Sketches) -> None:
+        """Count some records."""
+        self._counts.update(filter(None, sketches.categories))
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each category below the limit."""

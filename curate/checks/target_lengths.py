@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from curate.base.record import Problem
 from curate.base.tables import counted
-from curate.checks import DatasetProblem, Sketch, TokenLengths, dataset_check, length_check
+from curate.checks import DatasetProblem, Sketches, TokenLengths, dataset_check, length_check
 from curate.schema.settings import Settings
 
 # How each target shortens, read in its code or documentation (November 2026): TRL 1.16.0 keeps the first ``max_length``
@@ -170,9 +170,9 @@ class TargetTooFew:
         self._fewest = _OPENAI_FEWEST if settings.target == "openai" else 0
         self._count = 0
 
-    def see(self, sketch: Sketch) -> None:
-        """Count one record."""
-        self._count += sketch.split in ("", "train")
+    def see_all(self, sketches: Sketches) -> None:
+        """Count some records."""
+        self._count += sum(split in ("", "train") for split in sketches.splits)
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield the count where it is too low."""
@@ -198,16 +198,17 @@ class TargetMixedForms:
 
     def __init__(self, settings: Settings) -> None:
         self._is_wanted = settings.target == "together"
-        self._first: dict[bool, Sketch] = {}
+        # By whether it is raw text, file, line and id of the first record.
+        self._first: dict[bool, tuple[str, int, str]] = {}
 
-    def see(self, sketch: Sketch) -> None:
+    def see_all(self, sketches: Sketches) -> None:
         """Take note of the first record of each form."""
-        if self._is_wanted:
-            self._first.setdefault(not sketch.prompt, sketch)
+        for row, prompt in enumerate(sketches.prompts if self._is_wanted and len(self._first) < 2 else ()):
+            self._first.setdefault(not prompt, (sketches.file, sketches.lines[row], sketches.ids[row]))
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield the first raw text where there are conversations too."""
         if len(self._first) > 1:
-            text, talk = self._first[True], self._first[False]
-            message = f"is raw text, and {talk.file}:{talk.line} is a conversation; Together takes one form a file"
-            yield DatasetProblem(Problem(message), text.file, text.line, text.id)
+            file, line, _ = self._first[False]
+            message = f"is raw text, and {file}:{line} is a conversation; Together takes one form a file"
+            yield DatasetProblem(Problem(message), *self._first[True])

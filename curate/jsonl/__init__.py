@@ -4,8 +4,19 @@ Every file of records goes through here before any other library may see it.
 """
 
 from curate.jsonl.faults import FAULTS, FaultRule, JsonFault, fault_finding
-from curate.jsonl.reader import Entry, RawLine, Reader, Span, crlf_finding, holds_any, packed_as, read_entries, spans
-from curate.jsonl.strict import MAX_DEPTH, strict_loads
+from curate.jsonl.reader import (
+    Entry,
+    RawBlock,
+    RawLine,
+    Reader,
+    Span,
+    crlf_finding,
+    holds_any,
+    packed_as,
+    read_entries,
+    spans,
+)
+from curate.jsonl.strict import MAX_DEPTH, strict_loads, strict_loads_all
 from curate.jsonl.walker import locate, parts_of, pointer_of
 
 __all__ = [
@@ -14,6 +25,7 @@ __all__ = [
     "JsonFault",
     "Entry",
     "FaultRule",
+    "RawBlock",
     "RawLine",
     "Reader",
     "Span",
@@ -27,4 +39,5 @@ __all__ = [
     "read_entries",
     "spans",
     "strict_loads",
+    "strict_loads_all",
 ]

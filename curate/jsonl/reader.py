@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import FileGuardError, open_descriptor
@@ -97,6 +97,24 @@ class Span:
 RawLine = tuple[int, int, bytes, bool]
 
 
+class RawBlock(NamedTuple):
+    """Neighbouring lines that have not been parsed yet; each begins with a brace and ends in a newline."""
+
+    number: int
+    """Of the first line."""
+    offset: int
+    whole: bytes
+    """The bytes of all, with their newlines."""
+    lines: list[bytes]
+
+    def raw_lines(self) -> Iterator[RawLine]:
+        """Yield the lines one by one."""
+        offset = self.offset
+        for number, raw in enumerate(self.lines, self.number):
+            yield number, offset, raw, True
+            offset += len(raw) + 1
+
+
 class Reader:
     """Reads one file, or one span of it, line by line.
 
@@ -122,6 +140,9 @@ class Reader:
 
     def lines(self) -> Iterator[RawLine | Finding]:
         """Yield the lines before they are parsed, and findings about the file and about lines that cannot be."""
+        yield from self._opened(are_blocks=False)  # type: ignore[misc]
+
+    def _opened(self, *, are_blocks: bool) -> Iterator[RawLine | Finding | RawBlock]:
         try:
             handle = open_regular(self.path, self.root)
         except JsonFault as fault:
@@ -134,9 +155,13 @@ class Reader:
                 except JsonFault as fault:
                     yield self._finding(fault, 1)
                     return
-            yield from self._lines(handle)
+            yield from self._lines(handle, are_blocks=are_blocks)
         finally:
             os.close(handle)
+
+    def blocks(self) -> Iterator[RawLine | Finding | RawBlock]:
+        """Yield what `lines` does, but plain lines many at once."""
+        yield from self._opened(are_blocks=True)
 
     def entry(self, line: RawLine) -> Entry | Finding:
         """Parse a line: the entry it holds, or what is wrong with it."""
@@ -162,9 +187,14 @@ class Reader:
         except JsonFault as fault:
             return self._finding(_nul_fault(raw, is_ended) or fault, number)
 
-    def _lines(self, handle: int) -> Iterator[RawLine | Finding]:
+    def _lines(self, handle: int, *, are_blocks: bool) -> Iterator[RawLine | Finding | RawBlock]:
         number = first = self.span.first_line if self.span else 1
-        for offset, raw, is_ended in _split(handle, self.span):
+        for offset, raw, is_ended in _split(handle, self.span, are_blocks=are_blocks):
+            if isinstance(raw, tuple):
+                whole, lines = raw
+                yield RawBlock(number, offset, whole, lines)
+                number += len(lines)
+                continue
             if raw is None:
                 yield fault_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
                 number += 1
@@ -235,7 +265,7 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
     try:
         _refuse_disguise(os.pread(handle, _HEAD_BYTES, 0))
         _, first, _ = next(_split(handle, None), (0, b"", True))
-        text = (first or b"").removeprefix(_BOM)
+        text = first.removeprefix(_BOM) if isinstance(first, bytes) else b""
         if _table_as(path, text) or _is_document(text):
             raise JsonFault("S124", "one document over many lines", 1)
         size = os.fstat(handle).st_size
@@ -249,34 +279,66 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
         os.close(handle)
 
 
-def _split(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, bool]]:
-    """Yield (offset, line without its newline or None when it is too long, whether a newline ended it)."""
-    read_offset = span.start if span else 0
-    left = span.end - span.start if span else None
-    offset, rest, is_too_long = read_offset, b"", False
-    while left is None or left > 0:
-        block = os.pread(handle, _BLOCK if left is None else min(_BLOCK, left), read_offset)
+def _split(
+    handle: int, span: Span | None, *, are_blocks: bool = False
+) -> Iterator[tuple[int, bytes | tuple[bytes, list[bytes]] | None, bool]]:
+    """Yield (offset, line without its newline or None when it is too long, whether a newline ended it).
+
+    With ``are_blocks`` plain lines come many at once: the bytes of all, and each.
+    """
+    for offset, chunk, is_ended in _chunks(handle, span):
+        if chunk is None:
+            yield offset, None, is_ended
+            continue
+        lines = chunk.split(b"\n")
+        if is_ended:
+            lines.pop()
+        num_single = len(lines)
+        if are_blocks and is_ended:
+            # Only the first line of a file can show that it is something else.
+            num_single = 0 if offset else 1
+            whole = chunk[len(lines[0]) + 1 :] if num_single else chunk
+            if not _is_plain(whole, len(lines) - num_single):
+                num_single = len(lines)
+        start = offset
+        for line in lines[:num_single]:
+            yield start, line if len(line) <= MAX_LINE else None, is_ended
+            start += len(line) + 1
+        if num_single < len(lines):
+            yield start, (whole, lines[num_single:]), True
+
+
+def _is_plain(whole: bytes, num_lines: int) -> bool:
+    """Whether every line begins with a brace, has a plain end, and is not too long."""
+    num_braces = whole.count(b"\n{") + whole.startswith(b"{")
+    return num_braces == num_lines and b"\r" not in whole and len(whole) <= MAX_LINE
+
+
+def _chunks(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Yield (offset, some whole lines or None for one that is too long, whether a newline ended the last of them)."""
+    offset = read_offset = span.start if span else 0
+    end = span.end if span else None
+    rest, is_too_long = b"", False
+    while end is None or read_offset < end:
+        block = os.pread(handle, _BLOCK if end is None else min(_BLOCK, end - read_offset), read_offset)
         if not block:
             break
         read_offset += len(block)
-        left = left if left is None else left - len(block)
-        if b"\n" not in block:
-            is_too_long = is_too_long or len(rest) + len(block) > MAX_LINE
-            rest = b"" if is_too_long else rest + block
-            continue
-        pieces = block.split(b"\n")
-        pieces[0] = rest + pieces[0]
-        rest = pieces.pop()
-        block_start = read_offset - len(block)
-        for index, piece in enumerate(pieces):
-            is_long = len(piece) > MAX_LINE or (index == 0 and is_too_long)
-            yield offset, None if is_long else piece, True
-            offset = (
-                offset + len(piece) + 1 if not (index == 0 and is_too_long) else block_start + block.index(b"\n") + 1
-            )
-        is_too_long = False
+        if is_too_long:
+            if (first := block.find(b"\n") + 1) == 0:
+                continue
+            yield offset, None, True
+            offset, block, is_too_long = read_offset - len(block) + first, block[first:], False
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            yield offset, rest + block[:cut], True
+            offset += len(rest) + cut
+            rest = b""
+        rest += block[cut:]
+        if len(rest) > MAX_LINE:
+            rest, is_too_long = b"", True
     if rest or is_too_long:
-        yield offset, None if is_too_long or len(rest) > MAX_LINE else rest, False
+        yield offset, None if is_too_long else rest, False
 
 
 def _next_line(handle: int, offset: int, size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 import orjson
@@ -22,6 +23,10 @@ _INT_DIGITS = 20
 # "0"), and the marks that mostly end a run of digits. It is short, so that counting in it costs next to nothing.
 _OUTLINE_TABLE = bytes.maketrans(b"{123456789", b"[000000000")
 _NO_OUTLINE = bytes(set(range(256)) - set(b'"\\[{0123456789,.'))
+# The outline of many lines keeps them apart.
+_NO_OUTLINES = bytes(set(_NO_OUTLINE) - set(b"\n"))
+# An object with too many keys takes more bytes than this.
+_FEW_KEYS = 6 * MAX_KEYS
 # Any shorter run of digits is an integer that fits in 64 bits.
 _LONG_INT = b"0" * 19
 # What the outline shows of a quote that is spelled by its number, and of other characters too.
@@ -72,6 +77,36 @@ def strict_loads(raw: bytes) -> Json:
     if not _is_plainly_lossless(raw, outline, value) and not _is_lossless(raw, value):
         scan(raw)
     return value
+
+
+def strict_loads_all(whole: bytes, lines: Sequence[bytes]) -> list[Json] | None:
+    """Parse ``lines``, all of them JSON objects; None where one is refused, or may be: then they go one by one.
+
+    ``whole`` is what the lines were cut from, with their newlines.
+    """
+    # The proof of `_is_plainly_lossless`, for a thousand lines at once: no line has fewer quotes than its value, so
+    # that equal sums are equal numbers in each line.
+    outline = whole.translate(_OUTLINE_TABLE, _NO_OUTLINES)
+    long = [raw for raw in lines if len(raw) > _FEW_KEYS]
+    if any(len(raw) > MAX_VALUES or raw.count(b'"') > 2 * MAX_KEYS for raw in long):
+        return None
+    if outline.count(b"[") > MAX_DEPTH and max(part.count(b"[") for part in outline.split(b"\n")) > MAX_DEPTH:
+        return None
+    try:
+        values = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        return None
+    num_quotes, plain = outline.count(b'"'), values
+    if _LONG_INT in outline or (b"\\" in outline and _HEX_QUOTE in outline and b"\\u0022" in whole):
+        plain = []
+        for raw, part, value in zip(lines, outline.split(b"\n"), values, strict=False):
+            if _LONG_INT not in part and b"\\u0022" not in raw:
+                plain.append(value)
+            elif _is_lossless(raw, value):
+                num_quotes -= part.count(b'"')
+            else:
+                return None
+    return values if orjson.dumps(plain).count(b'"') == num_quotes else None
 
 
 def _is_plainly_lossless(raw: bytes, outline: bytes, value: Json) -> bool:

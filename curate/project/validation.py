@@ -339,7 +339,7 @@ class RecordStream:
                 line = watched.record.source.line
                 states[line] = self._exchange(result, watched, names.get(line), file, settings_name, examiner)
             if states:
-                result.sort()
+                examiner.complete(result)
             for record in result.records:
                 self._retain(record, names.get(record.source.line), file, states)
             self._unread += [(file, line) for line in result.unread] if is_ours else []
@@ -418,6 +418,7 @@ class RecordStream:
             result = SpanResult(FindingTally(examiner.spec.limit))
             for record in group:
                 examiner.add_record(result, self._as_in_line(record, record.source), "", None)
+            examiner.complete(result)
             yield Path(file), result
 
     def _pass_over(self, rank: int) -> None:

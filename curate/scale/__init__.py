@@ -32,8 +32,8 @@ from curate.scale.cluster import NATIVE, WorkerCluster
 from curate.schema import Shape, load_shape
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import find
-from curate.similarity.dedupe.corpus import Cleaner, Corpus, gather
-from curate.similarity.dedupe.kernels import kernels_for
+from curate.similarity.dedupe.corpus import Corpus, gather
+from curate.similarity.dedupe.kernels import Kernels, kernels_for
 from curate.similarity.dedupe.near import Watch
 from curate.similarity.dedupe.results import Duplicates, method_of
 from curate.similarity.dedupe.stages import Stages
@@ -232,7 +232,7 @@ def find_on(
     num_bytes = sum(path.stat().st_size for path in set(files) if path.is_file())
     kernels = kernels_for(num_bytes)._replace(starmap=cluster.starmap)
     tasks = spans_on(cluster, files, None)
-    function = partial(_read, str(shape.path.resolve()), shape.root.resolve(), kernels.clean)
+    function = partial(_read, str(shape.path.resolve()), shape.root.resolve(), kernels.alone)
     num_findings = 0
 
     def parts() -> Iterator[Corpus]:
@@ -253,7 +253,7 @@ def find_on(
     return Scaled(corpus, find(corpus, method_of(settings), kernels, Stages(), watch), num_findings)
 
 
-def _read(schema: str, root: Path, cleaner: Cleaner, path: Path, span: Span | None) -> tuple[Corpus, int]:
+def _read(schema: str, root: Path, kernels: Kernels, path: Path, span: Span | None) -> tuple[Corpus, int]:
     """Return the records of a span, and the number of findings about its lines."""
     num_findings = 0
 
@@ -265,4 +265,4 @@ def _read(schema: str, root: Path, cleaner: Cleaner, path: Path, span: Span | No
             else:
                 num_findings += 1
 
-    return gather(records(), cleaner), num_findings
+    return gather(records(), kernels), num_findings

@@ -317,7 +317,7 @@ def record_parts(record: Record) -> Parts:
     """Return the texts of a record apart: system, instruction, input or each turn, then the answer."""
     turns = record.messages
     if not turns:
-        return Parts([record.system, record.prompt, record.completion, record.text], 2, *_marks_of((), 0, 2))
+        return Parts([record.system, record.prompt, record.completion, record.text], 2, *marks_of((), 0, 2))
     texts: list[str] = []
     roles: list[str] = []
     last = len(turns)
@@ -337,7 +337,7 @@ def record_parts(record: Record) -> Parts:
         texts.append("")
     texts.insert(num_question_texts + 1, record.text)
     tools = blake2b(canonical([dict(tool) for tool in record.tools])).digest() if record.tools else b""
-    return Parts(texts, num_question_texts, *_marks_of(tuple(roles), last, num_question_texts, tools))
+    return Parts(texts, num_question_texts, *marks_of(tuple(roles), last, num_question_texts, tools))
 
 
 def digests_of(record: Record) -> tuple[bytes, bytes]:
@@ -369,7 +369,7 @@ def _structure_of(turn: Mapping[str, Json]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _marks_of(roles: tuple[str, ...], last: int, num_question_texts: int, tools: bytes = b"") -> tuple[bytes, bytes]:
+def marks_of(roles: tuple[str, ...], last: int, num_question_texts: int, tools: bytes = b"") -> tuple[bytes, bytes]:
     """Return digests of all but the texts, of the question and of the whole; ``last`` is the index of the answer."""
     marks = []
     for said in ((str(num_question_texts), *roles[:last]), (str(num_question_texts), str(last), *roles)):

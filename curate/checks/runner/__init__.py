@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import SPLITS, Finding, Problem, Record, Source, is_named
-from curate.checks import DatasetProblem, Sketch
+from curate.checks import DatasetProblem, Sketches, show
 from curate.checks.runner.baseline import (
     Baseline,
     Owed,
@@ -83,7 +83,8 @@ def validate(
     Raises:
         CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
-    examiner, baseline = Examiner(spec), spec.baseline
+    sizes = (path.stat().st_size for path in files if path.is_file())
+    examiner, baseline = Examiner(replace(spec, num_bytes=sum(sizes))), spec.baseline
     selection = examiner.selection
     across = Across(examiner, files)
     total = _examined(across, examiner, engine(examiner, files, jobs))
@@ -233,12 +234,13 @@ class Across:
     def see(self, result: SpanResult) -> None:
         """Show the records of a span to every check."""
         self._excused.update(result.excused)
-        for _, running in self._running:
-            for sketch in result.sketches:
-                running.see(sketch)
-        self.has_exam = self.has_exam or any(sketch.split in SPLITS[1:] for sketch in result.sketches)
-        if self._records is not None:
-            self._records.add(result.sketches, result.prints)
+        batches = result.batches or ([Sketches.of(result.sketches)] if result.sketches else [])
+        for sketches in batches:
+            for _, running in self._running:
+                show(running, sketches, result.sketches)
+            self.has_exam = self.has_exam or not {*SPLITS[1:]}.isdisjoint(sketches.splits)
+            if self._records is not None:
+                self._records.add(sketches, result.prints)
 
     def finish(self, tally: FindingTally) -> None:
         """Add what is wrong with the whole to ``tally``."""
@@ -300,19 +302,15 @@ class _RecordIndex:
         self._numbers: dict[str, int] = {}
         self._categories: list[str] = []
 
-    def add(self, sketches: Sequence[Sketch], prints: Sequence[int]) -> None:
+    def add(self, sketches: Sketches, prints: array[int]) -> None:
         """Take note of the records of a span; ``prints`` is empty where no baseline asks for them."""
-        for index, sketch in enumerate(sketches):
-            file = self._files.get(sketch.file)
-            if file is None:
-                file = self._files[sketch.file] = _File()
-            number = self._numbers.setdefault(sketch.category, len(self._numbers))
-            if number == len(self._categories):
-                self._categories.append(sketch.category)
-            file.lines.append(sketch.line)
-            file.categories.append(number)
-            if prints:
-                file.prints.append(prints[index])
+        file = self._files.setdefault(sketches.file, _File())
+        for category in dict.fromkeys(sketches.categories):
+            self._numbers.setdefault(category, len(self._numbers))
+        self._categories = list(self._numbers)
+        file.lines.extend(sketches.lines)
+        file.categories.extend(map(self._numbers.__getitem__, sketches.categories))
+        file.prints.extend(prints)
 
     def at(self, file: str, line: int) -> tuple[str, int]:
         """Return category and fingerprint of the record there, "" and 0 where no record is."""

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from curate.base.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
-from curate.checks import Check, Sketch, sketch_of
+from curate.checks import Check, Sketch, Sketches, sketch_of
 from curate.checks.runner.baseline import Baseline, Owed, fingerprint_of_file, fingerprint_of_raw, fingerprint_of_value
 from curate.checks.runner.changes import NO_LINES, LineSet
 from curate.checks.runner.select import CheckRules, relative_name, select_checks
@@ -21,6 +21,12 @@ from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
 from curate.schema import LimitProblem, Shape
 from curate.schema.settings import ADDED, Settings
 
+if TYPE_CHECKING:
+    from curate.checks.runner.blocks import BlockPass
+    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+
+# Bytes from which many lines are examined at once.
+BLOCKS_FROM = 8_000_000
 _MAX_MEMO_LINES = 4096
 # The number that an id gets where it repeats.
 _NUMBERED = re.compile(r"-(?:[2-9]|[1-9][0-9]+)\Z")
@@ -114,6 +120,8 @@ class ExaminerSpec:
     """Records with these ids are not examined, but come with the results; see `Examiner.add_record`."""
     has_records: bool = False
     """Whether all records come with the results."""
+    num_bytes: int = 0
+    """About how much there is to examine in all: of much, many lines are examined at once."""
 
 
 @dataclass
@@ -122,6 +130,10 @@ class SpanResult:
 
     tally: FindingTally
     sketches: list[Sketch] = field(default_factory=list)
+    batches: list[Sketches] = field(default_factory=list)
+    """The sketches where many lines are examined at once."""
+    single: list[Record] = field(default_factory=list)
+    """Records that were examined one by one between those; see `Examiner.complete`."""
     prints: array[int] = field(default_factory=lambda: array("Q"))
     """The fingerprint of each sketched record, where there is a baseline."""
     owed: dict[tuple[str, int], Owed] = field(default_factory=dict)
@@ -144,13 +156,6 @@ class SpanResult:
     unread: list[int] = field(default_factory=list)
     """The lines that are no records, where those are asked for."""
 
-    def sort(self) -> None:
-        """Put the sketches into reading order, after those of watched records were added."""
-        order = sorted(range(len(self.sketches)), key=lambda index: self.sketches[index].line)
-        self.sketches = [self.sketches[index] for index in order]
-        if self.prints:
-            self.prints = array("Q", (self.prints[index] for index in order))
-
 
 class Examiner:
     """Examines spans, and single records, as one `ExaminerSpec` says.
@@ -169,16 +174,29 @@ class Examiner:
         self._watched = spec.watched
         self._name = ""
         self._rules = self.selection.everywhere
-        self._is_shape_all = self._are_ids_all = False
-        """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
+        self.needs: Literal["shape", "ids", "record"] = "record"
+        """What is asked of a line: its shape alone, or its id besides, so that no record need be made of it."""
         self._prefilters: dict[int, Prefilter] = {}
-        self._needs_sketches = bool(self.selection.sketched_checks)
+        self.needs_sketches = bool(self.selection.sketched_checks)
         self._is_by_category = self.selection.is_by_category
+        self._blocks: BlockPass | None = None
+        if spec.num_bytes >= BLOCKS_FROM and self._is_fit_for_blocks():
+            # It loads numpy, which takes as long as a few thousand lines.
+            from curate.checks.runner.blocks import BlockPass
+
+            self._blocks = BlockPass(self)
         # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
         self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
         self._hits: dict[bytes | str, int] = {}
         self._template: Template | None = None
         self._last_skeleton: bytes | str = b""
+
+    def _is_fit_for_blocks(self) -> bool:
+        # A baseline knows records by digests, and a check of a plug-in may ask for single sketches.
+        running = [check.on_dataset(self.settings) for check in self.selection.dataset_checks if check.on_dataset]
+        asks_for_single = any(not hasattr(check, "see_all") for check in running)
+        is_plain = self.baseline is None and not self.spec.has_records and self.shape.view is not None
+        return is_plain and not asks_for_single
 
     @cached_property
     def _skeletons(self) -> Skeletons:
@@ -196,13 +214,16 @@ class Examiner:
         self._enter(relative_name(path, self.spec.root))
         needs_record = self._watched is not None or self.spec.has_records
         is_more = needs_record or self._is_by_category or self._prefilter(self._rules).num_checks > 0
-        self._is_shape_all = self.shape.view is None or not (is_more or self._needs_sketches)
         is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
-        self._are_ids_all = not is_more and self.baseline is None and is_about_ids
+        self.needs = "record"
+        if self.shape.view is None or not (is_more or self.needs_sketches):
+            self.needs = "shape"
+        elif not is_more and self.baseline is None and is_about_ids:
+            self.needs = "ids"
         changes = self.spec.changes
         changed = None if changes is None else changes.get(str(path), NO_LINES)
         is_bad, has_records = False, self.spec.has_records
-        for line in reader.lines():
+        for line in self._blocks.lines(reader, result, changed) if self._blocks else reader.lines():
             if type(line) is not tuple:
                 assert isinstance(line, Finding)
                 self._note_unread(result, line)
@@ -214,6 +235,8 @@ class Examiner:
             elif has_records or not (is_bad and self._is_counted(line)):
                 is_bad = self._examine_line(reader, line, result)
         self._count_hits(result.tally)
+        if self._blocks:
+            self._blocks.complete(result)
         result.num_lines = reader.num_lines
         if changed is None or changed:
             result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
@@ -234,9 +257,9 @@ class Examiner:
             counts = self._add_violations(result, reader, line, value)
             self._remember(line, result.tally, counts, is_of_schema=True)
             return True
-        if self._is_shape_all:
+        if self.needs == "shape":
             result.num_records += 1
-        elif self._are_ids_all:
+        elif self.needs == "ids":
             self._note_id(value, Source(reader.name, line[0]), result)
         else:
             record = self.shape.record(value, Source(reader.name, line[0]))
@@ -282,6 +305,12 @@ class Examiner:
 
     def _examine_record(self, record: Record, raw: bytes | None, result: SpanResult) -> None:
         result.num_records += 1
+        excused = self.check(record, raw, result)
+        if self.needs_sketches:
+            self._sketch(result, record, excused)
+
+    def check(self, record: Record, raw: bytes | None, result: SpanResult) -> frozenset[str]:
+        """Add what is wrong with a record itself, and return which checks it asks to be excused from."""
         excused = self.shape.ignored(record.data)
         rules = self.selection.rules(self._name, record.category) if self._is_by_category else self._rules
         for check in self._prefilter(rules).checks(record.data):
@@ -291,16 +320,28 @@ class Examiner:
                     result.tally.num_suppressed += 1
                 else:
                     self._add(result, check, rules.severities[check.code], problem, record, raw)
-        if self._needs_sketches:
-            self._sketch(result, record, excused)
+        return excused
+
+    def flags(self, block: RecordBlock) -> Flags:
+        """Return which records of a block, [N], have to be checked one by one."""
+        return self._prefilter(self._rules).flags(block)
+
+    def complete(self, result: SpanResult) -> None:
+        """Put the sketches into reading order, after those of watched records were added."""
+        if self._blocks:
+            self._blocks.complete(result)
+            return
+        sketches, prints = result.sketches, result.prints
+        order = sorted(range(len(sketches)), key=lambda index: sketches[index].line)
+        result.sketches = [sketches[index] for index in order]
+        if prints:
+            result.prints = array("Q", (prints[index] for index in order))
 
     def _note_id(self, value: dict[str, Json], source: Source, result: SpanResult) -> None:
         """Show the dataset checks no more of a record than its own id."""
         result.num_records += 1
         if self.shape.view and (own_id := self.shape.view.get(value, "id")) is not None:
-            result.sketches.append(Sketch(str(own_id), source.file, source.line, b"", b"", "", "", "", 0, True))
-            if excused := self.shape.ignored(value):
-                result.excused[source.file, source.line] = excused
+            self._sketch(result, Record(str(own_id), self.shape.kind, source, {}), self.shape.ignored(value))
 
     def _prefilter(self, rules: CheckRules) -> Prefilter:
         """Return the prefilter for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
@@ -324,11 +365,14 @@ class Examiner:
 
     def _add_unchanged(self, record: Record, result: SpanResult) -> None:
         result.num_records += 1
-        if self._needs_sketches:
+        if self.needs_sketches:
             self._sketch(result, record, self.shape.ignored(record.data))
 
     def _sketch(self, result: SpanResult, record: Record, excused: frozenset[str]) -> None:
-        result.sketches.append(sketch_of(record))
+        if self._blocks:
+            result.single.append(record)
+        else:
+            result.sketches.append(sketch_of(record))
         if self.baseline:
             result.prints.append(fingerprint_of_value(record.data))
         if excused:

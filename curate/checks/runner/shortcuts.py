@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import jsonschema_rs
 
@@ -20,6 +21,9 @@ from curate.base.record import Json, strings_of
 from curate.checks import Check
 from curate.schema import Shape
 from curate.schema.settings import Settings
+
+if TYPE_CHECKING:
+    from curate.similarity.dedupe.blocks import Flags, RecordBlock
 
 # Says whether none of some signs is found in any text of a value, however deep it lies.
 Absence = Callable[[Json], bool]
@@ -62,11 +66,16 @@ class Prefilter:
     """
 
     def __init__(self, checks: Sequence[Check], settings: Settings) -> None:
+        self._settings = settings
         self._checks = [check for check in checks if check.speaks_if is None or check.speaks_if(settings)]
         self._unsigned = [check for check in self._checks if not check.signs]
         self._num_unsifted = _PAYS_FROM if len(self._unsigned) < len(self._checks) else -1
-        self._has_no_sign: Absence | None = None
         self._absences: dict[str, Absence] = {}
+
+    @cached_property
+    def _is_quiet(self) -> Absence:
+        """Says whether a line has no sign of any check."""
+        return absence_of([sign for check in self._checks for sign in check.signs])
 
     @property
     def num_checks(self) -> int:
@@ -78,11 +87,20 @@ class Prefilter:
         if self._num_unsifted:
             self._num_unsifted -= 1
             return self._checks
-        if self._has_no_sign is None:
-            self._has_no_sign = absence_of([sign for check in self._checks for sign in check.signs])
-        if self._has_no_sign(value):
+        if self._is_quiet(value):
             return self._unsigned
         return [check for check in self._checks if not check.signs or not self._is_absent(check, value)]
+
+    def flags(self, block: RecordBlock) -> Flags:
+        """Return which records of a block, [N], one of the checks can have something to report of."""
+        flags = ~block.is_plain
+        for check in self._unsigned:
+            if check.condition is None:
+                return flags | True
+            flags |= check.condition(block, self._settings)
+        if len(self._unsigned) < len(self._checks):
+            flags |= ~block.where(map(self._is_quiet, block.values))
+        return flags
 
     def _is_absent(self, check: Check, value: Json) -> bool:
         if check.code not in self._absences:

@@ -273,9 +273,7 @@ def find_duplicates(
     watch, stages = watch or _unwatched, stages or Stages()
     about = (kernels is NUMPY, digest_of(records)) if stages.folder else ()
     total = len(records)
-    corpus, _ = stages.corpus(
-        about, lambda: corpora(records, kernels.clean, lambda done: watch("reading", done, total))
-    )
+    corpus, _ = stages.corpus(about, lambda: corpora(records, kernels, lambda done: watch("reading", done, total)))
     rows = None if order is None else np.array(order, np.int64)
     return find(corpus, method_of(settings), kernels, stages, watch, rows, wanted)
 
@@ -300,7 +298,7 @@ def find_in_stream(
     report = watch or _unwatched
     corpus, also = stages.corpus(
         (*about, kernels is NUMPY),
-        lambda: corpora(source(), kernels.clean, lambda done: report("reading", done, 0)),
+        lambda: corpora(source(), kernels, lambda done: report("reading", done, 0)),
         known,
     )
     return corpus, find(corpus, method_of(settings), kernels, stages, report), also

@@ -10,17 +10,15 @@ from itertools import islice
 import numpy as np
 import orjson
 
-from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
+from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record, Source
-from curate.schema.shape import record_parts
-from curate.similarity.dedupe.kernels import Cleaned
+from curate.similarity.dedupe.blocks import block_of
+from curate.similarity.dedupe.kernels import Kernels
 from curate.similarity.dedupe.pairs import Sides
-from curate.similarity.dedupe.shingles import BREAK, Field, Spans, spaced, storable
+from curate.similarity.dedupe.shingles import Field, Spans
 
 # Records that are cleaned together: few enough for the processor's cache.
 BLOCK = 1024
-
-Cleaner = Callable[[Sequence[str]], Cleaned]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +83,19 @@ class Corpus:
         return {"record": columns.whole, "prompt": columns.question, "completion": columns.answer}[name]
 
 
-def folded(state: Hashes, key: Hashes) -> Hashes:
-    """Return the keys ``state``, [N, 2], with ``key`` told after them."""
-    first = mix(state[:, 0] * np.uint64(STEP) + key[:, 0])
-    second = mix(state[:, 1] * np.uint64(MIX_A) + key[:, 1] + (first >> np.uint64(32)))
-    return np.stack([first, second], axis=1)
-
-
-def gather(records: Iterable[Record], cleaner: Cleaner) -> Corpus:
+def gather(records: Iterable[Record], kernels: Kernels) -> Corpus:
     """Read ``records`` once, and keep of each its id and its numbers."""
-    return joined(corpora(records, cleaner))
+    return joined(corpora(records, kernels))
 
 
 def corpora(
-    records: Iterable[Record], cleaner: Cleaner, on_progress: Callable[[int], None] = lambda _: None
+    records: Iterable[Record], kernels: Kernels, on_progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[Corpus]:
     """Yield a corpus of each block of ``records``; the first one may be empty. ``on_progress`` is told their number."""
     source, done = iter(records), 0
     block = list(islice(source, BLOCK))
     while True:
-        yield _corpus_of(block, cleaner)
+        yield _corpus_of(block, kernels)
         done += len(block)
         on_progress(done)
         if not (block := list(islice(source, BLOCK))):
@@ -141,72 +132,10 @@ def digest_of(records: Iterable[Record]) -> str:
     return digest.hexdigest()
 
 
-def _corpus_of(records: Sequence[Record], cleaner: Cleaner) -> Corpus:
-    parts = [record_parts(record) for record in records]
-    texts = storable([text for each in parts for text in each.texts])
-    counts = np.array([len(each.texts) for each in parts], np.int64)
-    question_counts = np.array([each.num_question_texts for each in parts], np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
-    cleaned = cleaner(texts)
-    tokens, bounds = _words(texts, cleaned, cleaner, starts, question_counts)
-    ones, keys = np.ones(len(parts), np.int64), cleaned.keys
-    question_marks, marks = (
-        np.frombuffer(b"".join(side), np.uint64).reshape(-1, 2)
-        for side in ([each.question_mark for each in parts], [each.mark for each in parts])
-    )
-    answered_keys = _folded_from(np.zeros_like(marks), keys, starts + question_counts, ones)
-    question_keys = _folded_from(question_marks, keys, starts, question_counts)
-    # What follows the answer is compared by its key alone.
-    forms = _folded_from(marks, keys, starts + question_counts + 2, counts - question_counts - 2)
-    text_keys = keys[starts + question_counts + 1]
-    whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
+def _corpus_of(records: Sequence[Record], kernels: Kernels) -> Corpus:
     numbers: dict[str, int] = {}
-    columns = Columns(
-        exact=_folded_from(marks, keys, starts, counts),
-        question=question_keys,
-        answer=answered_keys,
-        whole=whole,
-        forms=np.stack([question_marks[:, 0], forms[:, 0]], axis=1),
-        bounds=bounds,
-        files=np.array([numbers.setdefault(record.source.file, len(numbers)) for record in records], np.int64),
-        lines=np.array([record.source.line for record in records], np.int64),
-    )
-    return Corpus([record.id for record in records], list(numbers), columns, tokens)
-
-
-def _words(
-    texts: list[str], cleaned: Cleaned, cleaner: Cleaner, starts: Indices, question_counts: Indices
-) -> tuple[Hashes, Indices]:
-    """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
-    words = cleaned.words
-    cut = [text if text.isascii() else spaced(text) for text in texts]
-    # `spaced` returns the very text where there is nothing to change.
-    if any(new is not other for new, other in zip(cut, texts, strict=True)):
-        words = cleaner(cut).words
-    hashes, offsets = words.hashes, words.offsets
-    has_parts = (question_counts > 1) & (offsets[starts + question_counts] > offsets[starts])
-    counts = np.where(has_parts, question_counts - 1, 0)
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    behind = np.repeat(starts, counts) + 1 + within
-    if len(behind):
-        hashes = np.insert(hashes, offsets[behind], np.uint64(BREAK))
-    ends = [
-        offsets[index] + np.searchsorted(behind, index)
-        for index in (
-            starts,
-            starts + question_counts,
-            starts + question_counts,
-            starts + question_counts + 1,
-            starts + question_counts + 2,
-        )
-    ]
-    return hashes, np.stack(ends, axis=1)
-
-
-def _folded_from(state: Hashes, keys: Hashes, starts: Indices, counts: Indices) -> Hashes:
-    """Fold ``counts`` keys from ``starts`` on into the state of each record."""
-    state = state.copy()
-    for step in range(int(counts.max(initial=0))):
-        rows = np.flatnonzero(counts > step)
-        state[rows] = folded(state[rows], keys[starts[rows] + step])
-    return state
+    files = np.array([numbers.setdefault(record.source.file, len(numbers)) for record in records], np.int64)
+    lines = np.array([record.source.line for record in records], np.int64)
+    content = block_of(records, kernels).content
+    columns = Columns(*content.keys, bounds=content.bounds, files=files, lines=lines)
+    return Corpus([record.id for record in records], list(numbers), columns, content.tokens)

@@ -76,7 +76,7 @@ def likeness(pairs: Sequence[tuple[Record, Record]], settings: DedupeSettings) -
     if not pairs:
         return []
     method = method_of(settings)
-    corpus = gather((record for pair in pairs for record in pair), NUMPY.clean)
+    corpus = gather((record for pair in pairs for record in pair), NUMPY)
     left, right = np.arange(0, len(corpus), 2), np.arange(1, len(corpus), 2)
     exact = (corpus.columns.exact[left] == corpus.columns.exact[right]).all(axis=1)
     scores = compare(corpus.spans("record"), Cut(method.ngram, _NONE), left, right, NUMPY)
@@ -91,7 +91,7 @@ def neighbours(record: Record, others: Sequence[Record], cut: Cut, method: Metho
     other answers first, then by similarity."""
     if not others:
         return []
-    corpus = gather([record, *others], NUMPY.clean)
+    corpus = gather([record, *others], NUMPY)
     left, right = np.zeros(len(others), np.int64), np.arange(1, len(others) + 1)
     keys, spans = corpus.keys("record"), corpus.spans("record")
     scores = np.where((keys[0] == keys[1:]).all(axis=1), 1.0, compare(spans, cut, left, right, NUMPY))

@@ -1,0 +1,170 @@
+"""Many lines examined at once, with the result that `Examiner` comes to one by one."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.base.hashing import Indices
+from curate.base.record import Finding, Json, Source
+from curate.checks import Sketches
+from curate.checks.runner.changes import LineSet
+from curate.checks.runner.examine import Examiner, SpanResult, Watched
+from curate.jsonl import RawBlock, RawLine, Reader, strict_loads_all
+from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
+from curate.similarity.dedupe.kernels import kernels_for
+
+# Where more of a block's lines break the schema, its lines go one by one: of faults that are alike all but the first
+# need only be counted, see `Skeletons`.
+_MOST_INVALID = 0.1
+
+
+class BlockPass:
+    """Examines blocks of lines for an examiner, and sketches all records in columns."""
+
+    def __init__(self, examiner: Examiner) -> None:
+        assert examiner.shape.view is not None, "lines without a view are no records"
+        self._examiner, self._view = examiner, examiner.shape.view
+        self._kernels = kernels_for(examiner.spec.num_bytes)
+        # The key of a text that says nothing.
+        self._nothing = self._kernels.clean([""]).keys[0]
+
+    def lines(self, reader: Reader, result: SpanResult, changed: LineSet | None) -> Iterator[RawLine | Finding]:
+        """Examine what can be examined at once, and yield all other lines in their turn.
+
+        Of lines that are not ``changed`` there are only sketches.
+        """
+        is_valid = self._examiner.shape.is_valid
+        for item in reader.blocks():
+            if not isinstance(item, RawBlock):
+                yield item
+                continue
+            values = strict_loads_all(item.whole, item.lines)
+            are_valid = np.array(list(map(is_valid, values or ())), np.bool_)
+            if values is None or (~are_valid).sum() > _MOST_INVALID * len(values):
+                yield from item.raw_lines()
+            else:
+                self._close(result)
+                yield from self._examine(item, values, are_valid, reader.name, result, changed)
+
+    def complete(self, result: SpanResult) -> None:
+        """Bring all sketches together, in reading order."""
+        self._close(result)
+        if result.batches:
+            result.batches = [Sketches.merged(result.batches)]
+
+    def _close(self, result: SpanResult) -> None:
+        """Put the records that came one by one into columns too."""
+        if result.single:
+            records, result.single = result.single, []
+            lines = np.array([record.source.line for record in records], np.int64)
+            block = block_of(records, self._kernels)
+            result.batches.append(self._sketched(block, records[0].source.file, lines))
+
+    def _examine(
+        self,
+        raw: RawBlock,
+        values: Sequence[dict[str, Json]],
+        are_valid: Flags,
+        file: str,
+        result: SpanResult,
+        changed: LineSet | None,
+    ) -> Iterator[RawLine]:
+        """Examine the valid lines, and yield the others in their turn."""
+        examiner, rows = self._examiner, np.flatnonzero(are_valid)
+        good = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
+        lines = raw.number + rows
+        is_changed = np.ones(len(good), np.bool_)
+        if changed is not None:
+            is_changed = np.array([line in changed for line in lines.tolist()], np.bool_)
+            result.num_unchanged += int((~is_changed).sum())
+        if examiner.needs == "shape":
+            result.num_records += len(good)
+            flags = ~is_changed & is_changed
+        elif examiner.needs == "ids":
+            result.num_records += len(good)
+            flags = ~is_changed & is_changed
+            result.batches.append(self._named(good, file, lines, result))
+        else:
+            block = read_block(self._view, good, self._kernels)
+            is_mine = self._not_watched(block, raw, rows, file, is_changed, result)
+            result.num_records += int(is_mine.sum())
+            flags = examiner.flags(block) & is_changed if is_changed.any() else is_changed
+            flags &= is_mine
+            self._sketch(block, file, lines, is_mine, result)
+        # Findings come in the order of the lines, for only the first of them are retained.
+        to_do = np.zeros(len(values), np.bool_)
+        to_do[rows] = flags
+        raw_lines = list(raw.raw_lines())
+        for row in np.flatnonzero(to_do | ~are_valid).tolist():
+            if are_valid[row]:
+                record = examiner.shape.record(values[row], Source(file, raw.number + row))
+                examiner.check(record, raw.lines[row], result)
+            else:
+                yield raw_lines[row]
+
+    def _not_watched(
+        self, block: RecordBlock, raw: RawBlock, rows: Indices, file: str, is_changed: Flags, result: SpanResult
+    ) -> Flags:
+        """Set the records with watched ids aside, and return which are left."""
+        is_mine, watched = np.ones(len(block), np.bool_), self._examiner.spec.watched
+        if watched is None:
+            return is_mine
+        for index, own_id in enumerate(block.ids):
+            line = raw.number + int(rows[index])
+            if own_id in watched.ids:
+                is_mine[index] = False
+                record = self._examiner.shape.record(block.values[index], Source(file, line))
+                result.watched.append(Watched(record, raw.lines[rows[index]], bool(is_changed[index])))
+            elif watched.can_displace(own_id):
+                result.displacing.append((line, own_id))
+        return is_mine
+
+    def _sketch(self, block: RecordBlock, file: str, lines: Indices, is_mine: Flags, result: SpanResult) -> None:
+        if not self._examiner.needs_sketches:
+            return
+        sketches = self._sketched(block, file, lines)
+        result.batches.append(sketches if is_mine.all() else sketches.take(np.flatnonzero(is_mine).tolist()))
+        self._note_excused(block.ignored, file, lines, result)
+
+    def _sketched(self, block: RecordBlock, file: str, lines: Indices) -> Sketches:
+        keys = block.content.keys
+        says = np.concatenate([[0], np.cumsum((block.content.text_keys != self._nothing).any(axis=1))])
+        asks = says[block.starts + block.num_question_texts] > says[block.starts]
+        return Sketches(
+            file,
+            block.ids,
+            _array("I", lines),
+            _array("Q", keys.exact[:, 0]),
+            _array("Q", np.where(asks, np.maximum(keys.question[:, 0], np.uint64(1)), np.uint64(0))),
+            block.categories,
+            block.splits,
+            block.sources,
+            _array("Q", block.sizes(block.num_chars, has_system=False)),
+            block.have_own_ids,
+        )
+
+    def _named(self, values: Sequence[dict[str, Json]], file: str, lines: Indices, result: SpanResult) -> Sketches:
+        """Return sketches of the records that have an id of their own, with nothing but that."""
+        named = [
+            (index, str(own_id)) for index, own_id in enumerate(every(self._view, values, "id")) if own_id is not None
+        ]
+        self._note_excused(every(self._view, values, "ignore"), file, lines, result)
+        rows, ids = [index for index, _ in named], [own_id for _, own_id in named]
+        keys, none = array("Q", bytes(8 * len(ids))), [""] * len(ids)
+        return Sketches(file, ids, _array("I", lines[rows]), keys, keys, none, none, none, keys, [True] * len(ids))
+
+    @staticmethod
+    def _note_excused(ignored: Sequence[Json], file: str, lines: Indices, result: SpanResult) -> None:
+        for index, codes in enumerate(ignored):
+            if codes:
+                result.excused[file, int(lines[index])] = frozenset(codes)
+
+
+def _array(kind: str, numbers: NDArray[Any]) -> array[int]:
+    """Return numbers as an array that can be pickled and joined without numpy."""
+    return array(kind, numbers.astype(np.uint32 if kind == "I" else np.uint64).tobytes())

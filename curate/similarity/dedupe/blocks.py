@@ -1,0 +1,436 @@
+"""Many valid lines read at once, a column for each aspect: what `View.record` says of them one by one.
+
+A record is made only of a line that is not plain: one with tools, calls, or parts that are no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
+from curate.base.record import Json, Record, Source
+from curate.schema.shape import marks_of, record_parts
+from curate.schema.view import PART_JOINT, View, at
+from curate.similarity.dedupe.kernels import Cleaned, Kernels
+from curate.similarity.dedupe.shingles import BREAK, Ragged, spaced, storable
+
+Flags = NDArray[np.bool_]
+_NOWHERE = Source("", 0)
+_PAIR, _SYSTEM_AND_PAIR = ("user", "assistant"), ("system", "user", "assistant")
+Roles = tuple[str, ...]
+_NO_PART = [""]
+Cleaner = Callable[[Sequence[str]], Cleaned]
+
+
+class _Layout(NamedTuple):
+    """Where the texts of a record are, counted from its first one, in the order of `record_parts`."""
+
+    num_texts: int
+    num_question_texts: int
+    question_mark: bytes
+    mark: bytes
+    first_prompt: int
+    """The first text of the prompt, behind a system message; as many as there are of the question for raw text."""
+    answers: tuple[tuple[int, int], ...] = ()
+    """The text of each answer that checks look at, and before it that of its question, -1 for none."""
+    is_raw: bool = False
+    is_plain: bool = True
+
+    @property
+    def ends_with_answer(self) -> bool:
+        """Whether the last turn of a plain conversation is an answer."""
+        return bool(self.answers) and self.num_texts == self.num_question_texts + 2
+
+
+class Keys(NamedTuple):
+    """Keys of N records, as `Columns` has them."""
+
+    exact: Hashes
+    question: Hashes
+    answer: Hashes
+    whole: Hashes
+    forms: Hashes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What N records say: their keys, their tokens with the places of each as `Columns` has them, and their M texts."""
+
+    keys: Keys
+    bounds: Indices
+    tokens: Hashes
+    text_keys: Hashes
+    """A key of each text, [M, 2]."""
+    words: Ragged
+    """The words of each text."""
+
+
+@dataclass(frozen=True)
+class RecordBlock:
+    """What N records say, an entry each, and their M texts, one record's after another's, in `record_parts`' order.
+
+    ``sources`` are "" where a record names none, ``ignored`` None where it asks to be excused from nothing.
+    """
+
+    ids: list[str]
+    have_own_ids: list[bool]
+    categories: list[str]
+    splits: list[str]
+    sources: list[str]
+    metas: list[Mapping[str, Json]]
+    labels: list[Mapping[str, Json]]
+    ignored: list[Sequence[str] | None]
+    values: Sequence[Mapping[str, Json]]
+    texts: list[str]
+    layouts: list[_Layout]
+    codes: Indices
+    """The number of the layout of each record, [N]."""
+    kernels: Kernels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _of_layouts(self, name: str) -> Indices:
+        values = [int(getattr(layout, name)) for layout in self.layouts]
+        return np.array(values, np.int64)[self.codes]
+
+    @cached_property
+    def num_texts(self) -> Indices:
+        """Number of texts of each record, [N]."""
+        return self._of_layouts("num_texts")
+
+    @cached_property
+    def starts(self) -> Indices:
+        """The first text of each record, [N]."""
+        return np.concatenate([[0], np.cumsum(self.num_texts)])[:-1].astype(np.int64)
+
+    @cached_property
+    def num_question_texts(self) -> Indices:
+        """Number of texts of each question, [N]."""
+        return self._of_layouts("num_question_texts")
+
+    @cached_property
+    def is_plain(self) -> Flags:
+        """Whether the texts of each record are all that there is to it, [N]; of others checks see more."""
+        return self._of_layouts("is_plain").astype(np.bool_)
+
+    @cached_property
+    def raw_texts(self) -> tuple[Indices, Indices]:
+        """The records that are raw text, and the text of each."""
+        rows = np.flatnonzero(self._of_layouts("is_raw"))
+        return rows, (self.starts + self.num_texts)[rows] - 1
+
+    @cached_property
+    def ends_otherwise(self) -> Flags:
+        """Whether the last turn of each record, [N], is no answer."""
+        ends = [not layout.is_raw and not layout.ends_with_answer for layout in self.layouts]
+        return np.array(ends, np.bool_)[self.codes]
+
+    @cached_property
+    def marks(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """The question mark and the mark of each record, as numbers, [N, 2]."""
+        layouts, codes = self.layouts, self.codes
+        question = np.frombuffer(b"".join(layout.question_mark for layout in layouts), np.uint64).reshape(-1, 2)
+        whole = np.frombuffer(b"".join(layout.mark for layout in layouts), np.uint64).reshape(-1, 2)
+        return question[codes], whole[codes]
+
+    @cached_property
+    def answers(self) -> tuple[Indices, Indices, Indices]:
+        """Of each answer that checks look at its record, the text of its question (-1 for none), and its text."""
+        layouts, codes = self.layouts, self.codes
+        per_layout = np.array([len(layout.answers) for layout in layouts], np.int64)
+        pairs = np.array([pair for layout in layouts for pair in layout.answers], np.int64).reshape(-1, 2)
+        counts = per_layout[codes]
+        rows = np.repeat(np.arange(len(codes)), counts)
+        begins = (np.cumsum(per_layout) - per_layout)[codes]
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        chosen = pairs[np.repeat(begins, counts) + within]
+        questions = np.where(chosen[:, 0] < 0, -1, chosen[:, 0] + self.starts[rows])
+        return rows, questions, chosen[:, 1] + self.starts[rows]
+
+    @cached_property
+    def is_ascii(self) -> Flags:
+        """Whether each text is ASCII, [M]."""
+        texts = self.texts
+        return np.fromiter(map(str.isascii, texts), np.bool_, len(texts))
+
+    @cached_property
+    def num_chars(self) -> Indices:
+        """Number of characters of each text, [M]."""
+        texts = self.texts
+        return np.fromiter(map(len, texts), np.int64, len(texts))
+
+    @cached_property
+    def num_bytes(self) -> Indices:
+        """Number of UTF-8 bytes of each text, [M]."""
+        if self.is_ascii.all():
+            return self.num_chars
+        sizes = self.num_chars.copy()
+        for row in np.flatnonzero(~self.is_ascii).tolist():
+            sizes[row] = len(self.texts[row].encode("utf-8", "surrogatepass"))
+        return sizes
+
+    @cached_property
+    def content(self) -> Content:
+        """What the records say."""
+        return _content_of(self)
+
+    @cached_property
+    def num_words(self) -> Indices:
+        """Number of words of each text, [M]."""
+        return self.content.words.lengths
+
+    @cached_property
+    def first_words(self) -> Hashes:
+        """The first word of each text, [M], 0 where it has none."""
+        hashes, offsets = self.content.words.hashes, self.content.words.offsets
+        first = np.append(hashes, np.uint64(0))[offsets[:-1]]
+        return np.where(self.num_words > 0, first, np.uint64(0))
+
+    def having(self, rows: Indices, flags: Flags) -> Flags:
+        """Return which records, [N], have a flag; ``flags[i]`` is one of record ``rows[i]``."""
+        have = np.zeros(len(self), np.bool_)
+        have[rows[flags]] = True
+        return have
+
+    def where(self, flags: Iterable[bool]) -> Flags:
+        """Return ``flags`` as an array."""
+        return np.array(list(flags), np.bool_)
+
+    def sizes(self, of_texts: Indices, *, has_system: bool) -> Indices:
+        """Return the size of prompt, completion and text of each record, [N], with that of the system message if asked.
+
+        ``of_texts`` is `num_chars` or `num_bytes`.
+        """
+        running = np.concatenate([[0], np.cumsum(of_texts)]).astype(np.int64)
+        starts, num_question_texts = self.starts, self.num_question_texts
+        first = self._of_layouts("first_prompt")
+        ends = starts + num_question_texts
+        # The parts of a prompt are joined.
+        joints = len(PART_JOINT) * np.maximum(0, num_question_texts - first - 1)
+        total: Indices = running[ends + 2] - running[starts + first] + joints
+        return total + running[starts + first] - running[starts] if has_system else total
+
+
+def read_block(view: View, values: Sequence[Mapping[str, Json]], kernels: Kernels) -> RecordBlock:
+    """Return the columns of the valid lines ``values``."""
+    get = partial(every, view, values)
+    metas = [meta or {} for meta in get("meta")]
+    prompts = [column(values, path) for path in view.prompt]
+    texts: list[str] = []
+    layouts: list[_Layout] = []
+    numbers: dict[tuple[object, ...], int] = {}
+    codes: list[int] = []
+    talks = zip(values, get("messages"), get("tools"), get("system"), get("completion"), get("text"), strict=True)
+    for row, (value, messages, tools, system, completion, text) in enumerate(talks):
+        read: tuple[tuple[Roles, int], list[Json]] | None = None
+        if not tools and not messages:
+            if completion is None and isinstance(text, str):
+                read = ((), 1), ["", "", "", text]
+            else:
+                parts = [part for prompt in prompts if (part := prompt[row])]
+                said = [*(parts or _NO_PART), completion or "", ""]
+                read = ((_SYSTEM_AND_PAIR, len(parts)), [system, *said]) if system else ((_PAIR, len(parts)), said)
+        elif not tools:
+            read = _talk(messages)
+        if read is None:
+            texts += _parts_of(view.record(value, _NOWHERE), layouts)
+            codes.append(len(layouts) - 1)
+            continue
+        key, texts_of_record = read
+        code = numbers.get(key)
+        if code is None:
+            code = numbers[key] = len(layouts)
+            layouts.append(_layout(*key))
+        codes.append(code)
+        texts += texts_of_record
+    sources = [source if isinstance(source := meta.get("source"), str) else "" for meta in metas]
+    own_ids = get("id")
+    ids = [
+        str(own_id) if own_id is not None else view.content(value).id()
+        for own_id, value in zip(own_ids, values, strict=True)
+    ]
+    return RecordBlock(
+        ids,
+        [own_id is not None for own_id in own_ids],
+        [str(category or "") for category in get("category")],
+        [split or "" for split in get("split")],
+        sources,
+        metas,
+        [labels or {} for labels in get("labels")],
+        [ignored or None for ignored in get("ignore")],
+        values,
+        texts,
+        layouts,
+        np.array(codes, np.int64),
+        kernels,
+    )
+
+
+def block_of(records: Sequence[Record], kernels: Kernels) -> RecordBlock:
+    """Return the columns of some records."""
+    texts: list[str] = []
+    layouts: list[_Layout] = []
+    for record in records:
+        texts += _parts_of(record, layouts)
+    sources = [source if isinstance(source := record.meta.get("source"), str) else "" for record in records]
+    return RecordBlock(
+        [record.id for record in records],
+        [record.has_own_id for record in records],
+        [record.category for record in records],
+        [record.split or "" for record in records],
+        sources,
+        [record.meta for record in records],
+        [record.labels for record in records],
+        [None] * len(records),
+        [record.data for record in records],
+        texts,
+        layouts,
+        np.arange(len(records)),
+        kernels,
+    )
+
+
+def _talk(messages: Sequence[Mapping[str, Json]]) -> tuple[tuple[Roles, int], list[Json]] | None:
+    """Return what tells the layout of a conversation, and its texts; None where it is not plain."""
+    contents: list[Json] = [message.get("content") for message in messages]
+    roles: Json = tuple([message.get("role") for message in messages])
+    if any(type(text) is not str for text in contents) or any(len(message) != 2 for message in messages):
+        return None
+    contents.insert(_last_answer(roles) + 1, "")
+    return (roles, 1), contents if "assistant" in roles else [*contents, ""]
+
+
+@lru_cache(maxsize=4096)
+def _last_answer(roles: Roles) -> int:
+    """Return which turn is the last answer; their number where none is."""
+    return max((index for index, role in enumerate(roles) if role == "assistant"), default=len(roles))
+
+
+@lru_cache(maxsize=4096)
+def _layout(roles: Roles, num_parts: int) -> _Layout:
+    """Return the layout of a plain conversation, ``num_parts`` of which are one prompt; without roles of raw text."""
+    if not roles:
+        return _Layout(4, 2, *marks_of((), 0, 2), 2, is_raw=True)
+    last = _last_answer(roles)
+    num_more = max(0, num_parts - 1)
+    num_question_texts = last + num_more
+    answers, question = [], -1
+    for turn, role in enumerate(roles):
+        index = turn if turn < last else num_question_texts + turn - last + (turn > last)
+        if role == "user":
+            question = index
+        elif role == "assistant":
+            answers.append((question, index))
+    num_texts = len(roles) + num_more + 1 + (last == len(roles))
+    first = int(roles[0] in ("system", "developer") and last > 0)
+    marks = marks_of(roles, last, num_question_texts)
+    return _Layout(num_texts, num_question_texts, *marks, first, tuple(answers))
+
+
+def every(view: View, values: Sequence[Mapping[str, Json]], name: str) -> list[Json]:
+    """Return what stands in each line at the place called ``name``, None where nothing does."""
+    path = view.paths.get(name)
+    if path is None:
+        return [None] * len(values)
+    return column(values, path)
+
+
+def column(values: Sequence[Mapping[str, Json]], path: Sequence[str]) -> list[Json]:
+    """Return what stands at a path in each of some lines, None where nothing does."""
+    if len(path) == 1:
+        key = path[0]
+        return [value.get(key) for value in values]
+    return [at(value, path) for value in values]
+
+
+def _parts_of(record: Record, layouts: list[_Layout]) -> list[str]:
+    """Return the texts of a record, and add its layout."""
+    parts = record_parts(record)
+    has_system = bool(record.messages) and record.messages[0].get("role") in ("system", "developer")
+    first = int(has_system and parts.num_question_texts > 0) if record.messages else parts.num_question_texts
+    layouts.append(
+        _Layout(
+            len(parts.texts),
+            parts.num_question_texts,
+            parts.question_mark,
+            parts.mark,
+            first,
+            is_raw=not record.messages,
+            is_plain=False,
+        )
+    )
+    return parts.texts
+
+
+def folded(state: Hashes, key: Hashes) -> Hashes:
+    """Return the keys ``state``, [N, 2], with ``key`` told after them."""
+    first = mix(state[:, 0] * np.uint64(STEP) + key[:, 0])
+    second = mix(state[:, 1] * np.uint64(MIX_A) + key[:, 1] + (first >> np.uint64(32)))
+    return np.stack([first, second], axis=1)
+
+
+def _content_of(block: RecordBlock) -> Content:
+    """Return what the records of a block say."""
+    cleaner, texts = block.kernels.clean, storable(block.texts)
+    counts, question_counts, starts = block.num_texts, block.num_question_texts, block.starts
+    cleaned = cleaner(texts)
+    words = _words(texts, cleaned, cleaner)
+    tokens, bounds = _tokens(words, starts, question_counts)
+    ones, keys = np.ones(len(block), np.int64), cleaned.keys
+    question_marks, marks = block.marks
+    answered_keys = _folded_from(np.zeros_like(marks), keys, starts + question_counts, ones)
+    question_keys = _folded_from(question_marks, keys, starts, question_counts)
+    # What follows the answer is compared by its key alone.
+    forms = _folded_from(marks, keys, starts + question_counts + 2, counts - question_counts - 2)
+    text_keys = keys[starts + question_counts + 1]
+    exact = _folded_from(marks, keys, starts, counts)
+    whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
+    form_keys = np.stack([question_marks[:, 0], forms[:, 0]], axis=1)
+    return Content(Keys(exact, question_keys, answered_keys, whole, form_keys), bounds, tokens, keys, words)
+
+
+def _words(texts: list[str], cleaned: Cleaned, cleaner: Cleaner) -> Ragged:
+    """Return the words of each text, a character each in scripts without blanks."""
+    cut = [text if text.isascii() else spaced(text) for text in texts]
+    # `spaced` returns the very text where there is nothing to change.
+    if any(new is not other for new, other in zip(cut, texts, strict=True)):
+        return cleaner(cut).words
+    return cleaned.words
+
+
+def _tokens(words: Ragged, starts: Indices, question_counts: Indices) -> tuple[Hashes, Indices]:
+    """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
+    hashes, offsets = words.hashes, words.offsets
+    has_parts = (question_counts > 1) & (offsets[starts + question_counts] > offsets[starts])
+    counts = np.where(has_parts, question_counts - 1, 0)
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    behind = np.repeat(starts, counts) + 1 + within
+    if len(behind):
+        hashes = np.insert(hashes, offsets[behind], np.uint64(BREAK))
+    ends = [
+        offsets[index] + np.searchsorted(behind, index)
+        for index in (
+            starts,
+            starts + question_counts,
+            starts + question_counts,
+            starts + question_counts + 1,
+            starts + question_counts + 2,
+        )
+    ]
+    return hashes, np.stack(ends, axis=1)
+
+
+def _folded_from(state: Hashes, keys: Hashes, starts: Indices, counts: Indices) -> Hashes:
+    """Fold ``counts`` keys from ``starts`` on into the state of each record."""
+    state = state.copy()
+    for step in range(int(counts.max(initial=0))):
+        rows = np.flatnonzero(counts > step)
+        state[rows] = folded(state[rows], keys[starts[rows] + step])
+    return state
