@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate import checks
 from curate.base.record import Problem
 from curate.checks import (
     EXAMPLE_SETTINGS,
@@ -18,6 +20,7 @@ from curate.checks import (
     DatasetProblem,
     EqualKeys,
     Sketch,
+    Sketches,
     discover,
     is_blank,
     masked,
@@ -42,9 +45,14 @@ def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = 
     """Run a dataset check over lines."""
     assert check.on_dataset
     running = check.on_dataset(chosen or check.settings)
-    for number, line in enumerate(lines, 1):
-        running.see(sketch_of(record_of(line, number)))
+    sketches = [sketch_of(record_of(line, number)) for number, line in enumerate(lines, 1)]
+    if sketches:
+        running.see_all(Sketches.of(sketches))
     return list(running.finish())
+
+
+def named(ids: list[str], file: str = "f", line: int = 1) -> Sketches:
+    return Sketches.of([Sketch(name, file, line, b"", b"", "", "", file, 0, True) for name in ids])
 
 
 @pytest.mark.parametrize("check", [pytest.param(c, id=c.code) for c in CHECKS.values()])
@@ -234,22 +242,28 @@ def test_texts_have_escaped_pointers_and_leave_names_out() -> None:
 
 def test_repeats_name_the_first_place_across_files() -> None:
     repeats = EqualKeys()
-    for number, (file, key) in enumerate([("a", 1), ("a", 2), ("b", 1), ("b", 3), ("a", 1 + 2**64)]):
-        sketch = Sketch(f"r{number}", file, number + 10, b"", b"", "", "", file, 0, True)
-        repeats.add(key, sketch)
+    for number, (file, key) in enumerate([("a", 1), ("a", 2), ("b", 1), ("b", 3), ("a", 1)]):
+        repeats.add(array("Q", [key]), named([f"r{number}"], file, number + 10))
     assert [(repeats.problem(i, first, "m"), repeats.spot(first)) for i, first in repeats.pairs()] == [
         (DatasetProblem(Problem("m"), "b", 12, "r2", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
         (DatasetProblem(Problem("m"), "a", 14, "r4", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
     ]
 
 
-@given(st.lists(st.integers(0, 5), max_size=40))
-def test_repeats_agree_with_a_plain_definition(keys: list[int]) -> None:
-    repeats = EqualKeys()
-    for number, key in enumerate(keys):
-        repeats.add(key * 2**60 + 7, Sketch(str(number), "f", number, b"", b"", "", "", "f", 0, True))
-    assert list(repeats.pairs()) == [(n, keys.index(key)) for n, key in enumerate(keys) if key in keys[:n]]
-    assert all(repeats.problem(n, first, "m").record == str(n) for n, first in repeats.pairs())
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 9), st.booleans())
+def test_repeats_agree_with_a_plain_definition(keys: list[int], size: int, are_many: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # Few keys are looked at one by one, many by numpy.
+        patch.setattr(checks, "_FEW", 0 if are_many else 1000)
+        repeats = EqualKeys()
+        for low in range(0, len(keys), size):
+            some = keys[low : low + size]
+            repeats.add(
+                array("Q", [key * 2**60 + 7 for key in some]), named(list(map(str, range(low, low + len(some)))))
+            )
+        found = list(repeats.pairs())
+    assert found == [(n, keys.index(key)) for n, key in enumerate(keys) if key in keys[:n]]
+    assert all(repeats.problem(n, first, "m").record == str(n) for n, first in found)
 
 
 @given(st.text(max_size=20))

@@ -1,0 +1,310 @@
+"""Many lines examined at once come to what they come to one by one: same findings, same columns, nothing missed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.base.record import Record, Source
+from curate.checks import EXAMPLE_SETTINGS, Check, discover
+from curate.checks.runner import ExaminerSpec, Verdict, examine, validate
+from curate.jsonl import JsonFault, reader, strict_loads, strict_loads_all
+from curate.schema import load_shape, shape_names
+from curate.schema.settings import CheckSettings, Settings
+from curate.similarity.dedupe import kernels
+from curate.similarity.dedupe.blocks import RecordBlock, block_of, read_block
+from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
+from tests.curate.test_fast_paths import json_texts
+
+CONDITIONED = [check for check in discover().values() if check.condition]
+
+
+@pytest.fixture(params=[False, True], ids=["numpy", "numba"])
+def loops(request: pytest.FixtureRequest) -> Kernels:
+    if request.param:
+        pytest.importorskip("numba")
+    return kernels_for(0, request.param)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch, loops: Kernels) -> None:
+    """Go by blocks for any input, and by small ones."""
+    monkeypatch.setattr(examine, "BLOCKS_FROM", 0)
+    monkeypatch.setattr(reader, "_BLOCK", 2048)
+    monkeypatch.setattr(kernels, "COMPILED_FROM", 1 << 60 if loops is NUMPY else 0)
+
+
+def one_by_one(monkeypatch: pytest.MonkeyPatch, path: Path, spec: ExaminerSpec) -> Verdict:
+    with monkeypatch.context() as patch:
+        patch.setattr(examine, "BLOCKS_FROM", 1 << 60)
+        return validate([path], spec)
+
+
+# --- the strict proof ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(json_texts.map(lambda text: f'{{"k":{text}}}'), min_size=1, max_size=6))
+def test_lines_that_are_proved_at_once_are_proved_one_by_one(texts: list[str]) -> None:
+    lines = [text.encode() for text in texts]
+    values = strict_loads_all(b"".join(line + b"\n" for line in lines), lines)
+    one_by_one = []
+    for line in lines:
+        try:
+            one_by_one.append(strict_loads(line))
+        except JsonFault:
+            assert values is None
+            return
+    if values is not None:
+        assert orjson.dumps(values) == orjson.dumps(one_by_one)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"a":1,"a":2}', b'{"a":' + b"[" * 70 + b"]" * 70 + b"}", b'{"n":12345678901234567890}', b'{"a":"\\ud800"}',
+     b"{" + b",".join(b'"k%d":0' % n for n in range(1001)) + b"}"],
+    ids=["key twice", "deep", "long integer", "half a character", "too many keys"],
+)  # fmt: skip
+def test_one_bad_line_among_many_is_not_proved(line: bytes) -> None:
+    with pytest.raises(JsonFault):
+        strict_loads(line)
+    lines = [b'{"a":"b"}'] * 50 + [line] + [b'{"a":"\\"b"}'] * 50
+    assert strict_loads_all(b"\n".join(lines) + b"\n", lines) is None
+
+
+def test_lines_with_many_digits_are_proved_without_the_scanner() -> None:
+    lines = [b'{"a":"call 030 1234567 or 030 7654321, 9 to 17"}', b'{"a":"\\u0022 1"}', b'{"a":1}'] * 30
+    assert strict_loads_all(b"\n".join(lines) + b"\n", lines) == list(map(strict_loads, lines))
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+texts = st.sampled_from(
+    ["", " ", "Hello there.", "HELLO  there.", "Grüße", "请问\n价格?", "\u200b", "a\ud7ff", "１２ ab", "-"]
+)
+optional = {
+    "id": st.sampled_from(["a", 7, None]),
+    "category": st.sampled_from(["billing", "", None]),
+    "split": st.sampled_from(["test", "train", None]),
+    "meta": st.sampled_from([{}, {"source": "desk"}, {"source": ""}, {"source": 5}, {"language": "de"}, None]),
+    "labels": st.sampled_from([{}, {"tone": "kind"}, None]),
+    "x-ignore": st.sampled_from([[], ["Q201"], ["D301", "exact-duplicate"]]),
+}
+pairs = st.fixed_dictionaries(
+    {"instruction": texts, "output": texts}, optional={"input": texts, "system": texts, **optional}
+)
+turns = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "developer", "user", "assistant", "tool"]), "content": texts | st.just(None)},
+    optional={
+        "name": st.just("ana"),
+        "tool_calls": st.just([{"type": "function", "id": "c", "function": {"name": "f", "arguments": "{}"}}]),
+    },
+)
+chats = st.fixed_dictionaries(
+    {"messages": st.lists(turns, min_size=1, max_size=5)},
+    optional={"tools": st.just([{"type": "function", "function": {"name": "f"}}]), **optional},
+)
+raws = st.fixed_dictionaries({"text": texts}, optional=optional)
+
+
+@pytest.mark.parametrize(("name", "lines"), [("instruction", pairs), ("chat", chats), ("domain", raws)])
+def test_columns_say_what_records_say(name: str, lines: st.SearchStrategy[Any], loops: Kernels) -> None:
+    shape = load_shape(name)
+    assert shape.view
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(lines, min_size=1, max_size=12))
+    def holds(drawn: list[dict[str, Any]]) -> None:
+        assert shape.view
+        values = [value for value in drawn if shape.is_valid(value)]
+        records = [shape.record(value, Source("f", 1)) for value in values]
+        block, slow = read_block(shape.view, values, loops), block_of(records, loops)
+        for column in ("ids", "have_own_ids", "categories", "splits", "sources", "labels", "metas", "texts", "values"):
+            assert getattr(block, column) == getattr(slow, column), column
+        assert [codes or None for codes in map(shape.ignored, values)] == [
+            frozenset(codes) if codes else None for codes in block.ignored
+        ]
+        for ours, theirs in zip(block.content.keys, slow.content.keys, strict=True):
+            assert ours.tolist() == theirs.tolist()
+        assert block.content.bounds.tolist() == slow.content.bounds.tolist()
+        assert block.content.tokens.tolist() == slow.content.tokens.tolist()
+        sizes = [len(r.prompt) + len(r.completion) + len(r.text) for r in records]
+        assert block.sizes(block.num_chars, has_system=False).tolist() == sizes
+        assert block.sizes(block.num_bytes, has_system=True).tolist() == [num_bytes(record) for record in records]
+
+    holds()
+
+
+def num_bytes(record: Record) -> int:
+    return sum(len(text.encode()) for text in (record.system, record.prompt, record.completion, record.text))
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------
+
+
+def missed(check: Check, chosen: Settings, values: list[dict[str, Any]], loops: Kernels) -> list[dict[str, Any]]:
+    """Return the lines that a check reports and its condition does not name."""
+    assert check.condition
+    assert check.on_record
+    missing = []
+    for name in shape_names():
+        shape = load_shape(name)
+        assert shape.view
+        fitting = [value for value in values if shape.is_valid(value)]
+        block = read_block(shape.view, fitting, loops)
+        flags = check.condition(block, chosen) | ~block.is_plain
+        records = [shape.record(value, Source("f", 1)) for value in fitting]
+        missing += [
+            r.data for r, flag in zip(records, flags, strict=True) if not flag and any(check.on_record(r, chosen))
+        ]
+    return missing
+
+
+@pytest.mark.parametrize("check", CONDITIONED, ids=lambda check: check.code)
+def test_a_condition_names_the_bad_examples_of_its_check(check: Check, loops: Kernels) -> None:
+    assert missed(check, check.settings, list(check.bad), loops) == []
+
+
+@pytest.mark.parametrize("check", CONDITIONED, ids=lambda check: check.code)
+def test_a_condition_never_misses_what_its_check_reports(check: Check, loops: Kernels) -> None:
+    words = st.sampled_from(
+        [
+            "it",
+            "It's",
+            "don’t",
+            "is",
+            "late.",
+            "請",
+            "求",
+            "で",
+            "・",
+            "ABC",
+            "５",
+            "né",
+            "ΣΑΣ",
+            "İ",
+            "_",
+            "''",
+            "\n",
+            "😀",
+        ]
+    )
+    phrases = st.tuples(
+        st.lists(words, min_size=1, max_size=9), st.sampled_from([" ", "", "-", "'"]), st.integers(1, 40)
+    )
+    said = st.one_of(
+        texts, st.lists(words, max_size=6).map(" ".join), phrases.map(lambda drawn: drawn[1].join(drawn[0] * drawn[2]))
+    )
+    turns = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": said})
+    lines = st.one_of(
+        st.fixed_dictionaries({"instruction": said, "output": said}, optional={"input": said, **optional}),
+        st.tuples(said, said).map(lambda pair: {"instruction": pair[0], "output": pair[0] + pair[1]}),
+        st.lists(turns, min_size=1, max_size=4).map(lambda messages: {"messages": messages}),
+        st.fixed_dictionaries({"text": said}),
+    )
+    chosen = EXAMPLE_SETTINGS.model_copy(update={"checks": CheckSettings(max_chars=60)})
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(lines, min_size=1, max_size=6))
+    def holds(values: list[dict[str, Any]]) -> None:
+        assert missed(check, chosen, values, loops) == []
+
+    holds()
+
+
+# --- findings --------------------------------------------------------------------------------------------------------
+
+
+def mutated(lines: list[bytes], number: int, rng: random.Random) -> Iterator[bytes]:
+    """Yield lines, most of them with bytes exchanged, cut out, doubled, or strange ones put in."""
+    strange = [
+        b'"',
+        b"\\",
+        b"{",
+        b"}",
+        b"\n",
+        b"\r\n",
+        b"\x00",
+        b"\xff",
+        b"\\u0022",
+        b"9" * 19,
+        b"\xe2\x80\x8b",
+        b" ",
+        b"{",
+    ]
+    for _ in range(number):
+        line = rng.choice(lines)
+        for _ in range(rng.choice([0, 0, 0, 1, 2])):
+            at = rng.randrange(len(line))
+            change = rng.randrange(4)
+            if change == 0:
+                line = line[:at] + rng.choice(strange) + line[at:]
+            elif change == 1:
+                line = line[:at] + line[at + rng.randrange(1, 9) :]
+            elif change == 2:
+                line = line[:at] + bytes([rng.randrange(256)]) + line[at + 1 :]
+            else:
+                line = line[:at] + line[at : at + 12] + line[at:]
+            line = line or b"{}"
+        yield line
+
+
+def seeds() -> list[bytes]:
+    """Return a line of every kind: the examples of all checks, and plain ones."""
+    examples = [example for check in discover().values() if check.on_record for example in (*check.good, *check.bad)]
+    plain = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": f"{n} is said."} for n in range(60)]
+    return [json.dumps(example, ensure_ascii=n % 2 == 0).encode() for n, example in enumerate([*examples, *plain])]
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("name", shape_names())
+def test_ten_thousand_mutated_lines_have_the_same_findings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"\n".join(mutated(seeds(), 10_000, random.Random(name))))
+    spec = ExaminerSpec(shape=load_shape(name), settings=Settings(), limit=100_000)
+    at_once = validate([path], spec)
+    assert at_once == one_by_one(monkeypatch, path, spec)
+    assert at_once.num_lines > 9_000
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(
+    "chosen", [{"select": ["S1"]}, {"select": ["S1", "S104"]}, {"ignore": ["D3", "Q208"]}], ids=str
+)
+def test_what_is_not_asked_for_is_not_found(
+    chosen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"\n".join(mutated(seeds(), 2_000, random.Random(5))))
+    spec = ExaminerSpec(shape=load_shape("instruction"), settings=Settings(checks=CheckSettings(**chosen)), limit=9_999)
+    assert validate([path], spec) == one_by_one(monkeypatch, path, spec)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.slow
+def test_real_data_have_the_same_findings(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sorted(path for path in (shared / "data").rglob("*.jsonl") if path.stat().st_size < 700_000)
+    assert files
+    for path in files:
+        for name in shape_names():
+            spec = ExaminerSpec(shape=load_shape(name), settings=Settings(), limit=100_000)
+            assert validate([path], spec) == one_by_one(monkeypatch, path, spec), path
+
+
+def test_an_empty_block_has_empty_columns(loops: Kernels) -> None:
+    view = load_shape("chat").view
+    assert view
+    block: RecordBlock = read_block(view, [], loops)
+    assert len(block) == 0
+    assert len(block.content.tokens) == 0
+    assert block.answers[0].tolist() == []
