@@ -90,7 +90,9 @@ def strict_loads_all(whole: bytes, lines: Sequence[bytes]) -> list[Json] | None:
     long = [raw for raw in lines if len(raw) > _FEW_KEYS]
     if any(len(raw) > MAX_VALUES or raw.count(b'"') > 2 * MAX_KEYS for raw in long):
         return None
-    if outline.count(b"[") > MAX_DEPTH and max(part.count(b"[") for part in outline.split(b"\n")) > MAX_DEPTH:
+    # Each line has one bracket at least.
+    is_nested = outline.count(b"[") - len(lines) >= MAX_DEPTH
+    if is_nested and max(part.count(b"[") for part in outline.split(b"\n")) > MAX_DEPTH:
         return None
     try:
         values = list(map(orjson.loads, lines))

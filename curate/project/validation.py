@@ -34,7 +34,7 @@ from curate.checks.runner import (
     validate,
 )
 from curate.checks.runner.changes import unmerged_findings
-from curate.checks.runner.examine import Examiner, SpanResult, UniqueNames, Watched, WatchedIds
+from curate.checks.runner.examine import BLOCKS_FROM, Examiner, SpanResult, UniqueNames, Watched, WatchedIds
 from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, holds_any, read_entries
@@ -171,6 +171,9 @@ class Validation:
 
     def _needs_records(self) -> bool:
         """Whether records are needed once the files were read: then they are retained, else files are of any size."""
+        # Much is examined in blocks, of which no records are made: to read them again costs less than to make them.
+        if sum(path.stat().st_size for path in self.files if path.is_file()) >= BLOCKS_FROM:
+            return False
         if self.has_records or self.lengths or self._selection.doubt_checks:
             return True
         # Other machines send none, for there may be more than one can hold.

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base.hashing import Indices
+from curate.base.hashing import Hashes, Indices
 from curate.base.record import Finding, Json, Source
 from curate.checks import Sketches
 from curate.checks.runner.changes import LineSet
 from curate.checks.runner.examine import Examiner, SpanResult, Watched
 from curate.jsonl import RawBlock, RawLine, Reader, strict_loads_all
 from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
-from curate.similarity.dedupe.kernels import kernels_for
+from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # Where more of a block's lines break the schema, its lines go one by one: of faults that are alike all but the first
 # need only be counted, see `Skeletons`.
@@ -29,9 +30,17 @@ class BlockPass:
     def __init__(self, examiner: Examiner) -> None:
         assert examiner.shape.view is not None, "lines without a view are no records"
         self._examiner, self._view = examiner, examiner.shape.view
-        self._kernels = kernels_for(examiner.spec.num_bytes)
-        # The key of a text that says nothing.
-        self._nothing = self._kernels.clean([""]).keys[0]
+
+    @cached_property
+    def _kernels(self) -> Kernels:
+        # Where others examine all the lines there is nothing to load.
+        return kernels_for(self._examiner.spec.num_bytes)
+
+    @cached_property
+    def _nothing(self) -> Hashes:
+        """The key of a text that says nothing."""
+        keys: Hashes = self._kernels.clean([""]).keys[0]
+        return keys
 
     def lines(self, reader: Reader, result: SpanResult, changed: LineSet | None) -> Iterator[RawLine | Finding]:
         """Examine what can be examined at once, and yield all other lines in their turn.
@@ -99,7 +108,7 @@ class BlockPass:
         # Findings come in the order of the lines, for only the first of them are retained.
         to_do = np.zeros(len(values), np.bool_)
         to_do[rows] = flags
-        raw_lines = list(raw.raw_lines())
+        raw_lines = [] if are_valid.all() else list(raw.raw_lines())
         for row in np.flatnonzero(to_do | ~are_valid).tolist():
             if are_valid[row]:
                 record = examiner.shape.record(values[row], Source(file, raw.number + row))

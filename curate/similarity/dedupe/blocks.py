@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import chain, repeat
+from operator import is_
 from typing import NamedTuple
 
 import numpy as np
@@ -222,6 +224,42 @@ def read_block(view: View, values: Sequence[Mapping[str, Json]], kernels: Kernel
     """Return the columns of the valid lines ``values``."""
     get = partial(every, view, values)
     metas = [meta or {} for meta in get("meta")]
+    own_ids = get("id")
+    ids = [
+        str(own_id) if own_id is not None else view.content(value).id()
+        for own_id, value in zip(own_ids, values, strict=True)
+    ]
+    return RecordBlock(
+        ids,
+        [own_id is not None for own_id in own_ids],
+        [str(category or "") for category in get("category")],
+        [split or "" for split in get("split")],
+        [source if meta and isinstance(source := meta.get("source"), str) else "" for meta in metas],
+        metas,
+        [labels or {} for labels in get("labels")],
+        [ignored or None for ignored in get("ignore")],
+        values,
+        *(_plain_pairs(view, values) or _texts_of(view, values)),
+        kernels,
+    )
+
+
+def _plain_pairs(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[str], list[_Layout], Indices] | None:
+    """Return the texts of lines that are a prompt of one part and a completion, and no more; None where one is not."""
+    get = partial(every, view, values)
+    if any(map(any, (get("messages"), get("tools"), get("system")))):
+        return None
+    columns = [part for path in view.prompt if any(part := column(values, path))]
+    completions = get("completion")
+    if len(columns) != 1 or not all(columns[0]) or None in completions:
+        return None
+    texts = list(chain.from_iterable(zip(columns[0], completions, repeat(""), strict=False)))
+    return texts, [_layout(_PAIR, 1)], np.zeros(len(values), np.int64)
+
+
+def _texts_of(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[str], list[_Layout], Indices]:
+    """Return the texts of all lines, the layouts that there are, and the number of the layout of each line."""
+    get = partial(every, view, values)
     prompts = [column(values, path) for path in view.prompt]
     texts: list[str] = []
     layouts: list[_Layout] = []
@@ -250,27 +288,7 @@ def read_block(view: View, values: Sequence[Mapping[str, Json]], kernels: Kernel
             layouts.append(_layout(*key))
         codes.append(code)
         texts += texts_of_record
-    sources = [source if isinstance(source := meta.get("source"), str) else "" for meta in metas]
-    own_ids = get("id")
-    ids = [
-        str(own_id) if own_id is not None else view.content(value).id()
-        for own_id, value in zip(own_ids, values, strict=True)
-    ]
-    return RecordBlock(
-        ids,
-        [own_id is not None for own_id in own_ids],
-        [str(category or "") for category in get("category")],
-        [split or "" for split in get("split")],
-        sources,
-        metas,
-        [labels or {} for labels in get("labels")],
-        [ignored or None for ignored in get("ignore")],
-        values,
-        texts,
-        layouts,
-        np.array(codes, np.int64),
-        kernels,
-    )
+    return texts, layouts, np.array(codes, np.int64)
 
 
 def block_of(records: Sequence[Record], kernels: Kernels) -> RecordBlock:
@@ -381,7 +399,7 @@ def _content_of(block: RecordBlock) -> Content:
     cleaner, texts = block.kernels.clean, storable(block.texts)
     counts, question_counts, starts = block.num_texts, block.num_question_texts, block.starts
     cleaned = cleaner(texts)
-    words = _words(texts, cleaned, cleaner)
+    words = _words(texts, block.is_ascii, cleaned, cleaner)
     tokens, bounds = _tokens(words, starts, question_counts)
     ones, keys = np.ones(len(block), np.int64), cleaned.keys
     question_marks, marks = block.marks
@@ -396,13 +414,13 @@ def _content_of(block: RecordBlock) -> Content:
     return Content(Keys(exact, question_keys, answered_keys, whole, form_keys), bounds, tokens, keys, words)
 
 
-def _words(texts: list[str], cleaned: Cleaned, cleaner: Cleaner) -> Ragged:
+def _words(texts: list[str], is_ascii: Flags, cleaned: Cleaned, cleaner: Cleaner) -> Ragged:
     """Return the words of each text, a character each in scripts without blanks."""
-    cut = [text if text.isascii() else spaced(text) for text in texts]
+    cut = list(texts)
+    for row in np.flatnonzero(~is_ascii).tolist():
+        cut[row] = spaced(texts[row])
     # `spaced` returns the very text where there is nothing to change.
-    if any(new is not other for new, other in zip(cut, texts, strict=True)):
-        return cleaner(cut).words
-    return cleaned.words
+    return cleaned.words if all(map(is_, cut, texts)) else cleaner(cut).words
 
 
 def _tokens(words: Ragged, starts: Indices, question_counts: Indices) -> tuple[Hashes, Indices]:

@@ -55,6 +55,8 @@ def storable(texts: Sequence[str]) -> list[str]:
 
     Halves of surrogate pairs, which no encoding holds, become three letters each.
     """
+    if all(map(str.isascii, texts)):
+        return list(map(str.strip, texts))
     return [text.strip() if text.isascii() else _encodable(normalised(text)) for text in texts]
 
 
