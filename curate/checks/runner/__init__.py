@@ -25,7 +25,7 @@ from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, vio
 from curate.checks.runner.parallel import default_jobs, examine_all
 from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
-from curate.jsonl import FAULTS, Reader, Span, crlf_finding, locate
+from curate.jsonl import FAULTS, RawBlock, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all
 from curate.schema import Shape
 
 __all__ = [
@@ -169,15 +169,27 @@ def read_records(
     for path in files:
         is_inside = root is not None and path.is_relative_to(root)
         reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, span=span, root=root)
-        for item in reader:
-            if isinstance(item, Finding):
-                yield item
-            elif shape.is_valid(item.value):
-                yield shape.record(item.value, item.line.source)
-            else:
-                yield from violations(shape, item)
+        for item in reader.blocks():
+            values = strict_loads_all(item.whole, item.lines) if isinstance(item, RawBlock) else None
+            if isinstance(item, RawBlock) and values is not None and all(map(shape.is_valid, values)):
+                for line, value in enumerate(values, item.number):
+                    yield shape.record(value, Source(reader.name, line))
+                continue
+            for raw in item.raw_lines() if isinstance(item, RawBlock) else [item]:
+                yield from _record_of(reader, raw, shape)
         if reader.num_crlf:
             yield crlf_finding(reader.name, reader.first_crlf, reader.num_crlf)
+
+
+def _record_of(reader: Reader, raw: RawLine | Finding, shape: Shape) -> Iterator[Record | Finding]:
+    """Yield the record in a line, or what is wrong with the line."""
+    item = raw if isinstance(raw, Finding) else reader.entry(raw)
+    if isinstance(item, Finding):
+        yield item
+    elif shape.is_valid(item.value):
+        yield shape.record(item.value, item.line.source)
+    else:
+        yield from violations(shape, item)
 
 
 def _with_columns(findings: list[Finding], files: Sequence[Path], root: Path | None) -> list[Finding]:
