@@ -20,7 +20,7 @@ from curate.base.record import SPLITS, CurateError, Json, Record, content_id
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.checks.runner.changes import git_refusal
-from curate.checks.runner.examine import UniqueNames
+from curate.checks.runner.names import UniqueNames
 from curate.cli._visible import visible_records
 from curate.formats.dataset import FILE_NAME as MANIFEST
 from curate.formats.dataset import row_of

@@ -18,7 +18,7 @@ from curate.base.storage import remove_file, write_atomic
 from curate.base.tables import listed
 from curate.checks.runner import read_records
 from curate.checks.runner.changes import unmerged_findings
-from curate.checks.runner.examine import with_unique_ids
+from curate.checks.runner.names import with_unique_ids
 from curate.checks.runner.select import Glob
 from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE

@@ -17,7 +17,7 @@ from curate.base.events import AnyEvent, Exclusion, read_rule
 from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
 from curate.checks.runner import read_records
-from curate.checks.runner.examine import UniqueNames
+from curate.checks.runner.names import UniqueNames
 from curate.formats.dataset import Manifest, latest, read_manifest, read_pins
 from curate.project.fold import Decisions, Fold, RecordState, orphan_texts
 from curate.project.history import frontier_of

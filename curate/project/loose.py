@@ -10,7 +10,7 @@ from pathlib import Path
 from curate.base import console
 from curate.base.record import CurateError, Finding, Record, Source
 from curate.checks.runner import read_records
-from curate.checks.runner.examine import with_unique_ids
+from curate.checks.runner.names import with_unique_ids
 from curate.jsonl import Entry, Reader, read_entries
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import read_settings

@@ -24,7 +24,8 @@ from curate.base import console
 from curate.base.record import CurateError, Record
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
 from curate.checks.runner import read_records
-from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, UniqueNames
+from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
+from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import tasks_of
 from curate.formats.importers import SourceRow, jsonable
 from curate.jsonl import Span

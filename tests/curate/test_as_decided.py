@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.base.events import Assign, Drop, Edit, Label
-from curate.checks.runner.examine import UniqueNames, WatchedIds
+from curate.checks.runner.names import UniqueNames, WatchedIds
 from curate.jsonl import holds_any
 from curate.project.data import load_data
 from curate.project.journal import JournalWriter

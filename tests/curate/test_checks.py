@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import checks
 from curate.base.record import Problem
 from curate.checks import (
     EXAMPLE_SETTINGS,
@@ -21,6 +20,7 @@ from curate.checks import (
     EqualKeys,
     Sketch,
     Sketches,
+    _sketches,
     discover,
     is_blank,
     masked,
@@ -254,7 +254,7 @@ def test_repeats_name_the_first_place_across_files() -> None:
 def test_repeats_agree_with_a_plain_definition(keys: list[int], size: int, are_many: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # Few keys are looked at one by one, many by numpy.
-        patch.setattr(checks, "_FEW", 0 if are_many else 1000)
+        patch.setattr(_sketches, "_FEW", 0 if are_many else 1000)
         repeats = EqualKeys()
         for low in range(0, len(keys), size):
             some = keys[low : low + size]

@@ -17,7 +17,7 @@ from curate.base.resources import require_trainer
 from curate.base.tables import counted
 from curate.checks import Doubt
 from curate.checks.runner import select_checks
-from curate.checks.runner.examine import with_unique_ids
+from curate.checks.runner.names import with_unique_ids
 from curate.checks.targets import TrainerError, ask_trainer
 from curate.jsonl import pointer_of
 from curate.schema import Shape

@@ -14,7 +14,8 @@ from curate.base.hashing import Hashes, Indices
 from curate.base.record import Finding, Json, Source
 from curate.checks import Sketches
 from curate.checks.runner.changes import LineSet
-from curate.checks.runner.examine import Examiner, SpanResult, Watched
+from curate.checks.runner.examine import Examiner, SpanResult
+from curate.checks.runner.names import Watched
 from curate.jsonl import RawBlock, RawLine, Reader, strict_loads_all
 from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
 from curate.similarity.dedupe.kernels import Kernels, kernels_for

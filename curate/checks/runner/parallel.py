@@ -27,7 +27,8 @@ Result = TypeVar("Result")
 _AHEAD = 3
 
 _SPAN_BYTES = 8 * 1024 * 1024
-_SMALL_BYTES = 32 * 1024 * 1024
+# A process reads this much in the time that it takes another to start.
+_SMALL_BYTES = 128 * 1024 * 1024
 _examiner: Examiner | None = None
 
 

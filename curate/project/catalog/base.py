@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import FileGuardError, FileStamp, open_descriptor, stamp_of
 from curate.base.record import CurateError, Finding, Line, Record, Source
-from curate.checks.runner.examine import UniqueNames, violations
+from curate.checks.runner.examine import violations
+from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import default_jobs, shared_out, tasks_of
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, JsonFault, Reader, Span, crlf_finding, strict_loads

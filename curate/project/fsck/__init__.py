@@ -16,7 +16,7 @@ from curate.base.storage import is_segment_open, move_file, remove_file, write_a
 from curate.base.tables import counted
 from curate.checks.runner import read_records
 from curate.checks.runner.changes import unmerged_findings
-from curate.checks.runner.examine import with_unique_ids
+from curate.checks.runner.names import with_unique_ids
 from curate.formats.dataset import FILE_NAME as MANIFEST_FILE
 from curate.formats.dataset import frozen_digest, read_manifest
 from curate.jsonl import JsonFault, Reader, strict_loads
