@@ -132,10 +132,10 @@ def test_columns_say_what_records_say(name: str, lines: st.SearchStrategy[Any], 
         assert [codes or None for codes in map(shape.ignored, values)] == [
             frozenset(codes) if codes else None for codes in block.ignored
         ]
-        for ours, theirs in zip(block.content.keys, slow.content.keys, strict=True):
+        for ours, theirs in zip(block.keys, slow.keys, strict=True):
             assert ours.tolist() == theirs.tolist()
-        assert block.content.bounds.tolist() == slow.content.bounds.tolist()
-        assert block.content.tokens.tolist() == slow.content.tokens.tolist()
+        for ours, theirs in zip(block.tokens, slow.tokens, strict=True):
+            assert ours.tolist() == theirs.tolist()
         sizes = [len(r.prompt) + len(r.completion) + len(r.text) for r in records]
         assert block.sizes(block.num_chars, has_system=False).tolist() == sizes
         assert block.sizes(block.num_bytes, has_system=True).tolist() == [num_bytes(record) for record in records]
@@ -306,5 +306,5 @@ def test_an_empty_block_has_empty_columns(loops: Kernels) -> None:
     assert view
     block: RecordBlock = read_block(view, [], loops)
     assert len(block) == 0
-    assert len(block.content.tokens) == 0
+    assert len(block.tokens[0]) == 0
     assert block.answers[0].tolist() == []

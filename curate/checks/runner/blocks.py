@@ -92,28 +92,30 @@ class BlockPass:
         if changed is not None:
             is_changed = np.array([line in changed for line in lines.tolist()], np.bool_)
             result.num_unchanged += int((~is_changed).sum())
-        if examiner.needs == "shape":
+        flags, by_code = np.zeros(len(good), np.bool_), dict[str, Flags]()
+        if examiner.needs != "record":
             result.num_records += len(good)
-            flags = ~is_changed & is_changed
-        elif examiner.needs == "ids":
-            result.num_records += len(good)
-            flags = ~is_changed & is_changed
-            result.batches.append(self._named(good, file, lines, result))
+            if examiner.needs == "ids":
+                result.batches.append(self._named(good, file, lines, result))
         else:
             block = read_block(self._view, good, self._kernels)
             is_mine = self._not_watched(block, raw, rows, file, is_changed, result)
             result.num_records += int(is_mine.sum())
-            flags = examiner.flags(block) & is_changed if is_changed.any() else is_changed
-            flags &= is_mine
+            flags = is_changed & is_mine
+            if flags.any():
+                all_flags, by_code = examiner.flags(block)
+                flags &= all_flags
             self._sketch(block, file, lines, is_mine, result)
         # Findings come in the order of the lines, for only the first of them are retained.
         to_do = np.zeros(len(values), np.bool_)
         to_do[rows] = flags
+        index_of = np.cumsum(are_valid) - 1
         raw_lines = [] if are_valid.all() else list(raw.raw_lines())
         for row in np.flatnonzero(to_do | ~are_valid).tolist():
             if are_valid[row]:
                 record = examiner.shape.record(values[row], Source(file, raw.number + row))
-                examiner.check(record, raw.lines[row], result)
+                spared = {code for code, some in by_code.items() if not some[index_of[row]]}
+                examiner.check(record, raw.lines[row], result, spared)
             else:
                 yield raw_lines[row]
 
@@ -142,8 +144,8 @@ class BlockPass:
         self._note_excused(block.ignored, file, lines, result)
 
     def _sketched(self, block: RecordBlock, file: str, lines: Indices) -> Sketches:
-        keys = block.content.keys
-        says = np.concatenate([[0], np.cumsum((block.content.text_keys != self._nothing).any(axis=1))])
+        keys = block.keys
+        says = np.concatenate([[0], np.cumsum((block.cleaned.keys != self._nothing).any(axis=1))])
         asks = says[block.starts + block.num_question_texts] > says[block.starts]
         return Sketches(
             file,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -240,11 +240,18 @@ class Examiner:
         if self.needs_sketches:
             self._sketch(result, record, excused)
 
-    def check(self, record: Record, raw: bytes | None, result: SpanResult) -> frozenset[str]:
-        """Add what is wrong with a record itself, and return which checks it asks to be excused from."""
+    def check(
+        self, record: Record, raw: bytes | None, result: SpanResult, spared: Collection[str] = ()
+    ) -> frozenset[str]:
+        """Add what is wrong with a record itself, and return which checks it asks to be excused from.
+
+        The checks whose codes are ``spared`` have nothing to report.
+        """
         excused = self.shape.ignored(record.data)
         rules = self.selection.rules(self._name, record.category) if self._is_by_category else self._rules
         for check in self._prefilter(rules).checks(record.data):
+            if check.code in spared:
+                continue
             assert check.on_record is not None
             for problem in check.on_record(record, self.settings):
                 if excused and is_named(check.code, check.name, excused):
@@ -253,8 +260,8 @@ class Examiner:
                     self._add(result, check, rules.severities[check.code], problem, record, raw)
         return excused
 
-    def flags(self, block: RecordBlock) -> Flags:
-        """Return which records of a block, [N], have to be checked one by one."""
+    def flags(self, block: RecordBlock) -> tuple[Flags, dict[str, Flags]]:
+        """Return which records of a block, [N], have to be checked one by one, and which by each check."""
         return self._prefilter(self._rules).flags(block)
 
     def complete(self, result: SpanResult) -> None:

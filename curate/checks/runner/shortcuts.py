@@ -91,16 +91,21 @@ class Prefilter:
             return self._unsigned
         return [check for check in self._checks if not check.signs or not self._is_absent(check, value)]
 
-    def flags(self, block: RecordBlock) -> Flags:
-        """Return which records of a block, [N], one of the checks can have something to report of."""
-        flags = ~block.is_plain
+    def flags(self, block: RecordBlock) -> tuple[Flags, dict[str, Flags]]:
+        """Return which records of a block, [N], some check can have something to report of, and which each check.
+
+        A check that is not among the latter can have something to report of any of the former.
+        """
+        all_flags, by_code = ~block.is_plain, {}
         for check in self._unsigned:
             if check.condition is None:
-                return flags | True
-            flags |= check.condition(block, self._settings)
+                all_flags |= True
+            else:
+                by_code[check.code] = check.condition(block, self._settings) | ~block.is_plain
+                all_flags |= by_code[check.code]
         if len(self._unsigned) < len(self._checks):
-            flags |= ~block.where(map(self._is_quiet, block.values))
-        return flags
+            all_flags |= ~block.where(map(self._is_quiet, block.values))
+        return all_flags, by_code
 
     def _is_absent(self, check: Check, value: Json) -> bool:
         if check.code not in self._absences:

@@ -60,19 +60,6 @@ class Keys(NamedTuple):
     forms: Hashes
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What N records say: their keys, their tokens with the places of each as `Columns` has them, and their M texts."""
-
-    keys: Keys
-    bounds: Indices
-    tokens: Hashes
-    text_keys: Hashes
-    """A key of each text, [M, 2]."""
-    words: Ragged
-    """The words of each text."""
-
-
 @dataclass(frozen=True)
 class RecordBlock:
     """What N records say, an entry each, and their M texts, one record's after another's, in `record_parts`' order.
@@ -179,21 +166,51 @@ class RecordBlock:
         return sizes
 
     @cached_property
-    def content(self) -> Content:
-        """What the records say."""
-        return _content_of(self)
+    def _storable(self) -> list[str]:
+        return storable(self.texts)
+
+    @cached_property
+    def cleaned(self) -> Cleaned:
+        """Keys and words of each text, as blanks part them."""
+        return self.kernels.clean(self._storable)
 
     @cached_property
     def num_words(self) -> Indices:
-        """Number of words of each text, [M]."""
-        return self.content.words.lengths
+        """Number of words of each text, [M], as blanks part them."""
+        return self.cleaned.words.lengths
 
     @cached_property
     def first_words(self) -> Hashes:
         """The first word of each text, [M], 0 where it has none."""
-        hashes, offsets = self.content.words.hashes, self.content.words.offsets
+        hashes, offsets = self.cleaned.words.hashes, self.cleaned.words.offsets
         first = np.append(hashes, np.uint64(0))[offsets[:-1]]
         return np.where(self.num_words > 0, first, np.uint64(0))
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Keys of the records."""
+        counts, question_counts, starts = self.num_texts, self.num_question_texts, self.starts
+        ones, keys = np.ones(len(self), np.int64), self.cleaned.keys
+        question_marks, marks = self.marks
+        answered_keys = _folded_from(np.zeros_like(marks), keys, starts + question_counts, ones)
+        question_keys = _folded_from(question_marks, keys, starts, question_counts)
+        # What follows the answer is compared by its key alone.
+        forms = _folded_from(marks, keys, starts + question_counts + 2, counts - question_counts - 2)
+        text_keys = keys[starts + question_counts + 1]
+        exact = _folded_from(marks, keys, starts, counts)
+        whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
+        return Keys(exact, question_keys, answered_keys, whole, np.stack([question_marks[:, 0], forms[:, 0]], axis=1))
+
+    @cached_property
+    def tokens(self) -> tuple[Hashes, Indices]:
+        """The words of the records, a character each in scripts without blanks, and where they are (see `Columns`)."""
+        cut = list(self._storable)
+        for row in np.flatnonzero(~self.is_ascii).tolist():
+            cut[row] = spaced(cut[row])
+        # `spaced` returns the very text where there is nothing to change.
+        is_same = all(map(is_, cut, self._storable))
+        words = self.cleaned.words if is_same else self.kernels.clean(cut).words
+        return _with_breaks(words, self.starts, self.num_question_texts)
 
     def having(self, rows: Indices, flags: Flags) -> Flags:
         """Return which records, [N], have a flag; ``flags[i]`` is one of record ``rows[i]``."""
@@ -394,36 +411,7 @@ def folded(state: Hashes, key: Hashes) -> Hashes:
     return np.stack([first, second], axis=1)
 
 
-def _content_of(block: RecordBlock) -> Content:
-    """Return what the records of a block say."""
-    cleaner, texts = block.kernels.clean, storable(block.texts)
-    counts, question_counts, starts = block.num_texts, block.num_question_texts, block.starts
-    cleaned = cleaner(texts)
-    words = _words(texts, block.is_ascii, cleaned, cleaner)
-    tokens, bounds = _tokens(words, starts, question_counts)
-    ones, keys = np.ones(len(block), np.int64), cleaned.keys
-    question_marks, marks = block.marks
-    answered_keys = _folded_from(np.zeros_like(marks), keys, starts + question_counts, ones)
-    question_keys = _folded_from(question_marks, keys, starts, question_counts)
-    # What follows the answer is compared by its key alone.
-    forms = _folded_from(marks, keys, starts + question_counts + 2, counts - question_counts - 2)
-    text_keys = keys[starts + question_counts + 1]
-    exact = _folded_from(marks, keys, starts, counts)
-    whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
-    form_keys = np.stack([question_marks[:, 0], forms[:, 0]], axis=1)
-    return Content(Keys(exact, question_keys, answered_keys, whole, form_keys), bounds, tokens, keys, words)
-
-
-def _words(texts: list[str], is_ascii: Flags, cleaned: Cleaned, cleaner: Cleaner) -> Ragged:
-    """Return the words of each text, a character each in scripts without blanks."""
-    cut = list(texts)
-    for row in np.flatnonzero(~is_ascii).tolist():
-        cut[row] = spaced(texts[row])
-    # `spaced` returns the very text where there is nothing to change.
-    return cleaned.words if all(map(is_, cut, texts)) else cleaner(cut).words
-
-
-def _tokens(words: Ragged, starts: Indices, question_counts: Indices) -> tuple[Hashes, Indices]:
+def _with_breaks(words: Ragged, starts: Indices, question_counts: Indices) -> tuple[Hashes, Indices]:
     """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
     hashes, offsets = words.hashes, words.offsets
     has_parts = (question_counts > 1) & (offsets[starts + question_counts] > offsets[starts])

@@ -136,6 +136,7 @@ def _corpus_of(records: Sequence[Record], kernels: Kernels) -> Corpus:
     numbers: dict[str, int] = {}
     files = np.array([numbers.setdefault(record.source.file, len(numbers)) for record in records], np.int64)
     lines = np.array([record.source.line for record in records], np.int64)
-    content = block_of(records, kernels).content
-    columns = Columns(*content.keys, bounds=content.bounds, files=files, lines=lines)
-    return Corpus([record.id for record in records], list(numbers), columns, content.tokens)
+    block = block_of(records, kernels)
+    tokens, bounds = block.tokens
+    columns = Columns(*block.keys, bounds=bounds, files=files, lines=lines)
+    return Corpus([record.id for record in records], list(numbers), columns, tokens)

@@ -45,9 +45,9 @@ def spaced(flat: str) -> str:
     if flat.isascii():
         return flat
     flat = flat.translate(_PUNCTUATION)
-    if not _UNSPACED.search(flat):
-        return flat
-    return " ".join(_UNSPACED.sub(r" \1 ", flat).split())
+    # What stands between the characters, and they themselves: to substitute each takes ten times as long.
+    parts = _UNSPACED.split(flat)
+    return flat if len(parts) == 1 else " ".join(" ".join(parts).split())
 
 
 def storable(texts: Sequence[str]) -> list[str]:
