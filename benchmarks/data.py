@@ -1,6 +1,6 @@
 """The tables of benchmarks/README.md: data verbs beside their peers, the whole chain, and how fast a command starts.
 
-    python benchmarks/data.py [--records 100000] [--rounds 3] [--chain 100000]
+    python benchmarks/data.py [--records 100000] [--rounds 3] [--chain 100000] [--starts] [--before CHECKOUT]
 
 Runs `benchmarks/validate.py` and `benchmarks/dedupe.py` as they stand, then takes a workspace of --chain records
 through validate, dedupe and split by the commands a user would type, and starts small commands many times. CPU seconds
@@ -10,6 +10,7 @@ are user and system time of a process and its children; walls are not printed, b
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -31,8 +32,13 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000, help="records for the peers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--chain", type=int, default=100_000, help="records for the whole chain")
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier state, whose starts are measured in turn")
+    parser.add_argument("--starts", action="store_true", help="measure how commands start, and nothing else")
     asked = parser.parse_args()
     print(validate.machine(), flush=True)
+    if asked.starts:
+        print("\n".join(starts(asked.before)))
+        return
     for name in ("validate", "dedupe"):
         print(f"\n### {name}\n", flush=True)
         command = [sys.executable, str(HERE / f"{name}.py"), "--records", str(asked.records)]
@@ -41,7 +47,7 @@ def main() -> None:
     for line in chain(asked.chain):
         print(line, flush=True)
     print("\n### start\n")
-    for line in starts():
+    for line in starts(asked.before):
         print(line, flush=True)
 
 
@@ -60,22 +66,45 @@ def chain(num_records: int) -> list[str]:
     return [*rows, f"| all | {total:.1f} | {total / num_records * 1e6:.1f} | |"]
 
 
-def starts(times: int = 10) -> list[str]:
-    """Return a table of the median CPU seconds that small commands take."""
-    rows = ["| command | median CPU seconds |", "|---|---:|"]
+def starts(before: Path | None, rounds: int = 15) -> list[str]:
+    """Return a table of the median CPU milliseconds of small commands, here and in the checkout ``before``, in turn."""
     with tempfile.TemporaryDirectory() as name:
-        small = Path(name) / "ten.jsonl"
+        small, root = Path(name) / "ten.jsonl", Path(name) / "hundred"
         repeats.write(small, 10, 5)
-        for arguments in (["--help"], ["rule", "Q203"], ["validate", str(small)]):
-            measured = [run([sys.executable, "-P", "-m", "curate", *arguments])[0] for _ in range(times)]
-            shown = " ".join(Path(part).name for part in arguments)
-            rows.append(f"| `curate {shown}` | {statistics.median(measured):.2f} |")
+        (root / "data").mkdir(parents=True)
+        (root / "curate.toml").write_text(SETTINGS, encoding="utf-8")
+        repeats.write(root / "data" / "made.jsonl", 100, 5)
+        commands = {
+            "python -c pass": ["-c", "pass"],
+            "curate --help": ["-m", "curate", "--help"],
+            "curate rule Q203": ["-m", "curate", "rule", "Q203"],
+            "curate validate ten.jsonl": ["-m", "curate", "validate", str(small)],
+            "curate validate hundred": ["-m", "curate", "validate", str(root)],
+            "curate list hundred": ["-m", "curate", "list", str(root)],
+            "train --help": ["-m", "train", "--help"],
+        }
+        trees = [HERE.parent, *([before.resolve()] if before else [])]
+        measured: dict[tuple[str, Path], list[float]] = {}
+        # The first round is not counted: it compiles and fills caches.
+        for number in range(rounds + 1):
+            for what, tree in itertools.product(commands, trees):
+                seconds, _ = run([sys.executable, "-P", *commands[what]], tree)
+                measured.setdefault((what, tree), []).extend([seconds] if number else [])
+    medians = {key: statistics.median(values) for key, values in measured.items()}
+    rows = ["| command | CPU ms | times the interpreter | before, ms | of that |", "|---|---:|---:|---:|---:|"]
+    for what in commands:
+        here = medians[what, trees[0]]
+        was = medians[what, trees[-1]] if before else 0.0
+        compared = f"{was * 1e3:.0f} | {here / was:.2f}" if before else "|"
+        rows.append(f"| `{what}` | {here * 1e3:.0f} | {here / medians['python -c pass', trees[0]]:.1f} | {compared} |")
     return rows
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Run ``command`` and return its CPU seconds and its peak memory in MB, children included."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+def run(command: list[str], tree: Path = HERE.parent) -> tuple[float, float]:
+    """Run ``command`` with the checkout ``tree``; return its CPU seconds and its peak memory in MB, with children."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
+    # With it every start would compile the whole of the package.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)

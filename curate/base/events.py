@@ -36,7 +36,8 @@ class _Event(BaseModel):
     """What every decision says about itself."""
 
     # A field that a newer version adds is kept: only a change of meaning raises the version.
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    # Built when the first event is read: most commands open a workspace with few decisions or none.
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
 
     v: int = Field(ge=1, le=1)
     event: str = Field(pattern=_HEX)
@@ -146,7 +147,7 @@ Event = Annotated[
 ]
 AnyEvent = DropEvent | RestoreEvent | AssignEvent | LabelEvent | EditEvent | AddEvent | ResolveEvent | UndoEvent
 
-EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event)
+EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 
 
 @dataclass(frozen=True, slots=True)

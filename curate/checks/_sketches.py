@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from mmap import mmap
 from typing import Any, NamedTuple
 
 from curate.base.record import Problem, Record
@@ -142,7 +143,9 @@ class EqualKeys:
     def __init__(self) -> None:
         self._keys = array("Q")
         self._lines = array("I")
-        self._filter = bytearray(_FILTER_BITS // 8)
+        # Of anonymous memory the system gives only the pages that are used; a bytearray of 4 MB zeros is written whole,
+        # which for the checks that have one took 12 ms of a small `curate validate`.
+        self._filter = mmap(-1, _FILTER_BITS // 8)
         self._names: dict[int, str] = {}
         self._file_starts: list[int] = []
         self._files: list[str] = []

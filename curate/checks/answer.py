@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from curate.base.patterns import lazy_pattern
 from curate.base.record import Problem, Record, normalised
 from curate.checks import AnswerTurn, check, is_blank, messages_pointer, texts, turns
 from curate.schema.settings import Settings
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 # Shorter prompts are repeated by chance, e.g. a greeting answered by a greeting.
 _ECHO_FROM = 20
-_ASKS_FOR_ECHO = re.compile(
+_ASKS_FOR_ECHO = lazy_pattern(
     r"\b(?:repeat|echo|copy|verbatim|recite|restate|word for word|continue|complete|finish|correct|proofread|fix)", re.I
 )
 
@@ -213,11 +214,11 @@ _SORRY = (
     r"(?:(?:I['’]m|I am|we['’]re) (?:very |so |really )?(?:sorry|afraid)|sorry|apologies|my apologies|I apologi[sz]e"
     r"|unfortunately)"
 )
-_REFUSES = re.compile(
+_REFUSES = lazy_pattern(
     rf"\A\W*{_SORRY}?[^.!?\n]{{0,60}}?[,.;:]?\s*(?:but |that )?\bI ?{_CANNOT} (?:be able to )?{_VERBS}\b", re.I
 )
 _MODEL = r"(?:artificial intelligence|AI|large language model|language model)"
-_ITSELF = re.compile(
+_ITSELF = lazy_pattern(
     rf"\bas an? {_MODEL}\b(?: \w+){{0,3}}?,? I(?:['’]m| am|['’]ve|['’]d|\b)"
     rf"|\bI(?:['’]m| am)(?: just| only| simply| merely)? an? {_MODEL}\b"
     r"|\bI(?:['’]m| am) (?:ChatGPT|Claude|Gemini|Bard|Copilot|LLaMA|Qwen|DeepSeek)\b"
@@ -274,21 +275,21 @@ def refusal(record: Record, settings: Settings) -> Iterator[Problem]:
             yield Problem("the completion refuses the task", turn.pointer)
 
 
-_FENCE = re.compile(r"^ {0,3}(?:[-*>\d.]+ +)*(`{3,}|~{3,})", re.M)
-_JSON_START = re.compile(r'\s*(?:\{\s*"|\[\s*[{\["])')
-_JSON_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.S)
+_FENCE = lazy_pattern(r"^ {0,3}(?:[-*>\d.]+ +)*(`{3,}|~{3,})", re.M)
+_JSON_START = lazy_pattern(r'\s*(?:\{\s*"|\[\s*[{\["])')
+_JSON_MARK = lazy_pattern(r'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.S)
 _MIN_WORDS = 8
 # Words that no English sentence ends with; prepositions are left out, because sentences do end with them.
-_NEVER_LAST = re.compile(
+_NEVER_LAST = lazy_pattern(
     r"\s(?:the|an|and|or|my|your|our|their|its|whose|because|than|into|although|whereas|nor|if|unless|including"
     r"|will be|such as|due to|as well as|has been|have been|is a|was a|are a|with a|of a|in a|for a|to a|by a)\Z"
 )
-_DANGLING = re.compile(r"(?:[,،、，]|(?<![:;=8xX][-'^o])(?<![:;=8xX])[(\[{“])\Z")
+_DANGLING = lazy_pattern(r"(?:[,،、，]|(?<![:;=8xX][-'^o])(?<![:;=8xX])[(\[{“])\Z")
 _SIGNS = (
-    re.compile("```|~~~"),
-    re.compile(r"\A" + _JSON_START.pattern),
-    re.compile(_NEVER_LAST.pattern.removesuffix(r"\Z") + r"\s*\Z"),
-    re.compile(r"[,،、，(\[{“]\s*\Z"),
+    lazy_pattern("```|~~~"),
+    lazy_pattern(r"\A" + _JSON_START.pattern),
+    lazy_pattern(_NEVER_LAST.pattern.removesuffix(r"\Z") + r"\s*\Z"),
+    lazy_pattern(r"[,،、，(\[{“]\s*\Z"),
 )
 
 

@@ -7,13 +7,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
+from curate.base.patterns import lazy_pattern
 from curate.base.record import Problem, Record
 from curate.base.tables import counted
 from curate.checks import check, texts
 from curate.schema.settings import Settings
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
-_CONTROL_SIGN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r[^\n]|\r\Z")
+_CONTROL = lazy_pattern(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
+_CONTROL_SIGN = lazy_pattern(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r[^\n]|\r\Z")
 
 # Noncharacters stand for nothing, ever (Unicode 16, section 23.7); the last two of each plane are among them.
 _NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
@@ -21,7 +22,7 @@ _NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
 )
 # A circle, square or key around the character before: what is read is not what stands there.
 _ENCLOSING = "\u0488\u0489\u20dd-\u20e0\u20e2\u20e4\ua670-\ua672"
-_SUSPECT = re.compile(
+_SUSPECT = lazy_pattern(
     f"[{_NONCHARACTERS}{_ENCLOSING}]"
     "|[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff"
     "\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -30,12 +31,12 @@ _SUSPECT = re.compile(
 )
 _SPACES = frozenset("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f")
 # Flags of nations inside a state: a black flag, the letters of the region as tags, and the closing tag.
-_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
-_RIGHT_TO_LEFT = re.compile("[\u0590-\u060b\u060d-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_FLAG = lazy_pattern("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
+_RIGHT_TO_LEFT = lazy_pattern("[\u0590-\u060b\u060d-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 # Scripts that are written without blanks between words, where a zero-width space says where a line may break.
-_NO_BLANKS = re.compile("[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u1a20-\u1aaf\u3040-\u30ff\u4e00-\u9fff]")
+_NO_BLANKS = lazy_pattern("[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u1a20-\u1aaf\u3040-\u30ff\u4e00-\u9fff]")
 # Scripts whose letters join, where the zero-width joiners choose the form: Arabic, Syriac, N'Ko, Mongolian, Indic.
-_JOINING = re.compile(
+_JOINING = lazy_pattern(
     "[\u0600-\u07ff\u0840-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\ua840-\ua87f\ua8e0-\ua8ff\ufb50-\ufefc]"
 )
 
@@ -199,13 +200,13 @@ _CP1252 = {
 _TAIL = "[\x80-\xbf" + "".join(_CP1252) + "]"
 # UTF-8 that was read as Windows-1252 or Latin-1: a lead byte shown as an accented letter, then what a continuation
 # byte looks like there. Single pairs count for the commonest lead bytes only; any other must come twice in a row.
-_LATIN = re.compile(
+_LATIN = lazy_pattern(
     f"[ÂÃ]{_TAIL}|(?:[Ä-ß]{_TAIL}){{2,}}|â[\x80\x82\x84\x86\x88€‚„†ˆ]{_TAIL}|ï[»¼½]{_TAIL}|(?:[à-ï]{_TAIL}{{2}}){{2,}}|ð[\x9fŸ]{_TAIL}{{2}}"
 )
-_CYRILLIC = re.compile("(?:[РС][^\x00-\x7f]){3,}")
-_MISREAD = re.compile(f"[Â-ô]{_TAIL}")
+_CYRILLIC = lazy_pattern("(?:[РС][^\x00-\x7f]){3,}")
+_MISREAD = lazy_pattern(f"[Â-ô]{_TAIL}")
 _GBK = "锟斤拷"
-_LOST = re.compile(f"\ufffd|{_GBK}")
+_LOST = lazy_pattern(f"\ufffd|{_GBK}")
 _SMALLEST_HIT = 3
 
 

@@ -55,7 +55,7 @@ def _example(**contract: Any) -> Settings:
     severity="error",
     condition=_has_contract("schema_"),
     speaks_if=_has_part("schema_"),
-    settings=_example(schema="answer.schema.json"),
+    settings=_example(schema_="answer.schema.json"),
     good=[
         {"instruction": "Due?", "output": '{"answer": "On the 5th.", "sources": [2]}', "category": "billing"},
         {"instruction": "Due?", "output": "On the 5th.", "category": "returns"},

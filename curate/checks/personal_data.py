@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
+from curate.base.patterns import lazy_pattern
 from curate.base.record import Problem, Record
 from curate.checks import check, sensitive
 from curate.checks.within import ESCAPED, spans_within, values_within
@@ -15,7 +16,7 @@ from curate.schema.settings import Settings
 # Where a match begins and ends in its text.
 Span = tuple[int, int]
 
-_EMAIL = re.compile(
+_EMAIL = lazy_pattern(
     r"(?<![\w.%+-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}([A-Za-z]{2,24}))\b(?!@)"
 )
 # Mailboxes of roles (most of them of RFC 2142) and of machines.
@@ -26,19 +27,19 @@ _NOBODY = frozenset({
     "alerts", "alert", "notifications", "notification", "news", "newsletter", "updates", "mailer-daemon", "team",
     "orders",
 })  # fmt: skip
-_STAND_IN = re.compile(
+_STAND_IN = lazy_pattern(
     r"your|(?:user|username|name|someone|somebody|email|example|test|recipient|sender|foo|bar)\Z", re.I
 )
-_DOCUMENTATION = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org|edu))?|test|invalid|localhost|local)$", re.I)
+_DOCUMENTATION = lazy_pattern(r"(?:^|\.)(?:example(?:\.(?:com|net|org|edu))?|test|invalid|localhost|local)$", re.I)
 _FILE_ENDINGS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "html", "js", "json", "txt", "pdf"})
 
-_CARD = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w-]|[.,]\d)")
-_CARD_PREFIX = re.compile(
+_CARD = lazy_pattern(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w-]|[.,]\d)")
+_CARD_PREFIX = lazy_pattern(
     r"4|5[0-8]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)|3[47]|6011|64[4-9]|65|62|35|30[0-5]|3[68]"
     r"|2131|1800|5893|6304|67(?:59|6[1-3])"
 )
 
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?![A-Za-z0-9])")
+_IBAN = lazy_pattern(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?![A-Za-z0-9])")
 _IBAN_LENGTHS = {
     code: length
     for length, codes in {
@@ -50,11 +51,11 @@ _IBAN_LENGTHS = {
     for code in codes.split()
 }  # fmt: skip
 
-_SSN = re.compile(r"(?<![\w-])(\d{3})-(\d{2})-(\d{4})(?![\w-])")
-_IPV4 = re.compile(r"(?<![\w.-])(?<![vV])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
+_SSN = lazy_pattern(r"(?<![\w-])(\d{3})-(\d{2})-(\d{4})(?![\w-])")
+_IPV4 = lazy_pattern(r"(?<![\w.-])(?<![vV])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
 # Eight groups are an address whatever they begin with. Shortened by ::, only those of today's public range (2000::/3 of
 # RFC 4291, section 2.4) are told from code such as a::b; `ipaddress` judges the rest, such as where :: may stand.
-_IPV6 = re.compile(
+_IPV6 = lazy_pattern(
     r"(?<![\w:.])(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}|[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])"
 )
 _PUBLIC_SERVICES = frozenset(
@@ -63,12 +64,12 @@ _PUBLIC_SERVICES = frozenset(
 # Numbers of versions and sections ("2.10.3.1") seldom go higher.
 _OUTLINE_MAX = 30
 
-_ABROAD = re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]\d))[ .-]?\d(?:[ ./-]?\(?\d\)?){6,15}(?!\w)")
-_AMERICAN = re.compile(
+_ABROAD = lazy_pattern(r"(?<![\w+])(?:\+|00(?=[1-9]\d))[ .-]?\d(?:[ ./-]?\(?\d\)?){6,15}(?!\w)")
+_AMERICAN = lazy_pattern(
     r"(?<![\w.$€£-])(?:\+?1[-. ])?(?:\(([2-9]\d\d)\)[ -]?|([2-9]\d\d)([-.]))([2-9]\d\d)[-. ](\d{4})"
     r"(?: ?(?:x|ext\.?) ?\d{1,6})?(?![\w-]|\.\d)"
 )
-_SAID_TO_BE = re.compile(
+_SAID_TO_BE = lazy_pattern(
     r"\b(?:phone|telephone|tel|cell|cellphone|mobile|fax|whatsapp|hotline|dial|call(?: (?:me|us|him|her|them|back))?"
     r"|reach (?:me|us|him|her) (?:at|on)|text (?:me|us)|(?:answering|messages?|sms) (?:at|on|to))\b"
     r"(?: ?(?:number|no|nr))?(?: ?(?:is|at|on|to|was|now|:|=|\.|#|-))*[ :\n]{1,3}"
@@ -76,16 +77,18 @@ _SAID_TO_BE = re.compile(
     re.I,
 )
 # The label is looked for first and the number before it: from every digit of a long table on would take too long.
-_LABEL = re.compile(r"[ ,:(-]{1,3}(?:office|fax|mobile|cell|home|work)\b", re.I)
-_BEFORE_LABEL = re.compile(r"(?<![\w.,+-])(\(?\d(?:[ ./-]{0,2}\(?\d\)?){6,13})\Z")
-_LABELLED = re.compile(_BEFORE_LABEL.pattern.removesuffix(r"\Z") + _LABEL.pattern, re.I)
+_LABEL = lazy_pattern(r"[ ,:(-]{1,3}(?:office|fax|mobile|cell|home|work)\b", re.I)
+_BEFORE_LABEL = lazy_pattern(r"(?<![\w.,+-])(\(?\d(?:[ ./-]{0,2}\(?\d\)?){6,13})\Z")
+_LABELLED = lazy_pattern(_BEFORE_LABEL.pattern.removesuffix(r"\Z") + _LABEL.pattern, re.I)
 _LONGEST_NUMBER = 80
-_YEARS = re.compile(r"(?:1[5-9]|20)\d\d\D{1,3}(?:1[5-9]|20)\d\d")
-_THOUSANDS = re.compile(r"\d{1,3}(?:[ .]\d{3})+")
-_TOLL_FREE = re.compile(r"(?:\+?1\D?)?\D?(?:800|888|877|866|855|844|833|822|900)\D{0,2}\d{3}\D?\d{4}")
-_UNASSIGNED = re.compile(r"(?:\+?1\D)?\(?1\d\d\)?\D{1,2}\d{3}\D\d{4}|\D?(?:\d{3}\D{0,2}|1\D?\d{3}\D{0,2})?555\D?01\d\d")
+_YEARS = lazy_pattern(r"(?:1[5-9]|20)\d\d\D{1,3}(?:1[5-9]|20)\d\d")
+_THOUSANDS = lazy_pattern(r"\d{1,3}(?:[ .]\d{3})+")
+_TOLL_FREE = lazy_pattern(r"(?:\+?1\D?)?\D?(?:800|888|877|866|855|844|833|822|900)\D{0,2}\d{3}\D?\d{4}")
+_UNASSIGNED = lazy_pattern(
+    r"(?:\+?1\D)?\(?1\d\d\)?\D{1,2}\d{3}\D\d{4}|\D?(?:\d{3}\D{0,2}|1\D?\d{3}\D{0,2})?555\D?01\d\d"
+)
 # Country codes of E.164; +1 is checked by the North American plan.
-_COUNTRY = re.compile(
+_COUNTRY = lazy_pattern(
     r"7|2(?:0|7|1[1-36-8]|[2346]\d|5[0-8]|9[01789])|3(?:[0-46]|9|5\d|7[0-8]|8[0-35-79])|4(?:[013-9]|2[013])"
     r"|5(?:[1-8]|0\d|9\d)"
     r"|6(?:[0-6]|7[0-9]|8\d|9[0-2])|8(?:[1246]|00|08|5\d|7\d|8\d)|9(?:[0-58]|6\d|7\d|9[2-68])"
@@ -200,13 +203,13 @@ def _is_dialled(digits: str) -> bool:
 
 # Most texts hold none of these, and a pattern that begins with a plain digit is answered in a microsecond: so each kind
 # has its first look, and only what passes it is read with the slow patterns above.
-_DIGIT = re.compile("[0-9]")
-_SEVEN_DIGITS = re.compile(r"[0-9](?:[ ./()-]{0,4}[0-9]){6}")
-_FOUR_PARTS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+_DIGIT = lazy_pattern("[0-9]")
+_SEVEN_DIGITS = lazy_pattern(r"[0-9](?:[ ./()-]{0,4}[0-9]){6}")
+_FOUR_PARTS = lazy_pattern(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 # Letters and digits of East Asian width, which read as their ASCII twins do.
-_WIDE = re.compile("[\uff10-\uff19]{2}|\uff20|[\uff21-\uff3a\uff41-\uff5a]{3}")
+_WIDE = lazy_pattern("[\uff10-\uff19]{2}|\uff20|[\uff21-\uff3a\uff41-\uff5a]{3}")
 _NARROW = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_LETTERS_THEN_DIGITS = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})")
+_LETTERS_THEN_DIGITS = lazy_pattern(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})")
 
 
 def spans(text: str) -> Iterator[tuple[str, int, int]]:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from curate.base.patterns import lazy_pattern
 from curate.base.record import Problem, Record
 from curate.checks import check, sensitive
 from curate.checks.within import ESCAPED, spans_within, values_within
@@ -19,7 +20,7 @@ _EDGE = r"(?<![A-Za-z0-9_])"
 # Kind, the marks of which one must be in the text for the pattern to be tried, the pattern (with MARK for the mark);
 # group 1 is the secret.
 _KEYS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
-    (kind, mark, re.compile(pattern.replace("MARK", mark)))
+    (kind, mark, lazy_pattern(pattern.replace("MARK", mark)))
     for kind, marks, pattern in (
         ("AWS access key id", "AKIA ASIA ABIA ACCA", _EDGE + r"(MARK[A-Z0-9]{16})(?![A-Za-z0-9])"),
         ("GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_", _EDGE + r"(MARK[A-Za-z0-9]{36,255})"),
@@ -45,29 +46,29 @@ _KEYS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
     )
     for mark in marks.split()
 )
-_AWS_SECRET = re.compile(r"(?<![A-Za-z0-9/+=])([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])")
-_PRIVATE_KEY = re.compile(
+_AWS_SECRET = lazy_pattern(r"(?<![A-Za-z0-9/+=])([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])")
+_PRIVATE_KEY = lazy_pattern(
     r"-----BEGIN (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?-----(?:\\r|\\n|[\s>|\"'+])+[A-Za-z0-9+/:=-]{4,}"
 )
-_JWT = re.compile(r"(?<![\w-])(eyJ[\w-]{8,512}\.eyJ[\w-]{8,8192}\.[\w-]{16,2048})")
-_ASSIGNED = re.compile(
+_JWT = lazy_pattern(r"(?<![\w-])(eyJ[\w-]{8,512}\.eyJ[\w-]{8,8192}\.[\w-]{16,2048})")
+_ASSIGNED = lazy_pattern(
     r"(?:password|passwd|passphrase|secret|token|(?:api|access|auth|private)[_-]?key)[\"']?[ \t]{0,4}"
     r"(?::=|=>|[:=])[ \t]{0,4}"
     r"(?:\"([^\"\s]{10,128})\"|'([^'\s]{10,128})'|([^\s\"'`,;<>(){}\[\]]{12,128})(?=\s|\Z))",
     re.I,
 )
 # The same in short, for text in lower case: without re.I a search is many times faster.
-_MAY_ASSIGN = re.compile(r"(?:passw|passp|secret|token|key)[a-z]*[\"']?[ \t]*[:=]")
-_PLACEHOLDER = re.compile(
+_MAY_ASSIGN = lazy_pattern(r"(?:passw|passp|secret|token|key)[a-z]*[\"']?[ \t]*[:=]")
+_PLACEHOLDER = lazy_pattern(
     r"your|my[_-]?(?:pass|secret|key|token|api)|change[_-]?me|placeholder|dummy|sample|redacted|insert|replace|enter|todo|x{4,}|\*{3,}|\.{3,}"
     r"|<|\$\{|\{\{|%\(|password|qwerty|foobar"
     r"|\A\[[A-Z]+_[0-9]+\]\Z",  # what `curate redact` leaves
     re.I,
 )
 # Nobody types a counted-out placeholder of this length, and a script that makes up keys does.
-_SEQUENCE = re.compile(r"(?:0?123456789?|abcdef(?:gh)?){2}", re.I)
+_SEQUENCE = lazy_pattern(r"(?:0?123456789?|abcdef(?:gh)?){2}", re.I)
 _LONGEST_SEQUENCE = 40
-_NAME = re.compile(r"\A[A-Za-z_][a-z_]*(?:[._-][A-Za-z_]+)*\Z|://|\A[./~]")
+_NAME = lazy_pattern(r"\A[A-Za-z_][a-z_]*(?:[._-][A-Za-z_]+)*\Z|://|\A[./~]")
 _MIN_BITS = 3.0
 
 

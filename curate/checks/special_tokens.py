@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from curate.base.patterns import lazy_pattern
 from curate.base.record import Problem, Record
 from curate.checks import check, texts
 from curate.schema.settings import Settings
 
-_TOKEN = re.compile(
+_TOKEN = lazy_pattern(
     r"<\|[A-Za-z]\w{0,40}\|>"  # ChatML, Llama 3, Phi, GPT, Qwen, Cohere, Granite
     r"|<｜[^｜<>\n]{1,40}｜>"  # DeepSeek: full-width bars
     r"|<\|/\w{1,40}\|>|<\|\d{1,2}\.\d\d\|>|<\[[a-z\u2581]{3,40}\]>"  # Phi tools, Whisper, Seed
@@ -22,15 +23,15 @@ _TOKEN = re.compile(
     r"|\[(?:[gs]?MASK|CLS|SEP|PAD|UNK|BOS|EOS|EOT|EOD)\]|\[\|/?\w{2,20}\|\]"  # GLM, BERT, EXAONE
     r"|\]~[!b]\[|\]~b\]"  # MiniMax
 )
-_STRUCK = re.compile(r"<s>[^<]*</s>")
-_HTML = re.compile(
+_STRUCK = lazy_pattern(r"<s>[^<]*</s>")
+_HTML = lazy_pattern(
     r"</?(?:p|div|span|a|b|i|u|em|strong|del|li|ul|ol|td|tr|table|html|body|br|h[1-6]|code)\b[^<>]*>", re.I
 )
-_ASSISTANT_MARK = re.compile(r"(?:\A|\n)[ \t]*(?:\*\*|\[)?(?:Assistant|AI|Bot|Model|ChatGPT|GPT)(?:\*\*|\])?:", re.I)
-_USER_MARK = re.compile(r"\n[ \t]*(?:\*\*|\[)?(?:User|Human)(?:\*\*|\])?:", re.I)
-_ALPACA = re.compile(r"(?:\A|\n)[ \t]*#{2,3} ?(?:Instruction|Response|Assistant|Bot|AI):", re.I)
-_THINK = re.compile(r"</?(?:think|thinking|scratchpad)>")
-_THOUGHT = re.compile(r"\A\s*<(think|thinking)>(?:(?!</?\1>).)*</\1>", re.S)
+_ASSISTANT_MARK = lazy_pattern(r"(?:\A|\n)[ \t]*(?:\*\*|\[)?(?:Assistant|AI|Bot|Model|ChatGPT|GPT)(?:\*\*|\])?:", re.I)
+_USER_MARK = lazy_pattern(r"\n[ \t]*(?:\*\*|\[)?(?:User|Human)(?:\*\*|\])?:", re.I)
+_ALPACA = lazy_pattern(r"(?:\A|\n)[ \t]*#{2,3} ?(?:Instruction|Response|Assistant|Bot|AI):", re.I)
+_THINK = lazy_pattern(r"</?(?:think|thinking|scratchpad)>")
+_THOUGHT = lazy_pattern(r"\A\s*<(think|thinking)>(?:(?!</?\1>).)*</\1>", re.S)
 _UNTRAINED = ("/meta", "/labels")
 
 

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import orjson
@@ -15,7 +16,7 @@ from curate.base.record import CurateError, Finding, Json, Record
 from curate.base.resources import require_trainer, trainer_command
 from curate.checks import Check, TokenLengths, discover
 from curate.schema import Shape
-from curate.schema.settings import Settings
+from curate.schema.settings import Settings, Target
 
 
 class TrainerError(Exception):
@@ -67,7 +68,7 @@ _ROW_KEYS = ("name", "tool_call_id", "tool_calls")
 
 
 def token_findings(
-    records: Sequence[Record], shape: Shape, settings: Settings, *, target: str, model: str, max_length: int
+    records: Sequence[Record], shape: Shape, settings: Settings, *, target: Target, model: str, max_length: int
 ) -> list[Finding]:
     """Return what the length checks (T920 to T922) find in ``records``, in their order.
 
@@ -80,7 +81,7 @@ def token_findings(
     """
     require_trainer("counting tokens", "leave --model out")
     checks = [check for check in discover().values() if check.on_lengths]
-    chosen = settings.model_copy(update={"target": target})
+    chosen = replace(settings, target=target)
     options = ["--objective", "sft" if target in _LAST_ANSWER else "chat"]
     if settings.checks.allow_special_tokens:
         options.append("--allow-special-tokens")

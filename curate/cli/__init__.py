@@ -8,6 +8,7 @@ import os
 import pkgutil
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -124,6 +125,8 @@ def _went(name: str, instead: str) -> str:
     return f"{name} is no longer there: {instead}"
 
 
+# Help asks for each verb by its name, and would look through the folder as often.
+@cache
 def _verbs() -> dict[str, str]:
     names = [module.name for module in pkgutil.iter_modules(__path__)]
     return {name.rstrip("_").replace("_", "-"): name for name in names if not name.startswith("_")}

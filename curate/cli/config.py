@@ -39,9 +39,10 @@ def show(root: Path, origin: bool, is_json: bool) -> int:
     import tomlkit
 
     from curate.project.project import open_project
-    from curate.schema.settings import foreign_variables, origins
+    from curate.schema.settings import foreign_variables, origins, settings_adapter
 
-    values = open_project(root).settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    settings = open_project(root).settings
+    values = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude_none=True)
     for name in foreign_variables():
         console.talk(f"not a setting: {console.one_line(name)}")
     if origin:

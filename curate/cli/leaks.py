@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -74,7 +75,7 @@ def command(
 
 
 def _compared(
-    roots: Sequence[Path], against: Sequence[Path], mapping: str, options: Mapping[str, int]
+    roots: Sequence[Path], against: Sequence[Path], mapping: str, options: Mapping[str, Any]
 ) -> list[ExamLeaks]:
     from curate.formats.importers.mapping import parse_map
     from curate.project.notices import open_and_tell
@@ -103,7 +104,7 @@ def _compared(
     # With a seed the records are divided as an export would divide them; without one, by the splits that they have.
     is_planned = project is not None and project.settings.split.seed is not None
     if project:
-        judge, settings = judge_of(project.data), project.settings.leaks.model_copy(update=dict(options))
+        judge, settings = judge_of(project.data), replace(project.settings.leaks, **options)
         nothing = f"{roots[0]} has one split only and names no benchmark"
         # To compare and then report nothing would look like a clean exam.
         if not judge.is_wanted("P501", "P504", "P505"):
@@ -116,7 +117,7 @@ def _compared(
             by_split = by_own_split(project.data.records())
             compared = [] if against else compare_benchmarks(project.data, by_split["train"], settings)
     else:
-        judge, settings = LeakJudge(Settings()), LeakSettings.model_validate(options)
+        judge, settings = LeakJudge(Settings()), LeakSettings(**options)
         nothing = "the records of these files are all of one split"
         by_split = by_own_split([record for path in roots for record in read(path, is_exam=False).records])
     if against:

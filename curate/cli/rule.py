@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base import console
-from curate.base.record import CurateError, Exit, Json
+from curate.base.record import CurateError, Exit, Json, Severity
 from curate.base.tables import counted
 from curate.cli._output import print_json
-from curate.jsonl import FaultRule
 
 if TYPE_CHECKING:
     from curate.checks import Check
     from curate.checks.runner.proof import Firing, Trial
+    from curate.jsonl import FaultRule
 
 # Lines that are named where a check fires.
 _MAX_LOCATIONS = 5
-# Codes that commands report themselves; every other one has a check or a row of the front door's table.
-_OF_COMMANDS = (
-    FaultRule(
+# Codes that commands report themselves, by code, name, severity and text; every other one has a check or a row of the
+# front door's table.
+_OF_COMMANDS: tuple[tuple[str, str, Severity, str], ...] = (
+    (
         "D302",
         "near-duplicate",
         "warning",
@@ -32,27 +33,24 @@ _OF_COMMANDS = (
 `curate dedupe` finds and shows near repeats, `curate export` leaves them out and lists them in dropped.jsonl.
 `curate validate` does not look for them: it reports exact repeats alone (D301). `[dedupe]` in curate.toml says how
 alike two records must be.""",
-        good=b"",
     ),
-    FaultRule(
+    (
         "L402",
         "annotators-disagree",
         "warning",
         """Annotators gave different answers to the same question about a record.
 
 Every answer stays in the journal. `curate review` settles which one holds.""",
-        good=b"",
     ),
-    FaultRule(
+    (
         "L403",
         "edit-conflict",
         "error",
         """Two people decided on the same field of a record, and neither had seen the other's decision.
 
 Both decisions stay in the journal. `curate review` settles which one holds.""",
-        good=b"",
     ),
-    FaultRule(
+    (
         "P503",
         "stale-split",
         "warning",
@@ -60,25 +58,22 @@ Both decisions stay in the journal. `curate review` settles which one holds.""",
 
 Records never move from one split to another. A new record that belongs together with records of two splits is held
 back: `curate split` names it, `curate export` leaves it out and lists it in dropped.jsonl.""",
-        good=b"",
     ),
-    FaultRule(
+    (
         "R601",
         "stale-report",
         "warning",
         """A run was trained on another dataset than the last one.
 
 `curate report` says so. Train again on the latest dataset before you decide by its scores.""",
-        good=b"",
     ),
-    FaultRule(
+    (
         "R602",
         "category-got-worse",
         "warning",
         """A category scores lower after training than before, by more than chance explains.
 
 `curate report` names it with both scores, and shows its worst records.""",
-        good=b"",
     ),
 )
 
@@ -153,9 +148,10 @@ def command(code_or_name: str | None, format_: str, test_file: Path | None, clea
 def catalogue() -> Mapping[str, Check | FaultRule]:
     """Return what is known of every code that a finding may have, in the order of the codes."""
     from curate.checks import discover
-    from curate.jsonl import FAULTS
+    from curate.jsonl import FAULTS, FaultRule
 
-    return dict(sorted([*FAULTS.items(), *discover().items(), *((rule.code, rule) for rule in _OF_COMMANDS)]))
+    own = [FaultRule(*row, good=b"") for row in _OF_COMMANDS]
+    return dict(sorted([*FAULTS.items(), *discover().items(), *((rule.code, rule) for rule in own)]))
 
 
 def _object_of(rule: Check | FaultRule) -> dict[str, Json]:

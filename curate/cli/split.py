@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -159,12 +160,12 @@ def _settings_with(
     settings: SplitSettings, ratios: str | None, seed: int | None, stratify: bool | None, group: str | None
 ) -> SplitSettings:
     given = {"seed": seed, "stratify": stratify, "group": group}
-    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if ratios is not None:
         from curate.sessions.splitting import ratios_of
 
         changes["ratios"] = ratios_of(ratios)
-    return settings.model_copy(update=changes)
+    return replace(settings, **changes)
 
 
 def _report(planned: Preview) -> list[str]:

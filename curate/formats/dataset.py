@@ -36,7 +36,8 @@ _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class _ManifestPart(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Built when the first manifest is read.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class Tool(_ManifestPart):

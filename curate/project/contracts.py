@@ -20,13 +20,14 @@ from curate.base.record import CurateError, Json
 from curate.formats import dataset as export
 from curate.project import snapshot
 from curate.schema.settings import model as settings
+from curate.schema.settings import settings_adapter
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 _SOURCES: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     "workspace": (
-        partial(settings.Settings.model_json_schema, by_alias=True),
+        lambda: settings_adapter().json_schema(),
         settings,
         "The settings of a workspace: curate.toml, read as JSON.",
     ),

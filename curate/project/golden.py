@@ -174,7 +174,7 @@ def _without_test(settings: SplitSettings) -> SplitSettings:
     train, validation, _ = settings.ratios
     whole = train + validation
     ratios = (train / whole, validation / whole, 0.0) if whole else (1.0, 0.0, 0.0)
-    return settings.model_copy(update={"ratios": ratios})
+    return replace(settings, ratios=ratios)
 
 
 def _without_joining(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curate.base import console
 from curate.base.record import SPLITS
 from curate.base.tables import counted
 from curate.project.data import ProjectData
-from curate.project.plan import ExportPlan
 from curate.project.project import Project, open_project
+
+if TYPE_CHECKING:
+    # It brings numpy, which most commands that open a workspace do without.
+    from curate.project.plan import ExportPlan
 
 _MAX_FINDINGS = 5
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +32,7 @@ from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
 from curate.project.validation import validate_data
 from curate.schema import bundled, load_contract
-from curate.schema.settings import Category, Settings
+from curate.schema.settings import Category, Settings, settings_adapter
 
 _MAX_FINDINGS = 5
 
@@ -118,7 +119,7 @@ def export_dataset(
 def _about(data: ProjectData, verdict: Verdict, planned: ExportPlan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
     # Keys of the terminal and plug-ins change no record, and so make no other dataset.
-    fields = settings.model_dump(mode="json", by_alias=True, exclude={"keys", "plugins"})
+    fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude={"keys", "plugins"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     counts = {name: Counter(row["category"] for row in part) for name, part in rows.items()}
@@ -140,7 +141,7 @@ def _about(data: ProjectData, verdict: Verdict, planned: ExportPlan, rows: dict[
             for name in names
         },
         "findings": dict(sorted(findings.items())),
-        "about": settings.about.model_dump(),
+        "about": asdict(settings.about),
         "provenance": _provenance(planned, rows),
     }
 

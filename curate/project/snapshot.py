@@ -45,7 +45,8 @@ _HEAD = re.compile(rb'\{"digest":"([0-9a-f]{64})",\n')
 
 
 class _SnapshotModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Built when the first snapshot is read.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class FoldedFile(_SnapshotModel):

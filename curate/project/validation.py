@@ -39,14 +39,14 @@ from curate.checks.runner.names import UniqueNames, Watched, WatchedIds
 from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, holds_any, read_entries
-from curate.project.data import ProjectData
-from curate.project.fold import RecordState
-from curate.project.journal import CATEGORY, damage_texts
 from curate.schema import Shape, guess_shape, load_shape, resembled_shape
 from curate.schema.settings import read_settings
 
+# Files of no workspace are checked without what decisions bring with them, pydantic before all.
 if TYPE_CHECKING:
     from curate.project.blind import Blind
+    from curate.project.data import ProjectData
+    from curate.project.fold import RecordState
 
 
 _SAMPLE_LINES = 100
@@ -94,6 +94,8 @@ class Validation:
         # Without a view lines are no records, so that there is nothing to decide on.
         data = self.data if view else None
         if data:
+            from curate.project.journal import damage_texts
+
             self.remarks += damage_texts([damage for damage in data.damages if damage.kind == "unknown"])
         self._stream = RecordStream(spec.root, data, is_whole=self._whole is not None, has_records=has_records)
         return validate(
@@ -117,6 +119,8 @@ class Validation:
 
     def hidden(self, blind: Blind) -> set[str]:
         """Return the ids of the records whose category ``blind`` hides, as workspace and lines call them."""
+        from curate.project.journal import CATEGORY
+
         hidden = [(state, own_id) for state, own_id in self._stream.answered() if blind.hides(state, CATEGORY)]
         return {name for state, own_id in hidden for name in (state.record.id, own_id)}
 
@@ -275,6 +279,10 @@ class RecordStream:
         self._records: list[Record] = []
         self._unread: list[tuple[str, int]] = []
         self._answered: list[tuple[RecordState, str]] = []
+        if data or has_records:
+            from curate.project.fold import RecordState
+
+            self._undecided: Callable[[Record], RecordState] = RecordState
 
     @property
     def watched(self) -> WatchedIds | None:
@@ -354,7 +362,7 @@ class RecordStream:
     def _retain(self, record: Record, name: str | None, file: str, decided: Mapping[int, RecordState | None]) -> None:
         """Retain a record of a line, or what is in ``decided`` in place of it."""
         line = record.source.line
-        state = decided[line] if line in decided else RecordState(_moved(record, name or record.id, file))
+        state = decided[line] if line in decided else self._undecided(_moved(record, name or record.id, file))
         if state is None:
             return
         if self._is_whole:
@@ -386,7 +394,7 @@ class RecordStream:
         elif self._decisions.is_out(record.id):
             return None
         else:
-            state = RecordState(_moved(record, record.id, file))
+            state = self._undecided(_moved(record, record.id, file))
         if not state.heads and state.dropped is None:
             examiner.add_record(result, record, settings_name, watched.raw, is_changed=watched.is_changed)
         elif state.dropped is None:
@@ -402,6 +410,8 @@ class RecordStream:
         return state
 
     def _note_answer(self, state: RecordState) -> None:
+        from curate.project.journal import CATEGORY
+
         if state.answers.get(CATEGORY):
             own_id = self._as_in_line(state.record, state.record.source).id
             nothing_more = Record(state.record.id, state.record.kind, Source("", 0), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from curate.project.golden import read_golden
 from curate.schema.settings import SplitSettings
@@ -51,9 +52,9 @@ class Division:
         """Return the same trial after the test set was frozen or unfrozen."""
         return self.on(replace(self.basis, golden=read_golden(self.basis.data.root)))
 
-    def change(self, **more: object) -> None:
+    def change(self, **more: Any) -> None:
         """Try other settings."""
-        self.settings = self.settings.model_copy(update=more)
+        self.settings = replace(self.settings, **more)
 
     def compute(self) -> Callable[[], _Previews]:
         """Return a job that divides the records by what is tried now, and by what is saved."""

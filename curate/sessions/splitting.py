@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -24,7 +24,7 @@ from curate.project.golden import Golden, GoldenChange, change_of, divide, read_
 from curate.project.journal import require_known
 from curate.project.plan import ExamLeaks, compare_benchmarks, divide_apart, parts_of
 from curate.project.repeats import WorkspaceRepeats, find_repeats
-from curate.schema.settings import FILE_NAME, SplitSettings, origins
+from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter
 from curate.similarity.leaks import LEVELS, Leak
 from curate.similarity.split import Drift, SplitAssignment
 
@@ -301,13 +301,13 @@ def ratios_of(text: str) -> tuple[float, float, float]:
     """Return shares written like 80/10/10, as parts of one.
 
     Raises:
-        CurateError: E902 when these are not three numbers, none below nothing and not all of them nothing.
+        CurateError: E902 when these are not three finite numbers, none below nothing and not all of them nothing.
     """
     try:
         parts = [float(part) for part in text.split("/")]
     except ValueError:
         parts = []
-    if len(parts) != len(SPLITS) or not all(0 <= part < inf for part in parts) or sum(parts) == 0:
+    if len(parts) != len(SPLITS) or not all(part >= 0 for part in parts) or not 0 < sum(parts) < inf:
         raise CurateError("E902 bad-settings", f"{text!r} is not three shares", "Write it like 80/10/10.")
     train, validation, test = (part / sum(parts) for part in parts)
     return train, validation, test
@@ -362,7 +362,8 @@ def save_settings(root: Path, settings: SplitSettings) -> list[str]:
     path = inside(root, root / FILE_NAME)
     text = read_file(path, root, most=MOST_SETTINGS).decode()
     before: dict[str, Any] = tomllib.loads(text)
-    saved, wanted = _plain(SplitSettings.model_validate(before.get("split", {}))), _plain(settings)
+    was = settings_adapter().validate_python({"split": before.get("split", {})}).split
+    saved, wanted = _plain(was), _plain(settings)
     changed = {key: wanted[key] for key in _KEYS if wanted[key] != saved[key] and wanted[key] is not None}
     if not changed:
         return []
@@ -386,5 +387,5 @@ def _plain(settings: SplitSettings) -> dict[str, Json]:
     shares = [round(share, 6) for share in settings.ratios]
     largest = shares.index(max(shares))
     shares[largest] = round(1 - sum(share for index, share in enumerate(shares) if index != largest), 6)
-    fields: dict[str, Json] = settings.model_dump(mode="json")
+    fields: dict[str, Json] = asdict(settings)
     return {**fields, "ratios": shares}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from click.testing import CliRunner
 
@@ -16,7 +17,7 @@ EASY = '[split]\nseed = 1\n[checks]\nignore = ["P5", "D3", "B8"]\n'
 
 def seen_of(workspace, fixes=None, **more):
     basis = read_basis(workspace)
-    return preview(basis, workspace.settings.split.model_copy(update=more), fixes)
+    return preview(basis, replace(workspace.settings.split, **more), fixes)
 
 
 def add(workspace, *lines):

@@ -20,7 +20,7 @@ from curate.checks.runner import ExaminerSpec, validate
 from curate.project.data import ProjectData
 from curate.project.publish import export_dataset, scoring
 from curate.schema import bundled, load_shape
-from curate.schema.settings import Category, Citations, Settings, read_settings
+from curate.schema.settings import Category, Citations, Settings, read_settings, settings_adapter
 
 CASES = json.loads((Path(__file__).resolve().parent.parent / "contract_cases.json").read_text(encoding="utf-8"))
 EACH = [
@@ -38,7 +38,7 @@ def settings_of(contract: dict[str, Any], folder: Path) -> Settings:
     if "schema" in told:
         (folder / "s.json").write_text(json.dumps(told["schema"]), encoding="utf-8")
         told["schema"] = "s.json"
-    return Settings.model_validate({"categories": {"orders": told}}).at(folder)
+    return settings_adapter().validate_python({"categories": {"orders": told}}).at(folder)
 
 
 def record_of(completion: str, prompt: str = "Which?", **more: Any) -> Record:
@@ -144,7 +144,7 @@ def test_a_contract_that_is_not_in_the_workspace_is_refused(schema: str, tmp_pat
 def test_a_contract_that_is_no_schema_ends_the_run_with_its_reason(text: str, jobs: int, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(text, encoding="utf-8")
     (tmp_path / "a.jsonl").write_text('{"instruction": "q", "output": "{}", "category": "orders"}\n', encoding="utf-8")
-    settings = Settings.model_validate({"categories": {"orders": {"schema": "s.json"}}}).at(tmp_path)
+    settings = settings_adapter().validate_python({"categories": {"orders": {"schema": "s.json"}}}).at(tmp_path)
     with pytest.raises(CurateError, match="category 'orders'") as caught:
         validate([tmp_path / "a.jsonl"], ExaminerSpec(load_shape("instruction"), settings), jobs=jobs)
     assert caught.value.code == "E960 bad-contract"

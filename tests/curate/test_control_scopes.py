@@ -19,7 +19,7 @@ from curate.checks.runner.select import Glob, relative_name
 from curate.jsonl import fault_finding
 from curate.project.data import data_files
 from curate.schema import load_shape
-from curate.schema.settings import Category, CheckSettings, Settings
+from curate.schema.settings import settings_adapter
 
 INSTRUCTION = load_shape("instruction")
 
@@ -36,7 +36,7 @@ def record(number: int, **more: Any) -> dict[str, Any]:
 
 
 def check(files: list[Path], root: Path | None, checks: dict[str, Any], **options: Any) -> Verdict:
-    settings = Settings(checks=CheckSettings.model_validate({"ignore": ["P502"], **checks}))
+    settings = settings_adapter().validate_python({"checks": {"ignore": ["P502"], **checks}})
     how = {name: options.pop(name) for name in ("jobs", "further", "has_lengths") if name in options}
     return validate(files, ExaminerSpec(INSTRUCTION, settings, root=root, **options), **how)
 
@@ -83,7 +83,9 @@ def test_a_glob_means_what_a_regular_expression_would(glob: str, name: str) -> N
 def test_many_stars_take_no_more_than_a_moment(glob: str, tmp_path: Path) -> None:
     started = time.process_time()
     assert not Glob.of(glob).matches("a/" * 40 + "a" * 200)
-    settings = Settings.model_validate({"data": ["**/" * 25 + "*.jsonl"], "checks": {"per_path": {glob: {}}}})
+    settings = settings_adapter().validate_python(
+        {"data": ["**/" * 25 + "*.jsonl"], "checks": {"per_path": {glob: {}}}}
+    )
     place = tmp_path.joinpath(*"abcdefghijkl")
     place.mkdir(parents=True)
     (place / "x.jsonl").touch()
@@ -162,7 +164,7 @@ def test_a_category_has_rules_of_its_own_for_records_and_for_the_set(jobs: int, 
 )
 def test_slips_are_refused(checks: dict[str, Any], words: str) -> None:
     with pytest.raises(CurateError) as caught:
-        select_checks(Settings(checks=CheckSettings.model_validate(checks), categories={"billing": Category()}))
+        select_checks(settings_adapter().validate_python({"checks": checks, "categories": {"billing": {}}}))
     assert caught.value.code == "E902 bad-settings"
     assert words in caught.value.message
 
@@ -170,7 +172,7 @@ def test_slips_are_refused(checks: dict[str, Any], words: str) -> None:
 def test_a_suggestion_is_made() -> None:
     for checks in ({"per_path": {"*": {"ignore": ["mojibak"]}}}, {"tolerance": {"mojibak": {"max_count": 1}}}):
         with pytest.raises(CurateError) as caught:
-            select_checks(Settings(checks=CheckSettings.model_validate(checks)))
+            select_checks(settings_adapter().validate_python({"checks": checks}))
         assert "'mojibake'" in caught.value.hint
 
 

@@ -318,8 +318,8 @@ def test_a_pair_exactly_as_alike_as_the_threshold_is_found():
     records = [Record(name, "domain", Source("a", 1), {}, text=text) for name, text in (("a", one), ("b", two))]
     alike = oracle(one, two, 3)
     assert 0.6 < alike < 0.9
-    assert find_duplicates(records, SHORT.model_copy(update={"threshold": alike})).num_near == 1
-    assert find_duplicates(records, SHORT.model_copy(update={"threshold": alike + 1e-6})).num_near == 0
+    assert find_duplicates(records, replace(SHORT, threshold=alike)).num_near == 1
+    assert find_duplicates(records, replace(SHORT, threshold=alike + 1e-6)).num_near == 0
 
 
 def test_raw_texts_are_compared():

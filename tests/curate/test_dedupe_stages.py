@@ -62,7 +62,7 @@ def test_a_stream_and_its_stages_find_what_memory_finds(files, tmp_path, setting
     assert again.num_resumed == 7
     # Another threshold needs other links, and not other buckets.
     other = Stages(tmp_path / "cache")
-    strict = settings.model_copy(update={"threshold": 0.99})
+    strict = replace(settings, threshold=0.99)
     assert streamed(files, other, strict)[1] == find_duplicates(loose_records(files), strict)
     assert other.num_resumed == 4
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from curate.base.record import CurateError
-from curate.schema.settings import line_of, origins, read_settings
+from curate.schema.settings import line_of, origins, read_settings, settings_adapter
 from tests import commands
 
 TEXT = """schema = "instruction"
@@ -216,6 +218,23 @@ def test_a_value_of_another_type_is_refused_with_what_to_type(tmp_path: Path, te
         read_settings(tmp_path)
     assert caught.value.code == "E902 bad-settings"
     assert told in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["root", "schema_", "_root"])
+def test_what_is_a_field_and_no_key_is_refused_as_any_other(tmp_path: Path, key: str) -> None:
+    (tmp_path / "curate.toml").write_text(f'{key} = "x"\n', encoding="utf-8")
+    with pytest.raises(CurateError, match=rf"curate.toml:1: {key}: Extra inputs are not permitted \("):
+        read_settings(tmp_path)
+
+
+def test_settings_know_their_workspace_also_when_they_are_changed(tmp_path: Path) -> None:
+    (tmp_path / "curate.toml").write_text('[plugins]\npath = "own"\n', encoding="utf-8")
+    settings = read_settings(tmp_path)
+    assert settings.root == tmp_path
+    changed = pickle.loads(pickle.dumps(replace(settings, target="trl")))
+    assert (changed.root, changed.target, changed.plugins.path) == (tmp_path, "trl", "own")
+    assert settings_adapter().dump_python(changed) == settings_adapter().dump_python(settings) | {"target": "trl"}
+    assert read_settings(None).root is None
 
 
 def test_whole_numbers_are_numbers_and_lists_are_shares(tmp_path: Path) -> None:

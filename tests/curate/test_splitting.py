@@ -144,7 +144,7 @@ def test_shares_give_and_take(train, rest, place, points):
     assert sum(round(one * 100) != round(other * 100) for one, other in zip(before, after, strict=True)) in (0, 2)
 
 
-@pytest.mark.parametrize("text", ["80/20", "a/b/c", "-1/1/1", "0/0/0", "nan/1/1", "inf/1/1", ""])
+@pytest.mark.parametrize("text", ["80/20", "a/b/c", "-1/1/1", "0/0/0", "nan/1/1", "inf/1/1", "1e308/1e308/1e308", ""])
 def test_odd_shares_are_refused(text):
     with pytest.raises(CurateError) as caught:
         ratios_of(text)

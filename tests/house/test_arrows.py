@@ -16,6 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NEVER_IN_CURATE = {"torch", "transformers", "train", "datasets", "pandas", "scipy"}
 NEVER_AT_START = {"polars", "textual", "rich", "numpy", "sklearn", "pyarrow", "genson", "jinja2"}
+# What a file of no workspace needs neither, and a small one not: it has no settings to check and no second process.
+NEVER_FOR_A_FILE = {"pydantic", "pydantic_core", "multiprocessing", "concurrent", "asyncio"}
 NEVER_IN_TRAIN = {"curate", "textual", "polars", "jsonschema", "jsonschema_rs", "datasets", "scipy"}
 
 
@@ -54,7 +56,20 @@ def test_validate_starts_light() -> None:
     sample = ROOT / "samples" / "support_desk.jsonl"
     loaded = _loaded_by(f"import curate.cli\ncurate.cli.cli.main(['validate', {str(sample)!r}], standalone_mode=False)")
     assert "jsonschema_rs" in loaded, "nothing was validated"
-    assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START)
+    assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START | NEVER_FOR_A_FILE)
+
+
+def test_a_workspace_is_opened_light(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "curate.toml").write_text('data = ["data/*.jsonl"]\n', encoding="utf-8")
+    line = '{"instruction": "What?", "output": "That.", "category": "billing"}\n'
+    (tmp_path / "data" / "a.jsonl").write_text(line, encoding="utf-8")
+    for verb in ("validate", "list", "log"):
+        loaded = _loaded_by(
+            f"import curate.cli\ncurate.cli.cli.main([{verb!r}, {str(tmp_path)!r}], standalone_mode=False)"
+        )
+        assert "pydantic" in loaded, "no settings were read"
+        assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START)
 
 
 def test_home_is_painted_before_what_takes_long_is_loaded() -> None:
@@ -75,4 +90,4 @@ def test_the_python_api_is_loaded_when_it_is_used() -> None:
 def test_help_starts_light(room: str) -> None:
     loaded = _loaded_by(f"import {room}.cli\n{room}.cli.cli.main(['--help'], standalone_mode=False)")
     assert "click" in loaded
-    assert not loaded & (NEVER_IN_CURATE - {room} | NEVER_AT_START)
+    assert not loaded & (NEVER_IN_CURATE - {room} | NEVER_AT_START | NEVER_FOR_A_FILE | {"orjson", "jsonschema_rs"})

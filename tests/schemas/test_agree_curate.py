@@ -16,10 +16,10 @@ from curate.base.record import SPLITS
 from curate.formats.dataset import Dropped, Manifest
 from curate.project.contracts import NAMES, contract
 from curate.project.snapshot import Folded
-from curate.schema.settings import Settings
+from curate.schema.settings import settings_adapter
 
 MODELS = {
-    "workspace": TypeAdapter(Settings),
+    "workspace": settings_adapter(),
     "journal": EVENTS,
     "dataset": TypeAdapter(Manifest),
     "folded": TypeAdapter(Folded),

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
@@ -30,11 +31,11 @@ class Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of the alphabet."""
-        return sorted(module.name for module in pkgutil.iter_modules(__path__))
+        return _verbs()
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import the verb's file and return its command, or None where there is no such verb."""
-        if name not in self.list_commands(ctx):
+        if name not in _verbs():
             return None
         command: click.Command = importlib.import_module(f"{__name__}.{name}").command
         return command
@@ -51,6 +52,12 @@ class Verbs(click.Group):
             near = get_close_matches(args[0], self.list_commands(ctx), n=2)
             hint = f" Did you mean {' or '.join(repr(verb) for verb in near)}?" if near else ""
             raise click.UsageError(error.message + hint, ctx) from error
+
+
+# Help asks for each verb by its name, and would look through the folder as often.
+@cache
+def _verbs() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

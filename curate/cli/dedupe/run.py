@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +114,7 @@ def run(options: DedupeOptions) -> Exit:
     progress = Progress(sys.stderr.isatty() if options.progress is None else options.progress)
     try:
         if options.engine != "local":
-            settings = DedupeSettings.model_validate(options.settings)
+            settings = DedupeSettings(**options.settings)
             # The records are read again for their texts, so that the cluster must be there until all is printed.
             with compare_on(options.paths, settings, options.ray_address, progress) as compared:
                 progress.close()
@@ -133,7 +133,7 @@ def _run_here(options: DedupeOptions, progress: Progress) -> None:
         from curate.project.notices import open_and_tell
 
         project = open_and_tell(options.root)
-    settings = (project.settings.dedupe if project else DedupeSettings()).model_copy(update=options.settings)
+    settings = replace(project.settings.dedupe if project else DedupeSettings(), **options.settings)
     # A bad encoder is refused before the work that it comes after; one that the settings name may be relative.
     folder = options.encoder or (settings.encoder and (project.root if project else Path()) / settings.encoder)
     encoder = None

@@ -18,7 +18,7 @@ from curate.checks.runner import Engine, default_jobs, examine_all, relative_nam
 from curate.cli._options import refuse_if
 from curate.project.validation import guess_name
 from curate.schema import Shape, load_shape
-from curate.schema.settings import FILE_NAME, Settings, read_settings, root_of
+from curate.schema.settings import FILE_NAME, Settings, Target, read_settings, root_of
 
 STDIN = "-"
 
@@ -36,7 +36,7 @@ class Options:
     baseline: Path | None
     update_baseline: bool
     since: str
-    target: str | None
+    target: Target | None
     model: Path | None
     max_length: int | None
     fix: bool
@@ -211,9 +211,10 @@ def _with_options(settings: Settings, options: Options) -> Settings:
     """Return the settings with the command line's choice: a selection replaces theirs, what to ignore adds to it."""
     checks = settings.checks
     # What the workspace ignores for good stays ignored, whatever one call selects.
-    new = {"select": _codes(options.select) or checks.select, "ignore": [*checks.ignore, *_codes(options.ignore)]}
-    target = {"target": options.target} if options.target else {}
-    return settings.model_copy(update={"checks": checks.model_copy(update=new), **target})
+    chosen = replace(
+        checks, select=_codes(options.select) or checks.select, ignore=[*checks.ignore, *_codes(options.ignore)]
+    )
+    return replace(settings, checks=chosen, target=options.target or settings.target)
 
 
 def _codes(options: tuple[str, ...]) -> list[str]:

@@ -41,7 +41,6 @@ from curate.cli.rule import catalogue
 from curate.cli.validate.inputs import Inputs, Options, chosen_shape, gathered, shared_out
 from curate.formats.reports import Page, all_format_names, format_names, render, with_source
 from curate.jsonl import strict_loads
-from curate.project.project import open_project
 from curate.project.validation import Lengths, Validation
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, root_of
@@ -90,6 +89,12 @@ def run(options: Options) -> Exit:
 
 def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> Verdict:
     baseline, path = _baseline(options, inputs)
+    data = None
+    if inputs.root:
+        # A file of no workspace is checked without it.
+        from curate.project.project import open_project
+
+        data = open_project(inputs.root, settings=inputs.settings, shape=shape).data
     spec = ExaminerSpec(
         shape=shape,
         settings=inputs.settings,
@@ -102,7 +107,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
     validation = Validation(
         inputs.files,
         spec,
-        open_project(inputs.root, settings=inputs.settings, shape=shape).data if inputs.root else None,
+        data,
         is_part=not inputs.is_whole or bool(inputs.name),
         jobs=options.jobs,
         engine=engine,

@@ -24,7 +24,8 @@ from curate.base.file_guard import FileGuardError, FileStamp, open_descriptor, s
 from curate.base.record import CurateError, Finding, Line, Record, Source
 from curate.checks.runner.examine import violations
 from curate.checks.runner.names import UniqueNames
-from curate.checks.runner.parallel import default_jobs, shared_out, tasks_of
+from curate.checks.runner.parallel import default_jobs, tasks_of
+from curate.checks.runner.pool import shared_out
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, JsonFault, Reader, Span, crlf_finding, strict_loads
 from curate.project.catalog.columns import Values, frame_of, head, values_of

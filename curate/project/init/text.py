@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import tomlkit
 from tomlkit.items import Table
@@ -109,7 +110,7 @@ def settings_text(
 
     ``options`` are those of a category's scorer.
     """
-    settings = Settings(schema=schema)
+    settings = Settings(schema_=schema)
     split: dict[str, Json] = {"seed": seed} | ({"ratios": list(ratios)} if ratios else {})
     document = tomlkit.document()
     document.add(tomlkit.comment("Settings of this workspace. Every setting is listed; what you see is its value."))
@@ -119,7 +120,7 @@ def settings_text(
         document.add(tomlkit.comment(_TOP[name]))
         document.add(name, tomlkit.item(value))
     given: dict[str, dict[str, Json]] = {"checks": {"allow_refusals": list(allow_refusals)}, "split": split}
-    defaults = settings.model_dump()
+    defaults = asdict(settings)
     for section, (about, comments) in _SECTIONS.items():
         document.add(tomlkit.nl())
         document.add(tomlkit.comment(about))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from threading import RLock
 from typing import IO, Any, Literal, get_args
@@ -55,9 +55,7 @@ def questions_of(settings: Settings, categories: Collection[str] = ()) -> list[Q
             raise CurateError("E902 bad-settings", f"label.questions: {question.name!r} is no name for one", hint)
     known: Sequence[str] = [*settings.categories] or sorted(categories)
     return [
-        question.model_copy(update={"values": list(known)})
-        if question.name == CATEGORY and not question.values
-        else question
+        replace(question, values=list(known)) if question.name == CATEGORY and not question.values else question
         for question in questions
     ]
 

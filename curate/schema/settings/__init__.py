@@ -16,7 +16,15 @@ from curate.schema.settings.model import (
     Target,
     Tolerance,
 )
-from curate.schema.settings.read import FILE_NAME, foreign_variables, line_of, origins, read_settings, root_of
+from curate.schema.settings.read import (
+    FILE_NAME,
+    foreign_variables,
+    line_of,
+    origins,
+    read_settings,
+    root_of,
+    settings_adapter,
+)
 
 __all__ = [
     "ADDED",
@@ -39,4 +47,5 @@ __all__ = [
     "origins",
     "read_settings",
     "root_of",
+    "settings_adapter",
 ]

@@ -7,17 +7,18 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
-from functools import lru_cache
+from dataclasses import Field, fields, is_dataclass
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from curate.base.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
 from curate.base.record import CurateError
 from curate.schema.settings.model import Settings
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
 
 FILE_NAME = "curate.toml"
 # `CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not.
@@ -34,8 +35,9 @@ _WANTED = {
     "list_type": ("a list", '["text"]'),
     "tuple_type": ("a list", "[0.8, 0.1, 0.1]"),
     "dict_type": ("a table", '{ name = "text" }'),
-    "model_type": ("a table", "{ }"),
+    "dataclass_type": ("a table", "{ }"),
 }
+_UNKNOWN_KEY = "unexpected_keyword_argument"
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "the truth value"), (int, "the whole number"), (float, "the number"), (str, "the text"), (list, "a list"),
     (dict, "a table"),
@@ -68,17 +70,34 @@ def read_settings(root: Path | None) -> Settings:
     variables = _variables()
     for keys, (name, value) in variables.items():
         _lay(table, keys, value, name)
+    settings = _settings_of(table, text, path, variables) if table else Settings()
+    if root is None:
+        return settings
+    _require_inside(settings, root)
+    return _with_contracts(settings, root)
+
+
+@cache
+def settings_adapter() -> TypeAdapter[Settings]:
+    """Return what checks tables as settings, and writes settings as tables."""
+    # Loading pydantic and making this take longer than checking a small file, and a default needs no check.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Settings)
+
+
+def _settings_of(
+    table: dict[str, Any], text: str, path: Path | None, variables: Mapping[KeyPath, tuple[str, Any]]
+) -> Settings:
+    from pydantic import ValidationError
+
     try:
-        settings = Settings.model_validate(table)
+        return settings_adapter().validate_python(table)
     except ValidationError as error:
         faults = error.errors()
         message = "; ".join(_render_fault(fault, text, path, variables) for fault in faults[:_MOST_FAULTS])
         message += f"; and {len(faults) - _MOST_FAULTS:,} more" if len(faults) > _MOST_FAULTS else ""
         raise CurateError("E902 bad-settings", message, _HINT) from error
-    if root is None:
-        return settings
-    _require_inside(settings, root)
-    return _with_contracts(settings, root)
 
 
 def _require_inside(settings: Settings, root: Path) -> None:
@@ -223,8 +242,8 @@ def _table(text: str, path: Path | None) -> dict[str, Any]:
         raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
 
 
-def _fields(model: type[BaseModel]) -> dict[str, Any]:
-    return {field.alias or name: field for name, field in model.model_fields.items()}
+def _fields(part: type) -> dict[str, Field[Any]]:
+    return {field.metadata.get("alias", field.name): field for field in fields(part)}
 
 
 def _first(name: str) -> str:
@@ -280,6 +299,8 @@ def _render_fault(
 
 def _message(fault: ErrorDetails) -> str:
     """Return what is wrong with a value in plain words, with what to type where it is of another type."""
+    if fault["type"] == _UNKNOWN_KEY:
+        return "Extra inputs are not permitted"
     if fault["type"] not in _WANTED:
         return fault["msg"].removeprefix("Value error, ")
     wanted, example = _WANTED[fault["type"]]
@@ -299,15 +320,19 @@ def _unquoted(wanted: str, text: str) -> str:
 
 
 def _suggestion(fault: ErrorDetails) -> str:
-    if fault["type"] != "extra_forbidden":
+    if fault["type"] != _UNKNOWN_KEY:
         return ""
-    # Down the models by the path of the fault, to the one whose key was misspelled.
-    model: Any = Settings
-    for part in fault["loc"][:-1]:
-        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+    # Only a bad call needs it.
+    from difflib import get_close_matches
+
+    # Down the tables by the path of the fault, to the one whose key was misspelled.
+    table: type = Settings
+    for key in fault["loc"][:-1]:
+        field = _fields(table).get(str(key))
+        inner = get_type_hints(table)[field.name] if field else None
+        if not (isinstance(inner, type) and is_dataclass(inner)):
             return ""
-        model = field.annotation
-    known = list(_fields(model))
+        table = inner
+    known = list(_fields(table))
     near = get_close_matches(str(fault["loc"][-1]), known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Record, Source
 from curate.checks.runner.names import with_unique_ids
-from curate.checks.runner.parallel import shared_out
+from curate.checks.runner.pool import shared_out
 from curate.project.catalog import Catalog, base, base_cache, open_catalog
 from curate.project.catalog.base import named_apart
 from curate.project.catalog.columns import estimated_tokens
