@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from curate.base.record import Record, Source
 from curate.base.tables import bar, bars, bins
-from curate.checks.quality import cramers_v, eta_squared, evenness, html_page, lix, overview
+from curate.checks.quality import (
+    QualityOverview,
+    RecordColumns,
+    cramers_v,
+    eta_squared,
+    evenness,
+    html_page,
+    lix,
+)
 from curate.checks.quality.suspects import difficulties, find_suspects
 from curate.checks.repetition import repetition
 from tests import commands
@@ -102,15 +110,14 @@ def test_eta_squared_against_anova() -> None:
     rng = random.Random(4)
     groups = {name: [rng.gauss(shift, 1) for _ in range(30)] for name, shift in (("a", 0), ("b", 0.5), ("c", 2))}
     f = f_oneway(*groups.values()).statistic
-    values = [(name, value) for name, part in groups.items() for value in part]
-    assert eta_squared(values) == pytest.approx(2 * f / (2 * f + 87))
-    assert eta_squared([("a", 1.0), ("b", 1.0)]) == 0
+    assert eta_squared(groups.values()) == pytest.approx(2 * f / (2 * f + 87))
+    assert eta_squared([[1.0], [1.0], []]) == 0
 
 
 def test_a_category_that_comes_from_one_source_is_seen() -> None:
     records = [record(n, category="ab"[n % 2], source="xy"[n % 2]) for n in range(60)]
     records += [record(60 + n, "long answer " * 90, category="c", source="x") for n in range(30)]
-    told = {(one.left, one.right): one.strength for one in overview(records, {}).effects}
+    told = {(one.left, one.right): one.strength for one in QualityOverview(RecordColumns(records, {})).effects}
     assert told["category", "source"] == "large"
     assert told["category", "completion length"] == "large"
 
@@ -191,7 +198,7 @@ class Tags(HTMLParser):
 def test_the_page_fetches_nothing_and_escapes_names() -> None:
     hostile = '<script>alert(1)</script>"\x1b[2J\u202e'
     records = [record(n, category=hostile, source=hostile) for n in range(5)] + [record(9, category="b")]
-    page = html_page(overview(records, {}), hostile)
+    page = html_page(QualityOverview(RecordColumns(records, {})), hostile)
     tags = Tags()
     tags.feed(page)
     assert "script" not in tags.tags
