@@ -22,4 +22,5 @@ def wilson(num_right: int, num: int, population: int | None = None) -> tuple[flo
         n *= (population - 1) / (population - num)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At the ends rounding may leave the interval a hair short of the share itself.
+    return middle - half if num_right else 0.0, middle + half if num_right < num else 1.0
