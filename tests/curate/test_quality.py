@@ -12,7 +12,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -376,6 +378,26 @@ def test_stats_say_what_the_sample_is(many: Path) -> None:
     refused = call("stats", "many.jsonl", "--languages", "all", folder=many)
     assert refused.returncode == 2
     assert "--plots, --html or --format json" in refused.stderr
+
+
+def test_the_document_is_what_the_schema_says(rows: Path, many: Path, root: Path) -> None:
+    schema = json.loads((root / "schemas/stats.schema.json").read_bytes())
+    validator = jsonschema_rs.validator_for(schema, offline=True)
+
+    def document(name: str) -> Any:
+        return json.loads(call("stats", name, "--format", "json", folder=many).stdout)
+
+    few = document("rows.jsonl")
+    validator.validate(few)
+    assert not validator.is_valid({**few, "groupings": [{}]})
+    assert [grouping["sample"] for grouping in few["groupings"]] == [None] * len(few["groupings"])
+    pytest.importorskip("py3langid")
+    most = document("many.jsonl")
+    validator.validate(most)
+    grouping = next(grouping for grouping in most["groupings"] if grouping["name"] == "language")
+    sample = grouping["sample"]
+    assert (sample["records"], sample["of"], sample["shares"].keys()) == (10_000, 10_200, grouping["counts"].keys())
+    assert sample["shares"]["de"]["share"] == grouping["counts"]["de"] / 10_000
 
 
 def test_quality_orders_by_what_was_asked(rows: Path) -> None:

@@ -181,7 +181,7 @@ class QualityOverview:
         self._sample_size = sample_size
 
     def as_json(self) -> dict[str, Json]:
-        """Return all of it."""
+        """Return all of it, as `schemas/stats.schema.json` says."""
         return {
             "categories": [asdict(row) for row in self.measured_categories],
             "whole": asdict(self.measured_whole),
