@@ -306,9 +306,10 @@ class QualityOverview:
 
     def _row(self, name: str, rows: Sequence[int]) -> CategoryRow:
         columns = self._columns
-        prompts = [columns.prompt_chars[row] for row in rows] or [0]
-        completions = [columns.completion_chars[row] for row in rows] or [0]
-        splits = Counter(columns.split[row] for row in rows)
+        prompts, completions = (
+            [lengths[row] for row in rows] or [0] for lengths in (columns.prompt_chars, columns.completion_chars)
+        )
+        splits = Counter(map(columns.split.__getitem__, rows))
         return CategoryRow(
             name,
             len(rows),
