@@ -67,7 +67,7 @@ def words_of(text: str) -> list[str]:
     head = text[:READ]
     if not head.isascii():
         return [word.lower() for word in _WORD.findall(head)]
-    # A fifth of the time: an apostrophe between letters is a part of a word, any other one parts words as blanks do.
+    # A quarter of the time: an apostrophe between letters is a part of a word, any other one parts words as blanks do.
     plain = head.encode().translate(_WITH_APOSTROPHES)
     return (_QUOTE.sub(b" ", plain) if b"'" in plain else plain).decode().split()
 
