@@ -3,7 +3,8 @@
     python benchmarks/data.py [--records 100000] [--rounds 3] [--chain 100000] [--starts] [--before CHECKOUT]
 
 Runs `benchmarks/validate.py` and `benchmarks/dedupe.py` as they stand, then takes a workspace of --chain records
-through validate, dedupe and split by the commands a user would type, and starts small commands many times. CPU seconds
+through validate, dedupe and split by the commands a user would type, counts and measures as many records with each
+output of stats, and starts small commands many times. CPU seconds
 are user and system time of a process and its children; walls are not printed, because these machines are shared.
 """
 
@@ -46,6 +47,9 @@ def main() -> None:
     print(f"\n### the whole chain, {asked.chain:,} records\n")
     for line in chain(asked.chain):
         print(line, flush=True)
+    print(f"\n### stats, {asked.chain:,} records\n")
+    for line in stats(asked.chain, asked.rounds):
+        print(line, flush=True)
     print("\n### start\n")
     for line in starts(asked.before):
         print(line, flush=True)
@@ -64,6 +68,26 @@ def chain(num_records: int) -> list[str]:
             total += seconds
             rows.append(f"| `curate {verb}` | {seconds:.1f} | {seconds / num_records * 1e6:.1f} | {peak:,.0f} |")
     return [*rows, f"| all | {total:.1f} | {total / num_records * 1e6:.1f} | |"]
+
+
+def stats(num_records: int, rounds: int) -> list[str]:
+    """Return a table of what each output of `curate stats` takes beyond that of ten records; medians, in turn."""
+    outputs: list[list[str]] = [[], ["--format", "jsonl"], ["--plots"], ["--plots", "--languages", "all"]]
+    seconds: dict[tuple[int, int], list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for count in (10, num_records):
+            repeats.write(Path(name) / f"{count}.jsonl", count, 5)
+        for _ in range(rounds):
+            for number, options in enumerate(outputs):
+                for count in (10, num_records):
+                    command = [sys.executable, "-P", "-m", "curate", "stats", f"{name}/{count}.jsonl", *options]
+                    seconds.setdefault((number, count), []).append(run(command)[0])
+    rows = ["| command | ten records | CPU seconds | us a record beyond |", "|---|---:|---:|---:|"]
+    for number, options in enumerate(outputs):
+        start, all_of_it = (statistics.median(seconds[number, count]) for count in (10, num_records))
+        beyond = (all_of_it - start) / num_records * 1e6
+        rows.append(f"| `{' '.join(['curate stats', *options])}` | {start:.2f} | {all_of_it:.2f} | {beyond:.1f} |")
+    return rows
 
 
 def starts(before: Path | None, rounds: int = 15) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -78,8 +79,7 @@ def bins(values: Sequence[float], most: int = 12) -> list[tuple[float, float, in
     edges = _edges(min(values), max(values), most)
     counts = [0] * (len(edges) - 1)
     for value in values:
-        index = next(number for number, edge in enumerate(edges[1:]) if value < edge)
-        counts[index] += 1
+        counts[bisect(edges, value, 1) - 1] += 1
     return list(zip(edges, edges[1:], counts, strict=False))
 
 

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
 # Letters in lower case, digits as they are, and all else a blank.
 _PLAIN = bytes(code if chr(code).isascii() and chr(code).isalnum() else 32 for code in range(256)).lower()
+# The same, with apostrophes as they are.
+_WITH_APOSTROPHES = _PLAIN[:39] + b"'" + _PLAIN[40:]
+_QUOTE = re.compile(rb"(?<![a-z0-9])'|'(?![a-z0-9])")
 _NGRAM = 4
 _FEWEST_WORDS = 20
 _FEWEST_COMPARED = 40
 _MOST_REPETITION = 0.6
 # Characters that are read of a text, so that one huge record does not cost what a thousand others do.
-_READ = 20_000
+READ = 20_000
 
 
 def _may_repeat(block: RecordBlock, _settings: Settings) -> Flags:
@@ -54,9 +57,9 @@ def repeated_text(record: Record, settings: Settings) -> Iterator[Problem]:
     `curate quality --sort repetition` orders all of them.
     """
     for turn in turns(record):
-        if _is_varied(turn.completion[:_READ]):
+        if _is_varied(turn.completion[:READ]):
             continue
-        words = words_of(turn.completion) if len(turn.completion) < _READ else []
+        words = words_of(turn.completion) if len(turn.completion) < READ else []
         if len(words) >= _FEWEST_COMPARED and (share := _repetition(words)) >= _MOST_REPETITION:
             yield Problem(f"{share:.0%} of its word 4-grams stand in it before", turn.pointer)
 
@@ -74,16 +77,24 @@ def _is_varied(text: str) -> bool:
 
 def words_of(text: str) -> list[str]:
     """Return the words of ``text`` in lower case; a character is a word where a script has no blanks."""
-    return [word.lower() for word in _WORD.findall(text[:_READ])]
+    head = text[:READ]
+    if not head.isascii():
+        return [word.lower() for word in _WORD.findall(head)]
+    # A quarter of the time: an apostrophe between letters is a part of a word, any other one parts words as blanks do.
+    plain = head.encode().translate(_WITH_APOSTROPHES)
+    return (_QUOTE.sub(b" ", plain) if b"'" in plain else plain).decode().split()
 
 
-def repetition(text: str) -> float | None:
-    """Return the share of word 4-grams that repeat an earlier one, 0 to 1; None below twenty words."""
+def repetition(text: str, words: list[str] | None = None) -> float | None:
+    """Return the share of word 4-grams that repeat an earlier one, 0 to 1; None below twenty words.
+
+    ``words`` are those of the text, where they are there already.
+    """
     # seq-rep-4 of Welleck et al. 2019, "Neural Text Generation with Unlikelihood Training" (arXiv:1908.04319).
-    words = words_of(text)
+    words = words_of(text) if words is None else words
     return _repetition(words) if len(words) >= _FEWEST_WORDS else None
 
 
 def _repetition(words: list[str]) -> float:
-    ngrams = list(zip(*(words[start:] for start in range(_NGRAM)), strict=False))
-    return 1 - len(set(ngrams)) / len(ngrams)
+    ngrams = set(zip(*(words[start:] for start in range(_NGRAM)), strict=False))
+    return 1 - len(ngrams) / (len(words) - _NGRAM + 1)

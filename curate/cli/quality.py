@@ -97,15 +97,15 @@ def _ranked(records: Sequence[Record], key: str, model: str, project: Project | 
         return _suspects(records, project)
     if key == "ifd":
         return _difficult(records, model)
-    from curate.checks.quality import measure
+    from curate.checks.quality import lix
+    from curate.checks.repetition import repetition
 
+    measures: dict[str, Callable[[str], float | None]] = {
+        "repetition": repetition, "readability": lix, "short": len, "long": len,
+    }  # fmt: skip
     values: list[Ranked] = []
     for record in records:
-        measured = measure(record)
-        value = {
-            "repetition": measured.repetition, "readability": measured.lix, "short": measured.completion_chars,
-            "long": measured.completion_chars,
-        }[key]  # fmt: skip
+        value = measures[key](record.completion or record.text)
         if value is not None:
             values.append((float(value), record, ""))
     values.sort(key=lambda value: value[0] if key == "short" else -value[0])

@@ -16,7 +16,8 @@ from curate.cli._output import print_json, print_lines
 from curate.cli._visible import records_of
 
 if TYPE_CHECKING:
-    from curate.checks.quality import CategoryRow, Histogram, QualityOverview
+    from curate.base.record import Json
+    from curate.checks.quality import Grouping, Histogram, MeasuredRow, QualityOverview
 
 _MOST_BARS = 12
 _MOST_EFFECTS = 8
@@ -28,12 +29,24 @@ _WIDTH = 78
 @format_option("text", "json", "jsonl")
 @click.option("--plots", is_flag=True, help="Add bars and histograms: balance, lengths, repetition, readability.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write all of it as one HTML page to this file.")
+@click.option(
+    "--languages",
+    type=click.Choice(["sample", "all"]),
+    default="sample",
+    show_default=True,
+    help="Identify those of a sample where records are many, or of all.",
+)
 @click.option("--show-values", is_flag=True, help="Count also what others answered to what you are still asked.")
-def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, show_values: bool) -> int:
+def command(
+    paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, languages: str, show_values: bool
+) -> int:
     """Count the records of each category, by split, with the lengths of prompts and completions in characters.
 
-    Records that have no split yet are counted under "none". PATH is a workspace or record files. Languages need the
-    extra [lang] where records do not name theirs in /meta/language.
+    Records that have no split yet are counted under "none". PATH is a workspace or record files.
+
+    Balance counts languages too. They need the extra [lang] where records do not name theirs in /meta/language. Where
+    more than 10,000 would have to be identified, they are those of a sample of 10,000 records: each share comes with
+    its 95 % interval, and the same records give the same sample in whatever order. --languages all identifies all.
 
     A category that others have answered and that you are still asked (`curate list --help`) is as if they had not.
 
@@ -41,20 +54,24 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
     """
 
     from curate.base.storage import write_atomic
-    from curate.checks.quality import html_page, overview
+    from curate.checks.quality import QualityOverview, RecordColumns, html_page
+    from curate.checks.quality.languages import SAMPLE_SIZE
 
     if page is not None and page.resolve() in {path.resolve() for path in paths}:
         raise click.BadParameter("this is one of the files to read", param_hint="--html")
+    if languages == "all" and not (page or form == "json" or (plots and form == "text")):
+        raise click.UsageError("--languages all needs what shows languages: --plots, --html or --format json.")
     records, project = records_of(paths, show_values=show_values)
     if project and (dropped := project.data.dropped()):
         console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
     # The splits of the last dataset are the ones that a trainer sees.
-    view = overview(records, project.data.pins() if project else {})
+    columns = RecordColumns(records, project.data.pins() if project else {})
+    view = QualityOverview(columns, sample_size=None if languages == "all" else SAMPLE_SIZE)
     if form == "jsonl":
-        for row in view.categories:
+        for row in view.measured_categories:
             print_json(_flat(row))
     elif form == "json":
-        print_json(asdict(view), indent=2)
+        print_json(view.as_json(), indent=2)
     else:
         print_lines([*_table(view), *(_plots(view) if plots else ())])
     if page:
@@ -65,7 +82,7 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
     return Exit.OK
 
 
-def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:
+def _flat(row: MeasuredRow) -> dict[str, Json]:
     fields = asdict(row)
     splits = fields.pop("splits")
     return {"category": fields.pop("category"), "records": fields.pop("records"), **splits, **fields}
@@ -89,22 +106,16 @@ def _table(view: QualityOverview) -> Iterator[str]:
 
 def _plots(view: QualityOverview) -> Iterator[str]:
     """Yield balance, what goes together, and how the measures are spread, in blocks."""
-    from curate.base.tables import bars, table
+    from curate.base.tables import table
 
     for grouping in view.groupings:
-        without = f", {grouping.num_without:,} without" if grouping.num_without else ""
-        yield ""
-        yield f"{grouping.name}: {len(grouping.counts):,}, evenness {grouping.evenness:.2f}{without}"
-        counts = list(grouping.counts.items())[:_MOST_BARS]
-        yield from _indented(
-            bars([console.one_line(n, 30) for n, _ in counts], [c for _, c in counts], width=_WIDTH - 2)
-        )
-        if len(grouping.counts) > _MOST_BARS:
-            yield f"  {len(grouping.counts) - _MOST_BARS:,} more"
+        yield from _grouping(grouping)
     telling = [effect for effect in view.effects if effect.strength != "none"]
     if telling:
         yield ""
-        yield "what goes together, from 0 to 1"
+        samples = [grouping.sample for grouping in view.groupings if grouping.sample]
+        where = f" (language: in {samples[0]})" if samples else ""
+        yield f"what goes together, from 0 to 1{where}"
         rows = [
             [f"{effect.left} and {effect.right}", f"{effect.size:.2f}", effect.measure, effect.strength]
             for effect in telling[:_MOST_EFFECTS]
@@ -114,6 +125,24 @@ def _plots(view: QualityOverview) -> Iterator[str]:
         yield from _indented(lines)
     for histogram in view.histograms:
         yield from _histogram(histogram)
+
+
+def _grouping(grouping: Grouping) -> Iterator[str]:
+    from curate.base.tables import bars
+
+    without = f", {grouping.num_without:,} without" if grouping.num_without else ""
+    yield ""
+    yield f"{grouping.name}: {len(grouping.counts):,}, evenness {grouping.evenness:.2f}{without}"
+    names = list(grouping.counts)[:_MOST_BARS]
+    labels = []
+    if grouping.sample:
+        yield f"  in {grouping.sample}; --languages all reads all of them"
+        yield "  each with its share and the 95 % interval of that (Wilson 1927)"
+        labels = [f"{grouping.counts[name]:,}  {grouping.sample.shares[name]}" for name in names]
+    numbers = [grouping.counts[name] for name in names]
+    yield from _indented(bars([console.one_line(name, 30) for name in names], numbers, labels=labels, width=_WIDTH - 2))
+    if len(grouping.counts) > _MOST_BARS:
+        yield f"  {len(grouping.counts) - _MOST_BARS:,} more"
 
 
 def _histogram(histogram: Histogram) -> Iterator[str]:

@@ -9,13 +9,11 @@ below 0 annotators agree less than that. Each is written once for numbers and fo
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import combinations
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from curate.base.record import Json, canonical
@@ -33,7 +31,6 @@ Moments = Mapping[str, Mapping[str, str]]
 Number = TypeVar("Number", "float", "NDArray[numpy.float64]")
 Grade = Literal["ok", "warn", "error", ""]
 
-CONFIDENCE = 0.95
 # Krippendorff 2004, Content Analysis, p. 241: rely on what reaches 0.8, conclude tentatively from 0.667.
 RELIABLE, TENTATIVE = 0.8, 0.667
 
@@ -78,18 +75,6 @@ def kappa_rate(agreed: Number, chance: Number, num: Number) -> Number:
     everything.
     """
     return (agreed - chance) / (num - chance)
-
-
-def wilson(num_right: int, num: int) -> tuple[float, float]:
-    """Return the interval of a share by Wilson's score method, at 95 %; ``num`` is at least 1.
-
-    Wilson 1927, JASA 22:209. Unlike the bootstrap it has a width also where all or none were right.
-    """
-    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
-    share = num_right / num
-    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
-    half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def grade(value: float | None) -> Grade:

@@ -14,8 +14,9 @@ from functools import cached_property
 import numpy
 from numpy.typing import NDArray
 
+from curate.base.intervals import CONFIDENCE, wilson
 from curate.base.record import Json
-from curate.sessions.agreement import CONFIDENCE, Answers, alpha_rate, kappa_rate, key_of, order_of, wilson
+from curate.sessions.agreement import Answers, alpha_rate, kappa_rate, key_of, order_of
 
 Whole = NDArray[numpy.int64]
 Floats = NDArray[numpy.float64]

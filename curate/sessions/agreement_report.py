@@ -11,9 +11,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
 from curate.base.console import one_line
+from curate.base.intervals import CONFIDENCE
 from curate.base.record import Json
 from curate.base.tables import counted, table
-from curate.sessions.agreement import CONFIDENCE, Answers, grade, key_of
+from curate.sessions.agreement import Answers, grade, key_of
 from curate.sessions.agreement_figures import Chance, Figure
 from curate.sessions.agreement_measure import Agreement
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.sessions.agreement import Answers, LiveAgreement, wilson
+from curate.base.intervals import wilson
+from curate.sessions.agreement import Answers, LiveAgreement
 from curate.sessions.agreement_figures import ALIKE, NO_OVERLAP, SAME_VALUE, TOO_FEW, Chance
 from curate.sessions.agreement_measure import Agreement, measure
 from tests.curate.agreeing import QUICK, close, random_answers, written_out_alpha

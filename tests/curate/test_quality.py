@@ -8,19 +8,32 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.base.intervals import wilson
 from curate.base.record import Record, Source
 from curate.base.tables import bar, bars, bins
-from curate.checks.quality import cramers_v, eta_squared, evenness, html_page, lix, overview
+from curate.checks.quality import (
+    Grouping,
+    QualityOverview,
+    RecordColumns,
+    cramers_v,
+    eta_squared,
+    evenness,
+    html_page,
+    lix,
+)
 from curate.checks.quality.suspects import difficulties, find_suspects
-from curate.checks.repetition import repetition
+from curate.checks.repetition import repetition, words_of
 from tests import commands
 
 
@@ -39,6 +52,22 @@ def test_repetition_counts_the_ngrams_that_stood_before() -> None:
     # 24 words once more: 45 4-grams, of which 24 + 3 across the seam are new.
     assert repetition(" ".join(words * 2)) == pytest.approx(1 - 24 / 45)
     assert repetition("short") is None
+
+
+def test_ascii_and_other_letters_are_measured_the_same() -> None:
+    # The same text, once with a letter that is not ASCII in the place of each "x".
+    rng = random.Random(7)
+    parts = ["x", "Ex9", "word", " ", " ", "'", ".", "!", "?", "\n", "\r\n", "-", "\x1c", "_"]
+    texts = [" ".join(["x.", *rng.choices(parts, k=number % 200)]) for number in range(500)]
+    texts += ["".join(["x ", *rng.choices(parts, k=3 * number)]) for number in range(100)]
+    # What is read of a text ends within a word, and before the first word of a sentence.
+    texts += ["x word. " * 2499 + "x words and more words", "x word. " * 30 + "-" * 20_000 + " late. Word."]
+    for text in texts:
+        other = text.replace("x", "é")
+        assert [word.replace("x", "é") for word in words_of(text)] == words_of(other)
+        assert lix(text) == lix(other)
+        assert repetition(text) == repetition(other)
+    assert sum(lix(text) is not None for text in texts) > 200
 
 
 def test_lix_is_words_a_sentence_plus_the_share_of_long_words() -> None:
@@ -102,17 +131,88 @@ def test_eta_squared_against_anova() -> None:
     rng = random.Random(4)
     groups = {name: [rng.gauss(shift, 1) for _ in range(30)] for name, shift in (("a", 0), ("b", 0.5), ("c", 2))}
     f = f_oneway(*groups.values()).statistic
-    values = [(name, value) for name, part in groups.items() for value in part]
-    assert eta_squared(values) == pytest.approx(2 * f / (2 * f + 87))
-    assert eta_squared([("a", 1.0), ("b", 1.0)]) == 0
+    assert eta_squared(groups.values()) == pytest.approx(2 * f / (2 * f + 87))
+    assert eta_squared([[1.0], [1.0], []]) == 0
 
 
 def test_a_category_that_comes_from_one_source_is_seen() -> None:
     records = [record(n, category="ab"[n % 2], source="xy"[n % 2]) for n in range(60)]
     records += [record(60 + n, "long answer " * 90, category="c", source="x") for n in range(30)]
-    told = {(one.left, one.right): one.strength for one in overview(records, {}).effects}
+    told = {(one.left, one.right): one.strength for one in QualityOverview(RecordColumns(records, {})).effects}
     assert told["category", "source"] == "large"
     assert told["category", "completion length"] == "large"
+
+
+class TextlessColumns(RecordColumns):
+    """Columns of records whose texts nobody may ask for."""
+
+    @property
+    def completion(self) -> list[str]:
+        raise LookupError("a text was asked for")
+
+
+def test_counts_and_lengths_ask_for_no_text() -> None:
+    records = [record(n, "y" * n, category="ab"[n % 2]) for n in range(1, 6)]
+    view = QualityOverview(TextlessColumns(records, {"1": "test"}))
+    assert [(row.category, row.records, row.median_completion) for row in view.categories] == [("a", 2, 3), ("b", 3, 3)]
+    assert (view.whole.longest_completion, view.whole.splits["test"], view.whole.splits["none"]) == (5, 1, 4)
+    for figure in ("measured_categories", "measured_whole", "groupings", "effects", "histograms"):
+        with pytest.raises(LookupError):
+            getattr(QualityOverview(TextlessColumns(records, {})), figure)
+
+
+GERMAN = (
+    "Das ist nicht der Fall, und die Rechnung wird mit dem Paket verschickt, aber nicht heute, sondern erst morgen."
+)
+ENGLISH = "That is not the case, and the invoice is sent with the parcel, though not today but early tomorrow morning."
+
+
+def languages(records: list[Record], size: int | None) -> Grouping:
+    view = QualityOverview(RecordColumns(records, {}), sample_size=size)
+    return next(grouping for grouping in view.groupings if grouping.name == "language")
+
+
+def test_languages_are_those_of_a_sample_that_no_order_changes() -> None:
+    pytest.importorskip("py3langid")
+    # The first 150 are German: a sample of the first would say that all are.
+    records = [record(n, GERMAN if n < 150 else ENGLISH) for n in range(400)]
+    drawn = languages(records, 120)
+    assert drawn.sample is not None
+    assert (drawn.sample.records, drawn.sample.of, sum(drawn.counts.values()) + drawn.num_without) == (120, 400, 120)
+    german = drawn.sample.shares["de"]
+    assert german.share == drawn.counts["de"] / 120
+    assert german.low < 150 / 400 < german.high
+    random.Random(1).shuffle(records)
+    assert languages(records, 120) == drawn
+    # Other records are another sample.
+    assert languages([replace(one, id=f"{one.id}b") for one in records], 120).counts != drawn.counts
+    everyone = languages(records, None)
+    assert (everyone.counts, everyone.sample) == ({"en": 250, "de": 150}, None)
+
+
+def test_what_needs_no_identifying_is_no_reason_for_a_sample() -> None:
+    pytest.importorskip("py3langid")
+    records = [record(n, GERMAN) for n in range(5)]
+    records += [replace(record(5 + n, ENGLISH), meta={"language": "en"}) for n in range(20)]
+    records += [record(25 + n, "Yes.") for n in range(30)]
+    grouping = languages(records, 5)
+    assert (grouping.counts, grouping.num_without, grouping.sample) == ({"en": 20, "de": 5}, 30, None)
+    assert languages(records, 4).sample is not None
+
+
+@pytest.mark.parametrize(("num", "population"), [(30, 40), (30, 90), (100, 1000)])
+def test_the_interval_of_a_sample_covers_the_share_of_all(num: int, population: int) -> None:
+    hypergeom = pytest.importorskip("scipy.stats").hypergeom
+    intervals = [wilson(drawn, num, population) for drawn in range(num + 1)]
+    coverages = []
+    for right in range(population + 1):
+        chances = hypergeom(population, right, num).pmf(range(num + 1))
+        inside = [low <= right / population <= high for low, high in intervals]
+        coverages.append(sum(chances[inside]))
+    assert min(coverages) > 0.85
+    assert 0.94 < sum(coverages) / len(coverages) < 0.975
+    plain = [wilson(drawn, num) for drawn in range(num + 1)]
+    assert all(high - low < wide[1] - wide[0] for (low, high), wide in zip(intervals, plain, strict=True))
 
 
 def test_suspects_are_the_planted_errors_and_clusters_stay_whole() -> None:
@@ -191,7 +291,7 @@ class Tags(HTMLParser):
 def test_the_page_fetches_nothing_and_escapes_names() -> None:
     hostile = '<script>alert(1)</script>"\x1b[2J\u202e'
     records = [record(n, category=hostile, source=hostile) for n in range(5)] + [record(9, category="b")]
-    page = html_page(overview(records, {}), hostile)
+    page = html_page(QualityOverview(RecordColumns(records, {})), hostile)
     tags = Tags()
     tags.feed(page)
     assert "script" not in tags.tags
@@ -228,6 +328,79 @@ def test_stats_plots_fit_eighty_columns(rows: Path) -> None:
     assert (rows / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     told = json.loads(call("stats", "rows.jsonl", "--format", "json", folder=rows).stdout)
     assert told["whole"]["records"] == 40
+
+
+def in_process(first: str, last: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command between two pieces of a program of its own."""
+    program = f"import sys\n{first}\nfrom curate.cli import main\ntry:\n    main()\nfinally:\n    {last}"
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=True)
+
+
+def test_stats_load_no_classifier_where_no_language_is_shown(rows: Path) -> None:
+    pytest.importorskip("py3langid")
+
+    def is_loaded(*options: str) -> str:
+        tell = "print('py3langid' in sys.modules, file=sys.stderr)"
+        return in_process("", tell, "stats", "rows.jsonl", *options, folder=rows).stderr
+
+    assert (is_loaded(), is_loaded("--format", "jsonl")) == ("False\n", "False\n")
+    assert (is_loaded("--plots"), is_loaded("--format", "json")) == ("True\n", "True\n")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A folder with more records than are identified without being asked; 75 % are German, and 100 say so."""
+    line = {"instruction": "Translate.", "category": "a"}
+    lines = (
+        {"id": f"r{n}", **line, "output": GERMAN if n % 4 else ENGLISH}
+        | ({"meta": {"language": "de" if n % 4 else "en"}} if n < 100 else {})
+        for n in range(10_200)
+    )
+    (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return tmp_path
+
+
+def test_without_the_extra_there_is_no_sample(many: Path) -> None:
+    first = "sys.modules['py3langid.langid'] = None"
+    shown = in_process(first, "pass", "stats", "many.jsonl", "--plots", folder=many).stdout
+    assert "\nlanguage: 2, evenness 0.81, 10,100 without\n  de  75  █" in shown
+
+
+def test_stats_say_what_the_sample_is(many: Path) -> None:
+    pytest.importorskip("py3langid")
+    options = ("many.jsonl", "--plots", "--html", "page.html")
+    shown = call("stats", *options, folder=many).stdout
+    assert "\n  in a sample of 10,000 of 10,200 records; --languages all reads all of them\n" in shown
+    assert re.search(r"\n  de  7,[45]\d\d  7[45]\.\d% \(7[45]\.\d% to 7[56]\.\d%\)  █", shown), shown
+    page = (many / "page.html").read_text(encoding="utf-8")
+    assert "in a sample of 10,000 of 10,200 records, with the share of each and its 95 % interval" in page
+    whole = call("stats", *options, "--languages", "all", folder=many).stdout
+    assert "sample" not in whole
+    assert "\n  de  7,650  █" in whole
+    refused = call("stats", "many.jsonl", "--languages", "all", folder=many)
+    assert refused.returncode == 2
+    assert "--plots, --html or --format json" in refused.stderr
+
+
+def test_the_document_is_what_the_schema_says(rows: Path, many: Path, root: Path) -> None:
+    schema = json.loads((root / "schemas/stats.schema.json").read_bytes())
+    validator = jsonschema_rs.validator_for(schema, offline=True)
+
+    def document(name: str) -> Any:
+        return json.loads(call("stats", name, "--format", "json", folder=many).stdout)
+
+    few = document("rows.jsonl")
+    validator.validate(few)
+    assert not validator.is_valid({**few, "groupings": [{}]})
+    assert [grouping["sample"] for grouping in few["groupings"]] == [None] * len(few["groupings"])
+    pytest.importorskip("py3langid")
+    most = document("many.jsonl")
+    validator.validate(most)
+    grouping = next(grouping for grouping in most["groupings"] if grouping["name"] == "language")
+    sample = grouping["sample"]
+    assert (sample["records"], sample["of"], sample["shares"].keys()) == (10_000, 10_200, grouping["counts"].keys())
+    assert sample["shares"]["de"]["share"] == grouping["counts"]["de"] / 10_000
 
 
 def test_quality_orders_by_what_was_asked(rows: Path) -> None:

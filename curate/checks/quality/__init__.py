@@ -6,18 +6,24 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import combinations
 from statistics import median
 
 from curate.base.console import visible
-from curate.base.record import SPLITS, Record, Split, source_of
+from curate.base.record import SPLITS, Json, Record, Split, source_of
 from curate.base.tables import bins
-from curate.checks.language import identified
-from curate.checks.repetition import repetition, words_of
+from curate.checks.quality.languages import SAMPLE_SIZE, LanguageSample, languages_of, sample_rows
+from curate.checks.repetition import READ, repetition, words_of
 
 _SENTENCE = re.compile(r"[.!?…。！？]+(?:\s|$)|\n+")
+# The same for ASCII, a byte for each kind of character: what ends a sentence, white space, a part of a word.
+_KINDS = bytes(
+    ord("." if char in ".!?" else "\n" if char == "\n" else " " if char.isspace() else "a" if char.isalnum() else "-")
+    for char in map(chr, range(128))
+).ljust(256)
 _FEWEST_WORDS = 20
 _LONG_WORD = 6
 
@@ -25,35 +31,87 @@ _LONG_WORD = 6
 _MOST_GROUPS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """What was measured of a record; None where a measure says nothing about such a text."""
+def lix(text: str, words: list[str] | None = None) -> float | None:
+    """Return the readability index LIX: words a sentence, plus the percentage of words over six letters.
 
-    prompt_chars: int
-    completion_chars: int
-    repetition: float | None
-    """Share of the completion's word 4-grams that repeat an earlier one, 0 to 1."""
-    lix: float | None
-    """LIX of the completion: about 20 is a children's book, 40 a newspaper, 60 a law."""
-    language: str
-    """ISO 639-1 code of the completion, "" where it is not clear, or without the extra [lang]."""
-
-
-def measure(record: Record) -> Measures:
-    """Measure one record; a raw text counts as completion."""
-    text = record.completion or record.text
-    return Measures(len(record.prompt), len(text), repetition(text), lix(text), identified(text))
-
-
-def lix(text: str) -> float | None:
-    """Return the readability index LIX: words a sentence, plus the percentage of words over six letters."""
+    ``words`` are those of the text, where they are there already.
+    """
     # Björnsson 1968, "Läsbarhet". It counts letters only, so it works for any language written in an alphabet; None for
     # other scripts and below twenty words.
-    words = words_of(text)
-    if len(words) < _FEWEST_WORDS or any(unicodedata.category(word[0]) == "Lo" for word in words[:_FEWEST_WORDS]):
+    words = words_of(text) if words is None else words
+    if len(words) < _FEWEST_WORDS:
         return None
-    sentences = max(1, sum(bool(words_of(part)) for part in _SENTENCE.split(text)))
-    return len(words) / sentences + 100 * sum(len(word) > _LONG_WORD for word in words) / len(words)
+    if text.isascii():
+        kinds = text.encode().translate(_KINDS)
+        parts = kinds.replace(b". ", b"\n").replace(b".\n", b"\n").split(b"\n")
+        num_sentences = sum(b"a" in part[:READ] for part in parts)
+    elif any(unicodedata.category(word[0]) == "Lo" for word in words[:_FEWEST_WORDS]):
+        return None
+    else:
+        num_sentences = sum(bool(words_of(part)) for part in _SENTENCE.split(text))
+    return len(words) / max(1, num_sentences) + 100 * sum(len(word) > _LONG_WORD for word in words) / len(words)
+
+
+class RecordColumns:
+    """What is asked of records, a value each and in their order: the border to wherever they are read from.
+
+    Counts by category and split, and lengths, ask for the first four columns and for no text. Each column is made when
+    it is first asked for.
+    """
+
+    def __init__(self, records: Sequence[Record], pins: Mapping[str, Split]) -> None:
+        """Take the columns of ``records``; ``pins`` is the split that each has in the newest dataset."""
+        self._records = records
+        self._pins = pins
+
+    @cached_property
+    def category(self) -> Sequence[str]:
+        """ "" where a record has none."""
+        return [record.category for record in self._records]
+
+    @cached_property
+    def split(self) -> Sequence[str]:
+        """In the newest dataset, else as the record says; "" where it has none yet."""
+        return [self._pins.get(record.id) or record.split or "" for record in self._records]
+
+    @cached_property
+    def prompt_chars(self) -> Sequence[int]:
+        """Lengths of the prompts in characters."""
+        return [len(record.prompt) for record in self._records]
+
+    @cached_property
+    def completion_chars(self) -> Sequence[int]:
+        """Lengths of what `completion` has, in characters."""
+        return [len(record.completion or record.text) for record in self._records]
+
+    @cached_property
+    def id(self) -> Sequence[str]:
+        """No two are the same."""
+        return [record.id for record in self._records]
+
+    @cached_property
+    def source(self) -> Sequence[str]:
+        """Where the records come from, see `source_of`."""
+        return [source_of(record) for record in self._records]
+
+    @cached_property
+    def annotator(self) -> Sequence[str]:
+        """As ``meta.annotator`` names them, "" where it does not."""
+        return [_text(record.meta.get("annotator")) for record in self._records]
+
+    @cached_property
+    def language(self) -> Sequence[str]:
+        """As ``meta.language`` declares it, "" where it does not."""
+        return [_text(record.meta.get("language")) for record in self._records]
+
+    @cached_property
+    def completion(self) -> Sequence[str]:
+        """The texts that are measured; a raw text counts as completion."""
+        return [record.completion or record.text for record in self._records]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +124,8 @@ class Grouping:
     """Entropy as a share of its maximum (Pielou 1966): 1 is perfectly even, 0 is all in one."""
     num_without: int
     """Records that say nothing about it."""
+    sample: LanguageSample | None = None
+    """Where all of this is about a sample of the records only, what the sample is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,55 +139,205 @@ class Effect:
     strength: str
 
 
-def properties_of(
-    records: Sequence[Record], measures: Sequence[Measures], pins: Mapping[str, Split]
-) -> dict[str, list[str]]:
-    """Return category, source, annotator, language and split of each record; "" where it has none."""
-    return {
-        "category": [record.category for record in records],
-        "source": [source_of(record) for record in records],
-        "annotator": [_text(record.meta.get("annotator")) for record in records],
-        "language": [
-            _text(record.meta.get("language")) or measured.language
-            for record, measured in zip(records, measures, strict=True)
-        ],
-        "split": [str(pins.get(record.id) or record.split or "") for record in records],
-    }
+@dataclass(frozen=True, slots=True)
+class CategoryRow:
+    """One category: its records, by split ("none" has none yet), and lengths in characters."""
+
+    category: str
+    records: int
+    splits: dict[str, int]
+    median_prompt: int
+    longest_prompt: int
+    median_completion: int
+    longest_completion: int
 
 
-def groupings(properties: Mapping[str, Sequence[str]]) -> list[Grouping]:
-    """Return the groupings that some record has a value for; those with hundreds of values are left out."""
-    groups = []
-    for name, values in properties.items():
-        counts = Counter(value for value in values if value)
-        if 0 < len(counts) <= _MOST_GROUPS:
+@dataclass(frozen=True, slots=True)
+class MeasuredRow(CategoryRow):
+    """A category with what was measured of its completions; None where the measures say nothing about any of them."""
+
+    median_repetition: float | None
+    """Share of the word 4-grams that repeat an earlier one, 0 to 1."""
+    median_lix: float | None
+    """LIX: about 20 is a children's book, 40 a newspaper, 60 a law."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How a measure is spread: (from, to, records) for each bin, and how many records it says nothing about."""
+
+    name: str
+    unit: str
+    bins: list[tuple[float, float, int]]
+    num_without: int
+
+
+class QualityOverview:
+    """A data set in numbers. Each is counted when it is first asked for: what is not shown costs nothing."""
+
+    def __init__(self, columns: RecordColumns, *, sample_size: int | None = SAMPLE_SIZE) -> None:
+        """Take the columns; at most ``sample_size`` texts have their language identified, with None all of them."""
+        self._columns = columns
+        self._sample_size = sample_size
+
+    def as_json(self) -> dict[str, Json]:
+        """Return all of it, as `schemas/stats.schema.json` says."""
+        return {
+            "categories": [asdict(row) for row in self.measured_categories],
+            "whole": asdict(self.measured_whole),
+            "groupings": [asdict(grouping) for grouping in self.groupings],
+            "effects": [asdict(effect) for effect in self.effects],
+            "histograms": [asdict(histogram) for histogram in self.histograms],
+        }
+
+    @cached_property
+    def categories(self) -> list[CategoryRow]:
+        """The categories by name, in counts and lengths."""
+        return [self._row(name, rows) for name, rows in self._rows_by_category.items()]
+
+    @cached_property
+    def whole(self) -> CategoryRow:
+        """All records as if they were one category, "all"."""
+        return self._row("all", range(len(self._columns.category)))
+
+    @cached_property
+    def measured_categories(self) -> list[MeasuredRow]:
+        """The same as `categories`, with measures of the texts."""
+        return [
+            self._measured(row, rows)
+            for row, rows in zip(self.categories, self._rows_by_category.values(), strict=True)
+        ]
+
+    @cached_property
+    def measured_whole(self) -> MeasuredRow:
+        """The same as `whole`, with measures of the texts."""
+        return self._measured(self.whole, range(self.whole.records))
+
+    @cached_property
+    def groupings(self) -> list[Grouping]:
+        """The groupings that some record has a value for; those with hundreds of values are left out."""
+        num_records = len(self._columns.category)
+        groupings = []
+        for name, values in self._properties.items():
+            counts = Counter(values)
+            counts.pop("", None)
+            if not 0 < len(counts) <= _MOST_GROUPS:
+                continue
             ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-            groups.append(Grouping(name, ordered, evenness(list(counts.values())), len(values) - counts.total()))
-    return groups
+            num_known, sample = num_records, None
+            if name == "language" and len(self._language_rows) < num_records:
+                num_known = len(self._language_rows)
+                sample = LanguageSample.of_counts(ordered, num_known, num_records)
+            even = evenness(list(counts.values()))
+            groupings.append(Grouping(name, ordered, even, num_known - counts.total(), sample))
+        return groupings
+
+    @cached_property
+    def effects(self) -> list[Effect]:
+        """How the groupings go with one another and with lengths and readability, the strongest first."""
+        # A category that comes from one source alone, or is far longer than the others, lets a model learn the source
+        # or the length in place of the skill. Records without a value are left out pair by pair.
+        names = [grouping.name for grouping in self.groupings if len(grouping.counts) > 1]
+        results = []
+        for left, right in combinations(names, 2):
+            both = zip(self._properties[left], self._properties[right], strict=True)
+            pairs = [(a, b) for a, b in both if a and b]
+            if len(pairs) > 1:
+                results.append(_effect(left, right, cramers_v(pairs), "Cramér's V", (0.1, 0.3, 0.5)))
+        numbers: dict[str, Sequence[float | None]] = {
+            "prompt length": [math.log1p(length) for length in self._columns.prompt_chars],
+            "completion length": [math.log1p(length) for length in self._columns.completion_chars],
+            "repetition": self._texts_measured[0],
+            "readability": self._texts_measured[1],
+        }
+        for name in names:
+            groups = [rows for value, rows in _rows_by(self._properties[name]).items() if value]
+            for number, values in numbers.items():
+                known = [_known(values, rows) for rows in groups]
+                if sum(map(len, known)) > 1:
+                    results.append(_effect(name, number, eta_squared(known), "eta²", (0.01, 0.06, 0.14)))
+        return sorted(results, key=lambda effect: (-_rank(effect), -effect.size))
+
+    @cached_property
+    def histograms(self) -> list[Histogram]:
+        """How lengths and measures are spread."""
+        spreads: Sequence[tuple[str, str, Sequence[float | None]]] = (
+            ("prompt length", "characters", self._columns.prompt_chars),
+            ("completion length", "characters", self._columns.completion_chars),
+            ("repetition", "share of 4-grams", self._texts_measured[0]),
+            ("readability", "LIX", self._texts_measured[1]),
+        )
+        histograms = []
+        for name, unit, values in spreads:
+            known = _known(values, range(len(values)))
+            histograms.append(Histogram(name, unit, bins(known), len(values) - len(known)))
+        return histograms
+
+    @cached_property
+    def _rows_by_category(self) -> dict[str, list[int]]:
+        return dict(sorted(_rows_by(self._columns.category).items()))
+
+    @cached_property
+    def _properties(self) -> dict[str, Sequence[str]]:
+        """Category, source, annotator, language and split of each record; "" where it has none."""
+        columns = self._columns
+        return {
+            "category": columns.category,
+            "source": columns.source,
+            "annotator": columns.annotator,
+            "language": languages_of(self._language_rows, columns.language, columns.completion),
+            "split": columns.split,
+        }
+
+    @cached_property
+    def _language_rows(self) -> Sequence[int]:
+        columns = self._columns
+        return sample_rows(columns.id, columns.language, columns.completion_chars, self._sample_size)
+
+    @cached_property
+    def _texts_measured(self) -> tuple[list[float | None], list[float | None]]:
+        """Repetition and readability of each completion."""
+        repetitions, lixes = [], []
+        for text in self._columns.completion:
+            words = words_of(text)
+            repetitions.append(repetition(text, words))
+            lixes.append(lix(text, words))
+        return repetitions, lixes
+
+    def _row(self, name: str, rows: Sequence[int]) -> CategoryRow:
+        columns = self._columns
+        prompts, completions = (
+            [lengths[row] for row in rows] or [0] for lengths in (columns.prompt_chars, columns.completion_chars)
+        )
+        splits = Counter(map(columns.split.__getitem__, rows))
+        return CategoryRow(
+            name,
+            len(rows),
+            {**{split: splits[split] for split in SPLITS}, "none": splits[""]},
+            int(median(prompts)),
+            max(prompts),
+            int(median(completions)),
+            max(completions),
+        )
+
+    def _measured(self, row: CategoryRow, rows: Sequence[int]) -> MeasuredRow:
+        repetitions, lixes = (_known(values, rows) for values in self._texts_measured)
+        return MeasuredRow(
+            **asdict(row),
+            median_repetition=median(repetitions) if repetitions else None,
+            median_lix=median(lixes) if lixes else None,
+        )
 
 
-def effects(properties: Mapping[str, Sequence[str]], measures: Sequence[Measures]) -> list[Effect]:
-    """Return how the groupings go with one another and with lengths and readability, the strongest first."""
-    # A category that comes from one source alone, or is far longer than the others, lets a model learn the source or
-    # the length in place of the skill. Records without a value are left out pair by pair.
-    names = [grouping.name for grouping in groupings(properties) if len(grouping.counts) > 1]
-    results = []
-    for left, right in combinations(names, 2):
-        pairs = [(a, b) for a, b in zip(properties[left], properties[right], strict=True) if a and b]
-        if len(pairs) > 1:
-            results.append(_effect(left, right, cramers_v(pairs), "Cramér's V", (0.1, 0.3, 0.5)))
-    numbers: dict[str, list[float | None]] = {
-        "prompt length": [math.log1p(measured.prompt_chars) for measured in measures],
-        "completion length": [math.log1p(measured.completion_chars) for measured in measures],
-        "repetition": [measured.repetition for measured in measures],
-        "readability": [measured.lix for measured in measures],
-    }
-    for name in names:
-        for number, values in numbers.items():
-            valued = [(g, v) for g, v in zip(properties[name], values, strict=True) if g and v is not None]
-            if len(valued) > 1:
-                results.append(_effect(name, number, eta_squared(valued), "eta²", (0.01, 0.06, 0.14)))
-    return sorted(results, key=lambda effect: (-_rank(effect), -effect.size))
+def _rows_by(values: Sequence[str]) -> dict[str, list[int]]:
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, value in enumerate(values):
+        rows[value].append(row)
+    return rows
+
+
+def _known(values: Sequence[float | None], rows: Sequence[int]) -> list[float]:
+    return [value for row in rows if (value := values[row]) is not None]
 
 
 def evenness(counts: Sequence[int]) -> float:
@@ -155,14 +365,12 @@ def cramers_v(pairs: Sequence[tuple[str, str]]) -> float:
     return min(1.0, math.sqrt(corrected / least)) if least > 0 else 0.0
 
 
-def eta_squared(values: Sequence[tuple[str, float]]) -> float:
+def eta_squared(groups: Collection[Sequence[float]]) -> float:
     """Return the share of a number's variance that its group explains (eta squared, Fisher 1925)."""
-    groups: defaultdict[str, list[float]] = defaultdict(list)
-    for group, value in values:
-        groups[group].append(value)
-    mean = math.fsum(value for _, value in values) / len(values)
-    total = math.fsum((value - mean) ** 2 for _, value in values)
-    between = math.fsum(len(part) * (math.fsum(part) / len(part) - mean) ** 2 for part in groups.values())
+    values = [value for group in groups for value in group]
+    mean = math.fsum(values) / len(values)
+    total = math.fsum((value - mean) ** 2 for value in values)
+    between = math.fsum(len(group) * (math.fsum(group) / len(group) - mean) ** 2 for group in groups if group)
     return min(1.0, between / total) if total > 0 else 0.0
 
 
@@ -174,98 +382,6 @@ def _effect(left: str, right: str, size: float, measure: str, limits: tuple[floa
 
 def _rank(effect: Effect) -> int:
     return ("none", "small", "medium", "large").index(effect.strength)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryRow:
-    """One category: its records, by split ("none" has none yet), and lengths in characters."""
-
-    category: str
-    records: int
-    splits: dict[str, int]
-    median_prompt: int
-    longest_prompt: int
-    median_completion: int
-    longest_completion: int
-    median_repetition: float | None
-    median_lix: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """How a measure is spread: (from, to, records) for each bin, and how many records it says nothing about."""
-
-    name: str
-    unit: str
-    bins: list[tuple[float, float, int]]
-    num_without: int
-
-
-@dataclass(frozen=True, slots=True)
-class QualityOverview:
-    """A data set in numbers."""
-
-    categories: list[CategoryRow]
-    whole: CategoryRow
-    groupings: list[Grouping]
-    effects: list[Effect]
-    histograms: list[Histogram]
-
-
-def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> QualityOverview:
-    """Measure ``records`` and sum them up; ``pins`` is the split that each has in the newest dataset."""
-    measures = [measure(record) for record in records]
-    by_category: defaultdict[str, list[int]] = defaultdict(list)
-    for index, record in enumerate(records):
-        by_category[record.category].append(index)
-    properties = properties_of(records, measures, pins)
-
-    def row(name: str, rows: Sequence[int]) -> CategoryRow:
-        return _row(name, [measures[index] for index in rows], [properties["split"][index] for index in rows])
-
-    return QualityOverview(
-        [row(name, rows) for name, rows in sorted(by_category.items())],
-        row("all", range(len(records))),
-        groupings(properties),
-        effects(properties, measures),
-        _histograms(measures),
-    )
-
-
-def _row(name: str, measures: Sequence[Measures], splits: Sequence[str]) -> CategoryRow:
-    prompts = [measured.prompt_chars for measured in measures] or [0]
-    completions = [measured.completion_chars for measured in measures] or [0]
-    repetitions = [measured.repetition for measured in measures if measured.repetition is not None]
-    lixes = [measured.lix for measured in measures if measured.lix is not None]
-    return CategoryRow(
-        name,
-        len(measures),
-        {split: sum(other == split for other in splits) for split in SPLITS}
-        | {"none": sum(not other for other in splits)},
-        int(median(prompts)),
-        max(prompts),
-        int(median(completions)),
-        max(completions),
-        median(repetitions) if repetitions else None,
-        median(lixes) if lixes else None,
-    )
-
-
-def _histograms(measures: Sequence[Measures]) -> list[Histogram]:
-    histograms = []
-    for name, unit, values in (
-        ("prompt length", "characters", [float(measured.prompt_chars) for measured in measures]),
-        ("completion length", "characters", [float(measured.completion_chars) for measured in measures]),
-        ("repetition", "share of 4-grams", [measured.repetition for measured in measures]),
-        ("readability", "LIX", [measured.lix for measured in measures]),
-    ):
-        numbers = [value for value in values if value is not None]
-        histograms.append(Histogram(name, unit, bins(numbers), len(values) - len(numbers)))
-    return histograms
 
 
 def html_page(view: QualityOverview, title: str) -> str:
