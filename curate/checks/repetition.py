@@ -29,7 +29,7 @@ READ = 20_000
 
 def _may_repeat(block: RecordBlock, _settings: Settings) -> Flags:
     rows, _, answers = block.answers
-    texts = [block.texts[answer][:_READ] for answer in answers.tolist()]
+    texts = [block.texts[answer][:READ] for answer in answers.tolist()]
     if block.kernels.repetition:
         return block.having(rows, block.kernels.repetition(texts) > _MOST_REPETITION - 0.01)
     return block.having(rows, block.where([not _is_varied(text) for text in texts]))

@@ -34,8 +34,9 @@ from curate.checks.runner import (
     validate,
 )
 from curate.checks.runner.changes import unmerged_findings
-from curate.checks.runner.examine import BLOCKS_FROM, Examiner, SpanResult
+from curate.checks.runner.examine import BLOCKS_FROM, Examiner
 from curate.checks.runner.names import UniqueNames, Watched, WatchedIds
+from curate.checks.runner.results import SpanResult
 from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, holds_any, read_entries

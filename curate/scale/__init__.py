@@ -24,9 +24,10 @@ from curate.base import console
 from curate.base.record import CurateError, Record
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
 from curate.checks.runner import read_records
-from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
+from curate.checks.runner.examine import Examiner
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import tasks_of
+from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.formats.importers import SourceRow, jsonable
 from curate.jsonl import Span
 from curate.scale.cluster import NATIVE, WorkerCluster

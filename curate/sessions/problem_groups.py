@@ -10,7 +10,7 @@ from typing import Literal
 
 from curate.base.record import Finding, Severity
 from curate.checks import discover
-from curate.checks.runner.examine import SpanResult
+from curate.checks.runner.results import SpanResult
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import FAULTS, parts_of, pointer_of
 from curate.schema.settings import Tolerance

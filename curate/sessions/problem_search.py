@@ -36,7 +36,7 @@ from curate.checks.runner import (
     select_checks,
 )
 from curate.checks.runner.baseline import Baseline, Changed
-from curate.checks.runner.examine import SpanResult
+from curate.checks.runner.results import SpanResult
 from curate.project.data import ProjectData, load_data
 from curate.project.fold import RecordState
 from curate.project.validation import Validation

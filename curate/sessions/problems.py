@@ -15,7 +15,8 @@ from curate.base.events import Edit
 from curate.base.record import CurateError, Finding, Json, Severity, Source
 from curate.checks.runner import UNREADABLE, ExaminerSpec, baseline_path, read_baseline
 from curate.checks.runner.baseline import Changed
-from curate.checks.runner.examine import Examiner, SpanResult
+from curate.checks.runner.examine import Examiner
+from curate.checks.runner.results import SpanResult
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
 from curate.project.fold import RecordState

@@ -21,8 +21,9 @@ from curate.checks.runner.baseline import (
     read_baseline,
 )
 from curate.checks.runner.changes import NO_LINES, changed_lines
-from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, violations
+from curate.checks.runner.examine import Examiner, violations
 from curate.checks.runner.parallel import default_jobs, examine_all
+from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import FAULTS, RawBlock, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all

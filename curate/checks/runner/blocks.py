@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Hashes, Indices
-from curate.base.record import Finding, Json, Source
+from curate.base.record import Finding, Json, Record, Source
 from curate.checks import Sketches
 from curate.checks.runner.changes import LineSet
-from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.names import Watched
+from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import RawBlock, RawLine, Reader, strict_loads_all
+from curate.schema import Shape
 from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
+# What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
+Needs = Literal["shape", "ids", "record"]
 # Where more of a block's lines break the schema, its lines go one by one: of faults that are alike all but the first
 # need only be counted, see `Skeletons`.
 _MOST_INVALID = 0.1
 
 
+class Examining(Protocol):
+    """What a block pass asks of its examiner."""
+
+    spec: ExaminerSpec
+    shape: Shape
+    needs: Needs
+    needs_sketches: bool
+
+    def flags(self, block: RecordBlock) -> tuple[Flags, dict[str, Flags]]:
+        """Return which records of a block, [N], have to be checked one by one, and which by each check."""
+
+    def check(self, record: Record, raw: bytes | None, result: SpanResult, spared: Collection[str] = ()) -> object:
+        """Add what is wrong with a record itself; the checks whose codes are ``spared`` have nothing to report."""
+
+
 class BlockPass:
     """Examines blocks of lines for an examiner, and sketches all records in columns."""
 
-    def __init__(self, examiner: Examiner) -> None:
+    def __init__(self, examiner: Examining) -> None:
         assert examiner.shape.view is not None, "lines without a view are no records"
         self._examiner, self._view = examiner, examiner.shape.view
 

@@ -4,88 +4,31 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from curate.base.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
-from curate.checks import Check, Sketch, Sketches, sketch_of
-from curate.checks.runner.baseline import Baseline, Owed, fingerprint_of_file, fingerprint_of_raw, fingerprint_of_value
-from curate.checks.runner.changes import NO_LINES, LineSet
-from curate.checks.runner.names import Watched, WatchedIds
+from curate.checks import Check, sketch_of
+from curate.checks.runner.baseline import Owed, fingerprint_of_file, fingerprint_of_raw, fingerprint_of_value
+from curate.checks.runner.changes import NO_LINES
+from curate.checks.runner.names import Watched
+from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.select import CheckRules, relative_name, select_checks
 from curate.checks.runner.shortcuts import LONGEST, Prefilter, Skeletons, Template
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
 from curate.schema import LimitProblem, Shape
-from curate.schema.settings import ADDED, Settings
+from curate.schema.settings import ADDED
 
 if TYPE_CHECKING:
-    from curate.checks.runner.blocks import BlockPass
+    from curate.checks.runner.blocks import BlockPass, Needs
     from curate.similarity.dedupe.blocks import Flags, RecordBlock
 
 # Bytes from which many lines are examined at once.
 BLOCKS_FROM = 8_000_000
 _MAX_MEMO_LINES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class ExaminerSpec:
-    """All that an examiner goes by. It can be pickled, and another process makes the same examiner of it.
-
-    ``limit`` is how many findings of a severity are retained, ``root`` the folder that links may not lead out of, by
-    default that of each file; the globs of ``settings`` are relative to it. What ``baseline`` holds is forgiven; it
-    remembers what it has forgiven, so that it serves one run. With ``changes``, which has the lines to look at by path,
-    all others are shown to dataset checks only.
-    """
-
-    shape: Shape
-    settings: Settings
-    limit: int = 1000
-    root: Path | None = None
-    show_values: bool = False
-    baseline: Baseline | None = None
-    changes: Mapping[str, LineSet] | None = None
-    watched: WatchedIds | None = None
-    """Records with these ids are not examined, but come with the results; see `Examiner.add_record`."""
-    has_records: bool = False
-    """Whether all records come with the results."""
-    num_bytes: int = 0
-    """About how much there is to examine in all: of much, many lines are examined at once."""
-
-
-@dataclass
-class SpanResult:
-    """What was found in one span."""
-
-    tally: FindingTally
-    sketches: list[Sketch] = field(default_factory=list)
-    batches: list[Sketches] = field(default_factory=list)
-    """The sketches where many lines are examined at once."""
-    single: list[Record] = field(default_factory=list)
-    """Records that were examined one by one between those; see `Examiner.complete`."""
-    prints: array[int] = field(default_factory=lambda: array("Q"))
-    """The fingerprint of each sketched record, where there is a baseline."""
-    owed: dict[tuple[str, int], Owed] = field(default_factory=dict)
-    """By code and fingerprint, findings that may be old: the baseline is settled in reading order, after all spans."""
-    excused: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
-    """By file and line, the checks that a record asks to be excused from."""
-    num_spare: int = 0
-    """Findings that wait for the baseline, beyond the first of each content."""
-    num_records: int = 0
-    num_lines: int = 0
-    num_unchanged: int = 0
-    num_crlf: int = 0
-    first_crlf: int = 0
-    watched: list[Watched] = field(default_factory=list)
-    """The records with watched ids, in reading order, which are not among the others."""
-    displacing: list[tuple[int, str]] = field(default_factory=list)
-    """Line and id of the records that may take the name that one with a watched id would have got."""
-    records: list[Record] = field(default_factory=list)
-    """All records as their lines have them, where they are asked for; the watched ones are among them."""
-    unread: list[int] = field(default_factory=list)
-    """The lines that are no records, where those are asked for."""
 
 
 class Examiner:
@@ -105,8 +48,7 @@ class Examiner:
         self._watched = spec.watched
         self._name = ""
         self._rules = self.selection.everywhere
-        self.needs: Literal["shape", "ids", "record"] = "record"
-        """What is asked of a line: its shape alone, or its id besides, so that no record need be made of it."""
+        self.needs: Needs = "record"
         self._prefilters: dict[int, Prefilter] = {}
         self.needs_sketches = bool(self.selection.sketched_checks)
         self._is_by_category = self.selection.is_by_category

@@ -8,7 +8,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
+from curate.checks.runner.examine import Examiner
+from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import JsonFault, Span, spans
 
 _SPAN_BYTES = 8 * 1024 * 1024
