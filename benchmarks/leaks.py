@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from curate.base.record import Record, Source, normalised
 from curate.schema.settings import LeakSettings
 from curate.similarity.leaks import find_leaks
-from curate.similarity.leaks.evidence import words_of
+from curate.similarity.leaks.words import words_of
 
 NUM_EACH = 20
 REWORDED = (5, 10, 20, 30)

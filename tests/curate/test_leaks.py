@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.base.record import Record, Source, normalised
 from curate.schema.settings import LeakSettings
 from curate.similarity.leaks import Leak, find_leaks
-from curate.similarity.leaks.evidence import chunks, is_by_character, runs_of, words_of
 from curate.similarity.leaks.pairs import _longest_run
+from curate.similarity.leaks.words import is_by_character, words_of
 
 SETTINGS = LeakSettings()
 
@@ -262,11 +262,6 @@ def test_words_are_kept_whole_in_every_script() -> None:
     assert words_of(" \n.,") == []
 
 
-@given(st.text(max_size=40), st.text(alphabet="aB 1_.'\n\u0301\u200b\u2028\u00a0ﬁ字ภा\x1f\x85\ud800İ", max_size=40))
-def test_both_ways_of_counting_words_agree(left: str, right: str) -> None:
-    assert runs_of([left, right], 2).counts.tolist() == [len(words_of(left)), len(words_of(right))]
-
-
 def test_nothing_to_compare_finds_nothing() -> None:
     one = record("e", text(1, 30))
     assert find_leaks([], [one], SETTINGS).leaks == []
@@ -282,38 +277,13 @@ def test_the_verdict_does_not_depend_on_what_stands_beside(monkeypatch: pytest.M
     whole = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert len(whole) == 13
     # The same in many small chunks, with the index settled after each.
-    monkeypatch.setattr("curate.similarity.leaks.evidence._CHUNK_CHARS", 500)
-    monkeypatch.setattr("curate.similarity.leaks.evidence._CHUNK_UNITS", 40)
+    monkeypatch.setattr("curate.similarity.leaks.words._CHUNK_CHARS", 500)
+    monkeypatch.setattr("curate.similarity.leaks.kernels._CHUNK_UNITS", 40)
+    monkeypatch.setattr("curate.similarity.leaks.kernels._CHUNK_WORDS", 16)
     monkeypatch.setattr("curate.similarity.leaks.evidence._MOST_HITS", 10)
+    monkeypatch.setattr("curate.similarity.leaks.evidence._PIECE", 10)
     again = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert again == whole
-
-
-small = st.lists(st.sampled_from(["a", "b", "ä", "字"]), max_size=12)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(small, max_size=6), st.integers(1, 4))
-def test_runs_agree_with_a_plain_definition(texts: list[list[str]], n: int) -> None:
-    runs = runs_of([" ".join(part) for part in texts], n)
-    plain = [
-        (row, tuple(part[at : at + n])) for row, part in enumerate(texts) for at in range(len(part) - n + 1)
-    ]  # fmt: skip
-    assert runs.counts.tolist() == [len(part) for part in texts]
-    assert runs.rows.tolist() == [row for row, _ in plain]
-    everything = [word for part in texts for word in part]
-    assert [tuple(everything[start : start + n]) for start in runs.starts] == [run for _, run in plain]
-    hashes = dict(zip(runs.hashes.tolist(), [run for _, run in plain], strict=True))
-    assert len(hashes) == len({run for _, run in plain})
-    assert all(hashes[one] == run for one, (_, run) in zip(runs.hashes.tolist(), plain, strict=True))
-    wholes = {tuple(part): one for part, one in zip(texts, runs.wholes.tolist(), strict=True)}
-    assert len(set(wholes.values())) == len(wholes)
-
-
-@given(st.lists(st.integers(0, 400_000), max_size=12))
-def test_chunks_cover_everything_once_in_order(sizes: list[int]) -> None:
-    spans = list(chunks([("x" * size,) for size in sizes]))
-    assert [place for low, high in spans for place in range(low, high)] == list(range(len(sizes)))
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=25), st.lists(st.sampled_from("abc"), max_size=25))
