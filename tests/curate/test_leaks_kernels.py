@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from curate.similarity.compiled import COMPILED_FROM
 from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.leaks import kernels as loops
 from curate.similarity.leaks.kernels import EVERYTHING, NUMPY, Kernels, Sieve, Words, kernels_for
-from curate.similarity.leaks.words import Corpus, spelled, texts_of, words_of
+from curate.similarity.leaks.words import Corpus, Texts, spelled, words_of
 
 
 @pytest.fixture(scope="module")
@@ -119,50 +120,65 @@ def test_a_sieve_lets_what_it_knows_through_and_little_else(count: int) -> None:
     assert sieve.admits(staying).all()
 
 
-def chat(name: int, text: str) -> Record:
-    turns = [{"role": role, "content": f"{text} {role} {n}"} for n in range(2) for role in ("user", "assistant")]
-    return Record(str(name), "chat", Source("a", 1), {}, text, "", "", tuple(turns), (), text)
+def some_record(number: int, rng: random.Random) -> Record:
+    """Return a record of one of several shapes, often with an empty text."""
+    prompt, completion, raw, system = (
+        " ".join(rng.choices(["a", "字", "Be", "-"], k=rng.choice((0, 3)))) for _ in "1234"
+    )
+    roles = rng.choice([(), ("user",), ("user", "assistant"), ("system", "user", "user"), ("user", "user")])
+    turns = tuple({"role": role, "content": f"{role} {n}" if n else None} for n, role in enumerate(roles))
+    return Record(str(number), "chat", Source("a", 1), {}, prompt, completion, system, turns, (), raw)
 
 
-@pytest.mark.parametrize("most_retained", [0, 150, 10**9])
-@pytest.mark.parametrize("most_chars", [1, 300, 10**6])
+@pytest.mark.parametrize("most_retained", [0, 60, 10**9])
+@pytest.mark.parametrize("most_chars", [1, 100, 10**6])
 def test_a_corpus_yields_each_text_once_whatever_it_retains(
     most_retained: int, most_chars: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("curate.similarity.leaks.words._BLOCK", 4)
     monkeypatch.setattr("curate.similarity.leaks.words._CHUNK_CHARS", most_chars)
     rng = random.Random(1)
-    records = [chat(n, " ".join(rng.choices(["a", "字", "Be", "-"], k=rng.randrange(9)))) for n in range(30)]
+    records = [some_record(number, rng) for number in range(60)]
+    texts: dict[tuple[int, int], list[str]] = {}
+    for row, record in enumerate(records):
+        contents = [message["content"] for message in record.messages if message["role"] == "user"]
+        questions = [text for text in contents if text] if len(contents) > 1 else []
+        for part, text in enumerate((record.prompt, record.completion, record.text, record.system)):
+            texts[row, part] = [text]
+        texts[row, 4] = questions
     num_read = 0
 
-    def texts(rows: object) -> list[list[str]]:
+    def source(rows: Sequence[int]) -> Texts:
         nonlocal num_read
-        num_read += len(list(rows))  # type: ignore[call-overload]
-        return [texts_of(records[row]) for row in rows]  # type: ignore[attr-defined]
+        num_read += len(rows)
+        return Texts.of([records[row] for row in rows])
 
-    corpus = Corpus(records, texts, most_retained=most_retained)
+    corpus = Corpus(records, source, most_retained=most_retained)
     # How long the records are is told by some of them.
     assert corpus.kernels == NUMPY
+    assert all(
+        corpus.texts_of(row) == [text for part in range(5) for text in texts[row, part]] for row in range(len(records))
+    )
     num_read = 0
     for _ in range(3):
         wanted = np.array([rng.random() < 0.5 for _ in records])
-        counts = [
-            (int(row), int(part), int(end - start), whole)
-            for block in corpus.blocks(wanted)
-            for start, end, whole, row, part in zip(
-                block.spans.starts, block.spans.ends, block.wholes.tolist(), block.rows, block.parts, strict=True
-            )
-        ]
-        plain = [
-            (row, part, text)
-            for row in np.flatnonzero(wanted).tolist()
-            for part, text in enumerate(texts_of(records[row]))
-        ]
-        assert [(row, part, size) for row, part, size, _ in counts] == [
-            (row, part, len(words_of(text))) for row, part, text in plain
-        ]
-        same = {whole: words_of(text) for (*_, whole), (*_, text) in zip(counts, plain, strict=True)}
-        assert all(same[whole] == words_of(text) for (*_, whole), (*_, text) in zip(counts, plain, strict=True))
+        wholes: dict[int, list[str]] = {}
+        sizes: dict[tuple[int, int], list[int]] = {key: [] for key in texts if wanted[key[0]]}
+        prompts: dict[int, set[int]] = {row: set() for row in np.flatnonzero(wanted).tolist()}
+        for block in corpus.blocks(wanted):
+            for start, end, whole, row, part, prompt in zip(
+                block.spans.starts.tolist(), block.spans.ends.tolist(), *map(np.ndarray.tolist, block[1:]), strict=True
+            ):
+                words = words_of(texts[row, part][len(sizes[row, part])])
+                sizes[row, part].append(end - start)
+                assert end - start == len(words)
+                assert wholes.setdefault(whole, words) == words
+                prompts[row].add(prompt)
+        assert {key: len(lengths) for key, lengths in sizes.items()} == {key: len(texts[key]) for key in sizes}
+        assert len({*map(tuple, wholes.values())}) == len(wholes)
+        # One prompt each, and the same where the prompts, or else the texts, are.
+        plain = {row: words_of(records[row].prompt) or words_of(records[row].text) for row in prompts}
+        assert all(wholes.get(prompt, []) == plain[row] for row, (prompt,) in prompts.items())
     if most_retained == 10**9 and most_chars == 10**6:
         assert num_read == len(records)
 

@@ -302,19 +302,18 @@ class _Equals:
 
     def add(self, block: Block, ranks: Indices) -> None:
         """Take note of the texts of pool records that equal one of an exam; ``ranks`` are by text."""
-        wholes, parts, firsts = block.wholes, block.parts, np.flatnonzero(block.parts == 0)
-        prompts, completions = wholes[firsts], wholes[firsts + 1]
+        wholes, parts = block.wholes, block.parts
+        prompts, completions, owners = wholes[parts == 0], wholes[parts == 1], ranks[parts == 0]
         is_question = (parts == 0) | (parts == 2) | (parts >= NUM_TEXTS)
         candidates = np.concatenate([wholes[is_question], joined(prompts, completions)])
-        owners = np.concatenate([ranks[is_question], ranks[firsts]])
         is_known = self._is_known(candidates)
-        self._equal.append((candidates[is_known], owners[is_known]))
+        self._equal.append((candidates[is_known], np.concatenate([ranks[is_question], owners])[is_known]))
         # What answers an earlier turn of a chat is not looked at: each chat has its own.
         is_turn = parts >= NUM_TEXTS
         questions = np.concatenate([prompts, wholes[is_turn]])
         answers = np.concatenate([completions, ranks[is_turn].astype(np.uint64)])
-        owners = np.concatenate([ranks[firsts], ranks[is_turn]])
         is_known = self._is_known(questions)
+        owners = np.concatenate([owners, ranks[is_turn]])
         self._answered.append((questions[is_known], answers[is_known], owners[is_known]))
 
     def _is_known(self, hashes: Hashes) -> Flags:

@@ -61,7 +61,7 @@ class PairComparison:
 
         The phrases of ``common`` count for nothing.
         """
-        theirs = [words_of(text) for text in self._corpus.texts([self._pool[pool]])[0]]
+        theirs = [words_of(text) for text in self._corpus.texts_of(self._pool[pool])]
         overlaps = [
             overlap
             for index, text in enumerate(self._texts(exam))
@@ -72,7 +72,7 @@ class PairComparison:
     def _texts(self, exam: int) -> list[_ExamText]:
         if self._latest[0] != exam:
             texts: list[_ExamText] = []
-            for index, text in enumerate(self._corpus.texts([self._exam[exam]])[0][: len(PARTS)]):
+            for index, text in enumerate(self._corpus.texts_of(self._exam[exam])[: len(PARTS)]):
                 words, begin = words_of(text), int(self._evidence.begins[3 * exam + index])
                 covered = self._evidence.is_template[begin : begin + len(words)].tolist()
                 free = [None if is_in else word for word, is_in in zip(words, covered, strict=True)]

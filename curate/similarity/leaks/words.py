@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curate.base.hashing import Hashes, Indices
-from curate.base.record import Record, normalised
+from curate.base.record import Json, Record, normalised
 from curate.similarity.dedupe.shingles import Spans
 from curate.similarity.leaks.kernels import Flags, Kernels, kernels_for
 
@@ -54,25 +54,42 @@ def is_by_character(words: Sequence[str]) -> bool:
     return 2 * sum(len(word) == 1 and not word.isascii() and bool(_UNSPACED.match(word)) for word in words) > len(words)
 
 
-def texts_of(record: Record) -> list[str]:
-    """Return all that is compared of a record: prompt, completion, text, system message, and each of several questions.
+class Texts(NamedTuple):
+    """All that is compared of some records, by column; a chat of several turns has its user's messages as well."""
 
-    A chat of several turns has a question in each user's message, and each may be one of an exam.
-    """
-    texts = [record.prompt, record.completion, record.text, record.system]
-    roles = [message.get("role") for message in record.messages]
-    if roles.count("user") > 1:
-        contents = (message.get("content") for message in record.messages if message.get("role") == "user")
-        texts += [text for text in contents if isinstance(text, str)]
-    return texts
+    prompts: Sequence[str]
+    completions: Sequence[str]
+    raw: Sequence[str]
+    systems: Sequence[str]
+    questions: Sequence[Sequence[str]]
+    """Several, for each may be one of an exam; none of a record with only one."""
+
+    @staticmethod
+    def of(records: Sequence[Record]) -> Texts:
+        """Return the texts of ``records``."""
+        return Texts(
+            [record.prompt for record in records],
+            [record.completion for record in records],
+            [record.text for record in records],
+            [record.system for record in records],
+            [_questions(record.messages) for record in records],
+        )
 
 
-# Returns the texts of the records of these numbers, each in the order of `texts_of`.
-TextSource = Callable[[Sequence[int]], Sequence[Sequence[str]]]
+def _questions(messages: Sequence[Mapping[str, Json]]) -> Sequence[str]:
+    # Nearly all are a question and its answer.
+    if len(messages) < 2 or (len(messages) == 2 and messages[1].get("role") != "user"):
+        return ()
+    contents = [message.get("content") for message in messages if message.get("role") == "user"]
+    return [text for text in contents if isinstance(text, str)] if len(contents) > 1 else ()
+
+
+# Returns the texts of the records of these numbers.
+TextSource = Callable[[Sequence[int]], Texts]
 
 
 class Block(NamedTuple):
-    """The texts of some records as hashes, one record after the other, in the order of `texts_of`."""
+    """The texts of some records as hashes, one column of `Texts` after the other."""
 
     spans: Spans
     wholes: Hashes
@@ -80,7 +97,7 @@ class Block(NamedTuple):
     rows: Indices
     """The number of each text's record."""
     parts: Indices
-    """Which of its record's texts each one is."""
+    """The column of each text."""
     prompts: Hashes
     """What tells the prompt of each text's record from others; a raw text is its own."""
 
@@ -109,7 +126,7 @@ class Corpus:
         by each, so that memory does not grow with the records.
         """
         self.records = records
-        self.texts = texts or (lambda rows: [texts_of(records[row]) for row in rows])
+        self._texts = texts or (lambda rows: Texts.of([records[row] for row in rows]))
         self._most_retained, self._is_compiled = most_retained, is_compiled
         self._retained: list[Block] = []
         self._num_retained = self._num_words = 0
@@ -117,9 +134,14 @@ class Corpus:
     @cached_property
     def kernels(self) -> Kernels:
         """The inner loops that repay so much text."""
-        sample = range(0, len(self.records), max(1, len(self.records) // _SAMPLE))
-        num_chars = sum(map(len, chain.from_iterable(self.texts(sample)))) * len(self.records) // max(1, len(sample))
+        rows = range(0, len(self.records), max(1, len(self.records) // _SAMPLE))
+        num_chars = _num_chars(self._texts(rows)) * len(self.records) // max(1, len(rows))
         return kernels_for(num_chars, self._is_compiled)
+
+    def texts_of(self, row: int) -> list[str]:
+        """Return the texts of one record, column by column."""
+        *columns, questions = self._texts([row])
+        return [*(column[0] for column in columns), *questions[0]]
 
     def blocks(self, is_wanted: Flags) -> Iterator[Block]:
         """Yield the texts of the records that are wanted, some at a time, in the order of their numbers."""
@@ -138,23 +160,34 @@ class Corpus:
             yield from self._hashed(others[low : low + _BLOCK].tolist())
 
     def _hashed(self, rows: Sequence[int]) -> Iterator[Block]:
-        grouped = self.texts(rows)
-        texts = list(chain.from_iterable(grouped))
-        if len(rows) > 1 and sum(map(len, texts)) > _CHUNK_CHARS:
+        of = self._texts(rows)
+        if len(rows) > 1 and _num_chars(of) > _CHUNK_CHARS:
             # Few long records; what is made of texts takes some times their size.
             yield from self._hashed(rows[: len(rows) // 2])
             yield from self._hashed(rows[len(rows) // 2 :])
             return
+        # Of many records some columns are empty altogether.
+        columns = [column if any(column) else () for column in of[:-1]]
+        texts = list(chain(*columns, *of.questions))
         if not all(map(str.isascii, texts)):
             texts = [text if text.isascii() else spelled(text) for text in texts]
-        tokens, offsets, wholes = self.kernels.words(texts)
-        sizes = np.fromiter(map(len, grouped), np.int64, len(rows))
-        firsts = np.cumsum(sizes) - sizes
-        prompts = np.where(wholes[firsts] == 0, wholes[firsts + 2], wholes[firsts])
+        tokens, offsets, filled = self.kernels.words(texts)
+        indices, num_questions = np.arange(len(rows)), np.fromiter(map(len, of.questions), np.int64, len(rows))
+        parts = np.repeat(np.arange(len(of)), [*(len(rows) for _ in columns), int(num_questions.sum())])
+        is_filled = np.array([*map(len, columns), 1])[parts] > 0
+        lengths, wholes = np.zeros(len(parts), np.int64), np.zeros(len(parts), np.uint64)
+        lengths[is_filled], wholes[is_filled] = np.diff(offsets), filled
+        ends = np.cumsum(lengths)
+        prompts, _, raw, _ = wholes[: len(columns) * len(rows)].reshape(len(columns), -1)
+        indices = np.concatenate([np.tile(indices, len(columns)), np.repeat(indices, num_questions)])
         yield Block(
-            Spans(tokens, offsets[:-1], offsets[1:]),
+            Spans(tokens, ends - lengths, ends),
             wholes,
-            np.repeat(np.array(rows, np.int64), sizes),
-            np.arange(len(texts)) - np.repeat(firsts, sizes),
-            np.repeat(prompts, sizes),
+            np.array(rows, np.int64)[indices],
+            parts,
+            np.where(prompts == 0, raw, prompts)[indices],
         )
+
+
+def _num_chars(texts: Texts) -> int:
+    return sum(map(len, chain(*texts[:-1], *texts.questions)))
