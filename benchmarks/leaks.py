@@ -251,17 +251,21 @@ def grow(counts: Sequence[int], before: Path | None, rounds: int) -> None:
     print(f"{'records':>9} {'way':7} {'CPU s':>8} {'us a record':>12} {'MB':>6} {'exponent':>9}")
     last: dict[str, tuple[int, float]] = {}
     for count in counts:
-        runs: dict[str, list[tuple[int, float, float, list[list[int]]]]] = defaultdict(list)
+        runs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        answers: set[str] = set()
         for _ in range(rounds):
             for way, checkout in ways.items():
                 paths = {"PYTHONPATH": os.pathsep.join(map(str, (checkout, here)))}
-                command = [sys.executable, "-c", GROWTH, str(count), way]
+                # The folder that this is called from may hold a `curate` of its own.
+                command = [sys.executable, "-P", "-c", GROWTH, str(count), way]
                 done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=True)
-                runs[way].append(json.loads(done.stdout))
-        if len({json.dumps(said) for each in runs.values() for *_, said in each}) > 1:
+                size, seconds, grown, said = json.loads(done.stdout)
+                runs[way].append((seconds, grown))
+                answers.add(json.dumps(said))
+        if len(answers) > 1:
             raise SystemExit(f"{count:,} records: not every way finds the same")
         for way, each in runs.items():
-            size, seconds, grown = each[0][0], *(median(run[index] for run in each) for index in (1, 2))
+            seconds, grown = (median(column) for column in zip(*each, strict=True))
             exponent = ""
             if way in last:
                 exponent = f"{math.log(seconds / last[way][1]) / math.log(size / last[way][0]):.2f}"

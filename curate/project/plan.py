@@ -24,7 +24,7 @@ from curate.similarity.leaks.reading import Reading, read_any
 from curate.similarity.split import SplitAssignment, merged
 
 if TYPE_CHECKING:
-    from curate.similarity.leaks.words import Corpus
+    from curate.similarity.leaks.words import HashedRecords
 
 LEAK_CODES = ("P501", "P504", "P505")
 # Words that are retained between the turns of a division, of 8 bytes each: a quarter of a gigabyte. Of some 300,000
@@ -132,7 +132,7 @@ def compare_splits(
     if not (readings or any(by_split.get(name) for name in SPLITS[1:])):
         return []
     # It needs numpy.
-    from curate.similarity.leaks.words import Corpus
+    from curate.similarity.leaks.words import HashedRecords
 
     rows: dict[Split, Sequence[int]] = {}
     records: list[Record] = []
@@ -141,11 +141,11 @@ def compare_splits(
         records += by_split.get(name, ())
         rows[name] = range(begin, len(records))
     records += chain.from_iterable(reading.records for reading in readings)
-    return _compare(Corpus(records), rows, settings, judge, readings)
+    return _compare(HashedRecords(records), rows, settings, judge, readings)
 
 
 def _compare(
-    corpus: Corpus,
+    corpus: HashedRecords,
     rows: Mapping[Split, Sequence[int]],
     settings: LeakSettings,
     judge: LeakJudge,
@@ -214,7 +214,7 @@ def divide_apart(
         CurateError: as `divide`; E908 and E964 when a benchmark cannot be read or is not there.
     """
     # It needs numpy.
-    from curate.similarity.leaks.words import Corpus
+    from curate.similarity.leaks.words import HashedRecords
 
     judge = judge_of(data)
     golden = read_golden(data.root)
@@ -225,7 +225,7 @@ def divide_apart(
     readings = _benchmarks(data, judge)
     # Only who is in which split changes from turn to turn, so the hashes of words serve for all turns.
     asked = chain.from_iterable(reading.records for reading in readings)
-    corpus = Corpus([*records, *asked], most_retained=_MOST_RETAINED)
+    corpus = HashedRecords([*records, *asked], most_retained=_MOST_RETAINED)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits.
     while True:

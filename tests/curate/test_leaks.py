@@ -17,7 +17,7 @@ from curate.schema.settings import LeakSettings
 from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams, find_leaks
 from curate.similarity.leaks.evidence import gather
 from curate.similarity.leaks.pairs import _longest_run
-from curate.similarity.leaks.words import Corpus, is_by_character, words_of
+from curate.similarity.leaks.words import HashedRecords, is_by_character, words_of
 
 SETTINGS = LeakSettings()
 
@@ -403,7 +403,7 @@ def test_several_exams_at_once_are_each_as_alone_and_as_sets_of_words_say(
     pool = [*rows["train"], *rows["validation"]]
     benchmark, test = Exam(rows["benchmark"], len(rows["train"])), Exam(rows["test"], len(pool))
     exams = [benchmark, test, Exam(rows["validation"], len(rows["train"]))]
-    corpus = Corpus(records, most_retained=4000, is_compiled=is_compiled)
+    corpus = HashedRecords(records, most_retained=4000, is_compiled=is_compiled)
     # An earlier search of the same corpus changes nothing.
     compare_exams(corpus, rows["test"], [Exam(rows["train"], len(rows["test"]))], chosen)
     together = compare_exams(corpus, pool, [Exam([], 10), *exams, Exam([1, 2], 0)], chosen)

@@ -17,12 +17,12 @@ from curate.base.record import Record, Source
 from curate.similarity.compiled import COMPILED_FROM
 from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.leaks import kernels as loops
-from curate.similarity.leaks.kernels import EVERYTHING, NUMPY, Kernels, Sieve, Words, kernels_for
-from curate.similarity.leaks.words import Corpus, Texts, spelled, words_of
+from curate.similarity.leaks.kernels import EVERYTHING, NUMPY, LeakKernels, Sieve, Words, kernels_for
+from curate.similarity.leaks.words import HashedRecords, TextColumns, spelled, words_of
 
 
 @pytest.fixture(scope="module")
-def numba() -> Kernels:
+def numba() -> LeakKernels:
     pytest.importorskip("numba", reason="the extra `fast` is not installed")
     return kernels_for(0, is_compiled=True)
 
@@ -43,7 +43,7 @@ TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=40), st.lists(BLOBS, max_size
 @settings(max_examples=200, deadline=None)
 @given(TEXTS)
 @example(["", " ", ".", "A"])
-def test_words_are_those_of_the_texts(numba: Kernels, texts: list[str]) -> None:
+def test_words_are_those_of_the_texts(numba: LeakKernels, texts: list[str]) -> None:
     # Of a word longer than 4096 bytes the first ones count.
     plain = [[word.encode()[:4096] for word in words_of(text)] for text in texts]
     one, two = NUMPY.words(spellable(texts)), numba.words(spellable(texts))
@@ -64,7 +64,7 @@ ALIKE = st.lists(st.lists(st.sampled_from(["a", "b", "ä", "字"]), max_size=12)
 
 @settings(max_examples=200, deadline=None)
 @given(ALIKE, st.integers(1, 4), st.data())
-def test_runs_are_those_of_the_texts(numba: Kernels, texts: list[list[str]], n: int, data: st.DataObject) -> None:
+def test_runs_are_those_of_the_texts(numba: LeakKernels, texts: list[list[str]], n: int, data: st.DataObject) -> None:
     words = NUMPY.words(spellable([" ".join(part) for part in texts]))
     spans = spans_of(words)
     plain = [(row, tuple(part[at : at + n])) for row, part in enumerate(texts) for at in range(len(part) - n + 1)]
@@ -148,12 +148,12 @@ def test_a_corpus_yields_each_text_once_whatever_it_retains(
         texts[row, 4] = questions
     num_read = 0
 
-    def source(rows: Sequence[int]) -> Texts:
+    def source(rows: Sequence[int]) -> TextColumns:
         nonlocal num_read
         num_read += len(rows)
-        return Texts.of([records[row] for row in rows])
+        return TextColumns.of([records[row] for row in rows])
 
-    corpus = Corpus(records, source, most_retained=most_retained)
+    corpus = HashedRecords(records, source, most_retained=most_retained)
     # How long the records are is told by some of them.
     assert corpus.kernels == NUMPY
     assert all(
@@ -183,7 +183,7 @@ def test_a_corpus_yields_each_text_once_whatever_it_retains(
         assert num_read == len(records)
 
 
-def test_the_compiled_loops_are_for_much_text_or_on_request(numba: Kernels) -> None:
+def test_the_compiled_loops_are_for_much_text_or_on_request(numba: LeakKernels) -> None:
     assert numba != NUMPY
     assert kernels_for(COMPILED_FROM - 1) == NUMPY
     assert kernels_for(COMPILED_FROM) == numba

@@ -18,7 +18,7 @@ from curate.schema.settings import LeakSettings
 from curate.similarity.leaks.results import LEVELS, Exam, Leak, Leaks, Level, Overlap
 
 if TYPE_CHECKING:
-    from curate.similarity.leaks.words import Corpus
+    from curate.similarity.leaks.words import HashedRecords
 
 # Other records that give an exam record away are named up to so many.
 _MOST_OTHERS = 7
@@ -43,13 +43,15 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     prompts have.
     """
     # It needs numpy.
-    from curate.similarity.leaks.words import Corpus
+    from curate.similarity.leaks.words import HashedRecords
 
     rows = range(len(pool) + len(exam))
-    return compare_exams(Corpus([*pool, *exam]), rows, [Exam(rows[len(pool) :], len(pool))], settings)[0]
+    return compare_exams(HashedRecords([*pool, *exam]), rows, [Exam(rows[len(pool) :], len(pool))], settings)[0]
 
 
-def compare_exams(corpus: Corpus, pool: Sequence[int], exams: Sequence[Exam], settings: LeakSettings) -> list[Leaks]:
+def compare_exams(
+    corpus: HashedRecords, pool: Sequence[int], exams: Sequence[Exam], settings: LeakSettings
+) -> list[Leaks]:
     """Return what `find_leaks` does for each exam: its records and those of ``pool`` are numbers of ``corpus``.
 
     An exam is compared with the first so many of the pool, and no record is in two of them. All are indexed together,

@@ -14,7 +14,7 @@ from curate.base.hashing import STEP, Hashes, Indices, mix
 from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.leaks.kernels import EVERYTHING, Flags, Sieve
 from curate.similarity.leaks.results import Exam
-from curate.similarity.leaks.words import Block, Corpus
+from curate.similarity.leaks.words import HashedRecords, HashedTexts
 
 # The texts of an exam record, in the order of their rows.
 PARTS: tuple[Literal["prompt", "completion", "text"], ...] = ("prompt", "completion", "text")
@@ -107,7 +107,7 @@ _NO_HITS = _Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.ui
 class _ExamTexts:
     """The words of all exams: ``blocks`` are texts with their rows, ``counts`` and ``wholes`` are by row."""
 
-    def __init__(self, corpus: Corpus, exams: Sequence[Exam]) -> None:
+    def __init__(self, corpus: HashedRecords, exams: Sequence[Exam]) -> None:
         self.sizes = np.array([len(exam.rows) for exam in exams], np.int64)
         numbers = np.full(len(corpus.records), -1)
         numbers[np.concatenate([np.asarray(exam.rows, np.int64) for exam in exams])] = np.arange(self.sizes.sum())
@@ -132,7 +132,7 @@ class _ExamTexts:
 class _RunIndex:
     """The runs of some exams, and which records of a stretch of the pool have them."""
 
-    def __init__(self, corpus: Corpus, texts: _ExamTexts, is_exam: Flags, n: int, max_prompts: int) -> None:
+    def __init__(self, corpus: HashedRecords, texts: _ExamTexts, is_exam: Flags, n: int, max_prompts: int) -> None:
         """Index the exam records of ``is_exam``."""
         self._kernels, self._n, self._max_prompts = corpus.kernels, n, max_prompts
         parts = [np.zeros(0, np.uint64)]
@@ -151,7 +151,7 @@ class _RunIndex:
         self._pending: list[tuple[Hashes, Indices, Hashes]] = []
         self._num_pending = 0
 
-    def add(self, block: Block, ranks: Indices, stretch: range) -> None:
+    def add(self, block: HashedTexts, ranks: Indices, stretch: range) -> None:
         """Take note of the runs of pool texts, whose records have these ranks, of a stretch of them."""
         texts = np.flatnonzero((block.parts < NUM_TEXTS) & (ranks >= stretch.start) & (ranks < stretch.stop))
         if not len(texts) or not len(self.universe):
@@ -182,7 +182,7 @@ class _RunIndex:
         return self._settled, self.universe[self._settled.runs], self.universe[self._is_template]
 
 
-def gather(corpus: Corpus, pool: Sequence[int], exams: Sequence[Exam], n: int, max_prompts: int) -> Evidence:
+def gather(corpus: HashedRecords, pool: Sequence[int], exams: Sequence[Exam], n: int, max_prompts: int) -> Evidence:
     """Find for each exam record the pool records that share the most runs of ``n`` words with it, or equal it.
 
     A run that stands in more than ``max_prompts`` different prompts, of an exam and its pool together, is a template
@@ -230,7 +230,7 @@ def gather(corpus: Corpus, pool: Sequence[int], exams: Sequence[Exam], n: int, m
     return Evidence(candidates, is_covered, texts.begins, num_templates, equals.common_prompts(max_prompts))
 
 
-def _occurrences(corpus: Corpus, texts: _ExamTexts, n: int, runs: Hashes) -> tuple[Indices, Indices, Indices]:
+def _occurrences(corpus: HashedRecords, texts: _ExamTexts, n: int, runs: Hashes) -> tuple[Indices, Indices, Indices]:
     """Return where the sorted ``runs`` stand in the exams: their numbers, the texts' rows, and the first words."""
     sieve = Sieve.of(runs)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))]
@@ -300,7 +300,7 @@ class _Equals:
         # A prompt, what stands for its answer, and the record's rank.
         self._answered: list[tuple[Hashes, Hashes, Indices]] = []
 
-    def add(self, block: Block, ranks: Indices) -> None:
+    def add(self, block: HashedTexts, ranks: Indices) -> None:
         """Take note of the texts of pool records that equal one of an exam; ``ranks`` are by text."""
         wholes, parts = block.wholes, block.parts
         prompts, completions, owners = wholes[parts == 0], wholes[parts == 1], ranks[parts == 0]

@@ -12,7 +12,7 @@ from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.leaks.evidence import NUM_TEXTS, PARTS, Evidence, joined, numbers_in
 from curate.similarity.leaks.kernels import EVERYTHING, Flags, Sieve
 from curate.similarity.leaks.results import Level, Overlap, Part
-from curate.similarity.leaks.words import Corpus, is_by_character, words_of
+from curate.similarity.leaks.words import HashedRecords, is_by_character, words_of
 
 # Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
@@ -49,7 +49,14 @@ class PairComparison:
     """Compares pairs as the settings ask, and keeps the words of the latest exam record."""
 
     def __init__(
-        self, corpus: Corpus, exam: Sequence[int], pool: Sequence[int], evidence: Evidence, *, long: int, short: int
+        self,
+        corpus: HashedRecords,
+        exam: Sequence[int],
+        pool: Sequence[int],
+        evidence: Evidence,
+        *,
+        long: int,
+        short: int,
     ) -> None:
         """``exam`` and ``pool`` are the records, by their numbers in ``corpus``, that the evidence tells of."""
         self._corpus, self._exam, self._pool, self._evidence = corpus, exam, pool, evidence
@@ -228,7 +235,7 @@ def _edges(text: str) -> list[slice]:
 class CommonPhrases:
     """Which phrases are common, for records that were named when it was made."""
 
-    def __init__(self, corpus: Corpus, suspects: Sequence[int], others: Sequence[int], most: int) -> None:
+    def __init__(self, corpus: HashedRecords, suspects: Sequence[int], others: Sequence[int], most: int) -> None:
         """Count the phrases of ``suspects`` in the prompts of ``others``; more than ``most`` are many."""
         sample = others[:: max(1, -(-len(others) // _MOST_RECORDS))]
         self._corpus, self._suspects, self._sample = corpus, suspects, sample

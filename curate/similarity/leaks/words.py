@@ -14,7 +14,7 @@ import numpy as np
 from curate.base.hashing import Hashes, Indices
 from curate.base.record import Json, Record, normalised
 from curate.similarity.dedupe.shingles import Spans
-from curate.similarity.leaks.kernels import Flags, Kernels, kernels_for
+from curate.similarity.leaks.kernels import Flags, LeakKernels, kernels_for
 
 _ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 _MARKS = re.compile(r"[^\w\s]|_")
@@ -54,7 +54,7 @@ def is_by_character(words: Sequence[str]) -> bool:
     return 2 * sum(len(word) == 1 and not word.isascii() and bool(_UNSPACED.match(word)) for word in words) > len(words)
 
 
-class Texts(NamedTuple):
+class TextColumns(NamedTuple):
     """All that is compared of some records, by column; a chat of several turns has its user's messages as well."""
 
     prompts: Sequence[str]
@@ -65,9 +65,9 @@ class Texts(NamedTuple):
     """Several, for each may be one of an exam; none of a record with only one."""
 
     @staticmethod
-    def of(records: Sequence[Record]) -> Texts:
+    def of(records: Sequence[Record]) -> TextColumns:
         """Return the texts of ``records``."""
-        return Texts(
+        return TextColumns(
             [record.prompt for record in records],
             [record.completion for record in records],
             [record.text for record in records],
@@ -85,11 +85,11 @@ def _questions(messages: Sequence[Mapping[str, Json]]) -> Sequence[str]:
 
 
 # Returns the texts of the records of these numbers.
-TextSource = Callable[[Sequence[int]], Texts]
+TextSource = Callable[[Sequence[int]], TextColumns]
 
 
-class Block(NamedTuple):
-    """The texts of some records as hashes, one column of `Texts` after the other."""
+class HashedTexts(NamedTuple):
+    """The texts of some records as hashes, one column of `TextColumns` after the other."""
 
     spans: Spans
     wholes: Hashes
@@ -101,15 +101,15 @@ class Block(NamedTuple):
     prompts: Hashes
     """What tells the prompt of each text's record from others; a raw text is its own."""
 
-    def where(self, is_wanted: Flags) -> Block:
+    def where(self, is_wanted: Flags) -> HashedTexts:
         """Return the texts that are wanted."""
         texts = np.flatnonzero(is_wanted)
-        return Block(
+        return HashedTexts(
             self.spans.take(texts), self.wholes[texts], self.rows[texts], self.parts[texts], self.prompts[texts]
         )
 
 
-class Corpus:
+class HashedRecords:
     """Records to search, and the hashes of their words, which cost more than all that is then asked of them."""
 
     def __init__(
@@ -126,13 +126,13 @@ class Corpus:
         by each, so that memory does not grow with the records.
         """
         self.records = records
-        self._texts = texts or (lambda rows: Texts.of([records[row] for row in rows]))
+        self._texts = texts or (lambda rows: TextColumns.of([records[row] for row in rows]))
         self._most_retained, self._is_compiled = most_retained, is_compiled
-        self._retained: list[Block] = []
+        self._retained: list[HashedTexts] = []
         self._num_retained = self._num_words = 0
 
     @cached_property
-    def kernels(self) -> Kernels:
+    def kernels(self) -> LeakKernels:
         """The inner loops that repay so much text."""
         rows = range(0, len(self.records), max(1, len(self.records) // _SAMPLE))
         num_chars = _num_chars(self._texts(rows)) * len(self.records) // max(1, len(rows))
@@ -143,7 +143,7 @@ class Corpus:
         *columns, questions = self._texts([row])
         return [*(column[0] for column in columns), *questions[0]]
 
-    def blocks(self, is_wanted: Flags) -> Iterator[Block]:
+    def blocks(self, is_wanted: Flags) -> Iterator[HashedTexts]:
         """Yield the texts of the records that are wanted, some at a time, in the order of their numbers."""
         while self._num_words < self._most_retained and self._num_retained < len(self.records):
             rows = range(self._num_retained, min(self._num_retained + _BLOCK, len(self.records)))
@@ -159,7 +159,7 @@ class Corpus:
         for low in range(0, len(others), _BLOCK):
             yield from self._hashed(others[low : low + _BLOCK].tolist())
 
-    def _hashed(self, rows: Sequence[int]) -> Iterator[Block]:
+    def _hashed(self, rows: Sequence[int]) -> Iterator[HashedTexts]:
         of = self._texts(rows)
         if len(rows) > 1 and _num_chars(of) > _CHUNK_CHARS:
             # Few long records; what is made of texts takes some times their size.
@@ -180,7 +180,7 @@ class Corpus:
         ends = np.cumsum(lengths)
         prompts, _, raw, _ = wholes[: len(columns) * len(rows)].reshape(len(columns), -1)
         indices = np.concatenate([np.tile(indices, len(columns)), np.repeat(indices, num_questions)])
-        yield Block(
+        yield HashedTexts(
             Spans(tokens, ends - lengths, ends),
             wholes,
             np.array(rows, np.int64)[indices],
@@ -189,5 +189,5 @@ class Corpus:
         )
 
 
-def _num_chars(texts: Texts) -> int:
+def _num_chars(texts: TextColumns) -> int:
     return sum(map(len, chain(*texts[:-1], *texts.questions)))
