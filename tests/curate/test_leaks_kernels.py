@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from curate.similarity.compiled import COMPILED_FROM
 from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.leaks import kernels as loops
 from curate.similarity.leaks.kernels import EVERYTHING, NUMPY, LeakKernels, Sieve, Words, kernels_for
-from curate.similarity.leaks.words import HashedRecords, TextColumns, spelled, words_of
+from curate.similarity.leaks.words import HashedRecords, TextColumns, separated, words_of
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,16 @@ def spans_of(words: Words) -> Spans:
     return Spans(words.tokens, words.offsets[:-1], words.offsets[1:])
 
 
-def spellable(texts: list[str]) -> list[str]:
-    return [text if text.isascii() else spelled(text) for text in texts]
+def hashable(texts: list[str]) -> list[str]:
+    return [text if text.isascii() else separated(text) for text in texts]
 
 
 MARKS = st.text(alphabet="aB zZ19_.'@[`{/:\n\x00\x1f\x7f\u0301\u200b\u2028\u00a0ﬁ字ภा\x85\ud800İ", max_size=40)
+# Thai to Myanmar, Khmer, kana, bopomofo, Han.
+UNSPACED = [
+    ("\u0e00", "\u109f"), ("\u1780", "\u17ff"), ("\u3040", "\u312f"), ("\u31a0", "\u31ff"), ("\u3400", "\u4dbf"),
+    ("\u4e00", "\u9fff"), ("\uf900", "\ufaff"), ("\U00020000", "\U0003ffff"),
+]  # fmt: skip
 BLOBS = st.sampled_from(["x" * 4095, "x" * 4096, "x" * 4097, "x" * 4096 + "y", "é" * 3000, "é" * 3000 + "a", "b" * 9])
 TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=40), st.lists(BLOBS, max_size=4).map(" ".join)), max_size=8)
 
@@ -46,7 +52,7 @@ TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=40), st.lists(BLOBS, max_size
 def test_words_are_those_of_the_texts(numba: LeakKernels, texts: list[str]) -> None:
     # Of a word longer than 4096 bytes the first ones count.
     plain = [[word.encode()[:4096] for word in words_of(text)] for text in texts]
-    one, two = NUMPY.words(spellable(texts)), numba.words(spellable(texts))
+    one, two = NUMPY.words(hashable(texts)), numba.words(hashable(texts))
     assert [column.tolist() for column in one] == [column.tolist() for column in two]
     assert np.diff(one.offsets).tolist() == [len(words) for words in plain]
     everything = [word for words in plain for word in words]
@@ -58,6 +64,17 @@ def test_words_are_those_of_the_texts(numba: LeakKernels, texts: list[str]) -> N
     assert wholes.get((), 0) == 0
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(MARKS, st.text(max_size=40)))
+def test_words_are_what_unicode_says(text: str) -> None:
+    said = ""
+    for character in unicodedata.normalize("NFKC", text).lower():
+        is_spaced = any(low <= character <= high for low, high in UNSPACED)
+        is_part = character.isalnum() or unicodedata.category(character)[0] == "M"
+        said += f" {character} " if is_spaced and is_part else character if is_part else " "
+    assert words_of(text) == said.split()
+
+
 # Few different words, so that texts have runs in common and runs that only two texts together would have.
 ALIKE = st.lists(st.lists(st.sampled_from(["a", "b", "ä", "字"]), max_size=12), max_size=6)
 
@@ -65,7 +82,7 @@ ALIKE = st.lists(st.lists(st.sampled_from(["a", "b", "ä", "字"]), max_size=12)
 @settings(max_examples=200, deadline=None)
 @given(ALIKE, st.integers(1, 4), st.data())
 def test_runs_are_those_of_the_texts(numba: LeakKernels, texts: list[list[str]], n: int, data: st.DataObject) -> None:
-    words = NUMPY.words(spellable([" ".join(part) for part in texts]))
+    words = NUMPY.words(hashable([" ".join(part) for part in texts]))
     spans = spans_of(words)
     plain = [(row, tuple(part[at : at + n])) for row, part in enumerate(texts) for at in range(len(part) - n + 1)]
     everything = [word for part in texts for word in part]
@@ -88,7 +105,7 @@ def test_runs_are_those_of_the_texts(numba: LeakKernels, texts: list[list[str]],
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_texts_in_pieces_are_the_texts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(size)
-    texts = spellable(
+    texts = hashable(
         [" ".join(rng.choice(("a", "été", "x" * 9000, "天気", "b\nc")) for _ in range(n)) for n in (0, 40, 2, 90, 0, 3)]
     )
     whole = NUMPY.words(texts)

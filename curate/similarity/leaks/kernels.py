@@ -101,7 +101,7 @@ class LeakKernels(NamedTuple):
     """The inner loops. Equal hashes are a reason to compare, no proof."""
 
     words: Callable[[Sequence[str]], Words]
-    """The words of texts, which are ASCII or as `spelled` returns them: what is no letter or digit parts them."""
+    """The words of texts, ASCII or as `separated` returns them: of ASCII, all but letters and digits parts them."""
     runs: Callable[[Spans, int, Sieve], Runs]
     """The runs of n words of texts that a sieve lets through, text by text."""
 
