@@ -39,6 +39,9 @@ from curate.similarity.leaks.words import words_of
 GROWTH = """
 import json, random, resource, sys, time
 count, way = int(sys.argv[1]), sys.argv[2]
+if way == "numba":
+    # As in an export, which has compared all records before.
+    import numba
 if way == "numpy":
     sys.modules["numba"] = None
 import repeats
