@@ -1,6 +1,7 @@
 """Leaks between an exam and training records, side by side with plain n-gram overlap: recall, false names, CPU time.
 
     python benchmarks/leaks.py [--records 10000] [--data ../shared/data]
+    python benchmarks/leaks.py --growth 10000 100000 [--before CHECKOUT] [--rounds 3]
 
 Planted: training records and exam records of random words, two thirds of them in one of three templates (a long
 instruction before the question, the same behind it, fixed sentences around three blanks). Of each kind of leak twenty
@@ -15,7 +16,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import random
+import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -23,14 +27,44 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from curate.base.record import Record, Source, normalised
 from curate.schema.settings import LeakSettings
 from curate.similarity.leaks import find_leaks
-from curate.similarity.leaks.evidence import words_of
+from curate.similarity.leaks.words import words_of
 
+GROWTH = """
+import json, random, resource, sys, time
+count, way = int(sys.argv[1]), sys.argv[2]
+if way == "numba":
+    # As in an export, which has compared all records before.
+    import numba
+if way == "numpy":
+    sys.modules["numba"] = None
+import repeats
+from curate.base.record import Record, Source
+from curate.project.plan import LeakJudge, compare_splits
+from curate.schema.settings import LeakSettings, Settings
+
+draw, by_split = random.Random(1), {"train": [], "validation": [], "test": []}
+for number, made in enumerate(repeats.made(count, 1)):
+    if made.base == number:
+        turns = {"role": "user", "content": made.prompt}, {"role": "assistant", "content": made.completion}
+        name = draw.choices(list(by_split), (8, 1, 1))[0]
+        by_split[name].append(
+            Record(str(number), "instruction", Source("made", 1), {}, made.prompt, made.completion, messages=turns)
+        )
+judge = LeakJudge(Settings())
+held, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+compared = compare_splits(by_split, LeakSettings(), judge)
+seconds = time.process_time() - began
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1e3
+said = [(one.leaks.num_exam, one.leaks.num_pool, len(one.leaks.leaks), one.leaks.num_templates) for one in compared]
+print(json.dumps([sum(map(len, by_split.values())), seconds, grown, said]))
+"""
 NUM_EACH = 20
 REWORDED = (5, 10, 20, 30)
 Pairs = set[tuple[str, str]]
@@ -213,13 +247,48 @@ def show(title: str, pool: Sequence[Record], exam: Sequence[Record], truth: dict
         print(f"{name:14} {seconds:6.2f} {num_other:6,}{cells}")
 
 
+def grow(counts: Sequence[int], before: Path | None, rounds: int) -> None:
+    """Print the CPU seconds and the memory of a search by size, the median of some rounds, and how they grow."""
+    here = Path(__file__).resolve().parent
+    ways = {"numba": here.parent, "numpy": here.parent} | ({"before": before.resolve()} if before else {})
+    print(f"{'records':>9} {'way':7} {'CPU s':>8} {'us a record':>12} {'MB':>6} {'exponent':>9}")
+    last: dict[str, tuple[int, float]] = {}
+    for count in counts:
+        runs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        answers: set[str] = set()
+        for _ in range(rounds):
+            for way, checkout in ways.items():
+                paths = {"PYTHONPATH": os.pathsep.join(map(str, (checkout, here)))}
+                # The folder that this is called from may hold a `curate` of its own.
+                command = [sys.executable, "-P", "-c", GROWTH, str(count), way]
+                done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=True)
+                size, seconds, grown, said = json.loads(done.stdout)
+                runs[way].append((seconds, grown))
+                answers.add(json.dumps(said))
+        if len(answers) > 1:
+            raise SystemExit(f"{count:,} records: not every way finds the same")
+        for way, each in runs.items():
+            seconds, grown = (median(column) for column in zip(*each, strict=True))
+            exponent = ""
+            if way in last:
+                exponent = f"{math.log(seconds / last[way][1]) / math.log(size / last[way][0]):.2f}"
+            last[way] = size, seconds
+            print(f"{size:9,} {way:7} {seconds:8.2f} {1e6 * seconds / size:12.1f} {grown:6.0f} {exponent:>9}")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--growth", type=int, nargs="+", default=[], metavar="RECORDS")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    if options.growth:
+        grow(options.growth, options.before, options.rounds)
+        return
     show("planted", *planted(options.records, options.seed), "false")
     if not options.data.is_dir():
         print(f"\n{options.data} is not there, so the real texts are left out")

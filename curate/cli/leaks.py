@@ -82,8 +82,7 @@ def _compared(
     from curate.project.plan import (
         LeakJudge,
         by_own_split,
-        compare_benchmarks,
-        compare_file,
+        compare_all,
         compare_splits,
         judge_of,
         plan,
@@ -115,14 +114,15 @@ def _compared(
             console.talk("records are split as in the next dataset, without duplicates")
         else:
             by_split = by_own_split(project.data.records())
-            compared = [] if against else compare_benchmarks(project.data, by_split["train"], settings)
+            compared = [] if against else compare_all(project.data, by_split, settings)
     else:
         judge, settings = LeakJudge(Settings()), LeakSettings(**options)
         nothing = "the records of these files are all of one split"
         by_split = by_own_split([record for path in roots for record in read(path, is_exam=False).records])
+        compared = [] if against else compare_splits(by_split, settings, judge)
     if against:
-        return [compare_file(read(path, is_exam=True), by_split["train"], settings, judge) for path in against]
-    compared += [] if is_planned else compare_splits(by_split, settings, judge)
+        exams = [read(path, is_exam=True) for path in against]
+        return compare_splits({"train": by_split["train"]}, settings, judge, exams)
     for comparison in compared:
         if comparison.reading:
             _tell(comparison.exam, comparison.reading)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curate.base.events import Exclusion
 from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Split, is_named
@@ -17,11 +19,17 @@ from curate.project.repeats import excluded_by, find_repeats
 from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
-from curate.similarity.leaks import Leak, Leaks, find_leaks
+from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams
 from curate.similarity.leaks.reading import Reading, read_any
 from curate.similarity.split import SplitAssignment, merged
 
+if TYPE_CHECKING:
+    from curate.similarity.leaks.words import HashedRecords
+
 LEAK_CODES = ("P501", "P504", "P505")
+# Words that are retained between the turns of a division, of 8 bytes each: a quarter of a gigabyte. Of some 300,000
+# records those are all; of more, what is behind is hashed in each turn anew.
+_MOST_RETAINED = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +120,54 @@ def judge_of(data: ProjectData) -> LeakJudge:
 
 
 def compare_splits(
-    by_split: Mapping[Split, Sequence[Record]], settings: LeakSettings, judge: LeakJudge
+    by_split: Mapping[Split, Sequence[Record]],
+    settings: LeakSettings,
+    judge: LeakJudge,
+    readings: Sequence[Reading] = (),
 ) -> list[ExamLeaks]:
-    """Compare the test split with all that comes before it, and the validation split with what is trained on."""
+    """Compare the test split with all that comes before it, and the validation split with what is trained on.
+
+    The records of ``readings`` are exams too, compared with what is trained on; they come first.
+    """
+    if not (readings or any(by_split.get(name) for name in SPLITS[1:])):
+        return []
+    # It needs numpy.
+    from curate.similarity.leaks.words import HashedRecords
+
+    rows: dict[Split, Sequence[int]] = {}
+    records: list[Record] = []
+    for name in SPLITS:
+        begin = len(records)
+        records += by_split.get(name, ())
+        rows[name] = range(begin, len(records))
+    records += chain.from_iterable(reading.records for reading in readings)
+    return _compare(HashedRecords(records), rows, settings, judge, readings)
+
+
+def _compare(
+    corpus: HashedRecords,
+    rows: Mapping[Split, Sequence[int]],
+    settings: LeakSettings,
+    judge: LeakJudge,
+    readings: Sequence[Reading],
+) -> list[ExamLeaks]:
+    """Compare ``readings``, whose records are the last of ``corpus``, and the splits, which are ``rows`` of it."""
+    pool = [*rows["train"]]
+    exams: list[tuple[Exam, str, Split | None, Reading | None]] = []
+    end = len(corpus.records) - sum(len(reading.records) for reading in readings)
+    for reading in readings:
+        begin, end = end, end + len(reading.records)
+        exams.append((Exam(range(begin, end), len(pool)), reading.records[0].source.file, None, reading))
     # Each split that has records is an exam. Validation chooses between models, so what test shares with it leaks too.
-    compared = []
-    for index, name in enumerate(SPLITS[1:], 1):
-        pool = [record for earlier in SPLITS[:index] for record in by_split.get(earlier, ())]
-        if by_split.get(name) and pool:
-            compared.append(judge.compared(name, find_leaks(by_split[name], pool, settings), split=name))
-    return compared
-
-
-def compare_file(reading: Reading, trained: Sequence[Record], settings: LeakSettings, judge: LeakJudge) -> ExamLeaks:
-    """Compare the records of a file, an exam, with those that are trained on."""
-    leaks = find_leaks(reading.records, trained, settings)
-    return judge.compared(reading.records[0].source.file, leaks, reading=reading)
+    for name in SPLITS[1:]:
+        if rows[name] and pool:
+            exams.append((Exam(rows[name], len(pool)), name, name, None))
+        pool += rows[name]
+    results = compare_exams(corpus, pool, [exam for exam, *_ in exams], settings)
+    return [
+        judge.compared(name, leaks, split=split, reading=reading)
+        for (_, name, split, reading), leaks in zip(exams, results, strict=True)
+    ]
 
 
 def benchmark_files(data: ProjectData) -> list[Path]:
@@ -147,17 +187,15 @@ def benchmark_files(data: ProjectData) -> list[Path]:
     return data_files(data.root, globs, "leaks.against")
 
 
-def compare_benchmarks(data: ProjectData, trained: Sequence[Record], settings: LeakSettings) -> list[ExamLeaks]:
-    """Compare each benchmark that the settings name with what is trained on; a record gives away one or many of it.
+def _benchmarks(data: ProjectData, judge: LeakJudge) -> list[Reading]:
+    """Read each benchmark that the settings name, where a check wants to hear of it.
 
     Raises:
         CurateError: as `benchmark_files`, and E908 when a benchmark cannot be read.
     """
-    judge = judge_of(data)
     if not judge.is_wanted("P504", "P505"):
         return []
-    readings = [read_any(path, data.shape, root=data.root) for path in benchmark_files(data)]
-    return [compare_file(reading, trained, settings, judge) for reading in readings]
+    return [read_any(path, data.shape, root=data.root) for path in benchmark_files(data)]
 
 
 def divide_apart(
@@ -170,26 +208,39 @@ def divide_apart(
 ) -> tuple[SplitAssignment, list[ExamLeaks]]:
     """Divide ``records`` as `divide` does, with all that gives one another away in one split, and compare the splits.
 
+    What is trained on is compared with the benchmarks of the settings as well; their comparisons come first.
+
     Raises:
-        CurateError: as `divide`.
+        CurateError: as `divide`; E908 and E964 when a benchmark cannot be read or is not there.
     """
+    # It needs numpy.
+    from curate.similarity.leaks.words import HashedRecords
+
     judge = judge_of(data)
     golden = read_golden(data.root)
     frozen = set(golden.ids) if golden and golden.is_frozen else set()
     fixed = {record.id for record in records if record.id in frozen or pins.get(record.id) or record.split}
     joined = dict(clusters)
+    assignment = divide(data.root, records, joined, settings, pins)
+    readings = _benchmarks(data, judge)
+    # Only who is in which split changes from turn to turn, so the hashes of words serve for all turns.
+    asked = chain.from_iterable(reading.records for reading in readings)
+    corpus = HashedRecords([*records, *asked], most_retained=_MOST_RETAINED)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits.
     while True:
-        assignment = divide(data.root, records, joined, settings, pins)
-        if not judge.is_wanted("P501", "P505"):
-            return assignment, []
-        compared = compare_splits(parts_of(records, assignment), leaks, judge)
+        rows: dict[Split, list[int]] = {name: [] for name in SPLITS}
+        for row, record in enumerate(records):
+            split = assignment.splits.get(record.id)
+            if split == "train" or (split and judge.is_wanted("P501", "P505")):
+                rows[split].append(row)
+        compared = _compare(corpus, rows, leaks, judge, readings)
         units = assignment.units
         fixed_units = {units[name] for name in fixed}
         pairs = [
             (joined[each.exam.id], joined[each.source.id])
             for comparison in compared
+            if comparison.split is not None
             for leak in comparison.leaks.leaks
             for each in (leak, *leak.also)
             if each.severity == "error" and not fixed_units.issuperset((units[each.exam.id], units[each.source.id]))
@@ -197,6 +248,7 @@ def divide_apart(
         if not pairs or not judge.is_wanted("P501"):
             return assignment, compared
         joined = merged(joined, pairs)
+        assignment = divide(data.root, records, joined, settings, pins)
 
 
 def parts_of(records: Sequence[Record], assignment: SplitAssignment) -> dict[Split, list[Record]]:
@@ -216,15 +268,18 @@ def by_own_split(records: Sequence[Record]) -> dict[Split, list[Record]]:
     return parts
 
 
-def compare_all(data: ProjectData, by_split: Mapping[Split, Sequence[Record]]) -> list[ExamLeaks]:
-    """Compare the splits with one another, and what is trained on with the benchmarks of ``workspace``.
+def compare_all(
+    data: ProjectData, by_split: Mapping[Split, Sequence[Record]], settings: LeakSettings | None = None
+) -> list[ExamLeaks]:
+    """Compare what is trained on with the benchmarks of ``workspace``, and the splits with one another.
+
+    ``settings`` stand in for the workspace's own.
 
     Raises:
-        CurateError: as `compare_benchmarks`.
+        CurateError: E908 and E964 when a benchmark cannot be read or is not there; E914 when it is outside.
     """
-    leaks = data.settings.leaks
-    splits = compare_splits(by_split, leaks, judge_of(data))
-    return [*compare_benchmarks(data, by_split["train"], leaks), *splits]
+    judge = judge_of(data)
+    return compare_splits(by_split, settings or data.settings.leaks, judge, _benchmarks(data, judge))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +321,6 @@ def plan(data: ProjectData, leaks: LeakSettings | None = None) -> ExportPlan:
     chosen = leaks or data.settings.leaks
     clusters, settings = repeats.duplicates.clusters, data.settings.split
     assignment, compared = divide_apart(data, staying, clusters, settings, repeats.pins, chosen)
-    compared = [*compare_benchmarks(data, parts_of(staying, assignment)["train"], chosen), *compared]
     for name, pair in repeats.outside(assignment.splits).items():
         dropped[name] = (
             _excluded(everyone[name], excluded_by(pair))

@@ -22,7 +22,7 @@ from curate.base.storage import write_atomic
 from curate.project.data import ProjectData
 from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
 from curate.project.journal import require_known
-from curate.project.plan import ExamLeaks, compare_benchmarks, divide_apart, parts_of
+from curate.project.plan import ExamLeaks, divide_apart, parts_of
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter
 from curate.similarity.leaks import LEVELS, Leak
@@ -221,8 +221,7 @@ def preview(
     data, repeats = basis.data, basis.repeats
     leaks = data.settings.leaks
     assignment, compared = divide_apart(data, staying, repeats.duplicates.clusters, settings, repeats.pins, leaks)
-    trained = parts_of(staying, assignment)["train"]
-    return Preview(basis, settings, assignment, fixes, [*compare_benchmarks(data, trained, leaks), *compared])
+    return Preview(basis, settings, assignment, fixes, compared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from curate.checks.runner import ExaminerSpec, Verdict, examine, validate
 from curate.jsonl import JsonFault, reader, strict_loads, strict_loads_all
 from curate.schema import load_shape, shape_names
 from curate.schema.settings import CheckSettings, Settings
-from curate.similarity.dedupe import kernels
+from curate.similarity import compiled
 from curate.similarity.dedupe.blocks import RecordBlock, block_of, read_block
 from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 from tests.curate.test_fast_paths import json_texts
@@ -39,7 +39,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, loops: Kernels) -> None:
     """Go by blocks for any input, and by small ones."""
     monkeypatch.setattr(examine, "BLOCKS_FROM", 0)
     monkeypatch.setattr(reader, "_BLOCK", 2048)
-    monkeypatch.setattr(kernels, "COMPILED_FROM", 1 << 60 if loops is NUMPY else 0)
+    monkeypatch.setattr(compiled, "COMPILED_FROM", 1 << 60 if loops is NUMPY else 0)
 
 
 def one_by_one(monkeypatch: pytest.MonkeyPatch, path: Path, spec: ExaminerSpec) -> Verdict:

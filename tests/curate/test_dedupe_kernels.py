@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import normalised
-from curate.similarity.dedupe.kernels import COMPILED_FROM, NUMPY, Kernels, kernels_for
+from curate.similarity.compiled import COMPILED_FROM
+from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 from curate.similarity.dedupe.shingles import Cut, Spans, distinct, storable, windows
 
 
@@ -106,7 +107,8 @@ def test_the_compiled_loops_are_for_much_text_or_on_request(numba: Kernels) -> N
 _WITHOUT = """
 import sys
 sys.modules["numba"] = None
-from curate.similarity.dedupe.kernels import COMPILED_FROM, NUMPY, kernels_for
+from curate.similarity.compiled import COMPILED_FROM
+from curate.similarity.dedupe.kernels import NUMPY, kernels_for
 assert kernels_for(COMPILED_FROM) == NUMPY
 try:
     kernels_for(0, is_compiled=True)

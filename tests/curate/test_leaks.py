@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.base.record import Record, Source, normalised
 from curate.schema.settings import LeakSettings
-from curate.similarity.leaks import Leak, find_leaks
-from curate.similarity.leaks.evidence import chunks, is_by_character, runs_of, words_of
+from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams, find_leaks
+from curate.similarity.leaks.evidence import gather
 from curate.similarity.leaks.pairs import _longest_run
+from curate.similarity.leaks.words import HashedRecords, is_by_character, words_of
 
 SETTINGS = LeakSettings()
 
@@ -262,11 +264,6 @@ def test_words_are_kept_whole_in_every_script() -> None:
     assert words_of(" \n.,") == []
 
 
-@given(st.text(max_size=40), st.text(alphabet="aB 1_.'\n\u0301\u200b\u2028\u00a0ﬁ字ภा\x1f\x85\ud800İ", max_size=40))
-def test_both_ways_of_counting_words_agree(left: str, right: str) -> None:
-    assert runs_of([left, right], 2).counts.tolist() == [len(words_of(left)), len(words_of(right))]
-
-
 def test_nothing_to_compare_finds_nothing() -> None:
     one = record("e", text(1, 30))
     assert find_leaks([], [one], SETTINGS).leaks == []
@@ -282,38 +279,13 @@ def test_the_verdict_does_not_depend_on_what_stands_beside(monkeypatch: pytest.M
     whole = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert len(whole) == 13
     # The same in many small chunks, with the index settled after each.
-    monkeypatch.setattr("curate.similarity.leaks.evidence._CHUNK_CHARS", 500)
-    monkeypatch.setattr("curate.similarity.leaks.evidence._CHUNK_UNITS", 40)
+    monkeypatch.setattr("curate.similarity.leaks.words._CHUNK_CHARS", 500)
+    monkeypatch.setattr("curate.similarity.leaks.kernels._CHUNK_UNITS", 40)
+    monkeypatch.setattr("curate.similarity.leaks.kernels._CHUNK_WORDS", 16)
     monkeypatch.setattr("curate.similarity.leaks.evidence._MOST_HITS", 10)
+    monkeypatch.setattr("curate.similarity.leaks.evidence._PIECE", 10)
     again = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert again == whole
-
-
-small = st.lists(st.sampled_from(["a", "b", "ä", "字"]), max_size=12)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(small, max_size=6), st.integers(1, 4))
-def test_runs_agree_with_a_plain_definition(texts: list[list[str]], n: int) -> None:
-    runs = runs_of([" ".join(part) for part in texts], n)
-    plain = [
-        (row, tuple(part[at : at + n])) for row, part in enumerate(texts) for at in range(len(part) - n + 1)
-    ]  # fmt: skip
-    assert runs.counts.tolist() == [len(part) for part in texts]
-    assert runs.rows.tolist() == [row for row, _ in plain]
-    everything = [word for part in texts for word in part]
-    assert [tuple(everything[start : start + n]) for start in runs.starts] == [run for _, run in plain]
-    hashes = dict(zip(runs.hashes.tolist(), [run for _, run in plain], strict=True))
-    assert len(hashes) == len({run for _, run in plain})
-    assert all(hashes[one] == run for one, (_, run) in zip(runs.hashes.tolist(), plain, strict=True))
-    wholes = {tuple(part): one for part, one in zip(texts, runs.wholes.tolist(), strict=True)}
-    assert len(set(wholes.values())) == len(wholes)
-
-
-@given(st.lists(st.integers(0, 400_000), max_size=12))
-def test_chunks_cover_everything_once_in_order(sizes: list[int]) -> None:
-    spans = list(chunks([("x" * size,) for size in sizes]))
-    assert [place for low, high in spans for place in range(low, high)] == list(range(len(sizes)))
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=25), st.lists(st.sampled_from("abc"), max_size=25))
@@ -342,6 +314,113 @@ def test_words_as_long_as_a_blob_are_compared_in_full() -> None:
         "verbatim", "prompt", "p",
     )  # fmt: skip
     assert verdict(exam, record("p", f"{text(3, 10)} {blob}b {text(4, 10)}")) is None
+
+
+def mixed(rng: random.Random, number: int) -> Record:
+    """Return a record of few words, templates, other records' passages, several turns, or a script without blanks."""
+    vocabulary = rng.choice([["a", "b", "dé", "語"], [f"w{n}" for n in range(300)], ["ไ", "ท", "字", "文"]])
+    passage = words(rng.randrange(150), rng.randrange(5, 30))
+
+    def said() -> str:
+        own = rng.choices(vocabulary, k=rng.randrange(30))
+        return " ".join(rng.choice([own, [*passage, *own], [*own, *passage], [*words(99, 12), *own], passage]))
+
+    if number % 7 == 0:
+        return raw(str(number), said())
+    if number % 5:
+        return record(str(number), said() if number % 11 else "Go on.", said())
+    turns = tuple({"role": role, "content": said()} for _ in range(2) for role in ("user", "assistant"))
+    prompt = "\n\n".join(str(turn["content"]) for turn in turns[:-1])
+    return Record(str(number), "chat", Source("c", 1), {}, prompt, str(turns[-1]["content"]), said(), messages=turns)
+
+
+def parts_of(one: Record) -> list[tuple[str, ...]]:
+    asked = [str(message["content"]) for message in one.messages if message["role"] == "user"]
+    texts = [one.prompt, one.completion, one.text, one.system, *(asked if len(asked) > 1 else [])]
+    return [tuple(words_of(part)) for part in texts]
+
+
+def plain_evidence(
+    exam: list[Record], pool: list[Record], n: int, most: int
+) -> tuple[list[tuple[int, int]], list[bool], int, set[int]]:
+    """Return what `gather` says of one exam, by sets of words: pairs, words in templates, templates, common prompts."""
+
+    def runs(part: tuple[str, ...]) -> list[tuple[str, ...]]:
+        return [part[at : at + n] for at in range(len(part) - n + 1)]
+
+    asked, offered = [parts_of(one)[:3] for one in exam], [parts_of(one) for one in pool]
+    holders: dict[tuple[str, ...], dict[tuple[str, ...], list[int]]] = {}
+    for rank, parts in [(-1, parts) for parts in asked] + list(enumerate(offered)):
+        for run in {run for part in parts[:4] for run in runs(part)}:
+            ranks = holders.setdefault(run, {}).setdefault(parts[0] or parts[2], [])
+            if rank not in ranks[-1:] and len(ranks) < 8:
+                ranks.append(rank)
+    templates = {run for parts in asked for part in parts for run in runs(part) if len(holders[run]) > most}
+    candidates, covered, common = set(), [], set()
+    for number, parts in enumerate(asked):
+        shared: dict[int, int] = {}
+        for part in parts:
+            is_in = [
+                any(run in templates for run in runs(part[max(0, at - n + 1) : at + n])) for at in range(len(part))
+            ]
+            covered += is_in
+            for at, run in enumerate(runs(part)):
+                for rank in [] if any(is_in[at : at + n]) else chain(*holders[run].values()):
+                    shared[rank] = shared.get(rank, 0) + (rank >= 0)
+        shared.pop(-1, None)
+        candidates |= {(number, rank) for rank in sorted(shared, key=lambda rank: (-shared[rank], rank))[:8]}
+        prompt, completion, text = parts
+        questions = [(rank, part) for rank, other in enumerate(offered) for part in (other[0], other[2], *other[4:])]
+        for wanted in filter(None, (prompt, text)):
+            candidates |= {
+                (number, rank) for rank, part in [(rank, part) for rank, part in questions if part == wanted][:8]
+            }
+        same = [
+            rank for rank, other in enumerate(offered) if prompt and completion and other[:2] == [prompt, completion]
+        ]
+        candidates |= {(number, rank) for rank in same[:8]}
+        answers = {other[1] for other in offered if prompt and other[0] == prompt}
+        turns = {rank for rank, other in enumerate(offered) for part in other[4:] if prompt and part == prompt}
+        if len(answers) + len(turns) > most:
+            common.add(number)
+    return sorted(candidates), covered, len(templates), common
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_several_exams_at_once_are_each_as_alone_and_as_sets_of_words_say(
+    seed: int, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_compiled:
+        pytest.importorskip("numba", reason="the extra `fast` is not installed")
+    monkeypatch.setattr("curate.similarity.leaks.evidence._MOST_HITS", 10 ** (seed % 5))
+    rng = random.Random(seed)
+    records = [mixed(rng, number) for number in range(300)]
+    short, most = rng.choice([3, 8]), rng.choice([2, 5])
+    chosen = LeakSettings(ngram=13, short_ngram=short, max_prompts=most)
+    split = [rng.choice(["train", "train", "train", "validation", "test", "benchmark"]) for _ in records]
+    rows = {name: [row for row, other in enumerate(split) if other == name] for name in set(split)}
+    pool = [*rows["train"], *rows["validation"]]
+    benchmark, test = Exam(rows["benchmark"], len(rows["train"])), Exam(rows["test"], len(pool))
+    exams = [benchmark, test, Exam(rows["validation"], len(rows["train"]))]
+    corpus = HashedRecords(records, most_retained=4000, is_compiled=is_compiled)
+    # An earlier search of the same corpus changes nothing.
+    compare_exams(corpus, rows["test"], [Exam(rows["train"], len(rows["test"]))], chosen)
+    together = compare_exams(corpus, pool, [Exam([], 10), *exams, Exam([1, 2], 0)], chosen)
+    alone = [([records[row] for row in exam.rows], [records[row] for row in pool[: exam.num_pool]]) for exam in exams]
+    assert together == [Leaks([], 0, 10, 0), *(find_leaks(*one, chosen) for one in alone), Leaks([], 2, 0, 0)]
+    assert sum(len(one.leaks) for one in together) > 5
+    evidence = gather(corpus, pool, exams, short, most)
+    first, end = 0, len(evidence.is_template)
+    for (exam, others), num_templates in zip(alone, evidence.num_templates, strict=True):
+        pairs, covered, templates, common = plain_evidence(exam, others, short, most)
+        last = first + len(exam)
+        begin, stop = evidence.begins[3 * first], [*evidence.begins.tolist(), end][3 * last]
+        assert [(number - first, rank) for number, rank in evidence.candidates if first <= number < last] == pairs
+        assert evidence.is_template[begin:stop].tolist() == covered
+        assert num_templates == templates > 0
+        assert {number - first for number in evidence.common_prompts if first <= number < last} == common
+        first = last
 
 
 def json_lines(path: Path) -> list[dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import sys
 import time
 import tracemalloc
@@ -21,7 +20,7 @@ from curate.jsonl import locate
 from curate.project.diff.words import shortened, word_changes
 from curate.schema import load_shape
 from curate.schema.settings import LeakSettings, Settings
-from curate.similarity.leaks import evidence, find_leaks
+from curate.similarity.leaks import find_leaks
 
 CHAT = load_shape("chat")
 
@@ -132,17 +131,3 @@ def test_a_long_text_is_compared_word_by_word_in_some_times_its_size() -> None:
 
     # Lists of words took 26 times its size.
     assert peak(compared) < 8 * len(before)
-
-
-@pytest.mark.parametrize("size", [1, 7, 64])
-def test_texts_in_pieces_are_the_texts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = random.Random(size)
-    texts = [
-        " ".join(rng.choice(("a", "été", "x" * 9000, "天気", "b\nc")) for _ in range(n)) for n in (0, 40, 2, 90, 0, 3)
-    ]
-    whole = evidence.runs_of(texts, 3)
-    monkeypatch.setattr(evidence, "_CHUNK_UNITS", size)
-    parted = evidence.runs_of(texts, 3)
-    assert len(whole.hashes) > 100
-    for name in ("hashes", "rows", "starts", "wholes", "counts"):
-        assert getattr(whole, name).tolist() == getattr(parted, name).tolist()

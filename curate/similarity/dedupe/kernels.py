@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from functools import cache
-from threading import Lock
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, MIX_B, STEP, Hashes, Indices, mix
+from curate.similarity.compiled import chosen, compile_loops, lowered, mix_one
+from curate.similarity.dedupe.repetition import repetition
 from curate.similarity.dedupe.shingles import (
     CHARACTER,
     LOWER,
@@ -32,15 +31,13 @@ from curate.similarity.dedupe.shingles import (
     text_keys,
 )
 
-# Characters of text from which loading the compiled loops is repaid.
-COMPILED_FROM = 20_000_000
 NUM_HASHES = 64
 NUM_BANDS = 16
 _BAND_SIZE = NUM_HASHES // NUM_BANDS
 # The hash of a word before its first byte.
-_WORD = 0xD6E8FEB86659FD93
+WORD = 0xD6E8FEB86659FD93
 # By how many of 8 bytes belong to a word: the mask that leaves those.
-_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 # Signs before a number that are looked past, such as those of currencies.
 _LEAD = 4
 _SIGN, _DIGIT, _LETTER, _EDGE = range(4)
@@ -50,16 +47,10 @@ _KINDS[list(b".,;:!?\"'()")] = _EDGE
 _KINDS[48:58] = _DIGIT
 _KINDS[65:91] = _KINDS[97:123] = _LETTER
 _LOWER = np.frombuffer(LOWER, np.uint8)
-# What is no letter of a word: what stands between words, what is within one, and letters and signs that are words by
-# themselves.
-_BETWEEN, _APOSTROPHE, _LETTER_ITSELF, _SIGN_ITSELF = range(4)
-# Words of a text that are looked at for repetition; a longer one is left to the check.
-_MOST_WORDS = 1 << 14
 _NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32)
 # What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before.
 _MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
 _BLOCK, _TEXTS = 256, 2048
-_COMPILING = Lock()
 Units = NDArray[np.uint8]
 Scores = NDArray[np.float64]
 
@@ -105,15 +96,7 @@ def kernels_for(num_chars: int, is_compiled: bool | None = None) -> Kernels:
     Raises:
         ImportError: compiled loops are asked for and numba is not installed.
     """
-    if is_compiled is False or (is_compiled is None and num_chars < COMPILED_FROM):
-        return NUMPY
-    try:
-        _loops()
-    except ImportError:
-        if is_compiled:
-            raise
-        return NUMPY
-    return NUMBA
+    return chosen(num_chars, is_compiled, _loops, NUMPY, NUMBA)
 
 
 def _numpy_clean(texts: Sequence[str]) -> Cleaned:
@@ -130,18 +113,23 @@ def word_hashes(units: Units) -> Ragged:
     starts, ends = _trimmed(units, starts, ends)
     sizes = ends - starts
     breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
+    hashes = hash_words(units, starts, sizes)
+    offsets = np.searchsorted(starts, breaks).astype(np.int64)
+    return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
+
+
+def hash_words(units: Units, starts: Indices, sizes: Indices) -> Hashes:
+    """Return a hash of each of the words that begin at ``starts`` in UTF-8 and take ``sizes`` bytes, none of them 0."""
     # Every place is read as a number of 8 bytes, of which those behind the word are masked.
     eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
-    hashes = _word_step(np.uint64(_WORD), eights[starts] & _MASKS[np.minimum(sizes, 8)])
+    hashes = _word_step(np.uint64(WORD), eights[starts] & MASKS[np.minimum(sizes, 8)])
     rows, offset = np.flatnonzero(sizes > 8), 8
     while len(rows):
-        packs = eights[starts[rows] + offset] & _MASKS[np.minimum(sizes[rows] - offset, 8)]
+        packs = eights[starts[rows] + offset] & MASKS[np.minimum(sizes[rows] - offset, 8)]
         hashes[rows] = _word_step(hashes[rows], packs)
         offset += 8
         rows = rows[sizes[rows] > offset]
-    offsets = np.searchsorted(starts, breaks).astype(np.int64)
-    hashes = mix(hashes + sizes.astype(np.uint64))
-    return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
+    return mix(hashes + sizes.astype(np.uint64))
 
 
 def _word_step(state: Hashes | np.uint64, packs: Hashes) -> Hashes:
@@ -243,41 +231,8 @@ NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard)
 
 
 def _loops() -> dict[str, Callable[..., Any]]:
-    """Compile (once, cached on disk) and return the loops below by name; threads wait for the first of them."""
-    with _COMPILING:
-        return _compiled()
-
-
-@cache
-def _compiled() -> dict[str, Callable[..., Any]]:
-    # Heavy (a second and a compiler), and optional: that is why the loops are compiled here and not by a decorator.
-    import numba
-
-    # numba looks the names in a loop up among the globals of its function. Each loop is made anew with globals of its
-    # own, in which those before it are the compiled ones; this module stays as it is.
-    scope = dict(globals())
-    for loop in (
-        _mix,
-        _lowered,
-        _first_blank,
-        _token,
-        _clean,
-        _roll,
-        _cut,
-        _bands,
-        _sets,
-        _jaccard,
-        _character,
-        _is_new,
-        _repetition,
-    ):
-        function = FunctionType(loop.__code__, scope, loop.__name__)
-        try:
-            scope[loop.__name__] = numba.njit(cache=True, nogil=True)(function)
-        except RuntimeError:
-            # Neither the installation nor the home folder can be written to, so nothing is kept for the next time.
-            scope[loop.__name__] = numba.njit(nogil=True)(function)
-    return scope
+    """Return the loops below by name, compiled."""
+    return compile_loops(__name__, mix_one, lowered, _first_blank, _token, _clean, _roll, _cut, _bands, _sets, _jaccard)
 
 
 def _numba_clean(texts: Sequence[str]) -> Cleaned:
@@ -320,49 +275,7 @@ def _arguments(spans: Spans, cut: Cut) -> tuple[Any, ...]:
     )
 
 
-def _numba_repetition(texts: Sequence[str]) -> Scores:
-    lowered = [text if text.isascii() else text.lower() for text in texts]
-    whole, ends = joined_bytes(lowered)
-    units = np.frombuffer(whole + b"\n" * 9, np.uint8)
-    scores = np.zeros(len(texts))
-    _loops()["_repetition"](units, ends, _letters(), scores)
-    # A letter that becomes two in lower case is no letter any more in part.
-    for row, (text, other) in enumerate(zip(texts, lowered, strict=True)):
-        if text is not other and len(text) != len(other):
-            scores[row] = 2
-    return scores
-
-
-@cache
-def _letters() -> NDArray[np.uint16]:
-    """Return what each character below U+10000 is to `_repetition`: itself in lower case where it is part of a word."""
-    letters = np.array([code if chr(code).isalnum() else _BETWEEN for code in range(1 << 16)], np.uint16)
-    letters[65:91] += 32
-    # A sigma at the end of a word is another one where a text ends otherwise.
-    letters[0x3C2] = 0x3C3
-    # As `curate.checks.repetition` has it: these are written without blanks, and each is a word.
-    for first, last in ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7AF)):
-        is_sign = letters[first : last + 1] == _BETWEEN
-        letters[first : last + 1] = np.where(is_sign, _SIGN_ITSELF, _LETTER_ITSELF)
-    letters[[0x27, 0x2019]] = _APOSTROPHE
-    return letters
-
-
-NUMBA = Kernels(_numba_clean, _numba_bands, _numba_sets, _numba_jaccard, _numba_repetition)
-
-
-def _mix(hashed: np.uint64) -> np.uint64:
-    hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(MIX_A)
-    hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(MIX_B)
-    return hashed ^ (hashed >> np.uint64(31))
-
-
-def _lowered(eight: np.uint64) -> np.uint64:
-    """Return 8 bytes with the letters A to Z made small, all at once (Warren, Hacker's Delight, chapter 6)."""
-    sevens = eight & np.uint64(0x7F7F7F7F7F7F7F7F)
-    from_a = sevens + np.uint64(0x3F3F3F3F3F3F3F3F)
-    past_z = sevens + np.uint64(0x2525252525252525)
-    return eight | (((from_a ^ past_z) & ~eight & np.uint64(0x8080808080808080)) >> np.uint64(2))
+NUMBA = Kernels(_numba_clean, _numba_bands, _numba_sets, _numba_jaccard, repetition)
 
 
 def _first_blank(eight: np.uint64) -> np.uint64:
@@ -383,10 +296,10 @@ def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np
         end -= step
     if start == end:
         return kind
-    hashed, at, first = np.uint64(_WORD), start, start
+    hashed, at, first = np.uint64(WORD), start, start
     while at < end:
         size = min(full, end - at)
-        hashed = (hashed ^ (_lowered(eights[at]) & _MASKS[size])) * np.uint64(MIX_A)
+        hashed = (hashed ^ (lowered(eights[at]) & MASKS[size])) * np.uint64(MIX_A)
         hashed ^= hashed >> np.uint64(29)
         at += size
     for _ in range(_LEAD):
@@ -396,7 +309,7 @@ def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np
         kind = np.uint64(NUMBER)
     elif units[start] >= 0xE0 and end - start == np.uint64(3 if units[start] < 0xF0 else 4):
         kind = np.uint64(CHARACTER)
-    return (_mix(hashed + (end - start)) & ~np.uint64(NUMBER | CHARACTER)) | kind
+    return (mix_one(hashed + (end - start)) & ~np.uint64(NUMBER | CHARACTER)) | kind
 
 
 def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Hashes, offsets: Indices) -> None:
@@ -413,7 +326,7 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
                 at += step
                 continue
             start = at
-            first, second = np.uint64(_WORD), np.uint64(STEP)
+            first, second = np.uint64(WORD), np.uint64(STEP)
             size = full
             while size == full:
                 eight = eights[at]
@@ -422,14 +335,14 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
                 while size < full and _LOWER[units[at + size]] != 32:
                     size += step
                 if size > none:
-                    pack = _lowered(eight) & _MASKS[size]
+                    pack = lowered(eight) & MASKS[size]
                     first = (first ^ pack) * np.uint64(MIX_A)
                     first ^= first >> np.uint64(29)
                     second = (second + pack) * np.uint64(MIX_B)
                     second ^= second >> np.uint64(32)
                 at += size
             length = at - start
-            first = _mix(first + length)
+            first = mix_one(first + length)
             if _KINDS[units[start]] == _LETTER and _KINDS[units[at - step]] != _EDGE:
                 # Nearly all words.
                 hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
@@ -444,8 +357,8 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
             low = (low + second + length) * np.uint64(STEP)
             low ^= low >> np.uint64(32)
         at = end + step
-        keys[text, 0] = _mix(high)
-        keys[text, 1] = _mix(low)
+        keys[text, 0] = mix_one(high)
+        keys[text, 1] = mix_one(low)
         offsets[text + 1] = np.int64(word)
 
 
@@ -460,7 +373,7 @@ def _roll(hashed: Hashes, count: int, width: int, joined: Hashes) -> None:
         if index >= width:
             total -= hashed[index - width] * last
         if index >= width - 1:
-            joined[index - width + 1] = _mix(total)
+            joined[index - width + 1] = mix_one(total)
 
 
 def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -> int:
@@ -476,7 +389,7 @@ def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -
         total = np.uint64(count)
         for index in range(count):
             total = total * np.uint64(STEP) + hashed[index]
-        shingles[0] = _mix(total)
+        shingles[0] = mix_one(total)
         return 1
     _roll(hashed, count, ngram, shingles)
     num_all = count - ngram + 1
@@ -511,7 +424,7 @@ def _bands(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, keys: Has
             for band in range(NUM_BANDS):
                 key = np.uint64(band + 1)
                 for number in range(band * _BAND_SIZE, (band + 1) * _BAND_SIZE):
-                    key = _mix(key ^ np.uint64(lowest[number]))
+                    key = mix_one(key ^ np.uint64(lowest[number]))
                 keys[band, row] = key
 
 
@@ -546,71 +459,3 @@ def _jaccard(members: Hashes, offsets: Indices, left: Indices, right: Indices) -
         if total > 0:
             scores[pair] = shared / (total - shared)
     return scores
-
-
-def _character(units: Units, at: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """Return the character of UTF-8 that begins at a byte that is not ASCII, and how many bytes it has.
-
-    Of those beyond U+FFFF, pictographs are a blank, and others are 0.
-    """
-    unit, mask, six = np.uint64(units[at]), np.uint64(0x3F), np.uint64(6)
-    second, third = np.uint64(units[at + np.uint64(1)]) & mask, np.uint64(units[at + np.uint64(2)]) & mask
-    if unit < np.uint64(0xE0):
-        return ((unit & np.uint64(0x1F)) << six) | second, np.uint64(2)
-    if unit < np.uint64(0xF0):
-        return ((((unit & np.uint64(0x0F)) << six) | second) << six) | third, np.uint64(3)
-    is_pictograph = unit == np.uint64(0xF0) and second == np.uint64(0x1F)
-    return np.uint64(0x20) if is_pictograph else np.uint64(0), np.uint64(4)
-
-
-def _is_new(run: np.uint64, table: Hashes, stamps: Indices, tick: int) -> bool:
-    """Whether a run stands in a text, whose number is ``tick``, for the first time."""
-    last = np.uint64(len(table) - 1)
-    slot = run & last
-    while stamps[slot] == tick and table[slot] != run:
-        slot = (slot + np.uint64(1)) & last
-    if stamps[slot] == tick:
-        return False
-    stamps[slot], table[slot] = tick, run
-    return True
-
-
-def _repetition(units: Units, ends: Indices, letters: NDArray[np.uint16], scores: Scores) -> None:
-    table, stamps = np.zeros(2 * _MOST_WORDS, np.uint64), np.zeros(2 * _MOST_WORDS, np.int64)
-    none, step, many = np.uint64(0), np.uint64(1), np.uint64(MIX_B)
-    at = none
-    for text in range(len(ends)):
-        end = np.uint64(ends[text])
-        words, distinct, is_sure = 0, 0, True
-        first = second = third = word = before = none
-        while at <= end:
-            code, width = np.uint64(units[at]), step
-            if code >= np.uint64(0x80):
-                code, width = _character(units, at)
-                is_sure = is_sure and bool(code > none)
-            at += width
-            letter = np.uint64(letters[code])
-            if letter > np.uint64(_SIGN_ITSELF):
-                word = (word ^ letter) * many
-                word ^= word >> np.uint64(32)
-            elif letter == np.uint64(_APOSTROPHE):
-                # One within a word is passed over, two in a row would be an end.
-                is_sure = is_sure and bool(before != letter)
-            elif letter == np.uint64(_LETTER_ITSELF) and word != none:
-                # For the check it is a letter like others behind one.
-                word = (word ^ code) * many
-            else:
-                if letter >= np.uint64(_LETTER_ITSELF):
-                    is_sure = is_sure and bool(word == none)
-                    word = _mix(code)
-                if word != none:
-                    words += 1
-                    if 4 <= words < _MOST_WORDS:
-                        run = _mix(((first * many + second) * many + third) * many + word)
-                        distinct += int(_is_new(run, table, stamps, text + 1))
-                    first, second, third, word = second, third, word, none
-            before = letter
-        if not is_sure or words >= _MOST_WORDS:
-            scores[text] = 2.0
-        elif words >= 4:
-            scores[text] = 1.0 - distinct / (words - 3)

@@ -8,12 +8,20 @@ instruction does not drown what matters; and every suspected pair is compared wo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from curate.base.record import Record
 from curate.schema.settings import LeakSettings
-from curate.similarity.leaks.results import LEVELS, Leak, Leaks, Level, Overlap
+from curate.similarity.leaks.results import LEVELS, Exam, Leak, Leaks, Level, Overlap
+
+if TYPE_CHECKING:
+    from curate.similarity.leaks.words import HashedRecords
+
+# Other records that give an exam record away are named up to so many.
+_MOST_OTHERS = 7
 
 
 def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSettings) -> Leaks:
@@ -34,33 +42,65 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     All of this leaves out the words that stand in templates, and what is not equal also those of phrases that many
     prompts have.
     """
-    if not exam or not pool:
-        return Leaks([], len(exam), len(pool), 0)
+    # It needs numpy.
+    from curate.similarity.leaks.words import HashedRecords
+
+    rows = range(len(pool) + len(exam))
+    return compare_exams(HashedRecords([*pool, *exam]), rows, [Exam(rows[len(pool) :], len(pool))], settings)[0]
+
+
+def compare_exams(
+    corpus: HashedRecords, pool: Sequence[int], exams: Sequence[Exam], settings: LeakSettings
+) -> list[Leaks]:
+    """Return what `find_leaks` does for each exam: its records and those of ``pool`` are numbers of ``corpus``.
+
+    An exam is compared with the first so many of the pool, and no record is in two of them. All are indexed together,
+    and the pool is read once.
+    """
+    results = [Leaks([], len(exam.rows), exam.num_pool, 0) for exam in exams]
+    wanted = [index for index, exam in enumerate(exams) if exam.rows and exam.num_pool]
+    if not wanted:
+        return results
     # Both need numpy.
-    from curate.similarity.leaks.evidence import TRIED, gather
+    from curate.similarity.leaks.evidence import gather
     from curate.similarity.leaks.pairs import CommonPhrases, PairComparison
 
     short, long = min(settings.short_ngram, settings.ngram), max(settings.short_ngram, settings.ngram)
-    evidence = gather(exam, pool, short, settings.max_prompts)
-    comparison = PairComparison(exam, pool, evidence, long=long, short=short)
+    evidence = gather(corpus, pool, [exams[index] for index in wanted], short, settings.max_prompts)
+    rows = [row for index in wanted for row in exams[index].rows]
+    comparison = PairComparison(corpus, rows, pool, evidence, long=long, short=short)
+    end, candidates = 0, deque(evidence.candidates)
+    for index, num_templates in zip(wanted, evidence.num_templates, strict=True):
+        exam = exams[index]
+        end += len(exam.rows)
+        suspected = []
+        while candidates and candidates[0][0] < end:
+            pair = candidates.popleft()
+            if overlaps := comparison.overlaps(*pair):
+                suspected.append((pair, overlaps))
+        unsure = {number for (number, _), overlaps in suspected if any(each.level != "verbatim" for each in overlaps)}
+        others = [*exam.rows, *pool[: exam.num_pool]]
+        common = CommonPhrases(corpus, [rows[number] for number in sorted(unsure)], others, settings.max_prompts)
+        by_exam: dict[int, list[Leak]] = {}
+        for (number, rank), suspicion in suspected:
+            overlaps = comparison.overlaps(number, rank, common) if number in unsure else suspicion
+            if overlaps:
+                exam_record, source = corpus.records[rows[number]], corpus.records[pool[rank]]
+                by_exam.setdefault(number, []).append(Leak(exam_record, source, tuple(sorted(overlaps, key=_order))))
+        leaks = [_ranked(by_exam[number]) for number in sorted(by_exam)]
+        results[index] = replace(results[index], leaks=leaks, num_templates=num_templates)
+    return results
 
-    def order(overlap: Overlap) -> tuple[int, int, float]:
-        return LEVELS.index(overlap.level), overlap.part != "record", -overlap.coverage * overlap.num_words
 
-    suspected = [(pair, overlaps) for pair in evidence.candidates if (overlaps := comparison.overlaps(*pair))]
-    unsure = {number for (number, _), overlaps in suspected if any(overlap.level != "verbatim" for overlap in overlaps)}
-    common = CommonPhrases([exam[number] for number in sorted(unsure)], exam, pool, settings.max_prompts)
-    by_exam: dict[int, list[Leak]] = {}
-    for (number, other), suspicion in suspected:
-        overlaps = comparison.overlaps(number, other, common) if number in unsure else suspicion
-        if overlaps:
-            by_exam.setdefault(number, []).append(Leak(exam[number], pool[other], tuple(sorted(overlaps, key=order))))
-    ranked = [sorted(by_exam[number], key=lambda leak: order(leak.worst)) for number in sorted(by_exam)]
-    leaks = [
-        replace(first, also=tuple(leak for leak in others[: TRIED - 1] if leak.severity == "error"))
-        for first, *others in ranked
-    ]
-    return Leaks(leaks, len(exam), len(pool), evidence.num_templates)
+def _order(overlap: Overlap) -> tuple[int, int, float]:
+    """Return what puts the overlap that says the most first."""
+    return LEVELS.index(overlap.level), overlap.part != "record", -overlap.coverage * overlap.num_words
 
 
-__all__ = ["LEVELS", "Leak", "Leaks", "Level", "Overlap", "find_leaks"]
+def _ranked(leaks: Sequence[Leak]) -> Leak:
+    """Return the worst leak of an exam record, with others of it that are errors."""
+    first, *others = sorted(leaks, key=lambda leak: _order(leak.worst))
+    return replace(first, also=tuple(leak for leak in others[:_MOST_OTHERS] if leak.severity == "error"))
+
+
+__all__ = ["LEVELS", "Exam", "Leak", "Leaks", "Level", "Overlap", "compare_exams", "find_leaks"]

@@ -2,198 +2,28 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
-from curate.base.record import Record, normalised
-
-Flags = NDArray[np.bool_]
-
-_CHUNK_CHARS = 1 << 19
-_CHUNK_UNITS = 1 << 19
-# Bytes of a word that are hashed; longer ones are no words but blobs, and are compared in full later.
-_TELLING = 4096
-
-_ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
-_GAP = re.compile(rb"[\x00-\x20]")
-_MARKS = re.compile(r"[^\w\s]|_")
-# Thai, Lao, Tibetan, Myanmar, Khmer, kana, bopomofo and Han: written without blanks between words.
-_UNSPACED = re.compile(
-    "([\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31a0-\u31ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
-)
-
-
-# Case, punctuation and the form of characters (NFKC) make no difference; scripts that set no blanks between words count
-# by character.
-def spelled(text: str) -> str:
-    """Return ``text`` as its words in lower case, with blanks between them and no punctuation."""
-    if text.isascii():
-        return text.translate(_ASCII)
-    return _UNSPACED.sub(r" \1 ", _MARKS.sub(_mark, normalised(text)))
-
-
-def _mark(match: re.Match[str]) -> str:
-    """Keep what is a part of a word, such as a vowel sign; everything else that is no letter or digit parts words."""
-    return match[0] if unicodedata.category(match[0])[0] == "M" else " "
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of ``text``."""
-    return spelled(text).split()
-
-
-def is_by_character(words: Sequence[str]) -> bool:
-    """Whether most of ``words`` are single characters of a script without blanks."""
-    return 2 * sum(len(word) == 1 and not word.isascii() and bool(_UNSPACED.match(word)) for word in words) > len(words)
-
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """Every run of ``n`` words of some texts, by hash, and each text as a whole.
-
-    ``rows`` and ``starts`` give the text of each run and the place of its first word among the words of all texts;
-    ``wholes`` hashes all words of a text (0 for none), ``counts`` is their number.
-    """
-
-    hashes: Hashes
-    rows: Indices
-    starts: Indices
-    wholes: Hashes
-    counts: Indices
-
-
-def runs_of(texts: Sequence[str], n: int) -> Runs:
-    """Hash the runs of ``n`` words of each text; a text with fewer has none."""
-    # A hash is the polynomial of what it covers, taken from running sums, and then scrambled by the finaliser of
-    # SplitMix64 (Steele, Lea, Flood 2014). Equal hashes are a reason to compare, no proof.
-    parts: list[tuple[Hashes, Indices, Indices]] = [
-        (np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    ]
-    wholes, counts = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-    num_words = 0
-    for low, high in chunks([(text,) for text in texts]):
-        words, sizes = hashed(texts[low:high])
-        parts += [(hashes, rows + low, starts + num_words) for hashes, rows, starts in runs_in(words, sizes, n)]
-        wholes.append(wholes_of(words, sizes))
-        counts.append(sizes)
-        num_words += len(words)
-    hashes, rows, starts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Runs(hashes, rows, starts, np.concatenate(wholes), np.concatenate(counts))
-
-
-def runs_in(words: Hashes, counts: Indices, n: int) -> Iterator[tuple[Hashes, Indices, Indices]]:
-    """Yield the runs of texts as `hashed` gives them, some at a time: their hashes, their texts, their first words."""
-    begins = np.cumsum(counts) - counts
-    num_runs = np.maximum(0, counts - n + 1)
-    upto = np.cumsum(num_runs)
-    # A single text may be long, and the sums take many times its size.
-    for low in range(0, int(num_runs.sum()), _CHUNK_UNITS):
-        indices = np.arange(low, min(low + _CHUNK_UNITS, int(upto[-1])))
-        rows = np.searchsorted(upto, indices, "right")
-        starts = indices - (upto - num_runs)[rows] + begins[rows]
-        base = starts[0]
-        inverses, sums = _polynomial(words[base : starts[-1] + n])
-        at = starts - base
-        yield mix((sums[at + n] - sums[at]) * inverses[at]), rows, starts
-
-
-def wholes_of(words: Hashes, counts: Indices) -> Hashes:
-    """Return the hash of all words of each text as `hashed` gives them, 0 for one without any."""
-    ends = np.cumsum(counts)
-    begins = ends - counts
-    totals = np.zeros(len(counts), np.uint64)
-    for low in range(0, len(words), _CHUNK_UNITS):
-        high = min(low + _CHUNK_UNITS, len(words))
-        inverses, sums = _polynomial(words[low:high])
-        first, last = np.searchsorted(ends, low, "right"), np.searchsorted(begins, high, "left")
-        start, stop = np.maximum(begins[first:last], low) - low, np.minimum(ends[first:last], high) - low
-        parts = (sums[stop] - sums[start]) * inverses[start]
-        # Of these texts only the first can have begun in what came before.
-        parts[:1] *= np.uint64(pow(STEP, max(0, low - int(begins[first])), 1 << 64))
-        totals[first:last] += parts
-    wholes = mix(totals + counts.astype(np.uint64))
-    wholes[counts == 0] = 0
-    return wholes
-
-
-def joined(left: Hashes, right: Hashes) -> Hashes:
-    """Return one hash for each pair."""
-    return mix(left * np.uint64(STEP) + right)
-
-
-def chunks(texts: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
-    """Yield the begin and end of neighbouring groups of texts that together have about half a million characters."""
-    low, total = 0, 0
-    for index, group in enumerate(texts):
-        total += sum(map(len, group))
-        if total > _CHUNK_CHARS:
-            yield low, index + 1
-            low, total = index + 1, 0
-    if low < len(texts):
-        yield low, len(texts)
-
-
-def _flat(text: str) -> str:
-    """Return the words of ``text`` on one line: a line break parts texts here."""
-    return spelled(text).replace("\n", " ")
-
-
-def hashed(texts: Sequence[str]) -> tuple[Hashes, Indices]:
-    """Return the hash of every word of some texts, and the number of words of each."""
-    raw = "\n".join(map(_flat, texts)).encode("utf-8", "surrogatepass")
-    counts = np.zeros(len(texts), np.int64)
-    words = [np.zeros(0, np.uint64)]
-    low = line = 0
-    # A single text may be long, and what is made of it takes many times its size: it is parted between words.
-    while low < len(raw):
-        gap = _GAP.search(raw, low + _CHUNK_UNITS)
-        high = gap.start() if gap else len(raw)
-        units = np.frombuffer(raw[low : min(high, low + _CHUNK_UNITS + _TELLING)], np.uint8)
-        is_gap = np.concatenate([[True], units <= 32, [True]])
-        starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
-        ends = np.minimum(np.flatnonzero(~is_gap[:-1] & is_gap[1:]), starts + _TELLING)
-        breaks = np.flatnonzero(units == 10)
-        inverses, sums = _polynomial(units.astype(np.uint64) + np.uint64(1))
-        words.append(mix((sums[ends] - sums[starts]) * inverses[starts]))
-        counts += np.bincount(line + np.searchsorted(breaks, starts), minlength=len(texts))
-        low, line = high, line + len(breaks)
-    return np.concatenate(words), counts
-
-
-def _polynomial(values: Hashes) -> tuple[Hashes, Hashes]:
-    """Return the powers of the base's inverse, and the running sums of value * power of the base."""
-    size = 1 << len(values).bit_length()
-    powers, inverses = _powers(STEP, size), _powers(pow(STEP, -1, 1 << 64), size)
-    sums = np.zeros(len(values) + 1, np.uint64)
-    np.cumsum(values * powers[: len(values)], out=sums[1:])
-    return inverses, sums
-
-
-@lru_cache(maxsize=6)
-def _powers(root: int, size: int) -> Hashes:
-    table = np.ones(size, np.uint64)
-    done = 1
-    while done < size:
-        step = min(done, size - done)
-        table[done : done + step] = table[:step] * np.uint64(pow(root, done, 1 << 64))
-        done += step
-    return table
-
+from curate.similarity.dedupe.shingles import Spans, distinct
+from curate.similarity.leaks.kernels import EVERYTHING, Flags, Sieve
+from curate.similarity.leaks.results import Exam
+from curate.similarity.leaks.words import HashedRecords, HashedTexts
 
 # The texts of an exam record, in the order of their rows.
 PARTS: tuple[Literal["prompt", "completion", "text"], ...] = ("prompt", "completion", "text")
+# Texts of a pool record that are looked into. The turns of a chat, which come behind, are in its prompt already; only
+# their wholes are of use.
+NUM_TEXTS = 4
 # Pool records that are compared word by word with an exam record: those that share the most runs with it.
 TRIED = 8
-_MOST_HITS = 1 << 20
+_MOST_HITS = 1 << 18
 _PIECE = 1 << 19
 # Records with the very same prompt that are remembered for a run; what else they say is found by its own runs.
 _MOST_OWNERS = 8
@@ -201,231 +31,324 @@ _MOST_OWNERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an exact comparison starts from.
+    """What an exact comparison starts from. Exam records are numbered through all exams, pool records by their ranks.
 
-    ``candidates`` are pairs of (exam record, pool record), by their numbers; ``is_template`` says of every word of the
-    exam, in order, whether it stands in a template, and text ``row`` has the words from ``begins[row]`` on. Row
+    ``candidates`` are sorted pairs of (exam record, pool record); ``is_template`` says of every word of the exams, in
+    order, whether it stands in a template, and text ``row`` has the words from ``begins[row]`` on. Row
     3 * number + index is part ``PARTS[index]`` of an exam record.
     """
 
     candidates: list[tuple[int, int]]
     is_template: Flags
     begins: Indices
-    num_templates: int
+    num_templates: list[int]
+    """Of each exam."""
     common_prompts: frozenset[int]
     """Exam records whose whole prompt has so many different answers that it asks for nothing in particular."""
 
 
-def questions_of(record: Record) -> list[str]:
-    """Return the user's messages of a chat of several turns, each of which may be a question of an exam."""
-    contents = [message.get("content") for message in record.messages if message.get("role") == "user"]
-    return [text for text in contents if isinstance(text, str)] if len(contents) > 1 else []
+def joined(left: Hashes, right: Hashes) -> Hashes:
+    """Return one hash for each pair."""
+    return mix(left * np.uint64(STEP) + right)
 
 
-# Only the exam is indexed. The pool streams past it, and of a pool text nothing stays but the numbers of the exam's
-# runs that it has, so memory grows with the exam and with what is shared.
+_Number = TypeVar("_Number", np.int64, np.uint64)
 
 
-@dataclass
-class _RunIndex:
-    """The runs of the exam, and which pool records have them."""
+def numbers_in(known: NDArray[_Number], hashes: NDArray[_Number]) -> tuple[Indices, Flags]:
+    """Return the number of each hash among the sorted ``known``, and whether it is there at all."""
+    if not len(known):
+        return np.zeros(len(hashes), np.int64), np.zeros(len(hashes), np.bool_)
+    numbers = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return numbers, known[numbers] == hashes
 
-    universe: Hashes
-    max_prompts: int
-    is_template: Flags
-    prefilter: Flags
-    numbers: list[Indices] = field(default_factory=list)
-    owners: list[Indices] = field(default_factory=list)
-    prompts: list[Hashes] = field(default_factory=list)
-    num_hits: int = 0
 
-    def add(self, hashes: Hashes, owners: Indices, prompts: Hashes) -> None:
-        """Take note of runs, each with the number of its record (-1 for the exam's own) and its record's prompt."""
-        may_be = np.flatnonzero(self.prefilter[hashes >> np.uint64(40)])
-        hashes, owners, prompts = hashes[may_be], owners[may_be], prompts[may_be]
-        numbers = np.minimum(np.searchsorted(self.universe, hashes), len(self.universe) - 1)
-        is_known = self.universe[numbers] == hashes
-        is_known &= ~self.is_template[numbers]
-        self.numbers.append(numbers[is_known])
-        self.owners.append(owners[is_known])
-        self.prompts.append(prompts[is_known])
-        self.num_hits += int(is_known.sum())
-        if self.num_hits > _MOST_HITS:
-            self.settle()
+class _Hits(NamedTuple):
+    """That a run, by its number, stands in a record, by its rank (-1 for the exam's own), with a prompt."""
 
-    def settle(self) -> tuple[Indices, Indices]:
-        """Drop runs that have turned out to be templates, and return the others with their records, each once."""
-        numbers, owners = np.concatenate(self.numbers), np.concatenate(self.owners)
-        prompts = np.concatenate(self.prompts)
-        order = np.lexsort((owners, prompts, numbers))
-        numbers, owners, prompts = numbers[order], owners[order], prompts[order]
-        is_new = np.ones(len(numbers), np.bool_)
-        is_new[1:] = (numbers[1:] != numbers[:-1]) | (prompts[1:] != prompts[:-1])
-        self.is_template |= np.bincount(numbers[is_new], minlength=len(self.universe)) > self.max_prompts
+    runs: Indices
+    owners: Indices
+    prompts: Hashes
+
+    def take(self, rows: Indices | Flags) -> _Hits:
+        return _Hits(self.runs[rows], self.owners[rows], self.prompts[rows])
+
+    def settled(self, is_template: Flags, max_prompts: int) -> tuple[_Hits, Indices]:
+        """Return the hits of runs that are no templates, once each, sorted by run, prompt and rank, and new templates.
+
+        Those, flagged in ``is_template``, stand in more than ``max_prompts`` prompts.
+        """
+        hits = self.take(np.lexsort((self.owners, self.prompts, self.runs)))
+        runs, owners, prompts = hits
+        is_first, is_new = np.ones((2, len(runs)), np.bool_)
+        is_first[1:] = runs[1:] != runs[:-1]
+        is_new[1:] = is_first[1:] | (prompts[1:] != prompts[:-1])
+        firsts = np.flatnonzero(is_first)
+        num_prompts = np.add.reduceat(np.append(is_new, 0), firsts) if len(firsts) else firsts
+        templates = runs[firsts[num_prompts > max_prompts]]
+        is_template[templates] = True
         is_retained = is_new.copy()
         is_retained[1:] |= owners[1:] != owners[:-1]
-        is_retained &= ~self.is_template[numbers]
-        numbers, owners, prompts, is_new = (
-            numbers[is_retained],
-            owners[is_retained],
-            prompts[is_retained],
-            is_new[is_retained],
-        )
-        positions = np.arange(len(numbers))
-        is_retained = positions - np.maximum.accumulate(np.where(is_new, positions, 0)) < _MOST_OWNERS
-        numbers, owners, prompts = numbers[is_retained], owners[is_retained], prompts[is_retained]
-        self.numbers, self.owners, self.prompts, self.num_hits = [numbers], [owners], [prompts], 0
-        return numbers, owners
+        is_retained &= ~is_template[runs]
+        hits, is_new = hits.take(is_retained), is_new[is_retained]
+        positions = np.arange(len(is_new))
+        is_early = positions - np.maximum.accumulate(np.where(is_new, positions, 0)) < _MOST_OWNERS
+        return hits.take(is_early), templates
 
 
-def gather(exam: Sequence[Record], pool: Sequence[Record], n: int, max_prompts: int) -> Evidence:
+def _together(parts: Sequence[_Hits]) -> _Hits:
+    runs, owners, prompts = zip(*parts, strict=True)
+    return _Hits(np.concatenate(runs), np.concatenate(owners), np.concatenate(prompts))
+
+
+_NO_HITS = _Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64))
+
+
+class _ExamTexts:
+    """The words of all exams: ``blocks`` are texts with their rows, ``counts`` and ``wholes`` are by row."""
+
+    def __init__(self, corpus: HashedRecords, exams: Sequence[Exam]) -> None:
+        self.sizes = np.array([len(exam.rows) for exam in exams], np.int64)
+        numbers = np.full(len(corpus.records), -1)
+        numbers[np.concatenate([np.asarray(exam.rows, np.int64) for exam in exams])] = np.arange(self.sizes.sum())
+        num_rows = len(PARTS) * int(self.sizes.sum())
+        self.counts, self.wholes = np.zeros(num_rows, np.int64), np.zeros(num_rows, np.uint64)
+        self.blocks: list[tuple[Spans, Indices]] = []
+        for block in corpus.blocks(numbers >= 0):
+            texts = np.flatnonzero(block.parts < len(PARTS))
+            spans, rows = block.spans.take(texts), len(PARTS) * numbers[block.rows[texts]] + block.parts[texts]
+            self.counts[rows], self.wholes[rows] = spans.ends - spans.starts, block.wholes[texts]
+            self.blocks.append((spans, rows))
+        self.begins = np.cumsum(self.counts) - self.counts
+        self.prompts = np.where(self.wholes[0::3] == 0, self.wholes[2::3], self.wholes[0::3])
+
+
+# Only the exams are indexed. The pool streams past them once, and of a pool text nothing stays but the exams' runs that
+# it has, so memory grows with the exams and with what is shared. An exam is compared with the pool's first ranks. Where
+# those of one end, the others have an index of their own for the ranks behind: a record of the validation split, which
+# is pool for the test split alone, has each of its runs in an index of both.
+
+
+class _RunIndex:
+    """The runs of some exams, and which records of a stretch of the pool have them."""
+
+    def __init__(self, corpus: HashedRecords, texts: _ExamTexts, is_exam: Flags, n: int, max_prompts: int) -> None:
+        """Index the exam records of ``is_exam``."""
+        self._kernels, self._n, self._max_prompts = corpus.kernels, n, max_prompts
+        parts = [np.zeros(0, np.uint64)]
+        for spans, rows in texts.blocks:
+            chosen = np.flatnonzero(is_exam[rows // len(PARTS)])
+            parts.append(self._kernels.runs(spans.take(chosen), n, EVERYTHING).hashes)
+        hashes = np.concatenate(parts)
+        del parts
+        hashes.sort()
+        # What many prompts of an exam have is a template without any hit.
+        self.frequent = distinct(hashes[max_prompts:][hashes[max_prompts:] == hashes[:-max_prompts]])
+        self.universe = hashes[np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]]
+        self._is_template = np.zeros(len(self.universe), np.bool_)
+        self._sieve = Sieve.of(self.universe)
+        self._settled = _NO_HITS
+        self._pending: list[tuple[Hashes, Indices, Hashes]] = []
+        self._num_pending = 0
+
+    def add(self, block: HashedTexts, ranks: Indices, stretch: range) -> None:
+        """Take note of the runs of pool texts, whose records have these ranks, of a stretch of them."""
+        texts = np.flatnonzero((block.parts < NUM_TEXTS) & (ranks >= stretch.start) & (ranks < stretch.stop))
+        if not len(texts) or not len(self.universe):
+            return
+        hashes, of, _ = self._kernels.runs(block.spans.take(texts), self._n, self._sieve)
+        self._pending.append((hashes, ranks[texts[of]], block.prompts[texts[of]]))
+        self._num_pending += len(hashes)
+        # All that is retained is sorted again, so the more that is the more has to come.
+        if self._num_pending > max(_MOST_HITS, len(self._settled.runs)):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Drop what the sieve has let through for nothing, and runs that have turned out to be templates."""
+        hashes, owners, prompts = (np.concatenate(column) for column in zip(*self._pending, strict=True))
+        # In order, so that neighbours are looked for in the same part of a long table.
+        order = np.argsort(hashes)
+        numbers, is_known = numbers_in(self.universe, hashes[order])
+        hits = _Hits(numbers, owners[order], prompts[order]).take(is_known & ~self._is_template[numbers])
+        hits = _together([self._settled, hits])
+        self._settled, templates = hits.settled(self._is_template, self._max_prompts)
+        self._sieve.drop(self.universe, templates)
+        self._pending, self._num_pending = [], 0
+
+    def shared(self) -> tuple[_Hits, Hashes, Hashes]:
+        """Return the hits, sorted, with a hash for each in place of its run's number, and the templates."""
+        if self._pending:
+            self._settle()
+        return self._settled, self.universe[self._settled.runs], self.universe[self._is_template]
+
+
+def gather(corpus: HashedRecords, pool: Sequence[int], exams: Sequence[Exam], n: int, max_prompts: int) -> Evidence:
     """Find for each exam record the pool records that share the most runs of ``n`` words with it, or equal it.
 
-    A run that stands in more than ``max_prompts`` different prompts, of exam and pool together, is a template. What
-    counts as shared are runs of which no word stands in a template.
+    A run that stands in more than ``max_prompts`` different prompts, of an exam and its pool together, is a template
+    for this exam. What counts as shared are runs of which no word stands in a template.
     """
-    runs = runs_of([text for record in exam for text in (record.prompt, record.completion, record.text)], n)
-    prompts = _prompt_keys(runs.wholes[0::3], runs.wholes[2::3])
-    # In pieces, as below: what is made of the runs of one long text takes many times their size.
-    pieces = [slice(low, low + _PIECE) for low in range(0, len(runs.hashes), _PIECE)]
-    universe = np.unique(np.concatenate([runs.hashes[:0], *(np.unique(runs.hashes[piece]) for piece in pieces)]))
-    numbers = np.searchsorted(universe, runs.hashes)
-    prefilter = np.zeros(1 << 24, np.bool_)
-    prefilter[universe >> np.uint64(40)] = True
-    index = _RunIndex(universe, max_prompts, np.zeros(len(universe), np.bool_), prefilter)
-    equals = _Equals.of(runs)
-    for piece in pieces:
-        rows = runs.rows[piece]
-        index.add(runs.hashes[piece], np.full(len(rows), -1), prompts[rows // 3])
-    _stream(pool, n, index, equals)
-    shared, owners = index.settle() if len(universe) else (np.zeros(0, np.int64), np.zeros(0, np.int64))
-    is_template = _template_words(runs, n, index.is_template[numbers])
-    pairs = _ranked(runs, numbers, is_template, n, shared, owners, len(pool))
-    begins = np.cumsum(runs.counts) - runs.counts
-    num_templates = int(index.is_template.sum())
-    return Evidence(
-        sorted({*pairs, *equals.pairs()}), is_template, begins, num_templates, equals.common_prompts(max_prompts)
-    )
+    limits = np.array([exam.num_pool for exam in exams], np.int64)
+    ranked = np.asarray(pool[: int(limits.max())], np.int64)
+    rank_of = np.full(len(corpus.records), -1)
+    rank_of[ranked] = np.arange(len(ranked))
+    texts = _ExamTexts(corpus, exams)
+    equals = _Equals(texts, limits)
+    exam_of = np.repeat(np.arange(len(exams)), texts.sizes)
+    bounds = [0, *distinct(limits).tolist()]
+    indices = [
+        (_RunIndex(corpus, texts, limits[exam_of] >= stop, n, max_prompts), range(start, stop))
+        for start, stop in pairwise(bounds)
+    ]
+    for block in corpus.blocks(rank_of >= 0):
+        ranks = rank_of[block.rows]
+        equals.add(block, ranks)
+        for index, stretch in indices:
+            index.add(block, ranks, stretch)
+    shared = [(stretch.stop, *index.shared()) for index, stretch in indices]
+    runs = distinct(np.concatenate([indices[0][0].frequent, *(part for _, _, *parts in shared for part in parts)]))
+    numbers, rows, starts = _occurrences(corpus, texts, n, runs)
+    # From here on a run is another one in each exam that has it.
+    keys = numbers * len(exams) + exam_of[rows // 3]
+    universe = distinct(keys)
+    numbers = np.searchsorted(universe, keys)
+    is_template = np.zeros(len(universe), np.bool_)
+    parts = []
+    for exam, limit in enumerate(limits.tolist()):
+        for stop, hits, hashes, templates in shared:
+            if stop <= limit:
+                known, is_known = numbers_in(universe, np.searchsorted(runs, templates) * len(exams) + exam)
+                is_template[known[is_known]] = True
+                known, is_known = numbers_in(universe, np.searchsorted(runs, hashes) * len(exams) + exam)
+                parts.append(hits._replace(runs=known).take(is_known))
+    own = _Hits(numbers, np.full(len(rows), -1), texts.prompts[rows // 3])
+    hits, _ = _together([*parts, own.take(~is_template[numbers])]).settled(is_template, max_prompts)
+    is_covered = _covered(starts[is_template[numbers]], n, int(texts.counts.sum()))
+    pairs = _most_shared(numbers, rows, starts, is_covered, n, hits.take(hits.owners >= 0), len(ranked))
+    num_templates = np.bincount(universe[is_template] % len(exams), minlength=len(exams)).tolist()
+    candidates = sorted({*pairs, *equals.pairs()})
+    return Evidence(candidates, is_covered, texts.begins, num_templates, equals.common_prompts(max_prompts))
 
 
-def _prompt_keys(prompts: Hashes, texts: Hashes) -> Hashes:
-    """Return what tells prompts apart; a raw text is its own."""
-    return np.where(prompts == 0, texts, prompts)
+def _occurrences(corpus: HashedRecords, texts: _ExamTexts, n: int, runs: Hashes) -> tuple[Indices, Indices, Indices]:
+    """Return where the sorted ``runs`` stand in the exams: their numbers, the texts' rows, and the first words."""
+    sieve = Sieve.of(runs)
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for spans, rows in texts.blocks:
+        hashes, of, starts = corpus.kernels.runs(spans, n, sieve)
+        numbers, is_known = numbers_in(runs, hashes)
+        starts += texts.begins[rows[of]] - spans.starts[of]
+        parts.append((numbers[is_known], rows[of[is_known]], starts[is_known]))
+    numbers, rows, starts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return numbers, rows, starts
 
 
-def _stream(pool: Sequence[Record], n: int, index: _RunIndex, equals: _Equals) -> None:
-    texts = [[record.prompt, record.completion, record.text, record.system, *questions_of(record)] for record in pool]
-    for low, high in chunks(texts):
-        part = texts[low:high]
-        words, counts = hashed([text for group in part for text in group])
-        wholes = wholes_of(words, counts)
-        sizes = np.array([len(group) for group in part], np.int64)
-        owner_of_row = np.repeat(np.arange(low, high), sizes)
-        text_index = np.arange(len(owner_of_row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        prompts = _prompt_keys(wholes[text_index == 0], wholes[text_index == 2])
-        equals.add(wholes, owner_of_row, text_index)
-        for hashes, rows, _ in runs_in(words, counts, n) if len(index.universe) else ():
-            # The turns of a chat are in its prompt already; only their wholes are of use.
-            is_new = text_index[rows] < 4
-            owners = owner_of_row[rows[is_new]]
-            index.add(hashes[is_new], owners, prompts[owners - low])
+def _covered(starts: Indices, n: int, num_words: int) -> Flags:
+    """Return for each word of the exams whether one of the runs of ``n`` words from ``starts`` on covers it."""
+    # One byte a word is enough, for no more than n runs cover a word.
+    edges = np.zeros(num_words + 1, np.int8)
+    edges[starts] += 1
+    edges[starts + n] -= 1
+    return np.cumsum(edges[:-1], dtype=np.int8) > 0
 
 
-def _template_words(runs: Runs, n: int, is_template: Flags) -> Flags:
-    """Return for each word of the exam whether one of the template runs covers it."""
-    edges = np.zeros(int(runs.counts.sum()) + 1, np.int64)
-    starts = runs.starts[is_template]
-    np.add.at(edges, starts, 1)
-    np.add.at(edges, starts + n, -1)
-    return np.cumsum(edges[:-1]) > 0
-
-
-def _ranked(
-    runs: Runs, numbers: Indices, is_template: Flags, n: int, shared: Indices, owners: Indices, num_pool: int
+def _most_shared(
+    numbers: Indices, rows: Indices, starts: Indices, is_covered: Flags, n: int, shared: _Hits, num_pool: int
 ) -> list[tuple[int, int]]:
     """Return the pairs that share the most runs outside templates, at most `TRIED` for an exam record."""
-    of_pool = owners >= 0
-    shared, owners = shared[of_pool], owners[of_pool]
-    running = np.concatenate([[0], np.cumsum(is_template)])
+    running = np.concatenate([[0], np.cumsum(is_covered, dtype=np.int32)])
+    is_free = running[starts + n] == running[starts]
+    numbers, rows = numbers[is_free], rows[is_free]
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for low in range(0, len(numbers), _PIECE):
         piece = slice(low, low + _PIECE)
-        starts = runs.starts[piece]
-        is_free = running[starts + n] == running[starts]
-        first, last = (np.searchsorted(shared, numbers[piece], side) for side in ("left", "right"))
-        positions = np.flatnonzero(is_free & (last > first))
-        sizes = (last - first)[positions]
+        first, last = (np.searchsorted(shared.runs, numbers[piece], side) for side in ("left", "right"))
+        sizes = last - first
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        matches = owners[np.repeat(first[positions], sizes) + within]
-        pairs = np.repeat(runs.rows[piece][positions] // 3, sizes) * num_pool + matches
-        parts.append(np.unique(pairs, return_counts=True))
-    several, some = (np.concatenate(column) for column in zip(*parts, strict=True))
-    keys, of = np.unique(several, return_inverse=True)
-    counts = np.zeros(len(keys), np.int64)
-    np.add.at(counts, of, some)
+        owners = shared.owners[np.repeat(first, sizes) + within]
+        pairs = np.repeat(rows[piece] // 3, sizes) * num_pool + owners
+        parts.append(_summed(pairs, np.ones(len(pairs), np.int64)))
+    keys, counts = _summed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     # Most shared runs first; of equals the one that stands earlier.
-    order = np.lexsort((keys, -counts, keys // max(1, num_pool)))
-    exam_of = keys[order] // max(1, num_pool)
+    order = np.lexsort((keys, -counts, keys // num_pool))
+    exam_of = keys[order] // num_pool
     rank = np.arange(len(order)) - np.searchsorted(exam_of, exam_of)
     return [divmod(key, num_pool) for key in keys[order][rank < TRIED].tolist()]
 
 
-@dataclass
+def _summed(keys: Indices, counts: Indices) -> tuple[Indices, Indices]:
+    """Return the different keys, sorted, and the sum of the counts of each."""
+    order = np.argsort(keys)
+    keys = keys[order]
+    firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+    return keys[firsts], np.add.reduceat(counts[order], firsts) if len(firsts) else counts
+
+
 class _Equals:
     """Pool records of which a prompt, a text or the whole equals that of an exam record, however short it is."""
 
-    exam: tuple[Hashes, Hashes, Hashes]
-    """The whole prompts, texts and pairs of prompt and completion of the exam records; 0 for none."""
-    known: Hashes
-    wholes: list[Hashes] = field(default_factory=list)
-    owners: list[Indices] = field(default_factory=list)
-    answered: list[Hashes] = field(default_factory=list)
-    """Two columns: a prompt, and what stands for its answer."""
-
-    @staticmethod
-    def of(runs: Runs) -> _Equals:
-        """Return the whole texts of an exam to look for."""
-        prompts, completions, texts = (runs.wholes[offset::3] for offset in range(3))
+    def __init__(self, texts: _ExamTexts, limits: Indices) -> None:
+        """An exam is compared with ranks below its limit."""
+        self._sizes, self._limits = texts.sizes, limits
+        prompts, completions, raw = (texts.wholes[offset::3] for offset in range(3))
         pairs = np.where((prompts != 0) & (completions != 0), joined(prompts, completions), np.uint64(0))
-        return _Equals((prompts, texts, pairs), np.unique(np.concatenate([prompts, texts, pairs])))
+        # The whole prompts, texts and pairs of prompt and completion of the exam records; 0 for none.
+        self._exam = prompts, raw, pairs
+        self._known = distinct(np.concatenate(self._exam))
+        self._sieve = Sieve.of(self._known)
+        self._equal: list[tuple[Hashes, Indices]] = []
+        # A prompt, what stands for its answer, and the record's rank.
+        self._answered: list[tuple[Hashes, Hashes, Indices]] = []
 
-    def add(self, wholes: Hashes, owners: Indices, text_index: Indices) -> None:
-        """Take note of the texts of a chunk that equal one of the exam; ``text_index`` is that within the record."""
-        prompts, completions = wholes[text_index == 0], wholes[text_index == 1]
-        is_question = (text_index == 0) | (text_index == 2) | (text_index > 3)
+    def add(self, block: HashedTexts, ranks: Indices) -> None:
+        """Take note of the texts of pool records that equal one of an exam; ``ranks`` are by text."""
+        wholes, parts = block.wholes, block.parts
+        prompts, completions, owners = wholes[parts == 0], wholes[parts == 1], ranks[parts == 0]
+        is_question = (parts == 0) | (parts == 2) | (parts >= NUM_TEXTS)
         candidates = np.concatenate([wholes[is_question], joined(prompts, completions)])
-        of = np.concatenate([owners[is_question], owners[text_index == 0]])
         is_known = self._is_known(candidates)
-        self.wholes.append(candidates[is_known])
-        self.owners.append(of[is_known])
+        self._equal.append((candidates[is_known], np.concatenate([ranks[is_question], owners])[is_known]))
         # What answers an earlier turn of a chat is not looked at: each chat has its own.
-        is_turn = text_index > 3
+        is_turn = parts >= NUM_TEXTS
         questions = np.concatenate([prompts, wholes[is_turn]])
-        answers = np.concatenate([completions, owners[is_turn].astype(np.uint64)])
+        answers = np.concatenate([completions, ranks[is_turn].astype(np.uint64)])
         is_known = self._is_known(questions)
-        self.answered.append(np.unique(np.stack([questions[is_known], answers[is_known]], axis=1), axis=0))
+        owners = np.concatenate([owners, ranks[is_turn]])
+        self._answered.append((questions[is_known], answers[is_known], owners[is_known]))
 
     def _is_known(self, hashes: Hashes) -> Flags:
-        near = np.minimum(np.searchsorted(self.known, hashes), len(self.known) - 1)
-        is_known: Flags = (hashes != 0) & (self.known[near] == hashes)
+        is_known: Flags = (hashes != 0) & self._sieve.admits(hashes)
+        rows = np.flatnonzero(is_known)
+        is_known[rows] = numbers_in(self._known, hashes[rows])[1]
         return is_known
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return pairs of an exam record and the first pool records that equal it in one of the three ways."""
-        wholes, owners = np.concatenate(self.wholes), np.concatenate(self.owners)
-        order = np.argsort(wholes, kind="stable")
+        wholes, owners = (np.concatenate(column) for column in zip(*self._equal, strict=True))
+        order = np.lexsort((owners, wholes))
         wholes, owners = wholes[order], owners[order]
+        limits = np.repeat(self._limits, self._sizes)
         pairs: list[tuple[int, int]] = []
-        for wanted in self.exam:
+        for wanted in self._exam:
             first = np.searchsorted(wholes, wanted, "left")
             last = np.searchsorted(wholes, wanted, "right")
             for tried in range(TRIED):
                 hits = np.flatnonzero((wanted != 0) & (first + tried < last))
-                pairs += zip(hits.tolist(), owners[first[hits] + tried].tolist(), strict=True)
+                others = owners[first[hits] + tried]
+                is_in = others < limits[hits]
+                pairs += zip(hits[is_in].tolist(), others[is_in].tolist(), strict=True)
         return pairs
 
     def common_prompts(self, max_prompts: int) -> frozenset[int]:
-        """Return the exam records whose prompt has more than ``max_prompts`` different answers in the pool."""
-        answered = np.unique(np.concatenate(self.answered), axis=0)
-        prompts, num_answers = np.unique(answered[:, 0], return_counts=True)
-        return frozenset(np.flatnonzero(np.isin(self.exam[0], prompts[num_answers > max_prompts])).tolist())
+        """Return the exam records whose prompt has more than ``max_prompts`` different answers in the exam's pool."""
+        questions, answers, owners = (np.concatenate(column) for column in zip(*self._answered, strict=True))
+        common: set[int] = set()
+        begin = 0
+        for size, limit in zip(self._sizes.tolist(), self._limits.tolist(), strict=True):
+            is_in = owners < limit
+            _, first = np.unique(joined(questions[is_in], answers[is_in]), return_index=True)
+            prompts, num_answers = np.unique(questions[is_in][first], return_counts=True)
+            is_common = np.isin(self._exam[0][begin : begin + size], prompts[num_answers > max_prompts])
+            common.update((np.flatnonzero(is_common) + begin).tolist())
+            begin += size
+        return frozenset(common)

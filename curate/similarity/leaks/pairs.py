@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
 from curate.base.hashing import Hashes, Indices
-from curate.base.record import Record
-from curate.similarity.leaks.evidence import (
-    PARTS,
-    Evidence,
-    chunks,
-    hashed,
-    is_by_character,
-    joined,
-    questions_of,
-    runs_in,
-    runs_of,
-    wholes_of,
-    words_of,
-)
+from curate.similarity.dedupe.shingles import Spans, distinct
+from curate.similarity.leaks.evidence import NUM_TEXTS, PARTS, Evidence, joined, numbers_in
+from curate.similarity.leaks.kernels import EVERYTHING, Flags, Sieve
 from curate.similarity.leaks.results import Level, Overlap, Part
+from curate.similarity.leaks.words import HashedRecords, is_by_character, words_of
 
 # Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
@@ -57,12 +46,20 @@ class _ExamText:
 
 
 class PairComparison:
-    """Compares pairs as the settings ask, and keeps the words of the latest exam record and of the whole pool's."""
+    """Compares pairs as the settings ask, and keeps the words of the latest exam record."""
 
     def __init__(
-        self, exam: Sequence[Record], pool: Sequence[Record], evidence: Evidence, *, long: int, short: int
+        self,
+        corpus: HashedRecords,
+        exam: Sequence[int],
+        pool: Sequence[int],
+        evidence: Evidence,
+        *,
+        long: int,
+        short: int,
     ) -> None:
-        self._exam, self._pool, self._evidence = exam, pool, evidence
+        """``exam`` and ``pool`` are the records, by their numbers in ``corpus``, that the evidence tells of."""
+        self._corpus, self._exam, self._pool, self._evidence = corpus, exam, pool, evidence
         self._long, self._short = long, short
         self._latest: tuple[int, list[_ExamText]] = (-1, [])
 
@@ -71,7 +68,7 @@ class PairComparison:
 
         The phrases of ``common`` count for nothing.
         """
-        theirs = [words_of(text) for text in _texts(self._pool[pool])]
+        theirs = [words_of(text) for text in self._corpus.texts_of(self._pool[pool])]
         overlaps = [
             overlap
             for index, text in enumerate(self._texts(exam))
@@ -81,9 +78,8 @@ class PairComparison:
 
     def _texts(self, exam: int) -> list[_ExamText]:
         if self._latest[0] != exam:
-            record = self._exam[exam]
             texts: list[_ExamText] = []
-            for index, text in enumerate((record.prompt, record.completion, record.text)):
+            for index, text in enumerate(self._corpus.texts_of(self._exam[exam])[: len(PARTS)]):
                 words, begin = words_of(text), int(self._evidence.begins[3 * exam + index])
                 covered = self._evidence.is_template[begin : begin + len(words)].tolist()
                 free = [None if is_in else word for word, is_in in zip(words, covered, strict=True)]
@@ -166,10 +162,6 @@ class PairComparison:
         return [Overlap("record", "near", coverage, longest.run, total, longest.passage)]
 
 
-def _texts(record: Record) -> list[str]:
-    return [record.prompt, record.completion, record.text, record.system, *questions_of(record)]
-
-
 def _runs(words: Words, size: int) -> Iterator[tuple[str | None, ...]]:
     return (tuple(words[at : at + size]) for at in range(len(words) - size + 1))
 
@@ -241,46 +233,51 @@ def _edges(text: str) -> list[slice]:
 
 
 class CommonPhrases:
-    """Which phrases are common, for texts that were named when it was made."""
+    """Which phrases are common, for records that were named when it was made."""
 
-    def __init__(self, suspects: Sequence[Record], exam: Sequence[Record], pool: Sequence[Record], most: int) -> None:
-        """Count the phrases of ``suspects`` in the prompts of ``exam`` and ``pool``; more than ``most`` are many."""
-        step = max(1, -(-(len(exam) + len(pool)) // _MOST_RECORDS))
-        self._sample = list(chain(exam, pool))[::step]
-        self._most = max(most, len(self._sample) * _IN_A_THOUSAND // 1000)
-        self._texts = [text for record in suspects for text in (record.prompt, record.completion, record.text)]
+    def __init__(self, corpus: HashedRecords, suspects: Sequence[int], others: Sequence[int], most: int) -> None:
+        """Count the phrases of ``suspects`` in the prompts of ``others``; more than ``most`` are many."""
+        sample = others[:: max(1, -(-len(others) // _MOST_RECORDS))]
+        self._corpus, self._suspects, self._sample = corpus, suspects, sample
+        self._most = max(most, len(sample) * _IN_A_THOUSAND // 1000)
         self._known: dict[int, Hashes] = {}
 
     def flags(self, words: Sequence[str], size: int) -> list[bool]:
         """Return for each of ``words`` whether it stands in a common phrase of ``size`` words."""
-        runs = runs_of([" ".join(words)], size)
+        tokens, offsets, _ = self._corpus.kernels.words([" ".join(words)])
+        runs = self._corpus.kernels.runs(Spans(tokens, offsets[:-1], offsets[1:]), size, EVERYTHING)
         is_common = np.isin(runs.hashes, self._common(size))
         edges = np.zeros(len(words) + 1, np.int64)
-        starts = runs.starts[is_common]
-        np.add.at(edges, starts, 1)
-        np.add.at(edges, starts + size, -1)
+        edges[runs.starts[is_common]] += 1
+        edges[runs.starts[is_common] + size] -= 1
         return [count > 0 for count in np.cumsum(edges[:-1]).tolist()]
 
     def _common(self, size: int) -> Hashes:
         if size not in self._known:
-            wanted = np.unique(runs_of(self._texts, size).hashes)
+            parts = [np.zeros(0, np.uint64)]
+            for block in self._corpus.blocks(self._is_in(self._suspects)):
+                texts = np.flatnonzero(block.parts < len(PARTS))
+                parts.append(self._corpus.kernels.runs(block.spans.take(texts), size, EVERYTHING).hashes)
+            wanted = distinct(np.concatenate(parts))
             self._known[size] = wanted[self._counts(wanted, size) > self._most]
         return self._known[size]
 
     def _counts(self, wanted: Hashes, size: int) -> Indices:
         """Return in how many different prompts of the sample each of the runs stands."""
+        sieve = Sieve.of(wanted)
         keys, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        texts = [(record.prompt, record.completion, record.text, record.system) for record in self._sample]
-        for low, high in chunks(texts):
-            words, counts = hashed([text for group in texts[low:high] for text in group])
-            wholes = wholes_of(words, counts)
-            prompts = np.where(wholes[0::4] == 0, wholes[2::4], wholes[0::4])
-            for hashes, rows, _ in runs_in(words, counts, size):
-                indices = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
-                is_wanted = wanted[indices] == hashes
-                pairs = joined(hashes[is_wanted], prompts[rows[is_wanted] // 4])
-                pairs, first = np.unique(pairs, return_index=True)
-                keys.append(pairs)
-                numbers.append(indices[is_wanted][first])
+        for block in self._corpus.blocks(self._is_in(self._sample)):
+            texts = np.flatnonzero(block.parts < NUM_TEXTS)
+            hashes, of, _ = self._corpus.kernels.runs(block.spans.take(texts), size, sieve)
+            indices, is_wanted = numbers_in(wanted, hashes)
+            pairs = joined(hashes, block.prompts[texts[of]])[is_wanted]
+            pairs, first = np.unique(pairs, return_index=True)
+            keys.append(pairs)
+            numbers.append(indices[is_wanted][first])
         _, first = np.unique(np.concatenate(keys), return_index=True)
         return np.bincount(np.concatenate(numbers)[first], minlength=len(wanted))
+
+    def _is_in(self, rows: Sequence[int]) -> Flags:
+        flags = np.zeros(len(self._corpus.records), np.bool_)
+        flags[rows] = True
+        return flags

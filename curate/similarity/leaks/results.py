@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,6 +13,14 @@ Level = Literal["verbatim", "near", "partial"]
 # The levels, the worst first.
 LEVELS: tuple[Level, ...] = get_args(Level)
 Part = Literal["prompt", "completion", "text", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """The records of an exam, by their numbers, and how many of the pool's first records it is compared with."""
+
+    rows: Sequence[int]
+    num_pool: int
 
 
 @dataclass(frozen=True, slots=True)
