@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_a_condition_never_misses_what_its_check_reports(check: Check, loops: Ke
         st.lists(turns, min_size=1, max_size=4).map(lambda messages: {"messages": messages}),
         st.fixed_dictionaries({"text": said}),
     )
-    chosen = EXAMPLE_SETTINGS.model_copy(update={"checks": CheckSettings(max_chars=60)})
+    chosen = replace(EXAMPLE_SETTINGS, checks=CheckSettings(max_chars=60))
 
     @settings(max_examples=150, deadline=None)
     @given(st.lists(lines, min_size=1, max_size=6))
