@@ -173,7 +173,7 @@ REFUSED = [
     ({"$defs": {"a": {"$anchor": "x", "if": {"$ref": "#x"}}}}, "schema-recursion"),
     ({"properties": {"a": {"pattern": "("}}}, "schema-pattern"),
     ({"patternProperties": {"[": {}}}, "schema-pattern"),
-    ({"properties": {"a": {"pattern": "(?:a{1,1000}){1,1000}"}}}, "schema-pattern"),
+    ({"properties": {"a": {"pattern": "^(?:a{1,1000}){1,1000}$"}}}, "schema-pattern"),
     ({"type": "strng"}, "schema-invalid"),
     ({"required": "a"}, "schema-invalid"),
     ({"$ref": 5}, "schema-invalid"),
