@@ -365,8 +365,8 @@ class ComparingScreen(ProjectScreen):
         return self.is_stale or self.is_comparing
 
     def show_progress(self, line: str) -> None:
-        """Say how far the comparison is."""
-        if self.is_mounted:
+        """Say how far the comparison is; while the app ends its widgets are gone before the screen is."""
+        if self.is_mounted and self.app.is_running:
             self.put(self.PROGRESS, Text(line, "accent", no_wrap=True, end=""))
 
     def _watch(self, stop: Event) -> Watch:

@@ -282,3 +282,23 @@ def test_what_keeps_the_records_from_being_read_is_shown_until_it_is_mended(make
 
     drive(app, story)
     assert not app.crash
+
+
+def test_how_far_a_comparison_is_while_the_app_ends_is_dropped(make_workspace, make_app):
+    import asyncio
+
+    app = make_app(make_workspace())
+
+    async def story():
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: app.following.is_loaded)
+            await pilot.press("g", next(tab.key for tab in TABS if tab.name == "split"))
+            await until(pilot, lambda: app.current_mode == "split" and not app.screen.is_comparing)
+            screen = app.screen
+        # The widgets go before the screen and its workers do.
+        assert screen.is_mounted
+        assert not screen.query("#progress")
+        with app._context():
+            screen.show_progress("comparing records")
+
+    asyncio.run(story())
