@@ -92,7 +92,11 @@ def strict_loads_all(whole: bytes, lines: Sequence[bytes]) -> list[Json] | None:
         return None
     # Each line has one bracket at least.
     is_nested = outline.count(b"[") - len(lines) >= MAX_DEPTH
-    if is_nested and max(part.count(b"[") for part in outline.split(b"\n")) > MAX_DEPTH:
+    try:
+        for raw, part in zip(lines, outline.split(b"\n"), strict=False) if is_nested else ():
+            if part.count(b"[") > MAX_DEPTH:
+                _refuse_depth(raw)
+    except JsonFault:
         return None
     try:
         values = list(map(orjson.loads, lines))

@@ -227,14 +227,16 @@ def divide_apart(
     asked = chain.from_iterable(reading.records for reading in readings)
     corpus = HashedRecords([*records, *asked], most_retained=_MOST_RETAINED)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
-    # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits.
+    # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
+    # first turn is the last; the benchmarks are compared in it, and else once more at the end.
+    is_first = True
     while True:
         rows: dict[Split, list[int]] = {name: [] for name in SPLITS}
         for row, record in enumerate(records):
             split = assignment.splits.get(record.id)
             if split == "train" or (split and judge.is_wanted("P501", "P505")):
                 rows[split].append(row)
-        compared = _compare(corpus, rows, leaks, judge, readings)
+        compared = _compare(corpus, rows, leaks, judge, readings if is_first else ())
         units = assignment.units
         fixed_units = {units[name] for name in fixed}
         pairs = [
@@ -246,7 +248,10 @@ def divide_apart(
             if each.severity == "error" and not fixed_units.issuperset((units[each.exam.id], units[each.source.id]))
         ]
         if not pairs or not judge.is_wanted("P501"):
-            return assignment, compared
+            trained: dict[Split, list[int]] = {name: rows[name] if name == "train" else [] for name in SPLITS}
+            late = [] if is_first else _compare(corpus, trained, leaks, judge, readings)
+            return assignment, [*late, *compared]
+        is_first = False
         joined = merged(joined, pairs)
         assignment = divide(data.root, records, joined, settings, pins)
 

@@ -25,8 +25,8 @@ from curate.checks.runner import (
     ExaminerSpec,
     Verdict,
     baseline_path,
-    default_jobs,
     examine_all,
+    num_bytes,
     read_baseline,
     read_records,
     relative_name,
@@ -102,7 +102,7 @@ class Validation:
         return validate(
             self.files,
             replace(spec, watched=self._stream.watched, has_records=has_records),
-            jobs=self.jobs or default_jobs(self.files),
+            jobs=self.jobs,
             engine=self._stream.engine(self.engine, self.on_span),
             further=self._further,
             has_lengths=self.lengths is not None,
@@ -178,7 +178,9 @@ class Validation:
     def _needs_records(self) -> bool:
         """Whether records are needed once the files were read: then they are retained, else files are of any size."""
         # Much is examined in blocks, of which no records are made: to read them again costs less than to make them.
-        if sum(path.stat().st_size for path in self.files if path.is_file()) >= BLOCKS_FROM:
+        # Those of a part would be read as its files have them, and not as decisions have left them.
+        is_as_read = self._whole is not None or not (self.data and self.data.decisions.names)
+        if is_as_read and num_bytes(self.files) >= BLOCKS_FROM:
             return False
         if self.has_records or self.lengths or self._selection.doubt_checks:
             return True

@@ -138,7 +138,8 @@ def shifted(ratios: tuple[float, float, float], index: int, points: int) -> tupl
     No share goes below nothing or above the whole.
     """
     shares = [round(share * 100) for share in ratios]
-    shares[0] += 100 - sum(shares)
+    # The largest takes the rounding, as in `_plain`: train may have nothing to give.
+    shares[shares.index(max(shares))] += 100 - sum(shares)
     giver = max((number for number in range(len(shares)) if number != index), key=lambda number: shares[number])
     step = max(-shares[index], min(points, shares[giver]))
     shares[index] += step

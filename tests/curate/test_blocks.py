@@ -14,15 +14,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.base.events import Assign, Drop, Edit
 from curate.base.record import Record, Source
 from curate.checks import EXAMPLE_SETTINGS, Check, discover
 from curate.checks.runner import ExaminerSpec, Verdict, examine, validate
 from curate.jsonl import JsonFault, reader, strict_loads, strict_loads_all
+from curate.project import validation
+from curate.project.data import load_data
 from curate.schema import load_shape, shape_names
-from curate.schema.settings import CheckSettings, Settings
+from curate.schema.settings import CheckSettings, Scope, Settings
 from curate.similarity import compiled
 from curate.similarity.dedupe.blocks import RecordBlock, block_of, read_block
 from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
+from tests.curate.called import call
+from tests.curate.deciding import decide
+from tests.curate.test_as_decided import line as line_of
+from tests.curate.test_as_decided import made
 from tests.curate.test_fast_paths import json_texts
 
 CONDITIONED = [check for check in discover().values() if check.condition]
@@ -39,6 +46,7 @@ def loops(request: pytest.FixtureRequest) -> Kernels:
 def small_blocks(monkeypatch: pytest.MonkeyPatch, loops: Kernels) -> None:
     """Go by blocks for any input, and by small ones."""
     monkeypatch.setattr(examine, "BLOCKS_FROM", 0)
+    monkeypatch.setattr(validation, "BLOCKS_FROM", 0)
     monkeypatch.setattr(reader, "_BLOCK", 2048)
     monkeypatch.setattr(compiled, "COMPILED_FROM", 1 << 60 if loops is NUMPY else 0)
 
@@ -46,6 +54,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, loops: Kernels) -> None:
 def one_by_one(monkeypatch: pytest.MonkeyPatch, path: Path, spec: ExaminerSpec) -> Verdict:
     with monkeypatch.context() as patch:
         patch.setattr(examine, "BLOCKS_FROM", 1 << 60)
+        patch.setattr(validation, "BLOCKS_FROM", 1 << 60)
         return validate([path], spec)
 
 
@@ -300,6 +309,69 @@ def test_real_data_have_the_same_findings(shared: Path, monkeypatch: pytest.Monk
         for name in shape_names():
             spec = ExaminerSpec(shape=load_shape(name), settings=Settings(), limit=100_000)
             assert validate([path], spec) == one_by_one(monkeypatch, path, spec), path
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(checks=CheckSettings(per_category={"": Scope(ignore=["Q201"])})),
+        Settings(checks=CheckSettings(per_category={"billing": Scope(ignore=["Q201"], severity={"D301": "error"})})),
+        Settings(checks=CheckSettings(per_path={"*.jsonl": Scope(ignore=["Q201"])})),
+    ],
+    ids=["no category", "category", "path"],
+)
+def test_rules_of_a_part_hold_for_that_part(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lines.jsonl"
+    lines = [{"instruction": f"Say {n}.", "output": "" if n % 7 == 0 else "yes" * (n % 5)} for n in range(300)]
+    for number, line in enumerate(lines):
+        line |= {"category": "billing"} if number % 3 else {}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines + lines[:9]))
+    spec = ExaminerSpec(shape=load_shape("instruction"), settings=settings, limit=9_999, root=tmp_path)
+    assert validate([path], spec) == one_by_one(monkeypatch, path, spec)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_source_that_is_the_file_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("lines.jsonl")
+    lines = [
+        {"instruction": f"Say {n}.", "output": f"{n}.", "meta": {"source": "lines.jsonl" if n % 10 else "web"}}
+        for n in range(600)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec = ExaminerSpec(shape=load_shape("instruction"), settings=Settings(), limit=9_999)
+    assert validate([path], spec) == one_by_one(monkeypatch, path, spec)
+
+
+SAME = {"instruction": "Say these eleven words that nobody else ever says in here.", "output": "And so on it goes."}
+IN_TEST = line_of(1, split="test", **SAME)
+EXCUSED = {**line_of(1), "id": "q", "x-ignore": ["D301"]}
+DECIDED: dict[str, Any] = {
+    "an excuse that was taken away": ([line_of(1), EXCUSED], Edit("q", {"x-ignore": []})),
+    "an edit that ends a leak": ([IN_TEST, line_of(2, **SAME)], Edit("r2", {"instruction": "Another?"})),
+    "a repeated id that is dropped": ([IN_TEST, line_of(1, **SAME)], Drop("r1-2", reason="twice")),
+    "a split by decision": ([line_of(1, **SAME), line_of(2, **SAME)], Assign("r2", "test")),
+}
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("is_part", [False, True], ids=["whole", "part"])
+@pytest.mark.parametrize("what", DECIDED)
+def test_records_are_examined_as_decisions_have_left_them(
+    what: str, is_part: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, decision = DECIDED[what]
+    root = made(tmp_path / "w", {"a": [*lines, *(line_of(n) for n in range(10, 60))], "b": [line_of(99)]})
+    decide(load_data(root), [decision])
+    asked = ["validate", root / "data" / "a.jsonl" if is_part else root, "--format", "json"]
+    at_once = call(*asked)
+    monkeypatch.setattr(examine, "BLOCKS_FROM", 1 << 60)
+    monkeypatch.setattr(validation, "BLOCKS_FROM", 1 << 60)
+    one = call(*asked)
+    assert (at_once.exit_code, at_once.stdout, at_once.stderr) == (one.exit_code, one.stdout, one.stderr)
 
 
 def test_an_empty_block_has_empty_columns(loops: Kernels) -> None:

@@ -22,7 +22,7 @@ from curate.checks.runner.baseline import (
 )
 from curate.checks.runner.changes import NO_LINES, changed_lines
 from curate.checks.runner.examine import Examiner, violations
-from curate.checks.runner.parallel import default_jobs, examine_all
+from curate.checks.runner.parallel import default_jobs, examine_all, num_bytes
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
@@ -40,6 +40,7 @@ __all__ = [
     "changed_lines",
     "default_jobs",
     "examine_all",
+    "num_bytes",
     "relative_name",
     "raw_lines",
     "read_baseline",
@@ -78,16 +79,17 @@ def validate(
     line by line, such as that of a merge, and is held to the same rules; findings of length checks are among that if
     ``has_lengths``.
 
-    Memory does not grow with the number of findings; at most the limit of ``spec`` are kept. The verdict does not
-    depend on ``jobs``, the number of processes, nor on the ``engine`` that has the files examined.
+    Memory does not grow with the number of findings; at most the limit of ``spec`` are kept. The verdict depends
+    neither on ``jobs``, the number of processes (0 for as many as pay), nor on the ``engine`` that has the files
+    examined.
 
     Raises:
         CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
-    sizes = (path.stat().st_size for path in files if path.is_file())
-    examiner, baseline = Examiner(replace(spec, num_bytes=sum(sizes))), spec.baseline
+    examiner, baseline = Examiner(replace(spec, num_bytes=num_bytes(files))), spec.baseline
     selection = examiner.selection
     across = Across(examiner, files)
+    jobs = jobs or default_jobs(files, is_by_block=examiner.is_by_block)
     total = _examined(across, examiner, engine(examiner, files, jobs))
     tally = total.tally
     across.finish(tally)

@@ -159,7 +159,9 @@ class BlockPass:
             return
         sketches = self._sketched(block, file, lines)
         result.batches.append(sketches if is_mine.all() else sketches.take(np.flatnonzero(is_mine).tolist()))
-        self._note_excused(block.ignored, file, lines, result)
+        # What a decision may have changed is noted when it is added.
+        ignored = [codes if mine else None for codes, mine in zip(block.ignored, is_mine.tolist(), strict=True)]
+        self._note_excused(ignored, file, lines, result)
 
     def _sketched(self, block: RecordBlock, file: str, lines: Indices) -> Sketches:
         keys = block.keys
@@ -173,7 +175,7 @@ class BlockPass:
             _array("Q", np.where(asks, np.maximum(keys.question[:, 0], np.uint64(1)), np.uint64(0))),
             block.categories,
             block.splits,
-            block.sources,
+            ["" if source == file else source for source in block.sources],
             _array("Q", block.sizes(block.num_chars, has_system=False)),
             block.have_own_ids,
         )

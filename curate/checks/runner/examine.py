@@ -64,6 +64,11 @@ class Examiner:
         self._template: Template | None = None
         self._last_skeleton: bytes | str = b""
 
+    @property
+    def is_by_block(self) -> bool:
+        """Whether many lines are examined at once."""
+        return self._blocks is not None
+
     def _is_fit_for_blocks(self) -> bool:
         # A baseline knows records by digests, and a check of a plug-in may ask for single sketches.
         running = [check.on_dataset(self.settings) for check in self.selection.dataset_checks if check.on_dataset]
@@ -204,7 +209,8 @@ class Examiner:
 
     def flags(self, block: RecordBlock) -> tuple[Flags, dict[str, Flags]]:
         """Return which records of a block, [N], have to be checked one by one, and which by each check."""
-        return self._prefilter(self._rules).flags(block)
+        # Rules of a category, that of records without one among them, only ever leave checks out.
+        return self._prefilter(self.selection.everywhere if self._is_by_category else self._rules).flags(block)
 
     def complete(self, result: SpanResult) -> None:
         """Put the sketches into reading order, after those of watched records were added."""

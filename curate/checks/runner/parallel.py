@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +13,28 @@ from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import JsonFault, Span, spans
 
 _SPAN_BYTES = 8 * 1024 * 1024
-# A process reads this much in the time that it takes another to start.
+# A process examines about this much in the time that it takes another to start: in blocks, and line by line.
 _SMALL_BYTES = 128 * 1024 * 1024
+_SMALL_BYTES_BY_LINE = 32 * 1024 * 1024
 _examiner: Examiner | None = None
 
 
-def default_jobs(files: Sequence[Path]) -> int:
+def num_bytes(files: Sequence[Path]) -> int:
+    """Return the size of all files; one that cannot be looked at has none, and its reader tells of it."""
+    total = 0
+    for path in files:
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def default_jobs(files: Sequence[Path], *, is_by_block: bool) -> int:
     """Return how many processes pay: one for small data, else one for each CPU that this process may use."""
-    size = sum(path.stat().st_size for path in files if path.is_file())
-    return 1 if size < _SMALL_BYTES else min(8, len(os.sched_getaffinity(0)))
+    return (
+        1
+        if num_bytes(files) < (_SMALL_BYTES if is_by_block else _SMALL_BYTES_BY_LINE)
+        else min(8, len(os.sched_getaffinity(0)))
+    )
 
 
 def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterator[tuple[Path, SpanResult]]:

@@ -71,7 +71,8 @@ def problems(check: Check, example: Json, settings: Settings | None = None) -> l
     assert check.on_dataset
     running = check.on_dataset(chosen)
     sketches = [sketch_of(record_of(line, number)) for number, line in enumerate(example, 1)]
-    show(running, Sketches.of(sketches), sketches)
+    if sketches:
+        show(running, Sketches.of(sketches), sketches)
     return [place.problem for place in running.finish()]
 
 

@@ -261,7 +261,7 @@ def pieces(files: Sequence[Path], shape: Shape, root: Path, on_progress: Progres
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970
             when a worker is killed.
     """
-    jobs = default_jobs(files)
+    jobs = default_jobs(files, is_by_block=False)
     tasks = tasks_of(files, root, is_counted=jobs > 1)
     total = sum(path.stat().st_size for path in files if path.is_file())
     num_bytes = 0

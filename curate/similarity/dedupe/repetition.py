@@ -70,7 +70,9 @@ def _character(units: Units, at: np.uint64) -> tuple[np.uint64, np.uint64]:
         return ((unit & np.uint64(0x1F)) << six) | second, np.uint64(2)
     if unit < np.uint64(0xF0):
         return ((((unit & np.uint64(0x0F)) << six) | second) << six) | third, np.uint64(3)
-    is_pictograph = unit == np.uint64(0xF0) and second == np.uint64(0x1F)
+    # But for two rows of digits among them, U+1F100 and U+1FBF0.
+    is_digit = third == np.uint64(0x04) or third == np.uint64(0x2F)
+    is_pictograph = unit == np.uint64(0xF0) and second == np.uint64(0x1F) and not is_digit
     return np.uint64(0x20) if is_pictograph else np.uint64(0), np.uint64(4)
 
 

@@ -115,7 +115,7 @@ def test_several_processes_find_the_same(make_workspace, monkeypatch):
     lines = [line(number % 500, category="billing" if number % 3 else "") for number in range(700)]
     made = make_workspace([*lines, {"id": "bad"}, *lines])
     alone = told(open_catalog(made))
-    monkeypatch.setattr("curate.project.catalog.base.default_jobs", lambda _: 2)
+    monkeypatch.setattr("curate.project.catalog.base.default_jobs", lambda _, is_by_block: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     heard: list[tuple[int, int]] = []
     shared = open_catalog(made, lambda *seen: heard.append(seen))
@@ -126,7 +126,7 @@ def test_several_processes_find_the_same(make_workspace, monkeypatch):
 
 
 def test_whoever_stops_listening_ends_the_processes(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.catalog.base.default_jobs", lambda _: 2)
+    monkeypatch.setattr("curate.project.catalog.base.default_jobs", lambda _, is_by_block: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     made = make_workspace([line(number) for number in range(2000)])
 
