@@ -74,7 +74,7 @@ for _code, _words in _FUNCTION_WORDS.items():
         _VOTERS.setdefault(_word, []).append(_code)
 
 
-def _declares_one(block: RecordBlock, _settings: Settings) -> Flags:
+def _declares_language(block: RecordBlock, _settings: Settings) -> Flags:
     values = zip(block.metas, block.values, strict=True)
     return block.where(["language" in meta or "language" in value for meta, value in values])
 
@@ -83,7 +83,7 @@ def _declares_one(block: RecordBlock, _settings: Settings) -> Flags:
     "Q207",
     "language-mismatch",
     severity="warning",
-    condition=_declares_one,
+    condition=_declares_language,
     good=[
         {
             "instruction": "こんにちは",

@@ -224,8 +224,8 @@ def divide_apart(
     assignment = divide(data.root, records, joined, settings, pins)
     readings = _benchmarks(data, judge)
     # Only who is in which split changes from turn to turn, so the hashes of words serve for all turns.
-    asked = chain.from_iterable(reading.records for reading in readings)
-    corpus = HashedRecords([*records, *asked], most_retained=_MOST_RETAINED)
+    benchmark_records = chain.from_iterable(reading.records for reading in readings)
+    corpus = HashedRecords([*records, *benchmark_records], most_retained=_MOST_RETAINED)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
     # first turn is the last; the benchmarks are compared in it, and else once more at the end.

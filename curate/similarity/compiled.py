@@ -72,7 +72,7 @@ def _compiled(loops: tuple[Callable[..., Any], ...]) -> dict[str, Callable[..., 
 # when one that it calls from another file has changed: these two are fixed by what they compute.
 
 
-def mix_one(hashed: np.uint64) -> np.uint64:
+def mix_scalar(hashed: np.uint64) -> np.uint64:
     """Return what `curate.base.hashing.mix` makes of one hash."""
     hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(MIX_A)
     hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(MIX_B)

@@ -374,6 +374,16 @@ def test_records_are_examined_as_decisions_have_left_them(
     assert (at_once.exit_code, at_once.stdout, at_once.stderr) == (one.exit_code, one.stdout, one.stderr)
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_workers_go_by_the_loops_of_the_first_process(loops: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The keys of other loops are others: equal records of two workers would not be found.
+    spec = ExaminerSpec(shape=load_shape("instruction"), settings=Settings(), num_bytes=1)
+    chosen = examine.Examiner(spec).spec
+    assert chosen.is_compiled is (loops is not NUMPY)
+    monkeypatch.setattr(compiled, "COMPILED_FROM", 0 if loops is NUMPY else 1 << 60)
+    assert examine.Examiner(chosen).spec == chosen
+
+
 def test_an_empty_block_has_empty_columns(loops: Kernels) -> None:
     view = load_shape("chat").view
     assert view

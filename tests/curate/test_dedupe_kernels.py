@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import normalised
-from curate.similarity.compiled import COMPILED_FROM
 from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 from curate.similarity.dedupe.shingles import Cut, Spans, distinct, storable, windows
 
@@ -95,28 +91,3 @@ def test_no_texts_at_all(numba: Kernels) -> None:
     for kernels in (NUMPY, numba):
         assert kernels.bands(nothing, cut).keys.shape == (16, 0)
         assert kernels.jaccard(kernels.sets(nothing, cut), none, none).tolist() == []
-
-
-def test_the_compiled_loops_are_for_much_text_or_on_request(numba: Kernels) -> None:
-    assert numba != NUMPY
-    assert kernels_for(COMPILED_FROM - 1) == NUMPY
-    assert kernels_for(COMPILED_FROM) == numba
-    assert kernels_for(10 * COMPILED_FROM, is_compiled=False) == NUMPY
-
-
-_WITHOUT = """
-import sys
-sys.modules["numba"] = None
-from curate.similarity.compiled import COMPILED_FROM
-from curate.similarity.dedupe.kernels import NUMPY, kernels_for
-assert kernels_for(COMPILED_FROM) == NUMPY
-try:
-    kernels_for(0, is_compiled=True)
-except ImportError:
-    print("as asked")
-"""
-
-
-def test_without_numba_there_is_numpy() -> None:
-    done = subprocess.run([sys.executable, "-c", _WITHOUT], capture_output=True, text=True, check=True)
-    assert done.stdout == "as asked\n"

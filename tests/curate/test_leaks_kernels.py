@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Sequence
 
@@ -15,7 +13,6 @@ from hypothesis import strategies as st
 
 from curate.base.hashing import mix
 from curate.base.record import Record, Source
-from curate.similarity.compiled import COMPILED_FROM
 from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.leaks import kernels as loops
 from curate.similarity.leaks.kernels import EVERYTHING, NUMPY, LeakKernels, Sieve, Words, kernels_for
@@ -198,28 +195,3 @@ def test_a_corpus_yields_each_text_once_whatever_it_retains(
         assert all(wholes.get(prompt, []) == plain[row] for row, (prompt,) in prompts.items())
     if most_retained == 10**9 and most_chars == 10**6:
         assert num_read == len(records)
-
-
-def test_the_compiled_loops_are_for_much_text_or_on_request(numba: LeakKernels) -> None:
-    assert numba != NUMPY
-    assert kernels_for(COMPILED_FROM - 1) == NUMPY
-    assert kernels_for(COMPILED_FROM) == numba
-    assert kernels_for(10 * COMPILED_FROM, is_compiled=False) == NUMPY
-
-
-_WITHOUT = """
-import sys
-sys.modules["numba"] = None
-from curate.similarity.compiled import COMPILED_FROM
-from curate.similarity.leaks.kernels import NUMPY, kernels_for
-assert kernels_for(COMPILED_FROM) == NUMPY
-try:
-    kernels_for(0, is_compiled=True)
-except ImportError:
-    print("as asked")
-"""
-
-
-def test_without_numba_there_is_numpy() -> None:
-    done = subprocess.run([sys.executable, "-c", _WITHOUT], capture_output=True, text=True, check=True)
-    assert done.stdout == "as asked\n"

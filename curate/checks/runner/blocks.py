@@ -19,7 +19,7 @@ from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import RawBlock, RawLine, Reader, strict_loads_all
 from curate.schema import Shape
 from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
+from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
 Needs = Literal["shape", "ids", "record"]
@@ -53,7 +53,13 @@ class BlockPass:
     @cached_property
     def _kernels(self) -> Kernels:
         # Where others examine all the lines there is nothing to load.
-        return kernels_for(self._examiner.spec.num_bytes)
+        spec = self._examiner.spec
+        return kernels_for(spec.num_bytes, spec.is_compiled)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled loops give records their keys."""
+        return self._kernels is not NUMPY
 
     @cached_property
     def _nothing(self) -> Hashes:

@@ -29,12 +29,12 @@ class _Own(SpawnContext):
 
     def __init__(self) -> None:
         super().__init__()
-        self.made: list[SpawnProcess] = []
+        self.processes: list[SpawnProcess] = []
 
     def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
         """Make a process and remember it."""
         process = SpawnProcess(*args, **options)
-        self.made.append(process)
+        self.processes.append(process)
         return process
 
 
@@ -98,7 +98,7 @@ def _in_order(
         ) from error
     finally:
         if not is_done:
-            for process in context.made:
+            for process in context.processes:
                 process.terminate()
 
 

@@ -40,6 +40,8 @@ class ExaminerSpec:
     """Whether all records come with the results."""
     num_bytes: int = 0
     """About how much there is to examine in all: of much, many lines are examined at once."""
+    is_compiled: bool | None = None
+    """Whether compiled loops give records their keys, the same in all processes; None lets the first one choose."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, MIX_B, STEP, Hashes, Indices, mix
-from curate.similarity.compiled import chosen, compile_loops, lowered, mix_one
+from curate.similarity.compiled import chosen, compile_loops, lowered, mix_scalar
 from curate.similarity.dedupe.repetition import repetition
 from curate.similarity.dedupe.shingles import (
     CHARACTER,
@@ -232,7 +232,9 @@ NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard)
 
 def _loops() -> dict[str, Callable[..., Any]]:
     """Return the loops below by name, compiled."""
-    return compile_loops(__name__, mix_one, lowered, _first_blank, _token, _clean, _roll, _cut, _bands, _sets, _jaccard)
+    return compile_loops(
+        __name__, mix_scalar, lowered, _first_blank, _token, _clean, _roll, _cut, _bands, _sets, _jaccard
+    )
 
 
 def _numba_clean(texts: Sequence[str]) -> Cleaned:
@@ -309,7 +311,7 @@ def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np
         kind = np.uint64(NUMBER)
     elif units[start] >= 0xE0 and end - start == np.uint64(3 if units[start] < 0xF0 else 4):
         kind = np.uint64(CHARACTER)
-    return (mix_one(hashed + (end - start)) & ~np.uint64(NUMBER | CHARACTER)) | kind
+    return (mix_scalar(hashed + (end - start)) & ~np.uint64(NUMBER | CHARACTER)) | kind
 
 
 def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Hashes, offsets: Indices) -> None:
@@ -342,7 +344,7 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
                     second ^= second >> np.uint64(32)
                 at += size
             length = at - start
-            first = mix_one(first + length)
+            first = mix_scalar(first + length)
             if _KINDS[units[start]] == _LETTER and _KINDS[units[at - step]] != _EDGE:
                 # Nearly all words.
                 hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
@@ -357,8 +359,8 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
             low = (low + second + length) * np.uint64(STEP)
             low ^= low >> np.uint64(32)
         at = end + step
-        keys[text, 0] = mix_one(high)
-        keys[text, 1] = mix_one(low)
+        keys[text, 0] = mix_scalar(high)
+        keys[text, 1] = mix_scalar(low)
         offsets[text + 1] = np.int64(word)
 
 
@@ -373,7 +375,7 @@ def _roll(hashed: Hashes, count: int, width: int, joined: Hashes) -> None:
         if index >= width:
             total -= hashed[index - width] * last
         if index >= width - 1:
-            joined[index - width + 1] = mix_one(total)
+            joined[index - width + 1] = mix_scalar(total)
 
 
 def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -> int:
@@ -389,7 +391,7 @@ def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -
         total = np.uint64(count)
         for index in range(count):
             total = total * np.uint64(STEP) + hashed[index]
-        shingles[0] = mix_one(total)
+        shingles[0] = mix_scalar(total)
         return 1
     _roll(hashed, count, ngram, shingles)
     num_all = count - ngram + 1
@@ -424,7 +426,7 @@ def _bands(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, keys: Has
             for band in range(NUM_BANDS):
                 key = np.uint64(band + 1)
                 for number in range(band * _BAND_SIZE, (band + 1) * _BAND_SIZE):
-                    key = mix_one(key ^ np.uint64(lowest[number]))
+                    key = mix_scalar(key ^ np.uint64(lowest[number]))
                 keys[band, row] = key
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_B, Hashes, Indices
-from curate.similarity.compiled import compile_loops, mix_one
+from curate.similarity.compiled import compile_loops, mix_scalar
 from curate.similarity.dedupe.shingles import joined_bytes
 
 # What is no letter of a word: what stands between words, what is within one, and letters and signs that are words by
@@ -56,7 +56,7 @@ def _letters() -> NDArray[np.uint16]:
 
 def _loops() -> dict[str, Callable[..., Any]]:
     """Return the loops below by name, compiled."""
-    return compile_loops(__name__, mix_one, _character, _is_new, _repetition)
+    return compile_loops(__name__, mix_scalar, _character, _is_new, _repetition)
 
 
 def _character(units: Units, at: np.uint64) -> tuple[np.uint64, np.uint64]:
@@ -115,11 +115,11 @@ def _repetition(units: Units, ends: Indices, letters: NDArray[np.uint16], scores
             else:
                 if letter >= np.uint64(_LETTER_ITSELF):
                     is_sure = is_sure and bool(word == none)
-                    word = mix_one(code)
+                    word = mix_scalar(code)
                 if word != none:
                     words += 1
                     if 4 <= words < _MOST_WORDS:
-                        run = mix_one(((first * many + second) * many + third) * many + word)
+                        run = mix_scalar(((first * many + second) * many + third) * many + word)
                         distinct += int(_is_new(run, table, stamps, text + 1))
                     first, second, third, word = second, third, word, none
             before = letter

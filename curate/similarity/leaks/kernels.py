@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
-from curate.similarity.compiled import chosen, compile_loops, lowered, mix_one
+from curate.similarity.compiled import chosen, compile_loops, lowered, mix_scalar
 from curate.similarity.dedupe.kernels import MASKS, WORD, hash_words
 from curate.similarity.dedupe.shingles import Spans, joined_bytes, windows
 
@@ -173,7 +173,7 @@ NUMPY = LeakKernels(_numpy_words, _numpy_runs)
 
 def _loops() -> dict[str, Callable[..., Any]]:
     """Return the loops below by name, compiled."""
-    return compile_loops(__name__, mix_one, lowered, _first_gap, _words, _runs)
+    return compile_loops(__name__, mix_scalar, lowered, _first_gap, _words, _runs)
 
 
 def _numba_words(texts: Sequence[str]) -> Words:
@@ -230,13 +230,13 @@ def _words(units: Units, eights: Hashes, ends: Indices, tokens: Hashes, offsets:
                     hashed = (hashed ^ (lowered(eight) & MASKS[size])) * np.uint64(MIX_A)
                     hashed ^= hashed >> np.uint64(29)
                 at += size
-            hashed = mix_one(hashed + min(at - start, np.uint64(_TELLING)))
+            hashed = mix_scalar(hashed + min(at - start, np.uint64(_TELLING)))
             tokens[word] = hashed
-            total += mix_one(hashed + (word - first) * np.uint64(STEP))
+            total += mix_scalar(hashed + (word - first) * np.uint64(STEP))
             word += step
         at = end + step
         offsets[text + 1] = np.int64(word)
-        wholes[text] = mix_one(total + (word - first)) if word > first else none
+        wholes[text] = mix_scalar(total + (word - first)) if word > first else none
 
 
 def _runs(
@@ -255,7 +255,7 @@ def _runs(
         first, size = count, max(0, ends[text] - start - n + 1)
         for index in range(size):
             total = total * step + tokens[start + index + n - 1]
-            hashes[first + index] = mix_one(total)
+            hashes[first + index] = mix_scalar(total)
             total -= tokens[start + index] * last
         for index in range(first, first + size):
             slot = hashes[index] >> shift
