@@ -164,6 +164,16 @@ def source_of(record: Record) -> str:
     return source if isinstance(source, str) and source else record.source.file
 
 
+def estimated_tokens(record: Record) -> int:
+    """Return about how many tokens a record has: a quarter of the UTF-8 bytes of its texts, rounded up."""
+    # A rule of thumb for byte-pair vocabularies, shown as "~tok": no tokenizer is asked. Tools, and turns after the
+    # last answer, are not counted.
+    size = 0
+    for text in (record.system, record.prompt, record.completion, record.text):
+        size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return -(-size // 4)
+
+
 def is_named(code: str, name: str, selectors: Collection[str]) -> bool:
     """Whether a check or a fix is meant by one of ``selectors``: its code, its name, or a prefix of its code."""
     return any(

@@ -23,11 +23,11 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> S
 
     Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
     """
-    states = data.states()
-    if show_values or not any(state.answers for state in states):
-        return states
+    if show_values or not any(state.answers for state in data.decided()):
+        return data.states()
     # Who is asked what is found with numpy, which a workspace without answers does without.
     blind = _blind(data)
+    states = data.states()
     visible = [blind.redacted(state, data.shape) for state in states]
     num_hidden = sum(visible_state is not state for visible_state, state in zip(visible, states, strict=True))
     if num_hidden:
@@ -36,13 +36,15 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> S
     return visible
 
 
-def visible_records(data: ProjectData, *, show_values: bool, name: str = "") -> list[Record]:
+def visible_records(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[Record]:
     """Return the records that are in, as this annotator may see them; see `visible_states`."""
+    if show_values or not any(state.answers for state in data.decided()):
+        return data.records()
     states = visible_states(data, show_values=show_values, name=name)
     return [state.record for state in states if state.dropped is None]
 
 
-def records_of(paths: Sequence[Path], *, show_values: bool) -> tuple[list[Record], Project | None]:
+def records_of(paths: Sequence[Path], *, show_values: bool) -> tuple[Sequence[Record], Project | None]:
     """Return the records of a workspace, as `visible_records` does, with its project; or those of record files."""
     roots = list(paths) or [Path()]
     if len(roots) > 1 or not roots[0].is_dir():

@@ -99,7 +99,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.sessions.agreement_report import QuestionAgreement
 
     project = open_and_tell(root)
-    answered = _answers_by_question(project.data.states())
+    answered = _answers_by_question(project.data.decided())
     questions = questions_of(project.settings)
     known = [entry.name for entry in questions]
     if only and only not in answered and only not in known:
@@ -149,7 +149,7 @@ def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
     if not path:
         return {}
     gold = read_gold(inside(data.root, data.root / path), data.root)
-    there = {state.record.id for state in data.states()}
+    there = set(data.names())
     lost = sum(question not in questions or name not in there for question in gold for name in gold[question])
     if lost:
         console.talk(f"warning: label.gold: {counted(lost, 'known answer')} to a record or question that is not there")

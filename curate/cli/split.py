@@ -82,7 +82,7 @@ def command(
     if is_frozen:
         _freeze(project.data, planned, dry_run)
     golden = planned.basis.golden
-    if golden and (change := change_of(golden, [record.id for record in planned.by_split["test"]])) and not is_frozen:
+    if golden and (change := change_of(golden, planned.by_split["test"].ids)) and not is_frozen:
         what = "is frozen" if golden.is_frozen else "was frozen, and is not now"
         comparison = (
             f"{len(change.added):,} more and {len(change.gone):,} fewer"
@@ -138,7 +138,7 @@ def _freeze(data: ProjectData, planned: Preview, dry_run: bool) -> None:
     from curate.project.golden import freeze
     from curate.project.journal import annotator
 
-    names = [record.id for record in planned.by_split["test"]]
+    names = planned.by_split["test"].ids
     if dry_run:
         console.talk(f"would freeze {counted(len(names), 'test record')}; nothing was written")
         return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from zlib import crc32
 
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import FileGuardError, open_descriptor
@@ -22,7 +23,10 @@ from curate.jsonl.strict import strict_loads
 
 # A longer line is no record but a file without line ends, and would fill the memory.
 MAX_LINE = 16 * 1024 * 1024
-_BLOCK = 1024 * 1024
+_PIECE = 1024 * 1024
+# Bytes of a block of lines, and how far from the least its end is on average.
+_LEAST, _MOST, _FURTHER = 512 * 1024, 2048 * 1024, 256 * 1024
+_CHANCE = 2**32 // _FURTHER
 _BOM = b"\xef\xbb\xbf"
 # Longer ones come from merges within merges; those of the last row are of Jujutsu.
 _MARKER = re.compile(
@@ -98,21 +102,29 @@ RawLine = tuple[int, int, bytes, bool]
 
 
 class RawBlock(NamedTuple):
-    """Neighbouring lines that have not been parsed yet; each begins with a brace and ends in a newline."""
+    """Neighbouring lines that have not been parsed yet, cut from their file by what they say.
+
+    A line that is added or changed leaves the other blocks of the file as they are, so that what is known of those can
+    be kept. Every line ends in a newline but, unless ``is_ended``, the last one.
+    """
 
     number: int
     """Of the first line."""
     offset: int
     whole: bytes
     """The bytes of all, with their newlines."""
-    lines: list[bytes]
+    num_lines: int
+    is_ended: bool
+    is_plain: bool
+    """Whether each line begins with a brace and ends in a newline and no more."""
 
-    def raw_lines(self) -> Iterator[RawLine]:
-        """Yield the lines one by one."""
-        offset = self.offset
-        for number, raw in enumerate(self.lines, self.number):
-            yield number, offset, raw, True
-            offset += len(raw) + 1
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines without their newlines."""
+        lines = self.whole.split(b"\n")
+        if self.is_ended:
+            lines.pop()
+        return lines
 
 
 class Reader:
@@ -140,9 +152,14 @@ class Reader:
 
     def lines(self) -> Iterator[RawLine | Finding]:
         """Yield the lines before they are parsed, and findings about the file and about lines that cannot be."""
-        yield from self._opened(are_blocks=False)  # type: ignore[misc]
+        for item in self.blocks():
+            if isinstance(item, RawBlock):
+                yield from self.lines_in(item)
+            else:
+                yield item
 
-    def _opened(self, *, are_blocks: bool) -> Iterator[RawLine | Finding | RawBlock]:
+    def blocks(self) -> Iterator[RawBlock | Finding]:
+        """Yield the lines many at once, and findings about the file and about lines that are too long."""
         try:
             handle = open_regular(self.path, self.root)
         except JsonFault as fault:
@@ -155,13 +172,52 @@ class Reader:
                 except JsonFault as fault:
                     yield self._finding(fault, 1)
                     return
-            yield from self._lines(handle, are_blocks=are_blocks)
+            yield from self._blocks(handle)
         finally:
             os.close(handle)
 
-    def blocks(self) -> Iterator[RawLine | Finding | RawBlock]:
-        """Yield what `lines` does, but plain lines many at once."""
-        yield from self._opened(are_blocks=True)
+    def _blocks(self, handle: int) -> Iterator[RawBlock | Finding]:
+        number = first = self.span.first_line if self.span else 1
+        for offset, chunk, is_ended in _chunks(handle, self.span):
+            num_lines = 1
+            if chunk is None:
+                yield fault_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
+            elif number == 1 and (what := _other_form(self.path, chunk)):
+                if chunk.startswith(_BOM):
+                    yield _bom_finding(self.name)
+                yield self._not_lines(handle, what)
+                return
+            elif chunk == _BOM and not is_ended:
+                yield _bom_finding(self.name)
+                break
+            else:
+                num_lines = chunk.count(b"\n") + (not is_ended)
+                yield RawBlock(number, offset, chunk, num_lines, is_ended, is_ended and _is_plain(chunk, num_lines))
+            number += num_lines
+        self.num_lines = number - first
+        if number == 1:
+            yield fault_finding("S121", "the file holds no line", self.name)
+
+    def lines_in(self, block: RawBlock) -> Iterator[RawLine | Finding]:
+        """Yield the lines of a block one by one, and findings about those that cannot be parsed."""
+        number, start, _, _, is_ended, is_plain = block
+        for raw in block.lines:
+            offset, text = start, raw
+            if not is_plain:
+                if len(raw) > MAX_LINE:
+                    yield fault_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
+                    start, number = start + len(raw) + 1, number + 1
+                    continue
+                if is_ended and raw[-1:] == b"\r":
+                    text = raw[:-1]
+                    self.num_crlf += 1
+                    self.first_crlf = self.first_crlf or number
+                # Only the first line can have a byte order mark.
+                if number == 1 and raw.startswith(_BOM):
+                    yield _bom_finding(self.name)
+                    offset, text = offset + len(_BOM), text[len(_BOM) :]
+            yield number, offset, text, is_ended
+            start, number = start + len(raw) + 1, number + 1
 
     def entry(self, line: RawLine) -> Entry | Finding:
         """Parse a line: the entry it holds, or what is wrong with it."""
@@ -187,45 +243,10 @@ class Reader:
         except JsonFault as fault:
             return self._finding(_nul_fault(raw, is_ended) or fault, number)
 
-    def _lines(self, handle: int, *, are_blocks: bool) -> Iterator[RawLine | Finding | RawBlock]:
-        number = first = self.span.first_line if self.span else 1
-        for offset, raw, is_ended in _split(handle, self.span, are_blocks=are_blocks):
-            if isinstance(raw, tuple):
-                whole, lines = raw
-                yield RawBlock(number, offset, whole, lines)
-                number += len(lines)
-                continue
-            if raw is None:
-                yield fault_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
-                number += 1
-                continue
-            start, text = offset, raw
-            if raw[-1:] == b"\r" and is_ended:
-                text = raw[:-1]
-                self.num_crlf += 1
-                self.first_crlf = self.first_crlf or number
-            # Only the first line can have a byte order mark, or show that the file is one document.
-            if number == 1:
-                if raw.startswith(_BOM):
-                    yield fault_finding("S118", "a byte order mark", self.name, 1, 1, fix="Save the file without it.")
-                    start, text = offset + len(_BOM), text[len(_BOM) :]
-                    if not text and not is_ended:
-                        break
-                if table := _table_as(self.path, text):
-                    yield self._not_lines(handle, f"{table} of {{}} lines")
-                    return
-                if _is_document(text):
-                    yield self._not_lines(handle, "one JSON document over {} lines")
-                    return
-            yield number, start, text, is_ended
-            number += 1
-        self.num_lines = number - first
-        if number == 1:
-            yield fault_finding("S121", "the file holds no line", self.name)
-
     def _not_lines(self, handle: int, what: str) -> Finding:
         """Return the one finding of a file that is something else: ``what``, with a place for its number of lines."""
-        self.num_lines = sum(1 for _ in _split(handle, Span(0, os.fstat(handle).st_size, 1)))
+        size = os.fstat(handle).st_size
+        self.num_lines = _count_newlines(handle, 0, size) + (size > 0 and os.pread(handle, 1, size - 1) != b"\n")
         fix = "Make a workspace from it with `curate init DIR --from FILE`, or add it to one with `curate import`."
         message = f"{what.format(f'{self.num_lines:,}')}, not JSON Lines; none of them was read as a record"
         return fault_finding("S124", message, self.name, 1, 1, fix=fix)
@@ -253,8 +274,8 @@ def crlf_finding(file: str, first_line: int, num_lines: int) -> Finding:
     )
 
 
-def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: bool = True) -> list[Span]:
-    """Cut a file at line ends into at most ``num_spans`` spans of like size and count their lines.
+def spans(path: Path, size: int, *, root: Path | None = None, is_counted: bool = True) -> list[Span]:
+    """Cut a file between blocks into spans of about ``size`` bytes and count their lines.
 
     Without ``is_counted`` every first line is 1: a reader of the spans in turn can count along.
 
@@ -264,48 +285,29 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
     handle = open_regular(path, root)
     try:
         _refuse_disguise(os.pread(handle, _HEAD_BYTES, 0))
-        _, first, _ = next(_split(handle, None), (0, b"", True))
-        text = first.removeprefix(_BOM) if isinstance(first, bytes) else b""
-        if _table_as(path, text) or _is_document(text):
+        _, first, _ = next(_chunks(handle, None), (0, b"", True))
+        if first and _other_form(path, first):
             raise JsonFault("S124", "one document over many lines", 1)
-        size = os.fstat(handle).st_size
-        cuts = sorted({0, size} | {_next_line(handle, size * part // num_spans, size) for part in range(1, num_spans)})
+        length = os.fstat(handle).st_size
+        # A rest that is smaller than half a span belongs to the last one.
+        cuts = {_next_block(handle, start, length) for start in range(size, length - size // 2, size)}
         parts, line = [], 1
-        for start, end in pairwise(cuts):
+        for start, end in pairwise(sorted({0, length} | cuts)):
             parts.append(Span(start, end, line))
-            line += _count_newlines(handle, start, end) if is_counted and end < size else 0
+            line += _count_newlines(handle, start, end) if is_counted and end < length else 0
         return parts
     finally:
         os.close(handle)
 
 
-def _split(
-    handle: int, span: Span | None, *, are_blocks: bool = False
-) -> Iterator[tuple[int, bytes | tuple[bytes, list[bytes]] | None, bool]]:
-    """Yield (offset, line without its newline or None when it is too long, whether a newline ended it).
-
-    With ``are_blocks`` plain lines come many at once: the bytes of all, and each.
-    """
-    for offset, chunk, is_ended in _chunks(handle, span):
-        if chunk is None:
-            yield offset, None, is_ended
-            continue
-        lines = chunk.split(b"\n")
-        if is_ended:
-            lines.pop()
-        num_single = len(lines)
-        if are_blocks and is_ended:
-            # Only the first line of a file can show that it is something else.
-            num_single = 0 if offset else 1
-            whole = chunk[len(lines[0]) + 1 :] if num_single else chunk
-            if not _is_plain(whole, len(lines) - num_single):
-                num_single = len(lines)
-        start = offset
-        for line in lines[:num_single]:
-            yield start, line if len(line) <= MAX_LINE else None, is_ended
-            start += len(line) + 1
-        if num_single < len(lines):
-            yield start, (whole, lines[num_single:]), True
+def _other_form(path: Path, chunk: bytes) -> str:
+    """Return what a file is that is no lines of objects by its first one, with a place for its number of lines."""
+    line = chunk[: chunk.find(b"\n") + 1 or len(chunk)].removeprefix(_BOM).rstrip(b"\r\n")
+    if len(line) > MAX_LINE:
+        return ""
+    if table := _table_as(path, line):
+        return f"{table} of {{}} lines"
+    return "one JSON document over {} lines" if _is_document(line) else ""
 
 
 def _is_plain(whole: bytes, num_lines: int) -> bool:
@@ -314,13 +316,17 @@ def _is_plain(whole: bytes, num_lines: int) -> bool:
     return num_braces == num_lines and b"\r" not in whole and len(whole) <= MAX_LINE
 
 
+def _bom_finding(file: str) -> Finding:
+    return fault_finding("S118", "a byte order mark", file, 1, 1, fix="Save the file without it.")
+
+
 def _chunks(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, bool]]:
     """Yield (offset, some whole lines or None for one that is too long, whether a newline ended the last of them)."""
     offset = read_offset = span.start if span else 0
     end = span.end if span else None
     rest, is_too_long = b"", False
     while end is None or read_offset < end:
-        block = os.pread(handle, _BLOCK if end is None else min(_BLOCK, end - read_offset), read_offset)
+        block = os.pread(handle, _PIECE if end is None else min(_PIECE, end - read_offset), read_offset)
         if not block:
             break
         read_offset += len(block)
@@ -329,16 +335,52 @@ def _chunks(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None,
                 continue
             yield offset, None, True
             offset, block, is_too_long = read_offset - len(block) + first, block[first:], False
-        cut = block.rfind(b"\n") + 1
-        if cut:
-            yield offset, rest + block[:cut], True
-            offset += len(rest) + cut
-            rest = b""
-        rest += block[cut:]
+        rest += block
+        while cut := _cut(rest):
+            yield offset, rest[:cut], True
+            offset, rest = offset + cut, rest[cut:]
         if len(rest) > MAX_LINE:
             rest, is_too_long = b"", True
+    # The last line may have no end.
+    if cut := rest.rfind(b"\n") + 1:
+        yield offset, rest[:cut], True
+        offset, rest = offset + cut, rest[cut:]
     if rest or is_too_long:
         yield offset, None if is_too_long else rest, False
+
+
+# Where a block ends depends on the line behind it and on little else: so it does not move when lines before it do
+# (Muthitacharoen et al. 2001, "A low-bandwidth network file system", https://doi.org/10.1145/502034.502052).
+def _cut(chunk: bytes) -> int:
+    """Return where the first block of some lines ends; 0 where more of them must be read to tell."""
+    if len(chunk) < _LEAST:
+        return 0
+    if cut := _border(chunk, chunk.find(b"\n", _LEAST) + 1):
+        return cut
+    if len(chunk) < _MOST:
+        return 0
+    # No line in reach begins a block: the last one that fits does, or the one behind a line longer than a block.
+    return chunk.rfind(b"\n", 0, _MOST) + 1 or chunk.find(b"\n") + 1
+
+
+def _border(chunk: bytes, start: int) -> int:
+    """Return the beginning of the first line from the one at ``start`` on that begins a block; 0 where none does."""
+    while 0 < start <= _MOST:
+        end = chunk.find(b"\n", start) + 1
+        if not end:
+            break
+        # A long line is as likely to begin one as the many short lines in its place.
+        if crc32(chunk[start:end]) < (end - start) * _CHANCE:
+            return start
+        start = end
+    return 0
+
+
+def _next_block(handle: int, offset: int, size: int) -> int:
+    """Return the first beginning of a block at or after ``offset``, or of a line where none is near."""
+    start = _next_line(handle, offset, size)
+    chunk = os.pread(handle, _MOST, start - 1)
+    return start - 1 + (_border(chunk, 1) or 1)
 
 
 def _next_line(handle: int, offset: int, size: int) -> int:
@@ -348,7 +390,7 @@ def _next_line(handle: int, offset: int, size: int) -> int:
     # A cut that falls on the start of a line stays there, so that the newline before it is looked at too.
     offset -= 1
     while offset < size:
-        block = os.pread(handle, _BLOCK, offset)
+        block = os.pread(handle, _PIECE, offset)
         newline = block.find(b"\n")
         if newline >= 0:
             return offset + newline + 1
@@ -359,7 +401,7 @@ def _next_line(handle: int, offset: int, size: int) -> int:
 def _count_newlines(handle: int, start: int, end: int) -> int:
     count = 0
     while start < end:
-        block = os.pread(handle, min(_BLOCK, end - start), start)
+        block = os.pread(handle, min(_PIECE, end - start), start)
         if not block:
             break
         count += block.count(b"\n")
@@ -432,7 +474,7 @@ def holds_any(path: Path, texts: Sequence[bytes], root: Path | None = None) -> b
     longest = max(map(len, texts))
     try:
         rest, offset = b"", 0
-        while block := os.pread(handle, _BLOCK, offset):
+        while block := os.pread(handle, _PIECE, offset):
             offset += len(block)
             block = rest + block
             if any(text in block for text in texts):

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curate.base.console import spelled
 from curate.base.events import AnyEvent, Exclusion, read_rule
 from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
-from curate.checks.runner import read_records
+from curate.base.storage import WRITE_FAILED, make_cache
+from curate.checks.runner import num_bytes, read_records
+from curate.checks.runner.examine import BLOCKS_FROM
 from curate.checks.runner.names import UniqueNames
 from curate.formats.dataset import Manifest, latest, read_manifest, read_pins
 from curate.project.fold import Decisions, Fold, RecordState, orphan_texts
@@ -26,6 +29,12 @@ from curate.project.snapshot import Snapshot, read_snapshot
 from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
 
+if TYPE_CHECKING:
+    from curate.checks.runner.table import RecordTable
+    from curate.similarity.dedupe.columns import ColumnCache
+
+_FOLDER = Path(".curate")
+_COLUMNS = _FOLDER / "cache" / "records"
 DATASETS = "dataset"
 RUNS = "runs"
 FILES_CHANGED = "E974 files-changed"
@@ -36,6 +45,8 @@ class LineItems:
     """What the lines of the record files hold, and what is wrong with them, once somebody has read them all."""
 
     items: Sequence[Record | Finding] | None = None
+    table: RecordTable | None = None
+    """The same by column, where it is too much to hold."""
     stamps: Sequence[FileStamp] = ()
     """What told, when they were read, whether the files change."""
 
@@ -72,34 +83,72 @@ class ProjectData:
         """
         return data_files(self.root, self.settings.data)
 
-    def records(self) -> list[Record]:
-        """Return the records that are in: dropped ones left out, assigned splits and labels applied."""
-        return [state.record for state in self._fold.states.values() if state.dropped is None]
+    @cached_property
+    def cache(self) -> ColumnCache | None:
+        """Where the columns of the records are kept; None where they are too few to repay it, or cannot be kept.
+
+        Raises:
+            CurateError: E914 when its folder lies elsewhere; E904 and E914 as `files`.
+        """
+        num = num_bytes(self.files())
+        if num < BLOCKS_FROM or self.shape.view is None:
+            return None
+        # It needs numpy.
+        from curate.similarity.dedupe.columns import cache_in
+
+        inside(self.root, self.root / _COLUMNS)
+        try:
+            make_cache(self.root / _FOLDER)
+        except CurateError:
+            return None
+        return cache_in(self.root / _COLUMNS, self.shape, num)
+
+    def records(self) -> Sequence[Record]:
+        """Return the records that are in: dropped ones left out, assigned splits and labels applied.
+
+        They are `Records` where they are many: most are read from their lines when they are looked at.
+        """
+        states = self._fold.states
+        if not isinstance(states, dict):
+            return states.records()
+        return [state.record for state in states.values() if state.dropped is None]
 
     def states(self) -> list[RecordState]:
-        """Return every record with what was decided on it, dropped ones included."""
+        """Return every record with what was decided on it, dropped ones included; all lines are read for it."""
         return list(self._fold.states.values())
+
+    def names(self) -> list[str]:
+        """Return the id of every record, dropped ones included."""
+        return list(self._fold.states)
+
+    def decided(self) -> list[RecordState]:
+        """Return the records that somebody has decided on, in their order."""
+        states = self._fold.states
+        names = self.decisions.names
+        if isinstance(states, dict):
+            return [state for name, state in states.items() if name in names]
+        return states.those_decided()
 
     def dropped(self) -> dict[str, str]:
         """Return why each record is out that a decision leaves out, in words, by id."""
-        return {name: state.dropped for name, state in self._fold.states.items() if state.dropped is not None}
+        return {state.record.id: state.dropped for state in self.decided() if state.dropped is not None}
 
     def exclusions(self) -> dict[str, Exclusion]:
         """Return why each record is out that a decision leaves out, by id: a rule with its finding, or words."""
         states = self._fold.states
         return {
-            name: read_rule(state.exclusion, name, states.__contains__)
-            for name, state in states.items()
+            state.record.id: read_rule(state.exclusion, state.record.id, states.__contains__)
+            for state in self.decided()
             if state.exclusion is not None
         }
 
     def wanted(self) -> set[str]:
         """Return the records that someone restored, which no automatic rule may leave out."""
-        return {name for name, state in self._fold.states.items() if state.is_wanted}
+        return {state.record.id for state in self.decided() if state.is_wanted}
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with lines that are not records, and with decisions."""
-        return [*self._reading[1], *self._fold.findings]
+        return [*self._line_findings, *self._fold.findings]
 
     def num_unread(self) -> int:
         """Return how many lines are left out as no records, or hold a decision that could not be applied."""
@@ -202,12 +251,50 @@ class ProjectData:
         return "_fold" in self.__dict__
 
     @cached_property
+    def table(self) -> RecordTable | None:
+        """The records as their lines have them, by column; None where they are few, or no cache can be kept.
+
+        Raises:
+            CurateError: as `read`; E970 when a worker is killed; E974 when the files change while they are read.
+        """
+        _ = self.decisions  # before the lines, see `read_lines`
+        if self.cache is None:
+            return None
+        files = self.files()
+        known = self.lines.table
+        if known is None or known.stamps != files_as_they_are(files, self.root):
+            from curate.checks.runner.table import read_table
+
+            try:
+                self.lines.table = known = read_table(files, self.shape, self.cache, root=self.root)
+            except CurateError as error:
+                # The disk may be full: then what was read is read again, into memory.
+                if error.code != WRITE_FAILED:
+                    raise
+                return None
+        return known
+
+    @cached_property
     def _fold(self) -> Fold:
-        return self._reading[0]
+        table = self.table
+        if table is None:
+            return self._reading[0]
+        from curate.project.records import LazyStates
+
+        decided = {
+            row: self.decisions.state(table.record(row))
+            for name in list(self.decisions.names)
+            if (row := table.find(name)) is not None
+        }
+        return self.decisions.folded(LazyStates(table, decided, list(self.decisions.added())))
 
     @cached_property
     def _unread(self) -> frozenset[tuple[str, int]]:
-        return frozenset((finding.file, finding.line) for finding in self._reading[1] if finding.severity == "error")
+        return frozenset((finding.file, finding.line) for finding in self._line_findings if finding.severity == "error")
+
+    @cached_property
+    def _line_findings(self) -> list[Finding]:
+        return list(self.table.findings()) if self.table else self._reading[1]
 
     @cached_property
     def _reading(self) -> tuple[Fold, list[Finding]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Union
 
 from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusion_of
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
@@ -27,6 +28,9 @@ from curate.project.history import (
 from curate.project.journal import ASIDES, CATEGORY
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
+
+if TYPE_CHECKING:
+    from curate.project.records import LazyStates
 
 # Where a UUID has its version.
 _VERSION = 12
@@ -72,11 +76,15 @@ class RecordState:
         return disagreements
 
 
+# By id: all of them, or those of a large workspace, which are read when they are looked at.
+States = Union[dict[str, RecordState], "LazyStates"]
+
+
 @dataclass(slots=True)
 class Fold:
     """Every record's state by id, in order; what could not be applied; decisions on records that are not there."""
 
-    states: dict[str, RecordState]
+    states: States
     findings: list[Finding] = field(default_factory=list)
     orphans: list[AnyEvent] = field(default_factory=list)
     conflicts: list[DecisionConflict] = field(default_factory=list)
@@ -145,7 +153,7 @@ class Decisions:
             if name not in self._met and (state := self.fold(name, None)) is not None:
                 yield state
 
-    def folded(self, states: dict[str, RecordState]) -> Fold:
+    def folded(self, states: States) -> Fold:
         """Return ``states``, those of all records, with what was found on the way, once `added` has come last."""
         result = Fold(states)
         for outcome in (self.outcomes[name] for name in self.names if name in self.outcomes):

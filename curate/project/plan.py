@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.events import Exclusion
-from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Split, is_named
+from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Source, Split, is_named
 from curate.checks import DatasetProblem, SharedText, discover
 from curate.checks.runner import select_checks
 from curate.formats.dataset import Dropped
 from curate.project.data import ProjectData, data_files
 from curate.project.golden import divide, read_golden
+from curate.project.records import Records
 from curate.project.repeats import excluded_by, find_repeats
 from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
@@ -120,7 +121,7 @@ def judge_of(data: ProjectData) -> LeakJudge:
 
 
 def compare_splits(
-    by_split: Mapping[Split, Sequence[Record]],
+    by_split: Mapping[Split, Records],
     settings: LeakSettings,
     judge: LeakJudge,
     readings: Sequence[Reading] = (),
@@ -131,17 +132,21 @@ def compare_splits(
     """
     if not (readings or any(by_split.get(name) for name in SPLITS[1:])):
         return []
-    # It needs numpy.
-    from curate.similarity.leaks.words import HashedRecords
-
     rows: dict[Split, Sequence[int]] = {}
-    records: list[Record] = []
+    records = Records([])
     for name in SPLITS:
         begin = len(records)
-        records += by_split.get(name, ())
+        records = records.joined(by_split[name]) if name in by_split else records
         rows[name] = range(begin, len(records))
-    records += chain.from_iterable(reading.records for reading in readings)
-    return _compare(HashedRecords(records), rows, settings, judge, readings)
+    records = records.and_also([*chain.from_iterable(reading.records for reading in readings)])
+    return _compare(_hashed(records), rows, settings, judge, readings)
+
+
+def _hashed(records: Records, most_retained: int = 0) -> HashedRecords:
+    # It needs numpy.
+    from curate.similarity.leaks.words import HashedRecords, TextColumns
+
+    return HashedRecords(records, lambda rows: TextColumns.of(records.read(rows)), most_retained=most_retained)
 
 
 def _compare(
@@ -200,7 +205,7 @@ def _benchmarks(data: ProjectData, judge: LeakJudge) -> list[Reading]:
 
 def divide_apart(
     data: ProjectData,
-    records: Sequence[Record],
+    records: Records,
     clusters: Mapping[str, str],
     settings: SplitSettings,
     pins: Mapping[str, Split],
@@ -213,27 +218,25 @@ def divide_apart(
     Raises:
         CurateError: as `divide`; E908 and E964 when a benchmark cannot be read or is not there.
     """
-    # It needs numpy.
-    from curate.similarity.leaks.words import HashedRecords
-
     judge = judge_of(data)
     golden = read_golden(data.root)
     frozen = set(golden.ids) if golden and golden.is_frozen else set()
-    fixed = {record.id for record in records if record.id in frozen or pins.get(record.id) or record.split}
+    ids, rows_of_records = records.ids, records.rows()
+    fixed = {name for name, own in zip(ids, records.splits, strict=True) if own or name in frozen or pins.get(name)}
     joined = dict(clusters)
-    assignment = divide(data.root, records, joined, settings, pins)
+    assignment = divide(data.root, rows_of_records, joined, settings, pins)
     readings = _benchmarks(data, judge)
     # Only who is in which split changes from turn to turn, so the hashes of words serve for all turns.
     benchmark_records = chain.from_iterable(reading.records for reading in readings)
-    corpus = HashedRecords([*records, *benchmark_records], most_retained=_MOST_RETAINED)
+    corpus = _hashed(records.and_also([*benchmark_records]), _MOST_RETAINED)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
     # first turn is the last; the benchmarks are compared in it, and else once more at the end.
     is_first = True
     while True:
         rows: dict[Split, list[int]] = {name: [] for name in SPLITS}
-        for row, record in enumerate(records):
-            split = assignment.splits.get(record.id)
+        for row, name in enumerate(ids):
+            split = assignment.splits.get(name)
             if split == "train" or (split and judge.is_wanted("P501", "P505")):
                 rows[split].append(row)
         compared = _compare(corpus, rows, leaks, judge, readings if is_first else ())
@@ -253,28 +256,30 @@ def divide_apart(
             return assignment, [*late, *compared]
         is_first = False
         joined = merged(joined, pairs)
-        assignment = divide(data.root, records, joined, settings, pins)
+        assignment = divide(data.root, rows_of_records, joined, settings, pins)
 
 
-def parts_of(records: Sequence[Record], assignment: SplitAssignment) -> dict[Split, list[Record]]:
+def parts_of(records: Records, assignment: SplitAssignment) -> dict[Split, Records]:
     """Return the records of each split, in order."""
-    parts: dict[Split, list[Record]] = {name: [] for name in SPLITS}
-    for record in records:
-        if record.id in assignment.splits:
-            parts[assignment.splits[record.id]].append(record)
-    return parts
+    return _divided(records, [assignment.splits.get(name, "") for name in records.ids])
 
 
-def by_own_split(records: Sequence[Record]) -> dict[Split, list[Record]]:
+def by_own_split(records: Sequence[Record]) -> dict[Split, Records]:
     """Divide records by the split that they say they are in; what says none is trained on."""
-    parts: dict[Split, list[Record]] = {name: [] for name in SPLITS}
-    for record in records:
-        parts[record.split or "train"].append(record)
-    return parts
+    some = Records.of(records)
+    return _divided(some, [split or "train" for split in some.splits])
+
+
+def _divided(records: Records, splits: Sequence[str]) -> dict[Split, Records]:
+    numbers: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for number, split in enumerate(splits):
+        if split:
+            numbers[split].append(number)
+    return {name: records.take(numbers[name]) for name in SPLITS}
 
 
 def compare_all(
-    data: ProjectData, by_split: Mapping[Split, Sequence[Record]], settings: LeakSettings | None = None
+    data: ProjectData, by_split: Mapping[Split, Records], settings: LeakSettings | None = None
 ) -> list[ExamLeaks]:
     """Compare what is trained on with the benchmarks of ``workspace``, and the splits with one another.
 
@@ -291,7 +296,7 @@ def compare_all(
 class ExportPlan:
     """What an export would write: the records that are in, where each goes, and why others are out."""
 
-    records: list[Record]
+    records: Records
     duplicates: Duplicates
     assignment: SplitAssignment
     dropped: list[Dropped]
@@ -299,7 +304,7 @@ class ExportPlan:
     """What its splits share, and what is trained on with the workspace's benchmarks."""
 
     @property
-    def by_split(self) -> dict[Split, list[Record]]:
+    def by_split(self) -> dict[Split, Records]:
         """The records of each split, in order."""
         return parts_of(self.records, self.assignment)
 
@@ -320,33 +325,39 @@ def plan(data: ProjectData, leaks: LeakSettings | None = None) -> ExportPlan:
     """
     # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
     repeats = find_repeats(data)
-    everyone = {state.record.id: state.record for state in data.states()}
-    dropped = {name: _excluded(everyone[name], exclusion) for name, exclusion in data.exclusions().items()}
+    places = {state.record.id: state.record.source for state in data.decided()}
+    dropped = {name: _excluded(name, places[name], exclusion) for name, exclusion in data.exclusions().items()}
     staying = repeats.staying()
     chosen = leaks or data.settings.leaks
     clusters, settings = repeats.duplicates.clusters, data.settings.split
     assignment, compared = divide_apart(data, staying, clusters, settings, repeats.pins, chosen)
-    for name, pair in repeats.outside(assignment.splits).items():
-        dropped[name] = (
-            _excluded(everyone[name], excluded_by(pair))
-            if pair
-            else _dropped(everyone[name], "P503", "held back: it would leak between splits")
-        )
+    records = Records.of(data.records())
+    outside, numbers = repeats.outside(assignment.splits), []
+    for number, name in enumerate(records.ids):
+        if name in assignment.splits:
+            numbers.append(number)
+        elif name in outside:
+            pair, place = outside[name], records.source(number)
+            dropped[name] = (
+                _excluded(name, place, excluded_by(pair))
+                if pair
+                else _dropped(name, place, "P503", "held back: it would leak between splits")
+            )
     return ExportPlan(
-        [record for name, record in everyone.items() if name in assignment.splits],
+        records.take(numbers),
         repeats.duplicates,
         assignment,
-        [dropped[name] for name in everyone if name in dropped],
+        [dropped[name] for name in data.names() if name in dropped],
         compared,
     )
 
 
-def _excluded(record: Record, excluded: Exclusion) -> Dropped:
-    return _dropped(record, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
+def _excluded(name: str, place: Source, excluded: Exclusion) -> Dropped:
+    return _dropped(name, place, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
 
 
-def _dropped(record: Record, code: str, reason: str, retained: str = "", score: float = 0.0) -> Dropped:
-    return Dropped(record.id, code, reason, retained, score, record.source.file, record.source.line)
+def _dropped(name: str, place: Source, code: str, reason: str, retained: str = "", score: float = 0.0) -> Dropped:
+    return Dropped(name, code, reason, retained, score, place.file, place.line)
 
 
 # Findings with both of their places, for a validation.

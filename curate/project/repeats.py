@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from curate.base.events import Exclusion
 from curate.base.file_guard import inside
-from curate.base.record import CurateError, Record, Split
+from curate.base.record import CurateError, Split
 from curate.base.storage import make_cache
+from curate.checks.runner import num_bytes
 from curate.project.data import ProjectData
+from curate.project.records import Records
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preference
+from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find, method_of
+from curate.similarity.dedupe.kernels import kernels_for
 from curate.similarity.dedupe.stages import Stages
 
 if TYPE_CHECKING:
@@ -29,7 +34,7 @@ CODES = {"exact": "D301", "near": "D302"}
 class WorkspaceRepeats:
     """What repeats itself in a workspace."""
 
-    records: list[Record]
+    records: Records
     """Those that no decision leaves out: what the last dataset holds comes first."""
     duplicates: Duplicates
     pins: Mapping[str, Split]
@@ -42,10 +47,10 @@ class WorkspaceRepeats:
         """Return the repeats that go by themselves, in order: all but those that someone restored."""
         return [pair for pair in self.duplicates.pairs if pair.record not in self.wanted]
 
-    def staying(self) -> list[Record]:
+    def staying(self) -> Records:
         """Return the records that are left then, in the order of preference."""
         gone = {pair.record for pair in self.left_out()}
-        return [record for record in self.records if record.id not in gone]
+        return self.records.take([number for number, name in enumerate(self.records.ids) if name not in gone])
 
     def outside(self, dataset: Collection[str]) -> dict[str, Duplicate | None]:
         """Return the records that are not among those of ``dataset``, each with the nearest one there that it repeats.
@@ -53,7 +58,7 @@ class WorkspaceRepeats:
         None stands for those that repeat none there, because what they repeat is itself held back from it.
         """
         pairs = {pair.record: pair for pair in self.left_out() if pair.keeper in dataset}
-        names = [record.id for record in self.records if record.id not in dataset]
+        names = [name for name in self.records.ids if name not in dataset]
         # Mostly nothing is held back, and then the nearest retained record is in the dataset.
         if rest := {name for name in names if name not in pairs}:
             pairs |= self.duplicates.repetition.nearest(rest, dataset)
@@ -78,13 +83,28 @@ def find_repeats(
     """
     pins = data.pins()
     # The size of the files decides, before anything is read.
-    num_bytes = sum(path.stat().st_size for path in data.files()) if is_staged else 0
-    stages = stages_in(data.root, num_bytes)
-    records, wanted = data.records(), data.wanted()
-    order = preference(records, keep, pins, wanted)
-    settings = settings or data.settings.dedupe
-    duplicates = find_duplicates(records, settings, order=order, wanted=wanted, stages=stages, watch=watch)
-    return WorkspaceRepeats([records[row] for row in order], duplicates, pins, wanted, stages)
+    num = num_bytes(data.files())
+    stages = stages_in(data.root, num if is_staged else 0)
+    records, wanted = Records.of(data.records()), data.wanted()
+    order = preference_of(records.ids, records.splits, records.sizes, keep, pins, wanted)
+    kernels = kernels_for(num, data.cache.is_compiled if data.cache else None)
+    method = method_of(settings or data.settings.dedupe)
+    corpus = records.corpus(kernels)
+    watch = watch or (lambda _stage, _done, _total: None)
+    duplicates = find(corpus, method, kernels, stages, watch, np.array(order, np.int64), wanted)
+    return WorkspaceRepeats(records.take(order), duplicates, pins, wanted, stages)
+
+
+def preference_of(ids, splits, sizes, keep, pinned, wanted):  # TODO: helper's
+    def rank(name, split):
+        is_pinned = name in pinned
+        if name in wanted:
+            return 1 if is_pinned or split else 2
+        return 0 if is_pinned else 2
+
+    ranks = [rank(n, s) for n, s in zip(ids, splits, strict=True)] if pinned or wanted else [2] * len(ids)
+    keys = -np.asarray(sizes) if keep == "longest" else np.zeros(len(ids), np.int64)
+    return np.lexsort((keys, np.array(ranks, np.int64)))
 
 
 def excluded_by(pair: Duplicate) -> Exclusion:

@@ -101,7 +101,7 @@ class Validation:
         self._stream = RecordStream(spec.root, data, is_whole=self._whole is not None, has_records=has_records)
         return validate(
             self.files,
-            replace(spec, watched=self._stream.watched, has_records=has_records),
+            replace(spec, watched=self._stream.watched, has_records=has_records, cache=data.cache if data else None),
             jobs=self.jobs,
             engine=self._stream.engine(self.engine, self.on_span),
             further=self._further,

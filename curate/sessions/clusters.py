@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +14,7 @@ from curate.project.data import ProjectData
 from curate.project.diff import FieldChange, field_changes
 from curate.project.diff.words import Side, sides_of
 from curate.project.diff.words import text_of as value_text
+from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
@@ -179,18 +180,24 @@ def find_clusters(data: ProjectData, watch: Watch | None = None) -> Clusters:
     """
     repeats = find_repeats(data, watch=watch)
     duplicates = repeats.duplicates
-    records = {record.id: record for record in repeats.records}
-    families = {pair.record: pair.keeper for pair in duplicates.pairs}
+    trees = list(trees_of(duplicates))
+    records, families = _records_of(trees, repeats.records), {pair.record: pair.keeper for pair in duplicates.pairs}
     clusters = [
         ReviewCluster(duplicates.clusters[tree.keeper], tuple(_members(tree, records, families, repeats)))
-        for tree in trees_of(duplicates)
+        for tree in trees
     ]
-    order = {name: number for number, name in enumerate(records)}
+    order = {name: number for number, name in enumerate(repeats.records.ids)}
     # A leak makes a score worthless, and an exact copy needs no thought: what costs most comes first.
     clusters.sort(key=lambda item: (not item.is_leak, KINDS.index(item.kind), -item.score, order[item.members[0].id]))
     opened = [cluster for cluster in clusters if not cluster.is_left]
     left = [cluster for cluster in clusters if cluster.is_left]
     return Clusters(opened, left, duplicates.method, data.settings.dedupe, duplicates.num_records)
+
+
+def _records_of(trees: Iterable[Tree], records: Records) -> dict[str, Record]:
+    """Read the records that are in some tree."""
+    names = {name for tree in trees for name in tree.names}
+    return {record.id: record for record in records.where(names.__contains__)}
 
 
 def _members(

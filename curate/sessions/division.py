@@ -44,7 +44,7 @@ class Division:
         fresh = Division(basis)
         if self.settings != self.saved_settings:
             fresh.settings = self.settings
-        known = {record.id for record in basis.staying}
+        known = set(basis.staying.ids)
         fresh.fixes = {name: fix for name, fix in self.fixes.items() if name in known}
         return fresh
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from curate.base.events import Assign, Decision, Exclusion
 from curate.base.file_guard import MOST_SETTINGS, inside, read_file
-from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Severity, Split
+from curate.base.record import SPLITS, CurateError, Finding, Json, Severity, Split
 from curate.base.storage import write_atomic
 from curate.project.data import ProjectData
 from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
 from curate.project.journal import require_known
 from curate.project.plan import ExamLeaks, divide_apart, parts_of
+from curate.project.records import RecordRow, Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter
 from curate.similarity.leaks import LEVELS, Leak
@@ -47,7 +48,7 @@ class Basis:
     golden: Golden | None
 
     @cached_property
-    def staying(self) -> list[Record]:
+    def staying(self) -> Records:
         """The records that are to be divided, repeats left out, in the order of preference."""
         return self.repeats.staying()
 
@@ -55,8 +56,13 @@ class Basis:
     def fixed(self) -> dict[str, Split]:
         """Records whose split no settings change: by the last dataset, by a decision, or by their own line."""
         pins = self.repeats.pins
-        splits = {record.id: pins.get(record.id) or record.split for record in self.staying}
+        splits = {row.id: pins.get(row.id) or row.split for row in self.rows}
         return {name: split for name, split in splits.items() if split}
+
+    @cached_property
+    def rows(self) -> list[RecordRow]:
+        """What a division asks of the records in `staying`."""
+        return self.staying.rows()
 
     @property
     def frozen(self) -> frozenset[str]:
@@ -66,14 +72,12 @@ class Basis:
     @cached_property
     def tokens(self) -> dict[str, int]:
         """About how many tokens each record has; an estimate."""
-        # polars comes with it.
-        from curate.project.catalog.columns import estimated_tokens
+        return dict(zip(self.staying.ids, self.staying.tokens, strict=True))
 
-        return {record.id: estimated_tokens(record) for record in self.staying}
-
-    def divided(self, records: Sequence[Record], settings: SplitSettings) -> SplitAssignment:
+    def divided(self, records: Records, settings: SplitSettings) -> SplitAssignment:
         """Divide ``records`` by ``settings``, without a look at leaks."""
-        return divide(self.data.root, records, self.repeats.duplicates.clusters, settings, self.repeats.pins)
+        rows = self.rows if records is self.staying else records.rows()
+        return divide(self.data.root, rows, self.repeats.duplicates.clusters, settings, self.repeats.pins)
 
 
 def read_basis(data: ProjectData, watch: Watch | None = None) -> Basis:
@@ -107,7 +111,7 @@ class Preview:
     compared: Sequence[ExamLeaks] | None = None
 
     @cached_property
-    def by_split(self) -> dict[Split, list[Record]]:
+    def by_split(self) -> dict[Split, Records]:
         """The records of each split."""
         return parts_of(self.basis.staying, self.assignment)
 
@@ -131,7 +135,7 @@ class Preview:
     @cached_property
     def tokens(self) -> dict[Split, int]:
         """About how many tokens each split has; an estimate."""
-        return {name: sum(self.basis.tokens[record.id] for record in part) for name, part in self.by_split.items()}
+        return {name: sum(map(self.basis.tokens.__getitem__, part.ids)) for name, part in self.by_split.items()}
 
     @property
     def added(self) -> dict[Split, int]:
@@ -154,7 +158,7 @@ class Preview:
     def golden_change(self) -> GoldenChange | None:
         """How the test split differs from the list that was frozen last; None where none was ever frozen."""
         golden = self.basis.golden
-        return change_of(golden, [record.id for record in self.by_split["test"]]) if golden else None
+        return change_of(golden, self.by_split["test"].ids) if golden else None
 
     @property
     def leaks(self) -> list[Finding]:
@@ -173,14 +177,14 @@ class Preview:
 
     def decisions(self) -> list[Decision]:
         """Return what fixes this division in the journal: the split of each record that has another or none yet."""
-        own = {record.id: record.split for record in self.basis.staying}
+        own = {row.id: row.split for row in self.basis.rows}
         drops = [_LEAKED.decision(name) for name, fix in self.fixes.items() if fix == "drop"]
         return drops + [Assign(name, split) for name, split in self.assignment.splits.items() if own.get(name) != split]
 
 
 def require_split(basis: Basis, names: Collection[str]) -> None:
     """Refuse (E916) names of records that are in no split: duplicates, and records that are not there."""
-    known = {record.id for record in basis.staying}
+    known = set(basis.staying.ids)
     for name in names:
         if name in known:
             continue
@@ -204,7 +208,7 @@ def preview(
     """
     fixes = dict(fixes or {})
     require_split(basis, fixes)
-    staying = [record for record in basis.staying if fixes.get(record.id) != "drop"]
+    staying = basis.staying.where(lambda name: fixes.get(name) != "drop") if fixes else basis.staying
     assignment = basis.divided(staying, settings)
     moves = [name for name, fix in fixes.items() if fix == "move"]
     if moves:
@@ -214,7 +218,8 @@ def preview(
             hint = "Records never change their split. Drop it instead."
             raise CurateError("E916 unknown-record", f"{stuck[0]!r} cannot be moved: {why}", hint)
         units = {assignment.units[name] for name in moves}
-        staying = [item.moved_to("train") if assignment.units[item.id] in units else item for item in staying]
+        moved = {name for name, unit in assignment.units.items() if unit in units}
+        staying = staying.moved(moved, "train")
         assignment = basis.divided(staying, settings)
     if not is_compared:
         return Preview(basis, settings, assignment, fixes)

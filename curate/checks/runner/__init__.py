@@ -26,7 +26,7 @@ from curate.checks.runner.parallel import default_jobs, examine_all, num_bytes
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
-from curate.jsonl import FAULTS, RawBlock, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all
+from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all
 from curate.schema import Shape
 
 __all__ = [
@@ -173,12 +173,15 @@ def read_records(
         is_inside = root is not None and path.is_relative_to(root)
         reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, span=span, root=root)
         for item in reader.blocks():
-            values = strict_loads_all(item.whole, item.lines) if isinstance(item, RawBlock) else None
-            if isinstance(item, RawBlock) and values is not None and all(map(shape.is_valid, values)):
+            if isinstance(item, Finding):
+                yield item
+                continue
+            values = strict_loads_all(item.whole, item.lines) if item.is_plain else None
+            if values is not None and all(map(shape.is_valid, values)):
                 for line, value in enumerate(values, item.number):
                     yield shape.record(value, Source(reader.name, line))
                 continue
-            for raw in item.raw_lines() if isinstance(item, RawBlock) else [item]:
+            for raw in reader.lines_in(item):
                 yield from _record_of(reader, raw, shape)
         if reader.num_crlf:
             yield crlf_finding(reader.name, reader.first_crlf, reader.num_crlf)

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base.hashing import Hashes, Indices
+from curate.base.hashing import Indices
+from curate.base.packs import Pack
 from curate.base.record import Finding, Json, Record, Source
 from curate.checks import Sketches
 from curate.checks.runner.changes import LineSet
 from curate.checks.runner.names import Watched
 from curate.checks.runner.results import ExaminerSpec, SpanResult
-from curate.jsonl import RawBlock, RawLine, Reader, strict_loads_all
+from curate.jsonl import RawBlock, RawLine, Reader, strict_loads, strict_loads_all
 from curate.schema import Shape
+from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
-from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
+from curate.similarity.dedupe.columns import BlockColumns, columns_of, key_of, restored, stored
+from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
 Needs = Literal["shape", "ids", "record"]
 # Where more of a block's lines break the schema, its lines go one by one: of faults that are alike all but the first
 # need only be counted, see `Skeletons`.
-_MOST_INVALID = 0.1
+MOST_INVALID = 0.1
 
 
 class Examining(Protocol):
@@ -35,6 +39,10 @@ class Examining(Protocol):
     shape: Shape
     needs: Needs
     needs_sketches: bool
+
+    @property
+    def rules(self) -> str:
+        """A digest of all that `flags` depends on beside the records; "" where it cannot be told."""
 
     def flags(self, block: RecordBlock) -> tuple[Flags, dict[str, Flags]]:
         """Return which records of a block, [N], have to be checked one by one, and which by each check."""
@@ -52,38 +60,44 @@ class BlockPass:
 
     @cached_property
     def _kernels(self) -> Kernels:
-        # Where others examine all the lines there is nothing to load.
-        spec = self._examiner.spec
-        return kernels_for(spec.num_bytes, spec.is_compiled)
+        # Where others examine all the lines, or all is known of them, there is nothing to load.
+        return kernels_for(self._examiner.spec.num_bytes, self.is_compiled)
 
     @property
     def is_compiled(self) -> bool:
         """Whether compiled loops give records their keys."""
-        return self._kernels is not NUMPY
+        spec = self._examiner.spec
+        return is_repaid(spec.num_bytes) if spec.is_compiled is None else spec.is_compiled
 
     @cached_property
-    def _nothing(self) -> Hashes:
-        """The key of a text that says nothing."""
-        keys: Hashes = self._kernels.clean([""]).keys[0]
-        return keys
+    def _pack(self) -> Pack | None:
+        """What is kept of blocks, None where nothing is."""
+        cache = self._examiner.spec.cache
+        return cache.opened() if cache and cache.is_compiled == self.is_compiled else None
 
     def lines(self, reader: Reader, result: SpanResult, changed: LineSet | None) -> Iterator[RawLine | Finding]:
         """Examine what can be examined at once, and yield all other lines in their turn.
 
         Of lines that are not ``changed`` there are only sketches.
         """
-        is_valid = self._examiner.shape.is_valid
+        is_valid, has_records = self._examiner.shape.is_valid, self._examiner.needs == "record"
         for item in reader.blocks():
-            if not isinstance(item, RawBlock):
+            if isinstance(item, Finding):
                 yield item
                 continue
-            values = strict_loads_all(item.whole, item.lines)
+            pack = self._pack if item.is_plain and has_records else None
+            key = key_of(item) if pack else b""
+            if pack and (entry := pack.get(key)):
+                self._close(result)
+                yield from self._examine_known(item, restored(entry), reader, result, changed)
+                continue
+            values = strict_loads_all(item.whole, item.lines) if item.is_plain else None
             are_valid = np.array(list(map(is_valid, values or ())), np.bool_)
-            if values is None or (~are_valid).sum() > _MOST_INVALID * len(values):
-                yield from item.raw_lines()
+            if values is None or (~are_valid).sum() > MOST_INVALID * len(values):
+                yield from reader.lines_in(item)
             else:
                 self._close(result)
-                yield from self._examine(item, values, are_valid, reader.name, result, changed)
+                yield from self._examine(item, values, are_valid, reader, result, changed, key)
 
     def complete(self, result: SpanResult) -> None:
         """Bring all sketches together, in reading order."""
@@ -97,94 +111,146 @@ class BlockPass:
             records, result.single = result.single, []
             lines = np.array([record.source.line for record in records], np.int64)
             block = block_of(records, self._kernels)
-            result.batches.append(self._sketched(block, records[0].source.file, lines))
+            result.batches.append(_sketched(block, records[0].source.file, lines))
 
     def _examine(
         self,
         raw: RawBlock,
         values: Sequence[dict[str, Json]],
         are_valid: Flags,
-        file: str,
+        reader: Reader,
         result: SpanResult,
         changed: LineSet | None,
+        key: bytes,
     ) -> Iterator[RawLine]:
-        """Examine the valid lines, and yield the others in their turn."""
+        """Examine the valid lines, keep what is known of them under ``key``, and yield the others in their turn."""
         examiner, rows = self._examiner, np.flatnonzero(are_valid)
         good = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
-        lines = raw.number + rows
-        is_changed = np.ones(len(good), np.bool_)
-        if changed is not None:
-            is_changed = np.array([line in changed for line in lines.tolist()], np.bool_)
-            result.num_unchanged += int((~is_changed).sum())
+        is_changed = _are_in(changed, raw.number + rows, result)
         flags, by_code = np.zeros(len(good), np.bool_), dict[str, Flags]()
         if examiner.needs != "record":
             result.num_records += len(good)
             if examiner.needs == "ids":
-                result.batches.append(self._named(good, file, lines, result))
+                result.batches.append(self._named(good, reader.name, raw.number + rows, result))
         else:
             block = read_block(self._view, good, self._kernels)
-            is_mine = self._not_watched(block, raw, rows, file, is_changed, result)
-            result.num_records += int(is_mine.sum())
-            flags = is_changed & is_mine
-            if flags.any():
-                all_flags, by_code = examiner.flags(block)
-                flags &= all_flags
-            self._sketch(block, file, lines, is_mine, result)
+            rules = ""
+            if is_changed.any():
+                rules, (flags, by_code) = examiner.rules, examiner.flags(block)
+            if key:
+                lengths = np.array(list(map(len, raw.lines)), np.int64)
+                offsets = np.cumsum(lengths + 1) - lengths - 1
+                columns = columns_of(block, rows, offsets[rows], lengths[rows], len(values))
+                self._keep(key, columns, rules, {**by_code, "": flags})
+            is_mine = self._not_watched(block.ids, raw, rows, reader.name, is_changed, values.__getitem__, result)
+            self._sketch(block, block.ignored, reader.name, raw.number + rows, is_mine, result)
+            flags = flags & is_changed & is_mine
+        yield from self._check(raw, rows, flags, by_code, values.__getitem__, reader, result)
+
+    def _examine_known(
+        self,
+        raw: RawBlock,
+        columns: BlockColumns,
+        reader: Reader,
+        result: SpanResult,
+        changed: LineSet | None,
+    ) -> Iterator[RawLine]:
+        """Do what `_examine` does with lines of which the columns are known: only those with a flag are parsed."""
+        rows = columns.lines
+        is_changed = _are_in(changed, raw.number + rows, result)
+
+        def value(row: int) -> dict[str, Json]:
+            index = int(np.searchsorted(rows, row))
+            start = int(columns.offsets[index])
+            value: dict[str, Json] = strict_loads(raw.whole[start : start + int(columns.lengths[index])])
+            return value
+
+        flags, by_code = columns.flags.get("", np.zeros(len(columns), np.bool_)), dict(columns.flags)
+        by_code.pop("", None)
+        if is_changed.any() and columns.rules != self._examiner.rules:
+            block = read_block(self._view, list(map(value, rows.tolist())), self._kernels)
+            flags, by_code = self._examiner.flags(block)
+            known = replace(columns, tokens=block.tokens[0], bounds=block.tokens[1])
+            self._keep(key_of(raw), known, self._examiner.rules, {**by_code, "": flags})
+        is_mine = self._not_watched(columns.ids, raw, rows, reader.name, is_changed, value, result)
+        ignored = [columns.ignored.get(row) for row in range(len(columns))]
+        self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, result)
+        yield from self._check(raw, rows, flags & is_changed & is_mine, by_code, value, reader, result)
+
+    def _keep(self, key: bytes, columns: BlockColumns, rules: str, flags: dict[str, Flags]) -> None:
+        if self._pack:
+            try:
+                stored(self._pack, key, replace(columns, rules=rules, flags=flags if rules else {}))
+            except OSError:
+                # What is not kept is read again the next time.
+                self._pack = None
+
+    def _check(
+        self,
+        raw: RawBlock,
+        rows: Indices,
+        flags: Flags,
+        by_code: Mapping[str, Flags],
+        value: Callable[[int], dict[str, Json]],
+        reader: Reader,
+        result: SpanResult,
+    ) -> Iterator[RawLine]:
+        """Check the records with a flag, and yield the lines that are no records in their turn."""
         # Findings come in the order of the lines, for only the first of them are retained.
-        to_do = np.zeros(len(values), np.bool_)
-        to_do[rows] = flags
-        index_of = np.cumsum(are_valid) - 1
-        raw_lines = [] if are_valid.all() else list(raw.raw_lines())
-        for row in np.flatnonzero(to_do | ~are_valid).tolist():
-            if are_valid[row]:
-                record = examiner.shape.record(values[row], Source(file, raw.number + row))
+        is_record, to_do = np.zeros(raw.num_lines, np.bool_), np.ones(raw.num_lines, np.bool_)
+        is_record[rows], to_do[rows] = True, flags
+        if not to_do.any():
+            return
+        examiner, index_of = self._examiner, np.cumsum(is_record) - 1
+        lines = raw.lines
+        others: Sequence[Any] = [] if is_record.all() else list(reader.lines_in(raw))
+        for row in np.flatnonzero(to_do).tolist():
+            if is_record[row]:
+                record = examiner.shape.record(value(row), Source(reader.name, raw.number + row))
                 spared = {code for code, some in by_code.items() if not some[index_of[row]]}
-                examiner.check(record, raw.lines[row], result, spared)
+                examiner.check(record, lines[row], result, spared)
             else:
-                yield raw_lines[row]
+                yield others[row]
 
     def _not_watched(
-        self, block: RecordBlock, raw: RawBlock, rows: Indices, file: str, is_changed: Flags, result: SpanResult
+        self,
+        ids: Sequence[str],
+        raw: RawBlock,
+        rows: Indices,
+        file: str,
+        is_changed: Flags,
+        value: Callable[[int], dict[str, Json]],
+        result: SpanResult,
     ) -> Flags:
         """Set the records with watched ids aside, and return which are left."""
-        is_mine, watched = np.ones(len(block), np.bool_), self._examiner.spec.watched
-        if watched is None:
-            return is_mine
-        for index, own_id in enumerate(block.ids):
-            line = raw.number + int(rows[index])
-            if own_id in watched.ids:
+        is_mine, watched = np.ones(len(ids), np.bool_), self._examiner.spec.watched
+        for index, own_id in enumerate(ids) if watched else ():
+            row = int(rows[index])
+            if own_id in watched.ids:  # type: ignore[union-attr]
                 is_mine[index] = False
-                record = self._examiner.shape.record(block.values[index], Source(file, line))
-                result.watched.append(Watched(record, raw.lines[rows[index]], bool(is_changed[index])))
-            elif watched.can_displace(own_id):
-                result.displacing.append((line, own_id))
+                record = self._examiner.shape.record(value(row), Source(file, raw.number + row))
+                result.watched.append(Watched(record, raw.lines[row], bool(is_changed[index])))
+            elif watched.can_displace(own_id):  # type: ignore[union-attr]
+                result.displacing.append((raw.number + row, own_id))
+        result.num_records += int(is_mine.sum())
         return is_mine
 
-    def _sketch(self, block: RecordBlock, file: str, lines: Indices, is_mine: Flags, result: SpanResult) -> None:
+    def _sketch(
+        self,
+        block: RecordBlock | BlockColumns,
+        ignored: Sequence[Sequence[str] | None],
+        file: str,
+        lines: Indices,
+        is_mine: Flags,
+        result: SpanResult,
+    ) -> None:
         if not self._examiner.needs_sketches:
             return
-        sketches = self._sketched(block, file, lines)
+        sketches = _sketched(block, file, lines)
         result.batches.append(sketches if is_mine.all() else sketches.take(np.flatnonzero(is_mine).tolist()))
         # What a decision may have changed is noted when it is added.
-        ignored = [codes if mine else None for codes, mine in zip(block.ignored, is_mine.tolist(), strict=True)]
-        self._note_excused(ignored, file, lines, result)
-
-    def _sketched(self, block: RecordBlock, file: str, lines: Indices) -> Sketches:
-        keys = block.keys
-        says = np.concatenate([[0], np.cumsum((block.cleaned.keys != self._nothing).any(axis=1))])
-        asks = says[block.starts + block.num_question_texts] > says[block.starts]
-        return Sketches(
-            file,
-            block.ids,
-            _array("I", lines),
-            _array("Q", keys.exact[:, 0]),
-            _array("Q", np.where(asks, np.maximum(keys.question[:, 0], np.uint64(1)), np.uint64(0))),
-            block.categories,
-            block.splits,
-            ["" if source == file else source for source in block.sources],
-            _array("Q", block.sizes(block.num_chars, has_system=False)),
-            block.have_own_ids,
-        )
+        mine = [codes if mine else None for codes, mine in zip(ignored, is_mine.tolist(), strict=True)]
+        self._note_excused(mine, file, lines, result)
 
     def _named(self, values: Sequence[dict[str, Json]], file: str, lines: Indices, result: SpanResult) -> Sketches:
         """Return sketches of the records that have an id of their own, with nothing but that."""
@@ -201,6 +267,38 @@ class BlockPass:
         for index, codes in enumerate(ignored):
             if codes:
                 result.excused[file, int(lines[index])] = frozenset(codes)
+
+
+def _are_in(changed: LineSet | None, lines: Indices, result: SpanResult) -> Flags:
+    """Return which of the records in ``lines`` are to be looked at, and count the others."""
+    if changed is None:
+        return np.ones(len(lines), np.bool_)
+    is_changed = np.array([line in changed for line in lines.tolist()], np.bool_)
+    result.num_unchanged += int((~is_changed).sum())
+    return is_changed
+
+
+def _sketched(block: RecordBlock | BlockColumns, file: str, lines: Indices) -> Sketches:
+    if isinstance(block, BlockColumns):
+        contents, questions, num_chars = block.keys[:, 0], block.keys[:, 2], block.num_chars
+        texts = block.categories.texts(), block.splits.texts(), block.sources.texts()
+    else:
+        contents, questions = block.keys.exact[:, 0], block.keys.question[:, 0]
+        num_chars = block.sizes(block.num_chars, has_system=False)
+        texts = block.categories, block.splits, block.sources
+    categories, splits, sources = texts
+    return Sketches(
+        file,
+        block.ids,
+        _array("I", lines),
+        _array("Q", contents),
+        _array("Q", np.where(block.asks, np.maximum(questions, np.uint64(1)), np.uint64(0))),
+        categories,
+        splits,
+        ["" if source == file else source for source in sources],
+        _array("Q", num_chars),
+        list(map(bool, block.have_own_ids)),
+    )
 
 
 def _array(kind: str, numbers: NDArray[Any]) -> array[int]:

@@ -210,10 +210,19 @@ class Examiner:
                     self._add(result, check, rules.severities[check.code], problem, record, raw)
         return excused
 
+    @property
+    def rules(self) -> str:
+        """A digest of all that `flags` depends on beside the records; "" where it cannot be told."""
+        return self._block_prefilter.digest
+
     def flags(self, block: RecordBlock) -> tuple[Flags, dict[str, Flags]]:
         """Return which records of a block, [N], have to be checked one by one, and which by each check."""
+        return self._block_prefilter.flags(block)
+
+    @property
+    def _block_prefilter(self) -> Prefilter:
         # Rules of a category, that of records without one among them, only ever leave checks out.
-        return self._prefilter(self.selection.everywhere if self._is_by_category else self._rules).flags(block)
+        return self._prefilter(self.selection.everywhere if self._is_by_category else self._rules)
 
     def complete(self, result: SpanResult) -> None:
         """Put the sketches into reading order, after those of watched records were added."""

@@ -76,8 +76,7 @@ def _in_turn(examiner: Examiner, tasks: Sequence[tuple[Path, Span | None]]) -> I
 
 def _spans(path: Path, root: Path | None, *, is_counted: bool) -> Sequence[Span | None]:
     try:
-        num_spans = max(1, path.stat().st_size // _SPAN_BYTES)
-        return spans(path, num_spans, root=root, is_counted=is_counted) or [None]
+        return spans(path, _SPAN_BYTES, root=root, is_counted=is_counted) or [None]
     except (JsonFault, OSError):
         # The reader itself reports what is wrong with the path.
         return [None]

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curate.base.record import Record
 from curate.checks import Sketch, Sketches
@@ -15,6 +16,9 @@ from curate.checks.runner.names import Watched, WatchedIds
 from curate.checks.runner.verdict import FindingTally
 from curate.schema import Shape
 from curate.schema.settings import Settings
+
+if TYPE_CHECKING:
+    from curate.similarity.dedupe.columns import ColumnCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class ExaminerSpec:
     """Whether all records come with the results."""
     num_bytes: int = 0
     """About how much there is to examine in all: of much, many lines are examined at once."""
+    cache: ColumnCache | None = None
+    """Where what is known of blocks of lines is kept, for whoever reads them next."""
     is_compiled: bool | None = None
     """Whether compiled loops give records their keys, the same in all processes; None lets the first one choose."""
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import jsonschema_rs
@@ -106,6 +107,15 @@ class Prefilter:
         if len(self._unsigned) < len(self._checks):
             all_flags |= ~block.where(map(self._is_quiet, block.values))
         return all_flags, by_code
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all that `flags` depends on beside the records; "" where the code of a plug-in has a say."""
+        if any(check.condition and not check.condition.__module__.startswith("curate.") for check in self._checks):
+            return ""
+        signs = [(check.code, [(sign.pattern, sign.flags) for sign in check.signs]) for check in self._checks]
+        about = repr((signs, self._settings.checks, self._settings.categories))
+        return blake2b(about.encode(), digest_size=8).hexdigest()
 
     def _is_absent(self, check: Check, value: Json) -> bool:
         if check.code not in self._absences:

@@ -16,6 +16,7 @@ from curate.base.file_guard import open_file
 from curate.base.record import Record, Source
 from curate.project.data import ProjectData
 from curate.project.loose import LooseFiles
+from curate.project.records import Records
 from curate.project.repeats import STAGED_FROM, stages_in
 from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
 from curate.similarity.dedupe import Duplicates, Keep, find_in_stream
@@ -29,19 +30,21 @@ class InMemory:
     """The records of a workspace."""
 
     duplicates: Duplicates
-    by_id: dict[str, Record]
+    _records: Records
+    """In the order of preference."""
 
     def sources(self, names: Collection[str]) -> dict[str, Source]:
         """Return where the records called ``names`` are."""
-        return {name: self.by_id[name].source for name in names}
+        some = self._records.where(names.__contains__)
+        return dict(zip(some.ids, some.sources(), strict=True))
 
     def records(self, names: Collection[str]) -> dict[str, Record]:
         """Return the records called ``names``."""
-        return {name: self.by_id[name] for name in names}
+        return {record.id: record for record in self._records.where(names.__contains__)}
 
     def all_records(self) -> Iterable[Record]:
         """Return every record in the order of preference."""
-        return (self.by_id[name] for name in self.duplicates.clusters)
+        return self._records
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def compare_workspace(
     from curate.project.repeats import find_repeats
 
     repeats = find_repeats(data, settings, keep=keep, watch=watch, is_staged=is_staged)
-    return InMemory(repeats.duplicates, {record.id: record for record in repeats.records}), repeats.stages
+    return InMemory(repeats.duplicates, repeats.records), repeats.stages
 
 
 def compare_files(

@@ -12,7 +12,7 @@ import polars as pl
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside
-from curate.base.record import Finding, Json, Record, Severity, Source, canonical, source_of
+from curate.base.record import Finding, Json, Record, Severity, Source, canonical, estimated_tokens, source_of
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import FEEDBACK_FILE, RecordDynamics, latest_run, read_dynamics
 from curate.project.fold import RecordState
@@ -123,16 +123,6 @@ def labelled(labels: Mapping[str, Json], answers: Mapping[str, Mapping[str, Json
         for who, value in by_annotator.items():
             for text in _texts(value):
                 yield who, question, text
-
-
-def estimated_tokens(record: Record) -> int:
-    """Return about how many tokens a record has: a quarter of the UTF-8 bytes of its texts, rounded up."""
-    # A rule of thumb for byte-pair vocabularies, shown as "~tok": no tokenizer is asked. Tools, and turns after the
-    # last answer, are not counted.
-    size = 0
-    for text in (record.system, record.prompt, record.completion, record.text):
-        size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    return -(-size // 4)
 
 
 def head(text: str) -> str:

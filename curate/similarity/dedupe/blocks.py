@@ -175,6 +175,13 @@ class RecordBlock:
         return self.kernels.clean(self._storable)
 
     @cached_property
+    def asks(self) -> Flags:
+        """Whether the question of each record, [N], says anything."""
+        says = np.concatenate([[0], np.cumsum((self.cleaned.keys != _nothing(self.kernels)).any(axis=1))])
+        asks: Flags = says[self.starts + self.num_question_texts] > says[self.starts]
+        return asks
+
+    @cached_property
     def num_words(self) -> Indices:
         """Number of words of each text, [M], as blanks part them."""
         return self.cleaned.words.lengths
@@ -402,6 +409,13 @@ def _parts_of(record: Record, layouts: list[_Layout]) -> list[str]:
         )
     )
     return parts.texts
+
+
+@lru_cache(maxsize=8)
+def _nothing(kernels: Kernels) -> Hashes:
+    """Return the key of a text that says nothing."""
+    key: Hashes = kernels.clean([""]).keys[0]
+    return key
 
 
 def folded(state: Hashes, key: Hashes) -> Hashes:

@@ -263,7 +263,7 @@ an estimate.
         if preview is None:
             self.tell_no_use(_NOTHING_YET)
             return
-        names = [record.id for record in preview.by_split["test"]]
+        names = preview.by_split["test"].ids
         root, by, tests = self.project.root, self.project.by, counted(len(names), "test record")
 
         def turn_on() -> None:

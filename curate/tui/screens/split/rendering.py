@@ -87,9 +87,9 @@ def _short(number: int) -> str:
 def elsewhere_of(preview: Preview, saved: Preview) -> Iterator[tuple[str, Split | None, Split | None]]:
     """Yield the records that fall elsewhere than by the saved settings: id, where they would be, where they are."""
     before, after = saved.assignment.splits, preview.assignment.splits
-    for record in preview.basis.staying:
-        if before.get(record.id) != after.get(record.id):
-            yield record.id, before.get(record.id), after.get(record.id)
+    for name in preview.basis.staying.ids:
+        if before.get(name) != after.get(name):
+            yield name, before.get(name), after.get(name)
 
 
 def leaks_text(report: LeakReport | None, preview: Preview, *, is_running: bool) -> Text:

@@ -1,0 +1,235 @@
+"""Arrays in one file that only ever grows: a cache of what can be made again, which several processes read and write.
+
+A pack lies in a folder of its own. Its entries are found by a key of 16 bytes, the last one of a key counts, and what a
+writer left half done is cut off by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from struct import Struct
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from curate.base.file_guard import open_descriptor
+from curate.base.hashing import Hashes
+from curate.base.storage import make_folder, remove_folder
+
+_PACK, _LOCK = "pack", "lock"
+# Magic, key, bytes of the text, words of the small arrays and the large one, sums of the words of each.
+_ENTRY = Struct("<8s16sQQQQQ")
+_ENTRY_MAGIC, _MAGIC = b"entry\x00\x00\x01", b"pack\x00\x00\x00\x01"
+# Magic, inode and time of change of the folder, inode of the file.
+_HEAD = Struct("<8sQQQ")
+_WORD = 8
+
+
+class _Place(NamedTuple):
+    """Where an entry is: the word it begins with, bytes of its text, words of its arrays, their sums."""
+
+    start: int
+    num_text: int
+    num_small: int
+    num_large: int
+    small_sum: int
+    large_sum: int
+
+    @property
+    def large_start(self) -> int:
+        return self.start + _ENTRY.size // _WORD + self.num_small
+
+
+class PackEntry(NamedTuple):
+    """What is stored under a key; ``start`` and ``stop`` are where the large array lies among the words of the pack."""
+
+    about: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    start: int
+    stop: int
+
+
+class Pack:
+    """A pack that is open. Several threads may use it.
+
+    Raises:
+        OSError: it cannot be opened or made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder)
+        self.folder = folder
+        self._reader = self._opened()
+        self._lock = Lock()
+        self._places: dict[bytes, _Place] = {}
+        self._end = _HEAD.size
+        weakref.finalize(self, os.close, self._reader)
+        self.refresh()
+
+    # No one but us has made what is read here: the folder's time of change, which nobody can set, is that of the making
+    # of the two files in it, and stands at the beginning of the pack. Unpacking what somebody sent, or checking out
+    # what somebody committed, leaves another one.
+
+    def _opened(self) -> int:
+        """Open the pack, made anew unless it is whole and was made here, and hold it so that nobody sweeps it away."""
+        for _ in range(3):
+            with suppress(FileExistsError):
+                os.close(os.open(self.folder / _LOCK, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+            with self._alone():
+                with suppress(FileExistsError):
+                    os.close(os.open(self.folder / _PACK, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+                handle = open_descriptor(self.folder / _PACK)
+                head = self._origin(handle)
+                if os.fstat(handle).st_size < _HEAD.size:
+                    self._write(b"", head)
+                if os.pread(handle, _HEAD.size, 0) == head:
+                    with suppress(OSError):
+                        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    return handle
+                os.close(handle)
+                remove_folder(self.folder)
+            make_folder(self.folder)
+        raise OSError(f"{self.folder} is changed by somebody else")
+
+    def _origin(self, handle: int) -> bytes:
+        folder = self.folder.stat()
+        return _HEAD.pack(_MAGIC, folder.st_ino, folder.st_ctime_ns, os.fstat(handle).st_ino)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other writers out."""
+        handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def refresh(self) -> None:
+        """Take notice of what others have added."""
+        size = os.fstat(self._reader).st_size
+        while self._end + _ENTRY.size <= size:
+            head = os.pread(self._reader, _ENTRY.size, self._end)
+            magic, key, num_text, *rest = _ENTRY.unpack(head)
+            place = _Place(self._end // _WORD, num_text, *rest)
+            stop = (place.large_start + place.num_large) * _WORD
+            if magic != _ENTRY_MAGIC or stop > size:
+                break
+            self._places[key] = place
+            self._end = stop
+
+    def __len__(self) -> int:
+        """How many bytes it has."""
+        return self._end
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._places
+
+    def get(self, key: bytes) -> PackEntry | None:
+        """Return what is stored under ``key``, None where nothing is, or nothing whole."""
+        place = self._places.get(key)
+        if place is None:
+            return None
+        content = os.pread(self._reader, place.num_small * _WORD, place.start * _WORD + _ENTRY.size)
+        if len(content) < place.num_small * _WORD or _sum(np.frombuffer(content, np.uint64)) != place.small_sum:
+            del self._places[key]
+            return None
+        about = orjson.loads(content[: place.num_text])
+        arrays, offset = {}, _padded(place.num_text)
+        for name, kind, shape in about.pop("arrays"):
+            array = np.frombuffer(content, np.dtype(kind), int(np.prod(shape)), offset).reshape(shape)
+            arrays[name] = array
+            offset += _padded(array.nbytes)
+        return PackEntry(about, arrays, place.large_start, place.large_start + place.num_large)
+
+    def words(self) -> Hashes:
+        """Return all words of the pack as it is, mapped from the file: entries say where their large arrays are."""
+        with os.fdopen(os.dup(self._reader), "rb") as file:
+            array = np.memmap(file, np.uint64, "r", shape=(self._end // _WORD,))
+        # numpy cannot know the name of an open file, by which workers elsewhere map the same.
+        array.filename = str(self.folder / _PACK)
+        return array
+
+    def are_whole(self, words: Hashes, keys: Iterable[bytes]) -> bool:
+        """Whether the large arrays of ``keys`` among ``words`` are what was written; others are forgotten."""
+        is_whole = True
+        for key in keys:
+            place = self._places.get(key)
+            if place is None or _sum(words[place.large_start : place.large_start + place.num_large]) != place.large_sum:
+                self._places.pop(key, None)
+                is_whole = False
+        return is_whole
+
+    def size_of(self, keys: Iterable[bytes]) -> int:
+        """Return how many bytes the entries of ``keys`` take."""
+        places = [self._places[key] for key in {*keys} if key in self._places]
+        return sum(_ENTRY.size + (place.num_small + place.num_large) * _WORD for place in places)
+
+    def append(self, key: bytes, about: dict[str, Any], arrays: Mapping[str, NDArray[Any]], large: Hashes) -> None:
+        """Store ``about``, ``arrays``, which are read at once, and ``large``, which is mapped.
+
+        Raises:
+            OSError: it cannot be written; then nothing is stored.
+        """
+        forms = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
+        text = orjson.dumps({**about, "arrays": forms})
+        parts = [text, *(np.ascontiguousarray(array).tobytes() for array in arrays.values())]
+        small = b"".join(part + bytes(_padded(len(part)) - len(part)) for part in parts)
+        large = np.ascontiguousarray(large)
+        sums = _sum(np.frombuffer(small, np.uint64)), _sum(large)
+        head = _ENTRY.pack(_ENTRY_MAGIC, key, len(text), len(small) // _WORD, len(large), *sums)
+        with self._lock, self._alone():
+            self.refresh()
+            self._write(head, small, large.data, at=self._end)
+            self.refresh()
+
+    def _write(self, *parts: bytes | memoryview, at: int = 0) -> None:
+        """Write ``parts`` from the place ``at`` on, which is the end of what is whole."""
+        handle = os.open(self.folder / _PACK, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # A writer that ended badly may have left a part of an entry.
+            os.ftruncate(handle, at)
+            os.lseek(handle, at, os.SEEK_SET)
+            try:
+                for part in parts:
+                    rest = memoryview(part).cast("B")
+                    while rest:
+                        rest = rest[os.write(handle, rest) :]
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(handle, at)
+                raise
+        finally:
+            os.close(handle)
+
+
+def _padded(num_bytes: int) -> int:
+    return -(-num_bytes // _WORD) * _WORD
+
+
+def _sum(words: Hashes) -> int:
+    """Return a sum by which a page that never reached the disk is found out."""
+    return int(np.add.reduce(words, dtype=np.uint64)) if len(words) else 0
+
+
+def is_open(folder: Path) -> bool:
+    """Whether some process has the pack in ``folder`` open, or may have."""
+    try:
+        handle = open_descriptor(folder / _PACK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False

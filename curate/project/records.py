@@ -1,0 +1,254 @@
+"""Records of a workspace in some order, most of which are read from their lines only when somebody looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, ValuesView
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.base.hashing import Indices
+from curate.base.record import Record, Source, Split, estimated_tokens
+from curate.checks.runner.table import RecordTable
+from curate.similarity.dedupe.corpus import Columns, Corpus, gather
+from curate.similarity.dedupe.kernels import Kernels
+
+if TYPE_CHECKING:
+    from curate.project.fold import RecordState
+
+# Records that are read at once by who goes through all of them.
+_AT_ONCE = 1024
+
+
+class RecordRow(NamedTuple):
+    """What a division asks of a record."""
+
+    id: str
+    category: str
+    split: Split | None
+    file: str
+    line: int
+
+    @property
+    def source(self) -> Source:
+        """Where it stands."""
+        return Source(self.file, self.line)
+
+
+class Records(Sequence[Record]):
+    """N records: lines of a table, and others that are held here, such as what decisions have changed."""
+
+    def __init__(self, own: Sequence[Record], table: RecordTable | None = None, rows: Indices | None = None) -> None:
+        """``rows`` are those of ``table``, or -1 - i for the i-th of ``own``; None stands for all of the latter."""
+        self._own, self._table = own, table
+        self._rows = -1 - np.arange(len(own)) if rows is None else rows
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Records:
+        """Return ``records`` as such a sequence."""
+        return records if isinstance(records, Records) else cls(records)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> Record | Records:
+        """Return one record, or some of them.
+
+        Raises:
+            CurateError: E974 when the file of one has changed since.
+        """
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        row = int(self._rows[index])
+        return self._own[-1 - row] if row < 0 else self._lines.record(row)
+
+    def __iter__(self) -> Iterator[Record]:
+        for low in range(0, len(self), _AT_ONCE):
+            yield from self.read(range(low, min(low + _AT_ONCE, len(self))))
+
+    @property
+    def _lines(self) -> RecordTable:
+        assert self._table is not None, "rows of a table are not negative"
+        return self._table
+
+    def read(self, numbers: Sequence[int] | Indices) -> list[Record]:
+        """Return the records of these numbers, in their order; those in neighbouring lines are read together.
+
+        Raises:
+            CurateError: E974 when a file has changed since.
+        """
+        rows = self._rows[np.asarray(numbers, np.int64)]
+        lines = iter(self._lines.records(rows[rows >= 0])) if (rows >= 0).any() else iter(())
+        return [next(lines) if row >= 0 else self._own[-1 - row] for row in rows.tolist()]
+
+    def take(self, numbers: Sequence[int] | Indices) -> Records:
+        """Return the records of these numbers, in their order, without reading them."""
+        return Records(self._own, self._table, self._rows[np.asarray(numbers, np.int64)])
+
+    def and_also(self, others: Sequence[Record]) -> Records:
+        """Return these records and others behind them."""
+        behind = -1 - len(self._own) - np.arange(len(others))
+        return Records([*self._own, *others], self._table, np.concatenate([self._rows, behind]))
+
+    def joined(self, others: Records) -> Records:
+        """Return these records and those of ``others``, which are of the same table if both are of one."""
+        behind = np.where(others._rows < 0, others._rows - len(self._own), others._rows)
+        rows = np.concatenate([self._rows, behind])
+        return Records([*self._own, *others._own], self._table or others._table, rows)
+
+    # What is known without reading them.
+
+    @property
+    def ids(self) -> list[str]:
+        """The id of each."""
+        ids = self._table.ids if self._table else []
+        return [ids[row] if row >= 0 else self._own[-1 - row].id for row in self._rows.tolist()]
+
+    @property
+    def splits(self) -> list[str]:
+        """The split that each is in by its line or a decision, "" for none."""
+        texts = self._table.splits.texts() if self._table else []
+        return [texts[row] if row >= 0 else self._own[-1 - row].split or "" for row in self._rows.tolist()]
+
+    @property
+    def categories(self) -> list[str]:
+        """The category of each."""
+        texts = self._table.categories.texts() if self._table else []
+        return [texts[row] if row >= 0 else self._own[-1 - row].category for row in self._rows.tolist()]
+
+    @property
+    def sizes(self) -> Indices:
+        """The characters of prompt, completion and text of each."""
+        own = [len(record.prompt) + len(record.completion) + len(record.text) for record in self._own]
+        return self._column(self._table.num_chars if self._table else None, np.array(own, np.int64))
+
+    @property
+    def tokens(self) -> list[int]:
+        """About how many tokens each has, see `estimated_tokens`."""
+        own = np.array(list(map(estimated_tokens, self._own)), np.int64)
+        tokens: list[int] = self._column(-(-self._table.num_bytes // 4) if self._table else None, own).tolist()
+        return tokens
+
+    def rows(self) -> list[RecordRow]:
+        """Return what a division asks of each."""
+        places = ((place.file, place.line) for place in self.sources())
+        return [
+            RecordRow(name, category, split or None, *place)  # type: ignore[arg-type]
+            for name, category, split, place in zip(self.ids, self.categories, self.splits, places, strict=True)
+        ]
+
+    def where(self, is_wanted: Callable[[str], bool]) -> Records:
+        """Return those whose id is wanted."""
+        return self.take([number for number, name in enumerate(self.ids) if is_wanted(name)])
+
+    def moved(self, names: Collection[str], split: Split) -> Records:
+        """Return the same records, with those called ``names`` assigned to a split."""
+        numbers = [number for number, name in enumerate(self.ids) if name in names]
+        rows = self._rows.copy()
+        rows[numbers] = -1 - len(self._own) - np.arange(len(numbers))
+        return Records([*self._own, *(record.moved_to(split) for record in self.read(numbers))], self._table, rows)
+
+    def source(self, number: int) -> Source:
+        """Return where a record stands."""
+        row = int(self._rows[number])
+        return self._own[-1 - row].source if row < 0 else self._lines.source(row)
+
+    def sources(self) -> list[Source]:
+        """Return where each stands."""
+        return list(map(self.source, range(len(self))))
+
+    def corpus(self, kernels: Kernels) -> Corpus:
+        """Return the records as `curate.similarity.dedupe` compares them.
+
+        Raises:
+            CurateError: E906 when what the cache held was damaged; it is made anew the next time.
+        """
+        if self._table is None:
+            return gather(map(self._own.__getitem__, (-1 - self._rows).tolist()), kernels)
+        own = gather(self._own, kernels)
+        table, names = self._table, list(self._table.file_names)
+        numbers = {name: number for number, name in enumerate(names)}
+        files = np.array([numbers.setdefault(name, len(numbers)) for name in own.file_names], np.int64)
+        tokens, begin = table.tokens_with(own.tokens)
+        keys = own.columns
+        of_own = np.concatenate([keys.exact, keys.question, keys.answer, keys.whole, keys.forms], axis=1)
+        merged = self._column(table.keys, of_own)
+        columns = Columns(
+            *map(np.ascontiguousarray, np.split(merged, 5, axis=1)),
+            self._column(table.bounds, keys.bounds + begin),
+            self._column(table.files, files[keys.files]),
+            self._column(table.lines, keys.lines),
+        )
+        return Corpus(self.ids, list(numbers), columns, tokens)
+
+    def _column(self, of_table: NDArray[Any] | None, of_own: NDArray[Any]) -> NDArray[Any]:
+        """Return the entries of a column for these records."""
+        is_own = self._rows < 0
+        if of_table is None or is_own.all():
+            return of_own[-1 - self._rows]
+        column = of_table[np.maximum(self._rows, 0)]
+        column[is_own] = of_own[-1 - self._rows[is_own]]
+        return column
+
+
+class LazyStates(Mapping[str, "RecordState"]):
+    """The states of the records of a table by id, and of those that decisions have added behind them."""
+
+    def __init__(self, table: RecordTable, decided: Mapping[int, RecordState], added: Sequence[RecordState]) -> None:
+        """``decided`` are the states of rows that somebody has decided on."""
+        from curate.project.fold import RecordState
+
+        self.undecided = RecordState
+        self.table, self.decided, self.added = table, decided, added
+        self._added = {state.record.id: state for state in added}
+
+    def __len__(self) -> int:
+        return len(self.table) + len(self.added)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.table.ids
+        yield from self._added
+
+    def __getitem__(self, name: str) -> RecordState:
+        if state := self._added.get(name):
+            return state
+        row = self.table.find(name)
+        if row is None:
+            raise KeyError(name)
+        return self.decided.get(row) or self.undecided(self.table.record(row))
+
+    def values(self) -> _States:
+        """Return the states in their order; who goes through them reads many lines at once."""
+        return _States(self)
+
+    def those_decided(self) -> list[RecordState]:
+        """Return the states that somebody has decided on, in their order."""
+        return [*(self.decided[row] for row in sorted(self.decided)), *self.added]
+
+    def records(self) -> Records:
+        """Return the records that no decision leaves out."""
+        rows, own = np.arange(len(self.table)), list[Record]()
+        is_in = np.ones(len(rows), np.bool_)
+        for row, state in self.decided.items():
+            is_in[row] = state.dropped is None
+            rows[row] = -1 - len(own)
+            own.append(state.record)
+        behind = [state.record for state in self.added if state.dropped is None]
+        return Records(own, self.table, rows[is_in]).and_also(behind)
+
+
+class _States(ValuesView["RecordState"]):
+    def __init__(self, states: LazyStates) -> None:
+        super().__init__(states)
+        self._states = states
+
+    def __iter__(self) -> Iterator[RecordState]:
+        states = self._states
+        for row, record in enumerate(Records([], states.table, np.arange(len(states.table)))):
+            yield states.decided.get(row) or states.undecided(record)
+        yield from states.added
