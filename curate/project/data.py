@@ -17,7 +17,7 @@ from curate.base.console import spelled
 from curate.base.events import AnyEvent, Exclusion, read_rule
 from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
-from curate.base.storage import WRITE_FAILED, make_cache
+from curate.base.storage import make_cache
 from curate.checks.runner import num_bytes, read_records
 from curate.checks.runner.examine import BLOCKS_FROM
 from curate.checks.runner.names import UniqueNames
@@ -30,7 +30,7 @@ from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
 
 if TYPE_CHECKING:
-    from curate.checks.runner.table import RecordTable
+    from curate.checks.runner.table import Progress, RecordTable
     from curate.similarity.dedupe.columns import ColumnCache
 
 _FOLDER = Path(".curate")
@@ -90,7 +90,7 @@ class ProjectData:
         Raises:
             CurateError: E914 when its folder lies elsewhere; E904 and E914 as `files`.
         """
-        num = num_bytes(self.files())
+        num = num_bytes(self.matching_files())
         if num < BLOCKS_FROM or self.shape.view is None:
             return None
         # It needs numpy.
@@ -250,32 +250,34 @@ class ProjectData:
         """Whether the files were read."""
         return "_fold" in self.__dict__
 
-    @cached_property
+    @property
     def table(self) -> RecordTable | None:
-        """The records as their lines have them, by column; None where they are few, or no cache can be kept.
+        """The records as their lines have them, by column; None where they are few enough to be held.
+
+        Raises:
+            CurateError: as `read_table`.
+        """
+        return self.read_table() if self.cache else None
+
+    def read_table(self, on_progress: Progress | None = None) -> RecordTable:
+        """Return the records as their lines have them, by column, read from the cache or anew.
 
         Raises:
             CurateError: as `read`; E970 when a worker is killed; E974 when the files change while they are read.
         """
-        _ = self.decisions  # before the lines, see `read_lines`
-        if self.cache is None:
-            return None
-        files = self.files()
-        known = self.lines.table
-        if known is None or known.stamps != files_as_they_are(files, self.root):
-            from curate.checks.runner.table import read_table
+        # It needs numpy.
+        from curate.checks.runner.table import read_table
 
-            try:
-                self.lines.table = known = read_table(files, self.shape, self.cache, root=self.root)
-            except CurateError as error:
-                # The disk may be full: then what was read is read again, into memory.
-                if error.code != WRITE_FAILED:
-                    raise
-                return None
+        _ = self.decisions  # before the lines, see `read_lines`
+        files, known = self.matching_files(), self.lines.table
+        if known is None or known.stamps != files_as_they_are(files, self.root):
+            known = read_table(files, self.shape, self.cache, root=self.root, on_progress=on_progress)
+            self.lines.table = known
         return known
 
     @cached_property
     def _fold(self) -> Fold:
+        self.files()
         table = self.table
         if table is None:
             return self._reading[0]
@@ -294,7 +296,8 @@ class ProjectData:
 
     @cached_property
     def _line_findings(self) -> list[Finding]:
-        return list(self.table.findings()) if self.table else self._reading[1]
+        table = self.table
+        return list(table.findings()) if table else self._reading[1]
 
     @cached_property
     def _reading(self) -> tuple[Fold, list[Finding]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from curate.base.hashing import Indices
 from curate.base.record import Record, Source, Split, estimated_tokens
 from curate.checks.runner.table import RecordTable
+from curate.similarity.dedupe.blocks import Keys
 from curate.similarity.dedupe.corpus import Columns, Corpus, gather
 from curate.similarity.dedupe.kernels import Kernels
 
@@ -176,13 +177,16 @@ class Records(Sequence[Record]):
         files = np.array([numbers.setdefault(name, len(numbers)) for name in own.file_names], np.int64)
         tokens, begin = table.tokens_with(own.tokens)
         keys = own.columns
-        of_own = np.concatenate([keys.exact, keys.question, keys.answer, keys.whole, keys.forms], axis=1)
+        of_own = np.concatenate([getattr(keys, name) for name in Keys._fields], axis=1)
         merged = self._column(table.keys, of_own)
         columns = Columns(
-            *map(np.ascontiguousarray, np.split(merged, 5, axis=1)),
-            self._column(table.bounds, keys.bounds + begin),
-            self._column(table.files, files[keys.files]),
-            self._column(table.lines, keys.lines),
+            **{
+                name: np.ascontiguousarray(part)
+                for name, part in zip(Keys._fields, np.split(merged, 5, axis=1), strict=True)
+            },
+            bounds=self._column(table.bounds, keys.bounds + begin),
+            files=self._column(table.files, files[keys.files]),
+            lines=self._column(table.lines, keys.lines),
         )
         return Corpus(self.ids, list(numbers), columns, tokens)
 

@@ -122,15 +122,15 @@ class Nearest:
             stages.sweep()
 
         def blocks(step: int) -> Iterator[list[str]]:
-            for low in range(0, len(base), _BLOCK * step):
-                part = base.texts.slice(low, _BLOCK * step).select("prompt", "completion").gather_every(step).collect()
-                yield [indexed_text(prompt, completion) for prompt, completion in part.iter_rows()]
+            for low, part in base.pieces(("prompt", "completion")):
+                texts = part.gather_every(step, -low % step)
+                yield [indexed_text(prompt, completion) for prompt, completion in texts.iter_rows()]
 
         def make() -> dict[str, NDArray[np.uint32] | NDArray[np.uint64]]:
             index = index_of(blocks, len(base), self._method, on_progress)
             return {"hashes": index.hashes, "rows": index.rows, "sizes": index.sizes, "popular": index.popular}
 
-        arrays = stages.arrays("nearest", (base.about.files, self._method), make)
+        arrays = stages.arrays("nearest", (base.table.stamps, self._method), make)
         return ShingleIndex(arrays["hashes"], arrays["rows"], arrays["sizes"], arrays["popular"], self._method)
 
 

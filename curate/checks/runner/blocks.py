@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
 from curate.base.packs import Pack
-from curate.base.record import Finding, Json, Record, Source
+from curate.base.record import CurateError, Finding, Json, Record, Source
 from curate.checks import Sketches
 from curate.checks.runner.changes import LineSet
 from curate.checks.runner.names import Watched
@@ -73,7 +73,13 @@ class BlockPass:
     def _pack(self) -> Pack | None:
         """What is kept of blocks, None where nothing is."""
         cache = self._examiner.spec.cache
-        return cache.opened() if cache and cache.is_compiled == self.is_compiled else None
+        if cache is None or cache.is_compiled != self.is_compiled:
+            return None
+        try:
+            return cache.opened()
+        except CurateError:
+            # What is not kept is read again the next time.
+            return None
 
     def lines(self, reader: Reader, result: SpanResult, changed: LineSet | None) -> Iterator[RawLine | Finding]:
         """Examine what can be examined at once, and yield all other lines in their turn.

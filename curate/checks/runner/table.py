@@ -9,7 +9,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import FileGuardError, FileStamp, open_descriptor, stamp_of
 from curate.base.hashing import Hashes, Indices
-from curate.base.packs import Pack
+from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, Finding, Json, Line, Record, Source, canonical
 from curate.base.storage import WRITE_FAILED
 from curate.checks.runner.blocks import MOST_INVALID
@@ -31,6 +30,7 @@ from curate.checks.runner.parallel import default_jobs, num_bytes, tasks_of
 from curate.checks.runner.pool import shared_out
 from curate.jsonl import Entry, JsonFault, RawBlock, Reader, Span, crlf_finding, strict_loads, strict_loads_all
 from curate.schema import Shape
+from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import Flags, block_of, read_block
 from curate.similarity.dedupe.columns import (
     BlockColumns,
@@ -89,7 +89,7 @@ class _Rest(NamedTuple):
 
 
 def read_parts(
-    path: Path, span: Span | None, shape: Shape, root: Path | None, pack: Pack, kernels: Kernels, /
+    path: Path, span: Span | None, shape: Shape, root: Path | None, pack: Pack | MemoryPack, kernels: Kernels, /
 ) -> FileParts:
     """Read one span of a file, or all of it, and keep in ``pack`` what it does not have.
 
@@ -108,7 +108,7 @@ def read_parts(
             try:
                 stored(pack, key, _columns(item, reader, shape, kernels))
             except OSError as error:
-                raise CurateError(WRITE_FAILED, f"{pack.folder}: {error.strerror or error}") from error
+                raise CurateError(WRITE_FAILED, f"the cache of records: {error.strerror or error}") from error
         result.parts.append(Part(key, item.number, item.offset, len(item.whole)))
     result.num_lines = reader.num_lines
     return result
@@ -153,15 +153,23 @@ class RecordTable:
     """N records of some files, in the order of the files and their lines; all columns have a row for each."""
 
     def __init__(
-        self, pack: Pack, cache: ColumnCache, shape: Shape, root: Path | None, files: Mapping[Path, FileParts]
+        self,
+        pack: Pack | MemoryPack,
+        shape: Shape,
+        root: Path | None,
+        files: Mapping[Path, FileParts],
+        *,
+        is_compiled: bool,
     ) -> None:
         """Take the columns of the blocks of ``files`` from ``pack``.
 
         Raises:
             CurateError: E906 when one of them is not whole.
         """
-        self.shape, self.root, self.is_compiled = shape, root, cache.is_compiled
-        self._pack, self._files = pack, list(files.items())
+        self.shape, self.root, self.is_compiled = shape, root, is_compiled
+        self.remarks: list[str] = []
+        """What a person should know, such as that nothing could be kept."""
+        self.pack, self._files = pack, list(files.items())
         self.file_names = [_name(path, root) for path in files]
         self.stamps = [of_file.stamp for of_file in files.values()]
         parts = [part for of_file in files.values() for part in of_file.parts]
@@ -191,6 +199,7 @@ class RecordTable:
         self.bounds: Indices = _joined(blocks, "bounds").reshape(-1, 5)
         """Where the words of each record are among `tokens`, [N, 5]."""
         starts = (np.cumsum(counts) - counts).tolist()
+        self._rows_of_blocks = [range(start, start + len(block)) for start, block in zip(starts, blocks, strict=True)]
         self.labels: dict[int, dict[str, Json]] = {
             start + row: some for start, block in zip(starts, blocks, strict=True) for row, some in block.labels.items()
         }
@@ -210,9 +219,9 @@ class RecordTable:
         Raises:
             CurateError: E906 when what was kept is not what was written.
         """
-        words = self._pack.words()
-        if not self._pack.are_whole(words, (part.key for part in self._rests)):
-            raise _damaged(self._pack)
+        words = self.pack.words()
+        if not self.pack.are_whole(words, (part.key for part in self._rests)):
+            raise _damaged(self.pack)
         return words
 
     def tokens_with(self, more: Hashes) -> tuple[Hashes, int]:
@@ -227,16 +236,25 @@ class RecordTable:
         key = blake2b(more.tobytes(), digest_size=16, person=b"words").digest()
         # In the file they take no memory; where they cannot be written, all are copied.
         with suppress(OSError):
-            if key not in self._pack:
-                self._pack.append(key, {}, {}, more)
-            if entry := self._pack.get(key):
-                return self._pack.words(), entry.start
+            if key not in self.pack:
+                self.pack.append(key, {}, {}, more)
+            if entry := self.pack.get(key):
+                return self.pack.words(), entry.start
         return np.concatenate([tokens, more]), len(tokens)
 
     @property
     def num_unread(self) -> int:
         """Lines that are no records."""
         return self.num_lines - len(self)
+
+    def blocks(self) -> Iterator[tuple[bytes, range]]:
+        """Yield the key of each block, and the rows of its records."""
+        yield from zip((part.key for part in self._rests), self._rows_of_blocks, strict=True)
+
+    @staticmethod
+    def text_key(key: bytes) -> bytes:
+        """Return the key of the texts of a block, which are kept once somebody has asked for them."""
+        return blake2b(key, digest_size=16, person=b"texts").digest()
 
     def source(self, row: int) -> Source:
         """Return where a record stands."""
@@ -396,15 +414,16 @@ def _hashes_of(names: Sequence[str]) -> Hashes:
     return pl.Series(names, dtype=pl.String).hash(1).to_numpy()
 
 
-def _restored(pack: Pack, key: bytes) -> BlockColumns:
+def _restored(pack: Pack | MemoryPack, key: bytes) -> BlockColumns:
     entry = pack.get(key)
     if entry is None:
         raise _damaged(pack)
     return restored(entry)
 
 
-def _damaged(pack: Pack) -> CurateError:
-    return CurateError(WRITE_FAILED, f"{pack.folder} is damaged", "Run it again: what is damaged is made anew.")
+def _damaged(pack: Pack | MemoryPack) -> CurateError:
+    where = pack.folder if isinstance(pack, Pack) else "the memory"
+    return CurateError(WRITE_FAILED, f"{where} is damaged", "Run it again: what is damaged is made anew.")
 
 
 def files_changed(file: str) -> CurateError:
@@ -424,63 +443,94 @@ def _name(path: Path, root: Path | None) -> str:
 def read_table(
     files: Sequence[Path],
     shape: Shape,
-    cache: ColumnCache,
+    cache: ColumnCache | None,
     *,
     root: Path | None = None,
     on_progress: Progress | None = None,
 ) -> RecordTable:
     """Return the records of ``files``; what ``cache`` holds of their lines is not read again.
 
+    Without a cache, or where it cannot be written to, their columns are in memory.
+
     Raises:
-        CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E906
-            when the cache cannot be used; E970 when a worker is killed; E974 when files change while they are read.
+        CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970
+            when a worker is killed; E974 when files change while they are read.
     """
-    pack = cache.opened()
-    if pack is None:
-        raise CurateError(WRITE_FAILED, f"{cache.folder} cannot be written to")
+    try:
+        if cache:
+            return _table(files, shape, cache, cache.opened(), root, on_progress)
+        remark = ""
+    except CurateError as error:
+        # The disk may be full: then what was read is read again, into memory.
+        if error.code != WRITE_FAILED:
+            raise
+        remark = f"what was read is not kept: {error.message}"
+    table = _table(files, shape, cache, MemoryPack(), root, on_progress)
+    table.remarks += [remark] if remark else []
+    return table
+
+
+def _table(
+    files: Sequence[Path],
+    shape: Shape,
+    cache: ColumnCache | None,
+    pack: Pack | MemoryPack,
+    root: Path | None,
+    on_progress: Progress | None,
+) -> RecordTable:
     stamps = {path: stamp_of(path, _name(path, root)) for path in files}
     read = {path: known for path, stamp in stamps.items() if (known := _known(pack, stamp))}
     unread = [path for path in files if path not in read]
+    is_compiled = cache.is_compiled if cache else is_repaid(num_bytes(files))
     if unread:
-        for path, part in _read_all(unread, shape, cache, root, on_progress):
+        for path, part in _read_all(unread, shape, root, pack, cache, is_compiled, on_progress):
             read.setdefault(path, FileParts(stamps[path])).extend(part)
-        pack.refresh()
     for path in unread:
         if stamp_of(path, stamps[path][0]) != stamps[path]:
             raise files_changed(stamps[path][0])
-        _keep(pack, read[path])
-    table = RecordTable(pack, cache, shape, root, {path: read[path] for path in files})
-    parts = (part.key for of_file in read.values() for part in of_file.parts)
-    cache.sweep(pack, chain(map(_file_key, table.stamps), parts))
+    table = RecordTable(pack, shape, root, {path: read[path] for path in files}, is_compiled=is_compiled)
+    if cache and isinstance(pack, Pack):
+        for path in unread:
+            _keep(pack, read[path])
+        parts = [part.key for of_file in read.values() for part in of_file.parts]
+        cache.sweep(pack, [*map(_file_key, table.stamps), *parts, *map(table.text_key, parts)])
     return table
 
 
 def _read_all(
-    files: Sequence[Path], shape: Shape, cache: ColumnCache, root: Path | None, on_progress: Progress | None
+    files: Sequence[Path],
+    shape: Shape,
+    root: Path | None,
+    pack: Pack | MemoryPack,
+    cache: ColumnCache | None,
+    is_compiled: bool,
+    on_progress: Progress | None,
 ) -> Iterator[tuple[Path, FileParts]]:
     """Read ``files``, by several processes where that pays, and yield what is in each span of each, in order."""
-    jobs = default_jobs(files, is_by_block=True)
+    jobs = default_jobs(files, is_by_block=True) if cache and isinstance(pack, Pack) else 1
     tasks = tasks_of(files, root, is_counted=jobs > 1)
     total, num_done = num_bytes(files), 0
-    recipe = shape, cache, root
-    results = shared_out(tasks, _read, _start, recipe, jobs) if jobs > 1 else _in_turn(tasks, recipe)
+    results = (
+        shared_out(tasks, _read, _start, (shape, root, cache), jobs)
+        if jobs > 1
+        else _in_turn(tasks, shape, root, pack, kernels_for(0, is_compiled))
+    )
     with closing(results):
         for (path, span), part in zip(tasks, results, strict=True):
             yield path, part
             num_done += span.end - span.start if span else num_bytes([path])
             if on_progress:
                 on_progress(min(num_done, total), total)
+    if isinstance(pack, Pack):
+        pack.refresh()
 
 
 _reading: tuple[Shape, Path | None, Pack, Kernels]
 
 
-def _start(shape: Shape, cache: ColumnCache, root: Path | None) -> None:
+def _start(shape: Shape, root: Path | None, cache: ColumnCache) -> None:
     global _reading  # noqa: PLW0603  a worker has one of each, for all its tasks
-    pack = cache.opened()
-    if pack is None:
-        raise CurateError(WRITE_FAILED, f"{cache.folder} cannot be written to")
-    _reading = shape, root, pack, kernels_for(0, cache.is_compiled)
+    _reading = shape, root, cache.opened(), kernels_for(0, cache.is_compiled)
 
 
 def _read(task: Task) -> FileParts:
@@ -488,13 +538,14 @@ def _read(task: Task) -> FileParts:
     return read_parts(path, span, *_reading)
 
 
-def _in_turn(tasks: Sequence[Task], recipe: tuple[Shape, ColumnCache, Path | None]) -> Generator[FileParts]:
+def _in_turn(
+    tasks: Sequence[Task], shape: Shape, root: Path | None, pack: Pack | MemoryPack, kernels: Kernels
+) -> Generator[FileParts]:
     """Read spans one after the other, counting lines along."""
-    _start(*recipe)
     line = 1
     for path, span in tasks:
         line = line if span and span.start else 1
-        part = _read((path, span and replace(span, first_line=line)))
+        part = read_parts(path, span and replace(span, first_line=line), shape, root, pack, kernels)
         line += part.num_lines
         yield part
 
@@ -503,7 +554,7 @@ def _file_key(stamp: FileStamp) -> bytes:
     return blake2b(canonical(list(stamp)), digest_size=16, person=b"file").digest()
 
 
-def _known(pack: Pack, stamp: FileStamp) -> FileParts | None:
+def _known(pack: Pack | MemoryPack, stamp: FileStamp) -> FileParts | None:
     """Return the blocks of a file that is as it was when it was read before."""
     entry = pack.get(_file_key(stamp))
     if entry is None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
 from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -12,8 +11,7 @@ import numpy as np
 import polars as pl
 
 from curate.base.record import CurateError, Finding, Record, Severity, Split
-from curate.project.catalog.base import Base, LineReader, Progress, files_changed
-from curate.project.catalog.base_cache import CACHE_FROM, cached_base
+from curate.project.catalog.base import TEXTS, Base
 from curate.project.catalog.columns import (
     COLUMNS,
     DYNAMICS_COLUMNS,
@@ -25,6 +23,7 @@ from curate.project.catalog.columns import (
     CatalogRow,
     LearningDynamics,
     Status,
+    Values,
     frame_of,
     head,
     values_of,
@@ -33,18 +32,18 @@ from curate.project.data import ProjectData, files_as_they_are
 from curate.project.fold import RecordState
 
 if TYPE_CHECKING:
+    from curate.checks.runner.table import Progress
     from curate.project.filters import Filter
 
-# How often a cache that is removed, or files that change under the reader, are tried again.
+# How often files that change under the reader are read again.
 _TRIES = 3
-_TEXTS = ("prompt", "completion")
 _OK = pl.lit("ok", STATUS).alias("status")
 
 # Numbers of rows, UInt32, in the order in which they are to be shown.
 Rows = pl.Series
 
 
-# What the lines say is the *base*: read once, cached on the disk, opened again at no cost. What decisions have changed
+# What the lines say is the *base*: read once, kept on the disk, opened again at no cost. What decisions have changed
 # or added is a small *patch* over it, so that one decision costs the same with a hundred records and with a million.
 
 
@@ -85,15 +84,16 @@ class _Patch:
 class Catalog:
     """The rows of a workspace. Made by `open_catalog`; several threads may ask it."""
 
-    def __init__(self, data: ProjectData, base: Base, remarks: Sequence[str]) -> None:
+    def __init__(self, data: ProjectData, base: Base) -> None:
         self.data = data
-        self.remarks = list(remarks)
+        self.remarks = list(base.table.remarks)
         """What a person should know, such as that the catalogue could not be kept on the disk."""
         self.num_judgements = 0
         """How often findings have given all records their status."""
         self.learning = LearningDynamics(data)
         self._learned = self.learning.frame
-        self._base = base
+        self.base = base
+        """The rows as the lines have them, for work on all texts."""
         # What lines do not say of the rows of the base, and the splits of the last dataset where there is one.
         row = pl.Series("row", np.arange(len(base), dtype=np.uint32))
         self._further = pl.DataFrame([row, base.ids]).with_columns(_OK, *self.learning.columns(base.ids))
@@ -104,7 +104,6 @@ class Catalog:
         self._severities: Mapping[str, Severity] = {}
         self._pins: Mapping[str, Split] = {}
         self._lock = Lock()
-        self._lines = LineReader(data, base)
 
     def __len__(self) -> int:
         """How many records there are, dropped ones included."""
@@ -113,42 +112,27 @@ class Catalog:
     @property
     def num_rows(self) -> int:
         """How many rows there are, with those of records that are no more."""
-        return len(self._base) + len(self._added)
+        return len(self.base) + len(self._added)
 
     @property
     def findings(self) -> list[Finding]:
         """What is wrong with lines that are no records; the first of them, ``counts`` counts all."""
-        return self._base.about.findings
+        return self.base.findings
 
     @property
     def counts(self) -> dict[str, int]:
         """Findings about lines, by code."""
-        return self._base.about.counts
+        return self.base.counts
 
     @property
     def num_unread(self) -> int:
         """Lines that are no records."""
-        return self._base.about.num_lines - self._base.about.num_records
+        return self.base.table.num_unread
 
     @property
     def has_findings(self) -> bool:
         """Whether statuses come from findings; until they do, "ok" only says that a record is not dropped."""
         return self.num_judgements > 0
-
-    @property
-    def base(self) -> Base:
-        """The rows as the lines have them, for work on all texts; made anew where its files were deleted or changed.
-
-        Raises:
-            CurateError: E974 when the record files have changed as well.
-        """
-        with self._lock:
-            if not self._base.is_whole():
-                base, remarks = cached_base(self.data)
-                if base.about.files != self._base.about.files:
-                    raise files_changed(str(self.data.root))
-                self._base, self.remarks = base, remarks
-            return self._base
 
     # Which rows.
 
@@ -204,7 +188,7 @@ class Catalog:
         """
         if unknown := set(columns) - {*SCHEMA, *DYNAMICS_COLUMNS, "id", "status"}:
             raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
-        heads = [pl.col(name).str.slice(0, HEAD) if name in _TEXTS else pl.col(name) for name in columns]
+        heads = [pl.col(name).str.slice(0, HEAD) if name in TEXTS else pl.col(name) for name in columns]
         merged = self._of_base(columns, "row", *heads)
         with self._lock:
             for patch in (self._patch, self._unseen) if is_whole else (self._patch,):
@@ -224,7 +208,7 @@ class Catalog:
     def name(self, row: int) -> str:
         """Return the id of the record in a row."""
         state = self._patch.states.get(row)
-        name: str = self._base.ids[row] if state is None else state.record.id
+        name: str = self.base.ids[row] if state is None else state.record.id
         return name
 
     def row(self, row: int) -> CatalogRow:
@@ -233,7 +217,10 @@ class Catalog:
 
     def rows(self, rows: Iterable[int]) -> list[CatalogRow]:
         """Return what a table shows of each of ``rows``; none of them is gone."""
-        return [self._row(row) for row in rows]
+        rows = list(rows)
+        unchanged = [row for row in rows if row not in self._patch.states]
+        values = dict(zip(unchanged, self.base.values(unchanged), strict=True))
+        return [self._row(row, values.get(row)) for row in rows]
 
     def read(self, name: str) -> Record | None:
         """Read the line of the record called ``name`` again; None where no record file has it.
@@ -241,14 +228,14 @@ class Catalog:
         Raises:
             CurateError: E974 when the record files have changed since the catalogue was made.
         """
-        row = self._base.find(name)
-        return None if row is None else replace(self._lines.record(row), id=name)
+        row = self.base.table.find(name)
+        return None if row is None else self.base.table.record(row)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that the catalogue was made of."""
         present = files_as_they_are(self.data.matching_files(), self.data.root)
         # An empty file holds no record: the first record that is added makes one, see `make_added_file`.
-        return [file for file in present if file[1]] == [file for file in self._base.about.files if file[1]]
+        return [file for file in present if file[1]] == [file for file in self.base.table.stamps if file[1]]
 
     # What changes.
 
@@ -283,7 +270,7 @@ class Catalog:
         """Show the splits of the last dataset, which hold whatever a line or a decision says."""
         split: list[pl.Series] = []
         if pins:
-            own = self.base.texts.select("split").collect(engine="streaming")["split"]
+            own = self.base.frame["split"]
             split = [self._by_id("split", pins, pl.String).fill_null(own)]
         with self._lock:
             self._pins, self._further = pins, self._further.drop("split", strict=False).with_columns(split)
@@ -292,7 +279,7 @@ class Catalog:
 
     def _row_of(self, name: str) -> int | None:
         row = self._added.get(name)
-        return self._base.find(name) if row is None else row
+        return self.base.table.find(name) if row is None else row
 
     def _of_base(self, columns: Collection[str], *expressions: str | pl.Expr) -> pl.DataFrame:
         """Return ``expressions`` on the base, which ask about ``columns``."""
@@ -303,28 +290,26 @@ class Catalog:
                 self._learned = self.learning.frame
                 self._further = self._further.with_columns(self.learning.columns(base.ids))
             further = self._further
-        for _ in range(_TRIES):
-            source = further.lazy()
-            if not set(columns) <= set(further.columns):
-                source = pl.concat([base.texts.drop(further.columns, strict=False), source], how="horizontal")
-            try:
-                return source.select(expressions).collect(engine="streaming")
-            except (OSError, pl.exceptions.PolarsError):
-                # Somebody may have removed the cache since it was looked at.
-                if base.is_whole():
-                    raise
-                base = self.base
-        raise files_changed(str(self.data.root))
+        others = set(columns) - set(further.columns)
+        if not others:
+            return further.select(expressions)
+        # A part at a time: the texts of a million records need not be in memory at once.
+        return pl.concat(
+            [further.slice(low, len(piece)).hstack(piece).select(expressions) for low, piece in base.pieces(others)]
+        )
 
     def _by_id(self, column: str, by_id: Mapping[str, str], kind: pl.DataType | type[pl.DataType]) -> pl.Series:
         """Return a column for the base from values by id, null for all other records."""
         known = pl.DataFrame({"id": list(by_id), column: list(by_id.values())}, {"id": pl.String, column: kind})
-        return self._base.ids.to_frame().join(known, on="id", how="left", maintain_order="left")[column]
+        return self.base.ids.to_frame().join(known, on="id", how="left", maintain_order="left")[column]
 
-    def _row(self, row: int) -> CatalogRow:
+    def _row(self, row: int, values: Values | None) -> CatalogRow:
+        """Return what a table shows of a row, which has ``values`` where no decision has changed it."""
         state = self._patch.states.get(row)
-        values = values_of(state.record, state.answers) if state else self._base.values(row)
-        name = state.record.id if state else self._base.ids[row]
+        if values is None:
+            assert state is not None, "none of the rows is gone"
+            values = values_of(state.record, state.answers)
+        name = state.record.id if state else self.base.table.ids[row]
         status = "dropped" if state and state.dropped is not None else self._status(name)
         return CatalogRow(
             name,
@@ -336,8 +321,8 @@ class Catalog:
             values.kind,
             status,
             values.tokens,
-            head(values.prompt) if state else values.prompt,
-            head(values.completion) if state else values.completion,
+            head(values.prompt),
+            head(values.completion),
             tuple((who, question, answer) for who, question, answer in values.labels),
         )
 
@@ -358,11 +343,8 @@ class Catalog:
         )
 
 
-def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, cache_from: int = CACHE_FROM) -> Catalog:
+def open_catalog(data: ProjectData, on_progress: Progress | None = None) -> Catalog:
     """Read the records of a workspace, without the decisions on them; ``on_progress`` hears bytes done and in all.
-
-    From ``cache_from`` bytes of record files on, what was read is cached in ``.curate/cache``, and read from there
-    as long as neither the files nor the schema change.
 
     Raises:
         CurateError: E904 when a record file may not be read; E905 when the schema has no ``x-record``
@@ -372,11 +354,11 @@ def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, cach
     # Programs replace a record file in one step: one that changes more than twice in a row is still being written.
     for _ in range(_TRIES - 1):
         try:
-            return Catalog(data, *cached_base(data, on_progress, cache_from=cache_from))
+            return Catalog(data, Base(data.read_table(on_progress)))
         except CurateError as error:
             if error.number != "E974":
                 raise
-    return Catalog(data, *cached_base(data, on_progress, cache_from=cache_from))
+    return Catalog(data, Base(data.read_table(on_progress)))
 
 
 __all__ = ["COLUMNS", "Catalog", "CatalogRow", "Rows", "open_catalog"]

@@ -134,22 +134,23 @@ def frame_of(values: Sequence[Values]) -> pl.DataFrame:
     """Return ``values`` as a frame of `SCHEMA`, a row each."""
     plain = {name: [getattr(row, name) for row in values] for name in SCHEMA if name != "labels"}
     frame = pl.DataFrame(plain, schema={name: SCHEMA[name] for name in plain})
-    return frame.with_columns(_lists([row.labels for row in values])).select(*SCHEMA)
+    labels = {number: row.labels for number, row in enumerate(values) if row.labels}
+    return frame.with_columns(labels_column(labels, len(values))).select(*SCHEMA)
 
 
-def _lists(labels: Sequence[Sequence[Labelled]]) -> pl.Series:
+def labels_column(labels: Mapping[int, Sequence[Labelled]], num_rows: int) -> pl.Series:
     """Return the column of labels; polars itself takes ten times as long to make one from Python's lists."""
-    flat = [(row, *label) for row, several in enumerate(labels) for label in several]
+    flat = [(row, *label) for row, several in labels.items() for label in several]
     none = pl.Series("labels", [[]], SCHEMA["labels"])
     if not flat:
-        return none.new_from_index(0, len(labels))
+        return none.new_from_index(0, num_rows)
     schema = {"row": pl.Int64, "who": pl.String, "question": pl.String, "answer": pl.String}
     grouped = (
         pl.DataFrame(flat, schema, orient="row")
         .group_by("row", maintain_order=True)
         .agg(labels=pl.struct("who", "question", "answer"))
     )
-    numbers = pl.DataFrame({"row": range(len(labels))})
+    numbers = pl.DataFrame({"row": range(num_rows)})
     joined = numbers.join(grouped, on="row", how="left", maintain_order="left")["labels"]
     return joined.to_frame().select(pl.col("labels").fill_null(none.first()))["labels"]
 

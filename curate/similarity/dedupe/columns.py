@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Hashes, Indices
-from curate.base.packs import Pack, PackEntry, is_open
+from curate.base.packs import MemoryPack, Pack, PackEntry, is_open
 from curate.base.record import CurateError, Json, canonical
-from curate.base.storage import remove_folder
+from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.jsonl import RawBlock
 from curate.schema import Shape
 from curate.similarity.compiled import is_repaid
@@ -137,7 +137,7 @@ _CODED = ("categories", "splits", "sources")
 _WIDE = ("have_own_ids", "asks", "keys")
 
 
-def stored(pack: Pack, key: bytes, columns: BlockColumns) -> None:
+def stored(pack: Pack | MemoryPack, key: bytes, columns: BlockColumns) -> None:
     """Keep ``columns`` under ``key``.
 
     Raises:
@@ -208,12 +208,16 @@ class ColumnCache:
     is_compiled: bool
     """Whether compiled loops give records their keys; numpy gives others."""
 
-    def opened(self) -> Pack | None:
-        """Open the pack; None where it cannot be written to."""
+    def opened(self) -> Pack:
+        """Open the pack.
+
+        Raises:
+            CurateError: E906 when it cannot be written to.
+        """
         try:
             return Pack(self.folder)
-        except (OSError, CurateError):
-            return None
+        except OSError as error:
+            raise CurateError(WRITE_FAILED, f"{self.folder}: {error.strerror or error}") from error
 
     def sweep(self, pack: Pack, live: Iterable[bytes]) -> None:
         """Remove the pack if more of it is old than ``live``, and those of other schemas but the last used.
