@@ -14,12 +14,17 @@ says so. Whether such records give one another away is not asked here, but of th
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Split, canonical
+# The function by which `json.dumps` spells a text, as `canonical` asks it to; to call that takes ten times as long.
+from json.encoder import encode_basestring
+from typing import Protocol, cast
+
+from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Source, Split, canonical
 from curate.base.tables import listed
 from curate.jsonl import parts_of
 from curate.schema.settings import SplitSettings
@@ -52,18 +57,41 @@ class SplitAssignment:
     drift: list[Drift]
 
 
+class SplitRow(Protocol):
+    """What a division has to know of a record; `Record` is one."""
+
+    @property
+    def id(self) -> str:
+        """The record's id."""
+
+    @property
+    def category(self) -> str:
+        """Its category."""
+
+    @property
+    def split(self) -> Split | None:
+        """The split that it says itself."""
+
+    @property
+    def source(self) -> Source:
+        """Where it was read."""
+
+
 def split(
-    records: Sequence[Record],
+    records: Sequence[SplitRow],
     clusters: Mapping[str, str],
     settings: SplitSettings,
     pins: Mapping[str, Split],
     frozen: Collection[str] = (),
+    *,
+    groups: Mapping[str, Json] | None = None,
 ) -> SplitAssignment:
     """Assign every record to a split.
 
     ``clusters`` names the cluster of each record id, and ``pins`` the split of each record of the last dataset; those
     in ``frozen`` are pinned by a list instead. A record's own ``split`` holds where it is not pinned. ``records`` are
-    in their lasting order: earlier ones name a unit's key.
+    in their lasting order: earlier ones name a unit's key. ``groups`` has the value of the group key by record id; None
+    reads it from ``records``, which must then be `Record` objects if the settings name one.
 
     Raises:
         CurateError: E909 when no seed is set; E902 when the group key is not a JSON pointer.
@@ -74,51 +102,84 @@ def split(
             "no seed is set, so the split could not be made again",
             "Put `seed = 1` (any number) under [split] in curate.toml.",
         )
-    units = _units(records, clusters, settings.group)
-    members: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        members[units[record.id]].append(record)
-    splits: dict[str, Split] = {}
-    withheld: list[str] = []
-    findings = _stale(records, pins, frozen)
-    for unit in members.values():
-        known = {record.id: assigned for record in unit if (assigned := pins.get(record.id) or record.split)}
-        old_splits = sorted(set(known.values()), key=SPLITS.index)
-        new = [record.id for record in unit if record.id not in known]
-        splits.update(known)
+    # Of a million records nearly all are a unit of their own, so what they need is asked of all of them at once.
+    ids = [record.id for record in records]
+    known = [pins.get(record.id) or record.split for record in records] if pins else [one.split for one in records]
+    if groups is None:
+        groups = groups_of(cast("Sequence[Record]", records), settings.group) if settings.group else {}
+    if groups:
+        clusters = _grouped(clusters, groups)
+    units, shared = _units(ids, list(map(clusters.__getitem__, ids)))
+    findings = _stale(records, ids, pins, frozen)
+    targets, withheld = list(known), []
+    # By row, the first one of its unit, which decides for it.
+    deciding: dict[int, int] = {}
+    for rows in shared:
+        old_splits = sorted({assigned for row in rows if (assigned := known[row])}, key=SPLITS.index)
+        new = [row for row in rows if not known[row]]
         if len(old_splits) > 1:
             withheld += new
-            findings.append(_torn(unit, known, old_splits, new))
+            findings.append(_torn([records[row] for row in rows], [known[row] for row in rows], old_splits, len(new)))
+        elif old_splits:
+            for row in new:
+                targets[row] = old_splits[0]
         else:
-            target = old_splits[0] if old_splits else _fall(unit[0], settings)
-            splits.update(dict.fromkeys(new, target))
-    drift = _drift(records, splits, settings)
+            deciding.update(dict.fromkeys(rows[1:], rows[0]))
+    settled = {*withheld, *deciding}
+    falling = [row for row, target in enumerate(targets) if not target and row not in settled]
+    for row, target in zip(falling, _falls((records[row] for row in falling), settings), strict=True):
+        targets[row] = target
+    for row, first in deciding.items():
+        targets[row] = targets[first]
+    drift = _drift(records, targets, settings)
     return SplitAssignment(
-        {record.id: splits[record.id] for record in records if record.id in splits},
-        units,
-        withheld,
+        {name: target for name, target in zip(ids, targets, strict=True) if target},
+        dict(zip(ids, units, strict=True)),
+        [ids[row] for row in withheld],
         findings + _thin(drift),
         drift,
     )
 
 
-def _units(records: Sequence[Record], clusters: Mapping[str, str], group: str) -> dict[str, str]:
-    """Join clusters that share a group value and return each record's unit, named by its smallest id."""
-    values = {record.id: value_at(record.data, group) for record in records} if group else {}
+def _units(ids: Sequence[str], clusters: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+    """Return the smallest id of each record's unit, and the rows of each unit of two or more, of records in clusters.
+
+    The first record of a unit comes before that of the next.
+    """
+    counts = Counter(clusters)
+    shared: dict[str, list[int]] = {}
+    for row, name in enumerate(clusters):
+        if counts[name] > 1:
+            shared.setdefault(name, []).append(row)
+    units = list(ids)
+    for rows in shared.values():
+        smallest = min(ids[row] for row in rows)
+        for row in rows:
+            units[row] = smallest
+    return units, list(shared.values())
+
+
+def groups_of(records: Iterable[Record], pointer: str) -> dict[str, Json]:
+    """Return the value at a JSON pointer (RFC 6901) by the id of each record that has one.
+
+    Raises:
+        CurateError: E902 when ``pointer`` is not a JSON pointer.
+    """
+    if not pointer.startswith("/"):
+        raise CurateError(
+            "E902 bad-settings",
+            f"split.group: {pointer!r} is not a JSON pointer",
+            'Write it like "/meta/source_id", from the top of the line.',
+        )
+    parts = parts_of(pointer)
+    return {record.id: value for record in records if (value := at(record.data, parts)) is not None}
+
+
+def _grouped(clusters: Mapping[str, str], groups: Mapping[str, Json]) -> dict[str, str]:
+    """Join clusters that share a group value."""
     first: dict[bytes, str] = {}
-    joined = merged(
-        clusters,
-        (
-            (first.setdefault(canonical(value), clusters[name]), clusters[name])
-            for name, value in values.items()
-            if value is not None
-        ),
-    )
-    smallest: dict[str, str] = {}
-    for record in records:
-        unit = joined[record.id]
-        smallest[unit] = min(smallest.get(unit, record.id), record.id)
-    return {record.id: smallest[joined[record.id]] for record in records}
+    pairs = ((first.setdefault(canonical(value), clusters[name]), clusters[name]) for name, value in groups.items())
+    return merged(clusters, pairs)
 
 
 def merged(clusters: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -133,52 +194,57 @@ def merged(clusters: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dic
 
     for first, other in pairs:
         above[root(other)] = root(first)
-    return {name: root(cluster) for name, cluster in clusters.items()}
+    return {name: root(cluster) if cluster in above else cluster for name, cluster in clusters.items()}
 
 
-def value_at(data: Json, pointer: str) -> Json:
-    """Return the value at a JSON pointer (RFC 6901), None where there is none.
+def _falls(firsts: Iterable[SplitRow], settings: SplitSettings) -> Iterator[Split]:
+    """Yield where each unit falls, by its first record."""
+    heads: dict[str, str] = {}
+    edges = _edges(settings.ratios)
+    # The shares' rounding leaves a sliver above the last edge: it belongs to the last split that has a share.
+    splits = [*SPLITS, [name for name, share in zip(SPLITS, settings.ratios, strict=True) if share > 0][-1]]
+    for record in firsts:
+        category = record.category if settings.stratify else ""
+        if category not in heads:
+            heads[category] = canonical([settings.seed, category, ""]).decode().removesuffix('""]')
+        key = f"{heads[category]}{encode_basestring(record.id)}]"
+        yield splits[bisect_right(edges, blake2b(key.encode(), digest_size=8).digest())]
 
-    Raises:
-        CurateError: E902 when ``pointer`` is not a JSON pointer.
-    """
-    if not pointer.startswith("/"):
-        raise CurateError(
-            "E902 bad-settings",
-            f"split.group: {pointer!r} is not a JSON pointer",
-            'Write it like "/meta/source_id", from the top of the line.',
-        )
-    return at(data, parts_of(pointer))
 
-
-def _fall(first: Record, settings: SplitSettings) -> Split:
-    key: list[Json] = [settings.seed, first.category if settings.stratify else "", first.id]
-    position = int.from_bytes(blake2b(canonical(key), digest_size=8).digest(), "big") / 2**64
-    for name, share in zip(SPLITS, settings.ratios, strict=True):
-        position -= share
-        if position < 0:
-            return name
-    # The shares' rounding left a sliver above the last border: it belongs to the last split that has a share.
-    return [name for name, share in zip(SPLITS, settings.ratios, strict=True) if share > 0][-1]
+def _edges(ratios: tuple[float, float, float]) -> list[bytes]:
+    """Return the lowest digest of 8 bytes behind the share of each split; where none is, one that is above all."""
+    edges = []
+    for count in range(1, len(ratios) + 1):
+        low, high = 0, 1 << 64
+        while low < high:
+            middle = (low + high) // 2
+            position = middle / 2**64
+            for share in ratios[:count]:
+                position -= share
+            low, high = (middle + 1, high) if position < 0 else (low, middle)
+        edges.append(low.to_bytes(8, "big") if low < 1 << 64 else b"\xff" * 9)
+    return edges
 
 
 def _torn(
-    unit: Sequence[Record], known: Mapping[str, Split], old_splits: Sequence[Split], new: Sequence[str]
+    unit: Sequence[SplitRow], known: Sequence[Split | None], old_splits: Sequence[Split], num_new: int
 ) -> Finding:
-    misplaced = next(record for record in unit if record.id in known and known[record.id] != old_splits[0])
-    other = next(record for record in unit if known.get(record.id) == old_splits[0])
+    misplaced = next(row for row, assigned in enumerate(known) if assigned and assigned != old_splits[0])
+    other = unit[known.index(old_splits[0])]
     location = f"{other.source.file}:{other.source.line}"
-    remark = f"; new records like them that are held back: {len(new)}" if new else ""
+    remark = f"; new records like them that are held back: {num_new}" if num_new else ""
     return _finding(
         "P503",
         "stale-split",
-        misplaced,
-        f"{known[misplaced.id]} record belongs together with {old_splits[0]} record {other.id} ({location}){remark}",
+        unit[misplaced],
+        f"{known[misplaced]} record belongs together with {old_splits[0]} record {other.id} ({location}){remark}",
         "Nobody was moved. Take one of the two out of the data.",
     )
 
 
-def _stale(records: Sequence[Record], pins: Mapping[str, Split], frozen: Collection[str]) -> list[Finding]:
+def _stale(
+    records: Sequence[SplitRow], ids: Sequence[str], pins: Mapping[str, Split], frozen: Collection[str]
+) -> list[Finding]:
     """Report records whose own split differs from the last dataset's, and a frozen test set that has lost records."""
     findings = [
         _finding(
@@ -192,7 +258,7 @@ def _stale(records: Sequence[Record], pins: Mapping[str, Split], frozen: Collect
         for record in records
         if record.split and pins.get(record.id, record.split) != record.split
     ]
-    gone = sorted({name for name, target in pins.items() if target == "test"} - {record.id for record in records})
+    gone = sorted({name for name, target in pins.items() if target == "test"}.difference(ids))
     if gone:
         findings.append(
             _finding(
@@ -206,16 +272,16 @@ def _stale(records: Sequence[Record], pins: Mapping[str, Split], frozen: Collect
     return findings
 
 
-def _finding(code: str, name: str, record: Record | None, message: str, fix: str) -> Finding:
+def _finding(code: str, name: str, record: SplitRow | None, message: str, fix: str) -> Finding:
     file, line, of = (record.source.file, record.source.line, record.id) if record else ("", 0, "")
     return Finding(code, name, "warning", message, file, line, record=of, fix=fix)
 
 
-def _drift(records: Sequence[Record], splits: Mapping[str, Split], settings: SplitSettings) -> list[Drift]:
+def _drift(records: Sequence[SplitRow], targets: Sequence[Split | None], settings: SplitSettings) -> list[Drift]:
     counts: dict[str, dict[Split, int]] = defaultdict(lambda: dict.fromkeys(SPLITS, 0))
-    for record in records:
-        if record.id in splits:
-            counts[record.category][splits[record.id]] += 1
+    for (category, target), number in Counter(zip((one.category for one in records), targets, strict=True)).items():
+        if target:
+            counts[category][target] = number
     wanted = dict(zip(SPLITS, settings.ratios, strict=True))
     return [
         Drift(category, row, wanted, {name: number / sum(row.values()) for name, number in row.items()})

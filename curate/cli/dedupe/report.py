@@ -13,7 +13,7 @@ from curate.base.record import Record, Source
 from curate.base.tables import counted, width_of
 from curate.cli.dedupe.comparison import ComparedRecords
 from curate.similarity.dedupe import Duplicates
-from curate.similarity.dedupe.results import Tree, cluster_sizes, trees_of
+from curate.similarity.dedupe.results import Tree, trees_of
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.semantic import Encoder, Meanings
@@ -49,7 +49,7 @@ def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:
     if duplicates.num_skipped:
         texts = counted(duplicates.num_skipped, "text")
         yield f"not compared to the end: {texts} (too many alike); near duplicates among them may be missed"
-    sizes = sorted(cluster_sizes(duplicates).values(), reverse=True)
+    sizes = duplicates.clusters.sizes
     clusters = counted(sum(size > 1 for size in sizes), "cluster")
     yield f"{clusters} of two or more; the largest holds {counted(sizes[0] if sizes else 0, 'record')}"
     if is_brief:

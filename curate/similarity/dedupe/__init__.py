@@ -28,6 +28,7 @@ from curate.similarity.dedupe.pairs import LONG_COMPLETION, AlikeRule, Judge, Ve
 from curate.similarity.dedupe.results import (
     TIES,
     AnswerConflict,
+    Clusters,
     Duplicate,
     Duplicates,
     Edges,
@@ -54,13 +55,15 @@ def find(
 ) -> Duplicates:
     """Compare the records of ``corpus``; ``order`` and ``wanted`` as in `find_duplicates`, by row."""
     first_of = firsts(corpus.columns.exact)
-    among = corpus.take(np.flatnonzero(first_of == np.arange(len(corpus))))
+    rows = np.flatnonzero(first_of == np.arange(len(corpus)))
     near = {
-        name: compare_texts(name, among.spans(name), among.keys(name), method, kernels, stages, watch)
+        name: compare_texts(
+            name, corpus.spans(name).take(rows), corpus.keys(name)[rows], method, kernels, stages, watch
+        )
         for name in FIELDS
     }
     rule = AlikeRule(method.threshold, _with_templates(near, kernels), near["completion"].cut)
-    sides = among.sides()
+    sides = corpus.sides().take(rows)
 
     def judge(left: Indices, right: Indices) -> Verdicts:
         return verdicts(sides, left, right, rule, kernels)
@@ -110,11 +113,10 @@ def _resolve(
     speaker = np.full(len(ids), -1)
     retained = order[is_retained[order]][::-1]
     speaker[first_of[retained]] = retained
-    clusters = _clusters(ids, components(len(ids), edges.left, edges.right))
     return Duplicates(
         pairs=repetition.duplicates(order, is_retained, wanted),
         conflicts=_conflicts(ids, near["prompt"].texts, by_prompt, judge, speaker[unique], position),
-        clusters={ids[row]: clusters[ids[row]] for row in order.tolist()},
+        clusters=Clusters(ids, components(len(ids), edges.left, edges.right), order),
         method=method,
         num_records=len(ids),
         num_boilerplate=sum(len(part.cut.popular) for part in near.values()),
@@ -198,17 +200,6 @@ def _same_questions(texts: Texts, speaker: Indices, position: Indices) -> tuple[
     is_first[1:] = texts.of_record[rows[1:]] != texts.of_record[rows[:-1]]
     heads = rows[is_first][np.cumsum(is_first) - 1]
     return heads[~is_first], rows[~is_first]
-
-
-def _clusters(ids: Sequence[str], roots: Indices) -> dict[str, str]:
-    names: dict[int, str] = {}
-    crowded = np.flatnonzero(np.bincount(roots, minlength=len(roots))[roots] > 1)
-    for row, root in zip(crowded.tolist(), roots[crowded].tolist(), strict=True):
-        names[root] = min(names.get(root, ids[row]), ids[row])
-    clusters = dict(zip(ids, ids, strict=True))
-    for row, root in zip(crowded.tolist(), roots[crowded].tolist(), strict=True):
-        clusters[ids[row]] = names[root]
-    return clusters
 
 
 def components(count: int, left: Indices, right: Indices) -> Indices:

@@ -18,7 +18,7 @@ from curate.base.hashing import Hashes, Indices
 from curate.similarity.dedupe.kernels import NUM_BANDS, Bands, Kernels, Scores
 from curate.similarity.dedupe.pairs import MOST_PAIRS, compare
 from curate.similarity.dedupe.results import Method
-from curate.similarity.dedupe.shingles import Cut, Field, Sets, Spans, distinct, may_be_among, popular_passages
+from curate.similarity.dedupe.shingles import Cut, Field, Sets, Spans, heads_run, popular_passages
 from curate.similarity.dedupe.stages import Stages
 
 # In buckets up to this size every pair is compared.
@@ -160,11 +160,11 @@ def compare_texts(
 def _bands(spans: Spans, cut: Cut, kernels: Kernels, on_progress: Callable[[int], None]) -> Bands:
     """Return the buckets of all texts, a part of them at a time, so that progress is shown and Ctrl-C works."""
     bands = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
-    blocks = [np.arange(low, min(low + BLOCK, len(spans))) for low in range(0, len(spans), BLOCK)]
+    blocks = [slice(low, min(low + BLOCK, len(spans))) for low in range(0, len(spans), BLOCK)]
     parts = kernels.starmap(kernels.bands, ((spans.take(rows), cut) for rows in blocks))
     for rows, part in zip(blocks, parts, strict=True):
         bands.keys[:, rows], bands.lengths[rows] = part.keys, part.lengths
-        on_progress(int(rows[-1]) + 1)
+        on_progress(rows.stop)
     return bands
 
 
@@ -250,17 +250,27 @@ def _grids(order: Indices, starts: Indices, sizes: Indices) -> Iterator[tuple[In
 
 def _buckets(keys: Hashes) -> tuple[Indices, Indices, Indices]:
     """Return the rows that share their key with another, bucket after bucket, and where each begins and its size."""
-    ordered = np.sort(keys)
-    shared = distinct(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(shared):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows = np.flatnonzero(may_be_among(shared, keys))
-    near = np.minimum(np.searchsorted(shared, keys[rows]), len(shared) - 1)
-    is_shared = shared[near] == keys[rows]
-    rows, near = rows[is_shared], near[is_shared]
-    order = np.argsort(near, kind="stable")
-    sizes = np.bincount(near, minlength=len(shared)).astype(np.int64)
-    return rows[order], np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64), sizes
+    rows = _sharing(keys)
+    starts = np.flatnonzero(heads_run(keys[rows]))
+    return rows, starts, np.diff(np.append(starts, len(rows)))
+
+
+def _sharing(keys: Hashes) -> Indices:
+    """Return the rows that share their key with another: by key, and in order where that is the same."""
+    # Each key with its row for its last bits: to sort these takes a quarter of the time of sorting rows by their keys.
+    bits = np.uint64((1 << len(keys).bit_length()) - 1)
+    packed = np.sort((keys & ~bits) | np.arange(len(keys), dtype=np.uint64))
+    rows = (packed[_is_repeated(packed & ~bits)] & bits).astype(np.int64)
+    # Keys that differ in their last bits only have got mixed up; mostly there are none, and all is in order already.
+    rows = rows[np.argsort(keys[rows], kind="stable")]
+    return rows[_is_repeated(keys[rows])]
+
+
+def _is_repeated(ordered: Hashes) -> NDArray[np.bool_]:
+    """Whether each of some sorted keys stands beside an equal one."""
+    is_head = np.append(heads_run(ordered), True)
+    is_alone: NDArray[np.bool_] = is_head[1:] & is_head[:-1]
+    return ~is_alone
 
 
 def _by_leaders(kernels: Kernels, crowd: Spans, cut: Cut, threshold: float) -> tuple[Indices, Indices, Scores, int]:
@@ -284,17 +294,10 @@ def _by_leaders(kernels: Kernels, crowd: Spans, cut: Cut, threshold: float) -> t
 
 def firsts(keys: Hashes) -> Indices:
     """Return for each of the keys, [N, 2], the number of the first one that equals it."""
-    # Sorting by one half takes a third of the time, and the other half nearly never has a say.
-    order = np.argsort(keys[:, 0])
-    ordered = keys[order]
-    is_new = np.ones(len(keys), bool)
-    is_new[1:] = ordered[1:, 0] != ordered[:-1, 0]
-    if (~is_new[1:] & (ordered[1:, 1] != ordered[:-1, 1])).any():
-        order = np.lexsort((keys[:, 1], keys[:, 0]))
-        ordered = keys[order]
-        is_new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    first = np.empty(len(keys), np.int64)
-    starts = np.flatnonzero(is_new)
-    if len(starts):
-        first[order] = np.repeat(np.minimum.reduceat(order, starts), np.diff(np.append(starts, len(keys))))
+    first = np.arange(len(keys))
+    # The other half nearly never has a say.
+    rows = _sharing(keys[:, 0])
+    rows = rows[np.lexsort((keys[rows, 1], keys[rows, 0]))]
+    starts = np.flatnonzero(heads_run(keys[rows]))
+    first[rows] = np.repeat(rows[starts], np.diff(np.append(starts, len(rows))))
     return first

@@ -24,7 +24,7 @@ from curate.similarity.dedupe.shingles import BREAK, CHARACTER, NUMBER, Cut, Spa
 LONG_COMPLETION = 20
 MOST_PAIRS = 1 << 20
 # Pairs that are compared at once, and the tokens of their texts.
-MOST_TOKENS = 1 << 22
+MOST_TOKENS = 1 << 19
 Flags = NDArray[np.bool_]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe.shingles import Field
+from curate.similarity.dedupe.shingles import Field, distinct, heads_run
 
 Flags = NDArray[np.bool_]
 Scores = NDArray[np.float64]
@@ -101,74 +100,130 @@ class Repetition:
         ``wanted`` stay in any case, and what repeats one of them later on goes.
         """
         is_retained = np.ones(len(self.ids), bool)
-        is_tied = np.zeros(len(self.ids), bool)
-        is_tied[list(self._near)] = True
-        is_tied[list(self._members)] = True
-        staying: set[int] = set()
-        for row in order[is_tied[self.first_of[order]]].tolist():
-            first = int(self.first_of[row])
-            is_repeated = first in staying or any(other in staying for other, _ in self._near.get(first, ()))
-            if is_repeated and self.ids[row] not in wanted:
+        near: dict[int, list[int]] = {}
+        for left, right in zip(self.left.tolist(), self.right.tolist(), strict=True):
+            near.setdefault(left, []).append(right)
+            near.setdefault(right, []).append(left)
+        rows = order[self._is_tied[order]]
+        # Contents that what stays says, or nearly says.
+        covered: set[int] = set()
+        for row, first in zip(rows.tolist(), self.first_of[rows].tolist(), strict=True):
+            if first in covered and not (wanted and self.ids[row] in wanted):
                 is_retained[row] = False
             else:
-                staying.add(first)
+                covered.add(first)
+                covered.update(near.get(first, ()))
         return is_retained
 
     def duplicates(self, order: Indices, is_retained: Flags, wanted: Collection[str] = ()) -> list[Duplicate]:
         """Return a pair for each record that goes, in ``order``, and for each of ``wanted`` that would have gone."""
         position = np.empty(len(order), np.int64)
         position[order] = np.arange(len(order))
-        rows = np.flatnonzero(~is_retained).tolist()
-        pairs = {row: pair for row in rows if (pair := self._nearest(row, lambda other: bool(is_retained[other])))}
+        pairs = self._nearest(np.flatnonzero(~is_retained), is_retained)
         if wanted:
-            for row in (row for row, name in enumerate(self.ids) if name in wanted):
-
-                def is_before(other: int, row: int = row) -> bool:
-                    return bool(is_retained[other]) and bool(position[other] < position[row])
-
-                if pair := self._nearest(row, is_before):
-                    pairs[row] = pair
-        return [pairs[row] for row in sorted(pairs, key=lambda row: int(position[row]))]
+            pairs |= self._nearest(self._rows_of(wanted), is_retained, position)
+        rows = np.array(list(pairs), np.int64)
+        return [pairs[row] for row in rows[np.argsort(position[rows])].tolist()]
 
     def nearest(self, names: Collection[str], among: Collection[str]) -> dict[str, Duplicate]:
         """Return, for those of ``names`` that repeat a record called as one of ``among``, the nearest such record."""
-        rows = [row for row, name in enumerate(self.ids) if name in names]
-        repeats = (self._nearest(row, lambda other: self.ids[other] in among) for row in rows)
-        return {pair.record: pair for pair in repeats if pair}
+        is_candidate = np.zeros(len(self.ids), bool)
+        is_candidate[self._rows_of(among)] = True
+        return {pair.record: pair for pair in self._nearest(self._rows_of(names), is_candidate).values()}
 
-    def _nearest(self, row: int, is_candidate: Callable[[int], bool]) -> Duplicate | None:
-        """Return what ``row`` repeats: equal content before the highest score, and of equals the lowest id."""
-        candidates = [(-score, self.ids[other], kind) for other, score, kind in self._ties(row) if is_candidate(other)]
-        if not candidates:
-            return None
-        negated, name, kind = min(candidates, key=lambda one: (one[2] == "near", *one[:2]))
-        return Duplicate(self.ids[row], name, -negated, "exact" if kind == "exact" else "near")
+    def _rows_of(self, names: Collection[str]) -> Indices:
+        return np.array([row for row, name in enumerate(self.ids) if name in names], np.int64)
 
-    def _ties(self, row: int) -> Iterator[tuple[int, float, str]]:
-        first = int(self.first_of[row])
-        for other in self._members.get(first, ()):
-            if other != row:
-                yield other, 1.0, "exact"
-        for near, score in self._near.get(first, ()):
-            for other in self._members.get(near, (near,)):
-                yield other, score, "near"
+    def _nearest(self, rows: Indices, is_candidate: Flags, position: Indices | None = None) -> dict[int, Duplicate]:
+        """Return what each of ``rows`` repeats of the candidates, where it does, by row: equal content before the
+        highest score, and of equals the lowest id. With a ``position`` of each record only those before it count."""
+        sources, targets, scores, is_near = self._ties
+        holders = np.flatnonzero(is_candidate & self._is_tied)
+        holders = holders[np.argsort(self.first_of[holders], kind="stable")]
+        asked, tie = _equal_to(sources, self.first_of[rows])
+        which, at = _equal_to(self.first_of[holders], targets[tie])
+        asked, tie, others = rows[asked[which]], tie[which], holders[at]
+        is_possible = others != asked if position is None else position[others] < position[asked]
+        asked, tie, others = asked[is_possible], tie[is_possible], others[is_possible]
+        # Ties come by what counts most, so that only those that are as good as the first of a row are left.
+        is_head = heads_run(asked)
+        best = tie[is_head][np.cumsum(is_head) - 1]
+        is_best = (scores[tie] == scores[best]) & (is_near[tie] == is_near[best])
+        pairs: dict[int, Duplicate] = {}
+        for row, other, score, kind in zip(
+            *(column[is_best].tolist() for column in (asked, others, scores[tie], is_near[tie])), strict=True
+        ):
+            name = self.ids[other]
+            if row not in pairs or name < pairs[row].keeper:
+                pairs[row] = Duplicate(self.ids[row], name, score, "near" if kind else "exact")
+        return pairs
 
     @cached_property
-    def _near(self) -> dict[int, list[tuple[int, float]]]:
-        near: dict[int, list[tuple[int, float]]] = defaultdict(list)
-        for left, right, score in zip(self.left.tolist(), self.right.tolist(), self.scores.tolist(), strict=True):
-            near[left].append((right, score))
-            near[right].append((left, score))
-        return dict(near)
+    def _is_tied(self) -> Flags:
+        """[N] Whether each record's content is another one's too, or nearly."""
+        is_tied = np.zeros(len(self.ids), bool)
+        is_tied[self._ties[0]] = True
+        return is_tied[self.first_of]
 
     @cached_property
-    def _members(self) -> dict[int, list[int]]:
-        """By first record, all records of a content that several have."""
-        members: dict[int, list[int]] = {}
-        for row, first in enumerate(self.first_of.tolist()):
-            if first != row:
-                members.setdefault(first, [first]).append(row)
-        return members
+    def _ties(self) -> tuple[Indices, Indices, Scores, Flags]:
+        """From which content, to which, how alike, and whether only nearly: by the first, then the best before others.
+
+        A content that several records have is tied to itself.
+        """
+        repeated = distinct(self.first_of[self.first_of != np.arange(len(self.ids))])
+        sources = np.concatenate([repeated, self.left, self.right])
+        targets = np.concatenate([repeated, self.right, self.left])
+        scores = np.concatenate([np.ones(len(repeated)), self.scores, self.scores])
+        is_near = np.arange(len(sources)) >= len(repeated)
+        order = np.lexsort((-scores, is_near, sources))
+        return sources[order], targets[order], scores[order], is_near[order]
+
+
+def _equal_to(ordered: Indices, numbers: Indices) -> tuple[Indices, Indices]:
+    """Return which of ``numbers`` equals which of the ``ordered`` ones: all pairs of places, the former in order."""
+    low = np.searchsorted(ordered, numbers)
+    counts = np.searchsorted(ordered, numbers, side="right") - low
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(np.arange(len(numbers)), counts), np.repeat(low, counts) + within
+
+
+class Clusters(Mapping[str, str]):
+    """The cluster of every record, called by the smallest id in it, in the order of preference.
+
+    Of a million records that takes a second and 100 MB, so it is made when it is asked for.
+    """
+
+    def __init__(self, ids: Sequence[str], roots: Indices, order: Indices) -> None:
+        """``roots`` has for each of ``ids`` a row that stands for its cluster, ``order`` their rows by preference."""
+        self._ids, self._roots, self._order = ids, roots, order
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """The number of records of each cluster, the largest first."""
+        return sorted(filter(None, np.bincount(self._roots).tolist()), reverse=True)
+
+    @cached_property
+    def _by_record(self) -> dict[str, str]:
+        shared = np.flatnonzero(np.bincount(self._roots, minlength=len(self._ids))[self._roots] > 1)
+        members = list(zip(shared.tolist(), self._roots[shared].tolist(), strict=True))
+        smallest: dict[int, str] = {}
+        for row, root in members:
+            smallest[root] = min(smallest.get(root, self._ids[row]), self._ids[row])
+        names = list(self._ids)
+        for row, root in members:
+            names[row] = smallest[root]
+        rows = self._order.tolist()
+        return dict(zip(map(self._ids.__getitem__, rows), map(names.__getitem__, rows), strict=True))
+
+    def __getitem__(self, name: str) -> str:
+        return self._by_record[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._ids.__getitem__, self._order.tolist())
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +232,7 @@ class Duplicates:
 
     pairs: list[Duplicate]
     conflicts: list[AnswerConflict]
-    clusters: dict[str, str]
-    """Cluster of every record, in the order of preference: the smallest id in it."""
+    clusters: Clusters
     method: Method
     num_records: int
     num_boilerplate: int
@@ -233,18 +287,9 @@ class Tree:
         yield from (branch.name for branch in self.branches)
 
 
-def cluster_sizes(duplicates: Duplicates) -> dict[str, int]:
-    """Return the number of records of each cluster."""
-    sizes: dict[str, int] = {}
-    for name in duplicates.clusters.values():
-        sizes[name] = sizes.get(name, 0) + 1
-    return sizes
-
-
 def trees_of(duplicates: Duplicates) -> list[Tree]:
     """Return each cluster of two or more as the tree of its strongest ties (Prim 1957), the largest first."""
     ids = list(duplicates.clusters)
-    sizes = cluster_sizes(duplicates)
     ties: dict[int, list[tuple[int, float, int]]] = {}
     edges = duplicates.edges
     for left, right, score, kind in zip(
@@ -255,8 +300,8 @@ def trees_of(duplicates: Duplicates) -> list[Tree]:
     states: dict[str, Standing] = {conflict.record: "conflict" for conflict in duplicates.conflicts}
     states.update({pair.record: pair.kind for pair in duplicates.pairs})
     trees, visited = [], set()
-    for row, name in enumerate(ids):
-        if sizes[duplicates.clusters[name]] == 1 or row in visited:
+    for row in sorted(ties):
+        if row in visited:
             continue
         branches = []
         # The heap gives exact ties first, then those of whole records, and of each kind the strongest.
@@ -274,7 +319,7 @@ def trees_of(duplicates: Duplicates) -> list[Tree]:
             kind, negated, at, above, depth = heapq.heappop(heap)
             visited.add(at)
             branches.append(Branch(ids[at], ids[above], depth, -negated, TIES[kind], states.get(ids[at], "alike")))
-        trees.append(Tree(name, _in_depth_first_order(name, branches)))
+        trees.append(Tree(ids[row], _in_depth_first_order(ids[row], branches)))
     return sorted(trees, key=lambda tree: -len(tree.branches))
 
 

@@ -117,8 +117,8 @@ SHARE = 0.05
 COUNT = 20
 # A passage in more different prompts than this is a template.
 MAX_PROMPTS = 5
-# Texts that are taken at once.
-BLOCK = 1 << 14
+# Texts that are taken at once, and tokens where each part of them costs as much as what is looked for.
+BLOCK, PART = 1 << 14, 1 << 20
 # As `itertools.starmap`: calls a function with each tuple of arguments, and yields what it returns, in order.
 Starmap = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 
@@ -147,7 +147,7 @@ class Spans:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def take(self, rows: Indices) -> Spans:
+    def take(self, rows: Indices | slice) -> Spans:
         """Return the texts ``rows``."""
         return Spans(self.tokens, self.starts[rows], self.ends[rows])
 
@@ -167,10 +167,16 @@ class Spans:
 def distinct(numbers: NDArray[_Number]) -> NDArray[_Number]:
     """Return the different ``numbers``, sorted; `np.unique` takes ten times as long without an inverse."""
     ordered = np.sort(numbers)
-    is_new = np.ones(len(ordered), bool)
-    is_new[1:] = ordered[1:] != ordered[:-1]
-    unique: NDArray[_Number] = ordered[is_new]
+    unique: NDArray[_Number] = ordered[heads_run(ordered)]
     return unique
+
+
+def heads_run(ordered: NDArray[_Number]) -> NDArray[np.bool_]:
+    """Whether each of some sorted numbers, or of some rows of them, differs from the one before it."""
+    is_head = np.ones(len(ordered), bool)
+    is_other = ordered[1:] != ordered[:-1]
+    is_head[1:] = is_other if ordered.ndim == 1 else is_other.any(axis=1)
+    return is_head
 
 
 def may_be_among(known: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
@@ -272,10 +278,17 @@ def popular_passages(spans: Spans, ngram: int, weights: Indices) -> Hashes:
     total = num_records
     if len(rows) > SAMPLE:
         # Picked by content, so that the order of the records has no say.
-        picked = np.argsort(fingerprints(spans.take(rows)), kind="stable")[:SAMPLE]
+        picked = _smallest(fingerprints(spans.take(rows)), SAMPLE)
         total = int(num_records * weights[rows[picked]].sum() / weights[rows].sum())
         rows = rows[np.sort(picked)]
     return shared_passages(spans.take(rows).hashed(), width, weights[rows], num_records, total)
+
+
+def _smallest(hashes: Hashes, count: int) -> Indices:
+    """Return the rows of the ``count`` smallest hashes, of equal ones the first."""
+    most = np.partition(hashes, count - 1)[count - 1]
+    low, edge = np.flatnonzero(hashes < most), np.flatnonzero(hashes == most)
+    return np.concatenate([low, edge[: count - len(low)]])
 
 
 def shared_passages(of: Ragged, width: int, weights: Indices, num_records: int, total: int) -> Hashes:
@@ -317,17 +330,25 @@ def _num_with(width: int, wanted: Hashes, spans: Spans) -> Indices:
 
 def _by_parts(spans: Spans, width: int) -> Iterator[Spans]:
     """Yield the texts that are long enough for a passage, some at a time."""
-    rows = np.flatnonzero(spans.ends - spans.starts >= width)
-    for low in range(0, len(rows), BLOCK):
-        yield spans.take(rows[low : low + BLOCK])
+    sizes = spans.ends - spans.starts
+    rows = np.flatnonzero(sizes >= width)
+    part = np.cumsum(sizes[rows]) // PART
+    for low, high in itertools.pairwise([*np.flatnonzero(heads_run(part)).tolist(), len(rows)]):
+        yield spans.take(rows[low:high])
 
 
 def fingerprints(spans: Spans) -> Hashes:
     """Return a number for each text, none of them empty: of its length and 16 of its tokens."""
-    sizes = spans.ends - spans.starts
+    # A block of them stays in the processor's cache.
+    blocks = (spans.take(slice(low, low + BLOCK)) for low in range(0, len(spans), BLOCK))
+    return np.concatenate([np.zeros(0, np.uint64), *map(_fingerprints, blocks)])
+
+
+def _fingerprints(spans: Spans) -> Hashes:
+    sizes, tokens = spans.ends - spans.starts, np.asarray(spans.tokens)
     hashes = mix(sizes.astype(np.uint64))
     for index in range(16):
-        hashes = mix(hashes ^ spans.tokens[spans.starts + (sizes - 1) * index // 15])
+        hashes = mix(hashes ^ tokens[spans.starts + (sizes - 1) * index // 15])
     return hashes
 
 
