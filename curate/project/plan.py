@@ -22,7 +22,7 @@ from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
 from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams
 from curate.similarity.leaks.reading import Reading, read_any
-from curate.similarity.split import SplitAssignment, merged
+from curate.similarity.split import SplitAssignment, groups_of, merged
 
 if TYPE_CHECKING:
     from curate.similarity.leaks.words import HashedRecords
@@ -222,9 +222,10 @@ def divide_apart(
     golden = read_golden(data.root)
     frozen = set(golden.ids) if golden and golden.is_frozen else set()
     ids, rows_of_records = records.ids, records.rows()
+    groups = groups_of(records, settings.group) if settings.group else None
     fixed = {name for name, own in zip(ids, records.splits, strict=True) if own or name in frozen or pins.get(name)}
     joined = dict(clusters)
-    assignment = divide(data.root, rows_of_records, joined, settings, pins)
+    assignment = divide(data.root, rows_of_records, joined, settings, pins, groups)
     readings = _benchmarks(data, judge)
     # Only who is in which split changes from turn to turn, so the hashes of words serve for all turns.
     benchmark_records = chain.from_iterable(reading.records for reading in readings)
@@ -256,7 +257,7 @@ def divide_apart(
             return assignment, [*late, *compared]
         is_first = False
         joined = merged(joined, pairs)
-        assignment = divide(data.root, rows_of_records, joined, settings, pins)
+        assignment = divide(data.root, rows_of_records, joined, settings, pins, groups)
 
 
 def parts_of(records: Records, assignment: SplitAssignment) -> dict[Split, Records]:

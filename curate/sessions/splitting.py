@@ -27,7 +27,7 @@ from curate.project.records import RecordRow, Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter
 from curate.similarity.leaks import LEVELS, Leak
-from curate.similarity.split import Drift, SplitAssignment
+from curate.similarity.split import Drift, SplitAssignment, groups_of
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -46,6 +46,7 @@ class Basis:
     data: ProjectData
     repeats: WorkspaceRepeats
     golden: Golden | None
+    _groups: dict[str, dict[str, Json]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def staying(self) -> Records:
@@ -77,7 +78,12 @@ class Basis:
     def divided(self, records: Records, settings: SplitSettings) -> SplitAssignment:
         """Divide ``records`` by ``settings``, without a look at leaks."""
         rows = self.rows if records is self.staying else records.rows()
-        return divide(self.data.root, rows, self.repeats.duplicates.clusters, settings, self.repeats.pins)
+        clusters, groups = self.repeats.duplicates.clusters, None
+        if settings.group:
+            if settings.group not in self._groups:
+                self._groups[settings.group] = groups_of(self.staying, settings.group)
+            groups = self._groups[settings.group]
+        return divide(self.data.root, rows, clusters, settings, self.repeats.pins, groups)
 
 
 def read_basis(data: ProjectData, watch: Watch | None = None) -> Basis:

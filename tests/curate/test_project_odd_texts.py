@@ -264,13 +264,9 @@ def test_an_emptied_journal_folder_is_noticed(root):
 
 
 def test_the_caches_may_be_deleted_at_any_time(root, monkeypatch):
-    from functools import partial
-
-    from curate.project import catalog
-
-    monkeypatch.setattr(catalog, "open_catalog", partial(catalog.open_catalog, cache_from=0))
+    monkeypatch.setattr("curate.project.data.BLOCKS_FROM", 0)
     with opened(root) as project:
-        assert (root / ".curate/cache/catalog").is_dir()
+        assert (root / ".curate/cache/records").is_dir()
         shutil.rmtree(root / ".curate")
         project.apply([drop("a"), edit("b", output="Red.")])
         project.undo()

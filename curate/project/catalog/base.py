@@ -71,7 +71,7 @@ class Base:
             yield 0, light.with_columns(pl.Series(name, [], pl.String) for name in texts)
             return
         for low, some in self._texts(texts):
-            yield low, light.slice(low, len(some)).hstack(some)
+            yield low, some.with_columns(light.slice(low, len(some)).get_columns())
 
     def _texts(self, names: Sequence[str]) -> Iterator[tuple[int, pl.DataFrame]]:
         """Yield the first row and the texts of each block. They are kept: to take them from the lines is far dearer."""
