@@ -10,9 +10,10 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 from zlib import crc32
 
 from curate.base.console import one_line, spelled
@@ -101,7 +102,8 @@ class Span:
 RawLine = tuple[int, int, bytes, bool]
 
 
-class RawBlock(NamedTuple):
+@dataclass(frozen=True)
+class RawBlock:
     """Neighbouring lines that have not been parsed yet, cut from their file by what they say.
 
     A line that is added or changed leaves the other blocks of the file as they are, so that what is known of those can
@@ -115,10 +117,13 @@ class RawBlock(NamedTuple):
     """The bytes of all, with their newlines."""
     num_lines: int
     is_ended: bool
-    is_plain: bool
-    """Whether each line begins with a brace and ends in a newline and no more."""
 
-    @property
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether each line begins with a brace and ends in a newline and no more."""
+        return self.is_ended and _is_plain(self.whole, self.num_lines)
+
+    @cached_property
     def lines(self) -> list[bytes]:
         """The lines without their newlines."""
         lines = self.whole.split(b"\n")
@@ -192,7 +197,7 @@ class Reader:
                 break
             else:
                 num_lines = chunk.count(b"\n") + (not is_ended)
-                yield RawBlock(number, offset, chunk, num_lines, is_ended, is_ended and _is_plain(chunk, num_lines))
+                yield RawBlock(number, offset, chunk, num_lines, is_ended)
             number += num_lines
         self.num_lines = number - first
         if number == 1:
@@ -200,7 +205,7 @@ class Reader:
 
     def lines_in(self, block: RawBlock) -> Iterator[RawLine | Finding]:
         """Yield the lines of a block one by one, and findings about those that cannot be parsed."""
-        number, start, _, _, is_ended, is_plain = block
+        number, start, is_ended, is_plain = block.number, block.offset, block.is_ended, block.is_plain
         for raw in block.lines:
             offset, text = start, raw
             if not is_plain:

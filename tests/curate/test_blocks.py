@@ -25,6 +25,7 @@ from curate.schema import load_shape, shape_names
 from curate.schema.settings import CheckSettings, Scope, Settings
 from curate.similarity import compiled
 from curate.similarity.dedupe.blocks import RecordBlock, block_of, read_block
+from curate.similarity.dedupe.columns import cache_in
 from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 from tests.curate.called import call
 from tests.curate.deciding import decide
@@ -47,8 +48,22 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, loops: Kernels) -> None:
     """Go by blocks for any input, and by small ones."""
     monkeypatch.setattr(examine, "BLOCKS_FROM", 0)
     monkeypatch.setattr(validation, "BLOCKS_FROM", 0)
-    monkeypatch.setattr(reader, "_BLOCK", 2048)
+    monkeypatch.setattr("curate.project.data.BLOCKS_FROM", 0)
+    for name, value in (("_PIECE", 2048), ("_LEAST", 1024), ("_MOST", 4096), ("_CHANCE", 2**32 // 1024)):
+        monkeypatch.setattr(reader, name, value)
     monkeypatch.setattr(compiled, "COMPILED_FROM", 1 << 60 if loops is NUMPY else 0)
+
+
+def at_once(path: Path, spec: ExaminerSpec, folder: Path) -> Verdict:
+    """Return the verdict by blocks: without a cache, with an empty one, and with all blocks known."""
+    cache = cache_in(folder / "records", spec.shape, path.stat().st_size)
+    verdicts = [validate([path], replace(spec, cache=known)) for known in (None, cache, cache)]
+    assert verdicts[1] == verdicts[0]
+    assert verdicts[2] == verdicts[0]
+    # Other rules ask other lines.
+    other = replace(spec, cache=cache, settings=Settings(checks=CheckSettings(select=["Q2"])))
+    assert validate([path], other) == validate([path], replace(other, cache=None))
+    return verdicts[0]
 
 
 def one_by_one(monkeypatch: pytest.MonkeyPatch, path: Path, spec: ExaminerSpec) -> Verdict:
@@ -282,9 +297,9 @@ def test_ten_thousand_mutated_lines_have_the_same_findings(
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b"\n".join(mutated(seeds(), 10_000, random.Random(name))))
     spec = ExaminerSpec(shape=load_shape(name), settings=Settings(), limit=100_000)
-    at_once = validate([path], spec)
-    assert at_once == one_by_one(monkeypatch, path, spec)
-    assert at_once.num_lines > 9_000
+    found = at_once(path, spec, tmp_path)
+    assert found == one_by_one(monkeypatch, path, spec)
+    assert found.num_lines > 9_000
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -297,18 +312,18 @@ def test_what_is_not_asked_for_is_not_found(
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b"\n".join(mutated(seeds(), 2_000, random.Random(5))))
     spec = ExaminerSpec(shape=load_shape("instruction"), settings=Settings(checks=CheckSettings(**chosen)), limit=9_999)
-    assert validate([path], spec) == one_by_one(monkeypatch, path, spec)
+    assert at_once(path, spec, tmp_path) == one_by_one(monkeypatch, path, spec)
 
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.slow
-def test_real_data_have_the_same_findings(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_data_have_the_same_findings(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = sorted(path for path in (shared / "data").rglob("*.jsonl") if path.stat().st_size < 700_000)
     assert files
     for path in files:
         for name in shape_names():
             spec = ExaminerSpec(shape=load_shape(name), settings=Settings(), limit=100_000)
-            assert validate([path], spec) == one_by_one(monkeypatch, path, spec), path
+            assert at_once(path, spec, tmp_path) == one_by_one(monkeypatch, path, spec), path
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -330,7 +345,7 @@ def test_rules_of_a_part_hold_for_that_part(
         line |= {"category": "billing"} if number % 3 else {}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines + lines[:9]))
     spec = ExaminerSpec(shape=load_shape("instruction"), settings=settings, limit=9_999, root=tmp_path)
-    assert validate([path], spec) == one_by_one(monkeypatch, path, spec)
+    assert at_once(path, spec, tmp_path) == one_by_one(monkeypatch, path, spec)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -343,7 +358,7 @@ def test_a_source_that_is_the_file_is_none(tmp_path: Path, monkeypatch: pytest.M
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     spec = ExaminerSpec(shape=load_shape("instruction"), settings=Settings(), limit=9_999)
-    assert validate([path], spec) == one_by_one(monkeypatch, path, spec)
+    assert at_once(path, spec, tmp_path) == one_by_one(monkeypatch, path, spec)
 
 
 SAME = {"instruction": "Say these eleven words that nobody else ever says in here.", "output": "And so on it goes."}
@@ -367,11 +382,12 @@ def test_records_are_examined_as_decisions_have_left_them(
     root = made(tmp_path / "w", {"a": [*lines, *(line_of(n) for n in range(10, 60))], "b": [line_of(99)]})
     decide(load_data(root), [decision])
     asked = ["validate", root / "data" / "a.jsonl" if is_part else root, "--format", "json"]
-    at_once = call(*asked)
+    by_blocks, known = call(*asked), call(*asked)
     monkeypatch.setattr(examine, "BLOCKS_FROM", 1 << 60)
     monkeypatch.setattr(validation, "BLOCKS_FROM", 1 << 60)
     one = call(*asked)
-    assert (at_once.exit_code, at_once.stdout, at_once.stderr) == (one.exit_code, one.stdout, one.stderr)
+    for answer in (by_blocks, known):
+        assert (answer.exit_code, answer.stdout, answer.stderr) == (one.exit_code, one.stdout, one.stderr)
 
 
 @pytest.mark.usefixtures("small_blocks")

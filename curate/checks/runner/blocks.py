@@ -91,9 +91,10 @@ class BlockPass:
             if isinstance(item, Finding):
                 yield item
                 continue
-            pack = self._pack if item.is_plain and has_records else None
+            pack = self._pack if has_records else None
             key = key_of(item) if pack else b""
-            if pack and (entry := pack.get(key)):
+            # Of lines that are not plain the reader counts what it sees, and more of them are findings.
+            if pack and (entry := pack.get(key)) and item.is_plain:
                 self._close(result)
                 yield from self._examine_known(item, restored(entry), reader, result, changed)
                 continue

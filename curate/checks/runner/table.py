@@ -297,9 +297,7 @@ class RecordTable:
         reader = Reader(self._files[number][0], name=self.file_names[number], root=self.root)
         others = {part.number + row for row in rest.others.tolist()}
         is_ended = whole.endswith(b"\n")
-        for line in reader.lines_in(
-            RawBlock(part.number, part.offset, whole, rest.num_lines, is_ended, is_plain=False)
-        ):
+        for line in reader.lines_in(RawBlock(part.number, part.offset, whole, rest.num_lines, is_ended)):
             if isinstance(line, Finding):
                 yield line
             elif line[0] in others:

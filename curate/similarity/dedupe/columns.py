@@ -35,9 +35,8 @@ class Coded(NamedTuple):
     @staticmethod
     def of(texts: Sequence[str]) -> Coded:
         """Return ``texts`` as such a column."""
-        numbers: dict[str, int] = {}
-        codes = [numbers.setdefault(text, len(numbers)) for text in texts]
-        return Coded(list(numbers), np.array(codes, np.int64))
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        return Coded(list(numbers), np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts)))
 
     def texts(self) -> list[str]:
         """Return the text of each row."""
