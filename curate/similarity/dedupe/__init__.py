@@ -37,7 +37,7 @@ from curate.similarity.dedupe.results import (
     Repetition,
     method_of,
 )
-from curate.similarity.dedupe.shingles import FIELDS, MAX_PROMPTS, Cut, Field, distinct, num_texts_with, passages_in
+from curate.similarity.dedupe.shingles import FIELDS, MAX_PROMPTS, Cut, Field, by_parts, distinct, passages_in
 from curate.similarity.dedupe.stages import Stages
 
 # The fields in which two records that are alike may be repeats or ask the same.
@@ -81,7 +81,11 @@ def _with_templates(near: Mapping[Field, Near], kernels: Kernels) -> Cut:
     heads = np.concatenate([first[side] for first, pairs in links for side in (pairs.left, pairs.right)])
     rows = distinct(texts.of_record[heads])
     passages = passages_in(texts.spans.take(rows[rows >= 0]), cut.width)
-    return cut.and_also(passages[num_texts_with(texts.spans, cut.width, passages, kernels.starmap) > MAX_PROMPTS])
+    if not len(passages):
+        return cut
+    tasks = ((part, cut.width, passages) for part in by_parts(texts.spans, cut.width))
+    num_texts = sum(kernels.starmap(kernels.num_with, tasks), np.zeros(len(passages), np.int64))
+    return cut.and_also(passages[num_texts > MAX_PROMPTS])
 
 
 def _resolve(

@@ -1,4 +1,4 @@
-"""The four inner loops of a comparison, in numpy and compiled with numba (extra ``fast``), side by side.
+"""The inner loops of a comparison, in numpy and compiled with numba (extra ``fast``), side by side.
 
 A change to one is a change to the other, which `tests/curate/test_dedupe_kernels.py` proves. numpy passes over whole
 arrays; numba goes from token to token, several times sooner, and takes a second to load. `kernels_for` chooses.
@@ -19,6 +19,7 @@ from curate.similarity.dedupe.repetition import repetition
 from curate.similarity.dedupe.shingles import (
     CHARACTER,
     LOWER,
+    NUM_PRINTED,
     NUMBER,
     Cut,
     Ragged,
@@ -26,8 +27,10 @@ from curate.similarity.dedupe.shingles import (
     Spans,
     Starmap,
     cut_texts,
+    fingerprints,
     flattened,
     joined_bytes,
+    num_texts_with,
     text_keys,
 )
 
@@ -78,6 +81,10 @@ class Kernels(NamedTuple):
     """The shingles of each text; what numpy numbers can be compared by numpy alone."""
     jaccard: Callable[[Sets, Indices, Indices], Scores]
     """The exact Jaccard similarity of the rows ``left[i]`` and ``right[i]``; two empty sets have 0."""
+    num_with: Callable[[Spans, int, Hashes], Indices]
+    """In how many texts each of some sorted passages stands; the texts have that many tokens."""
+    fingerprints: Callable[[Spans], Hashes]
+    """A number for each text, none of them empty: of its length and 16 of its tokens."""
     repetition: Callable[[Sequence[str]], Scores] | None = None
     """The share of word 4-grams of each text that repeat an earlier one, 2 where it is not certain; numpy has no way
     of its own."""
@@ -227,13 +234,15 @@ def _numpy_jaccard(of: Sets, left: Indices, right: Indices) -> Scores:
     return np.asarray(shared / np.maximum(1, sizes[left] + sizes[right] - shared))
 
 
-NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard)
+NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard, num_texts_with, fingerprints)
 
 
 def _loops() -> dict[str, Callable[..., Any]]:
     """Return the loops below by name, compiled."""
     return compile_loops(
-        __name__, mix_scalar, lowered, _first_blank, _token, _clean, _roll, _cut, _bands, _sets, _jaccard
+        __name__,
+        *(mix_scalar, lowered, _first_blank, _token, _clean, _roll, _cut, _bands),
+        *(_slot, _last_slot, _sets, _jaccard, _num_with, _fingerprints),
     )
 
 
@@ -267,6 +276,19 @@ def _numba_jaccard(of: Sets, left: Indices, right: Indices) -> Scores:
     return scores
 
 
+def _numba_num_with(spans: Spans, width: int, wanted: Hashes) -> Indices:
+    counts, longest = np.zeros(len(wanted), np.int64), int((spans.ends - spans.starts).max(initial=0))
+    room = np.empty((2, longest), np.uint64)
+    _loops()["_num_with"]((spans.tokens, spans.starts, spans.ends), width, wanted, room, counts)
+    return counts
+
+
+def _numba_fingerprints(spans: Spans) -> Hashes:
+    hashes = np.empty(len(spans), np.uint64)
+    _loops()["_fingerprints"]((spans.tokens, spans.starts, spans.ends), hashes)
+    return hashes
+
+
 def _arguments(spans: Spans, cut: Cut) -> tuple[Any, ...]:
     """Return texts, how they are cut, and room for the tokens, passages and shingles of one of them, for the loops."""
     longest = int((spans.ends - spans.starts).max(initial=0))
@@ -277,7 +299,9 @@ def _arguments(spans: Spans, cut: Cut) -> tuple[Any, ...]:
     )
 
 
-NUMBA = Kernels(_numba_clean, _numba_bands, _numba_sets, _numba_jaccard, repetition)
+NUMBA = Kernels(
+    _numba_clean, _numba_bands, _numba_sets, _numba_jaccard, _numba_num_with, _numba_fingerprints, repetition
+)
 
 
 def _first_blank(eight: np.uint64) -> np.uint64:
@@ -430,34 +454,91 @@ def _bands(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, keys: Has
                 keys[band, row] = key
 
 
+def _slot(run: np.uint64, last: np.uint64, table: Hashes, ticks: Indices, tick: int) -> np.uint64:
+    """Return where a hash stands among the entries of a ``tick``, or could stand, in slots up to ``last``."""
+    slot = run & last
+    while ticks[slot] == tick and table[slot] != run:
+        slot = (slot + np.uint64(1)) & last
+    return slot
+
+
+def _last_slot(count: int) -> np.uint64:
+    """Return the last slot of a table for so many entries: few slots stay in the processor's cache."""
+    size = 2
+    while size < 2 * count:
+        size *= 2
+    return np.uint64(size - 1)
+
+
 def _sets(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, members: Hashes, offsets: Indices) -> None:
+    most = _last_slot(room.shape[1]) + np.uint64(1)
+    table, ticks = np.empty(most, np.uint64), np.zeros(most, np.int64)
     total = 0
     for row in range(len(offsets) - 1):
         count = _cut(texts, row, cut, room)
-        ordered = np.sort(room[2, :count])
+        last = _last_slot(count)
         for index in range(count):
-            if index == 0 or ordered[index] != ordered[index - 1]:
-                members[total] = ordered[index]
+            slot = _slot(room[2, index], last, table, ticks, row + 1)
+            if ticks[slot] != row + 1:
+                table[slot], ticks[slot] = room[2, index], row + 1
+                members[total] = room[2, index]
                 total += 1
         offsets[row + 1] = total
 
 
 def _jaccard(members: Hashes, offsets: Indices, left: Indices, right: Indices) -> Scores:
     scores = np.zeros(len(left))
+    longest = 0
+    for row in left:
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    most = _last_slot(longest) + np.uint64(1)
+    table, ticks = np.empty(most, np.uint64), np.zeros(most, np.int64)
+    tick, last = 0, np.uint64(0)
     for pair in range(len(left)):
-        left_at, right_at = offsets[left[pair]], offsets[right[pair]]
-        left_end, right_end = offsets[left[pair] + 1], offsets[right[pair] + 1]
-        total = left_end - left_at + right_end - right_at
+        low, high = offsets[left[pair]], offsets[left[pair] + 1]
+        if pair == 0 or left[pair] != left[pair - 1]:
+            tick, last = pair + 1, _last_slot(high - low)
+            for index in range(low, high):
+                slot = _slot(members[index], last, table, ticks, tick)
+                table[slot], ticks[slot] = members[index], tick
         shared = 0
-        while left_at < left_end and right_at < right_end:
-            if members[left_at] == members[right_at]:
-                shared += 1
-                left_at += 1
-                right_at += 1
-            elif members[left_at] < members[right_at]:
-                left_at += 1
-            else:
-                right_at += 1
+        for index in range(offsets[right[pair]], offsets[right[pair] + 1]):
+            shared += int(ticks[_slot(members[index], last, table, ticks, tick)] == tick)
+        total = high - low + offsets[right[pair] + 1] - offsets[right[pair]]
         if total > 0:
             scores[pair] = shared / (total - shared)
     return scores
+
+
+def _num_with(texts: tuple[Any, ...], width: int, wanted: Hashes, room: Hashes, counts: Indices) -> None:
+    tokens, starts, ends = texts
+    last = _last_slot(2 * len(wanted))
+    # The number of a passage from 1 on, and the text that had it last.
+    numbers, rows = np.zeros(last + np.uint64(1), np.int32), np.zeros(len(wanted), np.int64)
+    for number in range(len(wanted)):
+        slot = wanted[number] & last
+        while numbers[slot] > 0:
+            slot = (slot + np.uint64(1)) & last
+        numbers[slot] = number + 1
+    for row in range(len(starts)):
+        count = ends[row] - starts[row]
+        room[0, :count] = tokens[starts[row] : ends[row]]
+        _roll(room[0], count, width, room[1])
+        for index in range(count - width + 1):
+            slot = room[1, index] & last
+            while numbers[slot] > 0 and wanted[numbers[slot] - 1] != room[1, index]:
+                slot = (slot + np.uint64(1)) & last
+            number = numbers[slot] - 1
+            if number >= 0 and rows[number] != row + 1:
+                rows[number] = row + 1
+                counts[number] += 1
+
+
+def _fingerprints(texts: tuple[Any, ...], hashes: Hashes) -> None:
+    tokens, starts, ends = texts
+    for row in range(len(hashes)):
+        size = ends[row] - starts[row]
+        hashed = mix_scalar(np.uint64(size))
+        for index in range(NUM_PRINTED):
+            hashed = mix_scalar(hashed ^ tokens[starts[row] + (size - 1) * index // (NUM_PRINTED - 1)])
+        hashes[row] = hashed

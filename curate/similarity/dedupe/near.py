@@ -127,7 +127,7 @@ def compare_texts(
 
     def buckets() -> dict[str, NDArray[np.generic]]:
         # Boilerplate is looked for in each field by itself.
-        cut = Cut(method.ngram, popular_passages(texts.spans, method.ngram, texts.weights))
+        cut = Cut(method.ngram, popular_passages(texts.spans, method.ngram, texts.weights, kernels.fingerprints))
         bands = _bands(texts.spans, cut, kernels, lambda done: watch(f"hashing {name}s", done, len(texts.first)))
         return {"popular": cut.popular, "keys": bands.keys, "lengths": bands.lengths}
 
