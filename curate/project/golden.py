@@ -12,13 +12,13 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, inside, read_file
-from curate.base.record import SPLITS, CurateError, Exit, Finding, Record, Split
+from curate.base.record import SPLITS, CurateError, Exit, Finding, Json, Split
 from curate.base.storage import write_atomic
 from curate.base.tables import counted, listed
 from curate.formats.dataset import frozen_digest
 from curate.project.data import GOLDEN, known_events
 from curate.schema.settings import SplitSettings
-from curate.similarity.split import Drift, SplitAssignment, split
+from curate.similarity.split import Drift, SplitAssignment, SplitRow, split
 
 FILE_NAME = GOLDEN
 FROZEN = "E975 frozen-test"
@@ -128,14 +128,16 @@ def unfreeze(root: Path, reason: str, by: str) -> Golden:
 
 def divide(
     root: Path,
-    records: Sequence[Record],
+    records: Sequence[SplitRow],
     clusters: Mapping[str, str],
     settings: SplitSettings,
     pins: Mapping[str, Split],
+    groups: Mapping[str, Json] | None = None,
 ) -> SplitAssignment:
     """Assign every record to a split as `curate.similarity.split` does, and keep the golden test set of ``root``.
 
     While one is frozen, its records are in test, nobody falls into test, and who would join it is held back.
+    ``groups`` has the value of the group key by record id; None reads it from ``records``.
 
     Raises:
         CurateError: E975 when the golden test set was changed by hand; E909 and E902 as
@@ -143,11 +145,11 @@ def divide(
     """
     golden = read_golden(root)
     if golden is None or not golden.is_frozen:
-        return split(records, clusters, settings, pins)
+        return split(records, clusters, settings, pins, groups=groups)
     frozen = set(golden.ids)
     # Pins of the last dataset come second, so that a record that it has in train stays there.
     everywhere: dict[str, Split] = {**dict.fromkeys(golden.ids, "test"), **pins}
-    assignment = split(records, clusters, _without_test(settings), everywhere, frozen.difference(pins))
+    assignment = split(records, clusters, _without_test(settings), everywhere, frozen.difference(pins), groups=groups)
     joining = [
         record
         for record in records
@@ -178,7 +180,7 @@ def _without_test(settings: SplitSettings) -> SplitSettings:
 
 
 def _without_joining(
-    assignment: SplitAssignment, joining: Sequence[Record], settings: SplitSettings
+    assignment: SplitAssignment, joining: Sequence[SplitRow], settings: SplitSettings
 ) -> SplitAssignment:
     names = {record.id for record in joining}
     findings = list(assignment.findings)
@@ -199,7 +201,7 @@ def _without_joining(
     )
 
 
-def _recounted(row: Drift, joining: Sequence[Record], ratios: dict[Split, float]) -> Drift:
+def _recounted(row: Drift, joining: Sequence[SplitRow], ratios: dict[Split, float]) -> Drift:
     fewer = sum(record.category == row.category for record in joining)
     counts: dict[Split, int] = {**row.counts, "test": row.counts["test"] - fewer}
     whole = max(1, sum(counts.values()))

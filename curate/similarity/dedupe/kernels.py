@@ -33,28 +33,16 @@ from curate.similarity.dedupe.shingles import (
     num_texts_with,
     text_keys,
 )
+from curate.similarity.dedupe.words import DIGIT, EDGE, KINDS, LEAD, LETTER, MASKS, WORD, Units, word_hashes
 
 NUM_HASHES = 64
 NUM_BANDS = 16
 _BAND_SIZE = NUM_HASHES // NUM_BANDS
-# The hash of a word before its first byte.
-WORD = 0xD6E8FEB86659FD93
-# By how many of 8 bytes belong to a word: the mask that leaves those.
-MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
-# Signs before a number that are looked past, such as those of currencies.
-_LEAD = 4
-_SIGN, _DIGIT, _LETTER, _EDGE = range(4)
-# What each byte is: an `_EDGE` is punctuation that is no part of a word at its beginning or end.
-_KINDS = np.full(256, _SIGN, np.uint8)
-_KINDS[list(b".,;:!?\"'()")] = _EDGE
-_KINDS[48:58] = _DIGIT
-_KINDS[65:91] = _KINDS[97:123] = _LETTER
 _LOWER = np.frombuffer(LOWER, np.uint8)
 _NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32)
 # What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before.
 _MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
 _BLOCK, _TEXTS = 256, 2048
-Units = NDArray[np.uint8]
 Scores = NDArray[np.float64]
 
 
@@ -109,73 +97,6 @@ def kernels_for(num_chars: int, is_compiled: bool | None = None) -> Kernels:
 def _numpy_clean(texts: Sequence[str]) -> Cleaned:
     flat = flattened(texts)
     return Cleaned(text_keys(flat), word_hashes(flat))
-
-
-def word_hashes(units: Units) -> Ragged:
-    """Hash the words of normalised UTF-8 texts that newlines divide; a hash's last bits say what kind of word it is."""
-    # Eight bytes at a time. Punctuation at the edges of a word is left out, and what is nothing else is no word.
-    is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
-    starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
-    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
-    starts, ends = _trimmed(units, starts, ends)
-    sizes = ends - starts
-    breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
-    hashes = hash_words(units, starts, sizes)
-    offsets = np.searchsorted(starts, breaks).astype(np.int64)
-    return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
-
-
-def hash_words(units: Units, starts: Indices, sizes: Indices) -> Hashes:
-    """Return a hash of each of the words that begin at ``starts`` in UTF-8 and take ``sizes`` bytes, none of them 0."""
-    # Every place is read as a number of 8 bytes, of which those behind the word are masked.
-    eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
-    hashes = _word_step(np.uint64(WORD), eights[starts] & MASKS[np.minimum(sizes, 8)])
-    rows, offset = np.flatnonzero(sizes > 8), 8
-    while len(rows):
-        packs = eights[starts[rows] + offset] & MASKS[np.minimum(sizes[rows] - offset, 8)]
-        hashes[rows] = _word_step(hashes[rows], packs)
-        offset += 8
-        rows = rows[sizes[rows] > offset]
-    return mix(hashes + sizes.astype(np.uint64))
-
-
-def _word_step(state: Hashes | np.uint64, packs: Hashes) -> Hashes:
-    """Return the hashes of words after their next 8 bytes."""
-    hashes = packs ^ state
-    hashes *= np.uint64(MIX_A)
-    hashes ^= hashes >> np.uint64(29)
-    return hashes
-
-
-def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
-    """Return the words without the punctuation at their edges; those of which nothing is left are left out."""
-    is_edge = _KINDS == _EDGE
-    rows = np.flatnonzero(is_edge[units[starts]])
-    while len(rows):
-        starts[rows] += 1
-        rows = rows[starts[rows] < ends[rows]]
-        rows = rows[is_edge[units[starts[rows]]]]
-    is_word = starts < ends
-    starts, ends = starts[is_word], ends[is_word]
-    rows = np.flatnonzero(is_edge[units[ends - 1]])
-    while len(rows):
-        # It ends at the latest at the first byte, which is no edge.
-        ends[rows] -= 1
-        rows = rows[is_edge[units[ends[rows] - 1]]]
-    return starts, ends
-
-
-def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:
-    """Return for each word `NUMBER`, `CHARACTER` or 0."""
-    # A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
-    padded, is_sign = np.append(units, np.uint8(0)), (_KINDS != _DIGIT) & (_KINDS != _LETTER)
-    first = starts.copy()
-    for _ in range(_LEAD):
-        first += (first < ends) & is_sign[padded[first]]
-    is_number = (first < ends) & (_KINDS[padded[first]] == _DIGIT)
-    lead = units[starts]
-    is_character = (lead >= 0xE0) & (ends - starts == np.where(lead < 0xF0, 3, 4))
-    return np.where(is_number, np.uint64(NUMBER), np.where(is_character, np.uint64(CHARACTER), np.uint64(0)))
 
 
 def _numpy_bands(spans: Spans, cut: Cut) -> Bands:
@@ -316,9 +237,9 @@ def _first_blank(eight: np.uint64) -> np.uint64:
 def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np.uint64:
     """Return the hash of a word without punctuation at its edges, with its kind; 0 where nothing is left of it."""
     step, full, kind = np.uint64(1), np.uint64(8), np.uint64(0)
-    while start < end and _KINDS[units[start]] == _EDGE:
+    while start < end and KINDS[units[start]] == EDGE:
         start += step
-    while start < end and _KINDS[units[end - step]] == _EDGE:
+    while start < end and KINDS[units[end - step]] == EDGE:
         end -= step
     if start == end:
         return kind
@@ -328,10 +249,10 @@ def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np
         hashed = (hashed ^ (lowered(eights[at]) & MASKS[size])) * np.uint64(MIX_A)
         hashed ^= hashed >> np.uint64(29)
         at += size
-    for _ in range(_LEAD):
-        if first < end and _KINDS[units[first]] != _DIGIT and _KINDS[units[first]] != _LETTER:
+    for _ in range(LEAD):
+        if first < end and KINDS[units[first]] != DIGIT and KINDS[units[first]] != LETTER:
             first += step
-    if first < end and _KINDS[units[first]] == _DIGIT:
+    if first < end and KINDS[units[first]] == DIGIT:
         kind = np.uint64(NUMBER)
     elif units[start] >= 0xE0 and end - start == np.uint64(3 if units[start] < 0xF0 else 4):
         kind = np.uint64(CHARACTER)
@@ -369,7 +290,7 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
                 at += size
             length = at - start
             first = mix_scalar(first + length)
-            if _KINDS[units[start]] == _LETTER and _KINDS[units[at - step]] != _EDGE:
+            if KINDS[units[start]] == LETTER and KINDS[units[at - step]] != EDGE:
                 # Nearly all words.
                 hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
                 word += step

@@ -188,7 +188,7 @@ def _equal_to(ordered: Indices, numbers: Indices) -> tuple[Indices, Indices]:
     return np.repeat(np.arange(len(numbers)), counts), np.repeat(low, counts) + within
 
 
-class Clusters(Mapping[str, str]):
+class ClusterNames(Mapping[str, str]):
     """The cluster of every record, called by the smallest id in it, in the order of preference.
 
     Of a million records that takes a second and 100 MB, so it is made when it is asked for.
@@ -232,7 +232,7 @@ class Duplicates:
 
     pairs: list[Duplicate]
     conflicts: list[AnswerConflict]
-    clusters: Clusters
+    clusters: ClusterNames
     method: Method
     num_records: int
     num_boilerplate: int
