@@ -206,15 +206,15 @@ class ClusterNames(Mapping[str, str]):
     @cached_property
     def _by_record(self) -> dict[str, str]:
         shared = np.flatnonzero(np.bincount(self._roots, minlength=len(self._ids))[self._roots] > 1)
-        members = list(zip(shared.tolist(), self._roots[shared].tolist(), strict=True))
+        roots = self._roots[shared].tolist()
         smallest: dict[int, str] = {}
-        for row, root in members:
-            smallest[root] = min(smallest.get(root, self._ids[row]), self._ids[row])
-        names = list(self._ids)
-        for row, root in members:
-            names[row] = smallest[root]
-        rows = self._order.tolist()
-        return dict(zip(map(self._ids.__getitem__, rows), map(names.__getitem__, rows), strict=True))
+        for root, name in zip(roots, map(self._ids.__getitem__, shared.tolist()), strict=True):
+            if name < smallest.setdefault(root, name):
+                smallest[root] = name
+        ids = np.array(self._ids, object)
+        names = ids.copy()
+        names[shared] = [smallest[root] for root in roots]
+        return dict(zip(ids[self._order].tolist(), names[self._order].tolist(), strict=True))
 
     def __getitem__(self, name: str) -> str:
         return self._by_record[name]
