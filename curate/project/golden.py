@@ -137,6 +137,7 @@ def divide(
     """Assign every record to a split as `curate.similarity.split` does, and keep the golden test set of ``root``.
 
     While one is frozen, its records are in test, nobody falls into test, and who would join it is held back.
+    ``groups`` has the value of the group key by record id; None reads it from ``records``.
 
     Raises:
         CurateError: E975 when the golden test set was changed by hand; E909 and E902 as

@@ -111,10 +111,10 @@ class Records(Sequence[Record]):
         return [ids[row] if row >= 0 else self._own[-1 - row].id for row in self._rows.tolist()]
 
     @property
-    def splits(self) -> list[str]:
-        """The split that each is in by its line or a decision, "" for none."""
-        texts = self._table.splits.texts() if self._table else []
-        return [texts[row] if row >= 0 else self._own[-1 - row].split or "" for row in self._rows.tolist()]
+    def splits(self) -> list[Split | None]:
+        """The split that each is in by its line or a decision."""
+        texts: list[Any] = [split or None for split in self._table.splits.texts()] if self._table else []
+        return [texts[row] if row >= 0 else self._own[-1 - row].split for row in self._rows.tolist()]
 
     @property
     def categories(self) -> list[str]:
@@ -139,7 +139,7 @@ class Records(Sequence[Record]):
         """Return what a division asks of each."""
         places = ((place.file, place.line) for place in self.sources())
         return [
-            RecordRow(name, category, split or None, *place)  # type: ignore[arg-type]
+            RecordRow(name, category, split, *place)
             for name, category, split, place in zip(self.ids, self.categories, self.splits, places, strict=True)
         ]
 

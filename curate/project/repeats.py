@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from curate.base.events import Exclusion
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Split
@@ -18,7 +16,7 @@ from curate.checks.runner import num_bytes
 from curate.project.data import ProjectData
 from curate.project.records import Records
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find, method_of
+from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find, method_of, preference_of
 from curate.similarity.dedupe.kernels import kernels_for
 from curate.similarity.dedupe.stages import Stages
 
@@ -91,20 +89,8 @@ def find_repeats(
     method = method_of(settings or data.settings.dedupe)
     corpus = records.corpus(kernels)
     watch = watch or (lambda _stage, _done, _total: None)
-    duplicates = find(corpus, method, kernels, stages, watch, np.array(order, np.int64), wanted)
+    duplicates = find(corpus, method, kernels, stages, watch, order, wanted)
     return WorkspaceRepeats(records.take(order), duplicates, pins, wanted, stages)
-
-
-def preference_of(ids, splits, sizes, keep, pinned, wanted):  # TODO: helper's
-    def rank(name, split):
-        is_pinned = name in pinned
-        if name in wanted:
-            return 1 if is_pinned or split else 2
-        return 0 if is_pinned else 2
-
-    ranks = [rank(n, s) for n, s in zip(ids, splits, strict=True)] if pinned or wanted else [2] * len(ids)
-    keys = -np.asarray(sizes) if keep == "longest" else np.zeros(len(ids), np.int64)
-    return np.lexsort((keys, np.array(ranks, np.int64)))
 
 
 def excluded_by(pair: Duplicate) -> Exclusion:

@@ -215,20 +215,18 @@ def preview(
     fixes = dict(fixes or {})
     require_split(basis, fixes)
     staying = basis.staying.where(lambda name: fixes.get(name) != "drop") if fixes else basis.staying
-    assignment = basis.divided(staying, settings)
     moves = [name for name, fix in fixes.items() if fix == "move"]
     if moves:
-        first = Preview(basis, settings, assignment)
+        first = Preview(basis, settings, basis.divided(staying, settings))
         if stuck := [name for name in moves if not first.is_movable(name)]:
             why = "the last dataset or the frozen test set holds it, or what repeats it"
             hint = "Records never change their split. Drop it instead."
             raise CurateError("E916 unknown-record", f"{stuck[0]!r} cannot be moved: {why}", hint)
-        units = {assignment.units[name] for name in moves}
-        moved = {name for name, unit in assignment.units.items() if unit in units}
-        staying = staying.moved(moved, "train")
-        assignment = basis.divided(staying, settings)
+        of_unit = first.assignment.units
+        units = {of_unit[name] for name in moves}
+        staying = staying.moved({name for name, unit in of_unit.items() if unit in units}, "train")
     if not is_compared:
-        return Preview(basis, settings, assignment, fixes)
+        return Preview(basis, settings, basis.divided(staying, settings), fixes)
     data, repeats = basis.data, basis.repeats
     leaks = data.settings.leaks
     assignment, compared = divide_apart(data, staying, repeats.duplicates.clusters, settings, repeats.pins, leaks)

@@ -112,25 +112,18 @@ def split(
     units, shared = _units(ids, list(map(clusters.__getitem__, ids)))
     findings = _stale(records, ids, pins, frozen)
     targets, withheld = list(known), []
-    # By row, the first one of its unit, which decides for it.
-    deciding: dict[int, int] = {}
+    undecided: list[list[int]] = []
     for rows in shared:
         old_splits = sorted({assigned for row in rows if (assigned := known[row])}, key=SPLITS.index)
         new = [row for row in rows if not known[row]]
-        if len(old_splits) > 1:
+        if not old_splits:
+            undecided.append(rows)
+        elif len(old_splits) > 1:
             withheld += new
             findings.append(_torn([records[row] for row in rows], [known[row] for row in rows], old_splits, len(new)))
-        elif old_splits:
-            for row in new:
-                targets[row] = old_splits[0]
-        else:
-            deciding.update(dict.fromkeys(rows[1:], rows[0]))
-    settled = {*withheld, *deciding}
-    falling = [row for row, target in enumerate(targets) if not target and row not in settled]
-    for row, target in zip(falling, _falls((records[row] for row in falling), settings), strict=True):
-        targets[row] = target
-    for row, first in deciding.items():
-        targets[row] = targets[first]
+        for row in new if len(old_splits) == 1 else ():
+            targets[row] = old_splits[0]
+    _let_fall(records, targets, undecided, withheld, settings)
     drift = _drift(records, targets, settings)
     return SplitAssignment(
         {name: target for name, target in zip(ids, targets, strict=True) if target},
@@ -195,6 +188,23 @@ def merged(clusters: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dic
     for first, other in pairs:
         above[root(other)] = root(first)
     return {name: root(cluster) if cluster in above else cluster for name, cluster in clusters.items()}
+
+
+def _let_fall(
+    records: Sequence[SplitRow],
+    targets: list[Split | None],
+    undecided: Iterable[Sequence[int]],
+    withheld: Iterable[int],
+    settings: SplitSettings,
+) -> None:
+    """Assign the records that have no split yet: those of the ``undecided`` units by the first record of each."""
+    firsts = {row: rows[0] for rows in undecided for row in rows[1:]}
+    waiting = {*withheld, *firsts}
+    falling = [row for row, target in enumerate(targets) if not target and row not in waiting]
+    for row, target in zip(falling, _falls((records[row] for row in falling), settings), strict=True):
+        targets[row] = target
+    for row, first in firsts.items():
+        targets[row] = targets[first]
 
 
 def _falls(firsts: Iterable[SplitRow], settings: SplitSettings) -> Iterator[Split]:

@@ -91,3 +91,27 @@ def test_no_texts_at_all(numba: Kernels) -> None:
     for kernels in (NUMPY, numba):
         assert kernels.bands(nothing, cut).keys.shape == (16, 0)
         assert kernels.jaccard(kernels.sets(nothing, cut), none, none).tolist() == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(ALIKE, st.integers(1, 9), st.data())
+def test_passages_are_counted_and_texts_printed_alike(
+    numba: Kernels, texts: list[str], width: int, data: st.DataObject
+) -> None:
+    spans = spans_of(texts)
+    spans = spans.take(np.flatnonzero(spans.ends - spans.starts >= width))
+    if not len(spans):
+        return
+    said = [
+        set(windows(spans.tokens[low:high], width)[: high - low - width + 1].tolist())
+        for low, high in zip(spans.starts, spans.ends, strict=True)
+    ]
+    there = sorted(set().union(*said))
+    wanted = distinct(np.array([*data.draw(st.lists(st.sampled_from(there), max_size=9)), 7, 8], np.uint64))
+    for kernels in (NUMPY, numba):
+        counts = [sum(passage in passages for passages in said) for passage in wanted.tolist()]
+        assert kernels.num_with(spans, width, wanted).tolist() == counts
+    assert NUMPY.fingerprints(spans).tolist() == numba.fingerprints(spans).tolist()
+    # One text has the same print wherever it stands.
+    rows = np.array(data.draw(st.permutations(range(len(spans)))))
+    assert NUMPY.fingerprints(spans.take(rows)).tolist() == NUMPY.fingerprints(spans)[rows].tolist()

@@ -1,12 +1,15 @@
+import itertools
 from collections import Counter
+from hashlib import blake2b
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.base.record import SPLITS, CurateError, Record, Source
+from curate.base.record import SPLITS, CurateError, Record, Source, Split, canonical
 from curate.schema.settings import SplitSettings
-from curate.similarity.split import split
+from curate.similarity.split import groups_of, split
 
 SEEDED = SplitSettings(seed=7)
 
@@ -155,3 +158,88 @@ def test_group_key_joins_clusters():
 def test_group_must_be_a_pointer():
     with pytest.raises(CurateError, match="not a JSON pointer"):
         split(MANY[:1], alone(MANY[:1]), SplitSettings(seed=1, group="meta.doc"), {})
+
+
+class Row(NamedTuple):
+    """All that a division needs."""
+
+    id: str
+    category: str
+    split: Split | None
+    source: Source
+
+
+ODD = ["", "a", 'q"\\/', "\x00\x1f\x7f\n", "é\u2028\u2029\ufeff", "語🙂", "\ud7ff\ue000", "r-2", " ", "null", "1e5"]
+
+
+def fallen(name, category, settings):
+    """Where a key falls: its digest as a share of one, from which the shares are taken away one after the other."""
+    key = [settings.seed, category if settings.stratify else "", name]
+    position = int.from_bytes(blake2b(canonical(key), digest_size=8).digest(), "big") / 2**64
+    shares = list(zip(SPLITS, settings.ratios, strict=True))
+    for target, share in shares:
+        position -= share
+        if position < 0:
+            return target
+    return [target for target, share in shares if share > 0][-1]
+
+
+THIRD = 1 / 3
+
+
+@pytest.mark.parametrize(
+    "ratios",
+    [(0.8, 0.1, 0.1), (THIRD, THIRD, THIRD), (0.5, 0.0, 0.5), (0.0, 0.3, 0.7), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0),
+     (0.1, 0.2, 0.7), (0.3333333, 0.3333333, 0.3333333)],
+)  # fmt: skip
+@pytest.mark.parametrize(("seed", "stratify"), [(0, True), (-(2**63), False), (2**63 - 1, True)])
+def test_every_key_falls_by_its_canonical_spelling(ratios, seed, stratify):
+    chosen = SplitSettings(seed=seed, ratios=ratios, stratify=stratify)
+    names = [*ODD, *(f"{odd}{number}" for odd in ODD for number in range(40))]
+    records = [
+        Row(name, ODD[number % len(ODD)], None, Source("a", 1)) for number, name in enumerate(dict.fromkeys(names))
+    ]
+    found = split(records, alone(records), chosen, {})
+    assert found.splits == {one.id: fallen(one.id, one.category, chosen) for one in records}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=8), st.text(max_size=8), st.integers(-(2**63), 2**63 - 1))
+def test_any_text_is_a_key(name, category, seed):
+    chosen = SplitSettings(seed=seed)
+    row = Row(name, category, None, Source("a", 1))
+    assert split([row], {name: name}, chosen, {}).splits == {name: fallen(name, category, chosen)}
+
+
+def test_an_id_that_no_encoding_holds_is_refused_as_in_a_digest():
+    row = Row("\ud800", "", None, Source("a", 1))
+    with pytest.raises(UnicodeEncodeError):
+        split([row], alone([row]), SEEDED, {})
+
+
+@settings(max_examples=100, deadline=None)
+@given(GROUPS, st.data())
+def test_light_rows_and_group_values_are_divided_as_records_are(groups, data):
+    splits = st.sampled_from([None, None, *SPLITS])
+    values = data.draw(st.lists(st.sampled_from([None, 1, "1", ["x"]]), min_size=len(groups), max_size=len(groups)))
+    records = [
+        record(
+            f"r{number:03}", f"c{number % 3}", data={"of": value} if value is not None else {}, split=data.draw(splits)
+        )
+        for number, value in enumerate(values)
+    ]
+    clusters = {one.id: f"k{group}" for one, group in zip(records, groups, strict=True)}
+    names = [one.id for one in records]
+    pins = data.draw(st.dictionaries(st.sampled_from([*names, "gone"]), st.sampled_from(SPLITS)))
+    chosen = SplitSettings(seed=5, group="/of")
+    rows = [Row(one.id, one.category, one.split, one.source) for one in records]
+    known = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    assert groups_of(records, "/of") == known
+    found = split(records, clusters, chosen, pins)
+    assert split(rows, clusters, chosen, pins, groups=known) == found
+    # A unit is what clusters and values join, and lies in one split but for what was elsewhere before.
+    for one, other in itertools.combinations(records, 2):
+        is_joined = clusters[one.id] == clusters[other.id] or (
+            known.get(one.id, one.id) == known.get(other.id, other.id)
+        )
+        assert not is_joined or found.units[one.id] == found.units[other.id]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
-from curate.base.record import CurateError, Record, Source
+from curate.base.record import CurateError, Record, Source, Split
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe.corpus import Corpus, corpora, digest_of
 from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
@@ -28,7 +28,7 @@ from curate.similarity.dedupe.pairs import LONG_COMPLETION, AlikeRule, Judge, Ve
 from curate.similarity.dedupe.results import (
     TIES,
     AnswerConflict,
-    Clusters,
+    ClusterNames,
     Duplicate,
     Duplicates,
     Edges,
@@ -37,7 +37,7 @@ from curate.similarity.dedupe.results import (
     Repetition,
     method_of,
 )
-from curate.similarity.dedupe.shingles import FIELDS, MAX_PROMPTS, Cut, Field, distinct, num_texts_with, passages_in
+from curate.similarity.dedupe.shingles import FIELDS, MAX_PROMPTS, Cut, Field, by_parts, distinct, passages_in
 from curate.similarity.dedupe.stages import Stages
 
 # The fields in which two records that are alike may be repeats or ask the same.
@@ -81,7 +81,11 @@ def _with_templates(near: Mapping[Field, Near], kernels: Kernels) -> Cut:
     heads = np.concatenate([first[side] for first, pairs in links for side in (pairs.left, pairs.right)])
     rows = distinct(texts.of_record[heads])
     passages = passages_in(texts.spans.take(rows[rows >= 0]), cut.width)
-    return cut.and_also(passages[num_texts_with(texts.spans, cut.width, passages, kernels.starmap) > MAX_PROMPTS])
+    if not len(passages):
+        return cut
+    tasks = ((part, cut.width, passages) for part in by_parts(texts.spans, cut.width))
+    num_texts = sum(kernels.starmap(kernels.num_with, tasks), np.zeros(len(passages), np.int64))
+    return cut.and_also(passages[num_texts > MAX_PROMPTS])
 
 
 def _resolve(
@@ -116,7 +120,7 @@ def _resolve(
     return Duplicates(
         pairs=repetition.duplicates(order, is_retained, wanted),
         conflicts=_conflicts(ids, near["prompt"].texts, by_prompt, judge, speaker[unique], position),
-        clusters=Clusters(ids, components(len(ids), edges.left, edges.right), order),
+        clusters=ClusterNames(ids, components(len(ids), edges.left, edges.right), order),
         method=method,
         num_records=len(ids),
         num_boilerplate=sum(len(part.cut.popular) for part in near.values()),
@@ -219,22 +223,34 @@ def components(count: int, left: Indices, right: Indices) -> Indices:
 def preference(
     records: Sequence[Record], keep: Keep, pinned: Collection[str] = (), wanted: Collection[str] = ()
 ) -> list[int]:
-    """Return the rows of ``records`` in the order in which they are to be kept: ``pinned`` first.
+    """Return the rows of ``records`` in the order in which they are to be kept, as `preference_of` has it."""
+    ids, splits = [record.id for record in records], [record.split for record in records]
+    sizes = np.fromiter(map(_size, records), np.int64, len(records))
+    rows: list[int] = preference_of(ids, splits, sizes, keep, pinned, wanted).tolist()
+    return rows
+
+
+def preference_of(
+    ids: Sequence[str],
+    splits: Sequence[Split | None],
+    sizes: Indices,
+    keep: Keep,
+    pinned: Collection[str] = (),
+    wanted: Collection[str] = (),
+) -> Indices:
+    """Return the rows of records, known by their ids, own splits and numbers of characters, in the order in which they
+    are to be kept: ``pinned`` first.
 
     Next come ``wanted`` ones, which stay anyhow and so put no pinned one out, where it is certain that they go into the
     next dataset: they are pinned, or say their split themselves. Within each rank the first or the longest comes first.
     An export of this order pins what it retains, and the order of that then retains the same.
     """
-    is_longest = keep == "longest"
-
-    def rank(record: Record) -> int:
-        is_pinned = record.id in pinned
-        if record.id in wanted:
-            return 1 if is_pinned or record.split else 2
-        return 0 if is_pinned else 2
-
-    keys = [(rank(record), -_size(record) if is_longest else 0) for record in records]
-    return sorted(range(len(records)), key=keys.__getitem__)
+    ranks = np.full(len(ids), 2)
+    if pinned:
+        ranks[[name in pinned for name in ids]] = 0
+    for row in (row for row, name in enumerate(ids) if name in wanted) if wanted else ():
+        ranks[row] = 1 if ranks[row] == 0 or splits[row] else 2
+    return np.lexsort((-sizes, ranks)) if keep == "longest" else np.argsort(ranks, kind="stable")
 
 
 def find_duplicates(
@@ -332,4 +348,5 @@ __all__ = [
     "find_in_stream",
     "method_of",
     "preference",
+    "preference_of",
 ]

@@ -1,4 +1,4 @@
-"""The four inner loops of a comparison, in numpy and compiled with numba (extra ``fast``), side by side.
+"""The inner loops of a comparison, in numpy and compiled with numba (extra ``fast``), side by side.
 
 A change to one is a change to the other, which `tests/curate/test_dedupe_kernels.py` proves. numpy passes over whole
 arrays; numba goes from token to token, several times sooner, and takes a second to load. `kernels_for` chooses.
@@ -19,6 +19,7 @@ from curate.similarity.dedupe.repetition import repetition
 from curate.similarity.dedupe.shingles import (
     CHARACTER,
     LOWER,
+    NUM_PRINTED,
     NUMBER,
     Cut,
     Ragged,
@@ -26,32 +27,22 @@ from curate.similarity.dedupe.shingles import (
     Spans,
     Starmap,
     cut_texts,
+    fingerprints,
     flattened,
     joined_bytes,
+    num_texts_with,
     text_keys,
 )
+from curate.similarity.dedupe.words import DIGIT, EDGE, KINDS, LEAD, LETTER, MASKS, WORD, Units, word_hashes
 
 NUM_HASHES = 64
 NUM_BANDS = 16
 _BAND_SIZE = NUM_HASHES // NUM_BANDS
-# The hash of a word before its first byte.
-WORD = 0xD6E8FEB86659FD93
-# By how many of 8 bytes belong to a word: the mask that leaves those.
-MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
-# Signs before a number that are looked past, such as those of currencies.
-_LEAD = 4
-_SIGN, _DIGIT, _LETTER, _EDGE = range(4)
-# What each byte is: an `_EDGE` is punctuation that is no part of a word at its beginning or end.
-_KINDS = np.full(256, _SIGN, np.uint8)
-_KINDS[list(b".,;:!?\"'()")] = _EDGE
-_KINDS[48:58] = _DIGIT
-_KINDS[65:91] = _KINDS[97:123] = _LETTER
 _LOWER = np.frombuffer(LOWER, np.uint8)
 _NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32)
 # What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before.
 _MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
 _BLOCK, _TEXTS = 256, 2048
-Units = NDArray[np.uint8]
 Scores = NDArray[np.float64]
 
 
@@ -78,6 +69,10 @@ class Kernels(NamedTuple):
     """The shingles of each text; what numpy numbers can be compared by numpy alone."""
     jaccard: Callable[[Sets, Indices, Indices], Scores]
     """The exact Jaccard similarity of the rows ``left[i]`` and ``right[i]``; two empty sets have 0."""
+    num_with: Callable[[Spans, int, Hashes], Indices]
+    """In how many texts each of some sorted passages stands; the texts have that many tokens."""
+    fingerprints: Callable[[Spans], Hashes]
+    """A number for each text, none of them empty: of its length and 16 of its tokens."""
     repetition: Callable[[Sequence[str]], Scores] | None = None
     """The share of word 4-grams of each text that repeat an earlier one, 2 where it is not certain; numpy has no way
     of its own."""
@@ -102,73 +97,6 @@ def kernels_for(num_chars: int, is_compiled: bool | None = None) -> Kernels:
 def _numpy_clean(texts: Sequence[str]) -> Cleaned:
     flat = flattened(texts)
     return Cleaned(text_keys(flat), word_hashes(flat))
-
-
-def word_hashes(units: Units) -> Ragged:
-    """Hash the words of normalised UTF-8 texts that newlines divide; a hash's last bits say what kind of word it is."""
-    # Eight bytes at a time. Punctuation at the edges of a word is left out, and what is nothing else is no word.
-    is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
-    starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
-    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
-    starts, ends = _trimmed(units, starts, ends)
-    sizes = ends - starts
-    breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
-    hashes = hash_words(units, starts, sizes)
-    offsets = np.searchsorted(starts, breaks).astype(np.int64)
-    return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
-
-
-def hash_words(units: Units, starts: Indices, sizes: Indices) -> Hashes:
-    """Return a hash of each of the words that begin at ``starts`` in UTF-8 and take ``sizes`` bytes, none of them 0."""
-    # Every place is read as a number of 8 bytes, of which those behind the word are masked.
-    eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
-    hashes = _word_step(np.uint64(WORD), eights[starts] & MASKS[np.minimum(sizes, 8)])
-    rows, offset = np.flatnonzero(sizes > 8), 8
-    while len(rows):
-        packs = eights[starts[rows] + offset] & MASKS[np.minimum(sizes[rows] - offset, 8)]
-        hashes[rows] = _word_step(hashes[rows], packs)
-        offset += 8
-        rows = rows[sizes[rows] > offset]
-    return mix(hashes + sizes.astype(np.uint64))
-
-
-def _word_step(state: Hashes | np.uint64, packs: Hashes) -> Hashes:
-    """Return the hashes of words after their next 8 bytes."""
-    hashes = packs ^ state
-    hashes *= np.uint64(MIX_A)
-    hashes ^= hashes >> np.uint64(29)
-    return hashes
-
-
-def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
-    """Return the words without the punctuation at their edges; those of which nothing is left are left out."""
-    is_edge = _KINDS == _EDGE
-    rows = np.flatnonzero(is_edge[units[starts]])
-    while len(rows):
-        starts[rows] += 1
-        rows = rows[starts[rows] < ends[rows]]
-        rows = rows[is_edge[units[starts[rows]]]]
-    is_word = starts < ends
-    starts, ends = starts[is_word], ends[is_word]
-    rows = np.flatnonzero(is_edge[units[ends - 1]])
-    while len(rows):
-        # It ends at the latest at the first byte, which is no edge.
-        ends[rows] -= 1
-        rows = rows[is_edge[units[ends[rows] - 1]]]
-    return starts, ends
-
-
-def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:
-    """Return for each word `NUMBER`, `CHARACTER` or 0."""
-    # A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
-    padded, is_sign = np.append(units, np.uint8(0)), (_KINDS != _DIGIT) & (_KINDS != _LETTER)
-    first = starts.copy()
-    for _ in range(_LEAD):
-        first += (first < ends) & is_sign[padded[first]]
-    is_number = (first < ends) & (_KINDS[padded[first]] == _DIGIT)
-    lead = units[starts]
-    is_character = (lead >= 0xE0) & (ends - starts == np.where(lead < 0xF0, 3, 4))
-    return np.where(is_number, np.uint64(NUMBER), np.where(is_character, np.uint64(CHARACTER), np.uint64(0)))
 
 
 def _numpy_bands(spans: Spans, cut: Cut) -> Bands:
@@ -227,13 +155,15 @@ def _numpy_jaccard(of: Sets, left: Indices, right: Indices) -> Scores:
     return np.asarray(shared / np.maximum(1, sizes[left] + sizes[right] - shared))
 
 
-NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard)
+NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard, num_texts_with, fingerprints)
 
 
 def _loops() -> dict[str, Callable[..., Any]]:
     """Return the loops below by name, compiled."""
     return compile_loops(
-        __name__, mix_scalar, lowered, _first_blank, _token, _clean, _roll, _cut, _bands, _sets, _jaccard
+        __name__,
+        *(mix_scalar, lowered, _first_blank, _token, _clean, _roll, _cut, _bands),
+        *(_slot, _last_slot, _sets, _jaccard, _num_with, _fingerprints),
     )
 
 
@@ -267,6 +197,19 @@ def _numba_jaccard(of: Sets, left: Indices, right: Indices) -> Scores:
     return scores
 
 
+def _numba_num_with(spans: Spans, width: int, wanted: Hashes) -> Indices:
+    counts, longest = np.zeros(len(wanted), np.int64), int((spans.ends - spans.starts).max(initial=0))
+    room = np.empty((2, longest), np.uint64)
+    _loops()["_num_with"]((spans.tokens, spans.starts, spans.ends), width, wanted, room, counts)
+    return counts
+
+
+def _numba_fingerprints(spans: Spans) -> Hashes:
+    hashes = np.empty(len(spans), np.uint64)
+    _loops()["_fingerprints"]((spans.tokens, spans.starts, spans.ends), hashes)
+    return hashes
+
+
 def _arguments(spans: Spans, cut: Cut) -> tuple[Any, ...]:
     """Return texts, how they are cut, and room for the tokens, passages and shingles of one of them, for the loops."""
     longest = int((spans.ends - spans.starts).max(initial=0))
@@ -277,7 +220,9 @@ def _arguments(spans: Spans, cut: Cut) -> tuple[Any, ...]:
     )
 
 
-NUMBA = Kernels(_numba_clean, _numba_bands, _numba_sets, _numba_jaccard, repetition)
+NUMBA = Kernels(
+    _numba_clean, _numba_bands, _numba_sets, _numba_jaccard, _numba_num_with, _numba_fingerprints, repetition
+)
 
 
 def _first_blank(eight: np.uint64) -> np.uint64:
@@ -292,9 +237,9 @@ def _first_blank(eight: np.uint64) -> np.uint64:
 def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np.uint64:
     """Return the hash of a word without punctuation at its edges, with its kind; 0 where nothing is left of it."""
     step, full, kind = np.uint64(1), np.uint64(8), np.uint64(0)
-    while start < end and _KINDS[units[start]] == _EDGE:
+    while start < end and KINDS[units[start]] == EDGE:
         start += step
-    while start < end and _KINDS[units[end - step]] == _EDGE:
+    while start < end and KINDS[units[end - step]] == EDGE:
         end -= step
     if start == end:
         return kind
@@ -304,10 +249,10 @@ def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np
         hashed = (hashed ^ (lowered(eights[at]) & MASKS[size])) * np.uint64(MIX_A)
         hashed ^= hashed >> np.uint64(29)
         at += size
-    for _ in range(_LEAD):
-        if first < end and _KINDS[units[first]] != _DIGIT and _KINDS[units[first]] != _LETTER:
+    for _ in range(LEAD):
+        if first < end and KINDS[units[first]] != DIGIT and KINDS[units[first]] != LETTER:
             first += step
-    if first < end and _KINDS[units[first]] == _DIGIT:
+    if first < end and KINDS[units[first]] == DIGIT:
         kind = np.uint64(NUMBER)
     elif units[start] >= 0xE0 and end - start == np.uint64(3 if units[start] < 0xF0 else 4):
         kind = np.uint64(CHARACTER)
@@ -345,7 +290,7 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
                 at += size
             length = at - start
             first = mix_scalar(first + length)
-            if _KINDS[units[start]] == _LETTER and _KINDS[units[at - step]] != _EDGE:
+            if KINDS[units[start]] == LETTER and KINDS[units[at - step]] != EDGE:
                 # Nearly all words.
                 hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
                 word += step
@@ -430,34 +375,91 @@ def _bands(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, keys: Has
                 keys[band, row] = key
 
 
+def _slot(run: np.uint64, last: np.uint64, table: Hashes, ticks: Indices, tick: int) -> np.uint64:
+    """Return where a hash stands among the entries of a ``tick``, or could stand, in slots up to ``last``."""
+    slot = run & last
+    while ticks[slot] == tick and table[slot] != run:
+        slot = (slot + np.uint64(1)) & last
+    return slot
+
+
+def _last_slot(count: int) -> np.uint64:
+    """Return the last slot of a table for so many entries: few slots stay in the processor's cache."""
+    size = 2
+    while size < 2 * count:
+        size *= 2
+    return np.uint64(size - 1)
+
+
 def _sets(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, members: Hashes, offsets: Indices) -> None:
+    most = _last_slot(room.shape[1]) + np.uint64(1)
+    table, ticks = np.empty(most, np.uint64), np.zeros(most, np.int64)
     total = 0
     for row in range(len(offsets) - 1):
         count = _cut(texts, row, cut, room)
-        ordered = np.sort(room[2, :count])
+        last = _last_slot(count)
         for index in range(count):
-            if index == 0 or ordered[index] != ordered[index - 1]:
-                members[total] = ordered[index]
+            slot = _slot(room[2, index], last, table, ticks, row + 1)
+            if ticks[slot] != row + 1:
+                table[slot], ticks[slot] = room[2, index], row + 1
+                members[total] = room[2, index]
                 total += 1
         offsets[row + 1] = total
 
 
 def _jaccard(members: Hashes, offsets: Indices, left: Indices, right: Indices) -> Scores:
     scores = np.zeros(len(left))
+    longest = 0
+    for row in left:
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    most = _last_slot(longest) + np.uint64(1)
+    table, ticks = np.empty(most, np.uint64), np.zeros(most, np.int64)
+    tick, last = 0, np.uint64(0)
     for pair in range(len(left)):
-        left_at, right_at = offsets[left[pair]], offsets[right[pair]]
-        left_end, right_end = offsets[left[pair] + 1], offsets[right[pair] + 1]
-        total = left_end - left_at + right_end - right_at
+        low, high = offsets[left[pair]], offsets[left[pair] + 1]
+        if pair == 0 or left[pair] != left[pair - 1]:
+            tick, last = pair + 1, _last_slot(high - low)
+            for index in range(low, high):
+                slot = _slot(members[index], last, table, ticks, tick)
+                table[slot], ticks[slot] = members[index], tick
         shared = 0
-        while left_at < left_end and right_at < right_end:
-            if members[left_at] == members[right_at]:
-                shared += 1
-                left_at += 1
-                right_at += 1
-            elif members[left_at] < members[right_at]:
-                left_at += 1
-            else:
-                right_at += 1
+        for index in range(offsets[right[pair]], offsets[right[pair] + 1]):
+            shared += int(ticks[_slot(members[index], last, table, ticks, tick)] == tick)
+        total = high - low + offsets[right[pair] + 1] - offsets[right[pair]]
         if total > 0:
             scores[pair] = shared / (total - shared)
     return scores
+
+
+def _num_with(texts: tuple[Any, ...], width: int, wanted: Hashes, room: Hashes, counts: Indices) -> None:
+    tokens, starts, ends = texts
+    last = _last_slot(2 * len(wanted))
+    # The number of a passage from 1 on, and the text that had it last.
+    numbers, rows = np.zeros(last + np.uint64(1), np.int32), np.zeros(len(wanted), np.int64)
+    for number in range(len(wanted)):
+        slot = wanted[number] & last
+        while numbers[slot] > 0:
+            slot = (slot + np.uint64(1)) & last
+        numbers[slot] = number + 1
+    for row in range(len(starts)):
+        count = ends[row] - starts[row]
+        room[0, :count] = tokens[starts[row] : ends[row]]
+        _roll(room[0], count, width, room[1])
+        for index in range(count - width + 1):
+            slot = room[1, index] & last
+            while numbers[slot] > 0 and wanted[numbers[slot] - 1] != room[1, index]:
+                slot = (slot + np.uint64(1)) & last
+            number = numbers[slot] - 1
+            if number >= 0 and rows[number] != row + 1:
+                rows[number] = row + 1
+                counts[number] += 1
+
+
+def _fingerprints(texts: tuple[Any, ...], hashes: Hashes) -> None:
+    tokens, starts, ends = texts
+    for row in range(len(hashes)):
+        size = ends[row] - starts[row]
+        hashed = mix_scalar(np.uint64(size))
+        for index in range(NUM_PRINTED):
+            hashed = mix_scalar(hashed ^ tokens[starts[row] + (size - 1) * index // (NUM_PRINTED - 1)])
+        hashes[row] = hashed

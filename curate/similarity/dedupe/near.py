@@ -72,10 +72,11 @@ class Texts:
         """Find the distinct texts among one ``span`` and one key a record."""
         first = firsts(keys)
         is_said = spans.ends > spans.starts
-        heads = np.flatnonzero(is_said & (first == np.arange(len(first))))
-        of_record = np.where(is_said, np.searchsorted(heads, first), -1)
+        is_head = is_said & (first == np.arange(len(first)))
+        heads = np.flatnonzero(is_head)
+        of_record = np.where(is_said, np.cumsum(is_head)[first] - 1, -1)
         members = np.argsort(of_record, kind="stable")[int((~is_said).sum()) :]
-        offsets = np.searchsorted(of_record[members], np.arange(len(heads) + 1)).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(of_record[members], minlength=len(heads)))])
         return Texts(spans.take(heads), of_record, heads, members, offsets)
 
     @property
@@ -127,7 +128,7 @@ def compare_texts(
 
     def buckets() -> dict[str, NDArray[np.generic]]:
         # Boilerplate is looked for in each field by itself.
-        cut = Cut(method.ngram, popular_passages(texts.spans, method.ngram, texts.weights))
+        cut = Cut(method.ngram, popular_passages(texts.spans, method.ngram, texts.weights, kernels.fingerprints))
         bands = _bands(texts.spans, cut, kernels, lambda done: watch(f"hashing {name}s", done, len(texts.first)))
         return {"popular": cut.popular, "keys": bands.keys, "lengths": bands.lengths}
 
@@ -228,12 +229,13 @@ def _candidates(
             crowd = order[starts[at] : starts[at] + sizes[at]]
             crowds[crowd.tobytes()] = crowd
             is_crowded[band, crowd] = True
-        for left, right in _grids(order, starts, sizes):
-            is_new = np.ones(len(left), bool)
+        for pairs in _grids(order, starts, sizes):
+            left, right = pairs
             for earlier in range(band):
                 row = keys[earlier]
-                is_new &= (row[left] != row[right]) | is_crowded[earlier, left]
-            yield left[is_new], right[is_new]
+                is_new = (row[left] != row[right]) | is_crowded[earlier, left]
+                left, right = left[is_new], right[is_new]
+            yield left, right
         on_progress(band + 1)
 
 

@@ -20,7 +20,7 @@ from curate.base.hashing import Indices
 from curate.base.record import Record
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe.corpus import gather
-from curate.similarity.dedupe.kernels import NUMPY, word_hashes
+from curate.similarity.dedupe.kernels import NUMPY
 from curate.similarity.dedupe.pairs import AlikeRule, compare, verdicts
 from curate.similarity.dedupe.results import Method, method_of
 from curate.similarity.dedupe.shingles import (
@@ -33,6 +33,7 @@ from curate.similarity.dedupe.shingles import (
     spaced,
     storable,
 )
+from curate.similarity.dedupe.words import word_hashes
 
 Kind = Literal["", "repeat", "other answer", "same prompt"]
 

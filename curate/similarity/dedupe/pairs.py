@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
 from curate.similarity.dedupe.kernels import Kernels, Scores
-from curate.similarity.dedupe.shingles import BREAK, CHARACTER, NUMBER, Cut, Spans, cut_texts, distinct, shingles
+from curate.similarity.dedupe.shingles import (
+    BREAK,
+    CHARACTER,
+    NUMBER,
+    Cut,
+    Ragged,
+    Spans,
+    cut_texts,
+    distinct,
+    shingles,
+)
 
 # Fewest shingles from which a completion alone is telling; short answers are alike by chance.
 LONG_COMPLETION = 20
@@ -204,17 +214,18 @@ def _alike(
 def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
     """Return a hash of all tokens of each text in their order, and one of its numbers."""
     table = spans.hashed()
-    hashes, offsets = table.hashes, table.offsets
-    is_number = (hashes & np.uint64(NUMBER)).astype(np.bool_)
-    prints = []
-    for is_counted in (np.ones(len(hashes), np.bool_), is_number):
-        running = np.concatenate([[0], np.cumsum(is_counted)]).astype(np.uint64)
-        # Their places are counted from the first of each text.
-        rank = running[1:] - np.repeat(running[offsets[:-1]], np.diff(offsets))
-        terms = np.where(is_counted, mix(hashes + rank * np.uint64(STEP)), np.uint64(0))
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
-        prints.append(sums[offsets[1:]] - sums[offsets[:-1]])
-    return prints[0], prints[1]
+    numbers = np.flatnonzero(table.hashes & np.uint64(NUMBER))
+    return _in_order(table), _in_order(Ragged(table.hashes[numbers], np.searchsorted(numbers, table.offsets)))
+
+
+def _in_order(of: Ragged) -> Hashes:
+    """Return a hash of all values of each row in their order."""
+    # Their places are counted from the first of each row.
+    rank = (np.arange(1, len(of.hashes) + 1) - np.repeat(of.offsets[:-1], of.lengths)).astype(np.uint64)
+    terms = mix(of.hashes + rank * np.uint64(STEP))
+    sums: Hashes = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
+    prints: Hashes = sums[of.offsets[1:]] - sums[of.offsets[:-1]]
+    return prints
 
 
 def _gaps(spans: Spans, left: Indices, right: Indices, ngram: int) -> NDArray[np.float64]:

@@ -188,7 +188,7 @@ def _equal_to(ordered: Indices, numbers: Indices) -> tuple[Indices, Indices]:
     return np.repeat(np.arange(len(numbers)), counts), np.repeat(low, counts) + within
 
 
-class Clusters(Mapping[str, str]):
+class ClusterNames(Mapping[str, str]):
     """The cluster of every record, called by the smallest id in it, in the order of preference.
 
     Of a million records that takes a second and 100 MB, so it is made when it is asked for.
@@ -206,15 +206,15 @@ class Clusters(Mapping[str, str]):
     @cached_property
     def _by_record(self) -> dict[str, str]:
         shared = np.flatnonzero(np.bincount(self._roots, minlength=len(self._ids))[self._roots] > 1)
-        members = list(zip(shared.tolist(), self._roots[shared].tolist(), strict=True))
+        roots = self._roots[shared].tolist()
         smallest: dict[int, str] = {}
-        for row, root in members:
-            smallest[root] = min(smallest.get(root, self._ids[row]), self._ids[row])
-        names = list(self._ids)
-        for row, root in members:
-            names[row] = smallest[root]
-        rows = self._order.tolist()
-        return dict(zip(map(self._ids.__getitem__, rows), map(names.__getitem__, rows), strict=True))
+        for root, name in zip(roots, map(self._ids.__getitem__, shared.tolist()), strict=True):
+            if name < smallest.setdefault(root, name):
+                smallest[root] = name
+        ids = np.array(self._ids, object)
+        names = ids.copy()
+        names[shared] = [smallest[root] for root in roots]
+        return dict(zip(ids[self._order].tolist(), names[self._order].tolist(), strict=True))
 
     def __getitem__(self, name: str) -> str:
         return self._by_record[name]
@@ -232,7 +232,7 @@ class Duplicates:
 
     pairs: list[Duplicate]
     conflicts: list[AnswerConflict]
-    clusters: Clusters
+    clusters: ClusterNames
     method: Method
     num_records: int
     num_boilerplate: int

@@ -11,7 +11,6 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -117,6 +116,8 @@ SHARE = 0.05
 COUNT = 20
 # A passage in more different prompts than this is a template.
 MAX_PROMPTS = 5
+# Tokens of a text, evenly spread, of which its fingerprint is made.
+NUM_PRINTED = 16
 # Texts that are taken at once, and tokens where each part of them costs as much as what is looked for.
 BLOCK, PART = 1 << 14, 1 << 20
 # As `itertools.starmap`: calls a function with each tuple of arguments, and yields what it returns, in order.
@@ -232,7 +233,7 @@ def _whole(of: Ragged, rows: Indices) -> Hashes:
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Texts as sorted sets of shingles, row i in ``members[offsets[i]:offsets[i + 1]]``.
+    """Texts as sets of shingles, row i in ``members[offsets[i]:offsets[i + 1]]``.
 
     Members are hashes, or numbers that stand for them: no two different hashes share a number.
     """
@@ -266,10 +267,12 @@ class Cut(NamedTuple):
         return Cut(self.ngram, distinct(np.concatenate([self.popular, passages])))
 
 
-def popular_passages(spans: Spans, ngram: int, weights: Indices) -> Hashes:
+def popular_passages(
+    spans: Spans, ngram: int, weights: Indices, prints: Callable[[Spans], Hashes] | None = None
+) -> Hashes:
     """Return the passages that stand in more than the allowed share of the records, sorted; measured on a sample.
 
-    ``weights`` has the number of records of each text.
+    ``weights`` has the number of records of each text, and ``prints`` is a way to `fingerprints`.
     """
     width, num_records = max(PASSAGE, ngram), int(weights.sum())
     rows = np.flatnonzero(spans.ends - spans.starts >= width)
@@ -278,7 +281,7 @@ def popular_passages(spans: Spans, ngram: int, weights: Indices) -> Hashes:
     total = num_records
     if len(rows) > SAMPLE:
         # Picked by content, so that the order of the records has no say.
-        picked = _smallest(fingerprints(spans.take(rows)), SAMPLE)
+        picked = _smallest((prints or fingerprints)(spans.take(rows)), SAMPLE)
         total = int(num_records * weights[rows[picked]].sum() / weights[rows].sum())
         rows = rows[np.sort(picked)]
     return shared_passages(spans.take(rows).hashed(), width, weights[rows], num_records, total)
@@ -306,19 +309,12 @@ def shared_passages(of: Ragged, width: int, weights: Indices, num_records: int, 
 
 def passages_in(spans: Spans, width: int) -> Hashes:
     """Return the different passages of ``width`` tokens of some texts, sorted."""
-    parts = (_passages(part.hashed(), width).hashes for part in _by_parts(spans, width))
+    parts = (_passages(part.hashed(), width).hashes for part in by_parts(spans, width))
     return distinct(np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
-def num_texts_with(spans: Spans, width: int, wanted: Hashes, starmap: Starmap = itertools.starmap) -> Indices:
-    """Return for each of the sorted passages ``wanted`` in how many of the texts it stands."""
-    if not len(wanted):
-        return np.zeros(0, np.int64)
-    tasks = ((part,) for part in _by_parts(spans, width))
-    return sum(starmap(partial(_num_with, width, wanted), tasks), np.zeros(len(wanted), np.int64))
-
-
-def _num_with(width: int, wanted: Hashes, spans: Spans) -> Indices:
+def num_texts_with(spans: Spans, width: int, wanted: Hashes) -> Indices:
+    """Return for each of the sorted passages ``wanted`` in how many of the texts it stands; all have so many tokens."""
     part = _passages(spans.hashed(), width)
     positions = np.flatnonzero(may_be_among(wanted, part.hashes))
     near = np.minimum(np.searchsorted(wanted, part.hashes[positions]), len(wanted) - 1)
@@ -328,7 +324,7 @@ def _num_with(width: int, wanted: Hashes, spans: Spans) -> Indices:
     return np.bincount(each % len(wanted), minlength=len(wanted))
 
 
-def _by_parts(spans: Spans, width: int) -> Iterator[Spans]:
+def by_parts(spans: Spans, width: int) -> Iterator[Spans]:
     """Yield the texts that are long enough for a passage, some at a time."""
     sizes = spans.ends - spans.starts
     rows = np.flatnonzero(sizes >= width)
@@ -338,7 +334,7 @@ def _by_parts(spans: Spans, width: int) -> Iterator[Spans]:
 
 
 def fingerprints(spans: Spans) -> Hashes:
-    """Return a number for each text, none of them empty: of its length and 16 of its tokens."""
+    """Return a number for each text, none of them empty: of its length and some of its tokens."""
     # A block of them stays in the processor's cache.
     blocks = (spans.take(slice(low, low + BLOCK)) for low in range(0, len(spans), BLOCK))
     return np.concatenate([np.zeros(0, np.uint64), *map(_fingerprints, blocks)])
@@ -347,8 +343,8 @@ def fingerprints(spans: Spans) -> Hashes:
 def _fingerprints(spans: Spans) -> Hashes:
     sizes, tokens = spans.ends - spans.starts, np.asarray(spans.tokens)
     hashes = mix(sizes.astype(np.uint64))
-    for index in range(16):
-        hashes = mix(hashes ^ tokens[spans.starts + (sizes - 1) * index // 15])
+    for index in range(NUM_PRINTED):
+        hashes = mix(hashes ^ tokens[spans.starts + (sizes - 1) * index // (NUM_PRINTED - 1)])
     return hashes
 
 

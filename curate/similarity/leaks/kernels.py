@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
 from curate.similarity.compiled import chosen, compile_loops, lowered, mix_scalar
-from curate.similarity.dedupe.kernels import MASKS, WORD, hash_words
 from curate.similarity.dedupe.shingles import Spans, joined_bytes, windows
+from curate.similarity.dedupe.words import MASKS, WORD, hash_words
 
 Flags = NDArray[np.bool_]
 Units = NDArray[np.uint8]

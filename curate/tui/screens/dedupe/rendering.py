@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from curate.base.record import Record
+from curate.base.record import Record, estimated_tokens
 from curate.base.tables import counted
 from curate.project.blind import HIDDEN, visible_record
-from curate.base.record import estimated_tokens
 from curate.project.diff.words import Side, text_of
 from curate.project.journal import CATEGORY
 from curate.sessions.cluster_review import Choice, Summary

@@ -1,0 +1,91 @@
+"""The words of normalised texts as hashes, by numpy; `curate.similarity.dedupe.kernels` has the compiled way."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.base.hashing import MIX_A, Hashes, Indices, mix
+from curate.similarity.dedupe.shingles import CHARACTER, NUMBER, Ragged
+
+Units = NDArray[np.uint8]
+
+# The hash of a word before its first byte.
+WORD = 0xD6E8FEB86659FD93
+# By how many of 8 bytes belong to a word: the mask that leaves those.
+MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+# Signs before a number that are looked past, such as those of currencies.
+LEAD = 4
+SIGN, DIGIT, LETTER, EDGE = range(4)
+# What each byte is: an `EDGE` is punctuation that is no part of a word at its beginning or end.
+KINDS = np.full(256, SIGN, np.uint8)
+KINDS[list(b".,;:!?\"'()")] = EDGE
+KINDS[48:58] = DIGIT
+KINDS[65:91] = KINDS[97:123] = LETTER
+
+
+def word_hashes(units: Units) -> Ragged:
+    """Hash the words of normalised UTF-8 texts that newlines divide; a hash's last bits say what kind of word it is."""
+    # Eight bytes at a time. Punctuation at the edges of a word is left out, and what is nothing else is no word.
+    is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
+    starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
+    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
+    starts, ends = _trimmed(units, starts, ends)
+    sizes = ends - starts
+    breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
+    hashes = hash_words(units, starts, sizes)
+    offsets = np.searchsorted(starts, breaks).astype(np.int64)
+    return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
+
+
+def hash_words(units: Units, starts: Indices, sizes: Indices) -> Hashes:
+    """Return a hash of each of the words that begin at ``starts`` in UTF-8 and take ``sizes`` bytes, none of them 0."""
+    # Every place is read as a number of 8 bytes, of which those behind the word are masked.
+    eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
+    hashes = _word_step(np.uint64(WORD), eights[starts] & MASKS[np.minimum(sizes, 8)])
+    rows, offset = np.flatnonzero(sizes > 8), 8
+    while len(rows):
+        packs = eights[starts[rows] + offset] & MASKS[np.minimum(sizes[rows] - offset, 8)]
+        hashes[rows] = _word_step(hashes[rows], packs)
+        offset += 8
+        rows = rows[sizes[rows] > offset]
+    return mix(hashes + sizes.astype(np.uint64))
+
+
+def _word_step(state: Hashes | np.uint64, packs: Hashes) -> Hashes:
+    """Return the hashes of words after their next 8 bytes."""
+    hashes = packs ^ state
+    hashes *= np.uint64(MIX_A)
+    hashes ^= hashes >> np.uint64(29)
+    return hashes
+
+
+def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
+    """Return the words without the punctuation at their edges; those of which nothing is left are left out."""
+    is_edge = KINDS == EDGE
+    rows = np.flatnonzero(is_edge[units[starts]])
+    while len(rows):
+        starts[rows] += 1
+        rows = rows[starts[rows] < ends[rows]]
+        rows = rows[is_edge[units[starts[rows]]]]
+    is_word = starts < ends
+    starts, ends = starts[is_word], ends[is_word]
+    rows = np.flatnonzero(is_edge[units[ends - 1]])
+    while len(rows):
+        # It ends at the latest at the first byte, which is no edge.
+        ends[rows] -= 1
+        rows = rows[is_edge[units[ends[rows] - 1]]]
+    return starts, ends
+
+
+def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:
+    """Return for each word `NUMBER`, `CHARACTER` or 0."""
+    # A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
+    padded, is_sign = np.append(units, np.uint8(0)), (KINDS != DIGIT) & (KINDS != LETTER)
+    first = starts.copy()
+    for _ in range(LEAD):
+        first += (first < ends) & is_sign[padded[first]]
+    is_number = (first < ends) & (KINDS[padded[first]] == DIGIT)
+    lead = units[starts]
+    is_character = (lead >= 0xE0) & (ends - starts == np.where(lead < 0xF0, 3, 4))
+    return np.where(is_number, np.uint64(NUMBER), np.where(is_character, np.uint64(CHARACTER), np.uint64(0)))
