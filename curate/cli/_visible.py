@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from curate.project.validation import Validation
 
 
-def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[RecordState]:
+def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> Iterable[RecordState]:
     """Return the states as this annotator may see them, all of them with ``show_values``.
 
     Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
     """
     if show_values or not any(state.answers for state in data.decided()):
-        return data.states()
+        return data.each_state()
     # Who is asked what is found with numpy, which a workspace without answers does without.
     blind = _blind(data)
     states = data.states()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,19 +78,21 @@ def command(
     findings = project.validate(limit=sys.maxsize, has_leaks=True).findings if has_findings else ()
     tell_remarks(project.data)
     pins = project.data.pins()
-    matching = [
+    matching: Iterable[RecordState] = (
         state
         for state in visible_states(project.data, show_values=show_values)
         if (not category or state.record.category in category)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
-    ]
+    )
     if wanted:
         matching = _let_through(project.data, wanted, matching, pins, findings)
-    listed = islice(matching, limit)
+    # A million of them need not be held at once.
+    rest = iter(matching)
+    listed = islice(rest, limit)
     print_lines(_json_lines(listed) if form == "jsonl" else _lines(listed))
-    if limit is not None and len(matching) > limit:
-        console.talk(f"not shown: {counted(len(matching) - limit, 'record')}")
+    if num_more := sum(1 for _ in rest):
+        console.talk(f"not shown: {counted(num_more, 'record')}")
     return Exit.OK
 
 
@@ -106,24 +108,22 @@ def _parsed(where: str) -> Filter | None:
 def _let_through(
     data: ProjectData,
     wanted: Filter,
-    states: Sequence[RecordState],
+    states: Iterable[RecordState],
     pins: Mapping[str, Split],
     findings: Sequence[Finding],
-) -> list[RecordState]:
-    """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
+) -> Iterator[RecordState]:
+    """Yield the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
     from curate.project.catalog.columns import LearningDynamics, rank_findings
 
     learning = LearningDynamics(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})
     known = rank_findings(findings, data)
-    passing: list[RecordState] = []
-    # In blocks: the texts of a million records need not be in memory a second time.
-    for start in range(0, len(states), _BLOCK):
-        block = states[start : start + _BLOCK]
+    source = iter(states)
+    # In blocks: the texts of a million records need not be in memory at once.
+    while block := list(islice(source, _BLOCK)):
         statuses = [known.status(state.record.source, state.record.id) for state in block]
         splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
-        passing += compress(block, wanted.lets_through(block, statuses, splits, learning))
-    return passing
+        yield from compress(block, wanted.lets_through(block, statuses, splits, learning))
 
 
 def _lines(states: Iterator[RecordState]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 Every file of records goes through here before any other library may see it.
 """
 
+from curate.jsonl.disguise import packed_as
 from curate.jsonl.faults import FAULTS, FaultRule, JsonFault, fault_finding
 from curate.jsonl.reader import (
     Entry,
@@ -12,7 +13,6 @@ from curate.jsonl.reader import (
     Span,
     crlf_finding,
     holds_any,
-    packed_as,
     read_entries,
     spans,
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from curate.base.console import spelled
 from curate.base.events import AnyEvent, Exclusion, read_rule
@@ -30,7 +30,9 @@ from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
 
 if TYPE_CHECKING:
-    from curate.checks.runner.table import Progress, RecordTable
+    from curate.checks.runner.parts import Progress
+    from curate.checks.runner.table import RecordTable
+    from curate.project.records import LazyStates
     from curate.similarity.dedupe.columns import ColumnCache
 
 _FOLDER = Path(".curate")
@@ -110,12 +112,16 @@ class ProjectData:
         """
         states = self._fold.states
         if not isinstance(states, dict):
-            return states.records()
+            return cast("LazyStates", states).records()
         return [state.record for state in states.values() if state.dropped is None]
 
     def states(self) -> list[RecordState]:
-        """Return every record with what was decided on it, dropped ones included; all lines are read for it."""
-        return list(self._fold.states.values())
+        """Return every record with what was decided on it, dropped ones included; see `each_state` for many."""
+        return list(self.each_state())
+
+    def each_state(self) -> Iterator[RecordState]:
+        """Yield every record with what was decided on it, dropped ones included."""
+        return iter(self._fold.states.values())
 
     def names(self) -> list[str]:
         """Return the id of every record, dropped ones included."""
@@ -127,7 +133,7 @@ class ProjectData:
         names = self.decisions.names
         if isinstance(states, dict):
             return [state for name, state in states.items() if name in names]
-        return states.those_decided()
+        return cast("LazyStates", states).those_decided()
 
     def dropped(self) -> dict[str, str]:
         """Return why each record is out that a decision leaves out, in words, by id."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Union
 
 from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusion_of
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
@@ -28,9 +27,6 @@ from curate.project.history import (
 from curate.project.journal import ASIDES, CATEGORY
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
-
-if TYPE_CHECKING:
-    from curate.project.records import LazyStates
 
 # Where a UUID has its version.
 _VERSION = 12
@@ -76,8 +72,8 @@ class RecordState:
         return disagreements
 
 
-# By id: all of them, or those of a large workspace, which are read when they are looked at.
-States = Union[dict[str, RecordState], "LazyStates"]
+# By id; those of a large workspace are read when they are looked at.
+States = Mapping[str, RecordState]
 
 
 @dataclass(slots=True)

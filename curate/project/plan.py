@@ -6,26 +6,28 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
+
+import numpy as np
 
 from curate.base.events import Exclusion
+from curate.base.hashing import Hashes
 from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Source, Split, is_named
 from curate.checks import DatasetProblem, SharedText, discover
-from curate.checks.runner import select_checks
+from curate.checks.runner import num_bytes, select_checks
 from curate.formats.dataset import Dropped
 from curate.project.data import ProjectData, data_files
 from curate.project.golden import divide, read_golden
 from curate.project.records import Records
-from curate.project.repeats import excluded_by, find_repeats
+from curate.project.repeats import excluded_by, find_repeats, stages_in
 from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
-from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams
+from curate.similarity.dedupe.stages import Stages
+from curate.similarity.leaks import Exam, Leak, Leaks, compare_once
 from curate.similarity.leaks.reading import Reading, read_any
+from curate.similarity.leaks.words import HashedRecords, TextColumns
 from curate.similarity.split import SplitAssignment, groups_of, merged
-
-if TYPE_CHECKING:
-    from curate.similarity.leaks.words import HashedRecords
 
 LEAK_CODES = ("P501", "P504", "P505")
 # Words that are retained between the turns of a division, of 8 bytes each: a quarter of a gigabyte. Of some 300,000
@@ -125,6 +127,7 @@ def compare_splits(
     settings: LeakSettings,
     judge: LeakJudge,
     readings: Sequence[Reading] = (),
+    stages: Stages | None = None,
 ) -> list[ExamLeaks]:
     """Compare the test split with all that comes before it, and the validation split with what is trained on.
 
@@ -139,24 +142,31 @@ def compare_splits(
         records = records.joined(by_split[name]) if name in by_split else records
         rows[name] = range(begin, len(records))
     records = records.and_also([*chain.from_iterable(reading.records for reading in readings)])
-    return _compare(_hashed(records), rows, settings, judge, readings)
+    return _compare(_search(records, stages or Stages()), rows, settings, judge, readings)
 
 
-def _hashed(records: Records, most_retained: int = 0) -> HashedRecords:
-    # It needs numpy.
-    from curate.similarity.leaks.words import HashedRecords, TextColumns
+class _Search(NamedTuple):
+    """The records of all splits and benchmarks, a key of what each says, and where results are kept."""
 
-    return HashedRecords(records, lambda rows: TextColumns.of(records.read(rows)), most_retained=most_retained)
+    corpus: HashedRecords
+    contents: Hashes
+    stages: Stages
+
+
+def _search(records: Records, stages: Stages, most_retained: int = 0) -> _Search:
+    corpus = HashedRecords(records, lambda rows: TextColumns.of(records.read(rows)), most_retained=most_retained)
+    return _Search(corpus, records.contents() if stages.folder else np.zeros(0, np.uint64), stages)
 
 
 def _compare(
-    corpus: HashedRecords,
+    search: _Search,
     rows: Mapping[Split, Sequence[int]],
     settings: LeakSettings,
     judge: LeakJudge,
     readings: Sequence[Reading],
 ) -> list[ExamLeaks]:
-    """Compare ``readings``, whose records are the last of ``corpus``, and the splits, which are ``rows`` of it."""
+    """Compare ``readings``, whose records are the last of ``search``, and the splits, which are ``rows`` of it."""
+    corpus, contents, stages = search
     pool = [*rows["train"]]
     exams: list[tuple[Exam, str, Split | None, Reading | None]] = []
     end = len(corpus.records) - sum(len(reading.records) for reading in readings)
@@ -168,7 +178,7 @@ def _compare(
         if rows[name] and pool:
             exams.append((Exam(rows[name], len(pool)), name, name, None))
         pool += rows[name]
-    results = compare_exams(corpus, pool, [exam for exam, *_ in exams], settings)
+    results = compare_once(corpus, pool, [exam for exam, *_ in exams], settings, stages, contents)
     return [
         judge.compared(name, leaks, split=split, reading=reading)
         for (_, name, split, reading), leaks in zip(exams, results, strict=True)
@@ -229,7 +239,8 @@ def divide_apart(
     readings = _benchmarks(data, judge)
     # Only who is in which split changes from turn to turn, so the hashes of words serve for all turns.
     benchmark_records = chain.from_iterable(reading.records for reading in readings)
-    corpus = _hashed(records.and_also([*benchmark_records]), _MOST_RETAINED)
+    stages = stages_in(data.root, num_bytes(data.files()))
+    search = _search(records.and_also([*benchmark_records]), stages, _MOST_RETAINED)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
     # first turn is the last; the benchmarks are compared in it, and else once more at the end.
@@ -240,7 +251,7 @@ def divide_apart(
             split = assignment.splits.get(name)
             if split == "train" or (split and judge.is_wanted("P501", "P505")):
                 rows[split].append(row)
-        compared = _compare(corpus, rows, leaks, judge, readings if is_first else ())
+        compared = _compare(search, rows, leaks, judge, readings if is_first else ())
         units = assignment.units
         fixed_units = {units[name] for name in fixed}
         pairs = [
@@ -253,7 +264,7 @@ def divide_apart(
         ]
         if not pairs or not judge.is_wanted("P501"):
             trained: dict[Split, list[int]] = {name: rows[name] if name == "train" else [] for name in SPLITS}
-            late = [] if is_first else _compare(corpus, trained, leaks, judge, readings)
+            late = [] if is_first else _compare(search, trained, leaks, judge, readings)
             return assignment, [*late, *compared]
         is_first = False
         joined = merged(joined, pairs)
@@ -290,7 +301,8 @@ def compare_all(
         CurateError: E908 and E964 when a benchmark cannot be read or is not there; E914 when it is outside.
     """
     judge = judge_of(data)
-    return compare_splits(by_split, settings or data.settings.leaks, judge, _benchmarks(data, judge))
+    stages = stages_in(data.root, num_bytes(data.files()))
+    return compare_splits(by_split, settings or data.settings.leaks, judge, _benchmarks(data, judge), stages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base.hashing import Indices
+from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record, Source, Split, estimated_tokens
 from curate.checks.runner.table import RecordTable
-from curate.similarity.dedupe.blocks import Keys
+from curate.similarity.dedupe.blocks import Keys, block_of
 from curate.similarity.dedupe.corpus import Columns, Corpus, gather
-from curate.similarity.dedupe.kernels import Kernels
+from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 if TYPE_CHECKING:
     from curate.project.fold import RecordState
@@ -162,6 +162,12 @@ class Records(Sequence[Record]):
     def sources(self) -> list[Source]:
         """Return where each stands."""
         return list(map(self.source, range(len(self))))
+
+    def contents(self) -> Hashes:
+        """Return a key of all that each record says, [N, 2]."""
+        is_compiled = self._table is not None and self._table.is_compiled
+        own = block_of(self._own, kernels_for(0, is_compiled)).keys.whole
+        return self._column(self._table.keys[:, 6:8] if self._table else None, own)
 
     def corpus(self, kernels: Kernels) -> Corpus:
         """Return the records as `curate.similarity.dedupe` compares them.

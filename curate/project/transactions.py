@@ -22,7 +22,7 @@ from curate.project.snapshot import folded_files, read_snapshot
 from curate.schema import Shape
 
 if TYPE_CHECKING:
-    from curate.checks.runner.table import Progress
+    from curate.checks.runner.parts import Progress
 
 
 def require_valid(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -17,66 +16,31 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base.console import one_line, spelled
-from curate.base.file_guard import FileGuardError, FileStamp, open_descriptor, stamp_of
+from curate.base.console import one_line
+from curate.base.file_guard import FileGuardError, open_descriptor, stamp_of
 from curate.base.hashing import Hashes, Indices
 from curate.base.packs import MemoryPack, Pack
-from curate.base.record import CurateError, Finding, Json, Line, Record, Source, canonical
+from curate.base.record import CurateError, Finding, Json, Line, Record, Source
 from curate.base.storage import WRITE_FAILED
-from curate.checks.runner.blocks import MOST_INVALID
 from curate.checks.runner.examine import violations
 from curate.checks.runner.names import UniqueNames
-from curate.checks.runner.parallel import default_jobs, num_bytes, tasks_of
-from curate.checks.runner.pool import shared_out
-from curate.jsonl import Entry, JsonFault, RawBlock, Reader, Span, crlf_finding, strict_loads, strict_loads_all
+from curate.checks.runner.parallel import num_bytes
+from curate.checks.runner.parts import FileParts, Part, Progress, file_key, file_name, keep_parts, known_parts, read_all
+from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, strict_loads, strict_loads_all
 from curate.schema import Shape
 from curate.similarity.compiled import is_repaid
-from curate.similarity.dedupe.blocks import Flags, block_of, read_block
+from curate.similarity.dedupe.blocks import Flags
 from curate.similarity.dedupe.columns import (
     BlockColumns,
     Coded,
     ColumnCache,
-    columns_of,
-    key_of,
     restored,
-    stored,
 )
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
-# Hears how many bytes are read, and how many there are.
-Progress = Callable[[int, int], object]
-Task = tuple[Path, Span | None]
 # Record files that are held open.
 _MAX_OPEN = 64
 # Bytes between two lines that are read with them.
 _GAP = 4096
-# Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock.
-_SETTLED = 100_000_000
-
-
-class Part(NamedTuple):
-    """A block of a file, by its key, and where it begins there."""
-
-    key: bytes
-    number: int
-    offset: int
-    size: int
-
-
-@dataclass
-class FileParts:
-    """The blocks of a file, and findings about it that are of none of them."""
-
-    stamp: FileStamp
-    parts: list[Part] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    num_lines: int = 0
-
-    def extend(self, later: FileParts) -> None:
-        """Add what was found in lines that follow."""
-        self.parts += later.parts
-        self.findings += later.findings
-        self.num_lines += later.num_lines
 
 
 class _Rest(NamedTuple):
@@ -86,67 +50,6 @@ class _Rest(NamedTuple):
     crlf: tuple[int, int]
     num_lines: int
     has_findings: bool
-
-
-def read_parts(
-    path: Path, span: Span | None, shape: Shape, root: Path | None, pack: Pack | MemoryPack, kernels: Kernels, /
-) -> FileParts:
-    """Read one span of a file, or all of it, and keep in ``pack`` what it does not have.
-
-    Raises:
-        CurateError: E904 when the file is missing or may not be read; E905 when the schema has no ``x-record`` view;
-            E906 when the pack cannot be written to.
-    """
-    reader = Reader(path, name=_name(path, root), span=span, root=root)
-    result = FileParts(("", 0, 0, 0, 0))
-    for item in reader.blocks():
-        if isinstance(item, Finding):
-            result.findings.append(item)
-            continue
-        key = key_of(item)
-        if key not in pack:
-            try:
-                stored(pack, key, _columns(item, reader, shape, kernels))
-            except OSError as error:
-                raise CurateError(WRITE_FAILED, f"the cache of records: {error.strerror or error}") from error
-        result.parts.append(Part(key, item.number, item.offset, len(item.whole)))
-    result.num_lines = reader.num_lines
-    return result
-
-
-def _columns(raw: RawBlock, reader: Reader, shape: Shape, kernels: Kernels) -> BlockColumns:
-    """Read the lines of a block, at once if they are plain, else one by one."""
-    view = shape.view
-    assert view is not None
-    values = strict_loads_all(raw.whole, raw.lines) if raw.is_plain else None
-    are_valid = np.array(list(map(shape.is_valid, values or ())), np.bool_)
-    if values is not None and (~are_valid).sum() <= MOST_INVALID * len(values):
-        rows = np.flatnonzero(are_valid)
-        block = read_block(view, values if are_valid.all() else [values[row] for row in rows.tolist()], kernels)
-        lengths = np.array(list(map(len, raw.lines)), np.int64)
-        offsets = np.cumsum(lengths + 1) - lengths - 1
-        return columns_of(block, rows, offsets[rows], lengths[rows], raw.num_lines)
-    # The counts of the reader are of the whole file; what it finds here is told again by `_findings_in`.
-    before = reader.num_crlf, reader.first_crlf
-    reader.num_crlf = reader.first_crlf = 0
-    records: list[Record] = []
-    places: list[tuple[int, int, int]] = []
-    has_findings = False
-    for line in reader.lines_in(raw):
-        value = line if isinstance(line, Finding) else reader.value(line)
-        if isinstance(line, Finding) or isinstance(value, Finding) or not shape.is_valid(value):
-            has_findings = True
-            continue
-        records.append(shape.record(value, Source(reader.name, line[0])))
-        places.append((line[0] - raw.number, line[1] - raw.offset, len(line[2])))
-    block = replace(
-        block_of(records, kernels), ignored=[sorted(shape.ignored(record.data)) or None for record in records]
-    )
-    rows, offsets, lengths = np.array(places, np.int64).reshape(-1, 3).T
-    crlf = reader.num_crlf, reader.first_crlf - raw.number if reader.num_crlf else 0
-    reader.num_crlf, reader.first_crlf = before
-    columns = columns_of(block, rows, offsets, lengths, raw.num_lines)
-    return replace(columns, crlf=crlf, has_findings=has_findings)
 
 
 class RecordTable:
@@ -170,7 +73,7 @@ class RecordTable:
         self.remarks: list[str] = []
         """What a person should know, such as that nothing could be kept."""
         self.pack, self._files = pack, list(files.items())
-        self.file_names = [_name(path, root) for path in files]
+        self.file_names = [file_name(path, root) for path in files]
         self.stamps = [of_file.stamp for of_file in files.values()]
         parts = [part for of_file in files.values() for part in of_file.parts]
         blocks = [_restored(pack, part.key) for part in parts]
@@ -434,10 +337,6 @@ def _close(handles: dict[int, int]) -> None:
         os.close(handle)
 
 
-def _name(path: Path, root: Path | None) -> str:
-    return spelled(str(path.relative_to(root) if root and path.is_relative_to(root) else path))
-
-
 def read_table(
     files: Sequence[Path],
     shape: Shape,
@@ -476,12 +375,12 @@ def _table(
     root: Path | None,
     on_progress: Progress | None,
 ) -> RecordTable:
-    stamps = {path: stamp_of(path, _name(path, root)) for path in files}
-    read = {path: known for path, stamp in stamps.items() if (known := _known(pack, stamp))}
+    stamps = {path: stamp_of(path, file_name(path, root)) for path in files}
+    read = {path: known for path, stamp in stamps.items() if (known := known_parts(pack, stamp))}
     unread = [path for path in files if path not in read]
     is_compiled = cache.is_compiled if cache else is_repaid(num_bytes(files))
     if unread:
-        for path, part in _read_all(unread, shape, root, pack, cache, is_compiled, on_progress):
+        for path, part in read_all(unread, shape, root, pack, cache, is_compiled, on_progress):
             read.setdefault(path, FileParts(stamps[path])).extend(part)
     for path in unread:
         if stamp_of(path, stamps[path][0]) != stamps[path]:
@@ -489,84 +388,7 @@ def _table(
     table = RecordTable(pack, shape, root, {path: read[path] for path in files}, is_compiled=is_compiled)
     if cache and isinstance(pack, Pack):
         for path in unread:
-            _keep(pack, read[path])
+            keep_parts(pack, read[path])
         parts = [part.key for of_file in read.values() for part in of_file.parts]
-        cache.sweep(pack, [*map(_file_key, table.stamps), *parts, *map(table.text_key, parts)])
+        cache.sweep(pack, [*map(file_key, table.stamps), *parts, *map(table.text_key, parts)])
     return table
-
-
-def _read_all(
-    files: Sequence[Path],
-    shape: Shape,
-    root: Path | None,
-    pack: Pack | MemoryPack,
-    cache: ColumnCache | None,
-    is_compiled: bool,
-    on_progress: Progress | None,
-) -> Iterator[tuple[Path, FileParts]]:
-    """Read ``files``, by several processes where that pays, and yield what is in each span of each, in order."""
-    jobs = default_jobs(files, is_by_block=True) if cache and isinstance(pack, Pack) else 1
-    tasks = tasks_of(files, root, is_counted=jobs > 1)
-    total, num_done = num_bytes(files), 0
-    results = (
-        shared_out(tasks, _read, _start, (shape, root, cache), jobs)
-        if jobs > 1
-        else _in_turn(tasks, shape, root, pack, kernels_for(0, is_compiled))
-    )
-    with closing(results):
-        for (path, span), part in zip(tasks, results, strict=True):
-            yield path, part
-            num_done += span.end - span.start if span else num_bytes([path])
-            if on_progress:
-                on_progress(min(num_done, total), total)
-    if isinstance(pack, Pack):
-        pack.refresh()
-
-
-_reading: tuple[Shape, Path | None, Pack, Kernels]
-
-
-def _start(shape: Shape, root: Path | None, cache: ColumnCache) -> None:
-    global _reading  # noqa: PLW0603  a worker has one of each, for all its tasks
-    _reading = shape, root, cache.opened(), kernels_for(0, cache.is_compiled)
-
-
-def _read(task: Task) -> FileParts:
-    path, span = task
-    return read_parts(path, span, *_reading)
-
-
-def _in_turn(
-    tasks: Sequence[Task], shape: Shape, root: Path | None, pack: Pack | MemoryPack, kernels: Kernels
-) -> Generator[FileParts]:
-    """Read spans one after the other, counting lines along."""
-    line = 1
-    for path, span in tasks:
-        line = line if span and span.start else 1
-        part = read_parts(path, span and replace(span, first_line=line), shape, root, pack, kernels)
-        line += part.num_lines
-        yield part
-
-
-def _file_key(stamp: FileStamp) -> bytes:
-    return blake2b(canonical(list(stamp)), digest_size=16, person=b"file").digest()
-
-
-def _known(pack: Pack | MemoryPack, stamp: FileStamp) -> FileParts | None:
-    """Return the blocks of a file that is as it was when it was read before."""
-    entry = pack.get(_file_key(stamp))
-    if entry is None:
-        return None
-    about = entry.about
-    parts = [Part(bytes.fromhex(key), *place) for key, *place in about["parts"]]
-    return FileParts(stamp, parts, num_lines=about["num_lines"]) if all(part.key in pack for part in parts) else None
-
-
-def _keep(pack: Pack, of_file: FileParts) -> None:
-    """Keep where the blocks of a file are, unless it could change within the tick of a clock, or is no lines."""
-    _, _, *times, _ = of_file.stamp
-    if of_file.findings or any(time.time_ns() - changed < _SETTLED for changed in times):
-        return
-    about = {"parts": [(part.key.hex(), *part[1:]) for part in of_file.parts], "num_lines": of_file.num_lines}
-    with suppress(OSError):
-        pack.append(_file_key(of_file.stamp), about, {}, np.zeros(0, np.uint64))

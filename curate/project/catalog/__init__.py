@@ -32,7 +32,7 @@ from curate.project.data import ProjectData, files_as_they_are
 from curate.project.fold import RecordState
 
 if TYPE_CHECKING:
-    from curate.checks.runner.table import Progress
+    from curate.checks.runner.parts import Progress
     from curate.project.filters import Filter
 
 # How often files that change under the reader are read again.

@@ -10,14 +10,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import astuple, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from curate.base.record import Record
 from curate.schema.settings import LeakSettings
 from curate.similarity.leaks.results import LEVELS, Exam, Leak, Leaks, Level, Overlap
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from curate.base.hashing import Hashes
+    from curate.similarity.dedupe.stages import Stages
     from curate.similarity.leaks.words import HashedRecords
 
 # Other records that give an exam record away are named up to so many.
@@ -85,11 +92,56 @@ def compare_exams(
         for (number, rank), suspicion in suspected:
             overlaps = comparison.overlaps(number, rank, common) if number in unsure else suspicion
             if overlaps:
-                exam_record, source = corpus.records[rows[number]], corpus.records[pool[rank]]
-                by_exam.setdefault(number, []).append(Leak(exam_record, source, tuple(sorted(overlaps, key=_order))))
+                ordered = tuple(sorted(overlaps, key=_order))
+                by_exam.setdefault(number, []).append(_leak(corpus.records, (rows[number], pool[rank]), ordered))
         leaks = [_ranked(by_exam[number]) for number in sorted(by_exam)]
         results[index] = replace(results[index], leaks=leaks, num_templates=num_templates)
     return results
+
+
+def compare_once(
+    corpus: HashedRecords,
+    pool: Sequence[int],
+    exams: Sequence[Exam],
+    settings: LeakSettings,
+    stages: Stages,
+    contents: Hashes,
+) -> list[Leaks]:
+    """Return what `compare_exams` does, from ``stages`` where an earlier call has compared the same.
+
+    ``contents`` has a key of all that each record of ``corpus`` says, [N, 2].
+    """
+    # It needs numpy.
+    import numpy as np
+
+    def make() -> dict[str, NDArray[np.uint8]]:
+        results = [
+            (found.num_exam, found.num_pool, found.num_templates, list(map(_stored, found.leaks)))
+            for found in compare_exams(corpus, pool, exams, settings)
+        ]
+        return {"results": np.frombuffer(orjson.dumps(results), np.uint8)}
+
+    rows = [np.array(some, np.int64) for some in (pool, *(exam.rows for exam in exams))]
+    about = (settings, [exam.num_pool for exam in exams], contents, *rows)
+    results = orjson.loads(stages.arrays("leaks", about, make)["results"].tobytes())
+    return [
+        Leaks([_restored(corpus.records, leak) for leak in leaks], num_exam, num_pool, num_templates)
+        for num_exam, num_pool, num_templates, leaks in results
+    ]
+
+
+def _leak(records: Sequence[Record], rows: tuple[int, int], overlaps: tuple[Overlap, ...]) -> Leak:
+    return Leak(records[rows[0]], records[rows[1]], overlaps, rows=rows)
+
+
+def _stored(leak: Leak) -> list[Any]:
+    return [list(map(int, leak.rows)), list(map(astuple, leak.overlaps)), list(map(_stored, leak.also))]
+
+
+def _restored(records: Sequence[Record], stored: list[Any]) -> Leak:
+    rows, overlaps, also = stored
+    leak = _leak(records, (rows[0], rows[1]), tuple(Overlap(*overlap) for overlap in overlaps))
+    return replace(leak, also=tuple(_restored(records, other) for other in also))
 
 
 def _order(overlap: Overlap) -> tuple[int, int, float]:
@@ -103,4 +155,4 @@ def _ranked(leaks: Sequence[Leak]) -> Leak:
     return replace(first, also=tuple(leak for leak in others[:_MOST_OTHERS] if leak.severity == "error"))
 
 
-__all__ = ["LEVELS", "Exam", "Leak", "Leaks", "Level", "Overlap", "compare_exams", "find_leaks"]
+__all__ = ["LEVELS", "Exam", "Leak", "Leaks", "Level", "Overlap", "compare_exams", "compare_once", "find_leaks"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from curate.base.record import Record, Severity
@@ -51,6 +51,8 @@ class Leak:
     overlaps: tuple[Overlap, ...]
     also: tuple[Leak, ...] = ()
     """Other training records that give the same exam record away, whole or nearly; seven at most."""
+    rows: tuple[int, int] = field(default=(-1, -1), compare=False)
+    """The numbers of both among the records that were compared."""
 
     @property
     def worst(self) -> Overlap:

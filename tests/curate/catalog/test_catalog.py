@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from curate.base.record import CurateError, Record, Source, estimated_tokens
-from curate.checks.runner import table
+from curate.checks.runner import parts, table
 from curate.checks.runner.pool import shared_out
 from curate.project.catalog import Catalog, open_catalog
 from curate.project.data import ProjectData, load_data
@@ -47,8 +47,8 @@ def kept(monkeypatch) -> None:
 def blocks_read(monkeypatch) -> list[object]:
     """The blocks that were parsed."""
     read: list[object] = []
-    real = table._columns
-    monkeypatch.setattr(table, "_columns", lambda *args: read.append(args[0]) or real(*args))
+    real = parts._columns
+    monkeypatch.setattr(parts, "_columns", lambda *args: read.append(args[0]) or real(*args))
     return read
 
 
@@ -115,7 +115,7 @@ def test_several_processes_find_the_same(make_workspace, kept, monkeypatch):
     lines = [line(number % 500, category="billing" if number % 3 else "") for number in range(700)]
     made = make_workspace([*lines, {"id": "bad"}, *lines])
     alone = told(open_catalog(made))
-    monkeypatch.setattr("curate.checks.runner.table.default_jobs", lambda _, is_by_block: 2)
+    monkeypatch.setattr("curate.checks.runner.parts.default_jobs", lambda _, is_by_block: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     heard: list[tuple[int, int]] = []
     shutil.rmtree(made.root / ".curate")
@@ -127,7 +127,7 @@ def test_several_processes_find_the_same(make_workspace, kept, monkeypatch):
 
 
 def test_whoever_stops_listening_ends_the_processes(make_workspace, kept, monkeypatch):
-    monkeypatch.setattr("curate.checks.runner.table.default_jobs", lambda _, is_by_block: 2)
+    monkeypatch.setattr("curate.checks.runner.parts.default_jobs", lambda _, is_by_block: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     made = make_workspace([line(number) for number in range(2000)])
 
@@ -290,13 +290,13 @@ def test_a_line_of_a_changed_file_is_refused(workspace):
 
 def test_files_that_keep_changing_are_told(workspace, monkeypatch):
     path = workspace.root / "data" / "a.jsonl"
-    real = table.read_parts
+    real = parts.read_parts
 
     def grown(*args: Any) -> Any:
         path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
         return real(*args)
 
-    monkeypatch.setattr(table, "read_parts", grown)
+    monkeypatch.setattr(parts, "read_parts", grown)
     with pytest.raises(CurateError) as caught:
         open_catalog(workspace)
     assert caught.value.code == "E974 files-changed"
