@@ -26,7 +26,7 @@ from curate.similarity.dedupe import Duplicates
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.leaks import Exam, Leak, Leaks, compare_once
 from curate.similarity.leaks.reading import Reading, read_any
-from curate.similarity.leaks.words import HashedRecords, TextColumns
+from curate.similarity.leaks.words import HashedRecords
 from curate.similarity.split import SplitAssignment, groups_of, merged
 
 LEAK_CODES = ("P501", "P504", "P505")
@@ -154,7 +154,7 @@ class _Search(NamedTuple):
 
 
 def _search(records: Records, stages: Stages, most_retained: int = 0) -> _Search:
-    corpus = HashedRecords(records, lambda rows: TextColumns.of(records.read(rows)), most_retained=most_retained)
+    corpus = HashedRecords(records, records.texts, most_retained=most_retained)
     return _Search(corpus, records.contents() if stages.folder else np.zeros(0, np.uint64), stages)
 
 

@@ -14,6 +14,7 @@ from curate.checks.runner.table import RecordTable
 from curate.similarity.dedupe.blocks import Keys, block_of
 from curate.similarity.dedupe.corpus import Columns, Corpus, gather
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
+from curate.similarity.leaks.words import TextColumns
 
 if TYPE_CHECKING:
     from curate.project.fold import RecordState
@@ -86,6 +87,24 @@ class Records(Sequence[Record]):
         rows = self._rows[np.asarray(numbers, np.int64)]
         lines = iter(self._lines.records(rows[rows >= 0])) if (rows >= 0).any() else iter(())
         return [next(lines) if row >= 0 else self._own[-1 - row] for row in rows.tolist()]
+
+    def texts(self, numbers: Sequence[int] | Indices) -> TextColumns:
+        """Return the texts of the records of these numbers, in their order.
+
+        Raises:
+            CurateError: E974 when a file has changed since.
+        """
+        rows = self._rows[np.asarray(numbers, np.int64)]
+        is_line, table = rows >= 0, self._table
+        own = TextColumns.of([self._own[-1 - row] for row in rows[~is_line].tolist()])
+        if table is None or not is_line.any():
+            return own
+        assert table.shape.view is not None, "its lines are records"
+        texts = TextColumns.of_lines(table.shape.view, table.values(rows[is_line]))
+        if is_line.all():
+            return texts
+        order = np.argsort(np.concatenate([np.flatnonzero(is_line), np.flatnonzero(~is_line)])).tolist()
+        return TextColumns._make([column[index] for index in order] for column in texts.joined(own))
 
     def take(self, numbers: Sequence[int] | Indices) -> Records:
         """Return the records of these numbers, in their order, without reading them."""

@@ -156,6 +156,11 @@ class View:
             prompt_parts,
         )
 
+    def texts(self, value: Mapping[str, Json]) -> tuple[str, str, str, str, Turns]:
+        """Return what a valid line says: prompt, completion, raw text, system message, and all messages of a chat."""
+        messages, _, text, system, prompt, completion, _ = self._read(value)
+        return prompt, completion, text, system, messages
+
     def _read(self, value: Mapping[str, Json]) -> tuple[Turns, Turns, str, str, str, str, tuple[str, ...]]:
         """Return what a line teaches, as `Content` has it, the texts of its system, prompt and completion, and the
         parts of the prompt where it has several."""

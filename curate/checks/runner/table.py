@@ -227,20 +227,27 @@ class RecordTable:
             CurateError: as `record`.
         """
         rows = np.asarray(rows, np.int64)
-        if not len(rows):
-            return []
-        files, offsets = self.files[rows].tolist(), self.offsets[rows].tolist()
-        lengths, lines = self.lengths[rows].tolist(), self.lines[rows].tolist()
-        raws = self._raw_lines(files, offsets, lengths)
-        values = strict_loads_all(b"".join(raw + b"\n" for raw in raws), raws) if len(raws) > 1 else None
-        names, read = self.file_names, self.shape.record
+        places = zip(rows.tolist(), self.files[rows].tolist(), self.lines[rows].tolist(), strict=True)
+        names, read, ids = self.file_names, self.shape.record, self.ids
         records = []
-        for index, (row, file, line) in enumerate(zip(rows.tolist(), files, lines, strict=True)):
-            value = values[index] if values else self._value(raws[index], names[file])
+        for (row, file, line), value in zip(places, self.values(rows), strict=True):
             record = read(value, Source(names[file], line))
-            name = self.ids[row]
-            records.append(record if record.id == name else replace(record, id=name))
+            records.append(record if record.id == ids[row] else replace(record, id=ids[row]))
         return records
+
+    def values(self, rows: Indices) -> Sequence[dict[str, Any]]:
+        """Return the objects in the lines of ``rows``, in that order.
+
+        Raises:
+            CurateError: as `record`.
+        """
+        files = self.files[rows].tolist()
+        raws = self._raw_lines(files, self.offsets[rows].tolist(), self.lengths[rows].tolist())
+        # What was read before is valid still. One by one they are held against the schema again, which says more.
+        values = strict_loads_all(b"".join(raw + b"\n" for raw in raws), raws) if len(raws) > 1 else None
+        if values is not None:
+            return values
+        return [self._value(raw, self.file_names[file]) for raw, file in zip(raws, files, strict=True)]
 
     def _value(self, raw: bytes, file: str) -> dict[str, Any]:
         try:

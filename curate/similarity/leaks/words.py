@@ -13,6 +13,7 @@ import numpy as np
 
 from curate.base.hashing import Hashes, Indices
 from curate.base.record import Json, Record, normalised
+from curate.schema.view import View
 from curate.similarity.dedupe.shingles import Spans
 from curate.similarity.leaks.kernels import Flags, LeakKernels, kernels_for
 
@@ -82,6 +83,17 @@ class TextColumns(NamedTuple):
             [record.system for record in records],
             [_questions(record.messages) for record in records],
         )
+
+    @staticmethod
+    def of_lines(view: View, values: Sequence[Mapping[str, Json]]) -> TextColumns:
+        """Return the texts of valid lines, of which no records are made."""
+        said = list(map(view.texts, values))
+        prompts, completions, raw, systems, messages = zip(*said, strict=True) if said else ((),) * 5
+        return TextColumns(prompts, completions, raw, systems, list(map(_questions, messages)))
+
+    def joined(self, others: TextColumns) -> TextColumns:
+        """Return these texts and those of ``others``."""
+        return TextColumns._make([*mine, *theirs] for mine, theirs in zip(self, others, strict=True))
 
 
 def _questions(messages: Sequence[Mapping[str, Json]]) -> Sequence[str]:
