@@ -116,13 +116,14 @@ def split(
     for rows in shared:
         old_splits = sorted({assigned for row in rows if (assigned := known[row])}, key=SPLITS.index)
         new = [row for row in rows if not known[row]]
-        if not old_splits:
-            undecided.append(rows)
-        elif len(old_splits) > 1:
+        if len(old_splits) > 1:
             withheld += new
             findings.append(_torn([records[row] for row in rows], [known[row] for row in rows], old_splits, len(new)))
-        for row in new if len(old_splits) == 1 else ():
-            targets[row] = old_splits[0]
+        elif old_splits:
+            for row in new:
+                targets[row] = old_splits[0]
+        else:
+            undecided.append(rows)
     _let_fall(records, targets, undecided, withheld, settings)
     drift = _drift(records, targets, settings)
     return SplitAssignment(

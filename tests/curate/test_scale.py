@@ -132,6 +132,7 @@ def test_clusters_do_not_depend_on_how_the_work_is_divided(
     for name, value in (
         ("curate.similarity.dedupe.shingles.SAMPLE", 60),
         ("curate.similarity.dedupe.shingles.BLOCK", 40),
+        ("curate.similarity.dedupe.shingles.PART", 400),
         ("curate.similarity.dedupe.near.BLOCK", 50),
         ("curate.similarity.dedupe.pairs.MOST_TOKENS", 2_000),
     ):

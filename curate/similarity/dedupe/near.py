@@ -261,7 +261,9 @@ def _sharing(keys: Hashes) -> Indices:
     """Return the rows that share their key with another: by key, and in order where that is the same."""
     # Each key with its row for its last bits: to sort these takes a quarter of the time of sorting rows by their keys.
     bits = np.uint64((1 << len(keys).bit_length()) - 1)
-    packed = np.sort((keys & ~bits) | np.arange(len(keys), dtype=np.uint64))
+    packed = keys & ~bits
+    packed |= np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
     rows = (packed[_is_repeated(packed & ~bits)] & bits).astype(np.int64)
     # Keys that differ in their last bits only have got mixed up; mostly there are none, and all is in order already.
     rows = rows[np.argsort(keys[rows], kind="stable")]
