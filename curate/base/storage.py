@@ -49,7 +49,7 @@ class AtomicFile:
             # Long names are cut, because the temporary one is longer still.
             self._handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
         except OSError as error:
-            raise _refused(path, error) from error
+            raise refusal(path, error) from error
         self._temporary = Path(name)
 
     def write(self, chunk: bytes) -> None:
@@ -61,7 +61,7 @@ class AtomicFile:
             try:
                 self._flush()
             except OSError as error:
-                raise _refused(self.path, error) from error
+                raise refusal(self.path, error) from error
 
     def commit(self, *, is_new: bool = False, mode: int | None = None) -> str:
         """Sync the file, compare what is read back by digest, give it its name, and return its SHA-256 in hex.
@@ -93,7 +93,7 @@ class AtomicFile:
             message = f"{one_line(str(path), 500)} is there already"
             raise CurateError("E919 would-overwrite", message, "Nothing was written.") from error
         except OSError as error:
-            raise _refused(path, error) from error
+            raise refusal(path, error) from error
         return digest
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, m
             for chunk in chunks:
                 file.write(chunk)
         except OSError as error:
-            raise _refused(path, error) from error
+            raise refusal(path, error) from error
         return file.commit(is_new=is_new, mode=mode)
 
 
@@ -143,7 +143,7 @@ def make_folder(folder: Path) -> None:
             path.mkdir(exist_ok=True)
             sync_folder(path.parent)
     except OSError as error:
-        raise _refused(folder, error) from error
+        raise refusal(folder, error) from error
 
 
 def make_cache(folder: Path) -> None:
@@ -174,7 +174,7 @@ def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
             on_wait()
             lock.acquire()
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refusal(path, error) from error
     try:
         yield
     finally:
@@ -220,7 +220,7 @@ class Segment:
             sync_folder(path.parent)
         except OSError as error:
             self.close()
-            raise _refused(path, error, _NOT_SAVED) from error
+            raise refusal(path, error, _NOT_SAVED) from error
 
     def append(self, frames: bytes) -> None:
         """Write ``frames`` whole and sync them."""
@@ -239,7 +239,7 @@ class Segment:
             with suppress(OSError):
                 os.ftruncate(self._handle, self._length)
             self.close()
-            raise _refused(self.path, error, _NOT_SAVED) from error
+            raise refusal(self.path, error, _NOT_SAVED) from error
         self._length += len(frames)
 
     def close(self) -> None:
@@ -287,7 +287,7 @@ def move_file(path: Path, target: Path) -> None:
         sync_folder(target.parent)
         sync_folder(path.parent)
     except OSError as error:
-        raise _refused(target, error, "Nothing was moved.") from error
+        raise refusal(target, error, "Nothing was moved.") from error
 
 
 def remove_file(path: Path) -> None:
@@ -296,7 +296,7 @@ def remove_file(path: Path) -> None:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as error:
-        raise _refused(path, error, "It is still there.") from error
+        raise refusal(path, error, "It is still there.") from error
 
 
 class Scratch:
@@ -320,7 +320,7 @@ class Scratch:
             with self.path(name).open("ab") as file:
                 file.write(content)
         except OSError as error:
-            raise _refused(self.path(name), error) from error
+            raise refusal(self.path(name), error) from error
 
     def publish(self) -> None:
         """Sync what was written and give the folder its name; if it is there meanwhile, that one stays."""
@@ -333,7 +333,7 @@ class Scratch:
             else:
                 publish_folder(self._temporary, self.folder)
         except OSError as error:
-            raise _refused(self.folder, error) from error
+            raise refusal(self.folder, error) from error
 
     def discard(self) -> None:
         """Remove what was written, unless it was published."""
@@ -354,7 +354,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _refused(path: Path, error: OSError, hint: str = "The old file, if any, is untouched.") -> CurateError:
+def refusal(path: Path, error: OSError, hint: str = "The old file, if any, is untouched.") -> CurateError:
+    """Return E906 for ``path``, which the system does not let us write, with exit code 3 where the disk is full."""
     lacks_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return CurateError(
         WRITE_FAILED,
