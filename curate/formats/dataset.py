@@ -267,23 +267,28 @@ def read_pins(folder: Path) -> dict[str, Split]:
         path = folder / f"{name}.jsonl"
         entry = manifest.files.get(path.name)
         # A split that holds for good is read only from a file that nobody has edited.
-        content = _bytes_of(path, entry.bytes) if entry else b""
-        if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
+        ids = _ids_of(path, entry) if entry else None
+        if ids is None:
             hint = "Restore the file, or delete the whole folder to give its split up."
             raise CurateError("E911 dataset-changed", f"{path} does not match {folder / FILE_NAME}", hint)
-        pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})
+        pins.update(dict.fromkeys(ids, name))
     return pins
 
 
-def _bytes_of(path: Path, most: int) -> bytes:
-    """Return the bytes of a file that has ``most`` of them by its manifest, none where it is not there."""
+def _ids_of(path: Path, entry: FileEntry) -> list[str] | None:
+    """Return the ids in a file of a dataset, in order; None where it is not what the manifest says."""
+    digest, ids = hashlib.sha256(), list[str]()
     try:
-        return read_file(path, most=most)
-    except FileNotFoundError:
-        return b""
+        with open_file(path, most=entry.bytes) as file:
+            for line in file:
+                digest.update(line)
+                ids.append(orjson.loads(line)["id"])
     except FileGuardError as error:
         hint = f"{error.hint} Or delete the whole folder to give its split up."
         raise CurateError("E911 dataset-changed", f"{path}: {error}", hint) from error
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
+    return ids if digest.hexdigest() == entry.sha256 else None
 
 
 def write_dataset(

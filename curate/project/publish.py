@@ -19,6 +19,7 @@ from curate.base.record import (
     Exit,
     Finding,
     Json,
+    Record,
     Split,
     canonical,
     source_of,
@@ -27,7 +28,7 @@ from curate.base.tables import counted
 from curate.checks.language import scripts_of
 from curate.checks.runner import Verdict
 from curate.formats.dataset import Export, row_of, write_dataset
-from curate.formats.row_file import Row
+from curate.formats.row_file import Row, RowSpool
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
@@ -120,16 +121,34 @@ def write_planned(data: ProjectData, planned: ExportPlan, verdict: Verdict, data
         CurateError: E906 when writing fails.
     """
     contents: Counter[_Content] = Counter()
-    splits, units, license_ = planned.assignment.splits, planned.assignment.units, data.settings.about.license
 
     def rows() -> Iterator[tuple[Split, Row]]:
-        for record in planned.records:
-            split, row = splits[record.id], row_of(record, units[record.id], record.source.file, license_)
+        for split, row, record in _rows(data, planned):
             objective = "domain" if row["messages"] is None else "chat" if record.kind == "chat" else "sft"
             contents[split, row["category"], objective, source_of(record), row["license"] or ""] += 1
             yield split, row
 
     return write_dataset(datasets, rows(), planned.dropped, lambda: _about(data, verdict, planned, contents))
+
+
+def rows_with_lines(data: ProjectData, planned: ExportPlan, folder: Path) -> dict[Split, RowSpool]:
+    """Return the rows of what is ``planned`` by split, each with the workspace's own line as ``line``.
+
+    They lie in files without a name below ``folder``.
+
+    Raises:
+        CurateError: E906 when writing fails.
+    """
+    spools: dict[Split, RowSpool] = {split: RowSpool(folder) for split in SPLITS}
+    for split, row, record in _rows(data, planned):
+        spools[split].append({**row, "line": dict(record.data)})
+    return spools
+
+
+def _rows(data: ProjectData, planned: ExportPlan) -> Iterator[tuple[Split, Row, Record]]:
+    splits, units, license_ = planned.assignment.splits, planned.assignment.units, data.settings.about.license
+    for record in planned.records:
+        yield splits[record.id], row_of(record, units[record.id], record.source.file, license_), record
 
 
 def _about(
