@@ -39,7 +39,7 @@ def _write(rows_by_split: RowsBySplit, folder: Path, *, is_guarded: bool) -> Exp
 
     def lines(split: Split, rows: Iterable[ExportRow]) -> Iterator[bytes]:
         nonlocal num_rows, num_guarded, num_alike
-        writer = csv.DictWriter(_Line(), COLUMNS, lineterminator="\r\n")
+        writer = csv.DictWriter(_LineEncoder(), COLUMNS, lineterminator="\r\n")
         yield writer.writeheader()
         for cells in converted(rows, split, _cells, skipped):
             safe = {name: guarded(cell) for name, cell in cells.items()} if is_guarded else cells
@@ -68,7 +68,7 @@ def _write(rows_by_split: RowsBySplit, folder: Path, *, is_guarded: bool) -> Exp
     return ExportResult(paths, num_rows, skipped, notes)
 
 
-class _Line:
+class _LineEncoder:
     """What a CSV writer writes to: each line is handed back by the call that made it."""
 
     def write(self, text: str) -> bytes:
