@@ -43,7 +43,7 @@ def _with_raw_text_apart(
     skipped = SkippedRows(folder)
     talked = {split: (row for row in rows if row["messages"] is not None) for split, rows in rows_by_split.items()}
     written = write_lines(talked, folder, convert, skipped)
-    if all(row["messages"] is not None for rows in rows_by_split.values() for row in rows):
+    if written.num_rows + len(skipped) == sum(len(rows) for rows in rows_by_split.values()):
         return written
     raw = {split: (row for row in rows if row["messages"] is None) for split, rows in rows_by_split.items()}
     texts = write_lines(raw, folder / "text", lambda row: {"text": row["text"]}, skipped)
