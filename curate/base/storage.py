@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from curate.base.console import one_line
@@ -23,51 +23,116 @@ from curate.base.record import CurateError, Exit
 
 # The code of errors for whatever the system does not write.
 WRITE_FAILED = "E906 write-failed"
+# Bytes that wait in memory to be written at once.
+_BLOCK = 1 << 20
 _NOT_SAVED = "The last decision is not saved."
 
 
-def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, mode: int | None = None) -> str:
-    """Replace ``path`` by the concatenation of ``chunks`` and return its SHA-256 in hex.
+class AtomicFile:
+    """A file that takes the place of ``path`` in one step, once all of it is written and synced.
 
-    Written to a temporary file in the same folder, synced, read back and compared by digest, renamed, folder synced.
-    The folder is made when it is missing. With ``is_new`` a file that is there is not replaced. ``mode`` holds its
-    permissions, by default what the umask leaves of 0666. On any failure ``path`` is untouched and the temporary file
-    is gone.
+    It grows under a temporary name in the same folder, which is made when it is missing. Until `commit`, and whatever
+    fails, ``path`` is untouched.
+    """
+
+    def __init__(self, path: Path) -> None:
+        make_folder(path.parent)
+        self.path = path
+        self.num_bytes = 0
+        self._digest = hashlib.sha256()
+        self._chunks: list[bytes] = []
+        self._num_waiting = 0
+        try:
+            # A link or a device (/dev/null) is somebody else's file: replacing it would take it away from them.
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise FileExistsError(errno.EEXIST, "is there and is no regular file")
+            # Long names are cut, because the temporary one is longer still.
+            self._handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+        except OSError as error:
+            raise refusal(path, error) from error
+        self._temporary = Path(name)
+
+    def write(self, chunk: bytes) -> None:
+        """Add ``chunk`` to the end."""
+        self._chunks.append(chunk)
+        self._num_waiting += len(chunk)
+        # Lines come one by one, and a call of the system for each takes as long as to make it.
+        if self._num_waiting >= _BLOCK:
+            try:
+                self._flush()
+            except OSError as error:
+                raise refusal(self.path, error) from error
+
+    def commit(self, *, is_new: bool = False, mode: int | None = None) -> str:
+        """Sync the file, compare what is read back by digest, give it its name, and return its SHA-256 in hex.
+
+        With ``is_new`` a file that is there is not replaced. ``mode`` holds its permissions, by default what the umask
+        leaves of 0666.
+
+        Raises:
+            CurateError: E919 when ``is_new`` and the file is there.
+        """
+        path, temporary = self.path, self._temporary
+        try:
+            self._flush()
+            os.fsync(self._handle)
+            self._close()
+            digest = self._digest.hexdigest()
+            with open_file(temporary) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    raise OSError("what was read back is not what was written")
+            # mkstemp makes files private; a data set is as readable as the user's umask says.
+            temporary.chmod(0o666 & ~_umask() if mode is None else mode)
+            if is_new:
+                # Unlike a rename, a link never takes the place of a file that another process put there meanwhile.
+                os.link(temporary, path)
+            else:
+                temporary.replace(path)
+            sync_folder(path.parent)
+        except FileExistsError as error:
+            message = f"{one_line(str(path), 500)} is there already"
+            raise CurateError("E919 would-overwrite", message, "Nothing was written.") from error
+        except OSError as error:
+            raise refusal(path, error) from error
+        return digest
+
+    def close(self) -> None:
+        """Remove what is left of the temporary file; closing twice is harmless."""
+        self._close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        content = b"".join(self._chunks)
+        self._chunks.clear()
+        self._num_waiting = 0
+        self._digest.update(content)
+        self.num_bytes += len(content)
+        rest = memoryview(content)
+        while rest:
+            # os.write may take less than it is given and report no error, as on a nearly full disk.
+            rest = rest[os.write(self._handle, rest) :]
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+
+def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, mode: int | None = None) -> str:
+    """Replace ``path`` by the concatenation of ``chunks`` and return its SHA-256 in hex, as `AtomicFile` does.
+
+    ``is_new`` and ``mode`` as in `AtomicFile.commit`.
 
     Raises:
         CurateError: E919 when ``is_new`` and the file is there.
     """
-    make_folder(path.parent)
-    try:
-        # A link or a device (/dev/null) is somebody else's file: replacing it would take it away from them.
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise FileExistsError(errno.EEXIST, "is there and is no regular file")
-        # Long names are cut, because the temporary one is longer still.
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise _refused(path, error) from error
-    temporary = Path(name)
-    try:
-        digest = _write_all(handle, chunks)
-        with open_file(temporary) as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise OSError("what was read back is not what was written")
-        # mkstemp makes files private; a data set is as readable as the user's umask says.
-        temporary.chmod(0o666 & ~_umask() if mode is None else mode)
-        if is_new:
-            # Unlike a rename, a link never takes the place of a file that another process has put there meanwhile.
-            os.link(temporary, path)
-        else:
-            temporary.replace(path)
-        sync_folder(path.parent)
-    except FileExistsError as error:
-        message = f"{one_line(str(path), 500)} is there already"
-        raise CurateError("E919 would-overwrite", message, "Nothing was written.") from error
-    except OSError as error:
-        raise _refused(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
+    with closing(AtomicFile(path)) as file:
+        try:
+            for chunk in chunks:
+                file.write(chunk)
+        except OSError as error:
+            raise refusal(path, error) from error
+        return file.commit(is_new=is_new, mode=mode)
 
 
 def make_folder(folder: Path) -> None:
@@ -78,7 +143,7 @@ def make_folder(folder: Path) -> None:
             path.mkdir(exist_ok=True)
             sync_folder(path.parent)
     except OSError as error:
-        raise _refused(folder, error) from error
+        raise refusal(folder, error) from error
 
 
 def make_cache(folder: Path) -> None:
@@ -109,7 +174,7 @@ def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
             on_wait()
             lock.acquire()
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refusal(path, error) from error
     try:
         yield
     finally:
@@ -155,7 +220,7 @@ class Segment:
             sync_folder(path.parent)
         except OSError as error:
             self.close()
-            raise _refused(path, error, _NOT_SAVED) from error
+            raise refusal(path, error, _NOT_SAVED) from error
 
     def append(self, frames: bytes) -> None:
         """Write ``frames`` whole and sync them."""
@@ -174,7 +239,7 @@ class Segment:
             with suppress(OSError):
                 os.ftruncate(self._handle, self._length)
             self.close()
-            raise _refused(self.path, error, _NOT_SAVED) from error
+            raise refusal(self.path, error, _NOT_SAVED) from error
         self._length += len(frames)
 
     def close(self) -> None:
@@ -222,7 +287,7 @@ def move_file(path: Path, target: Path) -> None:
         sync_folder(target.parent)
         sync_folder(path.parent)
     except OSError as error:
-        raise _refused(target, error, "Nothing was moved.") from error
+        raise refusal(target, error, "Nothing was moved.") from error
 
 
 def remove_file(path: Path) -> None:
@@ -231,7 +296,7 @@ def remove_file(path: Path) -> None:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as error:
-        raise _refused(path, error, "It is still there.") from error
+        raise refusal(path, error, "It is still there.") from error
 
 
 class Scratch:
@@ -255,7 +320,7 @@ class Scratch:
             with self.path(name).open("ab") as file:
                 file.write(content)
         except OSError as error:
-            raise _refused(self.path(name), error) from error
+            raise refusal(self.path(name), error) from error
 
     def publish(self) -> None:
         """Sync what was written and give the folder its name; if it is there meanwhile, that one stays."""
@@ -268,7 +333,7 @@ class Scratch:
             else:
                 publish_folder(self._temporary, self.folder)
         except OSError as error:
-            raise _refused(self.folder, error) from error
+            raise refusal(self.folder, error) from error
 
     def discard(self) -> None:
         """Remove what was written, unless it was published."""
@@ -289,23 +354,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _write_all(handle: int, chunks: Iterable[bytes]) -> str:
-    """Write every byte to ``handle``, sync and close it, and return the SHA-256 of what was to be written."""
-    digest = hashlib.sha256()
-    try:
-        for chunk in chunks:
-            digest.update(chunk)
-            rest = memoryview(chunk)
-            while rest:
-                # os.write may take less than it is given and report no error, as on a nearly full disk.
-                rest = rest[os.write(handle, rest) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return digest.hexdigest()
-
-
-def _refused(path: Path, error: OSError, hint: str = "The old file, if any, is untouched.") -> CurateError:
+def refusal(path: Path, error: OSError, hint: str = "The old file, if any, is untouched.") -> CurateError:
+    """Return E906 for ``path``, which the system does not let us write, with exit code 3 where the disk is full."""
     lacks_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return CurateError(
         WRITE_FAILED,

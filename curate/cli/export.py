@@ -15,8 +15,9 @@ from curate.cli._options import workspace_argument
 
 if TYPE_CHECKING:
     from curate.formats.dataset import Export
-    from curate.formats.exporters import ExportResult, RowsBySplit
+    from curate.formats.exporters import ExportResult
     from curate.project.data import ProjectData
+    from curate.project.plan import ExportPlan
 
 
 @click.command()
@@ -63,24 +64,24 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     if not export.is_new:
         console.talk(f"nothing has changed since {export.manifest.name}, which is used again")
     console.data(console.visible(str(export.path)))
-    return Exit.OK if form == "dataset" else _convert(project.data, export, form, out)
+    return Exit.OK if form == "dataset" else _convert(project.data, export, planned, form, out)
 
 
-def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> int:
+def _convert(data: ProjectData, export: Export, planned: ExportPlan, form: str, out: Path | None) -> int:
     """Write the dataset in another format, and say what that format cannot hold."""
     from curate.base.file_guard import inside
     from curate.formats.exporters import export_rows
+    from curate.project.publish import rows_with_lines
 
     folder = out or inside(data.root, data.root / "exports") / f"{form}-{export.manifest.name}"
-    lines = {record.id: record.data for record in data.records()}
     # Formats that can hold more than a dataset's row take it from the workspace's own line.
-    rows = {name: [{**row, "line": dict(lines[row["id"]])} for row in part] for name, part in export.rows.items()}
+    rows = rows_with_lines(data, planned, export.path.parent)
     written = export_rows(form, rows, folder, export.manifest.model_dump(mode="json", by_alias=True))
     for reason, number in written.reasons.items():
         console.talk(f"warning: {number:,} records cannot be written as {form}: {reason}; they are in skipped.jsonl")
     for note in written.notes:
         console.talk(console.one_line(note))
-    for category, number in _lost_categories(rows, written).items():
+    for category, number in _lost_categories(export, written).items():
         name = console.one_line(category, 40)
         console.talk(
             f"warning: category {name} is missing from {form}: all of its {counted(number, 'record')} are skipped"
@@ -94,8 +95,9 @@ def _convert(data: ProjectData, export: Export, form: str, out: Path | None) -> 
     return Exit.OK
 
 
-def _lost_categories(rows: RowsBySplit, written: ExportResult) -> dict[str, int]:
+def _lost_categories(export: Export, written: ExportResult) -> dict[str, int]:
     """Return the categories of which the format holds no record, each with how many records it had."""
-    had = Counter(row["category"] for part in rows.values() for row in part)
+    categories = export.manifest.categories
     skipped = Counter(skipped_row.row["category"] for skipped_row in written.skipped)
-    return {name: number for name, number in had.items() if skipped[name] == number}
+    had = {name: categories[name].train + categories[name].validation + categories[name].test for name in skipped}
+    return {name: number for name, number in skipped.items() if number == had[name]}

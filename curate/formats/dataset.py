@@ -9,27 +9,29 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curate.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, read_file
+from curate.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, open_file, read_file
 from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Json, Record, Split
-from curate.base.storage import make_folder, publish_folder, write_atomic
+from curate.base.storage import AtomicFile, make_folder, publish_folder, write_atomic
+from curate.formats.row_file import Row, RowFile
 
 FILE_NAME = "manifest.json"
-DROPPED_FILE = "dropped.jsonl"
+DROPPED = "dropped"
 
-_MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
+_PLAIN_KEYS = ("role", "content")
+_MESSAGE_KEYS = (*_PLAIN_KEYS, "tool_calls", "tool_call_id", "name")
 # Only an answer is ever trained, so that only an answer has marks of how.
 _ANSWER_KEYS = (*_MESSAGE_KEYS, "train", "weight")
 _VERSION = re.compile(r"v([1-9][0-9]*)")
-
-Row = dict[str, Any]
 
 _Count = Field(ge=0)
 _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
@@ -170,7 +172,22 @@ class Export:
     path: Path
     manifest: Manifest
     is_new: bool
-    rows: Mapping[Split, Sequence[Row]]
+
+    @property
+    def rows(self) -> Mapping[Split, Sequence[Row]]:
+        """The rows of each split, parsed from its file each time that they are gone through.
+
+        Raises:
+            CurateError: E911 when a file is not there any more.
+        """
+        return {split: self._rows(split, getattr(self.manifest.counts, split)) for split in SPLITS}
+
+    def _rows(self, split: str, number: int) -> RowFile:
+        path = self.path / f"{split}.jsonl"
+        try:
+            return RowFile(open_file(path), number)
+        except OSError as error:
+            raise CurateError("E911 dataset-changed", f"{path}: {error}", "Export the workspace again.") from error
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{number:,} {split}" for split, number in self.manifest.counts)
@@ -199,9 +216,12 @@ def row_of(record: Record, cluster: str, file: str, license_: str = "") -> Row:
     }
 
 
-def _message(message: Mapping[str, Json]) -> dict[str, Json]:
-    always, known = ("role", "content"), _ANSWER_KEYS if message.get("role") == "assistant" else _MESSAGE_KEYS
-    return {key: message.get(key) for key in known if key in always or message.get(key) is not None}
+def _message(message: Mapping[str, Json]) -> Mapping[str, Json]:
+    # Most messages are these two keys in this order.
+    if tuple(message) == _PLAIN_KEYS:
+        return message
+    known = _ANSWER_KEYS if message.get("role") == "assistant" else _MESSAGE_KEYS
+    return {key: message.get(key) for key in known if key in _PLAIN_KEYS or message.get(key) is not None}
 
 
 def frozen_digest(test_ids: Sequence[str]) -> str:
@@ -247,31 +267,40 @@ def read_pins(folder: Path) -> dict[str, Split]:
         path = folder / f"{name}.jsonl"
         entry = manifest.files.get(path.name)
         # A split that holds for good is read only from a file that nobody has edited.
-        content = _bytes_of(path, entry.bytes) if entry else b""
-        if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
+        ids = _ids_of(path, entry) if entry else None
+        if ids is None:
             hint = "Restore the file, or delete the whole folder to give its split up."
             raise CurateError("E911 dataset-changed", f"{path} does not match {folder / FILE_NAME}", hint)
-        pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})
+        pins.update(dict.fromkeys(ids, name))
     return pins
 
 
-def _bytes_of(path: Path, most: int) -> bytes:
-    """Return the bytes of a file that has ``most`` of them by its manifest, none where it is not there."""
+def _ids_of(path: Path, entry: FileEntry) -> list[str] | None:
+    """Return the ids in a file of a dataset, in order; None where it is not what the manifest says."""
+    digest, ids = hashlib.sha256(), list[str]()
     try:
-        return read_file(path, most=most)
-    except FileNotFoundError:
-        return b""
+        with open_file(path, most=entry.bytes) as file:
+            for line in file:
+                digest.update(line)
+                ids.append(orjson.loads(line)["id"])
     except FileGuardError as error:
         hint = f"{error.hint} Or delete the whole folder to give its split up."
         raise CurateError("E911 dataset-changed", f"{path}: {error}", hint) from error
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
+    return ids if digest.hexdigest() == entry.sha256 else None
 
 
 def write_dataset(
-    datasets: Path, rows: Mapping[Split, Sequence[Row]], dropped: Sequence[Dropped], about: Mapping[str, Json]
+    datasets: Path,
+    rows: Iterable[tuple[Split, Row]],
+    dropped: Iterable[Dropped],
+    about: Callable[[], Mapping[str, Json]],
 ) -> Export:
     """Write ``rows`` as the next version below ``datasets``, or return the last one where it holds the same.
 
-    ``about`` holds the entries of the manifest that the rows do not tell.
+    ``rows`` are gone through once, in the order that they have within their files. ``about`` is called after that, and
+    returns the entries of the manifest that are not counted here.
 
     Raises:
         CurateError: E906 when writing fails; nothing is left behind.
@@ -284,43 +313,54 @@ def write_dataset(
     try:
         manifest = _write(temporary, f"v{number}", rows, dropped, about)
         if last and manifest.is_same_data(before := read_manifest(last)):
-            return Export(last, before, False, rows)
+            return Export(last, before, False)
         folder = datasets / manifest.name
         # mkdtemp makes folders private; a dataset is as readable as the user's umask says.
         temporary.chmod(datasets.stat().st_mode & 0o777)
         publish_folder(temporary, folder)
-        return Export(folder, manifest, True, rows)
+        return Export(folder, manifest, True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(
-    folder: Path, name: str, rows: Mapping[Split, Sequence[Row]], dropped: Sequence[Dropped], about: Mapping[str, Json]
+    folder: Path,
+    name: str,
+    rows: Iterable[tuple[Split, Row]],
+    dropped: Iterable[Dropped],
+    about: Callable[[], Mapping[str, Json]],
 ) -> Manifest:
-    files = {f"{split}.jsonl": rows[split] for split in SPLITS} | {DROPPED_FILE: [asdict(record) for record in dropped]}
-    entries = {}
-    for file, lines in files.items():
-        digest = write_atomic(folder / file, _encoded(lines))
-        entries[file] = FileEntry(sha256=digest, bytes=(folder / file).stat().st_size, records=len(lines))
-    drops: dict[str, int] = {}
-    for record in dropped:
-        drops[record.code] = drops.get(record.code, 0) + 1
+    counts, drops = Counter[str](), Counter[str]()
+    test_ids: list[str] = []
+    entries: dict[str, FileEntry] = {}
+    with ExitStack() as stack:
+        files = {
+            part: stack.enter_context(closing(AtomicFile(folder / f"{part}.jsonl"))) for part in (*SPLITS, DROPPED)
+        }
+        for split, row in rows:
+            files[split].write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            counts[split] += 1
+            if split == "test":
+                test_ids.append(row["id"])
+        for record in dropped:
+            files[DROPPED].write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            counts[DROPPED] += 1
+            drops[record.code] += 1
+        for part, file in files.items():
+            digest = file.commit()
+            entries[file.path.name] = FileEntry(sha256=digest, bytes=file.num_bytes, records=counts[part])
     manifest = Manifest.model_validate(
         {
-            **about,
+            **about(),
             "version": 1,
             "name": name,
-            "counts": SplitCounts(**{split: len(rows[split]) for split in SPLITS}),
+            "counts": SplitCounts(**{split: counts[split] for split in SPLITS}),
             "drops": dict(sorted(drops.items())),
             "files": entries,
-            "frozen_test": frozen_digest([row["id"] for row in rows["test"]]),
+            "frozen_test": frozen_digest(test_ids),
         }
     )
     # The manifest comes last: where there is one, every file that it names was written and synced.
     text = orjson.dumps(manifest.model_dump(mode="json", by_alias=True), option=orjson.OPT_INDENT_2)
     write_atomic(folder / FILE_NAME, [text, b"\n"])
     return manifest
-
-
-def _encoded(lines: Sequence[Row]) -> Iterator[bytes]:
-    return (orjson.dumps(line) + b"\n" for line in lines)

@@ -40,10 +40,8 @@ def tell_remarks(data: ProjectData) -> None:
 
 def tell_plan(planned: ExportPlan) -> None:
     """Say on stderr how many records go where, how many are left out and why, and what is wrong with the split."""
-    counts = {name: len(records) for name, records in planned.by_split.items()}
-    console.talk(
-        f"{counted(sum(counts.values()), 'record')}: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS)
-    )
+    counts = Counter(planned.assignment.splits.values())
+    console.talk(f"{counted(counts.total(), 'record')}: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS))
     drops = Counter(record.code for record in planned.dropped)
     if drops:
         console.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))

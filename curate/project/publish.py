@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from curate.base.record import (
     Exit,
     Finding,
     Json,
+    Record,
     Split,
     canonical,
     source_of,
@@ -26,7 +27,8 @@ from curate.base.record import (
 from curate.base.tables import counted
 from curate.checks.language import scripts_of
 from curate.checks.runner import Verdict
-from curate.formats.dataset import Export, Row, row_of, write_dataset
+from curate.formats.dataset import Export, row_of, write_dataset
+from curate.formats.row_file import Row, RowSpool
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
@@ -35,6 +37,8 @@ from curate.schema import bundled, load_contract
 from curate.schema.settings import Category, Settings, settings_adapter
 
 _MAX_FINDINGS = 5
+# What the manifest counts of a row: its split, category, objective, source and licence.
+_Content = tuple[Split, str, str, str, str]
 
 
 def require_clean(verdict: Verdict) -> None:
@@ -96,7 +100,7 @@ def export_dataset(
     verdict = verdict or validate_data(data)
     require_clean(verdict)
     planned = plan(data)
-    if not any(planned.by_split.values()):
+    if not planned.assignment.splits:
         raise CurateError(
             "E917 nothing-to-export",
             f"{data.root} has no record that could be exported",
@@ -104,28 +108,61 @@ def export_dataset(
             exit_code=Exit.FINDINGS,
         )
     require_no_leaks(planned)
-    rows: dict[Split, list[Row]] = {
-        name: [
-            row_of(record, planned.assignment.units[record.id], record.source.file, data.settings.about.license)
-            for record in records
-        ]
-        for name, records in planned.by_split.items()
-    }
-    about = _about(data, verdict, planned, rows)
     datasets = into or inside(data.root, data.root / DATASETS)
-    return write_dataset(datasets, rows, planned.dropped, about), planned
+    return write_planned(data, planned, verdict, datasets), planned
 
 
-def _about(data: ProjectData, verdict: Verdict, planned: ExportPlan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
+def write_planned(data: ProjectData, planned: ExportPlan, verdict: Verdict, datasets: Path) -> Export:
+    """Write what is ``planned`` as the next dataset below ``datasets``, or return the last one if it is the same.
+
+    Records are gone through once, and not held.
+
+    Raises:
+        CurateError: E906 when writing fails.
+    """
+    contents: Counter[_Content] = Counter()
+
+    def rows() -> Iterator[tuple[Split, Row]]:
+        for split, row, record in _rows(data, planned):
+            objective = "domain" if row["messages"] is None else "chat" if record.kind == "chat" else "sft"
+            contents[split, row["category"], objective, source_of(record), row["license"] or ""] += 1
+            yield split, row
+
+    return write_dataset(datasets, rows(), planned.dropped, lambda: _about(data, verdict, planned, contents))
+
+
+def rows_with_lines(data: ProjectData, planned: ExportPlan, folder: Path) -> dict[Split, RowSpool]:
+    """Return the rows of what is ``planned`` by split, each with the workspace's own line as ``line``.
+
+    They lie in files without a name below ``folder``.
+
+    Raises:
+        CurateError: E906 when writing fails.
+    """
+    spools: dict[Split, RowSpool] = {split: RowSpool(folder) for split in SPLITS}
+    for split, row, record in _rows(data, planned):
+        spools[split].append({**row, "line": dict(record.data)})
+    return spools
+
+
+def _rows(data: ProjectData, planned: ExportPlan) -> Iterator[tuple[Split, Row, Record]]:
+    splits, units, license_ = planned.assignment.splits, planned.assignment.units, data.settings.about.license
+    for record in planned.records:
+        yield splits[record.id], row_of(record, units[record.id], record.source.file, license_), record
+
+
+def _about(
+    data: ProjectData, verdict: Verdict, planned: ExportPlan, contents: Mapping[_Content, int]
+) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
     # Keys of the terminal and plug-ins change no record, and so make no other dataset.
     fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude={"keys", "plugins"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
-    counts = {name: Counter(row["category"] for row in part) for name, part in rows.items()}
-    names = sorted({name for part in counts.values() for name in part})
-    has_text = any(row["text"] is not None for part in rows.values() for row in part)
-    kinds = {row["kind"] for part in rows.values() for row in part}
+    categories: dict[str, Counter[str]] = defaultdict(Counter)
+    for (split, category, *_), number in contents.items():
+        categories[category][split] += number
+    objectives = {objective for _, _, objective, *_ in contents}
     return {
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "tool": {"name": "pairsmith", "version": version("pairsmith")},
@@ -134,22 +171,23 @@ def _about(data: ProjectData, verdict: Verdict, planned: ExportPlan, rows: dict[
         "settings_sha256": hashlib.sha256(canonical(fields)).hexdigest(),
         "seed": settings.split.seed,
         "ratios": list(settings.split.ratios),
-        "objective_hint": "domain" if has_text else "chat" if "chat" in kinds else "sft",
+        "objective_hint": next((name for name in ("domain", "chat") if name in objectives), "sft"),
         "categories": {
             name: scoring(settings, "" if name == UNCATEGORISED else name)
-            | {split_name: counts[split_name][name] for split_name in SPLITS}
-            for name in names
+            | {split_name: counts[split_name] for split_name in SPLITS}
+            for name, counts in sorted(categories.items())
         },
         "findings": dict(sorted(findings.items())),
         "about": asdict(settings.about),
-        "provenance": _provenance(planned, rows),
+        "provenance": _provenance(contents),
     }
 
 
-def _provenance(planned: ExportPlan, rows: dict[Split, list[Row]]) -> list[Json]:
+def _provenance(contents: Mapping[_Content, int]) -> list[Json]:
     """Count the records by the source that they name, else their file, and by licence."""
-    licenses = {row["id"]: row["license"] or "" for part in rows.values() for row in part}
-    counts = Counter((source_of(record), licenses[record.id]) for record in planned.records if record.id in licenses)
+    counts: Counter[tuple[str, str]] = Counter()
+    for (*_, source, license_), number in contents.items():
+        counts[source, license_] += number
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{"source": source, "license": license_, "records": number} for (source, license_), number in ordered]
 

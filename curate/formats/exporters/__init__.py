@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ import orjson
 from curate.base.record import CurateError, Json, Split
 from curate.base.registry import Registry
 from curate.base.storage import write_atomic
+from curate.formats.row_file import RowSpool
 
 # A row of a dataset: id, kind, category, cluster, messages, tools, text, source; and, where the caller has it,
 # ``line``: the workspace's own line, from which formats that can hold more take what the messages do not say.
 ExportRow = Mapping[str, Any]
 
+# A million rows lie in a file, so an exporter goes through them as often as it must and holds none of them.
 RowsBySplit = Mapping[Split, Sequence[ExportRow]]
 
 # Keys of a line whose texts are one prompt.
@@ -50,13 +53,35 @@ class Skipped:
     row: ExportRow
 
 
+class SkippedRows(Collection[Skipped]):
+    """The rows that a format cannot hold, in a file below its folder: there may be as many as the dataset has."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._spool: RowSpool | None = None
+
+    def append(self, item: Skipped) -> None:
+        """Add a row to the end."""
+        self._spool = self._spool or RowSpool(self._folder)
+        self._spool.append({"split": item.split, "reason": item.reason, "row": dict(item.row)})
+
+    def __iter__(self) -> Iterator[Skipped]:
+        return (Skipped(**line) for line in self._spool or ())
+
+    def __len__(self) -> int:
+        return len(self._spool or ())
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == each for each in self)
+
+
 @dataclass(frozen=True, slots=True)
 class ExportResult:
     """What an exporter made: the files, how many rows they hold, the rows that stayed out, and remarks for the user."""
 
     paths: list[Path]
     num_rows: int
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: Collection[Skipped] = ()
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -121,11 +146,9 @@ def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -
     """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
     if form.keeps is None:
         return []
-    # Two rows can be equal, and only one of them skipped.
-    skipped = {id(item.row) for item in written.skipped}
-    rows = [row for part in rows_by_split.values() for row in part if id(row) not in skipped]
-    counts = Counter(key for row in rows for key in set(_unwritten_keys(row)) if key not in form.keeps)
-    joined = sum(_is_joined(row) for row in rows) if "input" not in form.keeps else 0
+    keys, num_joined = _losses_of(chain.from_iterable(rows_by_split.values()), form.keeps)
+    skipped_keys, num_skipped = _losses_of((item.row for item in written.skipped), form.keeps)
+    counts, joined = keys - skipped_keys, num_joined - num_skipped
     notes = []
     if counts:
         named = ", ".join(f"{key} ({number:,})" for key, number in sorted(counts.items()))
@@ -135,6 +158,18 @@ def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -
         lost = "joins an instruction and its input, or a context and its question"
         notes.append(f"{form.name} {lost}: {joined:,} records.")
     return notes
+
+
+def _losses_of(rows: Iterable[ExportRow], keeps: Collection[str]) -> tuple[Counter[str], int]:
+    """Return how many of ``rows`` say something under each key that a format has no place for, and how many are joined.
+
+    ``keeps`` holds the keys that it has a place for.
+    """
+    counts, num_joined = Counter[str](), 0
+    for row in rows:
+        counts.update(set(_unwritten_keys(row)).difference(keeps))
+        num_joined += "input" not in keeps and _is_joined(row)
+    return counts, num_joined
 
 
 def _unwritten_keys(row: ExportRow) -> Iterator[str]:
@@ -160,23 +195,34 @@ def _is_joined(row: ExportRow) -> bool:
 
 
 def write_lines(
-    rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], Mapping[str, Json]]
+    rows_by_split: Mapping[Split, Iterable[ExportRow]],
+    folder: Path,
+    convert: Callable[[ExportRow], Mapping[str, Json]],
+    skipped: SkippedRows | None = None,
 ) -> ExportResult:
-    """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out."""
-    paths: list[Path] = []
-    skipped: list[Skipped] = []
-    num_rows = 0
+    """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out.
+
+    Those are put on ``skipped``, where several calls have it in common.
+    """
+    skipped = SkippedRows(folder) if skipped is None else skipped
+    counts = Counter[Split]()
+
+    def lines(split: Split, rows: Iterable[ExportRow]) -> Iterator[bytes]:
+        for value in converted(rows, split, convert, skipped):
+            counts[split] += 1
+            yield orjson.dumps(value) + b"\n"
+
+    paths = {split: folder / f"{split}.jsonl" for split in rows_by_split}
     for split, rows in rows_by_split.items():
-        lines = [orjson.dumps(value) + b"\n" for value in converted(rows, split, convert, skipped)]
-        path = folder / f"{split}.jsonl"
-        write_atomic(path, lines)
-        paths.append(path)
-        num_rows += len(lines)
-    return ExportResult(paths, num_rows, skipped)
+        write_atomic(paths[split], lines(split, rows))
+    return ExportResult([*paths.values()], counts.total(), skipped)
 
 
 def converted(
-    rows: Sequence[ExportRow], split: Split, convert: Callable[[ExportRow], Mapping[str, Json]], skipped: list[Skipped]
+    rows: Iterable[ExportRow],
+    split: Split,
+    convert: Callable[[ExportRow], Mapping[str, Json]],
+    skipped: SkippedRows | list[Skipped],
 ) -> Iterator[Mapping[str, Json]]:
     """Yield what ``convert`` makes of each row; those it cannot express are put on ``skipped``."""
     for row in rows:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from curate.base.record import Json
+from curate.base.record import Json, Split
 from curate.base.storage import write_atomic
 from curate.formats.exporters import (
     CannotExpressError,
     ExportResult,
     ExportRow,
     RowsBySplit,
-    Skipped,
+    SkippedRows,
     converted,
     exporter,
 )
@@ -35,23 +34,24 @@ def write_raw(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, 
 
 
 def _write(rows_by_split: RowsBySplit, folder: Path, *, is_guarded: bool) -> ExportResult:
-    paths: list[Path] = []
-    skipped: list[Skipped] = []
+    skipped = SkippedRows(folder)
     num_rows = num_guarded = num_alike = 0
-    for split, rows in rows_by_split.items():
-        buffer = io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\r\n")
-        writer.writeheader()
+
+    def lines(split: Split, rows: Iterable[ExportRow]) -> Iterator[bytes]:
+        nonlocal num_rows, num_guarded, num_alike
+        writer = csv.DictWriter(_LineEncoder(), COLUMNS, lineterminator="\r\n")
+        yield writer.writeheader()
         for cells in converted(rows, split, _cells, skipped):
             safe = {name: guarded(cell) for name, cell in cells.items()} if is_guarded else cells
             num_guarded += sum(safe[name] != cells[name] for name in COLUMNS)
             # A cell that looks guarded by chance would lose its apostrophe on the way back.
             num_alike += 0 if is_guarded else sum(unguarded(cells[name]) != cells[name] for name in COLUMNS)
             num_rows += 1
-            writer.writerow(safe)
-        path = folder / f"{split}.csv"
-        write_atomic(path, [buffer.getvalue().encode()])
-        paths.append(path)
+            yield writer.writerow(safe)
+
+    paths = [folder / f"{split}.csv" for split in rows_by_split]
+    for path, (split, rows) in zip(paths, rows_by_split.items(), strict=True):
+        write_atomic(path, lines(split, rows))
     notes = []
     if num_alike:
         notes.append(
@@ -66,6 +66,13 @@ def _write(rows_by_split: RowsBySplit, folder: Path, *, is_guarded: bool) -> Exp
         write_atomic(path, [notes[0].encode(), b" The format csv-raw writes them as they are.\n"])
         paths.append(path)
     return ExportResult(paths, num_rows, skipped, notes)
+
+
+class _LineEncoder:
+    """What a CSV writer writes to: each line is handed back by the call that made it."""
+
+    def write(self, text: str) -> bytes:
+        return text.encode()
 
 
 def _cells(row: ExportRow) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.file_guard import open_file
 from curate.base.record import Json
 from curate.base.storage import write_atomic
 from curate.formats.exporters import ExportResult, RowsBySplit, exporter
@@ -65,7 +65,8 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
     written = parquet_exporter.write(filled, folder / "data", manifest)
     files = []
     for split, path in zip(filled, written.paths, strict=True):
-        digest = hashlib.sha256(read_file(path, most=MOST_DOCUMENT)).hexdigest()
+        with open_file(path) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         files.append(_DataFile(split, f"data/{path.name}", digest, path.stat().st_size))
     opening = 'Open it with `datasets.load_dataset("parquet", data_dir=...)`, or by its name once it is on the Hub.'
     texts: dict[str, bytes] = {

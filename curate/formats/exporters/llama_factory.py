@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import orjson
@@ -15,7 +16,7 @@ from curate.formats.exporters import (
     ExportResult,
     ExportRow,
     RowsBySplit,
-    Skipped,
+    SkippedRows,
     converted,
     exporter,
 )
@@ -40,32 +41,45 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
     name = "pairsmith_" + re.sub(r"[^a-z0-9]+", "_", str(manifest.get("name", "")).lower()).strip("_")
     info: dict[str, Json] = {}
     paths: list[Path] = []
-    skipped: list[Skipped] = []
+    skipped = SkippedRows(folder)
     num_rows = 0
     for split, rows in rows_by_split.items():
-        talked = list(converted([row for row in rows if row["messages"] is not None], split, _line, skipped))
-        raw = [row for row in rows if row["messages"] is None]
-        texts = list(converted(raw, split, lambda row: {"text": row["text"]}, skipped))
-        if talked:
-            paths.append(_write_array(folder / f"{split}.json", talked))
+        talked = converted((row for row in rows if row["messages"] is not None), split, _line, skipped)
+        if num_talked := _write_array(path := folder / f"{split}.json", talked):
+            paths.append(path)
             info[f"{name}_{split}"] = {
-                "file_name": f"{split}.json",
+                "file_name": path.name,
                 "formatting": "sharegpt",
                 "columns": _COLUMNS,
                 "tags": _TAGS,
             }
-        if texts:
-            paths.append(_write_array(folder / f"{split}_text.json", texts))
-            info[f"{name}_{split}_text"] = {"file_name": f"{split}_text.json", "columns": {"prompt": "text"}}
-        num_rows += len(talked) + len(texts)
+        raw = (row for row in rows if row["messages"] is None)
+        texts = converted(raw, split, lambda row: {"text": row["text"]}, skipped)
+        if num_texts := _write_array(path := folder / f"{split}_text.json", texts):
+            paths.append(path)
+            info[f"{name}_{split}_text"] = {"file_name": path.name, "columns": {"prompt": "text"}}
+        num_rows += num_talked + num_texts
     path = folder / "dataset_info.json"
     write_atomic(path, [orjson.dumps(info, option=orjson.OPT_INDENT_2), b"\n"])
     return ExportResult([*paths, path], num_rows, skipped)
 
 
-def _write_array(path: Path, rows: Sequence[Mapping[str, Json]]) -> Path:
-    write_atomic(path, [orjson.dumps(rows, option=orjson.OPT_INDENT_2), b"\n"])
-    return path
+def _write_array(path: Path, rows: Iterator[Mapping[str, Json]]) -> int:
+    """Write ``rows`` as one JSON array and return how many there are; without any there is no file."""
+    number = 0
+
+    def items() -> Iterator[bytes]:
+        nonlocal number
+        for row in chain([first], rows):
+            number += 1
+            # A newline within a text is spelled \\n, so these are all between keys.
+            item = orjson.dumps(row, option=orjson.OPT_INDENT_2).replace(b"\n", b"\n  ")
+            yield (b"[" if number == 1 else b",") + b"\n  " + item
+        yield b"\n]\n"
+
+    if (first := next(rows, None)) is not None:
+        write_atomic(path, items())
+    return number
 
 
 def _line(row: ExportRow) -> dict[str, Json]:

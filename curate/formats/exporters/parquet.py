@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from glob import escape
+from itertools import count, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curate.base.record import Json
-from curate.base.storage import write_atomic
-from curate.formats.exporters import ExportResult, RowsBySplit, exporter
+from curate.base.storage import Scratch, write_atomic
+from curate.formats.exporters import ExportResult, ExportRow, RowsBySplit, exporter
 from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of
+
+if TYPE_CHECKING:
+    from polars import DataType
+
+_BATCH = 10_000
+# Rows of a row group: the size that DuckDB and polars choose.
+_GROUP = 122_880
 
 
 @exporter("parquet", keeps=None)
@@ -32,11 +42,32 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
     schema |= {"messages": polars.List(message)}
     paths, num_rows = [], 0
     for split, rows in rows_by_split.items():
-        frame = polars.DataFrame([columns_of(row) for row in rows], schema=schema, orient="row")
-        buffer = io.BytesIO()
-        frame.write_parquet(buffer)
-        path = folder / f"{split}.parquet"
-        write_atomic(path, [buffer.getvalue()])
-        paths.append(path)
-        num_rows += frame.height
+        paths.append(folder / f"{split}.parquet")
+        write_atomic(paths[-1], [_parquet(rows, schema, paths[-1])])
+        num_rows += len(rows)
     return ExportResult(paths, num_rows)
+
+
+def _parquet(rows: Iterable[ExportRow], schema: Mapping[str, DataType], path: Path) -> bytes:
+    """Return ``rows`` as the bytes of a Parquet file; what they take in memory until then lies beside ``path``."""
+    import polars
+
+    # As Python objects a million rows take gigabytes; polars itself goes through the frames of a folder group by group.
+    scratch, waiting = Scratch(path.with_suffix(".arrow")), iter(rows)
+    try:
+        for number in count():
+            batch = [columns_of(row) for row in islice(waiting, _BATCH)]
+            # One frame without a row holds the types of a split that has none.
+            if batch or not number:
+                frame, buffer = polars.DataFrame(batch, schema=schema, orient="row"), io.BytesIO()
+                frame.write_ipc(buffer)
+                scratch.append(f"{number:08}.arrow", buffer.getvalue())
+            if len(batch) < _BATCH:
+                break
+        # Names are taken for patterns, and those that fit come in order.
+        frames = polars.scan_ipc(f"{escape(str(scratch.path('')))}/*.arrow")
+        buffer = io.BytesIO()
+        frames.sink_parquet(buffer, row_group_size=_GROUP)
+        return buffer.getvalue()
+    finally:
+        scratch.discard()

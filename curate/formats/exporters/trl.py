@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from curate.base.record import Json
-from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
+from curate.formats.exporters import (
+    CannotExpressError,
+    ExportResult,
+    ExportRow,
+    RowsBySplit,
+    SkippedRows,
+    exporter,
+    write_lines,
+)
 from curate.formats.exporters._rows import messages_of, parted, plain_turns, with_arguments_as_object
 
 
@@ -32,13 +40,13 @@ def _with_raw_text_apart(
     rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], dict[str, Json]]
 ) -> ExportResult:
     """Write conversations and raw text apart: one file cannot hold rows of two types in TRL."""
-    talked = {split: [row for row in rows if row["messages"] is not None] for split, rows in rows_by_split.items()}
-    raw = {split: [row for row in rows if row["messages"] is None] for split, rows in rows_by_split.items()}
-    written = write_lines(talked, folder, convert)
-    if not any(raw.values()):
+    skipped = SkippedRows(folder)
+    talked = {split: (row for row in rows if row["messages"] is not None) for split, rows in rows_by_split.items()}
+    written = write_lines(talked, folder, convert, skipped)
+    if written.num_rows + len(skipped) == sum(len(rows) for rows in rows_by_split.values()):
         return written
-    texts = write_lines(raw, folder / "text", lambda row: {"text": row["text"]})
-    skipped = [*written.skipped, *texts.skipped]
+    raw = {split: (row for row in rows if row["messages"] is None) for split, rows in rows_by_split.items()}
+    texts = write_lines(raw, folder / "text", lambda row: {"text": row["text"]}, skipped)
     return ExportResult([*written.paths, *texts.paths], written.num_rows + texts.num_rows, skipped)
 
 

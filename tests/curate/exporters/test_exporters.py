@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from curate.base.record import CurateError, Exit
 from curate.formats.exporters import export_rows, exporters
+from tests.curate.watched import Watch
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": {"order": 7}}}
 TOOL = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
@@ -210,6 +214,89 @@ def test_hf_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         export_rows("hf", ALL, tmp_path, {})
     assert caught.value.exit_code == Exit.MISSING
     assert "pip install 'pairsmith[hub]'" in caught.value.hint
+
+
+def test_parquet_of_many_rows_holds_them_in_order(tmp_path: Path) -> None:
+    import polars
+
+    many = [row(str(number), [user(f"q{number}"), bot("a")]) for number in range(25_001)]
+    # Names of folders are no patterns.
+    folder = tmp_path / "a[b]*?"
+    result = export_rows("parquet", {"train": many, "validation": many[:10_000], "test": []}, folder, {})
+    assert result.num_rows == 35_001
+    assert {path.name for path in folder.iterdir()} == {path.name for path in result.paths}
+    for path, number in zip(result.paths, (25_001, 10_000, 0), strict=True):
+        frame = polars.read_parquet(io.BytesIO(path.read_bytes()))
+        assert frame["id"].to_list() == [str(number) for number in range(number)]
+        assert [messages[0]["content"] for messages in frame["messages"]] == [f"q{n}" for n in range(number)]
+
+
+def test_parquet_leaves_nothing_beside_it_when_a_row_fails(tmp_path: Path) -> None:
+    def failing() -> Iterator[dict[str, Any]]:
+        yield from [PLAIN] * 10_001
+        raise CurateError("E974 files-changed", "a file has changed")
+
+    with pytest.raises(CurateError, match="a file has changed"):
+        export_rows("parquet", {"train": Rows(failing)}, tmp_path, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """Rows that are made anew each time that they are gone through."""
+
+    def __init__(self, make: Callable[[], Iterator[dict[str, Any]]]) -> None:
+        self._make = make
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._make())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._make()
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self._make())[index]
+
+
+@pytest.mark.parametrize("name", sorted(set(exporters()) - {"hf", "hub", "parquet"}))
+def test_rows_are_written_as_they_come_and_none_is_held(tmp_path: Path, name: str) -> None:
+    watch = Watch()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(1_000):
+            yield watch.row([PLAIN, SYSTEM, TOOLS, RAW][number % 4], id=str(number), category=f"c{number % 4}")
+
+    result = export_rows(name, {"train": Rows(rows), "test": Rows(rows)}, tmp_path, {"name": "v3"})
+    assert watch.most <= 4
+    assert result.num_rows + len(result.skipped) == 2_000
+    skipped = [(item.split, item.row["id"]) for item in result.skipped]
+    assert skipped == sorted(skipped, key=lambda item: (item[0] == "test", int(item[1])))
+    if result.skipped:
+        lines = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [(line["split"], line["id"]) for line in lines] == skipped
+        assert all(line["row"]["id"] == line["id"] for line in lines)
+
+
+def test_the_arrays_of_llama_factory_are_those_of_one_dump(tmp_path: Path) -> None:
+    odd = row("9", [user('a "b",\r\n\n{}[],\\n'), bot("\u2028é\n")])
+    export_rows("llama-factory", {"train": [PLAIN, odd, TOOLS, RAW], "test": [PLAIN], "validation": []}, tmp_path, {})
+    names = {path.name for path in tmp_path.glob("*.json")}
+    assert names == {"train.json", "train_text.json", "test.json", "dataset_info.json"}
+    for name in names:
+        content = (tmp_path / name).read_bytes()
+        assert content == orjson.dumps(orjson.loads(content), option=orjson.OPT_INDENT_2) + b"\n"
+    assert (
+        orjson.loads((tmp_path / "train.json").read_bytes())[1]["conversations"][0]["value"] == 'a "b",\r\n\n{}[],\\n'
+    )
+
+
+def test_losses_are_those_of_the_rows_that_are_written(tmp_path: Path) -> None:
+    line = {"id": "1", "category": "c", "instruction": "Say hi.", "input": "Ann", "output": "Hi, Ann."}
+    rows = [PLAIN | {"line": line}, PLAIN, TOOLS, RAW, SYSTEM | {"line": line}]
+    assert export_rows("trl-text", {"train": rows}, tmp_path, {}).notes == [
+        "trl-text has no place for these keys of records, so an import does not bring them back: "
+        "category (2), id (2), split (2).",
+        "trl-text joins an instruction and its input, or a context and its question: 1 records.",
+    ]
 
 
 def test_csv_is_read_back_as_it_was(tmp_path: Path) -> None:

@@ -13,18 +13,21 @@ def write_atomic(path, chunks, *, is_new=False, mode=None):
     make_folder(path.parent)
     content = b"".join(chunks)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_EXCL if is_new else 0), 0o666)
-    digest = _write_all(handle, [content])
+    os.write(handle, content)
+    os.fsync(handle)
+    os.close(handle)
     sync_folder(path.parent)
-    return digest
+    return hashlib.sha256(content).hexdigest()
 """
-SYNC = "        os.fsync(handle)\n    finally:\n        os.close(handle)\n    return digest"
-RENAME = "            temporary.replace(path)\n"
+SYNC = "            os.fsync(self._handle)\n            self._close()\n"
+SEGMENT_SYNC = "            os.fsync(self._handle)\n            self._require_name()\n"
+RENAME = "                temporary.replace(path)\n"
 LOCK = "fcntl.flock(self._handle, fcntl.LOCK_EX)\n"
 MISTAKES: dict[str, Callable[[str], str]] = {
-    "no fsync of the journal": lambda text: replaced(text, "            os.fsync(self._handle)\n", ""),
-    "no fsync of the temporary file": lambda text: replaced(text, SYNC, SYNC.replace("os.fsync(handle)", "pass")),
+    "no fsync of the journal": lambda text: replaced(text, SEGMENT_SYNC, SEGMENT_SYNC.partition("\n")[2]),
+    "no fsync of the temporary file": lambda text: replaced(text, SYNC, SYNC.partition("\n")[2]),
     "no fsync of the folder after a rename": lambda text: replaced(
-        text, f"{RENAME}        sync_folder(path.parent)\n", RENAME
+        text, f"{RENAME}            sync_folder(path.parent)\n", RENAME
     ),
     "no fsync of the folder where a journal begins": lambda text: replaced(
         text, f"{LOCK}            sync_folder(path.parent)\n", LOCK
@@ -43,7 +46,7 @@ def plant(name: str, set_attribute: Callable[[Any, str, Any], None] = setattr) -
     source = MISTAKES[name](Path(storage.__file__).read_text(encoding="utf-8"))
     mistaken: dict[str, Any] = {"__name__": "mistaken"}
     exec(compile(source, f"store with {name}", "exec"), mistaken)
-    for function in ("write_atomic", "_write_all"):
-        set_attribute(getattr(storage, function), "__code__", mistaken[function].__code__)
-    for method in ("__init__", "append"):
-        set_attribute(getattr(storage.Segment, method), "__code__", getattr(mistaken["Segment"], method).__code__)
+    set_attribute(storage.write_atomic, "__code__", mistaken["write_atomic"].__code__)
+    for kind, method in (("AtomicFile", "commit"), ("Segment", "__init__"), ("Segment", "append")):
+        code = getattr(mistaken[kind], method).__code__
+        set_attribute(getattr(getattr(storage, kind), method), "__code__", code)
