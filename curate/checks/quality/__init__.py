@@ -15,7 +15,7 @@ from statistics import median
 from curate.base.console import visible
 from curate.base.record import SPLITS, Json, Record, Split, source_of
 from curate.base.tables import bins
-from curate.checks.quality.languages import SAMPLE_SIZE, LanguageSample, languages_of, sample_rows
+from curate.checks.quality.languages import SAMPLE_SIZE, LanguageSample, RecordLanguages
 from curate.checks.repetition import READ, repetition, words_of
 
 _SENTENCE = re.compile(r"[.!?…。！？]+(?:\s|$)|\n+")
@@ -125,7 +125,7 @@ class Grouping:
     num_without: int
     """Records that say nothing about it."""
     sample: LanguageSample | None = None
-    """Where all of this is about a sample of the records only, what the sample is."""
+    """Where a part of this is estimated, what by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,20 +216,16 @@ class QualityOverview:
     @cached_property
     def groupings(self) -> list[Grouping]:
         """The groupings that some record has a value for; those with hundreds of values are left out."""
-        num_records = len(self._columns.category)
         groupings = []
         for name, values in self._properties.items():
-            counts = Counter(values)
-            counts.pop("", None)
+            is_language = name == "language"
+            counts = Counter(self._languages.counts if is_language else values)
+            num_without = counts.pop("", 0)
             if not 0 < len(counts) <= _MOST_GROUPS:
                 continue
             ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-            num_known, sample = num_records, None
-            if name == "language" and len(self._language_rows) < num_records:
-                num_known = len(self._language_rows)
-                sample = LanguageSample.of_counts(ordered, num_known, num_records)
-            even = evenness(list(counts.values()))
-            groupings.append(Grouping(name, ordered, even, num_known - counts.total(), sample))
+            sample = self._languages.sample if is_language else None
+            groupings.append(Grouping(name, ordered, evenness(list(counts.values())), num_without, sample))
         return groupings
 
     @cached_property
@@ -279,20 +275,20 @@ class QualityOverview:
 
     @cached_property
     def _properties(self) -> dict[str, Sequence[str]]:
-        """Category, source, annotator, language and split of each record; "" where it has none."""
+        """Category, source, annotator, language and split of each record; "" where it has none, or is not compared."""
         columns = self._columns
         return {
             "category": columns.category,
             "source": columns.source,
             "annotator": columns.annotator,
-            "language": languages_of(self._language_rows, columns.language, columns.completion),
+            "language": self._languages.comparable,
             "split": columns.split,
         }
 
     @cached_property
-    def _language_rows(self) -> Sequence[int]:
+    def _languages(self) -> RecordLanguages:
         columns = self._columns
-        return sample_rows(columns.id, columns.language, columns.completion_chars, self._sample_size)
+        return RecordLanguages(columns.id, columns.language, columns.completion, self._sample_size)
 
     @cached_property
     def _texts_measured(self) -> tuple[list[float | None], list[float | None]]:
