@@ -11,8 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +35,8 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, m
     Raises:
         CurateError: E919 when ``is_new`` and the file is there.
     """
+    import tempfile
+
     make_folder(path.parent)
     try:
         # A link or a device (/dev/null) is somebody else's file: replacing it would take it away from them.
@@ -277,6 +277,8 @@ class Scratch:
 
 def remove_folder(folder: Path) -> None:
     """Remove ``folder`` and what is in it, as far as the system lets us: only for what can be made again."""
+    import shutil
+
     shutil.rmtree(folder, ignore_errors=True)
 
 
