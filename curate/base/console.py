@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TextIO
 
+from curate.base.patterns import lazy_pattern
+
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
 _HARMLESS_CONTROLS = {"\n", "\t"}
 _ORDERS = ("::", "##")
 # GitHub's runner and others look for these anywhere in a line: `##[command]`, `##vso[command]`.
-_BRACKETED = re.compile(r"##(?=[a-z]*\[)", re.IGNORECASE)
+_BRACKETED = lazy_pattern(r"##(?=[a-z]*\[)", re.IGNORECASE)
 _MARKUP = frozenset("\\`*_{}[]()<>#+-.!|&~:\"'=@/")
 _JSON_STARTS = ("{", "[", '"')
 _NARROWEST, _WIDEST = 60, 120
@@ -107,6 +108,9 @@ def talk(text: str = "") -> None:
 
 def width() -> int:
     """Return how many cells a line of data may take: those of the terminal, from 60 to 120; 80 without a terminal."""
+    # Its archives are a third of what this module takes to load.
+    import shutil
+
     return min(max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST), _WIDEST)
 
 

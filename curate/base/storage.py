@@ -11,8 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -36,6 +34,9 @@ class AtomicFile:
     """
 
     def __init__(self, path: Path) -> None:
+        # It takes a while to load, and most calls only read.
+        import tempfile
+
         make_folder(path.parent)
         self.path = path
         self.num_bytes = 0
@@ -342,6 +343,8 @@ class Scratch:
 
 def remove_folder(folder: Path) -> None:
     """Remove ``folder`` and what is in it, as far as the system lets us: only for what can be made again."""
+    import shutil
+
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from curate.base.record import Problem, Record
@@ -42,6 +41,8 @@ def unknown_category(record: Record, settings: Settings) -> Iterator[Problem]:
     if not record.category:
         yield Problem(f"has no category; curate.toml knows {', '.join(known)}")
         return
+    from difflib import get_close_matches
+
     near = get_close_matches(record.category, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     pointer = next(("/" + key for key, value in record.data.items() if value == record.category), "")

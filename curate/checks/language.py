@@ -66,7 +66,7 @@ _FOREIGN_SHARE = 0.8
 _READ = 2000
 _SURE = 0.99
 # Characters from which on a text is identified.
-MIN_CHARS = 100
+_MIN_CHARS = 100
 
 
 for _code, _words in _FUNCTION_WORDS.items():
@@ -202,13 +202,19 @@ def _words_of(sample: str) -> list[str]:
 def identified(text: str) -> str:
     """Return the ISO 639 code of the language that py3langid is 99 % sure of, "" for short texts and doubtful ones."""
     # So sure it was of 80 % of 6,680 texts from 100 characters on, in six languages (MGSM, Dolly), and never wrong.
-    # Code and addresses are not read. Without the extra the answer is always "".
-    sample = sample_of(text).strip()
-    identifier = _identifier() if len(sample) >= MIN_CHARS else None
+    # Without the extra the answer is always "".
+    sample = identifiable_part(text)
+    identifier = _identifier() if sample else None
     if identifier is None:
         return ""
     language, share = identifier.classify(sample)
     return str(language) if share >= _SURE else ""
+
+
+def identifiable_part(text: str) -> str:
+    """Return what `identified` reads of ``text``, without code and addresses; "" where that is too short."""
+    sample = sample_of(text).strip() if len(text) >= _MIN_CHARS else ""
+    return sample if len(sample) >= _MIN_CHARS else ""
 
 
 def is_identifiable(language: str) -> bool:

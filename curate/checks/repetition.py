@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from curate.base.patterns import lazy_pattern
 from curate.base.record import Problem, Record
 from curate.checks import check, turns
 from curate.schema.settings import Settings
@@ -13,7 +14,7 @@ from curate.schema.settings import Settings
 if TYPE_CHECKING:
     from curate.similarity.dedupe.blocks import Flags, RecordBlock
 
-_WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
+_WORD = lazy_pattern(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
 # Letters in lower case, digits as they are, and all else a blank.
 _PLAIN = bytes(code if chr(code).isascii() and chr(code).isalnum() else 32 for code in range(256)).lower()
 # The same, with apostrophes as they are.

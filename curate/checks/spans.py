@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from curate.base.patterns import lazy_pattern
 from curate.checks import personal_data, secret
 
-_KEY_END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?-----")
-_KEY_BODY = re.compile(r"(?:[A-Za-z0-9+/:=,-]|\\r|\\n|[ \t\r\n>|\"'+])*")
+_KEY_END = lazy_pattern(r"-----END (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_BODY = lazy_pattern(r"(?:[A-Za-z0-9+/:=,-]|\\r|\\n|[ \t\r\n>|\"'+])*")
 
 
 class Sensitive(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -35,6 +33,10 @@ def ask_trainer(rows: Iterable[Mapping[str, Json]], *words: str) -> Generator[Js
         TrainerError: it fails.
         ValueError: an answer is not JSON.
     """
+    # Every validation loads this file, and few ask a trainer.
+    import subprocess
+    import tempfile
+
     with tempfile.TemporaryFile() as spool, tempfile.TemporaryFile() as messages:
         # All rows are written first: two pipes at once can wait for one another.
         spool.writelines(orjson.dumps(row) + b"\n" for row in rows)

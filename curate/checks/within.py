@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import orjson
 
+from curate.base.patterns import lazy_pattern
 from curate.base.record import Json, strings_of
 from curate.jsonl import JsonFault, strict_loads
 from curate.jsonl.walker import ESCAPE, respelled
@@ -18,12 +19,12 @@ FindSpans = Callable[[str], Iterable[tuple[str, int, int]]]
 # How many texts of JSON one within the other are looked into.
 DEPTH = 3
 # Found in every JSON text in which an escape can hide the sign of a check.
-ESCAPED = re.compile(r"\A[ \t\r\n]*[\[{][^\\]*\\")
+ESCAPED = lazy_pattern(r"\A[ \t\r\n]*[\[{][^\\]*\\")
 
 # Its escapes hide what it holds: the letter of a ``\n`` stands right before a value as if it were part of a word.
-_STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
+_STRING = lazy_pattern(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 # Of several backslashes the last one counts: the others are those of JSON within JSON.
-_ESCAPES = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_ESCAPES = lazy_pattern(r"\\+(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _STANDS_FOR = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 

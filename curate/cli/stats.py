@@ -45,8 +45,8 @@ def command(
     Records that have no split yet are counted under "none". PATH is a workspace or record files.
 
     Balance counts languages too. They need the extra [lang] where records do not name theirs in /meta/language. Where
-    more than 10,000 would have to be identified, they are those of a sample of 10,000 records: each share comes with
-    its 95 % interval, and the same records give the same sample in whatever order. --languages all identifies all.
+    more than 10,000 would have to be identified, those are estimated by a sample of 10,000 of them: each share comes
+    with its 95 % interval, and the same records give the same sample in whatever order. --languages all identifies all.
 
     A category that others have answered and that you are still asked (`curate list --help`) is as if they had not.
 
@@ -136,7 +136,7 @@ def _grouping(grouping: Grouping) -> Iterator[str]:
     names = list(grouping.counts)[:_MOST_BARS]
     labels = []
     if grouping.sample:
-        yield f"  in {grouping.sample}; --languages all reads all of them"
+        yield f"  estimated by {grouping.sample}; --languages all reads all"
         yield "  each with its share and the 95 % interval of that (Wilson 1927)"
         labels = [f"{grouping.counts[name]:,}  {grouping.sample.shares[name]}" for name in names]
     numbers = [grouping.counts[name] for name in names]

@@ -88,11 +88,12 @@ def strict_loads_all(whole: bytes, lines: Sequence[bytes]) -> list[Json] | None:
     # that equal sums are equal numbers in each line.
     outline = whole.translate(_OUTLINE_TABLE, _NO_OUTLINES)
     long = [raw for raw in lines if len(raw) > _FEW_KEYS]
-    if any(len(raw) > MAX_VALUES or raw.count(b'"') > 2 * MAX_KEYS for raw in long):
-        return None
     # Each line has one bracket at least.
     is_nested = outline.count(b"[") - len(lines) >= MAX_DEPTH
     try:
+        for raw in long:
+            if len(raw) > MAX_VALUES:
+                _refuse_crowd(raw)
         for raw, part in zip(lines, outline.split(b"\n"), strict=False) if is_nested else ():
             if part.count(b"[") > MAX_DEPTH:
                 _refuse_depth(raw)
@@ -103,10 +104,12 @@ def strict_loads_all(whole: bytes, lines: Sequence[bytes]) -> list[Json] | None:
     except orjson.JSONDecodeError:
         return None
     num_quotes, plain = outline.count(b'"'), values
-    if _LONG_INT in outline or (b"\\" in outline and _HEX_QUOTE in outline and b"\\u0022" in whole):
+    has_hidden = _LONG_INT in outline or (b"\\" in outline and _HEX_QUOTE in outline and b"\\u0022" in whole)
+    # Enough quotes for too many keys, though mostly they are those of a text.
+    if has_hidden or any(raw.count(b'"') > 2 * MAX_KEYS for raw in long):
         plain = []
         for raw, part, value in zip(lines, outline.split(b"\n"), values, strict=False):
-            if _LONG_INT not in part and b"\\u0022" not in raw:
+            if _LONG_INT not in part and b"\\u0022" not in raw and part.count(b'"') <= 2 * MAX_KEYS:
                 plain.append(value)
             elif _is_lossless(raw, value):
                 num_quotes -= part.count(b'"')

@@ -62,16 +62,22 @@ def contract(name: str) -> str:
         hint = f"Known: {', '.join(NAMES)}."
         raise CurateError("E904 no-such-file", f"no model stands behind a schema {name!r}", hint)
     make, module, title = _SOURCES[name]
-    schema = _tidied(make(), _field_notes(module))
+    schema = _tidied(make(), _notes(module))
     return json.dumps({"$schema": _DIALECT, "title": title, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _field_notes(module: ModuleType) -> dict[str, str]:
-    """Return the string that follows each annotated field of the module's classes, by field name."""
+def _notes(module: ModuleType) -> dict[str, str]:
+    """Return the docstring of each of the module's classes, and the string that follows each annotated field, by name.
+
+    No field is called as a class is.
+    """
     notes: dict[str, str] = {}
     for node in ast.walk(ast.parse(inspect.getsource(module))):
-        body = node.body if isinstance(node, ast.ClassDef) else []
-        for item, after in pairwise(body):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        if doc := ast.get_docstring(node):
+            notes[node.name] = doc
+        for item, after in pairwise(node.body):
             if (
                 isinstance(item, ast.AnnAssign)
                 and isinstance(item.target, ast.Name)
@@ -84,11 +90,14 @@ def _field_notes(module: ModuleType) -> dict[str, str]:
 
 
 def _tidied(node: Json, notes: dict[str, str]) -> Json:
-    """Take out generated titles and what is not JSON Schema, and describe the properties."""
+    """Take out generated titles and what is not JSON Schema, and describe objects and their properties."""
     if isinstance(node, list):
         return [_tidied(part, notes) for part in node]
     if not isinstance(node, dict):
         return node
+    # Before 2.13 pydantic does not describe dataclasses. The title of an object is the name of its class.
+    if "properties" in node and "description" not in node and node.get("title") in notes:
+        node = dict(sorted({**node, "description": notes[node["title"]]}.items()))
     tidy: dict[str, Json] = {}
     for key, part in node.items():
         if key == "properties":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
@@ -177,6 +176,8 @@ def _unknown_keywords(path: Path, raw: bytes, steps: Steps, node: dict[str, Json
     for keyword in node:
         if keyword in _KNOWN or keyword.startswith("x-"):
             continue
+        from difflib import get_close_matches
+
         near = get_close_matches(keyword, _KNOWN, n=1)
         fix = f"Did you mean {near[0]!r}?" if near else "Remove it, or begin its name with `x-`."
         pointer = pointer_of([*steps, keyword])

@@ -254,9 +254,15 @@ def shape_names() -> list[str]:
 def guess_shape(values: Iterable[Json]) -> str | None:
     """Return the shipped shape that allows the most of the sample ``values``, None where none allows any."""
     sample = list(values)
-    counts = {name: sum(map(load_shape(name).is_valid, sample)) for name in shape_names()}
-    best = max(counts, key=lambda name: counts[name], default=None)
-    return best if best and counts[best] else None
+    best, most = None, 0
+    for name in shape_names():
+        num_valid = sum(map(load_shape(name).is_valid, sample))
+        if num_valid > most:
+            best, most = name, num_valid
+        # No other allows more.
+        if most == len(sample):
+            break
+    return best
 
 
 def resembled_shape(values: Iterable[Json]) -> str:

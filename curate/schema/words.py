@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from jsonschema_rs import ValidationError
@@ -165,6 +164,8 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
 
 def _unknown_key(key: str, known: Collection[str]) -> str:
     """Name an unknown key, with its code points where it only looks like a known one."""
+    from difflib import get_close_matches
+
     odd = [c for c in key if not " " <= c <= "~"]
     message = f"unknown key {one_line(key, 60)!r}"
     if odd:

@@ -110,6 +110,21 @@ def test_lines_with_many_digits_are_proved_without_the_scanner() -> None:
     assert strict_loads_all(b"\n".join(lines) + b"\n", lines) == list(map(strict_loads, lines))
 
 
+def test_lines_with_many_quotes_are_proved_with_all_others() -> None:
+    words = json.dumps({"text": '"so" ' * 3000, "tags": ["t"] * 1500}).encode()
+    crowd = b'{"a":[' + b",".join([b"[0]"] * 400_000) + b"]}"
+    lines = [b'{"a":"\\"b"}'] * 50 + [words, crowd] + [b'{"a":1}'] * 50
+    assert strict_loads_all(b"\n".join(lines) + b"\n", lines) == list(map(strict_loads, lines))
+    twice = words.replace(b'"tags":', b'"text":')
+    many_keys = b"{" + b",".join(b'"k%d":"x"' % n for n in range(1001)) + b"}"
+    too_many = b'{"a":[' + b",".join([b"[0]"] * 600_000) + b"]}"
+    for refused in (twice, many_keys, too_many):
+        with pytest.raises(JsonFault):
+            strict_loads(refused)
+        lines[50] = refused
+        assert strict_loads_all(b"\n".join(lines) + b"\n", lines) is None
+
+
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 texts = st.sampled_from(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import jsonschema_rs
 import pytest
@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.base.intervals import wilson
-from curate.base.record import Record, Source
+from curate.base.record import Record, Source, Split
 from curate.base.tables import bar, bars, bins
 from curate.checks.quality import (
     Grouping,
@@ -143,22 +143,30 @@ def test_a_category_that_comes_from_one_source_is_seen() -> None:
     assert told["category", "completion length"] == "large"
 
 
-class TextlessColumns(RecordColumns):
-    """Columns of records whose texts nobody may ask for."""
+class NoTexts(list[str]):
+    """Texts that nobody may ask for."""
 
-    @property
-    def completion(self) -> list[str]:
+    def __getitem__(self, _index: object) -> Never:
         raise LookupError("a text was asked for")
+
+    def __iter__(self) -> Never:
+        raise LookupError("all texts were asked for")
+
+
+def textless(records: list[Record], pins: dict[str, Split]) -> RecordColumns:
+    columns = RecordColumns(records, pins)
+    columns.completion = NoTexts()
+    return columns
 
 
 def test_counts_and_lengths_ask_for_no_text() -> None:
     records = [record(n, "y" * n, category="ab"[n % 2]) for n in range(1, 6)]
-    view = QualityOverview(TextlessColumns(records, {"1": "test"}))
+    view = QualityOverview(textless(records, {"1": "test"}))
     assert [(row.category, row.records, row.median_completion) for row in view.categories] == [("a", 2, 3), ("b", 3, 3)]
     assert (view.whole.longest_completion, view.whole.splits["test"], view.whole.splits["none"]) == (5, 1, 4)
-    for figure in ("measured_categories", "measured_whole", "groupings", "effects", "histograms"):
+    for figure in ("measured_categories", "measured_whole", "histograms"):
         with pytest.raises(LookupError):
-            getattr(QualityOverview(TextlessColumns(records, {})), figure)
+            getattr(QualityOverview(textless(records, {})), figure)
 
 
 GERMAN = (
@@ -178,9 +186,9 @@ def test_languages_are_those_of_a_sample_that_no_order_changes() -> None:
     records = [record(n, GERMAN if n < 150 else ENGLISH) for n in range(400)]
     drawn = languages(records, 120)
     assert drawn.sample is not None
-    assert (drawn.sample.records, drawn.sample.of, sum(drawn.counts.values()) + drawn.num_without) == (120, 400, 120)
+    assert (drawn.sample.records, drawn.sample.of, sum(drawn.counts.values()) + drawn.num_without) == (120, 400, 400)
     german = drawn.sample.shares["de"]
-    assert german.share == drawn.counts["de"] / 120
+    assert drawn.counts["de"] == int(german.share * 400 + 1e-9)
     assert german.low < 150 / 400 < german.high
     random.Random(1).shuffle(records)
     assert languages(records, 120) == drawn
@@ -197,7 +205,52 @@ def test_what_needs_no_identifying_is_no_reason_for_a_sample() -> None:
     records += [record(25 + n, "Yes.") for n in range(30)]
     grouping = languages(records, 5)
     assert (grouping.counts, grouping.num_without, grouping.sample) == ({"en": 20, "de": 5}, 30, None)
-    assert languages(records, 4).sample is not None
+    estimated = languages(records, 4)
+    assert (estimated.counts, estimated.num_without) == ({"en": 20, "de": 5}, 30)
+    assert estimated.sample is not None
+    assert (estimated.sample.records, estimated.sample.of) == (4, 5)
+
+
+def test_what_is_declared_is_counted_and_only_the_rest_is_estimated() -> None:
+    pytest.importorskip("py3langid")
+    records = [record(n, GERMAN if n % 3 else ENGLISH) for n in range(300)]
+    records += [replace(record(300 + n, ENGLISH), meta={"language": "en" if n % 2 else "nl"}) for n in range(600)]
+    grouping = languages(records, 150)
+    sample = grouping.sample
+    assert sample is not None
+    assert (sample.records, sample.of) == (150, 300)
+    assert grouping.counts["nl"] == 300
+    # None of those drawn is Dutch, though a few of the others may be.
+    dutch = sample.shares["nl"]
+    assert dutch.low == dutch.share == 1 / 3
+    assert dutch.high == pytest.approx(1 / 3 + wilson(0, 150, 300)[1] / 3)
+    assert (sum(grouping.counts.values()), grouping.num_without) == (900, 0)
+    for name, num in (("en", 300 + 100), ("de", 200)):
+        share = sample.shares[name]
+        assert share.low < num / 900 < share.high
+        assert abs(grouping.counts[name] - 900 * share.share) <= 1
+
+
+def test_declared_languages_weigh_no_more_than_others_where_they_are_compared() -> None:
+    pytest.importorskip("py3langid")
+    # Each language says half its category, declared or not; of the whole, undeclared ones are five times as many.
+    records = [record(n, GERMAN, category="a") for n in range(1000)]
+    records += [replace(record(1000 + n, ENGLISH, category="b"), meta={"language": "en"}) for n in range(200)]
+    records += [replace(record(1200 + n, ENGLISH, category="a"), meta={"language": "en"}) for n in range(200)]
+
+    def effect(size: int | None) -> float:
+        effects = QualityOverview(RecordColumns(records, {}), sample_size=size).effects
+        return next(one.size for one in effects if (one.left, one.right) == ("category", "language"))
+
+    assert effect(200) == pytest.approx(effect(None), abs=0.1)
+
+
+def test_texts_that_are_mostly_code_need_no_identifying() -> None:
+    pytest.importorskip("py3langid")
+    records = [record(n, GERMAN) for n in range(5)]
+    records += [record(5 + n, "See here. ```" + "print(1)\n" * 40 + "```") for n in range(20)]
+    grouping = languages(records, 5)
+    assert (grouping.counts, grouping.num_without, grouping.sample) == ({"de": 5}, 20, None)
 
 
 @pytest.mark.parametrize(("num", "population"), [(30, 40), (30, 90), (100, 1000)])
@@ -371,10 +424,10 @@ def test_stats_say_what_the_sample_is(many: Path) -> None:
     pytest.importorskip("py3langid")
     options = ("many.jsonl", "--plots", "--html", "page.html")
     shown = call("stats", *options, folder=many).stdout
-    assert "\n  in a sample of 10,000 of 10,200 records; --languages all reads all of them\n" in shown
-    assert re.search(r"\n  de  7,[45]\d\d  7[45]\.\d% \(7[45]\.\d% to 7[56]\.\d%\)  █", shown), shown
+    assert "\n  estimated by a sample of 10,000 of 10,100 undeclared texts; --languages all reads all\n" in shown
+    assert re.search(r"\n  de  7,6[3-7]\d  7[45]\.\d% \(7[45]\.\d% to 7[56]\.\d%\)  █", shown), shown
     page = (many / "page.html").read_text(encoding="utf-8")
-    assert "in a sample of 10,000 of 10,200 records, with the share of each and its 95 % interval" in page
+    assert "estimated by a sample of 10,000 of 10,100 undeclared texts, with the share of each and its 95 %" in page
     whole = call("stats", *options, "--languages", "all", folder=many).stdout
     assert "sample" not in whole
     assert "\n  de  7,650  █" in whole
@@ -399,8 +452,9 @@ def test_the_document_is_what_the_schema_says(rows: Path, many: Path, root: Path
     validator.validate(most)
     grouping = next(grouping for grouping in most["groupings"] if grouping["name"] == "language")
     sample = grouping["sample"]
-    assert (sample["records"], sample["of"], sample["shares"].keys()) == (10_000, 10_200, grouping["counts"].keys())
-    assert sample["shares"]["de"]["share"] == grouping["counts"]["de"] / 10_000
+    assert (sample["records"], sample["of"], sample["shares"].keys()) == (10_000, 10_100, grouping["counts"].keys())
+    assert abs(10_200 * sample["shares"]["de"]["share"] - grouping["counts"]["de"]) <= 1
+    assert sum(grouping["counts"].values()) + grouping["num_without"] == 10_200
 
 
 def test_quality_orders_by_what_was_asked(rows: Path) -> None:

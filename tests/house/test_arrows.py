@@ -18,6 +18,8 @@ NEVER_IN_CURATE = {"torch", "transformers", "train", "datasets", "pandas", "scip
 NEVER_AT_START = {"polars", "textual", "rich", "numpy", "sklearn", "pyarrow", "genson", "jinja2"}
 # What a file of no workspace needs neither, and a small one not: it has no settings to check and no second process.
 NEVER_FOR_A_FILE = {"pydantic", "pydantic_core", "multiprocessing", "concurrent", "asyncio"}
+# Nor what asks git and trainers, what writes files, and what guesses which word was meant.
+NEVER_FOR_A_GOOD_FILE = {"subprocess", "tempfile", "shutil", "difflib", "tomllib"}
 NEVER_IN_TRAIN = {"curate", "textual", "polars", "jsonschema", "jsonschema_rs", "datasets", "scipy"}
 
 
@@ -57,6 +59,14 @@ def test_validate_starts_light() -> None:
     loaded = _loaded_by(f"import curate.cli\ncurate.cli.cli.main(['validate', {str(sample)!r}], standalone_mode=False)")
     assert "jsonschema_rs" in loaded, "nothing was validated"
     assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START | NEVER_FOR_A_FILE)
+
+
+def test_a_good_file_outside_of_git_loads_nothing_for_trouble(tmp_path: Path) -> None:
+    path = tmp_path / "good.jsonl"
+    path.write_text('{"instruction": "What?", "output": "That."}\n', encoding="utf-8")
+    loaded = _loaded_by(f"import curate.cli\ncurate.cli.cli.main(['validate', {str(path)!r}], standalone_mode=False)")
+    assert "jsonschema_rs" in loaded, "nothing was validated"
+    assert not loaded & NEVER_FOR_A_GOOD_FILE
 
 
 def test_a_workspace_is_opened_light(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from curate.base.events import EVENTS
 from curate.base.record import SPLITS
@@ -148,6 +149,22 @@ def schema_of(root, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_schema_is_that_of_the_model(root, name):
     assert (root / f"schemas/{name}.schema.json").read_text(encoding="utf-8") == contract(name)
+
+
+@pytest.mark.parametrize("name", ["workspace", "dropped"])
+def test_tables_are_described_where_pydantic_leaves_them_bare(name, root, monkeypatch):
+    # Before 2.13 it has no docstrings of dataclasses.
+    dataclass_schema = GenerateJsonSchema.dataclass_schema
+    taken = []
+
+    def undescribed(self, schema):
+        described = dataclass_schema(self, schema)
+        taken.append(described.pop("description", ""))
+        return described
+
+    monkeypatch.setattr(GenerateJsonSchema, "dataclass_schema", undescribed)
+    assert contract(name) == (root / f"schemas/{name}.schema.json").read_text(encoding="utf-8")
+    assert taken
 
 
 @pytest.mark.parametrize("name", NAMES)

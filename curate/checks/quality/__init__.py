@@ -6,16 +6,18 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
 from statistics import median
+from typing import overload
 
 from curate.base.console import visible
 from curate.base.record import SPLITS, Json, Record, Split, source_of
 from curate.base.tables import bins
-from curate.checks.quality.languages import SAMPLE_SIZE, LanguageSample, languages_of, sample_rows
+from curate.checks.language import identifiable_part
+from curate.checks.quality.languages import SAMPLE_SIZE, LanguageSample, RecordLanguages
 from curate.checks.repetition import READ, repetition, words_of
 
 _SENTENCE = re.compile(r"[.!?…。！？]+(?:\s|$)|\n+")
@@ -55,59 +57,65 @@ def lix(text: str, words: list[str] | None = None) -> float | None:
 class RecordColumns:
     """What is asked of records, a value each and in their order: the border to wherever they are read from.
 
-    Counts by category and split, and lengths, ask for the first four columns and for no text. Each column is made when
-    it is first asked for.
+    They are gone through once, however many they are; a text that somebody asks for later is read again.
     """
 
     def __init__(self, records: Sequence[Record], pins: Mapping[str, Split]) -> None:
         """Take the columns of ``records``; ``pins`` is the split that each has in the newest dataset."""
-        self._records = records
-        self._pins = pins
-
-    @cached_property
-    def category(self) -> Sequence[str]:
-        """ "" where a record has none."""
-        return [record.category for record in self._records]
-
-    @cached_property
-    def split(self) -> Sequence[str]:
-        """In the newest dataset, else as the record says; "" where it has none yet."""
-        return [self._pins.get(record.id) or record.split or "" for record in self._records]
-
-    @cached_property
-    def prompt_chars(self) -> Sequence[int]:
-        """Lengths of the prompts in characters."""
-        return [len(record.prompt) for record in self._records]
-
-    @cached_property
-    def completion_chars(self) -> Sequence[int]:
-        """Lengths of what `completion` has, in characters."""
-        return [len(record.completion or record.text) for record in self._records]
-
-    @cached_property
-    def id(self) -> Sequence[str]:
+        self.id: list[str] = []
         """No two are the same."""
-        return [record.id for record in self._records]
-
-    @cached_property
-    def source(self) -> Sequence[str]:
+        self.category: list[str] = []
+        """ "" where a record has none."""
+        self.split: list[str] = []
+        """In the newest dataset, else as the record says; "" where it has none yet."""
+        self.prompt_chars: list[int] = []
+        """Lengths of the prompts in characters."""
+        self.completion_chars: list[int] = []
+        """Lengths of what `completion` has, in characters."""
+        self.source: list[str] = []
         """Where the records come from, see `source_of`."""
-        return [source_of(record) for record in self._records]
-
-    @cached_property
-    def annotator(self) -> Sequence[str]:
+        self.annotator: list[str] = []
         """As ``meta.annotator`` names them, "" where it does not."""
-        return [_text(record.meta.get("annotator")) for record in self._records]
-
-    @cached_property
-    def language(self) -> Sequence[str]:
+        self.language: list[str] = []
         """As ``meta.language`` declares it, "" where it does not."""
-        return [_text(record.meta.get("language")) for record in self._records]
-
-    @cached_property
-    def completion(self) -> Sequence[str]:
+        self.is_identifiable: list[bool] = []
+        """Whether a language can be told that is not declared."""
+        self.completion: Sequence[str] = _Completions(records)
         """The texts that are measured; a raw text counts as completion."""
-        return [record.completion or record.text for record in self._records]
+        for record in records:
+            text, declared = record.completion or record.text, _text(record.meta.get("language"))
+            self.id.append(record.id)
+            self.category.append(record.category)
+            self.split.append(pins.get(record.id) or record.split or "")
+            self.prompt_chars.append(len(record.prompt))
+            self.completion_chars.append(len(text))
+            self.source.append(source_of(record))
+            self.annotator.append(_text(record.meta.get("annotator")))
+            self.language.append(declared)
+            self.is_identifiable.append(not declared and bool(identifiable_part(text)))
+
+
+class _Completions(Sequence[str]):
+    """The completions of records, which may be read from their lines whenever one is asked for."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [record.completion or record.text for record in self._records[index]]
+        record = self._records[index]
+        return record.completion or record.text
+
+    def __iter__(self) -> Iterator[str]:
+        return (record.completion or record.text for record in self._records)
 
 
 def _text(value: object) -> str:
@@ -125,7 +133,7 @@ class Grouping:
     num_without: int
     """Records that say nothing about it."""
     sample: LanguageSample | None = None
-    """Where all of this is about a sample of the records only, what the sample is."""
+    """Where a part of this is estimated, what by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,20 +224,16 @@ class QualityOverview:
     @cached_property
     def groupings(self) -> list[Grouping]:
         """The groupings that some record has a value for; those with hundreds of values are left out."""
-        num_records = len(self._columns.category)
         groupings = []
         for name, values in self._properties.items():
-            counts = Counter(values)
-            counts.pop("", None)
+            is_language = name == "language"
+            counts = Counter(self._languages.counts if is_language else values)
+            num_without = counts.pop("", 0)
             if not 0 < len(counts) <= _MOST_GROUPS:
                 continue
             ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-            num_known, sample = num_records, None
-            if name == "language" and len(self._language_rows) < num_records:
-                num_known = len(self._language_rows)
-                sample = LanguageSample.of_counts(ordered, num_known, num_records)
-            even = evenness(list(counts.values()))
-            groupings.append(Grouping(name, ordered, even, num_known - counts.total(), sample))
+            sample = self._languages.sample if is_language else None
+            groupings.append(Grouping(name, ordered, evenness(list(counts.values())), num_without, sample))
         return groupings
 
     @cached_property
@@ -279,20 +283,22 @@ class QualityOverview:
 
     @cached_property
     def _properties(self) -> dict[str, Sequence[str]]:
-        """Category, source, annotator, language and split of each record; "" where it has none."""
+        """Category, source, annotator, language and split of each record; "" where it has none, or is not compared."""
         columns = self._columns
         return {
             "category": columns.category,
             "source": columns.source,
             "annotator": columns.annotator,
-            "language": languages_of(self._language_rows, columns.language, columns.completion),
+            "language": self._languages.comparable,
             "split": columns.split,
         }
 
     @cached_property
-    def _language_rows(self) -> Sequence[int]:
+    def _languages(self) -> RecordLanguages:
         columns = self._columns
-        return sample_rows(columns.id, columns.language, columns.completion_chars, self._sample_size)
+        return RecordLanguages(
+            columns.id, columns.language, columns.is_identifiable, columns.completion, self._sample_size
+        )
 
     @cached_property
     def _texts_measured(self) -> tuple[list[float | None], list[float | None]]:

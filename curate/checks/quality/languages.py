@@ -1,14 +1,16 @@
-"""Which language each record is in: of all of them where few must be identified, else of a sample that ids choose."""
+"""Which language each record is in: as it declares, else identified, and where those are many, a sample of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from heapq import nsmallest
 
 from curate.base.intervals import CONFIDENCE, wilson
-from curate.checks.language import MIN_CHARS, identified, is_identifiable
+from curate.checks.language import identified, is_identifiable
 
 # To identify one takes as long as thirty other measures of it. With so many no share is off by more than one percentage
 # point, at 95 %.
@@ -30,7 +32,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class LanguageSample:
-    """How many records were drawn, of how many, and the share of each language with its interval."""
+    """How many texts were drawn, of how many that declare no language, and the share of each language in all records.
+
+    What records declare is counted, so that the intervals come from the undeclared texts alone.
+    """
 
     records: int
     of: int
@@ -39,34 +44,88 @@ class LanguageSample:
     method: str = _METHOD
 
     def __str__(self) -> str:
-        return f"a sample of {self.records:,} of {self.of:,} records"
-
-    @classmethod
-    def of_counts(cls, counts: Mapping[str, int], records: int, of: int) -> LanguageSample:
-        """Return the sample of ``records`` in which languages have these ``counts``."""
-        shares = {name: Share(count / records, *wilson(count, records, of)) for name, count in counts.items()}
-        return cls(records, of, shares)
+        return f"a sample of {self.records:,} of {self.of:,} undeclared texts"
 
 
-def sample_rows(ids: Sequence[str], declared: Sequence[str], lengths: Sequence[int], size: int | None) -> Sequence[int]:
-    """Return the rows whose language is to be known: all, unless more than ``size`` texts would have to be identified.
+class RecordLanguages:
+    """The languages of records.
 
-    ``lengths`` are those of the texts in characters. With ``size`` None all are to be known. Else ``size`` rows are
-    drawn, whether their records declare a language or not: those whose ids have the lowest hashes, so that the order of
-    the records has no say and the same records give the same sample.
+    All texts that declare none and are long enough are identified, unless they are more than ``size``: then that many
+    are drawn of them, those whose records' ids have the lowest hashes, so that the order of the records has no say and
+    the same records give the same sample. With ``size`` None there is no sample.
     """
-    every = range(len(ids))
-    num_unknown = sum(not name and length >= MIN_CHARS for name, length in zip(declared, lengths, strict=True))
-    # Nothing is identified without the extra, and that costs nothing.
-    if size is None or num_unknown <= size or not is_identifiable("en"):
-        return every
-    hashes = [blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in ids]
-    return sorted(nsmallest(size, every, key=hashes.__getitem__))
 
+    def __init__(
+        self,
+        ids: Sequence[str],
+        declared: Sequence[str],
+        is_identifiable_text: Sequence[bool],
+        texts: Sequence[str],
+        size: int | None,
+    ) -> None:
+        self._declared = declared
+        rows = range(len(ids))
+        unknown = [row for row in rows if is_identifiable_text[row]]
+        # Without the extra nothing is identified. With it, its model is loaded only where there is something to do.
+        if unknown and not is_identifiable("en"):
+            unknown = []
+        drawn, self._num_unknown = unknown, len(unknown)
+        self._compared: Sequence[int] = rows
+        if size is not None and len(unknown) > size:
+            hashes = [blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in ids]
+            drawn = nsmallest(size, unknown, key=hashes.__getitem__)
+            last = hashes[drawn[-1]]
+            self._compared = [row for row in rows if hashes[row] <= last]
+        self._identified = {row: identified(texts[row]) for row in drawn}
 
-def languages_of(rows: Collection[int], declared: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Return the language of each record, declared or identified; "" where neither, and for all but ``rows``."""
-    languages = [""] * len(declared)
-    for row in rows:
-        languages[row] = declared[row] or identified(texts[row])
-    return languages
+    @property
+    def has_sample(self) -> bool:
+        """Whether some texts that could be identified were not drawn."""
+        return len(self._identified) < self._num_unknown
+
+    @cached_property
+    def comparable(self) -> list[str]:
+        """The language of each record, "" where it is unknown.
+
+        With a sample that is also so of records that declare one, but for a share as large as the sample's: else they
+        would weigh more than the others wherever languages are compared with something.
+        """
+        languages = [""] * len(self._declared)
+        for row in self._compared:
+            languages[row] = self._declared[row] or self._identified.get(row, "")
+        return languages
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """How many records have each language, "" for those of which it is unknown: those that declare one, and the
+        others as they were identified, or as the sample makes it likely.
+        """
+        drawn = self._drawn
+        num_short = len(self._declared) - self._num_unknown - sum(map(bool, self._declared))
+        counts = Counter(filter(None, self._declared)) + Counter({"": num_short})
+        # Shares of the sum so far, so that the parts make up the whole.
+        num_so_far = num_before = 0
+        for name in sorted(drawn, key=lambda name: (-drawn[name], name)):
+            num_so_far += drawn[name]
+            num_now = num_so_far * self._num_unknown // len(self._identified)
+            counts[name] += num_now - num_before
+            num_before = num_now
+        return dict(counts)
+
+    @cached_property
+    def sample(self) -> LanguageSample | None:
+        """What the counts are estimated by; None where each record was counted."""
+        if not self.has_sample:
+            return None
+        declared, drawn = Counter(self._declared), self._drawn
+        number, of = len(self._identified), self._num_unknown
+
+        def share(name: str) -> Share:
+            shares = (drawn[name] / number, *wilson(drawn[name], number, of))
+            return Share(*((declared[name] + of * part) / len(self._declared) for part in shares))
+
+        return LanguageSample(number, of, {name: share(name) for name in self.counts if name})
+
+    @cached_property
+    def _drawn(self) -> Mapping[str, int]:
+        return Counter(self._identified.values())

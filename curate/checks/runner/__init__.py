@@ -307,6 +307,8 @@ class Across:
 
 @dataclass
 class _File:
+    """What is known of a file's records, by their index."""
+
     lines: array[int] = field(default_factory=lambda: array("I"))
     categories: array[int] = field(default_factory=lambda: array("I"))
     prints: array[int] = field(default_factory=lambda: array("Q"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 from curate.base.console import spelled
@@ -150,6 +149,8 @@ def select_checks(whole: Settings) -> CheckSelection:
     _refuse_slips(settings, names)
     # The empty name is that of records without a category.
     if categories and (strange := next((name for name in settings.per_category if name not in {"", *categories}), "")):
+        from difflib import get_close_matches
+
         near = get_close_matches(strange, categories, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(sorted(categories))}."
         raise CurateError("E902 bad-settings", f"checks.per_category: there is no category {strange!r}", hint)
@@ -221,6 +222,8 @@ def _refuse_slips(settings: CheckSettings, names: dict[str, str]) -> None:
 def _refuse_unknown(selector: str, names: dict[str, str]) -> None:
     if any(is_named(code, name, [selector]) for code, name in names.items()):
         return
+    from difflib import get_close_matches
+
     near = get_close_matches(selector, [*names, *names.values()], n=1)
     hint = f"Did you mean {near[0]!r}?" if near else "`curate rule` lists the checks."
     raise CurateError("E902 bad-settings", f"there is no check {selector!r}", hint)

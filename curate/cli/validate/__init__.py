@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import click
 
 from curate.cli._options import engine_options
-from curate.formats.reports import format_names
 
 _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 
 
 class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
     """The name of a format: one of ours, or a plug-in's, which `run` knows once it has read the settings."""
+
+    def __init__(self) -> None:
+        self.case_sensitive = True
+
+    @cached_property
+    def choices(self) -> Sequence[str]:  # type: ignore[override]
+        """The names of ours, which only help and completion ask for."""
+        from curate.formats.reports import format_names
+
+        return format_names()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name as it is."""
@@ -50,9 +61,7 @@ class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click
 @click.option("--diff", is_flag=True, help="Show what would be fixed, write nothing, and exit 1 if there is anything.")
 @click.option("--watch", is_flag=True, help="Check again after every change, until Ctrl-C.")
 @click.option("--stdin-filename", default="", metavar="NAME", help="What to call the lines that the path '-' reads.")
-@click.option(
-    "--format", "format_", type=ReportName(format_names()), default="text", show_default=True, help="How to print."
-)
+@click.option("--format", "format_", type=ReportName(), default="text", show_default=True, help="How to print.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the findings to this file.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if something fails.")
 @click.option("--explain", is_flag=True, help="Add a second opinion on broken lines; it quotes the data.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -134,6 +133,8 @@ def gathered(options: Options) -> Iterator[Inputs]:
 @contextmanager
 def _spooled(options: Options) -> Iterator[Inputs]:
     """Put standard input where its name says within a folder of its own, so that settings by path apply to it."""
+    import tempfile
+
     name = options.stdin_filename or STDIN
     root = root_of(Path(name))
     settings_name = relative_name(Path(name), root)

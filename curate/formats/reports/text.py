@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterator
 
 from curate.base.console import one_line
+from curate.base.patterns import lazy_pattern
 from curate.base.record import Finding
 from curate.base.tables import width_of
 from curate.formats.reports import Page, Verdict, location_of, report, subject_of
 
 NUM_SOURCES = 20
 _BEFORE, _AFTER = 48, 48
-_STRING = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|([^"]+)', re.DOTALL)
-_WORDS = re.compile(r"\b(true|false|null)\b")
+_STRING = lazy_pattern(r'("(?:[^"\\]|\\.)*")(\s*:)?|([^"]+)', re.DOTALL)
+_WORDS = lazy_pattern(r"\b(true|false|null)\b")
 _UNREADABLE = {"S101", "S103", "S109", "S110", "S111", "S113", "S122"}
 
 

@@ -310,5 +310,7 @@ class Settings(_SettingsPart):
 
 @dataclass(frozen=True)
 class _PlacedSettings(Settings):
+    """The settings of a workspace, with its folder."""
+
     # A field of its own class: pydantic would take one of `Settings` for a key of the file.
     root: Path | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
 from functools import cache, lru_cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from curate.base.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
+from curate.base.patterns import lazy_pattern
 from curate.base.record import CurateError
 from curate.schema.settings.model import Settings
 
@@ -45,7 +45,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 _TRUTHS = {"no": "false", "off": "false", "false": "false", "yes": "true", "on": "true", "true": "true"}
 _MOST_PARTS = 64
 # tomllib takes time in the square of a dotted key's parts. The parts are possessive, so that this looks at each once.
-_LONG_KEY = re.compile(
+_LONG_KEY = lazy_pattern(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_PARTS  # noqa: UP031
 )
 _MOST_LINES = 200
@@ -172,6 +172,8 @@ def _line_numbers(text: str) -> dict[KeyPath, int]:
     """Return the line of every key and list item of a TOML text that can be read."""
     # A statement is as many lines as can be read by themselves, so that the time is that of reading the text once.
     # Where one is longer than `_MOST_LINES`, no more is told.
+    import tomllib
+
     numbers: dict[KeyPath, int] = {}
     tables: dict[KeyPath, int] = {}
     above: KeyPath = ()
@@ -231,6 +233,10 @@ def _text(path: Path) -> str:
 
 
 def _table(text: str, path: Path | None) -> dict[str, Any]:
+    if not text:
+        return {}
+    import tomllib
+
     if long_key := _LONG_KEY.search(text):
         line = text.count("\n", 0, long_key.start()) + 1
         message = f"{path}:{line}: a key of more than {_MOST_PARTS} parts"
@@ -263,6 +269,8 @@ def _variables() -> dict[KeyPath, tuple[str, Any]]:
 
 
 def _value(text: str) -> Any:
+    import tomllib
+
     # A text needs no quotes here, because a shell has its own.
     try:
         return tomllib.loads(f"value = {text}")["value"]
