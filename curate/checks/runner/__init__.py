@@ -220,17 +220,22 @@ def raw_lines(
     # Of lines that are 16 MiB long not many fit in memory: those beyond `_MOST_RAW` bytes in all are left out.
     left = _MOST_RAW
     for path in files:
-        numbers = wanted.get(spelled(str(path)), set())
-        last = max(numbers, default=0)
+        numbers = sorted(wanted.get(spelled(str(path)), ()))
         reader = Reader(path, root=root)
-        for line in reader.lines() if numbers else ():
-            if not isinstance(line, Finding):
-                number, _, raw, _ = line
-                if number in numbers and len(raw) <= left:
-                    raws[reader.name, number] = raw
-                    left -= len(raw)
-                if number >= last:
-                    break
+        for item in reader.blocks() if numbers else ():
+            if isinstance(item, Finding) or numbers[0] >= item.number + item.num_lines:
+                continue
+            for line in reader.lines_in(item):
+                if not isinstance(line, Finding) and numbers and line[0] == numbers[0]:
+                    number, _, raw, _ = line
+                    numbers.pop(0)
+                    if len(raw) <= left:
+                        raws[reader.name, number] = raw
+                        left -= len(raw)
+            # What is no line that can be parsed is not among those that are read.
+            numbers = numbers[bisect_left(numbers, item.number + item.num_lines) :]
+            if not numbers:
+                break
     return raws
 
 
