@@ -99,8 +99,7 @@ class Records(Sequence[Record]):
         own = TextColumns.of([self._own[-1 - row] for row in rows[~is_line].tolist()])
         if table is None or not is_line.any():
             return own
-        assert table.shape.view is not None, "its lines are records"
-        texts = TextColumns.of_lines(table.shape.view, table.values(rows[is_line]))
+        texts = TextColumns.of_lines(table.texts(rows[is_line]))
         if is_line.all():
             return texts
         order = np.argsort(np.concatenate([np.flatnonzero(is_line), np.flatnonzero(~is_line)])).tolist()

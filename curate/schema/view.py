@@ -100,6 +100,10 @@ class Content:
         return blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
 
 
+# Prompt, completion, raw text, system message, and all messages.
+LineTexts = tuple[str, str, str, str, Turns]
+
+
 class View:
     """The pointers of one ``x-record``: a prompt may have several, whose texts are joined; any other field has one."""
 
@@ -156,8 +160,8 @@ class View:
             prompt_parts,
         )
 
-    def texts(self, value: Mapping[str, Json]) -> tuple[str, str, str, str, Turns]:
-        """Return what a valid line says: prompt, completion, raw text, system message, and all messages of a chat."""
+    def texts(self, value: Mapping[str, Json]) -> LineTexts:
+        """Return what a valid line says."""
         messages, _, text, system, prompt, completion, _ = self._read(value)
         return prompt, completion, text, system, messages
 

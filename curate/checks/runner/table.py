@@ -28,6 +28,7 @@ from curate.checks.runner.parallel import num_bytes
 from curate.checks.runner.parts import FileParts, Part, Progress, file_key, file_name, keep_parts, known_parts, read_all
 from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, strict_loads, strict_loads_all
 from curate.schema import Shape
+from curate.schema.view import LineTexts
 from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import Flags
 from curate.similarity.dedupe.columns import (
@@ -234,6 +235,15 @@ class RecordTable:
             record = read(value, Source(names[file], line))
             records.append(record if record.id == ids[row] else replace(record, id=ids[row]))
         return records
+
+    def texts(self, rows: Sequence[int] | Indices) -> list[LineTexts]:
+        """Return what the lines of ``rows`` say, in that order; no records are made of them.
+
+        Raises:
+            CurateError: as `record`.
+        """
+        assert self.shape.view is not None, "its lines are records"
+        return list(map(self.shape.view.texts, self.values(np.asarray(rows, np.int64))))
 
     def values(self, rows: Indices) -> Sequence[dict[str, Any]]:
         """Return the objects in the lines of ``rows``, in that order.

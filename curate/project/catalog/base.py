@@ -79,12 +79,9 @@ class Base:
         for key, rows in table.blocks():
             entry = table.pack.get(table.text_key(key))
             if entry is None:
-                records = table.records(rows)
-                prompts = [record.prompt or record.text for record in records]
-                completions = [record.completion for record in records]
-                texts = pl.DataFrame(
-                    [pl.Series("prompt", prompts, pl.String), pl.Series("completion", completions, pl.String)]
-                )
+                said = table.texts(rows)
+                prompts = pl.Series("prompt", [prompt or text for prompt, _, text, *_ in said], pl.String)
+                texts = pl.DataFrame([prompts, pl.Series("completion", [answer for _, answer, *_ in said], pl.String)])
                 buffer = BytesIO()
                 texts.write_ipc(buffer)
                 with suppress(OSError):

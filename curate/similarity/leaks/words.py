@@ -13,7 +13,7 @@ import numpy as np
 
 from curate.base.hashing import Hashes, Indices
 from curate.base.record import Json, Record, normalised
-from curate.schema.view import View
+from curate.schema.view import LineTexts
 from curate.similarity.dedupe.shingles import Spans
 from curate.similarity.leaks.kernels import Flags, LeakKernels, kernels_for
 
@@ -85,10 +85,9 @@ class TextColumns(NamedTuple):
         )
 
     @staticmethod
-    def of_lines(view: View, values: Sequence[Mapping[str, Json]]) -> TextColumns:
-        """Return the texts of valid lines, of which no records are made."""
-        said = list(map(view.texts, values))
-        prompts, completions, raw, systems, messages = zip(*said, strict=True) if said else ((),) * 5
+    def of_lines(texts: Sequence[LineTexts]) -> TextColumns:
+        """Return the texts of lines, of which no records are made."""
+        prompts, completions, raw, systems, messages = zip(*texts, strict=True) if texts else ((),) * 5
         return TextColumns(prompts, completions, raw, systems, list(map(_questions, messages)))
 
     def joined(self, others: TextColumns) -> TextColumns:
