@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curate.base.console import spelled
-from curate.base.record import SPLITS, Finding, Problem, Record, Source, is_named
+from curate.base.file_guard import stamp_of
+from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Source, is_named
 from curate.checks import DatasetProblem, Sketches, show
 from curate.checks.runner.baseline import (
     Baseline,
@@ -28,6 +32,9 @@ from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_nam
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all
 from curate.schema import Shape
+
+if TYPE_CHECKING:
+    from curate.similarity.dedupe.columns import Part
 
 __all__ = [
     "UNREADABLE",
@@ -87,10 +94,11 @@ def validate(
         CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
     examiner, baseline = Examiner(replace(spec, num_bytes=num_bytes(files))), spec.baseline
-    selection = examiner.selection
+    selection, read = examiner.selection, _ReadFiles(files, spec)
     across = Across(examiner, files)
     jobs = jobs or default_jobs(files, is_by_block=examiner.is_by_block)
-    total = _examined(across, examiner, engine(examiner, files, jobs))
+    total = _examined(across, examiner, read.watched(engine(examiner, files, jobs)))
+    read.keep()
     tally = total.tally
     across.finish(tally)
     for finding, problem in further(across.has_exam):
@@ -102,6 +110,42 @@ def validate(
         num_mended=baseline.num_mended(selection.codes(has_lengths)) if baseline and is_whole else 0,
         num_changed=None if is_whole else total.num_lines - total.num_unchanged,
     )
+
+
+class _ReadFiles:
+    """Which blocks the files of a validation have, for whoever reads them next."""
+
+    def __init__(self, files: Sequence[Path], spec: ExaminerSpec) -> None:
+        self._cache = spec.cache
+        named = [(path, relative_name(path, spec.root)) for path in files] if spec.cache else []
+        self._stamps = {path: stamp_of(path, spelled(name or str(path))) for path, name in named}
+        self._parts: dict[Path, list[Part] | None] = {path: [] for path in self._stamps}
+        self._num_lines: Counter[Path] = Counter()
+
+    def watched(self, results: Iterable[tuple[Path, SpanResult]]) -> Iterator[tuple[Path, SpanResult]]:
+        """Yield ``results``, and take note of the blocks of each."""
+        for path, result in results:
+            known = self._parts.get(path)
+            if known is not None and result.parts is not None:
+                known += result.parts
+                self._num_lines[path] += result.num_lines
+            elif known is not None:
+                self._parts[path] = None
+            yield path, result
+
+    def keep(self) -> None:
+        """Write down where the blocks of each file are, if all of its lines are in some and it is as it was."""
+        if self._cache is None or not any(self._parts.values()):
+            return
+        # It needs numpy.
+        from curate.checks.runner.parts import FileParts, keep_parts
+
+        with suppress(CurateError):
+            pack = self._cache.opened()
+            for path, parts in self._parts.items():
+                stamp = self._stamps[path]
+                if parts and stamp_of(path, stamp[0]) == stamp:
+                    keep_parts(pack, FileParts(stamp, parts, num_lines=self._num_lines[path]))
 
 
 def _summed(total: SpanResult, selection: CheckSelection) -> Verdict:

@@ -22,7 +22,7 @@ from curate.jsonl import RawBlock, RawLine, Reader, strict_loads, strict_loads_a
 from curate.schema import Shape
 from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
-from curate.similarity.dedupe.columns import BlockColumns, columns_of, key_of, restored, stored
+from curate.similarity.dedupe.columns import BlockColumns, Part, columns_of, key_of, restored, stored
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
@@ -89,6 +89,7 @@ class BlockPass:
         is_valid, has_records = self._examiner.shape.is_valid, self._examiner.needs == "record"
         for item in reader.blocks():
             if isinstance(item, Finding):
+                result.parts = None
                 yield item
                 continue
             pack = self._pack if has_records else None
@@ -96,15 +97,22 @@ class BlockPass:
             # Of lines that are not plain the reader counts what it sees, and more of them are findings.
             if pack and (entry := pack.get(key)) and item.is_plain:
                 self._close(result)
+                self._note_part(item, key, result)
                 yield from self._examine_known(item, restored(entry), reader, result, changed)
                 continue
             values = strict_loads_all(item.whole, item.lines) if item.is_plain else None
             are_valid = np.array(list(map(is_valid, values or ())), np.bool_)
             if values is None or (~are_valid).sum() > MOST_INVALID * len(values):
+                result.parts = None
                 yield from reader.lines_in(item)
             else:
                 self._close(result)
+                self._note_part(item, key, result)
                 yield from self._examine(item, values, are_valid, reader, result, changed, key)
+
+    def _note_part(self, raw: RawBlock, key: bytes, result: SpanResult) -> None:
+        if result.parts is not None and key:
+            result.parts.append(Part(key, raw.number, raw.offset, len(raw.whole)))
 
     def complete(self, result: SpanResult) -> None:
         """Bring all sketches together, in reading order."""

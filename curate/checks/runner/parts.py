@@ -8,7 +8,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from curate.checks.runner.pool import shared_out
 from curate.jsonl import RawBlock, Reader, Span, strict_loads_all
 from curate.schema import Shape
 from curate.similarity.dedupe.blocks import block_of, read_block
-from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, columns_of, key_of, stored
+from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, Part, columns_of, key_of, stored
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # Hears how many bytes are read, and how many there are.
@@ -31,15 +30,6 @@ Progress = Callable[[int, int], object]
 Task = tuple[Path, Span | None]
 # Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock.
 _SETTLED = 100_000_000
-
-
-class Part(NamedTuple):
-    """A block of a file, by its key, and where it begins there."""
-
-    key: bytes
-    number: int
-    offset: int
-    size: int
 
 
 @dataclass

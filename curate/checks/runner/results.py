@@ -18,7 +18,7 @@ from curate.schema import Shape
 from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.columns import ColumnCache
+    from curate.similarity.dedupe.columns import ColumnCache, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +79,7 @@ class SpanResult:
     """Line and id of the records that may take the name that one with a watched id would have got."""
     records: list[Record] = field(default_factory=list)
     """All records as their lines have them, where they are asked for; the watched ones are among them."""
+    parts: list[Part] | None = field(default_factory=list)
+    """The blocks of which the columns are kept; None where those of some line are not."""
     unread: list[int] = field(default_factory=list)
     """The lines that are no records, where those are asked for."""

@@ -25,7 +25,7 @@ from curate.base.storage import WRITE_FAILED
 from curate.checks.runner.examine import violations
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import num_bytes
-from curate.checks.runner.parts import FileParts, Part, Progress, file_key, file_name, keep_parts, known_parts, read_all
+from curate.checks.runner.parts import FileParts, Progress, file_key, file_name, keep_parts, known_parts, read_all
 from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, strict_loads, strict_loads_all
 from curate.schema import Shape
 from curate.schema.view import LineTexts
@@ -35,6 +35,7 @@ from curate.similarity.dedupe.columns import (
     BlockColumns,
     Coded,
     ColumnCache,
+    Part,
     restored,
 )
 

@@ -191,6 +191,15 @@ def key_of(block: RawBlock) -> bytes:
     return blake2b(block.whole, digest_size=16, person=context).digest()
 
 
+class Part(NamedTuple):
+    """A block of a file, by its key, and where it begins there."""
+
+    key: bytes
+    number: int
+    offset: int
+    size: int
+
+
 # Raised whenever the same lines would give other columns.
 VERSION = 1
 _NAMED = re.compile(r"[0-9a-f]{32}")

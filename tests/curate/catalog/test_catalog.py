@@ -23,6 +23,7 @@ from curate.checks.runner.pool import shared_out
 from curate.project.catalog import Catalog, open_catalog
 from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
+from curate.project.validation import validate_data
 from tests.curate.catalogs import QUESTIONS, age, check, line
 
 
@@ -157,6 +158,21 @@ def test_the_second_opening_reads_no_record_file(workspace, kept, blocks_read):
     assert told(open_catalog(load_data(workspace.root))) == first
     assert blocks_read == []
     assert kept_folders(workspace) == [folder]
+
+
+def test_what_a_validation_has_read_is_not_read_again(make_workspace, kept, blocks_read, monkeypatch):
+    monkeypatch.setattr("curate.checks.runner.examine.BLOCKS_FROM", 0)
+    monkeypatch.setattr("curate.project.validation.BLOCKS_FROM", 0)
+    rows = [line(number, output="x" * 5000, category="ab"[number % 2]) for number in range(900)]
+    made = make_workspace([*rows, {"id": "bad"}, *rows[:5], {**rows[7], "labels": {"topic": "bill"}}])
+    age(made.root)
+    fresh = told(open_catalog(load_data(made.root)))
+    shutil.rmtree(made.root / ".curate")
+    num_read = len(blocks_read)
+    verdict = validate_data(load_data(made.root))
+    assert verdict.num_errors
+    assert told(open_catalog(load_data(made.root))) == fresh
+    assert len(blocks_read) == num_read
 
 
 def test_small_data_are_not_kept(workspace):
