@@ -111,7 +111,7 @@ def assert_same(cluster: WorkerCluster, files: list[Path], settings: DedupeSetti
     local = find_duplicates(records, settings)
     far = find_on(cluster, files, CHAT, settings, scratch=scratch)
     assert far.duplicates == local
-    assert [far.corpus.source(row) for row in range(len(records))] == [record.source for record in records]
+    assert far.table.records(range(len(records))) == records
     edges = [
         sorted(zip(found.edges.left, found.edges.right, found.edges.ties, found.edges.scores, strict=True))
         for found in (far.duplicates, local)
@@ -162,7 +162,7 @@ def test_nothing_to_compare(cluster: WorkerCluster, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("{}\nnull\n", encoding="utf-8")
     far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert (far.duplicates.pairs, far.duplicates.num_records, far.num_findings) == ([], 0, 2)
+    assert (far.duplicates.pairs, far.duplicates.num_records, len(list(far.table.findings()))) == ([], 0, 2)
 
 
 def test_repeated_ids_are_told_apart(cluster: WorkerCluster, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_repeated_ids_are_told_apart(cluster: WorkerCluster, tmp_path: Path) -> 
         '{"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n' * 2
     )
     far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert far.corpus.ids == ["a", "a-2"]
+    assert far.table.ids == ["a", "a-2"]
     assert [(pair.record, pair.keeper) for pair in far.duplicates.pairs] == [("a-2", "a")]
 
 
