@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from curate.base.packs import Pack
 from curate.base.record import CurateError, Record
+from curate.base.storage import WRITE_FAILED
 from curate.checks.runner import ExaminerSpec, read_records, validate
 from curate.cli import cli
 from curate.schema import load_shape
@@ -156,6 +159,38 @@ def test_arrays_in_files_travel_as_the_names_of_their_files(cluster: WorkerClust
     assert list(cluster.starmap(np.ndarray.tolist, [(array[2:],)])) == [[2, 3, 4]]
     with pytest.raises(CurateError, match="daft did not finish"):
         list(cluster.starmap(np.ndarray.tolist, [(array,)]))
+
+
+def test_the_words_of_records_travel_as_the_name_of_their_file(cluster: WorkerCluster, tmp_path: Path) -> None:
+    files = written(tmp_path / "shards", planted(50, seed=5))
+    words = find_on(cluster, files, CHAT, DedupeSettings(), scratch=tmp_path / "scratch").table.tokens
+    assert list(cluster.starmap(np.ndarray.tolist, [(words,)])) == [words.tolist()]
+    for path in tmp_path.glob("scratch/records/pack"):
+        path.unlink()
+    with pytest.raises(CurateError, match="daft did not finish"):
+        list(cluster.starmap(np.ndarray.tolist, [(words,)]))
+
+
+def test_a_full_disk_and_a_file_that_changes_end_the_call(
+    cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = written(tmp_path / "shards", planted(50, seed=5))
+
+    def change(stage: str, _done: int, _total: int) -> None:
+        if stage == "reading parts":
+            files[0].write_bytes(b"{}\n")
+
+    with pytest.raises(CurateError, match=r"part-0\.jsonl was changed") as changed:
+        find_on(cluster, files, CHAT, DedupeSettings(), scratch=tmp_path / "one", watch=change)
+    assert changed.value.code == "E974 files-changed"
+
+    def append(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Pack, "append", append)
+    with pytest.raises(CurateError, match="No space left on device") as full:
+        find_on(cluster, files, CHAT, DedupeSettings(), scratch=tmp_path / "two")
+    assert full.value.code == WRITE_FAILED
 
 
 def test_nothing_to_compare(cluster: WorkerCluster, tmp_path: Path) -> None:
