@@ -25,9 +25,10 @@ from curate.base.hashing import Hashes
 from curate.base.storage import make_folder, remove_folder
 
 _PACK, _LOCK = "pack", "lock"
-# Magic, key, bytes of the text, words of the small arrays and the large one, sums of the words of each.
+# Magic, key, bytes of the text, words of the small arrays and the large one, sums of the words of each
+# (see `_small_sum`).
 _ENTRY = Struct("<8s16sQQQQQ")
-_ENTRY_MAGIC, _MAGIC = b"entry\x00\x00\x01", b"pack\x00\x00\x00\x01"
+_ENTRY_MAGIC, _MAGIC = b"entry\x00\x00\x01", b"pack\x00\x00\x00\x02"
 # Magic, inode and time of change of the folder, inode of the file.
 _HEAD = Struct("<8sQQQ")
 _WORD = 8
@@ -55,6 +56,10 @@ class PackEntry(NamedTuple):
     arrays: dict[str, NDArray[Any]]
     start: int
     stop: int
+
+
+# What is stored under a key, as `append` takes it: key, text as JSON, small arrays, the large one.
+PackItem = tuple[bytes, dict[str, Any], Mapping[str, NDArray[Any]], Hashes]
 
 
 class Pack:
@@ -139,7 +144,8 @@ class Pack:
         if place is None:
             return None
         content = os.pread(self._reader, place.num_small * _WORD, place.start * _WORD + _ENTRY.size)
-        if len(content) < place.num_small * _WORD or _sum(np.frombuffer(content, np.uint64)) != place.small_sum:
+        sizes = place.num_text, place.num_small, place.num_large
+        if len(content) < place.num_small * _WORD or _small_sum(content, sizes) != place.small_sum:
             del self._places[key]
             return None
         about = orjson.loads(content[: place.num_text])
@@ -184,8 +190,8 @@ class Pack:
         parts = [text, *(np.ascontiguousarray(array).tobytes() for array in arrays.values())]
         small = b"".join(part + bytes(_padded(len(part)) - len(part)) for part in parts)
         large = np.ascontiguousarray(large)
-        sums = _sum(np.frombuffer(small, np.uint64)), _sum(large)
-        head = _ENTRY.pack(_ENTRY_MAGIC, key, len(text), len(small) // _WORD, len(large), *sums)
+        sizes = len(text), len(small) // _WORD, len(large)
+        head = _ENTRY.pack(_ENTRY_MAGIC, key, *sizes, _small_sum(small, sizes), _sum(large))
         with self._lock, self._alone():
             self.refresh()
             self._write(head, small, large.data, at=self._end)
@@ -220,6 +226,11 @@ def _sum(words: Hashes) -> int:
     return int(np.add.reduce(words, dtype=np.uint64)) if len(words) else 0
 
 
+def _small_sum(small: bytes, sizes: tuple[int, ...]) -> int:
+    """Return a sum of the small arrays and of how long the parts of their entry are."""
+    return (_sum(np.frombuffer(small, np.uint64)) + sum(sizes)) % (1 << 64)
+
+
 def is_open(folder: Path) -> bool:
     """Whether some process has the pack in ``folder`` open, or may have."""
     try:
@@ -239,28 +250,39 @@ class MemoryPack:
     """What `Pack` does, without a file: for what is too little to keep, or where nothing can be written."""
 
     def __init__(self) -> None:
-        self._entries: dict[bytes, tuple[PackEntry, Hashes]] = {}
+        self._entries: dict[bytes, PackEntry] = {}
+        self._parts: list[Hashes] = []
         self._num_words = 0
+        self._lock = Lock()
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._entries
 
     def get(self, key: bytes) -> PackEntry | None:
         """Return what is stored under ``key``, None where nothing is."""
-        known = self._entries.get(key)
-        return known[0] if known else None
+        return self._entries.get(key)
 
     def append(self, key: bytes, about: dict[str, Any], arrays: Mapping[str, NDArray[Any]], large: Hashes) -> None:
         """Store ``about``, ``arrays`` and ``large``."""
-        assert key not in self._entries, "what is there is not stored again"
-        entry = PackEntry(about, dict(arrays), self._num_words, self._num_words + len(large))
-        self._entries[key] = entry, large
-        self._num_words = entry.stop
+        with self._lock:
+            assert key not in self._entries, "what is there is not stored again"
+            start, self._num_words = self._num_words, self._num_words + len(large)
+            self._entries[key] = PackEntry(about, dict(arrays), start, self._num_words)
+            self._parts.append(large)
 
     def words(self) -> Hashes:
         """Return the words of all large arrays; entries say where theirs are."""
-        return np.concatenate([np.zeros(0, np.uint64), *(large for _, large in self._entries.values())])
+        # In the place of its parts, so that they are not in memory twice.
+        with self._lock:
+            self._parts = [np.concatenate([np.zeros(0, np.uint64), *self._parts])]
+            return self._parts[0]
 
     def are_whole(self, _words: Hashes, _keys: Iterable[bytes]) -> bool:
         """Nothing is lost here."""
         return True
+
+    def items(self) -> Iterator[PackItem]:
+        """Yield all that was stored, for the pack of another process."""
+        words = self.words()
+        for key, entry in self._entries.items():
+            yield key, entry.about, entry.arrays, words[entry.start : entry.stop]

@@ -93,17 +93,7 @@ class ProjectData:
             CurateError: E914 when its folder lies elsewhere; E904 and E914 as `files`.
         """
         num = num_bytes(self.matching_files())
-        if num < BLOCKS_FROM or self.shape.view is None:
-            return None
-        # It needs numpy.
-        from curate.similarity.dedupe.columns import cache_in
-
-        inside(self.root, self.root / _COLUMNS)
-        try:
-            make_cache(self.root / _FOLDER)
-        except CurateError:
-            return None
-        return cache_in(self.root / _COLUMNS, self.shape, num)
+        return None if num < BLOCKS_FROM or self.shape.view is None else column_cache(self.root, self.shape, num)
 
     def records(self) -> Sequence[Record]:
         """Return the records that are in: dropped ones left out, assigned splits and labels applied.
@@ -316,6 +306,23 @@ class ProjectData:
         items = list(self.read())
         states = {item.record.id: item for item in items if isinstance(item, RecordState)}
         return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]
+
+
+def column_cache(root: Path, shape: Shape, num_bytes: int) -> ColumnCache | None:
+    """Return where the workspace ``root`` keeps the columns of so many bytes of records; None where it cannot.
+
+    Raises:
+        CurateError: E914 when its folder lies elsewhere.
+    """
+    # It needs numpy.
+    from curate.similarity.dedupe.columns import cache_in
+
+    inside(root, root / _COLUMNS)
+    try:
+        make_cache(root / _FOLDER)
+    except CurateError:
+        return None
+    return cache_in(root / _COLUMNS, shape, num_bytes)
 
 
 def load_data(root: Path, settings: Settings | None = None, shape: Shape | None = None) -> ProjectData:

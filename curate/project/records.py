@@ -12,7 +12,7 @@ from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record, Source, Split, estimated_tokens
 from curate.checks.runner.table import RecordTable
 from curate.similarity.dedupe.blocks import Keys, block_of
-from curate.similarity.dedupe.corpus import Columns, Corpus, gather
+from curate.similarity.dedupe.corpus import Corpus, gather
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
 from curate.similarity.leaks.words import TextColumns
 
@@ -194,25 +194,12 @@ class Records(Sequence[Record]):
             CurateError: E906 when what the cache held was damaged; it is made anew the next time.
         """
         if self._table is None:
-            return gather(map(self._own.__getitem__, (-1 - self._rows).tolist()), kernels)
-        own = gather(self._own, kernels)
-        table, names = self._table, list(self._table.file_names)
-        numbers = {name: number for number, name in enumerate(names)}
-        files = np.array([numbers.setdefault(name, len(numbers)) for name in own.file_names], np.int64)
+            return gather(self, kernels)
+        own, table = gather(self._own, kernels), self._table
         tokens, begin = table.tokens_with(own.tokens)
-        keys = own.columns
-        of_own = np.concatenate([getattr(keys, name) for name in Keys._fields], axis=1)
-        merged = self._column(table.keys, of_own)
-        columns = Columns(
-            **{
-                name: np.ascontiguousarray(part)
-                for name, part in zip(Keys._fields, np.split(merged, 5, axis=1), strict=True)
-            },
-            bounds=self._column(table.bounds, keys.bounds + begin),
-            files=self._column(table.files, files[keys.files]),
-            lines=self._column(table.lines, keys.lines),
-        )
-        return Corpus(self.ids, list(numbers), columns, tokens)
+        merged = self._column(table.keys, np.concatenate(own.columns, axis=1))
+        keys = Keys(*map(np.ascontiguousarray, np.split(merged, len(Keys._fields), axis=1)))
+        return Corpus(self.ids, keys, self._column(table.bounds, own.bounds + begin), tokens)
 
     def _column(self, of_table: NDArray[Any] | None, of_own: NDArray[Any]) -> NDArray[Any]:
         """Return the entries of a column for these records."""

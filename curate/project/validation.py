@@ -99,9 +99,11 @@ class Validation:
 
             self.remarks += damage_texts([damage for damage in data.damages if damage.kind == "unknown"])
         self._stream = RecordStream(spec.root, data, is_whole=self._whole is not None, has_records=has_records)
+        # What is kept is for the processes of this machine.
+        cache = data.cache if data and self.engine is examine_all else None
         return validate(
             self.files,
-            replace(spec, watched=self._stream.watched, has_records=has_records, cache=data.cache if data else None),
+            replace(spec, watched=self._stream.watched, has_records=has_records, cache=cache),
             jobs=self.jobs,
             engine=self._stream.engine(self.engine, self.on_span),
             further=self._further,

@@ -12,30 +12,34 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import local
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from curate.base import console
-from curate.base.record import CurateError, Record
+from curate.base.file_guard import stamp_of
+from curate.base.packs import MemoryPack, PackItem
+from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
-from curate.checks.runner import read_records
 from curate.checks.runner.examine import Examiner
-from curate.checks.runner.names import UniqueNames
-from curate.checks.runner.parallel import tasks_of
+from curate.checks.runner.parallel import num_bytes, tasks_of
+from curate.checks.runner.parts import FileParts, file_name, read_parts
 from curate.checks.runner.results import ExaminerSpec, SpanResult
+from curate.checks.runner.table import RecordTable
 from curate.formats.importers import SourceRow, jsonable
 from curate.jsonl import Span
+from curate.project.records import Records
 from curate.scale.cluster import NATIVE, WorkerCluster
-from curate.schema import Shape, load_shape
+from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import find
-from curate.similarity.dedupe.corpus import Corpus, gather
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
+from curate.similarity.dedupe.columns import ColumnCache
+from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 from curate.similarity.dedupe.near import Watch
 from curate.similarity.dedupe.results import Duplicates, method_of
 from curate.similarity.dedupe.stages import Stages
@@ -205,12 +209,10 @@ class _Inspector:
 
 
 class Scaled(NamedTuple):
-    """What was found among the records of ``corpus``."""
+    """What was found among the records of ``table``."""
 
-    corpus: Corpus
+    table: RecordTable
     duplicates: Duplicates
-    num_findings: int
-    """Findings about lines that are no records."""
 
 
 def find_on(
@@ -229,42 +231,33 @@ def find_on(
     ``scratch`` is a folder that all workers see; it takes about the size of the texts.
 
     Raises:
-        CurateError: E904 for a file that is missing; E906 when ``scratch`` cannot hold it; E969 when a worker is lost.
+        CurateError: E904 for a file that is missing; E906 when ``scratch`` cannot hold it; E969 when a worker is lost;
+            E974 when files change while they are read.
     """
-    num_bytes = sum(path.stat().st_size for path in set(files) if path.is_file())
-    kernels = kernels_for(num_bytes)._replace(starmap=cluster.starmap)
-    tasks = spans_on(cluster, files, None)
-    function = partial(_read, str(shape.path.resolve()), shape.root.resolve(), kernels.alone)
-    num_findings = 0
+    read = {path: FileParts(stamp_of(path, file_name(path, None))) for path in files}
+    num = num_bytes(list(read))
+    kernels = kernels_for(num)
+    pack = ColumnCache(scratch / "records", is_compiled=kernels is not NUMPY).opened()
+    tasks = spans_on(cluster, list(read), None)
+    is_apart = num >= _READ_APART_BYTES * cluster.num_workers
+    results = cluster.starmap(partial(_read, shape, kernels), tasks, is_apart=is_apart)
+    for done, ((path, _), (parts, entries)) in enumerate(zip(tasks, results, strict=True), start=1):
+        read[path].extend(parts)
+        try:
+            for entry in entries:
+                if entry[0] not in pack:
+                    pack.append(*entry)
+        except OSError as error:
+            raise CurateError(WRITE_FAILED, f"{pack.folder}: {error.strerror or error}") from error
+        watch("reading parts", done, len(tasks))
+    table = RecordTable(pack, shape, None, [(path, read[path]) for path in files], is_compiled=kernels is not NUMPY)
+    table.require_current()
+    corpus = Records([], table, np.arange(len(table))).corpus(kernels)
+    shared = kernels._replace(starmap=cluster.starmap)
+    return Scaled(table, find(corpus, method_of(settings), shared, Stages(), watch))
 
-    def parts() -> Iterator[Corpus]:
-        nonlocal num_findings
-        is_apart = num_bytes >= _READ_APART_BYTES * cluster.num_workers
-        for done, (corpus, faults) in enumerate(cluster.starmap(function, tasks, is_apart=is_apart), start=1):
-            num_findings += faults
-            watch("reading parts", done, len(tasks))
-            yield corpus
 
-    stages = Stages(scratch, is_checked=False)
-    corpus, _ = stages.corpus((), parts)
-    if stages.remarks:
-        # Without the file each task would carry all tokens.
-        raise CurateError(WRITE_FAILED, stages.remarks[0])
-    # A worker knows the ids of its own span; which of them repeat, only the whole tells.
-    corpus = replace(corpus, ids=list(map(UniqueNames().name, corpus.ids)))
-    return Scaled(corpus, find(corpus, method_of(settings), kernels, Stages(), watch), num_findings)
-
-
-def _read(schema: str, root: Path, kernels: Kernels, path: Path, span: Span | None) -> tuple[Corpus, int]:
-    """Return the records of a span, and the number of findings about its lines."""
-    num_findings = 0
-
-    def records() -> Iterator[Record]:
-        nonlocal num_findings
-        for item in read_records([path], load_shape(schema, root), span=span):
-            if isinstance(item, Record):
-                yield item
-            else:
-                num_findings += 1
-
-    return gather(records(), kernels), num_findings
+def _read(shape: Shape, kernels: Kernels, path: Path, span: Span | None) -> tuple[FileParts, list[PackItem]]:
+    """Return the blocks of a span, and their columns as a pack takes them: one in a file is the driver's alone."""
+    pack = MemoryPack()
+    return read_parts(path, span, shape, None, pack, kernels), list(pack.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from curate.base.events import Assign, Drop, Edit
 from curate.base.record import Record, Source
 from curate.checks import EXAMPLE_SETTINGS, Check, discover
 from curate.checks.runner import ExaminerSpec, Verdict, examine, validate
+from curate.checks.runner.examine import Examiner
+from curate.checks.runner.parallel import examine_all
+from curate.checks.runner.results import SpanResult
 from curate.jsonl import JsonFault, reader, strict_loads, strict_loads_all
 from curate.project import validation
-from curate.project.data import load_data
+from curate.project.data import ProjectData, load_data
 from curate.schema import load_shape, shape_names
 from curate.schema.settings import CheckSettings, Scope, Settings
 from curate.similarity import compiled
@@ -422,3 +425,22 @@ def test_an_empty_block_has_empty_columns(loops: Kernels) -> None:
     assert len(block) == 0
     assert len(block.tokens[0]) == 0
     assert block.answers[0].tolist() == []
+
+
+def test_only_processes_of_this_machine_open_what_is_kept(
+    make_workspace: Callable[..., ProjectData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.project.data.BLOCKS_FROM", 0)
+    data = make_workspace()
+    caches = []
+
+    def engine(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterator[tuple[Path, SpanResult]]:
+        caches.append(examiner.spec.cache)
+        return examine_all(examiner, files, jobs)
+
+    checked = validation.Validation(data.files(), ExaminerSpec(data.shape, data.settings, root=data.root), data)
+    replace(checked, engine=engine).run()
+    monkeypatch.setattr(validation, "examine_all", engine)
+    replace(checked, engine=engine).run()
+    assert caches == [None, data.cache]
+    assert data.cache is not None

@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from curate.base.record import Record, Source
 from curate.base.tables import width_of
 from curate.cli import cli
+from curate.cli.dedupe import report
+from curate.cli.dedupe.comparison import compare_files
 from curate.cli.dedupe.report import difference, histogram
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import find_duplicates
@@ -154,8 +156,15 @@ def test_values_are_hidden_but_where_they_are_asked_for(tmp_path):
     assert idle.exit_code == 2
 
 
-def test_a_line_that_is_gone_meanwhile_does_not_end_the_call(family, monkeypatch):
-    from curate.project.loose import LooseFiles
-
-    monkeypatch.setattr(LooseFiles, "named", lambda *_: {})
-    assert "5 records like family.jsonl:1 first" in explained(family)
+def test_a_line_that_is_gone_meanwhile_does_not_end_the_call(family, tmp_path):
+    other = written(tmp_path / "other.jsonl", [("x", "where is it", "here"), ("y", "where is it", "there")])
+    compared = compare_files([family, other], DedupeSettings(), lambda *_: None, is_staged=False)
+    whole = "\n".join(report.explained(compared, 0, str))
+    family.write_text("{}\n", encoding="utf-8")
+    changed = "\n".join(report.explained(compared, 0, str))
+    family.unlink()
+    assert "\n".join(report.explained(compared, 0, str)) == changed != whole
+    assert "5 records like family.jsonl:1 first:\n  1.00 whole  exact    :2 exact\n" in changed
+    # The lines of another file are still there.
+    assert whole.split("\n\n")[-1] == changed.split("\n\n")[-1]
+    assert '"here" > "there"' in changed

@@ -1,8 +1,10 @@
 """Comparing in stages: they resume, they can be deleted or damaged at any time, and they change no result."""
 
+import errno
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -12,14 +14,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from curate.base.packs import Pack
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED
+from curate.checks.runner.table import read_table
 from curate.cli import cli
 from curate.cli.dedupe.comparison import compare_files
 from curate.cli.dedupe.run import render_progress
-from curate.project.loose import LooseFiles, loose_records
+from curate.project.loose import loose_records, loose_shape
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import components, find_duplicates, find_in_stream
+from curate.similarity.dedupe import components, find, find_duplicates, method_of, near
+from curate.similarity.dedupe.corpus import gather
+from curate.similarity.dedupe.kernels import NUMPY
 from curate.similarity.dedupe.stages import MAX_AGE_DAYS, Stages
 
 SETTINGS = DedupeSettings()
@@ -42,68 +48,102 @@ def files(tmp_path):
     return paths
 
 
-def streamed(files, stages, settings=SETTINGS):
-    loose = LooseFiles(files)
-    return find_in_stream(
-        lambda: loose, ("about",), 0, settings, stages=stages, known=lambda: {"num_findings": loose.num_findings}
-    )
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """Compares files, and keeps in ``tmp_path/home`` whatever can be kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("curate.cli.dedupe.comparison.STAGED_FROM", 0)
+
+    def compare(files, settings=SETTINGS, *, is_staged=True):
+        return compare_files(files, settings, lambda *_: None, is_staged=is_staged)
+
+    return compare
+
+
+def found_by_stages(records, stages):
+    return find(gather(records, NUMPY), method_of(SETTINGS), NUMPY, stages)
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, DedupeSettings(ngram=4, threshold=0.8)])
-def test_a_stream_and_its_stages_find_what_memory_finds(files, tmp_path, settings):
-    wanted = find_duplicates(loose_records(files), settings)
+def test_files_and_their_stages_find_what_memory_finds(files, compared, settings, capsys):
+    records = loose_records(files)
+    told = capsys.readouterr().err
+    wanted = find_duplicates(records, settings)
     assert (wanted.num_exact, wanted.num_near) == (20, 20)
-    stages = Stages(tmp_path / "cache")
-    corpus, found, known = streamed(files, stages, settings)
-    assert (found, known, stages.num_resumed) == (wanted, {"num_findings": 2}, 0)
-    assert list(corpus.ids) == list(wanted.clusters)
-    again = Stages(tmp_path / "cache")
-    assert streamed(files, again, settings)[1:] == (wanted, {"num_findings": 2})
-    assert again.num_resumed == 7
+    first = compared(files, settings)
+    assert (first.duplicates, first.num_resumed, first.remarks) == (wanted, 0, [])
+    assert list(first.all_records()) == records
+    assert capsys.readouterr().err == told == "warning: 2 findings about the lines; see them with `curate validate`\n"
+    again = compared(files, settings)
+    assert (again.duplicates, again.num_resumed) == (wanted, 6)
+    assert capsys.readouterr().err == told
     # Another threshold needs other links, and not other buckets.
-    other = Stages(tmp_path / "cache")
     strict = replace(settings, threshold=0.99)
-    assert streamed(files, other, strict)[1] == find_duplicates(loose_records(files), strict)
-    assert other.num_resumed == 4
+    other = compared(files, strict)
+    assert (other.duplicates, other.num_resumed) == (find_duplicates(records, strict), 3)
+    # Without a cache it is all the same.
+    alone = compared(files, settings, is_staged=False)
+    assert (alone.duplicates, alone.num_resumed) == (wanted, 0)
+    assert list(alone.all_records()) == records
 
 
-def test_records_in_memory_have_stages_by_what_they_say(files, tmp_path):
+def test_a_file_can_be_named_twice_and_two_can_say_the_same(files, compared, tmp_path):
+    twin = tmp_path / "twin.jsonl"
+    twin.write_bytes(files[0].read_bytes())
+    for some in ([files[0], files[0]], [files[0], twin]):
+        records = loose_records(some)
+        wanted = find_duplicates(records, SETTINGS)
+        assert wanted.num_exact > 100
+        for _ in range(2):
+            found = compared(some)
+            assert found.duplicates == wanted
+            assert list(found.all_records()) == records
+            names = [record.id for record in records[-3:]]
+            assert found.records(names) == {record.id: record for record in records[-3:]}
+        table = read_table(some, loose_shape(some), None)
+        assert [row for _, rows in table.blocks() for row in rows] == list(range(len(records)))
+
+
+def test_stages_are_known_by_what_records_say(files, tmp_path):
     records = loose_records(files)
     wanted = find_duplicates(records, SETTINGS)
-    for resumed in (0, 7):
+    for resumed in (0, 6):
         stages = Stages(tmp_path / "cache")
-        assert find_duplicates(records, SETTINGS, stages=stages) == wanted
+        assert found_by_stages(records, stages) == wanted
         assert stages.num_resumed == resumed
     renamed = [replace(records[0], id="renamed"), *records[1:]]
     turns = {"messages": ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})}
-    for others in (renamed, records[::-1], [replace(records[0], **turns), *records[1:]]):
+    for others, is_same in (
+        (renamed, True),
+        (records[::-1], False),
+        ([replace(records[0], **turns), *records[1:]], False),
+    ):
         stages = Stages(tmp_path / "cache")
-        assert find_duplicates(others, SETTINGS, stages=stages) == find_duplicates(others, SETTINGS)
-        assert "corpus" in {path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir()}
-        assert stages.num_resumed < 7
+        assert found_by_stages(others, stages) == find_duplicates(others, SETTINGS)
+        assert (stages.num_resumed == 6) == is_same
 
 
 def test_a_split_resumes_what_dedupe_has_compared(make_workspace, monkeypatch):
     monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
     root = make_workspace().root
-    assert CliRunner().invoke(cli, ["dedupe", str(root)]).exit_code == 0
-    seen = []
-    monkeypatch.setattr("curate.similarity.dedupe.corpus.gather", lambda *_, **__: seen.append("read"))
-    assert CliRunner().invoke(cli, ["split", str(root)]).exit_code == 0
-    assert seen == []
+    compared, links = [], near.links
+    monkeypatch.setattr(near, "links", lambda *given, **named: compared.append(given) or links(*given, **named))
+    for command in ("dedupe", "split"):
+        assert CliRunner().invoke(cli, [command, str(root)]).exit_code == 0
+        assert len(compared) == 3
 
 
 def test_nothing_to_compare_has_stages_too(tmp_path):
-    for resumed in (0, 7):
+    for resumed in (0, 6):
         stages = Stages(tmp_path / "cache")
-        found = find_in_stream(list, (), 0, SETTINGS, stages=stages)[1]
+        found = found_by_stages([], stages)
         assert (found.pairs, found.clusters, stages.num_resumed) == ([], {}, resumed)
 
 
-def test_a_damaged_stage_is_made_again(files, tmp_path):
-    wanted = streamed(files, Stages(tmp_path / "cache"))[1]
-    places = sorted((tmp_path / "cache").iterdir())
-    assert len(places) == 7
+def test_a_damaged_stage_is_made_again(files, compared, tmp_path):
+    wanted = compared(files).duplicates
+    places = sorted((tmp_path / "home/pairsmith/dedupe").iterdir())
+    assert len(places) == 6
     for place in places:
         for path in sorted(place.iterdir()):
             content = path.read_bytes()
@@ -111,18 +151,51 @@ def test_a_damaged_stage_is_made_again(files, tmp_path):
             odd = [content[:-1] or b"x", flipped, b'{"arrays":{}}', b'{"arrays":[]}', b"[]"]
             for damaged in odd if path.name == "about" else odd[:2]:
                 path.write_bytes(damaged)
-                stages = Stages(tmp_path / "cache")
-                assert streamed(files, stages)[1] == wanted, path
-                assert stages.num_resumed == 6
+                again = compared(files)
+                assert (again.duplicates, again.num_resumed) == (wanted, 5), path
                 assert path.read_bytes() == content
 
 
-def test_a_folder_that_cannot_be_written_to_is_done_without(files, tmp_path):
-    (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    stages = Stages(tmp_path / "file" / "cache")
-    assert streamed(files, stages)[1] == find_duplicates(loose_records(files), SETTINGS)
-    assert len(stages.remarks) == 1
-    assert "not kept" in stages.remarks[0]
+def test_a_damaged_cache_of_records_is_made_again(files, compared, tmp_path):
+    wanted = compared(files).duplicates
+    folder = tmp_path / "home/pairsmith/records"
+    size = len(pack_in(folder).read_bytes())
+    # Every number of the head of the file and of its first entry, and some of all the rest.
+    places = [*range(0, 96, 8), *range(96, size, size // 20)]
+    num_told = 0
+    for place in places:
+        shutil.rmtree(folder)
+        compared(files)
+        pack = pack_in(folder)
+        with pack.open("r+b") as file:
+            content = file.read()
+            file.seek(place)
+            file.write(bytes([content[place] ^ 1]))
+        again = compared(files)
+        assert (again.duplicates, again.num_resumed) == (wanted, 6), place
+        num_told += bool(again.remarks)
+        assert all("is damaged" in remark for remark in again.remarks)
+        after = compared(files)
+        assert (after.duplicates, after.remarks) == (wanted, []), place
+    assert num_told > 20
+    os.truncate(pack_in(folder), size // 2)
+    again = compared(files)
+    assert (again.duplicates, again.remarks) == (wanted, [])
+
+
+def pack_in(folder):
+    (pack,) = folder.glob("*/pack")
+    return pack
+
+
+def test_a_folder_that_cannot_be_written_to_is_done_without(files, compared, tmp_path):
+    (tmp_path / "home").write_text("in the way", encoding="utf-8")
+    found = compared(files)
+    assert found.duplicates == find_duplicates(loose_records(files), SETTINGS)
+    assert [remark.partition(":")[0] for remark in found.remarks] == [
+        "what was read is not kept",
+        "finished stages are not kept",
+    ]
 
 
 def test_old_stages_are_swept(tmp_path):
@@ -174,22 +247,23 @@ def test_an_interrupted_call_is_resumed(files, tmp_path):
     assert "interrupted" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     kept = sorted(path.name.partition("-")[0] for path in (tmp_path / "home/pairsmith/dedupe").iterdir())
-    assert kept == ["buckets", "buckets", "corpus", "links"]
+    assert kept == ["buckets", "buckets", "links"]
+    assert "reading" in stopped.stderr
     resumed = call(tmp_path, files, 0)
     assert resumed.returncode == 0
-    assert "resumed: 4 stages" in resumed.stderr
+    assert "resumed: 3 stages" in resumed.stderr
     assert "reading" not in resumed.stderr
     assert len(resumed.stdout.splitlines()) == 40
     # Whatever is in the files decides, not their names and times.
     os.utime(files[0], (1, 1))
-    assert "resumed: 7 stages" in call(tmp_path, files, 0).stderr
+    assert "resumed: 6 stages" in call(tmp_path, files, 0).stderr
     files[1].write_text(files[1].read_text(encoding="utf-8").replace("{bad\n", ""), encoding="utf-8")
     again = call(tmp_path, files, 0)
     assert "reading" in again.stderr
     assert len(again.stdout.splitlines()) == 40
 
 
-def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, tmp_path, monkeypatch):
+def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, compared, monkeypatch, capsys):
     wanted = find_duplicates(loose_records(files), SETTINGS)
     written = []
 
@@ -199,21 +273,37 @@ def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, tmp_path, monk
             raise CurateError(WRITE_FAILED, "no space left")
 
     monkeypatch.setattr("curate.base.storage.Scratch.append", append)
-    stages = Stages(tmp_path / "cache")
-    assert streamed(files, stages)[1:] == (wanted, {"num_findings": 2})
-    assert stages.remarks == ["finished stages are not kept: no space left"]
+    num_appended, real = 0, Pack.append
+
+    def append_once(self, *given):
+        nonlocal num_appended
+        num_appended += 1
+        if num_appended > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, *given)
+
+    monkeypatch.setattr(Pack, "append", append_once)
+    capsys.readouterr()
+    found = compared(files)
+    assert (found.duplicates, num_appended) == (wanted, 2)
+    assert capsys.readouterr().err.startswith("warning: 2 findings")
+    assert found.remarks == [
+        "what was read is not kept: the cache of records: No space left on device",
+        "finished stages are not kept: no space left",
+    ]
 
 
-def test_a_cache_that_leads_out_of_the_workspace_is_refused(files, tmp_path, monkeypatch):
+@pytest.mark.parametrize("folder", ["dedupe", "records"])
+def test_a_cache_that_leads_out_of_the_workspace_is_refused(files, compared, tmp_path, monkeypatch, folder):
     monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
     root = tmp_path / "ws"
     (root / ".curate/cache").mkdir(parents=True)
     (root / "curate.toml").write_text("", encoding="utf-8")
     files[0].rename(root / "a.jsonl")
     (tmp_path / "elsewhere").mkdir()
-    (root / ".curate/cache/dedupe").symlink_to(tmp_path / "elsewhere")
+    (root / ".curate/cache" / folder).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CurateError, match="outside the workspace"):
-        compare_files([root / "a.jsonl"], SETTINGS, lambda *_: None, is_staged=True)
+        compared([root / "a.jsonl"])
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -227,11 +317,13 @@ def test_ids_of_any_kind_are_printed_as_ascii(tmp_path):
     assert json.loads(done.stdout)["other"] == "a\u009b2J\u202e"
 
 
-def test_git_leaves_the_cache_of_a_workspace_out(files, tmp_path, monkeypatch):
+def test_git_leaves_the_cache_of_a_workspace_out(files, compared, tmp_path, monkeypatch):
     monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
     (tmp_path / "curate.toml").write_text("", encoding="utf-8")
-    compare_files(files, SETTINGS, lambda *_: None, is_staged=True)
-    assert (tmp_path / ".curate/cache/dedupe").is_dir()
+    compared(files)
+    assert len(list((tmp_path / ".curate/cache/dedupe").iterdir())) == 6
+    assert len(list((tmp_path / ".curate/cache/records").glob("*/pack"))) == 1
+    assert not (tmp_path / "home").exists()
     assert "*" in (tmp_path / ".curate/.gitignore").read_text(encoding="utf-8").splitlines()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from curate.base.packs import Pack
 from curate.base.record import CurateError, Record
+from curate.base.storage import WRITE_FAILED
 from curate.checks.runner import ExaminerSpec, read_records, validate
 from curate.cli import cli
 from curate.schema import load_shape
@@ -111,7 +114,7 @@ def assert_same(cluster: WorkerCluster, files: list[Path], settings: DedupeSetti
     local = find_duplicates(records, settings)
     far = find_on(cluster, files, CHAT, settings, scratch=scratch)
     assert far.duplicates == local
-    assert [far.corpus.source(row) for row in range(len(records))] == [record.source for record in records]
+    assert far.table.records(range(len(records))) == records
     edges = [
         sorted(zip(found.edges.left, found.edges.right, found.edges.ties, found.edges.scores, strict=True))
         for found in (far.duplicates, local)
@@ -158,11 +161,43 @@ def test_arrays_in_files_travel_as_the_names_of_their_files(cluster: WorkerClust
         list(cluster.starmap(np.ndarray.tolist, [(array,)]))
 
 
+def test_the_words_of_records_travel_as_the_name_of_their_file(cluster: WorkerCluster, tmp_path: Path) -> None:
+    files = written(tmp_path / "shards", planted(50, seed=5))
+    words = find_on(cluster, files, CHAT, DedupeSettings(), scratch=tmp_path / "scratch").table.tokens
+    assert list(cluster.starmap(np.ndarray.tolist, [(words,)])) == [words.tolist()]
+    for path in tmp_path.glob("scratch/records/pack"):
+        path.unlink()
+    with pytest.raises(CurateError, match="daft did not finish"):
+        list(cluster.starmap(np.ndarray.tolist, [(words,)]))
+
+
+def test_a_full_disk_and_a_file_that_changes_end_the_call(
+    cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = written(tmp_path / "shards", planted(50, seed=5))
+
+    def change(stage: str, _done: int, _total: int) -> None:
+        if stage == "reading parts":
+            files[0].write_bytes(b"{}\n")
+
+    with pytest.raises(CurateError, match=r"part-0\.jsonl was changed") as changed:
+        find_on(cluster, files, CHAT, DedupeSettings(), scratch=tmp_path / "one", watch=change)
+    assert changed.value.code == "E974 files-changed"
+
+    def append(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Pack, "append", append)
+    with pytest.raises(CurateError, match="No space left on device") as full:
+        find_on(cluster, files, CHAT, DedupeSettings(), scratch=tmp_path / "two")
+    assert full.value.code == WRITE_FAILED
+
+
 def test_nothing_to_compare(cluster: WorkerCluster, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("{}\nnull\n", encoding="utf-8")
     far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert (far.duplicates.pairs, far.duplicates.num_records, far.num_findings) == ([], 0, 2)
+    assert (far.duplicates.pairs, far.duplicates.num_records, len(list(far.table.findings()))) == ([], 0, 2)
 
 
 def test_repeated_ids_are_told_apart(cluster: WorkerCluster, tmp_path: Path) -> None:
@@ -171,7 +206,7 @@ def test_repeated_ids_are_told_apart(cluster: WorkerCluster, tmp_path: Path) -> 
         '{"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n' * 2
     )
     far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert far.corpus.ids == ["a", "a-2"]
+    assert far.table.ids == ["a", "a-2"]
     assert [(pair.record, pair.keeper) for pair in far.duplicates.pairs] == [("a-2", "a")]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -21,7 +21,7 @@ from curate.base.file_guard import FileGuardError, open_descriptor, stamp_of
 from curate.base.hashing import Hashes, Indices
 from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, Finding, Json, Line, Record, Source
-from curate.base.storage import WRITE_FAILED
+from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.checks.runner.examine import violations
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import num_bytes
@@ -62,7 +62,7 @@ class RecordTable:
         pack: Pack | MemoryPack,
         shape: Shape,
         root: Path | None,
-        files: Mapping[Path, FileParts],
+        files: Sequence[tuple[Path, FileParts]],
         *,
         is_compiled: bool,
     ) -> None:
@@ -74,10 +74,11 @@ class RecordTable:
         self.shape, self.root, self.is_compiled = shape, root, is_compiled
         self.remarks: list[str] = []
         """What a person should know, such as that nothing could be kept."""
-        self.pack, self._files = pack, list(files.items())
-        self.file_names = [file_name(path, root) for path in files]
-        self.stamps = [of_file.stamp for of_file in files.values()]
-        parts = [part for of_file in files.values() for part in of_file.parts]
+        self.pack, self._files = pack, files
+        self.file_names = [file_name(path, root) for path, _ in files]
+        self.stamps = [of_file.stamp for _, of_file in files]
+        # Files of the same content have the same.
+        self._parts = parts = [part for _, of_file in files for part in of_file.parts]
         blocks = [_restored(pack, part.key) for part in parts]
         self._rests = {
             part: _Rest(block.others, block.crlf, block.num_lines, block.has_findings)
@@ -92,7 +93,7 @@ class RecordTable:
         self.categories, self.splits, self.sources = (
             Coded.joined([getattr(block, name) for block in blocks]) for name in ("categories", "splits", "sources")
         )
-        per_file = [sum(len(blocks[index]) for index in indices) for indices in _numbered(files.values())]
+        per_file = [sum(len(blocks[index]) for index in indices) for indices in _numbered(files)]
         self.files = np.repeat(np.arange(len(files)), per_file)
         self.lines = _joined(blocks, "lines") + np.repeat(_column(parts, "number"), counts)
         self.offsets = _joined(blocks, "offsets") + np.repeat(_column(parts, "offset"), counts)
@@ -109,7 +110,7 @@ class RecordTable:
             start + row: some for start, block in zip(starts, blocks, strict=True) for row, some in block.labels.items()
         }
         """Of the rows that have any."""
-        self.num_lines = sum(of_file.num_lines for of_file in files.values())
+        self.num_lines = sum(of_file.num_lines for _, of_file in files)
         self._handles: dict[int, int] = {}
         self._lock = Lock()
         finalize(self, _close, self._handles)
@@ -125,7 +126,7 @@ class RecordTable:
             CurateError: E906 when what was kept is not what was written.
         """
         words = self.pack.words()
-        if not self.pack.are_whole(words, (part.key for part in self._rests)):
+        if not self.pack.are_whole(words, {part.key for part in self._parts}):
             raise _damaged(self.pack)
         return words
 
@@ -154,7 +155,7 @@ class RecordTable:
 
     def blocks(self) -> Iterator[tuple[bytes, range]]:
         """Yield the key of each block, and the rows of its records."""
-        yield from zip((part.key for part in self._rests), self._rows_of_blocks, strict=True)
+        yield from zip((part.key for part in self._parts), self._rows_of_blocks, strict=True)
 
     @staticmethod
     def text_key(key: bytes) -> bytes:
@@ -165,9 +166,18 @@ class RecordTable:
         """Return where a record stands."""
         return Source(self.file_names[int(self.files[row])], int(self.lines[row]))
 
-    def is_current(self) -> bool:
-        """Whether the files are still those that were read."""
-        return all(stamp_of(path, stamp[0]) == stamp for (path, _), stamp in zip(self._files, self.stamps, strict=True))
+    def require_current(self) -> None:
+        """Make sure that the files are still those that were read.
+
+        Raises:
+            CurateError: E974 when one is not.
+        """
+        for number in range(len(self._files)):
+            self._require_current(number)
+
+    def _require_current(self, number: int) -> None:
+        if stamp_of(self._files[number][0], self.file_names[number]) != self.stamps[number]:
+            raise files_changed(self.file_names[number])
 
     def find(self, name: str) -> int | None:
         """Return the row of the record called ``name``, None where there is none."""
@@ -296,8 +306,7 @@ class RecordTable:
 
     def _handle(self, number: int) -> int:
         path, name = self._files[number][0], self.file_names[number]
-        if stamp_of(path, self.stamps[number][0]) != self.stamps[number]:
-            raise files_changed(name)
+        self._require_current(number)
         if number not in self._handles:
             if len(self._handles) >= _MAX_OPEN:
                 os.close(self._handles.pop(next(iter(self._handles))))
@@ -318,10 +327,10 @@ def _column(parts: Sequence[Part], name: str) -> Indices:
     return np.array([getattr(part, name) for part in parts], np.int64)
 
 
-def _numbered(files: Iterable[FileParts]) -> Iterator[range]:
+def _numbered(files: Iterable[tuple[Path, FileParts]]) -> Iterator[range]:
     """Yield the numbers of the blocks of each file."""
     begin = 0
-    for of_file in files:
+    for _, of_file in files:
         yield range(begin, begin := begin + len(of_file.parts))
 
 
@@ -341,8 +350,10 @@ def _restored(pack: Pack | MemoryPack, key: bytes) -> BlockColumns:
 
 
 def _damaged(pack: Pack | MemoryPack) -> CurateError:
-    where = pack.folder if isinstance(pack, Pack) else "the memory"
-    return CurateError(WRITE_FAILED, f"{where} is damaged", "Run it again: what is damaged is made anew.")
+    assert isinstance(pack, Pack), "what is in memory is whole"
+    # Who has it open keeps it; for all others it is made anew.
+    remove_folder(pack.folder)
+    return CurateError(WRITE_FAILED, f"{pack.folder} is damaged", "Run it again: what is damaged is made anew.")
 
 
 def files_changed(file: str) -> CurateError:
@@ -362,10 +373,12 @@ def read_table(
     *,
     root: Path | None = None,
     on_progress: Progress | None = None,
+    has_tokens: bool = False,
 ) -> RecordTable:
     """Return the records of ``files``; what ``cache`` holds of their lines is not read again.
 
-    Without a cache, or where it cannot be written to, their columns are in memory.
+    Without a cache, or where it is damaged or cannot be written to, their columns are in memory. Whether its tokens are
+    damaged is looked at now with ``has_tokens``, else when they are asked for.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970
@@ -373,7 +386,10 @@ def read_table(
     """
     try:
         if cache:
-            return _table(files, shape, cache, cache.opened(), root, on_progress)
+            table = _table(files, shape, cache, cache.opened(), root, on_progress)
+            if has_tokens:
+                _ = table.tokens
+            return table
         remark = ""
     except CurateError as error:
         # The disk may be full: then what was read is read again, into memory.
@@ -395,15 +411,13 @@ def _table(
 ) -> RecordTable:
     stamps = {path: stamp_of(path, file_name(path, root)) for path in files}
     read = {path: known for path, stamp in stamps.items() if (known := known_parts(pack, stamp))}
-    unread = [path for path in files if path not in read]
+    unread = [path for path in stamps if path not in read]
     is_compiled = cache.is_compiled if cache else is_repaid(num_bytes(files))
     if unread:
         for path, part in read_all(unread, shape, root, pack, cache, is_compiled, on_progress):
             read.setdefault(path, FileParts(stamps[path])).extend(part)
-    for path in unread:
-        if stamp_of(path, stamps[path][0]) != stamps[path]:
-            raise files_changed(stamps[path][0])
-    table = RecordTable(pack, shape, root, {path: read[path] for path in files}, is_compiled=is_compiled)
+    table = RecordTable(pack, shape, root, [(path, read[path]) for path in files], is_compiled=is_compiled)
+    table.require_current()
     if cache and isinstance(pack, Pack):
         for path in unread:
             keep_parts(pack, read[path])

@@ -1,124 +1,107 @@
-"""The records of a call, wherever they come from, compared: a workspace in memory, or files read as a stream, by this
-process or by daft."""
+"""The records of a call compared, wherever they come from: a workspace, or files, by this process or by daft."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import click
+import numpy as np
 from platformdirs import user_cache_path
 
-from curate.base.file_guard import open_file
-from curate.base.record import Record, Source
-from curate.project.data import ProjectData
-from curate.project.loose import LooseFiles
+from curate.base.record import CurateError, Record, Source
+from curate.checks.runner import num_bytes
+from curate.checks.runner.table import RecordTable, read_table
+from curate.project.data import FILES_CHANGED, ProjectData, column_cache
+from curate.project.loose import loose_shape, tell_of_lines
 from curate.project.records import Records
-from curate.project.repeats import STAGED_FROM, stages_in
+from curate.project.repeats import STAGED_FROM, find_repeats, stages_in
+from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
-from curate.similarity.dedupe import Duplicates, Keep, find_in_stream
-from curate.similarity.dedupe.corpus import Corpus
+from curate.similarity.dedupe import Duplicates, Keep, find, method_of
+from curate.similarity.dedupe.columns import ColumnCache, cache_in
+from curate.similarity.dedupe.kernels import kernels_for
 from curate.similarity.dedupe.near import Watch
 from curate.similarity.dedupe.stages import Stages
 
 
 @dataclass(frozen=True, slots=True)
-class InMemory:
-    """The records of a workspace."""
+class ComparedRecords:
+    """What was found, and the way back to the records; ``rename`` calls files as the user does."""
 
     duplicates: Duplicates
     _records: Records
     """In the order of preference."""
+    rename: Callable[[str], str] = str
+    remarks: Sequence[str] = ()
+    """What stood in the way of keeping what was read and found."""
+    num_resumed: int = 0
+    """Stages that an earlier call had finished."""
 
     def sources(self, names: Collection[str]) -> dict[str, Source]:
         """Return where the records called ``names`` are."""
         some = self._records.where(names.__contains__)
-        return dict(zip(some.ids, some.sources(), strict=True))
+        return dict(zip(some.ids, map(self._renamed, some.sources()), strict=True))
 
     def records(self, names: Collection[str]) -> dict[str, Record]:
-        """Return the records called ``names``."""
-        return {record.id: record for record in self._records.where(names.__contains__)}
+        """Return the records called ``names``; one whose file has changed meanwhile has no texts."""
+        some = self._records.where(names.__contains__)
+        try:
+            records = list(some)
+        except CurateError as error:
+            if error.code != FILES_CHANGED:
+                raise
+            records = [_read_if_there(some, number, name) for number, name in enumerate(some.ids)]
+        return {record.id: replace(record, source=self._renamed(record.source)) for record in records}
 
     def all_records(self) -> Iterable[Record]:
         """Return every record in the order of preference."""
-        return self._records
-
-
-@dataclass(frozen=True, slots=True)
-class Streamed:
-    """The records of loose files, of which only numbers were kept; ``rename`` calls files as the user does."""
-
-    duplicates: Duplicates
-    corpus: Corpus
-    loose: LooseFiles
-    rename: Callable[[str], str] = str
-    _rows: dict[str, int] = field(default_factory=dict)
-
-    def sources(self, names: Collection[str]) -> dict[str, Source]:
-        """Return where the records called ``names`` are."""
-        return {name: self._renamed(source) for name, source in self._sources(names).items()}
-
-    def records(self, names: Collection[str]) -> dict[str, Record]:
-        """Read the lines of the records called ``names`` again; a line that is gone meanwhile has no texts."""
-        sources = self._sources(names)
-        present = self.loose.named({source: name for name, source in sources.items()})
-        gone = {
-            name: Record(name, "instruction", source, {}) for name, source in sources.items() if name not in present
-        }
-        return {name: replace(record, source=self._renamed(record.source)) for name, record in (present | gone).items()}
-
-    def all_records(self) -> Iterable[Record]:
-        """Read every record again, in the order of the files."""
-        return (replace(record, source=self._renamed(record.source)) for record in self.loose)
-
-    def _sources(self, names: Collection[str]) -> dict[str, Source]:
-        if not self._rows:
-            self._rows.update((name, row) for row, name in enumerate(self.corpus.ids))
-        return {name: self.corpus.source(self._rows[name]) for name in names}
+        return (replace(record, source=self._renamed(record.source)) for record in self._records)
 
     def _renamed(self, source: Source) -> Source:
         return Source(self.rename(source.file), source.line)
 
 
-# What was found, and the way back to the records.
-ComparedRecords = InMemory | Streamed
+def _read_if_there(records: Records, number: int, name: str) -> Record:
+    try:
+        return records[number]
+    except CurateError as error:
+        if error.code != FILES_CHANGED:
+            raise
+        return Record(name, "instruction", records.source(number), {})
 
 
 def compare_workspace(
     data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_staged: bool
-) -> tuple[InMemory, Stages]:
+) -> ComparedRecords:
     """Compare the records of a workspace."""
-    from curate.project.repeats import find_repeats
-
     repeats = find_repeats(data, settings, keep=keep, watch=watch, is_staged=is_staged)
-    return InMemory(repeats.duplicates, repeats.records), repeats.stages
+    remarks = [*(data.lines.table.remarks if data.lines.table else ()), *repeats.stages.remarks]
+    return ComparedRecords(repeats.duplicates, repeats.records, str, remarks, repeats.stages.num_resumed)
 
 
-def compare_files(
-    files: list[Path], settings: DedupeSettings, watch: Watch, *, is_staged: bool
-) -> tuple[Streamed, Stages]:
-    """Compare the records of files that belong to no workspace."""
-    loose, num_bytes = LooseFiles(files), _num_bytes(files)
-    stages = _stages_for(files[0], num_bytes if is_staged else 0)
-    corpus, duplicates, known = find_in_stream(
-        lambda: loose,
-        _digests([loose.shape.path, *files], watch) if stages.folder else (),
-        num_bytes,
-        settings,
-        stages=stages,
-        watch=watch,
-        known=lambda: {"num_findings": loose.num_findings},
-    )
-    # A call that resumes reads no record, and has their number from the stages.
-    loose.tell(int(known["num_findings"]))
-    return Streamed(duplicates, corpus, loose), stages
+def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, is_staged: bool) -> ComparedRecords:
+    """Compare the records of files that belong to no workspace.
+
+    What was read and found is kept in the workspace that the first file is in, else for the user.
+    """
+    shape, num = loose_shape(files), num_bytes(files)
+    cache, stages = _kept(files[0], shape, num) if is_staged and num >= STAGED_FROM else (None, Stages())
+    table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"), has_tokens=True)
+    num_findings = sum(1 for _ in table.findings())
+    records, kernels = _all_of(table), kernels_for(num, table.is_compiled)
+    duplicates = find(records.corpus(kernels), method_of(settings), kernels, stages, watch)
+    tell_of_lines(num_findings)
+    return ComparedRecords(duplicates, records, str, [*table.remarks, *stages.remarks], stages.num_resumed)
 
 
 @contextmanager
-def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str, watch: Watch) -> Iterator[Streamed]:
+def compare_on(
+    paths: Sequence[Path], settings: DedupeSettings, ray_address: str, watch: Watch
+) -> Iterator[ComparedRecords]:
     """Compare the records of files, and of folders of shards, by daft; yield what was found."""
     # The engine is an extra.
     from curate.scale import find_on, scratch_for, unpacked
@@ -127,10 +110,13 @@ def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str
     files = _shards(paths)
     with joined(ray_address) as cluster, scratch_for(cluster, files) as scratch:
         readable, rename = unpacked(cluster, files, scratch)
-        loose = LooseFiles(readable)
-        scaled = find_on(cluster, readable, loose.shape, settings, scratch=scratch, watch=watch)
-        loose.tell(scaled.num_findings)
-        yield Streamed(scaled.duplicates, scaled.corpus, loose, rename)
+        scaled = find_on(cluster, readable, loose_shape(readable), settings, scratch=scratch, watch=watch)
+        tell_of_lines(sum(1 for _ in scaled.table.findings()))
+        yield ComparedRecords(scaled.duplicates, _all_of(scaled.table), rename)
+
+
+def _all_of(table: RecordTable) -> Records:
+    return Records([], table, np.arange(len(table)))
 
 
 def _shards(paths: Sequence[Path]) -> list[Path]:
@@ -147,25 +133,11 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _num_bytes(files: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in files)
-
-
-def _stages_for(path: Path, num_bytes: int) -> Stages:
-    """Return the stages kept in the workspace that a file is in, else those of the user."""
+def _kept(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None, Stages]:
+    """Return where the columns of ``num`` bytes of records and finished stages are kept."""
     if root := root_of(path.resolve()):
-        return stages_in(root, num_bytes)
-    stages = Stages(user_cache_path("pairsmith") / "dedupe" if num_bytes >= STAGED_FROM else None)
+        return column_cache(root, shape, num), stages_in(root, num)
+    folder = user_cache_path("pairsmith")
+    stages = Stages(folder / "dedupe")
     stages.sweep()
-    return stages
-
-
-def _digests(files: list[Path], watch: Watch) -> tuple[tuple[str, str], ...]:
-    """Return the name and the SHA-256 of each file, 0.8 s a gigabyte."""
-    digests = []
-    for number, path in enumerate(files):
-        # The digests are the key of the stages: a file that was changed in place must not be resumed from.
-        watch("digesting files", number, len(files))
-        with open_file(path) as file:
-            digests.append((str(path), hashlib.file_digest(file, "sha256").hexdigest()))
-    return tuple(digests)
+    return cache_in(folder / "records", shape, num), stages

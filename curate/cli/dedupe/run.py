@@ -142,17 +142,16 @@ def _run_here(options: DedupeOptions, progress: Progress) -> None:
 
         encoder = Encoder(Path(folder))
     refuse_if((encoder is None and options.semantic_threshold is not None, "--semantic-threshold is for an --encoder"))
-    compared: ComparedRecords
     if project:
         order: Keep = "longest" if options.keep == "keep-longest" else "first"
-        compared, stages = compare_workspace(project.data, settings, order, progress, is_staged=options.cache)
+        compared = compare_workspace(project.data, settings, order, progress, is_staged=options.cache)
     else:
-        compared, stages = compare_files(list(options.paths), settings, progress, is_staged=options.cache)
+        compared = compare_files(list(options.paths), settings, progress, is_staged=options.cache)
     progress.close()
-    for remark in stages.remarks:
+    for remark in compared.remarks:
         console.talk(f"warning: {console.one_line(remark)}")
-    if stages.num_resumed:
-        console.talk(f"resumed: {counted(stages.num_resumed, 'stage')} of an earlier call")
+    if compared.num_resumed:
+        console.talk(f"resumed: {counted(compared.num_resumed, 'stage')} of an earlier call")
     meanings = compare_meanings(compared, encoder, settings.semantic_threshold) if encoder else None
     _print(options, compared, meanings, settings)
     if project and options.keep:

@@ -11,9 +11,9 @@ joins what asks alike or gives the same long answer, and is what a split must no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from curate.base.hashing import Indices
 from curate.base.record import CurateError, Record, Source, Split
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe.corpus import Corpus, corpora, digest_of
-from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
+from curate.similarity.dedupe.corpus import Corpus, gather
+from curate.similarity.dedupe.kernels import Kernels, kernels_for
 from curate.similarity.dedupe.near import Links, Near, Texts, Watch, compare_texts, firsts
 from curate.similarity.dedupe.pairs import LONG_COMPLETION, AlikeRule, Judge, Verdicts, verdicts
 from curate.similarity.dedupe.results import (
@@ -49,7 +49,7 @@ def find(
     method: Method,
     kernels: Kernels,
     stages: Stages,
-    watch: Watch,
+    watch: Watch = lambda _stage, _done, _total: None,
     order: Indices | None = None,
     wanted: Collection[str] = (),
 ) -> Duplicates:
@@ -260,59 +260,21 @@ def find_duplicates(
     order: Sequence[int] | None = None,
     wanted: Collection[str] = (),
     is_compiled: bool | None = None,
-    stages: Stages | None = None,
-    watch: Watch | None = None,
 ) -> Duplicates:
     """Find exact and near duplicates, conflicts and clusters among ``records``.
 
     Of an exact group and of a near pair the first in ``order`` is kept, rows of ``records`` as `preference` returns
     them (None: as they come), and ``wanted`` ids in any case. A record is a duplicate only of a record that is itself
-    kept, so nothing goes because of something that is gone. What is compared, and what finished stages are good for,
-    does not depend on the order. ``is_compiled`` None uses the
-    compiled loops where numba is installed and the data is large enough to repay loading. Stages that are finished are
-    stored where ``stages`` says, and ``watch`` is called with the progress.
+    kept, so nothing goes because of something that is gone. What is compared does not depend on the order.
+    ``is_compiled`` None uses the compiled loops where numba is installed and the data is large enough to repay loading.
 
     Raises:
         CurateError: E910 when two records have the same id, because the result could not say which is meant.
     """
     _refuse_repeated_ids([record.id for record in records], lambda row: records[row].source)
     kernels = kernels_for(sum(map(_size, records)), is_compiled)
-    watch, stages = watch or _unwatched, stages or Stages()
-    about = (kernels is NUMPY, digest_of(records)) if stages.folder else ()
-    total = len(records)
-    corpus, _ = stages.corpus(about, lambda: corpora(records, kernels, lambda done: watch("reading", done, total)))
     rows = None if order is None else np.array(order, np.int64)
-    return find(corpus, method_of(settings), kernels, stages, watch, rows, wanted)
-
-
-def find_in_stream(
-    source: Callable[[], Iterable[Record]],
-    about: tuple[object, ...],
-    num_bytes: int,
-    settings: DedupeSettings,
-    *,
-    stages: Stages,
-    watch: Watch | None = None,
-    known: Callable[[], dict[str, Any]] = dict,
-) -> tuple[Corpus, Duplicates, dict[str, Any]]:
-    """Compare records that come one at a time and are not kept: of a million the texts alone would be a gigabyte.
-
-    ``source`` gives the records, with different ids; it is not called where ``stages`` holds what an earlier call has
-    read of the same ``about``. ``num_bytes`` is about the size of it all. ``known`` is asked, when all is read, what
-    else is to be known; that is returned with the corpus, in which the records have their order, and what was found.
-    """
-    kernels = kernels_for(num_bytes, None)
-    report = watch or _unwatched
-    corpus, also = stages.corpus(
-        (*about, kernels is NUMPY),
-        lambda: corpora(source(), kernels, lambda done: report("reading", done, 0)),
-        known,
-    )
-    return corpus, find(corpus, method_of(settings), kernels, stages, report), also
-
-
-def _unwatched(_stage: str, _done: int, _total: int) -> None:
-    """Take no notice."""
+    return find(gather(records, kernels), method_of(settings), kernels, Stages(), order=rows, wanted=wanted)
 
 
 def _refuse_repeated_ids(ids: Sequence[str], source: Callable[[int], Source]) -> None:
@@ -345,7 +307,6 @@ __all__ = [
     "Keep",
     "Method",
     "find_duplicates",
-    "find_in_stream",
     "method_of",
     "preference",
     "preference_of",

@@ -51,13 +51,18 @@ class _Layout(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Keys of N records, as `Columns` has them."""
+    """Keys of N records, [N, 2] each."""
 
     exact: Hashes
+    """Of what a record teaches."""
     question: Hashes
+    """Of its question: prompt, roles and tools."""
     answer: Hashes
+    """Of its completion."""
     whole: Hashes
+    """Of all of it."""
     forms: Hashes
+    """Of all but its texts: of the question (roles, tools), and of all with the turns after the answer."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,7 @@ class RecordBlock:
 
     @cached_property
     def tokens(self) -> tuple[Hashes, Indices]:
-        """The words of the records, a character each in scripts without blanks, and where they are (see `Columns`)."""
+        """The words of the records, a character each in scripts without blanks, and where they are (see `Corpus`)."""
         cut = list(self._storable)
         for row in np.flatnonzero(~self.is_ascii).tolist():
             cut[row] = spaced(cut[row])

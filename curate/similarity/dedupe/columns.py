@@ -83,7 +83,7 @@ class BlockColumns:
     keys: Hashes
     """[N, 10], as `Keys` has them, one beside the other."""
     bounds: Indices
-    """[N, 5], where the tokens of each part are, see `Columns`."""
+    """[N, 5], where the tokens of each part are, see `Corpus`."""
     tokens: Hashes
     others: Indices
     """The lines that are no records."""

@@ -77,7 +77,7 @@ def likeness(pairs: Sequence[tuple[Record, Record]], settings: DedupeSettings) -
     if not pairs:
         return []
     method = method_of(settings)
-    corpus = gather((record for pair in pairs for record in pair), NUMPY)
+    corpus = gather([record for pair in pairs for record in pair], NUMPY)
     left, right = np.arange(0, len(corpus), 2), np.arange(1, len(corpus), 2)
     exact = (corpus.columns.exact[left] == corpus.columns.exact[right]).all(axis=1)
     scores = compare(corpus.spans("record"), Cut(method.ngram, _NONE), left, right, NUMPY)

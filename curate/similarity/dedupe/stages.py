@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +20,8 @@ import orjson
 from numpy.typing import NDArray
 
 from curate.base.file_guard import MOST_STATE, open_file, read_file
-from curate.base.hashing import Hashes
 from curate.base.record import CurateError
-from curate.base.storage import WRITE_FAILED, Scratch, remove_folder
-from curate.similarity.dedupe.corpus import Columns, Corpus, joined
+from curate.base.storage import Scratch, remove_folder
 
 # Raised whenever the same input would give other arrays.
 VERSION = 4
@@ -32,11 +30,8 @@ MAX_AGE_DAYS = 7
 _ABOUT = "about"
 _NAMED = re.compile(r"[a-z]+-[0-9a-f]{32}|\.[a-z]+-[0-9a-f]{32}\.[0-9]+\.tmp")
 _PIECE = 1 << 24
-_TOKENS = "tokens.bin"
 
 Arrays = Mapping[str, NDArray[Any]]
-# What else is to be known of the records of a corpus, as JSON.
-Known = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -48,8 +43,6 @@ class Stages:
     """What stood in the way of keeping a stage."""
     num_resumed: int = 0
     """Stages that were there already."""
-    is_checked: bool = True
-    """Whether what an earlier call has left is held against its digest, at a second a gigabyte."""
 
     def arrays(self, stage: str, about: tuple[object, ...], make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of a stage: those of an earlier call about the same, else what ``make`` returns."""
@@ -58,58 +51,10 @@ class Stages:
             return make()
         if (cached := self._read(folder)) is not None:
             self.num_resumed += 1
-            return cached[0]
+            return cached
         arrays = make()
-        self._write(folder, arrays, {})
+        self._write(folder, arrays)
         return arrays
-
-    def corpus(
-        self, about: tuple[object, ...], parts: Callable[[], Iterable[Corpus]], known: Callable[[], Known] = dict
-    ) -> tuple[Corpus, Known]:
-        """Return a corpus, joined of ``parts``, and what is ``known`` when all are read; of an earlier call, else anew.
-
-        Its tokens go to a file as they come and are mapped into memory from there.
-        """
-        folder = self._folder_of("corpus", about)
-        if folder is not None and (cached := self._read(folder)) is not None:
-            self.num_resumed += 1
-            return _corpus(*cached)
-        if folder is not None:
-            try:
-                return self._spilled(folder, parts, known)
-            except CurateError as error:
-                # The disk may be full: then what was read is read again, into memory.
-                if error.code != WRITE_FAILED:
-                    raise
-                self._give_up(error)
-        return joined(parts()), known()
-
-    def _spilled(
-        self, folder: Path, parts: Callable[[], Iterable[Corpus]], known: Callable[[], Known]
-    ) -> tuple[Corpus, Known]:
-        scratch = Scratch(folder)
-        count = 0
-
-        def store(tokens: Hashes) -> None:
-            nonlocal count
-            count += len(tokens)
-            scratch.append(_TOKENS, _bytes_of(tokens))
-
-        try:
-            corpus = joined(parts(), store)
-            # There is no file yet where no record had a token.
-            scratch.append(_TOKENS, b"")
-            form = {"dtype": corpus.tokens.dtype.str, "shape": [count]}
-            tokens = _mapped(scratch.path(_TOKENS), form, is_checked=False)
-            corpus, also = replace(corpus, tokens=tokens), known()
-            columns = {name: getattr(corpus.columns, name) for name in Columns.__slots__}
-            about = {"ids": corpus.ids, "file_names": corpus.file_names, "known": also}
-            _fill(scratch, columns, about, {"tokens": _form(tokens)})
-            scratch.publish()
-        finally:
-            scratch.discard()
-        cached = self._read(folder)
-        return (corpus, also) if cached is None else _corpus(*cached)
 
     def _folder_of(self, stage: str, about: tuple[object, ...]) -> Path | None:
         if self.folder is None:
@@ -120,17 +65,14 @@ class Stages:
             digest.update(len(content).to_bytes(8, "little") + content)
         return self.folder / f"{stage}-{digest.hexdigest()}"
 
-    def _read(self, folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
-        """Return the arrays of a finished stage and what is known about them; one that is not whole is removed."""
+    def _read(self, folder: Path) -> Arrays | None:
+        """Return the arrays of a finished stage; one that is not whole is removed."""
         try:
             digest, _, content = read_file(folder / _ABOUT, most=MOST_STATE).partition(b"\n")
             if digest != _digest(content):
                 raise ValueError(f"{folder} was changed")
             about = orjson.loads(content)
-            arrays = {
-                name: _mapped(folder / f"{name}.bin", form, is_checked=self.is_checked)
-                for name, form in about["arrays"].items()
-            }
+            arrays = {name: _mapped(folder / f"{name}.bin", form) for name, form in about["arrays"].items()}
         except (OSError, ValueError):
             # Not there yet, or somebody has cut or changed a file; all of it can be computed again.
             remove_folder(folder)
@@ -138,25 +80,20 @@ class Stages:
         with suppress(OSError):
             # So that `sweep` sees when it was used last.
             (folder / _ABOUT).touch()
-        return arrays, about
+        return arrays
 
-    def _write(self, folder: Path, arrays: Arrays, known: dict[str, Any]) -> None:
-        if self.folder is None:
-            return
+    def _write(self, folder: Path, arrays: Arrays) -> None:
         try:
             scratch = Scratch(folder)
             try:
-                _fill(scratch, arrays, known, {})
+                _fill(scratch, arrays)
                 scratch.publish()
             finally:
                 scratch.discard()
         except CurateError as error:
-            self._give_up(error)
-
-    def _give_up(self, error: CurateError) -> None:
-        """Go on without a folder: a stage that is not kept is only computed again."""
-        self.remarks.append(f"finished stages are not kept: {error.message}")
-        self.folder = None
+            # It goes on without a folder: a stage that is not kept is only computed again.
+            self.remarks.append(f"finished stages are not kept: {error.message}")
+            self.folder = None
 
     def sweep(self) -> None:
         """Remove stages that were not used for 7 days, and what processes that ended badly left a day ago."""
@@ -175,7 +112,7 @@ def _form(array: NDArray[Any]) -> dict[str, Any]:
     return {"dtype": array.dtype.str, "shape": list(array.shape), "digest": _digest(_bytes_of(array)).decode()}
 
 
-def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[Any]:
+def _mapped(path: Path, form: dict[str, Any]) -> NDArray[Any]:
     """Map an array from its file."""
     kind, shape = np.dtype(form["dtype"]), form["shape"]
     if path.stat().st_size != kind.itemsize * int(np.prod(shape)):
@@ -186,18 +123,17 @@ def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[An
         array = np.memmap(file, kind, "r", shape=tuple(shape))
     # numpy cannot know the name of an open file, by which workers elsewhere map the same.
     array.filename = str(path)
-    if is_checked and _digest(_bytes_of(array)).decode() != form["digest"]:
+    if _digest(_bytes_of(array)).decode() != form["digest"]:
         raise ValueError(f"{path} was changed")
     return array
 
 
-def _fill(scratch: Scratch, arrays: Arrays, known: dict[str, Any], forms: dict[str, Any]) -> None:
+def _fill(scratch: Scratch, arrays: Arrays) -> None:
     for name, array in arrays.items():
-        forms[name] = _form(array)
         content = _bytes_of(array)
         for low in range(0, max(1, len(content)), _PIECE):
             scratch.append(f"{name}.bin", content[low : low + _PIECE])
-    about = orjson.dumps({"arrays": forms, **known})
+    about = orjson.dumps({"arrays": {name: _form(array) for name, array in arrays.items()}})
     scratch.append(_ABOUT, _digest(about) + b"\n" + about)
 
 
@@ -207,9 +143,3 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
 
 def _digest(content: bytes | memoryview) -> bytes:
     return blake2b(content, digest_size=16).hexdigest().encode()
-
-
-def _corpus(arrays: Arrays, about: dict[str, Any]) -> tuple[Corpus, dict[str, Any]]:
-    # Small next to the tokens, and used all over: better in memory.
-    columns = Columns(**{name: np.array(arrays[name]) for name in Columns.__slots__})
-    return Corpus(about["ids"], about["file_names"], columns, arrays["tokens"]), about["known"]

@@ -230,6 +230,17 @@ def test_a_cache_may_be_harmed_while_it_is_in_use(workspace, kept, harm):
     assert told(catalog) == first
 
 
+def test_files_may_say_the_same(workspace, kept):
+    num_alone = len(open_catalog(workspace))
+    path = workspace.root / "data" / "a.jsonl"
+    path.with_name("c.jsonl").write_bytes(path.read_bytes())
+    both = load_data(workspace.root)
+    catalog = open_catalog(both)
+    assert len(catalog) > num_alone
+    for _ in range(2):
+        check(catalog, both)
+
+
 def test_of_a_changed_file_only_what_changed_is_read_anew(make_workspace, kept, blocks_read):
     made = make_workspace([line(number, output="x" * 5000) for number in range(2000)])
     check(open_catalog(made), made)
