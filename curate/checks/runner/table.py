@@ -30,7 +30,6 @@ from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, stric
 from curate.schema import Shape
 from curate.schema.view import LineTexts
 from curate.similarity.compiled import is_repaid
-from curate.similarity.dedupe.blocks import Flags
 from curate.similarity.dedupe.columns import (
     BlockColumns,
     Coded,
@@ -85,10 +84,8 @@ class RecordTable:
             for part, block in zip(parts, blocks, strict=True)
         }
         counts = np.array([len(block) for block in blocks], np.int64)
-        self.own_ids = [name for block in blocks for name in block.ids]
-        """As the lines have them."""
-        is_unique = len(set(self.own_ids)) == len(self.own_ids)
-        self.ids = self.own_ids if is_unique else list(map(UniqueNames().name, self.own_ids))
+        own_ids = [name for block in blocks for name in block.ids]
+        self.ids = own_ids if len(set(own_ids)) == len(own_ids) else list(map(UniqueNames().name, own_ids))
         """Told apart as `UniqueNames` does."""
         self.categories, self.splits, self.sources = (
             Coded.joined([getattr(block, name) for block in blocks]) for name in ("categories", "splits", "sources")
@@ -100,7 +97,6 @@ class RecordTable:
         self.lengths, self.num_chars, self.num_bytes = (
             _joined(blocks, name) for name in ("lengths", "num_chars", "num_bytes")
         )
-        self.have_own_ids: Flags = _joined(blocks, "have_own_ids", np.bool_)
         self.keys: Hashes = _joined(blocks, "keys", np.uint64).reshape(-1, 10)
         self.bounds: Indices = _joined(blocks, "bounds").reshape(-1, 5)
         """Where the words of each record are among `tokens`, [N, 5]."""
