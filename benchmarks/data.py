@@ -124,9 +124,15 @@ def starts(before: Path | None, rounds: int = 15) -> list[str]:
     return rows
 
 
-def run(command: list[str], tree: Path = HERE.parent) -> tuple[float, float]:
-    """Run ``command`` with the checkout ``tree``; return its CPU seconds and its peak memory in MB, with children."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
+def run(command: list[str], tree: Path | None = HERE.parent) -> tuple[float, float]:
+    """Run ``command`` with the checkout ``tree``; return its CPU seconds and its peak memory in MB, with children.
+
+    With ``tree`` None its python imports what is installed for it.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONPATH", None)
+    if tree:
+        environment["PYTHONPATH"] = str(tree)
     # With it every start would compile the whole of the package.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
