@@ -1,11 +1,10 @@
-"""The tables of benchmarks/README.md: data verbs beside their peers, the whole chain, and how fast a command starts.
+"""Tables of benchmarks/README.md: data verbs beside their peers, what stats costs, and how fast a command starts.
 
-    python benchmarks/data.py [--records 100000] [--rounds 3] [--chain 100000] [--starts] [--before CHECKOUT]
+    python benchmarks/data.py [--records 100000] [--rounds 3] [--stats 100000] [--starts] [--before CHECKOUT]
 
-Runs `benchmarks/validate.py` and `benchmarks/dedupe.py` as they stand, then takes a workspace of --chain records
-through validate, dedupe and split by the commands a user would type, counts and measures as many records with each
-output of stats, and starts small commands many times. CPU seconds
-are user and system time of a process and its children; walls are not printed, because these machines are shared.
+Runs `benchmarks/validate.py` and `benchmarks/dedupe.py` as they stand, then counts and measures --stats records with
+each output of stats, and starts small commands many times. CPU seconds are user and system time of a process and its
+children; walls are not printed, because these machines are shared. `benchmarks/million.py` has the whole chain.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=100_000, help="records for the peers")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--chain", type=int, default=100_000, help="records for the whole chain")
+    parser.add_argument("--stats", type=int, default=100_000, help="records for the outputs of stats")
     parser.add_argument("--before", type=Path, help="a checkout of an earlier state, whose starts are measured in turn")
     parser.add_argument("--starts", action="store_true", help="measure how commands start, and nothing else")
     asked = parser.parse_args()
@@ -44,30 +43,12 @@ def main() -> None:
         print(f"\n### {name}\n", flush=True)
         command = [sys.executable, str(HERE / f"{name}.py"), "--records", str(asked.records)]
         subprocess.run([*command, "--rounds", str(asked.rounds)], check=True)
-    print(f"\n### the whole chain, {asked.chain:,} records\n")
-    for line in chain(asked.chain):
-        print(line, flush=True)
-    print(f"\n### stats, {asked.chain:,} records\n")
-    for line in stats(asked.chain, asked.rounds):
+    print(f"\n### stats, {asked.stats:,} records\n")
+    for line in stats(asked.stats, asked.rounds):
         print(line, flush=True)
     print("\n### start\n")
     for line in starts(asked.before):
         print(line, flush=True)
-
-
-def chain(num_records: int) -> list[str]:
-    """Take a fresh workspace through the verbs and return a table of CPU seconds and peak memory of each."""
-    rows, total = ["| command | CPU seconds | us a record | peak MB |", "|---|---:|---:|---:|"], 0.0
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        (root / "data").mkdir()
-        (root / "curate.toml").write_text(SETTINGS, encoding="utf-8")
-        repeats.write(root / "data" / "made.jsonl", num_records, 5)
-        for verb in ("validate", "dedupe", "split"):
-            seconds, peak = run([sys.executable, "-P", "-m", "curate", verb, name])
-            total += seconds
-            rows.append(f"| `curate {verb}` | {seconds:.1f} | {seconds / num_records * 1e6:.1f} | {peak:,.0f} |")
-    return [*rows, f"| all | {total:.1f} | {total / num_records * 1e6:.1f} | |"]
 
 
 def stats(num_records: int, rounds: int) -> list[str]:

@@ -36,6 +36,9 @@ NUM_CHANGED = 4
 # From some 20 MB on compiled loops are used, which the first run on a machine compiles: so many records are taken once
 # before, with no figures.
 WARM_UP = 40_000
+SINCE = f"`validate --since HEAD`, {NUM_CHANGED} lines changed"
+# With a dataset validation looks for leaks too.
+BARE = "the same, no dataset there"
 CATALOGUE = "import curate, sys; assert len(curate.open(sys.argv[1]).frame)"
 # What python is called with; {} is the workspace.
 STEPS = {
@@ -47,7 +50,8 @@ STEPS = {
     "`leaks`": ["-m", "curate", "leaks", "{}"],
     "first catalogue": ["-c", CATALOGUE, "{}"],
     "catalogue again": ["-c", CATALOGUE, "{}"],
-    f"`validate --since HEAD`, {NUM_CHANGED} lines changed": ["-m", "curate", "validate", "{}", "--since", "HEAD"],
+    SINCE: ["-m", "curate", "validate", "{}", "--since", "HEAD"],
+    BARE: ["-m", "curate", "validate", "{}", "--since", "HEAD"],
 }
 SUMS = {
     "**chain of the three**": ["`validate`", "`dedupe`", "`split`"],
@@ -87,8 +91,10 @@ class Workspace:
         shutil.copyfile(self._records, self._file)
         costs = {}
         for step, words in STEPS.items():
-            if "--since" in words:
+            if step == SINCE:
                 self._change()
+            if step == BARE:
+                shutil.rmtree(self._root / "dataset")
             command = [str(self._python), "-P", *(word.format(self._root) for word in words)]
             costs[step] = Cost(*data.run(command, self._tree))
             if "export" in words and not (self._root / "dataset" / "v1").is_dir():
@@ -119,7 +125,7 @@ def table(num_records: int, ours: Costs, before: Costs | None, smaller: tuple[in
     """Return a Markdown table of the medians; ``smaller`` are ours at the size before, with that size."""
     heads = ["command", "core-s", "µs a record", "peak MB", "exponent"]
     heads += ["before, core-s", "before, MB", "before, times"] if before else []
-    rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    rows = [heads]
     for name, (seconds, peak_mb) in ours.items():
         row = [name, f"{seconds:.2f}", f"{seconds / num_records * 1e6:.1f}", f"{peak_mb:,.0f}", ""]
         if smaller:
@@ -129,7 +135,8 @@ def table(num_records: int, ours: Costs, before: Costs | None, smaller: tuple[in
             was = before[name]
             row += [f"{was.seconds:.2f}", f"{was.peak_mb:,.0f}", f"{was.seconds / seconds:.2f}"]
         rows.append(row)
-    return [f"| {' | '.join(row)} |" for row in rows]
+    head, *lines = [f"| {' | '.join(row)} |" for row in rows]
+    return [head, f"|---{'|---:' * (len(heads) - 1)}|", *lines]
 
 
 def measure(num_records: int, rounds: int, before: Path | None) -> list[dict[str, Cost]]:
