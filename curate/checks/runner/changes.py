@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from curate.base.console import one_line, spelled
+from curate.base.file_guard import open_file
 from curate.base.git import GitError, ask_git, stream_git
 from curate.base.record import CurateError, Exit, Finding
 from curate.jsonl import fault_finding
@@ -149,7 +150,7 @@ def _unambiguous_ranges(top: Path, blob: str, name: str) -> list[tuple[int, int]
     That takes less time and memory: `git diff` holds both files in whole, and refuses those beyond a gigabyte.
     """
     # What git itself refuses or cannot read is for `_hunks` to say.
-    with suppress(_DoubtError, GitError, OSError), (top / name).open("rb") as file:
+    with suppress(_DoubtError, GitError, OSError), open_file(top / name, top) as file:
         comparison = _Comparison()
         with stream_git(top, ["cat-file", "blob", blob]) as answer:
             comparison.compare(_Lines(answer), _Lines(file, refused=b"\r"))
