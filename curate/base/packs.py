@@ -9,12 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 from struct import Struct
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -32,6 +33,9 @@ _ENTRY_MAGIC, _MAGIC = b"entry\x00\x00\x01", b"pack\x00\x00\x00\x02"
 # Magic, inode and time of change of the folder, inode of the file.
 _HEAD = Struct("<8sQQQ")
 _WORD = 8
+# Parts of some 10 MB whose words stay in memory.
+_PARTS_HELD = 16
+Part = TypeVar("Part")
 
 
 class _Place(NamedTuple):
@@ -167,7 +171,7 @@ class Pack:
     def are_whole(self, words: Hashes, keys: Iterable[bytes]) -> bool:
         """Whether the large arrays of ``keys`` among ``words`` are what was written; others are forgotten."""
         is_whole = True
-        for key in keys:
+        for key in with_little_memory(keys, words):
             place = self._places.get(key)
             if place is None or _sum(words[place.large_start : place.large_start + place.num_large]) != place.large_sum:
                 self._places.pop(key, None)
@@ -249,7 +253,9 @@ def is_open(folder: Path) -> bool:
 class MemoryPack:
     """What `Pack` does, without a file: for what is too little to keep, or where nothing can be written."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_values: bool = False) -> None:
+        self.values: dict[bytes, Sequence[Mapping[str, Any]]] | None = {} if has_values else None
+        """What was parsed for an entry, by its key, where it is little enough to be held."""
         self._entries: dict[bytes, PackEntry] = {}
         self._parts: list[Hashes] = []
         self._num_words = 0
@@ -286,3 +292,21 @@ class MemoryPack:
         words = self.words()
         for key, entry in self._entries.items():
             yield key, entry.about, entry.arrays, words[entry.start : entry.stop]
+
+
+def let_go(words: Hashes) -> None:
+    """Give the memory of words that are mapped from a file back to the system; they are read again where they are used.
+
+    Else all that a pass has looked at counts as memory of this process, a gigabyte for a million records.
+    """
+    base: object = words.base
+    if isinstance(base, mmap):
+        base.madvise(MADV_DONTNEED)
+
+
+def with_little_memory(parts: Iterable[Part], words: Hashes) -> Iterator[Part]:
+    """Yield ``parts`` of the work on ``words``, and let go of those now and then."""
+    for number, part in enumerate(parts, start=1):
+        yield part
+        if number % _PARTS_HELD == 0:
+            let_go(words)

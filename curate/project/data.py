@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from curate.base.console import spelled
 from curate.base.events import AnyEvent, Exclusion, read_rule
@@ -248,15 +248,17 @@ class ProjectData:
 
     @property
     def table(self) -> RecordTable | None:
-        """The records as their lines have them, by column; None where they are few enough to be held.
+        """The records as their lines have them, by column; None where they are few and nobody has asked for columns.
 
         Raises:
             CurateError: as `read_table`.
         """
-        return self.read_table() if self.cache else None
+        return self.read_table() if self.cache or self.lines.table else None
 
-    def read_table(self, on_progress: Progress | None = None) -> RecordTable:
+    def read_table(self, on_progress: Progress | None = None, *, has_tokens: bool = False) -> RecordTable:
         """Return the records as their lines have them, by column, read from the cache or anew.
+
+        With ``has_tokens`` the words of the cache are looked at as well, which may be damaged.
 
         Raises:
             CurateError: as `read`; E970 when a worker is killed; E974 when the files change while they are read.
@@ -267,7 +269,8 @@ class ProjectData:
         _ = self.decisions  # before the lines, see `read_lines`
         files, known = self.matching_files(), self.lines.table
         if known is None or known.stamps != files_as_they_are(files, self.root):
-            known = read_table(files, self.shape, self.cache, root=self.root, on_progress=on_progress)
+            options: dict[str, Any] = {"root": self.root, "on_progress": on_progress, "has_tokens": has_tokens}
+            known = read_table(files, self.shape, self.cache, **options)
             self.lines.table = known
         return known
 
@@ -293,7 +296,7 @@ class ProjectData:
     @cached_property
     def _line_findings(self) -> list[Finding]:
         table = self.table
-        return list(table.findings()) if table else self._reading[1]
+        return table.findings() if table else self._reading[1]
 
     @cached_property
     def _reading(self) -> tuple[Fold, list[Finding]]:

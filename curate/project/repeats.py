@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.events import Exclusion
 from curate.base.file_guard import inside
+from curate.base.packs import let_go
 from curate.base.record import CurateError, Split
 from curate.base.storage import make_cache
 from curate.checks.runner import num_bytes
@@ -83,6 +85,8 @@ def find_repeats(
     # The size of the files decides, before anything is read.
     num = num_bytes(data.files())
     stages = stages_in(data.root, num if is_staged else 0)
+    if data.cache:
+        data.read_table(partial(watch, "reading bytes") if watch else None, has_tokens=True)
     records, wanted = Records.of(data.records()), data.wanted()
     order = preference_of(records.ids, records.splits, records.sizes, keep, pins, wanted)
     kernels = kernels_for(num, data.cache.is_compiled if data.cache else None)
@@ -90,6 +94,7 @@ def find_repeats(
     corpus = records.corpus(kernels)
     watch = watch or (lambda _stage, _done, _total: None)
     duplicates = find(corpus, method, kernels, stages, watch, order, wanted)
+    let_go(corpus.tokens)
     return WorkspaceRepeats(records.take(order), duplicates, pins, wanted, stages)
 
 

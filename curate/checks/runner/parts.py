@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -14,7 +14,7 @@ import numpy as np
 from curate.base.console import spelled
 from curate.base.file_guard import FileStamp
 from curate.base.packs import MemoryPack, Pack
-from curate.base.record import CurateError, Finding, Record, Source, canonical
+from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.base.storage import WRITE_FAILED
 from curate.checks.runner.blocks import MOST_INVALID
 from curate.checks.runner.parallel import default_jobs, num_bytes, tasks_of
@@ -66,7 +66,10 @@ def read_parts(
         key = key_of(item)
         if key not in pack:
             try:
-                stored(pack, key, _columns(item, reader, shape, kernels))
+                columns, values = _columns(item, reader, shape, kernels)
+                stored(pack, key, columns)
+                if isinstance(pack, MemoryPack) and pack.values is not None:
+                    pack.values[key] = values
             except OSError as error:
                 raise CurateError(WRITE_FAILED, f"the cache of records: {error.strerror or error}") from error
         result.parts.append(Part(key, item.number, item.offset, len(item.whole)))
@@ -74,18 +77,21 @@ def read_parts(
     return result
 
 
-def _columns(raw: RawBlock, reader: Reader, shape: Shape, kernels: Kernels) -> BlockColumns:
-    """Read the lines of a block, at once if they are plain, else one by one."""
+def _columns(
+    raw: RawBlock, reader: Reader, shape: Shape, kernels: Kernels
+) -> tuple[BlockColumns, Sequence[Mapping[str, Json]]]:
+    """Read the lines of a block, at once if they are plain, else one by one; return also the objects of its records."""
     view = shape.view
     assert view is not None
     values = strict_loads_all(raw.whole, raw.lines) if raw.is_plain else None
     are_valid = np.array(list(map(shape.is_valid, values or ())), np.bool_)
     if values is not None and (~are_valid).sum() <= MOST_INVALID * len(values):
         rows = np.flatnonzero(are_valid)
-        block = read_block(view, values if are_valid.all() else [values[row] for row in rows.tolist()], kernels)
+        values = values if are_valid.all() else [values[row] for row in rows.tolist()]
+        block = read_block(view, values, kernels)
         lengths = np.array(list(map(len, raw.lines)), np.int64)
         offsets = np.cumsum(lengths + 1) - lengths - 1
-        return columns_of(block, rows, offsets[rows], lengths[rows], raw.num_lines)
+        return columns_of(block, rows, offsets[rows], lengths[rows], raw.num_lines), values
     # The counts of the reader are of the whole file; what it finds here is told again by `_findings_in`.
     before = reader.num_crlf, reader.first_crlf
     reader.num_crlf = reader.first_crlf = 0
@@ -106,7 +112,7 @@ def _columns(raw: RawBlock, reader: Reader, shape: Shape, kernels: Kernels) -> B
     crlf = reader.num_crlf, reader.first_crlf - raw.number if reader.num_crlf else 0
     reader.num_crlf, reader.first_crlf = before
     columns = columns_of(block, rows, offsets, lengths, raw.num_lines)
-    return replace(columns, crlf=crlf, has_findings=has_findings)
+    return replace(columns, crlf=crlf, has_findings=has_findings), [record.data for record in records]
 
 
 def read_all(

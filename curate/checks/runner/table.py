@@ -83,6 +83,8 @@ class RecordTable:
             part: _Rest(block.others, block.crlf, block.num_lines, block.has_findings)
             for part, block in zip(parts, blocks, strict=True)
         }
+        held = pack.values if isinstance(pack, MemoryPack) else None
+        self._values = None if held is None else [value for part in parts for value in held[part.key]]
         counts = np.array([len(block) for block in blocks], np.int64)
         own_ids = [name for block in blocks for name in block.ids]
         self.ids = own_ids if len(set(own_ids)) == len(own_ids) else list(map(UniqueNames().name, own_ids))
@@ -107,6 +109,7 @@ class RecordTable:
         }
         """Of the rows that have any."""
         self.num_lines = sum(of_file.num_lines for _, of_file in files)
+        self._findings: list[Finding] | None = None
         self._handles: dict[int, int] = {}
         self._lock = Lock()
         finalize(self, _close, self._handles)
@@ -189,8 +192,13 @@ class RecordTable:
         order = np.argsort(hashes, kind="stable").astype(np.uint32)
         return hashes[order], order
 
-    def findings(self) -> Iterator[Finding]:
-        """Read the lines that are no records again, and yield what is wrong with them and with the files, in order."""
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with lines that are no records, which are read again once, and with files, in order."""
+        if self._findings is None:
+            self._findings = list(self._read_findings())
+        return self._findings
+
+    def _read_findings(self) -> Iterator[Finding]:
         for number, (_, of_file) in enumerate(self._files):
             findings = list(of_file.findings)
             num_crlf = first_crlf = 0
@@ -252,13 +260,17 @@ class RecordTable:
         assert self.shape.view is not None, "its lines are records"
         return list(map(self.shape.view.texts, self.values(np.asarray(rows, np.int64))))
 
-    def values(self, rows: Indices) -> Sequence[dict[str, Any]]:
+    def values(self, rows: Indices) -> Sequence[Mapping[str, Any]]:
         """Return the objects in the lines of ``rows``, in that order.
 
         Raises:
             CurateError: as `record`.
         """
         files = self.files[rows].tolist()
+        if self._values is not None:
+            for number in set(files):
+                self._require_current(number)
+            return [self._values[row] for row in rows.tolist()]
         raws = self._raw_lines(files, self.offsets[rows].tolist(), self.lengths[rows].tolist())
         # What was read before is valid still. One by one they are held against the schema again, which says more.
         values = strict_loads_all(b"".join(raw + b"\n" for raw in raws), raws) if len(raws) > 1 else None
@@ -392,7 +404,8 @@ def read_table(
         if error.code != WRITE_FAILED:
             raise
         remark = f"what was read is not kept: {error.message}"
-    table = _table(files, shape, cache, MemoryPack(), root, on_progress)
+    # Of much that cannot be kept only the columns are held.
+    table = _table(files, shape, cache, MemoryPack(has_values=cache is None), root, on_progress)
     table.remarks += [remark] if remark else []
     return table
 

@@ -91,7 +91,7 @@ def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, 
     shape, num = loose_shape(files), num_bytes(files)
     cache, stages = _kept(files[0], shape, num) if is_staged and num >= STAGED_FROM else (None, Stages())
     table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"), has_tokens=True)
-    num_findings = sum(1 for _ in table.findings())
+    num_findings = len(table.findings())
     records, kernels = _all_of(table), kernels_for(num, table.is_compiled)
     duplicates = find(records.corpus(kernels), method_of(settings), kernels, stages, watch)
     tell_of_lines(num_findings)
@@ -111,7 +111,7 @@ def compare_on(
     with joined(ray_address) as cluster, scratch_for(cluster, files) as scratch:
         readable, rename = unpacked(cluster, files, scratch)
         scaled = find_on(cluster, readable, loose_shape(readable), settings, scratch=scratch, watch=watch)
-        tell_of_lines(sum(1 for _ in scaled.table.findings()))
+        tell_of_lines(len(scaled.table.findings()))
         yield ComparedRecords(scaled.duplicates, _all_of(scaled.table), rename)
 
 

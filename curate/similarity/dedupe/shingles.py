@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
+from curate.base.packs import with_little_memory
 from curate.base.record import normalised
 
 Field = Literal["record", "prompt", "completion"]
@@ -329,7 +330,8 @@ def by_parts(spans: Spans, width: int) -> Iterator[Spans]:
     sizes = spans.ends - spans.starts
     rows = np.flatnonzero(sizes >= width)
     part = np.cumsum(sizes[rows]) // PART
-    for low, high in itertools.pairwise([*np.flatnonzero(heads_run(part)).tolist(), len(rows)]):
+    borders = itertools.pairwise([*np.flatnonzero(heads_run(part)).tolist(), len(rows)])
+    for low, high in with_little_memory(borders, spans.tokens):
         yield spans.take(rows[low:high])
 
 
@@ -337,7 +339,7 @@ def fingerprints(spans: Spans) -> Hashes:
     """Return a number for each text, none of them empty: of its length and some of its tokens."""
     # A block of them stays in the processor's cache.
     blocks = (spans.take(slice(low, low + BLOCK)) for low in range(0, len(spans), BLOCK))
-    return np.concatenate([np.zeros(0, np.uint64), *map(_fingerprints, blocks)])
+    return np.concatenate([np.zeros(0, np.uint64), *map(_fingerprints, with_little_memory(blocks, spans.tokens))])
 
 
 def _fingerprints(spans: Spans) -> Hashes:
