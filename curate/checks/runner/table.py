@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -38,6 +38,13 @@ from curate.similarity.dedupe.columns import (
     restored,
 )
 
+# Blocks whose columns are joined first.
+_BLOCKS = 64
+_EMPTY: dict[str, NDArray[Any]] = {
+    **dict.fromkeys(("lines", "offsets", "lengths", "num_chars", "num_bytes"), np.zeros(0, np.int64)),
+    "keys": np.zeros((0, 10), np.uint64),
+    "bounds": np.zeros((0, 5), np.int64),
+}
 # Record files that are held open.
 _MAX_OPEN = 64
 # Bytes between two lines that are read with them.
@@ -78,35 +85,28 @@ class RecordTable:
         self.stamps = [of_file.stamp for _, of_file in files]
         # Files of the same content have the same.
         self._parts = parts = [part for _, of_file in files for part in of_file.parts]
-        blocks = [_restored(pack, part.key) for part in parts]
-        self._rests = {
-            part: _Rest(block.others, block.crlf, block.num_lines, block.has_findings)
-            for part, block in zip(parts, blocks, strict=True)
-        }
         held = pack.values if isinstance(pack, MemoryPack) else None
         self._values = None if held is None else [value for part in parts for value in held[part.key]]
-        counts = np.array([len(block) for block in blocks], np.int64)
-        own_ids = [name for block in blocks for name in block.ids]
-        self.ids = own_ids if len(set(own_ids)) == len(own_ids) else list(map(UniqueNames().name, own_ids))
+        found = _gathered(pack, parts)
+        self._rests, counts = found.rests, np.array(found.counts, np.int64)
+        is_unique = len(set(found.ids)) == len(found.ids)
+        self.ids = found.ids if is_unique else list(map(UniqueNames().name, found.ids))
         """Told apart as `UniqueNames` does."""
         self.categories, self.splits, self.sources = (
-            Coded.joined([getattr(block, name) for block in blocks]) for name in ("categories", "splits", "sources")
+            Coded.joined(found.coded.get(name, [])) for name in ("categories", "splits", "sources")
         )
-        per_file = [sum(len(blocks[index]) for index in indices) for indices in _numbered(files)]
-        self.files = np.repeat(np.arange(len(files)), per_file)
-        self.lines = _joined(blocks, "lines") + np.repeat(_column(parts, "number"), counts)
-        self.offsets = _joined(blocks, "offsets") + np.repeat(_column(parts, "offset"), counts)
-        self.lengths, self.num_chars, self.num_bytes = (
-            _joined(blocks, name) for name in ("lengths", "num_chars", "num_bytes")
-        )
-        self.keys: Hashes = _joined(blocks, "keys", np.uint64).reshape(-1, 10)
-        self.bounds: Indices = _joined(blocks, "bounds").reshape(-1, 5)
+        column = {name: np.concatenate(pieces) for name, pieces in found.pieces.items()}
+        num_blocks = [len(of_file.parts) for _, of_file in files]
+        self.files = np.repeat(np.repeat(np.arange(len(files)), num_blocks), counts)
+        self.lines = column["lines"] + np.repeat(_of_parts(parts, "number"), counts)
+        self.offsets = column["offsets"] + np.repeat(_of_parts(parts, "offset"), counts)
+        self.lengths, self.num_chars, self.num_bytes = (column[name] for name in ("lengths", "num_chars", "num_bytes"))
+        self.keys: Hashes = column["keys"]
+        self.bounds: Indices = column["bounds"]
         """Where the words of each record are among `tokens`, [N, 5]."""
-        starts = (np.cumsum(counts) - counts).tolist()
-        self._rows_of_blocks = [range(start, start + len(block)) for start, block in zip(starts, blocks, strict=True)]
-        self.labels: dict[int, dict[str, Json]] = {
-            start + row: some for start, block in zip(starts, blocks, strict=True) for row, some in block.labels.items()
-        }
+        ends = np.cumsum(counts).tolist()
+        self._rows_of_blocks = [range(end - count, end) for end, count in zip(ends, found.counts, strict=True)]
+        self.labels: dict[int, dict[str, Json]] = found.labels
         """Of the rows that have any."""
         self.num_lines = sum(of_file.num_lines for _, of_file in files)
         self._findings: list[Finding] | None = None
@@ -327,19 +327,41 @@ class RecordTable:
         return self._handles[number]
 
 
-def _joined(blocks: Sequence[BlockColumns], name: str, kind: Any = np.int64) -> Any:
-    return np.concatenate([np.zeros(0, kind), *(getattr(block, name).reshape(-1) for block in blocks)])
+@dataclass
+class _Gathered:
+    """The columns of many blocks: pieces of each, which are still to be joined."""
+
+    ids: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    """Records of each block."""
+    pieces: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    coded: dict[str, list[Coded]] = field(default_factory=dict)
+    labels: dict[int, dict[str, Json]] = field(default_factory=dict)
+    rests: dict[Part, _Rest] = field(default_factory=dict)
 
 
-def _column(parts: Sequence[Part], name: str) -> Indices:
+def _gathered(pack: Pack | MemoryPack, parts: Sequence[Part]) -> _Gathered:
+    """Read the columns of ``parts``."""
+    result = _Gathered(pieces={name: [empty] for name, empty in _EMPTY.items()})
+    # Some at a time: small arrays of all blocks between their ids would leave holes in the memory that nothing fits.
+    for low in range(0, len(parts), _BLOCKS):
+        some = parts[low : low + _BLOCKS]
+        blocks = [_restored(pack, part.key) for part in some]
+        for part, block in zip(some, blocks, strict=True):
+            result.rests[part] = _Rest(block.others, block.crlf, block.num_lines, block.has_findings)
+            result.labels |= {len(result.ids) + row: labels for row, labels in block.labels.items()}
+            result.ids += block.ids
+            result.counts.append(len(block))
+        for name, pieces in result.pieces.items():
+            pieces.append(np.concatenate([getattr(block, name) for block in blocks]))
+        for name in ("categories", "splits", "sources"):
+            joined = Coded.joined([getattr(block, name) for block in blocks])
+            result.coded.setdefault(name, []).append(joined)
+    return result
+
+
+def _of_parts(parts: Sequence[Part], name: str) -> Indices:
     return np.array([getattr(part, name) for part in parts], np.int64)
-
-
-def _numbered(files: Iterable[tuple[Path, FileParts]]) -> Iterator[range]:
-    """Yield the numbers of the blocks of each file."""
-    begin = 0
-    for _, of_file in files:
-        yield range(begin, begin := begin + len(of_file.parts))
 
 
 def _hashes_of(names: Sequence[str]) -> Hashes:
