@@ -92,7 +92,15 @@ class ProjectData:
         Raises:
             CurateError: E914 when its folder lies elsewhere; E904 and E914 as `files`.
         """
-        num = num_bytes(self.matching_files())
+        return self.cache_of(self.matching_files())
+
+    def cache_of(self, files: Sequence[Path]) -> ColumnCache | None:
+        """Return where the columns of the records in ``files`` are kept, as `cache`; not all need be the workspace's.
+
+        Raises:
+            CurateError: E914 when its folder lies elsewhere.
+        """
+        num = num_bytes(files)
         return None if num < BLOCKS_FROM or self.shape.view is None else column_cache(self.root, self.shape, num)
 
     def records(self) -> Sequence[Record]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, groupby, islice
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.console import spelled
-from curate.base.record import SPLITS, Finding, Record, Source
+from curate.base.record import SPLITS, CurateError, Finding, Record, Source
 from curate.checks import DatasetProblem
 from curate.checks.runner import (
     UNREADABLE,
@@ -99,8 +100,10 @@ class Validation:
 
             self.remarks += damage_texts([damage for damage in data.damages if damage.kind == "unknown"])
         self._stream = RecordStream(spec.root, data, is_whole=self._whole is not None, has_records=has_records)
-        # What is kept is for the processes of this machine.
-        cache = data.cache if data and self.engine is examine_all else None
+        cache = None
+        # What is kept is for the processes of this machine. Where its folder leads elsewhere nothing is.
+        with suppress(CurateError):
+            cache = data.cache_of(self.files) if data and self.engine is examine_all else None
         return validate(
             self.files,
             replace(spec, watched=self._stream.watched, has_records=has_records, cache=cache),
