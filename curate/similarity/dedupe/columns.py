@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,9 +186,11 @@ def restored(entry: PackEntry) -> BlockColumns:
 
 def key_of(block: RawBlock) -> bytes:
     """Return the key of what is kept of a block: a digest of all that its columns depend on."""
+    # Processors have instructions for SHA-256, which makes it four times as fast as BLAKE2.
+    digest = sha256(block.whole)
     # Only the first line of a file can have a byte order mark, and only the last one no end.
-    context = b"%d%d" % (block.number == 1, block.is_ended)
-    return blake2b(block.whole, digest_size=16, person=context).digest()
+    digest.update(b"%d%d" % (block.number == 1, block.is_ended))
+    return digest.digest()[:16]
 
 
 class Part(NamedTuple):
