@@ -94,11 +94,12 @@ class BlockPass:
                 continue
             pack = self._pack if has_records else None
             key = key_of(item) if pack else b""
+            known = restored(entry) if pack and (entry := pack.get(key)) else None
             # Of lines that are not plain the reader counts what it sees, and more of them are findings.
-            if pack and (entry := pack.get(key)) and item.is_plain:
+            if known and known.is_plain:
                 self._close(result)
                 self._note_part(item, key, result)
-                yield from self._examine_known(item, restored(entry), reader, result, changed)
+                yield from self._examine_known(item, known, reader, result, changed)
                 continue
             values = strict_loads_all(item.whole, item.lines) if item.is_plain else None
             are_valid = np.array(list(map(is_valid, values or ())), np.bool_)

@@ -112,7 +112,7 @@ def _columns(
     crlf = reader.num_crlf, reader.first_crlf - raw.number if reader.num_crlf else 0
     reader.num_crlf, reader.first_crlf = before
     columns = columns_of(block, rows, offsets, lengths, raw.num_lines)
-    return replace(columns, crlf=crlf, has_findings=has_findings), [record.data for record in records]
+    return replace(columns, crlf=crlf, is_plain=False, has_findings=has_findings), [record.data for record in records]
 
 
 def read_all(

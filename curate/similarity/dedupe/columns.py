@@ -90,6 +90,8 @@ class BlockColumns:
     num_lines: int
     crlf: tuple[int, int] = (0, 0)
     """How many lines end in CR LF, and which is the first, counted from 0."""
+    is_plain: bool = True
+    """Whether its lines were read at once, see `RawBlock.is_plain`."""
     has_findings: bool = False
     """Whether there is something to be said of its lines, before any check."""
     flags: dict[str, Flags] = field(default_factory=dict)
@@ -151,6 +153,7 @@ def stored(pack: Pack | MemoryPack, key: bytes, columns: BlockColumns) -> None:
         "ignored": list(columns.ignored.items()),
         "num_lines": columns.num_lines,
         "crlf": columns.crlf,
+        "is_plain": columns.is_plain,
         "has_findings": columns.has_findings,
         "rules": columns.rules,
     }
@@ -177,6 +180,7 @@ def restored(entry: PackEntry) -> BlockColumns:
         tokens=np.zeros(0, np.uint64),
         num_lines=about["num_lines"],
         crlf=(about["crlf"][0], about["crlf"][1]),
+        is_plain=about["is_plain"],
         has_findings=about["has_findings"],
         flags={name[6:]: array for name, array in arrays.items() if name.startswith("flags ")},
         rules=about["rules"],
@@ -203,7 +207,7 @@ class Part(NamedTuple):
 
 
 # Raised whenever the same lines would give other columns.
-VERSION = 1
+VERSION = 2
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
 # How much larger than what is used of it a pack may become.
