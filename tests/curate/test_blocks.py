@@ -21,6 +21,7 @@ from curate.checks.runner import ExaminerSpec, Verdict, examine, validate
 from curate.checks.runner.examine import Examiner
 from curate.checks.runner.parallel import examine_all
 from curate.checks.runner.results import SpanResult
+from curate.checks.runner.shortcuts import Prefilter
 from curate.jsonl import JsonFault, reader, strict_loads, strict_loads_all
 from curate.project import validation
 from curate.project.data import ProjectData, load_data
@@ -330,6 +331,16 @@ def test_what_is_not_asked_for_is_not_found(
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b"\n".join(mutated(seeds(), 2_000, random.Random(5))))
     spec = ExaminerSpec(shape=load_shape("instruction"), settings=Settings(checks=CheckSettings(**chosen)), limit=9_999)
+    assert at_once(path, spec, tmp_path) == one_by_one(monkeypatch, path, spec)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_conditions_of_plugins_are_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing tells whether their code has changed.
+    monkeypatch.setattr(Prefilter, "digest", "")
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"\n".join(seeds()) + b"\n")
+    spec = ExaminerSpec(shape=load_shape("instruction"), settings=Settings(), limit=9_999)
     assert at_once(path, spec, tmp_path) == one_by_one(monkeypatch, path, spec)
 
 

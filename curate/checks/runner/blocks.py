@@ -99,7 +99,7 @@ class BlockPass:
             if known and known.is_plain:
                 self._close(result)
                 self._note_part(item, key, result)
-                yield from self._examine_known(item, known, reader, result, changed)
+                yield from self._examine_known(item, known, reader, result, changed, key)
                 continue
             values = strict_loads_all(item.whole, item.lines) if item.is_plain else None
             are_valid = np.array(list(map(is_valid, values or ())), np.bool_)
@@ -170,6 +170,7 @@ class BlockPass:
         reader: Reader,
         result: SpanResult,
         changed: LineSet | None,
+        key: bytes,
     ) -> Iterator[RawLine]:
         """Do what `_examine` does with lines of which the columns are known: only those with a flag are parsed."""
         rows = columns.lines
@@ -183,11 +184,13 @@ class BlockPass:
 
         flags, by_code = columns.flags.get("", np.zeros(len(columns), np.bool_)), dict(columns.flags)
         by_code.pop("", None)
-        if is_changed.any() and columns.rules != self._examiner.rules:
+        rules = self._examiner.rules
+        # Without a digest nobody knows what was asked of the lines before.
+        if is_changed.any() and not (rules and columns.rules == rules):
             block = read_block(self._view, list(map(value, rows.tolist())), self._kernels)
             flags, by_code = self._examiner.flags(block)
             known = replace(columns, tokens=block.tokens[0], bounds=block.tokens[1])
-            self._keep(key_of(raw), known, self._examiner.rules, {**by_code, "": flags})
+            self._keep(key, known, rules, {**by_code, "": flags})
         is_mine = self._not_watched(columns.ids, raw, rows, reader.name, is_changed, value, result)
         ignored = [columns.ignored.get(row) for row in range(len(columns))]
         self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, result)
