@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -92,7 +92,8 @@ class ProjectData:
         Raises:
             CurateError: E914 when its folder lies elsewhere; E904 and E914 as `files`.
         """
-        return self.cache_of(self.matching_files())
+        cache = self.cache_of(self.matching_files())
+        return replace(cache, is_whole=True) if cache else None
 
     def cache_of(self, files: Sequence[Path]) -> ColumnCache | None:
         """Return where the columns of the records in ``files`` are kept, as `cache`; not all need be the workspace's.

@@ -103,7 +103,8 @@ class Validation:
         cache = None
         # What is kept is for the processes of this machine. Where its folder leads elsewhere nothing is.
         with suppress(CurateError):
-            cache = data.cache_of(self.files) if data and self.engine is examine_all else None
+            known = self._whole.cache if self._whole else data.cache_of(self.files) if data else None
+            cache = known if view and self.engine is examine_all else None
         return validate(
             self.files,
             replace(spec, watched=self._stream.watched, has_records=has_records, cache=cache),

@@ -190,7 +190,8 @@ class BlockPass:
             block = read_block(self._view, list(map(value, rows.tolist())), self._kernels)
             flags, by_code = self._examiner.flags(block)
             known = replace(columns, tokens=block.tokens[0], bounds=block.tokens[1])
-            self._keep(key, known, rules, {**by_code, "": flags})
+            if rules:
+                self._keep(key, known, rules, {**by_code, "": flags})
         is_mine = self._not_watched(columns.ids, raw, rows, reader.name, is_changed, value, result)
         ignored = [columns.ignored.get(row) for row in range(len(columns))]
         self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, result)

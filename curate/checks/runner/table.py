@@ -36,6 +36,7 @@ from curate.similarity.dedupe.columns import (
     ColumnCache,
     Part,
     restored,
+    text_key,
 )
 
 # Blocks whose columns are joined first.
@@ -155,11 +156,6 @@ class RecordTable:
     def blocks(self) -> Iterator[tuple[bytes, range]]:
         """Yield the key of each block, and the rows of its records."""
         yield from zip((part.key for part in self._parts), self._rows_of_blocks, strict=True)
-
-    @staticmethod
-    def text_key(key: bytes) -> bytes:
-        """Return the key of the texts of a block, which are kept once somebody has asked for them."""
-        return blake2b(key, digest_size=16, person=b"texts").digest()
 
     def source(self, row: int) -> Source:
         """Return where a record stands."""
@@ -453,5 +449,5 @@ def _table(
         for path in unread:
             keep_parts(pack, read[path])
         parts = [part.key for of_file in read.values() for part in of_file.parts]
-        cache.sweep(pack, [*map(file_key, table.stamps), *parts, *map(table.text_key, parts)])
+        cache.sweep(pack, [*map(file_key, table.stamps), *parts, *map(text_key, parts)])
     return table

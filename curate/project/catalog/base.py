@@ -14,6 +14,7 @@ from curate.base.record import CurateError, Finding
 from curate.checks.runner.table import RecordTable
 from curate.checks.runner.verdict import FindingTally
 from curate.project.catalog.columns import Values, labelled, labels_column, values_of
+from curate.similarity.dedupe.columns import text_key
 
 # Findings of each severity about lines that are no records; further ones are counted.
 MOST_FINDINGS = 1000
@@ -77,7 +78,7 @@ class Base:
         """Yield the first row and the texts of each block. They are kept: to take them from the lines is far dearer."""
         table = self.table
         for key, rows in table.blocks():
-            entry = table.pack.get(table.text_key(key))
+            entry = table.pack.get(text_key(key))
             if entry is None:
                 said = table.texts(rows)
                 prompts = pl.Series("prompt", [prompt or text for prompt, _, text, *_ in said], pl.String)
@@ -86,7 +87,7 @@ class Base:
                 texts.write_ipc(buffer)
                 with suppress(OSError):
                     arrays = {"texts": np.frombuffer(buffer.getvalue(), np.uint8)}
-                    table.pack.append(table.text_key(key), {}, arrays, np.zeros(0, np.uint64))
+                    table.pack.append(text_key(key), {}, arrays, np.zeros(0, np.uint64))
             else:
                 texts = pl.read_ipc(entry.arrays["texts"].tobytes())
             yield rows.start, texts.select(names)

@@ -197,6 +197,11 @@ def key_of(block: RawBlock) -> bytes:
     return digest.digest()[:16]
 
 
+def text_key(key: bytes) -> bytes:
+    """Return the key of the texts of a block, which are kept once somebody has asked for them."""
+    return blake2b(key, digest_size=16, person=b"texts").digest()
+
+
 class Part(NamedTuple):
     """A block of a file, by its key, and where it begins there."""
 
@@ -210,8 +215,8 @@ class Part(NamedTuple):
 VERSION = 2
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
-# How much larger than what is used of it a pack may become.
-_MOST_GROWTH, _SLACK = 2, 64_000_000
+# How much larger than what is used of it a pack may become: by all who use it, and by one of them.
+_MOST_GROWTH, _MOST_OTHERS, _SLACK = 2, 50, 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +226,8 @@ class ColumnCache:
     folder: Path
     is_compiled: bool
     """Whether compiled loops give records their keys; numpy gives others."""
+    is_whole: bool = False
+    """Whether whoever uses it reads all files that are kept in it, so that what is of none of them is old."""
 
     def opened(self) -> Pack:
         """Open the pack.
@@ -238,7 +245,7 @@ class ColumnCache:
 
         One that somebody has open stays.
         """
-        if len(pack) > _MOST_GROWTH * pack.size_of(live) + _SLACK:
+        if len(pack) > (_MOST_GROWTH if self.is_whole else _MOST_OTHERS) * pack.size_of(live) + _SLACK:
             # Who has it open keeps it; for all others it is made anew.
             remove_folder(self.folder)
         # Whatever is not called like a pack is somebody else's, and stays.
