@@ -155,11 +155,23 @@ class Records(Sequence[Record]):
 
     def rows(self) -> list[RecordRow]:
         """Return what a division asks of each."""
-        places = ((place.file, place.line) for place in self.sources())
-        return [
-            RecordRow(name, category, split, *place)
-            for name, category, split, place in zip(self.ids, self.categories, self.splits, places, strict=True)
-        ]
+        columns = self.ids, self.categories, self.splits, *self._places()
+        return list(map(RecordRow._make, zip(*columns, strict=True)))
+
+    def _places(self) -> tuple[list[str], list[int]]:
+        """Return the file and the line of each."""
+        own, table = [record.source for record in self._own], self._table
+        rows = self._rows.tolist()
+        files: list[str] = []
+        lines: list[int] = []
+        if table:
+            at = np.maximum(self._rows, 0)
+            files = list(map(table.file_names.__getitem__, table.files[at].tolist()))
+            lines = table.lines[at].tolist()
+        return (
+            [files[n] if row >= 0 else own[-1 - row].file for n, row in enumerate(rows)],
+            [lines[n] if row >= 0 else own[-1 - row].line for n, row in enumerate(rows)],
+        )
 
     def where(self, is_wanted: Callable[[str], bool]) -> Records:
         """Return those whose id is wanted."""
@@ -179,7 +191,7 @@ class Records(Sequence[Record]):
 
     def sources(self) -> list[Source]:
         """Return where each stands."""
-        return list(map(self.source, range(len(self))))
+        return list(map(Source, *self._places()))
 
     def contents(self) -> Hashes:
         """Return a key of all that each record says, [N, 2]."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
+from itertools import repeat
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, stric
 from curate.schema import Shape
 from curate.schema.view import LineTexts
 from curate.similarity.compiled import is_repaid
+from curate.similarity.dedupe.blocks import plain_pairs
 from curate.similarity.dedupe.columns import (
     BlockColumns,
     Coded,
@@ -253,8 +255,11 @@ class RecordTable:
         Raises:
             CurateError: as `record`.
         """
-        assert self.shape.view is not None, "its lines are records"
-        return list(map(self.shape.view.texts, self.values(np.asarray(rows, np.int64))))
+        view, values = self.shape.view, self.values(np.asarray(rows, np.int64))
+        assert view is not None, "its lines are records"
+        if pairs := plain_pairs(view, values):
+            return list(zip(*pairs, repeat(""), repeat(""), repeat(()), strict=False))
+        return list(map(view.texts, values))
 
     def values(self, rows: Indices) -> Sequence[Mapping[str, Any]]:
         """Return the objects in the lines of ``rows``, in that order.

@@ -253,7 +253,7 @@ def read_block(view: View, values: Sequence[Mapping[str, Json]], kernels: Kernel
     """Return the columns of the valid lines ``values``."""
     get = partial(every, view, values)
     metas = [meta or {} for meta in get("meta")]
-    own_ids = get("id")
+    own_ids, pairs = get("id"), plain_pairs(view, values)
     ids = [
         str(own_id) if own_id is not None else view.content(value).id()
         for own_id, value in zip(own_ids, values, strict=True)
@@ -268,13 +268,13 @@ def read_block(view: View, values: Sequence[Mapping[str, Json]], kernels: Kernel
         [labels or {} for labels in get("labels")],
         [ignored or None for ignored in get("ignore")],
         values,
-        *(_plain_pairs(view, values) or _texts_of(view, values)),
+        *(_texts_of_pairs(pairs) if pairs else _texts_of(view, values)),
         kernels,
     )
 
 
-def _plain_pairs(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[str], list[_Layout], Indices] | None:
-    """Return the texts of lines that are a prompt of one part and a completion, and no more; None where one is not."""
+def plain_pairs(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[str], list[str]] | None:
+    """Return prompts and completions of lines that are one of each and no more; None where a line is not."""
     get = partial(every, view, values)
     if any(map(any, (get("messages"), get("tools"), get("system")))):
         return None
@@ -282,8 +282,13 @@ def _plain_pairs(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list
     completions = get("completion")
     if len(columns) != 1 or not all(columns[0]) or None in completions:
         return None
-    texts = list(chain.from_iterable(zip(columns[0], completions, repeat(""), strict=False)))
-    return texts, [_layout(_PAIR, 1)], np.zeros(len(values), np.int64)
+    return columns[0], completions
+
+
+def _texts_of_pairs(pairs: tuple[list[str], list[str]]) -> tuple[list[str], list[_Layout], Indices]:
+    """Return the texts of plain pairs, their one layout, and its number for each."""
+    texts = list(chain.from_iterable(zip(*pairs, repeat(""), strict=False)))
+    return texts, [_layout(_PAIR, 1)], np.zeros(len(pairs[0]), np.int64)
 
 
 def _texts_of(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[str], list[_Layout], Indices]:
