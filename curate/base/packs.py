@@ -6,6 +6,7 @@ writer left half done is cut off by the next one.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import weakref
@@ -197,6 +198,9 @@ class Pack:
         sizes = len(text), len(small) // _WORD, len(large)
         head = _ENTRY.pack(_ENTRY_MAGIC, key, *sizes, _small_sum(small, sizes), _sum(large))
         with self._lock, self._alone():
+            if not os.path.samestat(os.fstat(self._reader), (self.folder / _PACK).stat()):
+                # What is written at our place would cut off what the others have written since.
+                raise OSError(errno.ESTALE, "the cache was made anew by another process")
             self.refresh()
             self._write(head, small, large.data, at=self._end)
             self.refresh()
@@ -271,7 +275,9 @@ class MemoryPack:
     def append(self, key: bytes, about: dict[str, Any], arrays: Mapping[str, NDArray[Any]], large: Hashes) -> None:
         """Store ``about``, ``arrays`` and ``large``."""
         with self._lock:
-            assert key not in self._entries, "what is there is not stored again"
+            if key in self._entries:
+                # Another thread was faster.
+                return
             start, self._num_words = self._num_words, self._num_words + len(large)
             self._entries[key] = PackEntry(about, dict(arrays), start, self._num_words)
             self._parts.append(large)

@@ -152,7 +152,7 @@ class Reader:
                     yield _bom_finding(self.name)
                 yield self._not_lines(handle, what)
                 return
-            elif chunk == BOM and not is_ended:
+            elif number == 1 and chunk == BOM and not is_ended:
                 yield _bom_finding(self.name)
                 break
             else:

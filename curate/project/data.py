@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(".curate")
 _COLUMNS = _FOLDER / "cache" / "records"
+# Lines that are read together.
+_AT_ONCE = 1024
 DATASETS = "dataset"
 RUNS = "runs"
 FILES_CHANGED = "E974 files-changed"
@@ -262,7 +264,7 @@ class ProjectData:
         Raises:
             CurateError: as `read_table`.
         """
-        return self.read_table() if self.cache or self.lines.table else None
+        return self.read_table() if self.cache or self.lines.table is not None else None
 
     def read_table(self, on_progress: Progress | None = None, *, has_tokens: bool = False) -> RecordTable:
         """Return the records as their lines have them, by column, read from the cache or anew.
@@ -291,10 +293,12 @@ class ProjectData:
             return self._reading[0]
         from curate.project.records import LazyStates
 
+        # Mostly few, but after `curate split --apply` all of them are decided on.
+        rows = table.rows_of(list(self.decisions.names))
         decided = {
-            row: self.decisions.state(table.record(row))
-            for name in list(self.decisions.names)
-            if (row := table.find(name)) is not None
+            row: self.decisions.state(record)
+            for some in (rows[low : low + _AT_ONCE] for low in range(0, len(rows), _AT_ONCE))
+            for row, record in zip(some, table.records(some), strict=True)
         }
         return self.decisions.folded(LazyStates(table, decided, list(self.decisions.added())))
 
@@ -305,7 +309,7 @@ class ProjectData:
     @cached_property
     def _line_findings(self) -> list[Finding]:
         table = self.table
-        return table.findings() if table else self._reading[1]
+        return table.findings() if table is not None else self._reading[1]
 
     @cached_property
     def _reading(self) -> tuple[Fold, list[Finding]]:
@@ -321,16 +325,15 @@ class ProjectData:
 
 
 def column_cache(root: Path, shape: Shape, num_bytes: int) -> ColumnCache | None:
-    """Return where the workspace ``root`` keeps the columns of so many bytes of records; None where it cannot.
+    """Return where the workspace ``root`` keeps the columns of so many bytes of records.
 
-    Raises:
-        CurateError: E914 when its folder lies elsewhere.
+    None where it cannot, or where that folder leads elsewhere: then they are held in memory.
     """
     # It needs numpy.
     from curate.similarity.dedupe.columns import cache_in
 
-    inside(root, root / _COLUMNS)
     try:
+        inside(root, root / _COLUMNS)
         make_cache(root / _FOLDER)
     except CurateError:
         return None

@@ -8,10 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from curate.base.events import Exclusion
-from curate.base.hashing import Hashes
 from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Source, Split, is_named
 from curate.checks import DatasetProblem, SharedText, discover
 from curate.checks.runner import num_bytes, select_checks
@@ -146,16 +143,16 @@ def compare_splits(
 
 
 class _Search(NamedTuple):
-    """The records of all splits and benchmarks, a key of what each says, and where results are kept."""
+    """The records of all splits and benchmarks, a digest of what they say, and where results are kept."""
 
     corpus: HashedRecords
-    contents: Hashes
+    digest: str
     stages: Stages
 
 
 def _search(records: Records, stages: Stages, most_retained: int = 0) -> _Search:
     corpus = HashedRecords(records, records.texts, most_retained=most_retained)
-    return _Search(corpus, records.contents() if stages.folder else np.zeros(0, np.uint64), stages)
+    return _Search(corpus, records.digest() if stages.folder else "", stages)
 
 
 def _compare(
@@ -166,7 +163,7 @@ def _compare(
     readings: Sequence[Reading],
 ) -> list[ExamLeaks]:
     """Compare ``readings``, whose records are the last of ``search``, and the splits, which are ``rows`` of it."""
-    corpus, contents, stages = search
+    corpus, digest, stages = search
     pool = [*rows["train"]]
     exams: list[tuple[Exam, str, Split | None, Reading | None]] = []
     end = len(corpus.records) - sum(len(reading.records) for reading in readings)
@@ -178,7 +175,7 @@ def _compare(
         if rows[name] and pool:
             exams.append((Exam(rows[name], len(pool)), name, name, None))
         pool += rows[name]
-    results = compare_once(corpus, pool, [exam for exam, *_ in exams], settings, stages, contents)
+    results = compare_once(corpus, pool, [exam for exam, *_ in exams], settings, stages, digest)
     return [
         judge.compared(name, leaks, split=split, reading=reading)
         for (_, name, split, reading), leaks in zip(exams, results, strict=True)

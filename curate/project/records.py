@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, ValuesView
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base.hashing import Hashes, Indices
-from curate.base.record import Record, Source, Split, estimated_tokens
+from curate.base.hashing import Indices
+from curate.base.record import Record, Source, Split, canonical, estimated_tokens
 from curate.checks.runner.table import RecordTable
-from curate.similarity.dedupe.blocks import Keys, block_of
+from curate.similarity.dedupe.blocks import Keys
 from curate.similarity.dedupe.corpus import Corpus, gather
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
+from curate.similarity.dedupe.kernels import Kernels
 from curate.similarity.leaks.words import TextColumns
 
 if TYPE_CHECKING:
@@ -118,39 +119,41 @@ class Records(Sequence[Record]):
         """Return these records and those of ``others``, which are of the same table if both are of one."""
         behind = np.where(others._rows < 0, others._rows - len(self._own), others._rows)
         rows = np.concatenate([self._rows, behind])
-        return Records([*self._own, *others._own], self._table or others._table, rows)
+        return Records([*self._own, *others._own], others._table if self._table is None else self._table, rows)
 
     # What is known without reading them.
 
     @property
     def ids(self) -> list[str]:
         """The id of each."""
-        ids = self._table.ids if self._table else []
+        ids = self._table.ids if self._table is not None else []
         return [ids[row] if row >= 0 else self._own[-1 - row].id for row in self._rows.tolist()]
 
     @property
     def splits(self) -> list[Split | None]:
         """The split that each is in by its line or a decision."""
-        texts: list[Any] = [split or None for split in self._table.splits.texts()] if self._table else []
+        texts: list[Any] = [split or None for split in self._table.splits.texts()] if self._table is not None else []
         return [texts[row] if row >= 0 else self._own[-1 - row].split for row in self._rows.tolist()]
 
     @property
     def categories(self) -> list[str]:
         """The category of each."""
-        texts = self._table.categories.texts() if self._table else []
+        texts = self._table.categories.texts() if self._table is not None else []
         return [texts[row] if row >= 0 else self._own[-1 - row].category for row in self._rows.tolist()]
 
     @property
     def sizes(self) -> Indices:
         """The characters of prompt, completion and text of each."""
         own = [len(record.prompt) + len(record.completion) + len(record.text) for record in self._own]
-        return self._column(self._table.num_chars if self._table else None, np.array(own, np.int64))
+        return self._column(self._table.num_chars if self._table is not None else None, np.array(own, np.int64))
 
     @property
     def tokens(self) -> list[int]:
         """About how many tokens each has, see `estimated_tokens`."""
         own = np.array(list(map(estimated_tokens, self._own)), np.int64)
-        tokens: list[int] = self._column(-(-self._table.num_bytes // 4) if self._table else None, own).tolist()
+        tokens: list[int] = self._column(
+            -(-self._table.num_bytes // 4) if self._table is not None else None, own
+        ).tolist()
         return tokens
 
     def rows(self) -> list[RecordRow]:
@@ -164,7 +167,7 @@ class Records(Sequence[Record]):
         rows = self._rows.tolist()
         files: list[str] = []
         lines: list[int] = []
-        if table:
+        if table is not None:
             at = np.maximum(self._rows, 0)
             files = list(map(table.file_names.__getitem__, table.files[at].tolist()))
             lines = table.lines[at].tolist()
@@ -193,11 +196,14 @@ class Records(Sequence[Record]):
         """Return where each stands."""
         return list(map(Source, *self._places()))
 
-    def contents(self) -> Hashes:
-        """Return a key of all that each record says, [N, 2]."""
-        is_compiled = self._table is not None and self._table.is_compiled
-        own = block_of(self._own, kernels_for(0, is_compiled)).keys.whole
-        return self._column(self._table.keys[:, 6:8] if self._table else None, own)
+    def digest(self) -> str:
+        """Return a digest of all that the records say, to the byte, and of their order."""
+        digest = sha256(self._rows.tobytes())
+        for record in self._own:
+            digest.update(canonical([record.id, record.data, [dict(message) for message in record.messages]]) + b"\n")
+        for key, rows in self._table.blocks() if self._table is not None else ():
+            digest.update(key + b"%d" % len(rows))
+        return digest.hexdigest()
 
     def corpus(self, kernels: Kernels) -> Corpus:
         """Return the records as `curate.similarity.dedupe` compares them.
@@ -239,6 +245,9 @@ class LazyStates(Mapping[str, "RecordState"]):
 
     def __len__(self) -> int:
         return len(self.table) + len(self.added)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._added or (isinstance(name, str) and self.table.find(name) is not None)
 
     def __iter__(self) -> Iterator[str]:
         yield from self.table.ids

@@ -89,6 +89,18 @@ def test_whoever_has_it_open_reads_on_when_it_is_removed(tmp_path: Path) -> None
     assert b"a" * 16 not in fresh
 
 
+def test_who_has_an_old_pack_open_leaves_the_new_one_alone(tmp_path: Path) -> None:
+    old = Pack(tmp_path / "pack")
+    (tmp_path / "pack" / "pack").unlink()
+    (tmp_path / "pack" / "lock").unlink()
+    (tmp_path / "pack").rmdir()
+    new = Pack(tmp_path / "pack")
+    stored(new, b"a" * 16, *range(50))
+    with pytest.raises(OSError, match="anew"):
+        stored(old, b"b" * 16, 1)
+    assert large(new, b"a" * 16) == [*range(50)]
+
+
 def test_a_pack_that_is_a_link_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     elsewhere = tmp_path / "elsewhere"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -22,7 +21,16 @@ from curate.jsonl import RawBlock, RawLine, Reader, strict_loads, strict_loads_a
 from curate.schema import Shape
 from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
-from curate.similarity.dedupe.columns import BlockColumns, Part, columns_of, key_of, restored, stored
+from curate.similarity.dedupe.columns import (
+    BlockColumns,
+    Part,
+    columns_of,
+    flags_of,
+    key_of,
+    restored,
+    store_flags,
+    stored,
+)
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
@@ -94,7 +102,11 @@ class BlockPass:
                 continue
             pack = self._pack if has_records else None
             key = key_of(item) if pack else b""
-            known = restored(entry) if pack and (entry := pack.get(key)) else None
+            if not key:
+                # A file of which some blocks are not kept is not known.
+                result.parts = None
+            entry = pack.get(key) if pack else None
+            known = restored(entry) if entry else None
             # Of lines that are not plain the reader counts what it sees, and more of them are findings.
             if known and known.is_plain:
                 self._close(result)
@@ -157,7 +169,8 @@ class BlockPass:
                 lengths = np.array(list(map(len, raw.lines)), np.int64)
                 offsets = np.cumsum(lengths + 1) - lengths - 1
                 columns = columns_of(block, rows, offsets[rows], lengths[rows], len(values))
-                self._keep(key, columns, rules, {**by_code, "": flags})
+                self._keep(key, columns)
+                self._keep_flags(key, rules, {**by_code, "": flags})
             is_mine = self._not_watched(block.ids, raw, rows, reader.name, is_changed, values.__getitem__, result)
             self._sketch(block, block.ignored, reader.name, raw.number + rows, is_mine, result)
             flags = flags & is_changed & is_mine
@@ -182,27 +195,34 @@ class BlockPass:
             value: dict[str, Json] = strict_loads(raw.whole[start : start + int(columns.lengths[index])])
             return value
 
-        flags, by_code = columns.flags.get("", np.zeros(len(columns), np.bool_)), dict(columns.flags)
-        by_code.pop("", None)
-        rules = self._examiner.rules
-        # Without a digest nobody knows what was asked of the lines before.
-        if is_changed.any() and not (rules and columns.rules == rules):
+        flags, by_code, rules = np.zeros(len(columns), np.bool_), dict[str, Flags](), self._examiner.rules
+        known = flags_of(self._pack, key, rules) if self._pack else None
+        if known is not None:
+            by_code = dict(known)
+            flags = by_code.pop("")
+        elif is_changed.any():
             block = read_block(self._view, list(map(value, rows.tolist())), self._kernels)
             flags, by_code = self._examiner.flags(block)
-            known = replace(columns, tokens=block.tokens[0], bounds=block.tokens[1])
-            if rules:
-                self._keep(key, known, rules, {**by_code, "": flags})
+            self._keep_flags(key, rules, {**by_code, "": flags})
         is_mine = self._not_watched(columns.ids, raw, rows, reader.name, is_changed, value, result)
         ignored = [columns.ignored.get(row) for row in range(len(columns))]
         self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, result)
         yield from self._check(raw, rows, flags & is_changed & is_mine, by_code, value, reader, result)
 
-    def _keep(self, key: bytes, columns: BlockColumns, rules: str, flags: dict[str, Flags]) -> None:
+    def _keep(self, key: bytes, columns: BlockColumns) -> None:
         if self._pack:
             try:
-                stored(self._pack, key, replace(columns, rules=rules, flags=flags if rules else {}))
+                stored(self._pack, key, columns)
             except OSError:
                 # What is not kept is read again the next time.
+                self._pack = None
+
+    def _keep_flags(self, key: bytes, rules: str, flags: Mapping[str, Flags]) -> None:
+        # Without a digest nobody knows the next time what was asked of the lines.
+        if self._pack and rules and key:
+            try:
+                store_flags(self._pack, key, rules, flags)
+            except OSError:
                 self._pack = None
 
     def _check(

@@ -180,13 +180,18 @@ def known_parts(pack: Pack | MemoryPack, stamp: FileStamp) -> FileParts | None:
         return None
     about = entry.about
     parts = [Part(bytes.fromhex(key), *place) for key, *place in about["parts"]]
-    return FileParts(stamp, parts, num_lines=about["num_lines"]) if all(part.key in pack for part in parts) else None
+    is_whole = sum(part.size for part in parts) == stamp[1] and all(part.key in pack for part in parts)
+    return FileParts(stamp, parts, num_lines=about["num_lines"]) if is_whole else None
 
 
 def keep_parts(pack: Pack, of_file: FileParts) -> None:
     """Keep where the blocks of a file are, unless it could change within the tick of a clock, or is no lines."""
     _, _, *times, _ = of_file.stamp
-    if of_file.findings or any(time.time_ns() - changed < _SETTLED for changed in times):
+    if (
+        known_parts(pack, of_file.stamp)
+        or of_file.findings
+        or any(time.time_ns() - changed < _SETTLED for changed in times)
+    ):
         return
     about = {"parts": [(part.key.hex(), *part[1:]) for part in of_file.parts], "num_lines": of_file.num_lines}
     with suppress(OSError):

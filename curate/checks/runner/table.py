@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import repeat
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -178,10 +179,17 @@ class RecordTable:
 
     def find(self, name: str) -> int | None:
         """Return the row of the record called ``name``, None where there is none."""
+        return next(iter(self.rows_of([name])), None)
+
+    def rows_of(self, names: Sequence[str]) -> list[int]:
+        """Return the rows of those of ``names`` that there are, in the order of the names."""
         hashes, order = self._index
-        wanted = _hashes_of([name])[0]
-        first, last = np.searchsorted(hashes, wanted, "left"), np.searchsorted(hashes, wanted, "right")
-        return next((row for row in order[first:last].tolist() if self.ids[row] == name), None)
+        wanted = _hashes_of(names)
+        firsts, lasts = np.searchsorted(hashes, wanted, "left"), np.searchsorted(hashes, wanted, "right")
+        rows = []
+        for name, first, last in zip(names, firsts.tolist(), lasts.tolist(), strict=True):
+            rows += [row for row in order[first:last].tolist() if self.ids[row] == name][:1]
+        return rows
 
     @cached_property
     def _index(self) -> tuple[Hashes, NDArray[np.uint32]]:
@@ -205,7 +213,8 @@ class RecordTable:
                 findings += self._findings_in(number, part, rest) if rest.has_findings else ()
                 some, first = rest.crlf
                 num_crlf, first_crlf = num_crlf + some, first_crlf or (part.number + first if some else 0)
-            yield from sorted(findings, key=lambda finding: finding.line)
+            # Those of the file as a whole come in the order in which they were found.
+            yield from findings if len(findings) == len(of_file.findings) else sorted(findings, key=attrgetter("line"))
             if num_crlf:
                 yield crlf_finding(self.file_names[number], first_crlf, num_crlf)
 

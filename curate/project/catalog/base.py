@@ -93,9 +93,9 @@ class Base:
             yield rows.start, texts.select(names)
 
     def values(self, rows: Sequence[int]) -> list[Values]:
-        """Return what a table shows of rows. Where the file of one has changed since, it has no texts."""
+        """Return what a table shows of rows. Where the file of one has changed since, their texts are not known."""
         try:
             return list(map(values_of, self.table.records(rows)))
         except CurateError:
             known = self.frame[list(rows)].drop("labels").to_dicts()
-            return [Values(**row, prompt="", completion="", labels=[]) for row in known]
+            return [Values(**row, prompt="…", completion="…", labels=[]) for row in known]

@@ -4,8 +4,8 @@ to find the line of each. It is kept by what the lines say, so that it holds whe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -94,10 +94,6 @@ class BlockColumns:
     """Whether its lines were read at once, see `RawBlock.is_plain`."""
     has_findings: bool = False
     """Whether there is something to be said of its lines, before any check."""
-    flags: dict[str, Flags] = field(default_factory=dict)
-    """Which rows each check has to look at, and under "" which any has to; see ``rules``."""
-    rules: str = ""
-    """A digest of the checks and settings that ``flags`` are of, "" where there are none."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -155,13 +151,11 @@ def stored(pack: Pack | MemoryPack, key: bytes, columns: BlockColumns) -> None:
         "crlf": columns.crlf,
         "is_plain": columns.is_plain,
         "has_findings": columns.has_findings,
-        "rules": columns.rules,
     }
     arrays: dict[str, NDArray[Any]] = {
         **{name: getattr(columns, name) for name in _WIDE},
         **{name: getattr(columns, name).astype(_SMALL) for name in _NARROW},
         **{name: column.codes.astype(_SMALL) for name, column in coded.items()},
-        **{f"flags {name}": flags for name, flags in columns.flags.items()},
     }
     pack.append(key, about, arrays, columns.tokens)
 
@@ -182,10 +176,29 @@ def restored(entry: PackEntry) -> BlockColumns:
         crlf=(about["crlf"][0], about["crlf"][1]),
         is_plain=about["is_plain"],
         has_findings=about["has_findings"],
-        flags={name[6:]: array for name, array in arrays.items() if name.startswith("flags ")},
-        rules=about["rules"],
         **columns,
     )
+
+
+def _flags_key(key: bytes, rules: str) -> bytes:
+    return blake2b(key + rules.encode(), digest_size=16, person=b"flags").digest()
+
+
+def store_flags(pack: Pack, key: bytes, rules: str, flags: Mapping[str, Flags]) -> None:
+    """Keep which rows of a block each check has to look at, and under "" which any has to.
+
+    ``rules`` is a digest of the checks and settings, so that other rules leave them as they are.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    pack.append(_flags_key(key, rules), {}, flags, np.zeros(0, np.uint64))
+
+
+def flags_of(pack: Pack, key: bytes, rules: str) -> dict[str, Flags] | None:
+    """Return what `store_flags` was given for the same rules, None where nothing is kept."""
+    entry = pack.get(_flags_key(key, rules)) if rules else None
+    return entry.arrays if entry else None
 
 
 def key_of(block: RawBlock) -> bytes:
@@ -212,7 +225,7 @@ class Part(NamedTuple):
 
 
 # Raised whenever the same lines would give other columns.
-VERSION = 2
+VERSION = 3
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
 # How much larger than what is used of it a pack may become: by all who use it, and by one of them.

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from curate.base.hashing import Hashes
     from curate.similarity.dedupe.stages import Stages
     from curate.similarity.leaks.words import HashedRecords
 
@@ -105,11 +104,11 @@ def compare_once(
     exams: Sequence[Exam],
     settings: LeakSettings,
     stages: Stages,
-    contents: Hashes,
+    digest: str,
 ) -> list[Leaks]:
     """Return what `compare_exams` does, from ``stages`` where an earlier call has compared the same.
 
-    ``contents`` has a key of all that each record of ``corpus`` says, [N, 2].
+    ``digest`` is one of all that the records of ``corpus`` say, to the byte: where lines end has a say as well.
     """
     # It needs numpy.
     import numpy as np
@@ -122,7 +121,7 @@ def compare_once(
         return {"results": np.frombuffer(orjson.dumps(results), np.uint8)}
 
     rows = [np.array(some, np.int64) for some in (pool, *(exam.rows for exam in exams))]
-    about = (settings, [exam.num_pool for exam in exams], contents, *rows)
+    about = (settings, [exam.num_pool for exam in exams], digest, *rows)
     results = orjson.loads(stages.arrays("leaks", about, make)["results"].tobytes())
     return [
         Leaks([_restored(corpus.records, leak) for leak in leaks], num_exam, num_pool, num_templates)

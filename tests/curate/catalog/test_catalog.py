@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curate.base.packs import Pack
 from curate.base.record import CurateError, Record, Source, estimated_tokens
 from curate.checks.runner import parts, table
 from curate.checks.runner.pool import shared_out
@@ -341,12 +343,37 @@ def test_where_nothing_can_be_written_it_is_in_memory(workspace, kept, monkeypat
     check(catalog, workspace)
 
 
-def test_caches_elsewhere_are_refused(workspace, kept, tmp_path):
+def test_nothing_is_kept_where_the_caches_lead_elsewhere(workspace, kept, tmp_path):
     (tmp_path / "other").mkdir()
     (workspace.root / ".curate").symlink_to(tmp_path / "other")
-    with pytest.raises(CurateError) as caught:
-        open_catalog(workspace)
-    assert caught.value.code == "E914 outside-workspace"
+    check(open_catalog(workspace), workspace)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_file_is_not_known_by_some_of_its_blocks(make_workspace, kept, monkeypatch):
+    monkeypatch.setattr("curate.checks.runner.examine.BLOCKS_FROM", 0)
+    monkeypatch.setattr("curate.project.validation.BLOCKS_FROM", 0)
+    made = make_workspace([line(number, output="x" * 5000) for number in range(900)])
+    age(made.root)
+    real, written = Pack.append, []
+
+    def full(self, key, about, arrays, large):
+        written.append(key)
+        if len(large) and len(written) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, key, about, arrays, large)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pack, "append", full)
+        validate_data(load_data(made.root))
+    assert len(load_data(made.root).records()) == 900
+
+
+def test_threads_may_ask_for_the_same_texts(workspace):
+    catalog = open_catalog(workspace)
+    with ThreadPoolExecutor(4) as pool:
+        found = [found.to_list() for found in pool.map(catalog.select, [parse_filter("item")] * 12)]
+    assert found == [found[0]] * 12
 
 
 def test_a_file_written_this_moment_is_read_again(workspace, kept):
