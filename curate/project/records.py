@@ -167,7 +167,7 @@ class Records(Sequence[Record]):
         rows = self._rows.tolist()
         files: list[str] = []
         lines: list[int] = []
-        if table is not None:
+        if table is not None and (self._rows >= 0).any():
             at = np.maximum(self._rows, 0)
             files = list(map(table.file_names.__getitem__, table.files[at].tolist()))
             lines = table.lines[at].tolist()
