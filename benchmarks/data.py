@@ -34,20 +34,20 @@ def main() -> None:
     parser.add_argument("--stats", type=int, default=100_000, help="records for the outputs of stats")
     parser.add_argument("--before", type=Path, help="a checkout of an earlier state, whose starts are measured in turn")
     parser.add_argument("--starts", action="store_true", help="measure how commands start, and nothing else")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print(validate.machine(), flush=True)
-    if asked.starts:
-        print("\n".join(starts(asked.before)))
+    if options.starts:
+        print("\n".join(starts(options.before)))
         return
     for name in ("validate", "dedupe"):
         print(f"\n### {name}\n", flush=True)
-        command = [sys.executable, str(HERE / f"{name}.py"), "--records", str(asked.records)]
-        subprocess.run([*command, "--rounds", str(asked.rounds)], check=True)
-    print(f"\n### stats, {asked.stats:,} records\n")
-    for line in stats(asked.stats, asked.rounds):
+        command = [sys.executable, str(HERE / f"{name}.py"), "--records", str(options.records)]
+        subprocess.run([*command, "--rounds", str(options.rounds)], check=True)
+    print(f"\n### stats, {options.stats:,} records\n")
+    for line in stats(options.stats, options.rounds):
         print(line, flush=True)
     print("\n### start\n")
-    for line in starts(asked.before):
+    for line in starts(options.before):
         print(line, flush=True)
 
 

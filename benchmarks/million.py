@@ -160,14 +160,14 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="RECORDS")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", type=Path, metavar="BIN", help="the folder of an earlier installation's python")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print(validate.machine(), flush=True)
-    if max(asked.sizes) >= WARM_UP:
-        measure(WARM_UP, 1, asked.before)
+    if max(options.sizes) >= WARM_UP:
+        measure(WARM_UP, 1, options.before)
     smaller: tuple[int, Costs] | None = None
-    for num_records in sorted(set(asked.sizes)):
-        ours, *before = measure(num_records, asked.rounds, asked.before)
-        print(f"\n{num_records:,} records, medians of {asked.rounds}:\n")
+    for num_records in sorted(set(options.sizes)):
+        ours, *before = measure(num_records, options.rounds, options.before)
+        print(f"\n{num_records:,} records, medians of {options.rounds}:\n")
         print("\n".join(table(num_records, ours, before[0] if before else None, smaller)), flush=True)
         smaller = num_records, ours
 

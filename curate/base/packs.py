@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from curate.base.file_guard import open_descriptor
 from curate.base.hashing import Hashes
-from curate.base.storage import make_folder, remove_folder
+from curate.base.storage import is_locked, make_folder, remove_folder
 
 _PACK, _LOCK = "pack", "lock"
 # Magic, key, bytes of the text, words of the small arrays and the large one, sums of the words of each
@@ -35,11 +35,11 @@ _ENTRY_MAGIC, _MAGIC = b"entry\x00\x00\x01", b"pack\x00\x00\x00\x02"
 _HEAD = Struct("<8sQQQ")
 _WORD = 8
 # Parts of some 10 MB whose words stay in memory.
-_PARTS_HELD = 16
+_RELEASE_EVERY = 16
 Part = TypeVar("Part")
 
 
-class _Place(NamedTuple):
+class _Extent(NamedTuple):
     """Where an entry is: the word it begins with, bytes of its text, words of its arrays, their sums."""
 
     start: int
@@ -79,7 +79,7 @@ class Pack:
         self.folder = folder
         self._reader = self._opened()
         self._lock = Lock()
-        self._places: dict[bytes, _Place] = {}
+        self._extents: dict[bytes, _Extent] = {}
         self._end = _HEAD.size
         weakref.finalize(self, os.close, self._reader)
         self.refresh()
@@ -129,11 +129,11 @@ class Pack:
         while self._end + _ENTRY.size <= size:
             head = os.pread(self._reader, _ENTRY.size, self._end)
             magic, key, num_text, *rest = _ENTRY.unpack(head)
-            place = _Place(self._end // _WORD, num_text, *rest)
-            stop = (place.large_start + place.num_large) * _WORD
+            extent = _Extent(self._end // _WORD, num_text, *rest)
+            stop = (extent.large_start + extent.num_large) * _WORD
             if magic != _ENTRY_MAGIC or stop > size:
                 break
-            self._places[key] = place
+            self._extents[key] = extent
             self._end = stop
 
     def __len__(self) -> int:
@@ -141,25 +141,25 @@ class Pack:
         return self._end
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._places
+        return key in self._extents
 
     def get(self, key: bytes) -> PackEntry | None:
         """Return what is stored under ``key``, None where nothing is, or nothing whole."""
-        place = self._places.get(key)
-        if place is None:
+        extent = self._extents.get(key)
+        if extent is None:
             return None
-        content = os.pread(self._reader, place.num_small * _WORD, place.start * _WORD + _ENTRY.size)
-        sizes = place.num_text, place.num_small, place.num_large
-        if len(content) < place.num_small * _WORD or _small_sum(content, sizes) != place.small_sum:
-            del self._places[key]
+        content = os.pread(self._reader, extent.num_small * _WORD, extent.start * _WORD + _ENTRY.size)
+        sizes = extent.num_text, extent.num_small, extent.num_large
+        if len(content) < extent.num_small * _WORD or _small_sum(content, sizes) != extent.small_sum:
+            del self._extents[key]
             return None
-        about = orjson.loads(content[: place.num_text])
-        arrays, offset = {}, _padded(place.num_text)
+        about = orjson.loads(content[: extent.num_text])
+        arrays, offset = {}, _padded(extent.num_text)
         for name, kind, shape in about.pop("arrays"):
             array = np.frombuffer(content, np.dtype(kind), int(np.prod(shape)), offset).reshape(shape)
             arrays[name] = array
             offset += _padded(array.nbytes)
-        return PackEntry(about, arrays, place.large_start, place.large_start + place.num_large)
+        return PackEntry(about, arrays, extent.large_start, extent.large_start + extent.num_large)
 
     def words(self) -> Hashes:
         """Return all words of the pack as it is, mapped from the file: entries say where their large arrays are."""
@@ -172,17 +172,20 @@ class Pack:
     def are_whole(self, words: Hashes, keys: Iterable[bytes]) -> bool:
         """Whether the large arrays of ``keys`` among ``words`` are what was written; others are forgotten."""
         is_whole = True
-        for key in with_little_memory(keys, words):
-            place = self._places.get(key)
-            if place is None or _sum(words[place.large_start : place.large_start + place.num_large]) != place.large_sum:
-                self._places.pop(key, None)
+        for key in releasing_pages(keys, words):
+            extent = self._extents.get(key)
+            if (
+                extent is None
+                or _sum(words[extent.large_start : extent.large_start + extent.num_large]) != extent.large_sum
+            ):
+                self._extents.pop(key, None)
                 is_whole = False
         return is_whole
 
     def size_of(self, keys: Iterable[bytes]) -> int:
         """Return how many bytes the entries of ``keys`` take."""
-        places = [self._places[key] for key in {*keys} if key in self._places]
-        return sum(_ENTRY.size + (place.num_small + place.num_large) * _WORD for place in places)
+        extents = [self._extents[key] for key in {*keys} if key in self._extents]
+        return sum(_ENTRY.size + (extent.num_small + extent.num_large) * _WORD for extent in extents)
 
     def append(self, key: bytes, about: dict[str, Any], arrays: Mapping[str, NDArray[Any]], large: Hashes) -> None:
         """Store ``about``, ``arrays``, which are read at once, and ``large``, which is mapped.
@@ -242,16 +245,9 @@ def _small_sum(small: bytes, sizes: tuple[int, ...]) -> int:
 def is_open(folder: Path) -> bool:
     """Whether some process has the pack in ``folder`` open, or may have."""
     try:
-        handle = open_descriptor(folder / _PACK)
+        return is_locked(folder / _PACK, fcntl.LOCK_EX)
     except OSError:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 class MemoryPack:
@@ -300,7 +296,7 @@ class MemoryPack:
             yield key, entry.about, entry.arrays, words[entry.start : entry.stop]
 
 
-def let_go(words: Hashes) -> None:
+def release_pages(words: Hashes) -> None:
     """Give the memory of words that are mapped from a file back to the system; they are read again where they are used.
 
     Else all that a pass has looked at counts as memory of this process, a gigabyte for a million records.
@@ -310,9 +306,9 @@ def let_go(words: Hashes) -> None:
         base.madvise(MADV_DONTNEED)
 
 
-def with_little_memory(parts: Iterable[Part], words: Hashes) -> Iterator[Part]:
+def releasing_pages(parts: Iterable[Part], words: Hashes) -> Iterator[Part]:
     """Yield ``parts`` of the work on ``words``, and let go of those now and then."""
     for number, part in enumerate(parts, start=1):
         yield part
-        if number % _PARTS_HELD == 0:
-            let_go(words)
+        if number % _RELEASE_EVERY == 0:
+            release_pages(words)

@@ -158,10 +158,10 @@ class Records(Sequence[Record]):
 
     def rows(self) -> list[RecordRow]:
         """Return what a division asks of each."""
-        columns = self.ids, self.categories, self.splits, *self._places()
+        columns = self.ids, self.categories, self.splits, *self._files_and_lines()
         return list(map(RecordRow._make, zip(*columns, strict=True)))
 
-    def _places(self) -> tuple[list[str], list[int]]:
+    def _files_and_lines(self) -> tuple[list[str], list[int]]:
         """Return the file and the line of each."""
         own, table = [record.source for record in self._own], self._table
         rows = self._rows.tolist()
@@ -194,7 +194,7 @@ class Records(Sequence[Record]):
 
     def sources(self) -> list[Source]:
         """Return where each stands."""
-        return list(map(Source, *self._places()))
+        return list(map(Source, *self._files_and_lines()))
 
     def digest(self) -> str:
         """Return a digest of all that the records say, to the byte, and of their order."""

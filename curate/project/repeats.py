@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from curate.base.events import Exclusion
 from curate.base.file_guard import inside
-from curate.base.packs import let_go
+from curate.base.packs import release_pages
 from curate.base.record import CurateError, Split
 from curate.base.storage import make_cache
 from curate.checks.runner import num_bytes
@@ -94,7 +94,7 @@ def find_repeats(
     corpus = records.corpus(kernels)
     watch = watch or (lambda _stage, _done, _total: None)
     duplicates = find(corpus, method, kernels, stages, watch, order, wanted)
-    let_go(corpus.tokens)
+    release_pages(corpus.tokens)
     return WorkspaceRepeats(records.take(order), duplicates, pins, wanted, stages)
 
 

@@ -96,7 +96,7 @@ def _columns(
     before = reader.num_crlf, reader.first_crlf
     reader.num_crlf = reader.first_crlf = 0
     records: list[Record] = []
-    places: list[tuple[int, int, int]] = []
+    line_spans: list[tuple[int, int, int]] = []
     has_findings = False
     for line in reader.lines_in(raw):
         value = line if isinstance(line, Finding) else reader.value(line)
@@ -104,11 +104,11 @@ def _columns(
             has_findings = True
             continue
         records.append(shape.record(value, Source(reader.name, line[0])))
-        places.append((line[0] - raw.number, line[1] - raw.offset, len(line[2])))
+        line_spans.append((line[0] - raw.number, line[1] - raw.offset, len(line[2])))
     block = replace(
         block_of(records, kernels), ignored=[sorted(shape.ignored(record.data)) or None for record in records]
     )
-    rows, offsets, lengths = np.array(places, np.int64).reshape(-1, 3).T
+    rows, offsets, lengths = np.array(line_spans, np.int64).reshape(-1, 3).T
     crlf = reader.num_crlf, reader.first_crlf - raw.number if reader.num_crlf else 0
     reader.num_crlf, reader.first_crlf = before
     columns = columns_of(block, rows, offsets, lengths, raw.num_lines)

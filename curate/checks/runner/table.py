@@ -89,17 +89,17 @@ class RecordTable:
         self.stamps = [of_file.stamp for _, of_file in files]
         # Files of the same content have the same.
         self._parts = parts = [part for _, of_file in files for part in of_file.parts]
-        held = pack.values if isinstance(pack, MemoryPack) else None
-        self._values = None if held is None else [value for part in parts for value in held[part.key]]
-        found = _gathered(pack, parts)
-        self._rests, counts = found.rests, np.array(found.counts, np.int64)
-        is_unique = len(set(found.ids)) == len(found.ids)
-        self.ids = found.ids if is_unique else list(map(UniqueNames().name, found.ids))
+        values_by_key = pack.values if isinstance(pack, MemoryPack) else None
+        self._values = None if values_by_key is None else [value for part in parts for value in values_by_key[part.key]]
+        gathered = _gathered(pack, parts)
+        self._rests, counts = gathered.rests, np.array(gathered.counts, np.int64)
+        is_unique = len(set(gathered.ids)) == len(gathered.ids)
+        self.ids = gathered.ids if is_unique else list(map(UniqueNames().name, gathered.ids))
         """Told apart as `UniqueNames` does."""
         self.categories, self.splits, self.sources = (
-            Coded.joined(found.coded.get(name, [])) for name in ("categories", "splits", "sources")
+            Coded.joined(gathered.coded.get(name, [])) for name in ("categories", "splits", "sources")
         )
-        column = {name: np.concatenate(pieces) for name, pieces in found.pieces.items()}
+        column = {name: np.concatenate(pieces) for name, pieces in gathered.pieces.items()}
         num_blocks = [len(of_file.parts) for _, of_file in files]
         self.files = np.repeat(np.repeat(np.arange(len(files)), num_blocks), counts)
         self.lines = column["lines"] + np.repeat(_of_parts(parts, "number"), counts)
@@ -109,8 +109,8 @@ class RecordTable:
         self.bounds: Indices = column["bounds"]
         """Where the words of each record are among `tokens`, [N, 5]."""
         ends = np.cumsum(counts).tolist()
-        self._rows_of_blocks = [range(end - count, end) for end, count in zip(ends, found.counts, strict=True)]
-        self.labels: dict[int, dict[str, Json]] = found.labels
+        self._rows_of_blocks = [range(end - count, end) for end, count in zip(ends, gathered.counts, strict=True)]
+        self.labels: dict[int, dict[str, Json]] = gathered.labels
         """Of the rows that have any."""
         self.num_lines = sum(of_file.num_lines for _, of_file in files)
         self._findings: list[Finding] | None = None

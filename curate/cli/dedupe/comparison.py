@@ -89,7 +89,7 @@ def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, 
     What was read and found is kept in the workspace that the first file is in, else for the user.
     """
     shape, num = loose_shape(files), num_bytes(files)
-    cache, stages = _kept(files[0], shape, num) if is_staged and num >= STAGED_FROM else (None, Stages())
+    cache, stages = _caches_for(files[0], shape, num) if is_staged and num >= STAGED_FROM else (None, Stages())
     table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"), has_tokens=True)
     num_findings = len(table.findings())
     records, kernels = _all_of(table), kernels_for(num, table.is_compiled)
@@ -133,7 +133,7 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _kept(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None, Stages]:
+def _caches_for(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None, Stages]:
     """Return where the columns of ``num`` bytes of records and finished stages are kept."""
     if root := root_of(path.resolve()):
         return column_cache(root, shape, num), stages_in(root, num)

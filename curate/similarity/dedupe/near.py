@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Hashes, Indices
-from curate.base.packs import with_little_memory
+from curate.base.packs import releasing_pages
 from curate.similarity.dedupe.kernels import NUM_BANDS, Bands, Kernels, Scores
 from curate.similarity.dedupe.pairs import MOST_PAIRS, compare
 from curate.similarity.dedupe.results import Method
@@ -164,7 +164,7 @@ def _bands(spans: Spans, cut: Cut, kernels: Kernels, on_progress: Callable[[int]
     bands = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
     blocks = [slice(low, min(low + BLOCK, len(spans))) for low in range(0, len(spans), BLOCK)]
     parts = kernels.starmap(kernels.bands, ((spans.take(rows), cut) for rows in blocks))
-    for rows, part in with_little_memory(zip(blocks, parts, strict=True), spans.tokens):
+    for rows, part in releasing_pages(zip(blocks, parts, strict=True), spans.tokens):
         bands.keys[:, rows], bands.lengths[rows] = part.keys, part.lengths
         on_progress(rows.stop)
     return bands

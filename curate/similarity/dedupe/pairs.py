@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
-from curate.base.packs import with_little_memory
+from curate.base.packs import releasing_pages
 from curate.similarity.dedupe.kernels import Kernels, Scores
 from curate.similarity.dedupe.shingles import (
     BREAK,
@@ -89,7 +89,7 @@ def compare(spans: Spans, cut: Cut, left: Indices, right: Indices, kernels: Kern
     sizes = spans.ends - spans.starts
     tasks = ((spans.take(rows), cut, first, second) for rows, first, second in _by_batch(sizes, left, right))
     scores = kernels.starmap(partial(_scores, kernels.alone), tasks)
-    return np.concatenate([np.zeros(0), *with_little_memory(scores, spans.tokens)])
+    return np.concatenate([np.zeros(0), *releasing_pages(scores, spans.tokens)])
 
 
 def _scores(kernels: Kernels, spans: Spans, cut: Cut, left: Indices, right: Indices) -> Scores:
@@ -118,7 +118,7 @@ def verdicts(sides: Sides, left: Indices, right: Indices, rule: AlikeRule, kerne
     tasks = ((sides.take(rows), first, second) for rows, first, second in _by_batch(sizes, left, right))
     function = partial(_verdicts, rule, kernels.alone)
     nothing = Verdicts(*(np.zeros(0, np.bool_) for _ in Verdicts._fields))
-    parts_of_all = with_little_memory(kernels.starmap(function, tasks), sides.prompts.tokens)
+    parts_of_all = releasing_pages(kernels.starmap(function, tasks), sides.prompts.tokens)
     columns = zip(nothing, *parts_of_all, strict=True)
     return Verdicts(*(np.concatenate(parts) for parts in columns))
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
-from curate.base.packs import with_little_memory
+from curate.base.packs import releasing_pages
 from curate.base.record import normalised
 
 Field = Literal["record", "prompt", "completion"]
@@ -331,7 +331,7 @@ def by_parts(spans: Spans, width: int) -> Iterator[Spans]:
     rows = np.flatnonzero(sizes >= width)
     part = np.cumsum(sizes[rows]) // PART
     borders = itertools.pairwise([*np.flatnonzero(heads_run(part)).tolist(), len(rows)])
-    for low, high in with_little_memory(borders, spans.tokens):
+    for low, high in releasing_pages(borders, spans.tokens):
         yield spans.take(rows[low:high])
 
 
@@ -339,7 +339,7 @@ def fingerprints(spans: Spans) -> Hashes:
     """Return a number for each text, none of them empty: of its length and some of its tokens."""
     # A block of them stays in the processor's cache.
     blocks = (spans.take(slice(low, low + BLOCK)) for low in range(0, len(spans), BLOCK))
-    return np.concatenate([np.zeros(0, np.uint64), *map(_fingerprints, with_little_memory(blocks, spans.tokens))])
+    return np.concatenate([np.zeros(0, np.uint64), *map(_fingerprints, releasing_pages(blocks, spans.tokens))])
 
 
 def _fingerprints(spans: Spans) -> Hashes:

@@ -20,7 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from curate.base.file_guard import MOST_STATE, open_file, read_file
-from curate.base.packs import let_go
+from curate.base.packs import release_pages
 from curate.base.record import CurateError
 from curate.base.storage import Scratch, remove_folder
 
@@ -127,7 +127,7 @@ def _mapped(path: Path, form: dict[str, Any]) -> NDArray[Any]:
     array.filename = str(path)
     if _digest(_bytes_of(array)).decode() != form["digest"]:
         raise ValueError(f"{path} was changed")
-    let_go(array)
+    release_pages(array)
     return array
 
 
