@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 # A value that JSON can hold: dict, list, str, int, float, bool or None.
 Json = Any
@@ -158,7 +158,22 @@ class Record:
         return replace(self, split=split)
 
 
-def source_of(record: Record) -> str:
+class Example(NamedTuple):
+    """What a dataset says of a record, for many that are written and forgotten: a fifth of the time of a `Record`."""
+
+    id: str
+    kind: Kind
+    source: Source
+    data: Mapping[str, Json]
+    messages: tuple[Mapping[str, Json], ...]
+    tools: tuple[Mapping[str, Json], ...]
+    text: str
+    category: str
+    meta: Mapping[str, Json]
+    weight: float
+
+
+def source_of(record: Record | Example) -> str:
     """Return where a record comes from: ``meta.source`` where it names one, else the file it was read from."""
     source = record.meta.get("source")
     return source if isinstance(source, str) and source else record.source.file

@@ -16,6 +16,7 @@ from curate.base.record import (
     SPLITS,
     UNCATEGORISED,
     CurateError,
+    Example,
     Exit,
     Finding,
     Json,
@@ -145,9 +146,9 @@ def rows_with_lines(data: ProjectData, planned: ExportPlan, folder: Path) -> dic
     return spools
 
 
-def _rows(data: ProjectData, planned: ExportPlan) -> Iterator[tuple[Split, Row, Record]]:
+def _rows(data: ProjectData, planned: ExportPlan) -> Iterator[tuple[Split, Row, Record | Example]]:
     splits, units, license_ = planned.assignment.splits, planned.assignment.units, data.settings.about.license
-    for record in planned.records:
+    for record in planned.records.examples():
         yield splits[record.id], row_of(record, units[record.id], record.source.file, license_), record
 
 

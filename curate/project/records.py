@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
-from curate.base.record import Record, Source, Split, canonical, estimated_tokens
+from curate.base.record import Example, Record, Source, Split, canonical, estimated_tokens
 from curate.checks.runner.table import RecordTable
 from curate.similarity.dedupe.blocks import Keys
 from curate.similarity.dedupe.corpus import Corpus, gather
@@ -73,6 +73,20 @@ class Records(Sequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         for low in range(0, len(self), _AT_ONCE):
             yield from self.read(range(low, min(low + _AT_ONCE, len(self))))
+
+    def examples(self) -> Iterator[Record | Example]:
+        """Yield what a dataset says of each.
+
+        Raises:
+            CurateError: E974 when a file has changed since.
+        """
+        for low in range(0, len(self), _AT_ONCE):
+            rows = self._rows[low : low + _AT_ONCE]
+            lines = self._lines.examples(rows[rows >= 0]) if (rows >= 0).any() else []
+            rest = iter(lines)
+            yield from lines if len(lines) == len(rows) else (
+                next(rest) if row >= 0 else self._own[-1 - row] for row in rows.tolist()
+            )
 
     @property
     def _lines(self) -> RecordTable:

@@ -6,11 +6,10 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
 import orjson
@@ -83,8 +82,7 @@ _PROMPT: Json = {"anyOf": [_TEXT, {"enum": [False, 0, "", [], {}]}]}
 _SCHEMAS: dict[str, Json] = {"prompt": _PROMPT, **{name: schema for name, schema, _ in _WANTED}}
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What a record teaches, without its id and bookkeeping: a conversation with its tools, or raw text."""
 
     messages: Turns

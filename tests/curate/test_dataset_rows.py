@@ -10,14 +10,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
-from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Exit, Record, Source
+from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Exit, Record, Source, source_of
+from curate.checks.runner.table import read_table
 from curate.formats.dataset import Dropped, read_manifest, read_pins, row_of, write_dataset
 from curate.formats.row_file import RowFile, RowSpool
 from curate.project.publish import export_dataset
+from curate.project.records import Records
 from curate.schema import load_shape
+from curate.similarity.dedupe.columns import cache_in
 from curate.similarity.leaks.reading import read_any
 from tests.curate.watched import Watch
 
@@ -116,6 +120,29 @@ def records(tmp_path: Path) -> list[Record]:
 
 def test_rows_of_odd_records_are_what_they_say(records: list[Record]) -> None:
     assert_rows_are_simple(records)
+
+
+@pytest.mark.parametrize("is_plain", [True, False], ids=["pairs", "odd"])
+def test_many_rows_at_once_are_those_of_the_records(records: list[Record], tmp_path: Path, is_plain: bool) -> None:
+    meta = [{}, {"meta": {"license": "MIT"}}, {"weight": 2.5, "category": "é"}, {"meta": None, "weight": None}]
+    pairs = [
+        {"id": number, "instruction": "Go.", "output": "a\u2028" * number, **meta[number % 4]} for number in range(9)
+    ]
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps(line) for line in (pairs if is_plain else [dict(record.data) for record in records])]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    shape = load_shape("./any.schema.json", tmp_path)
+    cache = cache_in(tmp_path / "cache", shape, path.stat().st_size)
+    for known in (None, cache, cache):
+        table = read_table([path], shape, known, root=tmp_path)
+        in_file = Records([], table, np.arange(len(lines)))
+        changed = in_file.moved(in_file.ids[1:3], "test")
+        for some in (in_file, changed, in_file.take([]), in_file.take([3, 5, 1]), Records(list(in_file))):
+            wanted = [row_of(record, "unit", record.source.file, "CC0-1.0") for record in some]
+            rows = [row_of(example, "unit", example.source.file, "CC0-1.0") for example in some.examples()]
+            assert list(map(orjson.dumps, rows)) == list(map(orjson.dumps, wanted))
+            assert [dict(example.data) for example in some.examples()] == [dict(record.data) for record in some]
+            assert list(map(source_of, some.examples())) == list(map(source_of, some))
 
 
 def test_rows_are_written_as_they_come_and_none_is_held(tmp_path: Path) -> None:

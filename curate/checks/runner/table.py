@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from itertools import repeat
+from itertools import pairwise, repeat
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -16,23 +16,24 @@ from typing import Any, NamedTuple
 from weakref import finalize
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from curate.base.console import one_line
 from curate.base.file_guard import FileGuardError, open_descriptor, stamp_of
 from curate.base.hashing import Hashes, Indices
 from curate.base.packs import MemoryPack, Pack
-from curate.base.record import CurateError, Finding, Json, Line, Record, Source
+from curate.base.record import CurateError, Example, Finding, Json, Line, Record, Source
 from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.checks.runner.examine import violations
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import num_bytes
 from curate.checks.runner.parts import FileParts, Progress, file_key, file_name, keep_parts, known_parts, read_all
-from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, strict_loads, strict_loads_all
+from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, strict_loads
 from curate.schema import Shape
 from curate.schema.view import LineTexts
 from curate.similarity.compiled import is_repaid
-from curate.similarity.dedupe.blocks import plain_pairs
+from curate.similarity.dedupe.blocks import every, plain_pairs
 from curate.similarity.dedupe.columns import (
     BlockColumns,
     Coded,
@@ -258,6 +259,35 @@ class RecordTable:
             records.append(record if record.id == ids[row] else replace(record, id=ids[row]))
         return records
 
+    def examples(self, rows: Indices) -> list[Example]:
+        """Return what a dataset says of the records in the lines of ``rows``, in that order.
+
+        Raises:
+            CurateError: as `record`.
+        """
+        view, values, names, ids = self.shape.view, self.values(rows), self.file_names, self.ids
+        assert view is not None, "its lines are records"
+        contents: Iterable[Iterable[Any]]
+        if pairs := plain_pairs(view, values):
+            turns = [
+                ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+                for prompt, completion in zip(*pairs, strict=True)
+            ]
+            contents = turns, repeat(()), repeat("")
+        else:
+            contents = zip(*map(view.content, values), strict=True)
+        columns: tuple[Iterable[Any], ...] = (
+            [ids[row] for row in rows.tolist()],
+            repeat(view.kind),
+            map(Source, [names[file] for file in self.files[rows].tolist()], self.lines[rows].tolist()),
+            values,
+            *contents,
+            map(self.categories.names.__getitem__, self.categories.codes[rows].tolist()),
+            [meta or {} for meta in every(view, values, "meta")],
+            [1.0 if weight is None else weight for weight in every(view, values, "weight")],
+        )
+        return list(map(Example._make, zip(*columns, strict=False)))
+
     def texts(self, rows: Sequence[int] | Indices) -> list[LineTexts]:
         """Return what the lines of ``rows`` say, in that order; no records are made of them.
 
@@ -281,11 +311,11 @@ class RecordTable:
             for number in set(files):
                 self._require_current(number)
             return [self._values[row] for row in rows.tolist()]
-        raws = self._raw_lines(files, self.offsets[rows].tolist(), self.lengths[rows].tolist())
+        raws = self._raw_lines(rows)
         # What was read before is valid still. One by one they are held against the schema again, which says more.
-        values = strict_loads_all(b"".join(raw + b"\n" for raw in raws), raws) if len(raws) > 1 else None
-        if values is not None:
-            return values
+        if len(raws) > 1:
+            with suppress(orjson.JSONDecodeError):
+                return list(map(orjson.loads, raws))
         return [self._value(raw, self.file_names[file]) for raw, file in zip(raws, files, strict=True)]
 
     def _value(self, raw: bytes, file: str) -> dict[str, Any]:
@@ -297,22 +327,17 @@ class RecordTable:
             raise files_changed(file)
         return value
 
-    def _raw_lines(self, files: list[int], offsets: list[int], lengths: list[int]) -> list[bytes]:
+    def _raw_lines(self, rows: Indices) -> list[bytes]:
         raws: list[bytes] = []
-        index = 0
-        while index < len(files):
-            # What lies side by side is read at once.
-            last = index
-            while (
-                last + 1 < len(files)
-                and files[last + 1] == files[index]
-                and 0 <= offsets[last + 1] - offsets[last] - lengths[last] <= _GAP
-            ):
-                last += 1
-            begin = offsets[index]
-            whole = self._bytes(files[index], begin, offsets[last] + lengths[last] - begin)
-            raws += [whole[offsets[at] - begin : offsets[at] - begin + lengths[at]] for at in range(index, last + 1)]
-            index = last + 1
+        files, starts, stops = self.files[rows], self.offsets[rows], self.offsets[rows] + self.lengths[rows]
+        gaps = starts[1:] - stops[:-1]
+        # What lies side by side is read at once.
+        cuts = np.flatnonzero((files[1:] != files[:-1]) | (gaps < 0) | (gaps > _GAP)) + 1
+        for first, last in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
+            begin = int(starts[first])
+            whole = self._bytes(int(files[first]), begin, int(stops[last - 1]) - begin)
+            places = (starts[first:last] - begin).tolist(), (stops[first:last] - begin).tolist()
+            raws += [whole[start:stop] for start, stop in zip(*places, strict=True)]
         return raws
 
     def _bytes(self, number: int, offset: int, length: int) -> bytes:
