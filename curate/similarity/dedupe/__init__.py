@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -62,11 +63,20 @@ def find(
         )
         for name in FIELDS
     }
-    rule = AlikeRule(method.threshold, _with_templates(near, kernels), near["completion"].cut)
     sides = corpus.sides().take(rows)
+    # It takes a second, and is no stage that anybody waits for.
+    judged = Stages(stages.folder)
+
+    @cache
+    def rule() -> AlikeRule:
+        return AlikeRule(method.threshold, _with_templates(near, kernels), near["completion"].cut)
 
     def judge(left: Indices, right: Indices) -> Verdicts:
-        return verdicts(sides, left, right, rule, kernels)
+        # What a pair is to be held against depends on all records.
+        about = (method, corpus.columns.whole[rows], left, right)
+        return Verdicts(
+            **judged.arrays("verdicts", about, lambda: verdicts(sides, left, right, rule(), kernels)._asdict())
+        )
 
     return _resolve(corpus.ids, first_of, near, judge, method, order, wanted)
 
