@@ -56,6 +56,7 @@ def command(
     from curate.base.storage import write_atomic
     from curate.checks.quality import QualityOverview, RecordColumns, html_page
     from curate.checks.quality.languages import SAMPLE_SIZE
+    from curate.project.records import Records
 
     if page is not None and page.resolve() in {path.resolve() for path in paths}:
         raise click.BadParameter("this is one of the files to read", param_hint="--html")
@@ -65,7 +66,7 @@ def command(
     if project and (dropped := project.data.dropped()):
         console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
     # The splits of the last dataset are the ones that a trainer sees.
-    columns = RecordColumns(records, project.data.pins() if project else {})
+    columns = RecordColumns(records, project.data.pins() if project else {}, Records.of(records).figures())
     view = QualityOverview(columns, sample_size=None if languages == "all" else SAMPLE_SIZE)
     if form == "jsonl":
         for row in view.measured_categories:

@@ -172,6 +172,20 @@ class Records(Sequence[Record]):
         ).tolist()
         return tokens
 
+    def figures(self) -> Iterator[tuple[str, str, Split | None, int, int]]:
+        """Return the id, category and split of each, and the characters of its prompt and of its completion or text.
+
+        Raises:
+            CurateError: E974 when a file has changed since.
+        """
+        prompts: list[int] = []
+        completions: list[int] = []
+        for low in range(0, len(self), _AT_ONCE):
+            texts = self.texts(range(low, min(low + _AT_ONCE, len(self))))
+            prompts += map(len, texts.prompts)
+            completions += [len(answer or raw) for answer, raw in zip(texts.completions, texts.raw, strict=True)]
+        return zip(self.ids, self.categories, self.splits, prompts, completions, strict=True)
+
     def rows(self) -> list[RecordRow]:
         """Return what a division asks of each."""
         columns = self.ids, self.categories, self.splits, *self._files_and_lines()

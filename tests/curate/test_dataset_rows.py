@@ -81,6 +81,14 @@ def test_rows_of_real_data_are_what_their_records_say(shared: Path) -> None:
     assert len(kinds) == 3
 
 
+def test_ids_of_any_kind_are_read_back(tmp_path: Path) -> None:
+    names = ["a", 'q"', "\\", "é", "\u2028", "", "\x7f", '","kind":"x', "a\nb"]
+    rows: list[tuple[Any, dict[str, Any]]] = [("train", {"id": name, "text": '"id"' * 9}) for name in names]
+    rows += [("test", {"text": "behind", "id": "last"})]
+    made = write_dataset(tmp_path / "dataset", iter(rows), (), lambda: ABOUT)
+    assert read_pins(made.path) == {**dict.fromkeys(names, "train"), "last": "test"}
+
+
 def hostile_lines() -> Iterator[dict[str, Any]]:
     turns: list[list[dict[str, Any]]] = [
         [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
@@ -143,6 +151,10 @@ def test_many_rows_at_once_are_those_of_the_records(records: list[Record], tmp_p
             assert list(map(orjson.dumps, rows)) == list(map(orjson.dumps, wanted))
             assert [dict(example.data) for example in some.examples()] == [dict(record.data) for record in some]
             assert list(map(source_of, some.examples())) == list(map(source_of, some))
+            figures = [
+                (one.id, one.category, one.split, len(one.prompt), len(one.completion or one.text)) for one in some
+            ]
+            assert list(some.figures()) == figures
 
 
 def test_rows_are_written_as_they_come_and_none_is_held(tmp_path: Path) -> None:

@@ -159,7 +159,10 @@ def textless(records: list[Record], pins: dict[str, Split]) -> RecordColumns:
     return columns
 
 
-def test_counts_and_lengths_ask_for_no_text() -> None:
+def test_counts_and_lengths_ask_for_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nor where records come from, and whether their language can be told.
+    for name in ("source_of", "identifiable_part"):
+        monkeypatch.setattr(f"curate.checks.quality.{name}", None)
     records = [record(n, "y" * n, category="ab"[n % 2]) for n in range(1, 6)]
     view = QualityOverview(textless(records, {"1": "test"}))
     assert [(row.category, row.records, row.median_completion) for row in view.categories] == [("a", 2, 3), ("b", 3, 3)]

@@ -6,12 +6,12 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
 from statistics import median
-from typing import overload
+from typing import Any, NamedTuple, overload
 
 from curate.base.console import visible
 from curate.base.record import SPLITS, Json, Record, Split, source_of
@@ -54,45 +54,73 @@ def lix(text: str, words: list[str] | None = None) -> float | None:
     return len(words) / max(1, num_sentences) + 100 * sum(len(word) > _LONG_WORD for word in words) / len(words)
 
 
+# Id, category, own split, and the characters of prompt and completion of a record.
+Figures = tuple[str, str, Split | None, int, int]
+
+
+class RecordDetails(NamedTuple):
+    """What is asked of records beside counts and lengths, a value each and in their order."""
+
+    source: list[str]
+    """Where the records come from, see `source_of`."""
+    annotator: list[str]
+    """As ``meta.annotator`` names them, "" where it does not."""
+    language: list[str]
+    """As ``meta.language`` declares it, "" where it does not."""
+    is_identifiable: list[bool]
+    """Whether a language can be told that is not declared."""
+
+
 class RecordColumns:
     """What is asked of records, a value each and in their order: the border to wherever they are read from.
 
-    They are gone through once, however many they are; a text that somebody asks for later is read again.
+    For counts and lengths they are gone through once, however many they are; what somebody asks for later is read
+    again.
     """
 
-    def __init__(self, records: Sequence[Record], pins: Mapping[str, Split]) -> None:
-        """Take the columns of ``records``; ``pins`` is the split that each has in the newest dataset."""
-        self.id: list[str] = []
-        """No two are the same."""
-        self.category: list[str] = []
-        """ "" where a record has none."""
-        self.split: list[str] = []
-        """In the newest dataset, else as the record says; "" where it has none yet."""
-        self.prompt_chars: list[int] = []
-        """Lengths of the prompts in characters."""
-        self.completion_chars: list[int] = []
-        """Lengths of what `completion` has, in characters."""
-        self.source: list[str] = []
-        """Where the records come from, see `source_of`."""
-        self.annotator: list[str] = []
-        """As ``meta.annotator`` names them, "" where it does not."""
-        self.language: list[str] = []
-        """As ``meta.language`` declares it, "" where it does not."""
-        self.is_identifiable: list[bool] = []
-        """Whether a language can be told that is not declared."""
-        self.completion: Sequence[str] = _Completions(records)
-        """The texts that are measured; a raw text counts as completion."""
-        for record in records:
-            text, declared = record.completion or record.text, _text(record.meta.get("language"))
-            self.id.append(record.id)
-            self.category.append(record.category)
-            self.split.append(pins.get(record.id) or record.split or "")
-            self.prompt_chars.append(len(record.prompt))
-            self.completion_chars.append(len(text))
-            self.source.append(source_of(record))
-            self.annotator.append(_text(record.meta.get("annotator")))
-            self.language.append(declared)
-            self.is_identifiable.append(not declared and bool(identifiable_part(text)))
+    id: Sequence[str]
+    """No two are the same."""
+    category: Sequence[str]
+    """ "" where a record has none."""
+    split: Sequence[str]
+    """In the newest dataset, else as the record says; "" where it has none yet."""
+    prompt_chars: Sequence[int]
+    """Lengths of the prompts in characters."""
+    completion_chars: Sequence[int]
+    """Lengths of what `completion` has, in characters."""
+    completion: Sequence[str]
+    """The texts that are measured; a raw text counts as completion."""
+
+    def __init__(
+        self, records: Sequence[Record], pins: Mapping[str, Split], figures: Iterable[Figures] | None = None
+    ) -> None:
+        """Take the columns of ``records``; ``pins`` is the split that each has in the newest dataset.
+
+        ``figures`` are those of the records, where they are had for less than the records themselves.
+        """
+        self._records = records
+        if figures is None:
+            figures = (
+                (record.id, record.category, record.split, len(record.prompt), len(record.completion or record.text))
+                for record in records
+            )
+        columns: Iterable[tuple[Any, ...]] = zip(*figures, strict=True) if len(records) else ((),) * 5
+        self.id, self.category, splits, self.prompt_chars, self.completion_chars = columns
+        self.split = [pins.get(name) or split or "" for name, split in zip(self.id, splits, strict=True)]
+        self.completion = _Completions(records)
+
+    @cached_property
+    def details(self) -> RecordDetails:
+        """The columns that not every figure asks for."""
+        details = RecordDetails([], [], [], [])
+        for record in self._records:
+            declared = _text(record.meta.get("language"))
+            details.source.append(source_of(record))
+            details.annotator.append(_text(record.meta.get("annotator")))
+            details.language.append(declared)
+            text = "" if declared else identifiable_part(record.completion or record.text)
+            details.is_identifiable.append(bool(text))
+        return details
 
 
 class _Completions(Sequence[str]):
@@ -287,17 +315,17 @@ class QualityOverview:
         columns = self._columns
         return {
             "category": columns.category,
-            "source": columns.source,
-            "annotator": columns.annotator,
+            "source": columns.details.source,
+            "annotator": columns.details.annotator,
             "language": self._languages.comparable,
             "split": columns.split,
         }
 
     @cached_property
     def _languages(self) -> RecordLanguages:
-        columns = self._columns
+        columns, details = self._columns, self._columns.details
         return RecordLanguages(
-            columns.id, columns.language, columns.is_identifiable, columns.completion, self._sample_size
+            columns.id, details.language, details.is_identifiable, columns.completion, self._sample_size
         )
 
     @cached_property
