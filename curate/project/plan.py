@@ -16,7 +16,7 @@ from curate.formats.dataset import Dropped
 from curate.project.data import ProjectData, data_files
 from curate.project.golden import divide, read_golden
 from curate.project.records import Records
-from curate.project.repeats import excluded_by, find_repeats, stages_in
+from curate.project.repeats import WorkspaceRepeats, excluded_by, find_repeats, stages_in
 from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
@@ -230,7 +230,6 @@ def divide_apart(
     frozen = set(golden.ids) if golden and golden.is_frozen else set()
     ids, rows_of_records = records.ids, records.rows()
     groups = groups_of(records, settings.group) if settings.group else None
-    fixed = {name for name, own in zip(ids, records.splits, strict=True) if own or name in frozen or pins.get(name)}
     joined = dict(clusters)
     assignment = divide(data.root, rows_of_records, joined, settings, pins, groups)
     readings = _benchmarks(data, judge)
@@ -249,15 +248,22 @@ def divide_apart(
             if split == "train" or (split and judge.is_wanted("P501", "P505")):
                 rows[split].append(row)
         compared = _compare(search, rows, leaks, judge, readings if is_first else ())
-        units = assignment.units
-        fixed_units = {units[name] for name in fixed}
-        pairs = [
-            (joined[each.exam.id], joined[each.source.id])
+        errors = [
+            (each.exam.id, each.source.id)
             for comparison in compared
             if comparison.split is not None
             for leak in comparison.leaks.leaks
             for each in (leak, *leak.also)
-            if each.severity == "error" and not fixed_units.issuperset((units[each.exam.id], units[each.source.id]))
+            if each.severity == "error"
+        ]
+        units, fixed_units = assignment.units, set[str]()
+        for name, own in zip(ids, records.splits, strict=True) if errors else ():
+            if own or name in frozen or pins.get(name):
+                fixed_units.add(units[name])
+        pairs = [
+            (joined[exam], joined[source])
+            for exam, source in errors
+            if not fixed_units.issuperset((units[exam], units[source]))
         ]
         if not pairs or not judge.is_wanted("P501"):
             trained: dict[Split, list[int]] = {name: rows[name] if name == "train" else [] for name in SPLITS}
@@ -333,14 +339,9 @@ def plan(data: ProjectData, leaks: LeakSettings | None = None) -> ExportPlan:
         CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
             changed; E975 when the frozen test set was; E908 and E964 when a benchmark cannot be read or is not there.
     """
-    # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
-    repeats = find_repeats(data)
+    repeats, assignment, compared = _divided_apart(data, leaks or data.settings.leaks)
     places = {state.record.id: state.record.source for state in data.decided()}
     dropped = {name: _excluded(name, places[name], exclusion) for name, exclusion in data.exclusions().items()}
-    staying = repeats.staying()
-    chosen = leaks or data.settings.leaks
-    clusters, settings = repeats.duplicates.clusters, data.settings.split
-    assignment, compared = divide_apart(data, staying, clusters, settings, repeats.pins, chosen)
     records = Records.of(data.records())
     outside, numbers = repeats.outside(assignment.splits), []
     for number, name in enumerate(records.ids):
@@ -360,6 +361,14 @@ def plan(data: ProjectData, leaks: LeakSettings | None = None) -> ExportPlan:
         [dropped[name] for name in data.names() if name in dropped],
         compared,
     )
+
+
+def _divided_apart(data: ProjectData, leaks: LeakSettings) -> tuple[WorkspaceRepeats, SplitAssignment, list[ExamLeaks]]:
+    """Leave out what repeats, and divide what is left."""
+    # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
+    repeats = find_repeats(data)
+    clusters, settings = repeats.duplicates.clusters.by_record, data.settings.split
+    return repeats, *divide_apart(data, repeats.staying(), clusters, settings, repeats.pins, leaks)
 
 
 def _excluded(name: str, place: Source, excluded: Exclusion) -> Dropped:
@@ -385,7 +394,7 @@ def leaks_in(data: ProjectData, *, has_exam: bool) -> Pairs:
     try:
         # With a seed the division is that of the next export; without one only what lines say can be compared.
         if data.settings.split.seed is not None:
-            compared = plan(data).compared
+            _, _, compared = _divided_apart(data, data.settings.leaks)
         else:
             compared = compare_all(data, by_own_split(data.records()))
     except CurateError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, ValuesView
 from hashlib import sha256
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -30,13 +31,13 @@ class RecordRow(NamedTuple):
     id: str
     category: str
     split: Split | None
-    file: str
-    line: int
+    number: int
+    records: Records
 
     @property
     def source(self) -> Source:
         """Where it stands."""
-        return Source(self.file, self.line)
+        return self.records.source(self.number)
 
 
 class Records(Sequence[Record]):
@@ -188,23 +189,8 @@ class Records(Sequence[Record]):
 
     def rows(self) -> list[RecordRow]:
         """Return what a division asks of each."""
-        columns = self.ids, self.categories, self.splits, *self._files_and_lines()
-        return list(map(RecordRow._make, zip(*columns, strict=True)))
-
-    def _files_and_lines(self) -> tuple[list[str], list[int]]:
-        """Return the file and the line of each."""
-        own, table = [record.source for record in self._own], self._table
-        rows = self._rows.tolist()
-        files: list[str] = []
-        lines: list[int] = []
-        if table is not None and (self._rows >= 0).any():
-            at = np.maximum(self._rows, 0)
-            files = list(map(table.file_names.__getitem__, table.files[at].tolist()))
-            lines = table.lines[at].tolist()
-        return (
-            [files[n] if row >= 0 else own[-1 - row].file for n, row in enumerate(rows)],
-            [lines[n] if row >= 0 else own[-1 - row].line for n, row in enumerate(rows)],
-        )
+        columns = self.ids, self.categories, self.splits, range(len(self)), repeat(self)
+        return list(map(RecordRow._make, zip(*columns, strict=False)))
 
     def where(self, is_wanted: Callable[[str], bool]) -> Records:
         """Return those whose id is wanted."""
@@ -224,7 +210,7 @@ class Records(Sequence[Record]):
 
     def sources(self) -> list[Source]:
         """Return where each stands."""
-        return list(map(Source, *self._files_and_lines()))
+        return list(map(self.source, range(len(self))))
 
     def digest(self) -> str:
         """Return a digest of all that the records say, to the byte, and of their order."""

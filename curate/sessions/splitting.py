@@ -228,8 +228,8 @@ def preview(
     if not is_compared:
         return Preview(basis, settings, basis.divided(staying, settings), fixes)
     data, repeats = basis.data, basis.repeats
-    leaks = data.settings.leaks
-    assignment, compared = divide_apart(data, staying, repeats.duplicates.clusters, settings, repeats.pins, leaks)
+    clusters, leaks = repeats.duplicates.clusters.by_record, data.settings.leaks
+    assignment, compared = divide_apart(data, staying, clusters, settings, repeats.pins, leaks)
     return Preview(basis, settings, assignment, fixes, compared)
 
 

@@ -140,17 +140,18 @@ def _units(ids: Sequence[str], clusters: Sequence[str]) -> tuple[list[str], list
 
     The first record of a unit comes before that of the next.
     """
-    counts = Counter(clusters)
+    # Of two records in a cluster one at least is not called as it is.
+    joined = {name for own_id, name in zip(ids, clusters, strict=True) if name != own_id}
     shared: dict[str, list[int]] = {}
     for row, name in enumerate(clusters):
-        if counts[name] > 1:
+        if name in joined:
             shared.setdefault(name, []).append(row)
     units = list(ids)
     for rows in shared.values():
         smallest = min(ids[row] for row in rows)
         for row in rows:
             units[row] = smallest
-    return units, list(shared.values())
+    return units, [rows for rows in shared.values() if len(rows) > 1]
 
 
 def groups_of(records: Iterable[Record], pointer: str) -> dict[str, Json]:

@@ -204,7 +204,8 @@ class ClusterNames(Mapping[str, str]):
         return sorted(filter(None, np.bincount(self._roots).tolist()), reverse=True)
 
     @cached_property
-    def _by_record(self) -> dict[str, str]:
+    def by_record(self) -> dict[str, str]:
+        """All of them at once."""
         shared = np.flatnonzero(np.bincount(self._roots, minlength=len(self._ids))[self._roots] > 1)
         roots = self._roots[shared].tolist()
         smallest: dict[int, str] = {}
@@ -217,7 +218,7 @@ class ClusterNames(Mapping[str, str]):
         return dict(zip(ids[self._order].tolist(), names[self._order].tolist(), strict=True))
 
     def __getitem__(self, name: str) -> str:
-        return self._by_record[name]
+        return self.by_record[name]
 
     def __iter__(self) -> Iterator[str]:
         return map(self._ids.__getitem__, self._order.tolist())
