@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from hashlib import blake2b
@@ -17,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.base.file_guard import FileStamp
+from curate.base.file_guard import stamp_of
 from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, canonical
 from curate.checks import discover
 from curate.checks.runner import ExaminerSpec, Verdict, baseline_path
 from curate.checks.runner.changes import unmerged_findings
-from curate.checks.runner.parts import known_parts
+from curate.checks.runner.parts import file_name, known_parts
 from curate.checks.runner.select import select_checks
-from curate.project.data import ProjectData, files_as_they_are
+from curate.project.data import ProjectData
 from curate.schema.settings import Settings, settings_adapter
 
 
@@ -43,31 +42,21 @@ def known_verdict(data: ProjectData) -> Verdict | None:
     table = data.table
     if table is None or unmerged_findings(data.files(), data.root) or not table.is_as_read():
         return None
-    key = _key(data, data.settings, table.pack, table.stamps)
+    key = _key(data, data.settings, table.pack)
     entry = table.pack.get(key) if key else None
     return Verdict(findings=[], **entry.about) if entry else None
 
 
-def keeping(data: ProjectData, spec: ExaminerSpec) -> Callable[[Verdict], None]:
-    """Return what keeps the verdict of a validation of all files, which is to begin now, if nothing failed in it.
-
-    It may have looked for leaks, but not found any.
-    """
-    stamps = files_as_they_are(data.files(), data.root)
-
-    def keep(verdict: Verdict) -> None:
-        if spec.cache is None or spec.changes is not None or verdict.num_failing or _num_leaks(verdict):
-            return
-        with suppress(CurateError, OSError):
-            pack = spec.cache.opened()
-            key = _key(data, spec.settings, pack, stamps)
-            # What was read may be of a file that is another by now.
-            if key and files_as_they_are(data.files(), data.root) == stamps:
-                about = asdict(replace(verdict, findings=[]))
-                del about["findings"]
-                pack.append(key, about, {}, np.zeros(0, np.uint64))
-
-    return keep
+def keep_verdict(data: ProjectData, spec: ExaminerSpec, verdict: Verdict) -> None:
+    """Keep the verdict of a validation of all files that looked for no leaks, or found none, if nothing failed."""
+    if spec.cache is None or spec.changes is not None or verdict.num_failing or _num_leaks(verdict):
+        return
+    with suppress(CurateError, OSError):
+        pack = spec.cache.opened()
+        if key := _key(data, spec.settings, pack):
+            about = asdict(replace(verdict, findings=[]))
+            del about["findings"]
+            pack.append(key, about, {}, np.zeros(0, np.uint64))
 
 
 def _num_leaks(verdict: Verdict) -> int:
@@ -75,7 +64,7 @@ def _num_leaks(verdict: Verdict) -> int:
     return sum(verdict.counts.get(code, 0) + verdict.forgiven.get(code, 0) for code in codes)
 
 
-def _key(data: ProjectData, settings: Settings, pack: Pack | MemoryPack, stamps: Sequence[FileStamp]) -> bytes | None:
+def _key(data: ProjectData, settings: Settings, pack: Pack | MemoryPack) -> bytes | None:
     """Return the key of a verdict: of the lines of all files, of the rules, and of what they are checked with."""
     selection = select_checks(settings)
     functions = [f for c in discover().values() for f in (c.on_record, c.on_dataset, c.condition) if f]
@@ -88,11 +77,11 @@ def _key(data: ProjectData, settings: Settings, pack: Pack | MemoryPack, stamps:
     ):
         return None
     files = []
-    for stamp in stamps:
-        known = known_parts(pack, stamp)
+    for path in data.files():
+        name = file_name(path, data.root)
+        known = known_parts(pack, stamp_of(path, name))
         if known is None:
             return None
-        name, *_ = stamp
         files.append([name, known.num_lines, *(part.key.hex() for part in known.parts)])
     # Between two releases it is the code of the checks that tells them apart. Without the extra no language is told.
     code = [sys.modules[name].__file__ or "" for name in sorted({function.__module__ for function in functions})]

@@ -89,7 +89,7 @@ def validated(data: ProjectData) -> Verdict:
     """Return what is wrong with the records, without its findings where an earlier validation let all of them pass."""
     # Of few records nothing is kept.
     if data.cache and (verdict := known_verdict(data)):
-        return verdict.with_findings(data.decision_findings())
+        return verdict
     return validate_data(data)
 
 

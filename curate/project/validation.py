@@ -106,12 +106,6 @@ class Validation:
             known = self._whole.cache if self._whole else data.cache_of(self.files) if data else None
             cache = known if view and self.engine is examine_all else None
         spec = replace(spec, watched=self._stream.watched, has_records=has_records, cache=cache)
-        keep = None
-        if cache and self._whole and spec.baseline is None and self.lengths is None:
-            # It needs numpy.
-            from curate.project.clean import keeping
-
-            keep = keeping(self._whole, spec)
         verdict = validate(
             self.files,
             spec,
@@ -120,8 +114,11 @@ class Validation:
             further=self._further,
             has_lengths=self.lengths is not None,
         )
-        if keep:
-            keep(verdict)
+        if cache and self._whole and spec.baseline is None and self.lengths is None:
+            # It needs numpy.
+            from curate.project.clean import keep_verdict
+
+            keep_verdict(self._whole, spec, verdict)
         return verdict
 
     def decision_findings(self) -> list[Finding]:

@@ -11,7 +11,6 @@ import pytest
 
 from curate.checks.runner import examine
 from curate.project import validation
-from curate.project.data import load_data
 from tests.curate.called import call
 from tests.curate.test_as_decided import line as line_of
 from tests.curate.test_as_decided import made
@@ -74,25 +73,6 @@ def test_a_validation_serves_the_export_behind_it(root: Path, num_validated: Cal
     assert num_validated() == 0
 
 
-def test_a_file_that_changes_meanwhile_is_validated(
-    root: Path, num_validated: Callable[[], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, further = root / "data" / "b.jsonl", validation.unmerged_findings
-
-    def change(*given: Any) -> Any:
-        # All lines were examined by now; who looks for leaks reads the file as it is now, and keeps that.
-        path.write_bytes(path.read_bytes().replace(b'"id"', b'"if"'))
-        load_data(root).read_table()
-        return further(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(validation, "unmerged_findings", change)
-        assert call("validate", root).exit_code == 0
-    num_validated()
-    assert call("export", root).exit_code == 1
-    assert num_validated() == 1
-
-
 def other_line(root: Path) -> None:
     path = root / "data" / "b.jsonl"
     path.write_bytes(path.read_bytes() + json.dumps(line_of(98)).encode() + b"\n")
@@ -143,8 +123,10 @@ def test_bytes_that_change_behind_the_back_are_seen(
     root: Path, num_validated: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if a clock stood still: nothing but the bytes tells that the file is another.
-    for module in ("curate.project.data", "curate.checks.runner.table", "curate.checks.runner"):
-        monkeypatch.setattr(f"{module}.stamp_of", lambda path, name: (name, *still(path)))
+    for room in ("data", "clean"):
+        monkeypatch.setattr(f"curate.project.{room}.stamp_of", stamp := lambda path, name: (name, *still(path)))
+    for module in ("curate.checks.runner.table", "curate.checks.runner"):
+        monkeypatch.setattr(f"{module}.stamp_of", stamp)
     assert call("validate", root).exit_code == 0
     path = root / "data" / "b.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"id"', b'"if"'))
