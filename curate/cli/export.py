@@ -39,7 +39,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     from curate.project.notices import tell_plan, tell_remarks
     from curate.project.plan import plan
     from curate.project.project import open_project
-    from curate.project.publish import export_dataset, require_clean, require_no_leaks, validated
+    from curate.project.publish import export_dataset, require_clean, require_no_leaks
 
     if out is not None and form == "dataset":
         raise click.UsageError("--out goes with --to; a dataset belongs in the workspace.")
@@ -49,7 +49,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     if form not in (known := ["dataset", *exporters()]):
         raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
     # It reads the files; all the others take the records from there.
-    verdict = validated(project.data)
+    verdict = project.validate()
     tell_remarks(project.data)
     if dry_run:
         require_clean(verdict)

@@ -22,6 +22,7 @@ from curate.base.record import (
     Json,
     Record,
     Split,
+    canonical,
     source_of,
 )
 from curate.base.tables import counted
@@ -29,13 +30,12 @@ from curate.checks.language import scripts_of
 from curate.checks.runner import Verdict
 from curate.formats.dataset import Export, row_of, write_dataset
 from curate.formats.row_file import Row, RowSpool
-from curate.project.clean import known_verdict, settings_digest
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
 from curate.project.validation import validate_data
 from curate.schema import bundled, load_contract
-from curate.schema.settings import Category, Settings
+from curate.schema.settings import Category, Settings, settings_adapter
 
 _MAX_FINDINGS = 5
 # What the manifest counts of a row: its split, category, objective, source and licence.
@@ -85,14 +85,6 @@ def require_no_leaks(planned: ExportPlan) -> None:
         raise _dirty(errors, "error", len(errors), hint)
 
 
-def validated(data: ProjectData) -> Verdict:
-    """Return what is wrong with the records, without its findings where an earlier validation let all of them pass."""
-    # Of few records nothing is kept.
-    if data.cache and (verdict := known_verdict(data)):
-        return verdict
-    return validate_data(data)
-
-
 def export_dataset(
     data: ProjectData, into: Path | None = None, *, verdict: Verdict | None = None
 ) -> tuple[Export, ExportPlan]:
@@ -106,7 +98,7 @@ def export_dataset(
             a newer version has decided what this one does not know.
     """
     require_known(data.damages)
-    verdict = verdict or validated(data)
+    verdict = verdict or validate_data(data)
     require_clean(verdict)
     planned = plan(data)
     if not planned.assignment.splits:
@@ -164,6 +156,8 @@ def _about(
     data: ProjectData, verdict: Verdict, planned: ExportPlan, contents: Mapping[_Content, int]
 ) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
+    # Keys of the terminal and plug-ins change no record, and so make no other dataset.
+    fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude={"keys", "plugins"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     categories: dict[str, Counter[str]] = defaultdict(Counter)
@@ -175,7 +169,7 @@ def _about(
         "tool": {"name": "pairsmith", "version": version("pairsmith")},
         "git": _git(data.root),
         "schema": {"name": data.shape.name, "sha256": hashlib.sha256(schema).hexdigest()},
-        "settings_sha256": settings_digest(settings),
+        "settings_sha256": hashlib.sha256(canonical(fields)).hexdigest(),
         "seed": settings.split.seed,
         "ratios": list(settings.split.ratios),
         "objective_hint": next((name for name in ("domain", "chat") if name in objectives), "sft"),

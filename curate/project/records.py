@@ -85,10 +85,8 @@ class Records(Sequence[Record]):
             rows = self._rows[low : low + _AT_ONCE]
             lines = self._lines.examples(rows[rows >= 0]) if (rows >= 0).any() else []
             rest = iter(lines)
-            yield from (
-                lines
-                if len(lines) == len(rows)
-                else (next(rest) if row >= 0 else self._own[-1 - row] for row in rows.tolist())
+            yield from lines if len(lines) == len(rows) else (
+                next(rest) if row >= 0 else self._own[-1 - row] for row in rows.tolist()
             )
 
     @property

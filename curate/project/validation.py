@@ -105,21 +105,14 @@ class Validation:
         with suppress(CurateError):
             known = self._whole.cache if self._whole else data.cache_of(self.files) if data else None
             cache = known if view and self.engine is examine_all else None
-        spec = replace(spec, watched=self._stream.watched, has_records=has_records, cache=cache)
-        verdict = validate(
+        return validate(
             self.files,
-            spec,
+            replace(spec, watched=self._stream.watched, has_records=has_records, cache=cache),
             jobs=self.jobs,
             engine=self._stream.engine(self.engine, self.on_span),
             further=self._further,
             has_lengths=self.lengths is not None,
         )
-        if cache and self._whole and spec.baseline is None and self.lengths is None:
-            # It needs numpy.
-            from curate.project.clean import keep_verdict
-
-            keep_verdict(self._whole, spec, verdict)
-        return verdict
 
     def decision_findings(self) -> list[Finding]:
         """Return what is wrong with the decisions on a whole workspace, once it has run: L402, L403, unfit edits.

@@ -34,7 +34,14 @@ from curate.schema import Shape
 from curate.schema.view import LineTexts
 from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import every, plain_pairs
-from curate.similarity.dedupe.columns import BlockColumns, Coded, ColumnCache, Part, key_of, restored, text_key
+from curate.similarity.dedupe.columns import (
+    BlockColumns,
+    Coded,
+    ColumnCache,
+    Part,
+    restored,
+    text_key,
+)
 
 # Blocks whose columns are joined first.
 _BLOCKS = 64
@@ -167,19 +174,6 @@ class RecordTable:
         for number in range(len(self._files)):
             self._require_current(number)
 
-    def is_as_read(self) -> bool:
-        """Whether the files say what they said when they were read, by digest: read anew, but not parsed.
-
-        Raises:
-            CurateError: as `record`.
-        """
-        for number, (_, of_file) in enumerate(self._files):
-            for part in of_file.parts:
-                whole = self._bytes(number, part.offset, part.size)
-                if key_of(RawBlock(part.number, part.offset, whole, 0, whole.endswith(b"\n"))) != part.key:
-                    return False
-        return True
-
     def _require_current(self, number: int) -> None:
         if stamp_of(self._files[number][0], self.file_names[number]) != self.stamps[number]:
             raise files_changed(self.file_names[number])
@@ -273,15 +267,15 @@ class RecordTable:
         """
         view, values, names, ids = self.shape.view, self.values(rows), self.file_names, self.ids
         assert view is not None, "its lines are records"
-        pairs, roles = plain_pairs(view, values), ("user", "assistant")
-        turns = [
-            [{"role": role, "content": text} for text in texts] for role, texts in zip(roles, pairs or (), strict=False)
-        ]
-        contents: Iterable[Iterable[Any]] = (
-            (zip(*turns, strict=True), repeat(()), repeat(""))
-            if pairs
-            else zip(*map(view.content, values), strict=True)
-        )
+        contents: Iterable[Iterable[Any]]
+        if pairs := plain_pairs(view, values):
+            turns = [
+                ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+                for prompt, completion in zip(*pairs, strict=True)
+            ]
+            contents = turns, repeat(()), repeat("")
+        else:
+            contents = zip(*map(view.content, values), strict=True)
         columns: tuple[Iterable[Any], ...] = (
             [ids[row] for row in rows.tolist()],
             repeat(view.kind),
