@@ -99,13 +99,13 @@ class Base:
             # What lies between the lines may be no text.
             if pattern and not share and not _have(pattern, [whole.decode(errors="replace")]).any():
                 continue
-            lines, candidates = self.table.lines_in(some, whole), some
-            if pattern and share < _MOSTLY:
+            lines, candidates, is_searched = self.table.lines_in(some, whole), some, bool(pattern) and share < _MOSTLY
+            if is_searched:
                 is_candidate = _have(pattern, map(bytes.decode, lines))
                 lines, candidates = list(compress(lines, is_candidate.tolist())), some[is_candidate]
             is_true = self._texts(candidates, lines).select(is_match.alias("is_match"))["is_match"]
             matches.append(candidates[is_true.to_numpy()])
-            share = (len(candidates) if len(candidates) < len(some) else len(matches[-1])) / len(some)
+            share = len(candidates if is_searched else matches[-1]) / len(some)
         return np.concatenate(matches)
 
     def _texts(self, rows: Indices, lines: Sequence[bytes]) -> pl.DataFrame:
