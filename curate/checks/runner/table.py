@@ -12,7 +12,7 @@ from itertools import pairwise, repeat
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import finalize
 
 import numpy as np
@@ -55,15 +55,6 @@ _MAX_OPEN = 64
 _GAP = 4096
 
 
-class _Rest(NamedTuple):
-    """What a block has beside records."""
-
-    others: Indices
-    crlf: tuple[int, int]
-    num_lines: int
-    has_findings: bool
-
-
 class RecordTable:
     """N records of some files, in the order of the files and their lines; all columns have a row for each."""
 
@@ -92,7 +83,7 @@ class RecordTable:
         values_by_key = pack.values if isinstance(pack, MemoryPack) else None
         self._values = None if values_by_key is None else [value for part in parts for value in values_by_key[part.key]]
         gathered = _gathered(pack, parts)
-        self._rests, counts = gathered.rests, np.array(gathered.counts, np.int64)
+        counts = np.array(gathered.counts, np.int64)
         is_unique = len(set(gathered.ids)) == len(gathered.ids)
         self.ids = gathered.ids if is_unique else list(map(UniqueNames().name, gathered.ids))
         """Told apart as `UniqueNames` does."""
@@ -110,6 +101,7 @@ class RecordTable:
         """Where the words of each record are among `tokens`, [N, 5]."""
         self._ends = np.cumsum(counts)
         """The row behind the last one of each block."""
+        self._with_remarks = gathered.with_remarks
         self.labels: dict[int, dict[str, Json]] = gathered.labels
         """Of the rows that have any."""
         self.num_lines = sum(of_file.num_lines for _, of_file in files)
@@ -210,21 +202,23 @@ class RecordTable:
             findings = list(of_file.findings)
             num_crlf = first_crlf = 0
             for part in of_file.parts:
-                rest = self._rests[part]
-                findings += self._findings_in(number, part, rest) if rest.has_findings else ()
-                some, first = rest.crlf
+                if part.key not in self._with_remarks:
+                    continue
+                block = _restored(self.pack, part.key)
+                findings += self._findings_in(number, part, block) if block.has_findings else ()
+                some, first = block.crlf
                 num_crlf, first_crlf = num_crlf + some, first_crlf or (part.number + first if some else 0)
             # Those of the file as a whole come in the order in which they were found.
             yield from findings if len(findings) == len(of_file.findings) else sorted(findings, key=attrgetter("line"))
             if num_crlf:
                 yield crlf_finding(self.file_names[number], first_crlf, num_crlf)
 
-    def _findings_in(self, number: int, part: Part, rest: _Rest) -> Iterator[Finding]:
+    def _findings_in(self, number: int, part: Part, block: BlockColumns) -> Iterator[Finding]:
         whole = self._bytes(number, part.offset, part.size)
         reader = Reader(self._files[number][0], name=self.file_names[number], root=self.root)
-        others = {part.number + row for row in rest.others.tolist()}
+        others = {part.number + row for row in block.others.tolist()}
         is_ended = whole.endswith(b"\n")
-        for line in reader.lines_in(RawBlock(part.number, part.offset, whole, rest.num_lines, is_ended)):
+        for line in reader.lines_in(RawBlock(part.number, part.offset, whole, block.num_lines, is_ended)):
             if isinstance(line, Finding):
                 yield line
             elif line[0] in others:
@@ -351,7 +345,8 @@ class _Gathered:
     pieces: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     coded: dict[str, list[Coded]] = field(default_factory=dict)
     labels: dict[int, dict[str, Json]] = field(default_factory=dict)
-    rests: dict[Part, _Rest] = field(default_factory=dict)
+    with_remarks: set[bytes] = field(default_factory=set)
+    """Blocks of whose lines there is something to be said."""
 
 
 def _gathered(pack: Pack | MemoryPack, parts: Sequence[Part]) -> _Gathered:
@@ -361,8 +356,10 @@ def _gathered(pack: Pack | MemoryPack, parts: Sequence[Part]) -> _Gathered:
     for low in range(0, len(parts), _BLOCKS):
         some = parts[low : low + _BLOCKS]
         blocks = [_restored(pack, part.key) for part in some]
-        for part, block in zip(some, blocks, strict=True):
-            result.rests[part] = _Rest(block.others, block.crlf, block.num_lines, block.has_findings)
+        result.with_remarks |= {
+            part.key for part, block in zip(some, blocks, strict=True) if block.has_findings or block.crlf[0]
+        }
+        for block in blocks:
             result.labels |= {len(result.ids) + row: labels for row, labels in block.labels.items()}
             result.ids += block.ids
             result.counts.append(len(block))
