@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from curate.base.console import one_line
 from curate.base.record import SPLITS, CurateError
-from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, LearningDynamics, states_frame
+from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, TEXTS, LearningDynamics, states_frame
 from curate.project.expressions import line_pattern, required_text, unfit
 from curate.project.fold import RecordState
 
@@ -42,8 +42,6 @@ colon, a leading `-` or a `|` of its own goes in quotes, in which `\\"` and `\\\
 Regular expressions are those of Rust's regex: they take linear time, without look-around and back-references.
 """
 
-# The columns in which words are searched.
-TEXTS = ("prompt", "completion")
 CODE = "E971 bad-filter"
 _NAMES = ("id", "category", "split", "source", "kind", "file")
 _NUMBERS = ("tokens", "line", *DYNAMICS_COLUMNS)
@@ -167,11 +165,6 @@ class Filter:
 
     text: str = ""
     terms: tuple[Term, ...] = ()
-
-    def divided(self, columns: Collection[str]) -> tuple[Filter, list[Term]]:
-        """Return the terms that ask about none of ``columns``, as a filter, and the others."""
-        others = [term for term in self.terms if not term.columns().isdisjoint(columns)]
-        return Filter(self.text, tuple(term for term in self.terms if term not in others)), others
 
     def expression(self) -> pl.Expr:
         """Return whether all terms hold, as an expression on a frame that has the columns they ask about."""

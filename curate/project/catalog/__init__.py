@@ -13,7 +13,7 @@ import polars as pl
 
 from curate.base.hashing import Indices
 from curate.base.record import CurateError, Finding, Record, Severity, Split
-from curate.project.catalog.base import TEXTS, Base
+from curate.project.catalog.base import Base
 from curate.project.catalog.columns import (
     COLUMNS,
     DYNAMICS_COLUMNS,
@@ -22,6 +22,7 @@ from curate.project.catalog.columns import (
     SCHEMA,
     STATUS,
     STATUSES,
+    TEXTS,
     CatalogRow,
     LearningDynamics,
     Status,
@@ -140,7 +141,8 @@ class Catalog:
 
     def select(self, where: Filter) -> Rows:
         """Return the rows that ``where`` lets through, in the order of the files."""
-        others, texts = where.divided(TEXTS)
+        texts = [term for term in where.terms if not term.columns().isdisjoint(TEXTS)]
+        others = replace(where, terms=tuple(term for term in where.terms if term not in texts))
         columns = {name for term in others.terms for name in term.columns()}
         rows = np.flatnonzero(self._of_base(columns, others.expression().alias("every"))["every"].to_numpy())
         for term in texts:

@@ -14,11 +14,10 @@ from curate.base.hashing import Indices
 from curate.base.record import CurateError, Finding
 from curate.checks.runner.table import RecordTable
 from curate.checks.runner.verdict import FindingTally
-from curate.project.catalog.columns import Values, labelled, labels_column, values_of
+from curate.project.catalog.columns import TEXTS, Values, labelled, labels_column, values_of
 
 # Findings of each severity about lines that are no records; further ones are counted.
 MOST_FINDINGS = 1000
-TEXTS = ("prompt", "completion")
 # Bytes that no block has.
 _WHOLE_BLOCK = 1 << 40
 _MOSTLY = 0.5
