@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
 from statistics import median
-from typing import overload
 
 from curate.base.console import visible
 from curate.base.record import SPLITS, Json, Record, Split, source_of
@@ -80,10 +79,9 @@ class RecordColumns:
         """As ``meta.language`` declares it, "" where it does not."""
         self.is_identifiable: list[bool] = []
         """Whether a language can be told that is not declared."""
-        self.completion: Sequence[str] = _Completions(records)
-        """The texts that are measured; a raw text counts as completion."""
+        self._records = records
         for record in records:
-            text, declared = record.completion or record.text, _text(record.meta.get("language"))
+            text, declared = _measured_text(record), _text(record.meta.get("language"))
             self.id.append(record.id)
             self.category.append(record.category)
             self.split.append(pins.get(record.id) or record.split or "")
@@ -94,28 +92,17 @@ class RecordColumns:
             self.language.append(declared)
             self.is_identifiable.append(not declared and bool(identifiable_part(text)))
 
+    def completion(self, row: int) -> str:
+        """Return a text that is measured; a raw text counts as completion. It may be read again from its line."""
+        return _measured_text(self._records[row])
 
-class _Completions(Sequence[str]):
-    """The completions of records, which may be read from their lines whenever one is asked for."""
+    def completions(self) -> Iterator[str]:
+        """Yield all of them."""
+        return map(_measured_text, self._records)
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records = records
 
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [record.completion or record.text for record in self._records[index]]
-        record = self._records[index]
-        return record.completion or record.text
-
-    def __iter__(self) -> Iterator[str]:
-        return (record.completion or record.text for record in self._records)
+def _measured_text(record: Record) -> str:
+    return record.completion or record.text
 
 
 def _text(value: object) -> str:
@@ -304,7 +291,7 @@ class QualityOverview:
     def _texts_measured(self) -> tuple[list[float | None], list[float | None]]:
         """Repetition and readability of each completion."""
         repetitions, lixes = [], []
-        for text in self._columns.completion:
+        for text in self._columns.completions():
             words = words_of(text)
             repetitions.append(repetition(text, words))
             lixes.append(lix(text, words))
