@@ -97,7 +97,7 @@ def catalogue(root: Path) -> None:
         catalog = open_catalog(load_data(root))
         told.append(f"{len(catalog):,} records")
     print(f"\nmemory of the process that leads: {memory()}")
-    kept = sum(path.stat().st_size for path in (root / ".curate" / "cache" / "catalog").rglob("*") if path.is_file())
+    kept = sum(path.stat().st_size for path in (root / ".curate" / "cache" / "records").rglob("*") if path.is_file())
     print(f"record files {(root / 'data' / 'made.jsonl').stat().st_size / 1e6:,.0f} MB, kept {kept / 1e6:,.0f} MB")
 
 

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(".curate")
 _COLUMNS = _FOLDER / "cache" / "records"
-# Lines that are read together.
-_AT_ONCE = 1024
 DATASETS = "dataset"
 RUNS = "runs"
 FILES_CHANGED = "E974 files-changed"
@@ -291,15 +289,14 @@ class ProjectData:
         table = self.table
         if table is None:
             return self._reading[0]
-        from curate.project.records import LazyStates
+        # They need numpy as well.
+        import numpy as np
 
-        # Mostly few, but after `curate split --apply` all of them are decided on.
+        from curate.project.records import LazyStates, Records
+
         rows = table.rows_of(list(self.decisions.names))
-        decided = {
-            row: self.decisions.state(record)
-            for some in (rows[low : low + _AT_ONCE] for low in range(0, len(rows), _AT_ONCE))
-            for row, record in zip(some, table.records(some), strict=True)
-        }
+        records = Records([], table, np.array(rows, np.int64))
+        decided = {row: self.decisions.state(record) for row, record in zip(rows, records, strict=True)}
         return self.decisions.folded(LazyStates(table, decided, list(self.decisions.added())))
 
     @cached_property

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from curate.base.console import one_line
 from curate.base.record import SPLITS, CurateError
-from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, LearningDynamics, states_frame
+from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, TEXTS, LearningDynamics, states_frame
+from curate.project.expressions import line_pattern, required_text, unfit
 from curate.project.fold import RecordState
 
 # What the help screen says about the language, in Markdown.
@@ -41,8 +42,6 @@ colon, a leading `-` or a `|` of its own goes in quotes, in which `\\"` and `\\\
 Regular expressions are those of Rust's regex: they take linear time, without look-around and back-references.
 """
 
-# The columns in which words are searched.
-TEXTS = ("prompt", "completion")
 CODE = "E971 bad-filter"
 _NAMES = ("id", "category", "split", "source", "kind", "file")
 _NUMBERS = ("tokens", "line", *DYNAMICS_COLUMNS)
@@ -56,12 +55,7 @@ _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
 _PIECE = re.compile(r'[^\s:|"]*')
 _BARE = re.compile(r"[^\s|]*")
 _MOST_TEXT = 10_000
-# Places that a match may have to remember at once: each takes its time with each character of the text.
-MOST_WEIGHT = 1000
-_COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
-_CODE_POINT = re.compile(r"\\[pPxuU]\{[^}]*\}")
-_GROUP = re.compile(r"\((?:\?(?:P?<\w+>|[a-zA-Z-]*:?))?")
-_ERROR = re.compile(r"^(?:regex )?error: (?!regex parse error)(.*)$", re.MULTILINE)
+_ANY_CASE = "(?i)"
 
 
 # A term is a polars expression. There is one meaning, because there is one way to evaluate: on the rows of the catalog,
@@ -124,6 +118,17 @@ class Term:
         """Return the condition as an expression on a frame that has the columns; it is never null."""
         matches = pl.any_horizontal([self._option(option) for option in self.options])
         return ~matches if self.is_negated else matches
+
+    def raw_pattern(self) -> str:
+        """Return an expression that is in the line of each record one of whose texts has an option; "" for none."""
+        patterns = []
+        for option in self.options if self.field != "has" else ():
+            assert not isinstance(option, Between), "texts are not compared by size"
+            is_pattern = isinstance(option, Pattern)
+            text = required_text(option.text.removeprefix(_ANY_CASE)) if is_pattern else option.text
+            is_any_case = option.text.startswith(_ANY_CASE) if is_pattern else isinstance(option, Word)
+            patterns.append(line_pattern(text, is_any_case))
+        return "|".join(patterns) if all(patterns) else ""
 
     def _option(self, option: Option) -> pl.Expr:
         if self.field == "has":
@@ -211,7 +216,7 @@ def _contains(text: pl.Expr, option: Option) -> pl.Expr:
         return text.str.contains(option.text)
     # Case is of no matter to digits and signs, and a plain search is several times as fast.
     if isinstance(option, Word) and option.text.lower() != option.text.upper():
-        return text.str.contains(f"(?i){pl.escape_regex(option.text)}")
+        return text.str.contains(_ANY_CASE + pl.escape_regex(option.text))
     return text.str.contains(option.text, literal=True)
 
 
@@ -386,7 +391,7 @@ class _Scanner:
             _fault(start, "the regular expression is empty", 'To search for slashes, write "//" in quotes.')
         if (reason := unfit(pattern)) is not None:
             _fault(start, f"the regular expression is refused: {reason}", "Its syntax is that of Rust's regex.")
-        return Pattern(f"(?i){pattern}" if flags else pattern)
+        return Pattern(f"{_ANY_CASE}{pattern}" if flags else pattern)
 
     def _peek(self) -> str:
         return self.text[self.offset : self.offset + 1]
@@ -428,67 +433,3 @@ def _near(text: str, known: Sequence[str]) -> str:
 
 def _fault(offset: int, message: str, hint: str = "") -> NoReturn:
     raise CurateError(CODE, f"column {offset + 1}: {message}", hint)
-
-
-def unfit(pattern: str) -> str | None:
-    """Return why ``pattern`` cannot be used, None where it can."""
-    # The engine takes time in proportion to the text and to the size of the expression once counted repetitions are
-    # written out; it refuses those that are huge, and this those that would take minutes.
-    try:
-        pl.Series([""]).str.contains(pattern)
-    except pl.exceptions.ComputeError as error:
-        match = _ERROR.search(str(error))
-        return one_line(match.group(1).rstrip(".") if match else "it is none", 200)
-    total = weight(pattern)
-    if total > MOST_WEIGHT:
-        return f"its repetitions come to {total:,} places, more than {MOST_WEIGHT:,}"
-    return None
-
-
-def weight(pattern: str) -> int:
-    """Return about how many places ``pattern`` has once its counted repetitions are written out."""
-    sums, last = [0], 0
-    offset = 0
-    while offset < len(pattern):
-        character = pattern[offset]
-        counted = _COUNTED.match(pattern, offset)
-        if counted:
-            low, high = counted.groups()
-            times = max(1, int(high or low))
-            sums[-1] += last * (times - 1)
-            last *= times
-            offset = counted.end()
-            continue
-        if character == "\\":
-            escape = _CODE_POINT.match(pattern, offset)
-            offset = escape.end() if escape else offset + 2
-            last = 1
-        elif character == "[":
-            offset, last = _after_class(pattern, offset), 1
-        elif character == "(":
-            sums.append(0)
-            offset, last = _GROUP.match(pattern, offset).end(), 0  # type: ignore[union-attr]
-            continue
-        elif character == ")" and len(sums) > 1:
-            offset, last = offset + 1, sums.pop()
-        else:
-            offset, last = offset + 1, int(character not in "*+?|^$")
-        sums[-1] += last
-    return sum(sums)
-
-
-def _after_class(pattern: str, offset: int) -> int:
-    """Return where a class in brackets, which may hold others, ends."""
-    depth = 0
-    while offset < len(pattern):
-        character = pattern[offset]
-        offset += 2 if character == "\\" else 1
-        if character == "[":
-            depth += 1
-            # A closing bracket that comes first is one of the class.
-            offset += len(re.match(r"\^?\]?", pattern[offset:]).group())  # type: ignore[union-attr]
-        elif character == "]":
-            depth -= 1
-            if not depth:
-                break
-    return offset

@@ -137,11 +137,10 @@ def divide(
     """Assign every record to a split as `curate.similarity.split` does, and keep the golden test set of ``root``.
 
     While one is frozen, its records are in test, nobody falls into test, and who would join it is held back.
-    ``groups`` has the value of the group key by record id; None reads it from ``records``.
+    ``groups`` has the value of the group key by record id where the settings name one.
 
     Raises:
-        CurateError: E975 when the golden test set was changed by hand; E909 and E902 as
-        `curate.similarity.split.split`.
+        CurateError: E975 when the golden test set was changed by hand; E909 as `curate.similarity.split.split`.
     """
     golden = read_golden(root)
     if golden is None or not golden.is_frozen:

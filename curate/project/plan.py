@@ -138,7 +138,7 @@ def compare_splits(
         begin = len(records)
         records = records.joined(by_split[name]) if name in by_split else records
         rows[name] = range(begin, len(records))
-    records = records.and_also([*chain.from_iterable(reading.records for reading in readings)])
+    records = records.joined(Records([*chain.from_iterable(reading.records for reading in readings)]))
     return _compare(_search(records, stages or Stages()), rows, settings, judge, readings)
 
 
@@ -236,7 +236,7 @@ def divide_apart(
     # Only who is in which split changes from turn to turn, so the hashes of words serve for all turns.
     benchmark_records = chain.from_iterable(reading.records for reading in readings)
     stages = stages_in(data.root, num_bytes(data.files()))
-    search = _search(records.and_also([*benchmark_records]), stages, _MOST_RETAINED)
+    search = _search(records.joined(Records([*benchmark_records])), stages, _MOST_RETAINED)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
     # first turn is the last; the benchmarks are compared in it, and else once more at the end.

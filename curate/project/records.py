@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, ValuesView
 from hashlib import sha256
-from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,31 +12,15 @@ from numpy.typing import NDArray
 from curate.base.hashing import Indices
 from curate.base.record import Example, Record, Source, Split, canonical, estimated_tokens
 from curate.checks.runner.table import RecordTable
+from curate.project.fold import RecordState
 from curate.similarity.dedupe.blocks import Keys
 from curate.similarity.dedupe.corpus import Corpus, gather
 from curate.similarity.dedupe.kernels import Kernels
 from curate.similarity.leaks.words import TextColumns
-
-if TYPE_CHECKING:
-    from curate.project.fold import RecordState
+from curate.similarity.split import SplitRow
 
 # Records that are read at once by who goes through all of them.
 _AT_ONCE = 1024
-
-
-class RecordRow(NamedTuple):
-    """What a division asks of a record."""
-
-    id: str
-    category: str
-    split: Split | None
-    number: int
-    records: Records
-
-    @property
-    def source(self) -> Source:
-        """Where it stands."""
-        return self.records.source(self.number)
 
 
 class Records(Sequence[Record]):
@@ -85,8 +68,10 @@ class Records(Sequence[Record]):
             rows = self._rows[low : low + _AT_ONCE]
             lines = self._lines.examples(rows[rows >= 0]) if (rows >= 0).any() else []
             rest = iter(lines)
-            yield from lines if len(lines) == len(rows) else (
-                next(rest) if row >= 0 else self._own[-1 - row] for row in rows.tolist()
+            yield from (
+                lines
+                if len(lines) == len(rows)
+                else (next(rest) if row >= 0 else self._own[-1 - row] for row in rows.tolist())
             )
 
     @property
@@ -124,11 +109,6 @@ class Records(Sequence[Record]):
     def take(self, numbers: Sequence[int] | Indices) -> Records:
         """Return the records of these numbers, in their order, without reading them."""
         return Records(self._own, self._table, self._rows[np.asarray(numbers, np.int64)])
-
-    def and_also(self, others: Sequence[Record]) -> Records:
-        """Return these records and others behind them."""
-        behind = -1 - len(self._own) - np.arange(len(others))
-        return Records([*self._own, *others], self._table, np.concatenate([self._rows, behind]))
 
     def joined(self, others: Records) -> Records:
         """Return these records and those of ``others``, which are of the same table if both are of one."""
@@ -185,10 +165,25 @@ class Records(Sequence[Record]):
             completions += [len(answer or raw) for answer, raw in zip(texts.completions, texts.raw, strict=True)]
         return zip(self.ids, self.categories, self.splits, prompts, completions, strict=True)
 
-    def rows(self) -> list[RecordRow]:
+    def rows(self) -> list[SplitRow]:
         """Return what a division asks of each."""
-        columns = self.ids, self.categories, self.splits, range(len(self)), repeat(self)
-        return list(map(RecordRow._make, zip(*columns, strict=False)))
+        columns = self.ids, self.categories, self.splits, *self._files_and_lines()
+        return list(map(SplitRow._make, zip(*columns, strict=True)))
+
+    def _files_and_lines(self) -> tuple[list[str], list[int]]:
+        """Return the file and the line of each."""
+        own, table = [record.source for record in self._own], self._table
+        rows = self._rows.tolist()
+        files: list[str] = []
+        lines: list[int] = []
+        if table is not None and (self._rows >= 0).any():
+            at = np.maximum(self._rows, 0)
+            files = list(map(table.file_names.__getitem__, table.files[at].tolist()))
+            lines = table.lines[at].tolist()
+        return (
+            [files[n] if row >= 0 else own[-1 - row].file for n, row in enumerate(rows)],
+            [lines[n] if row >= 0 else own[-1 - row].line for n, row in enumerate(rows)],
+        )
 
     def where(self, is_wanted: Callable[[str], bool]) -> Records:
         """Return those whose id is wanted."""
@@ -246,14 +241,11 @@ class Records(Sequence[Record]):
         return column
 
 
-class LazyStates(Mapping[str, "RecordState"]):
+class LazyStates(Mapping[str, RecordState]):
     """The states of the records of a table by id, and of those that decisions have added behind them."""
 
     def __init__(self, table: RecordTable, decided: Mapping[int, RecordState], added: Sequence[RecordState]) -> None:
         """``decided`` are the states of rows that somebody has decided on."""
-        from curate.project.fold import RecordState
-
-        self.undecided = RecordState
         self.table, self.decided, self.added = table, decided, added
         self._added = {state.record.id: state for state in added}
 
@@ -273,7 +265,7 @@ class LazyStates(Mapping[str, "RecordState"]):
         row = self.table.find(name)
         if row is None:
             raise KeyError(name)
-        return self.decided.get(row) or self.undecided(self.table.record(row))
+        return self.decided.get(row) or RecordState(self.table.record(row))
 
     def values(self) -> _States:
         """Return the states in their order; who goes through them reads many lines at once."""
@@ -292,10 +284,10 @@ class LazyStates(Mapping[str, "RecordState"]):
             rows[row] = -1 - len(own)
             own.append(state.record)
         behind = [state.record for state in self.added if state.dropped is None]
-        return Records(own, self.table, rows[is_in]).and_also(behind)
+        return Records(own, self.table, rows[is_in]).joined(Records(behind))
 
 
-class _States(ValuesView["RecordState"]):
+class _States(ValuesView[RecordState]):
     def __init__(self, states: LazyStates) -> None:
         super().__init__(states)
         self._states = states
@@ -303,5 +295,5 @@ class _States(ValuesView["RecordState"]):
     def __iter__(self) -> Iterator[RecordState]:
         states = self._states
         for row, record in enumerate(Records([], states.table, np.arange(len(states.table)))):
-            yield states.decided.get(row) or states.undecided(record)
+            yield states.decided.get(row) or RecordState(record)
         yield from states.added

@@ -23,11 +23,11 @@ from curate.project.data import ProjectData
 from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
 from curate.project.journal import require_known
 from curate.project.plan import ExamLeaks, divide_apart, parts_of
-from curate.project.records import RecordRow, Records
+from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter
 from curate.similarity.leaks import LEVELS, Leak
-from curate.similarity.split import Drift, SplitAssignment, groups_of
+from curate.similarity.split import Drift, SplitAssignment, SplitRow, groups_of
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -61,7 +61,7 @@ class Basis:
         return {name: split for name, split in splits.items() if split}
 
     @cached_property
-    def rows(self) -> list[RecordRow]:
+    def rows(self) -> list[SplitRow]:
         """What a division asks of the records in `staying`."""
         return self.staying.rows()
 

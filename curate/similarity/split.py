@@ -22,7 +22,7 @@ from hashlib import blake2b
 
 # The function by which `json.dumps` spells a text, as `canonical` asks it to; to call that takes ten times as long.
 from json.encoder import encode_basestring
-from typing import Protocol, cast
+from typing import NamedTuple
 
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, Source, Split, canonical
 from curate.base.tables import listed
@@ -57,24 +57,20 @@ class SplitAssignment:
     drift: list[Drift]
 
 
-class SplitRow(Protocol):
-    """What a division has to know of a record; `Record` is one."""
+class SplitRow(NamedTuple):
+    """What a division has to know of a record; a `Record` says it as well."""
 
-    @property
-    def id(self) -> str:
-        """The record's id."""
-
-    @property
-    def category(self) -> str:
-        """Its category."""
-
-    @property
-    def split(self) -> Split | None:
-        """The split that it says itself."""
+    id: str
+    category: str
+    split: Split | None
+    """The one that it says itself."""
+    file: str
+    line: int
 
     @property
     def source(self) -> Source:
-        """Where it was read."""
+        """Where it stands."""
+        return Source(self.file, self.line)
 
 
 def split(
@@ -90,11 +86,11 @@ def split(
 
     ``clusters`` names the cluster of each record id, and ``pins`` the split of each record of the last dataset; those
     in ``frozen`` are pinned by a list instead. A record's own ``split`` holds where it is not pinned. ``records`` are
-    in their lasting order: earlier ones name a unit's key. ``groups`` has the value of the group key by record id; None
-    reads it from ``records``, which must then be `Record` objects if the settings name one.
+    in their lasting order: earlier ones name a unit's key. ``groups`` has the value of the group key by record id
+    where the settings name one, see `groups_of`.
 
     Raises:
-        CurateError: E909 when no seed is set; E902 when the group key is not a JSON pointer.
+        CurateError: E909 when no seed is set.
     """
     if settings.seed is None:
         raise CurateError(
@@ -105,8 +101,6 @@ def split(
     # Of a million records nearly all are a unit of their own, so what they need is asked of all of them at once.
     ids = [record.id for record in records]
     known = [pins.get(record.id) or record.split for record in records] if pins else [one.split for one in records]
-    if groups is None:
-        groups = groups_of(cast("Sequence[Record]", records), settings.group) if settings.group else {}
     if groups:
         clusters = _grouped(clusters, groups)
     units, shared = _units(ids, list(map(clusters.__getitem__, ids)))

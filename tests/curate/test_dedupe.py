@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Record, Source, normalised
+from curate.project.records import Records
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import Method, find_duplicates, near, preference, shingles
+from curate.similarity.dedupe import Method, find_duplicates, near, preference_of, shingles
 from curate.similarity.dedupe.kernels import NUM_BANDS, NUMPY, Bands
 from curate.similarity.dedupe.near import links
 from curate.similarity.dedupe.pairs import compare
@@ -161,9 +162,13 @@ def test_longest_is_kept_on_request():
     text = " ".join(words(random.Random(7), 60))
     records = [pair("short", text, text), pair("long", text, text + " and more")]
     assert find_duplicates(records, SHORT).pairs[0].keeper == "short"
-    assert find_duplicates(records, SHORT, order=preference(records, "longest")).pairs[0].keeper == "long"
-    assert preference(records, "longest") == [1, 0]
-    assert preference(records, "longest", {"short"}) == [0, 1]
+    order = {
+        pinned: preference_of(some.ids, some.splits, some.sizes, "longest", pinned).tolist()
+        for some in [Records(records)]
+        for pinned in ((), ("short",))
+    }
+    assert find_duplicates(records, SHORT, order=order[()]).pairs[0].keeper == "long"
+    assert order == {(): [1, 0], ("short",): [0, 1]}
 
 
 def test_repeated_ids_are_refused():

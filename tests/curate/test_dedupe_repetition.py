@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import SPLITS, Record, Source
-from curate.similarity.dedupe import components, preference, preference_of
+from curate.project.records import Records
+from curate.similarity.dedupe import components, preference_of
 from curate.similarity.dedupe.near import firsts
 from curate.similarity.dedupe.results import ClusterNames, Repetition
 
@@ -161,9 +162,6 @@ def test_preference_is_by_rank_and_then_by_length_or_place(cases: list[tuple[str
     rows = range(len(cases))
     first = sorted(rows, key=rank)
     longest = sorted(rows, key=lambda row: (rank(row), -cases[row][1]))
-    assert preference(records, "first", pinned, wanted) == first
-    assert preference(records, "longest", pinned, wanted) == longest
-    ids, splits, sizes, *_ = (
-        zip(*[(f"r{row}", *case) for row, case in enumerate(cases)], strict=True) if cases else [()] * 3
-    )
-    assert preference_of(ids, splits, np.array(sizes, np.int64), "longest", pinned, wanted).tolist() == longest
+    some = Records(records)
+    for keep, expected in (("first", first), ("longest", longest)):
+        assert preference_of(some.ids, some.splits, some.sizes, keep, pinned, wanted).tolist() == expected

@@ -16,6 +16,7 @@ from curate.base import console
 from curate.base.events import Drop, Exclusion
 from curate.base.record import CurateError, Record, Source
 from curate.cli import cli
+from curate.project.expressions import unfit, weight
 from curate.project.filters import (
     FIELDS,
     GUIDE,
@@ -26,8 +27,6 @@ from curate.project.filters import (
     Term,
     Word,
     parse_filter,
-    unfit,
-    weight,
 )
 from curate.project.fold import RecordState
 from tests import commands

@@ -143,19 +143,14 @@ def test_a_category_that_comes_from_one_source_is_seen() -> None:
     assert told["category", "completion length"] == "large"
 
 
-class NoTexts(list[str]):
-    """Texts that nobody may ask for."""
-
-    def __getitem__(self, _index: object) -> Never:
-        raise LookupError("a text was asked for")
-
-    def __iter__(self) -> Never:
-        raise LookupError("all texts were asked for")
+def no_texts(*_rows: int) -> Never:
+    """Stand for texts that nobody may ask for."""
+    raise LookupError("a text was asked for")
 
 
 def textless(records: list[Record], pins: dict[str, Split]) -> RecordColumns:
     columns = RecordColumns(records, pins)
-    columns.completion = NoTexts()
+    columns.completion = columns.completions = no_texts  # type: ignore[method-assign]
     return columns
 
 

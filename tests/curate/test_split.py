@@ -1,15 +1,14 @@
 import itertools
 from collections import Counter
 from hashlib import blake2b
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.base.record import SPLITS, CurateError, Record, Source, Split, canonical
+from curate.base.record import SPLITS, CurateError, Record, Source, canonical
 from curate.schema.settings import SplitSettings
-from curate.similarity.split import groups_of, split
+from curate.similarity.split import SplitRow, groups_of, split
 
 SEEDED = SplitSettings(seed=7)
 
@@ -151,22 +150,13 @@ def test_group_key_joins_clusters():
         record("e", data={"meta": {"doc": "1"}}),
     ]
     clusters = {"a": "a", "b": "a", "c": "c", "d": "d", "e": "e"}
-    found = split(records, clusters, SplitSettings(seed=1, group="/meta/doc"), {})
+    found = split(records, clusters, SEEDED, {}, groups=groups_of(records, "/meta/doc"))
     assert found.units == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e"}
 
 
 def test_group_must_be_a_pointer():
     with pytest.raises(CurateError, match="not a JSON pointer"):
-        split(MANY[:1], alone(MANY[:1]), SplitSettings(seed=1, group="meta.doc"), {})
-
-
-class Row(NamedTuple):
-    """All that a division needs."""
-
-    id: str
-    category: str
-    split: Split | None
-    source: Source
+        groups_of(MANY[:1], "meta.doc")
 
 
 ODD = ["", "a", 'q"\\/', "\x00\x1f\x7f\n", "é\u2028\u2029\ufeff", "語🙂", "\ud7ff\ue000", "r-2", " ", "null", "1e5"]
@@ -196,9 +186,7 @@ THIRD = 1 / 3
 def test_every_key_falls_by_its_canonical_spelling(ratios, seed, stratify):
     chosen = SplitSettings(seed=seed, ratios=ratios, stratify=stratify)
     names = [*ODD, *(f"{odd}{number}" for odd in ODD for number in range(40))]
-    records = [
-        Row(name, ODD[number % len(ODD)], None, Source("a", 1)) for number, name in enumerate(dict.fromkeys(names))
-    ]
+    records = [SplitRow(name, ODD[number % len(ODD)], None, "a", 1) for number, name in enumerate(dict.fromkeys(names))]
     found = split(records, alone(records), chosen, {})
     assert found.splits == {one.id: fallen(one.id, one.category, chosen) for one in records}
 
@@ -207,12 +195,12 @@ def test_every_key_falls_by_its_canonical_spelling(ratios, seed, stratify):
 @given(st.text(max_size=8), st.text(max_size=8), st.integers(-(2**63), 2**63 - 1))
 def test_any_text_is_a_key(name, category, seed):
     chosen = SplitSettings(seed=seed)
-    row = Row(name, category, None, Source("a", 1))
+    row = SplitRow(name, category, None, "a", 1)
     assert split([row], {name: name}, chosen, {}).splits == {name: fallen(name, category, chosen)}
 
 
 def test_an_id_that_no_encoding_holds_is_refused_as_in_a_digest():
-    row = Row("\ud800", "", None, Source("a", 1))
+    row = SplitRow("\ud800", "", None, "a", 1)
     with pytest.raises(UnicodeEncodeError):
         split([row], alone([row]), SEEDED, {})
 
@@ -232,10 +220,10 @@ def test_light_rows_and_group_values_are_divided_as_records_are(groups, data):
     names = [one.id for one in records]
     pins = data.draw(st.dictionaries(st.sampled_from([*names, "gone"]), st.sampled_from(SPLITS)))
     chosen = SplitSettings(seed=5, group="/of")
-    rows = [Row(one.id, one.category, one.split, one.source) for one in records]
+    rows = [SplitRow(one.id, one.category, one.split, one.source.file, one.source.line) for one in records]
     known = {name: value for name, value in zip(names, values, strict=True) if value is not None}
     assert groups_of(records, "/of") == known
-    found = split(records, clusters, chosen, pins)
+    found = split(records, clusters, chosen, pins, groups=known)
     assert split(rows, clusters, chosen, pins, groups=known) == found
     # A unit is what clusters and values join, and lies in one split but for what was elsewhere before.
     for one, other in itertools.combinations(records, 2):

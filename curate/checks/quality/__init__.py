@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
 from statistics import median
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from curate.base.console import visible
 from curate.base.record import SPLITS, Json, Record, Split, source_of
@@ -88,8 +88,6 @@ class RecordColumns:
     """Lengths of the prompts in characters."""
     completion_chars: Sequence[int]
     """Lengths of what `completion` has, in characters."""
-    completion: Sequence[str]
-    """The texts that are measured; a raw text counts as completion."""
 
     def __init__(
         self, records: Sequence[Record], pins: Mapping[str, Split], figures: Iterable[Figures] | None = None
@@ -101,13 +99,12 @@ class RecordColumns:
         self._records = records
         if figures is None:
             figures = (
-                (record.id, record.category, record.split, len(record.prompt), len(record.completion or record.text))
+                (record.id, record.category, record.split, len(record.prompt), len(_measured_text(record)))
                 for record in records
             )
         columns: Iterable[tuple[Any, ...]] = zip(*figures, strict=True) if len(records) else ((),) * 5
         self.id, self.category, splits, self.prompt_chars, self.completion_chars = columns
         self.split = [pins.get(name) or split or "" for name, split in zip(self.id, splits, strict=True)]
-        self.completion = _Completions(records)
 
     @cached_property
     def details(self) -> RecordDetails:
@@ -118,32 +115,21 @@ class RecordColumns:
             details.source.append(source_of(record))
             details.annotator.append(_text(record.meta.get("annotator")))
             details.language.append(declared)
-            text = "" if declared else identifiable_part(record.completion or record.text)
+            text = "" if declared else identifiable_part(_measured_text(record))
             details.is_identifiable.append(bool(text))
         return details
 
+    def completion(self, row: int) -> str:
+        """Return a text that is measured; a raw text counts as completion. It may be read again from its line."""
+        return _measured_text(self._records[row])
 
-class _Completions(Sequence[str]):
-    """The completions of records, which may be read from their lines whenever one is asked for."""
+    def completions(self) -> Iterator[str]:
+        """Yield all of them."""
+        return map(_measured_text, self._records)
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records = records
 
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [record.completion or record.text for record in self._records[index]]
-        record = self._records[index]
-        return record.completion or record.text
-
-    def __iter__(self) -> Iterator[str]:
-        return (record.completion or record.text for record in self._records)
+def _measured_text(record: Record) -> str:
+    return record.completion or record.text
 
 
 def _text(value: object) -> str:
@@ -332,7 +318,7 @@ class QualityOverview:
     def _texts_measured(self) -> tuple[list[float | None], list[float | None]]:
         """Repetition and readability of each completion."""
         repetitions, lixes = [], []
-        for text in self._columns.completion:
+        for text in self._columns.completions():
             words = words_of(text)
             repetitions.append(repetition(text, words))
             lixes.append(lix(text, words))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -60,7 +60,7 @@ class RecordLanguages:
         ids: Sequence[str],
         declared: Sequence[str],
         is_identifiable_text: Sequence[bool],
-        texts: Sequence[str],
+        text_of: Callable[[int], str],
         size: int | None,
     ) -> None:
         self._declared = declared
@@ -76,7 +76,7 @@ class RecordLanguages:
             drawn = nsmallest(size, unknown, key=hashes.__getitem__)
             last = hashes[drawn[-1]]
             self._compared = [row for row in rows if hashes[row] <= last]
-        self._identified = {row: identified(texts[row]) for row in drawn}
+        self._identified = {row: identified(text_of(row)) for row in drawn}
 
     @property
     def has_sample(self) -> bool:

@@ -139,7 +139,6 @@ class _ReadFiles:
             return
         # It needs numpy.
         from curate.checks.runner.parts import FileParts, file_key, keep_parts
-        from curate.similarity.dedupe.columns import text_key
 
         with suppress(CurateError):
             pack = self._cache.opened()
@@ -148,7 +147,7 @@ class _ReadFiles:
                 if parts and stamp_of(path, stamp[0]) == stamp:
                     keep_parts(pack, FileParts(stamp, parts, num_lines=self._num_lines[path]))
             keys = [part.key for parts in self._parts.values() for part in parts or ()]
-            self._cache.sweep(pack, [*map(file_key, self._stamps.values()), *keys, *map(text_key, keys)])
+            self._cache.sweep(pack, [*map(file_key, self._stamps.values()), *keys])
 
 
 def _summed(total: SpanResult, selection: CheckSelection) -> Verdict:

@@ -12,12 +12,12 @@ from itertools import pairwise, repeat
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import finalize
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
+from orjson import JSONDecodeError, loads
 
 from curate.base.console import one_line
 from curate.base.file_guard import FileGuardError, open_descriptor, stamp_of
@@ -40,7 +40,6 @@ from curate.similarity.dedupe.columns import (
     ColumnCache,
     Part,
     restored,
-    text_key,
 )
 
 # Blocks whose columns are joined first.
@@ -54,15 +53,6 @@ _EMPTY: dict[str, NDArray[Any]] = {
 _MAX_OPEN = 64
 # Bytes between two lines that are read with them.
 _GAP = 4096
-
-
-class _Rest(NamedTuple):
-    """What a block has beside records."""
-
-    others: Indices
-    crlf: tuple[int, int]
-    num_lines: int
-    has_findings: bool
 
 
 class RecordTable:
@@ -93,7 +83,7 @@ class RecordTable:
         values_by_key = pack.values if isinstance(pack, MemoryPack) else None
         self._values = None if values_by_key is None else [value for part in parts for value in values_by_key[part.key]]
         gathered = _gathered(pack, parts)
-        self._rests, counts = gathered.rests, np.array(gathered.counts, np.int64)
+        counts = np.array(gathered.counts, np.int64)
         is_unique = len(set(gathered.ids)) == len(gathered.ids)
         self.ids = gathered.ids if is_unique else list(map(UniqueNames().name, gathered.ids))
         """Told apart as `UniqueNames` does."""
@@ -109,8 +99,9 @@ class RecordTable:
         self.keys: Hashes = column["keys"]
         self.bounds: Indices = column["bounds"]
         """Where the words of each record are among `tokens`, [N, 5]."""
-        ends = np.cumsum(counts).tolist()
-        self._rows_of_blocks = [range(end - count, end) for end, count in zip(ends, gathered.counts, strict=True)]
+        self._ends = np.cumsum(counts)
+        """The row behind the last one of each block."""
+        self._with_remarks = gathered.with_remarks
         self.labels: dict[int, dict[str, Json]] = gathered.labels
         """Of the rows that have any."""
         self.num_lines = sum(of_file.num_lines for _, of_file in files)
@@ -159,7 +150,8 @@ class RecordTable:
 
     def blocks(self) -> Iterator[tuple[bytes, range]]:
         """Yield the key of each block, and the rows of its records."""
-        yield from zip((part.key for part in self._parts), self._rows_of_blocks, strict=True)
+        for part, (begin, end) in zip(self._parts, pairwise([0, *self._ends.tolist()]), strict=True):
+            yield part.key, range(begin, end)
 
     def source(self, row: int) -> Source:
         """Return where a record stands."""
@@ -210,21 +202,23 @@ class RecordTable:
             findings = list(of_file.findings)
             num_crlf = first_crlf = 0
             for part in of_file.parts:
-                rest = self._rests[part]
-                findings += self._findings_in(number, part, rest) if rest.has_findings else ()
-                some, first = rest.crlf
+                if part.key not in self._with_remarks:
+                    continue
+                block = _restored(self.pack, part.key)
+                findings += self._findings_in(number, part, block) if block.has_findings else ()
+                some, first = block.crlf
                 num_crlf, first_crlf = num_crlf + some, first_crlf or (part.number + first if some else 0)
             # Those of the file as a whole come in the order in which they were found.
             yield from findings if len(findings) == len(of_file.findings) else sorted(findings, key=attrgetter("line"))
             if num_crlf:
                 yield crlf_finding(self.file_names[number], first_crlf, num_crlf)
 
-    def _findings_in(self, number: int, part: Part, rest: _Rest) -> Iterator[Finding]:
+    def _findings_in(self, number: int, part: Part, block: BlockColumns) -> Iterator[Finding]:
         whole = self._bytes(number, part.offset, part.size)
         reader = Reader(self._files[number][0], name=self.file_names[number], root=self.root)
-        others = {part.number + row for row in rest.others.tolist()}
+        others = {part.number + row for row in block.others.tolist()}
         is_ended = whole.endswith(b"\n")
-        for line in reader.lines_in(RawBlock(part.number, part.offset, whole, rest.num_lines, is_ended)):
+        for line in reader.lines_in(RawBlock(part.number, part.offset, whole, block.num_lines, is_ended)):
             if isinstance(line, Finding):
                 yield line
             elif line[0] in others:
@@ -288,20 +282,20 @@ class RecordTable:
         )
         return list(map(Example._make, zip(*columns, strict=False)))
 
-    def texts(self, rows: Sequence[int] | Indices) -> list[LineTexts]:
-        """Return what the lines of ``rows`` say, in that order; no records are made of them.
+    def texts(self, rows: Sequence[int] | Indices, lines: Sequence[bytes] | None = None) -> list[LineTexts]:
+        """Return what the ``lines`` of ``rows`` say, which are read unless they are given; no records are made of them.
 
         Raises:
             CurateError: as `record`.
         """
-        view, values = self.shape.view, self.values(np.asarray(rows, np.int64))
+        view, values = self.shape.view, self.values(np.asarray(rows, np.int64), lines)
         assert view is not None, "its lines are records"
         if pairs := plain_pairs(view, values):
             return list(zip(*pairs, repeat(""), repeat(""), repeat(()), strict=False))
         return list(map(view.texts, values))
 
-    def values(self, rows: Indices) -> Sequence[Mapping[str, Any]]:
-        """Return the objects in the lines of ``rows``, in that order.
+    def values(self, rows: Indices, lines: Sequence[bytes] | None = None) -> Sequence[Mapping[str, Any]]:
+        """Return the objects in the ``lines`` of ``rows``, in that order; they are read unless they are given.
 
         Raises:
             CurateError: as `record`.
@@ -311,11 +305,11 @@ class RecordTable:
             for number in set(files):
                 self._require_current(number)
             return [self._values[row] for row in rows.tolist()]
-        raws = self._raw_lines(rows)
+        raws = lines or [raw for some, whole in self.spans(rows) for raw in self.lines_in(some, whole)]
         # What was read before is valid still. One by one they are held against the schema again, which says more.
         if len(raws) > 1:
-            with suppress(orjson.JSONDecodeError):
-                return list(map(orjson.loads, raws))
+            with suppress(JSONDecodeError):
+                return list(map(loads, raws))
         return [self._value(raw, self.file_names[file]) for raw, file in zip(raws, files, strict=True)]
 
     def _value(self, raw: bytes, file: str) -> dict[str, Any]:
@@ -327,18 +321,26 @@ class RecordTable:
             raise files_changed(file)
         return value
 
-    def _raw_lines(self, rows: Indices) -> list[bytes]:
-        raws: list[bytes] = []
-        files, starts, stops = self.files[rows], self.offsets[rows], self.offsets[rows] + self.lengths[rows]
-        gaps = starts[1:] - stops[:-1]
-        # What lies side by side is read at once.
-        cuts = np.flatnonzero((files[1:] != files[:-1]) | (gaps < 0) | (gaps > _GAP)) + 1
-        for first, last in pairwise([0, *cuts.tolist(), len(rows)] if len(rows) else []):
-            begin = int(starts[first])
-            whole = self._bytes(int(files[first]), begin, int(stops[last - 1]) - begin)
-            places = (starts[first:last] - begin).tolist(), (stops[first:last] - begin).tolist()
-            raws += [whole[start:stop] for start, stop in zip(*places, strict=True)]
-        return raws
+    def spans(self, rows: Indices, gap: int = _GAP) -> Iterator[tuple[Indices, bytes]]:
+        """Yield ``rows`` that lie side by side in a block, with ``gap`` bytes between them at most, and those bytes.
+
+        Raises:
+            CurateError: as `record`.
+        """
+        begins, ends = self.offsets[rows], self.offsets[rows] + self.lengths[rows]
+        blocks, gaps = np.searchsorted(self._ends, rows, "right"), begins[1:] - ends[:-1]
+        is_apart = (np.diff(blocks) != 0) | (gaps < 0) | (gaps > gap)
+        cuts = [0, *(np.flatnonzero(is_apart) + 1).tolist(), len(rows)]
+        for low, high in pairwise(cuts) if len(rows) else ():
+            begin = int(begins[low])
+            yield rows[low:high], self._bytes(int(self.files[rows[low]]), begin, int(ends[high - 1]) - begin)
+
+    def lines_in(self, rows: Indices, whole: bytes) -> list[bytes]:
+        """Return the lines of ``rows``, which `spans` has read as ``whole``."""
+        lines = whole.split(b"\n")
+        if len(lines) == len(rows):
+            return lines
+        return [lines[number] for number in (self.lines[rows] - self.lines[rows[0]]).tolist()]
 
     def _bytes(self, number: int, offset: int, length: int) -> bytes:
         with self._lock:
@@ -372,7 +374,8 @@ class _Gathered:
     pieces: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     coded: dict[str, list[Coded]] = field(default_factory=dict)
     labels: dict[int, dict[str, Json]] = field(default_factory=dict)
-    rests: dict[Part, _Rest] = field(default_factory=dict)
+    with_remarks: set[bytes] = field(default_factory=set)
+    """Blocks of whose lines there is something to be said."""
 
 
 def _gathered(pack: Pack | MemoryPack, parts: Sequence[Part]) -> _Gathered:
@@ -382,8 +385,10 @@ def _gathered(pack: Pack | MemoryPack, parts: Sequence[Part]) -> _Gathered:
     for low in range(0, len(parts), _BLOCKS):
         some = parts[low : low + _BLOCKS]
         blocks = [_restored(pack, part.key) for part in some]
-        for part, block in zip(some, blocks, strict=True):
-            result.rests[part] = _Rest(block.others, block.crlf, block.num_lines, block.has_findings)
+        result.with_remarks |= {
+            part.key for part, block in zip(some, blocks, strict=True) if block.has_findings or block.crlf[0]
+        }
+        for block in blocks:
             result.labels |= {len(result.ids) + row: labels for row, labels in block.labels.items()}
             result.ids += block.ids
             result.counts.append(len(block))
@@ -488,5 +493,5 @@ def _table(
         for path in unread:
             keep_parts(pack, read[path])
         parts = [part.key for of_file in read.values() for part in of_file.parts]
-        cache.sweep(pack, [*map(file_key, table.stamps), *parts, *map(text_key, parts)])
+        cache.sweep(pack, [*map(file_key, table.stamps), *parts])
     return table

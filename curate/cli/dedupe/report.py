@@ -41,7 +41,7 @@ def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:
     )
     yield (
         f"compared by word {method.ngram}-grams from {method.threshold:g} on, which sees copies with up to "
-        f"{duplicates.edit_rate:.1%} of their words changed"
+        f"{duplicates.method.edit_rate:.1%} of their words changed"
     )
     if duplicates.num_boilerplate:
         shared = counted(duplicates.num_boilerplate, "passage")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from curate.base.hashing import Indices
 from curate.base.record import CurateError, Finding, Record, Severity, Split
-from curate.project.catalog.base import TEXTS, Base
+from curate.project.catalog.base import Base
 from curate.project.catalog.columns import (
     COLUMNS,
     DYNAMICS_COLUMNS,
@@ -20,6 +22,7 @@ from curate.project.catalog.columns import (
     SCHEMA,
     STATUS,
     STATUSES,
+    TEXTS,
     CatalogRow,
     LearningDynamics,
     Status,
@@ -138,11 +141,16 @@ class Catalog:
 
     def select(self, where: Filter) -> Rows:
         """Return the rows that ``where`` lets through, in the order of the files."""
-        columns = {name for term in where.terms for name in term.columns()}
-        matches = self._of_base(columns, where.expression().alias("every"))["every"]
+        texts = [term for term in where.terms if not term.columns().isdisjoint(TEXTS)]
+        others = replace(where, terms=tuple(term for term in where.terms if term not in texts))
+        columns = {name for term in others.terms for name in term.columns()}
+        rows = np.flatnonzero(self._of_base(columns, others.expression().alias("every"))["every"].to_numpy())
+        for term in texts:
+            matches = self.base.matching(rows, replace(term, is_negated=False).expression(), term.raw_pattern())
+            rows = np.setdiff1d(rows, matches, assume_unique=True) if term.is_negated else matches
         with self._lock:
             mask = np.zeros(self.num_rows, bool)
-            mask[: len(matches)] = matches.to_numpy()
+            mask[rows] = True
             frame = self._completed(self._patch.frame())
             mask[frame["row"].to_numpy()] = where.mask(frame)
             mask[list(self._patch.gone)] = False
@@ -189,7 +197,8 @@ class Catalog:
         if unknown := set(columns) - {*SCHEMA, *DYNAMICS_COLUMNS, "id", "status"}:
             raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
         heads = [pl.col(name).str.slice(0, HEAD) if name in TEXTS else pl.col(name) for name in columns]
-        merged = self._of_base(columns, "row", *heads)
+        of_base = None if rows is None else rows.filter(rows < len(self.base)).sort().to_numpy()
+        merged = self._of_base(columns, "row", *heads, rows=of_base)
         with self._lock:
             for patch in (self._patch, self._unseen) if is_whole else (self._patch,):
                 changed = self._completed(patch.frame()).select("row", *heads)
@@ -281,22 +290,23 @@ class Catalog:
         row = self._added.get(name)
         return self.base.table.find(name) if row is None else row
 
-    def _of_base(self, columns: Collection[str], *expressions: str | pl.Expr) -> pl.DataFrame:
-        """Return ``expressions`` on the base, which ask about ``columns``."""
+    def _of_base(
+        self, columns: Collection[str], *expressions: str | pl.Expr, rows: Indices | None = None
+    ) -> pl.DataFrame:
+        """Return ``expressions`` on ``rows`` of the base, by default all, which ask about ``columns``."""
         self.learning.renew(columns)
         base = self.base
         with self._lock:
             if self.learning.frame is not self._learned:
                 self._learned = self.learning.frame
                 self._further = self._further.with_columns(self.learning.columns(base.ids))
-            further = self._further
+            further = self._further if rows is None else self._further[rows]
         others = set(columns) - set(further.columns)
         if not others:
             return further.select(expressions)
         # A part at a time: the texts of a million records need not be in memory at once.
-        return pl.concat(
-            [further.slice(low, len(piece)).hstack(piece).select(expressions) for low, piece in base.pieces(others)]
-        )
+        pieces = base.pieces(others, rows)
+        return pl.concat([further.slice(low, len(piece)).hstack(piece).select(expressions) for low, piece in pieces])
 
     def _by_id(self, column: str, by_id: Mapping[str, str], kind: pl.DataType | type[pl.DataType]) -> pl.Series:
         """Return a column for the base from values by id, null for all other records."""

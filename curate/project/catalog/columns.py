@@ -59,6 +59,8 @@ COLUMNS = (
     "completion",
     "labels",
 )
+# The columns in which words are searched.
+TEXTS = ("prompt", "completion")
 # Columns that come from a run; null for a record that it did not train on.
 DYNAMICS_COLUMNS = ("confidence", "variability")
 

@@ -230,16 +230,6 @@ def components(count: int, left: Indices, right: Indices) -> Indices:
     return above
 
 
-def preference(
-    records: Sequence[Record], keep: Keep, pinned: Collection[str] = (), wanted: Collection[str] = ()
-) -> list[int]:
-    """Return the rows of ``records`` in the order in which they are to be kept, as `preference_of` has it."""
-    ids, splits = [record.id for record in records], [record.split for record in records]
-    sizes = np.fromiter(map(_size, records), np.int64, len(records))
-    rows: list[int] = preference_of(ids, splits, sizes, keep, pinned, wanted).tolist()
-    return rows
-
-
 def preference_of(
     ids: Sequence[str],
     splits: Sequence[Split | None],
@@ -273,7 +263,7 @@ def find_duplicates(
 ) -> Duplicates:
     """Find exact and near duplicates, conflicts and clusters among ``records``.
 
-    Of an exact group and of a near pair the first in ``order`` is kept, rows of ``records`` as `preference` returns
+    Of an exact group and of a near pair the first in ``order`` is kept, rows of ``records`` as `preference_of` returns
     them (None: as they come), and ``wanted`` ids in any case. A record is a duplicate only of a record that is itself
     kept, so nothing goes because of something that is gone. What is compared does not depend on the order.
     ``is_compiled`` None uses the compiled loops where numba is installed and the data is large enough to repay loading.
@@ -318,6 +308,5 @@ __all__ = [
     "Method",
     "find_duplicates",
     "method_of",
-    "preference",
     "preference_of",
 ]

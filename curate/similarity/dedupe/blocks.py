@@ -5,7 +5,7 @@ A record is made only of a line that is not plain: one with tools, calls, or par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import chain, repeat
@@ -27,7 +27,6 @@ _NOWHERE = Source("", 0)
 _PAIR, _SYSTEM_AND_PAIR = ("user", "assistant"), ("system", "user", "assistant")
 Roles = tuple[str, ...]
 _NO_PART = [""]
-Cleaner = Callable[[Sequence[str]], Cleaned]
 
 
 class _Layout(NamedTuple):

@@ -210,11 +210,6 @@ def key_of(block: RawBlock) -> bytes:
     return digest.digest()[:16]
 
 
-def text_key(key: bytes) -> bytes:
-    """Return the key of the texts of a block, which are kept once somebody has asked for them."""
-    return blake2b(key, digest_size=16, person=b"texts").digest()
-
-
 class Part(NamedTuple):
     """A block of a file, by its key, and where it begins there."""
 

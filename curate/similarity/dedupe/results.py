@@ -247,11 +247,6 @@ class Duplicates:
     repetition: Repetition = field(compare=False, repr=False)
 
     @property
-    def edit_rate(self) -> float:
-        """The largest share of changed words that the setting still sees."""
-        return self.method.edit_rate
-
-    @property
     def num_exact(self) -> int:
         """Number of records that repeat a kept one exactly."""
         return sum(pair.kind == "exact" for pair in self.pairs)
