@@ -139,7 +139,7 @@ class BlockPass:
             records, result.single = result.single, []
             lines = np.array([record.source.line for record in records], np.int64)
             block = block_of(records, self._kernels)
-            result.batches.append(_sketched(block, records[0].source.file, lines))
+            result.batches.append(_sketched(block, records[0].source.file, lines, np.ones(len(lines), np.bool_)))
 
     def _examine(
         self,
@@ -172,7 +172,7 @@ class BlockPass:
                 self._keep(key, columns)
                 self._keep_flags(key, rules, {**by_code, "": flags})
             is_mine = self._not_watched(block.ids, raw, rows, reader.name, is_changed, values.__getitem__, result)
-            self._sketch(block, block.ignored, reader.name, raw.number + rows, is_mine, result)
+            self._sketch(block, block.ignored, reader.name, raw.number + rows, is_mine, is_changed, result)
             flags = flags & is_changed & is_mine
         yield from self._check(raw, rows, flags, by_code, values.__getitem__, reader, result)
 
@@ -206,7 +206,7 @@ class BlockPass:
             self._keep_flags(key, rules, {**by_code, "": flags})
         is_mine = self._not_watched(columns.ids, raw, rows, reader.name, is_changed, value, result)
         ignored = [columns.ignored.get(row) for row in range(len(columns))]
-        self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, result)
+        self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, is_changed, result)
         yield from self._check(raw, rows, flags & is_changed & is_mine, by_code, value, reader, result)
 
     def _keep(self, key: bytes, columns: BlockColumns) -> None:
@@ -282,11 +282,12 @@ class BlockPass:
         file: str,
         lines: Indices,
         is_mine: Flags,
+        is_changed: Flags,
         result: SpanResult,
     ) -> None:
         if not self._examiner.needs_sketches:
             return
-        sketches = _sketched(block, file, lines)
+        sketches = _sketched(block, file, lines, is_changed)
         result.batches.append(sketches if is_mine.all() else sketches.take(np.flatnonzero(is_mine).tolist()))
         # What a decision may have changed is noted when it is added.
         mine = [codes if mine else None for codes, mine in zip(ignored, is_mine.tolist(), strict=True)]
@@ -299,8 +300,8 @@ class BlockPass:
         ]
         self._note_excused(every(self._view, values, "ignore"), file, lines, result)
         rows, ids = [index for index, _ in named], [own_id for _, own_id in named]
-        keys, none = array("Q", bytes(8 * len(ids))), [""] * len(ids)
-        return Sketches(file, ids, _array("I", lines[rows]), keys, keys, none, none, none, keys, [True] * len(ids))
+        keys, none, yes = array("Q", bytes(8 * len(ids))), [""] * len(ids), array("B", b"\x01" * len(ids))
+        return Sketches(file, ids, _array("I", lines[rows]), keys, keys, none, none, none, keys, yes, yes)
 
     @staticmethod
     def _note_excused(ignored: Sequence[Json], file: str, lines: Indices, result: SpanResult) -> None:
@@ -313,12 +314,12 @@ def _are_in(changed: LineSet | None, lines: Indices, result: SpanResult) -> Flag
     """Return which of the records in ``lines`` are to be looked at, and count the others."""
     if changed is None:
         return np.ones(len(lines), np.bool_)
-    is_changed = np.array([line in changed for line in lines.tolist()], np.bool_)
+    is_changed = changed.are_in(lines)
     result.num_unchanged += int((~is_changed).sum())
     return is_changed
 
 
-def _sketched(block: RecordBlock | BlockColumns, file: str, lines: Indices) -> Sketches:
+def _sketched(block: RecordBlock | BlockColumns, file: str, lines: Indices, are_wanted: Flags) -> Sketches:
     if isinstance(block, BlockColumns):
         contents, questions, num_chars = block.keys[:, 0], block.keys[:, 2], block.num_chars
         texts = block.categories.texts(), block.splits.texts(), block.sources.texts()
@@ -337,10 +338,11 @@ def _sketched(block: RecordBlock | BlockColumns, file: str, lines: Indices) -> S
         splits,
         ["" if source == file else source for source in sources],
         _array("Q", num_chars),
-        list(map(bool, block.have_own_ids)),
+        _array("B", np.asarray(block.have_own_ids)),
+        _array("B", are_wanted),
     )
 
 
 def _array(kind: str, numbers: NDArray[Any]) -> array[int]:
     """Return numbers as an array that can be pickled and joined without numpy."""
-    return array(kind, numbers.astype(np.uint32 if kind == "I" else np.uint64).tobytes())
+    return array(kind, numbers.astype(kind).tobytes())
