@@ -108,6 +108,11 @@ def stamp_of(path: Path, name: str) -> FileStamp:
     return name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
+def files_changed(file: str) -> CurateError:
+    """Return the error for a file that is not what it was when it was read."""
+    return CurateError("E974 files-changed", f"{file} was changed by another program", "Read the records again.")
+
+
 def inside(root: Path, path: Path, hint: str = _COPY_INSIDE) -> Path:
     """Return ``path`` after making sure that it, with every link followed, lies inside ``root``.
 

@@ -34,6 +34,7 @@ from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, st
 from curate.schema import Shape
 
 if TYPE_CHECKING:
+    from curate.checks.runner.parts import FileParts
     from curate.similarity.dedupe.columns import Part
 
 __all__ = [
@@ -93,10 +94,11 @@ def validate(
     Raises:
         CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
-    examiner, baseline = Examiner(replace(spec, num_bytes=num_bytes(files))), spec.baseline
-    selection, read = examiner.selection, _ReadFiles(files, spec)
-    across = Across(examiner, files)
-    jobs = jobs or default_jobs(files, is_by_block=examiner.is_by_block)
+    read = _ReadFiles(files, spec)
+    examiner = Examiner(replace(spec, num_bytes=num_bytes(files), parts=read.known))
+    baseline, selection, across = spec.baseline, examiner.selection, Across(examiner, files)
+    unread = [path for path in files if path not in read.known]
+    jobs = jobs or default_jobs(unread, is_by_block=examiner.is_by_block)
     total = _examined(across, examiner, read.watched(engine(examiner, files, jobs)))
     read.keep()
     tally = total.tally
@@ -121,6 +123,15 @@ class _ReadFiles:
         self._stamps = {path: stamp_of(path, spelled(name or str(path))) for path, name in named}
         self._parts: dict[Path, list[Part] | None] = {path: [] for path in self._stamps}
         self._num_lines: Counter[Path] = Counter()
+        self.known: dict[Path, FileParts] = {}
+        if self._cache:
+            # It needs numpy.
+            from curate.checks.runner.parts import known_parts
+
+            with suppress(CurateError):
+                pack = self._cache.opened()
+                known = {path: known_parts(pack, stamp, has_columns=False) for path, stamp in self._stamps.items()}
+                self.known = {path: of_file for path, of_file in known.items() if of_file}
 
     def watched(self, results: Iterable[tuple[Path, SpanResult]]) -> Iterator[tuple[Path, SpanResult]]:
         """Yield ``results``, and take note of the blocks of each."""

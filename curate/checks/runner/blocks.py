@@ -26,7 +26,6 @@ from curate.similarity.dedupe.columns import (
     Part,
     columns_of,
     flags_of,
-    key_of,
     restored,
     store_flags,
     stored,
@@ -95,13 +94,15 @@ class BlockPass:
         Of lines that are not ``changed`` there are only sketches.
         """
         is_valid, has_records = self._examiner.shape.is_valid, self._examiner.needs == "record"
-        for item in reader.blocks():
+        of_file = self._examiner.spec.parts.get(reader.path)
+        parts, num_lines = of_file.within(reader.span) if of_file else ([], 0)
+        for item in reader.blocks_at(parts, num_lines) if of_file else reader.blocks():
             if isinstance(item, Finding):
                 result.parts = None
                 yield item
                 continue
             pack = self._pack if has_records else None
-            key = key_of(item) if pack else b""
+            key = item.key if pack else b""
             if not key:
                 # A file of which some blocks are not kept is not known.
                 result.parts = None
@@ -125,7 +126,7 @@ class BlockPass:
 
     def _note_part(self, raw: RawBlock, key: bytes, result: SpanResult) -> None:
         if result.parts is not None and key:
-            result.parts.append(Part(key, raw.number, raw.offset, len(raw.whole)))
+            result.parts.append(Part(key, raw.number, raw.offset, raw.size))
 
     def complete(self, result: SpanResult) -> None:
         """Bring all sketches together, in reading order."""
@@ -174,7 +175,7 @@ class BlockPass:
             is_mine = self._not_watched(block.ids, raw, rows, reader.name, is_changed, values.__getitem__, result)
             self._sketch(block, block.ignored, reader.name, raw.number + rows, is_mine, is_changed, result)
             flags = flags & is_changed & is_mine
-        yield from self._check(raw, rows, flags, by_code, values.__getitem__, reader, result)
+        yield from self._check(raw, raw.num_lines, rows, flags, by_code, values.__getitem__, reader, result)
 
     def _examine_known(
         self,
@@ -207,7 +208,9 @@ class BlockPass:
         is_mine = self._not_watched(columns.ids, raw, rows, reader.name, is_changed, value, result)
         ignored = [columns.ignored.get(row) for row in range(len(columns))]
         self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, is_changed, result)
-        yield from self._check(raw, rows, flags & is_changed & is_mine, by_code, value, reader, result)
+        yield from self._check(
+            raw, columns.num_lines, rows, flags & is_changed & is_mine, by_code, value, reader, result
+        )
 
     def _keep(self, key: bytes, columns: BlockColumns) -> None:
         if self._pack:
@@ -228,6 +231,7 @@ class BlockPass:
     def _check(
         self,
         raw: RawBlock,
+        num_lines: int,
         rows: Indices,
         flags: Flags,
         by_code: Mapping[str, Flags],
@@ -237,7 +241,7 @@ class BlockPass:
     ) -> Iterator[RawLine]:
         """Check the records with a flag, and yield the lines that are no records in their turn."""
         # Findings come in the order of the lines, for only the first of them are retained.
-        is_record, to_do = np.zeros(raw.num_lines, np.bool_), np.ones(raw.num_lines, np.bool_)
+        is_record, to_do = np.zeros(num_lines, np.bool_), np.ones(num_lines, np.bool_)
         is_record[rows], to_do[rows] = True, flags
         if not to_do.any():
             return

@@ -44,7 +44,16 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
         CurateError: E904 when a file is missing or may not be read; E970 when a worker is killed.
     """
     # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
-    tasks = tasks_of(files, examiner.spec.root, is_counted=jobs > 1)
+    known = examiner.spec.parts
+    tasks = [
+        task
+        for path in files
+        for task in (
+            [(path, span) for span in known[path].spans(_SPAN_BYTES)]
+            if path in known
+            else tasks_of([path], examiner.spec.root, is_counted=jobs > 1)
+        )
+    ]
     if jobs == 1:
         yield from _in_turn(examiner, tasks)
         return

@@ -22,7 +22,7 @@ from curate.checks.runner.pool import shared_out
 from curate.jsonl import RawBlock, Reader, Span, strict_loads_all
 from curate.schema import Shape
 from curate.similarity.dedupe.blocks import block_of, read_block
-from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, Part, columns_of, key_of, stored
+from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, Part, columns_of, stored
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # Hears how many bytes are read, and how many there are.
@@ -40,6 +40,24 @@ class FileParts:
     parts: list[Part] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     num_lines: int = 0
+
+    def spans(self, size: int) -> list[Span]:
+        """Return spans of some blocks each, of ``size`` bytes or more but the last."""
+        spans: list[Span] = []
+        for part in self.parts:
+            if spans and spans[-1].end - spans[-1].start < size:
+                spans[-1] = replace(spans[-1], end=part.offset + part.size)
+            else:
+                spans.append(Span(part.offset, part.offset + part.size, part.number))
+        return spans
+
+    def within(self, span: Span | None) -> tuple[list[Part], int]:
+        """Return the blocks of one of these spans, or of the file, and how many lines they have."""
+        if span is None:
+            return self.parts, self.num_lines
+        parts = [part for part in self.parts if span.start <= part.offset < span.end]
+        behind = [part.number for part in self.parts if part.offset >= span.end]
+        return parts, min(behind, default=self.num_lines + 1) - span.first_line
 
     def extend(self, later: FileParts) -> None:
         """Add what was found in lines that follow."""
@@ -63,7 +81,7 @@ def read_parts(
         if isinstance(item, Finding):
             result.findings.append(item)
             continue
-        key = key_of(item)
+        key = item.key
         if key not in pack:
             try:
                 columns, values = _columns(item, reader, shape, kernels)
@@ -72,7 +90,7 @@ def read_parts(
                     pack.values[key] = values
             except OSError as error:
                 raise CurateError(WRITE_FAILED, f"the cache of records: {error.strerror or error}") from error
-        result.parts.append(Part(key, item.number, item.offset, len(item.whole)))
+        result.parts.append(Part(key, item.number, item.offset, item.size))
     result.num_lines = reader.num_lines
     return result
 
@@ -173,14 +191,18 @@ def file_key(stamp: FileStamp) -> bytes:
     return blake2b(canonical(list(stamp)), digest_size=16, person=b"file").digest()
 
 
-def known_parts(pack: Pack | MemoryPack, stamp: FileStamp) -> FileParts | None:
-    """Return the blocks of a file that is as it was when it was read before."""
+def known_parts(pack: Pack | MemoryPack, stamp: FileStamp, *, has_columns: bool = True) -> FileParts | None:
+    """Return the blocks of a file that is as it was when it was read before.
+
+    None also where the pack lacks the columns of some, unless those need not be there.
+    """
     entry = pack.get(file_key(stamp))
     if entry is None:
         return None
     about = entry.about
     parts = [Part(bytes.fromhex(key), *place) for key, *place in about["parts"]]
-    is_whole = sum(part.size for part in parts) == stamp[1] and all(part.key in pack for part in parts)
+    is_whole = sum(part.size for part in parts) == stamp[1]
+    is_whole = is_whole and (not has_columns or all(part.key in pack for part in parts))
     return FileParts(stamp, parts, num_lines=about["num_lines"]) if is_whole else None
 
 
@@ -188,7 +210,7 @@ def keep_parts(pack: Pack, of_file: FileParts) -> None:
     """Keep where the blocks of a file are, unless it could change within the tick of a clock, or is no lines."""
     _, _, *times, _ = of_file.stamp
     if (
-        known_parts(pack, of_file.stamp)
+        known_parts(pack, of_file.stamp, has_columns=False)
         or of_file.findings
         or any(time.time_ns() - changed < _SETTLED for changed in times)
     ):
