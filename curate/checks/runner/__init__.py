@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from curate.base.console import spelled
 from curate.base.file_guard import stamp_of
 from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Source, is_named
-from curate.checks import DatasetProblem, Sketches, show
+from curate.checks import Check, DatasetProblem, Sketches, show
 from curate.checks.runner.baseline import (
     Baseline,
     Owed,
@@ -327,12 +327,26 @@ class Across:
         """Add what is wrong with the whole to ``tally``."""
         for check, running in self._running:
             for reported in running.finish():
+                if self._is_counted(check, reported, tally):
+                    continue
                 problem = reported.problem
                 # The line begins with its record, so only a place within it has to be looked up.
                 column = 1 if reported.line and not problem.pointer else 0
                 source = Source(reported.file, reported.line)
                 finding = check.finding(problem, source, record=reported.record, column=column)
                 self.add(tally, finding, reported)
+
+    def _is_counted(self, check: Check, reported: DatasetProblem, tally: FindingTally) -> bool:
+        """Count a problem if it is one of those, most of many, of which all is known without a finding of it."""
+        if self._baseline or self._records or self._changes is not None or reported.category:
+            return False
+        rules = self._selection.rules(self._names.get(reported.file, ""), "")
+        severity = rules.severities.get(check.code, check.severity)
+        is_excused = (reported.file, reported.line) in self._excused
+        if is_excused or check.code in rules.unwanted or not tally.is_full(severity):
+            return False
+        tally.count(check.code, severity)
+        return True
 
     def add(self, tally: FindingTally, finding: Finding, reported: DatasetProblem | None = None) -> None:
         """Add a finding to ``tally`` as the rules of its record say, or of its category where it names no record.
