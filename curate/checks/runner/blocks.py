@@ -26,11 +26,12 @@ from curate.similarity.dedupe.columns import (
     Part,
     columns_of,
     flags_of,
+    has_flags,
     restored,
     store_flags,
     stored,
 )
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
+from curate.similarity.dedupe.kernels import FEW, Kernels, kernels_for
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
 Needs = Literal["shape", "ids", "record"]
@@ -68,7 +69,20 @@ class BlockPass:
     @cached_property
     def _kernels(self) -> Kernels:
         # Where others examine all the lines, or all is known of them, there is nothing to load.
+        if self.is_compiled and not is_repaid(self._num_unknown()):
+            return FEW
         return kernels_for(self._examiner.spec.num_bytes, self.is_compiled)
+
+    def _num_unknown(self) -> int:
+        """Return in how many bytes there may be something to clean."""
+        spec, pack, rules = self._examiner.spec, self._pack, self._examiner.rules
+        known = [
+            part.size
+            for of_file in spec.parts.values()
+            for part in of_file.parts
+            if pack and part.key in pack and (spec.changes is not None or has_flags(pack, part.key, rules))
+        ]
+        return spec.num_bytes - sum(known)
 
     @property
     def is_compiled(self) -> bool:

@@ -194,6 +194,11 @@ def store_flags(pack: Pack, key: bytes, rules: str, flags: Mapping[str, Flags]) 
     pack.append(_flags_key(key, rules), {}, flags, np.zeros(0, np.uint64))
 
 
+def has_flags(pack: Pack, key: bytes, rules: str) -> bool:
+    """Whether `flags_of` returns something."""
+    return _flags_key(key, rules) in pack
+
+
 def flags_of(pack: Pack, key: bytes, rules: str) -> dict[str, Flags] | None:
     """Return what `store_flags` was given for the same rules, None where nothing is kept."""
     entry = pack.get(_flags_key(key, rules)) if rules else None
