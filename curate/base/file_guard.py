@@ -20,6 +20,8 @@ MOST_DOCUMENT = 1 << 30
 MOST_SEGMENT = 4 << 30
 # Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed.
 FileStamp = tuple[str, int, int, int, int]
+# Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock.
+SETTLED = 100_000_000
 _COPY_INSIDE = "Copy the files into the workspace, or import them with `curate import`."
 
 

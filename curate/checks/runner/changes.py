@@ -232,8 +232,8 @@ def _num_apart(old: bytes, new: bytes, left: int, right: int) -> tuple[int, int]
     return num_old * DIGEST_SIZE, num_new * DIGEST_SIZE
 
 
-def _records(digests: bytes) -> list[bytes]:
-    return [digests[start : start + DIGEST_SIZE] for start in range(0, len(digests), DIGEST_SIZE)]
+def _records(digests: bytes) -> Iterator[bytes]:
+    return (digests[start : start + DIGEST_SIZE] for start in range(0, len(digests), DIGEST_SIZE))
 
 
 def _num_equal(old: bytes, new: bytes, left: int, right: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from curate.base.console import spelled
-from curate.base.file_guard import stamp_of
+from curate.base.file_guard import SETTLED, FileStamp, stamp_of
 from curate.base.git import stream_git
 from curate.base.record import CurateError, Finding
 from curate.checks.runner.select import relative_name
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from curate.similarity.dedupe.columns import ColumnCache
 
 DIGEST_SIZE = 16
-# Nanoseconds: what was written less than this before git was asked could be written again within one tick of its clock.
-_SETTLED = 100_000_000
 
 
 class DoubtError(Exception):
@@ -52,7 +50,7 @@ class LineDigests:
         reader = Reader(path.resolve(), name=spelled(str(path)), root=folder)
         # Git converts line ends as settings and attributes say; without CR there is nothing to convert.
         keys, digests = self._of_blocks(self._blocks_of(reader, stamp), may_have_cr=False)
-        if blob and max(stamp[2:4]) < asked_at - _SETTLED and stamp_of(path, stamp[0]) == stamp:
+        if blob and max(stamp[2:4]) < asked_at - SETTLED and stamp_of(path, stamp[0]) == stamp:
             self._keep_blob(blob, keys)
         return digests
 
@@ -72,7 +70,7 @@ class LineDigests:
         self._keep_blob(blob, keys)
         return digests
 
-    def _blocks_of(self, reader: Reader, stamp: tuple[str, int, int, int, int]) -> Iterator[RawBlock | Finding]:
+    def _blocks_of(self, reader: Reader, stamp: FileStamp) -> Iterator[RawBlock | Finding]:
         """Yield the blocks of a file, and keep where they are, so that it is cut once."""
         if self._pack is None:
             yield from reader.blocks()

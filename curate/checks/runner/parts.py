@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from curate.base.console import spelled
-from curate.base.file_guard import FileStamp
+from curate.base.file_guard import SETTLED, FileStamp
 from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.base.storage import WRITE_FAILED
@@ -28,8 +28,6 @@ from curate.similarity.dedupe.kernels import Kernels, kernels_for
 # Hears how many bytes are read, and how many there are.
 Progress = Callable[[int, int], object]
 Task = tuple[Path, Span | None]
-# Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock.
-_SETTLED = 100_000_000
 
 
 @dataclass
@@ -209,11 +207,9 @@ def known_parts(pack: Pack | MemoryPack, stamp: FileStamp, *, has_columns: bool 
 def keep_parts(pack: Pack, of_file: FileParts) -> None:
     """Keep where the blocks of a file are, unless it could change within the tick of a clock, or is no lines."""
     _, _, *times, _ = of_file.stamp
-    if (
-        known_parts(pack, of_file.stamp, has_columns=False)
-        or of_file.findings
-        or any(time.time_ns() - changed < _SETTLED for changed in times)
-    ):
+    known = known_parts(pack, of_file.stamp, has_columns=False)
+    is_known = known is not None and known.parts == of_file.parts
+    if is_known or of_file.findings or any(time.time_ns() - changed < SETTLED for changed in times):
         return
     about = {"parts": [(part.key.hex(), *part[1:]) for part in of_file.parts], "num_lines": of_file.num_lines}
     with suppress(OSError):
