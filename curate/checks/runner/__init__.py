@@ -34,7 +34,7 @@ from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, st
 from curate.schema import Shape
 
 if TYPE_CHECKING:
-    from curate.checks.runner.parts import FileParts
+    from curate.checks.runner.file_parts import FileParts
     from curate.similarity.dedupe.columns import Part
 
 __all__ = [
@@ -126,7 +126,7 @@ class _ReadFiles:
         self.known: dict[Path, FileParts] = {}
         if self._cache:
             # It needs numpy.
-            from curate.checks.runner.parts import known_parts
+            from curate.checks.runner.file_parts import known_parts
 
             with suppress(CurateError):
                 pack = self._cache.opened()
@@ -149,7 +149,7 @@ class _ReadFiles:
         if self._cache is None or not any(self._parts.values()):
             return
         # It needs numpy.
-        from curate.checks.runner.parts import FileParts, file_key, keep_parts
+        from curate.checks.runner.file_parts import FileParts, file_key, keep_parts
         from curate.similarity.dedupe.columns import text_key
 
         with suppress(CurateError):

@@ -76,7 +76,7 @@ class LineDigests:
             yield from reader.blocks()
             return
         # It needs numpy.
-        from curate.checks.runner.parts import FileParts, keep_parts, known_parts
+        from curate.checks.runner.file_parts import FileParts, keep_parts, known_parts
         from curate.similarity.dedupe.columns import Part
 
         if known := known_parts(self._pack, stamp, has_columns=False):

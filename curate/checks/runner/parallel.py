@@ -15,7 +15,7 @@ from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import JsonFault, Span, spans
 
 if TYPE_CHECKING:
-    from curate.checks.runner.parts import FileParts
+    from curate.checks.runner.file_parts import FileParts
 
 _SPAN_BYTES = 8 * 1024 * 1024
 # A process examines about this much in the time that it takes another to start: in blocks, and line by line.

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from curate.base.console import spelled
-from curate.base.file_guard import SETTLED, FileStamp
 from curate.base.packs import MemoryPack, Pack
-from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
+from curate.base.record import CurateError, Finding, Json, Record, Source
 from curate.base.storage import WRITE_FAILED
 from curate.checks.runner.blocks import MOST_INVALID
+from curate.checks.runner.file_parts import FileParts
 from curate.checks.runner.parallel import default_jobs, num_bytes, tasks_of
 from curate.checks.runner.pool import shared_out
 from curate.jsonl import RawBlock, Reader, Span, strict_loads_all
@@ -28,40 +26,6 @@ from curate.similarity.dedupe.kernels import Kernels, kernels_for
 # Hears how many bytes are read, and how many there are.
 Progress = Callable[[int, int], object]
 Task = tuple[Path, Span | None]
-
-
-@dataclass
-class FileParts:
-    """The blocks of a file, and findings about it that are of none of them."""
-
-    stamp: FileStamp
-    parts: list[Part] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    num_lines: int = 0
-
-    def spans(self, size: int) -> list[Span]:
-        """Return spans of some blocks each, of ``size`` bytes or more but the last."""
-        spans: list[Span] = []
-        for part in self.parts:
-            if spans and spans[-1].end - spans[-1].start < size:
-                spans[-1] = replace(spans[-1], end=part.offset + part.size)
-            else:
-                spans.append(Span(part.offset, part.offset + part.size, part.number))
-        return spans
-
-    def within(self, span: Span | None) -> tuple[list[Part], int]:
-        """Return the blocks of one of these spans, or of the file, and how many lines they have."""
-        if span is None:
-            return self.parts, self.num_lines
-        parts = [part for part in self.parts if span.start <= part.offset < span.end]
-        behind = [part.number for part in self.parts if part.offset >= span.end]
-        return parts, min(behind, default=self.num_lines + 1) - span.first_line
-
-    def extend(self, later: FileParts) -> None:
-        """Add what was found in lines that follow."""
-        self.parts += later.parts
-        self.findings += later.findings
-        self.num_lines += later.num_lines
 
 
 def read_parts(
@@ -182,38 +146,6 @@ def _in_turn(
         part = read_parts(path, span and replace(span, first_line=line), shape, root, pack, kernels)
         line += part.num_lines
         yield part
-
-
-def file_key(stamp: FileStamp) -> bytes:
-    """Return the key of where the blocks of a file are."""
-    return blake2b(canonical(list(stamp)), digest_size=16, person=b"file").digest()
-
-
-def known_parts(pack: Pack | MemoryPack, stamp: FileStamp, *, has_columns: bool = True) -> FileParts | None:
-    """Return the blocks of a file that is as it was when it was read before.
-
-    None also where the pack lacks the columns of some, unless those need not be there.
-    """
-    entry = pack.get(file_key(stamp))
-    if entry is None:
-        return None
-    about = entry.about
-    parts = [Part(bytes.fromhex(key), *place) for key, *place in about["parts"]]
-    is_whole = sum(part.size for part in parts) == stamp[1]
-    is_whole = is_whole and (not has_columns or all(part.key in pack for part in parts))
-    return FileParts(stamp, parts, num_lines=about["num_lines"]) if is_whole else None
-
-
-def keep_parts(pack: Pack, of_file: FileParts) -> None:
-    """Keep where the blocks of a file are, unless it could change within the tick of a clock, or is no lines."""
-    _, _, *times, _ = of_file.stamp
-    known = known_parts(pack, of_file.stamp, has_columns=False)
-    is_known = known is not None and known.parts == of_file.parts
-    if is_known or of_file.findings or any(time.time_ns() - changed < SETTLED for changed in times):
-        return
-    about = {"parts": [(part.key.hex(), *part[1:]) for part in of_file.parts], "num_lines": of_file.num_lines}
-    with suppress(OSError):
-        pack.append(file_key(of_file.stamp), about, {}, np.zeros(0, np.uint64))
 
 
 def file_name(path: Path, root: Path | None) -> str:

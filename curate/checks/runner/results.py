@@ -18,7 +18,7 @@ from curate.schema import Shape
 from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from curate.checks.runner.parts import FileParts
+    from curate.checks.runner.file_parts import FileParts
     from curate.similarity.dedupe.columns import ColumnCache, Part
 
 

@@ -25,9 +25,10 @@ from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, Finding, Json, Line, Record, Source
 from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.checks.runner.examine import violations
+from curate.checks.runner.file_parts import FileParts, file_key, keep_parts, known_parts
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import num_bytes
-from curate.checks.runner.parts import FileParts, Progress, file_key, file_name, keep_parts, known_parts, read_all
+from curate.checks.runner.parts import Progress, file_name, read_all
 from curate.jsonl import Entry, JsonFault, Reader, block_at, crlf_finding, strict_loads, strict_loads_all
 from curate.schema import Shape
 from curate.schema.view import LineTexts
