@@ -20,6 +20,8 @@ MOST_DOCUMENT = 1 << 30
 MOST_SEGMENT = 4 << 30
 # Name, size, times of the last change of content and of anything, and inode of a file: what tells that it changed.
 FileStamp = tuple[str, int, int, int, int]
+# Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock.
+SETTLED = 100_000_000
 _COPY_INSIDE = "Copy the files into the workspace, or import them with `curate import`."
 
 
@@ -106,6 +108,11 @@ def stamp_of(path: Path, name: str) -> FileStamp:
     except OSError:
         return name, 0, 0, 0, 0
     return name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def files_changed(file: str) -> CurateError:
+    """Return the error for a file that is not what it was when it was read."""
+    return CurateError("E974 files-changed", f"{file} was changed by another program", "Read the records again.")
 
 
 def inside(root: Path, path: Path, hint: str = _COPY_INSIDE) -> Path:

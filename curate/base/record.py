@@ -6,13 +6,11 @@ Everything here is plain standard library, because every command imports it.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 # A value that JSON can hold: dict, list, str, int, float, bool or None.
@@ -216,11 +214,16 @@ def strings_of(value: Json) -> Iterator[str]:
 
 def canonical(value: Json) -> bytes:
     """Return the one byte spelling of ``value`` that digests are taken of: sorted keys, no spaces, UTF-8."""
+    # Help and errors should not pay for loading it, nor for the next.
+    import json
+
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def content_id(content: Json) -> str:
     """Return the id of a record that has none of its own: 16 hex digits of a BLAKE2b digest of its content."""
+    from hashlib import blake2b
+
     return blake2b(canonical(content), digest_size=8).hexdigest()
 
 

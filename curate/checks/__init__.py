@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
-from curate.checks._sketches import DatasetProblem, EqualKeys, Sketch, Sketches, key_of, sketch_of
+from curate.checks._sketches import DatasetProblem, EqualKeys, Sketch, Sketches, key_of, keys_of, sketch_of
 from curate.jsonl import FAULTS
 from curate.schema.settings import Category, Settings
 
@@ -54,6 +54,7 @@ __all__ = [
     "doubt_check",
     "is_blank",
     "key_of",
+    "keys_of",
     "length_check",
     "masked",
     "messages_pointer",

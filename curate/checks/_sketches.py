@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from mmap import mmap
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from curate.schema.shape import digests_of
 
 _FILTER_BITS = 1 << 25
 _FILTER_MASK = _FILTER_BITS - 1
+_SLOT_MASK = (1 << 18) - 1
 # Records at once that are not worth loading numpy for.
 _FEW = 4096
 
@@ -73,7 +74,11 @@ class Sketches:
     splits: Sequence[str]
     sources: Sequence[str]
     num_chars: array[int]
-    have_own_ids: Sequence[bool]
+    have_own_ids: array[int]
+    """1 where a record has an id of its own, else 0."""
+    are_wanted: array[int]
+    """1 where findings about a record are wanted, 0 where only those about it and such a record are."""
+    _id_keys: array[int] | None = None
 
     @staticmethod
     def of(sketches: Sequence[Sketch]) -> Sketches:
@@ -92,12 +97,20 @@ class Sketches:
             splits,
             ["" if source == file else source for source in sources],
             array("Q", num_chars),
-            have_own_ids,
+            array("B", have_own_ids),
+            array("B", b"\x01" * len(ids)),
         )
+
+    @property
+    def id_keys(self) -> array[int]:
+        """The hash of each id, the same for equal ones within this process."""
+        if self._id_keys is None:
+            self._id_keys = keys_of(self.ids)
+        return self._id_keys
 
     def take(self, rows: Sequence[int]) -> Sketches:
         """Return the sketches ``rows``, in that order."""
-        columns = [getattr(self, name) for name in self.__slots__[1:]]
+        columns = [getattr(self, name) for name in _COLUMNS]
         taken: list[Any] = [
             array(column.typecode, [column[row] for row in rows])
             if isinstance(column, array)
@@ -110,13 +123,21 @@ class Sketches:
     def merged(batches: Sequence[Sketches]) -> Sketches:
         """Return the sketches of one file, in the order of its lines."""
         columns: list[Any] = []
-        for name in Sketches.__slots__[1:]:
+        for name in _COLUMNS:
             parts = [getattr(batch, name) for batch in batches]
             is_array = isinstance(parts[0], array)
             columns.append(array(parts[0].typecode, b"".join(parts)) if is_array else list(chain(*parts)))
         joined = Sketches(batches[0].file, *columns)
         order = sorted(range(len(joined.lines)), key=joined.lines.__getitem__)
         return joined if order == list(range(len(order))) else joined.take(order)
+
+
+_COLUMNS = Sketches.__slots__[1:-1]
+
+
+def keys_of(names: Iterable[str]) -> array[int]:
+    """Return the hash of each name, the same for equal ones within this process."""
+    return array("Q", array("q", map(hash, names)).tobytes())
 
 
 class DatasetProblem(NamedTuple):
@@ -147,21 +168,27 @@ class EqualKeys:
         # which for the checks that have one took 12 ms of a small `curate validate`.
         self._filter = mmap(-1, _FILTER_BITS // 8)
         self._names: dict[int, str] = {}
+        self._wanted: set[int] | None = None
+        """The keys of the records that findings are wanted about, None where they are all."""
         self._file_starts: list[int] = []
         self._files: list[str] = []
 
     def add(self, keys: array[int], sketches: Sketches, rows: Sequence[int] | None = None) -> None:
         """Take note of records under ``keys``, those in the ``rows`` of ``sketches``, by default all of them."""
-        ids = sketches.ids if rows is None else [sketches.ids[row] for row in rows]
+        sketches = sketches if rows is None else sketches.take(rows)
+        ids, are_wanted = sketches.ids, sketches.are_wanted
         if not self._files or self._files[-1] != sketches.file:
             self._file_starts.append(len(self._keys))
             self._files.append(sketches.file)
+        if self._wanted is not None or 0 in are_wanted:
+            before = self._wanted if self._wanted is not None else self._keys
+            self._wanted = {*before, *compress(keys, are_wanted)}
         if len(keys) < _FEW:
             self._name_doubtful(keys, ids)
         else:
             self._name_doubtful_of_many(keys, ids)
         self._keys.extend(keys)
-        self._lines.extend(sketches.lines if rows is None else array("I", [sketches.lines[row] for row in rows]))
+        self._lines.extend(sketches.lines)
 
     def _name_doubtful(self, keys: array[int], ids: Sequence[str]) -> None:
         for index, (key, name) in enumerate(zip(keys, ids, strict=True), len(self._keys)):
@@ -176,19 +203,26 @@ class EqualKeys:
         import numpy as np
 
         known = np.frombuffer(self._filter, np.uint8)
-        bits = np.frombuffer(keys, np.uint64) & np.uint64(_FILTER_MASK)
-        bytes_, masks = bits >> np.uint64(3), np.left_shift(1, bits & np.uint64(7)).astype(np.uint8)
+        bits = (np.frombuffer(keys, np.uint64) & np.uint64(_FILTER_MASK)).astype(np.int64)
+        bytes_, masks = bits >> 3, np.left_shift(1, bits & 7).astype(np.uint8)
         is_doubtful = (known[bytes_] & masks) > 0
-        order = np.argsort(bits, kind="stable")
-        is_doubtful[order[1:]] |= bits[order[1:]] == bits[order[:-1]]
+        # Of those that share a slot, and so of all that are equal, the first has it.
+        rows, slots, owners = np.arange(len(keys)), bits & _SLOT_MASK, np.empty(_SLOT_MASK + 1, np.int32)
+        owners[slots[::-1]] = rows[::-1]
+        is_doubtful |= owners[slots] != rows
         np.bitwise_or.at(known, bytes_, masks)
         for index in np.flatnonzero(is_doubtful).tolist():
             self._names[len(self._keys) + index] = ids[index]
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """Yield (index, index of the first record with the same key) for every later record, in reading order."""
+        """Yield (index, index of the first record with the same key) for every later record, in reading order.
+
+        Those of keys that no record has about which findings are wanted are left out.
+        """
         # Whatever repeats a key has passed the filter, so that only keys of those can be repeated.
         candidates = {self._keys[index] for index in self._names}
+        if self._wanted is not None:
+            candidates &= self._wanted
         first: dict[int, int] = {}
         for index in self._rows_of(candidates):
             earlier = first.setdefault(self._keys[index], index)
@@ -201,10 +235,12 @@ class EqualKeys:
             return [index for index, key in enumerate(self._keys) if key in candidates] if candidates else ()
         import numpy as np
 
-        keys = np.frombuffer(self._keys, np.uint64)
-        wanted = np.sort(np.fromiter(candidates, np.uint64, len(candidates)))
-        near = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
-        rows: list[int] = np.flatnonzero(wanted[near] == keys).tolist()
+        keys, wanted = np.frombuffer(self._keys, np.uint64), np.fromiter(candidates, np.uint64, len(candidates))
+        # Most rows have no such key, which their slots say.
+        is_used = np.zeros(_SLOT_MASK + 1, np.bool_)
+        is_used[wanted & np.uint64(_SLOT_MASK)] = True
+        likely = np.flatnonzero(is_used[keys & np.uint64(_SLOT_MASK)])
+        rows: list[int] = likely[np.isin(keys[likely], wanted)].tolist()
         return rows
 
     def spot(self, index: int) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from curate.checks import DatasetProblem, EqualKeys, Sketches, dataset_check
+from curate.checks import DatasetProblem, EqualKeys, Sketches, dataset_check, keys_of
 from curate.schema.settings import Settings
 
 # Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter or as ASCII.
@@ -81,8 +81,7 @@ class RepeatedId:
     def see_all(self, sketches: Sketches) -> None:
         """Take note of some records."""
         rows = _own(sketches)
-        ids = sketches.ids if rows is None else [sketches.ids[row] for row in rows]
-        self._ids.add(_keys_of(ids), sketches, rows)
+        self._ids.add(_keys(sketches, rows), sketches, rows)
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record whose id an earlier one has."""
@@ -93,13 +92,15 @@ class RepeatedId:
 
 def _own(sketches: Sketches) -> list[int] | None:
     """Return the rows of the records that have an id of their own, None where all have."""
-    if all(sketches.have_own_ids):
+    if 0 not in sketches.have_own_ids:
         return None
     return [row for row, has_own_id in enumerate(sketches.have_own_ids) if has_own_id]
 
 
-def _keys_of(names: Iterable[str]) -> array[int]:
-    return array("Q", array("q", map(hash, names)).tobytes())
+def _keys(sketches: Sketches, rows: Sequence[int] | None) -> array[int]:
+    """Return the keys of the ids in ``rows``."""
+    keys = sketches.id_keys
+    return keys if rows is None else array("Q", [keys[row] for row in rows])
 
 
 def _are_simple(ids: Sequence[str]) -> bool:
@@ -130,12 +131,12 @@ class _AlikeIds:
         """Take note of some records."""
         rows = _own(sketches)
         ids = sketches.ids if rows is None else [sketches.ids[row] for row in rows]
-        folds, spellings = ids, ids
+        folds = spellings = _keys(sketches, rows)
         # Mostly no id is anything but small letters and digits of ASCII, which every fold leaves as it is.
         if not _are_simple(ids):
-            folds, spellings = list(map(self._fold, ids)), list(map(self._spell, ids))
-        self._folds.add(_keys_of(folds), sketches, rows)
-        self._spellings.extend(_keys_of(spellings))
+            folds, spellings = keys_of(map(self._fold, ids)), keys_of(map(self._spell, ids))
+        self._folds.add(folds, sketches, rows)
+        self._spellings.extend(spellings)
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield the first record of each further spelling; a spelling that comes again is for S104 to report."""

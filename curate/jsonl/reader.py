@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 from zlib import crc32
 
 from curate.base.console import one_line, spelled
-from curate.base.file_guard import FileGuardError, open_descriptor
+from curate.base.file_guard import FileGuardError, files_changed, open_descriptor
 from curate.base.record import CurateError, Finding, Json, Line, Source, json_type
 from curate.jsonl.disguise import BOM, refuse_disguise
 from curate.jsonl.faults import JsonFault, fault_finding
@@ -65,21 +66,45 @@ class RawBlock:
     """Neighbouring lines that have not been parsed yet, cut from their file by what they say.
 
     A line that is added or changed leaves the other blocks of the file as they are, so that what is known of those can
-    be kept. Every line ends in a newline but, unless ``is_ended``, the last one.
+    be kept. Every line ends in a newline but, unless ``is_ended``, the last one of a file.
     """
 
     number: int
     """Of the first line."""
     offset: int
-    whole: bytes
-    """The bytes of all, with their newlines."""
-    num_lines: int
-    is_ended: bool
+    size: int
+    read: Callable[[], bytes]
+    known_key: bytes = b""
+
+    @cached_property
+    def whole(self) -> bytes:
+        """The bytes of all, with their newlines; they are read when they are first asked for."""
+        return self.read()
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether a newline ends the last line."""
+        return self.whole.endswith(b"\n")
+
+    @cached_property
+    def num_lines(self) -> int:
+        """Number of lines."""
+        return self.whole.count(b"\n") + (not self.is_ended)
+
+    @cached_property
+    def key(self) -> bytes:
+        """A digest of 16 bytes of all that a block says by itself, wherever it stands."""
+        if self.known_key:
+            return self.known_key
+        # Processors have instructions for SHA-256, and none for BLAKE2. Only a first line can have a byte order mark.
+        digest = sha256(self.whole)
+        digest.update(b"%d" % (self.number == 1))
+        return digest.digest()[:16]
 
     @cached_property
     def is_plain(self) -> bool:
         """Whether each line begins with a brace and ends in a newline and no more."""
-        is_short = self.is_ended and len(self.whole) <= MAX_LINE
+        is_short = self.is_ended and self.size <= MAX_LINE
         # Of the lines only their first bytes are looked at: to count what begins a line takes ten times as long.
         return is_short and b"\r" not in self.whole and all(line[:1] == b"{" for line in self.lines)
 
@@ -90,6 +115,11 @@ class RawBlock:
         if self.is_ended:
             lines.pop()
         return lines
+
+
+def block_at(number: int, offset: int, whole: bytes) -> RawBlock:
+    """Return a block of bytes that were read, its first line and where it begins."""
+    return RawBlock(number, offset, len(whole), lambda: whole)
 
 
 class Reader:
@@ -141,9 +171,32 @@ class Reader:
         finally:
             os.close(handle)
 
+    def blocks_at(self, parts: Iterable[tuple[bytes, int, int, int]], num_lines: int) -> Iterator[RawBlock | Finding]:
+        """Yield the blocks at ``parts``: the key of each, its first line, where it begins, how many bytes it has.
+
+        They have ``num_lines``. Each is read when its bytes are asked for; one that is another by then is E974.
+        """
+        try:
+            handle = open_regular(self.path, self.root)
+        except JsonFault as fault:
+            yield self._finding(fault, 0)
+            return
+        try:
+            self.num_lines = num_lines
+            for key, number, offset, size in parts:
+                yield RawBlock(number, offset, size, partial(self._read_at, handle, key, number, offset, size), key)
+        finally:
+            os.close(handle)
+
+    def _read_at(self, handle: int, key: bytes, number: int, offset: int, size: int) -> bytes:
+        whole = os.pread(handle, size, offset)
+        if block_at(number, offset, whole).key != key:
+            raise files_changed(self.name)
+        return whole
+
     def _blocks(self, handle: int) -> Iterator[RawBlock | Finding]:
         number = first = self.span.first_line if self.span else 1
-        for offset, chunk, is_ended in _chunks(handle, self.span):
+        for offset, chunk, is_ended in cut(partial(os.pread, handle), self.span):
             num_lines = 1
             if chunk is None:
                 yield fault_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
@@ -156,8 +209,8 @@ class Reader:
                 yield _bom_finding(self.name)
                 break
             else:
-                num_lines = chunk.count(b"\n") + (not is_ended)
-                yield RawBlock(number, offset, chunk, num_lines, is_ended)
+                yield (block := block_at(number, offset, chunk))
+                num_lines = block.num_lines
             number += num_lines
         self.num_lines = number - first
         if number == 1:
@@ -250,7 +303,7 @@ def spans(path: Path, size: int, *, root: Path | None = None, is_counted: bool =
     handle = open_regular(path, root)
     try:
         refuse_disguise(os.pread(handle, _HEAD_BYTES, 0))
-        _, first, _ = next(_chunks(handle, None), (0, b"", True))
+        _, first, _ = next(cut(partial(os.pread, handle)), (0, b"", True))
         if first and _other_form(path, first):
             raise JsonFault("S124", "one document over many lines", 1)
         length = os.fstat(handle).st_size
@@ -279,13 +332,16 @@ def _bom_finding(file: str) -> Finding:
     return fault_finding("S118", "a byte order mark", file, 1, 1, fix="Save the file without it.")
 
 
-def _chunks(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, bool]]:
-    """Yield (offset, some whole lines or None for one that is too long, whether a newline ended the last of them)."""
+def cut(read: Callable[[int, int], bytes], span: Span | None = None) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Yield (offset, some whole lines or None for one that is too long, whether a newline ended the last of them).
+
+    ``read(num, offset)`` returns the bytes from some offset on, at most ``num`` of them; it is asked in order.
+    """
     offset = read_offset = span.start if span else 0
     end = span.end if span else None
     rest, is_too_long = b"", False
     while end is None or read_offset < end:
-        block = os.pread(handle, _PIECE if end is None else min(_PIECE, end - read_offset), read_offset)
+        block = read(_PIECE if end is None else min(_PIECE, end - read_offset), read_offset)
         if not block:
             break
         read_offset += len(block)
@@ -295,15 +351,15 @@ def _chunks(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None,
             yield offset, None, True
             offset, block, is_too_long = read_offset - len(block) + first, block[first:], False
         rest += block
-        while cut := _cut(rest):
-            yield offset, rest[:cut], True
-            offset, rest = offset + cut, rest[cut:]
+        while size := _cut(rest):
+            yield offset, rest[:size], True
+            offset, rest = offset + size, rest[size:]
         if len(rest) > MAX_LINE:
             rest, is_too_long = b"", True
     # The last line may have no end.
-    if cut := rest.rfind(b"\n") + 1:
-        yield offset, rest[:cut], True
-        offset, rest = offset + cut, rest[cut:]
+    if size := rest.rfind(b"\n") + 1:
+        yield offset, rest[:size], True
+        offset, rest = offset + size, rest[size:]
     if rest or is_too_long:
         yield offset, None if is_too_long else rest, False
 

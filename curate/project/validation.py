@@ -34,7 +34,7 @@ from curate.checks.runner import (
     select_checks,
     validate,
 )
-from curate.checks.runner.changes import unmerged_findings
+from curate.checks.runner.changes import changed_lines, unmerged_findings
 from curate.checks.runner.examine import BLOCKS_FROM, Examiner
 from curate.checks.runner.names import UniqueNames, Watched, WatchedIds
 from curate.checks.runner.results import SpanResult
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
+    from curate.similarity.dedupe.columns import ColumnCache
 
 
 _SAMPLE_LINES = 100
@@ -73,6 +74,8 @@ class Validation:
     data: ProjectData | None = None
     is_part: bool = False
     jobs: int = 0
+    since: str = ""
+    """The commit that lines must differ from to be looked at."""
     engine: Engine = examine_all
     has_leaks: bool = True
     lengths: Lengths | None = None
@@ -88,10 +91,12 @@ class Validation:
 
         Raises:
             CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read; E913
-                and E980 for a journal that cannot be read; E940 for checks that need an extra; E970 when a worker is
-                killed; and as ``lengths`` does.
+                and E980 for a journal that cannot be read; E940 for checks that need an extra; E957 for a commit that
+                is not there; E970 when a worker is killed; and as ``lengths`` does.
         """
-        spec, view = self.spec, self.spec.shape.view
+        view, cache = self.spec.shape.view, self._cache()
+        changes = changed_lines(self.files, self.since, cache, self.spec.root) if self.since else self.spec.changes
+        spec = replace(self.spec, changes=changes, cache=cache)
         has_records = view is not None and self._needs_records()
         # Without a view lines are no records, so that there is nothing to decide on.
         data = self.data if view else None
@@ -100,19 +105,21 @@ class Validation:
 
             self.remarks += damage_texts([damage for damage in data.damages if damage.kind == "unknown"])
         self._stream = RecordStream(spec.root, data, is_whole=self._whole is not None, has_records=has_records)
-        cache = None
-        # What is kept is for the processes of this machine. Where its folder leads elsewhere nothing is.
-        with suppress(CurateError):
-            known = self._whole.cache if self._whole else data.cache_of(self.files) if data else None
-            cache = known if view and self.engine is examine_all else None
         return validate(
             self.files,
-            replace(spec, watched=self._stream.watched, has_records=has_records, cache=cache),
+            replace(spec, watched=self._stream.watched, has_records=has_records),
             jobs=self.jobs,
             engine=self._stream.engine(self.engine, self.on_span),
             further=self._further,
             has_lengths=self.lengths is not None,
         )
+
+    def _cache(self) -> ColumnCache | None:
+        # What is kept is for the processes of this machine. Where its folder leads elsewhere nothing is.
+        if self.data and self.spec.shape.view and self.engine is examine_all:
+            with suppress(CurateError):
+                return self.data.cache_of(self.files) if self._whole is None else self._whole.cache
+        return None
 
     def decision_findings(self) -> list[Finding]:
         """Return what is wrong with the decisions on a whole workspace, once it has run: L402, L403, unfit edits.

@@ -27,8 +27,9 @@ from curate.base.packs import MemoryPack, PackItem
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
 from curate.checks.runner.examine import Examiner
+from curate.checks.runner.file_parts import FileParts
 from curate.checks.runner.parallel import num_bytes, tasks_of
-from curate.checks.runner.parts import FileParts, file_name, read_parts
+from curate.checks.runner.parts import file_name, read_parts
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.table import RecordTable
 from curate.formats.importers import SourceRow, jsonable

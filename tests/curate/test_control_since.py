@@ -8,9 +8,11 @@ import random
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curate.base.record import CurateError, Exit
@@ -18,6 +20,7 @@ from curate.checks.runner import ExaminerSpec, Verdict, changed_lines, validate
 from curate.checks.runner.changes import ALL_LINES, LineSet
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
+from curate.similarity.dedupe.columns import cache_in
 
 INSTRUCTION = load_shape("instruction")
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs the program git")
@@ -292,6 +295,44 @@ def test_git_compares_only_where_there_are_two_answers(
     assert is_compared_by_git([*before, pair(50)])
 
 
+def test_a_commit_that_is_known_is_not_unpacked_again(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, trace, cache = repo / "data" / "a.jsonl", tmp_path / "trace", cache_in(tmp_path / "records", INSTRUCTION, 1)
+    monkeypatch.setenv("GIT_TRACE", str(trace))
+
+    def edit(line: int) -> None:
+        lines = lines_of(path)
+        lines[line - 1] = pair(100 + line)
+        write(path, lines)
+        # What was written just now could be written again within a tick of the clock.
+        time.sleep(0.15)
+
+    def changed() -> tuple[list[int], bool]:
+        trace.unlink(missing_ok=True)
+        lines = changed_lines([path], "HEAD", cache, repo)[str(path)]
+        return [number for number in range(60) if number in lines], "cat-file" in trace.read_text()
+
+    edit(4)
+    assert changed() == ([4], True)
+    assert changed() == ([4], False)
+    # As a hook does: what is about to be committed is the commit that the next one compares with.
+    git(repo, "add", "-A")
+    assert changed() == ([4], False)
+    git(repo, "commit", "-q", "-m", "second")
+    edit(9)
+    assert changed() == ([9], False)
+    # A file that is not as the index has it says nothing of the commit.
+    git(repo, "add", "-A")
+    edit(11)
+    assert changed() == ([9, 11], False)
+    git(repo, "commit", "-q", "-m", "third")
+    assert changed() == ([11], True)
+    (repo / ".gitattributes").write_text("*.jsonl text eol=crlf\n")
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert changed()[0] == [11]
+
+
 def test_a_link_follows_its_file(repo: Path) -> None:
     link = repo / "link.jsonl"
     link.symlink_to("data/a.jsonl")
@@ -344,3 +385,4 @@ def test_a_set_of_lines_agrees_with_a_plain_one() -> None:
         lines = LineSet(ranges)
         assert {number for number in range(40) if number in lines} == plain
         assert bool(lines) == bool(plain)
+        assert lines.are_in(np.arange(1, 40)).tolist() == [number in plain for number in range(1, 40)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from curate.base.console import spelled
 from curate.base.file_guard import stamp_of
 from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Source, is_named
-from curate.checks import DatasetProblem, Sketches, show
+from curate.checks import Check, DatasetProblem, Sketches, show
 from curate.checks.runner.baseline import (
     Baseline,
     Owed,
@@ -34,6 +34,7 @@ from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, st
 from curate.schema import Shape
 
 if TYPE_CHECKING:
+    from curate.checks.runner.file_parts import FileParts
     from curate.similarity.dedupe.columns import Part
 
 __all__ = [
@@ -93,10 +94,11 @@ def validate(
     Raises:
         CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
-    examiner, baseline = Examiner(replace(spec, num_bytes=num_bytes(files))), spec.baseline
-    selection, read = examiner.selection, _ReadFiles(files, spec)
-    across = Across(examiner, files)
-    jobs = jobs or default_jobs(files, is_by_block=examiner.is_by_block)
+    read = _ReadFiles(files, spec)
+    examiner = Examiner(replace(spec, num_bytes=num_bytes(files), parts=read.known))
+    baseline, selection, across = spec.baseline, examiner.selection, Across(examiner, files)
+    unread = [path for path in files if path not in read.known]
+    jobs = jobs or default_jobs(unread, is_by_block=examiner.is_by_block)
     total = _examined(across, examiner, read.watched(engine(examiner, files, jobs)))
     read.keep()
     tally = total.tally
@@ -121,6 +123,15 @@ class _ReadFiles:
         self._stamps = {path: stamp_of(path, spelled(name or str(path))) for path, name in named}
         self._parts: dict[Path, list[Part] | None] = {path: [] for path in self._stamps}
         self._num_lines: Counter[Path] = Counter()
+        self.known: dict[Path, FileParts] = {}
+        if self._cache:
+            # It needs numpy.
+            from curate.checks.runner.file_parts import known_parts
+
+            with suppress(CurateError):
+                pack = self._cache.opened()
+                known = {path: known_parts(pack, stamp, has_columns=False) for path, stamp in self._stamps.items()}
+                self.known = {path: of_file for path, of_file in known.items() if of_file}
 
     def watched(self, results: Iterable[tuple[Path, SpanResult]]) -> Iterator[tuple[Path, SpanResult]]:
         """Yield ``results``, and take note of the blocks of each."""
@@ -138,7 +149,7 @@ class _ReadFiles:
         if self._cache is None or not any(self._parts.values()):
             return
         # It needs numpy.
-        from curate.checks.runner.parts import FileParts, file_key, keep_parts
+        from curate.checks.runner.file_parts import FileParts, file_key, keep_parts
 
         with suppress(CurateError):
             pack = self._cache.opened()
@@ -315,12 +326,26 @@ class Across:
         """Add what is wrong with the whole to ``tally``."""
         for check, running in self._running:
             for reported in running.finish():
+                if self._is_counted(check, reported, tally):
+                    continue
                 problem = reported.problem
                 # The line begins with its record, so only a place within it has to be looked up.
                 column = 1 if reported.line and not problem.pointer else 0
                 source = Source(reported.file, reported.line)
                 finding = check.finding(problem, source, record=reported.record, column=column)
                 self.add(tally, finding, reported)
+
+    def _is_counted(self, check: Check, reported: DatasetProblem, tally: FindingTally) -> bool:
+        """Count a problem if it is one of those, most of many, of which all is known without a finding of it."""
+        if self._baseline or self._records or self._changes is not None or reported.category:
+            return False
+        rules = self._selection.rules(self._names.get(reported.file, ""), "")
+        severity = rules.severities.get(check.code, check.severity)
+        is_excused = (reported.file, reported.line) in self._excused
+        if is_excused or check.code in rules.unwanted or not tally.is_full(severity):
+            return False
+        tally.count(check.code, severity)
+        return True
 
     def add(self, tally: FindingTally, finding: Finding, reported: DatasetProblem | None = None) -> None:
         """Add a finding to ``tally`` as the rules of its record say, or of its category where it names no record.

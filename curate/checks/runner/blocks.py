@@ -26,12 +26,12 @@ from curate.similarity.dedupe.columns import (
     Part,
     columns_of,
     flags_of,
-    key_of,
+    has_flags,
     restored,
     store_flags,
     stored,
 )
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
+from curate.similarity.dedupe.kernels import FEW, Kernels, kernels_for
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
 Needs = Literal["shape", "ids", "record"]
@@ -69,7 +69,20 @@ class BlockPass:
     @cached_property
     def _kernels(self) -> Kernels:
         # Where others examine all the lines, or all is known of them, there is nothing to load.
+        if self.is_compiled and not is_repaid(self._num_unknown()):
+            return FEW
         return kernels_for(self._examiner.spec.num_bytes, self.is_compiled)
+
+    def _num_unknown(self) -> int:
+        """Return in how many bytes there may be something to clean."""
+        spec, pack, rules = self._examiner.spec, self._pack, self._examiner.rules
+        known = [
+            part.size
+            for of_file in spec.parts.values()
+            for part in of_file.parts
+            if pack and part.key in pack and (spec.changes is not None or has_flags(pack, part.key, rules))
+        ]
+        return spec.num_bytes - sum(known)
 
     @property
     def is_compiled(self) -> bool:
@@ -95,13 +108,15 @@ class BlockPass:
         Of lines that are not ``changed`` there are only sketches.
         """
         is_valid, has_records = self._examiner.shape.is_valid, self._examiner.needs == "record"
-        for item in reader.blocks():
+        of_file = self._examiner.spec.parts.get(reader.path)
+        parts, num_lines = of_file.within(reader.span) if of_file else ([], 0)
+        for item in reader.blocks_at(parts, num_lines) if of_file else reader.blocks():
             if isinstance(item, Finding):
                 result.parts = None
                 yield item
                 continue
             pack = self._pack if has_records else None
-            key = key_of(item) if pack else b""
+            key = item.key if pack else b""
             if not key:
                 # A file of which some blocks are not kept is not known.
                 result.parts = None
@@ -125,7 +140,7 @@ class BlockPass:
 
     def _note_part(self, raw: RawBlock, key: bytes, result: SpanResult) -> None:
         if result.parts is not None and key:
-            result.parts.append(Part(key, raw.number, raw.offset, len(raw.whole)))
+            result.parts.append(Part(key, raw.number, raw.offset, raw.size))
 
     def complete(self, result: SpanResult) -> None:
         """Bring all sketches together, in reading order."""
@@ -139,7 +154,7 @@ class BlockPass:
             records, result.single = result.single, []
             lines = np.array([record.source.line for record in records], np.int64)
             block = block_of(records, self._kernels)
-            result.batches.append(_sketched(block, records[0].source.file, lines))
+            result.batches.append(_sketched(block, records[0].source.file, lines, np.ones(len(lines), np.bool_)))
 
     def _examine(
         self,
@@ -172,9 +187,9 @@ class BlockPass:
                 self._keep(key, columns)
                 self._keep_flags(key, rules, {**by_code, "": flags})
             is_mine = self._not_watched(block.ids, raw, rows, reader.name, is_changed, values.__getitem__, result)
-            self._sketch(block, block.ignored, reader.name, raw.number + rows, is_mine, result)
+            self._sketch(block, block.ignored, reader.name, raw.number + rows, is_mine, is_changed, result)
             flags = flags & is_changed & is_mine
-        yield from self._check(raw, rows, flags, by_code, values.__getitem__, reader, result)
+        yield from self._check(raw, raw.num_lines, rows, flags, by_code, values.__getitem__, reader, result)
 
     def _examine_known(
         self,
@@ -206,8 +221,10 @@ class BlockPass:
             self._keep_flags(key, rules, {**by_code, "": flags})
         is_mine = self._not_watched(columns.ids, raw, rows, reader.name, is_changed, value, result)
         ignored = [columns.ignored.get(row) for row in range(len(columns))]
-        self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, result)
-        yield from self._check(raw, rows, flags & is_changed & is_mine, by_code, value, reader, result)
+        self._sketch(columns, ignored, reader.name, raw.number + rows, is_mine, is_changed, result)
+        yield from self._check(
+            raw, columns.num_lines, rows, flags & is_changed & is_mine, by_code, value, reader, result
+        )
 
     def _keep(self, key: bytes, columns: BlockColumns) -> None:
         if self._pack:
@@ -228,6 +245,7 @@ class BlockPass:
     def _check(
         self,
         raw: RawBlock,
+        num_lines: int,
         rows: Indices,
         flags: Flags,
         by_code: Mapping[str, Flags],
@@ -237,7 +255,7 @@ class BlockPass:
     ) -> Iterator[RawLine]:
         """Check the records with a flag, and yield the lines that are no records in their turn."""
         # Findings come in the order of the lines, for only the first of them are retained.
-        is_record, to_do = np.zeros(raw.num_lines, np.bool_), np.ones(raw.num_lines, np.bool_)
+        is_record, to_do = np.zeros(num_lines, np.bool_), np.ones(num_lines, np.bool_)
         is_record[rows], to_do[rows] = True, flags
         if not to_do.any():
             return
@@ -282,11 +300,12 @@ class BlockPass:
         file: str,
         lines: Indices,
         is_mine: Flags,
+        is_changed: Flags,
         result: SpanResult,
     ) -> None:
         if not self._examiner.needs_sketches:
             return
-        sketches = _sketched(block, file, lines)
+        sketches = _sketched(block, file, lines, is_changed)
         result.batches.append(sketches if is_mine.all() else sketches.take(np.flatnonzero(is_mine).tolist()))
         # What a decision may have changed is noted when it is added.
         mine = [codes if mine else None for codes, mine in zip(ignored, is_mine.tolist(), strict=True)]
@@ -299,8 +318,8 @@ class BlockPass:
         ]
         self._note_excused(every(self._view, values, "ignore"), file, lines, result)
         rows, ids = [index for index, _ in named], [own_id for _, own_id in named]
-        keys, none = array("Q", bytes(8 * len(ids))), [""] * len(ids)
-        return Sketches(file, ids, _array("I", lines[rows]), keys, keys, none, none, none, keys, [True] * len(ids))
+        keys, none, yes = array("Q", bytes(8 * len(ids))), [""] * len(ids), array("B", b"\x01" * len(ids))
+        return Sketches(file, ids, _array("I", lines[rows]), keys, keys, none, none, none, keys, yes, yes)
 
     @staticmethod
     def _note_excused(ignored: Sequence[Json], file: str, lines: Indices, result: SpanResult) -> None:
@@ -313,12 +332,12 @@ def _are_in(changed: LineSet | None, lines: Indices, result: SpanResult) -> Flag
     """Return which of the records in ``lines`` are to be looked at, and count the others."""
     if changed is None:
         return np.ones(len(lines), np.bool_)
-    is_changed = np.array([line in changed for line in lines.tolist()], np.bool_)
+    is_changed = changed.are_in(lines)
     result.num_unchanged += int((~is_changed).sum())
     return is_changed
 
 
-def _sketched(block: RecordBlock | BlockColumns, file: str, lines: Indices) -> Sketches:
+def _sketched(block: RecordBlock | BlockColumns, file: str, lines: Indices, are_wanted: Flags) -> Sketches:
     if isinstance(block, BlockColumns):
         contents, questions, num_chars = block.keys[:, 0], block.keys[:, 2], block.num_chars
         texts = block.categories.texts(), block.splits.texts(), block.sources.texts()
@@ -337,10 +356,11 @@ def _sketched(block: RecordBlock | BlockColumns, file: str, lines: Indices) -> S
         splits,
         ["" if source == file else source for source in sources],
         _array("Q", num_chars),
-        list(map(bool, block.have_own_ids)),
+        _array("B", np.asarray(block.have_own_ids)),
+        _array("B", are_wanted),
     )
 
 
 def _array(kind: str, numbers: NDArray[Any]) -> array[int]:
     """Return numbers as an array that can be pickled and joined without numpy."""
-    return array(kind, numbers.astype(np.uint32 if kind == "I" else np.uint64).tobytes())
+    return array(kind, numbers.astype(kind).tobytes())

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING, NamedTuple
 
 from curate.base.console import one_line, spelled
-from curate.base.file_guard import open_file
 from curate.base.git import GitError, ask_git, stream_git
 from curate.base.record import CurateError, Exit, Finding
+from curate.checks.runner.line_digests import DIGEST_SIZE, DoubtError, LineDigests
 from curate.jsonl import fault_finding
+
+if TYPE_CHECKING:
+    from curate.base.hashing import Indices
+    from curate.similarity.dedupe.blocks import Flags
+    from curate.similarity.dedupe.columns import ColumnCache
 
 _HUNK = re.compile(rb"@@ -[0-9,]+ \+([0-9]+)(?:,([0-9]+))? @@")
 _PIECE = 1 << 16
 _MOST_PATHS = 500
-# Bytes and lines of each side that are compared at a time.
-_BLOCK = 1 << 20
-_WINDOW = 256
+# Bytes of digests of each side that are looked at behind a difference, and that are compared at once.
+_WINDOW = 256 * DIGEST_SIZE
+_MOST_AT_ONCE = 1 << 20
 # Nobody's configuration may change what is compared or how it is printed.
 _DIFF = ("diff", "--no-color", "--no-relative", "--find-renames")
 
@@ -45,13 +51,26 @@ class LineSet:
     def __bool__(self) -> bool:
         return bool(self._starts)
 
+    def are_in(self, lines: Indices) -> Flags:
+        """Return which of some line numbers, [N], it has."""
+        # Small files are checked without numpy.
+        import numpy as np
+
+        numbers = np.asarray(lines, np.uint64)
+        starts, ends = (np.array([0, *bounds], np.uint64) for bounds in (self._starts, self._ends))
+        return numbers < ends[np.searchsorted(starts, numbers, "right") - 1]
+
 
 NO_LINES = LineSet()
 ALL_LINES = LineSet([(0, 2**63)])
 
 
-def changed_lines(files: Sequence[Path], since: str) -> dict[str, LineSet]:
+def changed_lines(
+    files: Sequence[Path], since: str, cache: ColumnCache | None = None, root: Path | None = None
+) -> dict[str, LineSet]:
     """Return the lines of each file that differ from the commit ``since``, by the path as given.
+
+    What ``cache``, that of the workspace ``root``, knows of a commit's files is not read again.
 
     What is not committed counts, and so does every line of a file that git does not know. A file that was only moved
     has no changed lines. Where git compares something else than the lines of the file (Git LFS), all of them count.
@@ -69,15 +88,17 @@ def changed_lines(files: Sequence[Path], since: str) -> dict[str, LineSet]:
         if folder not in tops:
             tops[folder] = _top(folder)
         groups.setdefault(tops[folder], []).append(path)
-    return {name: lines for top, paths in groups.items() for name, lines in _changed_in(top, paths, since)}
+    digests = LineDigests(cache, root)
+    return {name: lines for top, paths in groups.items() for name, lines in _changed_in(top, paths, since, digests)}
 
 
-def _changed_in(top: Path, paths: Sequence[Path], since: str) -> Iterator[tuple[str, LineSet]]:
+def _changed_in(top: Path, paths: Sequence[Path], since: str, digests: LineDigests) -> Iterator[tuple[str, LineSet]]:
     commit = _ask(top, "rev-parse", "--verify", "--quiet", f"{since}^{{commit}}", default=b"").strip().decode()
     if not commit:
         hint = "A shallow clone may lack it: fetch more of the history."
         raise CurateError("E957 bad-revision", f"there is no commit {one_line(since)!r} in {one_line(str(top))}", hint)
-    renamed = {name: (status, old) for status, name, old in _renamed(top, commit)}
+    asked_at = time.time_ns()
+    renamed = {difference.name: difference for difference in _renamed(top, commit)}
     names = {path: os.path.relpath(path.resolve(), top) for path in paths}
     # A link can be led elsewhere, which changes all lines that are read through it.
     links = {path: os.path.relpath(path.parent.resolve() / path.name, top) for path in paths if path.is_symlink()}
@@ -91,25 +112,44 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str) -> Iterator[tuple[
         if name not in known or name in filtered or (link and (link in renamed or link not in known)):
             yield str(path), ALL_LINES
         elif name in renamed:
-            status, old = renamed[name]
-            ranges = (
-                _unambiguous_ranges(top, f"{commit}:{old}", name) if status in "MR" and name not in converted else None
-            )
+            differs = renamed[name]
+            ranges = None
+            if differs.status in "MR" and name not in converted:
+                # That takes less time and memory: `git diff` holds both files in whole, and refuses those beyond a
+                # gigabyte. What cannot be read, or has two answers, is for git to say.
+                with suppress(DoubtError, GitError, OSError, CurateError):
+                    old_lines = digests.of_blob(top, differs.old_blob)
+                    ranges = changed_ranges(old_lines, digests.of_file(path, top, differs.new_blob, asked_at))
             if ranges is None:
-                ranges = list(_hunks(top, commit, dict.fromkeys([old, name])))
+                ranges = list(_hunks(top, commit, dict.fromkeys([differs.old_name, name])))
             yield str(path), LineSet(ranges)
         else:
             yield str(path), NO_LINES
 
 
-def _renamed(top: Path, commit: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (how it differs in a letter of git, path, path in the commit) of what differs from the commit."""
+class _Difference(NamedTuple):
+    """How a file differs from a commit: in a letter of git, its name here and there, and the blobs of both.
+
+    ``new_blob`` is "" where the file is not as the index has it.
+    """
+
+    status: str
+    name: str
+    old_name: str
+    old_blob: str
+    new_blob: str
+
+
+def _renamed(top: Path, commit: str) -> Iterator[_Difference]:
     # Files whose times have changed are read from end to end.
-    with _refusals(top), stream_git(top, [*_DIFF, "--name-status", "-z", commit]) as answer:
+    with _refusals(top), stream_git(top, [*_DIFF, "--raw", "--no-abbrev", "-z", commit]) as answer:
         words = iter(_fields(answer.read()))
-    for status in words:
+    for about in words:
+        _, _, old_blob, new_blob, status = about.split(" ")
         old = next(words)
-        yield status[0], next(words) if status[0] in "RC" else old, old
+        yield _Difference(
+            status[0], next(words) if status[0] in "RC" else old, old, old_blob, new_blob if new_blob.strip("0") else ""
+        )
 
 
 def _attributes(top: Path, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -140,150 +180,70 @@ def _hunks(top: Path, commit: str, names: Iterable[str]) -> Iterator[tuple[int, 
             is_start = piece.endswith(b"\n")
 
 
-class _DoubtError(Exception):
-    """Which lines have changed depends on how they are compared."""
+def changed_ranges(old: bytes, new: bytes) -> list[tuple[int, int]]:
+    """Return (first line, number of lines) of each part of a text that an older one does not have, in order.
 
+    Both come as the digests of their lines, see `LineDigests`.
 
-def _unambiguous_ranges(top: Path, blob: str, name: str) -> list[tuple[int, int]] | None:
-    """Return what `_hunks` would, None where there may be two answers.
-
-    That takes less time and memory: `git diff` holds both files in whole, and refuses those beyond a gigabyte.
+    Raises:
+        DoubtError: there may be another result.
     """
-    # What git itself refuses or cannot read is for `_hunks` to say.
-    with suppress(_DoubtError, GitError, OSError), open_file(top / name, top) as file:
-        comparison = _Comparison()
-        with stream_git(top, ["cat-file", "blob", blob]) as answer:
-            comparison.compare(_Lines(answer), _Lines(file, refused=b"\r"))
-        comparison.prove()
-        return comparison.changed
-    return None
-
-
-class _Lines:
-    """The lines of a file, from the next one on."""
-
-    def __init__(self, file: IO[bytes], refused: bytes = b"") -> None:
-        """Take an open file; what has ``refused`` in it is doubtful."""
-        self._file, self._refused = file, refused
-        self.ahead = b""
-        self.is_read = False
-
-    def fill(self) -> bytes:
-        """Return what comes next, a block at least unless it is the rest."""
-        while len(self.ahead) < _BLOCK and not self.is_read:
-            block = self._file.read(_BLOCK)
-            # Git converts line ends as settings and attributes say; without these bytes there is nothing to convert.
-            if self._refused and self._refused in block:
-                raise _DoubtError
-            self.ahead += block
-            self.is_read = not block
-        return self.ahead
-
-    def window(self) -> tuple[list[bytes], bool]:
-        """Return the next lines with their ends, and whether they are all that is left."""
-        *lines, rest = self.ahead.split(b"\n", _WINDOW)
-        is_rest = self.is_read and (len(lines) < _WINDOW or not rest)
-        whole = [line + b"\n" for line in lines]
-        return [*whole, rest] if is_rest and rest else whole, is_rest
-
-    def skip(self, number: int) -> None:
-        """Go on behind so many bytes."""
-        self.ahead = self.ahead[number:]
-
-
-class _Comparison:
-    """The lines of a file that an older text does not have, in order."""
-
     # Lines are matched in turn, and behind a difference where the next equal ones are. Any comparison comes to this
     # result if no line that is left over on either side occurs on the other: they cannot be matched, and all others
     # are. Git lets a frequent line go unmatched between two that are left over, unless one that is not frequent stands
     # there as well: so the first line behind each difference must be the only one of its kind, up to the last one.
-
-    def __init__(self) -> None:
-        self.changed: list[tuple[int, int]] = []
-        self._line = 1
-        self._removed: set[int] = set()
-        self._added: set[int] = set()
-        self._after: list[int] = []
-        """The first line behind each difference."""
-        self._is_behind = False
-        self._matched = array("q")
-
-    def compare(self, old: _Lines, new: _Lines) -> None:
-        """Match the lines of both, to their ends.
-
-        Raises:
-            _DoubtError: they cannot be matched in turn.
-        """
-        while old.fill() or new.fill():
-            ahead = new.fill()
-            equal = _num_equal(old.ahead, ahead)
-            is_whole = equal == len(old.ahead) == len(ahead) and old.is_read and new.is_read
-            if end := equal if is_whole else old.ahead.rfind(b"\n", 0, equal) + 1:
-                self._match(old.ahead[:end])
-                old.skip(end)
-                new.skip(end)
-            else:
-                self._differ(old, new)
-
-    def prove(self) -> None:
-        """Make sure that there is no other result.
-
-        Raises:
-            _DoubtError: there may be.
-        """
-        # Nothing stands between the last difference and another.
-        between = self._after[:-1] if self._is_behind else self._after
-        left_over = self._removed | self._added
-        watched = left_over.union(between)
-        if len(watched) != len(self._removed) + len(self._added) + len(between):
-            raise _DoubtError
-        if watched and sum(map(watched.__contains__, self._matched)) != len(between):
-            raise _DoubtError
-
-    def _match(self, text: bytes) -> None:
-        lines = text.removesuffix(b"\n").split(b"\n")
-        numbers = array("q", map(hash, lines))
-        if (self._removed or self._added) and not self._is_behind:
-            self._after.append(numbers[0])
-            self._is_behind = True
-        self._matched.extend(numbers)
-        self._line += len(lines)
-
-    def _differ(self, old: _Lines, new: _Lines) -> None:
-        """Leave the lines over that stand before the next equal ones."""
-        (old_lines, is_old_rest), (new_lines, is_new_rest) = old.window(), new.window()
-        firsts = {line: index for index, line in reversed(list(enumerate(new_lines)))}
-        equal = [(index, firsts[line]) for index, line in enumerate(old_lines) if line in firsts]
-        if not equal and not is_old_rest and not is_new_rest:
-            raise _DoubtError
-        num_old, num_new = min(equal, key=sum, default=(len(old_lines), len(new_lines)))
-        removed, added = old_lines[:num_old], new_lines[:num_new]
-        # A line that is longer than a block is in neither.
-        if not removed and not added:
-            raise _DoubtError
-        for lines, side, numbers in ((removed, old, self._removed), (added, new, self._added)):
-            side.skip(sum(map(len, lines)))
-            numbers.update(hash(line.removesuffix(b"\n")) for line in lines)
-        if added:
-            self.changed.append((self._line, num_new))
-        self._line += num_new
-        self._is_behind = False
+    ranges: list[tuple[int, int]] = []
+    removed: list[bytes] = []
+    added: list[bytes] = []
+    behind: list[bytes] = []
+    is_behind, left, right = True, 0, 0
+    while left < len(old) or right < len(new):
+        if num := _num_equal(old, new, left, right):
+            if not is_behind:
+                behind += _records(old[left : left + DIGEST_SIZE])
+            is_behind, left, right = True, left + num, right + num
+            continue
+        num_old, num_new = _num_apart(old, new, left, right)
+        removed += _records(old[left : left + num_old])
+        added += _records(new[right : right + num_new])
+        if num_new:
+            ranges.append((right // DIGEST_SIZE + 1, num_new // DIGEST_SIZE))
+        is_behind, left, right = False, left + num_old, right + num_new
+    # Nothing stands between the last difference and another.
+    between = behind[:-1] if is_behind else behind
+    watched = {*removed, *added, *between}
+    if len(watched) != len({*removed}) + len({*added}) + len(between):
+        raise DoubtError
+    if watched and sum(map(watched.__contains__, _records(old))) != len(removed) + len(between):
+        raise DoubtError
+    return ranges
 
 
-def _num_equal(left: bytes, right: bytes) -> int:
-    """Return how many bytes are equal at the start of both."""
-    least, most = 0, min(len(left), len(right))
-    if left[:most] == right[:most]:
-        return most
-    # That many are, and so many are not.
-    while most - least > 1:
-        middle = (least + most) // 2
-        if left[least:middle] == right[least:middle]:
-            least = middle
-        else:
-            most = middle
-    return least
+def _num_apart(old: bytes, new: bytes, left: int, right: int) -> tuple[int, int]:
+    """Return how many bytes of each stand before the next equal lines."""
+    old_window, new_window = old[left : left + _WINDOW], new[right : right + _WINDOW]
+    firsts = {digest: index for index, digest in reversed(list(enumerate(_records(new_window))))}
+    equal = [(index, firsts[digest]) for index, digest in enumerate(_records(old_window)) if digest in firsts]
+    if not equal and left + _WINDOW < len(old) and right + _WINDOW < len(new):
+        raise DoubtError
+    if not equal:
+        return len(old_window), len(new_window)
+    num_old, num_new = min(equal, key=sum)
+    return num_old * DIGEST_SIZE, num_new * DIGEST_SIZE
+
+
+def _records(digests: bytes) -> Iterator[bytes]:
+    return (digests[start : start + DIGEST_SIZE] for start in range(0, len(digests), DIGEST_SIZE))
+
+
+def _num_equal(old: bytes, new: bytes, left: int, right: int) -> int:
+    """Return how many bytes are equal from there on, in whole digests."""
+    start, size = left, _WINDOW
+    while (part := old[left : left + size]) and part == new[right : right + len(part)]:
+        left, right, size = left + len(part), right + len(part), min(2 * size, _MOST_AT_ONCE)
+    while (digest := old[left : left + DIGEST_SIZE]) and digest == new[right : right + DIGEST_SIZE]:
+        left, right = left + DIGEST_SIZE, right + DIGEST_SIZE
+    return left - start
 
 
 def _top(folder: Path) -> Path:

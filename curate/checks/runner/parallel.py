@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from curate.checks.runner.examine import Examiner
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import JsonFault, Span, spans
+
+if TYPE_CHECKING:
+    from curate.checks.runner.file_parts import FileParts
 
 _SPAN_BYTES = 8 * 1024 * 1024
 # A process examines about this much in the time that it takes another to start: in blocks, and line by line.
@@ -44,24 +49,36 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
         CurateError: E904 when a file is missing or may not be read; E970 when a worker is killed.
     """
     # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
-    tasks = tasks_of(files, examiner.spec.root, is_counted=jobs > 1)
+    spec = examiner.spec
+    tasks = tasks_of(files, spec.root, is_counted=jobs > 1, parts=spec.parts)
     if jobs == 1:
         yield from _in_turn(examiner, tasks)
         return
     # Most calls are about a small file, and loading this takes as long as checking one.
     from curate.checks.runner.pool import shared_out
 
-    results = shared_out(tasks, _examine, _start, (examiner.spec,), jobs)
+    results = shared_out(tasks, _examine, _start, (spec,), jobs)
     with closing(results):
         yield from ((path, result) for (path, _), result in zip(tasks, results, strict=True))
 
 
-def tasks_of(files: Sequence[Path], root: Path | None, *, is_counted: bool = True) -> list[tuple[Path, Span | None]]:
+def tasks_of(
+    files: Sequence[Path],
+    root: Path | None,
+    *,
+    is_counted: bool = True,
+    parts: Mapping[Path, FileParts] = MappingProxyType({}),
+) -> list[tuple[Path, Span | None]]:
     """Return what can be examined apart, in reading order: each file, or the spans of a large one.
 
-    Without ``is_counted`` spans do not know the number of their first line.
+    Without ``is_counted`` spans do not know the number of their first line, but those of files whose ``parts`` are
+    known.
     """
-    return [(path, span) for path in files for span in _spans(path, root, is_counted=is_counted)]
+    return [
+        (path, span)
+        for path in files
+        for span in (parts[path].spans(_SPAN_BYTES) if path in parts else _spans(path, root, is_counted=is_counted))
+    ]
 
 
 def _in_turn(examiner: Examiner, tasks: Sequence[tuple[Path, Span | None]]) -> Iterator[tuple[Path, SpanResult]]:

@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from curate.base.console import spelled
-from curate.base.file_guard import FileStamp
 from curate.base.packs import MemoryPack, Pack
-from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
+from curate.base.record import CurateError, Finding, Json, Record, Source
 from curate.base.storage import WRITE_FAILED
 from curate.checks.runner.blocks import MOST_INVALID
+from curate.checks.runner.file_parts import FileParts
 from curate.checks.runner.parallel import default_jobs, num_bytes, tasks_of
 from curate.checks.runner.pool import shared_out
 from curate.jsonl import RawBlock, Reader, Span, strict_loads_all
 from curate.schema import Shape
 from curate.similarity.dedupe.blocks import block_of, read_block
-from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, Part, columns_of, key_of, stored
+from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, Part, columns_of, stored
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # Hears how many bytes are read, and how many there are.
 Progress = Callable[[int, int], object]
 Task = tuple[Path, Span | None]
-# Nanoseconds: a file written less than this before it is read could be written again within one tick of its clock.
-_SETTLED = 100_000_000
-
-
-@dataclass
-class FileParts:
-    """The blocks of a file, and findings about it that are of none of them."""
-
-    stamp: FileStamp
-    parts: list[Part] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    num_lines: int = 0
-
-    def extend(self, later: FileParts) -> None:
-        """Add what was found in lines that follow."""
-        self.parts += later.parts
-        self.findings += later.findings
-        self.num_lines += later.num_lines
 
 
 def read_parts(
@@ -63,7 +43,7 @@ def read_parts(
         if isinstance(item, Finding):
             result.findings.append(item)
             continue
-        key = key_of(item)
+        key = item.key
         if key not in pack:
             try:
                 columns, values = _columns(item, reader, shape, kernels)
@@ -72,7 +52,7 @@ def read_parts(
                     pack.values[key] = values
             except OSError as error:
                 raise CurateError(WRITE_FAILED, f"the cache of records: {error.strerror or error}") from error
-        result.parts.append(Part(key, item.number, item.offset, len(item.whole)))
+        result.parts.append(Part(key, item.number, item.offset, item.size))
     result.num_lines = reader.num_lines
     return result
 
@@ -166,36 +146,6 @@ def _in_turn(
         part = read_parts(path, span and replace(span, first_line=line), shape, root, pack, kernels)
         line += part.num_lines
         yield part
-
-
-def file_key(stamp: FileStamp) -> bytes:
-    """Return the key of where the blocks of a file are."""
-    return blake2b(canonical(list(stamp)), digest_size=16, person=b"file").digest()
-
-
-def known_parts(pack: Pack | MemoryPack, stamp: FileStamp) -> FileParts | None:
-    """Return the blocks of a file that is as it was when it was read before."""
-    entry = pack.get(file_key(stamp))
-    if entry is None:
-        return None
-    about = entry.about
-    parts = [Part(bytes.fromhex(key), *place) for key, *place in about["parts"]]
-    is_whole = sum(part.size for part in parts) == stamp[1] and all(part.key in pack for part in parts)
-    return FileParts(stamp, parts, num_lines=about["num_lines"]) if is_whole else None
-
-
-def keep_parts(pack: Pack, of_file: FileParts) -> None:
-    """Keep where the blocks of a file are, unless it could change within the tick of a clock, or is no lines."""
-    _, _, *times, _ = of_file.stamp
-    if (
-        known_parts(pack, of_file.stamp)
-        or of_file.findings
-        or any(time.time_ns() - changed < _SETTLED for changed in times)
-    ):
-        return
-    about = {"parts": [(part.key.hex(), *part[1:]) for part in of_file.parts], "num_lines": of_file.num_lines}
-    with suppress(OSError):
-        pack.append(file_key(of_file.stamp), about, {}, np.zeros(0, np.uint64))
 
 
 def file_name(path: Path, root: Path | None) -> str:

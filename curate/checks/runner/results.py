@@ -18,6 +18,7 @@ from curate.schema import Shape
 from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
+    from curate.checks.runner.file_parts import FileParts
     from curate.similarity.dedupe.columns import ColumnCache, Part
 
 
@@ -46,6 +47,8 @@ class ExaminerSpec:
     """About how much there is to examine in all: of much, many lines are examined at once."""
     cache: ColumnCache | None = None
     """Where what is known of blocks of lines is kept, for whoever reads them next."""
+    parts: Mapping[Path, FileParts] = field(default_factory=dict)
+    """Where the blocks are of the files that are as they were when they were read before."""
     is_compiled: bool | None = None
     """Whether compiled loops give records their keys, the same in all processes; None lets the first one choose."""
 

@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 from orjson import JSONDecodeError, loads
 
 from curate.base.console import one_line
-from curate.base.file_guard import FileGuardError, open_descriptor, stamp_of
+from curate.base.file_guard import FileGuardError, files_changed, open_descriptor, stamp_of
 from curate.base.hashing import Hashes, Indices
 from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, Example, Finding, Json, Line, Record, Source
 from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.checks.runner.examine import violations
+from curate.checks.runner.file_parts import FileParts, file_key, keep_parts, known_parts
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import num_bytes
-from curate.checks.runner.parts import FileParts, Progress, file_key, file_name, keep_parts, known_parts, read_all
-from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, strict_loads
+from curate.checks.runner.parts import Progress, file_name, read_all
+from curate.jsonl import Entry, JsonFault, Reader, block_at, crlf_finding, strict_loads
 from curate.schema import Shape
 from curate.schema.view import LineTexts
 from curate.similarity.compiled import is_repaid
@@ -217,8 +218,7 @@ class RecordTable:
         whole = self._bytes(number, part.offset, part.size)
         reader = Reader(self._files[number][0], name=self.file_names[number], root=self.root)
         others = {part.number + row for row in block.others.tolist()}
-        is_ended = whole.endswith(b"\n")
-        for line in reader.lines_in(RawBlock(part.number, part.offset, whole, block.num_lines, is_ended)):
+        for line in reader.lines_in(block_at(part.number, part.offset, whole)):
             if isinstance(line, Finding):
                 yield line
             elif line[0] in others:
@@ -424,11 +424,6 @@ def _damaged(pack: Pack | MemoryPack) -> CurateError:
     # Who has it open keeps it; for all others it is made anew.
     remove_folder(pack.folder)
     return CurateError(WRITE_FAILED, f"{pack.folder} is damaged", "Run it again: what is damaged is made anew.")
-
-
-def files_changed(file: str) -> CurateError:
-    """Return the error for a file that is not what it was when it was read."""
-    return CurateError("E974 files-changed", f"{file} was changed by another program", "Read the records again.")
 
 
 def _close(handles: dict[int, int]) -> None:

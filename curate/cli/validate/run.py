@@ -29,7 +29,6 @@ from curate.checks.runner import (
     ExaminerSpec,
     Verdict,
     baseline_path,
-    changed_lines,
     raw_lines,
     read_baseline,
     select_checks,
@@ -102,7 +101,6 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         root=inputs.folder,
         show_values=options.show_values,
         baseline=baseline,
-        changes=changed_lines(inputs.files, options.since) if options.since else None,
     )
     validation = Validation(
         inputs.files,
@@ -110,6 +108,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         data,
         is_part=not inputs.is_whole or bool(inputs.name),
         jobs=options.jobs,
+        since=options.since,
         engine=engine,
         lengths=_lengths(options, inputs, shape) if options.model else None,
     )

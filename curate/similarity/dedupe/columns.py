@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from curate.base.hashing import Hashes, Indices
 from curate.base.packs import MemoryPack, Pack, PackEntry, is_open
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import WRITE_FAILED, remove_folder
-from curate.jsonl import RawBlock
 from curate.schema import Shape
 from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import Flags, RecordBlock
@@ -195,19 +194,15 @@ def store_flags(pack: Pack, key: bytes, rules: str, flags: Mapping[str, Flags]) 
     pack.append(_flags_key(key, rules), {}, flags, np.zeros(0, np.uint64))
 
 
+def has_flags(pack: Pack, key: bytes, rules: str) -> bool:
+    """Whether `flags_of` returns something."""
+    return _flags_key(key, rules) in pack
+
+
 def flags_of(pack: Pack, key: bytes, rules: str) -> dict[str, Flags] | None:
     """Return what `store_flags` was given for the same rules, None where nothing is kept."""
     entry = pack.get(_flags_key(key, rules)) if rules else None
     return entry.arrays if entry else None
-
-
-def key_of(block: RawBlock) -> bytes:
-    """Return the key of what is kept of a block: a digest of all that its columns depend on."""
-    # Processors have instructions for SHA-256, which makes it four times as fast as BLAKE2.
-    digest = sha256(block.whole)
-    # Only the first line of a file can have a byte order mark, and only the last one no end.
-    digest.update(b"%d%d" % (block.number == 1, block.is_ended))
-    return digest.digest()[:16]
 
 
 class Part(NamedTuple):
@@ -220,7 +215,7 @@ class Part(NamedTuple):
 
 
 # Raised whenever the same lines would give other columns.
-VERSION = 3
+VERSION = 4
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
 # How much larger than what is used of it a pack may become: by all who use it, and by one of them.

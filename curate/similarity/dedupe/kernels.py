@@ -33,7 +33,18 @@ from curate.similarity.dedupe.shingles import (
     num_texts_with,
     text_keys,
 )
-from curate.similarity.dedupe.words import DIGIT, EDGE, KINDS, LEAD, LETTER, MASKS, WORD, Units, word_hashes
+from curate.similarity.dedupe.words import (
+    DIGIT,
+    EDGE,
+    KINDS,
+    LEAD,
+    LETTER,
+    MASKS,
+    WORD,
+    Units,
+    chained_keys,
+    word_hashes,
+)
 
 NUM_HASHES = 64
 NUM_BANDS = 16
@@ -43,6 +54,8 @@ _NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint
 # What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before.
 _MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
 _BLOCK, _TEXTS = 256, 2048
+# Words of a text that are gone through one by one.
+_MOST_STEPS = 5_000
 Scores = NDArray[np.float64]
 
 
@@ -223,6 +236,16 @@ def _arguments(spans: Spans, cut: Cut) -> tuple[Any, ...]:
 NUMBA = Kernels(
     _numba_clean, _numba_bands, _numba_sets, _numba_jaccard, _numba_num_with, _numba_fingerprints, repetition
 )
+
+
+def _few_cleaned(texts: Sequence[str]) -> Cleaned:
+    flat = flattened(texts)
+    words = word_hashes(flat)
+    return Cleaned(chained_keys(flat), words) if words.lengths.max(initial=0) < _MOST_STEPS else _numba_clean(texts)
+
+
+# Gives few texts the keys that the compiled loops give, and does not load those, which takes half a second.
+FEW = NUMBA._replace(clean=_few_cleaned, repetition=None)
 
 
 def _first_blank(eight: np.uint64) -> np.uint64:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base.hashing import MIX_A, Hashes, Indices, mix
+from curate.base.hashing import MIX_A, MIX_B, STEP, Hashes, Indices, mix
 from curate.similarity.dedupe.shingles import CHARACTER, NUMBER, Ragged
 
 Units = NDArray[np.uint8]
@@ -27,36 +27,68 @@ KINDS[65:91] = KINDS[97:123] = LETTER
 def word_hashes(units: Units) -> Ragged:
     """Hash the words of normalised UTF-8 texts that newlines divide; a hash's last bits say what kind of word it is."""
     # Eight bytes at a time. Punctuation at the edges of a word is left out, and what is nothing else is no word.
+    starts, ends = _trimmed(units, *_words(units))
+    hashes = hash_words(units, starts, ends - starts) & ~np.uint64(NUMBER | CHARACTER)
+    return Ragged(hashes | _kinds_of(units, starts, ends), _offsets(units, starts))
+
+
+def chained_keys(units: Units) -> Hashes:
+    """Return the keys that compiled loops give to each of some normalised UTF-8 texts that newlines divide, [N, 2].
+
+    It takes a step for each word of the longest text, which is for few texts: to load the loops takes longer.
+    """
+    starts, ends = _words(units)
+    sizes, offsets = ends - starts, _offsets(units, starts)
+    firsts = hash_words(units, starts, sizes)
+    seconds = _chained(units, starts, sizes, STEP, MIX_B, 32, np.add) + sizes.astype(np.uint64)
+    counts = np.diff(offsets)
+    order = np.argsort(-counts, kind="stable")
+    high, low = (np.full(len(counts), start, np.uint64) for start in (MIX_A, MIX_B))
+    for number in range(int(counts.max(initial=0))):
+        rows = order[: np.searchsorted(-counts[order], -number)]
+        words = offsets[rows] + number
+        high[rows] = _stepped(high[rows] ^ firsts[words], MIX_B, 31)
+        low[rows] = _stepped(low[rows] + seconds[words], STEP, 32)
+    return np.stack([mix(high), mix(low)], axis=1)
+
+
+def _words(units: Units) -> tuple[Indices, Indices]:
+    """Return where words begin and end, with the punctuation at their edges."""
     is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
-    starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
-    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
-    starts, ends = _trimmed(units, starts, ends)
-    sizes = ends - starts
+    return np.flatnonzero(is_gap[:-1] & ~is_gap[1:]), np.flatnonzero(~is_gap[:-1] & is_gap[1:])
+
+
+def _offsets(units: Units, starts: Indices) -> Indices:
+    """Return the first word of each text, and the number of all."""
     breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
-    hashes = hash_words(units, starts, sizes)
-    offsets = np.searchsorted(starts, breaks).astype(np.int64)
-    return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
+    return np.searchsorted(starts, breaks).astype(np.int64)
 
 
 def hash_words(units: Units, starts: Indices, sizes: Indices) -> Hashes:
     """Return a hash of each of the words that begin at ``starts`` in UTF-8 and take ``sizes`` bytes, none of them 0."""
-    # Every place is read as a number of 8 bytes, of which those behind the word are masked.
-    eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
-    hashes = _word_step(np.uint64(WORD), eights[starts] & MASKS[np.minimum(sizes, 8)])
-    rows, offset = np.flatnonzero(sizes > 8), 8
-    while len(rows):
-        packs = eights[starts[rows] + offset] & MASKS[np.minimum(sizes[rows] - offset, 8)]
-        hashes[rows] = _word_step(hashes[rows], packs)
-        offset += 8
-        rows = rows[sizes[rows] > offset]
+    hashes = _chained(units, starts, sizes, WORD, MIX_A, 29, np.bitwise_xor)
     return mix(hashes + sizes.astype(np.uint64))
 
 
-def _word_step(state: Hashes | np.uint64, packs: Hashes) -> Hashes:
-    """Return the hashes of words after their next 8 bytes."""
-    hashes = packs ^ state
-    hashes *= np.uint64(MIX_A)
-    hashes ^= hashes >> np.uint64(29)
+def _chained(
+    units: Units, starts: Indices, sizes: Indices, state: int, factor: int, shift: int, join: np.ufunc
+) -> Hashes:
+    """Return the states of words after all of their bytes, 8 at a time."""
+    # Every place is read as a number of 8 bytes, of which those behind the word are masked.
+    eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
+    hashes = _stepped(join(np.uint64(state), eights[starts] & MASKS[np.minimum(sizes, 8)]), factor, shift)
+    rows, offset = np.flatnonzero(sizes > 8), 8
+    while len(rows):
+        packs = eights[starts[rows] + offset] & MASKS[np.minimum(sizes[rows] - offset, 8)]
+        hashes[rows] = _stepped(join(hashes[rows], packs), factor, shift)
+        offset += 8
+        rows = rows[sizes[rows] > offset]
+    return hashes
+
+
+def _stepped(hashes: Hashes, factor: int, shift: int) -> Hashes:
+    hashes *= np.uint64(factor)
+    hashes ^= hashes >> np.uint64(shift)
     return hashes
 
 
