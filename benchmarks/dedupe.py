@@ -43,10 +43,10 @@ def ours_exact(texts: list[str], *, is_compiled: bool = True) -> Callable[[], Fl
     """Exact groups of texts, normalisation included."""
     from curate.similarity.dedupe.kernels import kernels_for
     from curate.similarity.dedupe.near import firsts
-    from curate.similarity.dedupe.shingles import flattened, storable, text_keys
+    from curate.similarity.dedupe.shingles import storable
 
     def keys_of(block: list[str]) -> np.ndarray:
-        return kernels_for(0, True).clean(block).keys if is_compiled else text_keys(flattened(block))
+        return kernels_for(0, is_compiled).clean(block).keys
 
     keys_of(texts[:10])
 

@@ -102,7 +102,7 @@ class ProjectData:
             CurateError: E914 when its folder lies elsewhere.
         """
         num = num_bytes(files)
-        return None if num < BLOCKS_FROM or self.shape.view is None else column_cache(self.root, self.shape, num)
+        return None if num < BLOCKS_FROM or self.shape.view is None else column_cache(self.root, self.shape)
 
     def records(self) -> Sequence[Record]:
         """Return the records that are in: dropped ones left out, assigned splits and labels applied.
@@ -321,8 +321,8 @@ class ProjectData:
         return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]
 
 
-def column_cache(root: Path, shape: Shape, num_bytes: int) -> ColumnCache | None:
-    """Return where the workspace ``root`` keeps the columns of so many bytes of records.
+def column_cache(root: Path, shape: Shape) -> ColumnCache | None:
+    """Return where the workspace ``root`` keeps the columns of its records.
 
     None where it cannot, or where that folder leads elsewhere: then they are held in memory.
     """
@@ -334,7 +334,7 @@ def column_cache(root: Path, shape: Shape, num_bytes: int) -> ColumnCache | None
         make_cache(root / _FOLDER)
     except CurateError:
         return None
-    return cache_in(root / _COLUMNS, shape, num_bytes)
+    return cache_in(root / _COLUMNS, shape)
 
 
 def load_data(root: Path, settings: Settings | None = None, shape: Shape | None = None) -> ProjectData:

@@ -89,7 +89,7 @@ def find_repeats(
         data.read_table(partial(watch, "reading bytes") if watch else None, has_tokens=True)
     records, wanted = Records.of(data.records()), data.wanted()
     order = preference_of(records.ids, records.splits, records.sizes, keep, pins, wanted)
-    kernels = kernels_for(num, data.cache.is_compiled if data.cache else None)
+    kernels = kernels_for(num)
     method = method_of(settings or data.settings.dedupe)
     corpus = records.corpus(kernels)
     watch = watch or (lambda _stage, _done, _total: None)

@@ -40,7 +40,7 @@ from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import find
 from curate.similarity.dedupe.columns import ColumnCache
-from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
+from curate.similarity.dedupe.kernels import Kernels, kernels_for
 from curate.similarity.dedupe.near import Watch
 from curate.similarity.dedupe.results import Duplicates, method_of
 from curate.similarity.dedupe.stages import Stages
@@ -238,7 +238,7 @@ def find_on(
     read = {path: FileParts(stamp_of(path, file_name(path, None))) for path in files}
     num = num_bytes(list(read))
     kernels = kernels_for(num)
-    pack = ColumnCache(scratch / "records", is_compiled=kernels is not NUMPY).opened()
+    pack = ColumnCache(scratch / "records").opened()
     tasks = spans_on(cluster, list(read), None)
     is_apart = num >= _READ_APART_BYTES * cluster.num_workers
     results = cluster.starmap(partial(_read, shape, kernels), tasks, is_apart=is_apart)
@@ -251,7 +251,7 @@ def find_on(
         except OSError as error:
             raise CurateError(WRITE_FAILED, f"{pack.folder}: {error.strerror or error}") from error
         watch("reading parts", done, len(tasks))
-    table = RecordTable(pack, shape, None, [(path, read[path]) for path in files], is_compiled=kernels is not NUMPY)
+    table = RecordTable(pack, shape, None, [(path, read[path]) for path in files])
     table.require_current()
     corpus = Records([], table, np.arange(len(table))).corpus(kernels)
     shared = kernels._replace(starmap=cluster.starmap)

@@ -6,7 +6,6 @@ Each loop has a counterpart in numpy beside it, and a test that both find the sa
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from threading import Lock
 from types import FunctionType
 from typing import Any, TypeVar
@@ -49,11 +48,6 @@ def chosen(num_chars: int, is_compiled: bool | None, loops: Callable[[], object]
             raise
         return numpy
     return numba
-
-
-def is_repaid(num_chars: int) -> bool:
-    """Whether numba is installed and repaid by so many characters; it is not loaded, which takes half a second."""
-    return num_chars >= COMPILED_FROM and find_spec("numba") is not None
 
 
 def _compiled(loops: tuple[Callable[..., Any], ...]) -> dict[str, Callable[..., Any]]:

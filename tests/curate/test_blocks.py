@@ -60,7 +60,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, loops: Kernels) -> None:
 
 def at_once(path: Path, spec: ExaminerSpec, folder: Path) -> Verdict:
     """Return the verdict by blocks: without a cache, with an empty one, and with all blocks known."""
-    cache = cache_in(folder / "records", spec.shape, path.stat().st_size)
+    cache = cache_in(folder / "records", spec.shape)
     verdicts = [validate([path], replace(spec, cache=known)) for known in (None, cache, cache)]
     assert verdicts[1] == verdicts[0]
     assert verdicts[2] == verdicts[0]
@@ -417,16 +417,6 @@ def test_records_are_examined_as_decisions_have_left_them(
     one = call(*asked)
     for answer in (by_blocks, known):
         assert (answer.exit_code, answer.stdout, answer.stderr) == (one.exit_code, one.stdout, one.stderr)
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_workers_go_by_the_loops_of_the_first_process(loops: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The keys of other loops are others: equal records of two workers would not be found.
-    spec = ExaminerSpec(shape=load_shape("instruction"), settings=Settings(), num_bytes=1)
-    chosen = examine.Examiner(spec).spec
-    assert chosen.is_compiled is (loops is not NUMPY)
-    monkeypatch.setattr(compiled, "COMPILED_FROM", 0 if loops is NUMPY else 1 << 60)
-    assert examine.Examiner(chosen).spec == chosen
 
 
 def test_an_empty_block_has_empty_columns(loops: Kernels) -> None:

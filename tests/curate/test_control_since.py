@@ -298,7 +298,7 @@ def test_git_compares_only_where_there_are_two_answers(
 def test_a_commit_that_is_known_is_not_unpacked_again(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, trace, cache = repo / "data" / "a.jsonl", tmp_path / "trace", cache_in(tmp_path / "records", INSTRUCTION, 1)
+    path, trace, cache = repo / "data" / "a.jsonl", tmp_path / "trace", cache_in(tmp_path / "records", INSTRUCTION)
     monkeypatch.setenv("GIT_TRACE", str(trace))
 
     def edit(line: int) -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import normalised
-from curate.similarity.dedupe.kernels import FEW, NUMPY, Kernels, kernels_for
+from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 from curate.similarity.dedupe.shingles import Cut, Spans, distinct, storable, windows
 
 
@@ -36,10 +36,8 @@ def test_words_are_hashed_alike(numba: Kernels, texts: list[str]) -> None:
     one, two = NUMPY.clean(told), numba.clean(told)
     assert one.words.hashes.tolist() == two.words.hashes.tolist()
     assert one.words.offsets.tolist() == two.words.offsets.tolist()
-    # What is kept of few lines beside many has to be the same.
-    few = FEW.clean(told)
-    assert few.keys.tolist() == two.keys.tolist()
-    assert few.words.hashes.tolist() == two.words.hashes.tolist()
+    # What is kept of few lines lies beside that of many.
+    assert one.keys.tolist() == two.keys.tolist()
 
 
 @settings(max_examples=100, deadline=None)

@@ -19,7 +19,6 @@ from curate.checks.runner.names import Watched
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import RawBlock, RawLine, Reader, strict_loads, strict_loads_all
 from curate.schema import Shape
-from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
 from curate.similarity.dedupe.columns import (
     BlockColumns,
@@ -31,7 +30,7 @@ from curate.similarity.dedupe.columns import (
     store_flags,
     stored,
 )
-from curate.similarity.dedupe.kernels import FEW, Kernels, kernels_for
+from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
 Needs = Literal["shape", "ids", "record"]
@@ -69,9 +68,7 @@ class BlockPass:
     @cached_property
     def _kernels(self) -> Kernels:
         # Where others examine all the lines, or all is known of them, there is nothing to load.
-        if self.is_compiled and not is_repaid(self._num_unknown()):
-            return FEW
-        return kernels_for(self._examiner.spec.num_bytes, self.is_compiled)
+        return kernels_for(self._num_unknown())
 
     def _num_unknown(self) -> int:
         """Return in how many bytes there may be something to clean."""
@@ -84,17 +81,11 @@ class BlockPass:
         ]
         return spec.num_bytes - sum(known)
 
-    @property
-    def is_compiled(self) -> bool:
-        """Whether compiled loops give records their keys."""
-        spec = self._examiner.spec
-        return is_repaid(spec.num_bytes) if spec.is_compiled is None else spec.is_compiled
-
     @cached_property
     def _pack(self) -> Pack | None:
         """What is kept of blocks, None where nothing is."""
         cache = self._examiner.spec.cache
-        if cache is None or cache.is_compiled != self.is_compiled:
+        if cache is None:
             return None
         try:
             return cache.opened()

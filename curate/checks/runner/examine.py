@@ -58,9 +58,6 @@ class Examiner:
             from curate.checks.runner.blocks import BlockPass
 
             self._blocks = BlockPass(self)
-            if spec.is_compiled is None:
-                # Compiled loops and numpy give other keys: a worker that lacks numba must fail, not miss repeats.
-                self.spec = replace(spec, is_compiled=self._blocks.is_compiled)
         # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
         self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
         self._hits: dict[bytes | str, int] = {}

@@ -101,7 +101,6 @@ def read_all(
     root: Path | None,
     pack: Pack | MemoryPack,
     cache: ColumnCache | None,
-    is_compiled: bool,
     on_progress: Progress | None,
 ) -> Iterator[tuple[Path, FileParts]]:
     """Read ``files``, by several processes where that pays, and yield what is in each span of each, in order."""
@@ -109,9 +108,9 @@ def read_all(
     tasks = tasks_of(files, root, is_counted=jobs > 1)
     total, num_done = num_bytes(files), 0
     results = (
-        shared_out(tasks, _read, _start, (shape, root, cache), jobs)
+        shared_out(tasks, _read, _start, (shape, root, cache, total), jobs)
         if jobs > 1
-        else _in_turn(tasks, shape, root, pack, kernels_for(0, is_compiled))
+        else _in_turn(tasks, shape, root, pack, kernels_for(total))
     )
     with closing(results):
         for (path, span), part in zip(tasks, results, strict=True):
@@ -126,9 +125,9 @@ def read_all(
 _reading: tuple[Shape, Path | None, Pack, Kernels]
 
 
-def _start(shape: Shape, root: Path | None, cache: ColumnCache) -> None:
+def _start(shape: Shape, root: Path | None, cache: ColumnCache, total: int) -> None:
     global _reading  # noqa: PLW0603  a worker has one of each, for all its tasks
-    _reading = shape, root, cache.opened(), kernels_for(0, cache.is_compiled)
+    _reading = shape, root, cache.opened(), kernels_for(total)
 
 
 def _read(task: Task) -> FileParts:

@@ -49,8 +49,6 @@ class ExaminerSpec:
     """Where what is known of blocks of lines is kept, for whoever reads them next."""
     parts: Mapping[Path, FileParts] = field(default_factory=dict)
     """Where the blocks are of the files that are as they were when they were read before."""
-    is_compiled: bool | None = None
-    """Whether compiled loops give records their keys, the same in all processes; None lets the first one choose."""
 
 
 @dataclass

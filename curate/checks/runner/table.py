@@ -28,12 +28,10 @@ from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.checks.runner.examine import violations
 from curate.checks.runner.file_parts import FileParts, file_key, keep_parts, known_parts
 from curate.checks.runner.names import UniqueNames
-from curate.checks.runner.parallel import num_bytes
 from curate.checks.runner.parts import Progress, file_name, read_all
 from curate.jsonl import Entry, JsonFault, Reader, block_at, crlf_finding, strict_loads
 from curate.schema import Shape
 from curate.schema.view import LineTexts
-from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import every, plain_pairs
 from curate.similarity.dedupe.columns import (
     BlockColumns,
@@ -65,15 +63,13 @@ class RecordTable:
         shape: Shape,
         root: Path | None,
         files: Sequence[tuple[Path, FileParts]],
-        *,
-        is_compiled: bool,
     ) -> None:
         """Take the columns of the blocks of ``files`` from ``pack``.
 
         Raises:
             CurateError: E906 when one of them is not whole.
         """
-        self.shape, self.root, self.is_compiled = shape, root, is_compiled
+        self.shape, self.root = shape, root
         self.remarks: list[str] = []
         """What a person should know, such as that nothing could be kept."""
         self.pack, self._files = pack, files
@@ -478,11 +474,10 @@ def _table(
     stamps = {path: stamp_of(path, file_name(path, root)) for path in files}
     read = {path: known for path, stamp in stamps.items() if (known := known_parts(pack, stamp))}
     unread = [path for path in stamps if path not in read]
-    is_compiled = cache.is_compiled if cache else is_repaid(num_bytes(files))
     if unread:
-        for path, part in read_all(unread, shape, root, pack, cache, is_compiled, on_progress):
+        for path, part in read_all(unread, shape, root, pack, cache, on_progress):
             read.setdefault(path, FileParts(stamps[path])).extend(part)
-    table = RecordTable(pack, shape, root, [(path, read[path]) for path in files], is_compiled=is_compiled)
+    table = RecordTable(pack, shape, root, [(path, read[path]) for path in files])
     table.require_current()
     if cache and isinstance(pack, Pack):
         for path in unread:

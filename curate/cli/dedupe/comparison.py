@@ -92,7 +92,7 @@ def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, 
     cache, stages = _caches_for(files[0], shape, num) if is_staged and num >= STAGED_FROM else (None, Stages())
     table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"), has_tokens=True)
     num_findings = len(table.findings())
-    records, kernels = _all_of(table), kernels_for(num, table.is_compiled)
+    records, kernels = _all_of(table), kernels_for(num)
     duplicates = find(records.corpus(kernels), method_of(settings), kernels, stages, watch)
     tell_of_lines(num_findings)
     return ComparedRecords(duplicates, records, str, [*table.remarks, *stages.remarks], stages.num_resumed)
@@ -136,8 +136,8 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
 def _caches_for(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None, Stages]:
     """Return where the columns of ``num`` bytes of records and finished stages are kept."""
     if root := root_of(path.resolve()):
-        return column_cache(root, shape, num), stages_in(root, num)
+        return column_cache(root, shape), stages_in(root, num)
     folder = user_cache_path("pairsmith")
     stages = Stages(folder / "dedupe")
     stages.sweep()
-    return cache_in(folder / "records", shape, num), stages
+    return cache_in(folder / "records", shape), stages

@@ -19,7 +19,6 @@ from curate.base.packs import MemoryPack, Pack, PackEntry, is_open
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.schema import Shape
-from curate.similarity.compiled import is_repaid
 from curate.similarity.dedupe.blocks import Flags, RecordBlock
 
 _SMALL = np.dtype(np.uint32)
@@ -215,7 +214,7 @@ class Part(NamedTuple):
 
 
 # Raised whenever the same lines would give other columns.
-VERSION = 4
+VERSION = 5
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
 # How much larger than what is used of it a pack may become: by all who use it, and by one of them.
@@ -224,11 +223,9 @@ _MOST_GROWTH, _MOST_OTHERS, _SLACK = 2, 50, 64_000_000
 
 @dataclass(frozen=True, slots=True)
 class ColumnCache:
-    """The pack of the columns of lines of one schema, cleaned by one kind of loops. It can be sent to workers."""
+    """The pack of the columns of lines of one schema. It can be sent to workers."""
 
     folder: Path
-    is_compiled: bool
-    """Whether compiled loops give records their keys; numpy gives others."""
     is_whole: bool = False
     """Whether whoever uses it reads all files that are kept in it, so that what is of none of them is old."""
 
@@ -262,8 +259,7 @@ def _last_use(folder: Path) -> float:
     return max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)
 
 
-def cache_in(folder: Path, shape: Shape, num_bytes: int) -> ColumnCache:
-    """Return the cache in ``folder`` for lines of a schema, in record files of ``num_bytes``."""
-    is_compiled = is_repaid(num_bytes)
-    about = [VERSION, version("pairsmith"), is_compiled, str(shape.path), shape.schema_set.documents]
-    return ColumnCache(folder / blake2b(canonical(about), digest_size=16).hexdigest(), is_compiled)
+def cache_in(folder: Path, shape: Shape) -> ColumnCache:
+    """Return the cache in ``folder`` for lines of a schema."""
+    about = [VERSION, version("pairsmith"), str(shape.path), shape.schema_set.documents]
+    return ColumnCache(folder / blake2b(canonical(about), digest_size=16).hexdigest())

@@ -1,7 +1,8 @@
 """The inner loops of a comparison, in numpy and compiled with numba (extra ``fast``), side by side.
 
-A change to one is a change to the other, which `tests/curate/test_dedupe_kernels.py` proves. numpy passes over whole
-arrays; numba goes from token to token, several times sooner, and takes a second to load. `kernels_for` chooses.
+A change to one is a change to the other, which `tests/curate/test_dedupe_kernels.py` proves: both give the same hashes.
+numpy passes over whole arrays; numba goes from token to token, several times sooner, and takes a second to load.
+`kernels_for` chooses.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from curate.similarity.dedupe.shingles import (
     flattened,
     joined_bytes,
     num_texts_with,
-    text_keys,
 )
 from curate.similarity.dedupe.words import (
     DIGIT,
@@ -42,7 +42,7 @@ from curate.similarity.dedupe.words import (
     MASKS,
     WORD,
     Units,
-    chained_keys,
+    text_keys,
     word_hashes,
 )
 
@@ -54,8 +54,6 @@ _NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint
 # What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before.
 _MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
 _BLOCK, _TEXTS = 256, 2048
-# Words of a text that are gone through one by one.
-_MOST_STEPS = 5_000
 Scores = NDArray[np.float64]
 
 
@@ -238,16 +236,6 @@ NUMBA = Kernels(
 )
 
 
-def _few_cleaned(texts: Sequence[str]) -> Cleaned:
-    flat = flattened(texts)
-    words = word_hashes(flat)
-    return Cleaned(chained_keys(flat), words) if words.lengths.max(initial=0) < _MOST_STEPS else _numba_clean(texts)
-
-
-# Gives few texts the keys that the compiled loops give, and does not load those, which takes half a second.
-FEW = NUMBA._replace(clean=_few_cleaned, repetition=None)
-
-
 def _first_blank(eight: np.uint64) -> np.uint64:
     """Return which of 8 bytes is the first of 32 or less, 8 where none is."""
     blanks = (eight - np.uint64(0x2121212121212121)) & ~eight & np.uint64(0x8080808080808080)
@@ -290,7 +278,7 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
     word, at = none, none
     for text in range(len(ends)):
         end = np.uint64(ends[text])
-        high, low = np.uint64(MIX_A), np.uint64(MIX_B)
+        high, low, place = none, none, none
         while at < end:
             if _LOWER[units[at]] == 32:
                 at += step
@@ -322,13 +310,12 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
                 hashes[word] = token
                 # What is nothing but punctuation is no word.
                 word += step if token > none else none
-            high = (high ^ first) * np.uint64(MIX_B)
-            high ^= high >> np.uint64(31)
-            low = (low + second + length) * np.uint64(STEP)
-            low ^= low >> np.uint64(32)
+            place += np.uint64(STEP)
+            high += mix_scalar(first + place)
+            low += mix_scalar(second + length + place)
         at = end + step
-        keys[text, 0] = mix_scalar(high)
-        keys[text, 1] = mix_scalar(low)
+        keys[text, 0] = high
+        keys[text, 1] = low
         offsets[text + 1] = np.int64(word)
 
 

@@ -90,18 +90,6 @@ def flattened(texts: Sequence[str]) -> NDArray[np.uint8]:
     return np.delete(flat, doubled) if len(doubled) else flat
 
 
-def text_keys(flat: NDArray[np.uint8]) -> Hashes:
-    """Return two xxh3 hashes, [N, 2], of each of the texts in ``flat``, which a newline divides."""
-    # Only commands that compare load polars.
-    import polars as pl
-    import polars_hash as plh
-
-    column = pl.DataFrame({"text": flat.tobytes().decode().split("\n")})
-    text = plh.col("text").nchash
-    hashed = column.select(text.xxh3_64(seed=1).alias("one"), text.xxh3_64(seed=2).alias("two"))
-    return np.stack([hashed["one"].to_numpy(), hashed["two"].to_numpy()], axis=1)
-
-
 _Number = TypeVar("_Number", np.int64, np.uint64)
 
 # Bits of the hash of a word: it is a number; it is one character of a script that is written without blanks.
