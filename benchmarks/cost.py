@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 RECORD_BYTES = 829
-SIZES = (1_000_000, 10_000_000, 100_000_000)
+SIZES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 
 
 class Verb(NamedTuple):
