@@ -333,6 +333,26 @@ def test_a_commit_that_is_known_is_not_unpacked_again(
     assert changed()[0] == [11]
 
 
+def test_what_git_only_takes_for_unchanged_says_nothing_of_a_commit(repo: Path, tmp_path: Path) -> None:
+    path, cache = repo / "data" / "a.jsonl", cache_in(tmp_path / "records", INSTRUCTION, 1)
+
+    def changed(since: str) -> list[int]:
+        lines = changed_lines([path], since, cache, repo)[str(path)]
+        return [number for number in range(60) if number in lines]
+
+    write(path, [*lines_of(path), pair(20)])
+    git(repo, "commit", "-q", "-a", "-m", "second")
+    git(repo, "update-index", "--assume-unchanged", "data/a.jsonl")
+    lines = lines_of(path)
+    lines[6] = '{"id": "broken"}'
+    write(path, lines)
+    # What was written just now could be written again within a tick of the clock.
+    time.sleep(0.15)
+    assert changed("HEAD~1") == [7, 21]
+    git(repo, "update-index", "--no-assume-unchanged", "data/a.jsonl")
+    assert changed("HEAD") == [7]
+
+
 def test_a_link_follows_its_file(repo: Path) -> None:
     link = repo / "link.jsonl"
     link.symlink_to("data/a.jsonl")

@@ -111,6 +111,10 @@ def test_what_is_put_together_of_several_texts_is_found(make_workspace, text):
         (r"refund(ed)? \d+", "refund"),
         (r"refunds?\b", "refund"),
         ("ab+c", "ab"),
+        # A repetition can be repeated, also no time at all.
+        ("ab+*", "a"),
+        ("ab+{0}cd", "cd"),
+        ("ab+??", "a"),
         ("xy{2}z(abcdef)", "x"),
         ("xyz[abcdef]", "xyz"),
         ("a(b|c)def", "def"),
