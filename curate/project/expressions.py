@@ -97,7 +97,8 @@ def required_text(pattern: str) -> str:
         character = pattern[offset]
         if character == "|" and not depth:
             return ""
-        if character in "*?{":
+        # What is repeated once or more may be so no time at all: "ab+*".
+        if character in "*?{" or (character == "+" and pattern.startswith(("*", "?", "{"), offset + 1)):
             texts[-1] = texts[-1][:-1]
         if depth or character in "\\[](){}.^$*?+|":
             texts.append("")

@@ -92,7 +92,8 @@ def validate(
     examined.
 
     Raises:
-        CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
+        CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read; E974 when
+            one of which lines are known changes meanwhile.
     """
     read = _ReadFiles(files, spec)
     examiner = Examiner(replace(spec, num_bytes=num_bytes(files), parts=read.known))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -97,7 +96,6 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str, digests: LineDiges
     if not commit:
         hint = "A shallow clone may lack it: fetch more of the history."
         raise CurateError("E957 bad-revision", f"there is no commit {one_line(since)!r} in {one_line(str(top))}", hint)
-    asked_at = time.time_ns()
     renamed = {difference.name: difference for difference in _renamed(top, commit)}
     names = {path: os.path.relpath(path.resolve(), top) for path in paths}
     # A link can be led elsewhere, which changes all lines that are read through it.
@@ -119,7 +117,7 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str, digests: LineDiges
                 # gigabyte. What cannot be read, or has two answers, is for git to say.
                 with suppress(DoubtError, GitError, OSError, CurateError):
                     old_lines = digests.of_blob(top, differs.old_blob)
-                    ranges = changed_ranges(old_lines, digests.of_file(path, top, differs.new_blob, asked_at))
+                    ranges = changed_ranges(old_lines, digests.of_file(path, top))
             if ranges is None:
                 ranges = list(_hunks(top, commit, dict.fromkeys([differs.old_name, name])))
             yield str(path), LineSet(ranges)
@@ -128,16 +126,12 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str, digests: LineDiges
 
 
 class _Difference(NamedTuple):
-    """How a file differs from a commit: in a letter of git, its name here and there, and the blobs of both.
-
-    ``new_blob`` is "" where the file is not as the index has it.
-    """
+    """How a file differs from a commit: in a letter of git, its name here and there, and the blob there."""
 
     status: str
     name: str
     old_name: str
     old_blob: str
-    new_blob: str
 
 
 def _renamed(top: Path, commit: str) -> Iterator[_Difference]:
@@ -145,11 +139,9 @@ def _renamed(top: Path, commit: str) -> Iterator[_Difference]:
     with _refusals(top), stream_git(top, [*_DIFF, "--raw", "--no-abbrev", "-z", commit]) as answer:
         words = iter(_fields(answer.read()))
     for about in words:
-        _, _, old_blob, new_blob, status = about.split(" ")
+        _, _, old_blob, _, status = about.split(" ")
         old = next(words)
-        yield _Difference(
-            status[0], next(words) if status[0] in "RC" else old, old, old_blob, new_blob if new_blob.strip("0") else ""
-        )
+        yield _Difference(status[0], next(words) if status[0] in "RC" else old, old, old_blob)
 
 
 def _attributes(top: Path, names: Sequence[str]) -> list[tuple[str, str]]:

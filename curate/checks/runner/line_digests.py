@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from curate.base.console import spelled
-from curate.base.file_guard import SETTLED, FileStamp, stamp_of
+from curate.base.file_guard import FileStamp, stamp_of
 from curate.base.git import stream_git
 from curate.base.record import CurateError, Finding
 from curate.checks.runner.select import relative_name
@@ -37,10 +37,8 @@ class LineDigests:
             with suppress(CurateError):
                 self._pack = cache.opened()
 
-    def of_file(self, path: Path, folder: Path, blob: str, asked_at: int) -> bytes:
+    def of_file(self, path: Path, folder: Path) -> bytes:
         """Return the digests of the lines of a file within ``folder``.
-
-        Git said ``asked_at`` (in nanoseconds) that it was the same as ``blob``, "" where it was none that git has.
 
         Raises:
             CurateError: E904 when it may not be read; E974 when it changes meanwhile.
@@ -49,10 +47,7 @@ class LineDigests:
         stamp = stamp_of(path, spelled(relative_name(path, self._root) or str(path)))
         reader = Reader(path.resolve(), name=spelled(str(path)), root=folder)
         # Git converts line ends as settings and attributes say; without CR there is nothing to convert.
-        keys, digests = self._of_blocks(self._blocks_of(reader, stamp), may_have_cr=False)
-        if blob and max(stamp[2:4]) < asked_at - SETTLED and stamp_of(path, stamp[0]) == stamp:
-            self._keep_blob(blob, keys)
-        return digests
+        return self._of_blocks(self._blocks_of(reader, stamp), may_have_cr=False)[1]
 
     def of_blob(self, folder: Path, blob: str) -> bytes:
         """Return the digests of the lines of a file as the git repository of ``folder`` has it.
@@ -67,6 +62,7 @@ class LineDigests:
                 return b"".join(digests for digests, _ in filter(None, known))
         with stream_git(folder, ["cat-file", "blob", blob]) as answer:
             keys, digests = self._of_blocks(_blocks_in(answer), may_have_cr=True)
+        # Only of what git has unpacked: that a file is the same as a blob it often takes for granted.
         self._keep_blob(blob, keys)
         return digests
 

@@ -214,7 +214,7 @@ class Part(NamedTuple):
 
 
 # Raised whenever the same lines would give other columns.
-VERSION = 5
+VERSION = 6
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
 # How much larger than what is used of it a pack may become: by all who use it, and by one of them.
