@@ -112,11 +112,8 @@ def stamp_of(path: Path, name: str) -> FileStamp:
 
 def files_changed(file: str) -> CurateError:
     """Return the error for a file that is not what it was when it was read."""
-    return CurateError(
-        "E974 files-changed",
-        f"{file} was changed by another program",
-        "Run the command again; in the screens `r` reads the records again.",
-    )
+    hint = "Run the command again; in the screens `r` reads the records again."
+    return CurateError("E974 files-changed", f"{file} was changed by another program", hint)
 
 
 def inside(root: Path, path: Path, hint: str = _COPY_INSIDE) -> Path:

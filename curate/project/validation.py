@@ -92,7 +92,7 @@ class Validation:
         Raises:
             CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read; E913
                 and E980 for a journal that cannot be read; E940 for checks that need an extra; E957 for a commit that
-                is not there; E970 when a worker is killed; and as ``lengths`` does.
+                is not there; E970 when a worker is killed; E974 when a file changes meanwhile; and as ``lengths`` does.
         """
         view, cache = self.spec.shape.view, self._cache()
         changes = changed_lines(self.files, self.since, cache, self.spec.root) if self.since else self.spec.changes
