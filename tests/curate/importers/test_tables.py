@@ -105,7 +105,7 @@ def test_a_bad_row_over_several_lines_counts_as_one(tmp_path: Path) -> None:
 
 def test_a_quote_that_is_never_closed_says_how_much_is_in_the_row(tmp_path: Path) -> None:
     done = init(table(tmp_path, 'question,answer\na,b\n"c,d\n' + "e,f\n" * 50))
-    assert "1 rows in" in done.stderr
+    assert "1 row in" in done.stderr
     assert "the 51 lines from here to the end of the file are in it" in done.stderr
 
 
