@@ -143,7 +143,8 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
         counts = ", ".join(f"{code} {count:,}" for code, count in intake.reasons.most_common())
         first = intake.rejected[0]
         where = "would go to" if is_dry_run else "in"
-        console.talk(f"  {counted(len(intake.rejected), 'row')} {where} {console.one_line(str(intake.quarantine))}: {counts}")
+        quarantine = console.one_line(str(intake.quarantine))
+        console.talk(f"  {counted(len(intake.rejected), 'row')} {where} {quarantine}: {counts}")
         console.talk(f"  the first, line {first.line}: {console.one_line(first.reason, 300)}")
         if "S103" in intake.reasons and plan.path.is_file():
             from curate.formats.importers import conversion_hint

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
 
 if TYPE_CHECKING:
+    from curate.base.packs import Pack
     from curate.checks.runner.parts import Progress
     from curate.checks.runner.table import RecordTable
     from curate.project.records import LazyStates
@@ -185,7 +187,12 @@ class ProjectData:
     def pins(self) -> dict[str, Split]:
         """Return the split of each record of the newest dataset."""
         folder = self.latest_dataset()
-        return read_pins(folder) if folder else {}
+        return read_pins(folder, self._opened_cache()) if folder else {}
+
+    def _opened_cache(self) -> Pack | None:
+        with suppress(CurateError):
+            return self.cache.opened() if self.cache else None
+        return None
 
     def state(self, name: str) -> RecordState | None:
         """Return one record with what was decided on it, None where there is none."""
