@@ -25,9 +25,10 @@ from curate.base.hashing import Hashes, Indices
 from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, Example, Finding, Json, Line, Record, Source
 from curate.base.storage import WRITE_FAILED, remove_folder
-from curate.checks.runner.examine import violations
+from curate.checks.runner.examine import BLOCKS_FROM, violations
 from curate.checks.runner.file_parts import FileParts, file_key, keep_parts, known_parts
 from curate.checks.runner.names import UniqueNames
+from curate.checks.runner.parallel import num_bytes
 from curate.checks.runner.parts import Progress, file_name, read_all
 from curate.jsonl import Entry, JsonFault, Reader, block_at, crlf_finding, strict_loads
 from curate.schema import Shape
@@ -458,7 +459,8 @@ def read_table(
             raise
         remark = f"what was read is not kept: {error.message}"
     # Of much that cannot be kept only the columns are held.
-    table = _table(files, shape, cache, MemoryPack(has_values=cache is None), root, on_progress)
+    is_little = cache is None and num_bytes(files) < BLOCKS_FROM
+    table = _table(files, shape, cache, MemoryPack(has_values=is_little), root, on_progress)
     table.remarks += [remark] if remark else []
     return table
 
