@@ -89,6 +89,8 @@ class Workspace:
         for name in (".curate", "journal", "dataset"):
             shutil.rmtree(self._root / name, ignore_errors=True)
         shutil.copyfile(self._records, self._file)
+        # Git takes a file that was written anew for changed until it has read it, once.
+        subprocess.run(["git", "-C", str(self._root), "status"], check=True, stdout=subprocess.DEVNULL)
         costs = {}
         for step, words in STEPS.items():
             if step == SINCE:
