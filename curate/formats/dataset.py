@@ -284,13 +284,13 @@ def read_pins(folder: Path, pack: Pack | None = None) -> dict[str, Split]:
 
 def _ids_of(path: Path, entry: FileEntry, pack: Pack | None) -> list[str] | None:
     """Return the ids in a file of a dataset, in order; None where it is not what the manifest says."""
-    digest, ids, asked_at = hashlib.sha256(), list[str](), time.time_ns()
+    digest, ids, begun_at = hashlib.sha256(), list[str](), time.time_ns()
     try:
         stamp = stamp_of(path, path.name)
         key = hashlib.blake2b(canonical([*stamp, entry.sha256]), digest_size=16, person=b"pins").digest()
         if pack and (known := pack.get(key)):
-            kept: list[str] = known.about["ids"]
-            return kept
+            known_ids: list[str] = known.about["ids"]
+            return known_ids
         with open_file(path, most=entry.bytes) as file:
             while lines := file.readlines(_BLOCK):
                 digest.update(b"".join(lines))
@@ -303,7 +303,7 @@ def _ids_of(path: Path, entry: FileEntry, pack: Pack | None) -> list[str] | None
     if digest.hexdigest() != entry.sha256:
         return None
     # What was written just now can be written again within the tick of a clock.
-    if pack and max(stamp[2:4]) < asked_at - SETTLED and stamp_of(path, path.name) == stamp:
+    if pack and max(stamp[2:4]) < begun_at - SETTLED and stamp_of(path, path.name) == stamp:
         import numpy as np
 
         with suppress(OSError):

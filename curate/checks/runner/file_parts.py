@@ -64,7 +64,7 @@ def known_parts(pack: Pack | MemoryPack, stamp: FileStamp, *, has_columns: bool 
     if entry is None:
         return None
     about = entry.about
-    parts = [Part(bytes.fromhex(key), *place) for key, *place in about["parts"]]
+    parts = [Part(bytes.fromhex(key), *extent) for key, *extent in about["parts"]]
     is_whole = sum(part.size for part in parts) == stamp[1]
     is_whole = is_whole and (not has_columns or all(part.key in pack for part in parts))
     return FileParts(stamp, parts, num_lines=about["num_lines"]) if is_whole else None

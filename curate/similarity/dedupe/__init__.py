@@ -65,7 +65,7 @@ def find(
     }
     sides = corpus.sides().take(rows)
     # It takes a second, and is no stage that anybody waits for.
-    judged = Stages(stages.folder)
+    verdict_stages = Stages(stages.folder)
 
     @cache
     def rule() -> AlikeRule:
@@ -75,7 +75,7 @@ def find(
         # What a pair is to be held against depends on all records.
         about = (method, corpus.columns.whole[rows], left, right)
         return Verdicts(
-            **judged.arrays("verdicts", about, lambda: verdicts(sides, left, right, rule(), kernels)._asdict())
+            **verdict_stages.arrays("verdicts", about, lambda: verdicts(sides, left, right, rule(), kernels)._asdict())
         )
 
     return _resolve(corpus.ids, first_of, near, judge, method, order, wanted)

@@ -278,7 +278,7 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
     word, at = none, none
     for text in range(len(ends)):
         end = np.uint64(ends[text])
-        high, low, place = none, none, none
+        high, low, position = none, none, none
         while at < end:
             if _LOWER[units[at]] == 32:
                 at += step
@@ -310,9 +310,9 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
                 hashes[word] = token
                 # What is nothing but punctuation is no word.
                 word += step if token > none else none
-            place += np.uint64(STEP)
-            high += mix_scalar(first + place)
-            low += mix_scalar(second + length + place)
+            position += np.uint64(STEP)
+            high += mix_scalar(first + position)
+            low += mix_scalar(second + length + position)
         at = end + step
         keys[text, 0] = high
         keys[text, 1] = low

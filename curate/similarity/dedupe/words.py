@@ -38,10 +38,10 @@ def text_keys(units: Units) -> Hashes:
     starts, ends = _words(units)
     sizes, offsets = ends - starts, _offsets(units, starts)
     numbers = np.arange(1, len(starts) + 1) - np.repeat(offsets[:-1], np.diff(offsets))
-    places = numbers.astype(np.uint64) * np.uint64(STEP)
+    positions = numbers.astype(np.uint64) * np.uint64(STEP)
     firsts = hash_words(units, starts, sizes)
     seconds = _chained(units, starts, sizes, STEP, MIX_B, 32, np.add) + sizes.astype(np.uint64)
-    return np.stack([_summed(mix(words + places), offsets) for words in (firsts, seconds)], axis=1)
+    return np.stack([_summed(mix(words + positions), offsets) for words in (firsts, seconds)], axis=1)
 
 
 def _summed(hashes: Hashes, offsets: Indices) -> Hashes:
