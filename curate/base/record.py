@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 Json = Any
 
 Severity = Literal["error", "warning", "info"]
-Kind = Literal["instruction", "chat", "domain"]
+Kind = Literal["instruction", "chat", "domain", "preference"]
 Split = Literal["train", "validation", "test"]
 
 _JSON_TYPES = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
@@ -121,13 +121,24 @@ class Finding:
     fix: str = ""
 
 
+class RatedAnswer(NamedTuple):
+    """One of the answers that a preference record compares: its turns, and how good it is, more being better.
+
+    A chosen answer and one that was liked have 1, a rejected one and one that was not liked 0.
+    """
+
+    messages: tuple[Mapping[str, Json], ...]
+    rating: float
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A line seen through its schema's ``x-record`` view.
 
     ``messages`` is the conversation in OpenAI form, whatever the line's own shape: an instruction record has an
     optional system message, one user and one assistant message. A raw-text domain record has none and carries
-    ``text``. ``prompt`` and ``completion`` are the texts that checks and dedupe read: for chat, ``prompt`` is every
+    ``text``. A preference record ends with the best of its ``answers``, which come best first, and carries the others
+    as ``text``; where its only answer was not liked, that is not to be trained. ``prompt`` and ``completion`` are the texts that checks and dedupe read: for chat, ``prompt`` is every
     message before the last assistant turn and ``completion`` that turn. ``data`` is the parsed line, untouched.
     ``prompt_parts`` are the texts that ``prompt`` joins, such as an instruction and its input, empty where it is one.
     ``weight`` is how much the record counts while training.
@@ -150,6 +161,7 @@ class Record:
     has_own_id: bool = True
     weight: float = 1.0
     prompt_parts: tuple[str, ...] = ()
+    answers: tuple[RatedAnswer, ...] = ()
 
     def moved_to(self, split: Split) -> Record:
         """Return this record assigned to ``split``."""
@@ -166,6 +178,7 @@ class Example(NamedTuple):
     messages: tuple[Mapping[str, Json], ...]
     tools: tuple[Mapping[str, Json], ...]
     text: str
+    answers: tuple[RatedAnswer, ...]
     category: str
     meta: Mapping[str, Json]
     weight: float

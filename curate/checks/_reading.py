@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from curate.base.record import Json, Problem, Record
 
 _NOT_TEXT = frozenset({"id", "split", "x-ignore"})
-_ANSWER_KEYS = ("output", "completion", "answer", "response", "content", "text")
+_ANSWER_KEYS = ("output", "chosen", "completion", "answer", "response", "content", "text")
 Value = TypeVar("Value")
 
 
@@ -78,13 +78,17 @@ class AnswerTurn(NamedTuple):
 
 @_of_latest
 def turns(record: Record) -> tuple[AnswerTurn, ...]:
-    """Return the answers of a record: every assistant message of a chat, the one completion of any other kind."""
+    """Return the answers of a record: every assistant message of a chat, the one completion of any other kind.
+
+    Of a preference it is the best answer.
+    """
     return tuple(_turns(record))
 
 
 def _turns(record: Record) -> Iterator[AnswerTurn]:
     if record.kind != "chat":
-        if record.messages:
+        # An answer that nobody is to learn, because it was not liked, is left alone.
+        if record.messages and record.messages[-1].get("train") is not False:
             yield AnswerTurn(record, -1, record.prompt, record.completion)
         return
     prompt = ""

@@ -11,7 +11,7 @@ from mmap import mmap
 from typing import Any, NamedTuple
 
 from curate.base.record import Problem, Record
-from curate.schema.shape import digests_of
+from curate.schema.shape import AnswerKeys, answer_keys, digests_of
 
 _FILTER_BITS = 1 << 25
 _FILTER_MASK = _FILTER_BITS - 1
@@ -37,6 +37,8 @@ class Sketch(NamedTuple):
     num_chars: int
     """Length of prompt and completion together, in characters."""
     has_own_id: bool
+    answers: AnswerKeys | None = None
+    """Of a preference."""
 
 
 def sketch_of(record: Record) -> Sketch:
@@ -54,6 +56,7 @@ def sketch_of(record: Record) -> Sketch:
         source if isinstance(source, str) and source else record.source.file,
         len(record.prompt) + len(record.completion) + len(record.text),
         record.has_own_id,
+        answer_keys(record),
     )
 
 
@@ -78,12 +81,14 @@ class Sketches:
     """1 where a record has an id of its own, else 0."""
     are_wanted: array[int]
     """1 where findings about a record are wanted, 0 where only those about it and such a record are."""
+    answers: Sequence[AnswerKeys]
+    """Of preferences; empty where records are none."""
     _id_keys: array[int] | None = None
 
     @staticmethod
     def of(sketches: Sequence[Sketch]) -> Sketches:
         """Return ``sketches``, which are of one file, in columns."""
-        ids, files, lines, contents, prompts, categories, splits, sources, num_chars, have_own_ids = zip(
+        ids, files, lines, contents, prompts, categories, splits, sources, num_chars, have_own_ids, answers = zip(
             *sketches, strict=True
         )
         file = files[0]
@@ -99,6 +104,7 @@ class Sketches:
             array("Q", num_chars),
             array("B", have_own_ids),
             array("B", b"\x01" * len(ids)),
+            answers if answers[0] else (),
         )
 
     @property
@@ -114,7 +120,7 @@ class Sketches:
         taken: list[Any] = [
             array(column.typecode, [column[row] for row in rows])
             if isinstance(column, array)
-            else [column[row] for row in rows]
+            else [column[row] for row in rows if column]
             for column in columns
         ]
         return Sketches(self.file, *taken)

@@ -59,7 +59,7 @@ class SamePromptOtherAnswer:
     Another question about the same passage is no such case: every part of the prompt must be equal, apart from letter
     case, white space and character width. `curate dedupe` shows the same ones as conflicts. Where one answer is right,
     the others teach a mistake; where many are, keep them on purpose and switch this check off for them. Review the
-    group and drop, merge or tell the prompts apart.
+    group and drop, merge or tell the prompts apart. Preferences, which compare answers to one question, are left alone.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -68,6 +68,9 @@ class SamePromptOtherAnswer:
 
     def see_all(self, sketches: Sketches) -> None:
         """Take note of the records that have a prompt."""
+        if sketches.answers:
+            # Preferences compare answers to one question.
+            return
         prompts, contents, rows = sketches.prompts, sketches.contents, None
         if 0 in prompts:
             rows = [row for row, key in enumerate(prompts) if key]

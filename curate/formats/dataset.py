@@ -208,7 +208,7 @@ def row_of(record: Record | Example, cluster: str, file: str, license_: str = ""
     """
     own = record.meta.get("license")
     messages = [_message(message) for message in record.messages] or None
-    return {
+    row = {
         "id": record.id,
         "kind": record.kind,
         "category": record.category or UNCATEGORISED,
@@ -221,6 +221,12 @@ def row_of(record: Record | Example, cluster: str, file: str, license_: str = ""
         "license": own if isinstance(own, str) and own else license_ or None,
         "weight": None if record.weight == 1 else record.weight,
     }
+    if record.answers:
+        # All rows of such a dataset have it, and no other rows.
+        row["answers"] = [
+            {"messages": list(map(_message, answer.messages)), "rating": answer.rating} for answer in record.answers
+        ]
+    return row
 
 
 def _message(message: Mapping[str, Json]) -> Mapping[str, Json]:

@@ -343,7 +343,38 @@ def record_parts(record: Record) -> Parts:
         texts.append("")
     texts.insert(num_question_texts + 1, record.text)
     tools = blake2b(canonical([dict(tool) for tool in record.tools])).digest() if record.tools else b""
+    if record.answers:
+        # What follows the answer must be equal for two records to repeat one another, and so must the other answers.
+        texts.append(record.text)
+        roles.append(canonical([answer.rating for answer in record.answers]).decode())
     return Parts(texts, num_question_texts, *marks_of(tuple(roles), last, num_question_texts, tools))
+
+
+class AnswerKeys(NamedTuple):
+    """What is compared of the answers of a preference record: keys of 64 bits, and lengths in characters.
+
+    Of a chosen and a rejected answer, or of the best and the worst. The key of one that is not there is 0, as are both
+    where no answer is better than another.
+    """
+
+    chosen: int
+    rejected: int
+    num_chosen: int
+    num_rejected: int
+
+
+def answer_keys(record: Record) -> AnswerKeys | None:
+    """Return what is compared of the answers of a record; None where it is no preference."""
+    if not record.answers:
+        return None
+    best, worst = record.answers[0], record.answers[-1]
+    said = ["\n".join(map(text_of, answer.messages)) for answer in (best, worst)]
+    keys = [int.from_bytes(blake2b(normalised(text).encode("utf-8", "surrogatepass")).digest()[:8]) for text in said]
+    is_pair, is_good = best.rating > worst.rating, len(record.answers) == 1 and best.rating > 0
+    is_bad = len(record.answers) == 1 and not is_good
+    return AnswerKeys(
+        keys[0] if is_pair or is_good else 0, keys[1] if is_pair or is_bad else 0, len(said[0]), len(said[1])
+    )
 
 
 def digests_of(record: Record) -> tuple[bytes, bytes]:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import jsonschema_rs
 import orjson
 
-from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind, Problem, Record, Source, content_id
+from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind, Problem, RatedAnswer, Record, Source, content_id
 from curate.jsonl import parts_of, pointer_of
 
 SINGLE_FIELDS = (
     "id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore",
-    "weight",
+    "weight", "chosen", "rejected", "answers", "liked",
 )  # fmt: skip
 PART_JOINT = "\n\n"
 # Not the weight: in a schema of one's own that may be a parcel's.
@@ -55,6 +55,15 @@ _MESSAGE = {
         "tool_calls": {"type": ["array", "null"], "items": _CALL},
     },
 }
+_ANSWER = {"type": ["string", "array", "null"], "items": _MESSAGE}
+_RATED = {
+    "type": ["array", "null"],
+    "items": {
+        "type": "object",
+        "required": ["content", "rating"],
+        "properties": {"content": _ANSWER, "rating": {"type": "number"}},
+    },
+}
 
 # The name of a place, what may stand there (null is as good as nothing), and that in words.
 _WANTED: tuple[tuple[str, Json, str], ...] = (
@@ -74,6 +83,10 @@ _WANTED: tuple[tuple[str, Json, str], ...] = (
     ("split", {"enum": [*SPLITS, None]}, f"one of {', '.join(SPLITS)}"),
     ("weight", {"type": ["number", "null"], "minimum": 0, "maximum": MOST_WEIGHT}, f"a number from 0 to {MOST_WEIGHT}"),
     ("ignore", {"type": ["array", "null"], "items": {"type": "string"}}, "a list of codes"),
+    ("chosen", _ANSWER, "text or a list of messages"),
+    ("rejected", _ANSWER, "text or a list of messages"),
+    ("answers", _RATED, "a list of objects, each with a rating, and content that is text or a list of messages"),
+    ("liked", {"type": ["boolean", "null"]}, "true or false"),
 )
 
 # What may stand at each place of a prompt: text, or nothing that would be joined to it.
@@ -83,14 +96,18 @@ _SCHEMAS: dict[str, Json] = {"prompt": _PROMPT, **{name: schema for name, schema
 
 
 class Content(NamedTuple):
-    """What a record teaches, without its id and bookkeeping: a conversation with its tools, or raw text."""
+    """What a record teaches, without its id and bookkeeping: a conversation with its tools, or raw text; or answers
+    that it compares."""
 
     messages: Turns
     tools: Turns
     text: str
+    answers: tuple[RatedAnswer, ...] = ()
 
     def id(self) -> str:
         """Return the id of a record that has none of its own."""
+        if self.answers:
+            return content_id({"messages": self.messages, "tools": self.tools, "answers": self.answers})
         if self.tools or any(type(part) is not str for turn in self.messages for part in turn.values()):
             return content_id({"messages": self.messages, "tools": self.tools, "text": self.text})
         # Where all is text, orjson writes the very bytes that `canonical` does, in a tenth of the time.
@@ -113,10 +130,14 @@ class View:
         # pointer is looked up under a key that no line has.
         self._keys = {name: self.paths.get(name, (_NOWHERE,))[0] for name in SINGLE_FIELDS}
         self._is_flat = all(len(parts) == 1 for parts in self.paths.values())
+        self.has_answers = not self.paths.keys().isdisjoint(("chosen", "answers", "liked"))
+        """Whether a line compares answers."""
 
     @cached_property
     def kind(self) -> Kind:
         """What records of this view are when a line does not say more."""
+        if self.has_answers:
+            return "preference"
         if "messages" in self.paths:
             return "chat"
         return "domain" if "text" in self.paths else "instruction"
@@ -131,15 +152,15 @@ class View:
     def content(self, value: Mapping[str, Json]) -> Content:
         """Return what a line teaches."""
         messages, tools, text, *_ = self._read(value)
-        return Content(messages, tools, text)
+        return Content(messages, tools, text, self.answers(value))
 
     def record(self, value: Mapping[str, Json], source: Source) -> Record:
         """Return the record seen in a valid line."""
         messages, tools, text, system, prompt, completion, prompt_parts = self._read(value)
         get, name = (value.get, self._keys) if self._is_flat else (partial(self.get, value), _OWN_NAMES)
-        own_id = get(name["id"])
+        own_id, answers = get(name["id"]), self.answers(value)
         return Record(
-            str(own_id) if own_id is not None else Content(messages, tools, text).id(),
+            str(own_id) if own_id is not None else Content(messages, tools, text, answers).id(),
             self.kind,
             source,
             value,
@@ -156,7 +177,22 @@ class View:
             own_id is not None,
             1.0 if (weight := get(name["weight"])) is None else weight,
             prompt_parts,
+            answers,
         )
+
+    def answers(self, value: Mapping[str, Json]) -> tuple[RatedAnswer, ...]:
+        """Return the answers that a line compares, the best first and equals in their order; none in other lines."""
+        if not self.has_answers:
+            return ()
+        rated = self.get(value, "answers")
+        if rated:
+            pairs = [(answer["content"], answer["rating"]) for answer in rated]
+        elif (chosen := self.get(value, "chosen")) is not None:
+            pairs = [(chosen, 1), (self.get(value, "rejected"), 0)]
+        else:
+            pairs = [(self.get(value, "completion"), int(self.get(value, "liked") is True))]
+        answers = [RatedAnswer(_turns_of(content), float(rating)) for content, rating in pairs]
+        return tuple(sorted(answers, key=lambda answer: -answer.rating))
 
     def texts(self, value: Mapping[str, Json]) -> LineTexts:
         """Return what a valid line says."""
@@ -168,7 +204,11 @@ class View:
         parts of the prompt where it has several."""
         get, name = (value.get, self._keys) if self._is_flat else (partial(self.get, value), _OWN_NAMES)
         tools = tuple(get(name["tools"]) or ())
-        if messages := get(name["messages"]):
+        messages = get(name["messages"])
+        if self.has_answers:
+            turns, text = self._compared(value, messages)
+            return turns, tools, text, *texts_of(turns), ()
+        if messages:
             return tuple(messages), tools, "", *texts_of(messages), ()
         completion, text = get(name["completion"]), get(name["text"])
         if completion is None and isinstance(text, str):
@@ -180,6 +220,19 @@ class View:
             turns = ({"role": "system", "content": system}, question, answer)
             return turns, tools, "", system, prompt, completion or "", split
         return (question, answer), tools, "", "", prompt, completion or "", split
+
+    def _compared(self, value: Mapping[str, Json], messages: Turns | None) -> tuple[Turns, str]:
+        """Return the conversation with the best of the answers that a line compares, and the texts of the others."""
+        best, *others = self.answers(value)
+        answer = best.messages
+        if not others and not best.rating:
+            answer = tuple(turn | {"train": False} if turn["role"] == "assistant" else turn for turn in answer)
+        if not messages:
+            prompt = PART_JOINT.join(part for path in self.prompt if (part := at(value, path)))
+            system = self.get(value, "system")
+            start = ({"role": "system", "content": system},) if system else ()
+            messages = (*start, {"role": "user", "content": prompt})
+        return (*messages, *answer), PART_JOINT.join(text_of(turn) for other in others for turn in other.messages)
 
     def fitness(self, schema: Json) -> Callable[[Mapping[str, Json]], bool] | None:
         """Return what says quickly whether a line has no `misfits`, None where ``schema`` sees to that itself."""
@@ -203,7 +256,9 @@ class View:
 
     def drafts(self, record: Record) -> Iterator[dict[str, Json]]:
         """Yield lines that may be this record in this shape, the most faithful first; the caller picks a valid one."""
-        if record.text and not record.messages:
+        if record.answers:
+            drafts = []
+        elif record.text and not record.messages:
             drafts = [self._bare({"text": record.text})]
         elif "messages" in self.paths:
             drafts = [self._bare({"messages": [dict(turn) for turn in record.messages]})]
@@ -239,7 +294,7 @@ class View:
         reread = self.record(line, record.source)
         bookkeeping = attrgetter("category", "labels", "split", "meta", "has_own_id", "weight")
         return (
-            self.content(line) == Content(record.messages, record.tools, record.text)
+            self.content(line) == Content(record.messages, record.tools, record.text, record.answers)
             and bookkeeping(reread) == bookkeeping(record)
             and (not record.has_own_id or reread.id == record.id)
         )
@@ -277,6 +332,13 @@ class View:
         holder = at(line, parts[:-1])
         if isinstance(holder, dict):
             holder.pop(parts[-1], None)
+
+
+def _turns_of(content: Json) -> Turns:
+    """Return the turns of an answer that is text, or a list of messages."""
+    if isinstance(content, list):
+        return tuple(content)
+    return ({"role": "assistant", "content": content or ""},)
 
 
 def conventional_view(schema: Json) -> View | None:

@@ -310,7 +310,7 @@ class BlockPass:
         self._note_excused(every(self._view, values, "ignore"), file, lines, result)
         rows, ids = [index for index, _ in named], [own_id for _, own_id in named]
         keys, none, yes = array("Q", bytes(8 * len(ids))), [""] * len(ids), array("B", b"\x01" * len(ids))
-        return Sketches(file, ids, _array("I", lines[rows]), keys, keys, none, none, none, keys, yes, yes)
+        return Sketches(file, ids, _array("I", lines[rows]), keys, keys, none, none, none, keys, yes, yes, ())
 
     @staticmethod
     def _note_excused(ignored: Sequence[Json], file: str, lines: Indices, result: SpanResult) -> None:
@@ -349,6 +349,7 @@ def _sketched(block: RecordBlock | BlockColumns, file: str, lines: Indices, are_
         _array("Q", num_chars),
         _array("B", np.asarray(block.have_own_ids)),
         _array("B", are_wanted),
+        block.answers_compared,
     )
 
 

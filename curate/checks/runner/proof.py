@@ -18,7 +18,14 @@ from curate.schema import Shape, load_shape
 from curate.schema.settings import Settings
 
 # The shipped shape of an example by a key of its line; any other is an instruction.
-_SHAPES = {"messages": "chat", "text": "domain", "context": "domain"}
+_SHAPES = {
+    "chosen": "preference",
+    "answers": "preference",
+    "liked": "preference",
+    "messages": "chat",
+    "text": "domain",
+    "context": "domain",
+}
 _shape = cache(load_shape)
 
 

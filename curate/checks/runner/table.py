@@ -264,7 +264,7 @@ class RecordTable:
                 ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
                 for prompt, completion in zip(*pairs, strict=True)
             ]
-            contents = turns, repeat(()), repeat("")
+            contents = turns, repeat(()), repeat(""), repeat(())
         else:
             contents = zip(*map(view.content, values), strict=True)
         columns: tuple[Iterable[Any], ...] = (

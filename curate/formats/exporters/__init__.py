@@ -34,6 +34,7 @@ RowsBySplit = Mapping[Split, Sequence[ExportRow]]
 _JOINED = (("instruction", "input"), ("context", "question"))
 # Keys whose value may stand in what is said by chance.
 _NAMES = ("id", "category")
+_SAID = ("messages", "tools", "chosen", "completion")
 
 
 class CannotExpressError(ValueError):
@@ -102,14 +103,18 @@ class Exporter:
     run: Write
     keeps: tuple[str, ...] | None = ()
     """Keys of the workspace's line, beside those of what is said, that come back by an import; None stands for all."""
+    takes_answers: bool = False
+    """Whether it writes preferences; any other format has the best answer of such a record alone."""
 
 
 _exporters: Registry[Exporter] = Registry("exporters", __name__)
 
 
-def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Write], Write]:
-    """Register a function that writes rows; its docstring is the help text. ``keeps`` as in `Exporter`."""
-    return _exporters.adding(name, lambda write: Exporter(name, inspect.getdoc(write) or "", write, keeps))
+def exporter(name: str, *, keeps: tuple[str, ...] | None = (), takes_answers: bool = False) -> Callable[[Write], Write]:
+    """Register a function that writes rows; its docstring is the help text, and the options are those of `Exporter`."""
+    return _exporters.adding(
+        name, lambda write: Exporter(name, inspect.getdoc(write) or "", write, keeps, takes_answers)
+    )
 
 
 def exporters() -> dict[str, Exporter]:
@@ -130,6 +135,7 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
         message = f"there is no export format {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         raise CurateError("E945 unknown-format", message, f"Formats are dataset, {', '.join(known)}.")
     written = known[name].run(rows_by_split, folder, manifest)
+    written.notes.extend(_about_answers(known[name], rows_by_split))
     written.notes.extend(_losses(known[name], rows_by_split, written))
     if not written.skipped:
         return written
@@ -140,6 +146,15 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
     )
     write_atomic(path, (orjson.dumps(line) + b"\n" for line in lines))
     return ExportResult([*written.paths, path], written.num_rows, written.skipped, written.notes)
+
+
+def _about_answers(form: Exporter, rows_by_split: RowsBySplit) -> Iterator[str]:
+    """Yield remarks on records that compare answers, where ``form`` does not write all that they say."""
+    counts = [len(row.get("answers", ())) for row in chain.from_iterable(rows_by_split.values())]
+    if not form.takes_answers and (number := sum(map(bool, counts))):
+        yield f"{form.name} takes the chosen answer of a preference: {number:,} records."
+    elif form.keeps is not None and (number := sum(count > 2 for count in counts)):
+        yield f"{form.name} takes the best answer and the worst of more than two: {number:,} records."
 
 
 def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> list[str]:
@@ -180,7 +195,7 @@ def _unwritten_keys(row: ExportRow) -> Iterator[str]:
     said = [str(message.get("content") or "") for message in messages] + [row["text"] or ""]
     for key, value in line.items():
         # Any other key of a line may be what is said, under the name that the workspace's schema has for it.
-        is_said = key in ("messages", "tools") or (isinstance(value, str) and any(value in text for text in said))
+        is_said = key in _SAID or (isinstance(value, str) and any(value in text for text in said))
         if key in _NAMES or (value not in ("", None, [], {}) and not is_said):
             yield key
     for message in messages:

@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import orjson
 
 from curate.base.record import Json
-from curate.formats.exporters import CannotExpressError, ExportRow
+from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit
 
 Message = Mapping[str, Json]
 # Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type.
 TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "license", "line")
+# Columns of conversations, where records compare answers.
+PAIR = ("chosen", "rejected")
 # Columns of numbers; null where a record counts as others do.
 NUMBERS = ("weight",)
 
@@ -45,6 +48,35 @@ def weighed_messages(row: ExportRow) -> list[tuple[Message, float]]:
         weight = 0 if message.get("train") is False else message.get("weight", 1)
         weighed.append(({key: value for key, value in message.items() if key not in ("train", "weight")}, weight))
     return weighed
+
+
+TIED = "its answers have the same rating, so that none is chosen"
+
+
+def asked_and_answered(row: ExportRow) -> tuple[list[Message], Sequence[Mapping[str, Json]]]:
+    """Return the messages before the answers that a row compares, without marks of training, and those answers.
+
+    Raises:
+        CannotExpressError: the row compares no answers.
+    """
+    if not row.get("answers"):
+        raise CannotExpressError("the record compares no answers; the format holds preferences")
+    messages = [message for message, _ in weighed_messages(row)]
+    return messages[: -len(row["answers"][0]["messages"])], row["answers"]
+
+
+def preference_pair(row: ExportRow) -> tuple[list[Message], list[Message], list[Message]]:
+    """Return what is asked, the best of the answers and the worst, as messages.
+
+    Raises:
+        CannotExpressError: the row compares no answers, has only one, or has none that is better than another.
+    """
+    prompt, answers = asked_and_answered(row)
+    if len(answers) < 2:
+        raise CannotExpressError("it has one answer, and a pair needs two")
+    if answers[0]["rating"] == answers[-1]["rating"]:
+        raise CannotExpressError(TIED)
+    return prompt, answers[0]["messages"], answers[-1]["messages"]
 
 
 def parted(messages: Sequence[Message]) -> tuple[list[Message], Message]:
@@ -124,7 +156,24 @@ def columns_of(row: ExportRow) -> dict[str, Any]:
     plain = {name: row.get(name) for name in (*TEXTS, *NUMBERS)}
     texts = {"tools": _json_text(row["tools"]), "line": _json_text(row.get("line"))}
     turns = None if row["messages"] is None else [_message_columns(message) for message in row["messages"]]
-    return plain | texts | {"messages": turns}
+    return plain | texts | {"messages": turns} | (_pair_columns(row) if "answers" in row else {})
+
+
+def conversations_in(rows_by_split: RowsBySplit) -> tuple[str, ...]:
+    """Return the names of the columns that hold messages: where records compare answers, two more than one."""
+    first = next(chain.from_iterable(rows_by_split.values()), {})
+    return ("messages", *PAIR) if "answers" in first else ("messages",)
+
+
+def _pair_columns(row: ExportRow) -> dict[str, Any]:
+    """Return the conversation with the best answer and with the worst; null where a row has no such two."""
+    # Trainers find the prompt as what both have in common.
+    try:
+        prompt, *answers = preference_pair(row)
+    except CannotExpressError:
+        return dict.fromkeys(PAIR)
+    sides = ([_message_columns(message) for message in (*prompt, *answer)] for answer in answers)
+    return dict(zip(PAIR, sides, strict=True))
 
 
 def _message_columns(message: Message) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from curate.base.record import Json, missing_extra
 from curate.base.storage import write_atomic
 from curate.formats.exporters import ExportResult, RowsBySplit, exporter
 from curate.formats.exporters._card import readme
-from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of
+from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of, conversations_in
 
 
-@exporter("hf", keeps=None)
+@exporter("hf", keeps=None, takes_answers=True)
 def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
-    """A folder for datasets.load_from_disk, with README.md as its dataset card; needs the extra [hub]."""
+    """A folder for datasets.load_from_disk, with README.md as its dataset card; needs the extra [hub].
+
+    Preferences are there as whole conversations, chosen and rejected.
+    """
     try:
         # An extra, and slow to import.
         import datasets
@@ -28,7 +31,7 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
         "weight": number, "tool_calls": datasets.List(call),
     }  # fmt: skip
     plain = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)
-    features = datasets.Features(plain | {"messages": datasets.List(message)})
+    features = datasets.Features(plain | dict.fromkeys(conversations_in(rows_by_split), datasets.List(message)))
     parts = {}
     notes = []
     for split, rows in rows_by_split.items():

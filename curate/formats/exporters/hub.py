@@ -58,7 +58,7 @@ class _DataFile:
     num_bytes: int
 
 
-@exporter("hub", keeps=None)
+@exporter("hub", keeps=None, takes_answers=True)
 def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """A folder for the Hub: data/SPLIT.parquet, README.md with the card, croissant.json, and the manifest."""
     filled = {split: rows for split, rows in rows_by_split.items() if rows}

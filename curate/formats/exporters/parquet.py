@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from curate.base.record import Json
 from curate.base.storage import Scratch, write_atomic
 from curate.formats.exporters import ExportResult, ExportRow, RowsBySplit, exporter
-from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of
+from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of, conversations_in
 
 if TYPE_CHECKING:
     from polars import DataType
@@ -22,9 +22,12 @@ _BATCH = 10_000
 _GROUP = 122_880
 
 
-@exporter("parquet", keeps=None)
+@exporter("parquet", keeps=None, takes_answers=True)
 def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
-    """Parquet: one file a split; messages are typed, tools and the workspace's own line are JSON text."""
+    """Parquet: one file a split; messages are typed, tools and the workspace's own line are JSON text.
+
+    Preferences are there as whole conversations, chosen and rejected.
+    """
     # polars takes longer to import than all of the command line.
     import polars
 
@@ -39,7 +42,7 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
         }
     )  # fmt: skip
     schema: dict[str, polars.DataType] = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)
-    schema |= {"messages": polars.List(message)}
+    schema |= dict.fromkeys(conversations_in(rows_by_split), polars.List(message))
     paths, num_rows = [], 0
     for split, rows in rows_by_split.items():
         paths.append(folder / f"{split}.parquet")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
 from curate.base.record import Json, Record, Source
-from curate.schema.shape import marks_of, record_parts
+from curate.schema.shape import AnswerKeys, answer_keys, marks_of, record_parts
 from curate.schema.view import PART_JOINT, View, at
 from curate.similarity.dedupe.kernels import Cleaned, Kernels
 from curate.similarity.dedupe.shingles import BREAK, Ragged, spaced, storable
@@ -85,6 +85,8 @@ class RecordBlock:
     codes: Indices
     """The number of the layout of each record, [N]."""
     kernels: Kernels
+    preferences: Sequence[Record] = ()
+    """The records, where they are preferences."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -229,6 +231,11 @@ class RecordBlock:
         have[rows[flags]] = True
         return have
 
+    @cached_property
+    def answers_compared(self) -> Sequence[AnswerKeys]:
+        """What is compared of the answers of each preference; empty where records are none."""
+        return list(filter(None, map(answer_keys, self.preferences)))
+
     def where(self, flags: Iterable[bool]) -> Flags:
         """Return ``flags`` as an array."""
         return np.array(list(flags), np.bool_)
@@ -269,13 +276,14 @@ def read_block(view: View, values: Sequence[Mapping[str, Json]], kernels: Kernel
         values,
         *(_texts_of_pairs(pairs) if pairs else _texts_of(view, values)),
         kernels,
+        [view.record(value, _NOWHERE) for value in values] if view.has_answers else (),
     )
 
 
 def plain_pairs(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[str], list[str]] | None:
     """Return prompts and completions of lines that are one of each and no more; None where a line is not."""
     get = partial(every, view, values)
-    if any(map(any, (get("messages"), get("tools"), get("system")))):
+    if view.has_answers or any(map(any, (get("messages"), get("tools"), get("system")))):
         return None
     columns = [part for path in view.prompt if any(part := column(values, path))]
     completions = get("completion")
@@ -301,7 +309,9 @@ def _texts_of(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[st
     talks = zip(values, get("messages"), get("tools"), get("system"), get("completion"), get("text"), strict=True)
     for row, (value, messages, tools, system, completion, text) in enumerate(talks):
         read: tuple[tuple[Roles, int], list[Json]] | None = None
-        if not tools and not messages:
+        if view.has_answers:
+            pass
+        elif not tools and not messages:
             if completion is None and isinstance(text, str):
                 read = ((), 1), ["", "", "", text]
             else:
@@ -345,6 +355,7 @@ def block_of(records: Sequence[Record], kernels: Kernels) -> RecordBlock:
         layouts,
         np.arange(len(records)),
         kernels,
+        records if records and records[0].answers else (),
     )
 
 

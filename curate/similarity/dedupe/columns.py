@@ -19,6 +19,7 @@ from curate.base.packs import MemoryPack, Pack, PackEntry, is_open
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.schema import Shape
+from curate.schema.shape import AnswerKeys
 from curate.similarity.dedupe.blocks import Flags, RecordBlock
 
 _SMALL = np.dtype(np.uint32)
@@ -92,6 +93,8 @@ class BlockColumns:
     """Whether its lines were read at once, see `RawBlock.is_plain`."""
     has_findings: bool = False
     """Whether there is something to be said of its lines, before any check."""
+    answers_compared: Sequence[AnswerKeys] = ()
+    """Of preferences; empty where records are none."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -123,6 +126,7 @@ def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: In
         np.flatnonzero(is_other),
         num_lines,
         has_findings=bool(is_other.any()),
+        answers_compared=block.answers_compared,
     )
 
 
@@ -149,6 +153,7 @@ def stored(pack: Pack | MemoryPack, key: bytes, columns: BlockColumns) -> None:
         "crlf": columns.crlf,
         "is_plain": columns.is_plain,
         "has_findings": columns.has_findings,
+        "answers": columns.answers_compared,
     }
     arrays: dict[str, NDArray[Any]] = {
         **{name: getattr(columns, name) for name in _WIDE},
@@ -174,6 +179,7 @@ def restored(entry: PackEntry) -> BlockColumns:
         crlf=(about["crlf"][0], about["crlf"][1]),
         is_plain=about["is_plain"],
         has_findings=about["has_findings"],
+        answers_compared=[AnswerKeys(*keys) for keys in about.get("answers", ())],
         **columns,
     )
 

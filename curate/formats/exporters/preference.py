@@ -1,0 +1,153 @@
+"""Pairs of a chosen and a rejected answer, and single answers with a verdict, for those who train on preferences.
+
+Of answers with ratings the best and the worst are the pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import orjson
+
+from curate.base.record import Json
+from curate.base.storage import write_atomic
+from curate.formats.exporters import (
+    CannotExpressError,
+    ExportResult,
+    ExportRow,
+    RowsBySplit,
+    SkippedRows,
+    exporter,
+    write_lines,
+)
+from curate.formats.exporters._rows import (
+    TIED,
+    Message,
+    asked_and_answered,
+    preference_pair,
+    with_arguments_as_object,
+    with_arguments_as_text,
+)
+from curate.formats.exporters.llama_factory import TAGS, data_name, ordered_turns, write_array
+from curate.formats.exporters.sharegpt import line as sharegpt_line
+
+_KEPT = ("rejected", "name", "tool_call_id", "developer")
+
+
+@exporter("trl-preference", keeps=_KEPT, takes_answers=True)
+def write_trl(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
+    """TRL preference rows: prompt, chosen and rejected as lists of messages, and tools."""
+    return write_lines(rows_by_split, folder, _trl)
+
+
+@exporter("trl-unpaired", keeps=(*_KEPT, "liked"), takes_answers=True)
+def write_unpaired(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
+    """TRL unpaired preference rows, as for KTO: prompt and completion as lists of messages, and label true or false."""
+    # A pair becomes two rows, so that rows are divided before they are written.
+    skipped = SkippedRows(folder)
+    divided = {split: chain.from_iterable(map(_verdicts, rows)) for split, rows in rows_by_split.items()}
+    return write_lines(divided, folder, _unpaired, skipped)
+
+
+@exporter("openai-preference", keeps=_KEPT, takes_answers=True)
+def write_openai(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
+    """OpenAI preference rows: input, preferred_output and non_preferred_output, each answer one message."""
+    return write_lines(rows_by_split, folder, _openai)
+
+
+@exporter("axolotl-preference", keeps=_KEPT, takes_answers=True)
+def write_axolotl(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
+    """Axolotl preference rows of the type chat_template.default: messages, and chosen and rejected as one message."""
+    written = write_lines(rows_by_split, folder, _axolotl)
+    written.notes.append("In the settings of Axolotl: rl: dpo, and for each file type: chat_template.default.")
+    return written
+
+
+@exporter("llama-factory-ranking", keeps=("rejected",), takes_answers=True)
+def write_ranking(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
+    """LLaMA-Factory ranking files: conversations with a chosen and a rejected turn, and dataset_info.json."""
+    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    columns |= {"system": "system", "tools": "tools"}
+    info: dict[str, Json] = {}
+    paths, skipped, num_rows = [], SkippedRows(folder), 0
+    for split, rows in rows_by_split.items():
+        if number := write_array(path := folder / f"{split}.json", rows, split, _ranked, skipped):
+            paths.append(path)
+            num_rows += number
+            info[f"{data_name(manifest)}_{split}"] = {
+                "file_name": path.name, "formatting": "sharegpt", "ranking": True, "columns": columns, "tags": TAGS,
+            }  # fmt: skip
+    path = folder / "dataset_info.json"
+    write_atomic(path, [orjson.dumps(info, option=orjson.OPT_INDENT_2), b"\n"])
+    return ExportResult([*paths, path], num_rows, skipped)
+
+
+def _tools(row: ExportRow) -> dict[str, Json]:
+    return {"tools": list(row["tools"])} if row["tools"] else {}
+
+
+def _objects(messages: Sequence[Message]) -> list[Json]:
+    return [with_arguments_as_object(message) for message in messages]
+
+
+def _trl(row: ExportRow) -> dict[str, Json]:
+    prompt, chosen, rejected = map(_objects, preference_pair(row))
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | _tools(row)
+
+
+def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
+    """Yield a row with the best answer and one with the worst; the row itself where there are no such two."""
+    answers = row.get("answers") or ()
+    if len(answers) < 2 or answers[0]["rating"] == answers[-1]["rating"]:
+        yield row
+        return
+    # The prompt is what stands before the best answer.
+    best = row["messages"]
+    worst = [*best[: -len(answers[0]["messages"])], *answers[-1]["messages"]]
+    yield {**row, "answers": [answers[0]], "is_good": True}
+    yield {**row, "messages": worst, "answers": [answers[-1]], "is_good": False}
+
+
+def _unpaired(row: ExportRow) -> dict[str, Json]:
+    prompt, (answer, *others) = asked_and_answered(row)
+    if others:
+        raise CannotExpressError(TIED)
+    is_good = row.get("is_good", answer["rating"] > 0)
+    return {"prompt": _objects(prompt), "completion": _objects(answer["messages"]), "label": is_good} | _tools(row)
+
+
+def _sole(messages: Sequence[Message]) -> Message:
+    if len(messages) != 1:
+        raise CannotExpressError("an answer has several turns, and the format holds one")
+    return messages[0]
+
+
+def _openai(row: ExportRow) -> dict[str, Json]:
+    prompt, chosen, rejected = preference_pair(row)
+    return {
+        "input": {"messages": [with_arguments_as_text(message) for message in prompt]} | _tools(row),
+        "preferred_output": [with_arguments_as_text(_sole(chosen))],
+        "non_preferred_output": [with_arguments_as_text(_sole(rejected))],
+    }
+
+
+def _axolotl(row: ExportRow) -> dict[str, Json]:
+    prompt, chosen, rejected = preference_pair(row)
+    pair = {"chosen": with_arguments_as_object(_sole(chosen)), "rejected": with_arguments_as_object(_sole(rejected))}
+    return {"messages": _objects(prompt)} | pair | _tools(row)
+
+
+def _ranked(row: ExportRow) -> dict[str, Json]:
+    prompt, *answers = preference_pair(row)
+    turns, *sides = (
+        sharegpt_line({**row, "messages": messages})["conversations"]
+        for messages in (prompt, *([_sole(answer)] for answer in answers))
+    )
+    system, turns = ordered_turns(turns, is_open=True)
+    shared = sharegpt_line({**row, "messages": prompt})
+    return {
+        "conversations": turns, "chosen": sides[0][0], "rejected": sides[1][0], "system": system,
+        "tools": shared.get("tools", ""),
+    }  # fmt: skip
