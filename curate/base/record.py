@@ -138,9 +138,10 @@ class Record:
     ``messages`` is the conversation in OpenAI form, whatever the line's own shape: an instruction record has an
     optional system message, one user and one assistant message. A raw-text domain record has none and carries
     ``text``. A preference record ends with the best of its ``answers``, which come best first, and carries the others
-    as ``text``; where its only answer was not liked, that is not to be trained. ``prompt`` and ``completion`` are the texts that checks and dedupe read: for chat, ``prompt`` is every
-    message before the last assistant turn and ``completion`` that turn. ``data`` is the parsed line, untouched.
-    ``prompt_parts`` are the texts that ``prompt`` joins, such as an instruction and its input, empty where it is one.
+    as ``text``; where its only answer was not liked, that is not to be trained. ``prompt`` and ``completion`` are the
+    texts that checks and dedupe read: for chat, ``prompt`` is every message before the last assistant turn and
+    ``completion`` that turn. ``data`` is the parsed line, untouched. ``prompt_parts`` are the texts that ``prompt``
+    joins, such as an instruction and its input, empty where it is one.
     ``weight`` is how much the record counts while training.
     """
 

@@ -226,7 +226,7 @@ class View:
         best, *others = self.answers(value)
         answer = best.messages
         if not others and not best.rating:
-            answer = tuple(turn | {"train": False} if turn["role"] == "assistant" else turn for turn in answer)
+            answer = tuple({**turn, "train": False} if turn["role"] == "assistant" else turn for turn in answer)
         if not messages:
             prompt = PART_JOINT.join(part for path in self.prompt if (part := at(value, path)))
             system = self.get(value, "system")

@@ -53,7 +53,7 @@ def weighed_messages(row: ExportRow) -> list[tuple[Message, float]]:
 TIED = "its answers have the same rating, so that none is chosen"
 
 
-def asked_and_answered(row: ExportRow) -> tuple[list[Message], Sequence[Mapping[str, Json]]]:
+def asked_and_answered(row: ExportRow) -> tuple[list[Message], Sequence[Mapping[str, Any]]]:
     """Return the messages before the answers that a row compares, without marks of training, and those answers.
 
     Raises:
@@ -65,7 +65,7 @@ def asked_and_answered(row: ExportRow) -> tuple[list[Message], Sequence[Mapping[
     return messages[: -len(row["answers"][0]["messages"])], row["answers"]
 
 
-def preference_pair(row: ExportRow) -> tuple[list[Message], list[Message], list[Message]]:
+def preference_pair(row: ExportRow) -> tuple[Sequence[Message], Sequence[Message], Sequence[Message]]:
     """Return what is asked, the best of the answers and the worst, as messages.
 
     Raises:

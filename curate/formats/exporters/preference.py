@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -99,7 +100,7 @@ def _trl(row: ExportRow) -> dict[str, Json]:
 
 def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
     """Yield a row with the best answer and one with the worst; the row itself where there are no such two."""
-    answers = row.get("answers") or ()
+    answers: Sequence[Mapping[str, Any]] = row.get("answers") or ()
     if len(answers) < 2 or answers[0]["rating"] == answers[-1]["rating"]:
         yield row
         return
@@ -141,13 +142,9 @@ def _axolotl(row: ExportRow) -> dict[str, Json]:
 
 def _ranked(row: ExportRow) -> dict[str, Json]:
     prompt, *answers = preference_pair(row)
-    turns, *sides = (
-        sharegpt_line({**row, "messages": messages})["conversations"]
-        for messages in (prompt, *([_sole(answer)] for answer in answers))
+    shared, chosen, rejected = (
+        sharegpt_line({**row, "messages": messages}) for messages in (prompt, *([_sole(answer)] for answer in answers))
     )
-    system, turns = ordered_turns(turns, is_open=True)
-    shared = sharegpt_line({**row, "messages": prompt})
-    return {
-        "conversations": turns, "chosen": sides[0][0], "rejected": sides[1][0], "system": system,
-        "tools": shared.get("tools", ""),
-    }  # fmt: skip
+    system, turns = ordered_turns(shared["conversations"], is_open=True)
+    pair = {"chosen": chosen["conversations"][0], "rejected": rejected["conversations"][0]}
+    return {"conversations": turns, "system": system, "tools": shared.get("tools", "")} | pair
