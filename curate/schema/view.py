@@ -206,8 +206,8 @@ class View:
         tools = tuple(get(name["tools"]) or ())
         messages = get(name["messages"])
         if self.has_answers:
-            turns, text = self._compared(value, messages)
-            return turns, tools, text, *texts_of(turns), ()
+            compared, others = self._compared(value, messages)
+            return compared, tools, others, *texts_of(compared), ()
         if messages:
             return tuple(messages), tools, "", *texts_of(messages), ()
         completion, text = get(name["completion"]), get(name["text"])

@@ -153,7 +153,7 @@ def stored(pack: Pack | MemoryPack, key: bytes, columns: BlockColumns) -> None:
         "crlf": columns.crlf,
         "is_plain": columns.is_plain,
         "has_findings": columns.has_findings,
-        "answers": columns.answers_compared,
+        "answers": list(map(list, columns.answers_compared)),
     }
     arrays: dict[str, NDArray[Any]] = {
         **{name: getattr(columns, name) for name in _WIDE},
