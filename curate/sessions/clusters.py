@@ -18,7 +18,7 @@ from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
-from curate.schema.view import text_of
+from curate.schema.view import spoken_turns, text_of
 from curate.similarity.dedupe import Method
 from curate.similarity.dedupe.results import Standing, Tree, trees_of
 
@@ -286,10 +286,7 @@ def _differing(change: FieldChange) -> Differing:
 
 
 def _texts(record: Record) -> Iterator[tuple[str, str]]:
-    for message in record.messages:
-        yield str(message.get("role", "")), text_of(message)
-    if record.text:
-        yield "text", record.text
+    yield from spoken_turns(record)
     if record.tools:
         yield "tools", "\n".join(text_of(dict(tool)) for tool in record.tools)
 

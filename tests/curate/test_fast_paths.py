@@ -15,7 +15,8 @@ from curate.base.record import SPLITS, content_id, normalised
 from curate.jsonl import JsonFault, strict, strict_loads
 from curate.jsonl.strict import scan
 from curate.schema import build_validator
-from curate.schema.view import Content, View, is_assured
+from curate.schema.fitness import is_assured
+from curate.schema.view import Content, View
 
 # --- the front door --------------------------------------------------------------------------------------------------
 

@@ -391,6 +391,8 @@ class Builder:
         if len(kinds) > 1 and isinstance(value, str):
             # Of several types, a text is the one that its JSON would make harder to read.
             kinds = frozenset({"string"})
+        elif len(kinds) > 1 and isinstance(value, list) and rules.items is not NOTHING:
+            kinds = frozenset({"array"})
         if len(kinds) != 1 or rules.widget == "json":
             return "json"
         match next(iter(kinds)):

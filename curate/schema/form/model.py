@@ -83,11 +83,18 @@ class Form:
 
     @staticmethod
     def blank_line(shape: Shape) -> Json:
-        """Return the line that a new record begins with; a conversation begins with a question and an answer."""
+        """Return the line that a new record begins with.
+
+        A conversation begins with a question and an answer, a preference with two answers.
+        """
         schemas = Schemas(shape)
         line = schemas.blank(schemas.root)
         line = {} if line is NOTHING else line
-        if shape.view and "messages" in shape.view.paths and isinstance(line, dict):
+        if shape.view and shape.view.has_answers and isinstance(line, dict):
+            for name in ("chosen", "rejected"):
+                if name in shape.view.paths:
+                    line = _changed(line, shape.view.paths[name], lambda _: "")
+        elif shape.view and "messages" in shape.view.paths and isinstance(line, dict):
             turns: list[Json] = [{"role": "user"}, {"role": "assistant"}]
             line = _changed(line, shape.view.paths["messages"], lambda _: turns)
         return line

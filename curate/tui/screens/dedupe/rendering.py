@@ -12,11 +12,12 @@ from rich.text import Text
 from curate.base.record import Record, estimated_tokens
 from curate.base.tables import counted
 from curate.project.blind import HIDDEN, visible_record
-from curate.project.diff.words import Side, text_of
+from curate.project.diff.words import text_of
 from curate.project.journal import CATEGORY
 from curate.sessions.cluster_review import Choice, Summary
 from curate.sessions.clusters import ClusterMember, RecordComparison, ReviewCluster
-from curate.tui.border import glyphs, safe, safe_text
+from curate.tui.answer_pair import marked
+from curate.tui.border import safe_text
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -110,21 +111,6 @@ def _facts(record: Record, project: Project) -> Text:
     category = visible.category or (HIDDEN if CATEGORY in hidden else "-")
     text = Text.assemble("category ", safe_text(category, 24), f"  tokens ~{estimated_tokens(record):,}")
     return text.append_text(Text.assemble("  labels ", safe_text(labels or "-", 60)))
-
-
-def marked(side: Side) -> Text:
-    """Return a text with the words in [ ] and underlined that the other has not."""
-    text = Text(end="")
-    for mark, piece in side:
-        if mark == "cut":
-            text.append(f"<{piece} not shown>", "muted")
-        elif mark == "same":
-            text.append(safe(piece))
-        else:
-            # Of a line break that was added or taken away nothing else would be seen.
-            visible = piece if piece.strip() else piece.replace("\n", glyphs().newline + "\n")
-            text.append(f"[{safe(visible)}]", "added")
-    return text
 
 
 def field_lines(comparison: RecordComparison) -> Text:

@@ -6,21 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Literal, cast
 
+from rich.console import Console
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.events import Resize
 from textual.message import Message
 
-from curate.base.record import Json, Record, Source, canonical
+from curate.base.record import Json, Source, canonical
 from curate.jsonl import pointer_of
 from curate.project.diff import FieldChange, field_changes, field_lines
 from curate.schema import Shape
 from curate.schema.form import json_text
-from curate.schema.view import PART_JOINT, at, text_of
+from curate.schema.view import PART_JOINT, at, spoken_turns
 from curate.sessions.edits import EditSession
 from curate.sessions.nearest import Nearest
 from curate.similarity.dedupe.nearest import Neighbour
+from curate.tui.answer_pair import answers_text
 from curate.tui.border import safe_lines, safe_text
 from curate.tui.widgets import Panel
 
@@ -94,10 +96,10 @@ class EditSide(VerticalScroll):
             return
         line, shape = edit.form.to_line(), edit.project.shape
         parts["view"].show(view_line(self._view))
-        parts["preview"].show(preview(self._view, line, shape))
+        width = max(30, self.size.width - 3)
+        parts["preview"].show(preview(self._view, line, shape, self.app.console, width))
         if self._nearest is not None:
             parts["nearest"].show(neighbour_lines(self._neighbours, self._nearest.threshold))
-        width = max(30, self.size.width - 3)
         parts["diff"].show(difference(edit.form.saved, line, width, is_new=edit.is_new and not edit.is_line))
 
     # Look for the nearest records in a worker, if there is anything new to look for.
@@ -142,13 +144,17 @@ def view_line(view: View) -> Text:
     return Text.assemble(("PREVIEW ", "strong"), *words, ("  f2 next", "muted"))
 
 
-def preview(view: View, line: Mapping[str, Json], shape: Shape) -> Text:
-    """Return the line as one of the views has it."""
+def preview(view: View, line: Mapping[str, Json], shape: Shape, console: Console, width: int) -> Text:
+    """Return the line as one of the views has it, in ``width`` cells where it has columns."""
     if view == "json":
         text = safe_lines(_cut(json_text(line)))
         text.highlight_regex(_KEY, "accent")
         return text
     turns = list(turns_of(line, shape))
+    if view == "chat" and shape.kind == "preference" and shape.is_valid(line):
+        record = shape.record(line, Source("", 0))
+        num_asked = len(record.messages) - len(record.answers[0].messages)
+        return Text.assemble(_chat(turns[:num_asked]), answers_text(record, console, width), "\n")
     return _tokens(turns) if view == "tokens" else _chat(turns)
 
 
@@ -158,11 +164,7 @@ def turns_of(line: Mapping[str, Json], shape: Shape) -> Iterator[tuple[str, str]
     if view is None:
         return
     if shape.is_valid(line):
-        record: Record = shape.record(line, Source("", 0))
-        for message in record.messages:
-            yield str(message.get("role", "")), text_of(message)
-        if record.text:
-            yield "text", record.text
+        yield from spoken_turns(shape.record(line, Source("", 0)))
         return
     turns = view.get(line, "messages")
     for turn in turns if isinstance(turns, list) else ():
