@@ -29,7 +29,7 @@ def _none(block: RecordBlock, _settings: Settings) -> Flags:
 @check(
     "Q215",
     "no-preference",
-    severity="error",
+    severity="warning",
     condition=_none,
     good=[
         {"prompt": "Add 2 and 3.", "chosen": "5", "rejected": "6"},

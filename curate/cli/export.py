@@ -63,6 +63,8 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     tell_plan(planned)
     if not export.is_new:
         console.talk(f"nothing has changed since {export.manifest.name}, which is used again")
+    if form == "dataset" and project.data.shape.kind == "preference":
+        console.talk("`train run` learns the best answer of each preference; --to trl-preference writes the pairs")
     console.data(console.visible(str(export.path)))
     return Exit.OK if form == "dataset" else _convert(project.data, export, planned, form, out)
 

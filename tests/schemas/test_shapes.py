@@ -53,7 +53,7 @@ def test_examples_hold_in_both_engines(path: Path) -> None:
 
 
 def test_the_line_shapes_are_these() -> None:
-    assert shape_names() == ["instruction", "chat", "domain"]
+    assert shape_names() == ["instruction", "chat", "domain", "preference"]
 
 
 @pytest.mark.parametrize("name", shape_names())
@@ -62,8 +62,14 @@ def test_examples_are_records_and_come_back(name: str) -> None:
     for number, example in enumerate(shape.schema["examples"], 1):
         record = shape.record(example, Source("examples", number))
         assert record.text or record.messages
-        assert record.kind == {"instruction": "instruction", "chat": "chat", "domain": "domain"}[name]
+        assert record.kind == name
         assert shape.line(record) == example
+
+
+def test_messages_are_the_same_in_all_shapes() -> None:
+    # Each schema is whole in itself, so that editors and other programs can use it alone.
+    chat, preference = (load_shape(name).schema["$defs"] for name in ("chat", "preference"))
+    assert {name: preference[name] for name in chat} == chat
 
 
 @pytest.mark.parametrize("name", shape_names())
