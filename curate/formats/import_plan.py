@@ -20,7 +20,7 @@ from curate.formats.importers import (
     Rejected,
     SourceRow,
     cannot_import,
-    containers,
+    container_of,
     conversion_hint,
     foreign_forms,
     head_of,
@@ -141,7 +141,7 @@ def plan_import(
     if is_list_of_dropped(path):
         hint = "Name the files of the splits, or the folder of the dataset."
         raise cannot_import(f"{path}: a list of what an export left out, not of records", hint)
-    container = _container_of(path)
+    container = container_of(path)
     sample, first_rejected = _sample_of(container, path)
     notices = tuple(container.notices(path))
     chosen = format_name or ("mapping" if mapping else "")
@@ -193,15 +193,6 @@ def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise cannot_import(f"--only {text!r} is not COLUMN=VALUE", "For example --only answer=accept.")
         conditions.append((column, value))
     return tuple(conditions)
-
-
-def _container_of(path: Path) -> Container:
-    head = b"" if path.is_dir() else head_of(path)
-    for container in containers():
-        if container.fits(path, head):
-            return container
-    hint = "These can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`."
-    raise cannot_import(f"{path}: {path.suffix or 'files without a suffix'} cannot be imported", hint)
 
 
 def _sample_of(container: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:

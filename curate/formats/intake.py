@@ -13,7 +13,7 @@ import orjson
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
-from curate.base.record import CurateError, Json, Kind, Source
+from curate.base.record import CurateError, Json, Source
 from curate.base.storage import write_atomic
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, open_fields, plan_import
 from curate.formats.importers import ConvertedRow, ForeignForm, Rejected, RowError, SourceRow, foreign_forms
@@ -199,7 +199,6 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
     ``category`` is set on rows that have none. A row in the workspace's shape keeps its bytes unless a category is
     added.
     """
-    shipped: dict[Kind, Shape] = {}
 
     # The rows of a file have few different sets of names, and most of them show no foreign form.
     @lru_cache(maxsize=1000)
@@ -223,20 +222,40 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
                 if fields := open_fields(form, [row.value], plan.mapping, plan.selection):
                     listed = ", ".join(sorted(fields))
                     raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")
-            draft = plan.format.read(row.value, plan.mapping)
-            if draft.kind not in shipped:
-                shipped[draft.kind] = load_shape(draft.kind)
-            draft = _completed(draft, row.split or file_split, category)
-            line = _line_of(draft, shape, shipped[draft.kind], Source(str(plan.path), row.line))
-            # A line of ours that comes back had its fields where they are.
-            is_ours = draft.own is not None and shape.is_valid(draft.own)
-            moved, has_parts = ((), False) if is_ours else _moved(line, row.value)
-            yield Imported(orjson.dumps(line), line, row.line, moved, has_parts)
-        except RowError as fault:
-            yield Rejected(row.line, fault.code, fault.reason, row.raw)
-        except CurateError as error:
-            reason = error.message.removeprefix(f"{plan.path}:{row.line}: ")
-            yield Rejected(row.line, error.number, reason, row.raw)
+            drafts = plan.format.records(row.value, plan.mapping)
+        except (RowError, CurateError) as fault:
+            yield _rejected(fault, row, plan)
+            continue
+        for draft in drafts:
+            yield _imported(draft, row, plan, shape, row.split or file_split, category)
+
+
+def _imported(
+    draft: ConvertedRow | RowError, row: SourceRow, plan: ImportPlan, shape: Shape, split: str, category: str
+) -> Imported | Rejected:
+    """Return a record of a row as a line, or why it is none."""
+    try:
+        if isinstance(draft, RowError):
+            raise draft
+        draft = _completed(draft, split, category)
+        line = _line_of(draft, shape, _shipped_shape(draft.kind), Source(str(plan.path), row.line))
+        # A line of ours that comes back had its fields where they are.
+        is_ours = draft.own is not None and shape.is_valid(draft.own)
+        moved, has_parts = ((), False) if is_ours else _moved(line, row.value)
+        return Imported(orjson.dumps(line), line, row.line, moved, has_parts)
+    except (RowError, CurateError) as fault:
+        return _rejected(fault, row, plan)
+
+
+# Compiled once for all rows of its kind.
+_shipped_shape = lru_cache(load_shape)
+
+
+def _rejected(fault: RowError | CurateError, row: SourceRow, plan: ImportPlan) -> Rejected:
+    if isinstance(fault, RowError):
+        raw = row.raw if fault.part is None else orjson.dumps(fault.part)
+        return Rejected(row.line, fault.code, fault.reason, raw)
+    return Rejected(row.line, fault.number, fault.message.removeprefix(f"{plan.path}:{row.line}: "), row.raw)
 
 
 def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[tuple[str, ...], bool]:

@@ -30,7 +30,11 @@ _INTEGERS = (4, 5, 6)
 _FILE_NUM_ROWS, _ROW_GROUPS, _TOTAL_BYTE_SIZE, _NUM_ROWS = 3, 4, 2, 3
 
 
-@container("parquet", fits=lambda path, head: path.suffix.lower() == ".parquet" or head.startswith(b"PAR1"), priority=1)
+def _fits(path: Path, head: bytes) -> bool:
+    return path.suffix.lower() == ".parquet" or head.startswith(b"PAR1")
+
+
+@container("parquet", fits=_fits, priority=1, unpacks=("Parquet",))
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Parquet (.parquet): the line number of a row is its number in the file."""
     if not head_of(path).startswith(b"PAR1"):

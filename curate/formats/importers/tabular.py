@@ -32,7 +32,7 @@ Records = Callable[[], Iterable[Sequence[str] | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class _TableHeader:
+class TableHeader:
     """The names of the columns, None for one that is left out; ``is_named``: the first row of the file holds them."""
 
     names: tuple[str | None, ...]
@@ -113,7 +113,7 @@ def _own_row(path: Path, cells: list[str], line: int, raw: bytes) -> SourceRow:
     return SourceRow({k: v for k, v in values.items() if v or k in needed}, line, raw, split_of(path.stem))
 
 
-def _header_of(table: Table) -> _TableHeader:
+def _header_of(table: Table) -> TableHeader:
     """Return the header of a file, which is empty for a file without a record.
 
     Raises:
@@ -129,11 +129,11 @@ def _header_of(table: Table) -> _TableHeader:
         if len(cells) > MAX_COLUMNS:
             message = f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}"
             raise cannot_import(message, "Is the separator right?")
-        return _read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
-    return _TableHeader(())
+        return read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
+    return TableHeader(())
 
 
-def _in_column(fault: str, cells: list[str], header: _TableHeader) -> str:
+def _in_column(fault: str, cells: list[str], header: TableHeader) -> str:
     """Return the fault with the name of the column whose cell holds a byte that is not UTF-8."""
     spoilt = [index for index, cell in enumerate(cells) if any("\udc80" <= character <= "\udcff" for character in cell)]
     if not spoilt or spoilt[0] >= len(header.names):
@@ -235,7 +235,7 @@ def _count_broken(table: Table) -> int:
     return broken
 
 
-def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHeader:
+def read_header(path: Path, first: Sequence[str], records: Records) -> TableHeader:
     """Return the header of a table whose ``first`` record is given; ``records`` reads it from its beginning.
 
     Raises:
@@ -244,7 +244,7 @@ def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHe
     cells = [cell.strip() for cell in first]
     if not _is_header(cells, records):
         numbered = tuple(f"column_{number}" for number in range(1, len(cells) + 1))
-        return _TableHeader(
+        return TableHeader(
             numbered, notices=("the first line is read as a record; the columns are called column_1 and so on",)
         )
     begin = int(bool(_NAMELESS.fullmatch(cells[0])))
@@ -271,7 +271,7 @@ def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHe
         elif not cells[index]:
             names[index] = f"column_{index + 1}"
             notices.append(f"column {index + 1} has no name: it is called column_{index + 1}")
-    return _TableHeader(tuple(names), True, tuple(notices))
+    return TableHeader(tuple(names), True, tuple(notices))
 
 
 def _is_header(cells: Sequence[str], records: Records) -> bool:

@@ -31,7 +31,7 @@ from curate.formats.import_plan import (
     plan_import,
     safe_guess,
 )
-from curate.formats.importers import RowError, SourceRow
+from curate.formats.importers import ConvertedRow, RowError, SourceRow
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.jsonl import Entry, read_entries
 from curate.project.init.text import settings_text
@@ -69,10 +69,11 @@ def shape_for(
         own = guess_shape(sample)
         for value in sample:
             try:
-                kind = plan.format.read(value, plan.mapping).kind if plan.format else own
+                drafts = plan.format.records(value, plan.mapping) if plan.format else ()
             except RowError:
                 continue
-            votes[kind or "instruction"] += 1
+            kinds = [draft.kind for draft in drafts if isinstance(draft, ConvertedRow)] if plan.format else [own]
+            votes.update(kind or "instruction" for kind in kinds)
     # A chat shape holds instruction records as well; the other way round it does not.
     return "chat" if votes["chat"] else max(votes, key=lambda name: votes[name], default="instruction")
 
