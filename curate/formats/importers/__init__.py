@@ -82,16 +82,30 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """What somebody answered elsewhere to a question about a record; ``at`` is a time in ISO form, or empty."""
+
+    question: str
+    value: Json
+    annotator: str
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ConvertedRow:
     """A line in the shipped shape of ``kind``, and what of the row it has no place for.
 
-    ``own`` is the line of a workspace that the row carries; it is taken as it is where the shape allows it.
+    ``own`` is the line of a workspace that the row carries; it is taken as it is where the shape allows it. ``answers``
+    are those of annotators. A line without an output has the most frequent answer to the question ``answered_by`` as
+    its output; rows with the same id are then one record with the answers of all.
     """
 
     kind: Kind
     line: dict[str, Json]
     extra: dict[str, Json] = field(default_factory=dict)
     own: dict[str, Json] | None = None
+    answers: tuple[GivenAnswer, ...] = ()
+    answered_by: str = ""
 
 
 Row = dict[str, Json]
