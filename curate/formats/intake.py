@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -13,10 +13,19 @@ import orjson
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
-from curate.base.record import CurateError, Json, Source
+from curate.base.record import CurateError, Json, Source, canonical
 from curate.base.storage import write_atomic
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, open_fields, plan_import
-from curate.formats.importers import ConvertedRow, ForeignForm, Rejected, RowError, SourceRow, foreign_forms
+from curate.formats.importers import (
+    ConvertedRow,
+    ForeignForm,
+    GivenAnswer,
+    Rejected,
+    RowError,
+    SourceRow,
+    foreign_forms,
+)
+from curate.formats.importers._answers import Joined
 from curate.formats.importers._reading import is_filled, split_of
 from curate.schema import Shape, load_shape
 
@@ -32,7 +41,8 @@ class Imported:
     """One good row: the bytes of its line without newline, the object they spell, and the line it came from.
 
     ``moved`` names the fields of the row that are now in ``meta.extra``; ``has_joined_parts``: a message of it was in
-    several parts of text.
+    several parts of text. ``answers`` are those of annotators; where ``is_tied``, two of them were given equally often,
+    and the first is the output.
     """
 
     raw: bytes
@@ -40,6 +50,8 @@ class Imported:
     line: int = 0
     moved: tuple[str, ...] = ()
     has_joined_parts: bool = False
+    answers: tuple[GivenAnswer, ...] = ()
+    is_tied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,9 @@ class Intake:
     left_out: Counter[str] = field(default_factory=Counter)
     moved: Counter[str] = field(default_factory=Counter)
     num_joined: int = 0
+    answers: dict[str, tuple[GivenAnswer, ...]] = field(default_factory=dict)
+    """What annotators answered, by the id of the record."""
+    num_tied: int = 0
 
     @property
     def reasons(self) -> Counter[str]:
@@ -127,15 +142,17 @@ def take_in(
 def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
     """Yield the lines of the records, and count on ``intake`` what becomes of every row."""
     # It may run twice, to write and to compare with what is there; each time counts from the start.
-    intake.num_records = intake.num_joined = 0
-    intake.rejected.clear()
-    intake.left_out.clear()
-    intake.moved.clear()
+    intake.num_records = intake.num_joined = intake.num_tied = 0
+    for counts in (intake.rejected, intake.left_out, intake.moved, intake.answers):
+        counts.clear()
     for row in convert(intake.plan, shape, category=category):
         if isinstance(row, Imported):
             intake.num_records += 1
             intake.num_joined += row.has_joined_parts
+            intake.num_tied += row.is_tied
             intake.moved.update(row.moved)
+            if row.answers:
+                intake.answers[shape.record(row.value, Source(str(intake.target), 0)).id] = row.answers
             yield row.raw + b"\n"
         elif isinstance(row, Rejected):
             intake.rejected.append(row)
@@ -205,6 +222,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
     def forms_of(names: tuple[str, ...]) -> list[ForeignForm]:
         return [form for form in foreign_forms() if any(name.endswith(form.signs) for name in names)]
 
+    joined: dict[bytes, tuple[SourceRow, Joined]] = {}
     file_split = split_of(plan.path.stem) if plan.format and plan.format.is_named_by_split else ""
     for row in plan.container.rows(plan.path):
         if isinstance(row, Rejected):
@@ -227,7 +245,18 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
             yield _rejected(fault, row, plan)
             continue
         for draft in drafts:
-            yield _imported(draft, row, plan, shape, row.split or file_split, category)
+            if isinstance(draft, ConvertedRow) and draft.answers:
+                # Others may have been asked about the same record in a later row.
+                key = canonical(draft.line)
+                if key in joined:
+                    joined[key][1].add(draft)
+                else:
+                    joined[key] = row, Joined(draft)
+            else:
+                yield _imported(draft, row, plan, shape, row.split or file_split, category)
+    for row, answered in joined.values():
+        record = _imported(answered.row(), row, plan, shape, row.split or file_split, category)
+        yield replace(record, is_tied=answered.is_tied) if isinstance(record, Imported) else record
 
 
 def _imported(
@@ -237,12 +266,13 @@ def _imported(
     try:
         if isinstance(draft, RowError):
             raise draft
+        answers = draft.answers
         draft = _completed(draft, split, category)
         line = _line_of(draft, shape, _shipped_shape(draft.kind), Source(str(plan.path), row.line))
         # A line of ours that comes back had its fields where they are.
         is_ours = draft.own is not None and shape.is_valid(draft.own)
         moved, has_parts = ((), False) if is_ours else _moved(line, row.value)
-        return Imported(orjson.dumps(line), line, row.line, moved, has_parts)
+        return Imported(orjson.dumps(line), line, row.line, moved, has_parts, answers)
     except (RowError, CurateError) as fault:
         return _rejected(fault, row, plan)
 

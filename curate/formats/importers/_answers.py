@@ -33,13 +33,21 @@ def record_of(
     asked = mapping.get("instruction") or max(texts, key=lambda key: len(texts[key]), default="")
     if not texts.get(asked):
         raise RowError("there is no text that was asked about")
-    taken = {field: mapping[field] for field in ("input", "system", "output") if field in mapping} | {"instruction": asked}
+    taken = {field: mapping[field] for field in ("input", "system", "output") if field in mapping} | {
+        "instruction": asked
+    }
     line, extra = take_common(row, taken.values(), has_our_names=False)
     line |= {field: texts[column] for field, column in taken.items()}
     answered_by = "" if "output" in taken else next((one.question for one in answers if isinstance(one.value, str)), "")
     if "output" not in taken and not answered_by:
         raise RowError("nobody has answered it by a text or a choice")
     return ConvertedRow("instruction", line, extra | dict(left), answers=tuple(answers), answered_by=answered_by)
+
+
+def question_of(row: Mapping[str, Json]) -> str:
+    """Return the field that is called like a question, else the one with the longest text, "" where there is no text."""
+    texts = {key: value for key, value in row.items() if isinstance(value, str)}
+    return guess([texts]).get("instruction") or max(texts, key=lambda key: len(texts[key]), default="")
 
 
 def plain_answer(value: Json) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
@@ -12,6 +13,7 @@ from curate.formats.importers._reading import share
 _RESPONSES = ".responses"
 # What stands beside the fields of a record, in one form or the other.
 _ABOUT = ("responses", "suggestions", "metadata", "vectors", "status", "_server_id", "id", "external_id")
+_NAMES = ("id", "external_id")
 _OLD = ("user_id", "value", "status")
 
 
@@ -57,7 +59,11 @@ def _is_flat(row: dict[str, Json]) -> bool:
             "reply.responses.users": ["u1"],
             "reply.responses.status": ["submitted"],
         },
-        {"text": "Say hi.", "reply": [{"user_id": "u1", "value": "Hi.", "status": "submitted"}], "reply-suggestion": None},
+        {
+            "text": "Say hi.",
+            "reply": [{"user_id": "u1", "value": "Hi.", "status": "submitted"}],
+            "reply-suggestion": None,
+        },
     ],
 )
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
@@ -76,7 +82,11 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
 
 
 def _nested(responses: Json) -> tuple[list[GivenAnswer], list[Json]]:
-    pairs = responses.items() if isinstance(responses, dict) else [(one.get("question_name", ""), [one]) for one in responses]
+    pairs = (
+        responses.items()
+        if isinstance(responses, dict)
+        else [(one.get("question_name", ""), [one]) for one in responses]
+    )
     return _taken([(str(name), part) for name, parts in pairs for part in parts if isinstance(part, dict)])
 
 
@@ -101,7 +111,10 @@ def _columns(row: dict[str, Json]) -> tuple[dict[str, Json], dict[str, Json], li
     for question in new:
         values, users, states = (row.get(f"{question}{_RESPONSES}{part}") or [] for part in ("", ".users", ".status"))
         for index, value in enumerate(values if isinstance(values, list) else [values]):
-            user, status = (part[index] if index < len(part) else default for part, default in ((users, None), (states, "submitted")))
+            user, status = (
+                part[index] if index < len(part) else default
+                for part, default in ((users, None), (states, "submitted"))
+            )
             given.append((question, {"value": value, "user_id": user, "status": status}))
     for question in old:
         value = row[question]
@@ -116,5 +129,7 @@ def _columns(row: dict[str, Json]) -> tuple[dict[str, Json], dict[str, Json], li
         if name in _ABOUT or any(name.startswith((f"{one}.", f"{one}-suggestion")) for one in asked)
     }
     fields = {name: value for name, value in row.items() if name not in about and name not in asked}
-    left = {name: value for name, value in about.items() if _RESPONSES not in name and name not in ("id", "external_id")}
+    left = {
+        name: value for name, value in about.items() if _RESPONSES not in name and name not in ("id", "external_id")
+    }
     return fields, left, *_taken(given)

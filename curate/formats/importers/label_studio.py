@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
-from curate.formats.importers._answers import answers_of, record_of
+from curate.formats.importers._answers import answers_of, question_of, record_of
 from curate.formats.importers._reading import share
 
 _FLAT = ("annotation_id", "lead_time")
@@ -86,17 +86,19 @@ def _task(row: dict[str, Json]) -> ConvertedRow:
 
 
 def _annotation(row: dict[str, Json]) -> ConvertedRow:
-    """Return the record of a row of JSON-MIN, whose fields stand in this order: data, id, answers, the annotation."""
+    """Return the record of a row of JSON-MIN: the fields of the task, its id, the answers, and the annotation."""
     names = list(row)
     end = names.index("annotator") if "annotator" in names else names.index("annotation_id")
-    begin = names.index("id") if "id" in names[:end] else end - 1
-    data = {name: row[name] for name in names[:begin]}
+    own = [name for name in names[:end] if name != "id"]
+    # Where the id is not between them, only what reads like a question is known to be asked about.
+    begin = names.index("id") if "id" in names[1:end] else 0
+    asked = names[:begin] or [question_of({name: row[name] for name in own})]
     at = str(row.get("updated_at") or row.get("created_at") or "")
-    pairs = [(name, _choices(row[name])) for name in names[begin:end] if name != "id"]
+    pairs = [(name, _choices(row[name])) for name in own if name not in asked]
     answers = answers_of(pairs, _annotator(row.get("annotator")), at)
     if not answers:
         raise RowError("the annotation holds no answer")
-    return record_of(data, row.get("id"), answers, {})
+    return record_of({name: row[name] for name in asked if name in row}, row.get("id"), answers, {})
 
 
 def _choices(value: Json) -> Json:

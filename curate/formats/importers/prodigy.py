@@ -13,6 +13,8 @@ from curate.formats.importers._reading import share
 
 _MARKS = ("_input_hash", "_task_hash", "_view_id", "_annotator_id", "_session_id")
 _ANSWERS = ("response", "completion", "output", "label", "accept")
+# What a row says about how it was shown.
+_ABOUT = ("answer", "options", "spans", "tokens")
 _VERDICTS = ("accept", "reject", "ignore")
 
 
@@ -42,13 +44,16 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Prodigy rows that were accepted: the text, and the label, the choice or the response; others are put aside."""
     verdict = row.get("answer")
     if not _is_task(row) or verdict != "accept":
-        raise RowError(f"its annotator has said {verdict!r}", "E909" if verdict == "ignore" else "E909")
+        raise RowError(f"its annotator has said {verdict!r}")
     annotator = str(row.get("_annotator_id") or row.get("_session_id") or "prodigy")
     moment = row.get("_timestamp")
     at = datetime.fromtimestamp(moment, UTC).isoformat() if isinstance(moment, int | float) else ""
     pairs = [("choice" if name == "accept" else name, row[name]) for name in ("label", "accept") if name in row]
-    marks = {name: value for name, value in row.items() if name.startswith("_") or name in ("answer", "options", "spans", "tokens")}
+    marks = {
+        name: value
+        for name, value in row.items()
+        if name.startswith("_") or name in ("answer", "options", "spans", "tokens")
+    }
     data = {name: value for name, value in row.items() if name not in marks and name not in ("label", "accept")}
     left = {name: value for name, value in marks.items() if name in ("options", "spans")}
-    key = row.get("_input_hash")
-    return record_of(data, key if "id" not in row else row["id"], answers_of(pairs, annotator, at), left)
+    return record_of(data, row.get("id", row.get("_input_hash")), answers_of(pairs, annotator, at), left)
