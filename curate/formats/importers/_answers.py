@@ -45,7 +45,7 @@ def record_of(
 
 
 def question_of(row: Mapping[str, Json]) -> str:
-    """Return the field that is called like a question, else the one with the longest text, "" where there is no text."""
+    """Return the field that is called like a question, else the one with the longest text, "" without any."""
     texts = {key: value for key, value in row.items() if isinstance(value, str)}
     return guess([texts]).get("instruction") or max(texts, key=lambda key: len(texts[key]), default="")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from itertools import zip_longest
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
@@ -82,12 +83,11 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
 
 
 def _nested(responses: Json) -> tuple[list[GivenAnswer], list[Json]]:
-    pairs = (
-        responses.items()
-        if isinstance(responses, dict)
-        else [(one.get("question_name", ""), [one]) for one in responses]
-    )
-    return _taken([(str(name), part) for name, parts in pairs for part in parts if isinstance(part, dict)])
+    if isinstance(responses, dict):
+        given = [(str(name), part) for name, parts in responses.items() for part in parts or ()]
+    else:
+        given = [(str(part.get("question_name", "")), part) for part in responses if isinstance(part, dict)]
+    return _taken([(name, part) for name, part in given if isinstance(part, dict)])
 
 
 def _taken(given: Sequence[tuple[str, dict[str, Json]]]) -> tuple[list[GivenAnswer], list[Json]]:
@@ -110,12 +110,8 @@ def _columns(row: dict[str, Json]) -> tuple[dict[str, Json], dict[str, Json], li
     given: list[tuple[str, dict[str, Json]]] = []
     for question in new:
         values, users, states = (row.get(f"{question}{_RESPONSES}{part}") or [] for part in ("", ".users", ".status"))
-        for index, value in enumerate(values if isinstance(values, list) else [values]):
-            user, status = (
-                part[index] if index < len(part) else default
-                for part, default in ((users, None), (states, "submitted"))
-            )
-            given.append((question, {"value": value, "user_id": user, "status": status}))
+        for value, user, status in zip_longest(values, users[: len(values)], states[: len(values)]):
+            given.append((question, {"value": value, "user_id": user, "status": status or "submitted"}))
     for question in old:
         value = row[question]
         if isinstance(value, dict):

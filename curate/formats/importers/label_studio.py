@@ -68,8 +68,8 @@ def _task(row: dict[str, Json]) -> ConvertedRow:
     for annotation in given:
         pairs: list[tuple[str, Json]] = []
         for result in annotation.get("result") or ():
-            value = result.get("value") if isinstance(result, dict) else None
-            key = next((name for name in _ANSWERS if name in value), "") if isinstance(value, dict) else ""
+            value: dict[str, Json] = result.get("value") if isinstance(result, dict) else {}
+            key = next((name for name in _ANSWERS if name in value), "")
             # A label of a part of the text has a beginning and an end, and the text of that part.
             if key and "start" not in value:
                 pairs.append((str(result.get("from_name") or key), value[key]))

@@ -49,8 +49,9 @@ def read_any(
             num_unread += 1
             continue
         source = Source(name, row.line)
+        read: list[Record | None]
         try:
-            read = [_question(row, column, source)] if column else list(_records(row, plan, shape, source))
+            read = [_question(row, column, source)] if column else [*_records(row, plan, shape, source)]
         except RowError:
             read = [None]
         records += (record for record in read if record)
