@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from itertools import zip_longest
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer

@@ -68,7 +68,7 @@ def _task(row: dict[str, Json]) -> ConvertedRow:
     for annotation in given:
         pairs: list[tuple[str, Json]] = []
         for result in annotation.get("result") or ():
-            value: dict[str, Json] = result.get("value") if isinstance(result, dict) else {}
+            value = (result.get("value") if isinstance(result, dict) else None) or {}
             key = next((name for name in _ANSWERS if name in value), "")
             # A label of a part of the text has a beginning and an end, and the text of that part.
             if key and "start" not in value:
