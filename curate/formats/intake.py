@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
@@ -27,6 +27,7 @@ from curate.formats.importers import (
 )
 from curate.formats.importers._answers import Joined
 from curate.formats.importers._reading import is_filled, split_of
+from curate.formats.understood import ColumnUse, columns_of
 from curate.schema import Shape, load_shape
 
 DATA_FOLDER = "data"
@@ -84,6 +85,8 @@ class Intake:
     answers: dict[str, tuple[GivenAnswer, ...]] = field(default_factory=dict)
     """What annotators answered, by the id of the record."""
     num_tied: int = 0
+    columns: list[ColumnUse] = field(default_factory=list)
+    """Where each column of the first rows goes."""
 
     @property
     def reasons(self) -> Counter[str]:
@@ -100,6 +103,7 @@ def take_in(
     mapping: Mapping[str, str] | None = None,
     category: str = "",
     selection: RowSelection = EVERYTHING,
+    encoding: str = "",
     is_dry_run: bool = False,
 ) -> Intake:
     """Import one file into the workspace at ``root``.
@@ -110,9 +114,10 @@ def take_in(
         CurateError: E908 when the file cannot be read or understood, E919 when the target holds something else, E914
             when a link leads out of the workspace, E906 when writing fails.
     """
-    plan = plan_import(path, shape, format_name=format_name, mapping=mapping, selection=selection)
+    plan = plan_import(path, shape, format_name=format_name, mapping=mapping, selection=selection, encoding=encoding)
     name = path.name or path.resolve().name
     intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
+    intake.columns = columns_of(plan, shape)
 
     for written in (intake.target, intake.quarantine):
         inside(root, written, "Remove the link. Nothing was written.")
@@ -247,16 +252,22 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
         for draft in drafts:
             if isinstance(draft, ConvertedRow) and draft.answers:
                 # Others may have been asked about the same record in a later row.
+                signed = replace(draft, answers=_signed(draft.answers, row.part or plan.format_name))
                 key = canonical(draft.line)
                 if key in joined:
-                    joined[key][1].add(draft)
+                    joined[key][1].add(signed)
                 else:
-                    joined[key] = row, Joined(draft)
+                    joined[key] = row, Joined(signed)
             else:
                 yield _imported(draft, row, plan, shape, row.split or file_split, category)
     for row, answered in joined.values():
         record = _imported(answered.row(), row, plan, shape, row.split or file_split, category)
         yield replace(record, is_tied=answered.is_tied) if isinstance(record, Imported) else record
+
+
+def _signed(answers: Sequence[GivenAnswer], file: str) -> tuple[GivenAnswer, ...]:
+    """Return answers with a name each: where a zip has a file for each annotator, the file says who it was."""
+    return tuple(answer if answer.annotator else replace(answer, annotator=file) for answer in answers)
 
 
 def _imported(

@@ -12,7 +12,6 @@ import base64
 import inspect
 import math
 import os
-import shlex
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,19 +27,23 @@ from curate.jsonl import packed_as
 
 # The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start.
 MAX_QUARANTINED_RAW = 16 * 1024 * 1024
-_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
 _READABLE = ".jsonl, .json, .csv, .tsv, .xlsx, .parquet, .md and .txt, packed as .gz, .zst or .zip too, and folders"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One row of a foreign file: its object, the 1-based line it begins on, its bytes, and the split of its file."""
+    """One row of a foreign file: its object, the 1-based line it begins on, its bytes, and the split of its file.
+
+    ``part`` is the name of the file within a packed file, without its suffix.
+    """
 
     value: dict[str, Json]
     line: int
     raw: bytes
     split: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,19 +293,17 @@ def container_of(path: Path) -> Container:
     return found
 
 
-def conversion_hint(path: Path) -> str:
-    """Return the command that makes UTF-8 of a text file in another encoding, as far as its first bytes tell which."""
+def encoding_hint(path: Path) -> str:
+    """Return what to add to the command for a text file in another encoding, as far as its first bytes tell which."""
     with path.open("rb") as handle:
         head = handle.read(4096)
     # UTF-32 begins with the mark of UTF-16, so that the longer marks come first.
     known = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
     if not known and head.count(0) > len(head) // 4:
-        known = "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
-    clean = path.with_name(f"utf8-{path.name}")
-    command = f"iconv -f {known or 'WINDOWS-1252'} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(str(clean))}"
+        known = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
     if known:
-        return f"The file is {known}. Convert it: {command}"
-    return f"The file is not UTF-8. Where it is from Western Europe or Excel, convert it: {command}"
+        return f"The file is {known}. Add: --encoding {known}"
+    return "The file is not UTF-8. Where it is from Western Europe or Excel, add: --encoding cp1252"
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:

@@ -65,10 +65,14 @@ class Joined:
     def __init__(self, first: ConvertedRow) -> None:
         self.first = first
         self.answers = list(first.answers)
+        self._further: list[Json] = []
 
     def add(self, other: ConvertedRow) -> None:
-        """Take the answers of another row about the same record."""
+        """Take the answers of another row about the same record, and what else it says."""
         self.answers += other.answers
+        known = self.first.extra
+        if more := {name: value for name, value in other.extra.items() if known.get(name) != value}:
+            self._further.append(more)
 
     @property
     def is_tied(self) -> bool:
@@ -89,7 +93,8 @@ class Joined:
         if first.answered_by:
             # Of those that were given equally often the first comes first.
             line = line | {"output": self._counts.most_common(1)[0][0]}
-        return ConvertedRow(first.kind, line, first.extra, None, tuple(self.answers))
+        extra = first.extra | ({"further_rows": self._further} if self._further else {})
+        return ConvertedRow(first.kind, line, extra, None, tuple(self.answers))
 
 
 def answers_of(pairs: Iterable[tuple[str, Json]], annotator: str, at: str = "") -> list[GivenAnswer]:

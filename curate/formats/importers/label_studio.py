@@ -78,7 +78,7 @@ def _task(row: dict[str, Json]) -> ConvertedRow:
         at = annotation.get("updated_at") or annotation.get("created_at")
         answers += answers_of(pairs, _annotator(annotation.get("completed_by")), str(at or ""))
     left = {name: value for name, value in row.items() if name not in ("data", notes, "id")}
-    left |= {"skipped": len(annotations) - len(given)} if len(given) < len(annotations) else {}
+    left[notes] = [{name: value for name, value in one.items() if name != "result"} for one in annotations]
     left |= {"marks": marks} if marks else {}
     if not answers:
         raise RowError("its annotations only mark places in it" if marks else "nobody has answered it")
@@ -98,7 +98,8 @@ def _annotation(row: dict[str, Json]) -> ConvertedRow:
     answers = answers_of(pairs, _annotator(row.get("annotator")), at)
     if not answers:
         raise RowError("the annotation holds no answer")
-    return record_of({name: row[name] for name in asked if name in row}, row.get("id"), answers, {})
+    left = {name: row[name] for name in names[end:] if name not in ("id", "annotator")}
+    return record_of({name: row[name] for name in asked if name in row}, row.get("id"), answers, left)
 
 
 def _choices(value: Json) -> Json:

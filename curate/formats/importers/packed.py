@@ -8,8 +8,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import IO, Any, NamedTuple
+from weakref import finalize
 
 from curate.base.record import CurateError, missing_extra
 from curate.formats.importers import Container, Rejected, SourceRow, cannot_import, container, container_of, head_of
@@ -26,6 +28,14 @@ _SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 _MEMBERS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".parquet", ".arrow", ".md", ".txt")
 
 
+class Scratch:
+    """A temporary folder that goes with this object, or when the process ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(mkdtemp(prefix="curate-"))
+        finalize(self, rmtree, self.path, ignore_errors=True)
+
+
 class _Member(NamedTuple):
     """A file that was packed: its name, for people, where it lies now, and what reads it."""
 
@@ -39,7 +49,7 @@ class _Unpacked(NamedTuple):
 
     members: list[_Member]
     others: list[str]
-    folder: TemporaryDirectory[str]
+    folder: Scratch
 
 
 def _fits(path: Path, head: bytes) -> bool:
@@ -63,25 +73,25 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     is_one = len(unpacked.members) == 1
     number = 0
     for name, inner, reader in unpacked.members:
-        split = split_of(PurePosixPath(name).stem)
-        for row in _told_of(path, name, inner, reader.rows(inner)):
+        stem = PurePosixPath(name).stem
+        for row in rows_inside(path, name, inner, reader.rows(inner)):
             number += 1
             line = row.line if is_one else number
             if isinstance(row, Rejected):
                 yield Rejected(line, row.code, row.reason if is_one else f"{name}: {row.reason}", row.raw)
             else:
-                yield SourceRow(row.value, line, row.raw, row.split or split)
+                yield SourceRow(row.value, line, row.raw, row.split or split_of(stem), "" if is_one else stem)
 
 
-def _told_of(
+def rows_inside(
     path: Path, name: str, inner: Path, rows: Iterator[SourceRow | Rejected]
 ) -> Iterator[SourceRow | Rejected]:
-    """Yield the rows; an error names the packed file, not the place where it was unpacked."""
+    """Yield the rows of ``inner``; an error names ``path`` and what is in it, not the copy that was made of it."""
     try:
         yield from rows
     except CurateError as error:
-        message = error.message.replace(str(inner), f"{path}: {name}")
-        raise CurateError(error.code, message, error.hint.replace(str(inner), name)) from error
+        message = error.message.replace(str(inner), f"{path}: {name}" if name else str(path))
+        raise CurateError(error.code, message, error.hint.replace(str(inner), name or str(path))) from error
 
 
 def _unpacked(path: Path) -> _Unpacked:
@@ -99,20 +109,20 @@ def _unpacked(path: Path) -> _Unpacked:
 def _unpacked_once(path: Path, size: int, _changed: int) -> _Unpacked:
     head = head_of(path)
     allowed = max(ALWAYS_ALLOWED, MAX_RATIO * size)
-    folder = TemporaryDirectory(prefix="curate-")
+    folder = Scratch()
     try:
         if head.startswith(_ZIP):
             return _unzipped(path, folder, allowed)
         name = path.stem if path.suffix.lower() in _SUFFIXES else path.name
         # Most packed data are lines.
-        target = Path(folder.name) / f"0{Path(name).suffix or '.jsonl'}"
+        target = folder.path / f"0{Path(name).suffix or '.jsonl'}"
         with _opened(path, head) as packed:
             _copy(packed, target, allowed, path)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         # zipfile raises the last two for a password and for an unknown method.
         message = f"{path}: it cannot be unpacked: {error}"
         raise cannot_import(message, "Unpack it and import what is inside, or fetch it again.") from error
-    return _Unpacked([_Member(name, target, container_of(target))], [], folder)
+    return _Unpacked([_Member(name, target, _reader_of(target, path))], [], folder)
 
 
 def _opened(path: Path, head: bytes) -> Any:
@@ -126,7 +136,7 @@ def _opened(path: Path, head: bytes) -> Any:
     return zstandard.open(path, "rb")
 
 
-def _unzipped(path: Path, folder: TemporaryDirectory[str], allowed: int) -> _Unpacked:
+def _unzipped(path: Path, folder: Scratch, allowed: int) -> _Unpacked:
     members: list[_Member] = []
     others: list[str] = []
     with zipfile.ZipFile(path) as archive:
@@ -139,13 +149,21 @@ def _unzipped(path: Path, folder: TemporaryDirectory[str], allowed: int) -> _Unp
                 others.append(info.filename)
                 continue
             # A member's name may lead anywhere, so that it names no file here.
-            target = Path(folder.name) / f"{number}{suffix}"
+            target = folder.path / f"{number}{suffix}"
             with archive.open(info) as packed:
                 allowed -= _copy(packed, target, allowed, path)
-            members.append(_Member(info.filename, target, container_of(target)))
+            members.append(_Member(info.filename, target, _reader_of(target, path)))
     if not members:
         raise cannot_import(f"{path}: no file in it can be imported", f"These can: {', '.join(_MEMBERS)}.")
     return _Unpacked(members, others, folder)
+
+
+def _reader_of(target: Path, path: Path) -> Container:
+    # A packed file within a packed file would multiply what the bounds allow.
+    reader = container_of(target)
+    if reader.unpacks and reader.rows is rows:
+        raise cannot_import(f"{path}: it holds a file that is packed itself", "Unpack it and import what is inside.")
+    return reader
 
 
 def _copy(packed: IO[bytes], target: Path, allowed: int, path: Path) -> int:

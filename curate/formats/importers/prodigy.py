@@ -49,11 +49,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     moment = row.get("_timestamp")
     at = datetime.fromtimestamp(moment, UTC).isoformat() if isinstance(moment, int | float) else ""
     pairs = [("choice" if name == "accept" else name, row[name]) for name in ("label", "accept") if name in row]
-    marks = {
-        name: value
-        for name, value in row.items()
-        if name.startswith("_") or name in ("answer", "options", "spans", "tokens")
-    }
+    marks = {name: value for name, value in row.items() if name.startswith("_") or name in _ABOUT}
     data = {name: value for name, value in row.items() if name not in marks and name not in ("label", "accept")}
-    left = {name: value for name, value in marks.items() if name in ("options", "spans")}
+    left = {name: value for name, value in marks.items() if name not in ("answer", "_annotator_id", "_timestamp")}
     return record_of(data, row.get("id", row.get("_input_hash")), answers_of(pairs, annotator, at), left)

@@ -85,11 +85,11 @@ def _record(question: dict[str, Json], context: str, around: dict[str, Json]) ->
     asked, answers = question.get("question"), question.get("answers")
     texts = answers.get("text") if isinstance(answers, dict) else answers
     texts = [part.get("text") if isinstance(part, dict) else part for part in texts] if isinstance(texts, list) else []
-    answer = next((text for text in texts if isinstance(text, str) and text), "")
+    answer = next((text for text in texts if isinstance(text, str) and text), None)
     part = question | {"context": context}
     if not isinstance(asked, str) or not asked:
         return RowError("a question has no text", part=part)
-    if not answer:
+    if answer is None:
         why = "its passage does not answer it (is_impossible)" if question.get(_UNANSWERABLE) else "it has no answer"
         return RowError(f"a question cannot be trained on: {why}", part=part)
     line, extra = take_common(question, ("question", "context"))

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from curate.base.record import UNCATEGORISED
-from curate.formats.importers import Rejected, SourceRow, cannot_import, container, conversion_hint, head_of
+from curate.formats.importers import Rejected, SourceRow, cannot_import, container, encoding_hint, head_of
 from curate.formats.importers._reading import split_of
 from curate.formats.importers.mapping import KNOWN_COLUMNS, plain_name
 from curate.formats.spreadsheet import COLUMNS, unguarded
@@ -24,6 +24,9 @@ _MAX_NAME = 200
 _NAME = re.compile(r"[^\W\d][\w .\-/()]{0,63}")
 # How pandas spells a column without a name, before and after it has read one.
 _NAMELESS = re.compile(r"(?:Unnamed: \d+)?")
+
+# The line in which Excel names the separator; it is no row of the table.
+_SEPARATOR = re.compile(rb"(?:\xef\xbb\xbf)?\"?sep=([^\r\n])\"?\r?\n", re.IGNORECASE)
 
 # A file with its separator and its quoting.
 Table = tuple[Path, str, int]
@@ -51,6 +54,9 @@ class _PhysicalLines:
         self._waiting = [line.removeprefix(b"\xef\xbb\xbf") for line in islice(self._handle, 1)]
         self.taken: list[bytes] = []
         self.number = 0
+        if self._waiting and _SEPARATOR.fullmatch(self._waiting[0]):
+            self._waiting = []
+            self.number = 1
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -124,7 +130,7 @@ def _header_of(table: Table) -> TableHeader:
         if fault:
             raise cannot_import(
                 f"{path}, line {line}: the first row cannot be read, so that its columns have no names: {fault}",
-                conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
+                encoding_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
             )
         if len(cells) > MAX_COLUMNS:
             message = f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}"
@@ -216,8 +222,11 @@ def _byte_fault(raw: bytes) -> str:
 
 def _table(path: Path) -> Table:
     """Return the file with its separator and its quoting: of a TSV, whichever quoting leaves fewer broken rows."""
+    head = head_of(path)
+    if named := _SEPARATOR.match(head):
+        return path, named[1].decode("ascii", "replace"), csv.QUOTE_MINIMAL
     if path.suffix.lower() == ".csv":
-        first = head_of(path).partition(b"\n")[0]
+        first = head.partition(b"\n")[0]
         delimiter = (
             ";" if b"," not in first and b";" in first else "\t" if b"," not in first and b"\t" in first else ","
         )
