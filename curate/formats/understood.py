@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 
 from curate.base.record import CurateError, Json, Source
 from curate.formats.import_plan import ImportPlan
 from curate.formats.importers import ConvertedRow, RowError
+from curate.formats.importers._answers import plain_answer
 from curate.formats.importers._reading import is_filled, rendered, value_at
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
@@ -19,8 +19,8 @@ META, NOWHERE, EMPTY = "meta", "nowhere", "empty in the rows looked at"
 _NUM_ROWS = 100
 _MOST_DEPTH = 6
 _MOST_COLUMNS = 40
-# What a field of a line is to the model.
-_ROLES = {
+# By field of a line, what it is to the model.
+ROLES = {
     "system": "prompt (system)", "instruction": "prompt", "input": "prompt (input)", "question": "prompt",
     "context": "prompt (context)", "output": "completion", "answer": "completion",
     "messages": "prompt and completion",
@@ -53,7 +53,10 @@ class ColumnUse:
 
 
 def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
-    """Return where each column of the first rows goes; at most 40 columns."""
+    """Return where each column of the first rows goes; at most 40 columns.
+
+    Of a column with parts, those that are stored are told as one.
+    """
     targets: dict[str, Counter[str]] = defaultdict(Counter)
     examples: dict[str, str] = {}
     for row in plan.sample[:_NUM_ROWS]:
@@ -65,15 +68,19 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
                 examples.setdefault(pointer, value if isinstance(value, str) else rendered(value))
                 targets[pointer][_target(pointer, value, fields, extra)] += 1
     for column in plan.mapping.values():
-        same = [_ROLES.get(other, other) for other, also in plan.mapping.items() if also == column]
+        same = [ROLES.get(other, other) for other, also in plan.mapping.items() if also == column]
         # What was asked for, or guessed from the names, need not be looked for.
         targets[column] = Counter({" and ".join(dict.fromkeys(same)): max(1, targets[column].total())})
     basis = _basis(plan)
-    uses = []
-    for pointer, counts in islice(targets.items(), _MOST_COLUMNS):
+    uses: dict[str, ColumnUse] = {}
+    for pointer, counts in targets.items():
         target, count = counts.most_common(1)[0]
-        uses.append(ColumnUse(pointer, target, examples.get(pointer, ""), basis, count / max(1, counts.total())))
-    return uses
+        use = ColumnUse(pointer, target, examples.get(pointer, ""), basis, count / max(1, counts.total()))
+        is_part = pointer.startswith("/") and target in (META, NOWHERE, EMPTY)
+        name = f"/{parts_of(pointer)[0]}/..." if is_part else pointer
+        if name not in uses or uses[name].target == EMPTY:
+            uses[name] = replace(use, column=name)
+    return [*uses.values()][:_MOST_COLUMNS]
 
 
 def _basis(plan: ImportPlan) -> str:
@@ -87,7 +94,8 @@ def _basis(plan: ImportPlan) -> str:
 def _places(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[tuple[Json, str]], set[str]]:
     """Return the values of the records that a row becomes with where they stand, and the names in ``meta.extra``."""
     if plan.format is None:
-        return [*_seen(row, shape)], set()
+        # All of such a line stays in it.
+        return [*_seen(row, shape)], set(row)
     try:
         drafts = plan.format.records(row, plan.mapping)
     except (RowError, CurateError):
@@ -96,7 +104,9 @@ def _places(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[
     extra: set[str] = set()
     for draft in drafts:
         if isinstance(draft, ConvertedRow):
-            fields += [(answer.value, f"answers to {answer.question}") for answer in draft.answers]
+            for answer in draft.answers:
+                is_output = answer.question == draft.answered_by
+                fields.append((answer.value, f"answers to {answer.question}{' (completion)' if is_output else ''}"))
             fields += _fields(draft.line)
             extra |= draft.extra.keys()
     return fields, extra
@@ -104,7 +114,7 @@ def _places(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[
 
 def _fields(line: Mapping[str, Json]) -> Iterator[tuple[Json, str]]:
     for name, value in line.items():
-        yield value, META if name == "meta" else _ROLES.get(name, name)
+        yield value, META if name == "meta" else ROLES.get(name, name)
         yield from _turns(value) if name == "messages" else ()
         yield from ((part, META) for part in value.values()) if name == "meta" else ()
 
@@ -119,7 +129,7 @@ def _seen(row: Mapping[str, Json], shape: Shape) -> Iterator[tuple[Json, str]]:
     yield from _turns(record.messages)
     yield from ((at(row, parts), "prompt") for parts in shape.view.prompt)
     for name in shape.view.paths:
-        yield shape.view.get(row, name), _ROLES.get(name, name)
+        yield shape.view.get(row, name), ROLES.get(name, name)
 
 
 def _turns(messages: Iterable[Mapping[str, Json]]) -> Iterator[tuple[Json, str]]:
@@ -129,17 +139,15 @@ def _turns(messages: Iterable[Mapping[str, Json]]) -> Iterator[tuple[Json, str]]
 
 def _target(pointer: str, value: Json, fields: Iterable[tuple[Json, str]], extra: set[str]) -> str:
     """Return where a value stands in the records: as the very object, else as an equal one."""
+    text = plain_answer(value)
+    equals = (value, text if isinstance(text, str) else rendered(value))
     found = [target for held, target in fields if held is value] or [
-        target for held, target in fields if held == value or (isinstance(held, str) and held == _spelled(value))
+        target for held, target in fields if held in equals
     ]
     column = parts_of(pointer)[0] if pointer.startswith("/") else pointer
     if not found and column in _TALKS:
         return _TALKS[column]
     return " and ".join(dict.fromkeys(found)) or (META if column in extra else NOWHERE)
-
-
-def _spelled(value: Json) -> str:
-    return value if isinstance(value, str) else rendered(value)
 
 
 def _leaves(value: dict[str, Json], path: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Json]]:

@@ -29,7 +29,10 @@ from curate.jsonl import packed_as
 MAX_QUARANTINED_RAW = 16 * 1024 * 1024
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
-_READABLE = ".jsonl, .json, .csv, .tsv, .xlsx, .parquet, .md and .txt, packed as .gz, .zst or .zip too, and folders"
+_READABLE = (
+    ".jsonl, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .kiln, .md and .txt, packed as .gz, .zst or .zip too; folders "
+    "of documents, of `datasets`, of Kiln, and `dataset/vN`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +291,8 @@ def container_of(path: Path) -> Container:
             hint = "Save the table as .xlsx or CSV and import that."
         raise cannot_import(f"{path}: {name}, which is not unpacked here", hint)
     if found is None:
-        message = f"{path}: {path.suffix or 'files without a suffix'} cannot be imported"
-        raise cannot_import(message, f"These can: {_READABLE}.")
+        what = "a folder without any such files" if path.is_dir() else path.suffix or "files without a suffix"
+        raise cannot_import(f"{path}: {what} cannot be imported", f"These can: {_READABLE}.")
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from curate.formats.importers import Container, Rejected, SourceRow, cannot_import, container, container_of, head_of
 from curate.formats.importers.documents import SUFFIXES
-from curate.formats.importers.packed import Scratch, rows_inside
+from curate.formats.importers.packed import UnpackFolder, rows_inside
 
 _SUFFIXES = (".csv", ".tsv", ".tab", *SUFFIXES)
 _CHUNK = 1024 * 1024
@@ -38,6 +38,8 @@ _CANDIDATES = {
     # Of these, which have no alphabet, only that words are written in one script can be said.
     "cp932": (), "euc-jp": (), "gb18030": (), "big5": (), "cp949": (),
 }  # fmt: skip
+# The only letters beyond ASCII that are words of Latin script by themselves.
+_ALONE = frozenset("àáâåæèéêíïóòôöøúüß")
 _WORD = re.compile(r"[^\W\d_]+")
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 # What may stand between two letters, and what else is neither letter nor ASCII in a usual text.
@@ -94,19 +96,19 @@ def _notices_inside(path: Path, encoding: str) -> Sequence[str]:
     return container_of(copy).notices(copy)
 
 
-def _copy(path: Path, encoding: str) -> tuple[Path, Scratch]:
+def _copy(path: Path, encoding: str) -> tuple[Path, UnpackFolder]:
     status = path.stat()
     return _copied_once(path, encoding, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
-def _copied_once(path: Path, encoding: str, _size: int, _changed: int) -> tuple[Path, Scratch]:
+def _copied_once(path: Path, encoding: str, _size: int, _changed: int) -> tuple[Path, UnpackFolder]:
     """Return the file in UTF-8, under its own name in a temporary folder.
 
     Raises:
         CurateError: E908 when it is not in ``encoding``.
     """
-    folder = Scratch()
+    folder = UnpackFolder()
     decode = codecs.getincrementaldecoder(encoding)().decode
     with path.open("rb") as source, (folder.path / path.name).open("wb") as target:
         try:
@@ -187,6 +189,8 @@ def _is_plausible(text: str, languages: Sequence[tuple[str, float]]) -> bool:
         # Signs that open what follows do not stand at the end of a word.
         if mark in "„‚¿¡" and text[match.start() - 1 : match.start()].isalpha():
             return False
+    if all(mark in "\xa0\xad" for mark in _FOREIGN.findall(text)):
+        return False
     words = _WORD.findall(text)
     foreign = [word for word in words if not word.isascii()]
     letters = {letter for word in foreign for letter in word.lower() if not letter.isascii()}
@@ -202,6 +206,8 @@ def _is_written(
 
 def _is_usual(word: str) -> bool:
     """Whether a word is in one script, and in small letters, capitals, or with a capital at its beginning."""
+    if len(word) == 1 and unicodedata.name(word, "").startswith("LATIN") and word.lower() not in _ALONE:
+        return False
     is_latin = [unicodedata.name(letter, "").startswith("LATIN") for letter in word]
     return len(set(is_latin)) == 1 and (word.islower() or word.isupper() or word[1:].islower() or len(word) == 1)
 

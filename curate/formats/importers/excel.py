@@ -65,7 +65,7 @@ def _sheets(path: Path) -> Iterator[Sequence[Any]]:
     # polars reads sheets by calamine, which makes room for all cells up to the last one: two cells far apart end the
     # whole process.
     try:
-        import openpyxl  # type: ignore[import-untyped]
+        import openpyxl
     except ImportError as error:
         raise missing_extra(f"{path}: reading Excel tables", "files", otherwise="save the table as CSV") from error
     try:

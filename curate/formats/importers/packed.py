@@ -28,7 +28,7 @@ _SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 _MEMBERS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".parquet", ".arrow", ".md", ".txt")
 
 
-class Scratch:
+class UnpackFolder:
     """A temporary folder that goes with this object, or when the process ends."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class _Unpacked(NamedTuple):
 
     members: list[_Member]
     others: list[str]
-    folder: Scratch
+    folder: UnpackFolder
 
 
 def _fits(path: Path, head: bytes) -> bool:
@@ -109,7 +109,7 @@ def _unpacked(path: Path) -> _Unpacked:
 def _unpacked_once(path: Path, size: int, _changed: int) -> _Unpacked:
     head = head_of(path)
     allowed = max(ALWAYS_ALLOWED, MAX_RATIO * size)
-    folder = Scratch()
+    folder = UnpackFolder()
     try:
         if head.startswith(_ZIP):
             return _unzipped(path, folder, allowed)
@@ -136,7 +136,7 @@ def _opened(path: Path, head: bytes) -> Any:
     return zstandard.open(path, "rb")
 
 
-def _unzipped(path: Path, folder: Scratch, allowed: int) -> _Unpacked:
+def _unzipped(path: Path, folder: UnpackFolder, allowed: int) -> _Unpacked:
     members: list[_Member] = []
     others: list[str] = []
     with zipfile.ZipFile(path) as archive:

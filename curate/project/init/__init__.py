@@ -34,6 +34,7 @@ from curate.formats.import_plan import (
 )
 from curate.formats.importers import ConvertedRow, RowError, SourceRow, cannot_import
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
+from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
 from curate.project.given_answers import questions_in, save_answers
 from curate.project.init.text import settings_text
@@ -68,6 +69,41 @@ class ReadOptions:
             path, None, format_name=format_name or self.format_name, mapping=self.mapping, selection=self.selection,
             encoding=self.encoding,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FilePreview:
+    """What is understood of a file before anything is written; ``problem`` is why no workspace can be made of it yet.
+
+    ``mapping`` names the column of each field where columns are mapped, or would have to be.
+    """
+
+    container: str
+    form: str
+    columns: list[ColumnUse]
+    mapping: Mapping[str, str]
+    problem: str = ""
+
+
+def preview(path: Path, mapping: Mapping[str, str] | None = None) -> FilePreview:
+    """Return how a file would be read.
+
+    Raises:
+        CurateError: E908 when it cannot be read, or its rows are of a form that the user has to speak of.
+    """
+    options, problem = ReadOptions(mapping=mapping), ""
+    try:
+        plan = options.plan(path)
+    except UnknownRowsError as error:
+        plan, problem = options.plan(path, "mapping"), error.message
+    columns = columns_of(plan, load_shape(shape_for([path], replace(options, format_name=plan.format_name))))
+    if plan.mapping:
+        is_pair = {"instruction", "output"} <= plan.mapping.keys()
+        problem = problem if is_pair or plan.mapping.keys() & {"text", "question"} else "no prompt and completion yet"
+        return FilePreview(plan.container.name, plan.format_name, columns, plan.mapping, problem)
+    of = {use.target: use.column for use in columns}
+    mapping = {name: of[target] for name, target in ROLES.items() if target in of}
+    return FilePreview(plan.container.name, plan.format_name, columns, mapping, problem)
 
 
 def shape_for(files: Sequence[Path], options: ReadOptions) -> str:
