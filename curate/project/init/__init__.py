@@ -94,16 +94,14 @@ def preview(path: Path, mapping: Mapping[str, str] | None = None) -> FilePreview
     options, problem = ReadOptions(mapping=mapping), ""
     try:
         plan = options.plan(path)
-    except UnknownRowsError as error:
-        plan, problem = options.plan(path, "mapping"), error.message
+    except UnknownRowsError:
+        plan = options.plan(path, "mapping")
     columns = columns_of(plan, load_shape(shape_for([path], replace(options, format_name=plan.format_name))))
-    if plan.mapping:
-        is_pair = {"instruction", "output"} <= plan.mapping.keys()
-        problem = problem if is_pair or plan.mapping.keys() & {"text", "question"} else "no prompt and completion yet"
-        return FilePreview(plan.container.name, plan.format_name, columns, plan.mapping, problem)
     of = {use.target: use.column for use in columns}
-    mapping = {name: of[target] for name, target in ROLES.items() if target in of}
-    return FilePreview(plan.container.name, plan.format_name, columns, mapping, problem)
+    fields = plan.mapping or {name: of[target] for name, target in ROLES.items() if target in of}
+    if plan.format_name == "mapping" and not (fields.keys() >= {"instruction", "output"} or "text" in fields):
+        problem = "which column is the prompt, and which the completion?"
+    return FilePreview(plan.container.name, plan.format_name, columns, fields, problem)
 
 
 def shape_for(files: Sequence[Path], options: ReadOptions) -> str:

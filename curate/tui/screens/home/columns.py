@@ -66,7 +66,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="box large"):
             yield Static(id="what")
-            columns = [Column("column", 20), Column("goes to", 20), Column("example"), Column("how sure", 20)]
+            columns = [Column("column", 16), Column("goes to", 18), Column("example"), Column("how sure", 19)]
             yield FrameTable(columns, can_mark=False)
             keys = Text.assemble(("enter", "key"), " change   ", ("y", "key"), " make it   ", ("n", "key"), " no")
             yield Static(keys)
