@@ -154,18 +154,22 @@ EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event, config=ConfigDict(defer_build
 class Decision:
     """What someone wants done with the record ``id``, before it is numbered and written: one class each operation.
 
-    ``parents`` are those of the event; `Project.apply` fills them in. The values are checked when they are saved.
+    ``parents`` are those of the event; `Project.apply` fills them in. ``at`` is when somebody decided elsewhere; by
+    default it is when the event is written. The values are checked when they are saved.
     """
 
     op: ClassVar[Operation]
 
     id: str
     parents: Sequence[str] = field(default=(), kw_only=True)
+    at: str = field(default="", kw_only=True)
 
     @property
     def fields(self) -> dict[str, Json]:
         """What the event of this kind has beyond what every event has."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("id", "parents")}
+        return {
+            item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("id", "parents", "at")
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,10 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
-from curate.base.tables import counted
+from curate.base.tables import counted, table
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from curate.formats.import_plan import RowSelection
     from curate.formats.intake import Intake
@@ -25,9 +25,12 @@ _MOST_NAMES = 12
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--into", "root", type=click.Path(path_type=Path), default=Path(), help="The workspace.  [default: here]")
 @click.option("--format", "format_name", default="", metavar="NAME", help="Read the rows as this format.")
-@click.option("--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column is which of our fields.")
+@click.option(
+    "--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column, or JSON pointer, is what."
+)
 @click.option("--only", multiple=True, metavar="COLUMN=VALUE", help="Take only the rows whose column has this value.")
 @click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
+@click.option("--encoding", default="", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16.")
 @click.option("--category", default="", help="The category of records that name none.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def command(
@@ -37,15 +40,18 @@ def command(
     map_text: str,
     only: tuple[str, ...],
     to_meta: str,
+    encoding: str,
     category: str,
     *,
     dry_run: bool,
 ) -> int:
-    """Bring JSON lines, JSON arrays, CSV, TSV, Parquet and saved `datasets` folders into a workspace.
+    """Bring JSON, CSV, Excel, Parquet, Arrow, Markdown, text, packed files and folders of them into a workspace.
 
-    Alpaca, ShareGPT, OpenAI chat and TRL rows are recognised; other columns are mapped by their names. Rows
-    that cannot be read go to quarantine/ with the reason. Exits 1 when there are such rows. Exports of annotation
-    tools, preferences and reasoning traces are recognised: they are read once --only, --map or --to-meta says how.
+    Rows of other tools are recognised, and what their annotators answered becomes decisions under their names; other
+    columns are mapped by their names. A table says where each column goes. Rows that cannot be read go to quarantine/
+    with the reason; exits 1 when there are such rows. Preferences and reasoning traces are read once --only, --map or
+    --to-meta says how. --map takes columns and JSON pointers: --map instruction=question,output=answer and
+    --map instruction=/data/text,output=/answers/0/text.
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
@@ -65,7 +71,7 @@ def command(
     shape = load_shape(settings.schema_, root)
     mapping = parse_map(map_text) if map_text else None
     selection = selection_of(only, to_meta)
-    has_rejected = False
+    intakes: list[Intake] = []
     # One file after the other: what is written for one stays if the next cannot be read.
     for path in with_rows(files):
         intake = take_in(
@@ -76,11 +82,17 @@ def command(
             mapping=mapping,
             category=category,
             selection=selection,
+            encoding=encoding,
             is_dry_run=dry_run,
         )
         tell(intake, is_dry_run=dry_run)
-        has_rejected = has_rejected or bool(intake.rejected)
-    return Exit.FINDINGS if has_rejected else Exit.OK
+        intakes.append(intake)
+    if any(intake.answers for intake in intakes):
+        from curate.project.given_answers import save_answers
+
+        saved = None if dry_run else save_answers(root, [intake.answers for intake in intakes])
+        tell_answers(intakes, root, saved, {question.name for question in settings.label.questions})
+    return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
 
 def with_rows(files: Sequence[Path]) -> list[Path]:
@@ -115,10 +127,8 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
     console.talk(f"{console.one_line(str(plan.path))}: read as {plan.container.name}, rows as {plan.format_name}")
     for notice in plan.notices:
         console.talk(f"  {console.one_line(notice)}")
-    if plan.mapping:
-        how = "guessed; --map says otherwise" if plan.is_mapping_guessed else "as asked"
-        pairs = ", ".join(f"{name}={column}" for name, column in plan.mapping.items())
-        console.talk(f"  columns: {console.one_line(pairs)} ({how})")
+    for line in _columns(intake):
+        console.talk(f"  {line}")
     if plan.rivals:
         named = ", ".join(f"{name} ({score:.0%})" for name, score in plan.rivals)
         console.talk(f"  also fits: {named}; --format NAME decides")
@@ -147,9 +157,55 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
         console.talk(f"  {counted(len(intake.rejected), 'row')} {where} {quarantine}: {counts}")
         console.talk(f"  the first, line {first.line}: {console.one_line(first.reason, 300)}")
         if "S103" in intake.reasons and plan.path.is_file():
-            from curate.formats.importers import conversion_hint
+            from curate.formats.importers import encoding_hint
 
-            console.talk(f"  {console.one_line(conversion_hint(plan.path), 500)}")
+            console.talk(f"  {console.one_line(encoding_hint(plan.path), 500)}")
+
+
+def _columns(intake: Intake) -> Iterator[str]:
+    """Yield the table of what was understood; examples are cut, and what is private in them is hidden."""
+    from curate.checks.spans import with_values_hidden
+
+    rows = [
+        (
+            _end_of(console.one_line(use.column, 200), 28),
+            use.target,
+            console.one_line(with_values_hidden(use.example[:200]), 34),
+            use.certainty,
+        )
+        for use in intake.columns
+    ]
+    yield from table(("column", "goes to", "example", "how sure"), rows, left=4) if rows else ()
+    if intake.plan.is_mapping_guessed:
+        yield "another column is meant: --map FIELD=COLUMN says so"
+
+
+def _end_of(text: str, width: int) -> str:
+    return text if len(text) <= width else f"…{text[1 - width :]}"
+
+
+def tell_answers(intakes: Sequence[Intake], root: Path, saved: Counter[str] | None, known: Collection[str]) -> None:
+    """Say what annotators answered, and which lines of curate.toml ask the same here; ``saved`` is None before that."""
+    from curate.project.given_answers import questions_array, questions_in
+
+    answers = [intake.answers for intake in intakes if intake.answers]
+    if not answers:
+        return
+    counts = Counter(one.annotator for given in answers for some in given.values() for one in some)
+    done = "would be decisions under their names" if saved is None else "decisions under their names"
+    console.talk(f"answers of annotators, {done}: {_counted(counts)}")
+    if saved is not None and saved.total() < counts.total():
+        console.talk(f"  {counts.total() - saved.total():,} of them were there already")
+    tied = sum(intake.num_tied for intake in intakes)
+    if tied:
+        console.talk(
+            f"  {counted(tied, 'record')} with as many answers for one as for another: the first is the output"
+        )
+    if new := [question for question in questions_in(answers) if question.name not in known]:
+        line = console.one_line(f"questions = {questions_array(new).as_string()}", 1000)
+        console.talk(f"  to ask the same here, write in curate.toml under [label]: {line}")
+    elif saved:
+        console.talk(f"  how far they agree: curate agreement {console.one_line(str(root))}")
 
 
 def _counted(counts: Counter[str]) -> str:

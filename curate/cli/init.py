@@ -18,9 +18,12 @@ from curate.base.record import Exit
     "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with, one file or more."
 )
 @click.option("--format", "format_name", default="", metavar="NAME", help="Read the rows as this format.")
-@click.option("--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column is which of our fields.")
+@click.option(
+    "--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column, or JSON pointer, is what."
+)
 @click.option("--only", multiple=True, metavar="COLUMN=VALUE", help="Take only the rows whose column has this value.")
 @click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
+@click.option("--encoding", default="", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16.")
 @click.option("--sample", is_flag=True, help="A tour: support-desk records, a recipe and a tiny model.")
 def command(
     root: Path,
@@ -31,16 +34,19 @@ def command(
     map_text: str,
     only: tuple[str, ...],
     to_meta: str,
+    encoding: str,
     sample: bool,
 ) -> int:
     """Make a workspace in a new folder, from data where there is some.
 
-    The shape of the records is guessed from the data; "infer" keeps the fields as they are and writes schema.json.
-    curate.toml shows every setting, and the categories with a guess at how each is scored.
+    A table says where each column goes. The shape of the records is guessed from the data; "infer" keeps the fields as
+    they are and writes schema.json. curate.toml shows every setting, the categories with a guess at how each is scored,
+    and what annotators of other tools were asked. --map takes columns and JSON pointers:
+    --map instruction=question,output=answer and --map instruction=/data/text,output=/answers/0/text.
 
     Example: curate init my-data --from answers.jsonl
     """
-    from curate.cli.import_ import selection_of, tell, with_rows
+    from curate.cli.import_ import selection_of, tell, tell_answers, with_rows
     from curate.formats.importers.mapping import parse_map
     from curate.project.init import make_workspace
 
@@ -56,10 +62,12 @@ def command(
         format_name=format_name,
         mapping=parse_map(map_text) if map_text else None,
         selection=selection_of(only, to_meta),
+        encoding=encoding,
         is_sample=sample,
     )
     for intake in workspace.intakes:
         tell(intake)
+    tell_answers(workspace.intakes, root, workspace.saved_answers, workspace.questions)
     console.talk(f"records have the shape {workspace.schema}")
     if workspace.categories:
         pairs = ", ".join(f"{name} ({scorer or 'none'})" for name, scorer in workspace.categories.items())

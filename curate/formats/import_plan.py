@@ -20,13 +20,14 @@ from curate.formats.importers import (
     Rejected,
     SourceRow,
     cannot_import,
-    containers,
-    conversion_hint,
+    container_of,
+    encoding_hint,
     foreign_forms,
     head_of,
     importers,
 )
 from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_value, value_at
+from curate.formats.importers.encoded import container_for
 from curate.jsonl import parts_of
 from curate.schema import Shape
 
@@ -86,6 +87,7 @@ class ImportPlan:
     """How a file will be read.
 
     ``scores`` are the likenesses of all formats, best first; ``format`` is None for rows in the workspace's shape.
+    ``sample`` are the rows that were looked at, without the columns that decide which rows are taken.
     """
 
     path: Path
@@ -96,6 +98,7 @@ class ImportPlan:
     is_mapping_guessed: bool = False
     selection: RowSelection = EVERYTHING
     notices: tuple[str, ...] = ()
+    sample: Rows = ()
 
     @property
     def format_name(self) -> str:
@@ -127,6 +130,7 @@ def plan_import(
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
     selection: RowSelection = EVERYTHING,
+    encoding: str = "",
     is_for_training: bool = True,
 ) -> ImportPlan:
     """Look at the first rows of ``path`` and decide how it is read.
@@ -141,7 +145,7 @@ def plan_import(
     if is_list_of_dropped(path):
         hint = "Name the files of the splits, or the folder of the dataset."
         raise cannot_import(f"{path}: a list of what an export left out, not of records", hint)
-    container = _container_of(path)
+    container = container_for(path, encoding) if encoding else container_of(path)
     sample, first_rejected = _sample_of(container, path)
     notices = tuple(container.notices(path))
     chosen = format_name or ("mapping" if mapping else "")
@@ -164,7 +168,7 @@ def plan_import(
         _refuse_verdicts(path, sample, _TRL_PAIR if importer.name == "trl" else columns)
     if importer:
         notices += tuple(importer.notices(path, sample))
-    return ImportPlan(path, container, importer, columns, scores, guess is not None, selection, notices)
+    return ImportPlan(path, container, importer, columns, scores, guess is not None, selection, notices, sample)
 
 
 def safe_guess(path: Path, rows: Rows, selection: RowSelection) -> dict[str, str]:
@@ -195,15 +199,6 @@ def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(conditions)
 
 
-def _container_of(path: Path) -> Container:
-    head = b"" if path.is_dir() else head_of(path)
-    for container in containers():
-        if container.fits(path, head):
-            return container
-    hint = "These can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`."
-    raise cannot_import(f"{path}: {path.suffix or 'files without a suffix'} cannot be imported", hint)
-
-
 def _sample_of(container: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:
     """Return the first good rows, and the first bad one among those before them."""
     sample: list[dict[str, Json]] = []
@@ -222,7 +217,7 @@ def _reading_hint(path: Path, container: Container, first: Rejected | None) -> s
     if first is None:
         return "Name a file with records in it."
     if first.code == "S103" or "NUL" in first.reason:
-        return conversion_hint(path)
+        return encoding_hint(path)
     if first.code == "S112":
         return 'Each row is an object such as {"instruction": "...", "output": "..."}.'
     if container.name == "jsonl":

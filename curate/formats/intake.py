@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -13,11 +13,21 @@ import orjson
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
-from curate.base.record import CurateError, Json, Kind, Source
+from curate.base.record import CurateError, Json, Source, canonical
 from curate.base.storage import write_atomic
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, open_fields, plan_import
-from curate.formats.importers import ConvertedRow, ForeignForm, Rejected, RowError, SourceRow, foreign_forms
+from curate.formats.importers import (
+    ConvertedRow,
+    ForeignForm,
+    GivenAnswer,
+    Rejected,
+    RowError,
+    SourceRow,
+    foreign_forms,
+)
+from curate.formats.importers._answers import Joined
 from curate.formats.importers._reading import is_filled, split_of
+from curate.formats.understood import ColumnUse, columns_of
 from curate.schema import Shape, load_shape
 
 DATA_FOLDER = "data"
@@ -32,7 +42,8 @@ class Imported:
     """One good row: the bytes of its line without newline, the object they spell, and the line it came from.
 
     ``moved`` names the fields of the row that are now in ``meta.extra``; ``has_joined_parts``: a message of it was in
-    several parts of text.
+    several parts of text. ``answers`` are those of annotators; where ``is_tied``, two of them were given equally often,
+    and the first is the output.
     """
 
     raw: bytes
@@ -40,6 +51,8 @@ class Imported:
     line: int = 0
     moved: tuple[str, ...] = ()
     has_joined_parts: bool = False
+    answers: tuple[GivenAnswer, ...] = ()
+    is_tied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,11 @@ class Intake:
     left_out: Counter[str] = field(default_factory=Counter)
     moved: Counter[str] = field(default_factory=Counter)
     num_joined: int = 0
+    answers: dict[str, tuple[GivenAnswer, ...]] = field(default_factory=dict)
+    """What annotators answered, by the id of the record."""
+    num_tied: int = 0
+    columns: list[ColumnUse] = field(default_factory=list)
+    """Where each column of the first rows goes."""
 
     @property
     def reasons(self) -> Counter[str]:
@@ -85,6 +103,7 @@ def take_in(
     mapping: Mapping[str, str] | None = None,
     category: str = "",
     selection: RowSelection = EVERYTHING,
+    encoding: str = "",
     is_dry_run: bool = False,
 ) -> Intake:
     """Import one file into the workspace at ``root``.
@@ -95,9 +114,10 @@ def take_in(
         CurateError: E908 when the file cannot be read or understood, E919 when the target holds something else, E914
             when a link leads out of the workspace, E906 when writing fails.
     """
-    plan = plan_import(path, shape, format_name=format_name, mapping=mapping, selection=selection)
+    plan = plan_import(path, shape, format_name=format_name, mapping=mapping, selection=selection, encoding=encoding)
     name = path.name or path.resolve().name
     intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
+    intake.columns = columns_of(plan, shape)
 
     for written in (intake.target, intake.quarantine):
         inside(root, written, "Remove the link. Nothing was written.")
@@ -127,15 +147,17 @@ def take_in(
 def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
     """Yield the lines of the records, and count on ``intake`` what becomes of every row."""
     # It may run twice, to write and to compare with what is there; each time counts from the start.
-    intake.num_records = intake.num_joined = 0
-    intake.rejected.clear()
-    intake.left_out.clear()
-    intake.moved.clear()
+    intake.num_records = intake.num_joined = intake.num_tied = 0
+    for counts in (intake.rejected, intake.left_out, intake.moved, intake.answers):
+        counts.clear()
     for row in convert(intake.plan, shape, category=category):
         if isinstance(row, Imported):
             intake.num_records += 1
             intake.num_joined += row.has_joined_parts
+            intake.num_tied += row.is_tied
             intake.moved.update(row.moved)
+            if row.answers:
+                intake.answers[shape.record(row.value, Source(str(intake.target), 0)).id] = row.answers
             yield row.raw + b"\n"
         elif isinstance(row, Rejected):
             intake.rejected.append(row)
@@ -199,13 +221,13 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
     ``category`` is set on rows that have none. A row in the workspace's shape keeps its bytes unless a category is
     added.
     """
-    shipped: dict[Kind, Shape] = {}
 
     # The rows of a file have few different sets of names, and most of them show no foreign form.
     @lru_cache(maxsize=1000)
     def forms_of(names: tuple[str, ...]) -> list[ForeignForm]:
         return [form for form in foreign_forms() if any(name.endswith(form.signs) for name in names)]
 
+    joined: dict[bytes, tuple[SourceRow, Joined]] = {}
     file_split = split_of(plan.path.stem) if plan.format and plan.format.is_named_by_split else ""
     for row in plan.container.rows(plan.path):
         if isinstance(row, Rejected):
@@ -223,20 +245,58 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
                 if fields := open_fields(form, [row.value], plan.mapping, plan.selection):
                     listed = ", ".join(sorted(fields))
                     raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")
-            draft = plan.format.read(row.value, plan.mapping)
-            if draft.kind not in shipped:
-                shipped[draft.kind] = load_shape(draft.kind)
-            draft = _completed(draft, row.split or file_split, category)
-            line = _line_of(draft, shape, shipped[draft.kind], Source(str(plan.path), row.line))
-            # A line of ours that comes back had its fields where they are.
-            is_ours = draft.own is not None and shape.is_valid(draft.own)
-            moved, has_parts = ((), False) if is_ours else _moved(line, row.value)
-            yield Imported(orjson.dumps(line), line, row.line, moved, has_parts)
-        except RowError as fault:
-            yield Rejected(row.line, fault.code, fault.reason, row.raw)
-        except CurateError as error:
-            reason = error.message.removeprefix(f"{plan.path}:{row.line}: ")
-            yield Rejected(row.line, error.number, reason, row.raw)
+            drafts = plan.format.records(row.value, plan.mapping)
+        except (RowError, CurateError) as fault:
+            yield _rejected(fault, row, plan)
+            continue
+        for draft in drafts:
+            if isinstance(draft, ConvertedRow) and draft.answers:
+                # Others may have been asked about the same record in a later row.
+                signed = replace(draft, answers=_signed(draft.answers, row.part or plan.format_name))
+                key = canonical(draft.line)
+                if key in joined:
+                    joined[key][1].add(signed)
+                else:
+                    joined[key] = row, Joined(signed)
+            else:
+                yield _imported(draft, row, plan, shape, row.split or file_split, category)
+    for row, answered in joined.values():
+        record = _imported(answered.row(), row, plan, shape, row.split or file_split, category)
+        yield replace(record, is_tied=answered.is_tied) if isinstance(record, Imported) else record
+
+
+def _signed(answers: Sequence[GivenAnswer], file: str) -> tuple[GivenAnswer, ...]:
+    """Return answers with a name each: where a zip has a file for each annotator, the file says who it was."""
+    return tuple(answer if answer.annotator else replace(answer, annotator=file) for answer in answers)
+
+
+def _imported(
+    draft: ConvertedRow | RowError, row: SourceRow, plan: ImportPlan, shape: Shape, split: str, category: str
+) -> Imported | Rejected:
+    """Return a record of a row as a line, or why it is none."""
+    try:
+        if isinstance(draft, RowError):
+            raise draft
+        answers = draft.answers
+        draft = _completed(draft, split, category)
+        line = _line_of(draft, shape, _shipped_shape(draft.kind), Source(str(plan.path), row.line))
+        # A line of ours that comes back had its fields where they are.
+        is_ours = draft.own is not None and shape.is_valid(draft.own)
+        moved, has_parts = ((), False) if is_ours else _moved(line, row.value)
+        return Imported(orjson.dumps(line), line, row.line, moved, has_parts, answers)
+    except (RowError, CurateError) as fault:
+        return _rejected(fault, row, plan)
+
+
+# Compiled once for all rows of its kind.
+_shipped_shape = lru_cache(load_shape)
+
+
+def _rejected(fault: RowError | CurateError, row: SourceRow, plan: ImportPlan) -> Rejected:
+    if isinstance(fault, RowError):
+        raw = row.raw if fault.part is None else orjson.dumps(fault.part)
+        return Rejected(row.line, fault.code, fault.reason, raw)
+    return Rejected(row.line, fault.number, fault.message.removeprefix(f"{plan.path}:{row.line}: "), row.raw)
 
 
 def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[tuple[str, ...], bool]:

@@ -185,7 +185,7 @@ class JournalWriter:
                 "v": VERSIONS.get(decision.op, 1),
                 "event": number,
                 "act": act,
-                "at": at,
+                "at": decision.at or at,
                 "by": self._by,
                 "session": self._session,
                 "seq": self._seq + len(events) + 1,

@@ -12,7 +12,6 @@ import base64
 import inspect
 import math
 import os
-import shlex
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,18 +27,26 @@ from curate.jsonl import packed_as
 
 # The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start.
 MAX_QUARANTINED_RAW = 16 * 1024 * 1024
-_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
+_READABLE = (
+    ".jsonl, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .kiln, .md and .txt, packed as .gz, .zst or .zip too; folders "
+    "of documents, of `datasets`, of Kiln, and `dataset/vN`"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One row of a foreign file: its object, the 1-based line it begins on, its bytes, and the split of its file."""
+    """One row of a foreign file: its object, the 1-based line it begins on, its bytes, and the split of its file.
+
+    ``part`` is the name of the file within a packed file, without its suffix.
+    """
 
     value: dict[str, Json]
     line: int
     raw: bytes
     split: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +71,16 @@ class Rejected:
 
 
 class RowError(ValueError):
-    """A row that an importer cannot read, in words that do not repeat the data."""
+    """A row that an importer cannot read, in words that do not repeat the data.
 
-    def __init__(self, reason: str, code: str = "S102") -> None:
+    ``part`` is what of the row is meant, where others of its records can be read.
+    """
+
+    def __init__(self, reason: str, code: str = "S102", part: Json = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
+        self.part = part
 
 
 # What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
@@ -77,22 +88,38 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """What somebody answered elsewhere to a question about a record; ``at`` is a time in ISO form, or empty."""
+
+    question: str
+    value: Json
+    annotator: str
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ConvertedRow:
     """A line in the shipped shape of ``kind``, and what of the row it has no place for.
 
-    ``own`` is the line of a workspace that the row carries; it is taken as it is where the shape allows it.
+    ``own`` is the line of a workspace that the row carries; it is taken as it is where the shape allows it. ``answers``
+    are those of annotators. A line without an output has the most frequent answer to the question ``answered_by`` as
+    its output; rows with the same id are then one record with the answers of all.
     """
 
     kind: Kind
     line: dict[str, Json]
     extra: dict[str, Json] = field(default_factory=dict)
     own: dict[str, Json] | None = None
+    answers: tuple[GivenAnswer, ...] = ()
+    answered_by: str = ""
 
 
 Row = dict[str, Json]
 Recognise = Callable[[Sequence[Row]], float]
 Guess = Callable[[Sequence[Row]], dict[str, str]]
-Read = Callable[[Row, Mapping[str, str]], ConvertedRow]
+# A row that holds many records, such as an article with its questions, gives a list of them, with an error for each
+# that cannot be read.
+Read = Callable[[Row, Mapping[str, str]], ConvertedRow | Sequence[ConvertedRow | RowError]]
 Rows = Callable[[Path], Iterator[SourceRow | Rejected]]
 RowNotices = Callable[[Path, Sequence[Row]], Sequence[str]]
 FileNotices = Callable[[Path], Sequence[str]]
@@ -119,12 +146,22 @@ class Importer:
     is_named_by_split: bool = False
     notices: RowNotices = lambda _path, _rows: ()
 
+    def records(self, row: Row, mapping: Mapping[str, str]) -> Sequence[ConvertedRow | RowError]:
+        """Return the records of a row, with an error for each that cannot be read.
+
+        Raises:
+            RowError: nothing of the row can be read.
+        """
+        read = self.read(row, mapping)
+        return [read] if isinstance(read, ConvertedRow) else read
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
     """How the bytes of a file become rows; ``fits`` looks at the path and the first bytes.
 
-    ``notices`` gives what is to be said of a whole file, such as a column that is left out.
+    ``notices`` gives what is to be said of a whole file, such as a column that is left out; ``unpacks`` names the
+    packed kinds of file that it reads, as `packed_as` does: all others are refused, whatever they are called.
     """
 
     name: str
@@ -133,6 +170,7 @@ class Container:
     rows: Rows
     priority: int = 0
     notices: FileNotices = lambda _path: ()
+    unpacks: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +211,15 @@ def importer(
 
 
 def container(
-    name: str, *, fits: Callable[[Path, bytes], bool], priority: int = 0, notices: FileNotices = lambda _path: ()
+    name: str,
+    *,
+    fits: Callable[[Path, bytes], bool],
+    priority: int = 0,
+    notices: FileNotices = lambda _path: (),
+    unpacks: Collection[str] = (),
 ) -> Callable[[Rows], Rows]:
     """Register a function that yields the rows of a file; of those that fit, the highest priority reads it."""
-    options = (priority, notices)
+    options = (priority, notices, unpacks)
     return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", fits, rows, *options))
 
 
@@ -214,7 +257,7 @@ def head_of(path: Path, size: int = 4096) -> bytes:
     """Return the first bytes of a regular file.
 
     Raises:
-        CurateError: E908 when there is no such file, or it is a pipe, a device, or an archive (never unpacked here).
+        CurateError: E908 when there is no such file, or it is a pipe, a device, or a pointer to the data.
     """
     try:
         # Not waiting: a pipe that nobody writes to would hold us for ever.
@@ -228,30 +271,42 @@ def head_of(path: Path, size: int = 4096) -> bytes:
         head = os.read(handle, size)
     finally:
         os.close(handle)
-    name = packed_as(head)
-    if name and name != "Parquet":
-        hint = "A small archive can hold a huge file or one with a hostile name. Unpack it and import what is inside."
-        if path.suffix.lower() in _SPREADSHEETS:
-            hint = "Save the table as CSV and import that."
-        raise cannot_import(f"{path}: {name}; such files are never unpacked here", hint)
     if head.startswith(b"version https://git-lfs.github.com/"):
         raise cannot_import(f"{path}: a Git LFS pointer, not the data", "Run `git lfs pull`.")
     return head
 
 
-def conversion_hint(path: Path) -> str:
-    """Return the command that makes UTF-8 of a text file in another encoding, as far as its first bytes tell which."""
+def container_of(path: Path) -> Container:
+    """Return the container that reads a file or folder.
+
+    Raises:
+        CurateError: E908 when none does; and as `head_of`.
+    """
+    head = b"" if path.is_dir() else head_of(path)
+    found = next((one for one in containers() if one.fits(path, head)), None)
+    name = packed_as(head)
+    if name and (found is None or name not in found.unpacks):
+        hint = "Unpack it and import what is inside."
+        if path.suffix.lower() in _SPREADSHEETS:
+            hint = "Save the table as .xlsx or CSV and import that."
+        raise cannot_import(f"{path}: {name}, which is not unpacked here", hint)
+    if found is None:
+        what = "a folder without any such files" if path.is_dir() else path.suffix or "files without a suffix"
+        raise cannot_import(f"{path}: {what} cannot be imported", f"These can: {_READABLE}.")
+    return found
+
+
+def encoding_hint(path: Path) -> str:
+    """Return what to add to the command for a text file in another encoding, as far as its first bytes tell which."""
     with path.open("rb") as handle:
         head = handle.read(4096)
     # UTF-32 begins with the mark of UTF-16, so that the longer marks come first.
     known = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
     if not known and head.count(0) > len(head) // 4:
-        known = "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
-    clean = path.with_name(f"utf8-{path.name}")
-    command = f"iconv -f {known or 'WINDOWS-1252'} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(str(clean))}"
+        known = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
     if known:
-        return f"The file is {known}. Convert it: {command}"
-    return f"The file is not UTF-8. Where it is from Western Europe or Excel, convert it: {command}"
+        return f"The file is {known}. Add: --encoding {known}"
+    return "The file is not UTF-8. Where it is from Western Europe or Excel, add: --encoding cp1252"
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:

@@ -28,6 +28,7 @@ VERDICTS = frozenset({
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id")
+_REFERENCES = ("reference_answer", "reference", "ground_truth", "solution", "answer")
 _FUNCTION: dict[str, type[Any] | tuple[type[Any], ...]] = {
     "name": str,
     "description": str,
@@ -152,6 +153,19 @@ def is_messages(value: Json) -> bool:
         and bool(value)
         and all(isinstance(message, dict) and message.get("role") in ROLES for message in value)
     )
+
+
+def talk_of(row: Mapping[str, Json]) -> str:
+    """Return the field that holds messages, "" where none does."""
+    return next((name for name in ("messages", "prompt") if is_messages(row.get(name))), "")
+
+
+def reference_of(row: Mapping[str, Json]) -> str:
+    """Return the field with the answer that a grader compares with, where the messages end with what is asked."""
+    talk = talk_of(row)
+    if not talk or "completion" in row or row[talk][-1]["role"] not in ("user", "tool"):
+        return ""
+    return next((name for name in _REFERENCES if is_filled(row.get(name))), "")
 
 
 def argument_kinds(value: Json) -> set[type[Any]]:

@@ -13,7 +13,13 @@ from curate.formats.importers.jsonl import rows as jsonl_rows
 from curate.formats.importers.parquet import rows as parquet_rows
 
 
-@container("hf", fits=lambda path, _head: path.is_dir(), priority=2)
+def _fits(path: Path, _head: bytes) -> bool:
+    # A folder of documents may lie beside a README, as a folder of the hub does.
+    marks = ("manifest.json", "dataset_dict.json", "state.json")
+    return path.is_dir() and (any((path / name).exists() for name in marks) or bool(next(path.glob("**/*.parquet"), 0)))
+
+
+@container("hf", fits=_fits, priority=2)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """A saved `datasets` folder, a hub folder of Parquet files or `dataset/vN`; the split is the name of the part."""
     # A dataset of ours comes first: its folder holds JSON lines, and may lie beside Parquet files.

@@ -10,11 +10,9 @@ from curate.jsonl import Entry, read_entries
 
 
 def _fits(path: Path, head: bytes) -> bool:
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return True
-    # A document spread over lines begins with a brace alone on its line; JSON lines begin with a whole object.
-    return path.suffix.lower() == ".json" and text.startswith(b"{") and text.partition(b"\n")[0].rstrip() != b"{"
+    # What is one document is read as that.
+    is_object = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    return path.suffix.lower() in (".jsonl", ".ndjson") or (path.suffix.lower() == ".json" and is_object)
 
 
 @container("jsonl", fits=_fits)

@@ -12,6 +12,7 @@ from curate.formats.importers._reading import (
     is_messages,
     is_own,
     read_messages,
+    reference_of,
     share,
     take_common,
     take_tools,
@@ -19,7 +20,8 @@ from curate.formats.importers._reading import (
 
 
 def _is_openai(row: dict[str, Json]) -> bool:
-    return is_messages(row.get("messages")) and dict not in argument_kinds(row["messages"]) and not is_own(row)
+    is_talk = is_messages(row.get("messages")) and not reference_of(row)
+    return is_talk and dict not in argument_kinds(row["messages"]) and not is_own(row)
 
 
 @importer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,14 +30,23 @@ _INTEGERS = (4, 5, 6)
 _FILE_NUM_ROWS, _ROW_GROUPS, _TOTAL_BYTE_SIZE, _NUM_ROWS = 3, 4, 2, 3
 
 
-@container("parquet", fits=lambda path, head: path.suffix.lower() == ".parquet" or head.startswith(b"PAR1"), priority=1)
+def _fits(path: Path, head: bytes) -> bool:
+    return path.suffix.lower() == ".parquet" or head.startswith(b"PAR1")
+
+
+@container("parquet", fits=_fits, priority=1, unpacks=("Parquet",))
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Parquet (.parquet): the line number of a row is its number in the file."""
     if not head_of(path).startswith(b"PAR1"):
         raise cannot_import(f"{path}: not a Parquet file", "A Parquet file begins with the bytes PAR1.")
+    yield from typed_rows(_frames(path))
+
+
+def typed_rows(frames: Iterable[DataFrame]) -> Iterator[SourceRow | Rejected]:
+    """Yield the rows of ``frames`` as JSON, counted from 1, with few of them in memory at a time."""
     number = 0
-    for frame in _frames(path):
-        per_row = _size_of(frame) // max(1, len(frame))
+    for frame in frames:
+        per_row = size_of(frame) // max(1, len(frame))
         # The buffer holds Python objects: of long rows it may hold only few.
         for values in frame.iter_rows(named=True, buffer_size=max(1, min(512, _BUFFER_BYTES // max(1, per_row)))):
             number += 1
@@ -62,7 +71,7 @@ def _frames(path: Path) -> Iterator[DataFrame]:
     except (ValueError, OSError) as error:
         raise cannot_import(f"{path}: {error}", _CUT) from error
     if sum(group.num_bytes for group in groups) > allowed:
-        raise _too_large(path, allowed)
+        raise too_large(path, allowed)
     unpacked = offset = end = 0
     size = _FIRST_ROWS
     for group in groups:
@@ -76,15 +85,15 @@ def _frames(path: Path) -> Iterator[DataFrame]:
                 raise _unreadable(path, offset, offset + size, str(error)) from error
             if len(frame) != size:
                 raise cannot_import(f"{path}: it holds fewer rows than its footer says", _CUT)
-            unpacked += _size_of(frame)
+            unpacked += size_of(frame)
             if unpacked > allowed:
-                raise _too_large(path, allowed)
+                raise too_large(path, allowed)
             yield frame
             offset += size
             size = min(2 * size, _SLICE_ROWS)
 
 
-def _size_of(frame: DataFrame) -> int:
+def size_of(frame: DataFrame) -> int:
     """Return how many bytes the values of a frame take where no two of them share a text."""
     import polars
 
@@ -114,7 +123,8 @@ def _unreadable(path: Path, begin: int, end: int, reason: str) -> CurateError:
     return cannot_import(f"{path}: rows {begin + 1:,} to {end:,}{where}: {first}", hint)
 
 
-def _too_large(path: Path, allowed: int) -> CurateError:
+def too_large(path: Path, allowed: int) -> CurateError:
+    """Return the error of a table that unpacks to more than is allowed."""
     return cannot_import(
         f"{path}: its {path.stat().st_size:,} bytes unpack to more than {allowed:,}",
         "A small file can hold one text in very many rows. If it is meant so, write it as JSON lines.",

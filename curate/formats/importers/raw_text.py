@@ -9,8 +9,8 @@ from curate.formats.importers import ConvertedRow, importer
 from curate.formats.importers._reading import share, take_common, text_of
 
 _ANSWERS = frozenset({
-    "output", "response", "answer", "completion", "label", "category", "target", "instruction", "prompt", "question",
-    "messages",
+    "output", "response", "answer", "completion", "label", "intent", "category", "target", "instruction", "prompt",
+    "question", "messages",
 })  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from curate.base.record import UNCATEGORISED
-from curate.formats.importers import Rejected, SourceRow, cannot_import, container, conversion_hint, head_of
+from curate.formats.importers import Rejected, SourceRow, cannot_import, container, encoding_hint, head_of
 from curate.formats.importers._reading import split_of
 from curate.formats.importers.mapping import KNOWN_COLUMNS, plain_name
 from curate.formats.spreadsheet import COLUMNS, unguarded
@@ -25,6 +25,9 @@ _NAME = re.compile(r"[^\W\d][\w .\-/()]{0,63}")
 # How pandas spells a column without a name, before and after it has read one.
 _NAMELESS = re.compile(r"(?:Unnamed: \d+)?")
 
+# The line in which Excel names the separator; it is no row of the table.
+_SEPARATOR = re.compile(rb"(?:\xef\xbb\xbf)?\"?sep=([^\r\n])\"?\r?\n", re.IGNORECASE)
+
 # A file with its separator and its quoting.
 Table = tuple[Path, str, int]
 # Reads the records from the first; None for one that is broken.
@@ -32,7 +35,7 @@ Records = Callable[[], Iterable[Sequence[str] | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class _TableHeader:
+class TableHeader:
     """The names of the columns, None for one that is left out; ``is_named``: the first row of the file holds them."""
 
     names: tuple[str | None, ...]
@@ -51,6 +54,9 @@ class _PhysicalLines:
         self._waiting = [line.removeprefix(b"\xef\xbb\xbf") for line in islice(self._handle, 1)]
         self.taken: list[bytes] = []
         self.number = 0
+        if self._waiting and _SEPARATOR.fullmatch(self._waiting[0]):
+            self._waiting = []
+            self.number = 1
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -113,7 +119,7 @@ def _own_row(path: Path, cells: list[str], line: int, raw: bytes) -> SourceRow:
     return SourceRow({k: v for k, v in values.items() if v or k in needed}, line, raw, split_of(path.stem))
 
 
-def _header_of(table: Table) -> _TableHeader:
+def _header_of(table: Table) -> TableHeader:
     """Return the header of a file, which is empty for a file without a record.
 
     Raises:
@@ -124,16 +130,16 @@ def _header_of(table: Table) -> _TableHeader:
         if fault:
             raise cannot_import(
                 f"{path}, line {line}: the first row cannot be read, so that its columns have no names: {fault}",
-                conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
+                encoding_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
             )
         if len(cells) > MAX_COLUMNS:
             message = f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}"
             raise cannot_import(message, "Is the separator right?")
-        return _read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
-    return _TableHeader(())
+        return read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
+    return TableHeader(())
 
 
-def _in_column(fault: str, cells: list[str], header: _TableHeader) -> str:
+def _in_column(fault: str, cells: list[str], header: TableHeader) -> str:
     """Return the fault with the name of the column whose cell holds a byte that is not UTF-8."""
     spoilt = [index for index, cell in enumerate(cells) if any("\udc80" <= character <= "\udcff" for character in cell)]
     if not spoilt or spoilt[0] >= len(header.names):
@@ -216,8 +222,11 @@ def _byte_fault(raw: bytes) -> str:
 
 def _table(path: Path) -> Table:
     """Return the file with its separator and its quoting: of a TSV, whichever quoting leaves fewer broken rows."""
+    head = head_of(path)
+    if named := _SEPARATOR.match(head):
+        return path, named[1].decode("ascii", "replace"), csv.QUOTE_MINIMAL
     if path.suffix.lower() == ".csv":
-        first = head_of(path).partition(b"\n")[0]
+        first = head.partition(b"\n")[0]
         delimiter = (
             ";" if b"," not in first and b";" in first else "\t" if b"," not in first and b"\t" in first else ","
         )
@@ -235,7 +244,7 @@ def _count_broken(table: Table) -> int:
     return broken
 
 
-def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHeader:
+def read_header(path: Path, first: Sequence[str], records: Records) -> TableHeader:
     """Return the header of a table whose ``first`` record is given; ``records`` reads it from its beginning.
 
     Raises:
@@ -244,7 +253,7 @@ def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHe
     cells = [cell.strip() for cell in first]
     if not _is_header(cells, records):
         numbered = tuple(f"column_{number}" for number in range(1, len(cells) + 1))
-        return _TableHeader(
+        return TableHeader(
             numbered, notices=("the first line is read as a record; the columns are called column_1 and so on",)
         )
     begin = int(bool(_NAMELESS.fullmatch(cells[0])))
@@ -271,7 +280,7 @@ def _read_header(path: Path, first: Sequence[str], records: Records) -> _TableHe
         elif not cells[index]:
             names[index] = f"column_{index + 1}"
             notices.append(f"column {index + 1} has no name: it is called column_{index + 1}")
-    return _TableHeader(tuple(names), True, tuple(notices))
+    return TableHeader(tuple(names), True, tuple(notices))
 
 
 def _is_header(cells: Sequence[str], records: Records) -> bool:

@@ -13,6 +13,7 @@ from curate.formats.importers._reading import (
     is_own,
     json_name,
     read_messages,
+    reference_of,
     share,
     take_common,
     take_tools,
@@ -30,7 +31,8 @@ def _is_pair(row: dict[str, Json]) -> bool:
 def _recognise_conversations(rows: Sequence[dict[str, Json]]) -> float:
     # Without tool calls the file is an OpenAI file just as well, and is read the same way.
     has_objects = any(dict in argument_kinds(row["messages"]) for row in rows if is_messages(row.get("messages")))
-    return share(rows, lambda row: is_messages(row.get("messages")) and not is_own(row)) * (1.0 if has_objects else 0.9)
+    talks = share(rows, lambda row: is_messages(row.get("messages")) and not is_own(row) and not reference_of(row))
+    return talks * (1.0 if has_objects else 0.9)
 
 
 @importer(

@@ -10,7 +10,7 @@ import secrets
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -25,15 +25,18 @@ from curate.checks import turns
 from curate.formats.import_plan import (
     EVERYTHING,
     MOST_COLUMNS,
+    NATIVE,
     ImportPlan,
     RowSelection,
     UnknownRowsError,
     plan_import,
     safe_guess,
 )
-from curate.formats.importers import RowError, SourceRow
+from curate.formats.importers import ConvertedRow, RowError, SourceRow, cannot_import
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
+from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
+from curate.project.given_answers import questions_in, save_answers
 from curate.project.init.text import settings_text
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import FILE_NAME
@@ -51,12 +54,57 @@ _FIELDS: dict[str, dict[str, Json]] = {
 }
 
 
-def shape_for(
-    files: Sequence[Path],
-    mapping: Mapping[str, str] | None,
-    selection: RowSelection = EVERYTHING,
-    format_name: str = "",
-) -> str:
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How the files are read, as `plan_import` takes it."""
+
+    format_name: str = ""
+    mapping: Mapping[str, str] | None = None
+    selection: RowSelection = EVERYTHING
+    encoding: str = ""
+
+    def plan(self, path: Path, format_name: str = "") -> ImportPlan:
+        """Return how ``path`` is read; raises as `plan_import`."""
+        return plan_import(
+            path, None, format_name=format_name or self.format_name, mapping=self.mapping, selection=self.selection,
+            encoding=self.encoding,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FilePreview:
+    """What is understood of a file before anything is written; ``problem`` is why no workspace can be made of it yet.
+
+    ``mapping`` names the column of each field where columns are mapped, or would have to be.
+    """
+
+    container: str
+    form: str
+    columns: list[ColumnUse]
+    mapping: Mapping[str, str]
+    problem: str = ""
+
+
+def preview(path: Path, mapping: Mapping[str, str] | None = None) -> FilePreview:
+    """Return how a file would be read.
+
+    Raises:
+        CurateError: E908 when it cannot be read, or its rows are of a form that the user has to speak of.
+    """
+    options, problem = ReadOptions(mapping=mapping), ""
+    try:
+        plan = options.plan(path)
+    except UnknownRowsError:
+        plan = options.plan(path, "mapping")
+    columns = columns_of(plan, load_shape(shape_for([path], replace(options, format_name=plan.format_name))))
+    of = {use.target: use.column for use in columns}
+    fields = plan.mapping or {name: of[target] for name, target in ROLES.items() if target in of}
+    if plan.format_name == "mapping" and not (fields.keys() >= {"instruction", "output"} or "text" in fields):
+        problem = "which column is the prompt, and which the completion?"
+    return FilePreview(plan.container.name, plan.format_name, columns, fields, problem)
+
+
+def shape_for(files: Sequence[Path], options: ReadOptions) -> str:
     """Return the name of the shipped shape that holds the most of the files' rows.
 
     Raises:
@@ -64,38 +112,39 @@ def shape_for(
     """
     votes: Counter[str] = Counter()
     for path in files:
-        plan = plan_import(path, None, format_name=format_name, mapping=mapping, selection=selection)
+        plan = options.plan(path)
         sample = list(islice(_rows(plan), _SAMPLE))
         own = guess_shape(sample)
         for value in sample:
             try:
-                kind = plan.format.read(value, plan.mapping).kind if plan.format else own
+                drafts = plan.format.records(value, plan.mapping) if plan.format else ()
             except RowError:
                 continue
-            votes[kind or "instruction"] += 1
+            kinds = [draft.kind for draft in drafts if isinstance(draft, ConvertedRow)] if plan.format else [own]
+            votes.update(kind or "instruction" for kind in kinds)
     # A chat shape holds instruction records as well; the other way round it does not.
     return "chat" if votes["chat"] else max(votes, key=lambda name: votes[name], default="instruction")
 
 
-def infer_schema(
-    files: Sequence[Path], mapping: Mapping[str, str] | None, selection: RowSelection = EVERYTHING
-) -> dict[str, Json]:
+def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]:
     """Return a schema for the rows of ``files`` as they are, with an ``x-record`` view of what could be mapped.
 
     All rows are looked at: a file whose later rows have other fields or types is as good as any.
 
     Raises:
-        CurateError: E908 when no column can be taken for the question, or none for the answer.
+        CurateError: E908 when no column can be taken for the question, or none for the answer, or the files differ in
+            which columns these are.
     """
     # Only a workspace made from unknown data needs it.
     from genson import SchemaBuilder
 
     builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
-    sample: list[dict[str, Json]] = []
+    first: list[dict[str, Json]] = []
+    mapped: dict[str, str] = {}
     signatures: set[Hashable] = set()
     for path in files:
-        plan = plan_import(path, None, format_name="mapping", mapping=mapping, selection=selection)
-        for value in _rows(plan):
+        sample: list[dict[str, Json]] = []
+        for value in _rows(options.plan(path, "mapping")):
             # What is of types that were there before adds nothing, and the builder is slow.
             signature = _signature(value)
             if signature not in signatures:
@@ -103,15 +152,13 @@ def infer_schema(
                 builder.add_object(value)
             if len(sample) < _SAMPLE:
                 sample.append(value)
-    mapped = dict(mapping or safe_guess(files[0], sample, selection))
-    columns = listed(list(dict.fromkeys(name for value in sample for name in value)), MOST_COLUMNS) or "none"
-    if not (mapped.keys() & {"output", "answer"} and mapped.keys() & {"instruction", "question"}):
-        raise CurateError(
-            "E908 cannot-import",
-            f"{files[0]}: cannot tell which columns are question and answer; columns: {columns}",
-            "Add --map instruction=COLUMN,output=COLUMN (or a pointer such as /a/0/b); or write a JSON Schema with "
-            '"x-record": {"prompt": "/COLUMN", "completion": "/COLUMN"} and pass it with --schema.',
-        )
+        columns = _question_and_answer(path, sample, options)
+        if mapped and columns != mapped:
+            message = (
+                f"{files[0]} and {path} have different columns for question and answer, so that no schema fits both"
+            )
+            raise cannot_import(message, "Make a workspace of each, or say with --map which columns are meant.")
+        first, mapped = first or sample, columns
     schema: dict[str, Json] = builder.to_schema()
     properties = schema.setdefault("properties", {})
     # Where these are not in the data yet, labelling and splitting need a place to write them.
@@ -120,8 +167,20 @@ def infer_schema(
             properties.setdefault(name, schema_of_field)
     schema["additionalProperties"] = False
     schema["x-record"] = _view(mapped, properties)
-    schema["examples"] = sample[:1]
+    schema["examples"] = first[:1]
     return schema
+
+
+def _question_and_answer(path: Path, sample: Sequence[dict[str, Json]], options: ReadOptions) -> dict[str, str]:
+    mapped = dict(options.mapping or safe_guess(path, sample, options.selection))
+    if mapped.keys() & {"output", "answer"} and mapped.keys() & {"instruction", "question"}:
+        return mapped
+    columns = listed(list(dict.fromkeys(name for value in sample for name in value)), MOST_COLUMNS) or "none"
+    raise cannot_import(
+        f"{path}: cannot tell which columns are question and answer; columns: {columns}",
+        "Add --map instruction=COLUMN,output=COLUMN (or a pointer such as /a/0/b); or write a JSON Schema with "
+        '"x-record": {"prompt": "/COLUMN", "completion": "/COLUMN"} and pass it with --schema.',
+    )
 
 
 def _view(mapped: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
@@ -236,6 +295,13 @@ class NewWorkspace:
     intakes: list[Intake] = field(default_factory=list)
     categories: dict[str, str] = field(default_factory=dict)
     num_categories: int = 0
+    saved_answers: Counter[str] = field(default_factory=Counter)
+    """By annotator, how many of their answers became decisions."""
+
+    @property
+    def questions(self) -> list[str]:
+        """What the annotators were asked, by the names that curate.toml has."""
+        return [question.name for question in questions_in([intake.answers for intake in self.intakes])]
 
 
 def make_workspace(
@@ -246,6 +312,7 @@ def make_workspace(
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
     selection: RowSelection = EVERYTHING,
+    encoding: str = "",
     is_sample: bool = False,
 ) -> NewWorkspace:
     """Make a workspace in ``root``, which must be missing or empty.
@@ -261,46 +328,44 @@ def make_workspace(
     _refuse_full(root)
     was_there = root.exists()
     try:
-        return _make_sample(root) if is_sample else _make(root, schema, files, format_name, mapping, selection)
+        options = ReadOptions(format_name, mapping, selection, encoding)
+        return _make_sample(root) if is_sample else _make(root, schema, files, options)
     except CurateError:
         _take_back(root, was_there=was_there)
         raise
 
 
-def _make(
-    root: Path,
-    schema: str,
-    files: Sequence[Path],
-    format_name: str,
-    mapping: Mapping[str, str] | None,
-    selection: RowSelection,
-) -> NewWorkspace:
+def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) -> NewWorkspace:
     own: bytes | None = None
-    if schema == INFER or (not schema and files and not _is_known(files, format_name, mapping, selection)):
+    is_inferred = schema == INFER or (not schema and bool(files) and not _is_known(files, options))
+    if is_inferred:
         if not files:
-            raise CurateError("E908 cannot-import", "--schema infer needs data to infer from", "Add --from FILE.")
-        own = schema_bytes(infer_schema(files, mapping, selection))
+            raise cannot_import("--schema infer needs data to infer from", "Add --from FILE.")
+        own = schema_bytes(infer_schema(files, options))
+        options = replace(options, format_name=NATIVE, mapping=None)
     elif schema.endswith(".json"):
         # Loading it where it lies tells what is wrong with it before anything is made.
         own = load_shape(Path(schema).name, Path(schema).parent).path.read_bytes()
     elif not schema:
-        schema = shape_for(files, mapping, selection, format_name) if files else "instruction"
+        schema = shape_for(files, options) if files else "instruction"
     workspace = NewWorkspace(root, schema if own is None else SCHEMA_FILE)
     _lay_out(root)
     if own is not None:
         write_atomic(root / SCHEMA_FILE, [own])
     shape = load_shape(workspace.schema, root)
-    is_as_it_is = schema == INFER or (own is not None and not schema)
     for path in files:
-        format_name, columns = ("workspace", None) if is_as_it_is else (format_name, mapping)
         workspace.intakes.append(
-            take_in(path, root, shape, mapping=columns, format_name=format_name, selection=selection)
-        )
+            take_in(
+                path, root, shape, format_name=options.format_name, mapping=options.mapping,
+                selection=options.selection, encoding=options.encoding,
+            )
+        )  # fmt: skip
     texts, num_calls = _completions([intake.target for intake in workspace.intakes], shape)
     workspace.num_categories = len(texts)
     if len(texts) <= MAX_CATEGORIES:
         workspace.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
     _write_settings(workspace)
+    workspace.saved_answers = save_answers(root, [intake.answers for intake in workspace.intakes])
     return workspace
 
 
@@ -316,15 +381,21 @@ def _take_back(root: Path, *, was_there: bool) -> None:
         root.rmdir()
 
 
-def _is_known(
-    files: Sequence[Path], format_name: str, mapping: Mapping[str, str] | None, selection: RowSelection
-) -> bool:
-    """Whether an importer knows the rows; where none does, their schema is inferred."""
-    try:
-        shape_for(files, mapping, selection, format_name)
-    except UnknownRowsError:
-        return False
-    return True
+def _is_known(files: Sequence[Path], options: ReadOptions) -> bool:
+    """Whether importers know the rows; where none knows those of any file, their schema is inferred.
+
+    Raises:
+        CurateError: E908 where some files are known, and one is not: one schema would not fit both.
+    """
+    unknown: list[UnknownRowsError] = []
+    for path in files:
+        try:
+            options.plan(path)
+        except UnknownRowsError as error:
+            unknown.append(error)
+    if unknown and len(unknown) < len(files):
+        raise unknown[0]
+    return not unknown
 
 
 def _make_sample(root: Path) -> NewWorkspace:
@@ -362,7 +433,10 @@ def _lay_out(root: Path) -> None:
 
 
 def _write_settings(workspace: NewWorkspace) -> None:
-    text = settings_text(schema=workspace.schema, seed=secrets.randbelow(2**31), categories=workspace.categories)
+    questions = questions_in([intake.answers for intake in workspace.intakes])
+    text = settings_text(
+        schema=workspace.schema, seed=secrets.randbelow(2**31), categories=workspace.categories, questions=questions
+    )
     write_atomic(workspace.root / FILE_NAME, [text.encode()])
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import tomlkit
 from tomlkit.items import Table
 
 from curate.base.record import Json
-from curate.schema.settings import Settings
+from curate.project.given_answers import questions_array
+from curate.schema.settings import Question, Settings
 
 _TOP = {
     "schema": "The shape of a record: instruction, chat, domain, or the path of a JSON Schema in this folder.",
@@ -105,6 +106,7 @@ def settings_text(
     ratios: tuple[float, float, float] | None = None,
     recipe: str = "",
     allow_refusals: tuple[str, ...] = (),
+    questions: Sequence[Question] = (),
 ) -> str:
     """Return `curate.toml` for a workspace whose ``categories`` map to the names of their scorers.
 
@@ -120,6 +122,8 @@ def settings_text(
         document.add(tomlkit.comment(_TOP[name]))
         document.add(name, tomlkit.item(value))
     given: dict[str, dict[str, Json]] = {"checks": {"allow_refusals": list(allow_refusals)}, "split": split}
+    if questions:
+        given["label"] = {"questions": questions_array(questions)}
     defaults = asdict(settings)
     for section, (about, comments) in _SECTIONS.items():
         document.add(tomlkit.nl())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from curate.base.console import spelled
 from curate.base.record import SPLITS, CurateError, Json, Kind, Record, Source, content_id
 from curate.formats.import_plan import ImportPlan, plan_import
-from curate.formats.importers import Rejected, RowError, SourceRow
+from curate.formats.importers import ConvertedRow, Rejected, RowError, SourceRow
 from curate.formats.importers.mapping import guess
 from curate.schema import Shape, load_shape
 
@@ -49,10 +49,13 @@ def read_any(
             num_unread += 1
             continue
         source = Source(name, row.line)
+        read: list[Record | None]
         try:
-            records.append(_question(row, column, source) if column else _record(row, plan, shape, source))
+            read = [_question(row, column, source)] if column else [*_records(row, plan, shape, source)]
         except RowError:
-            num_unread += 1
+            read = [None]
+        records += (record for record in read if record)
+        num_unread += read.count(None)
     if not records:
         raise CurateError("E908 cannot-import", f"{path}: none of its rows could be read as {plan.format_name}")
     return Reading(records, f"questions in {column!r}" if column else plan.format_name, num_unread)
@@ -109,19 +112,26 @@ def _question(row: SourceRow, column: str, source: Source) -> Record:
     return Record(name or content_id(text), "instruction", source, row.value, text, messages=messages)
 
 
-def _record(row: SourceRow, plan: ImportPlan, shape: Shape | None, source: Source) -> Record:
+def _records(row: SourceRow, plan: ImportPlan, shape: Shape | None, source: Source) -> Iterator[Record | None]:
+    """Yield the records of a row, None for each that cannot be read.
+
+    Raises:
+        RowError: nothing of it can be read.
+    """
     if plan.format is None:
-        if shape is None or not shape.is_valid(row.value):
-            raise RowError("not of the workspace's shape")
-        record = shape.record(row.value, source)
+        lines = [(shape, row.value)]
     else:
-        draft = plan.format.read(row.value, plan.mapping)
-        of = _shipped(draft.kind)
-        if not of.is_valid(draft.line):
-            raise RowError(f"not of the shape {of.name}")
-        record = of.record(draft.line, source)
+        drafts = plan.format.records(row.value, plan.mapping)
+        lines = [
+            (_shipped(draft.kind), draft.line) if isinstance(draft, ConvertedRow) else (None, {}) for draft in drafts
+        ]
     split = next((name for name in SPLITS if name == row.split), None)
-    return replace(record, split=split) if split and record.split is None else record
+    for of, line in lines:
+        if of is None or not of.is_valid(line):
+            yield None
+            continue
+        record = of.record(line, source)
+        yield record.moved_to(split) if split and record.split is None else record
 
 
 @cache

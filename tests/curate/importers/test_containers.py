@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import sys
 from datetime import date
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from curate.base.record import CurateError, Exit
-from curate.formats.importers import Rejected, SourceRow, containers
+from curate.formats.importers import Rejected, SourceRow, container_of, containers
 
 
 def read(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Rejected]]:
@@ -142,9 +141,8 @@ def test_json_lines_keep_the_bytes_of_bad_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.jsonl.gz", gzip.compress(b"{}", mtime=0)),
-        ("a.jsonl", gzip.compress(b"{}", mtime=0)),
         ("a.zip", b"PK\x03\x04rest"),
+        ("a.tar", b"\0" * 257 + b"ustar"),
         ("a.csv", b"BZh9"),
         ("a.json", b"\xfd7zXZ\x00"),
         ("a.csv", b"version https://git-lfs.github.com/spec/v1\n"),
@@ -251,5 +249,5 @@ def test_hub_folder_of_parquet_files(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CurateError, match="without dataset_dict"):
-        read(tmp_path)
+    with pytest.raises(CurateError, match="a folder without any such files"):
+        container_of(tmp_path)

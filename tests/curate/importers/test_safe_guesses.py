@@ -36,10 +36,6 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-PRODIGY = [
-    {"text": "Where is my card?", "label": "card", "answer": word, "_input_hash": n, "_task_hash": n}
-    for n, word in enumerate(["accept", "accept", "reject", "ignore"])
-]
 UNPAIRED = [{"prompt": f"Say {n}.", "completion": f"It is {n}.", "label": n % 2 == 0} for n in range(5)]
 PAIRED = [{"prompt": "Say hi.", "chosen": "Hello.", "rejected": "Go away."}]
 REASONED = [
@@ -50,24 +46,6 @@ REASONED = [
         ]
     }
 ]
-
-
-def test_a_prodigy_export_is_never_read_by_its_columns(tmp_path: Path) -> None:
-    source = write(tmp_path, PRODIGY)
-    text = refusal(init(tmp_path, source))
-    assert "Prodigy" in text
-    assert "accept 2, reject 1, ignore 1" in text
-    assert "--only answer=accept --map instruction=text,output=label" in text
-    assert not (tmp_path / "w").exists()
-    done = init(tmp_path, source, "--only", "answer=accept", "--map", "instruction=text,output=label")
-    assert done.return_value == Exit.OK
-    assert [line["output"] for line in records(tmp_path)] == ["card", "card"]
-    assert "2 rows left out by --only: answer=reject (1), answer=ignore (1)" in done.stderr
-
-
-def test_a_verdict_beside_a_response_is_prodigy_without_its_hashes_too(tmp_path: Path) -> None:
-    rows = [{"prompt": "Say hi.", "response": "Go away.", "answer": "reject"}]
-    assert "--only answer=accept" in refusal(init(tmp_path, write(tmp_path, rows)))
 
 
 def test_unpaired_preferences_are_trained_only_where_they_are_good(tmp_path: Path) -> None:
@@ -146,7 +124,6 @@ def test_few_words_that_are_answers_are_not_asked_about(tmp_path: Path, words: l
 
 def test_every_form_knows_its_own_samples() -> None:
     assert {form.name for form in foreign_forms()} >= {
-        "prodigy",
         "preference-pairs",
         "unpaired-preferences",
         "reasoning",
@@ -156,17 +133,6 @@ def test_every_form_knows_its_own_samples() -> None:
             assert form.fields([dict(sample)]), (form.name, sample)
             assert form.help
             assert form.advise([dict(sample)])
-
-
-@pytest.mark.parametrize("name", ["label-studio", "argilla", "doccano"])
-def test_exports_of_annotation_tools_say_the_map_that_works(tmp_path: Path, name: str) -> None:
-    form = next(one for one in foreign_forms() if one.name == name)
-    source = write(tmp_path, [dict(form.samples[0])])
-    text = refusal(init(tmp_path, source))
-    pointers = text.rpartition("--map ")[2].split()[0].strip("'")
-    done = init(tmp_path, source, "--map", pointers)
-    assert done.return_value == Exit.OK, done.output
-    assert len(records(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("marks", [{"train": False}, {"weight": 0}, {"weight": 0.5}])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import polars
@@ -12,7 +11,6 @@ from click.testing import CliRunner, Result
 
 from curate.base.record import CurateError, Exit
 from curate.cli.init import command
-from curate.formats.import_plan import plan_import
 from curate.formats.importers import SourceRow, containers
 
 pyarrow = pytest.importorskip("pyarrow", reason="Parquet files of other writers are made with it")
@@ -109,22 +107,6 @@ def test_a_quote_that_is_never_closed_says_how_much_is_in_the_row(tmp_path: Path
     assert "the 51 lines from here to the end of the file are in it" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("text", "encoding", "told"),
-    [
-        ("question,answer\ncafé,naïve\n", "latin-1", "line 2: byte 0xE9 at position 4 of the row is not UTF-8"),
-        ("Frage,Antwört\na,b\n", "latin-1", "line 1: the first row cannot be read"),
-        ("question,answer\na,b\n", "utf-16", "UTF-16"),
-    ],
-)
-def test_a_file_in_another_encoding_says_so_and_what_to_type(
-    tmp_path: Path, text: str, encoding: str, told: str
-) -> None:
-    said = refusal(init(table(tmp_path, text, encoding)))
-    assert told in said
-    assert f"iconv -f {'UTF-16' if encoding == 'utf-16' else 'WINDOWS-1252'} -t UTF-8 {tmp_path / 'table.csv'}" in said
-
-
 def test_a_file_of_lines_gives_the_first_reason(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("not json\n{\n", encoding="utf-8")
@@ -180,12 +162,3 @@ def test_a_table_that_is_cut_off_says_so(tmp_path: Path, cut: int) -> None:
     polars.DataFrame({"prompt": ["a"] * 900, "completion": [str(n) for n in range(900)]}).write_parquet(path)
     path.write_bytes(path.read_bytes()[:cut])
     assert "PAR1" in refusal(init(path))
-
-
-def test_a_spreadsheet_is_told_how_it_comes_in(tmp_path: Path) -> None:
-    path = tmp_path / "a.xlsx"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("xl/workbook.xml", "<a/>")
-    with pytest.raises(CurateError) as caught:
-        plan_import(path, None)
-    assert caught.value.hint == "Save the table as CSV and import that."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,53 @@ def test_a_category_that_looks_like_markup_is_shown_as_it_is(make_workspace, mak
         assert pilot.app.screen.query_one("#dataset", Static)
 
     drive(make_app(make_workspace(lines)), story)
+
+
+def test_where_a_column_goes_is_changed_before_anything_is_written(tmp_path, drive, settled, screen_text) -> None:
+    (tmp_path / "faq.csv").write_text(
+        "question,answer,better_answer\nHow long?,3,Three days\nWho?,me,Write to bo@corp-mail.net\n", encoding="utf-8"
+    )
+
+    async def story(pilot):
+        await pilot.press("1")
+        await settled(pilot)
+        seen = screen_text(pilot.app)
+        assert "read as table, rows as mapping" in seen
+        assert re.search(r"answer\s+completion\s+3\s+a guess by its name", seen)
+        assert re.search(r"better_answer\s+meta\s+Three days", seen)
+        await pilot.press("down", "down", "enter")
+        await settled(pilot)
+        assert "Where does better_answer go?" in screen_text(pilot.app)
+        await pilot.press(*"output", "enter")
+        await settled(pilot)
+        seen = screen_text(pilot.app)
+        assert re.search(r"better_answer\s+completion\s+Three days\s+as asked", seen)
+        assert re.search(r"\banswer\s+meta", seen)
+        assert not (tmp_path / "faq").exists()
+        await pilot.press("y")
+        await settled(pilot)
+        assert "2 records" in screen_text(pilot.app)
+
+    drive(CurateApp(tmp_path, opener=opening(tmp_path), by="ana", poll=None), story, size=(80, 24))
+    lines = [json.loads(line) for line in (tmp_path / "faq/data/faq.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["output"] for line in lines] == ["Three days", "Write to bo@corp-mail.net"]
+
+
+def test_columns_that_nobody_can_guess_are_asked_for(tmp_path, drive, settled, screen_text) -> None:
+    (tmp_path / "odd.csv").write_text("colour,size\nred,large\nblue,small\n", encoding="utf-8")
+
+    async def story(pilot):
+        await pilot.press("1")
+        await settled(pilot)
+        assert "which column is the prompt, and which the completion?" in screen_text(pilot.app)
+        for keys, field in (((), "instruction"), (("down",), "output")):
+            await pilot.press(*keys, "enter")
+            await settled(pilot)
+            await pilot.press(*field, "enter")
+            await settled(pilot)
+        await pilot.press("y")
+        await settled(pilot)
+
+    drive(CurateApp(tmp_path, opener=opening(tmp_path), by="ana", poll=None), story, size=(80, 24))
+    lines = [json.loads(line) for line in (tmp_path / "odd/data/odd.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(line["instruction"], line["output"]) for line in lines] == [("red", "large"), ("blue", "small")]

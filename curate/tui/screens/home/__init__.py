@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from curate.project.init import NewWorkspace
     from curate.tui.border import Severity
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".gz", ".zst", ".zip")
 _MOST_FILES = 5
 _MOST_FOLDERS = 3
 FEW = 20_000  # Records up to which Home itself looks for errors and repeats; with more, `r` does.
@@ -229,6 +229,8 @@ records in Browse.
             self.app.prompt("Path of a workspace, or of a file of records:", self._typed)
         elif offer.kind == "open" and offer.source:
             self.app.open(offer.source)
+        elif offer.source and offer.target:
+            self._show_columns(offer, offer.source, offer.target)
         elif offer.target:
             # A workspace in the folder itself, or in a new one beside what is there.
             self.app.ask(f"Make a workspace in {offer.target.resolve()}?", partial(self._make, offer, offer.target))
@@ -239,14 +241,23 @@ records in Browse.
         else:
             self._begin(offer)
 
-    def _make(self, offer: Offer, target: Path) -> None:
+    def _show_columns(self, offer: Offer, source: Path, target: Path) -> None:
+        from curate.tui.screens.home.columns import ColumnsDialog
+
+        def answered(mapping: dict[str, str] | None) -> None:
+            if mapping is not None:
+                self._make(offer, target, mapping)
+
+        self.app.push_screen(ColumnsDialog(source, target, self.app.background), answered)
+
+    def _make(self, offer: Offer, target: Path, mapping: dict[str, str] | None = None) -> None:
         here = self.app.root
 
         def make() -> NewWorkspace:
             from curate.project.init import make_workspace
 
             files = [offer.source] if offer.source else []
-            return make_workspace(target, files=files, is_sample=offer.kind == "sample")
+            return make_workspace(target, files=files, mapping=mapping or None, is_sample=offer.kind == "sample")
 
         def opened(workspace: NewWorkspace) -> None:
             self._offers = []

@@ -1,0 +1,36 @@
+"""easy-dataset: its own format of questions and answers; what it exports as Alpaca and ShareGPT is read as those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from curate.base.record import Json
+from curate.formats.importers import ConvertedRow, importer
+from curate.formats.importers._reading import share, take_common, text_of
+
+_CHUNKS = ("chunk", "chunkId", "chunkName", "chunkContent")
+_LABELS = ("labels", "questionLabel")
+
+
+def _is_pair(row: dict[str, Json]) -> bool:
+    is_pair = isinstance(row.get("question"), str) and isinstance(row.get("answer"), str)
+    return is_pair and any(name in row for name in (*_CHUNKS, "questionLabel", "cot"))
+
+
+@importer(
+    "easy-dataset",
+    recognise=partial(share, fits=_is_pair),
+    samples=[
+        {"question": "When was it built?", "answer": "In 1901.", "labels": "1.1 bridges", "chunk": "Built in 1901."},
+        {"id": "q1", "question": "Who built it?", "answer": "Nobody knows.", "questionLabel": "people", "cot": ""},
+    ],
+)
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
+    """easy-dataset pairs: question and answer, with the label as category; the text they came from is stored."""
+    line, extra = take_common(row, ("question", "answer"), has_our_names=False)
+    line |= {"instruction": text_of(row, "question"), "output": text_of(row, "answer")}
+    name = next((name for name in _LABELS if isinstance(row.get(name), str) and row[name]), "")
+    if name and "category" not in line:
+        line["category"] = extra.pop(name)
+    return ConvertedRow("instruction", line, extra)

@@ -1,0 +1,104 @@
+"""Tables of Excel (extra ``files``), a row at a time; a formula is what it came to when the table was saved."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from curate.base.record import missing_extra
+from curate.formats.importers import Rejected, SourceRow, cannot_import, container, jsonable
+from curate.formats.importers.packed import ALWAYS_ALLOWED, MAX_RATIO
+from curate.formats.importers.tabular import MAX_COLUMNS, TableHeader, read_header
+
+Cells = Sequence[Any]
+
+
+def _fits(path: Path, head: bytes) -> bool:
+    return path.suffix.lower() in (".xlsx", ".xlsm") and head.startswith(b"PK\x03\x04")
+
+
+def _notices(path: Path) -> Sequence[str]:
+    with _sheets(path) as sheets:
+        filled = [sheet for sheet in sheets if next(_records(sheet), None)]
+        if not filled:
+            return ()
+        header = _header_of(path, filled[0])
+        said = [f"sheet {filled[0].title!r}", *header.notices] if len(filled) > 1 else list(header.notices)
+        for sheet in filled[1:]:
+            num_rows = sum(1 for _ in _records(sheet))
+            said.append(f"sheet {sheet.title!r} ({num_rows:,} rows) is left out; save it as a file of its own")
+        return said
+
+
+@container("excel", fits=_fits, priority=4, notices=_notices, unpacks=("zip",))
+def rows(path: Path) -> Iterator[SourceRow | Rejected]:
+    """Excel tables (.xlsx): the first sheet that holds anything; the line number of a row is its number there."""
+    with _sheets(path) as sheets:
+        sheet = next((sheet for sheet in sheets if next(_records(sheet), None)), None)
+        if sheet is None:
+            return
+        header = _header_of(path, sheet)
+        for number, cells in islice(_records(sheet), int(header.is_named), None):
+            filled = {
+                name if name is not None else f"column_{index + 1}": value
+                for index, (name, value) in enumerate(zip(_padded(header.names, len(cells)), cells, strict=False))
+                if value is not None
+            }
+            yield jsonable(filled, number)
+
+
+def _padded(names: Sequence[str | None], width: int) -> Sequence[str | None]:
+    return [*names, *[None] * (width - len(names))]
+
+
+@contextmanager
+def _sheets(path: Path) -> Iterator[Sequence[Any]]:
+    """Yield the sheets of a workbook.
+
+    Raises:
+        CurateError: E908 when it cannot be read or unpacks to too much; E940 without openpyxl.
+    """
+    # polars reads sheets by calamine, which makes room for all cells up to the last one: two cells far apart end the
+    # whole process.
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise missing_extra(f"{path}: reading Excel tables", "files", otherwise="save the table as CSV") from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size, allowed = sum(info.file_size for info in archive.infolist()), path.stat().st_size * MAX_RATIO
+        if size > max(ALWAYS_ALLOWED, allowed):
+            raise cannot_import(f"{path}: it unpacks to {size:,} bytes", "Save the table as CSV and import that.")
+        with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+            for sheet in book.worksheets:
+                # Where it says that the cells end is often wrong.
+                sheet.reset_dimensions()
+            yield book.worksheets
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
+        # SyntaxError is the base of what is raised for broken XML.
+        raise cannot_import(f"{path}: it cannot be read as a table of Excel: {error}", "Save it as CSV.") from error
+
+
+def _records(sheet: Any) -> Iterator[tuple[int, Cells]]:
+    """Yield the number and the cells of each row that is not blank, up to the last cell that is not."""
+    for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+        width = len(cells)
+        while width and (cells[width - 1] is None or cells[width - 1] == ""):
+            width -= 1
+        if width:
+            yield number, cells[:width]
+
+
+def _header_of(path: Path, sheet: Any) -> TableHeader:
+    _, first = next(_records(sheet))
+    if len(first) > MAX_COLUMNS:
+        raise cannot_import(f"{path}: {len(first):,} columns are more than {MAX_COLUMNS:,}", "Delete those not needed.")
+    return read_header(path, _texts(first), lambda: (_texts(cells) for _, cells in _records(sheet)))
+
+
+def _texts(cells: Cells) -> list[str]:
+    return ["" if cell is None else str(cell) for cell in cells]

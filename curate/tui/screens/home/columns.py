@@ -1,0 +1,121 @@
+"""The box that shows what was understood of a file, where a column's target is changed before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from curate.base.record import CurateError
+from curate.tui.border import safe_lines
+from curate.tui.dialogs import Choose
+from curate.tui.frame_table import Column, FrameTable
+
+if TYPE_CHECKING:
+    from curate.project.init import FilePreview
+
+_STORED = "stored only"
+_TARGETS = (
+    ("instruction", "what is asked: the prompt"), ("output", "the answer: the completion"),
+    ("input", "a text beside the prompt"), ("system", "the system message"), ("category", "the category"),
+    ("id", "the id"), ("split", "train, validation or test"), ("text", "raw text, without an answer"),
+    (_STORED, "kept in meta.extra and not trained on"),
+)  # fmt: skip
+
+
+class Background(Protocol):
+    """Runs a job in a thread, as `CurateApp.background` does."""
+
+    def __call__(
+        self,
+        job: Callable[[], FilePreview],
+        then: Callable[[FilePreview], object],
+        *,
+        group: str,
+        failed: Callable[[CurateError], object],
+    ) -> None: ...
+
+
+class ColumnsDialog(ModalScreen[dict[str, str] | None]):
+    """A table of the columns of a file; `y` hands over the map that was made, empty for what was recognised."""
+
+    BINDINGS = [  # noqa: RUF012  Textual declares it so
+        Binding("y", "take", "Make it", id="columns.yes"),
+        Binding("n,q", "dismiss", "No", id="columns.no"),
+        Binding("escape", "dismiss", "No", id="columns.escape", show=False, priority=True),
+    ]
+    DEFAULT_CSS = """
+    ColumnsDialog FrameTable { height: 1fr; }
+    ColumnsDialog #what { height: auto; max-height: 6; }
+    """
+
+    def __init__(self, path: Path, target: Path, background: Background) -> None:
+        """Ask whether a workspace is made in ``target`` from the file ``path``, which is read in the background."""
+        super().__init__()
+        self._path, self._target, self._background = path, target, background
+        self._mapping: dict[str, str] = {}
+        self._preview: FilePreview | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box large"):
+            yield Static(id="what")
+            columns = [Column("column", 16), Column("goes to", 18), Column("example"), Column("how sure", 19)]
+            yield FrameTable(columns, can_mark=False)
+            keys = Text.assemble(("enter", "key"), " change   ", ("y", "key"), " make it   ", ("n", "key"), " no")
+            yield Static(keys)
+
+    def on_mount(self) -> None:
+        self._read()
+
+    def _read(self) -> None:
+        mapping = dict(self._mapping)
+
+        def job() -> FilePreview:
+            from curate.project.init import preview
+
+            return preview(self._path, mapping or None)
+
+        self._say("reading ...")
+        self._background(job, self._show, group="read.columns", failed=lambda error: self._say(error.message))
+
+    def _say(self, text: str) -> None:
+        self.query_one("#what", Static).update(
+            safe_lines(f"Make a workspace in {self._target.resolve()} from {self._path.name}?\n{text}")
+        )
+
+    def _show(self, preview: FilePreview) -> None:
+        from curate.checks.spans import with_values_hidden
+
+        self._preview = preview
+        self._say(preview.problem or f"read as {preview.container}, rows as {preview.form}")
+        rows = [
+            (use.column, use.target, with_values_hidden(use.example[:200]), use.certainty) for use in preview.columns
+        ]
+        table = self.query_one(FrameTable)
+        table.show(rows, at=table.current)
+        self.set_focus(table)
+
+    def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
+        event.stop()
+        column = event.key
+
+        def chosen(field: str | None) -> None:
+            if field is not None and self._preview is not None:
+                begun = self._mapping or self._preview.mapping
+                self._mapping = {name: other for name, other in begun.items() if other != column and name != field}
+                self._mapping |= {field: column} if field != _STORED else {}
+                self._read()
+
+        # Of what is told as one, such as "/meta/...", there is no single value.
+        if not column.endswith("/..."):
+            self.app.push_screen(Choose(f"Where does {column} go?", _TARGETS), chosen)
+
+    def action_take(self) -> None:
+        self.dismiss(self._mapping)
