@@ -156,12 +156,20 @@ def plan_import(
     _refuse_unknown_columns(path, sample, selection)
     # Where no sampled row meets the conditions, the others still show how the file is built.
     wanted = [row for row in sample if not selection.excluded_by(row)] or sample
+    sample = [selection.without_conditions(row) for row in wanted]
+    scores: tuple[tuple[str, float], ...] = ()
+    importer, unknown = None, None
+    try:
+        scores = () if chosen else _likenesses(path, shape, sample)
+        importer = _importer_named(chosen or scores[0][0])
+    except UnknownRowsError as error:
+        unknown = error
     # Rows that the shape allows are the user's own, whatever other tool has such fields too.
     if is_for_training and chosen != NATIVE:
-        _refuse_foreign(path, [row for row in wanted if not (shape and shape.is_valid(row))], mapping or {}, selection)
-    sample = [selection.without_conditions(row) for row in wanted]
-    scores = () if chosen else _likenesses(path, shape, sample)
-    importer = _importer_named(chosen or scores[0][0])
+        foreign = [row for row in wanted if not (shape and shape.is_valid(row))]
+        _refuse_foreign(path, foreign, mapping or {}, selection, forms_open_to(importer, shape))
+    if unknown:
+        raise unknown
     guess = importer.guess if importer and not mapping else None
     columns = dict(mapping or {}) if guess is None else guess(sample)
     if is_for_training and not chosen and importer:
@@ -230,8 +238,10 @@ def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[st
     scores = {name: round(form.recognise(sample), 3) for name, form in importers().items()}
     if shape is not None:
         scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
-    # Rows that have the workspace's shape already win a tie: nothing about them needs to change.
-    order = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0] != NATIVE, pair[0]))
+    # Rows that have the workspace's shape already win a tie: nothing about them needs to change. Next comes who reads
+    # what else would be left aside, such as the rejected one of two answers.
+    readers = {name for form in foreign_forms() if form.fields(sample) for name in form.read_by}
+    order = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0] != NATIVE, pair[0] not in readers, pair[0]))
     best, score = order[0]
     if score >= _LEAST_LIKENESS:
         return tuple(pair for pair in order if pair[1] > 0)
@@ -262,9 +272,17 @@ def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], selec
     return fields - {parts_of(name)[0] if name.startswith("/") else name for name in named} - selection.to_meta
 
 
-def _refuse_foreign(path: Path, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> None:
-    """Refuse a file whose sample ``rows`` have a foreign form that the user has not spoken of."""
-    for form in foreign_forms():
+def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[ForeignForm]:
+    """Return the foreign forms that rows must not have: all but those that ``importer`` reads for such a workspace."""
+    takes_all = shape is None or shape.kind == "preference"
+    return [form for form in foreign_forms() if not (importer and takes_all and importer.name in form.read_by)]
+
+
+def _refuse_foreign(
+    path: Path, rows: Rows, mapping: Mapping[str, str], selection: RowSelection, forms: Sequence[ForeignForm]
+) -> None:
+    """Refuse a file whose sample ``rows`` have one of ``forms`` that the user has not spoken of."""
+    for form in forms:
         if names := open_fields(form, rows, mapping, selection):
             counts = "; ".join(_counts(rows, name) for name in sorted(names)[:4])
             raise cannot_import(f"{path}: {form.help} {counts}.", form.advise(rows))

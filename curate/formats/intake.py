@@ -15,7 +15,7 @@ from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, Source, canonical
 from curate.base.storage import write_atomic
-from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, open_fields, plan_import
+from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, forms_open_to, open_fields, plan_import
 from curate.formats.importers import (
     ConvertedRow,
     ForeignForm,
@@ -23,7 +23,6 @@ from curate.formats.importers import (
     Rejected,
     RowError,
     SourceRow,
-    foreign_forms,
 )
 from curate.formats.importers._answers import Joined
 from curate.formats.importers._reading import is_filled, split_of
@@ -225,7 +224,8 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
     # The rows of a file have few different sets of names, and most of them show no foreign form.
     @lru_cache(maxsize=1000)
     def forms_of(names: tuple[str, ...]) -> list[ForeignForm]:
-        return [form for form in foreign_forms() if any(name.endswith(form.signs) for name in names)]
+        forms = forms_open_to(plan.format, shape)
+        return [form for form in forms if any(name.endswith(form.signs) for name in names)]
 
     joined: dict[bytes, tuple[SourceRow, Joined]] = {}
     file_split = split_of(plan.path.stem) if plan.format and plan.format.is_named_by_split else ""

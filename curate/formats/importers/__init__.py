@@ -189,6 +189,8 @@ class ForeignForm:
     advise: Advise
     samples: Sequence[Row]
     needs_map: bool
+    read_by: tuple[str, ...] = ()
+    """The importers that make records of such rows, where a workspace takes what they make."""
 
 
 _importers: Registry[Importer] = Registry("importers", __name__)
@@ -224,10 +226,16 @@ def container(
 
 
 def foreign_form(
-    name: str, *, signs: tuple[str, ...], fields: ShownFields, samples: Sequence[Row], needs_map: bool = False
+    name: str,
+    *,
+    signs: tuple[str, ...],
+    fields: ShownFields,
+    samples: Sequence[Row],
+    needs_map: bool = False,
+    read_by: tuple[str, ...] = (),
 ) -> Callable[[Advise], Advise]:
     """Register a function that says what to add to the command for such a file; its docstring says what the form is."""
-    options = (samples, needs_map)
+    options = (samples, needs_map, read_by)
     return _forms.adding(
         name, lambda advise: ForeignForm(name, inspect.getdoc(advise) or "", signs, fields, advise, *options)
     )

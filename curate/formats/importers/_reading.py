@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_args
 
 from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind, json_type
@@ -208,6 +208,20 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
         is_exact = is_exact and message == turn
         messages.append(message)
     return messages, is_exact
+
+
+def answer_of(turns: Sequence[dict[str, Json]]) -> Json:
+    """Return the turns of an answer as a preference has them: text where they are one message of text."""
+    is_text = len(turns) == 1 and turns[0].keys() == {"role", "content"} and isinstance(turns[0]["content"], str)
+    return turns[0]["content"] if is_text else list(turns)
+
+
+def question_of(messages: Sequence[dict[str, Json]]) -> dict[str, Json]:
+    """Return the turns before an answer as a preference has them: a prompt where they are one, also with a system."""
+    has_system = messages[0]["role"] == "system" and len(messages) == 2
+    if messages[-1].keys() == {"role", "content"} and [turn["role"] for turn in messages[has_system:]] == ["user"]:
+        return ({"system": messages[0]["content"]} if has_system else {}) | {"prompt": messages[-1]["content"]}
+    return {"messages": list(messages)}
 
 
 def training_marks(turn: dict[str, Json], where: str, *, is_answer: bool) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.base.record import UNCATEGORISED, Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import is_own, read_messages, read_tools, share, split_of
+from curate.formats.importers._reading import answer_of, is_own, question_of, read_messages, read_tools, share, split_of
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema import load_shape
 
@@ -66,6 +66,8 @@ def _from_messages(row: dict[str, Json]) -> ConvertedRow:
     if row["messages"] is None:
         return ConvertedRow("domain", line | {"text": row["text"]})
     messages, _ = read_messages(row["messages"])
+    if row.get("answers"):
+        return ConvertedRow("preference", line | _preference(row, messages))
     roles = [message["role"] for message in messages]
     if row["kind"] == "chat" or row["tools"] or roles not in (["user", "assistant"], ["system", "user", "assistant"]):
         tools, _ = read_tools(row["tools"]) if row["tools"] else ([], True)
@@ -74,6 +76,23 @@ def _from_messages(row: dict[str, Json]) -> ConvertedRow:
     return ConvertedRow(
         "instruction", line | said | {"instruction": messages[-2]["content"], "output": messages[-1]["content"]}
     )
+
+
+def _preference(row: dict[str, Json], messages: list[Json]) -> dict[str, Json]:
+    """Return what is asked in a row and its answers; a pair, a verdict or ratings, whichever they are."""
+    answers, num_answer = row["answers"], len(row["answers"][0]["messages"])
+    contents = [answer_of(read_messages(answer["messages"])[0]) for answer in answers]
+    line = question_of(messages[:-num_answer])
+    if row.get("tools"):
+        line["tools"] = read_tools(row["tools"])[0]
+    ratings = [answer["rating"] for answer in answers]
+    if ratings in ([1], [0]):
+        return line | {"completion": contents[0], "liked": ratings == [1]}
+    if ratings == [1, 0]:
+        return line | {"chosen": contents[0], "rejected": contents[1]}
+    return line | {
+        "answers": [{"content": content, "rating": rating} for content, rating in zip(contents, ratings, strict=True)]
+    }
 
 
 def _parsed(text: str) -> dict[str, Json]:

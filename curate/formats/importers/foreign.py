@@ -34,13 +34,14 @@ def _unpaired(rows: Sequence[dict[str, Json]]) -> set[str]:
     "preference-pairs",
     signs=_PAIR,
     fields=_paired,
+    read_by=("preference", "rated", "openai-preference", "dataset"),
     samples=[
         {"prompt": "Say hi.", "chosen": "Hello.", "rejected": "Go away."},
         {"instruction": "Say hi.", "output": "Hello.", "rejected": "Go away."},
     ],
 )
 def advise_pairs(rows: Sequence[dict[str, Json]]) -> str:
-    """preference pairs, which cannot be trained on yet: 'chosen' is the better answer and 'rejected' the worse."""
+    """preference pairs, which this workspace or format has no place for: of two answers one is the better."""
     first = next(row for row in rows if _paired([row]))
     mapping = guess([{key: value for key, value in row.items() if key not in _PAIR} for row in rows])
     names = ",".join(name for name in _PAIR if any(is_filled(row.get(name)) for row in rows))
@@ -60,13 +61,14 @@ def advise_pairs(rows: Sequence[dict[str, Json]]) -> str:
     "unpaired-preferences",
     signs=_VERDICT_COLUMNS,
     fields=_unpaired,
+    read_by=("liked", "dataset"),
     samples=[
         {"prompt": "Say hi.", "completion": "Hello.", "label": True},
         {"prompt": "Say hi.", "completion": "Go away.", "label": False},
     ],
 )
 def advise_unpaired(rows: Sequence[dict[str, Json]]) -> str:
-    """answers with a verdict on each (as for KTO), which cannot be trained on yet: some are answers to avoid."""
+    """answers with a verdict on each (as for KTO), which this workspace or format has no place for: some are bad."""
     column = next(name for name in _VERDICT_COLUMNS if any(name in row for row in rows))
     values = {spelled_value(row[column]) for row in rows if is_filled(row.get(column))}
     good = next((word for word in ("true", "yes", "good", "accept", "correct", "1") if word in values), "VALUE")

@@ -48,7 +48,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     turns = row.get("conversations")
     if not isinstance(turns, list) or not turns:
         raise RowError("'conversations' is not a list of turns")
-    messages, is_exact = _read_turns(turns)
+    messages, is_exact = read_turns(turns)
     if "system" in row:
         extra["system"] = row["system"]
         if isinstance(row["system"], str) and row["system"]:
@@ -69,7 +69,12 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     return ConvertedRow("chat", line, extra)
 
 
-def _read_turns(turns: list[Json]) -> tuple[list[dict[str, Json]], bool]:
+def read_turns(turns: list[Json]) -> tuple[list[dict[str, Json]], bool]:
+    """Return turns of from and value as messages, and whether these hold all that the turns say.
+
+    Raises:
+        RowError: a turn that cannot be read, with its number.
+    """
     messages: list[dict[str, Json]] = []
     is_exact = True
     for number, turn in enumerate(turns, start=1):

@@ -122,7 +122,9 @@ def shape_for(files: Sequence[Path], options: ReadOptions) -> str:
                 continue
             kinds = [draft.kind for draft in drafts if isinstance(draft, ConvertedRow)] if plan.format else [own]
             votes.update(kind or "instruction" for kind in kinds)
-    # A chat shape holds instruction records as well; the other way round it does not.
+    # A chat shape holds instruction records as well; the other way round it does not. Preferences are in no other.
+    if votes["preference"] > votes.total() / 2:
+        return "preference"
     return "chat" if votes["chat"] else max(votes, key=lambda name: votes[name], default="instruction")
 
 
