@@ -44,9 +44,10 @@ def advise_pairs(rows: Sequence[dict[str, Json]]) -> str:
     """preference pairs, which this workspace or format has no place for: of two answers one is the better."""
     first = next(row for row in rows if _paired([row]))
     mapping = guess([{key: value for key, value in row.items() if key not in _PAIR} for row in rows])
+    keeps = "A workspace of its own takes both answers: `curate init`. "
     names = ",".join(name for name in _PAIR if any(is_filled(row.get(name)) for row in rows))
     if "output" in mapping or "messages" in first or "conversations" in first:
-        return f"To train on the answers and only store the preferences, add: --to-meta {names}"
+        return f"{keeps}To train on the answers and only store the preferences, add: --to-meta {names}"
     chosen, prompt = first.get("chosen"), mapping.get("instruction", "")
     if isinstance(chosen, list) and len(chosen) == 2 and isinstance(chosen[1], dict):
         pair = {"instruction": prompt or "/chosen/0/content", "output": "/chosen/1/content"}
@@ -54,7 +55,9 @@ def advise_pairs(rows: Sequence[dict[str, Json]]) -> str:
         pair = {"instruction": prompt, "output": "chosen"}
     else:
         return 'Write each chosen conversation as a row of its own: {"messages": [...]}.'
-    return f"To train on the chosen answers and only store the others, add: {map_option(pair)} --to-meta rejected"
+    return (
+        f"{keeps}To train on the chosen answers and only store the others, add: {map_option(pair)} --to-meta rejected"
+    )
 
 
 @foreign_form(
@@ -73,6 +76,7 @@ def advise_unpaired(rows: Sequence[dict[str, Json]]) -> str:
     values = {spelled_value(row[column]) for row in rows if is_filled(row.get(column))}
     good = next((word for word in ("true", "yes", "good", "accept", "correct", "1") if word in values), "VALUE")
     return (
+        "A workspace of its own takes them with their verdicts: `curate init`. "
         f"To take the answers that were found good, add: --only {shlex.quote(f'{column}={good}')}. "
         f"The others are counted and left out. To take all of them as good answers: --to-meta {column}."
     )

@@ -50,7 +50,7 @@ REASONED = [
 
 def test_unpaired_preferences_are_trained_only_where_they_are_good(tmp_path: Path) -> None:
     source = write(tmp_path, UNPAIRED)
-    assert "--only label=true" in refusal(init(tmp_path, source))
+    assert "--only label=true" in refusal(init(tmp_path, source, "--schema", "instruction"))
     # A map that says nothing of the label would train the bad answers as well.
     assert "--only label=true" in refusal(init(tmp_path, source, "--map", "instruction=prompt,output=completion"))
     done = init(tmp_path, source, "--only", "label=true")
@@ -62,7 +62,8 @@ def test_unpaired_preferences_are_trained_only_where_they_are_good(tmp_path: Pat
 def test_unpaired_preferences_in_a_table(tmp_path: Path, spelling: tuple[str, str]) -> None:
     source = tmp_path / "kto.csv"
     source.write_text(f"prompt,completion,label\na,b,{spelling[0]}\nc,d,{spelling[1]}\n", encoding="utf-8")
-    assert f"--only label={spelling[0].lower()}" in refusal(init(tmp_path, source))
+    refused = refusal(init(tmp_path, source, "--schema", "instruction"))
+    assert f"--only label={spelling[0].lower()}" in refused
     init(tmp_path, source, "--only", f"label={spelling[0]}")
     assert [line["output"] for line in records(tmp_path)] == ["b"]
 
@@ -70,7 +71,7 @@ def test_unpaired_preferences_in_a_table(tmp_path: Path, spelling: tuple[str, st
 def test_preference_pairs_are_read_once_the_worse_answer_is_spoken_of(tmp_path: Path) -> None:
     source = write(tmp_path, PAIRED)
     command_line = ("--map", "instruction=prompt,output=chosen", "--to-meta", "rejected")
-    assert " ".join(command_line) in refusal(init(tmp_path, source))
+    assert " ".join(command_line) in refusal(init(tmp_path, source, "--schema", "instruction"))
     assert "rejected" in refusal(init(tmp_path, source, *command_line[:2]))
     done = init(tmp_path, source, *command_line)
     assert "to meta.extra, which is not trained on: rejected (1)" in done.stderr
