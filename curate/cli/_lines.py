@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from curate.base import console
-from curate.base.record import CurateError, Json, Record
+from curate.base.record import CurateError, Json
 from curate.base.tables import counted
 from curate.cli._output import print_lines
 
@@ -92,7 +92,7 @@ def _obey(session: LabelSession, line: str) -> None:
 
 
 def _parse_answer(session: LabelSession, line: str) -> Json:
-    values = session.question.values
+    values = session.values
     if line.startswith("="):
         text = line[1:].strip()
         if not text or (values and text not in values):
@@ -154,10 +154,10 @@ def _show(session: LabelSession) -> None:
     left, size = session.progress()
     console.data()
     console.data(f"{console.one_line(session.current, 60)}   {left:,} of {size:,} left")
-    print_lines(_turns(state.record))
+    print_lines(_turns(session.turns(state.record)))
     console.data(console.visible(session.question.ask or session.question.name))
-    for number, value in enumerate(session.question.values, start=1):
-        console.data(f"  {number} {console.one_line(value, 60)}")
+    for number, value in enumerate(session.values, start=1):
+        console.data(f"  {number} {console.one_line(session.name_of(value), 60)}")
     own = session.answers().get(session.by)
     if own is not None:
         console.data(f"your answer: {console.one_line(spelled_value(own), 60)}")
@@ -170,10 +170,8 @@ def _show(session: LabelSession) -> None:
         console.data(f"suggested: {console.one_line(suggestion.value, 60)} ({suggestion.score:.2f})")
 
 
-def _turns(record: Record) -> Iterator[str]:
-    from curate.sessions.labelling import turns_of
-
-    for who, text, num_more in turns_of(record):
+def _turns(turns: Iterable[tuple[str, str, int]]) -> Iterator[str]:
+    for who, text, num_more in turns:
         yield f"{console.one_line(who, 30)}:"
         yield console.visible(text)
         if num_more:
@@ -240,9 +238,11 @@ def _settle(project: Project, item: ReviewItem, line: str) -> None:
 
 
 def _show_item(project: Project, item: ReviewItem, size: int) -> None:
+    from curate.sessions.labelling import turns_of
+
     console.data()
     console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.title, 200)}   {size:,} left")
-    print_lines(_turns(project.state(item.record).record))
+    print_lines(_turns(turns_of(project.state(item.record).record)))
     for number, side in enumerate(item.sides, start=1):
         people = f"   {console.one_line(', '.join(side.people), 60)}" if side.people else ""
         console.data(f"  {number} {_spelled(side)}{people}")

@@ -114,9 +114,9 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
         [only] if only else [*(entry for entry in known if entry in answered), *sorted(answered.keys() - set(known))]
     ):
         answers = answered.get(name, {})
-        agreement = measure(
-            answers, gold=gold.get(name), moments=_moments(name, answers, events), block=block, chance=chance
-        )
+        scale = next((entry.values for entry in questions if entry.name == name and entry.kind == "rating"), ())
+        moments = _moments(name, answers, events)
+        agreement = measure(answers, gold=gold.get(name), moments=moments, block=block, chance=chance, scale=scale)
         values = _named(questions, name)
         measured.append(QuestionAgreement(name, agreement, named=values, answers=answers if show_values else None))
     return measured

@@ -10,10 +10,10 @@ below 0 annotators agree less than that. Each is written once for numbers and fo
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from curate.base.record import Json, canonical
@@ -65,6 +65,24 @@ def alpha_rate(apart: Number, num: Number, squares: Number) -> Number:
     one value.
     """
     return 1 - (num - 1) * apart / (num * num - squares)
+
+
+def midranks(totals: Number, running: Number) -> Number:
+    """Return where values of a scale stand: the answers below each, and half of its own.
+
+    ``totals`` are the answers of each value, and ``running`` their sums up to and with it. The ordinal metric of
+    Krippendorff's alpha is the square of the difference of two such places (Krippendorff 2011, as `alpha_rate`).
+    """
+    return running - totals / 2
+
+
+def ordinal_rate(apart: Number, num: Number, spread: Number) -> Number:
+    """Return Krippendorff's alpha for ordinal data, with missing answers allowed.
+
+    ``apart`` is the sum over the records of the squared distances of ordered pairs of answers, by `midranks`, divided
+    by the answers of the record less one; ``spread`` that of all ordered pairs of answers, whatever their record.
+    """
+    return 1 - (num - 1) * apart / spread
 
 
 def kappa_rate(agreed: Number, chance: Number, num: Number) -> Number:
@@ -149,14 +167,17 @@ class LiveAgreement:
     The figures are those of `curate.sessions.agreement_measure`, without intervals.
     """
 
-    def __init__(self, answers: Answers | None = None) -> None:
+    def __init__(self, answers: Answers | None = None, scale: Sequence[str] = ()) -> None:
+        """``scale`` are the values of a rating, from worst to best."""
+        self._scale = scale
         self._given: dict[str, dict[str, Hashable]] = {}
         self._values: dict[Hashable, Json] = {}
         self._totals: Counter[Hashable] = Counter()
         self._squares = 0
         self._sizes: Counter[int] = Counter()
-        # Ordered pairs of different answers by the answers of the record: whole numbers, so that nothing drifts.
-        self._apart: Counter[int] = Counter()
+        # Ordered pairs of different answers, which these are, by the answers of the record: whole numbers, so that
+        # nothing drifts.
+        self._apart: Counter[tuple[int, Hashable, Hashable]] = Counter()
         self._tables: dict[str, dict[str, _PairTable]] = defaultdict(dict)
         self._confused: dict[str, Counter[tuple[Hashable, ...]]] = defaultdict(Counter)
         for name, given in (answers or {}).items():
@@ -177,8 +198,7 @@ class LiveAgreement:
     def glance(self, by: str, *, most: int = 5) -> AgreementGlance:
         """Return what the annotator ``by`` may see, with the ``most`` confused pairs of values of their own answers."""
         num, values = self._totals.total(), self._values
-        apart = sum(pairs / (size - 1) for size, pairs in self._apart.items())
-        alpha = alpha_rate(apart, float(num), float(self._squares)) if num * num > self._squares else None
+        alpha = self._alpha(float(num)) if num * num > self._squares else None
         num_pairs = sum(size * (size - 1) // 2 * count for size, count in self._sizes.items())
         tables = sorted(self._tables.get(by, {}).items())
         peers = tuple(table.as_peer(name) for name, table in tables if table.num)
@@ -186,6 +206,20 @@ class LiveAgreement:
         commonest = nsmallest(most, counts, key=lambda item: (-item[1], *map(self._order, item[0])))
         confused = tuple(Confusion(values[left], values[right], count) for (left, right), count in commonest)
         return AgreementGlance(self._sizes.total(), num_pairs, alpha, peers, confused)
+
+    def _alpha(self, num: float) -> float:
+        if not self._totals.keys() <= {*self._scale}:
+            apart = sum(pairs / (size - 1) for (size, *_), pairs in self._apart.items())
+            return alpha_rate(apart, num, float(self._squares))
+        totals = [float(self._totals[value]) for value in self._scale]
+        places = dict(zip(self._scale, map(midranks, totals, accumulate(totals)), strict=True))
+        apart = sum(
+            pairs * (places[str(left)] - places[str(right)]) ** 2 / (size - 1)
+            for (size, left, right), pairs in self._apart.items()
+        )
+        squares = sum(total * places[value] ** 2 for value, total in zip(self._scale, totals, strict=True))
+        mean = sum(total * places[value] for value, total in zip(self._scale, totals, strict=True))
+        return ordinal_rate(apart, num, 2 * (num * squares - mean**2))
 
     def _key(self, value: Json) -> Hashable:
         key = key_of(value)
@@ -208,7 +242,7 @@ class LiveAgreement:
             self._tables[left].setdefault(right, _PairTable()).count(answer, other_answer, sign)
             self._tables[right].setdefault(left, _PairTable()).count(other_answer, answer, sign)
             if answer != other_answer:
-                self._apart[size] += 2 * sign
+                _add(self._apart, (size, answer, other_answer), 2 * sign)
                 pair = tuple(sorted((answer, other_answer), key=self._order))
                 _add(self._confused[left], pair, sign)
                 _add(self._confused[right], pair, sign)

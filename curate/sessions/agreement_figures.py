@@ -7,7 +7,7 @@ records (Efron 1979, Annals of Statistics 7:1), only without drawing equal ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from curate.base.intervals import CONFIDENCE, wilson
 from curate.base.record import Json
-from curate.sessions.agreement import Answers, alpha_rate, kappa_rate, key_of, order_of
+from curate.sessions.agreement import Answers, alpha_rate, kappa_rate, key_of, midranks, order_of, ordinal_rate
 
 Whole = NDArray[numpy.int64]
 Floats = NDArray[numpy.float64]
@@ -57,8 +57,11 @@ class Sheet:
         return int((self.sizes * (self.sizes - 1) // 2).sum())
 
 
-def sheet_of(answers: Answers) -> Sheet:
-    """Return ``answers`` with annotators and values in order; records that nobody has answered are left out."""
+def sheet_of(answers: Answers, scale: Sequence[str] = ()) -> Sheet:
+    """Return ``answers`` with annotators and values in order; records that nobody has answered are left out.
+
+    Values of ``scale`` come in its order, before all others.
+    """
     given = {name: {by: value for by, value in own.items() if value is not None} for name, own in answers.items()}
     given = {name: own for name, own in given.items() if own}
     annotators = sorted({by for own in given.values() for by in own})
@@ -72,7 +75,10 @@ def sheet_of(answers: Answers) -> Sheet:
             if code == len(values):
                 values.append(value)
             cells[row, columns[by]] = code
-    order = sorted(range(len(values)), key=lambda code: order_of(values[code]))
+    ranks = {value: rank for rank, value in enumerate(scale)}
+    order = sorted(
+        range(len(values)), key=lambda code: (ranks.get(str(values[code]), len(ranks)), order_of(values[code]))
+    )
     # The last place stands for -1, which must stay what it is.
     new_codes = numpy.full(len(values) + 1, -1, dtype=numpy.int64)
     new_codes[order] = numpy.arange(len(values))
@@ -121,6 +127,15 @@ class Units:
     def values(self) -> Whole:
         """The values that occur, in order."""
         return self.by_value.keys
+
+    @property
+    def table(self) -> Floats:
+        """How many answers of each pattern gave each value: a row a pattern, a column a value."""
+        groups = self.by_value
+        sizes = numpy.diff([*groups.starts.tolist(), len(groups.patterns)])
+        table = numpy.zeros((len(self.counts), len(groups.keys)))
+        table[groups.patterns, numpy.repeat(numpy.arange(len(groups.keys)), sizes)] = self.times
+        return table
 
     @property
     def num(self) -> int:
@@ -173,20 +188,30 @@ class Chance:
     resamples: int = RESAMPLES
 
 
-def percent_and_alpha(cells: Whole, chance: Chance) -> tuple[Figure, Figure]:
+def percent_and_alpha(cells: Whole, chance: Chance, *, is_ordinal: bool = False) -> tuple[Figure, Figure]:
     """Return the share of pairs of answers to the same record that are equal, and Krippendorff's alpha.
 
-    Both are of the records with two answers or more; see `alpha_rate`. With m answers a record has m (m - 1) / 2 pairs.
+    Both are of the records with two answers or more; see `alpha_rate` and, where the values are those of a scale in its
+    order, `ordinal_rate`. With m answers a record has m (m - 1) / 2 pairs.
     """
     units = units_of(cells)
     if units is None:
         return Figure(None, reason=NO_OVERLAP), Figure(None, reason=NO_OVERLAP)
     whole = units.sizes * (units.sizes - 1)
     apart = (whole - units.same) / (units.sizes - 1)
+    times = units.table if is_ordinal else None
 
     def statistic(weights: Floats) -> Floats:
-        totals = units.by_value.sums(weights, units.times)
-        alpha = alpha_rate(apart @ weights, units.sizes @ weights, (totals**2).sum(axis=0))
+        totals, num = units.by_value.sums(weights, units.times), units.sizes @ weights
+        if times is None:
+            alpha = alpha_rate(apart @ weights, num, (totals**2).sum(axis=0))
+        else:
+            places = midranks(totals, totals.cumsum(axis=0))
+            # Of m answers the squared differences of all ordered pairs are twice m times the sum of squares less the
+            # square of the sum.
+            squares = units.sizes[:, None] * (times @ places**2) - (times @ places) ** 2
+            spread = num * (totals * places**2).sum(axis=0) - (totals * places).sum(axis=0) ** 2
+            alpha = ordinal_rate((weights * 2 * squares / (units.sizes - 1)[:, None]).sum(axis=0), num, 2 * spread)
         return numpy.stack([(units.same @ weights) / (whole @ weights), alpha])
 
     percent, alpha = _figures(units.counts, statistic, units.num, chance)

@@ -88,7 +88,8 @@ class Agreement:
     ``fleiss_answers`` answers (0 where there are none). ``num_apart`` pairs of annotators have no record in common and
     are not in ``pairs``. ``disagreements`` are the ids of the records with different answers. ``classes`` are the most
     frequent values, ``num_more_classes`` are not there. ``num_untimed`` shared records are in none of the ``times``,
-    because the journal does not tell when they were answered. ``num_gold`` records have a known answer.
+    because the journal does not tell when they were answered. ``num_gold`` records have a known answer. ``is_ordinal``:
+    the values are those of a scale, and alpha counts how far apart answers are.
     """
 
     num_records: int
@@ -109,6 +110,7 @@ class Agreement:
     annotators: list[Annotator]
     times: list[Block]
     num_untimed: int
+    is_ordinal: bool
 
 
 def measure(
@@ -118,20 +120,23 @@ def measure(
     moments: Moments | None = None,
     block: int = 0,
     chance: Chance | None = None,
+    scale: Sequence[str] = (),
 ) -> Agreement:
     """Return every measure of the agreement on one question.
 
     ``gold`` are known answers by record; ``moments`` tell when answers were given, and without them there is nothing
     over time; ``block`` answers make a block of time, in place of a day; ``chance`` says how resamples are drawn.
+    ``scale`` are the values of a rating, from worst to best: where all answers are of them, alpha is ordinal.
     """
     chance, known = chance or Chance(), gold or {}
-    sheet = sheet_of(answers)
-    percent, alpha = percent_and_alpha(sheet.cells, chance)
+    sheet = sheet_of(answers, scale)
+    is_ordinal = bool(sheet.values) and {*sheet.values} <= {*scale} if scale else False
+    percent, alpha = percent_and_alpha(sheet.cells, chance, is_ordinal=is_ordinal)
     fleiss, fleiss_answers = fleiss_kappa(sheet.cells, chance)
     pairs, num_apart = _pairs(sheet, chance)
     confusions, disagreements = _confusions(sheet)
     classes, num_more = _classes(sheet, chance)
-    times, num_untimed = _blocks(sheet, moments or {}, block, chance)
+    times, num_untimed = _blocks(sheet, moments or {}, block, chance, is_ordinal=is_ordinal)
     return Agreement(
         num_records=len(sheet.records),
         num_answers=int(sheet.sizes.sum()),
@@ -147,10 +152,11 @@ def measure(
         disagreements=disagreements,
         classes=classes,
         num_more_classes=num_more,
-        annotators=_annotators(sheet, known, chance),
+        annotators=_annotators(sheet, known, chance, is_ordinal=is_ordinal),
         times=times,
         num_untimed=num_untimed,
         num_gold=len(known),
+        is_ordinal=is_ordinal,
     )
 
 
@@ -167,7 +173,7 @@ def _pairs(sheet: Sheet, chance: Chance) -> tuple[list[AnnotatorPair], int]:
     return pairs, num_apart
 
 
-def _annotators(sheet: Sheet, gold: Gold, chance: Chance) -> list[Annotator]:
+def _annotators(sheet: Sheet, gold: Gold, chance: Chance, *, is_ordinal: bool) -> list[Annotator]:
     right = {name: key_of(value) for name, value in gold.items()}
     known = [(row, right[name]) for row, name in enumerate(sheet.records) if name in right]
     keys = [key_of(value) for value in sheet.values]
@@ -178,6 +184,7 @@ def _annotators(sheet: Sheet, gold: Gold, chance: Chance) -> list[Annotator]:
         own = sheet.cells[:, column]
         gold_answers = [(keys[own[row]], answer) for row, answer in known if own[row] >= 0]
         percent, kappa = against_others(sheet.cells, column, chance)
+        others = numpy.delete(sheet.cells, column, axis=1)
         annotators.append(
             Annotator(
                 name=name,
@@ -185,7 +192,7 @@ def _annotators(sheet: Sheet, gold: Gold, chance: Chance) -> list[Annotator]:
                 num_shared=int(((own >= 0) & (sheet.sizes > 1)).sum()),
                 percent=percent,
                 kappa=kappa,
-                alpha_without=percent_and_alpha(numpy.delete(sheet.cells, column, axis=1), alone)[1].value,
+                alpha_without=percent_and_alpha(others, alone, is_ordinal=is_ordinal)[1].value,
                 gold=accuracy(sum(given == answer for given, answer in gold_answers), len(gold_answers)),
             )
         )
@@ -234,7 +241,7 @@ def _differing(cells: Whole) -> Sequence[int]:
     return [int(row) for row in numpy.flatnonzero(lowest < highest)]
 
 
-def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance) -> tuple[list[Block], int]:
+def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance, *, is_ordinal: bool) -> tuple[list[Block], int]:
     # A record with two answers or more counts once, at the moment of the last of them, because only then could anybody
     # agree or not. Left out are those of which no moment is known.
     timed: list[tuple[str, int]] = []
@@ -247,7 +254,7 @@ def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance) -> tuple[
         else:
             num_untimed += 1
     timed.sort()
-    return [_block(sheet, part, chance) for part in _parts(sheet, timed, size)], num_untimed
+    return [_block(sheet, part, chance, is_ordinal=is_ordinal) for part in _parts(sheet, timed, size)], num_untimed
 
 
 def _parts(sheet: Sheet, timed: list[tuple[str, int]], size: int) -> list[list[tuple[str, int]]]:
@@ -264,8 +271,8 @@ def _parts(sheet: Sheet, timed: list[tuple[str, int]], size: int) -> list[list[t
     return parts
 
 
-def _block(sheet: Sheet, part: list[tuple[str, int]], chance: Chance) -> Block:
+def _block(sheet: Sheet, part: list[tuple[str, int]], chance: Chance, *, is_ordinal: bool) -> Block:
     rows = [row for _, row in part]
-    percent, alpha = percent_and_alpha(sheet.cells[rows], chance)
+    percent, alpha = percent_and_alpha(sheet.cells[rows], chance, is_ordinal=is_ordinal)
     first, last = part[0][0][:_DAY], part[-1][0][:_DAY]
     return Block(first, last, len(rows), int(sheet.sizes[rows].sum()), percent, alpha)

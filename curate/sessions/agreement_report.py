@@ -142,7 +142,7 @@ def render_text(question: QuestionAgreement, by: By | None = None) -> Iterator[s
 def _whole(agreement: Agreement) -> Iterator[str]:
     figures = {
         "percent agreement": agreement.percent,
-        "Krippendorff's alpha": agreement.alpha,
+        "Krippendorff's alpha" + (", ordinal" if agreement.is_ordinal else ""): agreement.alpha,
         "Fleiss' kappa": agreement.fleiss,
     }
     rows = [[name, *_cells(figure), f"{figure.num_records:,}", _mark(figure)] for name, figure in figures.items()]

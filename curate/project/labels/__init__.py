@@ -22,7 +22,7 @@ from curate.base.hashing import Hashes, mix
 from curate.base.record import CurateError, Exit
 from curate.checks.quality.suspects import FEWEST, Classifier, Predictions, require_model
 from curate.project.journal import ASIDES, CATEGORY
-from curate.schema.settings import Question, Settings
+from curate.schema.settings import PAIR_VALUES, Question, Settings
 
 Order = Literal["file", "random", "uncertain", "disagreement", "oldest"]
 
@@ -36,6 +36,7 @@ WORDS: dict[Order, str] = {
     "oldest": "longest since seen first",
 }
 _ASK = "Which category is it?"
+_SCALE = ["1", "2", "3", "4", "5"]
 _SHARE_BITS = 53
 
 
@@ -55,9 +56,22 @@ def questions_of(settings: Settings, categories: Collection[str] = ()) -> list[Q
             raise CurateError("E902 bad-settings", f"label.questions: {question.name!r} is no name for one", hint)
     known: Sequence[str] = [*settings.categories] or sorted(categories)
     return [
-        replace(question, values=list(known)) if question.name == CATEGORY and not question.values else question
-        for question in questions
+        question if question.values else replace(question, values=_values(question, known)) for question in questions
     ]
+
+
+def _values(question: Question, categories: Sequence[str]) -> list[str]:
+    """Return the answers to a question that names none."""
+    if question.kind != "choice":
+        return PAIR_VALUES if question.kind == "pair" else _SCALE
+    return list(categories) if question.name == CATEGORY else []
+
+
+def pair_order(record: str, by: str) -> list[str]:
+    """Return `PAIR_VALUES` as ``by`` is shown them for a record: the first is A, the second B."""
+    first, second, *others = PAIR_VALUES
+    is_swapped = blake2b(f"{record}\0{by}".encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] & 1
+    return [second, first, *others] if is_swapped else PAIR_VALUES
 
 
 def question_of(questions: Sequence[Question], name: str) -> Question:

@@ -2,6 +2,7 @@
 
 from curate.schema.settings.model import (
     ADDED,
+    PAIR_VALUES,
     About,
     Category,
     CheckSettings,
@@ -27,6 +28,7 @@ from curate.schema.settings.read import (
 )
 
 __all__ = [
+    "PAIR_VALUES",
     "ADDED",
     "FILE_NAME",
     "About",

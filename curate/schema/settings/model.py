@@ -228,6 +228,11 @@ class About(_SettingsPart):
     """How to cite it (BibTeX)."""
 
 
+# The answers to which of two is better. Those who are asked see them as A and B, in an order that hangs on the record
+# and on who is asked, so that nobody learns which one is chosen so far, and a liking for the first evens out.
+PAIR_VALUES = ["chosen", "rejected", "tie", "both bad"]
+
+
 @dataclass(frozen=True)
 class Question(_SettingsPart):
     """What annotators are asked about each record."""
@@ -236,10 +241,16 @@ class Question(_SettingsPart):
     """What the answers are called; the answers to "category" decide the record's category."""
     ask: str = ""
     """The question as people read it."""
+    kind: Literal["choice", "rating", "pair"] = "choice"
+    """What it asks for: one of its values, a rating on their scale (worst to best), or the better of two answers."""
     values: list[str] = field(default_factory=list)
-    """The answers to choose from; empty takes the known categories for "category", and any text for others."""
+    """The answers to choose from; empty takes 1 to 5 for a rating, the categories for "category", and any text else."""
     guide: dict[str, str] = field(default_factory=dict)
     """By answer, when it is the right one."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "pair" and self.values not in ([], PAIR_VALUES):
+            raise ValueError(f"question {self.name!r} is of the kind pair, which has its own values: leave them out")
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,8 @@ def prepared_for(
     """
     num_decisions, question = project.num_decisions, wish.question.name
     queue = queue_of(project, catalog, wish, assignment, certainty)
-    agreement, answered = LiveAgreement(), set()
+    scale = wish.question.values if wish.question.kind == "rating" else ()
+    agreement, answered = LiveAgreement(scale=scale), set()
     for state in project.decided():
         answers = state.answers.get(question, {})
         if state.dropped is None:

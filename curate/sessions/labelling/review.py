@@ -7,15 +7,14 @@ settling is to decide once more, having seen both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo, exclusion_of, read_rule
-from curate.base.record import Json, Record, canonical
+from curate.base.record import Json, canonical
 from curate.project.fold import RecordState
 from curate.project.history import STATUS, DecisionConflict
 from curate.project.project import Project
-from curate.schema.view import spoken_turns
 from curate.sessions.labelling.session import LabelSession
 
 _MOST_TEXT = 20_000  # Characters of one text that are shown; how many more there are is said.
@@ -100,17 +99,6 @@ def settle(project: Project, item: ReviewItem, side: AnswerSide) -> list[AnyEven
     return project.apply(_decisions(item, side, lambda name: project.catalog.find(name) is not None))
 
 
-def turns_of(record: Record) -> Iterator[tuple[str, str, int]]:
-    """Yield who speaks, in capitals, what they say, and how many characters more are not shown.
-
-    The category, the labels and the split are left out: they may come from somebody else's answer.
-    """
-    for who, text in spoken_turns(record):
-        yield who.upper(), *_cut(text)
-    if record.tools:
-        yield "TOOLS", *_cut(", ".join(str(tool.get("function", {}).get("name", "")) for tool in record.tools))
-
-
 def spelled_value(value: Json) -> str:
     """Return an answer as people read it; it is data, and not yet safe for a terminal."""
     if isinstance(value, str):
@@ -118,10 +106,6 @@ def spelled_value(value: Json) -> str:
     if isinstance(value, list):
         return ", ".join(map(spelled_value, value))
     return canonical(value).decode()
-
-
-def _cut(text: str) -> tuple[str, int]:
-    return text[:_MOST_TEXT], max(0, len(text) - _MOST_TEXT)
 
 
 def _decisions(item: ReviewItem, side: AnswerSide, exists: Callable[[str], bool]) -> list[Decision]:

@@ -12,15 +12,16 @@ from typing import Final, Literal
 
 from curate.base.events import Label
 from curate.base.file_guard import inside, open_file
-from curate.base.record import CurateError, Json, canonical
+from curate.base.record import CurateError, Json, Record, canonical
 from curate.base.tables import counted
 from curate.project.fold import RecordState
 from curate.project.journal import CATEGORY
-from curate.project.labels import Order, Suggestion, question_of, questions_of
+from curate.project.labels import Order, Suggestion, pair_order, question_of, questions_of
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
-from curate.schema.settings import Question
+from curate.schema.settings import PAIR_VALUES, Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
+from curate.sessions.labelling.excerpts import turns_of
 from curate.sessions.labelling.queue import Prepared, Queue, Suggester, Wish, is_open, prepared_for, values_known
 
 QUALITY = "quality"  # A question of this name, if it is asked, has keys of its own beside any other.
@@ -137,6 +138,21 @@ class LabelSession:
     def question(self) -> Question:
         """The question that is asked now."""
         return self.wish.question
+
+    @property
+    def values(self) -> Sequence[str]:
+        """The answers to choose from, in the order in which they are shown for the record at hand."""
+        return pair_order(self.current, self.by) if self.question.kind == "pair" else self.question.values
+
+    def name_of(self, value: str) -> str:
+        """Return what an answer is called on the screen."""
+        if self.question.kind != "pair" or value not in PAIR_VALUES[:2]:
+            return value
+        return f"{'AB'[self.values.index(value)]} is better"
+
+    def turns(self, record: Record) -> Iterator[tuple[str, str, int]]:
+        """Yield what `turns_of` does; where two answers are compared, without what is known of them."""
+        return turns_of(record, self.values if self.question.kind == "pair" else ())
 
     def wish_for(self, question: str = "", order: Order | None = None, *, is_all: bool | None = None) -> Wish:
         """Return the present wish with another question, order or range; E902 when there is no such question."""

@@ -468,7 +468,7 @@ class LabelScreen(ProjectScreen):
 
     def _values(self) -> Sequence[str]:
         """Return the values that have a key now."""
-        return self._begun.keyed(self._session.question.values) if self._session else []
+        return self._begun.keyed(self._session.values) if self._session else []
 
     def _redraw(self) -> None:
         if self._reviewing is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -98,7 +98,7 @@ def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several:
             "beside": Text(""),
         }
     return texts | {
-        "record": record_text(state.record),
+        "record": record_text(state.record, session.turns(state.record)),
         "choices": choices_text(session, begun, room, is_several=is_several),
         "beside": aside_text(session, state.answers.get(QUALITY, {}).get(session.by)),
     }
@@ -109,7 +109,7 @@ def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]
     item = reviewing.item
     return {
         "head": Text.assemble(("REVIEW", "strong"), f"  {reviewing.progress}\n", (reviewing.hidden, "muted")),
-        "record": record_text(record) if record else Text(""),
+        "record": record_text(record, turns_of(record)) if record else Text(""),
         "choices": sides_text(item) if item else Text.assemble(("v: back to labelling", "muted")),
         "beside": Text(""),
         "last": Text.assemble(("s goes on, e edits, v or esc: back to labelling", "muted")),
@@ -137,10 +137,10 @@ def head_line(session: LabelSession) -> Text:
     return text
 
 
-def record_text(record: Record) -> Text:
-    """Return the record as it is to be read, without what it is called."""
+def record_text(record: Record, turns: Iterable[tuple[str, str, int]]) -> Text:
+    """Return the record as it is to be read, by its ``turns``."""
     text = Text.assemble(safe_text(record.id, 60, "strong"))
-    for who, said, num_more in turns_of(record):
+    for who, said, num_more in turns:
         text.append("\n\n").append_text(safe_text(who, 30, "strong")).append("\n")
         text.append_text(safe_lines(said) if said else Text("<empty>", "muted"))
         if num_more:
@@ -151,9 +151,10 @@ def record_text(record: Record) -> Text:
 def choices_text(session: LabelSession, begun: Begun, width: int, *, is_several: bool) -> Text:
     """Return the question, the values with their keys, what is suggested, and what was answered, on ``width`` cells."""
     question, suggestion, others = session.question, session.suggestion(), dict(session.answers())
-    own, values = others.pop(session.by, None), begun.keyed(question.values)
+    own, values = others.pop(session.by, None), begun.keyed(session.values)
     text = Text.assemble(safe_text(question.ask or question.name, 200, "strong"))
-    wide = max([_NARROW_CELL, *(min(cell_len(value), 30) + 5 for value in values)])
+    names = [session.name_of(value) for value in values]
+    wide = max([_NARROW_CELL, *(min(cell_len(name), 30) + 5 for name in names)])
     columns = max(1, width // wide)
     for index, value in enumerate(values):
         text.append("\n" if index % columns == 0 else "")
@@ -161,7 +162,7 @@ def choices_text(session: LabelSession, begun: Begun, width: int, *, is_several:
         is_proposed = suggestion is not None and suggestion.value == value
         mark = "*" if is_proposed else "=" if is_own else "x" if value in begun.marked else " "
         style = "strong" if is_own or value in begun.marked else "accent" if is_proposed else ""
-        text.append(mark, style).append(KEYS[index], "key").append(" ").append(cell(value, wide - 3), style)
+        text.append(mark, style).append(KEYS[index], "key").append(" ").append(cell(names[index], wide - 3), style)
     if num_more := len(question.values) - len(values):
         text.append(f"\n{num_more:,} more values; / finds them", "muted")
     elif not values:

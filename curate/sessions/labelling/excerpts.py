@@ -1,0 +1,31 @@
+"""What annotators read of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from curate.base.record import Record
+from curate.schema.view import spoken_turns
+
+_MOST_TEXT = 20_000
+
+
+def turns_of(record: Record, sides: Sequence[str] = ()) -> Iterator[tuple[str, str, int]]:
+    """Yield who speaks, in capitals, what they say, and how many characters more are not shown.
+
+    The category, the labels and the split are left out: they may come from somebody else's answer. ``sides`` are
+    "chosen" and "rejected" in the order in which the best and the worst answer of a preference are shown, as A and B.
+    """
+    turns = list(spoken_turns(record))
+    if sides and len(record.answers) > 1:
+        num_asked = len(record.messages) - len(record.answers[0].messages)
+        best = turns[num_asked : len(record.messages)]
+        worst = turns[-len(record.answers[-1].messages) :]
+        shown = (best, worst) if sides[0] == "chosen" else (worst, best)
+        named = [(f"answer {letter}", text) for letter, side in zip("AB", shown, strict=True) for _, text in side]
+        turns = [*turns[:num_asked], *named]
+    for who, text in turns:
+        yield who.upper(), text[:_MOST_TEXT], max(0, len(text) - _MOST_TEXT)
+    if record.tools:
+        names = ", ".join(str(tool.get("function", {}).get("name", "")) for tool in record.tools)
+        yield "TOOLS", names[:_MOST_TEXT], max(0, len(names) - _MOST_TEXT)
