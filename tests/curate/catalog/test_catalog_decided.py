@@ -157,7 +157,7 @@ def test_findings_give_the_status(workspace):
         ("r002-3", "data/b.jsonl", 3, "warning"), ("r002-2", "data/b.jsonl", 2, "warning"),
         ("new", "journal of ana", 4, "error"),
     ):  # fmt: skip
-        assert statuses.status(Source(file, number), name) == status
+        assert statuses.status(RecordState(Record(name, "chat", Source(file, number), {}))) == status
     catalog.judge({"r000": "error", "r001": "info", "r002-2": "warning", "r007": "error", "new": "error"})
     statuses = {row.id: row.status for row in catalog.rows(catalog.select(parse_filter("status:!ok")))}
     assert statuses == {"r000": "error", "r002-2": "warning", "r007": "dropped", "new": "error"}
