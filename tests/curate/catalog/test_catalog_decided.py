@@ -173,7 +173,7 @@ def test_a_real_validation_gives_the_status(workspace):
     told_of = {(one.file.rsplit("/", 1)[-1], one.line) for one in verdict.findings if one.severity != "info"}
     for record in workspace.records():
         source = record.source
-        is_ok = statuses.status(source, record.id) == "ok"
+        is_ok = statuses.status(RecordState(record)) == "ok"
         assert is_ok == ((source.file.rsplit("/", 1)[-1], source.line) not in told_of)
 
 
