@@ -17,6 +17,8 @@ from curate.cli import cli
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.project import open_project
+from curate.sessions.overview import num_problems
+from curate.sessions.problems import problems_of
 from tests.curate.deciding import decide
 
 Make = Callable[..., ProjectData]
@@ -193,6 +195,21 @@ def test_a_question_of_that_name_is_refused(make_workspace: Make) -> None:
         raise run("label", root, "--plain").exception
 
 
+def test_a_category_that_is_not_there_is_refused(make_workspace: Make) -> None:
+    (root := make_workspace(LINES, REVIEW).root / "curate.toml").write_text(
+        REVIEW + 'categories = ["wrod"]\n[categories.word]\n', encoding="utf-8"
+    )
+    with pytest.raises(CurateError, match="there is no category 'wrod'"):
+        raise run("validate", root.parent).exception
+
+
+def test_label_refuses_two_answers_and_an_approval_that_does_not_count(ws: Path) -> None:
+    shown = run("label", ws, "--plain", "--question", "approval", "--by", "ana", text="1,2\n1\np\n1\nq\n")
+    assert shown.return_value == 0
+    assert shown.stderr.count("a does not wait for such an answer of ana") == 2
+    assert "1 answer saved" in shown.stderr
+
+
 def test_label_asks_line_by_line(ws: Path) -> None:
     as_ana(ws, Edit("b", {"output": "B."}))
     shown = run("label", ws, "--plain", "--question", "approval", "--by", "ana", text="1\n2\nu\ns\n1\n")
@@ -284,3 +301,25 @@ def test_the_comment_on_a_pull_request_lists_what_is_not_approved(ws: Path) -> N
     assert "<summary>Not approved: 2, of which 1 differ</summary>" in shown
     assert shown.index("<code>c</code>, differs") < shown.index("<code>b</code>")
     assert "Not approved" not in run("diff", ws.parent / "before", ws).stdout
+
+
+def test_the_problem_list_follows_approvals_and_edits(ws: Path) -> None:
+    def unapproved() -> list[str]:
+        return [name for name in "abc" if any(f.code == "L406" for f in problem_list.problems.of_record(name))]
+
+    with open_project(ws, "ana") as project:
+        project.load()
+        problem_list = problems_of(project)
+        problem_list.search()
+        assert unapproved() == ["a", "b", "c"]
+        assert num_problems(project)["error"] == 0
+        project.apply([Approve("a"), Approve("b")])
+        problem_list.catch_up()
+        assert unapproved() == ["c"]
+        project.apply([Edit("b", {"output": "B."})])
+        problem_list.catch_up()
+        assert unapproved() == ["b", "c"]
+        assert [row.status for row in project.catalog.rows(range(3))] == ["ok", "waiting", "waiting"]
+        finding = problem_list.problems.of_record("b")[0]
+        with pytest.raises(CurateError, match="cannot be ignored"):
+            problem_list.ignore(finding)

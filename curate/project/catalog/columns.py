@@ -227,12 +227,10 @@ def severities(findings: Iterable[Finding]) -> dict[str, Severity]:
     """Return the worst severity of the findings about each record, by its id."""
     worst: dict[str, Severity] = {}
     for finding in findings:
+        if not finding.record or finding.code == UNAPPROVED:
+            continue
         before = worst.get(finding.record)
-        if (
-            finding.record
-            and finding.code != UNAPPROVED
-            and (before is None or RANKS[finding.severity] > RANKS[before])
-        ):
+        if before is None or RANKS[finding.severity] > RANKS[before]:
             worst[finding.record] = finding.severity
     return worst
 

@@ -315,6 +315,10 @@ class Settings(_SettingsPart):
     recipe: str = ""
     """Path of the training recipe inside the workspace; empty uses the trainer's defaults."""
 
+    def __post_init__(self) -> None:
+        if self.categories and (unknown := sorted({*self.review.categories} - self.categories.keys())):
+            raise ValueError(f"review.categories: there is no category {unknown[0]!r} in [categories]")
+
     @property
     def root(self) -> Path | None:
         """The workspace's folder, absolute, that paths are relative to; None without contracts and plug-ins."""

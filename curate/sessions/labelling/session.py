@@ -354,8 +354,8 @@ class LabelSession:
             return Label(self.current, question, value)
         if value == DROP:
             return Drop(self.current, "not approved")
-        if not may_approve(state, self.project.settings.review, self.by):
-            why = f"{one_line(self.current, 60)} does not wait for an approval of {one_line(self.by, 40)}"
+        if value != APPROVE or not may_approve(state, self.project.settings.review, self.by):
+            why = f"{one_line(self.current, 60)} does not wait for such an answer of {one_line(self.by, 40)}"
             raise CurateError("E992 cannot-approve", why, "Who wrote a record, or approved it, leaves it to others.")
         # Of what was shown: an edit that comes at the same moment is not approved unseen.
         return Approve(self.current, content_digest(state.record.data, self.project.shape))

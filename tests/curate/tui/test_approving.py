@@ -42,7 +42,9 @@ def test_one_key_approves_and_another_drops(reviewed, make_app, drive, settled, 
         assert "Is it right as it stands?" in text_of(app, "choices")
         assert "1 approve" in text_of(app, "choices")
         assert "none for approvals" in text_of(app, "side")
-        await pilot.press("1")
+        await pilot.press("m", "1", "2", "enter")
+        assert "does not wait for such an answer" in app.message.plain
+        await pilot.press("escape", "1")
         # Their own words are for another to approve.
         assert "r2" in text_of(app, "record")
         await pilot.press("2", "u")
