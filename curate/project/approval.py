@@ -28,7 +28,7 @@ APPROVE, DROP = "approve", "drop"
 QUESTION = Question(APPROVAL, "Is it right as it stands?", [APPROVE, DROP])
 
 
-def asked(categories: pl.Series, review: ReviewSettings) -> pl.Series:
+def needs_approval(categories: pl.Series, review: ReviewSettings) -> pl.Series:
     """Return which of the ``categories`` of records need an approval, a Boolean each."""
     if review.approvals and not review.categories:
         return categories.is_not_null()
@@ -39,17 +39,17 @@ def num_lacking(state: RecordState, review: ReviewSettings) -> int:
     """Return how many approvals a record still needs; a dropped one needs none."""
     if state.dropped is not None or not review.asks(state.record.category):
         return 0
-    return max(0, review.approvals - len(state.approvals - barred(state, review)))
+    return max(0, review.approvals - len(state.approvals - excluded_people(state, review)))
 
 
-def barred(state: RecordState, review: ReviewSettings) -> frozenset[str]:
+def excluded_people(state: RecordState, review: ReviewSettings) -> frozenset[str]:
     """Return whose approval does not count, because they wrote what the record says."""
     return state.authors if review.not_author else frozenset()
 
 
 def may_approve(state: RecordState, review: ReviewSettings, by: str) -> bool:
     """Whether the record waits, and an approval of ``by`` would count."""
-    return num_lacking(state, review) > 0 and by not in state.approvals | barred(state, review)
+    return num_lacking(state, review) > 0 and by not in state.approvals | excluded_people(state, review)
 
 
 def waiting(
@@ -76,8 +76,8 @@ def waiting(
 def waiting_finding(name: str, source: Source, state: RecordState | None, review: ReviewSettings) -> Finding:
     """Return the finding about a record that waits; ``state`` is None where nobody has decided on it."""
     state = state or RecordState(Record(name, "domain", source, {}))
-    given = len(state.approvals - barred(state, review))
-    people = listed(sorted(barred(state, review)))
+    given = len(state.approvals - excluded_people(state, review))
+    people = listed(sorted(excluded_people(state, review)))
     who = f"anybody but {people}, who wrote it" if people else "anybody"
     return Finding(
         UNAPPROVED,
@@ -92,21 +92,21 @@ def waiting_finding(name: str, source: Source, state: RecordState | None, review
     )
 
 
-def gated(
-    verdict: Verdict, data: ProjectData, limit: int, named: Callable[[Sequence[Finding]], Sequence[Finding]]
+def with_waiting(
+    verdict: Verdict, data: ProjectData, limit: int, rename: Callable[[Sequence[Finding]], Sequence[Finding]]
 ) -> Verdict:
     """Return ``verdict`` with each record that waits as an error: all are counted, at most ``limit`` are listed, last.
 
-    No tolerance and no baseline applies: `[review]` alone says what has to be approved. ``named`` calls files as the
+    No tolerance and no baseline applies: `[review]` alone says what has to be approved. ``rename`` calls files as the
     verdict does.
     """
-    found, num = [], 0
+    findings, num = [], 0
     for num, (name, source, state) in enumerate(waiting(data), start=1):
         if num <= limit:
-            found.append(waiting_finding(name, source, state, data.settings.review))
+            findings.append(waiting_finding(name, source, state, data.settings.review))
     if not num:
         return verdict
     counts = dict(sorted({**verdict.counts, UNAPPROVED: num}.items()))
     return replace(
-        verdict, findings=[*verdict.findings, *named(found)], counts=counts, num_errors=verdict.num_errors + num
+        verdict, findings=[*verdict.findings, *rename(findings)], counts=counts, num_errors=verdict.num_errors + num
     )

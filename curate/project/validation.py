@@ -127,10 +127,10 @@ class Validation:
         """
         if self._whole is None:
             return verdict
-        from curate.project.approval import gated
+        from curate.project.approval import with_waiting
 
-        verdict = verdict.with_findings(self._named(self._whole.decisions.folded({}).findings))
-        return gated(verdict, self._whole, self.spec.limit, self._named)
+        verdict = verdict.with_findings(self._renamed(self._whole.decisions.folded({}).findings))
+        return with_waiting(verdict, self._whole, self.spec.limit, self._renamed)
 
     def hidden(self, blind: Blind) -> set[str]:
         """Return the ids of the records whose category ``blind`` hides, as workspace and lines call them."""
@@ -186,7 +186,7 @@ class Validation:
                 )
             yield replace(finding, file=files.get(finding.file, finding.file)), opened
 
-    def _named(self, findings: Iterable[Finding]) -> list[Finding]:
+    def _renamed(self, findings: Iterable[Finding]) -> list[Finding]:
         return [finding for finding, _ in self._opened((finding, None) for finding in findings)]
 
     def _records(self) -> Sequence[Record]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from curate.base.hashing import Indices
 from curate.base.record import CurateError, Finding, Record, Severity, Split
-from curate.project.approval import asked, num_lacking
+from curate.project.approval import needs_approval, num_lacking
 from curate.project.catalog.base import Base
 from curate.project.catalog.columns import (
     COLUMNS,
@@ -104,8 +104,8 @@ class Catalog:
         """The rows as the lines have them, for work on all texts."""
         # What lines do not say of the rows of the base, and the splits of the last dataset where there is one.
         row = pl.Series("row", np.arange(len(base), dtype=np.uint32))
-        ok = pl.repeat("ok", len(base), dtype=STATUS, eager=True).alias("status")
-        self._further = pl.DataFrame([row, base.ids]).with_columns(self._gated(ok), *self.learning.columns(base.ids))
+        ok = self._with_waiting(pl.repeat("ok", len(base), dtype=STATUS, eager=True).alias("status"))
+        self._further = pl.DataFrame([row, base.ids]).with_columns(ok, *self.learning.columns(base.ids))
         self._patch = _Patch(self._review)
         # What rows are of which not all may be seen, or might not be; the patch has what may.
         self._unseen = _Patch(self._review)
@@ -275,7 +275,7 @@ class Catalog:
     def judge(self, severities: Mapping[str, Severity]) -> None:
         """Give the records named the status of the worst finding about each; others are "ok", or wait for approval."""
         statuses = {name: STATUSES[RANKS[severity]] for name, severity in severities.items()}
-        status = self._gated(self._by_id("status", statuses, STATUS).fill_null("ok"))
+        status = self._with_waiting(self._by_id("status", statuses, STATUS).fill_null("ok"))
         with self._lock:
             self._severities = dict(severities)
             self._further = self._further.with_columns(status)
@@ -319,12 +319,12 @@ class Catalog:
         known = pl.DataFrame({"id": list(by_id), column: list(by_id.values())}, {"id": pl.String, column: kind})
         return self.base.ids.to_frame().join(known, on="id", how="left", maintain_order="left")[column]
 
-    def _gated(self, status: pl.Series) -> pl.Series:
+    def _with_waiting(self, status: pl.Series) -> pl.Series:
         """Return the statuses of the base with those of the records that wait: nobody has decided on one of them."""
         if not self._review.approvals:
             return status
         waiting = pl.repeat("waiting", len(status), dtype=STATUS, eager=True).alias("status")
-        return waiting.zip_with(asked(self.base.frame["category"], self._review) & (status < waiting), status)
+        return waiting.zip_with(needs_approval(self.base.frame["category"], self._review) & (status < waiting), status)
 
     def _row(self, row: int, values: Values | None) -> CatalogRow:
         """Return what a table shows of a row, which has ``values`` where no decision has changed it."""

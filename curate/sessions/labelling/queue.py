@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import Json, canonical, normalised
-from curate.project.approval import APPROVAL, APPROVE, DROP, asked, may_approve
+from curate.project.approval import APPROVAL, APPROVE, DROP, may_approve, needs_approval
 from curate.project.catalog import Catalog
 from curate.project.catalog.columns import labelled
 from curate.project.fold import RecordState
@@ -162,7 +162,7 @@ def queue_of(
     states = project.decided()
     frame = catalog.frame(["id", "status", "category", "labels"])
     is_approval, categories = question == APPROVAL, frame["category"]
-    said = ~asked(categories, project.settings.review).to_numpy() if is_approval else _said(frame, question)
+    said = ~needs_approval(categories, project.settings.review).to_numpy() if is_approval else _said(frame, question)
     is_all = wish.is_all and not is_approval
     rows, ids = frame["row"].to_numpy(), frame["id"].to_list()
     hashes = assignment.hashes(ids)
