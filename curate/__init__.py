@@ -7,7 +7,7 @@ What is named here is the public Python API; see docs/python.md. Each name is lo
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from curate.base.events import Add, Assign, Drop, Edit, Label, Resolve, Restore
+    from curate.base.events import Add, Approve, Assign, Drop, Edit, Label, Resolve, Restore
     from curate.base.record import CurateError, Finding, Record
     from curate.project.project import Project
     from curate.project.project import open_by_name as open
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Add",
+    "Approve",
     "Assign",
     "CurateError",
     "Drop",
@@ -31,7 +32,7 @@ __all__ = [
 
 _EVENTS, _RECORD, _PROJECT = "curate.base.events", "curate.base.record", "curate.project.project"
 _HOMES = {
-    **dict.fromkeys(("Add", "Assign", "Drop", "Edit", "Label", "Resolve", "Restore"), _EVENTS),
+    **dict.fromkeys(("Add", "Approve", "Assign", "Drop", "Edit", "Label", "Resolve", "Restore"), _EVENTS),
     **dict.fromkeys(("CurateError", "Finding", "Record"), _RECORD),
     "Project": _PROJECT,
     "open": _PROJECT,

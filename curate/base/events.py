@@ -19,7 +19,7 @@ from pydantic import (
 
 from curate.base.record import Json, Split
 
-Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "resolve", "undo"]
+Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "approve", "resolve", "undo"]
 
 # The version in which events of a kind are written; 1 for all others. A version is that of the meaning of one kind of
 # event, so that a journal without drops can be read by programs that know only version 1. A workspace with a line of a
@@ -125,6 +125,14 @@ class AddEvent(_Event):
     record: dict[str, Any]
 
 
+class ApproveEvent(_Event):
+    """Say that the record is right as it stands; it holds for what the line then said, and for nothing else."""
+
+    op: Literal["approve"]
+    content: str = Field(pattern=_HEX)
+    """The digest of what the line said: BLAKE2b, 16 bytes, of its canonical JSON without the id."""
+
+
 class ResolveEvent(_Event):
     """Settle a label question, whatever the annotators answered; null leaves it to their answers again."""
 
@@ -141,11 +149,10 @@ class UndoEvent(_Event):
     """The event that is taken back."""
 
 
-Event = Annotated[
-    DropEvent | RestoreEvent | AssignEvent | LabelEvent | EditEvent | AddEvent | ResolveEvent | UndoEvent,
-    Field(discriminator="op"),
-]
-AnyEvent = DropEvent | RestoreEvent | AssignEvent | LabelEvent | EditEvent | AddEvent | ResolveEvent | UndoEvent
+AnyEvent = (
+    DropEvent | RestoreEvent | AssignEvent | LabelEvent | EditEvent | AddEvent | ApproveEvent | ResolveEvent | UndoEvent
+)
+Event = Annotated[AnyEvent, Field(discriminator="op")]
 
 EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 
@@ -224,6 +231,17 @@ class Add(Decision):
 
     op = "add"
     record: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Approve(Decision):
+    """Say that the record is right as it stands.
+
+    ``content`` is `content_digest` of the line that was looked at; empty stands for the line as it is when it is saved.
+    """
+
+    op = "approve"
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,13 @@ def _answer(session: LabelSession, value: Json) -> None:
     from curate.sessions.labelling import spelled_value
 
     name = session.current
-    session.answer(value)
+    try:
+        session.answer(value)
+    except CurateError as error:
+        # An approval that would not count is refused like a line that is no command.
+        if error.number != "E992":
+            raise
+        raise _RefusalError(f"{error.message}. {error.hint}") from error
     console.talk(f"{console.one_line(name, 60)} -> {console.one_line(spelled_value(value), 60)} (saved)")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Literal
 
@@ -48,6 +49,8 @@ class Version:
     kind: Literal["workspace", "dataset", "lines"]
     items: list[VersionRecord] = field(default_factory=list)
     rows: list[VersionRecord] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    """The records that wait for approval, by id."""
 
 
 def read_version(path: Path, name: str, *, show_values: bool) -> Version:
@@ -122,6 +125,12 @@ def _workspace(data: ProjectData, name: str, *, show_values: bool) -> Version:
             f"warning: {console.one_line(name)}: splits are those of the records: {console.one_line(error.message)}"
         )
         pins = {}
+    if data.settings.review.approvals:
+        from curate.project.approval import waiting
+        from curate.project.blind import blind_in, looker
+
+        visible = None if show_values else partial(blind_in(data, looker()).redacted, shape=data.shape)
+        version.waiting = [record_id for record_id, *_ in waiting(data, visible)]
     is_decided_on = (data.root / JOURNAL).is_dir()
     for record in visible_records(data, show_values=show_values, name=name):
         location = f"{record.source.file}:{record.source.line}"

@@ -47,7 +47,8 @@ def command(
     Where a record of a workspace still asks you a question that others have answered, they are compared as if they had
     not: see `curate list --help`.
 
-    Texts are compared by words: [-removed-] and {+added+}. Markdown is for the comment on a pull request.
+    Texts are compared by words: [-removed-] and {+added+}. Markdown is for the comment on a pull request;
+    it also lists what `[review]` of the second version still wants approved, the records that differ first.
 
     Example: curate diff --since main my-data
     """
@@ -101,7 +102,9 @@ def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool)
     read: list[Version] = [
         read_version(path, name, show_values=show_values) for path, name in zip(paths, names, strict=True)
     ]
-    return compare(*comparable(read[0], read[1], names))
+    difference = compare(*comparable(read[0], read[1], names))
+    difference.waiting = read[1].waiting
+    return difference
 
 
 def _rendered(

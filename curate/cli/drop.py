@@ -84,15 +84,18 @@ def save_act(
             project.apply([decisions[name] for name in changing])
     unchanged = [name for name in ids if name not in set(changing)]
     if unchanged:
-        console.talk(f"{verb} already: {counted(len(unchanged), 'record')} ({_named(unchanged)})")
+        console.talk(f"{verb} already: {counted(len(unchanged), 'record')} ({listed_ids(unchanged)})")
     if changing:
-        console.data(f"{'would be ' if dry_run else ''}{verb}: {counted(len(changing), 'record')} ({_named(changing)})")
+        console.data(
+            f"{'would be ' if dry_run else ''}{verb}: {counted(len(changing), 'record')} ({listed_ids(changing)})"
+        )
     if dry_run or not changing:
         console.talk("nothing was written")
     else:
         console.talk(f"`curate undo` takes it back, and so does `curate {opposite}`")
 
 
-def _named(ids: Sequence[str]) -> str:
+def listed_ids(ids: Sequence[str]) -> str:
+    """Return the first of ``ids`` for a message, and how many more there are."""
     more = f" and {len(ids) - _MAX_NAMED:,} more" if len(ids) > _MAX_NAMED else ""
     return ", ".join(console.one_line(name, 60) for name in ids[:_MAX_NAMED]) + more

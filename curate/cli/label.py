@@ -29,9 +29,10 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
     """Answer the questions of `label.questions` about each record; without any, give its category.
 
     Who is asked what follows from `label.annotators` and `label.overlap`. Nobody sees what others have answered before
-    having answered. Orders: of the files, random, least certain (by a model that learns from the answers), records on
-    which others disagree, those not seen for longest. With --plain, each line of stdin is a command: a number answers,
-    s skips, u takes back, ? lists the others, q or the end of the input leaves. Everything is saved at once.
+    having answered. Where `[review]` asks for approvals, `--question approval` asks which records are right. Orders: of
+    the files, random, least certain (by a model that learns from the answers), records on which others disagree, those
+    not seen for longest. With --plain, each line of stdin is a command: a number answers, s skips, u takes back, ?
+    lists the others, q or the end of the input leaves. Everything is saved at once.
 
     Example: curate label my-data --by ana --order uncertain
     """

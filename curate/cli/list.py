@@ -121,7 +121,7 @@ def _let_through(
     source = iter(states)
     # In blocks: the texts of a million records need not be in memory at once.
     while block := list(islice(source, _BLOCK)):
-        statuses = [known.status(state.record.source, state.record.id) for state in block]
+        statuses = [known.status(state) for state in block]
         splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
         yield from compress(block, wanted.lets_through(block, statuses, splits, learning))
 

@@ -11,7 +11,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, Record
-from curate.base.tables import counted
+from curate.base.tables import counted, listed
 from curate.cli._options import format_option
 from curate.cli._output import print_lines
 
@@ -247,6 +247,7 @@ def _present(state: RecordState | None, *, show_values: bool) -> str:
     parts += ["restored by hand"] if state.is_wanted else []
     parts += [f"category {console.one_line(record.category, 40)}"] if record.category else []
     parts += [f"split {record.split}"] if record.split else []
+    parts += [f"approved by {console.one_line(listed(sorted(state.approvals)), 60)}"] if state.approvals else []
     if record.labels:
         values = _json(dict(record.labels)) if show_values else ", ".join(record.labels)
         parts.append(f"labels {console.one_line(values, 120)}")

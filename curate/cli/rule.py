@@ -51,6 +51,17 @@ Every answer stays in the journal. `curate review` settles which one holds.""",
 Both decisions stay in the journal. `curate review` settles which one holds.""",
     ),
     (
+        "L406",
+        "not-approved",
+        "error",
+        """A record waits until somebody approves what it says, as `[review]` in curate.toml asks.
+
+The message says how many approvals are missing and who may give them. `curate approve ID` approves one, `curate approve
+--where FILTER` many, and `curate label --question approval` asks about one after the other. An approval is of what the
+record says: after an edit it waits again. Labels, splits and drops change nothing about that. No tolerance and no
+baseline applies.""",
+    ),
+    (
         "P503",
         "stale-split",
         "warning",

@@ -65,6 +65,11 @@ def command(
     records, project = records_of(paths, show_values=show_values)
     if project and (dropped := project.data.dropped()):
         console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
+    if project and project.settings.review.approvals:
+        from curate.project.approval import waiting
+
+        num_waiting = sum(1 for _ in waiting(project.data))
+        console.talk(f"{num_waiting:,} of them wait for approval; see `curate list --where status:waiting`")
     # The splits of the last dataset are the ones that a trainer sees.
     columns = RecordColumns(records, project.data.pins() if project else {}, Records.of(records).figures())
     view = QualityOverview(columns, sample_size=None if languages == "all" else SAMPLE_SIZE)

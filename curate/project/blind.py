@@ -29,7 +29,8 @@ HIDDEN = "(hidden)"  # The word for what somebody else has answered, to those wh
 UNSEEN = ""  # What stands for each answer that must not be seen: that somebody has answered is no secret.
 _PER_RECORD = frozenset({"L404", "L405"})  # Checks whose findings say which category a record has.
 # Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it.
-_OF_CONTRACT = frozenset({"Q210", "Q211", "Q212", "Q213"})
+# So does what has to be approved.
+_OF_CONTRACT = frozenset({"Q210", "Q211", "Q212", "Q213", "L406"})
 # Checks whose findings say how many records a category has, or how long they are.
 _OF_ALL = frozenset({"B801", "B802", "P502"})
 # Checks whose findings can tell which category others gave a record.

@@ -166,10 +166,6 @@ class ProjectData:
         """Return what a person should know about the journal: damaged lines, decisions on records that are gone."""
         return [*damage_texts(self.damages), *orphan_texts(self._fold.orphans)]
 
-    def decision_findings(self) -> list[Finding]:
-        """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
-        return self._fold.findings
-
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""
         return latest(inside(self.root, self.root / DATASETS))

@@ -28,7 +28,7 @@ A filter is terms with blanks between them, all of which must hold:
 - `"Refund, late"`: exactly this, in this case
 - `/refund(ed)? \\d+/`: what a regular expression matches; `/late/i` ignores case
 - `category:billing`: also `category:bill*`, `category:billing|returns`, and `category:""` without one
-- `status:!ok`: one of ok, warning, error, dropped; `!` after the colon negates
+- `status:!ok`: one of ok, warning, waiting, error, dropped; `!` after the colon negates
 - `split:test`: train, validation or test
 - `tokens:>500`: by estimated length; also `tokens:<=9`, `tokens:100..500`, `tokens:..500`
 - `confidence:<-2` `variability:>1`: how the newest run learnt it: mean and spread of its log-probability a token

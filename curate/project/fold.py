@@ -51,6 +51,10 @@ class RecordState:
     """By question, what was settled whatever the answers are."""
     heads: tuple[str, ...] = ()
     """The last events on the record."""
+    approvals: frozenset[str] = frozenset()
+    """Who has approved what its line says now."""
+    authors: frozenset[str] = frozenset()
+    """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
 
     @property
     def dropped(self) -> str | None:
@@ -305,6 +309,11 @@ def line_digest(record: Record) -> str:
     return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"
 
 
+def content_digest(line: Mapping[str, Json], shape: Shape) -> str:
+    """Return the digest of what a line says, 32 hex digits: what an approval is of. The id is no part of it."""
+    return blake2b(canonical(_without_id(line, shape)), digest_size=16).hexdigest()
+
+
 def is_line_digest(parent: str) -> bool:
     """Whether a parent is the digest of a line, and not the number of an event."""
     return parent[_VERSION] == "0"
@@ -357,7 +366,13 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(history, shape):
         decided = replace(decided, category=agreed[CATEGORY])
     status = facts.get(STATUS) or [None, False]
-    return RecordState(decided, exclusion_of(status), status[1], answers, resolved, history.frontier)
+    approved = [facet for facet in facts if facet[0] == "approved"]
+    content = content_digest(line, shape) if approved else ""
+    approvals = frozenset(by for _, digest, by in approved if digest == content)
+    authors = frozenset(history.authors().values())
+    return RecordState(
+        decided, exclusion_of(status), status[1], answers, resolved, history.frontier, approvals, authors
+    )
 
 
 def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], dict[str, Json]]:

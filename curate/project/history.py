@@ -12,6 +12,7 @@ from typing import Any
 from curate.base.events import (
     AddEvent,
     AnyEvent,
+    ApproveEvent,
     AssignEvent,
     DropEvent,
     EditEvent,
@@ -28,7 +29,8 @@ from curate.base.record import Json, canonical
 # is in, one annotator's answer to one question. It has the value of the last decision on it that nobody has taken back.
 # Where two that did not see one another give a facet different values, both are kept as *sides* and the first one
 # holds, until a later event that has seen both touches the facet, or one of them is taken back.
-# ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question).
+# ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator), ("resolved", question), or
+# ("approved", content, annotator), which cannot be contradicted: an approval of other content is another facet.
 Facet = tuple[str, ...]
 RECORD: Facet = ("record",)
 STATUS: Facet = ("status",)
@@ -62,12 +64,15 @@ class RecordSnapshot:
     ``before`` has what folds have changed in the line: by key the value that stood there before the first of them, in a
     list that is empty where there was no such key. Of an added record that is every key. It is None for what versions
     before this one have folded: their decisions are not applied anew, see `curate.project.fold.history_of`.
+
+    ``authors`` has, by event, who made those that what the line says comes from.
     """
 
     events: tuple[str, ...] = ()
     apart: Mapping[str, frozenset[str]] = field(default_factory=dict)
     facts: Mapping[Facet, Fact] = field(default_factory=dict)
     before: Mapping[str, Sequence[Json]] | None = None
+    authors: Mapping[str, str] = field(default_factory=dict)
 
     def frontier(self) -> tuple[str, ...]:
         """Return the folded events that no other of them has seen."""
@@ -283,6 +288,17 @@ class History:
         """Return the event that added the record."""
         return self._steps[self._holder(RECORD).event].event
 
+    def authors(self) -> dict[str, str]:
+        """Return who added the record and who gave each key its value, where decisions did, by their event."""
+        touches = [self._holder(facet) for facet in self._sides if facet[0] in ("record", "data")]
+        names = sorted({touch.event for touch in touches if touch.value is not _TAKEN_BACK})
+        known = self.base.authors
+        return {
+            name: self._steps[name].event.by if name in self._steps else known[name]
+            for name in names
+            if name in self._steps or name in known
+        }
+
     def refuse(self, step: AppliedEvent) -> None:
         """Put back what ``step``, the last one, has changed: the line that it makes is not one."""
         for facet, index in step.touches:
@@ -324,7 +340,7 @@ class History:
                 ancestors = frozenset(earlier for earlier in names[:index] if earlier in self._apart[name])
                 if len(ancestors) < index:
                     apart[name] = ancestors
-        return RecordSnapshot(names, apart, facts)
+        return RecordSnapshot(names, apart, facts, authors=self.authors())
 
     def _put(self, facet: Facet, index: int, touch: Touch) -> None:
         self._touches.setdefault(facet, {})[index] = touch
@@ -423,6 +439,8 @@ def touched(event: AnyEvent) -> dict[Facet, Json]:
         return {("answer", event.question, event.by): event.value}
     if isinstance(event, ResolveEvent):
         return {("resolved", event.question): event.value}
+    if isinstance(event, ApproveEvent):
+        return {("approved", event.content, event.by): True}
     return {("data", key): value for key, value in event.changes.items()} if isinstance(event, EditEvent) else {}
 
 

@@ -30,6 +30,7 @@ from curate.checks.language import scripts_of
 from curate.checks.runner import Verdict
 from curate.formats.dataset import Export, row_of, write_dataset
 from curate.formats.row_file import Row, RowSpool
+from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
@@ -54,6 +55,8 @@ def require_clean(verdict: Verdict) -> None:
     limits = "".join(f"\n  {code}: its tolerance allows {most}" for code, most in verdict.exceeded.items())
     noun = "finding" if verdict.num_over_tolerance else "error"
     hint = "See them all with `curate validate`, fix the lines or drop the records, and export again."
+    if UNAPPROVED in verdict.counts:
+        hint += " Approve records with `curate approve`, or one by one with `curate label --question approval`."
     raise _dirty(failing, noun, verdict.num_failing, hint, limits)
 
 
@@ -156,8 +159,8 @@ def _about(
     data: ProjectData, verdict: Verdict, planned: ExportPlan, contents: Mapping[_Content, int]
 ) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
-    # Keys of the terminal and plug-ins change no record, and so make no other dataset.
-    fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude={"keys", "plugins"})
+    # Keys of the terminal, plug-ins and who has to approve change no record, and so make no other dataset.
+    fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude={"keys", "plugins", "review"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     categories: dict[str, Counter[str]] = defaultdict(Counter)

@@ -33,8 +33,10 @@ SUMS = "SHA256SUMS"
 # The snapshot that a fold is about to make; it is there while the record files are being written.
 UNFINISHED = f"{FOLDED}/next.json"
 
-# The facet of the fact that `RecordSnapshot.before` is written as: versions that do not know it pass over it.
+# Facets of the facts that `RecordSnapshot.before` and ``authors`` are written as: versions that do not know them pass
+# over them.
 _BEFORE = ["before"]
+_AUTHORS = ["authors"]
 # Up to so many lines each has a mark of its own.
 _MOST_MARKS = 4096
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -87,7 +89,8 @@ class FoldedRecord(_SnapshotModel):
     """Every facet that was touched, in the order of the last touch.
 
     One more, ["before"], has what folds have changed in the line: by key the value that stood there before the first of
-    them, in a list that is empty where there was no such key. Snapshots of earlier versions do not have it.
+    them, in a list that is empty where there was no such key. Another, ["authors"], has by event who made those that
+    the line comes from. Snapshots of earlier versions do not have them.
     """
 
 
@@ -241,6 +244,8 @@ def folded_record(snapshot: RecordSnapshot) -> FoldedRecord:
     if snapshot.before is not None:
         value = {key: list(some) for key, some in snapshot.before.items()}
         facts.append(FoldedFact(facet=_BEFORE, value=value, by=[0]))
+    if snapshot.authors:
+        facts.append(FoldedFact(facet=_AUTHORS, value=dict(snapshot.authors), by=[0]))
     apart = {name: sorted(ancestors, key=lambda one: indices[one]) for name, ancestors in snapshot.apart.items()}
     return FoldedRecord(events=list(snapshot.events), apart=apart, facts=facts)
 
@@ -253,9 +258,10 @@ def _record_snapshot(folded: FoldedRecord) -> RecordSnapshot:
         {
             tuple(fact.facet): Fact(fact.value, tuple(folded.events[index] for index in fact.by))
             for fact in folded.facts
-            if fact.facet != _BEFORE
+            if fact.facet not in (_BEFORE, _AUTHORS)
         },
         before if _is_whole(folded, before) else None,
+        next((fact.value for fact in folded.facts if fact.facet == _AUTHORS), {}),
     )
 
 

@@ -10,12 +10,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, Decision, UndoEvent
+from curate.base.events import AnyEvent, Approve, Decision, UndoEvent
 from curate.base.record import CurateError, Json, Record, Source, canonical
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
 from curate.project.data import FILES_CHANGED, ProjectData
-from curate.project.fold import Decisions, Fold, RecordState, orphan_texts, steps
+from curate.project.fold import Decisions, Fold, RecordState, content_digest, orphan_texts, steps
 from curate.project.history import AppliedEvent, frontier_of
 from curate.project.journal import CATEGORY, JournalReader
 from curate.project.snapshot import folded_files, read_snapshot
@@ -54,7 +54,10 @@ def require_valid(
         if line is not None:
             _require_fit(line, present, name, shape)
             lines[name] = line
-        valid.append(replace(decision, parents=state.parents() if state else heads_of(name)))
+        made_on = replace(decision, parents=state.parents() if state else heads_of(name))
+        if isinstance(made_on, Approve) and not made_on.content:
+            made_on = replace(made_on, content=content_digest(present or {}, shape))
+        valid.append(made_on)
     return valid
 
 

@@ -121,15 +121,16 @@ class Validation:
                 return self.data.cache_of(self.files) if self._whole is None else self._whole.cache
         return None
 
-    def decision_findings(self) -> list[Finding]:
-        """Return what is wrong with the decisions on a whole workspace, once it has run: L402, L403, unfit edits.
-
-        They are what keeps the workspace, not one of its files, from an export.
+    def with_decisions(self, verdict: Verdict) -> Verdict:
+        """Return ``verdict`` with what keeps a whole workspace, not one of its files, from an export, once it has run:
+        what is wrong with decisions (L402, L403, unfit edits), and records that wait for approval (L406).
         """
-        if self._whole is None or not self._whole.decisions.names:
-            return []
-        findings = self._whole.decisions.folded({}).findings
-        return [finding for finding, _ in self._opened((finding, None) for finding in findings)]
+        if self._whole is None:
+            return verdict
+        from curate.project.approval import with_waiting
+
+        verdict = verdict.with_findings(self._renamed(self._whole.decisions.folded({}).findings))
+        return with_waiting(verdict, self._whole, self.spec.limit, self._renamed)
 
     def hidden(self, blind: Blind) -> set[str]:
         """Return the ids of the records whose category ``blind`` hides, as workspace and lines call them."""
@@ -184,6 +185,9 @@ class Validation:
                     file=files.get(location.file, location.file), other=(files.get(other, other), line)
                 )
             yield replace(finding, file=files.get(finding.file, finding.file)), opened
+
+    def _renamed(self, findings: Iterable[Finding]) -> list[Finding]:
+        return [finding for finding, _ in self._opened((finding, None) for finding in findings)]
 
     def _records(self) -> Sequence[Record]:
         return self._stream.records(self.files, self.spec.shape)
@@ -253,8 +257,8 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
     # The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
     baseline = read_baseline(known, without=UNREADABLE) if known else None
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
-    verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded).run()
-    return verdict.with_findings(data.decision_findings())
+    validation = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded)
+    return validation.with_decisions(validation.run())
 
 
 class RecordStream:

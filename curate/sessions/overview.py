@@ -14,9 +14,11 @@ from weakref import WeakKeyDictionary
 from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
+from curate.project.approval import APPROVAL, QUESTION, UNAPPROVED
 from curate.project.feedback import read_results
 from curate.project.journal import CATEGORY
-from curate.project.labels import questions_of
+from curate.project.labels import AnnotatorAssignment, questions_of
+from curate.sessions.labelling.queue import Wish, queue_of
 from curate.sessions.problem_groups import ORDER
 from curate.sessions.problems import problems_of
 from curate.sessions.runs import Run, runs_of
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from curate.project.project import Project
 
 NUM_BINS = 8
-STATUSES = ("ok", "warning", "error", "dropped")
+STATUSES = ("ok", "warning", "waiting", "error", "dropped")
 Tone = Literal["error", "warn", ""]
 _ENDED_BADLY = {"failed": "failed", "dead": "ended and left no message", "stopped": "was stopped"}
 
@@ -59,7 +61,7 @@ class LengthHistogram:
 class ProjectOverview:
     """What `overview` counted.
 
-    ``statuses`` has "dropped" always, and the other three only after a validation.
+    ``statuses`` has "dropped" always, "waiting" where records need approval, and the others only after a validation.
     """
 
     num_records: int
@@ -85,12 +87,13 @@ def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
     frame = project.catalog.frame(["category", "split", "status", "tokens", "labels"])
     answered = [_answered(question.name) for question in questions_of(project.settings)]
     frame = frame.with_columns(is_labelled=pl.all_horizontal(answered))
-    statuses = {name: int((frame["status"] == name).sum()) for name in STATUSES}
+    has_gate = project.settings.review.approvals > 0
+    statuses = {name: int((frame["status"] == name).sum()) for name in STATUSES if name != "waiting" or has_gate}
     included = frame.filter(pl.col("status") != "dropped")
     return ProjectOverview(
         num_records=len(frame),
         num_unread=project.catalog.num_unread,
-        statuses=statuses if has_findings else {"dropped": statuses["dropped"]},
+        statuses={name: statuses[name] for name in statuses if has_findings or name in ("waiting", "dropped")},
         categories=_categories(included, has_findings=has_findings),
         num_unlabelled=int((~included["is_labelled"]).sum()),
         num_unsplit=int((included["split"] == "").sum()),
@@ -202,11 +205,12 @@ def noted(project: Project) -> Noted:
 
 
 def num_problems(project: Project) -> dict[Severity, int] | None:
-    """Return how many findings there are of each severity; None before the first validation."""
+    """Return how many findings there are of each severity, but for what waits; None before the first validation."""
     problems = problems_of(project).problems
     if problems is None:
         return None
-    return {severity: problems.count(severity) for severity in ORDER}
+    waiting = {"error": sum(group.count for group in problems.groups if group.code == UNAPPROVED)}
+    return {severity: problems.count(severity) - waiting.get(severity, 0) for severity in ORDER}
 
 
 def next_steps(project: Project, overview: ProjectOverview, runs: Sequence[Run] | None = None) -> list[NextStep]:
@@ -215,7 +219,7 @@ def next_steps(project: Project, overview: ProjectOverview, runs: Sequence[Run] 
     if not overview.num_records and not overview.num_unread:
         return [NextStep("warn", "there are no records yet: write the first", "edit", {"new": True})]
     known_runs = runs_of(project.data) if runs is None else runs
-    steps = (_problems(project, overview), _repeats(project), _review(project), _labels(overview))
+    steps = (_problems(project, overview), _repeats(project), _review(project), _approvals(project), _labels(overview))
     return [*chain.from_iterable(steps), *_split(project, overview), *_runs(known_runs)]
 
 
@@ -249,6 +253,14 @@ def _review(project: Project) -> Iterator[NextStep]:
     differing = sum(bool(state.disagreements()) for state in project.decided() if state.dropped is None)
     if differing:
         yield NextStep("warn", f"{counted(differing, 'record')} with different labels", "label", {"queue": "review"})
+
+
+def _approvals(project: Project) -> Iterator[NextStep]:
+    if not project.settings.review.approvals:
+        return
+    if num := queue_of(project, project.catalog, Wish(QUESTION), AnnotatorAssignment()).num_left:
+        verb = "waits" if num == 1 else "wait"
+        yield NextStep("warn", f"{counted(num, 'record')} {verb} for your approval", "label", {"question": APPROVAL})
 
 
 def _labels(overview: ProjectOverview) -> Iterator[NextStep]:

@@ -13,6 +13,7 @@ from curate.checks import discover
 from curate.checks.runner.results import SpanResult
 from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import FAULTS, parts_of, pointer_of
+from curate.project.approval import UNAPPROVED
 from curate.schema.settings import Tolerance
 
 EVERY = 1_000_000  # Findings of one severity that are taken from a span: every one of them counts.
@@ -138,11 +139,14 @@ class Problems:
             group.examples.sort(key=lambda finding: (finding.file, finding.line, finding.column))
 
     def statuses(self) -> dict[str, Severity]:
-        """Return the worst severity of each record that has a finding; complete, whatever is kept to be shown."""
-        worst = {
-            numbers: min((self.groups[number].severity for number in numbers), key=ORDER.index)
-            for numbers in set(self.by_record.values())
-        }
+        """Return the worst severity of each record that has a finding; complete, whatever is kept to be shown.
+
+        That a record waits for approval is a status of its own.
+        """
+        worst: dict[tuple[int, ...], Severity] = {}
+        for numbers in set(self.by_record.values()):
+            known = {group.severity for group in map(self.groups.__getitem__, numbers) if group.code != UNAPPROVED}
+            worst[numbers] = min(known, key=ORDER.index, default="info")
         return {name: worst[numbers] for name, numbers in self.by_record.items()}
 
     def of_record(self, name: str) -> list[Finding]:

@@ -19,6 +19,7 @@ from curate.checks.runner.examine import Examiner
 from curate.checks.runner.results import SpanResult
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
+from curate.project.approval import UNAPPROVED, num_lacking, waiting, waiting_finding
 from curate.project.fold import RecordState
 from curate.schema.view import at
 from curate.sessions.excerpt import Excerpt, LineIndex, excerpt
@@ -180,7 +181,7 @@ class ProblemList:
         """
         state = self._state(finding.record)
         view = self.project.shape.view
-        if state is None or finding.code in FAULTS or finding.code in ("L402", "L403"):
+        if state is None or finding.code in FAULTS or finding.code in ("L402", "L403", UNAPPROVED):
             why = f"{finding.code} {finding.name} cannot be ignored for one record"
             raise CurateError("E905 cannot-express", why, "Forgive what is old with a baseline, or set its severity.")
         if view is None or "ignore" not in view.paths:
@@ -206,7 +207,10 @@ class ProblemList:
     def _job(self) -> Job:
         project = self.project
         decided = {(state.record.source.file, state.record.source.line): state.record.id for state in project.decided()}
-        return Job(project.root, tuple(project.findings()), _renamed(project.catalog) | decided)
+        # The workspace is validated in another process, what was decided is known here.
+        review = project.settings.review
+        unapproved = [waiting_finding(*record, review) for record in waiting(project.data)]
+        return Job(project.root, (*project.findings(), *unapproved), _renamed(project.catalog) | decided)
 
     def _search(self, job: Job, catalog: Catalog, num_decisions: int, on_progress: OnProgress | None) -> None:
         assert self._child is not None, "it has been begun"
@@ -252,6 +256,8 @@ class ProblemList:
                 problems.add(replace(finding, record=name), "record")
         for finding in decision_findings:
             problems.add(finding, "decision")
+        if num_lacking(state, review := self.project.settings.review):
+            problems.add(waiting_finding(name, record.source, state, review), "decision")
 
     def _single(self) -> Examiner:
         if self._examiner is None:

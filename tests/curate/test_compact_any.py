@@ -16,17 +16,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Resolve, Restore, Undo
+from curate.base.events import Add, Approve, Assign, Decision, Drop, Edit, Label, Resolve, Restore, Undo
 from curate.base.record import CurateError
 from curate.project.claim import CLAIM
 from curate.project.compact import fold_journal, plan_fold
 from curate.project.data import ProjectData, load_data
-from curate.project.fold import fold
+from curate.project.fold import content_digest, fold
 from curate.project.fsck import check
 from curate.project.journal import JournalWriter
 from curate.project.project import open_project
+from curate.schema import load_shape
 from tests.curate.deciding import decide
-from tests.curate.folding import KEYS, edit, everything, make, seen_by_people, unfolded
+from tests.curate.folding import KEYS, LINES, edit, everything, make, seen_by_people, unfolded
 
 
 def test_somebody_who_writes_meanwhile_is_not_written_over(tmp_path, monkeypatch):
@@ -155,12 +156,14 @@ def test_one_fold_at_a_time(tmp_path, monkeypatch):
 
 ADDS = {"n1": {"id": "n1", "instruction": "x", "output": "y"}, "n2": {"instruction": "p", "output": "q"}}
 VALUES = st.sampled_from(["x", "y", "é"])
+# What the first line says, and an added one.
+CONTENTS = [content_digest(json.loads(line), load_shape("instruction")) for line in (LINES[0], json.dumps(ADDS["n1"]))]
 
 
 @st.composite
 def turns(draw):
     """Return what happens: who, on which record by number, what, and how much of the others' work they had seen."""
-    ops = ["edit", "edit", "drop", "restore", "assign", "label", "resolve", "add", "undo", "fold", "fold"]
+    ops = ["edit", "edit", "drop", "restore", "assign", "label", "resolve", "approve", "add", "undo", "fold", "fold"]
     return [
         (
             draw(st.sampled_from(["ana", "bo"])), draw(st.integers(0, 6)), draw(st.sampled_from(ops)),
@@ -176,6 +179,7 @@ def decision_of(op: str, key: str, value: str, name: str, own: list) -> Decision
         "drop": lambda: Drop(name, value), "restore": lambda: Restore(name),
         "assign": lambda: Assign(name, "train" if value == "x" else "test"),
         "label": lambda: Label(name, "category", value), "resolve": lambda: Resolve(name, "q", value),
+        "approve": lambda: Approve(name, CONTENTS[len(key + value) % 2]),
         "add": lambda: Add(name, ADDS[name]), "undo": lambda: Undo(name, own[-1].event),
     }[op]()  # fmt: skip
 

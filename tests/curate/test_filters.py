@@ -145,7 +145,7 @@ def test_what_is_let_through(text, rows):
         ("ok http://x", 4, "no field 'http'", "in quotes"),
         ("tokens.x:5", 1, "no field 'tokens.x'", "Known are id"),
         ("label.:x", 1, "no field 'label.'", ""),
-        ("status:bad", 8, "no status 'bad'", "Known are ok, warning, error, dropped"),
+        ("status:bad", 8, "no status 'bad'", "Known are ok, warning, waiting, error, dropped"),
         ("status:!eror", 9, "no status 'eror'", "Did you mean error?"),
         ("split:tset", 7, "no split 'tset'", "Did you mean test?"),
         ("tokens:big", 8, "no number", "tokens:>500"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curate.base.events import EVENTS
 from curate.base.record import Source
-from curate.project.fold import RecordState, fold, line_digest, settled, steps
+from curate.project.fold import RecordState, content_digest, fold, line_digest, settled, steps
 from curate.project.history import Fact, RecordSnapshot
 from curate.project.snapshot import Snapshot, folded_bytes, read_snapshot
 from curate.schema import load_shape
@@ -190,6 +190,10 @@ def test_events_that_claim_to_have_seen_each_other_still_end():
 
 KEYS = st.sampled_from(["output", "category", "note"])
 VALUES = st.sampled_from(["x", "y", None])
+# What the line says before any edit, after some, and never.
+CONTENTS = st.sampled_from(
+    [content_digest(line, SHAPE) for line in (LINE, LINE | {"output": "x"}, LINE | {"output": "x", "note": "y"}, {})]
+)
 
 
 @st.composite
@@ -202,7 +206,7 @@ def journals(draw):
         own = [event for event in events if event.session == author.session]
         read = draw(st.lists(st.sampled_from(events), unique_by=lambda event: event.event)) if events else []
         parents = list({event.event: event for event in [*read, *own[-1:]]}.values()) or None
-        op = draw(st.sampled_from(["edit", "drop", "restore", "assign", "label", "resolve", "undo"]))
+        op = draw(st.sampled_from(["edit", "drop", "restore", "assign", "label", "resolve", "approve", "undo"]))
         fields = {
             "edit": lambda: {"changes": {draw(KEYS): draw(VALUES)}},
             "drop": lambda: {"reason": draw(st.sampled_from(["r1", "r2"]))},
@@ -210,6 +214,7 @@ def journals(draw):
             "assign": lambda: {"split": draw(st.sampled_from(["train", "test"]))},
             "label": lambda: {"question": draw(st.sampled_from(["category", "q"])), "value": draw(VALUES)},
             "resolve": lambda: {"question": "q", "value": draw(VALUES)},
+            "approve": lambda: {"content": draw(CONTENTS)},
             "undo": lambda: {"of": draw(st.sampled_from(events)).event if events else "0" * 32},
         }[op]()
         events.append(author.decide(op, parents=parents, **fields))
@@ -233,7 +238,7 @@ def test_undo_after_apply_is_identity_and_redo_does_it_again(events, key, value)
     parents = [event for event in events if event.event in before.heads] or None
     acts = {
         "edit": {"changes": {key: value}}, "drop": {"reason": "r"}, "restore": {}, "assign": {"split": "validation"},
-        "label": {"question": "category", "value": value},
+        "label": {"question": "category", "value": value}, "approve": {"content": content_digest(LINE, SHAPE)},
     }  # fmt: skip
     for op, fields in acts.items():
         act = author.decide(op, parents=parents, **fields)
@@ -249,7 +254,7 @@ def test_undo_after_apply_is_identity_and_redo_does_it_again(events, key, value)
 
 
 def facts(one: RecordState):
-    return one.record, one.dropped, one.is_wanted, one.answers, one.resolved
+    return one.record, one.dropped, one.is_wanted, one.answers, one.resolved, one.approvals, one.authors
 
 
 @settings(max_examples=100, deadline=None)

@@ -89,7 +89,7 @@ def test_home_is_painted_before_what_takes_long_is_loaded() -> None:
 
 
 def test_the_python_api_is_loaded_when_it_is_used() -> None:
-    loaded = _loaded_by("import curate\nassert len(curate.__all__) == 13")
+    loaded = _loaded_by("import curate\nassert len(curate.__all__) == 14")
     assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START | {"pydantic", "jsonschema_rs", "click", "orjson"})
     loaded = _loaded_by("import curate\ncurate.open, curate.Label, curate.Record, curate.Finding, curate.CurateError")
     assert "pydantic" in loaded

@@ -58,7 +58,7 @@ DROP_2 = st.fixed_dictionaries(
 EVENT = st.one_of(
     event("drop", reason=WORD), DROP_2, event("restore"), event("assign", split=st.sampled_from(SPLITS)),
     event("label", question=WORD, value=JSON), event("edit", changes=OBJECT), event("add", record=OBJECT),
-    event("resolve", question=WORD, value=JSON), event("undo", of=HEX32),
+    event("resolve", question=WORD, value=JSON), event("approve", content=HEX32), event("undo", of=HEX32),
 )  # fmt: skip
 SETTINGS = st.fixed_dictionaries({}, optional={
     "schema": WORD, "data": st.lists(st.sampled_from(["data/*.jsonl", "a", "**/b.c"]), max_size=2), "recipe": WORD,

@@ -102,21 +102,24 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         show_values=options.show_values,
         baseline=baseline,
     )
+    is_part = not inputs.is_whole or bool(inputs.name)
     validation = Validation(
         inputs.files,
         spec,
         data,
-        is_part=not inputs.is_whole or bool(inputs.name),
+        is_part=is_part,
         jobs=options.jobs,
         since=options.since,
         engine=engine,
         lengths=_lengths(options, inputs, shape) if options.model else None,
+        # Which of them wait for approval is asked of the records, once they were read.
+        has_records=not is_part and inputs.settings.review.approvals > 0,
     )
     verdict = validation.run()
     # A call about some checks or some lines is answered about those. What the settings select does not count here: an
     # export refuses conflicts all the same.
     if not options.select and not options.since:
-        verdict = verdict.with_findings(validation.decision_findings())
+        verdict = validation.with_decisions(verdict)
     for remark in validation.remarks:
         console.talk(remark)
     if not options.show_values:

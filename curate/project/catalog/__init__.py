@@ -13,6 +13,7 @@ import polars as pl
 
 from curate.base.hashing import Indices
 from curate.base.record import CurateError, Finding, Record, Severity, Split
+from curate.project.approval import needs_approval, num_lacking
 from curate.project.catalog.base import Base
 from curate.project.catalog.columns import (
     COLUMNS,
@@ -23,6 +24,7 @@ from curate.project.catalog.columns import (
     STATUS,
     STATUSES,
     TEXTS,
+    WAITING,
     CatalogRow,
     LearningDynamics,
     Status,
@@ -33,6 +35,7 @@ from curate.project.catalog.columns import (
 )
 from curate.project.data import ProjectData, files_as_they_are
 from curate.project.fold import RecordState
+from curate.schema.settings import ReviewSettings
 
 if TYPE_CHECKING:
     from curate.checks.runner.parts import Progress
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
 
 # How often files that change under the reader are read again.
 _TRIES = 3
-_OK = pl.lit("ok", STATUS).alias("status")
 
 # Numbers of rows, UInt32, in the order in which they are to be shown.
 Rows = pl.Series
@@ -53,8 +55,9 @@ Rows = pl.Series
 class _Patch:
     """The rows that decisions have changed, by number; None stands for a row that is no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, review: ReviewSettings) -> None:
         self.states: dict[int, RecordState | None] = {}
+        self._review = review
         self.gone: set[int] = set()
         self._changed: set[int] = set()
         self._frame = self.some(())
@@ -65,7 +68,7 @@ class _Patch:
         (self.gone.add if state is None else self.gone.discard)(row)
 
     def frame(self) -> pl.DataFrame:
-        """Return the rows that are there, with ``row``, ``id``, ``is_dropped`` and the columns of `SCHEMA`."""
+        """Return the rows that are there: ``row``, ``id``, ``is_dropped``, ``is_waiting``, and what `SCHEMA` has."""
         if self._changed:
             changed = pl.Series(list(self._changed), dtype=pl.UInt32)
             retained = self._frame.filter(~pl.col("row").is_in(changed.implode()))
@@ -81,6 +84,7 @@ class _Patch:
             pl.Series("row", [row for row, _ in there], pl.UInt32),
             pl.Series("id", [state.record.id for _, state in there], pl.String),
             pl.Series("is_dropped", [state.dropped is not None for _, state in there], pl.Boolean),
+            pl.Series("is_waiting", [num_lacking(state, self._review) > 0 for _, state in there], pl.Boolean),
         )
 
 
@@ -93,16 +97,18 @@ class Catalog:
         """What a person should know, such as that the catalogue could not be kept on the disk."""
         self.num_judgements = 0
         """How often findings have given all records their status."""
+        self._review = data.settings.review
         self.learning = LearningDynamics(data)
         self._learned = self.learning.frame
         self.base = base
         """The rows as the lines have them, for work on all texts."""
         # What lines do not say of the rows of the base, and the splits of the last dataset where there is one.
         row = pl.Series("row", np.arange(len(base), dtype=np.uint32))
-        self._further = pl.DataFrame([row, base.ids]).with_columns(_OK, *self.learning.columns(base.ids))
-        self._patch = _Patch()
+        ok = self._with_waiting(pl.repeat("ok", len(base), dtype=STATUS, eager=True).alias("status"))
+        self._further = pl.DataFrame([row, base.ids]).with_columns(ok, *self.learning.columns(base.ids))
+        self._patch = _Patch(self._review)
         # What rows are of which not all may be seen, or might not be; the patch has what may.
-        self._unseen = _Patch()
+        self._unseen = _Patch(self._review)
         self._added: dict[str, int] = {}
         self._severities: Mapping[str, Severity] = {}
         self._pins: Mapping[str, Split] = {}
@@ -267,9 +273,9 @@ class Catalog:
                 self._patch.put(row, visible.get(name, state))
 
     def judge(self, severities: Mapping[str, Severity]) -> None:
-        """Give the records named the status of the worst finding about each, and all others the status "ok"."""
+        """Give the records named the status of the worst finding about each; others are "ok", or wait for approval."""
         statuses = {name: STATUSES[RANKS[severity]] for name, severity in severities.items()}
-        status = self._by_id("status", statuses, STATUS).fill_null("ok")
+        status = self._with_waiting(self._by_id("status", statuses, STATUS).fill_null("ok"))
         with self._lock:
             self._severities = dict(severities)
             self._further = self._further.with_columns(status)
@@ -313,6 +319,13 @@ class Catalog:
         known = pl.DataFrame({"id": list(by_id), column: list(by_id.values())}, {"id": pl.String, column: kind})
         return self.base.ids.to_frame().join(known, on="id", how="left", maintain_order="left")[column]
 
+    def _with_waiting(self, status: pl.Series) -> pl.Series:
+        """Return the statuses of the base with those of the records that wait: nobody has decided on one of them."""
+        if not self._review.approvals:
+            return status
+        waiting = pl.repeat("waiting", len(status), dtype=STATUS, eager=True).alias("status")
+        return waiting.zip_with(needs_approval(self.base.frame["category"], self._review) & (status < waiting), status)
+
     def _row(self, row: int, values: Values | None) -> CatalogRow:
         """Return what a table shows of a row, which has ``values`` where no decision has changed it."""
         state = self._patch.states.get(row)
@@ -320,7 +333,8 @@ class Catalog:
             assert state is not None, "none of the rows is gone"
             values = values_of(state.record, state.answers)
         name = state.record.id if state else self.base.table.ids[row]
-        status = "dropped" if state and state.dropped is not None else self._status(name)
+        is_waiting = num_lacking(state, self._review) > 0 if state else self._review.asks(values.category)
+        status = "dropped" if state and state.dropped is not None else self._status(name, is_waiting=is_waiting)
         return CatalogRow(
             name,
             values.file,
@@ -336,15 +350,15 @@ class Catalog:
             tuple((who, question, answer) for who, question, answer in values.labels),
         )
 
-    def _status(self, name: str) -> Status:
-        return STATUSES[RANKS[self._severities.get(name, "info")]]
+    def _status(self, name: str, *, is_waiting: bool) -> Status:
+        return STATUSES[max(RANKS[self._severities.get(name, "info")], WAITING * is_waiting)]
 
     def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return rows of a patch with what comes neither from lines nor from decisions."""
-        given = frame.select("id", "split", "is_dropped").iter_rows()
+        given = frame.select("id", "split", "is_dropped", "is_waiting").iter_rows()
         statuses, splits = [], []
-        for name, split, is_dropped in given:
-            statuses.append("dropped" if is_dropped else self._status(name))
+        for name, split, is_dropped, is_waiting in given:
+            statuses.append("dropped" if is_dropped else self._status(name, is_waiting=is_waiting))
             splits.append(self._pins.get(name, split))
         return frame.with_columns(
             pl.Series("status", statuses, STATUS),

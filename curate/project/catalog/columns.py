@@ -12,22 +12,26 @@ import polars as pl
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside
-from curate.base.record import Finding, Json, Record, Severity, Source, canonical, estimated_tokens, source_of
+from curate.base.record import Finding, Json, Record, Severity, canonical, estimated_tokens, source_of
+from curate.project.approval import UNAPPROVED, num_lacking
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import FEEDBACK_FILE, RecordDynamics, latest_run, read_dynamics
 from curate.project.fold import RecordState
+from curate.schema.settings import ReviewSettings
 
 # Characters of a prompt and of a completion that a `CatalogRow` shows; an ellipsis follows where there are more.
 HEAD = 160
-Status = Literal["ok", "warning", "error", "dropped"]
-# From good to bad, so that sorting by status brings together what has to be done.
-STATUSES: tuple[Status, ...] = ("ok", "warning", "error", "dropped")
+Status = Literal["ok", "warning", "waiting", "error", "dropped"]
+# From good to bad, so that sorting by status brings together what has to be done. A record with an error is waited for
+# when that is mended.
+STATUSES: tuple[Status, ...] = ("ok", "warning", "waiting", "error", "dropped")
 
 # (annotator, question, answer as text); the annotator is "" for what is agreed, or what the line itself says.
 Labelled = tuple[str, str, str]
 
 # Place of a severity in `STATUSES`: what is only to be known leaves a record ok.
-RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 2}
+RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 3}
+WAITING = 2
 
 _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "file": pl.String,
@@ -189,12 +193,15 @@ def _texts(value: Json) -> Iterator[str]:
 class FindingRanks:
     """The worst rank of the findings about each record: by its line, or by its id where no record file is named."""
 
+    review: ReviewSettings
     by_line: dict[tuple[str, int], int] = field(default_factory=dict)
     by_id: dict[str, int] = field(default_factory=dict)
 
-    def status(self, source: Source, name: str) -> Status:
-        """Return the status of the record called ``name`` that was read at ``source``."""
-        return STATUSES[max(self.by_line.get((source.file, source.line), 0), self.by_id.get(name, 0))]
+    def status(self, state: RecordState) -> Status:
+        """Return the status of a record that is in."""
+        record, lacking = state.record, WAITING if num_lacking(state, self.review) else 0
+        line = record.source.file, record.source.line
+        return STATUSES[max(self.by_line.get(line, 0), self.by_id.get(record.id, 0), lacking)]
 
 
 def rank_findings(findings: Iterable[Finding], data: ProjectData) -> FindingRanks:
@@ -203,8 +210,10 @@ def rank_findings(findings: Iterable[Finding], data: ProjectData) -> FindingRank
     for path in data.matching_files():
         name = spelled(str(path.relative_to(data.root)))
         names[name] = names[spelled(str(path))] = name
-    ranks = FindingRanks()
+    ranks = FindingRanks(data.settings.review)
     for finding in findings:
+        if finding.code == UNAPPROVED:
+            continue
         rank = RANKS[finding.severity]
         if finding.file in names:
             location = names[finding.file], finding.line
@@ -218,8 +227,10 @@ def severities(findings: Iterable[Finding]) -> dict[str, Severity]:
     """Return the worst severity of the findings about each record, by its id."""
     worst: dict[str, Severity] = {}
     for finding in findings:
+        if not finding.record or finding.code == UNAPPROVED:
+            continue
         before = worst.get(finding.record)
-        if finding.record and (before is None or RANKS[finding.severity] > RANKS[before]):
+        if before is None or RANKS[finding.severity] > RANKS[before]:
             worst[finding.record] = finding.severity
     return worst
 

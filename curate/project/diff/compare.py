@@ -89,6 +89,8 @@ class VersionDiff:
     num_after: int = 0
     categories: dict[str, dict[str, int]] = field(default_factory=dict)
     """By category, the six `COUNTS`; a record that is changed and moved counts under both."""
+    waiting: Sequence[str] = ()
+    """The records of the new version that wait for approval, by id."""
 
     @property
     def num_same(self) -> int:

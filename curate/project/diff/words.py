@@ -226,6 +226,7 @@ _MOST_CHARS, _MOST_CATEGORIES = 600, 20
 _COMMENT_CHARS, _COMMENT_CATEGORIES, _COMMENT_FIELDS = 1_000, 50, 20
 _TITLES = {"changed": "Changed", "moved": "Moved between splits", "added": "Added", "removed": "Removed"}
 _TAGS = {"removed": "del", "added": "ins"}
+_MOST_WAITING = 50
 _CLOSE = "\n</details>\n"
 _MARKS = {"removed": ("[-", "-]"), "added": ("{+", "+}"), "cut": ("<", " not shown>"), "same": ("", "")}
 
@@ -309,7 +310,7 @@ def _cells(width: int, text: str) -> int:
 def render_markdown(difference: VersionDiff, before: str, after: str, *, show_values: bool = True) -> Iterator[str]:
     """Yield the parts of a comment of at most `MOST_BYTES`; what did not fit is counted at its end."""
     # Text of the data stands in code spans with every mark escaped, so that it is no markup, link, image or mention.
-    head = _summary(difference, before, after)
+    head = _summary(difference, before, after) + _not_approved(difference)
     yield head
     # The last sentence and what closes a block have their room kept.
     left = MOST_BYTES - len(head.encode()) - 300
@@ -346,6 +347,20 @@ def _summary(difference: VersionDiff, before: str, after: str) -> str:
         lines += ["", f"| category | {' | '.join(COUNTS)} |", f"|---|{'---:|' * len(COUNTS)}"]
         lines += [_comment_row(_name(name), counts) for name, counts in difference.rows(_COMMENT_CATEGORIES)]
     return "\n".join(lines) + "\n"
+
+
+def _not_approved(difference: VersionDiff) -> str:
+    """Return the list of the records that wait for approval, those that differ first; empty where none does."""
+    if not difference.waiting:
+        return ""
+    changed = {change.item.id for change in difference.changes}
+    names = sorted(difference.waiting, key=lambda name: name not in changed)
+    num_changed = sum(name in changed for name in names)
+    lines = [f"- {_name(name)}{', differs' * (name in changed)}" for name in names[:_MOST_WAITING]]
+    if (rest := len(names) - len(lines)) > 0:
+        lines.append(f"- {rest:,} more; see `curate list --where status:waiting`")
+    title = f"Not approved: {len(names):,}, of which {num_changed:,} differ"
+    return f"\n<details>\n<summary>{title}</summary>\n\n" + "\n".join(lines) + f"\n{_CLOSE}"
 
 
 def _comment_row(name: str, counts: dict[str, int]) -> str:

@@ -73,6 +73,14 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "guide": "The guideline in this folder that annotators read beside the record (Markdown).",
         },
     ),
+    "review": (
+        "Which records somebody must approve, with `curate approve`, before they are exported.",
+        {
+            "approvals": "How many people; 0 asks for no approval.",
+            "not_author": "Whether who wrote what the record says cannot approve it.",
+            "categories": "The categories whose records need it; empty means all.",
+        },
+    ),
     "plugins": (
         "Python files of your own with checks, fixes, importers, exporters and reports.",
         {"path": "Their folder in this one; each runs once `curate config trust` was typed. Empty: none."},

@@ -21,6 +21,7 @@ from curate.base.console import one_line
 from curate.base.hashing import Hashes, mix
 from curate.base.record import CurateError, Exit
 from curate.checks.quality.suspects import FEWEST, Classifier, Predictions, require_model
+from curate.project.approval import APPROVAL
 from curate.project.journal import ASIDES, CATEGORY
 from curate.schema.settings import PAIR_VALUES, Question, Settings
 
@@ -47,10 +48,13 @@ def questions_of(settings: Settings, categories: Collection[str] = ()) -> list[Q
     is known those that are ``categories`` in the data.
 
     Raises:
-        CurateError: E902 for a question that is called as notes or flags are.
+        CurateError: E902 for a question that is called as notes, flags or approvals are.
     """
     questions = settings.label.questions or [Question(name=CATEGORY, ask=_ASK)]
     for question in questions:
+        if question.name == APPROVAL and settings.review.approvals:
+            hint = "It is the question that `[review]` asks; give yours another name."
+            raise CurateError("E902 bad-settings", f"label.questions: {question.name!r} is taken", hint)
         if question.name in ASIDES:
             hint = f"{' and '.join(sorted(ASIDES))} are kept for what annotators say about a record."
             raise CurateError("E902 bad-settings", f"label.questions: {question.name!r} is no name for one", hint)

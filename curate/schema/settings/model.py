@@ -275,6 +275,22 @@ class LabelSettings(_SettingsPart):
 
 
 @dataclass(frozen=True)
+class ReviewSettings(_SettingsPart):
+    """Which records somebody must approve before they are exported."""
+
+    approvals: int = field(default=0, metadata={"ge": 0})
+    """How many people must approve a record; 0 asks for no approval."""
+    not_author: bool = True
+    """Whether the approval of somebody who wrote what the record says does not count."""
+    categories: list[str] = field(default_factory=list)
+    """The categories whose records need it; empty means all."""
+
+    def asks(self, category: str) -> bool:
+        """Whether records of a category need an approval."""
+        return self.approvals > 0 and (not self.categories or category in self.categories)
+
+
+@dataclass(frozen=True)
 class PluginSettings(_SettingsPart):
     """Checks, fixes, importers, exporters and reports of the workspace's own."""
 
@@ -301,6 +317,7 @@ class Settings(_SettingsPart):
     leaks: LeakSettings = field(default_factory=LeakSettings)
     about: About = field(default_factory=About)
     label: LabelSettings = field(default_factory=LabelSettings)
+    review: ReviewSettings = field(default_factory=ReviewSettings)
     plugins: PluginSettings = field(default_factory=PluginSettings)
     keys: dict[str, str] = field(default_factory=dict)
     """Keys of the terminal UI by the id of what they do, e.g. "browse.drop" = "x"; several are parted by commas."""
@@ -308,6 +325,10 @@ class Settings(_SettingsPart):
     """A trainer whose own rules are checked too (family T9): what it refuses, and what it drops without a word."""
     recipe: str = ""
     """Path of the training recipe inside the workspace; empty uses the trainer's defaults."""
+
+    def __post_init__(self) -> None:
+        if self.categories and (unknown := sorted({*self.review.categories} - self.categories.keys())):
+            raise ValueError(f"review.categories: there is no category {unknown[0]!r} in [categories]")
 
     @property
     def root(self) -> Path | None:

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.base.record import canonical, normalised
+from curate.base.record import Json, canonical, normalised
+from curate.project.approval import APPROVAL, APPROVE, DROP, may_approve, needs_approval
 from curate.project.catalog import Catalog
 from curate.project.catalog.columns import labelled
 from curate.project.fold import RecordState
@@ -129,9 +130,12 @@ class Queue:
         return None
 
 
-def is_open(state: RecordState, wish: Wish, assignment: AnnotatorAssignment, by: str) -> bool:
-    """Whether a record that somebody has decided on asks ``by``."""
+def is_open(project: Project, state: RecordState, wish: Wish, assignment: AnnotatorAssignment, by: str) -> bool:
+    """Whether a record of ``project`` that somebody has decided on asks ``by``."""
     name, question = state.record.id, wish.question.name
+    if question == APPROVAL:
+        # What a category asks for must not tell a category that is hidden.
+        return may_approve(project.blind.redacted(state, project.shape), project.settings.review, by)
     answers = state.answers.get(question, {})
     if state.dropped is not None or by in answers or state.resolved.get(question) is not None:
         return False
@@ -150,17 +154,20 @@ def queue_of(
     wish: Wish,
     assignment: AnnotatorAssignment,
     certainty: dict[int, float] | None = None,
+    by: str = "",
 ) -> Queue:
-    """Return the queue of the project's annotator over the rows of ``catalog``."""
-    question, by = wish.question.name, project.by
+    """Return the queue of ``by``, or else of the project's annotator, over the rows of ``catalog``."""
+    question, by = wish.question.name, by or project.by
     # Before the rows: a record that is decided on meanwhile is followed later.
     states = project.decided()
     frame = catalog.frame(["id", "status", "category", "labels"])
-    said = _said(frame, question)
+    is_approval, categories = question == APPROVAL, frame["category"]
+    said = ~needs_approval(categories, project.settings.review).to_numpy() if is_approval else _said(frame, question)
+    is_all = wish.is_all and not is_approval
     rows, ids = frame["row"].to_numpy(), frame["id"].to_list()
     hashes = assignment.hashes(ids)
     is_included = (frame["status"] != "dropped").to_numpy()
-    is_wanted = _is_assigned(assignment, hashes, by) & (wish.is_all | ~said)
+    is_wanted = _is_assigned(assignment, hashes, by) & (is_all | ~said)
     if assignment.gold and assignment.has_part(by):
         is_wanted |= np.fromiter((name in assignment.gold for name in ids), bool, len(ids))
     is_wanted &= is_included
@@ -171,7 +178,7 @@ def queue_of(
         if index is None:
             continue
         decided[state.record.id] = int(rows[index])
-        is_wanted[index] = is_open(state, wish, assignment, by)
+        is_wanted[index] = is_open(project, state, wish, assignment, by)
         opinions[index] = len(_opinions(state, question))
         if wish.order == "oldest":
             last_decided[index] = _last_decided(project, state.record.id)
@@ -183,8 +190,15 @@ def queue_of(
     chosen = np.flatnonzero(is_wanted)
     facts = Facts(hashes[chosen], known[chosen], opinions[chosen], last_decided[chosen])
     ordered_rows = rows[chosen][ordered(wish.order, facts, by)]
-    num_said = 0 if wish.is_all else int((said & is_included & ~is_wanted).sum())
+    num_said = 0 if is_all or is_approval else int((said & is_included & ~is_wanted).sum())
     return Queue(wish, ordered_rows, catalog.num_rows, num_said, decided)
+
+
+def answer_of(state: RecordState, question: str, by: str) -> Json:
+    """Return what ``by`` has answered to a question about a record; None where they have not."""
+    if question != APPROVAL:
+        return state.answers.get(question, {}).get(by)
+    return DROP if state.dropped is not None else APPROVE if by in state.approvals else None
 
 
 def _is_assigned(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
@@ -247,10 +261,9 @@ def prepared_for(
     scale = wish.question.values if wish.question.kind == "rating" else ()
     agreement, answered = LiveAgreement(scale=scale), set()
     for state in project.decided():
-        answers = state.answers.get(question, {})
         if state.dropped is None:
-            agreement.put(state.record.id, answers)
-        if project.by in answers:
+            agreement.put(state.record.id, state.answers.get(question, {}))
+        if answer_of(state, question, project.by) is not None:
             answered.add(state.record.id)
     return Prepared(queue, agreement, answered, num_decisions)
 

@@ -10,19 +10,30 @@ from io import TextIOWrapper
 from itertools import count, islice, takewhile
 from typing import Final, Literal
 
-from curate.base.events import Label
+from curate.base.console import one_line
+from curate.base.events import Approve, Decision, Drop, Label
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, Record, canonical
 from curate.base.tables import counted
-from curate.project.fold import RecordState
+from curate.project.approval import APPROVAL, APPROVE, DROP, QUESTION, may_approve
+from curate.project.fold import RecordState, content_digest
 from curate.project.journal import CATEGORY
-from curate.project.labels import Order, Suggestion, pair_order, question_of, questions_of
+from curate.project.labels import AnnotatorAssignment, Order, Suggestion, pair_order, question_of, questions_of
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.settings import PAIR_VALUES, Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
 from curate.sessions.labelling.excerpts import turns_of
-from curate.sessions.labelling.queue import Prepared, Queue, Suggester, Wish, is_open, prepared_for, values_known
+from curate.sessions.labelling.queue import (
+    Prepared,
+    Queue,
+    Suggester,
+    Wish,
+    answer_of,
+    is_open,
+    prepared_for,
+    values_known,
+)
 
 QUALITY = "quality"  # A question of this name, if it is asked, has keys of its own beside any other.
 FLAG: Final = "flag"
@@ -116,7 +127,10 @@ class LabelSession:
         self._listener = listener
         self._catalog = project.catalog
         self.questions = questions_of(project.settings, values_known(project))
-        self.assignment_of = project.blind.assignments
+        self.assignment_of = dict(project.blind.assignments)
+        if project.settings.review.approvals:
+            self.questions.append(QUESTION)
+            self.assignment_of[APPROVAL] = AnnotatorAssignment()
         self.wish = Wish(self.questions[0])
         self.queue: Queue | None = None
         self.current = ""  # The record at hand; empty where none is left.
@@ -196,6 +210,8 @@ class LabelSession:
     def answers(self) -> dict[str, Json]:
         """Return the answers to the record at hand that the annotator may see: none before they have answered."""
         state = self.state()
+        if state is not None and self.question.name == APPROVAL:
+            return dict.fromkeys(sorted(state.approvals), APPROVE)
         return dict(self.project.blind.answers(state, self.question.name)) if state else {}
 
     def aside(self, what: str) -> Json:
@@ -264,9 +280,9 @@ class LabelSession:
         An answer of the annotator that was taken back is asked for again; from a record that was answered elsewhere, or
         is gone, the session goes on.
         """
-        was_answered = self.current in self._answered
+        was_answered = self._is_answered()
         self._take_in(changed)
-        if self.current in self._answered and not was_answered:
+        if self._is_answered() and not was_answered:
             self._advance()
 
     def suggestion(self) -> Suggestion | None:
@@ -284,7 +300,7 @@ class LabelSession:
 
     def is_learning_due(self) -> bool:
         """Whether enough was answered since, or records come that no model has judged."""
-        if self.queue is None:
+        if self.queue is None or self.question.name == APPROVAL:
             return False
         return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._index)
 
@@ -319,6 +335,8 @@ class LabelSession:
 
     def why_nothing(self, review: str) -> str:
         """Return why no record is at hand; ``review`` says how to be asked about records that have an answer."""
+        if self.question.name == APPROVAL:
+            return f"nothing waits for an approval of {self.by}"
         label = self.project.settings.label
         if label.annotators and self.by not in label.annotators:
             return f"{self.by} is not one of label.annotators ({', '.join(label.annotators)}): nothing is asked of you"
@@ -342,9 +360,27 @@ class LabelSession:
         name = self.current
         if not name:
             return
-        self._take_in(self.project.apply([Label(name, question, value)], self._listener).ids)
+        self._take_in(self.project.apply([self._decision(question, value)], self._listener).ids)
         if value is not None:
             self.done.add(Done(name, question, value))
+
+    def _decision(self, question: str, value: Json) -> Decision:
+        state = self.state()
+        if question != APPROVAL or state is None:
+            return Label(self.current, question, value)
+        if value == DROP:
+            return Drop(self.current, "not approved")
+        if value != APPROVE or not may_approve(state, self.project.settings.review, self.by):
+            why = f"{one_line(self.current, 60)} does not wait for such an answer of {one_line(self.by, 40)}"
+            raise CurateError("E992 cannot-approve", why, "Who wrote a record, or approved it, leaves it to others.")
+        # Of what was shown: an edit that comes at the same moment is not approved unseen.
+        return Approve(self.current, content_digest(state.record.data, self.project.shape))
+
+    def _is_answered(self) -> bool:
+        """Whether the record at hand asks the annotator no more, because it is answered, or approved by others."""
+        if self.question.name != APPROVAL or self.queue is None or self._row is None:
+            return self.current in self._answered
+        return not self.queue.is_open(self._row)
 
     def _take_in(self, changed: Iterable[str]) -> None:
         """Take in what became of records; go to one whose answer was taken back, and on from one that is gone."""
@@ -370,10 +406,10 @@ class LabelSession:
         answers = state.answers.get(self.question.name, {})
         self._agreement.put(name, answers if state.dropped is None else {})
         self.queue.remember(name, row)
-        asks = is_open(state, self.wish, self.assignment_of[self.question.name], self.by)
+        asks = is_open(self.project, state, self.wish, self.assignment_of[self.question.name], self.by)
         self.queue.reopen(row) if asks else self.queue.close(row)
         was_answered = name in self._answered
-        if self.by in answers:
+        if answer_of(state, self.question.name, self.by) is not None:
             self._answered.add(name)
             return False
         self._answered.discard(name)
@@ -394,7 +430,7 @@ class LabelSession:
     def _stands(self, done: Done, state: RecordState) -> bool:
         if done.value is None:
             return True
-        given = state.answers.get(done.question, {}).get(self.by)
+        given = answer_of(state, done.question, self.by)
         return given is not None and canonical(given) == canonical(done.value)
 
     def _go_to(self, name: str) -> None:

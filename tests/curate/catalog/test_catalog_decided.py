@@ -157,7 +157,7 @@ def test_findings_give_the_status(workspace):
         ("r002-3", "data/b.jsonl", 3, "warning"), ("r002-2", "data/b.jsonl", 2, "warning"),
         ("new", "journal of ana", 4, "error"),
     ):  # fmt: skip
-        assert statuses.status(Source(file, number), name) == status
+        assert statuses.status(RecordState(Record(name, "chat", Source(file, number), {}))) == status
     catalog.judge({"r000": "error", "r001": "info", "r002-2": "warning", "r007": "error", "new": "error"})
     statuses = {row.id: row.status for row in catalog.rows(catalog.select(parse_filter("status:!ok")))}
     assert statuses == {"r000": "error", "r002-2": "warning", "r007": "dropped", "new": "error"}
@@ -173,7 +173,7 @@ def test_a_real_validation_gives_the_status(workspace):
     told_of = {(one.file.rsplit("/", 1)[-1], one.line) for one in verdict.findings if one.severity != "info"}
     for record in workspace.records():
         source = record.source
-        is_ok = statuses.status(source, record.id) == "ok"
+        is_ok = statuses.status(RecordState(record)) == "ok"
         assert is_ok == ((source.file.rsplit("/", 1)[-1], source.line) not in told_of)
 
 

@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from curate.project.fold import RecordState
 
 # Each status with its symbol.
-WORDS: Mapping[str, str] = {"ok": "ok", "warning": "~ warn", "error": "! error", "dropped": "x dropped"}
+WORDS: Mapping[str, str] = {
+    "ok": "ok", "warning": "~ warn", "waiting": ". waiting", "error": "! error", "dropped": "x dropped"
+}  # fmt: skip
 ROOMY = 140  # Columns of the terminal from which the columns of the table are wide.
 UNKNOWN = "?"  # The status of a record before anything was validated.
-_TONES: Mapping[str, Tone] = {"ok": "ok", "~ warn": "warn", "! error": "error", "x dropped": "muted", UNKNOWN: "muted"}
+_TONES: Mapping[str, Tone] = {
+    "ok": "ok", "~ warn": "warn", ". waiting": "warn", "! error": "error", "x dropped": "muted", UNKNOWN: "muted"
+}  # fmt: skip
 
 
 def _tone(value: str) -> Tone:
@@ -126,7 +130,7 @@ class CatalogRows:
 
 MOST_TEXT = 20_000  # Characters of one text that are drawn; how many more there are is said.
 _MOST_META = 300
-_STYLES = {"ok": "ok", "warning": "warn", "error": "error", "dropped": "dropped"}
+_STYLES = {"ok": "ok", "warning": "warn", "waiting": "accent", "error": "error", "dropped": "dropped"}
 
 View = Literal["pretty", "raw", "diff"]
 VIEWS: tuple[View, ...] = ("pretty", "raw", "diff")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from curate.base.tables import counted
+from curate.tui.border import safe_lines
+from curate.tui.dialogs import Pages
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.home import rendering
@@ -19,6 +22,7 @@ from curate.tui.widgets import Pane
 
 if TYPE_CHECKING:
     from curate.project.init import NewWorkspace
+    from curate.sessions.team import TeamMember
     from curate.tui.border import Severity
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".gz", ".zst", ".zip")
@@ -49,7 +53,7 @@ class HomeScreen(ProjectScreen):
     HELP = """
 Home answers one question: what next? The steps are counted from the records; what nobody has counted yet is said to
 be so. `1` to `9` or `enter` go to the screen for a step, `r` counts everything again, `enter` on a category shows its
-records in Browse.
+records in Browse. `t` shows the team: what each person is asked and has done, and what waits for their approval.
 """
     BINDINGS: ClassVar[list[Any]] = [
         *(
@@ -64,6 +68,7 @@ records in Browse.
             for number in range(1, _MOST_STEPS + 1)
         ),
         Binding("slash", "find", "Find", id="home.find"),
+        Binding("t", "team", "Team", id="home.team", show=False),
     ]
     DEFAULT_CSS = """
     HomeScreen #home { layout: grid; grid-size: 2; grid-columns: 1fr 1fr; grid-rows: 11 1fr; grid-gutter: 0 1; }
@@ -216,6 +221,18 @@ records in Browse.
 
     def action_find(self) -> None:
         self.app.go("browse", is_filtering=True)
+
+    def action_team(self) -> None:
+        """Show what each person is asked and has done."""
+        from curate.sessions.team import team_lines, team_of
+
+        def show(members: Sequence[TeamMember]) -> None:
+            self.app.push_screen(Pages("Team", safe_lines("\n".join(team_lines(members)))))
+
+        if self.app.following.is_loaded:
+            self.app.background(lambda: team_of(self.project), show, group="home.team")
+        else:
+            self.tell_no_use("There are no records yet, and no team.")
 
     def equal_command(self) -> str:
         from shlex import quote

@@ -25,8 +25,8 @@ SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
 _BAR = 16
 _THOUSANDS = 10_000
 _STATUSES = (
-    ("ok", "  ok", "ok"), ("warning", "~ warn", "warn"), ("error", "! error", "error"),
-    ("dropped", "x dropped", "muted"),
+    ("ok", "  ok", "ok"), ("warning", "~ warn", "warn"), ("waiting", ". waiting", "accent"),
+    ("error", "! error", "error"), ("dropped", "x dropped", "muted"),
 )  # fmt: skip
 
 

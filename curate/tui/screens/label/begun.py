@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from curate.base.record import CurateError
 from curate.base.tables import counted
+from curate.project.approval import APPROVAL
 from curate.project.project import Project
 from curate.sessions.labelling import LabelSession, ReviewItem, Waiting, settle, waiting
 
@@ -119,6 +120,8 @@ class SuggestionLearner:
     @property
     def lacks(self) -> str:
         """Why there are no suggestions, in words; empty where there are some."""
+        if self._session.question.name == APPROVAL:
+            return "none for approvals"
         if self._trouble:
             return self._trouble
         suggestions = self._session.suggester.suggestions

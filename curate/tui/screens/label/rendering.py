@@ -68,9 +68,10 @@ comes again when no others are left. What others answered is hidden until you ha
 With more than ten values, or none, `/` finds or types one. `m` lets several values be an answer: keys mark, `enter`
 saves. `+ = -` answer the question called *quality* beside. Flags and notes are kept as answers to *flag* and *note*.
 
-`o` changes the order, `w` the question, `t` asks about records whose line has an answer already, `v` shows what was
-answered differently and what was decided apart; there a key settles. The model behind `*` learns from the answers
-in a process of its own, and judges no record by an answer to it.
+`o` changes the order, `w` the question (also *approval*, where records wait for one), `t` asks about records
+whose line has an answer already, `v` shows what was answered differently and what was decided apart; there a
+key settles. The model behind `*` learns from the answers in a process of its own, and judges no record by an
+answer to it.
 """
 CSS = """
 LabelScreen #session { width: 66%; }

@@ -14,6 +14,7 @@ from curate.base.record import Finding
 from curate.base.tables import counted
 from curate.checks import discover
 from curate.jsonl import FAULTS
+from curate.project.approval import UNAPPROVED
 from curate.sessions.excerpt import Excerpt, ExcerptLine
 from curate.sessions.problem_groups import Heading, ProblemItem, Problems
 from curate.sessions.problem_search import RecordFix
@@ -147,6 +148,8 @@ def render_change(mending: RecordFix) -> str:
 
 def why(code: str) -> str:
     """Return the first paragraph of what is known of a check."""
+    if code == UNAPPROVED:
+        return "a record waits until somebody approves what it says, as [review] in curate.toml asks"
     rule = FAULTS.get(code) or discover().get(code)
     return " ".join(rule.help.split("\n\n")[0].split()) if rule else "what people decided does not fit together"
 
