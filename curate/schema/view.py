@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jsonschema_rs
 import orjson
 
-from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind, Problem, Record, Source, content_id
+from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind, Problem, Record, Source, content_id, trace_of
 from curate.jsonl import parts_of, pointer_of
 
 SINGLE_FIELDS = (
@@ -22,6 +22,8 @@ SINGLE_FIELDS = (
     "weight",
 )  # fmt: skip
 PART_JOINT = "\n\n"
+# Who says the reasoning before an answer.
+REASONING = "reasoning"
 # Not the weight: in a schema of one's own that may be a parcel's.
 _CONVENTIONAL = {
     "id": "id",
@@ -337,6 +339,14 @@ def text_of(message: Mapping[str, Json]) -> str:
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, sort_keys=True)
         lines.append(f"{function.get('name', '')}({text})")
     return "\n".join(lines)
+
+
+def said_in(messages: Sequence[Mapping[str, Json]]) -> Iterator[tuple[str, str]]:
+    """Yield who says what, in order; what an answer's reasoning says is `REASONING`'s."""
+    for message in messages:
+        if trace := trace_of(message):
+            yield REASONING, trace
+        yield str(message.get("role", "")), text_of(message)
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from curate.base.record import SPLITS, CurateError, Json, Record, Split, canonical
+from curate.base.record import SPLITS, CurateError, Json, Record, Split, canonical, trace_of
 from curate.jsonl import pointer_of
 from curate.project.data import ProjectData
 from curate.project.diff import FieldChange, field_changes
@@ -18,7 +18,7 @@ from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
-from curate.schema.view import text_of
+from curate.schema.view import REASONING, text_of
 from curate.similarity.dedupe import Method
 from curate.similarity.dedupe.results import Standing, Tree, trees_of
 
@@ -288,6 +288,9 @@ def _differing(change: FieldChange) -> Differing:
 def _texts(record: Record) -> Iterator[tuple[str, str]]:
     for message in record.messages:
         yield str(message.get("role", "")), text_of(message)
+    # Last, so that turns with and without reasoning stay beside one another.
+    if traces := [trace for message in record.messages if (trace := trace_of(message))]:
+        yield REASONING, "\n\n".join(traces)
     if record.text:
         yield "text", record.text
     if record.tools:

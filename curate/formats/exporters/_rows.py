@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.formats.exporters import CannotExpressError, ExportRow
 
 Message = Mapping[str, Json]
@@ -128,7 +128,7 @@ def columns_of(row: ExportRow) -> dict[str, Any]:
 
 
 def _message_columns(message: Message) -> dict[str, Any]:
-    names = ("role", "content", "name", "tool_call_id", "train", "weight")
+    names = ("role", "content", TRACES[0], "name", "tool_call_id", "train", "weight")
     calls = with_arguments_as_text(message).get("tool_calls")
     columns = [
         {

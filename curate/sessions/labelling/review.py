@@ -15,7 +15,7 @@ from curate.base.record import Json, Record, canonical
 from curate.project.fold import RecordState
 from curate.project.history import STATUS, DecisionConflict
 from curate.project.project import Project
-from curate.schema.view import text_of
+from curate.schema.view import said_in
 from curate.sessions.labelling.session import LabelSession
 
 _MOST_TEXT = 20_000  # Characters of one text that are shown; how many more there are is said.
@@ -107,8 +107,8 @@ def turns_of(record: Record) -> Iterator[tuple[str, str, int]]:
     """
     if not record.messages:
         yield "TEXT", *_cut(record.text)
-    for message in record.messages:
-        yield str(message.get("role", "")).upper(), *_cut(text_of(message))
+    for role, said in said_in(record.messages):
+        yield role.upper(), *_cut(said)
     if record.tools:
         yield "TOOLS", *_cut(", ".join(str(tool.get("function", {}).get("name", "")) for tool in record.tools))
 

@@ -17,7 +17,7 @@ from curate.project.blind import HIDDEN, UNSEEN
 from curate.project.diff.words import text_of as value_text
 from curate.project.diff.words import word_changes
 from curate.project.journal import CATEGORY
-from curate.schema.view import text_of
+from curate.schema.view import REASONING, said_in
 from curate.tui.border import FINDING_SIGNS, glyphs, safe_lines, safe_text
 from curate.tui.frame_table import Column, Tone
 from curate.tui.help import event_line
@@ -216,9 +216,11 @@ def _texts(record: Record) -> Iterator[Text]:
     if not record.messages:
         yield Text("TEXT", "strong")
         yield _limited(record.text)
-    for message in record.messages:
-        yield safe_text(str(message.get("role", "")).upper(), 30, "strong")
-        yield _limited(text_of(message)) if text_of(message) else Text("<empty>", "muted")
+    for role, said in said_in(record.messages):
+        # Dim: the answer is what is read first.
+        style = "muted" if role == REASONING else ""
+        yield safe_text(role.upper(), 30, style or "strong")
+        yield _limited(said, style) if said else Text("<empty>", "muted")
     if record.tools:
         names = [str(tool.get("function", {}).get("name", "")) for tool in record.tools]
         yield Text.assemble(("tools ", "muted"), safe_text(", ".join(names), 200))

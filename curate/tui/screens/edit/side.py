@@ -12,12 +12,12 @@ from textual.containers import VerticalScroll
 from textual.events import Resize
 from textual.message import Message
 
-from curate.base.record import Json, Record, Source, canonical
+from curate.base.record import Json, Record, Source, canonical, trace_of
 from curate.jsonl import pointer_of
 from curate.project.diff import FieldChange, field_changes, field_lines
 from curate.schema import Shape
 from curate.schema.form import json_text
-from curate.schema.view import PART_JOINT, at, text_of
+from curate.schema.view import PART_JOINT, REASONING, at, said_in
 from curate.sessions.edits import EditSession
 from curate.sessions.nearest import Nearest
 from curate.similarity.dedupe.nearest import Neighbour
@@ -159,14 +159,15 @@ def turns_of(line: Mapping[str, Json], shape: Shape) -> Iterator[tuple[str, str]
         return
     if shape.is_valid(line):
         record: Record = shape.record(line, Source("", 0))
-        for message in record.messages:
-            yield str(message.get("role", "")), text_of(message)
+        yield from said_in(record.messages)
         if record.text:
             yield "text", record.text
         return
     turns = view.get(line, "messages")
     for turn in turns if isinstance(turns, list) else ():
         if isinstance(turn, dict):
+            if trace := trace_of(turn):
+                yield REASONING, trace
             yield str(turn.get("role") or "?"), str(turn.get("content") or "")
     for name, role in (("system", "system"), ("prompt", "user"), ("completion", "assistant"), ("text", "text")):
         parts = (at(line, path) for path in view.prompt)
@@ -237,9 +238,10 @@ def _changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -> Ite
 def _chat(turns: Sequence[tuple[str, str]]) -> Text:
     text = Text()
     for role, said in turns:
-        text.append_text(safe_text(f"<|{role}|>", 40, style="accent"))
+        is_reasoning = role == REASONING
+        text.append_text(safe_text(f"<|{role}|>", 40, style="muted" if is_reasoning else "accent"))
         text.append(" ")
-        text.append_text(safe_lines(_cut(said)))
+        text.append_text(safe_lines(_cut(said), "muted" if is_reasoning else ""))
         text.append("\n")
     return text if turns else Text("empty\n", style="muted")
 
