@@ -45,7 +45,7 @@ def command(
 
     Alpaca, ShareGPT, OpenAI chat and TRL rows are recognised; other columns are mapped by their names. Rows
     that cannot be read go to quarantine/ with the reason. Exits 1 when there are such rows. Exports of annotation
-    tools, preferences and reasoning traces are recognised: they are read once --only, --map or --to-meta says how.
+    tools, preferences and columns of reasoning are recognised: they are read once --only, --map or --to-meta says how.
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
