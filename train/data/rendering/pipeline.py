@@ -406,7 +406,7 @@ class _Markers:
             copy["tool_calls"] = [self._call(call, turn) for call in calls]
         for key in sorted(message.keys() & set(TRACES)):
             if isinstance(message[key], str) and message[key].strip():
-                copy[key] = self.put(key, key, message[key], turn, is_needed=is_trained)
+                copy[key] = self.put(key, "parts", message[key], turn, is_needed=is_trained)
         return copy
 
     def tool(self, tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -473,7 +473,9 @@ def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> st
             clauses.append(f"drops {' and '.join(dict.fromkeys(part.kind for part in dropped))} of {key}")
     if whole:
         clauses.insert(0, f"has no place for {' and '.join(whole)}")
-    return f"the chat template {' and '.join(clauses)}"
+    is_history = "parts" in (part.kind for part in missing) and not set(TRACES) & set(whole)
+    remedy = ' (reasoning = "drop-history" does without it in earlier turns)' if is_history else ""
+    return f"the chat template {' and '.join(clauses)}{remedy}"
 
 
 def _function(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:

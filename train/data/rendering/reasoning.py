@@ -6,6 +6,7 @@ Nothing here knows any template: what it writes before and after reasoning is se
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,12 @@ class ReasoningMarks:
         trace, _, rest = self._begun(ids[:low], decode).partition(self.closing)
         return (rest + decode(ids[low:], has_control=False)).lstrip(), trace.strip()
 
+    def answer_in(self, content: str) -> str:
+        """Return the content of an answer without the reasoning that it begins with, as completions are parted too."""
+        text = content.lstrip()
+        is_begun = self.closing in text and text.startswith(self.opening)
+        return text.partition(self.closing)[2].lstrip() if is_begun else content
+
     def _begun(self, ids: Sequence[int], decode: Callable[..., str]) -> str:
         text: str = decode(ids, has_control=True)
         return text.lstrip().removeprefix(self.opening)
@@ -65,14 +72,25 @@ def find_marks(conversations: Conversations) -> ReasoningMarks | None:
     return ReasoningMarks(before.strip(), closing, not before.strip() and not is_direct)
 
 
-def trace_span(layout: Layout, messages: Sequence[Mapping[str, Any]], turn: int) -> Span | None:
-    """Return where the reasoning of a message stands in the text, None where it does not stand at its place."""
+def trace_span(
+    layout: Layout, messages: Sequence[Mapping[str, Any]], turn: int, marks: ReasoningMarks | None
+) -> Span | None:
+    """Return where the reasoning of a message stands in the text, None where it is not between its marks before the
+    content.
+    """
     contents, own = layout.contents, layout.contents[turn]
     start = next((span[1] for span in reversed(contents[:turn]) if span is not None), 0)
     after = [own] if own else contents[turn + 1 :]
     stop = next((span[0] for span in after if span is not None), len(layout.text))
-    found = ((layout.text.find(form, start, stop), len(form)) for form in spellings(trace_of(messages[turn])))
-    return next(((at, at + length) for at, length in found if at >= 0), None)
+    text = layout.text[start:stop]
+    # A short one may stand elsewhere too, so it counts only where its marks are around it.
+    for closing in re.finditer(re.escape(marks.closing), text) if marks else ():
+        before = text[: closing.start()].rstrip()
+        for form in spellings(trace_of(messages[turn])):
+            begin = len(before) - len(form)
+            if before.endswith(form) and text[:begin].rstrip().endswith(marks.opening if marks else ""):
+                return start + begin, start + len(before)
+    return None
 
 
 def trained_turns(
@@ -86,11 +104,11 @@ def trained_turns(
     for number, (answer, turn) in enumerate(zip(talk.answers, talk.turns, strict=True)):
         if answer not in trained or not trace_of(talk.messages[answer]):
             continue
-        span, content = trace_span(talk.layout, talk.messages, answer), talk.layout.contents[answer]
-        if span is None or span[0] < turn.start or span[1] > turn.stop:
-            raise RowFault("the chat template writes reasoning at another place than before its answer")
         if marks is None:
             raise RowFault("the chat template writes no mark between reasoning and answer")
+        span, content = trace_span(talk.layout, talk.messages, answer, marks), talk.layout.contents[answer]
+        if span is None or span[0] < turn.start or span[1] > turn.stop:
+            raise RowFault("the chat template writes reasoning at another place than before its answer")
         if is_masked:
             start = content[0] if content else _after(talk.layout.text, span[1], marks.closing)
             turns[number] = turn._replace(start=start)

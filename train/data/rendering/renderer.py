@@ -25,7 +25,7 @@ from train.data.rendering.conversation import QUESTION, Conversation, Conversati
 from train.data.rendering.encode import Encoder
 from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
 from train.data.rendering.pipeline import Item, Pipeline, prove_single_bos
-from train.data.rendering.reasoning import trace_span
+from train.data.rendering.reasoning import ReasoningMarks, trace_span
 from train.recipe import Objective, Reasoning
 
 # For models that come without a template: words that any vocabulary has, and the model's own end token.
@@ -191,7 +191,12 @@ class Renderer:
         item = next(self._pipeline.records([row], has_offsets=True))
         record = _record(item)
         example = (self._shorten(record) if self._num_lost(record) else record).example()
-        return Preview(example, record.example(), _roles(item, len(record.ids)), [*item.notes, *notes_of(row)])
+        return Preview(
+            example,
+            record.example(),
+            _roles(item, len(record.ids), self._pipeline.marks),
+            [*item.notes, *notes_of(row)],
+        )
 
     def prompt(self, row: Row) -> Prompt | None:
         """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError).
@@ -204,7 +209,7 @@ class Renderer:
         known = self._prompts.get(id(row)) or self._known_prompt(row)
         if known is None:
             prompt, _, answer, message = self._generated(row)
-            reference = self.decode(answer) if message.get("tool_calls") else message["content"]
+            reference = self.decode(answer) if message.get("tool_calls") else self._reference(message)
             known = self._prompts[id(row)] = row, Prompt(row.id, prompt, reference)
         return known[1]
 
@@ -288,7 +293,11 @@ class Renderer:
             return None
         assert isinstance(rendered.examples, Examples), "only what was rendered in one go is learnt"
         record = rendered.examples.record(index)
-        return row, Prompt(row.id, record.ids[: record.num_prompt].tolist(), answer["content"] or "")
+        return row, Prompt(row.id, record.ids[: record.num_prompt].tolist(), self._reference(answer))
+
+    def _reference(self, answer: Mapping[str, Any]) -> str:
+        content, marks = answer["content"] or "", self._pipeline.marks
+        return content if marks is None or trace_of(answer) else marks.answer_in(content)
 
     def _record_of(self, row: Row) -> Record:
         return _record(next(self._pipeline.records([row])))
@@ -316,13 +325,14 @@ def _record(item: Item) -> Record:
     return item.record
 
 
-def _roles(item: Item, num_tokens: int) -> list[str]:
+def _roles(item: Item, num_tokens: int, marks: ReasoningMarks | None) -> list[str]:
     if item.talk is None or item.encoded is None or item.encoded.offsets is None:
         return ["text"] * num_tokens
     layout, messages = item.talk.layout, item.talk.messages
     pairs = zip(layout.contents, item.row.messages or (), strict=False)
     spans = [(*span, message["role"]) for span, message in pairs if span]
-    traces = [trace_span(layout, messages, turn) for turn in range(len(messages)) if trace_of(messages[turn])]
+    thinking = [turn for turn, message in enumerate(messages) if trace_of(message)]
+    traces = [trace_span(layout, messages, turn, marks) for turn in thinking]
     spans += [(*span, "reasoning") for span in traces if span]
     return [
         next((role for a, b, role in spans if start < b and a < end), "template")
