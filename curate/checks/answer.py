@@ -108,8 +108,6 @@ def _may_reason(block: RecordBlock, _settings: Settings) -> Flags:
     ],
     bad=[
         {"messages": [{"role": "user", "content": "2 + 3?"},
-                      {"role": "assistant", "content": "5", "reasoning_content": " \n"}]},
-        {"messages": [{"role": "user", "content": "2 + 3?"},
                       {"role": "assistant", "content": "5", "reasoning_content": ""}]},
     ],
 )  # fmt: skip

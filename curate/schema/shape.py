@@ -12,22 +12,11 @@ from typing import Any, NamedTuple
 import jsonschema_rs
 
 from curate.base.console import one_line
-from curate.base.record import (
-    TRACES,
-    CurateError,
-    Finding,
-    Json,
-    Kind,
-    Problem,
-    Record,
-    Source,
-    canonical,
-    normalised,
-)
+from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source, canonical, normalised
 from curate.base.resources import shipped
 from curate.jsonl import parts_of
 from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
-from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view, text_of
+from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view, text_of, without_reasoning
 from curate.schema.words import LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
@@ -339,7 +328,7 @@ def record_parts(record: Record) -> Parts:
     roles: list[str] = []
     last = len(turns)
     # Two records that ask and answer the same are alike, whatever was thought in between.
-    for index, turn in enumerate(map(_without_reasoning, turns)):
+    for index, turn in enumerate(map(without_reasoning, turns)):
         role, text = turn.get("role"), turn.get("content")
         if role == "assistant":
             last = index
@@ -369,10 +358,6 @@ def digests_of(record: Record) -> tuple[bytes, bytes]:
     # A digest goes on where it stood: the question is the beginning of all that is said.
     digest.update(mark + "\0".join(texts[num_question_texts:]).encode("utf-8", "surrogatepass"))
     return question, digest.digest()
-
-
-def _without_reasoning(turn: Mapping[str, Json]) -> Mapping[str, Json]:
-    return turn if turn.keys().isdisjoint(TRACES) else {key: turn[key] for key in turn if key not in TRACES}
 
 
 def _structure_of(turn: Mapping[str, Json]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jsonschema_rs
 import orjson
 
-from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind, Problem, Record, Source, content_id, trace_of
+from curate.base.record import MOST_WEIGHT, SPLITS, TRACES, Json, Kind, Problem, Record, Source, content_id, trace_of
 from curate.jsonl import parts_of, pointer_of
 
 SINGLE_FIELDS = (
@@ -339,6 +339,11 @@ def text_of(message: Mapping[str, Json]) -> str:
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, sort_keys=True)
         lines.append(f"{function.get('name', '')}({text})")
     return "\n".join(lines)
+
+
+def without_reasoning(message: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return a message without the reasoning before it."""
+    return message if message.keys().isdisjoint(TRACES) else {k: v for k, v in message.items() if k not in TRACES}
 
 
 def said_in(messages: Sequence[Mapping[str, Json]]) -> Iterator[tuple[str, str]]:
