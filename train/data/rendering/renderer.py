@@ -242,6 +242,11 @@ class Renderer:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
         return self.encoder.decode(ids, has_control=False)
 
+    @property
+    def has_reasoning_marks(self) -> bool:
+        """Whether the template has marks by which reasoning is told from an answer."""
+        return self._pipeline.marks is not None
+
     def answer(self, ids: Sequence[int]) -> tuple[str, str | None]:
         """Return the answer of generated ids as `decode` gives it, and the reasoning before it, None without any."""
         marks = self._pipeline.marks
