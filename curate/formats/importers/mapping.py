@@ -135,8 +135,8 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
         if texts[field] != value and column in used:
             extra[column] = value
     _common(line, texts, extra, mapping)
-    if "reasoning" in texts and "output" not in texts:
-        raise RowError("the mapping names reasoning, which stands before an output, and names no output")
+    if "reasoning" in texts and ("output" not in texts or texts.keys() & {"text", "question"}):
+        raise RowError("the mapping names reasoning, which stands between an instruction and its output alone")
     if "text" in texts:
         return ConvertedRow("domain", line | {"text": texts["text"]}, extra)
     if "question" in texts:

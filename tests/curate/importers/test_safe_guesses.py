@@ -109,6 +109,18 @@ def test_a_column_of_reasoning_is_trained_or_stored_as_the_command_says(tmp_path
     ]
 
 
+def test_reasoning_is_mapped_with_an_instruction_and_its_output_alone(tmp_path: Path) -> None:
+    source = write(tmp_path, REASONED)
+    for mapping in ("question=question,answer=answer", "text=question,output=answer", "text=question"):
+        (folder := tmp_path / mapping.replace("=", "-")).mkdir()
+        done = init(folder, source, "--map", f"{mapping},reasoning=reasoning")
+        assert (
+            "stands between an instruction and its output alone"
+            in f"{done.output} {done.exception} {done.stderr}"
+            + ((folder / "w/quarantine/rows.jsonl.jsonl").read_text() if (folder / "w/quarantine").is_dir() else "")
+        )
+
+
 def test_a_row_of_a_foreign_form_behind_many_others_is_put_aside(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"question": f"Say {n}.", "answer": f"It is {n}."} for n in range(400)]
     rows.append({"question": "Say hi.", "answer": "Hello.", "rejected": "Go away."})

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import escape
 
-from train.data.dataset import RowFault, prepare_messages, trace_of
+from train.data.dataset import TRACES, RowFault, prepare_messages, trace_of
 from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Layout, Span, Turn, sentinel
 
 
@@ -57,8 +57,11 @@ def find_marks(conversations: Conversations) -> ReasoningMarks | None:
     """Return what the template writes around reasoning; None where it writes none, or nothing between it and the
     answer, so that nobody could tell them apart.
     """
-    word = sentinel(conversations.template.source)
-    told = prepare_messages([QUESTION[0], {**QUESTION[1], "reasoning_content": word}], conversations.template.source)
+    source = conversations.template.source
+    if not any(name in source for name in TRACES):
+        return None
+    word = sentinel(source)
+    told = prepare_messages([QUESTION[0], {**QUESTION[1], "reasoning_content": word}], source)
     try:
         opening = conversations.opening(QUESTION[:1])
         text, plain = conversations.render(told), conversations.render(QUESTION)
