@@ -29,6 +29,8 @@ _PREFIX = re.compile(r"[A-Z][0-9]{0,3}")
 # Most that a record, or an answer in it, may count beside others while training.
 MOST_WEIGHT = 1000
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+# What messages call the reasoning before an answer; the first is the name that is stored.
+TRACES = ("reasoning_content", "thinking", "reasoning")
 # What records without a category are exported and scored under.
 UNCATEGORISED = "uncategorised"
 
@@ -191,11 +193,29 @@ def source_of(record: Record | Example) -> str:
     return source if isinstance(source, str) and source else record.source.file
 
 
+def trace_of(message: Mapping[str, Json]) -> str:
+    """Return the reasoning before an answer, "" where there is none."""
+    # Nearly all messages are a role and a content.
+    if len(message) < 3 or message.get("role") != "assistant":
+        return ""
+    return next((trace for name in TRACES if isinstance(trace := message.get(name), str) and trace), "")
+
+
+def thought(trace: str) -> str:
+    """Return reasoning as it stands before an answer in formats that have no field for it."""
+    return f"<think>\n{trace}\n</think>\n\n"
+
+
+def trace_bytes(record: Record) -> int:
+    """Return the UTF-8 bytes of all reasoning in a record."""
+    return sum(len(trace_of(message).encode("utf-8", "surrogatepass")) for message in record.messages)
+
+
 def estimated_tokens(record: Record) -> int:
     """Return about how many tokens a record has: a quarter of the UTF-8 bytes of its texts, rounded up."""
     # A rule of thumb for byte-pair vocabularies, shown as "~tok": no tokenizer is asked. Tools, and turns after the
     # last answer, are not counted.
-    size = 0
+    size = trace_bytes(record)
     for text in (record.system, record.prompt, record.completion, record.text):
         size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return -(-size // 4)

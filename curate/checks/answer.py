@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from curate.base.patterns import lazy_pattern
-from curate.base.record import Problem, Record, normalised
+from curate.base.record import TRACES, Problem, Record, normalised
 from curate.checks import AnswerTurn, check, is_blank, messages_pointer, texts, turns
 from curate.schema.settings import Settings
 
@@ -89,6 +89,39 @@ def empty_completion(record: Record, settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "the text is blank", next((pointer for pointer, text in texts(record) if text == record.text), "")
         )
+
+
+def _may_reason(block: RecordBlock, _settings: Settings) -> Flags:
+    return ~block.is_plain
+
+
+@check(
+    "Q215",
+    "empty-reasoning",
+    severity="warning",
+    condition=_may_reason,
+    good=[
+        {"messages": [{"role": "user", "content": "2 + 3?"},
+                      {"role": "assistant", "content": "5", "reasoning_content": "2 and 3 are 5."}]},
+        {"messages": [{"role": "user", "content": "2 + 3?"},
+                      {"role": "assistant", "content": "<think>2 and 3 are 5.</think>\n5"}]},
+    ],
+    bad=[
+        {"messages": [{"role": "user", "content": "2 + 3?"},
+                      {"role": "assistant", "content": "5", "reasoning_content": ""}]},
+    ],
+)  # fmt: skip
+def empty_reasoning(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report reasoning of which nothing can be seen, such as an empty ``reasoning_content``.
+
+    It is trained as no reasoning at all. Write it, or remove the field. Reasoning between <think> tags at the beginning
+    of an answer is text of the answer, and is left as it is.
+    """
+    for index, message in enumerate(record.messages):
+        for name in TRACES if message.get("role") == "assistant" else ():
+            if isinstance(trace := message.get(name), str) and is_blank(trace):
+                base = messages_pointer(record)
+                yield Problem("the reasoning is empty", f"{base}/{index}/{name}" if base else "")
 
 
 @check(

@@ -27,7 +27,7 @@ def _none(block: RecordBlock, _settings: Settings) -> Flags:
 
 
 @check(
-    "Q215",
+    "Q216",
     "no-preference",
     severity="warning",
     condition=_none,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from curate.base.patterns import lazy_pattern
-from curate.base.record import Problem, Record
+from curate.base.record import TRACES, Problem, Record
 from curate.checks import check, texts
 from curate.schema.settings import Settings
 
@@ -92,12 +92,24 @@ def _control_tokens(record: Record) -> Iterator[Problem]:
         {"instruction": "Think first.", "output": "<think>two plus three</think>\n5"},
         {"instruction": "Judge it.\n### User:\nHi\n### Assistant A:\nHo", "output": "Good."},
         {"instruction": "Write a heading.", "output": "## Input\n\nSome text."},
+        {
+            "messages": [
+                {"role": "user", "content": "Add."},
+                {"role": "assistant", "content": "5", "reasoning_content": "2 and 3"},
+            ]
+        },
     ],
     bad=[
         {"instruction": "a\n\nAssistant: b\nUser: c", "output": "fine"},
         {"instruction": "Below is a task.\n\n### Instruction:\nAdd.\n\n### Response:", "output": "fine"},
         {"instruction": "Add.", "output": "5\nHuman: and now?\nAssistant: 6"},
         {"instruction": "Add.</think>Be rude.", "output": "5"},
+        {
+            "messages": [
+                {"role": "user", "content": "Add."},
+                {"role": "assistant", "content": "5", "reasoning_content": "<think>2 and 3</think>"},
+            ]
+        },
     ],
 )
 def turn_marker_in_text(record: Record, settings: Settings) -> Iterator[Problem]:
@@ -111,17 +123,20 @@ def turn_marker_in_text(record: Record, settings: Settings) -> Iterator[Problem]
     for pointer, text in texts(record):
         if pointer.startswith(_UNTRAINED):
             continue
-        marker = _turn_marker(text)
+        is_trace = pointer.rsplit("/", 1)[-1] in TRACES
+        marker = _turn_marker(text, is_trace=is_trace)
         if marker:
             yield Problem(f"contains {marker}; give each turn a message of its own", pointer)
 
 
-def _turn_marker(text: str) -> str:
+def _turn_marker(text: str, *, is_trace: bool) -> str:
     if ":" in text:
         if "\n" in text and _ASSISTANT_MARK.search(text) and _USER_MARK.search(text):
             return "turns written as plain text (User: ... Assistant: ...)"
         if "##" in text and _ALPACA.search(text):
             return "the headings of an instruction template (### Response:)"
+    if is_trace and _THINK.search(text):
+        return "thinking tags in the reasoning, which a chat template adds"
     if "think" in text and "<" in text and _THINK.search(_THOUGHT.sub("", text)):
         return "thinking tags outside the start of an answer"
     return ""

@@ -10,7 +10,7 @@ from itertools import islice
 import orjson
 
 from curate.base.console import one_line, talk, visible
-from curate.base.record import CurateError, Finding, Json, Record
+from curate.base.record import TRACES, CurateError, Finding, Json, Record
 from curate.base.resources import require_trainer, trainer_command
 from curate.checks import Check, TokenLengths, discover
 from curate.schema import Shape
@@ -62,7 +62,7 @@ def ask_trainer(rows: Iterable[Mapping[str, Json]], *words: str) -> Generator[Js
 
 # Targets for which an export trains the last answer of a conversation only; the others train every answer.
 _LAST_ANSWER = frozenset({"trl"})
-_ROW_KEYS = ("name", "tool_call_id", "tool_calls")
+_ROW_KEYS = ("name", "tool_call_id", "tool_calls", *TRACES)
 
 
 # What crosses the border are lines: rows as `schemas/row.schema.json` says go in, lengths as

@@ -49,9 +49,9 @@ def command(
 
     Rows of other tools are recognised, and what their annotators answered becomes decisions under their names; other
     columns are mapped by their names. A table says where each column goes. Rows that cannot be read go to quarantine/
-    with the reason; exits 1 when there are such rows. Preferences and reasoning traces are read once --only, --map or
-    --to-meta says how. --map takes columns and JSON pointers: --map instruction=question,output=answer and
-    --map instruction=/data/text,output=/answers/0/text.
+    with the reason; exits 1 when there are such rows. Preferences in a workspace of another shape, and columns of
+    reasoning, are read once --only, --map or --to-meta says how. --map takes columns and JSON pointers: --map
+    instruction=question,output=answer and --map instruction=/data/text,output=/answers/0/text.
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """

@@ -21,7 +21,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.base.file_guard import MOST_DOCUMENT, SETTLED, FileGuardError, hint_of, open_file, read_file, stamp_of
-from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Example, Json, Record, Split, canonical
+from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Example, Json, Record, Split, canonical, trace_of
 from curate.base.storage import AtomicFile, make_folder, publish_folder, write_atomic
 from curate.formats.row_file import Row, RowFile
 
@@ -234,7 +234,9 @@ def _message(message: Mapping[str, Json]) -> Mapping[str, Json]:
     if tuple(message) == _PLAIN_KEYS:
         return message
     known = _ANSWER_KEYS if message.get("role") == "assistant" else _MESSAGE_KEYS
-    return {key: message.get(key) for key in known if key in _PLAIN_KEYS or message.get(key) is not None}
+    kept = {key: message.get(key) for key in known if key in _PLAIN_KEYS or message.get(key) is not None}
+    # Whatever a schema of one's own calls it, a dataset has one name for it.
+    return kept | ({"reasoning_content": trace} if (trace := trace_of(message)) else {})
 
 
 def frozen_digest(test_ids: Sequence[str]) -> str:

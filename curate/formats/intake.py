@@ -13,7 +13,7 @@ import orjson
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
-from curate.base.record import CurateError, Json, Source, canonical
+from curate.base.record import TRACES, CurateError, Json, Source, canonical
 from curate.base.storage import write_atomic
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, forms_open_to, open_fields, plan_import
 from curate.formats.importers import (
@@ -33,7 +33,9 @@ DATA_FOLDER = "data"
 QUARANTINE_FOLDER = "quarantine"
 _TALKS = ("messages", "conversations", "prompt", "completion")
 # Keys of a turn that a line's messages hold.
-_TURN_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "train", "weight", "from", "value"})
+_TURN_KEYS = frozenset(
+    {"role", "content", "name", "tool_calls", "tool_call_id", "train", "weight", "from", "value", *TRACES}
+)
 
 
 @dataclass(frozen=True, slots=True)

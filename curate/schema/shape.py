@@ -16,7 +16,7 @@ from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record
 from curate.base.resources import shipped
 from curate.jsonl import parts_of
 from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
-from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view, text_of
+from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view, text_of, without_reasoning
 from curate.schema.words import LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
@@ -327,7 +327,8 @@ def record_parts(record: Record) -> Parts:
     texts: list[str] = []
     roles: list[str] = []
     last = len(turns)
-    for index, turn in enumerate(turns):
+    # Two records that ask and answer the same are alike, whatever was thought in between.
+    for index, turn in enumerate(map(without_reasoning, turns)):
         role, text = turn.get("role"), turn.get("content")
         if role == "assistant":
             last = index

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from curate.base.record import Json, Kind, Problem, RatedAnswer, Record, Source, content_id
+from curate.base.record import TRACES, Json, Kind, Problem, RatedAnswer, Record, Source, content_id, trace_of
 from curate.jsonl import parts_of, pointer_of
 from curate.schema.fitness import WANTED, fits, is_assured, line_fits
 
@@ -21,6 +21,8 @@ SINGLE_FIELDS = (
     "weight", "chosen", "rejected", "answers", "liked",
 )  # fmt: skip
 PART_JOINT = "\n\n"
+# Who says the reasoning before an answer.
+REASONING = "reasoning"
 # Not the weight: in a schema of one's own that may be a parcel's.
 _CONVENTIONAL = {
     "id": "id",
@@ -332,19 +334,26 @@ def texts_of(messages: Sequence[Mapping[str, Json]]) -> tuple[str, str, str]:
 
 
 def spoken_turns(record: Record) -> Iterator[tuple[str, str]]:
-    """Yield who says what in a record, message by message; of a preference all answers, each with what it is worth."""
+    """Yield who says what in a record, as `said_in` does; of a preference all answers, each with what it is worth."""
     if not record.messages:
         yield "text", record.text
-    num_asked = len(record.messages) - (len(record.answers[0].messages) if record.answers else 0)
-    for message in record.messages[:num_asked]:
-        yield str(message.get("role", "")), text_of(message)
-    ratings = [answer.rating for answer in record.answers]
-    is_rated = ratings not in ([1, 0], [1], [0])
+    yield from said_in(asked_messages(record))
     for answer in record.answers:
-        verdict = ("rejected", "chosen") if len(ratings) > 1 else ("not liked", "liked")
-        worth = f"rated {answer.rating:g}" if is_rated else verdict[answer.rating > 0]
-        for message in answer.messages:
-            yield f"{message.get('role', '')} ({worth})", text_of(message)
+        for who, text in said_in(answer.messages):
+            yield who if who == REASONING else f"{who} ({worth_of(record, answer)})", text
+
+
+def asked_messages(record: Record) -> Turns:
+    """Return the messages before the answers that a record compares; all where it compares none."""
+    return record.messages[: -len(record.answers[0].messages)] if record.answers else record.messages
+
+
+def worth_of(record: Record, answer: RatedAnswer) -> str:
+    """Return in a word or two how good one of a record's answers is."""
+    ratings = [other.rating for other in record.answers]
+    if ratings not in ([1, 0], [1], [0]):
+        return f"rated {answer.rating:g}"
+    return (("rejected", "chosen") if len(ratings) > 1 else ("not liked", "liked"))[answer.rating > 0]
 
 
 def text_of(message: Mapping[str, Json]) -> str:
@@ -361,3 +370,16 @@ def text_of(message: Mapping[str, Json]) -> str:
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, sort_keys=True)
         lines.append(f"{function.get('name', '')}({text})")
     return "\n".join(lines)
+
+
+def without_reasoning(message: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return a message without the reasoning before it."""
+    return message if message.keys().isdisjoint(TRACES) else {k: v for k, v in message.items() if k not in TRACES}
+
+
+def said_in(messages: Sequence[Mapping[str, Json]]) -> Iterator[tuple[str, str]]:
+    """Yield who says what, in order; what an answer's reasoning says is `REASONING`'s."""
+    for message in messages:
+        if trace := trace_of(message):
+            yield REASONING, trace
+        yield str(message.get("role", "")), text_of(message)

@@ -18,7 +18,7 @@ from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
-from curate.schema.view import spoken_turns, text_of
+from curate.schema.view import REASONING, spoken_turns, text_of
 from curate.similarity.dedupe import Method
 from curate.similarity.dedupe.results import Standing, Tree, trees_of
 
@@ -286,7 +286,11 @@ def _differing(change: FieldChange) -> Differing:
 
 
 def _texts(record: Record) -> Iterator[tuple[str, str]]:
-    yield from spoken_turns(record)
+    turns = list(spoken_turns(record))
+    yield from (turn for turn in turns if turn[0] != REASONING)
+    # Last, so that turns with and without reasoning stay beside one another.
+    if traces := [text for who, text in turns if who == REASONING]:
+        yield REASONING, "\n\n".join(traces)
     if record.tools:
         yield "tools", "\n".join(text_of(dict(tool)) for tool in record.tools)
 

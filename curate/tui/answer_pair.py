@@ -9,7 +9,7 @@ from rich.text import Text
 
 from curate.base.record import Record
 from curate.project.diff.words import Side, sides_of
-from curate.schema.view import spoken_turns
+from curate.schema.view import said_in, worth_of
 from curate.tui.border import glyphs, safe, safe_lines, safe_text
 
 # Cells from which two texts stand beside one another.
@@ -37,11 +37,11 @@ def answers_text(record: Record, console: Console, width: int) -> Text:
 
     Where there are too few cells, the worst stands below the best.
     """
-    turns = list(spoken_turns(record))[len(record.messages) - len(record.answers[0].messages) :]
-    blocks: list[tuple[str, str]] = []
-    for answer in record.answers:
-        some, turns = turns[: len(answer.messages)], turns[len(answer.messages) :]
-        blocks.append((some[-1][0], "\n\n".join(text for _, text in some)))
+    blocks = [
+        (f"{answer.messages[-1].get('role', '')} ({worth_of(record, answer)})",
+         "\n\n".join(text for _, text in said_in(answer.messages)))
+        for answer in record.answers
+    ]  # fmt: skip
     (title, best), *others = blocks
     if not others:
         return _block(title, safe_lines(best[:_MOST_CHARS]))

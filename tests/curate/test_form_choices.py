@@ -62,8 +62,8 @@ def test_the_turns_of_a_conversation_have_all_their_fields() -> None:
     for place in ("/messages/0", "/messages/1"):
         kinds = {one.name: one.kind for one in field_at(form, place).fields}
         assert kinds == {
-            "role": "choice", "content": "text", "name": "line", "tool_calls": "list", "tool_call_id": "line",
-            "train": "switch", "weight": "number",
+            "role": "choice", "content": "text", "reasoning_content": "text", "name": "line", "tool_calls": "list",
+            "tool_call_id": "line", "train": "switch", "weight": "number",
         }  # fmt: skip
     form.begin("/messages/0/tool_calls")
     assert "/messages/0/tool_calls" in [one.pointer for one in form.problems()], "only an assistant calls tools"

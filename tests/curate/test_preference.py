@@ -159,7 +159,7 @@ def test_what_two_preferences_say_of_one_question(tmp_path: Path) -> None:
     assert ("D304", 2) in codes
     assert any(code == "D305" and line in (3, 4) for code, line in codes)
     assert ("D301", 5) in codes
-    assert ("Q215", 6) in codes
+    assert ("Q216", 6) in codes
     # Several answers to one question are what preferences are for.
     assert not any(code == "D303" for code, _ in codes)
 

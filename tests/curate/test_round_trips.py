@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.base.record import Record, Source
+from curate.base.record import Record, Source, trace_of
 from curate.formats.dataset import row_of
 from curate.formats.exporters import ExportResult, export_rows, exporters
 from curate.formats.import_plan import plan_import
@@ -77,6 +77,35 @@ KINDS: dict[str, tuple[str, list[dict[str, Any]]]] = {
                     {"role": "user", "content": "a", "name": "Kim"},
                     {"role": "assistant", "content": "b", "train": False},
                     {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"},
+                ],
+            },
+        ],
+    ),
+    "reasoning": (
+        "chat",
+        [
+            {
+                "id": "q1", **BESIDE,
+                "messages": [
+                    {"role": "user", "content": "2 + 3?"},
+                    {"role": "assistant", "content": "5", "reasoning_content": "2 and 3\nare 5."},
+                ],
+            },
+            {
+                "id": "q2",
+                "messages": [
+                    {"role": "user", "content": "And twice?"},
+                    {"role": "assistant", "content": "<think>\nso\n</think>\n\n10", "reasoning_content": "so"},
+                    {"role": "user", "content": "Half?"}, {"role": "assistant", "content": "2.5"},
+                ],
+            },
+            {
+                "id": "q3", "tools": TOOLS,
+                "messages": [
+                    {"role": "user", "content": "Weather?"},
+                    {"role": "assistant", "content": None, "reasoning_content": "Look.", "tool_calls": [CALL]},
+                    {"role": "tool", "tool_call_id": "c1", "content": "4"},
+                    {"role": "assistant", "content": "4.", "reasoning_content": "It says 4."},
                 ],
             },
         ],
@@ -164,6 +193,8 @@ def losses(before: Record, after: Record) -> set[str]:
         )
         if value and value != again:
             gone.add(key)
+    traces = [[trace_of(message) for message in record.messages] for record in (before, after)]
+    gone |= {"reasoning_content"} if traces[0] != traces[1] else set()
     return gone | ({"split"} if after.split is None else set())
 
 

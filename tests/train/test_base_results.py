@@ -131,8 +131,8 @@ def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
 def test_a_field_of_the_recipe_that_nobody_thought_of_is_a_part(base: Path, dataset: Path) -> None:
     fields = key_of(prepare(dataset, Recipe(base=str(base))))["recipe"]
     assert fields.keys() == {
-        "max_length", "on_too_long", "on_unrenderable", "allow_special_tokens", "new_tokens", "dtype", "device",
-        "threads", "lora", "eval",
+        "max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "new_tokens", "dtype",
+        "device", "threads", "lora", "eval",
     }  # fmt: skip
     assert fields["lora"].keys() == {"quantize"}
     assert fields["eval"].keys() == {"max_new_tokens", "batch_tokens"}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from train.data.dataset import Row
     from train.data.rendering import Renderer
 
-_TRAINED, _PLAIN = "\x1b[1;32m", "\x1b[0m"
+_TRAINED, _REASONING, _PLAIN = "\x1b[1;32m", "\x1b[35m", "\x1b[0m"
+_ROLE = "reasoning"
 
 
 @click.command("preview")
@@ -40,8 +41,8 @@ def command(
 ) -> int:
     """Show records of DATASET as the model sees them: whose text each token is, and whether it is trained.
 
-    Trained text is marked by a word, on a terminal also by colour (NO_COLOR switches it off). A record that a run would
-    refuse, or whose answer is cut, is named with the reason, and makes the exit code 2.
+    Trained text and reasoning are marked by words, on a terminal also by colour (NO_COLOR switches it off). A record
+    that a run would refuse, or whose answer is cut, is named with the reason, and makes the exit code 2.
 
     Example: train preview my-data/dataset/v1 --id ticket-17
     """
@@ -78,8 +79,10 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
     example, roles = preview.example, preview.roles
     lost, untrained = len(roles) - len(example.ids), preview.whole.num_supervised - example.num_supervised
     cut = f", cut by {lost}" if lost else ""
+    num_reasoning = roles[: len(example.ids)].count(_ROLE)
+    reasoning = f", {num_reasoning} of reasoning" if num_reasoning else ""
     console.data(
-        f"{console.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained,"
+        f"{console.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained{reasoning},"
         f" category {console.visible(row.category) or '-'}"
     )
     weights = example.weights or [1.0] * len(example.ids)
@@ -106,4 +109,5 @@ def _line(tokens: list[int], mark: str, role: str, renderer: Renderer, head: str
     text = console.visible(renderer.encoder.decode(tokens, has_control=True)).replace("\n", "\\n").replace("\t", "\\t")
     # The word stands there in colour too: colour is never the only sign.
     line = f"{head}{mark:<7}  {console.visible(role):<9}  |{text}|"
-    console.data(f"{_TRAINED}{line}{_PLAIN}" if mark and console.is_colour_wanted(sys.stdout) else line)
+    colour = (_TRAINED if mark else "") + (_REASONING if role == _ROLE else "")
+    console.data(f"{colour}{line}{_PLAIN}" if colour and console.is_colour_wanted(sys.stdout) else line)

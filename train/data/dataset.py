@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +19,7 @@ from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 
 if TYPE_CHECKING:
-    from train.recipe import Objective
+    from train.recipe import Objective, Reasoning
 
 
 MANIFEST = "manifest.json"
@@ -31,6 +33,8 @@ MOST_LEVELS = 64
 _EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
 # What a message says about its training; no template and no model sees it.
 _TRAINING = {"train": True, "weight": 1}
+TRACES = ("reasoning_content", "thinking", "reasoning")
+"""What messages and chat templates call the reasoning before an answer; an export writes the first."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,11 @@ def _check_messages(messages: Any, location: str) -> None:
                 location,
                 f"messages[{number}]: only what the assistant says is trained, so train and weight are its own",
             )
+        for name in TRACES:
+            if not isinstance(message.get(name), str | None):
+                _refuse(location, f"messages[{number}].{name} must be text or null")
+        if message["role"] != "assistant" and trace_of(message):
+            _refuse(location, f"messages[{number}]: only the assistant's messages have reasoning")
 
 
 def _is_weight(value: Any) -> bool:
@@ -335,10 +344,46 @@ def answers_of(messages: Sequence[dict[str, Any]], objective: Objective) -> list
     return [n for n in range(last) if objective == "chat" and messages[n]["role"] == "assistant"] + [last]
 
 
+def trace_of(message: Mapping[str, Any]) -> str:
+    """Return the reasoning before an answer, "" where there is none that can be read."""
+    return next((trace for name in TRACES if (trace := message.get(name)) and trace.strip()), "")
+
+
+_COVERED = {
+    "train": "it is trained, and loss and bits per byte cover it.",
+    "context": "it is read and not trained, and loss and bits per byte cover the answers alone.",
+    "drop-history": "that of the last turn is trained and covered by loss and bits per byte, that of earlier turns is "
+    "dropped.",
+}
+
+
+def reasoning_remark(rows: Sequence[Row], split: str, reasoning: Reasoning) -> list[str]:
+    """Return what becomes of the reasoning in the rows of a split, and what figures cover; empty where none has any."""
+    number = sum(any(map(trace_of, row.messages or ())) for row in rows)
+    return [f"{number:,} of {len(rows):,} {split} records have reasoning: {_COVERED[reasoning]}"] if number else []
+
+
+@cache
+def _trace_name(template: str) -> str:
+    # As an attribute or a key: in prose, or within another name, it is no place for the text.
+    named = (name for name in TRACES if re.search(rf"[.'\"]{name}\b", template))
+    return next(named, TRACES[0])
+
+
+def drop_history(messages: list[dict[str, Any]]) -> set[int]:
+    """Remove the reasoning before the last question, and return the indices of the messages that had some."""
+    asked = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=0)
+    dropped = {n for n, message in enumerate(messages[:asked]) if trace_of(message)}
+    for n in dropped:
+        messages[n] = {key: value for key, value in messages[n].items() if key not in TRACES}
+    return dropped
+
+
 def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
     """Return the messages up to the last answer, with what templates take for granted.
 
-    Content null is empty text, and a developer is the system where the template knows no developer.
+    Content null is empty text, a developer is the system where the template knows no developer, and reasoning has the
+    name that the template reads.
     """
     cleaned = []
     for message in messages[: last_answer(messages) + 1]:
@@ -350,6 +395,10 @@ def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[
         # OpenAI sends arguments as JSON text, which templates would quote a second time.
         if "tool_calls" in copy:
             copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
+        if not copy.keys().isdisjoint(TRACES):
+            trace = trace_of(copy)
+            copy = {key: value for key, value in copy.items() if key not in TRACES}
+            copy |= {_trace_name(template): trace} if trace else {}
         cleaned.append(copy)
     if not cleaned[-1]["content"].strip() and not cleaned[-1].get("tool_calls"):
         raise RowFault("the last answer is empty, so nothing is trained")
@@ -357,7 +406,7 @@ def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[
 
 
 def all_texts(row: Row) -> Iterator[tuple[str, str]]:
-    """Yield (where, text) of every text that reaches the tokens: contents, roles, names, tool calls, tools."""
+    """Yield (where, text) of every text that reaches the tokens: contents, reasoning, roles, names, calls, tools."""
     if row.text is not None:
         yield "text", row.text
     for message in row.messages or ():

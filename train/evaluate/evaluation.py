@@ -48,7 +48,7 @@ class CategorySpec:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A greedy completion: its text, and whether it ended by itself.
+    """A greedy completion: its text, whether it ended by itself, and the reasoning before it, None without any.
 
     Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
     """
@@ -57,6 +57,7 @@ class Prediction:
     text: str
     stopped: bool | None
     logprobs: Sequence[float] = ()
+    reasoning: str | None = None
 
 
 def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
@@ -113,10 +114,11 @@ def predict(
         stop_ids=renderer.stop_ids,
         batch_tokens=batch_tokens,
     )
-    return [
-        Prediction(prompt.id, renderer.decode(generated.ids), generated.stopped)
-        for prompt, generated in zip(prompts, done, strict=True)
-    ]
+    predictions = []
+    for prompt, generated in zip(prompts, done, strict=True):
+        text, reasoning = renderer.answer(generated.ids)
+        predictions.append(Prediction(prompt.id, text, generated.stopped, reasoning=reasoning))
+    return predictions
 
 
 def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
@@ -138,6 +140,17 @@ def choose(
         likeliest = choices[min(range(len(each)), key=each.__getitem__)]
         predictions.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
     return predictions
+
+
+def answer_scores(
+    spec: CategorySpec, prediction: Prediction, reference: str, options: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the metric's scores of an answer, without its reasoning; ``options`` are the record's own."""
+    scores = spec.metric.scores(prediction.text, reference, {**spec.options, **options})
+    # Reasoning that used up all tokens is no answer, also where a metric takes an empty one.
+    if prediction.reasoning is not None and not prediction.text.strip() and spec.metric.primary in scores:
+        scores = {**scores, spec.metric.primary: 0.0}
+    return scores
 
 
 def score(
@@ -164,9 +177,7 @@ def score(
         spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if prediction is not None:
-            scores = spec.metric.scores(
-                prediction.text, reference, {**spec.options, **_record_options(spec, row, prediction)}
-            )
+            scores = answer_scores(spec, prediction, reference, _record_options(spec, row, prediction))
             # A choice that was taken by likelihood was not written, so it has no behaviour.
             if prediction.stopped is not None:
                 scores |= behaviour.scores(prediction.text, reference)
@@ -183,6 +194,7 @@ def score(
                 nll.num_tokens,
                 nll.num_bytes,
                 text=None if prediction is None else prediction.text,
+                reasoning=None if prediction is None else prediction.reasoning,
                 stopped=None if prediction is None else prediction.stopped,
                 metric="" if prediction is None else spec.metric.primary,
                 scores=scores,

@@ -34,11 +34,11 @@ Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
 class Scored:
     """One record under one model.
 
-    ``text`` is the greedy completion. None: no text (raw text, training records). A choice taken by likelihood: its
-    text, and ``stopped`` is None. ``nll`` is in nats, summed over ``num_tokens`` supervised tokens that spell
-    ``num_bytes`` UTF-8 bytes. ``metric`` is the name of the score that stands for the record; where ``scores`` lacks
-    it, the record is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is
-    measured on.
+    ``text`` is the greedy completion without its ``reasoning``, which is None where there was none. No text: raw text,
+    training records. A choice taken by likelihood: its text, and ``stopped`` is None. ``nll`` is in nats, summed over
+    ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes. ``metric`` is the name of the score that
+    stands for the record; where ``scores`` lacks it, the record is unscored. ``split`` is train, validation, test, or
+    general for the slice that forgetting is measured on.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Scored:
     stopped: bool | None = None
     metric: str = ""
     scores: Mapping[str, float] | None = None
+    reasoning: str | None = None
 
     @property
     def is_generated(self) -> bool:
@@ -181,8 +182,10 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
 def _checked(record: Scored) -> Scored:
     """Return ``record`` if its fields are sound; raises TypeError or ValueError that names the fields."""
     texts = (record.id, record.split, record.category, record.cluster, record.reference, record.metric)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(record.text, str | None):
-        raise TypeError("id, split, category, cluster, reference, metric and text are texts")
+    if not all(isinstance(text, str) for text in texts) or not all(
+        isinstance(text, str | None) for text in (record.text, record.reasoning)
+    ):
+        raise TypeError("id, split, category, cluster, reference, metric, text and reasoning are texts")
     if (
         type(record.nll) not in (int, float)
         or abs(record.nll) > _MOST_NATS
@@ -244,7 +247,7 @@ def _side(record: Scored) -> dict[str, Any]:
         "num_tokens": record.num_tokens,
         "stopped": record.stopped,
         "scores": dict(record.scores or {}),
-    }
+    } | ({} if record.reasoning is None else {"reasoning": record.reasoning})
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -21,7 +21,15 @@ from train.base.cache import Cache, cache_home
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
-from train.evaluate.evaluation import SHIPPED, evaluate_splits, gather_scores, predict, shard_dataset, spec_of
+from train.evaluate.evaluation import (
+    SHIPPED,
+    answer_scores,
+    evaluate_splits,
+    gather_scores,
+    predict,
+    shard_dataset,
+    spec_of,
+)
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
 from train.model import computing
@@ -199,7 +207,7 @@ def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise
         before = recorded[prediction.id]
         num_changed += prediction.text != before.text
         spec = spec_of(prepared.categories, before.category)
-        score = spec.metric.scores(prediction.text, before.reference, spec.options).get(before.metric)
+        score = answer_scores(spec, prediction, before.reference, {}).get(before.metric)
         if score is not None and before.score is not None:
             num_flipped += (score >= RIGHT_FROM) != (before.score >= RIGHT_FROM)
     return noise_of(len(predictions), num_changed, num_flipped)

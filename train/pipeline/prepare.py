@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError
-from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, sample_rows
+from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import CategorySpec, category_specs, general_rows, readable_general, rows_with_choices
@@ -182,6 +182,7 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
         reads if recipe.max_length == "auto" else recipe.max_length,
         on_too_long=recipe.on_too_long,
         on_unrenderable=recipe.on_unrenderable,
+        reasoning=recipe.reasoning,
         allow_special_tokens=recipe.allow_special_tokens,
         stop_ids=stop_ids,
     )
@@ -251,6 +252,8 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
 
 
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
+    for remark in reasoning_remark(dataset.splits["train"], "train", renderer.reasoning):
+        console.talk(remark)
     rendered = _render_split(renderer, dataset, "train")
     examples = rendered.examples
     # Flat arrays have all weights at hand; of a list each example is asked.

@@ -10,6 +10,7 @@ from train.recipe.model import (
     LoraRecipe,
     MixingRecipe,
     Objective,
+    Reasoning,
     Recipe,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "LoraRecipe",
     "MixingRecipe",
     "Objective",
+    "Reasoning",
     "Recipe",
     "SHIPPED_TEXT",
     "build_recipe",

@@ -158,6 +158,7 @@ class JudgeRecipe(Section):
 
 
 Objective = Literal["sft", "chat", "domain"]
+Reasoning = Literal["train", "context", "drop-history"]
 
 DEFAULT_BASE = "tiny-base"
 
@@ -226,6 +227,11 @@ class Recipe(Section):
     objective: Objective | Auto = Field(
         default="auto",
         description='"sft" trains the last answer, "chat" each one, "domain" all tokens; "auto": as the dataset says.',
+    )
+    reasoning: Reasoning = Field(
+        default="train",
+        description='Reasoning before answers: "train" learns it, "context" shows it and learns the answers alone, '
+        '"drop-history" learns that of the last turn, and drops that of earlier turns, whose answers are not learnt.',
     )
     method: Literal["lora", "full"] = Field(
         default="lora", description='"lora" tunes small adapters, "full" every weight.'

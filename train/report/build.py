@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from train.base.errors import TrainError, first_line
 from train.base.file_guard import open_file
-from train.data.dataset import Dataset
+from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, write_feedback, write_predictions
 from train.recipe import Recipe
@@ -139,7 +139,12 @@ def publish(
         default_metric=sorted(name for name in names if name not in categories or categories[name].is_default),
         margin=recipe.eval.margin,
         resamples=recipe.eval.resamples,
-        remarks=_skipped(base, dataset),
+        remarks=_skipped(base, dataset)
+        + [
+            remark
+            for split in ("validation", "test")
+            for remark in reasoning_remark(dataset.splits[split], split, recipe.reasoning)
+        ],
         noise=noise,
         judge_summary=judge_summary,
         data_map=data_map(dynamics),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from curate import checks
-from curate.base.record import Finding, Json, is_named, unnumbered
+from curate.base.record import TRACES, Finding, Json, is_named, trace_of, unnumbered
 from curate.base.registry import Registry
 from curate.jsonl import Entry, Reader, pointer_of
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
@@ -102,7 +102,7 @@ class TrainedText(NamedTuple):
 
 
 def texts(value: Mapping[str, Json], view: View) -> Iterator[TrainedText]:
-    """Yield the system text, prompt, completion, raw text, and the content of every message of a valid line."""
+    """Yield system text, prompt, completion, raw text, and content and reasoning of each message of a valid line."""
     # Ids, categories, labels, splits, metadata, tools and the arguments of tool calls are names and data, not prose: a
     # blank in them can be what tells two of them apart.
     for path in (*view.prompt, *(view.paths[name] for name in ("system", "completion", "text") if name in view.paths)):
@@ -111,13 +111,17 @@ def texts(value: Mapping[str, Json], view: View) -> Iterator[TrainedText]:
     path = view.paths.get("messages", [])
     messages = at(value, path) if path else None
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
-        content = message.get("content") if isinstance(message, Mapping) else None
-        base = (*path, str(number), "content")
+        if not isinstance(message, Mapping):
+            continue
+        content, base = message.get("content"), (*path, str(number), "content")
         if isinstance(content, str):
             yield TrainedText(base, content, False)
         for index, part in enumerate(content if isinstance(content, list) else ()):
             if isinstance(part, Mapping) and isinstance(part.get("text"), str):
                 yield TrainedText((*base, str(index), "text"), part["text"], False)
+        for name in TRACES if trace_of(message) else ():
+            if isinstance(message.get(name), str):
+                yield TrainedText((*path, str(number), name), message[name], False)
 
 
 def fixed_text(text: TrainedText, fixes: Sequence[Fix]) -> tuple[str, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from curate.base.record import CurateError, Json, Split
+from curate.base.record import TRACES, CurateError, Json, Split
 from curate.base.registry import Registry
 from curate.base.storage import write_atomic
 from curate.formats.row_file import RowSpool
@@ -199,7 +199,7 @@ def _unwritten_keys(row: ExportRow) -> Iterator[str]:
         if key in _NAMES or (value not in ("", None, [], {}) and not is_said):
             yield key
     for message in messages:
-        yield from (key for key in ("name", "tool_call_id") if message.get(key))
+        yield from (key for key in ("name", "tool_call_id", TRACES[0]) if message.get(key))
         if message["role"] == "developer":
             yield "developer"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit
 
 Message = Mapping[str, Json]
@@ -177,7 +177,7 @@ def _pair_columns(row: ExportRow) -> dict[str, Any]:
 
 
 def _message_columns(message: Message) -> dict[str, Any]:
-    names = ("role", "content", "name", "tool_call_id", "train", "weight")
+    names = ("role", "content", TRACES[0], "name", "tool_call_id", "train", "weight")
     calls = with_arguments_as_text(message).get("tool_calls")
     columns = [
         {

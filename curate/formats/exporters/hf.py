@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from curate.base.record import Json, missing_extra
+from curate.base.record import TRACES, Json, missing_extra
 from curate.base.storage import write_atomic
 from curate.formats.exporters import ExportResult, RowsBySplit, exporter
 from curate.formats.exporters._card import readme
@@ -27,8 +27,8 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
     call = {"id": text, "type": text, "function": {"name": text, "arguments": text}}
     number = datasets.Value("float64")
     message = {
-        "role": text, "content": text, "name": text, "tool_call_id": text, "train": datasets.Value("bool"),
-        "weight": number, "tool_calls": datasets.List(call),
+        "role": text, "content": text, TRACES[0]: text, "name": text, "tool_call_id": text,
+        "train": datasets.Value("bool"), "weight": number, "tool_calls": datasets.List(call),
     }  # fmt: skip
     plain = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)
     features = datasets.Features(plain | dict.fromkeys(conversations_in(rows_by_split), datasets.List(message)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from curate.base.record import Json, Split
+from curate.base.record import TRACES, Json, Split
 from curate.base.storage import write_atomic
 from curate.formats.exporters import (
     CannotExpressError,
@@ -34,7 +34,7 @@ TAGS = {
 }
 
 
-@exporter("llama-factory")
+@exporter("llama-factory", keeps=(TRACES[0],))
 def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """LLaMA-Factory data files with dataset_info.json; raw text goes to files of its own for pre-training."""
     name = data_name(manifest)

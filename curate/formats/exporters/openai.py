@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
 from curate.formats.exporters._rows import parted, weighed_messages, with_arguments_as_text
 
 
 @exporter("openai", keeps=("name", "tool_call_id", "developer"))
 def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
-    """OpenAI chat JSON lines: messages and tools; raw text and conversations without a last answer stay out."""
+    """OpenAI chat JSON lines: messages and tools; raw text and conversations without a last answer stay out.
+
+    Reasoning is left out and counted, because OpenAI refuses messages with other fields; trl-conversational has it.
+    """
     return write_lines(rows_by_split, folder, line)
 
 
@@ -26,6 +29,7 @@ def line(row: ExportRow) -> dict[str, Json]:
     for message, weight in weighed_messages(row):
         if weight not in (0, 1):
             raise CannotExpressError("an answer has a weight other than 0 and 1, which OpenAI refuses")
-        messages.append(with_arguments_as_text(message) | ({} if weight else {"weight": 0}))
+        said = {key: value for key, value in with_arguments_as_text(message).items() if key != TRACES[0]}
+        messages.append(said | ({} if weight else {"weight": 0}))
     parted(messages)
     return {"messages": messages} | ({"tools": list(row["tools"])} if row["tools"] else {})

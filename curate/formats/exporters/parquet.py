@@ -9,7 +9,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.base.storage import Scratch, write_atomic
 from curate.formats.exporters import ExportResult, ExportRow, RowsBySplit, exporter
 from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of, conversations_in
@@ -37,8 +37,8 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
     number = polars.Float64()
     message = polars.Struct(
         {
-            "role": text, "content": text, "name": text, "tool_call_id": text, "train": polars.Boolean(),
-            "weight": number, "tool_calls": polars.List(call),
+            "role": text, "content": text, TRACES[0]: text, "name": text, "tool_call_id": text,
+            "train": polars.Boolean(), "weight": number, "tool_calls": polars.List(call),
         }
     )  # fmt: skip
     schema: dict[str, polars.DataType] = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)

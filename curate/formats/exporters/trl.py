@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.formats.exporters import (
     CannotExpressError,
     ExportResult,
@@ -18,13 +18,13 @@ from curate.formats.exporters import (
 from curate.formats.exporters._rows import messages_of, parted, plain_turns, with_arguments_as_object
 
 
-@exporter("trl", keeps=("name", "tool_call_id", "developer"))
+@exporter("trl", keeps=("name", "tool_call_id", "developer", TRACES[0]))
 def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """TRL prompt-completion rows as lists of messages, with tools; raw text goes to files of its own below text/."""
     return _with_raw_text_apart(rows_by_split, folder, _pair)
 
 
-@exporter("trl-conversational", keeps=("name", "tool_call_id", "developer"))
+@exporter("trl-conversational", keeps=("name", "tool_call_id", "developer", TRACES[0]))
 def write_conversations(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
     return _with_raw_text_apart(rows_by_split, folder, _conversation)

@@ -2,8 +2,8 @@
 
 Three kinds of file stand here. A *container* knows how bytes become rows (JSON lines, a JSON array, CSV, Parquet, a
 saved `datasets` folder); an *importer* knows what a row means (Alpaca, ShareGPT, OpenAI chat, TRL, columns by name);
-a *foreign form* is known by its fields and not read yet (Prodigy, preferences, reasoning). All are found by looking at
-the files of this folder; files whose name begins with an underscore are what several of them share.
+a *foreign form* is known by its fields and not read yet (Prodigy, preferences, columns of reasoning). All are found by
+looking at the files of this folder; files whose name begins with an underscore are what several of them share.
 """
 
 from __future__ import annotations

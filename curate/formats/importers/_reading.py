@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_args
 
-from curate.base.record import MOST_WEIGHT, SPLITS, Json, Kind, json_type
+from curate.base.record import MOST_WEIGHT, SPLITS, TRACES, Json, Kind, json_type
 from curate.formats.importers import RowError
 from curate.jsonl import JsonFault, parts_of, strict_loads
 from curate.schema.view import at
@@ -193,6 +193,8 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
             raise RowError(f"{where} has no role of {', '.join(ROLES)}")
         message = {name: turn[name] for name in _KNOWN if name in turn}
         message |= training_marks(turn, where, is_answer=turn["role"] == "assistant")
+        trace = reasoning_of(turn, where, is_answer=turn["role"] == "assistant")
+        message |= {TRACES[0]: trace} if trace else {}
         if isinstance(message.get("content"), list):
             message["content"] = _joined(message["content"], where)
         content = message.setdefault("content", None)
@@ -205,7 +207,7 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
                 del message[name]
         if "tool_calls" in message:
             message["tool_calls"] = [_call(call, where) for call in message["tool_calls"]]
-        is_exact = is_exact and message == turn
+        is_exact = is_exact and message == _renamed(turn, trace)
         messages.append(message)
     return messages, is_exact
 
@@ -222,6 +224,31 @@ def question_of(messages: Sequence[dict[str, Json]]) -> dict[str, Json]:
     if messages[-1].keys() == {"role", "content"} and [turn["role"] for turn in messages[has_system:]] == ["user"]:
         return ({"system": messages[0]["content"]} if has_system else {}) | {"prompt": messages[-1]["content"]}
     return {"messages": list(messages)}
+
+
+def reasoning_of(turn: dict[str, Json], where: str, *, is_answer: bool) -> str:
+    """Return the reasoning of a turn, whichever of its names it has; "" without any.
+
+    Raises:
+        RowError: it is no text, a turn has two that differ, or the turn is no answer.
+    """
+    traces = [(name, turn[name]) for name in TRACES if is_filled(turn.get(name))]
+    for name, trace in traces:
+        if not isinstance(trace, str):
+            raise RowError(f"{name!r} of {where} is {json_name(trace)}, not text")
+        if not is_answer:
+            raise RowError(f"{where} has {name!r}, and only answers have reasoning")
+        if trace != traces[0][1]:
+            raise RowError(f"{traces[0][0]!r} and {name!r} of {where} differ")
+    return str(traces[0][1]) if traces else ""
+
+
+def _renamed(turn: dict[str, Json], trace: str) -> dict[str, Json]:
+    """Return a turn with its reasoning under the name that a line has for it, and without an empty one."""
+    if turn.keys().isdisjoint(TRACES):
+        return turn
+    rest = {key: value for key, value in turn.items() if key not in TRACES}
+    return rest | ({TRACES[0]: trace} if trace else {})
 
 
 def training_marks(turn: dict[str, Json], where: str, *, is_answer: bool) -> dict[str, Json]:

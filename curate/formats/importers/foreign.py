@@ -1,11 +1,11 @@
-"""Forms of other tools: preferences, reasoning, annotations. They are recognised, so that no wrong thing is trained."""
+"""Preferences, columns of reasoning, annotations of other tools: recognised, so that no wrong thing is trained."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.formats.importers import foreign_form
 from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, map_option, spelled_value
 from curate.formats.importers.mapping import guess
@@ -82,27 +82,28 @@ def advise_unpaired(rows: Sequence[dict[str, Json]]) -> str:
     )
 
 
-_NAMES = ("reasoning_content", "reasoning", "thinking")
-_TURNS = ("messages", "conversations", "prompt", "completion")
+_TURNS = ("messages", "conversations")
 
 
 def _fields(rows: Sequence[dict[str, Json]]) -> set[str]:
-    talks = [row[key] for row in rows for key in _TURNS if isinstance(row.get(key), list)]
-    parts = [*rows, *(turn for talk in talks for turn in talk if isinstance(turn, dict))]
-    return {name for name in _NAMES for part in parts if name in part and is_filled(part[name])}
+    return {name for name in TRACES for row in rows if is_filled(row.get(name))}
 
 
 @foreign_form(
     "reasoning",
-    signs=(*_NAMES, *_TURNS),
+    signs=TRACES,
     fields=_fields,
     samples=[
         {"question": "2 + 2?", "reasoning": "Two and two.", "answer": "It is 4."},
-        {"messages": [{"role": "user", "content": "2 + 2?"},
-                      {"role": "assistant", "content": "It is 4.", "reasoning_content": "Two and two."}]},
+        {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "It is 4."}],
+         "reasoning": "Two and two."},
     ],
 )  # fmt: skip
 def advise(rows: Sequence[dict[str, Json]]) -> str:
-    """traces of reasoning, which cannot be trained on yet: without them the answers alone would be learnt."""
-    names = ",".join(sorted(_fields(rows)))
-    return f"To train on the answers and only store the reasoning, add: --to-meta {names}"
+    """a column of reasoning, which may be what stands before the answers or what somebody thought of them."""
+    names = sorted(_fields(rows))
+    only_store = f"To train on the answers and only store the reasoning, add: --to-meta {','.join(names)}"
+    if any(key in row for row in rows for key in _TURNS):
+        return f"{only_store}. To train it, write it as reasoning_content of the assistant's message."
+    pair = {name: column for name, column in guess(rows).items() if name in ("instruction", "input", "output")}
+    return f"To train it before the answers, add: {map_option(pair | {'reasoning': names[0]})}. {only_store}"

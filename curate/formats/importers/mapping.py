@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.formats.importers import ConvertedRow, RowError, cannot_import, importer
 from curate.formats.importers._reading import json_name, take_common, value_at
+from curate.schema.view import PART_JOINT
 
 FIELDS = (
     "id", "system", "instruction", "input", "output", "category", "split", "context", "question", "answer", "text",
+    "reasoning",
 )  # fmt: skip
 _GUESSES: dict[str, tuple[str, ...]] = {
     "instruction": (
@@ -133,6 +135,8 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
         if texts[field] != value and column in used:
             extra[column] = value
     _common(line, texts, extra, mapping)
+    if "reasoning" in texts and ("output" not in texts or texts.keys() & {"text", "question"}):
+        raise RowError("the mapping names reasoning, which stands between an instruction and its output alone")
     if "text" in texts:
         return ConvertedRow("domain", line | {"text": texts["text"]}, extra)
     if "question" in texts:
@@ -147,7 +151,18 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     names = ("system", "instruction", "input", "output")
     if "context" in texts and "input" not in texts:
         texts["input"] = texts["context"]
+    if "reasoning" in texts:
+        return ConvertedRow("chat", line | {"messages": _reasoned(texts)}, extra)
     return ConvertedRow("instruction", line | {name: texts[name] for name in names if name in texts}, extra)
+
+
+def _reasoned(texts: Mapping[str, str]) -> list[Json]:
+    """Return an instruction, the reasoning and the answer as a conversation, which has a place for all of them."""
+    system = [{"role": "system", "content": texts["system"]}] if texts.get("system") else []
+    prompt = PART_JOINT.join(text for name in ("instruction", "input") if (text := texts.get(name)))
+    answer = {"role": "assistant", "content": texts["output"]}
+    trace = {TRACES[0]: texts["reasoning"]} if texts["reasoning"] else {}
+    return [*system, {"role": "user", "content": prompt}, answer | trace]
 
 
 def _common(line: dict[str, Json], texts: dict[str, str], extra: dict[str, Json], mapping: Mapping[str, str]) -> None:

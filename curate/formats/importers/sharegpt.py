@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json, thought
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import json_name, read_tools, rendered, share, take_common, training_marks
+from curate.formats.importers._reading import (
+    json_name,
+    read_tools,
+    reasoning_of,
+    rendered,
+    share,
+    take_common,
+    training_marks,
+)
 from curate.jsonl import JsonFault, strict_loads
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "function_call": "assistant"}
@@ -85,7 +93,7 @@ def read_turns(turns: list[Json]) -> tuple[list[dict[str, Json]], bool]:
             raise RowError(f"turn {number} is from neither {', '.join(_ROLES)}")
         if not isinstance(turn["value"], str):
             raise RowError(f"the value of turn {number} is {json_name(turn['value'])}, not text")
-        is_exact = is_exact and name == turn["from"] and set(turn) == {"from", "value"}
+        is_exact = is_exact and name == turn["from"] and set(turn) <= {"from", "value", TRACES[0]}
         if name == "function_call":
             calls, is_call_exact = _read_calls(turn["value"], number)
             is_exact = is_exact and is_call_exact
@@ -93,6 +101,12 @@ def read_turns(turns: list[Json]) -> tuple[list[dict[str, Json]], bool]:
         else:
             message = {"role": _ROLES[name], "content": turn["value"]}
         is_answer = message["role"] == "assistant"
+        if trace := reasoning_of(turn, f"turn {number}", is_answer=is_answer):
+            message[TRACES[0]] = trace
+            # Our own export says it twice: for trainers, which read the value, and to come back.
+            is_exact = is_exact and turn["value"].startswith(thought(trace))
+            if name == "gpt":
+                message["content"] = turn["value"].removeprefix(thought(trace))
         messages.append(message | training_marks(turn, f"turn {number}", is_answer=is_answer))
     return messages, is_exact
 

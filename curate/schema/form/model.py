@@ -7,12 +7,14 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from curate.base.console import one_line
-from curate.base.record import Json, Problem, canonical
+from curate.base.record import TRACES, Json, Problem, canonical
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
 from curate.schema.form.fields import NOTHING, Builder, Field, Schemas
 from curate.schema.form.text import Misspelt, json_text, read_number, read_tags, read_written, tags_text
 
+# What of a message is prose.
+_LONG_PARTS = {("content",), *((name,) for name in TRACES)}
 _MOST_UNDO = 500
 _MOST_OPTIONS = 6
 _MOST_FIELDS = 2_000
@@ -366,7 +368,7 @@ def _long_texts(shape: Shape) -> Callable[[Sequence[str]], bool | None]:
 
     def is_long(parts: Sequence[str]) -> bool | None:
         path = tuple(parts)
-        if turns and path[: len(turns)] == turns and path[len(turns) + 1 :] == ("content",):
+        if turns and path[: len(turns)] == turns and path[len(turns) + 1 :] in _LONG_PARTS:
             return True
         return True if path in long else False if path in short else None
 

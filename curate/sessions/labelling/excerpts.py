@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from curate.base.record import Record
-from curate.schema.view import spoken_turns
+from curate.schema.view import REASONING, asked_messages, said_in, spoken_turns
 
 _MOST_TEXT = 20_000
 
@@ -18,12 +18,10 @@ def turns_of(record: Record, sides: Sequence[str] = ()) -> Iterator[tuple[str, s
     """
     turns = list(spoken_turns(record))
     if sides and len(record.answers) > 1:
-        num_asked = len(record.messages) - len(record.answers[0].messages)
-        best = turns[num_asked : len(record.messages)]
-        worst = turns[-len(record.answers[-1].messages) :]
-        shown = (best, worst) if sides[0] == "chosen" else (worst, best)
-        named = [(f"answer {letter}", text) for letter, side in zip("AB", shown, strict=True) for _, text in side]
-        turns = [*turns[:num_asked], *named]
+        shown = (record.answers[0], record.answers[-1])
+        turns = list(said_in(asked_messages(record)))
+        for letter, answer in zip("AB", shown if sides[0] == "chosen" else reversed(shown), strict=True):
+            turns += [(who if who == REASONING else f"answer {letter}", text) for who, text in said_in(answer.messages)]
     for who, text in turns:
         yield who.upper(), text[:_MOST_TEXT], max(0, len(text) - _MOST_TEXT)
     if record.tools:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
-from curate.base.record import Json, Record, Source
+from curate.base.record import Json, Record, Source, trace_bytes
 from curate.schema.shape import AnswerKeys, answer_keys, marks_of, record_parts
 from curate.schema.view import PART_JOINT, View, at
 from curate.similarity.dedupe.kernels import Cleaned, Kernels
@@ -42,6 +42,7 @@ class _Layout(NamedTuple):
     """The text of each answer that checks look at, and before it that of its question, -1 for none."""
     is_raw: bool = False
     is_plain: bool = True
+    trace_bytes: int = 0
 
     @property
     def ends_with_answer(self) -> bool:
@@ -170,6 +171,11 @@ class RecordBlock:
         for row in np.flatnonzero(~self.is_ascii).tolist():
             sizes[row] = len(self.texts[row].encode("utf-8", "surrogatepass"))
         return sizes
+
+    @cached_property
+    def trace_bytes(self) -> Indices:
+        """UTF-8 bytes of the reasoning in each record, [N], which is none of its texts."""
+        return self._of_layouts("trace_bytes")
 
     @cached_property
     def _storable(self) -> list[str]:
@@ -426,6 +432,7 @@ def _parts_of(record: Record, layouts: list[_Layout]) -> list[str]:
             first,
             is_raw=not record.messages,
             is_plain=False,
+            trace_bytes=trace_bytes(record),
         )
     )
     return parts.texts

@@ -119,7 +119,7 @@ def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: In
         offsets,
         lengths,
         block.sizes(block.num_chars, has_system=False),
-        block.sizes(block.num_bytes, has_system=True),
+        block.sizes(block.num_bytes, has_system=True) + block.trace_bytes,
         np.concatenate(keys, axis=1),
         bounds,
         tokens,
@@ -220,7 +220,7 @@ class Part(NamedTuple):
 
 
 # Raised whenever the same lines would give other columns.
-VERSION = 6
+VERSION = 7
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
 # How much larger than what is used of it a pack may become: by all who use it, and by one of them.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curate.base.hashing import Hashes, Indices
-from curate.base.record import Json, Record, normalised
+from curate.base.record import Json, Record, normalised, trace_of
 from curate.schema.view import LineTexts
 from curate.similarity.dedupe.shingles import Spans
 from curate.similarity.leaks.kernels import Flags, LeakKernels, kernels_for
@@ -64,7 +64,10 @@ def is_by_character(words: Sequence[str]) -> bool:
 
 
 class TextColumns(NamedTuple):
-    """All that is compared of some records, by column; a chat of several turns has its user's messages as well."""
+    """All that is compared of some records, by column; a chat of several turns has its user's messages as well.
+
+    ``systems`` have the reasoning too: what a record that is trained on may give away, and no exam asks for.
+    """
 
     prompts: Sequence[str]
     completions: Sequence[str]
@@ -80,7 +83,7 @@ class TextColumns(NamedTuple):
             [record.prompt for record in records],
             [record.completion for record in records],
             [record.text for record in records],
-            [record.system for record in records],
+            [_with_reasoning(record.system, record.messages) for record in records],
             [_questions(record.messages) for record in records],
         )
 
@@ -88,11 +91,17 @@ class TextColumns(NamedTuple):
     def of_lines(texts: Sequence[LineTexts]) -> TextColumns:
         """Return the texts of lines, of which no records are made."""
         prompts, completions, raw, systems, messages = zip(*texts, strict=True) if texts else ((),) * 5
-        return TextColumns(prompts, completions, raw, systems, list(map(_questions, messages)))
+        others = list(map(_with_reasoning, systems, messages))
+        return TextColumns(prompts, completions, raw, others, list(map(_questions, messages)))
 
     def joined(self, others: TextColumns) -> TextColumns:
         """Return these texts and those of ``others``."""
         return TextColumns._make([*mine, *theirs] for mine, theirs in zip(self, others, strict=True))
+
+
+def _with_reasoning(system: str, messages: Sequence[Mapping[str, Json]]) -> str:
+    traces = [trace for message in messages if (trace := trace_of(message))]
+    return "\n\n".join([system, *traces]) if traces else system
 
 
 def _questions(messages: Sequence[Mapping[str, Json]]) -> Sequence[str]:

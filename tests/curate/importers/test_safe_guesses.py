@@ -38,14 +38,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 UNPAIRED = [{"prompt": f"Say {n}.", "completion": f"It is {n}.", "label": n % 2 == 0} for n in range(5)]
 PAIRED = [{"prompt": "Say hi.", "chosen": "Hello.", "rejected": "Go away."}]
-REASONED = [
-    {
-        "messages": [
-            {"role": "user", "content": "2 + 2?"},
-            {"role": "assistant", "content": "It is 4.", "reasoning_content": "Two and two."},
-        ]
-    }
-]
+REASONED = [{"question": "2 + 2?", "reasoning": "Two and two.", "answer": "It is 4."}]
 
 
 def test_unpaired_preferences_are_trained_only_where_they_are_good(tmp_path: Path) -> None:
@@ -78,14 +71,33 @@ def test_preference_pairs_are_read_once_the_worse_answer_is_spoken_of(tmp_path: 
     assert records(tmp_path)[0]["output"] == "Hello."
 
 
-@pytest.mark.parametrize("rows", [REASONED, [{"question": "2 + 2?", "reasoning": "Two and two.", "answer": "4 it is"}]])
-def test_reasoning_is_never_stored_in_silence(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    source = write(tmp_path, rows)
-    name = "reasoning_content" if rows is REASONED else "reasoning"
-    assert f"--to-meta {name}" in refusal(init(tmp_path, source))
-    done = init(tmp_path, source, "--to-meta", name)
-    assert f"{name} (1)" in done.stderr
-    assert "Two and two." in json.dumps(records(tmp_path)[0]["meta"]["extra"])
+def test_a_column_of_reasoning_is_trained_or_stored_as_the_command_says(tmp_path: Path) -> None:
+    source = write(tmp_path, REASONED)
+    mapping = "instruction=question,output=answer,reasoning=reasoning"
+    text = refusal(init(tmp_path, source))
+    assert f"--map {mapping}" in text
+    assert "--to-meta reasoning" in text
+    done = init(tmp_path, source, "--to-meta", "reasoning")
+    assert "reasoning (1)" in done.stderr
+    assert records(tmp_path)[0]["meta"]["extra"] == {"reasoning": "Two and two."}
+    (tmp_path / "m").mkdir()
+    assert init(tmp_path / "m", source, "--map", mapping).return_value == Exit.OK
+    assert records(tmp_path / "m")[0]["messages"] == [
+        {"role": "user", "content": "2 + 2?"},
+        {"role": "assistant", "content": "It is 4.", "reasoning_content": "Two and two."},
+    ]
+
+
+def test_reasoning_is_mapped_with_an_instruction_and_its_output_alone(tmp_path: Path) -> None:
+    source = write(tmp_path, REASONED)
+    for mapping in ("question=question,answer=answer", "text=question,output=answer", "text=question"):
+        (folder := tmp_path / mapping.replace("=", "-")).mkdir()
+        done = init(folder, source, "--map", f"{mapping},reasoning=reasoning")
+        assert (
+            "stands between an instruction and its output alone"
+            in f"{done.output} {done.exception} {done.stderr}"
+            + ((folder / "w/quarantine/rows.jsonl.jsonl").read_text() if (folder / "w/quarantine").is_dir() else "")
+        )
 
 
 def test_a_row_of_a_foreign_form_behind_many_others_is_put_aside(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from train.base.errors import TrainError
 from train.base.worker import Worker
-from train.data.dataset import RowFault, TemplateFault
+from train.data.dataset import RowFault, TemplateFault, trace_of
 from train.data.rendering import template as template_module
 from train.data.rendering.template import CHILD_SECONDS
 
@@ -244,6 +244,10 @@ class Conversations:
         """Return the text of one conversation; raises RowFault where the template refuses it."""
         return self.template.render([request(messages, tools)])[0].text
 
+    def opening(self, messages: Sequence[Message]) -> str:
+        """Return what an answer to these messages is generated from; raises RowFault where the template refuses."""
+        return self.template.render([request(messages, openings=[len(messages)])])[0].opening(len(messages))
+
     def request(self, messages: Sequence[Message], tools: Any, answers: Sequence[int]) -> dict[str, Any]:
         """Return the request to the template that lets these answers be located."""
         openings = answers if self.has_opening else []
@@ -254,8 +258,8 @@ class Conversations:
         """Return where in ``text`` each content stands; raises RowFault where one is lost or rewritten."""
         # Rendered a second time with a sentinel word in place of each content, the conversation shows the template's
         # own text; what the first render has between those pieces is the content.
-        has_calls = any(message.get("tool_calls") for message in messages)
-        pieces = self._pieces_of(messages, tools, is_plain=not has_calls and tools is None)
+        has_more = any(message.get("tool_calls") or trace_of(message) for message in messages)
+        pieces = self._pieces_of(messages, tools, is_plain=not has_more and tools is None)
         # Where a template rewrites a content (Qwen3 re-indents reasoning), the messages are tried one at a time.
         contents = _walk(text, pieces, messages) or [
             self._alone(text, messages, tools, turn) if message["content"] else None

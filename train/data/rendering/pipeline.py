@@ -29,9 +29,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from markupsafe import escape
 
 from train.data.dataset import (
+    TRACES,
     ControlTokenFault,
     Row,
     RowFault,
@@ -39,9 +39,11 @@ from train.data.dataset import (
     all_texts,
     answer_weights,
     answers_of,
+    drop_history,
     last_answer,
     prepare_messages,
     refuse_marks,
+    trace_of,
     weight_of,
 )
 from train.data.rendering.conversation import (
@@ -57,7 +59,8 @@ from train.data.rendering.conversation import (
 )
 from train.data.rendering.encode import Encoded, Encoder, Passage
 from train.data.rendering.examples import Record
-from train.recipe import Objective
+from train.data.rendering.reasoning import find_marks, spellings, trained_turns
+from train.recipe import Objective, Reasoning
 
 # Rows of a batch, and the characters that end it sooner: the child has little memory.
 _MOST_ROWS, _MOST_CHARACTERS = 256, 1 << 20
@@ -76,6 +79,8 @@ class Item:
     notes: list[str] = field(default_factory=list)
     """What the template leaves out and may, in words."""
     talk: Conversation | None = None
+    turns: list[Turn] = field(default_factory=list)
+    """Where what is trained of each answer stands; the talk's own begin where an answer is generated."""
     encoded: Encoded | None = None
     record: Record | None = None
 
@@ -97,10 +102,12 @@ class Pipeline:
     """Takes rows along the path for one tokenizer, template and objective."""
 
     def __init__(
-        self, encoder: Encoder, conversations: Conversations, objective: Objective, *, allow_special_tokens: bool
-    ) -> None:
+        self, encoder: Encoder, conversations: Conversations, objective: Objective, reasoning: Reasoning, *,
+        allow_special_tokens: bool,
+    ) -> None:  # fmt: skip
         self.encoder, self.conversations, self.objective = encoder, conversations, objective
-        self.allow_special_tokens = allow_special_tokens
+        self.reasoning, self.allow_special_tokens = reasoning, allow_special_tokens
+        self.marks = find_marks(conversations)
 
     def records(self, rows: Sequence[Row], *, has_offsets: bool = False) -> Iterator[Item]:
         """Yield each row with its proved record, or with the fault for which it has none."""
@@ -141,19 +148,26 @@ class Pipeline:
         self._refuse_control(item.row)
         if item.row.messages is not None or not is_trained:
             item.messages = prepare_messages(item.row.messages or (), self.conversations.template.source)
+            dropped = drop_history(item.messages) if self.reasoning == "drop-history" else set()
             item.answers = answers_of(item.messages, self.objective) if is_trained else [last_answer(item.messages)]
+            if dropped:
+                # Trained without it, such an answer would teach to answer without reasoning.
+                item.answers = [answer for answer in item.answers if answer not in dropped]
+                item.notes = [DROPPED_NOTE]
 
     def _locate(self, item: Item, rendering: Rendering, is_trained: bool) -> None:
         messages, tools, answers = item.messages, item.row.tools, item.answers
         layout = self.conversations.layout(messages, tools, rendering.text)
+        trained: Collection[int] = answers
         if is_trained:
             weights = [weight_of(message) for message in item.row.messages or ()]
             trained = [n for n in answers if weights[n] > 0] if self.objective != "domain" else range(len(messages))
-            item.notes = prove_parts(self.conversations, messages, tools, layout, trained)
+            item.notes += prove_parts(self.conversations, messages, tools, layout, trained)
             prove_answers_have_text(messages, answers)
         talk = self.conversations.locate(messages, layout, answers, rendering)
         if is_trained:
             prove_marks(rendering.marks, talk)
+        item.turns = trained_turns(talk, self.marks, trained, is_masked=not is_trained or self.reasoning == "context")
         item.talk = talk
 
     def _passage(self, item: Item, *, has_offsets: bool) -> Passage:
@@ -163,7 +177,7 @@ class Pipeline:
         plain = spans if is_plain else []
         if talk is None:
             return Passage(text, plain=plain, has_offsets=True)
-        answers = [(turn.start, turn.end) for turn in talk.turns]
+        answers = [(turn.start, turn.end) for turn in (item.turns if self.objective != "domain" else talk.turns)]
         return Passage(text, answers, talk.turn.start, plain, has_offsets or self.objective == "domain")
 
     def _prove(self, item: Item) -> None:
@@ -171,6 +185,8 @@ class Pipeline:
             item.record = self._all_tokens(item)
         elif self.objective == "domain":
             refuse_marks(item.row.messages or ())
+            if self.reasoning == "context" and any(map(trace_of, item.messages)):
+                raise RowFault("reasoning is to be context, and the objective domain trains all tokens alike")
             item.record = self._all_tokens(item)
         else:
             item.record = self._answers(item, item.talk)
@@ -199,7 +215,7 @@ class Pipeline:
         row, encoder, encoded, text = item.row, self.encoder, item.encoded, talk.layout.text
         assert encoded is not None
         weights = answer_weights(row.messages or (), item.answers)
-        every = [part for part in zip(talk.turns, item.answers, encoded.runs, weights, strict=True) if part[3] > 0]
+        every = [part for part in zip(item.turns, item.answers, encoded.runs, weights, strict=True) if part[3] > 0]
         # A first token has nothing before it to be predicted from.
         runs = [(max(start, 1), stop) for _, _, (start, stop), _ in every]
         if all(start >= stop for start, stop in runs):
@@ -241,9 +257,8 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-_REASONING = frozenset({"reasoning_content", "reasoning", "thinking"})
-"""What messages call the thoughts that stand before an answer."""
-_PROVED_KEYS = frozenset({"tool_calls", *_REASONING})
+DROPPED_NOTE = 'reasoning = "drop-history" drops the reasoning of earlier turns and does not train those answers'
+_PROVED_KEYS = frozenset({"tool_calls", *TRACES})
 
 
 def prove_parts(
@@ -273,7 +288,7 @@ def prove_parts(
         if part.turn not in written:
             written[part.turn] = _written_at(layout, part.turn)
         is_present = text is None or part.marker in text
-        if not is_present or (part.is_needed and not any(s in written[part.turn] for s in _spellings(part.value))):
+        if not is_present or (part.is_needed and not any(s in written[part.turn] for s in spellings(part.value))):
             missing.append(part)
     if needed := [part for part in missing if part.is_needed]:
         raise RowFault(_refusal(markers.parts, needed))
@@ -389,9 +404,9 @@ class _Markers:
         copy = dict(message)
         if calls := message.get("tool_calls"):
             copy["tool_calls"] = [self._call(call, turn) for call in calls]
-        for key in sorted(_REASONING & message.keys()):
+        for key in sorted(message.keys() & set(TRACES)):
             if isinstance(message[key], str) and message[key].strip():
-                copy[key] = self.put(key, key, message[key], turn, is_needed=is_trained)
+                copy[key] = self.put(key, "parts", message[key], turn, is_needed=is_trained)
         return copy
 
     def tool(self, tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -458,7 +473,9 @@ def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> st
             clauses.append(f"drops {' and '.join(dict.fromkeys(part.kind for part in dropped))} of {key}")
     if whole:
         clauses.insert(0, f"has no place for {' and '.join(whole)}")
-    return f"the chat template {' and '.join(clauses)}"
+    is_history = "parts" in (part.kind for part in missing) and not set(TRACES) & set(whole)
+    remedy = ' (reasoning = "drop-history" does without it in earlier turns)' if is_history else ""
+    return f"the chat template {' and '.join(clauses)}{remedy}"
 
 
 def _function(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:
@@ -471,19 +488,3 @@ def _function(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:
 def _has_description(holder: Any) -> bool:
     text = holder.get("description") if isinstance(holder, Mapping) else None
     return isinstance(text, str) and bool(text.strip())
-
-
-def _spellings(value: Any) -> Iterator[str]:
-    """Yield how templates write a key or a leaf: as it is, in JSON (once or twice), in HTML, as Python prints it."""
-    if not isinstance(value, str):
-        yield json.dumps(value)
-        yield repr(value)
-        return
-    plain = value.strip()
-    yield plain
-    for is_ascii in (False, True):
-        inside = json.dumps(plain, ensure_ascii=is_ascii)[1:-1]
-        yield inside
-        yield json.dumps(inside, ensure_ascii=is_ascii)[1:-1]
-    yield str(escape(plain))
-    yield repr(plain)[1:-1]

@@ -20,12 +20,13 @@ from train.base import console
 from train.base.cache import Cache, Entry
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sources_digest
-from train.data.dataset import Row, RowFault, Silent, TooLongFault, last_answer, notes_of
+from train.data.dataset import Row, RowFault, Silent, TooLongFault, last_answer, notes_of, trace_of
 from train.data.rendering.conversation import QUESTION, Conversation, Conversations, safe_template
 from train.data.rendering.encode import Encoder
 from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
 from train.data.rendering.pipeline import Item, Pipeline, prove_single_bos
-from train.recipe import Objective
+from train.data.rendering.reasoning import ReasoningMarks, trace_span
+from train.recipe import Objective, Reasoning
 
 # For models that come without a template: words that any vocabulary has, and the model's own end token.
 DEFAULT_TEMPLATE = (
@@ -45,7 +46,7 @@ class Preview:
     example: Example
     whole: Example
     roles: list[str]
-    """Of each token of ``whole``: the role of a message, "template" between them, or "text"."""
+    """Of each token of ``whole``: the role of a message, "reasoning", "template" between them, or "text"."""
     notes: list[str]
 
 
@@ -58,11 +59,12 @@ class Renderer:
 
     def __init__(
         self, tokenizer: Any, objective: Objective, max_length: int | None = None, *, on_too_long: str = "refuse",
-        on_unrenderable: str = "refuse", allow_special_tokens: bool = False, stop_ids: Collection[int] = (),
+        on_unrenderable: str = "refuse", reasoning: Reasoning = "train", allow_special_tokens: bool = False,
+        stop_ids: Collection[int] = (),
     ) -> None:  # fmt: skip
         self.tokenizer, self.objective, self.max_length = tokenizer, objective, max_length
         self.on_too_long, self.on_unrenderable = on_too_long, on_unrenderable
-        self.allow_special_tokens = allow_special_tokens
+        self.reasoning, self.allow_special_tokens = reasoning, allow_special_tokens
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
         # Base and tuned are measured on the same rows, so each is rendered once. By id() of the row: the row, which is
@@ -77,7 +79,7 @@ class Renderer:
         try:
             self.conversations = Conversations(template, eos, self.encoder.special_texts)
             self._pipeline = Pipeline(
-                self.encoder, self.conversations, objective, allow_special_tokens=allow_special_tokens
+                self.encoder, self.conversations, objective, reasoning, allow_special_tokens=allow_special_tokens
             )
             # Raw text needs no template.
             if objective != "domain":
@@ -189,20 +191,25 @@ class Renderer:
         item = next(self._pipeline.records([row], has_offsets=True))
         record = _record(item)
         example = (self._shorten(record) if self._num_lost(record) else record).example()
-        return Preview(example, record.example(), _roles(item, len(record.ids)), [*item.notes, *notes_of(row)])
+        return Preview(
+            example,
+            record.example(),
+            _roles(item, len(record.ids), self._pipeline.marks),
+            [*item.notes, *notes_of(row)],
+        )
 
     def prompt(self, row: Row) -> Prompt | None:
         """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError).
 
-        The reference of an answer that calls tools is all that the model has to write, as it would be decoded.
+        The reference of an answer that calls tools is all that the model has to write after its reasoning, as it would
+        be decoded.
         """
         if row.messages is None:
             return None
         known = self._prompts.get(id(row)) or self._known_prompt(row)
         if known is None:
-            prompt, answer, talk = self._generated(row)
-            has_calls = bool(talk.messages[-1].get("tool_calls"))
-            reference = self.decode(answer) if has_calls else talk.messages[-1]["content"]
+            prompt, _, answer, message = self._generated(row)
+            reference = self.decode(answer) if message.get("tool_calls") else self._reference(message)
             known = self._prompts[id(row)] = row, Prompt(row.id, prompt, reference)
         return known[1]
 
@@ -223,7 +230,7 @@ class Renderer:
         if known is None:
             assert row.messages is not None, "raw text has no answer"
             messages = [*row.messages[: last_answer(row.messages)], {"role": "assistant", "content": text}]
-            prompt, answer, _ = self._generated(replace(row, messages=messages))
+            prompt, answer, *_ = self._generated(replace(row, messages=messages))
             if not answer:
                 raise RowFault(f"the choice {text!r} has no token of its own")
             if self.max_length and len(prompt) + len(answer) > self.max_length:
@@ -234,6 +241,16 @@ class Renderer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
         return self.encoder.decode(ids, has_control=False)
+
+    @property
+    def has_reasoning_marks(self) -> bool:
+        """Whether the template has marks by which reasoning is told from an answer."""
+        return self._pipeline.marks is not None
+
+    def answer(self, ids: Sequence[int]) -> tuple[str, str | None]:
+        """Return the answer of generated ids as `decode` gives it, and the reasoning before it, None without any."""
+        marks = self._pipeline.marks
+        return (self.decode(ids), None) if marks is None else marks.split(ids, self.encoder.decode)
 
     @cached_property
     def served_bos(self) -> str:
@@ -255,7 +272,8 @@ class Renderer:
         added = json.dumps(opening[len(text) :])
         return f"{begins}{self.template}{{% if add_generation_prompt %}}{{{{ {added} }}}}{{% endif %}}"
 
-    def _generated(self, row: Row) -> tuple[list[int], list[int], Conversation]:
+    def _generated(self, row: Row) -> tuple[list[int], list[int], list[int], dict[str, Any]]:
+        # The ids of the prompt, of what is generated, and of the answer in that, and the answer's message.
         located = self._pipeline.locate([row], is_trained=False)
         item = self._pipeline.encode(located, has_offsets=True)[0]
         if item.fault is not None:
@@ -265,8 +283,10 @@ class Renderer:
         assert encoded.offsets is not None
         assert talk is not None
         prompt, rest = encoded.ids[: encoded.num_prompt], encoded.ids[encoded.num_prompt :]
-        is_answer = encoded.offsets[encoded.num_prompt :, 0] < talk.turn.stop
-        return prompt.tolist(), rest[is_answer].tolist(), talk
+        starts, ends = encoded.offsets[encoded.num_prompt :].T
+        is_generated = starts < talk.turn.stop
+        is_answer = is_generated & (ends > item.turns[-1].start)
+        return prompt.tolist(), rest[is_generated].tolist(), rest[is_answer].tolist(), talk.messages[-1]
 
     def _known_prompt(self, row: Row) -> tuple[Row, Prompt] | None:
         # The prompt begins the example; a cut one may be shorter than it.
@@ -278,7 +298,11 @@ class Renderer:
             return None
         assert isinstance(rendered.examples, Examples), "only what was rendered in one go is learnt"
         record = rendered.examples.record(index)
-        return row, Prompt(row.id, record.ids[: record.num_prompt].tolist(), answer["content"] or "")
+        return row, Prompt(row.id, record.ids[: record.num_prompt].tolist(), self._reference(answer))
+
+    def _reference(self, answer: Mapping[str, Any]) -> str:
+        content, marks = answer["content"] or "", self._pipeline.marks
+        return content if marks is None or trace_of(answer) else marks.answer_in(content)
 
     def _record_of(self, row: Row) -> Record:
         return _record(next(self._pipeline.records([row])))
@@ -306,11 +330,15 @@ def _record(item: Item) -> Record:
     return item.record
 
 
-def _roles(item: Item, num_tokens: int) -> list[str]:
+def _roles(item: Item, num_tokens: int, marks: ReasoningMarks | None) -> list[str]:
     if item.talk is None or item.encoded is None or item.encoded.offsets is None:
         return ["text"] * num_tokens
-    pairs = zip(item.talk.layout.contents, item.row.messages or (), strict=False)
+    layout, messages = item.talk.layout, item.talk.messages
+    pairs = zip(layout.contents, item.row.messages or (), strict=False)
     spans = [(*span, message["role"]) for span, message in pairs if span]
+    thinking = [turn for turn, message in enumerate(messages) if trace_of(message)]
+    traces = [trace_span(layout, messages, turn, marks) for turn in thinking]
+    spans += [(*span, "reasoning") for span in traces if span]
     return [
         next((role for a, b, role in spans if start < b and a < end), "template")
         for start, end in item.encoded.offsets.tolist()
@@ -401,6 +429,7 @@ def _key(renderer: Renderer, digest: str) -> str:
         "max_length": renderer.max_length,
         "on_too_long": renderer.on_too_long,
         "on_unrenderable": renderer.on_unrenderable,
+        "reasoning": renderer.reasoning,
         "allow_special_tokens": renderer.allow_special_tokens,
         # All of train/data, for what the messages of a row mean stands in `dataset`, beside this folder.
         "code": sources_digest(Path(__file__).resolve().parents[1]),

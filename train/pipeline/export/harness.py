@@ -16,7 +16,7 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
-from train.data.dataset import Row, answer_weights, answers_of, last_answer
+from train.data.dataset import Row, answer_weights, answers_of, last_answer, trace_of
 from train.data.rendering import Conversation, Renderer, RowFault
 from train.evaluate.evaluation import CategorySpec, spec_of
 from train.evaluate.metrics.choice import MARKS, index_of_choice
@@ -108,6 +108,14 @@ def _rows(source: Source) -> list[Row]:
             f"warning: {len(raw)} records of raw text have no prompt and are left out: {console.join_names(raw)}"
         )
     rows = [row for row in rows if row.messages]
+    if thinking := [row.id for row in rows if any(map(trace_of, row.messages or ()))]:
+        raise TrainError(
+            "E905 cannot-express",
+            f"a harness scores reasoning as a part of the answer; records with some: {console.join_names(thinking)}",
+            "Use `train eval` instead.",
+        )
+    if source.renderer.has_reasoning_marks:
+        console.talk("warning: the base may write reasoning, which a harness scores as a part of the answer")
     rendered = source.renderer.examples(rows)
     for warning in rendered.warnings("test"):
         console.talk(f"warning: {warning}")

@@ -17,7 +17,7 @@ from curate.project.blind import HIDDEN, UNSEEN
 from curate.project.diff.words import text_of as value_text
 from curate.project.diff.words import word_changes
 from curate.project.journal import CATEGORY
-from curate.schema.view import spoken_turns
+from curate.schema.view import REASONING, spoken_turns
 from curate.tui.border import FINDING_SIGNS, glyphs, safe_lines, safe_text
 from curate.tui.frame_table import Column, Tone
 from curate.tui.help import event_line
@@ -217,9 +217,11 @@ def _labels(subject: Subject) -> Iterator[Text]:
 
 def _texts(record: Record) -> Iterator[Text]:
     yield _rule()
-    for who, text in spoken_turns(record):
-        yield safe_text(who.upper(), 30, "strong")
-        yield _limited(text) if text else Text("<empty>", "muted")
+    for who, said in spoken_turns(record):
+        # Dim: the answer is what is read first.
+        style = "muted" if who == REASONING else ""
+        yield safe_text(who.upper(), 30, style or "strong")
+        yield _limited(said, style) if said else Text("<empty>", "muted")
     if record.tools:
         names = [str(tool.get("function", {}).get("name", "")) for tool in record.tools]
         yield Text.assemble(("tools ", "muted"), safe_text(", ".join(names), 200))

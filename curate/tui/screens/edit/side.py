@@ -13,12 +13,12 @@ from textual.containers import VerticalScroll
 from textual.events import Resize
 from textual.message import Message
 
-from curate.base.record import Json, Source, canonical
+from curate.base.record import Json, Source, canonical, trace_of
 from curate.jsonl import pointer_of
 from curate.project.diff import FieldChange, field_changes, field_lines
 from curate.schema import Shape
 from curate.schema.form import json_text
-from curate.schema.view import PART_JOINT, at, spoken_turns
+from curate.schema.view import PART_JOINT, REASONING, asked_messages, at, said_in, spoken_turns
 from curate.sessions.edits import EditSession
 from curate.sessions.nearest import Nearest
 from curate.similarity.dedupe.nearest import Neighbour
@@ -153,8 +153,8 @@ def preview(view: View, line: Mapping[str, Json], shape: Shape, console: Console
     turns = list(turns_of(line, shape))
     if view == "chat" and shape.kind == "preference" and shape.is_valid(line):
         record = shape.record(line, Source("", 0))
-        num_asked = len(record.messages) - len(record.answers[0].messages)
-        return Text.assemble(_chat(turns[:num_asked]), answers_text(record, console, width), "\n")
+        asked = list(said_in(asked_messages(record)))
+        return Text.assemble(_chat(asked), answers_text(record, console, width), "\n")
     return _tokens(turns) if view == "tokens" else _chat(turns)
 
 
@@ -169,6 +169,8 @@ def turns_of(line: Mapping[str, Json], shape: Shape) -> Iterator[tuple[str, str]
     turns = view.get(line, "messages")
     for turn in turns if isinstance(turns, list) else ():
         if isinstance(turn, dict):
+            if trace := trace_of(turn):
+                yield REASONING, trace
             yield str(turn.get("role") or "?"), str(turn.get("content") or "")
     for name, role in (("system", "system"), ("prompt", "user"), ("completion", "assistant"), ("text", "text")):
         parts = (at(line, path) for path in view.prompt)
@@ -239,9 +241,10 @@ def _changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -> Ite
 def _chat(turns: Sequence[tuple[str, str]]) -> Text:
     text = Text()
     for role, said in turns:
-        text.append_text(safe_text(f"<|{role}|>", 40, style="accent"))
+        is_reasoning = role == REASONING
+        text.append_text(safe_text(f"<|{role}|>", 40, style="muted" if is_reasoning else "accent"))
         text.append(" ")
-        text.append_text(safe_lines(_cut(said)))
+        text.append_text(safe_lines(_cut(said), "muted" if is_reasoning else ""))
         text.append("\n")
     return text if turns else Text("empty\n", style="muted")
 

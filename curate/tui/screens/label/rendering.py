@@ -12,6 +12,7 @@ from textual.binding import Binding
 from curate.base.record import Json, Record
 from curate.base.tables import counted
 from curate.project.labels import WORDS
+from curate.schema.view import REASONING
 from curate.sessions.agreement import grade
 from curate.sessions.labelling import FLAG, NOTE, QUALITY, Done, LabelSession, ReviewItem, spelled_value, turns_of
 from curate.tui.border import bar, cell, glyphs, safe_lines, safe_text
@@ -142,8 +143,9 @@ def record_text(record: Record, turns: Iterable[tuple[str, str, int]]) -> Text:
     """Return the record as it is to be read, by its ``turns``."""
     text = Text.assemble(safe_text(record.id, 60, "strong"))
     for who, said, num_more in turns:
-        text.append("\n\n").append_text(safe_text(who, 30, "strong")).append("\n")
-        text.append_text(safe_lines(said) if said else Text("<empty>", "muted"))
+        style = "muted" if who == REASONING.upper() else ""
+        text.append("\n\n").append_text(safe_text(who, 30, style or "strong")).append("\n")
+        text.append_text(safe_lines(said, style) if said else Text("<empty>", "muted"))
         if num_more:
             text.append(f"\n{glyphs().ellipsis} {num_more:,} more characters are not drawn; Y copies them all", "muted")
     return text
