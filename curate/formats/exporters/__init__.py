@@ -198,7 +198,7 @@ def _unwritten_keys(row: ExportRow) -> Iterator[str]:
         is_said = key in _SAID or (isinstance(value, str) and any(value in text for text in said))
         if key in _NAMES or (value not in ("", None, [], {}) and not is_said):
             yield key
-    for message in messages:
+    for message in chain(messages, *(answer["messages"] for answer in row.get("answers", ()))):
         yield from (key for key in ("name", "tool_call_id", TRACES[0]) if message.get(key))
         if message["role"] == "developer":
             yield "developer"

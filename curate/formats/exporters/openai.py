@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curate.base.record import TRACES, Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._rows import parted, weighed_messages, with_arguments_as_text
+from curate.formats.exporters._rows import Message, parted, weighed_messages, with_arguments_as_text
 
 
 @exporter("openai", keeps=("name", "tool_call_id", "developer"))
@@ -17,6 +17,11 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
     Reasoning is left out and counted, because OpenAI refuses messages with other fields; trl-conversational has it.
     """
     return write_lines(rows_by_split, folder, line)
+
+
+def openai_message(message: Message) -> dict[str, Json]:
+    """Return a message as OpenAI takes it: the arguments of tool calls as JSON text, and no reasoning."""
+    return {key: value for key, value in with_arguments_as_text(message).items() if key != TRACES[0]}
 
 
 def line(row: ExportRow) -> dict[str, Json]:
@@ -29,7 +34,6 @@ def line(row: ExportRow) -> dict[str, Json]:
     for message, weight in weighed_messages(row):
         if weight not in (0, 1):
             raise CannotExpressError("an answer has a weight other than 0 and 1, which OpenAI refuses")
-        said = {key: value for key, value in with_arguments_as_text(message).items() if key != TRACES[0]}
-        messages.append(said | ({} if weight else {"weight": 0}))
+        messages.append(openai_message(message) | ({} if weight else {"weight": 0}))
     parted(messages)
     return {"messages": messages} | ({"tools": list(row["tools"])} if row["tools"] else {})

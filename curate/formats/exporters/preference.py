@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.base.storage import write_atomic
 from curate.formats.exporters import (
     CannotExpressError,
@@ -29,12 +29,12 @@ from curate.formats.exporters._rows import (
     asked_and_answered,
     preference_pair,
     with_arguments_as_object,
-    with_arguments_as_text,
 )
 from curate.formats.exporters.llama_factory import TAGS, data_name, ordered_turns, write_array
+from curate.formats.exporters.openai import openai_message
 from curate.formats.exporters.sharegpt import line as sharegpt_line
 
-_KEPT = ("rejected", "name", "tool_call_id", "developer")
+_KEPT = ("rejected", "name", "tool_call_id", "developer", TRACES[0])
 
 
 @exporter("trl-preference", keeps=_KEPT, takes_answers=True)
@@ -52,9 +52,12 @@ def write_unpaired(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[
     return write_lines(divided, folder, _unpaired, skipped)
 
 
-@exporter("openai-preference", keeps=_KEPT, takes_answers=True)
+@exporter("openai-preference", keeps=_KEPT[:-1], takes_answers=True)
 def write_openai(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
-    """OpenAI preference rows: input, preferred_output and non_preferred_output, each answer one message."""
+    """OpenAI preference rows: input, preferred_output and non_preferred_output, each answer one message.
+
+    Reasoning is left out and counted, as in openai.
+    """
     return write_lines(rows_by_split, folder, _openai)
 
 
@@ -66,7 +69,7 @@ def write_axolotl(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[s
     return written
 
 
-@exporter("llama-factory-ranking", keeps=("rejected",), takes_answers=True)
+@exporter("llama-factory-ranking", keeps=("rejected", TRACES[0]), takes_answers=True)
 def write_ranking(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """LLaMA-Factory ranking files: conversations with a chosen and a rejected turn, and dataset_info.json."""
     columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
@@ -128,9 +131,9 @@ def _sole(messages: Sequence[Message]) -> Message:
 def _openai(row: ExportRow) -> dict[str, Json]:
     prompt, chosen, rejected = preference_pair(row)
     return {
-        "input": {"messages": [with_arguments_as_text(message) for message in prompt]} | _tools(row),
-        "preferred_output": [with_arguments_as_text(_sole(chosen))],
-        "non_preferred_output": [with_arguments_as_text(_sole(rejected))],
+        "input": {"messages": list(map(openai_message, prompt))} | _tools(row),
+        "preferred_output": [openai_message(_sole(chosen))],
+        "non_preferred_output": [openai_message(_sole(rejected))],
     }
 
 
