@@ -198,9 +198,7 @@ def tell_answers(intakes: Sequence[Intake], root: Path, saved: Counter[str] | No
         console.talk(f"  {counts.total() - saved.total():,} of them were there already")
     tied = sum(intake.num_tied for intake in intakes)
     if tied:
-        console.talk(
-            f"  {counted(tied, 'record')} with as many for one answer as for another: the first is the output"
-        )
+        console.talk(f"  {counted(tied, 'record')} with as many for one answer as for another: the first is the output")
     if new := [question for question in questions_in(answers) if question.name not in known]:
         line = console.one_line(f"questions = {questions_array(new).as_string()}", 1000)
         console.talk(f"  to ask the same here, write in curate.toml under [label]: {line}")

@@ -157,7 +157,8 @@ def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
             intake.num_tied += row.is_tied
             intake.moved.update(row.moved)
             if row.answers:
-                intake.answers[shape.record(row.value, Source(str(intake.target), 0)).id] = row.answers
+                name = shape.record(row.value, Source(str(intake.target), 0)).id
+                intake.answers[name] = (*intake.answers.get(name, ()), *row.answers)
             yield row.raw + b"\n"
         elif isinstance(row, Rejected):
             intake.rejected.append(row)

@@ -7,6 +7,9 @@ import os
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,15 @@ from click.testing import CliRunner, Result
 from curate.base.record import CurateError, Exit
 from curate.cli.import_ import command as import_command
 from curate.cli.init import command as init_command
-from curate.formats.importers import importers
+from curate.formats.import_plan import plan_import
+from curate.formats.importers import Rejected, importers
+from curate.formats.intake import Imported, convert
+from curate.formats.understood import columns_of
 from curate.project.data import load_data
+from curate.project.given_answers import questions_in
 from curate.project.init import make_workspace
 from curate.project.journal import read_journal
+from curate.schema import load_shape
 from curate.schema.settings import read_settings
 
 _BORDER = re.compile(r"<!-- forms:begin -->\n(.*?)<!-- forms:end -->", re.DOTALL)
@@ -301,3 +309,37 @@ def test_intents_under_the_names_of_splits(tmp_path: Path) -> None:
         ("val 0?", "card", "validation"),
         ("val 1?", "card", "validation"),
     ]
+
+
+ODD: list[Any] = [
+    None, True, 0, 1e300, 2**60, "", "x", "accept", [], {}, [[]], [{}], {"a": 1}, [1, "a"], [None], {"text": ["a"]},
+    "9999-12-31T23:59:59-23:00",
+]  # fmt: skip
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from _places(part, (*path, key))
+
+
+@pytest.mark.parametrize("name", list(importers()))
+def test_any_part_of_a_specimen_may_be_something_else(name: str, tmp_path: Path) -> None:
+    form = importers()[name]
+    rows = []
+    for sample in form.samples:
+        for path in [place for place in _places(sample) if place]:
+            for odd in ODD:
+                row = json.loads(json.dumps(sample))
+                *outer, last = path
+                reduce(getitem, outer, row)[last] = odd
+                assert 0 <= form.recognise([row]) <= 1
+                rows.append(row)
+    source = write(tmp_path, rows, "rows.jsonl")
+    shape = load_shape("chat")
+    plan = plan_import(source, shape, format_name=name, is_for_training=False)
+    outcomes = list(convert(plan, shape))
+    assert {type(one) for one in outcomes} <= {Imported, Rejected}
+    questions_in([{str(one.line): one.answers} for one in outcomes if isinstance(one, Imported)])
+    columns_of(plan, shape)

@@ -229,6 +229,19 @@ def test_arrow(tmp_path: Path, is_file: bool) -> None:
     assert [line["output"] for line in records(path)] == ["b", "d"]
 
 
+def test_a_folder_of_arrow_files_as_the_cache_of_datasets_has_it(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "dataset_info.json").write_text("{}", encoding="utf-8")
+    for name in ("set-train", "set-test"):
+        arrow(folder / f"{name}.arrow", {"question": [name], "answer": ["b"]})
+    assert init(folder).return_value == Exit.OK
+    assert {(line["instruction"], line["split"]) for line in records(folder)} == {
+        ("set-train", "train"),
+        ("set-test", "test"),
+    }
+
+
 def test_arrow_that_is_compressed_or_damaged_or_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"question": ["a" * 99] * 9, "answer": ["b"] * 9}
     packed = arrow(tmp_path / "packed.arrow", rows, compression="zstd")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -13,7 +13,6 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from curate.base.record import CurateError
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Choose
 from curate.tui.frame_table import Column, FrameTable
@@ -30,19 +29,6 @@ _TARGETS = (
 )  # fmt: skip
 
 
-class Background(Protocol):
-    """Runs a job in a thread, as `CurateApp.background` does."""
-
-    def __call__(
-        self,
-        job: Callable[[], FilePreview],
-        then: Callable[[FilePreview], object],
-        *,
-        group: str,
-        failed: Callable[[CurateError], object],
-    ) -> None: ...
-
-
 class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     """A table of the columns of a file; `y` hands over the map that was made, empty for what was recognised."""
 
@@ -56,7 +42,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     ColumnsDialog #what { height: auto; max-height: 6; }
     """
 
-    def __init__(self, path: Path, target: Path, background: Background) -> None:
+    def __init__(self, path: Path, target: Path, background: Callable[..., object]) -> None:
         """Ask whether a workspace is made in ``target`` from the file ``path``, which is read in the background."""
         super().__init__()
         self._path, self._target, self._background = path, target, background
