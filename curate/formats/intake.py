@@ -203,8 +203,10 @@ def _write_some(target: Path, lines: Iterator[bytes]) -> bool:
 
 
 def _stem(name: str) -> str:
-    """Return a file name without its suffix: a.b.jsonl is a.b, and .hidden stays a visible name."""
-    return Path(name.lstrip(".")).stem or "import"
+    """Return a file name without its suffix: a.b.jsonl is a.b, a.jsonl.gz is a, and .hidden stays a visible name."""
+    path = Path(name.lstrip("."))
+    path = Path(path.stem) if path.suffix.lower() in (".gz", ".zst") and path.stem else path
+    return path.stem or "import"
 
 
 def _is_same(chunks: Iterable[bytes], path: Path) -> bool:

@@ -107,6 +107,7 @@ def _places(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[
             for answer in draft.answers:
                 is_output = answer.question == draft.answered_by
                 fields.append((answer.value, f"answers to {answer.question}{' (completion)' if is_output else ''}"))
+                fields.append((answer.annotator, "annotators"))
             fields += _fields(draft.line)
             extra |= draft.extra.keys()
     return fields, extra

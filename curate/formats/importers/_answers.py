@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError
-from curate.formats.importers._reading import is_filled, is_messages, read_messages, take_common
+from curate.formats.importers._reading import VERDICTS, is_filled, is_messages, read_messages, take_common
 from curate.formats.importers.mapping import guess
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def record_of(
@@ -38,10 +41,14 @@ def record_of(
     }
     line, extra = take_common(row, taken.values(), has_our_names=False)
     line |= {field: texts[column] for field, column in taken.items()}
-    answered_by = "" if "output" in taken else next((one.question for one in answers if isinstance(one.value, str)), "")
+    answered_by = "" if "output" in taken else next((one.question for one in answers if _is_text(one.value)), "")
     if "output" not in taken and not answered_by:
-        raise RowError("nobody has answered it by a text or a choice")
+        raise RowError("nobody has answered it by a text or a choice; ratings and verdicts are no completions")
     return ConvertedRow("instruction", line, extra | dict(left), answers=tuple(answers), answered_by=answered_by)
+
+
+def _is_text(value: Json) -> bool:
+    return isinstance(value, str) and value.lower() not in VERDICTS and not _NUMBER.fullmatch(value)
 
 
 def question_of(row: Mapping[str, Json]) -> str:

@@ -23,7 +23,7 @@ def _fits(path: Path, _head: bytes) -> bool:
 
 @container("hf", fits=_fits, priority=2)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
-    """A saved `datasets` folder, a folder of Parquet or Arrow files or `dataset/vN`; the split is the name of the part."""
+    """A saved `datasets` folder, one of Parquet or Arrow files, or `dataset/vN`; the split is the name of the part."""
     # A dataset of ours comes first: its folder holds JSON lines, and may lie beside Parquet files.
     parts = [part for split in SPLITS if (part := path / f"{split}.jsonl").is_file()]
     if parts and (path / "manifest.json").is_file():

@@ -274,6 +274,30 @@ def test_infer_keeps_fields_as_they_are(tmp_path: Path) -> None:
     assert re.search(r"/more/\.\.\.\s+meta", done.stderr)
 
 
+def test_infer_keeps_conversations_as_they_are(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "score": {"a": 1}}
+    init(tmp_path, write(tmp_path, [row]), options=("--schema", "infer"))
+    assert records(tmp_path) == [row]
+    (record,) = load_data(tmp_path / "w").records()
+    assert (record.prompt, record.completion) == ("a", "b")
+
+
+def test_ratings_and_verdicts_are_no_completions(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "fields": {"text": "Say hi."}, "responses": {"rating": [{"value": 4, "user_id": "u1"}]}},
+        {"id": "b", "fields": {"text": "Say hi."}, "responses": {"is_good": [{"value": "yes", "user_id": "u1"}]}},
+        {"id": "c", "fields": {"question": "Who?", "answer": "Me."},
+         "responses": {"rating": [{"value": 4, "user_id": "u1"}]}},
+    ]  # fmt: skip
+    done = init(tmp_path, write(tmp_path, rows))
+    assert done.return_value == Exit.FINDINGS
+    assert [(line["id"], line["output"]) for line in records(tmp_path)] == [("c", "Me.")]
+    assert "ratings and verdicts are no completions" in done.stderr
+    assert [(event.id, event.question, event.value) for event in read_journal(tmp_path / "w")[0]] == [
+        ("c", "rating", "4")
+    ]
+
+
 def test_the_table_says_where_each_column_goes(tmp_path: Path) -> None:
     rows = [{"id": 7, "question": "Who is it?", "answer": "mail ann.miller@corp-mail.net", "page": n} for n in range(4)]
     done = init(tmp_path, write(tmp_path, rows))

@@ -72,6 +72,7 @@ def test_gzip(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, name, gzip.compress(PAIR, mtime=0))
     assert init(path).return_value == Exit.OK
     assert records(path)[0]["output"] == "Hi."
+    assert [file.name for file in (tmp_path / "w/data").iterdir()] == ["a.jsonl"]
 
 
 def test_zstandard_and_what_to_install_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
