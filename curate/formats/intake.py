@@ -13,7 +13,7 @@ import orjson
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
-from curate.base.record import CurateError, Json, Source, canonical
+from curate.base.record import CurateError, Json, Source
 from curate.base.storage import write_atomic
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, open_fields, plan_import
 from curate.formats.importers import (
@@ -256,7 +256,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
             if isinstance(draft, ConvertedRow) and draft.answers:
                 # Others may have been asked about the same record in a later row.
                 signed = replace(draft, answers=_signed(draft.answers, row.part or plan.format_name))
-                key = canonical(draft.line)
+                key = Joined.key(signed)
                 if key in joined:
                     joined[key][1].add(signed)
                 else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from curate.base.record import CurateError, Json, Source
 from curate.formats.import_plan import ImportPlan
 from curate.formats.importers import ConvertedRow, RowError
-from curate.formats.importers._answers import plain_answer
+from curate.formats.importers._answers import asked_line, plain_answer
 from curate.formats.importers._reading import is_filled, rendered, value_at
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
@@ -108,7 +108,7 @@ def _places(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[
                 is_output = answer.question == draft.answered_by
                 fields.append((answer.value, f"answers to {answer.question}{' (completion)' if is_output else ''}"))
                 fields.append((answer.annotator, "annotators"))
-            fields += _fields(draft.line)
+            fields += _fields(asked_line(draft))
             extra |= draft.extra.keys()
     return fields, extra
 

@@ -216,6 +216,26 @@ def test_what_argilla_saved_is_read_as_argilla(tmp_path: Path) -> None:
     assert line["meta"]["extra"]["unsubmitted"][0]["value"] == "Hm."
 
 
+def test_a_conversation_that_was_answered_ends_with_the_answer(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "Say hi."}]
+    given = [{"value": text, "user_id": f"u{n}"} for n, text in enumerate(["Hm.", "Hi.", "Hi."])]
+    init(tmp_path, write(tmp_path, [{"id": "a", "fields": {"chat": chat}, "responses": {"reply": given}}]))
+    (line,) = records(tmp_path)
+    assert [turn["content"] for turn in line["messages"]] == ["Say hi.", "Hi."]
+
+
+def test_an_exam_may_have_any_of_the_forms(tmp_path: Path) -> None:
+    from curate.similarity.leaks.reading import read_any
+
+    paragraphs = [{"context": "Built in 1901.", "qas": [
+        {"id": "b1", "question": "When was it built?", "answers": [{"text": "1901"}]},
+        {"id": "b2", "question": "Who built it?", "answers": []}]}]  # fmt: skip
+    exam = read_any(write(tmp_path, {"data": [{"title": "Bridges", "paragraphs": paragraphs}]}))
+    assert ([record.id for record in exam.records], exam.num_unread) == (["b1"], 1)
+    labelled = read_any(write(tmp_path, TASKS, "tasks.json"))
+    assert [record.prompt for record in labelled.records] == ["Where is my card?", "Can I pay later?"]
+
+
 def test_a_question_called_as_notes_are_gets_another_name(tmp_path: Path) -> None:
     one = task(1, "Where is my card?", ann="card")
     one["annotations"][0]["result"][0]["from_name"] = "note"
