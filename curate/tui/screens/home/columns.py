@@ -13,6 +13,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from curate.base.record import CurateError
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Choose
 from curate.tui.frame_table import Column, FrameTable
@@ -39,7 +40,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     ]
     DEFAULT_CSS = """
     ColumnsDialog FrameTable { height: 1fr; }
-    ColumnsDialog #what { height: auto; max-height: 6; }
+    ColumnsDialog #what { height: auto; max-height: 8; }
     """
 
     def __init__(self, path: Path, target: Path, background: Callable[..., object]) -> None:
@@ -69,7 +70,10 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
             return preview(self._path, mapping or None)
 
         self._say("reading ...")
-        self._background(job, self._show, group="read.columns", failed=lambda error: self._say(error.message))
+        self._background(job, self._show, group="read.columns", failed=self._refuse)
+
+    def _refuse(self, error: CurateError) -> None:
+        self._say(f"{error.message}\n{error.hint}")
 
     def _say(self, text: str) -> None:
         self.query_one("#what", Static).update(
