@@ -168,7 +168,7 @@ def _columns(intake: Intake) -> Iterator[str]:
 
     rows = [
         (
-            _end_of(console.one_line(use.column, 200), 28),
+            console.one_line(use.shortened(28), 200),
             use.target,
             console.one_line(with_values_hidden(use.example[:200]), 34),
             use.certainty,
@@ -178,10 +178,6 @@ def _columns(intake: Intake) -> Iterator[str]:
     yield from table(("column", "goes to", "example", "how sure"), rows, left=4) if rows else ()
     if intake.plan.is_mapping_guessed:
         yield "another column is meant: --map FIELD=COLUMN says so"
-
-
-def _end_of(text: str, width: int) -> str:
-    return text if len(text) <= width else f"…{text[1 - width :]}"
 
 
 def tell_answers(intakes: Sequence[Intake], root: Path, saved: Counter[str] | None, known: Collection[str]) -> None:

@@ -54,7 +54,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         with Vertical(classes="box large"):
             yield Static(id="what")
             columns = [Column("column", 16), Column("goes to", 18), Column("example"), Column("how sure", 19)]
-            yield FrameTable(columns, can_mark=False)
+            yield FrameTable(columns, can_mark=False, key=4)
             keys = Text.assemble(("enter", "key"), " change   ", ("y", "key"), " make it   ", ("n", "key"), " no")
             yield Static(keys)
 
@@ -86,7 +86,8 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         self._preview = preview
         self._say(preview.problem or f"read as {preview.container}, rows as {preview.form}")
         rows = [
-            (use.column, use.target, with_values_hidden(use.example[:200]), use.certainty) for use in preview.columns
+            (use.shortened(16), use.target, with_values_hidden(use.example[:200]), use.certainty, use.column)
+            for use in preview.columns
         ]
         table = self.query_one(FrameTable)
         table.show(rows, at=table.current)
