@@ -168,7 +168,7 @@ def _columns(intake: Intake) -> Iterator[str]:
 
     rows = [
         (
-            _end_of(console.one_line(use.column, 200), 28),
+            console.one_line(use.shortened(28), 200),
             use.target,
             console.one_line(with_values_hidden(use.example[:200]), 34),
             use.certainty,
@@ -178,10 +178,6 @@ def _columns(intake: Intake) -> Iterator[str]:
     yield from table(("column", "goes to", "example", "how sure"), rows, left=4) if rows else ()
     if intake.plan.is_mapping_guessed:
         yield "another column is meant: --map FIELD=COLUMN says so"
-
-
-def _end_of(text: str, width: int) -> str:
-    return text if len(text) <= width else f"…{text[1 - width :]}"
 
 
 def tell_answers(intakes: Sequence[Intake], root: Path, saved: Counter[str] | None, known: Collection[str]) -> None:
@@ -198,9 +194,7 @@ def tell_answers(intakes: Sequence[Intake], root: Path, saved: Counter[str] | No
         console.talk(f"  {counts.total() - saved.total():,} of them were there already")
     tied = sum(intake.num_tied for intake in intakes)
     if tied:
-        console.talk(
-            f"  {counted(tied, 'record')} with as many answers for one as for another: the first is the output"
-        )
+        console.talk(f"  {counted(tied, 'record')} with as many for one answer as for another: the first is the output")
     if new := [question for question in questions_in(answers) if question.name not in known]:
         line = console.one_line(f"questions = {questions_array(new).as_string()}", 1000)
         console.talk(f"  to ask the same here, write in curate.toml under [label]: {line}")

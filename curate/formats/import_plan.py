@@ -26,7 +26,7 @@ from curate.formats.importers import (
     head_of,
     importers,
 )
-from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_value, value_at
+from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, is_messages, spelled_value, value_at
 from curate.formats.importers.encoded import container_for
 from curate.jsonl import parts_of
 from curate.schema import Shape
@@ -190,6 +190,11 @@ def safe_guess(path: Path, rows: Rows, selection: RowSelection) -> dict[str, str
     mapping = guess(bare) if guess else {}
     _refuse_verdicts(path, bare, mapping)
     return mapping
+
+
+def hold_messages(rows: Rows) -> bool:
+    """Whether all rows are conversations in OpenAI form, under ``messages``."""
+    return bool(rows) and all(is_messages(row.get("messages")) for row in rows)
 
 
 def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ import orjson
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
-from curate.base.record import TRACES, CurateError, Json, Source, canonical
+from curate.base.record import TRACES, CurateError, Json, Source
 from curate.base.storage import write_atomic
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, forms_open_to, open_fields, plan_import
 from curate.formats.importers import (
@@ -158,7 +158,8 @@ def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
             intake.num_tied += row.is_tied
             intake.moved.update(row.moved)
             if row.answers:
-                intake.answers[shape.record(row.value, Source(str(intake.target), 0)).id] = row.answers
+                name = shape.record(row.value, Source(str(intake.target), 0)).id
+                intake.answers[name] = (*intake.answers.get(name, ()), *row.answers)
             yield row.raw + b"\n"
         elif isinstance(row, Rejected):
             intake.rejected.append(row)
@@ -203,8 +204,10 @@ def _write_some(target: Path, lines: Iterator[bytes]) -> bool:
 
 
 def _stem(name: str) -> str:
-    """Return a file name without its suffix: a.b.jsonl is a.b, and .hidden stays a visible name."""
-    return Path(name.lstrip(".")).stem or "import"
+    """Return a file name without its suffix: a.b.jsonl is a.b, a.jsonl.gz is a, and .hidden stays a visible name."""
+    path = Path(name.lstrip("."))
+    path = Path(path.stem) if path.suffix.lower() in (".gz", ".zst") and path.stem else path
+    return path.stem or "import"
 
 
 def _is_same(chunks: Iterable[bytes], path: Path) -> bool:
@@ -255,7 +258,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
             if isinstance(draft, ConvertedRow) and draft.answers:
                 # Others may have been asked about the same record in a later row.
                 signed = replace(draft, answers=_signed(draft.answers, row.part or plan.format_name))
-                key = canonical(draft.line)
+                key = Joined.key(signed)
                 if key in joined:
                     joined[key][1].add(signed)
                 else:

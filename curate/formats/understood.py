@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from curate.base.record import CurateError, Json, Source
 from curate.formats.import_plan import ImportPlan
 from curate.formats.importers import ConvertedRow, RowError
-from curate.formats.importers._answers import plain_answer
+from curate.formats.importers._answers import asked_line, plain_answer
 from curate.formats.importers._reading import is_filled, rendered, value_at
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
@@ -43,6 +43,10 @@ class ColumnUse:
     example: str
     basis: str
     share: float
+
+    def shortened(self, width: int) -> str:
+        """Return the column's name, of a long pointer the end."""
+        return self.column if len(self.column) <= width else f"…{self.column[1 - width :]}"
 
     @property
     def certainty(self) -> str:
@@ -107,7 +111,8 @@ def _places(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[
             for answer in draft.answers:
                 is_output = answer.question == draft.answered_by
                 fields.append((answer.value, f"answers to {answer.question}{' (completion)' if is_output else ''}"))
-            fields += _fields(draft.line)
+                fields.append((answer.annotator, "annotators"))
+            fields += _fields(asked_line(draft))
             extra |= draft.extra.keys()
     return fields, extra
 

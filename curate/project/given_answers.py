@@ -73,7 +73,7 @@ def questions_array(questions: Sequence[Question]) -> Array:
 
 def question_name(name: str) -> str:
     """Return what a question is called here, where notes and flags are no questions."""
-    return f"{name}-answer" if name in ASIDES else name
+    return f"{name}-answer" if name in ASIDES else name or "answer"
 
 
 def _choices(given: Sequence[Json]) -> list[str]:
@@ -89,8 +89,8 @@ def _moment(at: str) -> str:
     """Return a time as events have it, "" for one that cannot be read."""
     try:
         moment = datetime.fromisoformat(at)
-    except ValueError:
+        # A time without a zone is taken for one of Greenwich, as these tools write it.
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
         return ""
-    # A time without a zone is taken for one of Greenwich, as these tools write it.
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment.replace(microsecond=0, tzinfo=None).isoformat()}Z"

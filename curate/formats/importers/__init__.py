@@ -102,8 +102,8 @@ class ConvertedRow:
     """A line in the shipped shape of ``kind``, and what of the row it has no place for.
 
     ``own`` is the line of a workspace that the row carries; it is taken as it is where the shape allows it. ``answers``
-    are those of annotators. A line without an output has the most frequent answer to the question ``answered_by`` as
-    its output; rows with the same id are then one record with the answers of all.
+    are those of annotators. Where ``answered_by`` names a question, the completion is the first answer to it; rows
+    about the same record become one with the answers of all, and the most frequent of them is the completion.
     """
 
     kind: Kind

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from curate.base.record import Json
+from curate.base.record import Json, Kind, canonical
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError
-from curate.formats.importers._reading import is_filled, is_messages, read_messages, take_common
+from curate.formats.importers._reading import VERDICTS, is_filled, is_messages, read_messages, take_common
 from curate.formats.importers.mapping import guess
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def record_of(
@@ -27,7 +30,8 @@ def record_of(
         line, extra = take_common(row, (talk,), has_our_names=False)
         messages, is_exact = read_messages(data[talk], talk)
         extra |= {} if is_exact else {talk: data[talk]}
-        return ConvertedRow("chat", line | {"messages": messages}, extra | dict(left), answers=tuple(answers))
+        line |= {"messages": messages}
+        return _answered("chat", line, extra | dict(left), answers, is_open=messages[-1]["role"] != "assistant")
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     mapping = guess([texts])
     asked = mapping.get("instruction") or max(texts, key=lambda key: len(texts[key]), default="")
@@ -38,10 +42,42 @@ def record_of(
     }
     line, extra = take_common(row, taken.values(), has_our_names=False)
     line |= {field: texts[column] for field, column in taken.items()}
-    answered_by = "" if "output" in taken else next((one.question for one in answers if isinstance(one.value, str)), "")
-    if "output" not in taken and not answered_by:
-        raise RowError("nobody has answered it by a text or a choice")
-    return ConvertedRow("instruction", line, extra | dict(left), answers=tuple(answers), answered_by=answered_by)
+    return _answered("instruction", line, extra | dict(left), answers, is_open="output" not in taken)
+
+
+def _answered(
+    kind: Kind, line: dict[str, Json], extra: dict[str, Json], answers: Sequence[GivenAnswer], *, is_open: bool
+) -> ConvertedRow:
+    """Return a record with its answers; one that ``is_open`` has no completion of its own.
+
+    Raises:
+        RowError: it is open, and no answer can be its completion.
+    """
+    first = next((one for one in answers if _is_text(one.value)), None)
+    if not is_open:
+        return ConvertedRow(kind, line, extra, answers=tuple(answers))
+    if first is None:
+        raise RowError("nobody has answered it by a text or a choice; ratings and verdicts are no completions")
+    line = _completed(line, first.value)
+    return ConvertedRow(kind, line, extra, answers=tuple(answers), answered_by=first.question)
+
+
+def _completed(line: dict[str, Json], answer: Json) -> dict[str, Json]:
+    if "messages" in line:
+        return line | {"messages": [*line["messages"], {"role": "assistant", "content": answer}]}
+    return line | {"output": answer}
+
+
+def asked_line(draft: ConvertedRow) -> dict[str, Json]:
+    """Return the line of a record without the completion that answers gave it."""
+    line = draft.line
+    if draft.answered_by and "messages" in line:
+        return line | {"messages": line["messages"][:-1]}
+    return {name: value for name, value in line.items() if name != "output" or not draft.answered_by}
+
+
+def _is_text(value: Json) -> bool:
+    return isinstance(value, str) and value.lower() not in VERDICTS and not _NUMBER.fullmatch(value)
 
 
 def question_of(row: Mapping[str, Json]) -> str:
@@ -74,6 +110,11 @@ class Joined:
         if more := {name: value for name, value in other.extra.items() if known.get(name) != value}:
             self._further.append(more)
 
+    @staticmethod
+    def key(draft: ConvertedRow) -> bytes:
+        """Return what rows about the same record have in common."""
+        return canonical(asked_line(draft))
+
     @property
     def is_tied(self) -> bool:
         """Whether two answers were given equally often, so that the first of them is taken."""
@@ -89,10 +130,9 @@ class Joined:
     def row(self) -> ConvertedRow:
         """Return the record, with the most frequent answer as its output."""
         first = self.first
-        line = first.line
-        if first.answered_by:
-            # Of those that were given equally often the first comes first.
-            line = line | {"output": self._counts.most_common(1)[0][0]}
+        # Of those that were given equally often the first comes first.
+        most = self._counts.most_common(1)
+        line = _completed(asked_line(first), most[0][0]) if most else first.line
         extra = first.extra | ({"further_rows": self._further} if self._further else {})
         return ConvertedRow(first.kind, line, extra, None, tuple(self.answers))
 

@@ -140,6 +140,11 @@ def is_filled(value: Json) -> bool:
     return value is not None and value not in ("", [], {})
 
 
+def as_list(value: Json) -> list[Json]:
+    """Return a list as it is, and nothing of what is none."""
+    return value if isinstance(value, list) else []
+
+
 def map_option(mapping: Mapping[str, str]) -> str:
     """Return ``--map`` for a command line, with placeholders for a question or an answer that nobody can tell."""
     whole = {"instruction": "COLUMN", "output": "COLUMN"} | dict(mapping)
@@ -170,7 +175,7 @@ def reference_of(row: Mapping[str, Json]) -> str:
 
 def argument_kinds(value: Json) -> set[type[Any]]:
     """Return the Python types in which the tool calls of a conversation hold their arguments."""
-    calls = [call for message in value for call in message.get("tool_calls") or () if isinstance(call, dict)]
+    calls = [call for message in value for call in as_list(message.get("tool_calls")) if isinstance(call, dict)]
     return {type(call["function"].get("arguments")) for call in calls if isinstance(call.get("function"), dict)}
 
 
@@ -205,6 +210,8 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
         for name in ("name", "tool_call_id", "tool_calls"):
             if name in message and not message[name]:
                 del message[name]
+        if "tool_calls" in message and not isinstance(message["tool_calls"], list):
+            raise RowError(f"the tool calls of {where} are {json_name(message['tool_calls'])}, not a list")
         if "tool_calls" in message:
             message["tool_calls"] = [_call(call, where) for call in message["tool_calls"]]
         is_exact = is_exact and message == _renamed(turn, trace)

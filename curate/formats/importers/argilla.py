@@ -8,7 +8,7 @@ from itertools import zip_longest
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
 from curate.formats.importers._answers import answers_of, record_of
-from curate.formats.importers._reading import share
+from curate.formats.importers._reading import as_list, share
 
 _RESPONSES = ".responses"
 # What stands beside the fields of a record, in one form or the other.
@@ -83,7 +83,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
 
 def _nested(responses: Json) -> tuple[list[GivenAnswer], list[Json]]:
     if isinstance(responses, dict):
-        given = [(str(name), part) for name, parts in responses.items() for part in parts or ()]
+        given = [(str(name), part) for name, parts in responses.items() for part in as_list(parts)]
     else:
         given = [(str(part.get("question_name", "")), part) for part in responses if isinstance(part, dict)]
     return _taken([(name, part) for name, part in given if isinstance(part, dict)])
@@ -108,7 +108,9 @@ def _columns(row: dict[str, Json]) -> tuple[dict[str, Json], dict[str, Json], li
     old = [] if new else _old_questions(row)
     given: list[tuple[str, dict[str, Json]]] = []
     for question in new:
-        values, users, states = (row.get(f"{question}{_RESPONSES}{part}") or [] for part in ("", ".users", ".status"))
+        values, users, states = (
+            as_list(row.get(f"{question}{_RESPONSES}{part}")) for part in ("", ".users", ".status")
+        )
         for value, user, status in zip_longest(values, users[: len(values)], states[: len(values)]):
             given.append((question, {"value": value, "user_id": user, "status": status or "submitted"}))
     for question in old:
@@ -116,7 +118,7 @@ def _columns(row: dict[str, Json]) -> tuple[dict[str, Json], dict[str, Json], li
         if isinstance(value, dict):
             lists = [part if isinstance(part, list) else [part] for part in (value.get(key) for key in _OLD)]
             value = [dict(zip(_OLD, parts, strict=False)) for parts in zip(*lists, strict=False)]
-        given += [(question, part) for part in value or () if isinstance(part, dict)]
+        given += [(question, part) for part in as_list(value) if isinstance(part, dict)]
     asked = new or old
     about = {
         name: value

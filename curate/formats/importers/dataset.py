@@ -47,6 +47,8 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
 
     Clusters are found anew, and ``source`` and ``license`` go to ``meta``, where the next export looks for them.
     """
+    if not is_own(row):
+        raise RowError("it lacks a column that our exports have")
     own = _parsed(row["line"]) if isinstance(row.get("line"), str) else None
     if own is not None and load_shape(row["kind"]).is_valid(own):
         return ConvertedRow(row["kind"], own, own=own)

@@ -72,7 +72,7 @@ def container_for(path: Path, encoding: str) -> Container:
         CurateError: E908 for an encoding that nobody knows, or a file that is not in it.
     """
     try:
-        codecs.lookup(encoding)
+        codecs.getincrementaldecoder(encoding)
         if not isinstance("a".encode(encoding), bytes):
             raise LookupError(encoding)
     except (LookupError, TypeError, ValueError) as error:
@@ -117,6 +117,8 @@ def _copied_once(path: Path, encoding: str, _size: int, _changed: int) -> tuple[
             target.write(decode(b"", True).encode())
         except UnicodeError as error:
             raise cannot_import(f"{path}: it is not {encoding}: {error}", "Name another --encoding.") from error
+        except OSError as error:
+            raise cannot_import(f"{path}: no copy of it can be made: {error}", "Make room, or convert it.") from error
     return folder.path / path.name, folder
 
 

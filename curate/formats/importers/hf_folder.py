@@ -9,6 +9,7 @@ from typing import Any
 from curate.base.record import SPLITS, missing_extra
 from curate.formats.importers import Rejected, Rows, SourceRow, cannot_import, container, head_of, jsonable
 from curate.formats.importers._reading import split_of
+from curate.formats.importers.arrow import rows as arrow_rows
 from curate.formats.importers.jsonl import rows as jsonl_rows
 from curate.formats.importers.parquet import rows as parquet_rows
 
@@ -16,12 +17,13 @@ from curate.formats.importers.parquet import rows as parquet_rows
 def _fits(path: Path, _head: bytes) -> bool:
     # A folder of documents may lie beside a README, as a folder of the hub does.
     marks = ("manifest.json", "dataset_dict.json", "state.json")
-    return path.is_dir() and (any((path / name).exists() for name in marks) or bool(next(path.glob("**/*.parquet"), 0)))
+    is_marked = any((path / name).exists() for name in marks)
+    return path.is_dir() and (is_marked or any(next(path.glob(name), None) for name in ("**/*.parquet", "*.arrow")))
 
 
 @container("hf", fits=_fits, priority=2)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
-    """A saved `datasets` folder, a hub folder of Parquet files or `dataset/vN`; the split is the name of the part."""
+    """A saved `datasets` folder, one of Parquet or Arrow files, or `dataset/vN`; the split is the name of the part."""
     # A dataset of ours comes first: its folder holds JSON lines, and may lie beside Parquet files.
     parts = [part for split in SPLITS if (part := path / f"{split}.jsonl").is_file()]
     if parts and (path / "manifest.json").is_file():
@@ -31,12 +33,7 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
         yield from _saved(path)
         return
     files = sorted(path.glob("**/*.parquet"))
-    if not files:
-        raise cannot_import(
-            f"{path}: a folder without dataset_dict.json, state.json or Parquet files",
-            "Name the files themselves, a folder made by save_to_disk, or one with data/*.parquet.",
-        )
-    yield from _parts(path, files, parquet_rows)
+    yield from _parts(path, files, parquet_rows) if files else _parts(path, sorted(path.glob("*.arrow")), arrow_rows)
 
 
 def _parts(path: Path, files: Sequence[Path], rows_of: Rows) -> Iterator[SourceRow | Rejected]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -38,7 +39,10 @@ def is_document(path: Path, head: bytes) -> bool:
     if text.startswith(b"[") or first.rstrip() == b"{":
         return True
     array = _FIRST.match(first)
-    if array is None or rest.lstrip().startswith(b"{") or first[array.end() :].lstrip()[:1] not in (b"{", b"["):
+    if array is None or first[array.end() :].lstrip()[:1] not in (b"{", b"["):
+        return False
+    marks = Counter(token.group() for token in _TOKEN.finditer(first))
+    if rest.lstrip().startswith(b"{") and marks[b"{"] == marks[b"}"]:
         return False
     return array[1] in _WRAPPERS or bool(split_of(array[1].decode("utf-8", "replace")))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
 from curate.formats.importers._answers import answers_of, question_of, record_of
-from curate.formats.importers._reading import share
+from curate.formats.importers._reading import as_list, share
 
 _FLAT = ("annotation_id", "lead_time")
 # The keys under which a result holds what was answered; all other kinds mark places in a text, a picture or a sound.
@@ -67,8 +67,9 @@ def _task(row: dict[str, Json]) -> ConvertedRow:
     marks: list[Json] = []
     for annotation in given:
         pairs: list[tuple[str, Json]] = []
-        for result in annotation.get("result") or ():
-            value = (result.get("value") if isinstance(result, dict) else None) or {}
+        for result in as_list(annotation.get("result")):
+            value = result.get("value") if isinstance(result, dict) else None
+            value = value if isinstance(value, dict) else {}
             key = next((name for name in _ANSWERS if name in value), "")
             # A label of a part of the text has a beginning and an end, and the text of that part.
             if key and "start" not in value:

@@ -20,7 +20,9 @@ from curate.formats.importers._reading import split_of
 # How many bytes a packed byte may become, and so many any file may hold: sentences pack four to one, one letter over
 # and over a thousand to one.
 MAX_RATIO = 200
-ALWAYS_ALLOWED = 64 * 1024 * 1024
+ALWAYS_ALLOWED = 16 * 1024 * 1024
+# The disk with the temporary folder holds no more, either.
+MOST_BYTES = 8 * 1024 * 1024 * 1024
 MAX_MEMBERS = 1000
 _CHUNK = 1024 * 1024
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", (b"PK\x03\x04", b"PK\x05\x06")
@@ -108,7 +110,7 @@ def _unpacked(path: Path) -> _Unpacked:
 @lru_cache(maxsize=1)
 def _unpacked_once(path: Path, size: int, _changed: int) -> _Unpacked:
     head = head_of(path)
-    allowed = max(ALWAYS_ALLOWED, MAX_RATIO * size)
+    allowed = min(MOST_BYTES, max(ALWAYS_ALLOWED, MAX_RATIO * size))
     folder = UnpackFolder()
     try:
         if head.startswith(_ZIP):

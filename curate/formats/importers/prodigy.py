@@ -46,10 +46,16 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     if not _is_task(row) or verdict != "accept":
         raise RowError(f"its annotator has said {verdict!r}")
     annotator = str(row.get("_annotator_id") or row.get("_session_id") or "prodigy")
-    moment = row.get("_timestamp")
-    at = datetime.fromtimestamp(moment, UTC).isoformat() if isinstance(moment, int | float) else ""
+    at = _time_of(row.get("_timestamp"))
     pairs = [("choice" if name == "accept" else name, row[name]) for name in ("label", "accept") if name in row]
     marks = {name: value for name, value in row.items() if name.startswith("_") or name in _ABOUT}
     data = {name: value for name, value in row.items() if name not in marks and name not in ("label", "accept")}
     left = {name: value for name, value in marks.items() if name not in ("answer", "_annotator_id", "_timestamp")}
     return record_of(data, row.get("id", row.get("_input_hash")), answers_of(pairs, annotator, at), left)
+
+
+def _time_of(moment: Json) -> str:
+    try:
+        return datetime.fromtimestamp(moment, UTC).isoformat()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""

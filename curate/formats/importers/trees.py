@@ -7,7 +7,7 @@ from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import share
+from curate.formats.importers._reading import as_list, share
 
 _ROLES = {"prompter": "user", "assistant": "assistant", "user": "user", "human": "user", "system": "system"}
 
@@ -48,10 +48,10 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> list[ConvertedRow
 def _talks(node: Json, before: list[dict[str, Json]], around: dict[str, Json]) -> Iterator[ConvertedRow | RowError]:
     """Yield the talks that go through ``before`` and this message, and what of the tree is in none of them."""
     # The strict parser has seen to it that no tree is deep.
-    if not isinstance(node, dict) or not isinstance(node.get("text"), str) or node.get("role") not in _ROLES:
+    if not isinstance(node, dict) or not isinstance(node.get("text"), str) or str(node.get("role")) not in _ROLES:
         yield RowError("a message has no text, or no role", part=node)
         return
-    path, replies = [*before, node], node.get("replies") or []
+    path, replies = [*before, node], as_list(node.get("replies"))
     behind = [one for reply in replies for one in _talks(reply, path, around)]
     is_answer = _ROLES[node["role"]] == "assistant"
     if is_answer and not any(isinstance(one, ConvertedRow) for one in behind):

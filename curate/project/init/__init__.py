@@ -29,6 +29,7 @@ from curate.formats.import_plan import (
     ImportPlan,
     RowSelection,
     UnknownRowsError,
+    hold_messages,
     plan_import,
     safe_guess,
 )
@@ -174,6 +175,8 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
 
 
 def _question_and_answer(path: Path, sample: Sequence[dict[str, Json]], options: ReadOptions) -> dict[str, str]:
+    if not options.mapping and hold_messages(sample):
+        return {"messages": "messages"}
     mapped = dict(options.mapping or safe_guess(path, sample, options.selection))
     if mapped.keys() & {"output", "answer"} and mapped.keys() & {"instruction", "question"}:
         return mapped
@@ -187,7 +190,9 @@ def _question_and_answer(path: Path, sample: Sequence[dict[str, Json]], options:
 
 def _view(mapped: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
     prompt = [_pointer(mapped[name]) for name in ("context", "question", "instruction", "input") if name in mapped]
-    view: dict[str, Json] = {"prompt": prompt, "completion": _pointer(mapped.get("output") or mapped["answer"])}
+    view: dict[str, Json] = {"messages": "/messages"} if "messages" in mapped else {
+        "prompt": prompt, "completion": _pointer(mapped.get("output") or mapped["answer"])
+    }  # fmt: skip
     for name in ("id", "system", "category"):
         if name in mapped and not (name == "category" and mapped[name] == mapped.get("output")):
             view[name] = _pointer(mapped[name])

@@ -292,6 +292,8 @@ def _workspace_message(workspace: NewWorkspace, *, is_here: bool) -> tuple[str, 
     text = f"workspace made {where}" + (f": {counted(taken, 'record')}" if workspace.intakes else "")
     moved = [f"{name} ({count:,})" for intake in workspace.intakes for name, count in intake.moved.most_common(5)]
     text += f"; stored in meta.extra: {', '.join(moved)}" if moved else ""
+    given = workspace.saved_answers
+    text += f"; {counted(given.total(), 'answer')} of {counted(len(given), 'annotator')}" if given else ""
     if not rejected:
         return f"{text}. Next: 1", "ok"
     quarantines = ", ".join(str(intake.quarantine) for intake in workspace.intakes if intake.rejected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -30,19 +30,6 @@ _TARGETS = (
 )  # fmt: skip
 
 
-class Background(Protocol):
-    """Runs a job in a thread, as `CurateApp.background` does."""
-
-    def __call__(
-        self,
-        job: Callable[[], FilePreview],
-        then: Callable[[FilePreview], object],
-        *,
-        group: str,
-        failed: Callable[[CurateError], object],
-    ) -> None: ...
-
-
 class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     """A table of the columns of a file; `y` hands over the map that was made, empty for what was recognised."""
 
@@ -53,10 +40,10 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     ]
     DEFAULT_CSS = """
     ColumnsDialog FrameTable { height: 1fr; }
-    ColumnsDialog #what { height: auto; max-height: 6; }
+    ColumnsDialog #what { height: auto; max-height: 8; }
     """
 
-    def __init__(self, path: Path, target: Path, background: Background) -> None:
+    def __init__(self, path: Path, target: Path, background: Callable[..., object]) -> None:
         """Ask whether a workspace is made in ``target`` from the file ``path``, which is read in the background."""
         super().__init__()
         self._path, self._target, self._background = path, target, background
@@ -67,7 +54,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         with Vertical(classes="box large"):
             yield Static(id="what")
             columns = [Column("column", 16), Column("goes to", 18), Column("example"), Column("how sure", 19)]
-            yield FrameTable(columns, can_mark=False)
+            yield FrameTable(columns, can_mark=False, key=4)
             keys = Text.assemble(("enter", "key"), " change   ", ("y", "key"), " make it   ", ("n", "key"), " no")
             yield Static(keys)
 
@@ -83,7 +70,10 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
             return preview(self._path, mapping or None)
 
         self._say("reading ...")
-        self._background(job, self._show, group="read.columns", failed=lambda error: self._say(error.message))
+        self._background(job, self._show, group="read.columns", failed=self._refuse)
+
+    def _refuse(self, error: CurateError) -> None:
+        self._say(f"{error.message}\n{error.hint}")
 
     def _say(self, text: str) -> None:
         self.query_one("#what", Static).update(
@@ -96,7 +86,8 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         self._preview = preview
         self._say(preview.problem or f"read as {preview.container}, rows as {preview.form}")
         rows = [
-            (use.column, use.target, with_values_hidden(use.example[:200]), use.certainty) for use in preview.columns
+            (use.shortened(16), use.target, with_values_hidden(use.example[:200]), use.certainty, use.column)
+            for use in preview.columns
         ]
         table = self.query_one(FrameTable)
         table.show(rows, at=table.current)

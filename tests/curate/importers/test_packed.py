@@ -1,0 +1,348 @@
+"""Packed files, tables of Excel, Arrow, documents and other encodings; what is hostile is refused within bounds."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from curate.base.record import CurateError, Exit
+from curate.cli.init import command
+from curate.formats.importers import SourceRow, container_of
+
+PAIR = b'{"question": "Say hi.", "answer": "Hi."}\n'
+
+
+def init(path: Path, *options: str) -> Result:
+    shutil.rmtree(path.parent / "w", ignore_errors=True)
+    return CliRunner().invoke(command, [str(path.parent / "w"), str(path), *options], standalone_mode=False)
+
+
+def refusal(result: Result) -> str:
+    assert isinstance(result.exception, CurateError), result.output
+    assert result.exception.code in ("E908 cannot-import", "E940 missing-extra"), result.exception
+    return f"{result.exception.message} {result.exception.hint}"
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    files = sorted((path.parent / "w/data").glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def write(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def zipped(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    # What was read last may still be held, to be read again.
+    assert len(list(folder.iterdir())) <= 2
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl", "a.gz"])
+def test_gzip(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name, gzip.compress(PAIR, mtime=0))
+    assert init(path).return_value == Exit.OK
+    assert records(path)[0]["output"] == "Hi."
+    assert [file.name for file in (tmp_path / "w/data").iterdir()] == ["a.jsonl"]
+
+
+def test_zstandard_and_what_to_install_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    path = write(tmp_path, "a.csv.zst", zstandard.compress(b"question,answer\na,b\n"))
+    assert init(path).return_value == Exit.OK
+    assert records(path)[0]["output"] == "b"
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    other = write(tmp_path, "b.csv.zst", path.read_bytes())
+    assert "pip install 'pairsmith[files]'" in refusal(init(other))
+
+
+def test_a_zip_is_read_part_by_part(tmp_path: Path) -> None:
+    parts = {"train.jsonl": PAIR * 2, "deep/dev.csv": b"question,answer\na,b\n", "picture.png": b"\x89PNG"}
+    path = write(tmp_path, "set.zip", zipped(**parts))
+    done = init(path)
+    assert [line["split"] for line in records(path)] == ["train", "train", "validation"]
+    assert "2 files in it: train.jsonl, deep/dev.csv" in done.stderr
+    assert "picture.png is left out" in done.stderr
+
+
+def test_names_in_a_zip_lead_nowhere(tmp_path: Path) -> None:
+    path = write(tmp_path, "set.zip", zipped(**{"../../escape.jsonl": PAIR, "/tmp/absolute.jsonl": PAIR}))
+    assert init(path).return_value == Exit.OK
+    assert len(records(path)) == 2
+    assert not list(tmp_path.parent.rglob("escape.jsonl"))
+    assert not Path("/tmp/absolute.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.zip", b"PK\x03\x04rest", "it cannot be unpacked"),
+        ("a.jsonl.gz", gzip.compress(PAIR * 1000, mtime=0)[:-20], "it cannot be unpacked"),
+        ("a.zip", zipped(**{f"{n}.jsonl": b"{}\n" for n in range(1001)}), "1,001 files in it are more than 1,000"),
+        ("a.zip", zipped(**{"inner.jsonl": gzip.compress(PAIR)}), "it holds a file that is packed itself"),
+        ("a.zip", zipped(**{"readme.exe": b"MZ"}), "no file in it can be imported"),
+        ("a.xlsx", b"PK\x03\x04rest", "it cannot be read as a table of Excel"),
+        ("a.xls", b"\xd0\xcf\x11\xe0", "Save the table as .xlsx or CSV"),
+    ],
+)
+def test_what_is_damaged_or_hostile_is_refused(tmp_path: Path, name: str, data: bytes, said: str) -> None:
+    assert said in refusal(init(write(tmp_path, name, data)))
+    assert not (tmp_path / "w").exists()
+
+
+def bomb(name: str) -> bytes:
+    """A file that unpacks to a thousand times its size: to 2 GB of one letter, or to 256 MB of blanks."""
+    if name.endswith(".gz"):
+        piece = gzip.compress(b"a" * (1 << 24), mtime=0)
+        return piece * 128
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        inner = "xl/worksheets/sheet1.xml" if name.endswith(".xlsx") else "a.jsonl"
+        with archive.open(inner, "w", force_zip64=True) as file:
+            for _ in range(16):
+                file.write(b" " * (1 << 24))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["bomb.jsonl.gz", "bomb.zip", "bomb.xlsx"])
+def test_a_bomb_is_refused_with_little_memory_and_time(
+    tmp_path: Path, name: str, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    path = write(tmp_path, name, bomb(name))
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from curate.base.record import CurateError\n"
+        "from curate.formats.import_plan import plan_import\n"
+        "import openpyxl\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "try:\n    plan_import(Path(sys.argv[1]), None)\n"
+        "except CurateError as error:\n    print(error.message)\n"
+        "after = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print((after.ru_maxrss - before.ru_maxrss) // 1024, round(after.ru_utime - before.ru_utime, 2))\n"
+    )
+
+    # Whatever goes wrong takes a minute of one core at the most.
+    def bounded() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True, preexec_fn=bounded
+    )
+    said, figures = done.stdout.splitlines()
+    assert re.search(r"unpack\w* to", said), said
+    megabytes, seconds = figures.split()
+    figures = f"{name}: {path.stat().st_size:,} bytes refused with {megabytes} MB more, {seconds} s of CPU time"
+    assert int(megabytes) < 100, figures
+    record_testsuite_property(name, figures)
+
+
+def test_the_bombs_of_others_are_refused(shared: Path, tmp_path: Path) -> None:
+    for name in ("bomb.jsonl.gz", "zip_slip_and_bomb.zip"):
+        path = write(tmp_path, name, (shared / "badinputs/jsonl" / name).read_bytes())
+        assert "to more than" in refusal(init(path))
+        assert not (tmp_path.parent / "escape.jsonl").exists()
+        assert not (tmp_path / "w").exists()
+
+
+def workbook(path: Path, *sheets: list[list[Any]]) -> Path:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for number, rows in enumerate(sheets):
+        sheet = book.create_sheet(f"sheet {number}")
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_table_of_excel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = workbook(
+        tmp_path / "faq.xlsx", [], [["question", "answer", None], ["How many?", 3, None], ["Who?", "me"]], [["a"]]
+    )
+    done = init(path)
+    assert [(line["instruction"], line["output"]) for line in records(path)] == [("How many?", "3"), ("Who?", "me")]
+    assert "sheet 'sheet 2' (1 rows) is left out" in done.stderr
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    other = write(tmp_path, "other.xlsx", path.read_bytes())
+    said = refusal(init(other))
+    assert "pip install 'pairsmith[files]'" in said
+    assert "save the table as CSV" in said
+
+
+def test_two_cells_of_excel_that_are_far_apart_are_no_bomb(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row, cells in enumerate((("question", "answer"), *[("How long?", "3 days")] * 5), 1):
+        for column, value in enumerate(cells, 1):
+            book.active.cell(row, column, value)
+    book.active.cell(1_000_000, 900, "far")
+    path = tmp_path / "far.xlsx"
+    book.save(path)
+    init(path)
+    assert records(path)[0]["output"] == "3 days"
+
+
+def arrow(path: Path, rows: dict[str, list[str]], *, is_file: bool = False, compression: str | None = None) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table(rows)
+    options = pyarrow.ipc.IpcWriteOptions(compression=compression)
+    make = pyarrow.ipc.new_file if is_file else pyarrow.ipc.new_stream
+    with pyarrow.OSFile(str(path), "wb") as sink, make(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_arrow(tmp_path: Path, is_file: bool) -> None:
+    path = arrow(tmp_path / "a.arrow", {"question": ["a", "c"], "answer": ["b", "d"]}, is_file=is_file)
+    assert init(path).return_value == Exit.OK
+    assert [line["output"] for line in records(path)] == ["b", "d"]
+
+
+def test_a_folder_of_arrow_files_as_the_cache_of_datasets_has_it(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "dataset_info.json").write_text("{}", encoding="utf-8")
+    for name in ("set-train", "set-test"):
+        arrow(folder / f"{name}.arrow", {"question": [name], "answer": ["b"]})
+    assert init(folder).return_value == Exit.OK
+    assert {(line["instruction"], line["split"]) for line in records(folder)} == {
+        ("set-train", "train"),
+        ("set-test", "test"),
+    }
+
+
+def test_arrow_that_is_compressed_or_damaged_or_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"question": ["a" * 99] * 9, "answer": ["b"] * 9}
+    packed = arrow(tmp_path / "packed.arrow", rows, compression="zstd")
+    assert "its buffers are compressed" in refusal(init(packed))
+    raw = arrow(tmp_path / "a.arrow", rows).read_bytes()
+    for number in range(0, len(raw), 7):
+        # Each is read or refused; none ends the process.
+        path = write(tmp_path, "damaged.arrow", raw[:number] + b"\x7f" + raw[number + 1 :])
+        with suppress(CurateError):
+            list(container_of(path).rows(path))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "pip install 'pairsmith[hub]'" in refusal(init(tmp_path / "a.arrow"))
+
+
+def test_documents_are_records_by_heading_or_file(tmp_path: Path) -> None:
+    folder = tmp_path / "book"
+    (folder / "part").mkdir(parents=True)
+    (folder / ".hidden.md").write_text("# No\n", encoding="utf-8")
+    text = "Preface.\n\n# One\n\n```\n# no heading\n```\n\n## Within\n\nText.\n\n# Two\n\nMore.\n"
+    (folder / "a.md").write_text(text, encoding="utf-8")
+    (folder / "part/b.txt").write_text("Plain.\n# no heading here", encoding="utf-8")
+    (folder / "part/c.txt").write_bytes(b"bin\x00ary")
+    done = init(folder)
+    assert done.return_value == Exit.FINDINGS
+    assert [(line["text"].split("\n")[0], line["meta"]) for line in records(folder)] == [
+        ("Preface.", {"source": "a.md"}),
+        ("# One", {"source": "a.md", "title": "One"}),
+        ("# Two", {"source": "a.md", "title": "Two"}),
+        ("Plain.", {"source": "part/b.txt"}),
+    ]
+    assert "one record a heading of Markdown, one a file of plain text" in done.stderr
+    assert "NUL" in (tmp_path / "w/quarantine/book.jsonl").read_text(encoding="utf-8")
+
+
+TEXTS = {
+    "german": ("cp1252", "Frage,Antwort\nWie groß ist die Brücke?,Sie ist schön und für Fußgänger\n"),
+    "french": (
+        "cp1252",
+        "question,réponse\nOù est-elle ?,À côté de l’église où l’on a dîné à Noël\nÇa va ?,Très bien\n",
+    ),
+    "english": ("cp1252", "question,answer\nWhat’s it called?,“The café” – they don’t say… £5\n"),
+    "polish": ("cp1250", "pytanie,odpowiedź\nGdzie jest łóżko?,Łóżko stoi w pokoju\nzażółć gęślą,jaźń\n"),
+    "russian": ("cp1251", "вопрос,ответ\nГде находится Москва?,Москва находится в России\n"),
+    "russian of Unix": ("koi8-r", "вопрос,ответ\nГде находится Москва?,Москва находится в России\n"),
+    "DOS": ("cp850", "Frage,Antwort\nWie groß ist die Brücke?,Sie ist schön und für Fußgänger\n"),
+    "Excel's Unicode": ("utf-16", "question,answer\nHow long?,3 days\n"),
+    "UTF-16 without a mark": ("utf-16-le", "question,answer\nHow long?,3 days\n"),
+}
+
+
+@pytest.mark.parametrize("name", list(TEXTS))
+def test_the_encoding_of_a_table_is_proved_and_told(tmp_path: Path, name: str) -> None:
+    encoding, text = TEXTS[name]
+    path = write(tmp_path, "table.csv", text.encode(encoding))
+    assert [row.value for row in container_of(path).rows(path) if isinstance(row, SourceRow)] == [
+        dict(zip(text.splitlines()[0].split(","), line.split(","), strict=True)) for line in text.splitlines()[1:]
+    ]
+    header = text.split("\n")[0].split(",")
+    done = init(path, "--map", f"instruction={header[0]},output={header[1]}")
+    assert f"its encoding is {encoding}" in done.stderr
+
+
+def test_an_encoding_that_nobody_can_tell_is_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, "table.csv", "question,answer\nma mère,mon père\n".encode("cp1252"))
+    said = refusal(init(path))
+    assert "'mère' in cp1252, 'mčre' in cp1250" in said
+    assert "--encoding cp1252" in said
+    assert init(path, "--encoding", "cp1252").return_value == Exit.OK
+    assert records(path)[0]["output"] == "mon père"
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "said"),
+    [
+        (b"question,answer\na,\xff\xfe\xfd\n", ("--encoding", "ascii"), "it is not ascii"),
+        (b"question,answer\na,b\n", ("--encoding", "klingon"), "there is no encoding of texts called 'klingon'"),
+        (b"question,answer\na,b\n", ("--encoding", "base64"), "there is no encoding of texts called 'base64'"),
+    ],
+)
+def test_an_encoding_that_is_not_there_or_not_that(
+    tmp_path: Path, data: bytes, options: tuple[str, ...], said: str
+) -> None:
+    assert said in refusal(init(write(tmp_path, "table.csv", data), *options))
+
+
+def test_a_utf8_table_with_a_broken_row_stays_utf8(tmp_path: Path) -> None:
+    text = "question,answer\nWie groß?,schön\nüber,".encode() + b"\xff\xfe\n" + "für,größer\n".encode()
+    path = write(tmp_path, "table.csv", text)
+    assert init(path).return_value == Exit.FINDINGS
+    assert [line["output"] for line in records(path)] == ["schön", "größer"]
+
+
+def test_lines_of_json_in_another_encoding_need_to_be_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.jsonl", '{"question": "mère", "answer": "père"}\n'.encode("cp1252"))
+    assert "--encoding cp1252" in refusal(init(path))
+    assert init(path, "--encoding", "cp1252").return_value == Exit.OK
+    assert records(path)[0]["output"] == "père"
+
+
+def test_the_line_in_which_excel_names_the_separator_is_no_row(tmp_path: Path) -> None:
+    path = write(tmp_path, "table.csv", b'sep=;\r\nquestion;answer\r\n"a,b";c\r\n')
+    assert init(path).return_value == Exit.OK
+    assert [(line["instruction"], line["output"]) for line in records(path)] == [("a,b", "c")]
