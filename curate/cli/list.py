@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import compress, islice
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from curate.base import console
-from curate.base.record import SPLITS, Exit, Split
+from curate.base.record import SPLITS, Exit
 from curate.base.tables import counted
 from curate.cli._options import format_option, workspace_argument
 from curate.cli._output import print_lines
-from curate.cli._visible import visible_states
+from curate.cli._visible import findings_for, let_through, visible_states
 
 if TYPE_CHECKING:
-    from curate.base.record import Finding
-    from curate.project.data import ProjectData
     from curate.project.filters import Filter
     from curate.project.fold import RecordState
-
-# Records whose texts are laid out for a filter at once.
-_BLOCK = 20_000
 
 
 @click.command("list")
@@ -73,9 +67,7 @@ def command(
         # A filter that asks for dropped records would else find none.
         status = "all" if wanted and wanted.asks_about("status") else "in"
     project = open_project(root)
-    # It reads the files; the records are taken from there.
-    has_findings = wanted is not None and wanted.needs_findings
-    findings = project.validate(limit=sys.maxsize, has_leaks=True).findings if has_findings else ()
+    findings = findings_for(project, wanted)
     tell_remarks(project.data)
     pins = project.data.pins()
     matching: Iterable[RecordState] = (
@@ -86,7 +78,7 @@ def command(
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     )
     if wanted:
-        matching = _let_through(project.data, wanted, matching, pins, findings)
+        matching = let_through(project, wanted, matching, findings)
     # A million of them need not be held at once.
     rest = iter(matching)
     listed = islice(rest, limit)
@@ -103,27 +95,6 @@ def _parsed(where: str) -> Filter | None:
     from curate.project.filters import parse_filter
 
     return parse_filter(where)
-
-
-def _let_through(
-    data: ProjectData,
-    wanted: Filter,
-    states: Iterable[RecordState],
-    pins: Mapping[str, Split],
-    findings: Sequence[Finding],
-) -> Iterator[RecordState]:
-    """Yield the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
-    from curate.project.catalog.columns import LearningDynamics, rank_findings
-
-    learning = LearningDynamics(data)
-    learning.renew({name for term in wanted.terms for name in term.columns()})
-    known = rank_findings(findings, data)
-    source = iter(states)
-    # In blocks: the texts of a million records need not be in memory at once.
-    while block := list(islice(source, _BLOCK)):
-        statuses = [known.status(state.record.source, state.record.id) for state in block]
-        splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
-        yield from compress(block, wanted.lets_through(block, statuses, splits, learning))
 
 
 def _lines(states: Iterator[RecordState]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 from types import MappingProxyType
@@ -240,6 +240,12 @@ class Catalog:
         row = self.base.table.find(name)
         return None if row is None else self.base.table.record(row)
 
+    def read_all(self, names: Sequence[str]) -> dict[str, Record]:
+        """Return the lines of those of ``names`` that record files have; E974 as `read`."""
+        table = self.base.table
+        rows = table.rows_of(names)
+        return dict(zip((table.ids[row] for row in rows), table.records(rows), strict=True))
+
     def is_current(self) -> bool:
         """Whether the record files are still those that the catalogue was made of."""
         present = files_as_they_are(self.data.matching_files(), self.data.root)
@@ -256,8 +262,10 @@ class Catalog:
         ``visible`` has what is to be shown instead of those of them that must not be seen as they are.
         """
         with self._lock:
+            ids = self.base.table.ids
+            rows = {ids[row]: row for row in self.base.table.rows_of(list(changes))}
             for name, state in changes.items():
-                row = self._row_of(name)
+                row = self._added.get(name, rows.get(name))
                 if row is None and state is not None:
                     row = self._added[name] = self.num_rows
                 if row is None:
