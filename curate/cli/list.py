@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from curate.base import console
-from curate.base.record import SPLITS, Exit
+from curate.base.record import SPLITS, Exit, Split
 from curate.base.tables import counted
-from curate.cli._options import format_option, workspace_argument
+from curate.cli._options import format_option, refuse_if, workspace_argument
 from curate.cli._output import print_lines
 from curate.cli._visible import findings_for, let_through, visible_states
+from curate.schema.settings.model import VIEW_COLUMNS, VIEW_SORTS
 
 if TYPE_CHECKING:
     from curate.project.filters import Filter
     from curate.project.fold import RecordState
+    from curate.project.project import Project
+    from curate.schema.settings import SavedView
 
 
 @click.command("list")
@@ -34,7 +37,16 @@ if TYPE_CHECKING:
     "--where", default="", metavar="FILTER", help='Only records that a filter lets through: "tokens:>500 refund".'
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records.")
-@format_option("text", "jsonl")
+@click.option(
+    "--sort", default="", metavar="COLUMN", help="Order: file, id, category, split, tokens, prompt; - before it."
+)
+@click.option("--columns", default="", metavar="A,B", help=f"What to show: {', '.join(VIEW_COLUMNS)}.")
+@click.option("--view", default="", metavar="NAME", help="Filter, order and columns that were saved under a name.")
+@click.option(
+    "--save", default="", metavar="NAME", help="Write --where, --sort and --columns to curate.toml as a view."
+)
+@click.option("--count-by", "field", default="", metavar="FIELD", help="How often each value of a field is there.")
+@format_option("text", "jsonl", "json", "csv")
 @click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
 def command(
     root: Path,
@@ -43,6 +55,11 @@ def command(
     status: str | None,
     where: str,
     limit: int | None,
+    sort: str,
+    columns: str,
+    view: str,
+    save: str,
+    field: str,
     form: str,
     show_values: bool,
 ) -> int:
@@ -57,16 +74,33 @@ def command(
     listed as if they had not, and stderr says of how many that is so: label.annotators and label.overlap say who is
     asked what.
 
+    --count-by takes category, split, source, kind, file, label.QUESTION, label.WHO.QUESTION, or the JSON pointer of
+    anything in the lines, such as /meta/lang; --format json and csv are for it. What stands in a view is added to
+    what is given beside it; Browse offers views with V.
+
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
+
+    Example: curate list my-data --where 'tokens:>500' --sort=-tokens --save long
+
+    Example: curate list my-data --view long --count-by label.topic
     """
+    refuse_if(
+        (form in ("json", "csv") and not field, "--format json and csv are for --count-by."),
+        (field and (save or sort or columns or limit), "--count-by goes with filters alone."),
+        (save and (view or category or splits or status or limit), "--save takes --where, --sort and --columns alone."),
+    )
     from curate.project.notices import tell_remarks
     from curate.project.project import open_project
 
-    wanted = _parsed(where)
+    project = open_project(root)
+    chosen = _chosen(project, view, where, sort, columns)
+    wanted = _parsed(chosen.where)
+    if save:
+        _save(project, save, chosen)
+        return Exit.OK
     if status is None:
         # A filter that asks for dropped records would else find none.
         status = "all" if wanted and wanted.asks_about("status") else "in"
-    project = open_project(root)
     findings = findings_for(project, wanted)
     tell_remarks(project.data)
     pins = project.data.pins()
@@ -79,10 +113,16 @@ def command(
     )
     if wanted:
         matching = let_through(project, wanted, matching, findings)
+    if field:
+        print_lines(_count_lines(matching, field, pins, form))
+        return Exit.OK
     # A million of them need not be held at once.
-    rest = iter(matching)
+    rest = iter(_sorted(matching, chosen.sort, pins) if chosen.sort else matching)
     listed = islice(rest, limit)
-    print_lines(_json_lines(listed) if form == "jsonl" else _lines(listed))
+    if chosen.columns:
+        print_lines(_column_lines(listed, chosen.columns, pins, is_json=form == "jsonl"))
+    else:
+        print_lines(_json_lines(listed) if form == "jsonl" else _lines(listed))
     if num_more := sum(1 for _ in rest):
         console.talk(f"not shown: {counted(num_more, 'record')}")
     return Exit.OK
@@ -95,6 +135,98 @@ def _parsed(where: str) -> Filter | None:
     from curate.project.filters import parse_filter
 
     return parse_filter(where)
+
+
+def _chosen(project: Project, view: str, where: str, sort: str, columns: str) -> SavedView:
+    """Return the view to list: what is given, with what is saved under a name."""
+    from curate.schema.settings import SavedView
+
+    if sort.removeprefix("-") not in ("", *VIEW_SORTS):
+        raise click.BadParameter(
+            f"there are {', '.join(VIEW_SORTS)}, each with - before it or without", param_hint="--sort"
+        )
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in VIEW_COLUMNS]:
+        message = f"no column {console.one_line(unknown[0], 40)!r}; there are {', '.join(VIEW_COLUMNS)}"
+        raise click.BadParameter(message, param_hint="--columns")
+    saved = SavedView()
+    if view:
+        from curate.project.views import view_of
+
+        saved = view_of(project.settings, view)
+    return SavedView(f"{saved.where} {where}".strip(), sort or saved.sort, cast("Any", names) or saved.columns)
+
+
+def _save(project: Project, name: str, view: SavedView) -> None:
+    from curate.project.views import save_view
+    from curate.schema.settings import FILE_NAME
+
+    is_known = name in project.settings.views
+    save_view(project.root, name, view)
+    console.talk(f"view {console.one_line(name, 40)} {'replaced' if is_known else 'saved'} in {FILE_NAME}")
+
+
+def _cell(state: RecordState, column: str, pins: Mapping[str, Split]) -> str | int:
+    from curate.base.record import estimated_tokens, source_of
+
+    record = state.record
+    if column in ("id", "category", "kind", "completion"):
+        return str(getattr(record, column))
+    values: dict[str, Callable[[], str | int]] = {
+        "split": lambda: pins.get(record.id) or record.split or "",
+        "tokens": lambda: estimated_tokens(record),
+        "source": lambda: source_of(record),
+        "place": lambda: f"{record.source.file}:{record.source.line}",
+        "prompt": lambda: record.prompt or record.text,
+    }
+    return values[column]()
+
+
+def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split]) -> list[RecordState]:
+    """Return the states in order; those that are equal stay in the order of the files."""
+    column, is_descending = sort.removeprefix("-"), sort.startswith("-")
+    listed = list(states)
+    if column == "file":
+        return listed[::-1] if is_descending else listed
+    return sorted(listed, key=lambda state: _cell(state, column, pins), reverse=is_descending)
+
+
+def _column_lines(
+    states: Iterable[RecordState], columns: Sequence[str], pins: Mapping[str, Split], *, is_json: bool
+) -> Iterator[str]:
+    import json
+
+    for state in states:
+        cells = {column: _cell(state, column, pins) for column in columns}
+        yield json.dumps(cells) if is_json else "\t".join(console.one_line(str(cell), 60) for cell in cells.values())
+
+
+def _count_lines(states: Iterable[RecordState], field: str, pins: Mapping[str, Split], form: str) -> Iterator[str]:
+    import csv
+    import io
+    import json
+
+    from curate.base.tables import table
+    from curate.project.views import count_by, require_field
+
+    require_field(field)
+    result = count_by(states, field, pins)
+    document, ranked = result.document(), result.ranked()
+    if form == "json":
+        yield json.dumps(document)
+    elif form == "jsonl":
+        yield from map(json.dumps, document["values"])
+    elif form == "csv":
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(
+            [(field, "count"), *((console.visible(value), number) for value, number in ranked)]
+        )
+        yield from buffer.getvalue().rstrip("\n").split("\n")
+    else:
+        rows = [*ranked, *([("(none)", result.num_without)] if result.num_without else [])]
+        cells = [(console.one_line(value, 60), f"{n:,}", f"{n / result.num_records:.1%}") for value, n in rows]
+        yield from table((field, "records", "share"), cells)
+    console.talk(f"{counted(len(ranked), 'value')} in {counted(result.num_records, 'record')}")
 
 
 def _lines(states: Iterator[RecordState]) -> Iterator[str]:

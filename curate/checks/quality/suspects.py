@@ -118,16 +118,17 @@ class Classifier:
         probabilities[self._is_blank] = 0.0
         return Predictions(classes, sorted(thin), rows, class_numbers[rows], probabilities)
 
-    def nearest(self, row: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the texts among ``rows`` most like the one at ``row``, by the cosine of their features; at most five.
+    def nearest(self, texts: Sequence[int], rows: NDArray[np.int64]) -> Iterator[list[int]]:
+        """Yield for each of ``texts`` the five among ``rows`` that are most like it, by the cosine of their features.
 
         Those of its own cluster are not asked, nor those that share nothing with it. It is for after a `judge`.
         """
-        alike = (self._features[rows] @ self._features[row].T).toarray()[:, 0]
-        cluster = self.clusters[row]
-        order = np.argsort(-alike, kind="stable").tolist()
-        others = (int(rows[at]) for at in order if alike[at] > 0 and self.clusters[rows[at]] != cluster)
-        return np.array(list(islice(others, _NUM_NEAR)), np.int64)
+        among = self._features[rows].T.tocsr()
+        for text in texts:
+            alike = (self._features[text] @ among).tocoo()
+            order = np.argsort(-alike.data, kind="stable")
+            others = (int(row) for row in rows[alike.col[order]] if self.clusters[row] != self.clusters[text])
+            yield list(islice(others, _NUM_NEAR))
 
     def _out_of_sample(
         self, class_numbers: NDArray[np.int64], num_classes: int, *, has_bayes: bool
@@ -284,7 +285,9 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str], clusters: Sequenc
         return Suspects([], 0, predictions.thin, 0, 0.0, 0.0, is_telling=False)
     is_telling = _is_telling(predictions)
     suspects, num_wrong = _suspects(predictions) if is_telling else ([], 0)
-    explained = [_explained(suspect, classifier, predictions, labels) for suspect in suspects[:_MOST_EXPLAINED]]
+    first = suspects[:_MOST_EXPLAINED]
+    near = classifier.nearest([suspect.index for suspect in first], predictions.rows)
+    explained = [_explained(suspect, rows, labels) for suspect, rows in zip(first, near, strict=True)]
     return Suspects(
         explained + suspects[_MOST_EXPLAINED:],
         len(predictions.rows),
@@ -324,8 +327,7 @@ def _suspects(predictions: Predictions) -> tuple[list[Suspect], int]:
     return suspects, round(float(wrong.sum()))
 
 
-def _explained(suspect: Suspect, classifier: Classifier, predictions: Predictions, labels: Sequence[str]) -> Suspect:
-    near = classifier.nearest(suspect.index, predictions.rows).tolist()
+def _explained(suspect: Suspect, near: Sequence[int], labels: Sequence[str]) -> Suspect:
     return replace(suspect, num_near=len(near), num_agreeing=sum(labels[row] == suspect.proposed for row in near))
 
 
