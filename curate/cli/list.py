@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +15,6 @@ from curate.base.tables import counted
 from curate.cli._options import format_option, refuse_if, workspace_argument
 from curate.cli._output import print_lines
 from curate.cli._visible import findings_for, let_through, visible_states
-from curate.schema.settings.model import VIEW_COLUMNS, VIEW_SORTS
 
 if TYPE_CHECKING:
     from curate.project.filters import Filter
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sort", default="", metavar="COLUMN", help="Order: file, id, category, split, tokens, prompt; - before it."
 )
-@click.option("--columns", default="", metavar="A,B", help=f"What to show: {', '.join(VIEW_COLUMNS)}.")
+@click.option("--columns", default="", metavar="A,B", help="What to show, such as id,tokens,prompt.")
 @click.option("--view", default="", metavar="NAME", help="Filter, order and columns that were saved under a name.")
 @click.option(
     "--save", default="", metavar="NAME", help="Write --where, --sort and --columns to curate.toml as a view."
@@ -65,10 +64,10 @@ def command(
 ) -> int:
     """List records by category, split and whether a decision has dropped them, or by a filter.
 
-    A record's split is the one it has in the last dataset, else the one written in it or assigned to it. A filter is
-    what Browse takes: words, "exact words", /regex/, category:, status:, split:, source:, kind:, id:, file:, line:,
-    tokens:, prompt:, completion:, confidence:, variability: (how the newest run learnt a record), label.NAME: and has:,
-    each negated by - before it; all of them must hold.
+    A record's split is that of the last dataset, else the one written in it or assigned to it. A filter is what Browse
+    takes: words, "exact words", /regex/, category:, status:, split:, source:, kind:, id:, file:, line:, tokens:,
+    prompt:, completion:, confidence:, variability: (how the newest run learnt a record), label.NAME: and has:, each
+    negated by - before it; all of them must hold.
 
     Where a record still asks you (CURATE_ANNOTATOR, else your user name) a question that others have answered, it is
     listed as if they had not, and stderr says of how many that is so: label.annotators and label.overlap say who is
@@ -89,7 +88,6 @@ def command(
         (field and (save or sort or columns or limit), "--count-by goes with filters alone."),
         (save and (view or category or splits or status or limit), "--save takes --where, --sort and --columns alone."),
     )
-    from curate.project.notices import tell_remarks
     from curate.project.project import open_project
 
     project = open_project(root)
@@ -98,34 +96,54 @@ def command(
     if save:
         _save(project, save, chosen)
         return Exit.OK
+    pins = project.data.pins()
+    matching = _matching(project, wanted, pins, category, splits, status, show_values=show_values)
+    if field:
+        print_lines(_count_lines(matching, field, pins, form))
+    else:
+        _list(_sorted(matching, chosen.sort, pins), chosen.columns, pins, limit=limit, is_json=form == "jsonl")
+    return Exit.OK
+
+
+def _matching(
+    project: Project, wanted: Filter | None, pins: Mapping[str, Split], categories: Collection[str],
+    splits: Collection[str], status: str | None, *, show_values: bool,
+) -> Iterable[RecordState]:  # fmt: skip
+    """Return the records that all conditions let through."""
+    from curate.project.notices import tell_remarks
+
     if status is None:
         # A filter that asks for dropped records would else find none.
         status = "all" if wanted and wanted.asks_about("status") else "in"
     findings = findings_for(project, wanted)
     tell_remarks(project.data)
-    pins = project.data.pins()
-    matching: Iterable[RecordState] = (
+    states: Iterable[RecordState] = (
         state
         for state in visible_states(project.data, show_values=show_values)
-        if (not category or state.record.category in category)
+        if (not categories or state.record.category in categories)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     )
-    if wanted:
-        matching = let_through(project, wanted, matching, findings)
-    if field:
-        print_lines(_count_lines(matching, field, pins, form))
-        return Exit.OK
+    return let_through(project, wanted, states, findings) if wanted else states
+
+
+def _list(
+    states: Iterable[RecordState],
+    columns: Sequence[str],
+    pins: Mapping[str, Split],
+    *,
+    limit: int | None,
+    is_json: bool,
+) -> None:
     # A million of them need not be held at once.
-    rest = iter(_sorted(matching, chosen.sort, pins) if chosen.sort else matching)
+    rest = iter(states)
     listed = islice(rest, limit)
-    if chosen.columns:
-        print_lines(_column_lines(listed, chosen.columns, pins, is_json=form == "jsonl"))
+    if columns:
+        print_lines(_column_lines(listed, columns, pins, is_json=is_json))
     else:
-        print_lines(_json_lines(listed) if form == "jsonl" else _lines(listed))
+        print_lines(_json_lines(listed) if is_json else _lines(listed))
     if num_more := sum(1 for _ in rest):
         console.talk(f"not shown: {counted(num_more, 'record')}")
-    return Exit.OK
 
 
 def _parsed(where: str) -> Filter | None:
@@ -139,7 +157,7 @@ def _parsed(where: str) -> Filter | None:
 
 def _chosen(project: Project, view: str, where: str, sort: str, columns: str) -> SavedView:
     """Return the view to list: what is given, with what is saved under a name."""
-    from curate.schema.settings import SavedView
+    from curate.schema.settings.model import VIEW_COLUMNS, VIEW_SORTS, SavedView
 
     if sort.removeprefix("-") not in ("", *VIEW_SORTS):
         raise click.BadParameter(
@@ -182,8 +200,10 @@ def _cell(state: RecordState, column: str, pins: Mapping[str, Split]) -> str | i
     return values[column]()
 
 
-def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split]) -> list[RecordState]:
+def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split]) -> Iterable[RecordState]:
     """Return the states in order; those that are equal stay in the order of the files."""
+    if not sort:
+        return states
     column, is_descending = sort.removeprefix("-"), sort.startswith("-")
     listed = list(states)
     if column == "file":

@@ -103,7 +103,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._sort, self._is_descending = 0, False
         self._set = self._view = 0
         self._columns: Sequence[str] = ()  # Those of a saved view; empty shows those of the set.
-        self._pickers = Pickers(self)
+        self._pickers = Pickers(self, self.seen_view, self.show_view)
         self._fault: CurateError | None = None
         self._typing, self._resting = Pause(self), Pause(self)
         self._at = self._drawn = ""

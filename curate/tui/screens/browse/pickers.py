@@ -17,7 +17,7 @@ from curate.tui.dialogs import Choose
 if TYPE_CHECKING:
     from curate.project.catalog import Rows
     from curate.schema.settings import SavedView
-    from curate.tui.screens.browse import BrowseScreen
+    from curate.tui.screen import ProjectScreen
 
 PickerKind = Literal["view", "field", "neighbour"]
 _NUM_NEAREST, _MOST_VALUES = 10, 1000
@@ -26,8 +26,11 @@ _NUM_NEAREST, _MOST_VALUES = 10, 1000
 class Pickers:
     """The boxes of one Browse screen; what was chosen is shown in its table."""
 
-    def __init__(self, screen: BrowseScreen) -> None:
-        self._screen = screen
+    def __init__(
+        self, screen: ProjectScreen, seen_view: Callable[[], SavedView], show_view: Callable[[SavedView], None]
+    ) -> None:
+        """``seen_view`` returns what the screen shows, as a view, and ``show_view`` has it show one."""
+        self._screen, self._seen_view, self._show_view = screen, seen_view, show_view
         self._saved: dict[str, SavedView] = {}  # Views that were saved here since the settings were read.
         self._by_meaning: NearestByMeaning | None = None
 
@@ -48,7 +51,7 @@ class Pickers:
 
         def chosen(name: str | None) -> None:
             if name in views:
-                screen.show_view(views[name])
+                self._show_view(views[name])
             elif name is not None:
                 self._save(name)
 
@@ -57,7 +60,7 @@ class Pickers:
 
     def _save(self, name: str) -> None:
         screen = self._screen
-        view = screen.seen_view()
+        view = self._seen_view()
         with screen.app.attempt():
             parse_filter(view.where)
             save_view(screen.project.root, name, view)
@@ -94,7 +97,7 @@ class Pickers:
             if counts.name.startswith("/"):
                 screen.tell_no_use("A filter cannot ask for what stands at a pointer.")
             else:
-                screen.arrive(where=f"{screen.seen_view().where} {counts.name}:{quoted(value)}".strip())
+                screen.arrive(where=f"{self._seen_view().where} {counts.name}:{quoted(value)}".strip())
 
         screen.app.push_screen(Choose(f"{counts.name}: {what}", values, head="value"), chosen)
 
