@@ -76,6 +76,30 @@ def test_a_view_is_saved_beside_all_that_stands_in_the_settings_and_used_again(m
     assert call("config", "validate", root).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("views = {}\n", 'views = {mine = {where = "id:r1"}}\n'),
+        (
+            'views = { a = { sort = "id" } }\n[split]\n',
+            'views = { a = { sort = "id" }, mine = {where = "id:r1"}}\n[split]\n',
+        ),
+        ('views.a.sort = "id"\n', 'views.a.sort = "id"\n\n[views.mine]\nwhere = "id:r1"\n'),
+        (
+            '[views.mine]\n# Why.\nsort = "id" # c\nwhere = "x" # d\n\n# On keys.\n[keys]\n',
+            '[views.mine]\n# Why.\nwhere = "id:r1" # d\n\n# On keys.\n[keys]\n',
+        ),
+        ("# a\r\n[split]\r\nseed = 1\r\n", '# a\r\n[split]\r\nseed = 1\r\n\n[views.mine]\nwhere = "id:r1"\n'),
+    ],
+)
+def test_however_views_are_written_one_more_is_added_in_place(make_workspace: Make, before: str, after: str) -> None:
+    root = make_workspace(LINES).root
+    (root / "curate.toml").write_bytes(before.encode())
+    assert call("list", root, "--where", "id:r1", "--save", "mine").exit_code == 0
+    assert (root / "curate.toml").read_bytes().decode() == after
+    assert ids(root, "--view", "mine") == ["r1"]
+
+
 def test_records_come_in_any_order_and_equal_ones_in_that_of_the_files(make_workspace: Make) -> None:
     root = make_workspace(LINES, SETTINGS).root
     assert ids(root, "--sort", "tokens") == ["r1", "r3", "r0", "r2"]
