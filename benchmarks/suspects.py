@@ -1,18 +1,18 @@
-"""What share of wrong labels L405 finds, and how often it is right: planted errors in banking77, known ones in MMLU.
+"""What share of wrong labels L405 finds, and how often it is right: planted errors, and known ones in MMLU.
 
-Usage: python benchmarks/suspects.py [--data FOLDER] [--seeds N] [--rates 0.02,0.05,0.1]
+Usage: python benchmarks/suspects.py [--data FOLDER] [--seeds N] [--rates 0.03] [--before FOLDER]
 
-banking77 (10,003 questions, 77 intents) gets wrong labels of two kinds: *any*, drawn from all other intents, and
-*near*, drawn from the three intents whose words are most alike, which is how people go wrong. The set has label errors
-of its own; a suspect among them counts as a false alarm here, so precision is a lower bound, and the rows without
-planted errors say how many are suspected then. MMLU (400 questions of four subjects, mmlu-redux) has 45 questions with
-a fault that experts found, 24 of them a wrong key. Its label is the letter of the right answer, which no model of words
-can know.
+banking77 (10,003 questions, 77 intents) and Dolly (8,000 records, 8 categories) get wrong labels of two kinds: *any*,
+drawn from all others, and *near*, drawn from the three whose words are most alike, which is how people go wrong. Both
+have label errors of their own; a suspect among them counts as a false alarm here, so precision is a lower bound, and
+the rows without planted errors say how many are suspected then. MMLU (400 questions of four subjects, mmlu-redux) has
+45 questions with a fault that experts found, 24 of them a wrong key. Its label is the letter of the right answer, which
+no model of words can know.
 
-Columns: suspects, their precision and recall; precision of the first k, k being the number of true errors. "no model"
-rows are what one gets without one: *random* names as many records, *not commonest* names all whose label is not the
-commonest. "before" is the rule that was replaced: another label must reach its class's mean confidence and beat the
-given one, ranked by the difference, in one round. The answers of the 14 models in mmlu-redux stand for annotators.
+Columns: suspects, their precision and recall; precision of the first 50 and 200. "random" names as many records without
+a model. "before" is the rule of another checkout, `--before FOLDER`; at commit 5b4ab0c9 that is logistic regression
+alone, fitted again without its suspects, as many of them as the confident joint counts, whatever the odds. The answers
+of models in mmlu-redux stand for annotators.
 """
 
 from __future__ import annotations
@@ -20,25 +20,32 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
+import json
+import os
 import random
+import resource
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from curate.checks.quality.suspects import Classifier, find_suspects  # noqa: E402  the repository is put on the path above
+from curate.checks.quality.suspects import find_suspects  # noqa: E402  the repository is put on the path above
 
 SUBJECTS = ("anatomy", "astronomy", "college_chemistry", "formal_logic")
 NUM_NEAR = 3
+_BEFORE = """
+import json, sys
+from curate.checks.quality.suspects import find_suspects
+print(json.dumps([one.index for one in find_suspects(*json.load(sys.stdin)).suspects]))
+"""
 HEAD = (
-    "| data | errors | method | suspects | precision | recall | precision at k | CPU s |\n"
-    "|---|---:|---|---:|---:|---:|---:|---:|"
+    "| data | errors | method | suspects | precision | recall | at 50 | at 200 | CPU s |\n"
+    "|---|---:|---|---:|---:|---:|---:|---:|---:|"
 )
 
 
@@ -46,75 +53,74 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--rates", default="0.02,0.05,0.1")
+    parser.add_argument("--rates", default="0.03")
+    parser.add_argument("--before", type=Path)
     asked = parser.parse_args()
+    checkout = asked.before
     print(HEAD, flush=True)
-    texts, true = banking(asked.data)
-    judge(f"banking77, {len(texts):,}, none planted", texts, true, set())
-    for seed in range(asked.seeds):
-        for rate in map(float, asked.rates.split(",")):
-            for kind in ("any", "near"):
-                labels, wrong = planted(texts, true, rate, kind, seed)
-                judge(f"banking77, {rate:.0%} {kind}, seed {seed}", texts, labels, wrong)
-    mmlu(asked.data)
+    for name, (texts, true) in {"banking77": banking(asked.data), "Dolly": dolly(asked.data)}.items():
+        judge(f"{name}, none planted", texts, true, set(), checkout)
+        for seed in range(asked.seeds):
+            for rate in map(float, asked.rates.split(",")):
+                for kind in ("any", "near"):
+                    labels, wrong = planted(texts, true, rate, kind, seed)
+                    judge(f"{name}, {rate:.0%} {kind}, seed {seed}", texts, labels, wrong, checkout)
+    mmlu(asked.data, checkout)
 
 
-def judge(name: str, texts: Sequence[str], labels: Sequence[str], wrong: set[int]) -> None:
+def judge(name: str, texts: Sequence[str], labels: Sequence[str], wrong: set[int], checkout: Path | None) -> None:
     """Print the rows of one labelled data set."""
     clusters = [str(number) for number in range(len(texts))]
     start = time.process_time()
     found = find_suspects(texts, labels, clusters)
     spent = time.process_time() - start
     row(name, wrong, "L405", [one.index for one in found.suspects], spent)
-    start = time.process_time()
-    row(name, wrong, "before", before(texts, labels, clusters), time.process_time() - start)
-    share = len(wrong) / len(texts)
-    size = len(found.suspects)
-    if wrong and size:
-        say(name, wrong, "no model: random", size, share, size / len(texts), share)
-    commonest = Counter(labels).most_common(1)[0][0]
-    if wrong:
-        others = [number for number, label in enumerate(labels) if label != commonest]
-        row(name, wrong, "no model: not commonest", others, at_k=share)
+    if checkout is not None:
+        start = children_seconds()
+        named = before(checkout, texts, labels, clusters)
+        row(name, wrong, "before", named, children_seconds() - start)
+    if wrong and found.suspects:
+        draw = random.Random(0)
+        row(name, wrong, "random", draw.sample(range(len(texts)), len(found.suspects)))
     if not found.is_telling:
         print(
             f"  (accuracy {found.accuracy:.3f}, commonest label {found.commonest:.3f}: no better, so nobody is named)"
         )
 
 
-def row(
-    name: str, wrong: set[int], method: str, named: Sequence[int], spent: float | None = None, at_k: float | None = None
-) -> None:
-    """Print how good a ranked list of suspects is; ``at_k`` where the list has no ranking."""
+def children_seconds() -> float:
+    """Return the CPU seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def row(name: str, wrong: set[int], method: str, named: Sequence[int], spent: float | None = None) -> None:
+    """Print how good a ranked list of suspects is; what cannot be said is a dash."""
     hits = [one in wrong for one in named]
-    precision = sum(hits) / len(hits) if hits and wrong else None
+    precisions = [sum(hits[:size]) / len(hits[:size]) if hits and wrong else None for size in (len(hits), 50, 200)]
     recall = sum(hits) / len(wrong) if wrong else None
-    first = at_k if at_k is not None else sum(hits[: len(wrong)]) / len(wrong) if wrong and hits else None
-    say(name, wrong, method, len(named), precision, recall, first, spent)
-
-
-def say(
-    name: str, wrong: set[int], method: str, size: int, precision: float | None, recall: float | None,
-    at_k: float | None, spent: float | None = None,
-) -> None:  # fmt: skip
-    """Print one row; what cannot be said is a dash."""
-    numbers = ["-" if value is None else f"{value:.3f}" for value in (precision, recall, at_k)]
+    values = (precisions[0], recall, *precisions[1:])
+    numbers = " | ".join("-" if value is None else f"{value:.3f}" for value in values)
     cpu = "" if spent is None else f"{spent:.1f}"
-    print(f"| {name} | {len(wrong):,} | {method} | {size:,} | {' | '.join(numbers)} | {cpu} |", flush=True)
+    print(f"| {name} | {len(wrong):,} | {method} | {len(named):,} | {numbers} | {cpu} |", flush=True)
 
 
-def before(texts: Sequence[str], labels: Sequence[str], clusters: Sequence[str]) -> list[int]:
-    """Return the suspects by the rule that L405 had before, on the same probabilities of the first round."""
-    judged = Classifier(texts, clusters).judge(labels)
-    probabilities, given = judged.probabilities[judged.rows], judged.given
-    places = np.arange(len(given))
-    own = probabilities[places, given]
-    means = np.array([own[given == number].mean() for number in range(probabilities.shape[1])])
-    confident = np.where(probabilities >= means, probabilities, -1.0)
-    confident[places, given] = -1.0
-    margins = confident.max(axis=1) - own
-    order = np.argsort(-margins, kind="stable")
-    return [int(judged.rows[number]) for number in order if margins[number] > 0]
+def before(checkout: Path, texts: Sequence[str], labels: Sequence[str], clusters: Sequence[str]) -> list[int]:
+    """Return the suspects by the rule of another checkout of this repository."""
+    command = [sys.executable, "-c", _BEFORE]
+    question = json.dumps([texts, labels, clusters])
+    env = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, input=question, capture_output=True, text=True, check=True, cwd=checkout, env=env)
+    answer: list[int] = json.loads(done.stdout)
+    return answer
+
+
+def dolly(data: Path) -> tuple[list[str], list[str]]:
+    """Return the records of Dolly as L405 reads them, and their categories."""
+    lines = [line for path in sorted((data / "dolly-15k-v0").glob("*.jsonl")) for line in path.open(encoding="utf-8")]
+    rows = [json.loads(line) for line in lines]
+    texts = [f"{row['instruction']}\n{row['context']}\n{row['response']}\n" for row in rows]
+    return texts, [row["category"] for row in rows]
 
 
 def banking(data: Path) -> tuple[list[str], list[str]]:
@@ -151,7 +157,7 @@ def nearest(texts: Sequence[str], true: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def mmlu(data: Path) -> None:
+def mmlu(data: Path, checkout: Path | None) -> None:
     """Print the rows of MMLU: the text alone, and what the answers of models say about the key."""
     rows = []
     for subject in SUBJECTS:
@@ -168,7 +174,7 @@ def mmlu(data: Path) -> None:
             for number, row in enumerate(rows)
             if (row["error_type"] in kinds if kinds else row["error_type"] != "ok")
         }
-        judge(f"MMLU, {len(rows)}, {fault}", texts, key, wrong)
+        judge(f"MMLU, {len(rows)}, {fault}", texts, key, wrong, checkout)
         for count in (3, len(models)):
             row(f"MMLU, {len(rows)}, {fault}", wrong, f"answers of {count} models", contradicted(answers, key, count))
 

@@ -121,6 +121,8 @@ class Finding:
     record: str = ""
     pointer: str = ""
     fix: str = ""
+    rank: int = 0
+    """Place among findings that are not equally sure, from 1, the surest; 0 for all others."""
 
 
 class RatedAnswer(NamedTuple):

@@ -116,6 +116,9 @@ class Doubt(NamedTuple):
     proposed: str
     given_probability: float
     proposed_probability: float
+    num_near: int = 0
+    """Of the records most like it, how many were asked, and below, how many of them have the proposed label."""
+    num_agreeing: int = 0
 
 
 LengthCheck = Callable[[TokenLengths, Settings], Iterable[Problem]]

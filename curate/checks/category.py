@@ -49,7 +49,10 @@ def unknown_category(record: Record, settings: Settings) -> Iterator[Problem]:
     yield Problem(f"category {record.category!r} is not in curate.toml; {hint}", pointer)
 
 
-_LIKELY = {"given": "billing", "proposed": "returns", "given_probability": 0.02, "proposed_probability": 0.91}
+_LIKELY = {
+    "given": "billing", "proposed": "returns", "given_probability": 0.02, "proposed_probability": 0.91,
+    "num_near": 5, "num_agreeing": 4,
+}  # fmt: skip
 _FITTING = {"given": "billing", "proposed": "returns", "given_probability": 0.55, "proposed_probability": 0.31}
 
 
@@ -57,13 +60,18 @@ _FITTING = {"given": "billing", "proposed": "returns", "given_probability": 0.55
 def suspect_label(doubt: Doubt, _settings: Settings) -> Iterator[Problem]:
     """The category of a record is one that the other records speak against.
 
-    A model that learns the categories from the words of all other records gives this one another category (confident
-    learning, Northcutt et al. 2021). It suspects as many records as are wrong by its own count, the surest first, and
-    nobody where it is no better than always naming the commonest category. It reads words, not meaning: where the
-    words say nothing of the category it cannot help, and where two categories are close it is often wrong itself. Look
-    at each; nothing is ever changed by it. It needs the extra [quality] and takes seconds, so it runs only where it is
-    selected by its own code or name, as in `curate validate --select L405`. `curate quality --sort suspect` ranks.
+    Two models that learn the categories from the words of all other records give this one another category, at least
+    twenty times as likely. Findings come surest first, and of each category no more than confident learning counts as
+    wrong (Northcutt et al. 2021); nobody is named where the models are no better than always naming the commonest
+    category. Each says how sure they are, and what category the records most like it have. Words are read, not
+    meaning: where two categories are close it is often wrong itself. Look at each, from the first on; nothing is ever
+    changed by it. It needs the extra [quality] and takes seconds, so it runs only where it is selected by its own code
+    or name, as in `curate validate --select L405`. `curate quality --sort suspect` shows the texts too.
     """
     if doubt.proposed_probability > doubt.given_probability:
         given, proposed = f"{doubt.given_probability:.2f}", f"{doubt.proposed_probability:.2f}"
-        yield Problem(f"category {doubt.given!r} ({given}) looks like {doubt.proposed!r} ({proposed})")
+        nearest = f"; {doubt.num_agreeing} of the {doubt.num_near} nearest records are {doubt.proposed!r}"
+        yield Problem(
+            f"category {doubt.given!r} ({given}) looks like {doubt.proposed!r} ({proposed})"
+            f"{nearest if doubt.num_near else ''}"
+        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,20 +15,24 @@ if TYPE_CHECKING:
     from curate.base.record import Finding, Record
     from curate.project.blind import Blind
     from curate.project.data import ProjectData
+    from curate.project.filters import Filter
     from curate.project.fold import RecordState
     from curate.project.project import Project
     from curate.project.validation import Validation
 
+# Records whose texts are laid out for a filter at once.
+_BLOCK = 20_000
 
-def visible_states(data: ProjectData, *, show_values: bool, name: str = "") -> Iterable[RecordState]:
-    """Return the states as this annotator may see them, all of them with ``show_values``.
+
+def visible_states(data: ProjectData, *, show_values: bool, name: str = "", by: str = "") -> Iterable[RecordState]:
+    """Return the states as the annotator ``by``, by default the user, may see them; all of them with ``show_values``.
 
     Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
     """
     if show_values or not any(state.answers for state in data.decided()):
         return data.each_state()
     # Who is asked what is found with numpy, which a workspace without answers does without.
-    blind = _blind(data)
+    blind = _blind(data, by)
     states = data.states()
     visible = [blind.redacted(state, data.shape) for state in states]
     num_hidden = sum(visible_state is not state for visible_state, state in zip(visible, states, strict=True))
@@ -77,10 +83,33 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
     return [finding for finding in visible if finding]
 
 
-def _blind(data: ProjectData) -> Blind:
+def findings_for(project: Project, wanted: Filter | None) -> Sequence[Finding]:
+    """Return what validation says where a filter asks for it. Ask first: records are then taken from that reading."""
+    return project.validate(limit=sys.maxsize, has_leaks=True).findings if wanted and wanted.needs_findings else ()
+
+
+def let_through(
+    project: Project, wanted: Filter, states: Iterable[RecordState], findings: Sequence[Finding]
+) -> Iterator[RecordState]:
+    """Yield those of ``states`` that a filter lets through; ``findings`` are those of `findings_for`."""
+    from curate.project.catalog.columns import LearningDynamics, rank_findings
+
+    data = project.data
+    learning = LearningDynamics(data)
+    learning.renew({name for term in wanted.terms for name in term.columns()})
+    known, pins = rank_findings(findings, data), data.pins()
+    source = iter(states)
+    # In blocks: the texts of a million records need not be in memory at once.
+    while block := list(islice(source, _BLOCK)):
+        statuses = [known.status(state) for state in block]
+        splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
+        yield from compress(block, wanted.lets_through(block, statuses, splits, learning))
+
+
+def _blind(data: ProjectData, by: str = "") -> Blind:
     from curate.project.blind import blind_in, looker
 
-    blind = blind_in(data, looker())
+    blind = blind_in(data, by or looker())
     if blind.fault:
         console.talk(f"warning: {console.one_line(blind.fault.message)}")
     return blind

@@ -10,6 +10,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
+from curate.cli._options import refuse_if
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -24,15 +25,36 @@ if TYPE_CHECKING:
     "--by", default="", metavar="NAME", help="Who decides; by default CURATE_ANNOTATOR, else the user's name."
 )
 @click.option("--discard-draft", is_flag=True, help="Begin anew where a draft was left.")
-def command(words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discard_draft: bool) -> int:
+@click.option(
+    "--where", default="", metavar="FILTER", help="With --set: change all records that a filter lets through."
+)
+@click.option("--set", "changes", multiple=True, metavar="category=NAME", help="Their category from now on.")
+@click.option("--dry-run", is_flag=True, help="With --set: say what would change, and write nothing.")
+def command(
+    words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discard_draft: bool, where: str,
+    changes: tuple[str, ...], dry_run: bool,
+) -> int:  # fmt: skip
     """Edit one record as JSON in the editor that VISUAL or EDITOR names, and save what changed as a decision.
 
     What is no JSON, or what the schema refuses, is told with line and column and can be edited again; it is kept as a
     draft until it is saved, and nothing else is. The editor gets a file of its own; no screen is needed. With
     FILE:LINE, as findings tell it, a line that is no record yet is opened; saving writes it into its file.
 
+    With --where and --set a category is renamed, or several become one: all records that a filter lets through, as
+    `curate list --where` takes it, get it in one decision that `curate undo` takes back. It says which lines of
+    curate.toml and of the recipe name the old one; they are yours to change. Answers that people gave stay as given.
+
     Example: EDITOR=nano curate edit r012 my-data
+
+    Example: curate edit my-data --where 'category:billing|invoices' --set category=payments --dry-run
     """
+    refuse_if(
+        (bool(where) != bool(changes), "--where and --set go together: which records, and their category."),
+        (changes and (is_new or is_copy or discard_draft), "--set changes records that are there."),
+        (dry_run and not changes, "--dry-run is for --where and --set."),
+    )
+    if changes:
+        return _recategorise(words, where, changes, by, dry_run=dry_run)
     from curate.project.project import open_project
     from curate.sessions.edits import copied_edit, new_edit
 
@@ -46,6 +68,19 @@ def command(words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discar
             for note in edit.notes:
                 console.talk(console.one_line(note, 500))
         return _edit_until_saved(edit)
+
+
+def _recategorise(words: tuple[str, ...], where: str, changes: tuple[str, ...], by: str, *, dry_run: bool) -> int:
+    from curate.cli._bulk import pairs_of, recategorise_where, root_alone
+    from curate.project.project import open_project
+
+    pairs = pairs_of(changes)
+    if pairs.keys() != {"category"}:
+        hint = "only category= can be set for many; `curate edit ID` changes one record, `curate label --set` answers."
+        raise click.BadParameter(hint, param_hint="--set")
+    with open_project(root_alone(words), by) as project:
+        recategorise_where(project, where, pairs["category"], dry_run=dry_run)
+    return Exit.OK
 
 
 def _called(words: tuple[str, ...], is_new: bool) -> tuple[str, Path]:

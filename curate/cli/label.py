@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base.record import Exit
-from curate.cli._options import workspace_argument
+from curate.cli._options import refuse_if, workspace_argument
 
 if TYPE_CHECKING:
     from curate.project.labels import Order
@@ -24,8 +24,16 @@ _ORDERS = ("file", "random", "uncertain", "disagreement", "oldest")
 @click.option("--question", default="", metavar="NAME", help="What is asked; by default the first question.")
 @click.option("--order", type=click.Choice(_ORDERS), default="file", show_default=True, help="In which order.")
 @click.option("--all", "is_all", is_flag=True, help="Ask also about records whose line has an answer already.")
+@click.option(
+    "--where", default="", metavar="FILTER", help="With --set: answer all records that a filter lets through."
+)
+@click.option("--set", "answers", multiple=True, metavar="QUESTION=VALUE", help="The answer; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="With --set: say what would be answered, and write nothing.")
 @click.option("--suggest", is_flag=True, help="With --plain: learn from the answers (extra [quality]) and suggest.")
-def command(root: Path, plain: bool, by: str, question: str, order: Order, is_all: bool, suggest: bool) -> int:
+def command(
+    root: Path, plain: bool, by: str, question: str, order: Order, is_all: bool, where: str, answers: tuple[str, ...],
+    dry_run: bool, suggest: bool,
+) -> int:  # fmt: skip
     """Answer the questions of `label.questions` about each record; without any, give its category.
 
     Who is asked what follows from `label.annotators` and `label.overlap`. Nobody sees what others have answered before
@@ -34,8 +42,25 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
     not seen for longest. With --plain, each line of stdin is a command: a number answers, s skips, u takes back, ?
     lists the others, q or the end of the input leaves. Everything is saved at once.
 
+    With --where and --set all records that a filter lets through, as `curate list --where` takes it, get your answer at
+    once, as one decision. What others have answered, or somebody has settled, is left alone and counted; no value
+    (`--set quality=`) takes your answers back.
+
     Example: curate label my-data --by ana --order uncertain
+
+    Example: curate label my-data --where 'source:faq' --set quality=good --dry-run
     """
+    refuse_if(
+        (bool(where) != bool(answers), "--where and --set go together: which records, and which answer."),
+        (dry_run and not answers, "--dry-run is for --where and --set; without them each answer is saved at once."),
+    )
+    if answers:
+        from curate.cli._bulk import answer_where, pairs_of
+        from curate.project.project import open_project
+
+        with open_project(root, by) as project:
+            answer_where(project, where, pairs_of(answers), dry_run=dry_run)
+        return Exit.OK
     from curate.cli._lines import has_screen, label_lines, show
 
     if not plain and has_screen():

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import compress, islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from curate.base import console
 from curate.base.record import SPLITS, Exit, Split
 from curate.base.tables import counted
-from curate.cli._options import format_option, workspace_argument
+from curate.cli._options import format_option, refuse_if, workspace_argument
 from curate.cli._output import print_lines
-from curate.cli._visible import visible_states
+from curate.cli._visible import findings_for, let_through, visible_states
 
 if TYPE_CHECKING:
-    from curate.base.record import Finding
-    from curate.project.data import ProjectData
     from curate.project.filters import Filter
     from curate.project.fold import RecordState
-
-# Records whose texts are laid out for a filter at once.
-_BLOCK = 20_000
+    from curate.project.project import Project
+    from curate.schema.settings import SavedView
 
 
 @click.command("list")
@@ -40,7 +36,16 @@ _BLOCK = 20_000
     "--where", default="", metavar="FILTER", help='Only records that a filter lets through: "tokens:>500 refund".'
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records.")
-@format_option("text", "jsonl")
+@click.option(
+    "--sort", default="", metavar="COLUMN", help="Order: file, id, category, split, tokens, prompt; - before it."
+)
+@click.option("--columns", default="", metavar="A,B", help="What to show, such as id,tokens,prompt.")
+@click.option("--view", default="", metavar="NAME", help="Filter, order and columns that were saved under a name.")
+@click.option(
+    "--save", default="", metavar="NAME", help="Write --where, --sort and --columns to curate.toml as a view."
+)
+@click.option("--count-by", "field", default="", metavar="FIELD", help="How often each value of a field is there.")
+@format_option("text", "jsonl", "json", "csv")
 @click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
 def command(
     root: Path,
@@ -49,51 +54,96 @@ def command(
     status: str | None,
     where: str,
     limit: int | None,
+    sort: str,
+    columns: str,
+    view: str,
+    save: str,
+    field: str,
     form: str,
     show_values: bool,
 ) -> int:
     """List records by category, split and whether a decision has dropped them, or by a filter.
 
-    A record's split is the one it has in the last dataset, else the one written in it or assigned to it. A filter is
-    what Browse takes: words, "exact words", /regex/, category:, status:, split:, source:, kind:, id:, file:, line:,
-    tokens:, prompt:, completion:, confidence:, variability: (how the newest run learnt a record), label.NAME: and has:,
-    each negated by - before it; all of them must hold.
+    A record's split is that of the last dataset, else the one written in it or assigned to it. A filter is what Browse
+    takes: words, "exact words", /regex/, category:, status:, split:, source:, kind:, id:, file:, line:, tokens:,
+    prompt:, completion:, confidence:, variability: (how the newest run learnt a record), label.NAME: and has:, each
+    negated by - before it; all of them must hold.
 
     Where a record still asks you (CURATE_ANNOTATOR, else your user name) a question that others have answered, it is
     listed as if they had not, and stderr says of how many that is so: label.annotators and label.overlap say who is
     asked what.
 
+    --count-by takes category, split, source, kind, file, label.QUESTION, label.WHO.QUESTION, or the JSON pointer of
+    anything in the lines, such as /meta/lang; --format json and csv are for it. What stands in a view is added to
+    what is given beside it; Browse offers views with V.
+
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
+
+    Example: curate list my-data --where 'tokens:>500' --sort=-tokens --save long
+
+    Example: curate list my-data --view long --count-by label.topic
     """
-    from curate.project.notices import tell_remarks
+    refuse_if(
+        (form in ("json", "csv") and not field, "--format json and csv are for --count-by."),
+        (field and (save or sort or columns or limit), "--count-by goes with filters alone."),
+        (save and (view or category or splits or status or limit), "--save takes --where, --sort and --columns alone."),
+    )
     from curate.project.project import open_project
 
-    wanted = _parsed(where)
+    project = open_project(root)
+    chosen = _chosen(project, view, where, sort, columns)
+    wanted = _parsed(chosen.where)
+    if save:
+        _save(project, save, chosen)
+        return Exit.OK
+    pins = project.data.pins()
+    matching = _matching(project, wanted, pins, category, splits, status, show_values=show_values)
+    if field:
+        print_lines(_count_lines(matching, field, pins, form))
+    else:
+        _list(_sorted(matching, chosen.sort, pins), chosen.columns, pins, limit=limit, is_json=form == "jsonl")
+    return Exit.OK
+
+
+def _matching(
+    project: Project, wanted: Filter | None, pins: Mapping[str, Split], categories: Collection[str],
+    splits: Collection[str], status: str | None, *, show_values: bool,
+) -> Iterable[RecordState]:  # fmt: skip
+    """Return the records that all conditions let through."""
+    from curate.project.notices import tell_remarks
+
     if status is None:
         # A filter that asks for dropped records would else find none.
         status = "all" if wanted and wanted.asks_about("status") else "in"
-    project = open_project(root)
-    # It reads the files; the records are taken from there.
-    has_findings = wanted is not None and wanted.needs_findings
-    findings = project.validate(limit=sys.maxsize, has_leaks=True).findings if has_findings else ()
+    findings = findings_for(project, wanted)
     tell_remarks(project.data)
-    pins = project.data.pins()
-    matching: Iterable[RecordState] = (
+    states: Iterable[RecordState] = (
         state
         for state in visible_states(project.data, show_values=show_values)
-        if (not category or state.record.category in category)
+        if (not categories or state.record.category in categories)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     )
-    if wanted:
-        matching = _let_through(project.data, wanted, matching, pins, findings)
+    return let_through(project, wanted, states, findings) if wanted else states
+
+
+def _list(
+    states: Iterable[RecordState],
+    columns: Sequence[str],
+    pins: Mapping[str, Split],
+    *,
+    limit: int | None,
+    is_json: bool,
+) -> None:
     # A million of them need not be held at once.
-    rest = iter(matching)
+    rest = iter(states)
     listed = islice(rest, limit)
-    print_lines(_json_lines(listed) if form == "jsonl" else _lines(listed))
+    if columns:
+        print_lines(_column_lines(listed, columns, pins, is_json=is_json))
+    else:
+        print_lines(_json_lines(listed) if is_json else _lines(listed))
     if num_more := sum(1 for _ in rest):
         console.talk(f"not shown: {counted(num_more, 'record')}")
-    return Exit.OK
 
 
 def _parsed(where: str) -> Filter | None:
@@ -105,25 +155,98 @@ def _parsed(where: str) -> Filter | None:
     return parse_filter(where)
 
 
-def _let_through(
-    data: ProjectData,
-    wanted: Filter,
-    states: Iterable[RecordState],
-    pins: Mapping[str, Split],
-    findings: Sequence[Finding],
-) -> Iterator[RecordState]:
-    """Yield the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
-    from curate.project.catalog.columns import LearningDynamics, rank_findings
+def _chosen(project: Project, view: str, where: str, sort: str, columns: str) -> SavedView:
+    """Return the view to list: what is given, with what is saved under a name."""
+    from curate.schema.settings.model import VIEW_COLUMNS, VIEW_SORTS, SavedView
 
-    learning = LearningDynamics(data)
-    learning.renew({name for term in wanted.terms for name in term.columns()})
-    known = rank_findings(findings, data)
-    source = iter(states)
-    # In blocks: the texts of a million records need not be in memory at once.
-    while block := list(islice(source, _BLOCK)):
-        statuses = [known.status(state) for state in block]
-        splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
-        yield from compress(block, wanted.lets_through(block, statuses, splits, learning))
+    if sort.removeprefix("-") not in ("", *VIEW_SORTS):
+        raise click.BadParameter(
+            f"there are {', '.join(VIEW_SORTS)}, each with - before it or without", param_hint="--sort"
+        )
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in VIEW_COLUMNS]:
+        message = f"no column {console.one_line(unknown[0], 40)!r}; there are {', '.join(VIEW_COLUMNS)}"
+        raise click.BadParameter(message, param_hint="--columns")
+    saved = SavedView()
+    if view:
+        from curate.project.views import view_of
+
+        saved = view_of(project.settings, view)
+    return SavedView(f"{saved.where} {where}".strip(), sort or saved.sort, cast("Any", names) or saved.columns)
+
+
+def _save(project: Project, name: str, view: SavedView) -> None:
+    from curate.project.views import save_view
+    from curate.schema.settings import FILE_NAME
+
+    is_known = name in project.settings.views
+    save_view(project.root, name, view)
+    console.talk(f"view {console.one_line(name, 40)} {'replaced' if is_known else 'saved'} in {FILE_NAME}")
+
+
+def _cell(state: RecordState, column: str, pins: Mapping[str, Split]) -> str | int:
+    from curate.base.record import estimated_tokens, source_of
+
+    record = state.record
+    if column in ("id", "category", "kind", "completion"):
+        return str(getattr(record, column))
+    values: dict[str, Callable[[], str | int]] = {
+        "split": lambda: pins.get(record.id) or record.split or "",
+        "tokens": lambda: estimated_tokens(record),
+        "source": lambda: source_of(record),
+        "place": lambda: f"{record.source.file}:{record.source.line}",
+        "prompt": lambda: record.prompt or record.text,
+    }
+    return values[column]()
+
+
+def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split]) -> Iterable[RecordState]:
+    """Return the states in order; those that are equal stay in the order of the files."""
+    if not sort:
+        return states
+    column, is_descending = sort.removeprefix("-"), sort.startswith("-")
+    listed = list(states)
+    if column == "file":
+        return listed[::-1] if is_descending else listed
+    return sorted(listed, key=lambda state: _cell(state, column, pins), reverse=is_descending)
+
+
+def _column_lines(
+    states: Iterable[RecordState], columns: Sequence[str], pins: Mapping[str, Split], *, is_json: bool
+) -> Iterator[str]:
+    import json
+
+    for state in states:
+        cells = {column: _cell(state, column, pins) for column in columns}
+        yield json.dumps(cells) if is_json else "\t".join(console.one_line(str(cell), 60) for cell in cells.values())
+
+
+def _count_lines(states: Iterable[RecordState], field: str, pins: Mapping[str, Split], form: str) -> Iterator[str]:
+    import csv
+    import io
+    import json
+
+    from curate.base.tables import table
+    from curate.project.views import count_by, require_field
+
+    require_field(field)
+    result = count_by(states, field, pins)
+    document, ranked = result.document(), result.ranked()
+    if form == "json":
+        yield json.dumps(document)
+    elif form == "jsonl":
+        yield from map(json.dumps, document["values"])
+    elif form == "csv":
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(
+            [(field, "count"), *((console.visible(value), number) for value, number in ranked)]
+        )
+        yield from buffer.getvalue().rstrip("\n").split("\n")
+    else:
+        rows = [*ranked, *([("(none)", result.num_without)] if result.num_without else [])]
+        cells = [(console.one_line(value, 60), f"{n:,}", f"{n / result.num_records:.1%}") for value, n in rows]
+        yield from table((field, "records", "share"), cells)
+    console.talk(f"{counted(len(ranked), 'value')} in {counted(result.num_records, 'record')}")
 
 
 def _lines(states: Iterator[RecordState]) -> Iterator[str]:

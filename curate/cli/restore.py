@@ -11,16 +11,18 @@ from curate.cli.drop import save_act
 
 @click.command("restore")
 @click.argument("words", metavar="ID... [DIR]", nargs=-1)
+@click.option("--where", default="", metavar="FILTER", help="In place of IDs: all that a filter lets through.")
 @by_option
 @click.option("--dry-run", is_flag=True, help="Say what would be restored, and write nothing.")
-def command(words: tuple[str, ...], by: str, dry_run: bool) -> int:
-    """Take dropped records in again, by their ids, as one decision that `curate undo` takes back.
+def command(words: tuple[str, ...], where: str, by: str, dry_run: bool) -> int:
+    """Take dropped records in again, by their ids or by a filter, as one decision that `curate undo` takes back.
 
     Also for records that an export leaves out as repeats: a record that somebody restored is never left out by a rule.
+    A filter is what `curate list --where` takes, such as status:dropped.
 
     Example: curate restore r012 my-data
     """
     from curate.base.events import Restore
 
-    save_act(Restore, words, by=by, dry_run=dry_run)
+    save_act(Restore, words, where, by=by, dry_run=dry_run)
     return Exit.OK

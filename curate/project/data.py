@@ -7,7 +7,7 @@ thread may go through it while `Project` takes the next decision.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -193,6 +193,12 @@ class ProjectData:
     def state(self, name: str) -> RecordState | None:
         """Return one record with what was decided on it, None where there is none."""
         return self._fold.states.get(name)
+
+    def state_getter(self, names: Sequence[str]) -> Callable[[str], RecordState | None]:
+        """Return what gives the states of ``names`` as `state` does, their lines read at once."""
+        states = self._fold.states
+        lazy = () if isinstance(states, dict) else cast("LazyStates", states).of(names)
+        return states.get if isinstance(states, dict) else {state.record.id: state for state in lazy}.get
 
     def frontier(self, name: str) -> Sequence[str]:
         """Return the last events on a record that is not there, which a decision to add it comes after."""

@@ -263,8 +263,9 @@ class Project:
                 nothing is saved then.
         """
         with self._lock:
-            known = self._tracker
-            state_of, heads_of = (known.hold, known.parents) if known else (self._data.state, self._data.frontier)
+            known, names = self._tracker, list(dict.fromkeys(decision.id for decision in decisions))
+            state_of = known.hold if known else self._data.state_getter(names)
+            heads_of = known.parents if known else self._data.frontier
             events, changed = self._save(require_valid(decisions, state_of, heads_of, self.shape))
         # Listeners are called outside of the lock, because they may ask the project in another thread and wait.
         self._tell(changed, actor)

@@ -267,6 +267,13 @@ class LazyStates(Mapping[str, RecordState]):
             raise KeyError(name)
         return self.decided.get(row) or RecordState(self.table.record(row))
 
+    def of(self, names: Sequence[str]) -> Iterator[RecordState]:
+        """Yield the states of those of ``names`` that there are; many lines are read at once."""
+        yield from (self._added[name] for name in names if name in self._added)
+        rows = np.array(self.table.rows_of([name for name in names if name not in self._added]), np.int64)
+        for row, record in zip(rows.tolist(), Records([], self.table, rows), strict=True):
+            yield self.decided.get(row) or RecordState(record)
+
     def values(self) -> _States:
         """Return the states in their order; who goes through them reads many lines at once."""
         return _States(self)

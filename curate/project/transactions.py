@@ -389,6 +389,9 @@ class StateTracker:
     def _refold(self, names: Collection[str]) -> set[str]:
         """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""
         done: dict[str, RecordState | None] = {}
+        with suppress(CurateError):
+            # At once; what cannot be read now is met again one by one.
+            self._bases |= self.catalog.read_all([name for name in names if name not in self._bases])
         for name in names:
             try:
                 base = self._bases[name] = self._base(name)

@@ -134,6 +134,48 @@ class Nearest:
         return ShingleIndex(arrays["hashes"], arrays["rows"], arrays["sizes"], arrays["popular"], self._method)
 
 
+class NearestByMeaning:
+    """Finds records of an open project that mean much the same, by the encoder of its settings. Call it in a thread."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._lock = Lock()
+        self._catalog: Catalog | None = None
+        self._vectors = np.zeros((0, 0), np.float32)
+
+    def find(self, name: str, count: int = 5) -> list[Neighbour]:
+        """Return the records that are nearest to ``name`` by the cosine of their vectors, dropped ones left out.
+
+        What was edited since the records were read is compared as its line has it, and what was added is not found.
+
+        Raises:
+            CurateError: E940 without the extra [semantic]; E962 where the encoder is none; E974 for changed files.
+        """
+        with self._lock:
+            catalog = self._project.catalog
+            if self._catalog is not catalog:
+                self._vectors, self._catalog = self._encoded(catalog), catalog
+            vectors = self._vectors
+        row = catalog.find(name)
+        if row is None or row >= len(vectors):
+            return []
+        scores = vectors @ vectors[row]
+        results: list[Neighbour] = []
+        for other in np.argsort(-scores, kind="stable").tolist():
+            if len(results) == count or scores[other] <= 0:
+                break
+            if other != row and self._project.state(catalog.name(other)).dropped is None:
+                results.append(Neighbour(catalog.name(other), min(1.0, float(scores[other]))))
+        return results
+
+    def _encoded(self, catalog: Catalog) -> NDArray[np.float32]:
+        from curate.similarity.dedupe.semantic import Encoder
+
+        encoder = Encoder(self._project.root / self._project.settings.dedupe.encoder)
+        pieces = (piece for _, piece in catalog.base.pieces(("prompt", "completion")))
+        return encoder.vectors(indexed_text(*row) for piece in pieces for row in piece.iter_rows())
+
+
 def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:
     # A line under edit may not be valid yet: then its texts are looked for where the view has them.
     source, view = Source("", 0), shape.view

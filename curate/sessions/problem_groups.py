@@ -39,7 +39,7 @@ class Group:
     pointer: str
     level: Level
     count: int = 0
-    # The first ones in reading order; their file is relative to the workspace, their record that of the project.
+    # The first ones by rank, in reading order; their file is relative to the workspace, their record the project's.
     examples: list[Finding] = field(default_factory=list)
     files: Counter[str] = field(default_factory=Counter)
 
@@ -136,7 +136,7 @@ class Problems:
     def in_reading_order(self) -> None:
         """Sort what is kept, after records that changed were added again."""
         for group in self.groups:
-            group.examples.sort(key=lambda finding: (finding.file, finding.line, finding.column))
+            group.examples.sort(key=lambda finding: (finding.rank, finding.file, finding.line, finding.column))
 
     def statuses(self) -> dict[str, Severity]:
         """Return the worst severity of each record that has a finding; complete, whatever is kept to be shown.
@@ -284,7 +284,7 @@ def _by_file(groups: list[Group]) -> Iterator[tuple[Heading, list[Finding]]]:
         for finding in group.examples:
             findings[finding.file].append(finding)
     for file, count in sorted(counts.items()):
-        findings[file].sort(key=lambda finding: (finding.line, finding.column, finding.code))
+        findings[file].sort(key=lambda finding: (finding.rank, finding.line, finding.column, finding.code))
         yield Heading(f"file {file}", worst[file], file or "all records", "", count), findings[file]
 
 

@@ -90,18 +90,24 @@ class Choose(ModalScreen[str | None]):
     Choose FrameTable { height: 12; }
     """
 
-    def __init__(self, question: str, values: Sequence[tuple[str, str]], *, is_open: bool = False) -> None:
-        """Ask ``question``, which may hold data, with values and a note on each; ``is_open`` takes other values too."""
+    def __init__(
+        self, question: str, values: Sequence[tuple[str, str]], *, is_open: bool = False, head: str = "answer"
+    ) -> None:
+        """Ask ``question``, which may hold data, with values and a note on each; ``is_open`` takes other values too.
+
+        ``head`` is what the values are.
+        """
         super().__init__()
         self._question = question
         self._values = values
         self._is_open = is_open
+        self._head = head
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
             yield Static(safe_lines(self._question))
             yield SafeInput(placeholder="type to find one" + (", or another" if self._is_open else ""))
-            yield FrameTable([Column("answer", 24), Column("")], list(self._values), can_mark=False)
+            yield FrameTable([Column(self._head, 24), Column("")], list(self._values), can_mark=False)
             yield Static(Text.assemble(("enter", "key"), " take it   ", ("esc", "key"), " cancel"))
 
     def on_mount(self) -> None:

@@ -55,16 +55,6 @@ def test_no_text_is_judged_by_its_own_label_nor_by_those_of_its_cluster() -> Non
     assert Classifier(texts, clusters).judge(wrong).probabilities[:6] == pytest.approx(before[:6])
 
 
-def test_doubted_labels_are_judged_and_not_learned() -> None:
-    texts, labels = made(120)
-    wrong = ["account" if label == "billing" and number % 2 else label for number, label in enumerate(labels)]
-    doubted = np.array([one != label for one, label in zip(wrong, labels, strict=True)])
-    judged = Classifier(texts, alone(120)).judge(wrong, doubted=doubted)
-    billing = judged.classes.index("billing")
-    assert (judged.probabilities[doubted].argmax(axis=1) == billing).all()
-    assert set(judged.rows.tolist()) == set(range(120))
-
-
 def test_learning_again_goes_on_from_the_last_model_and_agrees_with_a_fresh_one() -> None:
     texts, labels = made(200)
     classifier = Classifier(texts, alone(200))

@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +59,18 @@ def validate(*arguments: str) -> tuple[list[dict[str, Any]], str, int]:
 def test_it_names_the_planted_errors_at_their_place(tmp_path: Path) -> None:
     root = write(tmp_path / "ws", lines())
     found, told, code = validate(str(root), "--select", "L405")
-    assert [one["record"] for one in found] == [f"r{number}" for number in WRONG]
+    assert {one["record"] for one in found} == {f"r{number}" for number in WRONG}
     assert {(one["code"], one["name"], one["severity"], one["pointer"]) for one in found} == {
         ("L405", "suspect-label", "warning", "/category")
     }
-    assert [one["line"] for one in found] == [number + 1 for number in WRONG]
+    assert sorted(one["line"] for one in found) == [number + 1 for number in WRONG]
     assert all(one["column"] > 1 for one in found)
-    assert found[0]["message"].startswith("category 'billing' (0.")
-    assert "L405: judged 120 records: 3 suspects; out of sample the model agrees with 9" in told
+    assert found[0]["message"].endswith("; 5 of the 5 nearest records are 'returns'")
+    assert "L405: judged 120 records: 3 suspects, the surest first; out of sample the model agrees with 9" in told
     assert code == 0
     # The same by its name, for a loose file, and from standard input's folder.
     by_name, _, _ = validate(str(root / "data/a.jsonl"), "--select", "suspect-label")
-    assert [one["record"] for one in by_name] == [f"r{number}" for number in WRONG]
+    assert [one["record"] for one in by_name] == [one["record"] for one in found]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_it_is_held_to_the_rules_of_its_place(tmp_path: Path) -> None:
     assert (found, code) == ([], 0)
     (root / "curate.toml").write_text(settings.replace("billing", "returns"), encoding="utf-8")
     found, _, code = validate(str(root))
-    assert ([one["record"] for one in found], {one["severity"] for one in found}, code) == (["r7", "r63"], {"error"}, 1)
+    assert ({one["record"] for one in found}, {one["severity"] for one in found}, code) == ({"r7", "r63"}, {"error"}, 1)
 
 
 def test_what_people_have_answered_since_is_what_is_judged(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_what_people_have_answered_since_is_what_is_judged(tmp_path: Path) -> No
         by="ana",
     )
     found, _, _ = validate(str(root), "--select", "L405")
-    assert [one["record"] for one in found] == ["r9", "r63"]
+    assert {one["record"] for one in found} == {"r9", "r63"}
     assert found[0]["message"].startswith("category 'billing'")
 
 
@@ -120,6 +121,49 @@ def test_export_and_the_validate_screen_ask_for_it_where_the_settings_do(tmp_pat
     assert counts == {"L405": 3}
     found = search(Job(root), lambda _: None)
     assert [(group.code, group.count) for group in found.groups] == [("L405", 3)]
+
+
+def test_the_surest_come_first_in_every_order_of_findings(tmp_path: Path) -> None:
+    draw = random.Random(8)
+    rows = lines()
+    # From line to line these say less of what they are about.
+    for step, number in enumerate(WRONG):
+        topic = ("billing", "returns")[number % 2]
+        other = "returns" if topic == "billing" else "billing"
+        words = draw.choices(WORDS[topic], k=4 + 3 * step) + draw.choices(WORDS[other], k=2 - step)
+        rows[number]["instruction"] = " ".join(words)
+    root = write(tmp_path / "ws", rows, '[checks]\nselect = ["L405", "Q2"]\n')
+    found, _, _ = validate(str(root))
+    doubts = [one for one in found if one["code"] == "L405"]
+    assert [one["record"] for one in doubts] == ["r63", "r40", "r7"]
+    assert [one["rank"] for one in doubts] == [1, 2, 3]
+    # What is not ranked comes before, by line, and says nothing of a rank.
+    assert found[-3:] == doubts
+    problems = search(Job(root), lambda _: None)
+    (group,) = [group for group in problems.groups if group.code == "L405"]
+    assert [finding.record for finding in group.examples] == ["r63", "r40", "r7"]
+    problems.in_reading_order()
+    assert [finding.record for finding in group.examples] == ["r63", "r40", "r7"]
+    ranked = commands.run("curate", "quality", str(root), "--sort", "suspect", "--format", "jsonl", timeout=300)
+    assert [json.loads(line)["id"] for line in ranked.stdout.splitlines()] == ["r63", "r40", "r7"]
+
+
+def test_of_categories_that_are_close_only_those_are_named_that_hardly_can_be_right(tmp_path: Path) -> None:
+    """Two of three texts fit both categories: a model that guesses there suspects nobody of them."""
+    draw = random.Random(4)
+    rows = []
+    for number in range(300):
+        topic = ("billing", "returns")[number % 2]
+        words = WORDS[topic] if number % 3 == 0 else ["hello", "please", "help", "today", "order", "thanks"]
+        rows.append({"id": f"r{number}", "instruction": f"{' '.join(draw.choices(words, k=8))} {number}"})
+        rows[-1] |= {"output": "Yes.", "category": topic}
+    planted = {0, 30, 63, 93}
+    for number in planted:
+        rows[number]["category"] = "returns" if rows[number]["category"] == "billing" else "billing"
+    found, told, _ = validate(str(write(tmp_path / "ws", rows)), "--select", "L405")
+    assert {one["record"] for one in found} == {f"r{number}" for number in planted}
+    # What is not named is counted.
+    assert re.search(r"4 suspects \(of about \d\d wrong categories by estimate, the others cannot be told\)", told)
 
 
 def test_where_words_tell_nothing_nobody_is_named(tmp_path: Path) -> None:

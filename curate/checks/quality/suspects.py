@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,13 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 
 _TINY = 1e-12
-# Share of a class's mean confidence that counts as reaching it: where classes are far apart, all confidences are
-# close to their mean, and a hair's breadth below it says nothing.
-_REACH = 0.95
+# Of naive Bayes in the mean of log-probabilities, and what it adds to each count.
+_BAYES_WEIGHT, _BAYES_PRIOR = 1 / 3, 0.1
+# How many times as likely as the given class another one is before it is proposed: below that most are mistakes of the
+# model, where classes are close.
+_TIMES = 20
+# Neighbours that are asked, for the first suspects.
+_NUM_NEAR, _MOST_EXPLAINED = 5, 500
 # Of the normal distribution at 0.95: what a lower bound is that far below.
 _QUANTILE = 1.6449
 
@@ -97,11 +102,8 @@ class Classifier:
         self._folds = np.array([_fold(cluster) for cluster in self.clusters], dtype=np.int64)
         self._features: Any = None
 
-    def judge(self, labels: Sequence[str], *, doubted: NDArray[np.bool_] | None = None) -> Predictions:
-        """Learn ``labels``, "" for a text that has none, and judge every text.
-
-        What is ``doubted`` is judged and not learned from.
-        """
+    def judge(self, labels: Sequence[str], *, has_bayes: bool = False) -> Predictions:
+        """Learn ``labels``, "" for a text that has none, and judge every text; with naive Bayes as well if asked."""
         # A text without content says nothing, and helps no class to be thick enough.
         telling = ["" if is_blank else label for label, is_blank in zip(labels, self._is_blank, strict=True)]
         thin = _thin(telling, self._folds.tolist())
@@ -112,12 +114,24 @@ class Classifier:
         if len(classes) < 2:
             none = np.zeros(0, np.int64)
             return Predictions([], sorted(thin), none, none, np.zeros((len(telling), 0)))
-        probabilities = self._out_of_sample(class_numbers, doubted, len(classes))
+        probabilities = self._out_of_sample(class_numbers, len(classes), has_bayes=has_bayes)
         probabilities[self._is_blank] = 0.0
         return Predictions(classes, sorted(thin), rows, class_numbers[rows], probabilities)
 
+    def nearest(self, texts: Sequence[int], rows: NDArray[np.int64]) -> Iterator[list[int]]:
+        """Yield for each of ``texts`` the five among ``rows`` that are most like it, by the cosine of their features.
+
+        Those of its own cluster are not asked, nor those that share nothing with it. It is for after a `judge`.
+        """
+        among = self._features[rows].T.tocsr()
+        for text in texts:
+            alike = (self._features[text] @ among).tocoo()
+            order = np.argsort(-alike.data, kind="stable")
+            others = (int(row) for row in rows[alike.col[order]] if self.clusters[row] != self.clusters[text])
+            yield list(islice(others, _NUM_NEAR))
+
     def _out_of_sample(
-        self, class_numbers: NDArray[np.int64], doubted: NDArray[np.bool_] | None, num_classes: int
+        self, class_numbers: NDArray[np.int64], num_classes: int, *, has_bayes: bool
     ) -> NDArray[np.float64]:
         if self._features is None:
             self._features = _features(self.texts)
@@ -125,17 +139,22 @@ class Classifier:
         open_rows = np.flatnonzero(class_numbers < 0)
         folds = sorted(set(self._folds[class_numbers >= 0].tolist()))
         for fold in folds:
-            learned = (class_numbers >= 0) & (self._folds != fold)
-            # Doubts must leave something to tell apart.
-            if doubted is not None and len(np.unique(class_numbers[learned & ~doubted])) > 1:
-                learned &= ~doubted
-            model = self._fitted(fold, np.flatnonzero(learned), class_numbers)
+            learned = np.flatnonzero((class_numbers >= 0) & (self._folds != fold))
+            model = self._fitted(fold, learned, class_numbers)
+            bayes = self._bayes(learned, class_numbers) if has_bayes else None
             unseen = np.flatnonzero((class_numbers >= 0) & (self._folds == fold))
             for rows, share in ((unseen, 1.0), (open_rows, 1 / len(folds))):
                 if len(rows):
                     answers = model.predict_proba(self._features[rows])
+                    if bayes is not None:
+                        answers = _geometric_mean(answers, bayes.predict_proba(self._features[rows]))
                     probabilities[np.ix_(rows, model.classes_)] += share * answers
         return probabilities
+
+    def _bayes(self, rows: NDArray[np.int64], class_numbers: NDArray[np.int64]) -> Any:
+        from sklearn.naive_bayes import MultinomialNB
+
+        return MultinomialNB(alpha=_BAYES_PRIOR).fit(self._features[rows], class_numbers[rows])
 
     def _fitted(self, fold: int, rows: NDArray[np.int64], class_numbers: NDArray[np.int64]) -> Any:
         """Return the model of all folds but one; it goes on from where it was left while its classes are the same."""
@@ -189,6 +208,13 @@ def _weighed(maker: Any, texts: Sequence[str]) -> Any:
         raise
 
 
+def _geometric_mean(probabilities: NDArray[np.float64], bayes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weighted mean of two models' log-probabilities, [texts, classes], as probabilities."""
+    mean = (1 - _BAYES_WEIGHT) * np.log(probabilities + _TINY) + _BAYES_WEIGHT * np.log(bayes + _TINY)
+    odds = np.exp(mean - mean.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
 def _fold(cluster: str) -> int:
     """Return the fold of a cluster: by its name, so that it stays where it is when data is added."""
     digest = blake2b(cluster.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -213,6 +239,10 @@ class Suspect:
     proposed: str
     given_probability: float
     proposed_probability: float
+    num_near: int = 0
+    """Of the records most like it, how many were asked; none beyond the first 500 suspects."""
+    num_agreeing: int = 0
+    """How many of those have the proposed label."""
 
     @property
     def doubt(self) -> float:
@@ -227,6 +257,8 @@ class Suspects:
     suspects: list[Suspect]
     num_predicted: int
     thin: list[str]
+    num_wrong: int
+    """How many labels are wrong by the estimated joint; most of them cannot be named where classes are close."""
     accuracy: float
     """How often the model agrees with the labels, out of sample; the lower, the less its suspicions mean."""
     commonest: float
@@ -235,74 +267,88 @@ class Suspects:
     """Whether the model is better than that, beyond chance; where it is not, it suspects nobody."""
 
 
-# Northcutt, Jiang and Chuang 2021, "Confident Learning" (https://doi.org/10.1613/jair.1.12125). From probabilities that
-# are all out of sample it counts the confident joint of given and likely labels, and with that how many labels are
-# wrong. As many records are suspects: those for which the odds between the likeliest label and the given one are
-# highest. Then the model is fitted again without the suspects, and they are counted and ranked once more, since wrong
-# labels that are learned from hide others. `benchmarks/suspects.py` measures each of these choices.
-
-
 def find_suspects(texts: Sequence[str], labels: Sequence[str], clusters: Sequence[str]) -> Suspects:
-    """Return the records of ``texts`` whose label is suspect; those without a label are not judged.
+    """Return the records of ``texts`` whose label is suspect, surest first; those without a label are not judged.
 
-    ``clusters`` names the cluster of near repeats that each text is in.
+    ``clusters`` names the cluster of near repeats that each text is in. A label is suspect where another one is twenty
+    times as likely, and of each label no more are than are wrong by confident learning's count: the off-diagonal of
+    the estimated joint of given and true labels (Northcutt, Jiang and Chuang 2021, "Confident Learning",
+    https://doi.org/10.1613/jair.1.12125). All probabilities are out of sample. `benchmarks/suspects.py` measures each
+    of these choices.
 
     Raises:
         CurateError: E940 without the extra [quality].
     """
     classifier = Classifier(texts, clusters, what="finding suspect labels")
-    predictions = classifier.judge(labels)
+    predictions = classifier.judge(labels, has_bayes=True)
     if not predictions.classes:
-        return Suspects([], 0, predictions.thin, 0.0, 0.0, is_telling=False)
-    suspects: list[Suspect] = []
+        return Suspects([], 0, predictions.thin, 0, 0.0, 0.0, is_telling=False)
     is_telling = _is_telling(predictions)
-    if is_telling:
-        first = _suspects(predictions)
-        suspects = _suspects(classifier.judge(labels, doubted=_mask(first, len(texts))))
+    suspects, num_wrong = _suspects(predictions) if is_telling else ([], 0)
+    first = suspects[:_MOST_EXPLAINED]
+    near = classifier.nearest([suspect.index for suspect in first], predictions.rows)
+    explained = [_explained(suspect, rows, labels) for suspect, rows in zip(first, near, strict=True)]
     return Suspects(
-        suspects,
+        explained + suspects[_MOST_EXPLAINED:],
         len(predictions.rows),
         predictions.thin,
+        num_wrong,
         predictions.accuracy,
         _commonest(predictions),
         is_telling=is_telling,
     )
 
 
-def _suspects(predictions: Predictions) -> list[Suspect]:
+def _suspects(predictions: Predictions) -> tuple[list[Suspect], int]:
+    """Return the suspects, and how many labels are wrong by the estimate."""
     given, probabilities = predictions.given, predictions.probabilities[predictions.rows]
     indices = np.arange(len(given))
     own, likely = probabilities[indices, given], probabilities.argmax(axis=1)
     top = probabilities[indices, likely]
-    odds = np.log(own + _TINY) - np.log(top + _TINY)
-    most = min(_num_wrong(given, probabilities), int((likely != given).sum()))
-    return [
-        Suspect(
-            int(predictions.rows[row]),
-            predictions.classes[given[row]],
-            predictions.classes[likely[row]],
-            float(own[row]),
-            float(top[row]),
-        )
-        for row in np.argsort(odds, kind="stable")[:most].tolist()
-    ]
+    # Ranked by these odds: by the difference of the two, precision at 200 is a third lower on Dolly.
+    odds = own / np.maximum(top, _TINY)
+    wrong = _num_wrong(given, probabilities)
+    left = np.ceil(wrong)
+    suspects = []
+    for row in np.argsort(odds, kind="stable").tolist():
+        if odds[row] * _TIMES > 1:
+            break
+        if left[given[row]] > 0 and top[row] > 0:
+            left[given[row]] -= 1
+            suspects.append(
+                Suspect(
+                    int(predictions.rows[row]),
+                    predictions.classes[given[row]],
+                    predictions.classes[likely[row]],
+                    float(own[row]),
+                    float(top[row]),
+                )
+            )
+    return suspects, round(float(wrong.sum()))
 
 
-def _num_wrong(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> int:
-    """Return how many labels are wrong by the confident joint, calibrated to how often each label is given."""
+def _explained(suspect: Suspect, near: Sequence[int], labels: Sequence[str]) -> Suspect:
+    return replace(suspect, num_near=len(near), num_agreeing=sum(labels[row] == suspect.proposed for row in near))
+
+
+def _num_wrong(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how many labels of each class are wrong: the off-diagonal of its row in the estimated joint, in records.
+
+    It is the confident joint, calibrated to how often each label is given.
+    """
     # A record counts for the likeliest of the classes that it reaches the mean confidence of, which is the mean
     # probability of a class over the records that have it as their label.
     num_classes = probabilities.shape[1]
     own = probabilities[np.arange(len(given)), given]
     counts = np.bincount(given, minlength=num_classes)
-    thresholds = _REACH * np.bincount(given, weights=own, minlength=num_classes) / np.maximum(counts, 1)
+    thresholds = np.bincount(given, weights=own, minlength=num_classes) / np.maximum(counts, 1)
     reached = np.where(probabilities >= thresholds, probabilities, -1.0)
-    counted = reached.max(axis=1) >= 0
+    is_counted = reached.max(axis=1) >= 0
     joint = np.zeros((num_classes, num_classes))
-    np.add.at(joint, (given[counted], reached[counted].argmax(axis=1)), 1)
+    np.add.at(joint, (given[is_counted], reached[is_counted].argmax(axis=1)), 1)
     right = np.maximum(joint.diagonal(), 1)
     wrong = joint.sum(axis=1) - joint.diagonal()
-    return round(float((wrong / (wrong + right) * counts).sum()))
+    return np.asarray(wrong / (wrong + right) * counts)
 
 
 def _is_telling(predictions: Predictions) -> bool:
@@ -314,12 +360,6 @@ def _is_telling(predictions: Predictions) -> bool:
 
 def _commonest(predictions: Predictions) -> float:
     return float(np.bincount(predictions.given).max() / len(predictions.given))
-
-
-def _mask(suspects: Sequence[Suspect], size: int) -> NDArray[np.bool_]:
-    mask = np.zeros(size, dtype=bool)
-    mask[[suspect.index for suspect in suspects]] = True
-    return mask
 
 
 def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, float]:
@@ -377,11 +417,13 @@ def render_suspects(suspects: Suspects) -> str:
         how = f"right for {suspects.accuracy:.1%}, and always naming the commonest category is for {commonest}"
         return f"{heading}nobody is suspected, for the model tells nothing: it is {how}{thin}"
     agrees = f"out of sample the model agrees with {suspects.accuracy:.1%} of the categories"
-    return f"{heading}{counted(len(suspects.suspects), 'suspect')}; {agrees}{thin}"
+    estimate = f"of about {suspects.num_wrong:,} wrong categories by estimate, the others cannot be told"
+    few = f" ({estimate})" if suspects.num_wrong > len(suspects.suspects) else ""
+    return f"{heading}{counted(len(suspects.suspects), 'suspect')}{few}, the surest first; {agrees}{thin}"
 
 
 def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tuple[list[Finding], str]:
-    """Return a finding for each of ``records`` whose category is suspect, as the selected checks see it.
+    """Return a finding for each of ``records`` whose category is suspect, the surest first, as selected checks see it.
 
     With them comes in words how they came about, "" where no such check is selected.
 
@@ -395,15 +437,18 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     category_path = shape.view.paths.get("category")
     pointer = pointer_of(category_path) if category_path else ""
     findings = []
-    for suspect in sorted(suspects.suspects, key=lambda suspect: suspect.index):
+    for rank, suspect in enumerate(suspects.suspects, start=1):
         record = records[suspect.index]
-        doubt = Doubt(suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability)
+        doubt = Doubt(
+            suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability,
+            suspect.num_near, suspect.num_agreeing,
+        )  # fmt: skip
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"
             findings += [
                 Finding(
                     check.code, check.name, check.severity, problem.message, record.source.file, record.source.line,
-                    record=record.id, pointer=pointer,
+                    record=record.id, pointer=pointer, rank=rank,
                 )
                 for problem in check.on_doubt(doubt, settings)
             ]  # fmt: skip

@@ -51,10 +51,13 @@ class FindingTally:
             retained.extend(islice(findings, max(0, self.limit - len(retained))))
 
     def worst(self, files: Iterable[str]) -> list[Finding]:
-        """Return at most ``limit`` findings, the worst severities first in line for a place, in reading order."""
+        """Return at most ``limit`` findings, the worst severities first in line for a place, in reading order.
+
+        Those that are ranked follow in the order of their ranks.
+        """
         order = {file: index for index, file in enumerate(files)}
         chosen = [*self.retained["error"], *self.retained["warning"], *self.retained["info"]][: self.limit]
-        return sorted(chosen, key=lambda f: (order.get(f.file, -1), f.line, f.column, f.code))
+        return sorted(chosen, key=lambda f: (f.rank, order.get(f.file, -1), f.line, f.column, f.code))
 
     def by_code(self) -> dict[str, int]:
         """Return the number of findings of each code, in the order of the codes."""

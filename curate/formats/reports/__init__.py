@@ -139,7 +139,10 @@ class Page:
 
 def object_of(finding: Finding) -> dict[str, Json]:
     """Return a finding as the object that `schemas/findings.schema.json` describes."""
-    return asdict(finding) | {"file": spelled(finding.file)}
+    values = asdict(finding) | {"file": spelled(finding.file)}
+    if not finding.rank:
+        del values["rank"]
+    return values
 
 
 Render = Callable[[Verdict, Page], Iterable[str]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 from types import MappingProxyType
@@ -50,6 +50,8 @@ Rows = pl.Series
 
 # What the lines say is the *base*: read once, kept on the disk, opened again at no cost. What decisions have changed
 # or added is a small *patch* over it, so that one decision costs the same with a hundred records and with a million.
+
+_BLOCK = 8_192  # Rows whose lines are read at once.
 
 
 class _Patch:
@@ -246,6 +248,23 @@ class Catalog:
         row = self.base.table.find(name)
         return None if row is None else self.base.table.record(row)
 
+    def visible_states(self, rows: Rows) -> Iterator[RecordState]:
+        """Yield the records in ``rows`` as they may be seen, lines read many at a time; E974 as `read`."""
+        for low in range(0, len(rows), _BLOCK):
+            block = rows[low : low + _BLOCK].to_list()
+            unchanged = [row for row in block if row not in self._patch.states]
+            records = dict(zip(unchanged, self.base.table.records(unchanged), strict=True))
+            for row in block:
+                state = RecordState(records[row]) if row in records else self._patch.states[row]
+                if state is not None:
+                    yield state
+
+    def read_all(self, names: Sequence[str]) -> dict[str, Record]:
+        """Return the lines of those of ``names`` that record files have; E974 as `read`."""
+        table = self.base.table
+        rows = table.rows_of(names)
+        return dict(zip((table.ids[row] for row in rows), table.records(rows), strict=True))
+
     def is_current(self) -> bool:
         """Whether the record files are still those that the catalogue was made of."""
         present = files_as_they_are(self.data.matching_files(), self.data.root)
@@ -262,8 +281,10 @@ class Catalog:
         ``visible`` has what is to be shown instead of those of them that must not be seen as they are.
         """
         with self._lock:
+            ids = self.base.table.ids
+            rows = {ids[row]: row for row in self.base.table.rows_of(list(changes))}
             for name, state in changes.items():
-                row = self._row_of(name)
+                row = self._added.get(name, rows.get(name))
                 if row is None and state is not None:
                     row = self._added[name] = self.num_rows
                 if row is None:

@@ -85,6 +85,7 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         "Python files of your own with checks, fixes, importers, exporters and reports.",
         {"path": "Their folder in this one; each runs once `curate config trust` was typed. Empty: none."},
     ),
+    "views": ("Filters under a name: `curate list --save NAME` and `V` in Browse write them here.", {}),
     "keys": ('Keys of the terminal UI by what they do, for example "browse.drop" = "x"; its help names them all.', {}),
     "about": (
         "What the cards of exported datasets say.",

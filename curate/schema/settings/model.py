@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
 
 from curate.base.record import Severity
 
@@ -274,6 +274,24 @@ class LabelSettings(_SettingsPart):
             raise ValueError(f"two questions have the same name: {sorted(names)}")
 
 
+ViewColumn = Literal["id", "category", "split", "tokens", "source", "kind", "place", "prompt", "completion"]
+
+VIEW_COLUMNS = get_args(ViewColumn)
+VIEW_SORTS = ("file", "id", "category", "split", "tokens", "prompt")
+
+
+@dataclass(frozen=True)
+class SavedView(_SettingsPart):
+    """Some of the records under a name, for `curate list --view` and Browse."""
+
+    where: str = ""
+    """The filter that lets them through; empty takes all."""
+    sort: str = field(default="", metadata={"pattern": rf"^(-?({'|'.join(VIEW_SORTS)}))?$"})
+    """Their order: file, id, category, split, tokens or prompt, turned around by a - before it."""
+    columns: list[ViewColumn] = field(default_factory=list)
+    """What is shown of each; empty leaves that to the command or the screen."""
+
+
 @dataclass(frozen=True)
 class ReviewSettings(_SettingsPart):
     """Which records somebody must approve before they are exported."""
@@ -318,6 +336,8 @@ class Settings(_SettingsPart):
     about: About = field(default_factory=About)
     label: LabelSettings = field(default_factory=LabelSettings)
     review: ReviewSettings = field(default_factory=ReviewSettings)
+    views: dict[str, SavedView] = field(default_factory=dict)
+    """Filters with an order and columns, under a name; `curate list --save` and Browse write them."""
     plugins: PluginSettings = field(default_factory=PluginSettings)
     keys: dict[str, str] = field(default_factory=dict)
     """Keys of the terminal UI by the id of what they do, e.g. "browse.drop" = "x"; several are parted by commas."""

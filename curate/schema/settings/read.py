@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from curate.base.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
 from curate.base.patterns import lazy_pattern
@@ -154,6 +154,21 @@ def origins(root: Path) -> dict[KeyPath, str]:
         sources = {other: origin for other, origin in sources.items() if other[: len(keys)] != keys}
         sources[keys] = name
     return sources
+
+
+def locations_of(path: Path, names: Collection[str]) -> list[tuple[int, str]]:
+    """Return where a TOML file has one of ``names`` as a key within a table, or as a value: 1-based line, and keys.
+
+    Raises:
+        CurateError: E902 when the file cannot be read as TOML.
+    """
+    text = _text(path)
+    table = _table(text, path)
+    return [
+        (line_of(text, keys), ".".join(map(str, keys)))
+        for keys in sorted(_all(table, ()), key=lambda keys: line_of(text, keys))
+        if (keys[1:] and keys[-1] in names) or reduce(lambda value, key: value[key], keys, cast("Any", table)) in names
+    ]
 
 
 def foreign_variables() -> list[str]:

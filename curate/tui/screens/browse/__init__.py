@@ -20,13 +20,14 @@ from curate.project.blind import hides_event, visible_finding
 from curate.project.filters import GUIDE, Filter, parse_filter, quoted
 from curate.project.journal import CATEGORY
 from curate.project.labels import questions_of
-from curate.schema.settings.model import Question
+from curate.schema.settings.model import VIEW_COLUMNS, VIEW_SORTS, Question, SavedView
 from curate.sessions.labelling import values_known
 from curate.sessions.problems import ProblemList, problems_of
 from curate.tui.border import safe_text
 from curate.tui.dialogs import Choose, Prompt
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
+from curate.tui.screens.browse.pickers import PickerKind, Pickers
 from curate.tui.screens.browse.rendering import (
     SETS,
     SORTS,
@@ -78,6 +79,9 @@ The status is `?` until the records were validated; a filter that asks for it ha
         Binding("S", "reverse", "Sort the other way", id="browse.reverse", show=False),
         Binding("c", "columns", "Columns", id="browse.columns"),
         Binding("p", "view", "Raw, diff", id="browse.view"),
+        Binding("V", "pick('view')", "Saved views", id="browse.saved_views", show=False),
+        Binding("F", "pick('field')", "Count by a field", id="browse.count_by", show=False),
+        Binding("n", "pick('neighbour')", "Records most like this one", id="browse.nearest", show=False),
         Binding("m", "clear_marks", "Unmark", id="browse.clear_marks", show=False),
         Binding("a", "add", "Add a record", id="browse.add", show=False),
         Binding("C", "copy", "Add a copy", id="browse.copy", show=False),
@@ -98,6 +102,8 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._rows_of: Catalog | None = None
         self._sort, self._is_descending = 0, False
         self._set = self._view = 0
+        self._columns: Sequence[str] = ()  # Those of a saved view; empty shows those of the set.
+        self._pickers = Pickers(self, self.seen_view, self.show_view)
         self._fault: CurateError | None = None
         self._typing, self._resting = Pause(self), Pause(self)
         self._at = self._drawn = ""
@@ -207,7 +213,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._since.clear()
 
         def matching_rows() -> Rows:
-            catalog.learning.renew(SETS[self._set])
+            catalog.learning.renew(self._names)
             return catalog.order(catalog.select(where), by, is_descending=is_descending)
 
         def show(rows: Rows) -> None:
@@ -251,7 +257,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     # What is shown.
 
     def _show(self, rows: Rows) -> None:
-        self._rows, names = rows, SETS[self._set]
+        self._rows, names = rows, self._names
         at, self._at = self._at or self.table.current, ""
         source = CatalogRows(self.project.catalog, rows, names)
         self.table.show(source, at=at, columns=columns_of(names, self.size.width))
@@ -275,7 +281,8 @@ The status is `?` until the records were validated; a filter that asks for it ha
         position += f"   range {len(table.span):,}" if table.has_range else ""
         position += f"   marked {len(table.marks):,}" if table.marks else ""
         arrow = "v" if self._is_descending else "^"
-        order = f"sort: {list(SORTS.values())[self._sort]} {arrow}   columns: {self._set + 1}/{len(SETS)}"
+        columns = "of the view" if self._columns else f"{self._set + 1}/{len(SETS)}"
+        order = f"sort: {list(SORTS.values())[self._sort]} {arrow}   columns: {columns}"
         line.show(Text(f"{position}   {order}", style="muted"))
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
@@ -374,8 +381,12 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._is_descending = not self._is_descending
         self._ask()
 
+    @property
+    def _names(self) -> Sequence[str]:
+        return self._columns or SETS[self._set]
+
     def action_columns(self) -> None:
-        self._set = (self._set + 1) % len(SETS)
+        self._set, self._columns = (self._set + (not self._columns)) % len(SETS), ()
         if (rows := self._matching_rows) is not None:
             self._show(rows)
             self._ask()
@@ -389,6 +400,23 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def action_clear_marks(self) -> None:
         self.table.clear_marks()
         self.tell(f"no record is marked; {counted(len(self.table.source), 'record')} in the table")
+
+    def action_pick(self, what: PickerKind) -> None:
+        if (rows := self._matching_rows) is not None:
+            self._pickers.pick(what, rows, self.table.current)
+
+    def seen_view(self) -> SavedView:
+        """Return filter, order and columns as they are now; statuses and what runs say are no part of a view."""
+        sort, sign = list(SORTS)[self._sort], "-" if self._is_descending else ""
+        order = f"{sign}{sort}" if sort in VIEW_SORTS and (sign or sort != "file") else ""
+        return SavedView(self._field.value, order, [name for name in VIEW_COLUMNS if name in self._names])
+
+    def show_view(self, view: SavedView) -> None:
+        """Show the records of a view in its order, with its columns."""
+        self._sort = list(SORTS).index(view.sort.removeprefix("-") or "file")
+        self._is_descending, self._columns = view.sort.startswith("-"), tuple(view.columns)
+        self._field.value = view.where
+        self._ask()
 
     # What is decided.
 

@@ -1,0 +1,147 @@
+"""Views under a name, which curate.toml keeps, and how often each value of a field stands in records."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from curate.base.console import one_line
+from curate.base.file_guard import MOST_SETTINGS, inside, read_file
+from curate.base.record import CurateError, Json, Split, source_of
+from curate.jsonl import parts_of, pointer_of
+from curate.project.fold import RecordState
+from curate.schema.settings import FILE_NAME, SavedView, Settings
+from curate.schema.view import at
+
+# What a filter can ask for by the same name.
+FIELDS = ("category", "split", "source", "kind", "file")
+# Characters of a value that is worth counting.
+_SHORT = 80
+
+
+def view_of(settings: Settings, name: str) -> SavedView:
+    """Return the view called ``name``.
+
+    Raises:
+        CurateError: E902 when there is none.
+    """
+    if name in settings.views:
+        return settings.views[name]
+    known = f"There are: {', '.join(one_line(view, 40) for view in settings.views)}." if settings.views else ""
+    hint = known or "`curate list --save NAME` writes the first."
+    raise CurateError("E902 bad-settings", f"there is no view {one_line(name, 40)!r}", hint)
+
+
+def save_view(root: Path, name: str, view: SavedView) -> None:
+    """Write a view into curate.toml, in the place of one of the same name; comments and all else stay as they are.
+
+    Raises:
+        CurateError: E902 for a name of blanks, and for a curate.toml that cannot be read; E906 when it is not written.
+    """
+    import tomllib
+
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+    from tomlkit.items import InlineTable
+
+    from curate.base.storage import write_atomic
+
+    if not name.strip():
+        raise CurateError("E902 bad-settings", "a view needs a name")
+    path = inside(root, root / FILE_NAME)
+    values = {key: value for key, value in asdict(view).items() if value}
+    try:
+        before = read_file(path, root, most=MOST_SETTINGS).decode()
+        document = tomlkit.parse(before)
+        views = document.setdefault("views", tomlkit.table(is_super_table=True))
+        if name.strip() not in views:
+            views[name.strip()] = tomlkit.inline_table() if isinstance(views, InlineTable) else tomlkit.table()
+        # In place: what stands below a table, such as the comment on the next one, is a part of it.
+        table = views[name.strip()]
+        for key in table.keys() - values.keys():
+            del table[key]
+        table.update(values)
+        text = tomlkit.dumps(document)
+        settings = tomllib.loads(before)
+        is_added = tomllib.loads(text) == settings | {"views": settings.get("views", {}) | {name.strip(): values}}
+    except (OSError, ValueError, TOMLKitError) as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
+    if not is_added:
+        # TOML has ways of writing tables that cannot be added to in place.
+        hint = f"Write it by hand: [views.{json.dumps(name.strip())}] with where, sort and columns."
+        raise CurateError(
+            "E902 bad-settings", f"{path}: the view cannot be added without moving what stands there", hint
+        )
+    write_atomic(path, [text.encode()])
+
+
+@dataclass
+class FieldCounts:
+    """How often each value of a field stands in records, and in how many of them none does."""
+
+    name: str
+    counts: Counter[str] = field(default_factory=Counter)
+    num_records: int = 0
+    num_without: int = 0
+
+    def document(self) -> dict[str, Json]:
+        """Return what `schemas/counts.schema.json` describes, the most frequent value first."""
+        return {
+            "version": 1, "field": self.name, "records": self.num_records, "without": self.num_without,
+            "values": [{"value": value, "count": number} for value, number in self.ranked()],
+        }  # fmt: skip
+
+    def ranked(self) -> list[tuple[str, int]]:
+        """Return each value and in how many records it stands, the most frequent first."""
+        return sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def count_by(states: Iterable[RecordState], name: str, pins: Mapping[str, Split]) -> FieldCounts:
+    """Count the values of a field over ``states``, each once a record.
+
+    ``name`` is one of `FIELDS`, ``label.QUESTION`` for what is agreed, ``label.WHO.QUESTION`` for an answer, or the
+    JSON pointer of anything in the line. Of a list each item is a value. ``pins`` are the splits of the last dataset.
+    """
+    result = FieldCounts(name)
+    for state in states:
+        values = {value for value in _values(state, name, pins) if value}
+        result.num_records += 1
+        result.num_without += not values
+        result.counts.update(values)
+    return result
+
+
+def _values(state: RecordState, name: str, pins: Mapping[str, Split]) -> Iterator[str]:
+    record = state.record
+    value: Json
+    if name in FIELDS:
+        known = {"split": pins.get(record.id) or record.split, "source": source_of(record), "file": record.source.file}
+        value = known[name] if name in known else getattr(record, name)
+    elif name.startswith("label."):
+        label = name.removeprefix("label.")
+        who, _, question = label.partition(".")
+        value = record.labels.get(label, state.answers.get(question, {}).get(who))
+    else:
+        value = at(record.data, parts_of(name))
+    for item in value if isinstance(value, list) else [value]:
+        if item is not None:
+            yield item if isinstance(item, str) else json.dumps(item, sort_keys=True)
+
+
+def require_field(name: str) -> None:
+    """Raise E902 where ``name`` is no field that `count_by` knows."""
+    if name not in FIELDS and not name.startswith(("label.", "/")):
+        hint = f"Fields are {', '.join(FIELDS)}, label.QUESTION, and JSON pointers such as /meta/lang."
+        raise CurateError("E902 bad-settings", f"there is no field {one_line(name, 60)!r} to count by", hint)
+
+
+def pointers_of(line: Mapping[str, Json]) -> list[str]:
+    """Return the pointers of what a line has that is short enough to be counted, two levels deep."""
+    leaves: list[tuple[list[str], Json]] = []
+    for key, value in line.items():
+        inner = value.items() if isinstance(value, dict) else ()
+        leaves += [([key], value), *(([key, part], within) for part, within in inner)]
+    return [pointer_of(keys) for keys, value in leaves if not isinstance(value, dict) and len(str(value)) <= _SHORT]
