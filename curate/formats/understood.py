@@ -19,15 +19,19 @@ META, NOWHERE, EMPTY = "meta", "nowhere", "empty in the rows looked at"
 _NUM_ROWS = 100
 _MOST_DEPTH = 6
 _MOST_COLUMNS = 40
+# Characters from which a text stands in another by more than chance.
+_LEAST_PART = 4
 # By field of a line, what it is to the model.
 ROLES = {
     "system": "prompt (system)", "instruction": "prompt", "input": "prompt (input)", "question": "prompt",
     "context": "prompt (context)", "output": "completion", "answer": "completion",
-    "messages": "prompt and completion",
+    "messages": "prompt and completion", "chosen": "chosen answer", "rejected": "rejected answer",
+    "answers": "rated answers", "liked": "verdict",
 }  # fmt: skip
 _TALKS = {
     "messages": "prompt and completion", "conversations": "prompt and completion", "prompt": "prompt",
-    "completion": "completion", "tools": "tools",
+    "completion": "completion", "tools": "tools", "chosen": "chosen answer", "rejected": "rejected answer",
+    "preferred_output": "chosen answer", "non_preferred_output": "rejected answer", "completions": "rated answers",
 }  # fmt: skip
 
 
@@ -131,7 +135,7 @@ def _seen(row: Mapping[str, Json], shape: Shape) -> Iterator[tuple[Json, str]]:
         return
     if shape.view is None:
         return
-    yield from _turns(record.messages)
+    yield from () if record.answers else _turns(record.messages)
     yield from ((at(row, parts), "prompt") for parts in shape.view.prompt)
     for name in shape.view.paths:
         yield shape.view.get(row, name), ROLES.get(name, name)
@@ -152,6 +156,11 @@ def _target(pointer: str, value: Json, fields: Iterable[tuple[Json, str]], extra
     column = parts_of(pointer)[0] if pointer.startswith("/") else pointer
     if not found and column in _TALKS:
         return _TALKS[column]
+    if not found and isinstance(value, str) and len(value) >= _LEAST_PART:
+        # A part of a text, such as an input behind its instruction, or a whole talk of which parts are taken.
+        found = [
+            target for held, target in fields if isinstance(held, str) and held and (value in held or held in value)
+        ]
     return " and ".join(dict.fromkeys(found)) or (META if column in extra else NOWHERE)
 
 
@@ -159,7 +168,7 @@ def _leaves(value: dict[str, Json], path: tuple[str | int, ...] = ()) -> Iterato
     """Yield columns, and pointers into objects and into the first object of a list, with their values."""
     for name, part in value.items():
         inner = (*path, name)
-        if isinstance(part, dict) and part and len(inner) < _MOST_DEPTH:
+        if isinstance(part, dict) and part and name not in _TALKS and len(inner) < _MOST_DEPTH:
             yield from _leaves(part, inner)
         elif _is_nested(name, part) and len(inner) < _MOST_DEPTH:
             yield from _leaves(part[0], (*inner, 0))
