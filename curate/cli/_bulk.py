@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base import console
-from curate.base.record import Json
+from curate.base.record import CurateError, Json
 from curate.base.tables import counted
 from curate.cli._visible import findings_for, let_through, visible_states
 
@@ -136,7 +137,7 @@ def recategorise_where(project: Project, where: str, category: str, *, dry_run: 
             old[before] += 1
     _save(project, decisions, examples, left, "edited", dry_run=dry_run)
     if decisions:
-        _tell_settings(project, sorted(old), category)
+        _tell_settings(project, sorted(filter(None, old)), category)
 
 
 def _change(state: RecordState, name: str, before: Json, after: Json) -> list[str]:
@@ -168,8 +169,10 @@ def _tell_settings(project: Project, old: Sequence[str], category: str) -> None:
 
     settings = project.settings
     for file in filter(None, (FILE_NAME, settings.recipe)):
-        for line, keys in locations_of(project.root / file, old):
-            console.talk(f"to change by hand: {console.one_line(f'{file}:{line}: {keys}', 120)}")
+        # A recipe that cannot be read is for who trains.
+        with suppress(CurateError):
+            for line, keys in locations_of(project.root / file, old):
+                console.talk(console.one_line(f"{file}:{line}: {keys} names a category that records have left", 200))
     if settings.categories and category not in settings.categories:
         name = console.one_line(category, 40)
         console.talk(f"{FILE_NAME} knows no category {name}; write it under [categories], or L404 reports its records")

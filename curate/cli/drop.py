@@ -12,7 +12,6 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
-from curate.cli._bulk import root_alone, states_where
 from curate.cli._options import by_option
 
 if TYPE_CHECKING:
@@ -71,6 +70,7 @@ def save_act(
 ) -> None:
     """Save what ``decide`` returns for each record that it changes, as one act; say what was done and what was so."""
     from curate.base.events import Drop
+    from curate.cli._bulk import root_alone, states_where
     from curate.project.project import open_project
 
     ids, root = ([], root_alone(words)) if where else ids_and_root(words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -184,31 +184,17 @@ def _save(project: Project, name: str, view: SavedView) -> None:
     console.talk(f"view {console.one_line(name, 40)} {'replaced' if is_known else 'saved'} in {FILE_NAME}")
 
 
-def _cell(state: RecordState, column: str, pins: Mapping[str, Split]) -> str | int:
-    from curate.base.record import estimated_tokens, source_of
-
-    record = state.record
-    if column in ("id", "category", "kind", "completion"):
-        return str(getattr(record, column))
-    values: dict[str, Callable[[], str | int]] = {
-        "split": lambda: pins.get(record.id) or record.split or "",
-        "tokens": lambda: estimated_tokens(record),
-        "source": lambda: source_of(record),
-        "place": lambda: f"{record.source.file}:{record.source.line}",
-        "prompt": lambda: record.prompt or record.text,
-    }
-    return values[column]()
-
-
 def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split]) -> Iterable[RecordState]:
     """Return the states in order; those that are equal stay in the order of the files."""
     if not sort:
         return states
+    from curate.project.views import value_of
+
     column, is_descending = sort.removeprefix("-"), sort.startswith("-")
     listed = list(states)
     if column == "file":
         return listed[::-1] if is_descending else listed
-    return sorted(listed, key=lambda state: _cell(state, column, pins), reverse=is_descending)
+    return sorted(listed, key=lambda state: value_of(state, column, pins), reverse=is_descending)
 
 
 def _column_lines(
@@ -216,8 +202,10 @@ def _column_lines(
 ) -> Iterator[str]:
     import json
 
+    from curate.project.views import value_of
+
     for state in states:
-        cells = {column: _cell(state, column, pins) for column in columns}
+        cells = {column: value_of(state, column, pins) for column in columns}
         yield json.dumps(cells) if is_json else "\t".join(console.one_line(str(cell), 60) for cell in cells.values())
 
 

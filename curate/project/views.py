@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_SETTINGS, inside, read_file
-from curate.base.record import CurateError, Json, Split, source_of
+from curate.base.record import CurateError, Json, Split, estimated_tokens, source_of
 from curate.jsonl import parts_of, pointer_of
 from curate.project.fold import RecordState
 from curate.schema.settings import FILE_NAME, SavedView, Settings
@@ -114,12 +114,31 @@ def count_by(states: Iterable[RecordState], name: str, pins: Mapping[str, Split]
     return result
 
 
+def value_of(state: RecordState, name: str, pins: Mapping[str, Split]) -> str | int:
+    """Return what stands in a column of a view, or in one of `FIELDS`."""
+    record = state.record
+    match name:
+        case "split":
+            return pins.get(record.id) or record.split or ""
+        case "tokens":
+            return estimated_tokens(record)
+        case "source":
+            return source_of(record)
+        case "file":
+            return record.source.file
+        case "place":
+            return f"{record.source.file}:{record.source.line}"
+        case "prompt":
+            return record.prompt or record.text
+        case _:
+            return str(getattr(record, name))
+
+
 def _values(state: RecordState, name: str, pins: Mapping[str, Split]) -> Iterator[str]:
     record = state.record
     value: Json
     if name in FIELDS:
-        known = {"split": pins.get(record.id) or record.split, "source": source_of(record), "file": record.source.file}
-        value = known[name] if name in known else getattr(record, name)
+        value = value_of(state, name, pins)
     elif name.startswith("label."):
         label = name.removeprefix("label.")
         who, _, question = label.partition(".")

@@ -76,14 +76,26 @@ def test_it_says_where_files_of_settings_name_the_old_category(make_workspace: M
     (root / "recipe.toml").write_text("[mixing]\ncaps = { billing = 5 }\n", encoding="utf-8")
     said = call("edit", root, "--where", "category:billing", "--set", "category=payments")
     assert [line for line in said.stderr.splitlines() if "curate.toml" in line or "recipe" in line] == [
-        "to change by hand: curate.toml:5: checks.allow_refusals.0",
-        "to change by hand: curate.toml:6: categories.billing",
-        "to change by hand: curate.toml:11: label.questions.0.values.1",
-        "to change by hand: recipe.toml:2: mixing.caps.billing",
+        "curate.toml:5: checks.allow_refusals.0 names a category that records have left",
+        "curate.toml:6: categories.billing names a category that records have left",
+        "curate.toml:11: label.questions.0.values.1 names a category that records have left",
+        "recipe.toml:2: mixing.caps.billing names a category that records have left",
         "curate.toml knows no category payments; write it under [categories], or L404 reports its records",
     ]
     known = call("edit", root, "--where", "category:payments", "--set", "category=other")
     assert "curate.toml" not in known.stderr
+
+
+def test_a_record_without_a_category_gets_one_and_no_empty_setting_is_named(make_workspace: Make) -> None:
+    lines = [{key: value for key, value in line.items() if key != "category"} for line in LINES]
+    root = make_workspace(lines, 'recipe = "recipe.toml"\n[checks]\nbaseline = ""\n').root
+    # What cannot be read is for who trains; the records are changed all the same.
+    (root / "recipe.toml").write_text("[mixing", encoding="utf-8")
+    said = call("edit", root, "--where", 'category:""', "--set", "category=new")
+    assert (said.exit_code, said.stdout) == (0, "edited: 5 records\n")
+    assert "recipe" not in said.stderr
+    assert "curate.toml" not in said.stderr
+    assert categories(root) == ["new"] * 5
 
 
 def test_a_category_within_an_object_leaves_what_is_beside_it(tmp_path: Path) -> None:
