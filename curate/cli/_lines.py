@@ -110,9 +110,7 @@ def _parse_answer(session: LabelSession, line: str) -> Json:
 
 
 def _answer(session: LabelSession, value: Json) -> None:
-    from curate.sessions.labelling import spelled_value
-
-    name = session.current
+    name, said = session.current, session.name_of(value)
     try:
         session.answer(value)
     except CurateError as error:
@@ -120,7 +118,7 @@ def _answer(session: LabelSession, value: Json) -> None:
         if error.number != "E992":
             raise
         raise _RefusalError(f"{error.message}. {error.hint}") from error
-    console.talk(f"{console.one_line(name, 60)} -> {console.one_line(spelled_value(value), 60)} (saved)")
+    console.talk(f"{console.one_line(name, 60)} -> {console.one_line(said, 60)} (saved)")
 
 
 def _accept(session: LabelSession) -> None:
@@ -166,7 +164,7 @@ def _show(session: LabelSession) -> None:
         console.data(f"  {number} {console.one_line(session.name_of(value), 60)}")
     own = session.answers().get(session.by)
     if own is not None:
-        console.data(f"your answer: {console.one_line(spelled_value(own), 60)}")
+        console.data(f"your answer: {console.one_line(session.name_of(own), 60)}")
     if session.aside("flag"):
         console.data("flagged")
     if note := session.aside("note"):

@@ -215,3 +215,23 @@ def test_no_other_shape_takes_a_preference() -> None:
     for name in ("instruction", "chat", "domain"):
         with pytest.raises(Exception, match="does not fit"):
             load_shape(name).line(record)
+
+
+def test_a_rejected_answer_that_an_exam_has_gives_it_away(tmp_path: Path) -> None:
+    passage = (
+        "The bridge over the river was built in 1901 by two engineers, and its four arches still carry every tram."
+    )
+    lines: list[dict[str, Any]] = [
+        {
+            "id": f"f{n}",
+            "prompt": f"What is item{n} beside part{n * 7}?",
+            "chosen": f"thing{n}",
+            "rejected": f"stuff{n}",
+        }
+        for n in range(30)
+    ]
+    lines[0] |= {"prompt": "Tell me of the town's oldest crossing.", "chosen": passage, "split": "test"}
+    lines[1] |= {"prompt": "Something quite different, please.", "rejected": passage, "split": "train"}
+    run = call("leaks", made(tmp_path, lines), "--format", "json")
+    assert "f0" in run.stdout
+    assert "f1" in run.stdout

@@ -113,7 +113,8 @@ def answers_of(workspace: Path, by: str, question: str = "better") -> dict[str, 
 def test_sides_are_shuffled_and_what_is_stored_is_which_of_them_it_is(workspace: Path) -> None:
     said = label(workspace, "ana", "1\n" * 30)
     # Whoever compares must not know which one is chosen so far.
-    assert "CHOSEN" not in said.upper().replace("-> CHOSEN", "")
+    assert "CHOSEN" not in said.upper()
+    assert "p0 -> A is better (saved)" in said
     first = re.findall(r"ANSWER A:\n(\w+) one\.", said)
     assert len(first) == 30
     assert {"Good", "Bad"} == {*first}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from curate.base.record import Record
+from curate.base.record import Json, Record, canonical
 from curate.schema.view import REASONING, asked_messages, said_in, spoken_turns
 
 _MOST_TEXT = 20_000
@@ -27,3 +27,12 @@ def turns_of(record: Record, sides: Sequence[str] = ()) -> Iterator[tuple[str, s
     if record.tools:
         names = ", ".join(str(tool.get("function", {}).get("name", "")) for tool in record.tools)
         yield "TOOLS", names[:_MOST_TEXT], max(0, len(names) - _MOST_TEXT)
+
+
+def spelled_value(value: Json) -> str:
+    """Return an answer as people read it; it is data, and not yet safe for a terminal."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ", ".join(map(spelled_value, value))
+    return canonical(value).decode()

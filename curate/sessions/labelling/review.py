@@ -99,15 +99,6 @@ def settle(project: Project, item: ReviewItem, side: AnswerSide) -> list[AnyEven
     return project.apply(_decisions(item, side, lambda name: project.catalog.find(name) is not None))
 
 
-def spelled_value(value: Json) -> str:
-    """Return an answer as people read it; it is data, and not yet safe for a terminal."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return ", ".join(map(spelled_value, value))
-    return canonical(value).decode()
-
-
 def _decisions(item: ReviewItem, side: AnswerSide, exists: Callable[[str], bool]) -> list[Decision]:
     value = side.value
     if item.conflict is None:

@@ -23,7 +23,7 @@ from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.settings import PAIR_VALUES, Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
-from curate.sessions.labelling.excerpts import turns_of
+from curate.sessions.labelling.excerpts import spelled_value, turns_of
 from curate.sessions.labelling.queue import (
     Prepared,
     Queue,
@@ -158,11 +158,11 @@ class LabelSession:
         """The answers to choose from, in the order in which they are shown for the record at hand."""
         return pair_order(self.current, self.by) if self.question.kind == "pair" else self.question.values
 
-    def name_of(self, value: str) -> str:
-        """Return what an answer is called on the screen."""
+    def name_of(self, value: Json, record: str = "") -> str:
+        """Return what an answer is called to whoever gives it, by default one to the record at hand."""
         if self.question.kind != "pair" or value not in PAIR_VALUES[:2]:
-            return value
-        return f"{'AB'[self.values.index(value)]} is better"
+            return spelled_value(value)
+        return f"{'AB'[pair_order(record or self.current, self.by).index(value)]} is better"
 
     def turns(self, record: Record) -> Iterator[tuple[str, str, int]]:
         """Yield what `turns_of` does; where two answers are compared, without what is known of them."""

@@ -389,3 +389,25 @@ def test_nothing_to_ask_says_why(label_story, label_workspace):
         await pilot.press("1", "a", "s", "f", "n", "p", "x", "c", "m", "enter", "e", "plus")
 
     assert answers(label_story(script, workspace=workspace)) == {}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_two_answers_are_compared_without_what_is_known_of_them(make_workspace, make_app, drive, settled, screen_text):
+    lines = [{"id": f"p{n}", "prompt": f"Ask {n}?", "chosen": "Good.", "rejected": "Bad."} for n in range(6)]
+    workspace = make_workspace(lines, 'schema = "preference"\n[[label.questions]]\nname = "better"\nkind = "pair"\n')
+    app, first = make_app(workspace), []
+
+    async def script(pilot):
+        app.go("label")
+        await settled(pilot)
+        for _ in range(6):
+            text = text_of(app, "record")
+            first.append("chosen" if text.index("Good.") < text.index("Bad.") else "rejected")
+            assert "ANSWER A" in text
+            await pilot.press("1")
+            await settled(pilot)
+            assert "chosen" not in screen_text(app).lower()
+        assert "A is better" in text_of(app, "last")
+
+    drive(app, script, size=(80, 24))
+    assert answers(workspace, "better") == {f"p{n}": side for n, side in enumerate(first)}

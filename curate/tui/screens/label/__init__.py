@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from curate.base.record import Json
 from curate.project.labels import ORDERS
-from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, Wish, spelled_value
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, Wish
 from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
@@ -357,9 +357,8 @@ class LabelScreen(ProjectScreen):
         session, learning = self._session, self._learning
         assert session is not None, "there is a session"
         assert learning is not None, "it came with the session"
-        name = session.current
+        name, answer = session.current, safe_text(session.name_of(value), 60, "accent")
         self._save(session, lambda: session.answer(value), ends=True)
-        answer = safe_text(spelled_value(value), 60, "accent")
         self.tell(Text.assemble(safe_text(name, 40), " -> ", answer, "  (u undo)"))
         learning.begin_if_due()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.cells import cell_len
@@ -91,7 +91,7 @@ LabelScreen.-typing #line { display: block; }
 
 def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
     """Return what is drawn of the record at hand, by widget; ``room`` is how many cells a line of choices has."""
-    texts = {"head": head_line(session), "last": last_text(session.done.last(LAST))}
+    texts = {"head": head_line(session), "last": last_text(session)}
     state = session.state()
     if state is None:
         return texts | {
@@ -175,8 +175,8 @@ def choices_text(session: LabelSession, begun: Begun, width: int, *, is_several:
         name = "" if suggestion.value in values else f"{spelled_value(suggestion.value)} "
         notes.append(f"* = suggestion {name}{suggestion.score:.2f}")
     if own is not None:
-        notes.append(f"= your answer: {spelled_value(own)}")
-    notes += [f"{who}: {spelled_value(value)}" for who, value in others.items()]
+        notes.append(f"= your answer: {session.name_of(own)}")
+    notes += [f"{who}: {session.name_of(value)}" for who, value in others.items()]
     notes += ["several: keys mark, enter saves"] if is_several else []
     # The line is there always: with each record that has a suggestion the screen would be laid out anew.
     return text.append("\n").append_text(safe_text("   ".join(notes), 300, "muted"))
@@ -207,14 +207,14 @@ def aside_text(session: LabelSession, quality: Json) -> Text:
     return text
 
 
-def last_text(done: Sequence[Done]) -> Text:
+def last_text(session: LabelSession) -> Text:
     """Return the last decisions, the newest first."""
-    text = Text.assemble(("last  ", "muted"))
+    text, done = Text.assemble(("last  ", "muted")), session.done.last(LAST)
     if not done:
         return text.append("nothing decided in this session yet", "muted")
     for index, entry in enumerate(done):
         text.append("  " if index else "").append_text(safe_text(entry.record, 16)).append(" ")
-        text.append_text(safe_text(_did(entry), 16, "muted" if entry.value is None else "accent"))
+        text.append_text(safe_text(_did(entry, session), 16, "muted" if entry.value is None else "accent"))
     return text
 
 
@@ -279,10 +279,10 @@ def model_text(session: LabelSession, lacks: str) -> Text:
     return text.append(f"learned from {labels}; right out of sample {learned.accuracy:.0%}", "muted")
 
 
-def _did(done: Done) -> str:
+def _did(done: Done, session: LabelSession) -> str:
     if done.value is None:
         return "(skipped)"
-    return {FLAG: "(flagged)", NOTE: "(noted)"}.get(done.question, spelled_value(done.value))
+    return {FLAG: "(flagged)", NOTE: "(noted)"}.get(done.question, session.name_of(done.value, done.record))
 
 
 def _rated(value: float | None) -> Text:
