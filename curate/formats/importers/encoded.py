@@ -35,6 +35,8 @@ _CANDIDATES = {
     "cp1252": (_BORROWED, *_WESTERN), "iso8859-15": (_BORROWED, *_WESTERN), "mac_roman": (_BORROWED, *_WESTERN),
     "cp850": _WESTERN, "cp1250": _CENTRAL, "iso8859-2": _CENTRAL, "cp1254": _TURKISH, "cp1251": _CYRILLIC,
     "koi8-r": _CYRILLIC, "cp866": _CYRILLIC, "cp1253": _GREEK,
+    # Of these, which have no alphabet, only that words are written in one script can be said.
+    "cp932": (), "euc-jp": (), "gb18030": (), "big5": (), "cp949": (),
 }  # fmt: skip
 # The only letters beyond ASCII that are words of Latin script by themselves.
 _ALONE = frozenset("àáâåæèéêíïóòôöøúüß")
@@ -43,6 +45,8 @@ _FOREIGN = re.compile(r"[^\x00-\x7f]")
 # What may stand between two letters, and what else is neither letter nor ASCII in a usual text.
 _BETWEEN = frozenset("’‘·–—…\xad\xa0•")
 _USUAL = _BETWEEN | frozenset("´«»“”„‚‹›€£¥§°©®™±×÷½¼¾¹²³¿¡†‡‰¨")
+_IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uff66-\uff9f々]+")
+_WIDE_MARKS = re.compile(r"[\u3000-\u303f\uff01-\uff65\u2010-\u2026]")
 
 
 def _fits(path: Path, _head: bytes) -> bool:
@@ -158,7 +162,7 @@ def _proved(path: Path, raw: bytes) -> str:
             continue
         # The last character may be cut off.
         text = codecs.getincrementaldecoder(encoding)("replace").decode(raw)
-        if "\ufffd" not in text and _is_plausible(text, languages):
+        if "\ufffd" not in text and (_is_plausible(text, languages) if languages else _is_wide(text)):
             texts.setdefault(text, encoding)
     if len(texts) < 2:
         return next(iter(texts.values()), "")
@@ -208,3 +212,11 @@ def _is_usual(word: str) -> bool:
         return False
     is_latin = [unicodedata.name(letter, "").startswith("LATIN") for letter in word]
     return len(set(is_latin)) == 1 and (word.islower() or word.isupper() or word[1:].islower() or len(word) == 1)
+
+
+def _is_wide(text: str) -> bool:
+    """Whether all that is beyond ASCII are East Asian characters, in words without letters of other scripts."""
+    foreign = _FOREIGN.findall(text)
+    if not all(_IDEOGRAPHS.fullmatch(mark) or _WIDE_MARKS.fullmatch(mark) for mark in set(foreign)):
+        return False
+    return not any(_IDEOGRAPHS.search(word) and re.search("[A-Za-z]", word) for word in _WORD.findall(text))
