@@ -27,8 +27,8 @@ from curate.formats.importers._reading import (
 from curate.formats.importers.sharegpt import read_turns
 
 _PROMPTS = ("prompt", "instruction", "question", "query", "messages", "conversations")
-_COMPLETIONS = ("completion", "response", "output", "answer", "messages", "conversations")
-_VERDICTS = ("label", "kto_tag")
+COMPLETIONS = ("completion", "response", "output", "answer", "messages", "conversations")
+VERDICT_COLUMNS = ("label", "kto_tag")
 _LISTS = ("completions", "responses", "answers")
 _SAID = ("content", "response", "text", "completion", "answer")
 _RATINGS = ("rating", "overall_score", "score")
@@ -137,7 +137,7 @@ def _pair_line(row: dict[str, Json]) -> ConvertedRow:
 
 
 def _verdict(row: dict[str, Json]) -> str:
-    return next((name for name in _VERDICTS if spelled_value(row.get(name)) in _GOOD | _BAD), "")
+    return next((name for name in VERDICT_COLUMNS if spelled_value(row.get(name)) in _GOOD | _BAD), "")
 
 
 def _prompt(row: dict[str, Json]) -> str:
@@ -145,7 +145,7 @@ def _prompt(row: dict[str, Json]) -> str:
 
 
 def _completion(row: dict[str, Json]) -> str:
-    return next((name for name in _COMPLETIONS if _is_answer(row.get(name))), "")
+    return next((name for name in COMPLETIONS if _is_answer(row.get(name))), "")
 
 
 def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
