@@ -26,7 +26,7 @@ from curate.formats.importers import (
     importers,
 )
 from curate.formats.importers._foreign import FORMS
-from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, is_messages, spelled_value, value_at
+from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_value, value_at
 from curate.formats.importers.encoded import container_for
 from curate.jsonl import parts_of
 from curate.schema import Shape
@@ -172,29 +172,11 @@ def plan_import(
         raise unknown
     guess = importer.guess if importer and not mapping else None
     columns = dict(mapping or {}) if guess is None else guess(sample)
-    if is_for_training and not chosen and importer:
+    if is_for_training and importer and (guess or not chosen):
         _refuse_verdicts(path, sample, _TRL_PAIR if importer.name == "trl" else columns)
     if importer:
         notices += tuple(importer.notices(path, sample))
     return ImportPlan(path, container, importer, columns, scores, guess is not None, selection, notices, sample)
-
-
-def safe_guess(path: Path, rows: Rows, selection: RowSelection) -> dict[str, str]:
-    """Return what `mapping.guess` says of the columns, without those that decide which rows are taken.
-
-    Raises:
-        CurateError: E908 when the answers would be verdicts.
-    """
-    guess = importers()["mapping"].guess
-    bare = [selection.without_conditions(row) for row in rows]
-    mapping = guess(bare) if guess else {}
-    _refuse_verdicts(path, bare, mapping)
-    return mapping
-
-
-def hold_messages(rows: Rows) -> bool:
-    """Whether all rows are conversations in OpenAI form, under ``messages``."""
-    return bool(rows) and all(is_messages(row.get("messages")) for row in rows)
 
 
 def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -212,3 +212,14 @@ def test_a_schema_is_inferred_from_all_rows(tmp_path: Path) -> None:
     done = init(tmp_path, write(tmp_path, rows), "--schema", "infer")
     assert done.return_value == Exit.OK, done.stderr
     assert len(records(tmp_path)) == 2501
+
+
+def test_the_reasoning_of_easy_dataset_stands_before_its_answer(tmp_path: Path) -> None:
+    row = {"question": "2 + 2?", "answer": "It is 4.", "cot": "Two and two.", "chunk": "Sums."}
+    assert init(tmp_path, write(tmp_path, [row, row | {"question": "2 + 3?", "cot": ""}])).return_value == Exit.OK
+    first, second = records(tmp_path)
+    assert first["messages"][-1] == {
+        "role": "assistant", "content": "It is 4.", "reasoning_content": "Two and two.",
+    }  # fmt: skip
+    assert first["meta"]["extra"] == {"chunk": "Sums."}
+    assert "reasoning_content" not in str(second)
