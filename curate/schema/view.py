@@ -25,18 +25,9 @@ PART_JOINT = "\n\n"
 REASONING = "reasoning"
 # Not the weight: in a schema of one's own that may be a parcel's.
 _CONVENTIONAL = {
-    "id": "id",
-    "system": "system",
-    "completion": "output",
-    "messages": "messages",
-    "tools": "tools",
-    "text": "text",
-    "category": "category",
-    "labels": "labels",
-    "split": "split",
-    "meta": "meta",
-    "ignore": "x-ignore",
-}
+    "id": "id", "system": "system", "completion": "output", "messages": "messages", "tools": "tools", "text": "text",
+    "category": "category", "labels": "labels", "split": "split", "meta": "meta", "ignore": "x-ignore",
+}  # fmt: skip
 
 _NOWHERE: Any = object()
 _OWN_NAMES = {name: name for name in SINGLE_FIELDS}
