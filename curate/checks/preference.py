@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from curate.base.intervals import wilson
@@ -65,6 +65,28 @@ def _key(*parts: int) -> int:
     return hash(parts) & (1 << 64) - 1
 
 
+class _Judged:
+    """Answers of records by a key, each with a mark and a number, which are compared where keys are equal."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._equal = EqualKeys()
+        self._marks, self._numbers = array("B"), array("Q")
+
+    def _add(self, sketches: Sketches, judged: Iterable[tuple[int, Sequence[int], bool, int]]) -> None:
+        """Take note of (row, what is compared beside the prompt, mark, number)."""
+        prompts = sketches.prompts
+        if known := [one for one in judged if prompts[one[0]]]:
+            rows, parts, marks, numbers = zip(*known, strict=True)
+            keys = [_key(prompts[row], *compared) for row, compared in zip(rows, parts, strict=True)]
+            self._equal.add(array("Q", keys), sketches, rows)
+            self._marks.extend(marks)
+            self._numbers.extend(numbers)
+
+    def _differing(self) -> Iterator[tuple[int, int]]:
+        """Yield the index of each that is marked otherwise than the first with its key, and the index of that."""
+        return ((index, first) for index, first in self._equal.pairs() if self._marks[index] != self._marks[first])
+
+
 @dataset_check(
     "D304",
     "opposite-preference",
@@ -75,7 +97,7 @@ def _key(*parts: int) -> int:
     ],
     bad=[[_pair("Is tea better?", "Yes.", "No."), _pair("is tea better?", "No.", "yes.")]],
 )
-class OppositePreference:
+class OppositePreference(_Judged):
     """Two records prefer opposite ones of the same two answers to the same question.
 
     One of them is a mistake, or the columns were swapped somewhere, or people disagree; together they teach nothing.
@@ -83,26 +105,15 @@ class OppositePreference:
     white space and character width. Of several answers with ratings the best and the worst are compared.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._pairs = EqualKeys()
-        self._are_swapped = array("B")
-
     def see_all(self, sketches: Sketches) -> None:
         """Take note of the records that have two answers."""
-        prompts, pairs = sketches.prompts, sketches.answers
-        rows = [row for row, (chosen, rejected, *_) in enumerate(pairs) if chosen and rejected and prompts[row]]
-        if rows:
-            keys = [_key(prompts[row], *sorted(pairs[row][:2])) for row in rows]
-            self._pairs.add(array("Q", keys), sketches, rows)
-            self._are_swapped.extend([pairs[row].chosen > pairs[row].rejected for row in rows])
+        pairs = enumerate(sketches.answers)
+        self._add(sketches, ((row, sorted(two), two[0] > two[1], 0) for row, (*two, _, _) in pairs if all(two)))
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record that has another opinion than the first with its answers."""
-        for index, first in self._pairs.pairs():
-            if self._are_swapped[index] != self._are_swapped[first]:
-                yield self._pairs.problem(
-                    index, first, f"prefers the opposite of the record at {self._pairs.spot(first)}"
-                )
+        for index, first in self._differing():
+            yield self._equal.problem(index, first, f"prefers the opposite of the record at {self._equal.spot(first)}")
 
 
 @dataset_check(
@@ -122,7 +133,7 @@ class OppositePreference:
         ],
     ],
 )
-class RejectedAndChosen:
+class RejectedAndChosen(_Judged):
     """An answer is rejected in one record and chosen, and so trained, in another one of the same question.
 
     It may be right: of three answers the middle one is better than one and worse than the other. Who trains on chosen
@@ -130,30 +141,19 @@ class RejectedAndChosen:
     one of the two. Records that are the very opposite of one another are D304.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._answers = EqualKeys()
-        self._are_chosen = array("B")
-        self._others = array("Q")
-
     def see_all(self, sketches: Sketches) -> None:
         """Take note of both answers of each record."""
-        prompts = sketches.prompts
         for is_chosen in (True, False):
-            sides = [(keys[not is_chosen], keys[is_chosen]) for keys in sketches.answers]
-            rows = [row for row, (answer, _) in enumerate(sides) if answer and prompts[row]]
-            if rows:
-                self._answers.add(array("Q", [_key(prompts[row], sides[row][0]) for row in rows]), sketches, rows)
-                self._are_chosen.extend([is_chosen] * len(rows))
-                self._others.extend([sides[row][1] for row in rows])
+            sides = ((row, keys[not is_chosen], keys[is_chosen]) for row, keys in enumerate(sketches.answers))
+            self._add(sketches, ((row, [answer], is_chosen, other) for row, answer, other in sides if answer))
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record of which an answer is judged in another way than where it stands first."""
-        for index, first in self._answers.pairs():
-            is_opposite = self._others[index] == self._others[first] != 0
-            if self._are_chosen[index] != self._are_chosen[first] and not is_opposite:
-                mine, theirs = ("better", "worse") if self._are_chosen[index] else ("worse", "better")
-                message = f"its {mine} answer is the {theirs} one of the record at {self._answers.spot(first)}"
-                yield self._answers.problem(index, first, message)
+        for index, first in self._differing():
+            if not self._numbers[index] == self._numbers[first] != 0:
+                mine, theirs = ("better", "worse") if self._marks[index] else ("worse", "better")
+                message = f"its {mine} answer is the {theirs} one of the record at {self._equal.spot(first)}"
+                yield self._equal.problem(index, first, message)
 
 
 def _pairs(num_longer: int, num_shorter: int) -> list[dict[str, str]]:

@@ -1,12 +1,12 @@
-"""Decisions on all records that a filter lets through, as one act: what is decided on which, and what is said of it."""
+"""Decisions on many records as one act: which records a call names, what is decided, and what is said of it."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from copy import deepcopy
-from itertools import chain
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,43 +22,89 @@ if TYPE_CHECKING:
     from curate.project.fold import RecordState
     from curate.project.project import Project
 
-# Records that a dry run shows.
+# Records that a dry run shows, and ids that a message names.
 _NUM_EXAMPLES = 5
-# What is not decided on, and why.
-_SAME, _OTHERS, _OPEN = (
-    "so already",
-    "others have answered, or it is settled",
-    "others have answered, you are still asked",
-)
+_SAME, _OTHERS = "left alone, so already", "left alone, others have answered or it is settled"
+_OPEN = "left alone, others have answered and you are still asked"
 
 
-def pairs_of(texts: Sequence[str], option: str = "--set") -> dict[str, str]:
+@dataclass(slots=True)
+class BulkAct:
+    """What a call decides on many records: the decisions, what they change as lines of a diff, and what is left."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    changes: list[list[str]] = field(default_factory=list)
+    left: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """By reason, the ids of the records on which nothing is decided."""
+
+    def change(self, decision: Decision, name: str, before: Json, after: Json) -> None:
+        """Take in a decision that changes what is called ``name``."""
+        self.decisions.append(decision)
+        sides = [("-", before), ("+", after)]
+        self.changes.append([decision.id, *(f"{sign} {name}: {value}" for sign, value in sides if value)])
+
+    def save(self, project: Project, done: str, *, dry_run: bool) -> None:
+        """Save the decisions, or say what they would be; then say what was done and what was left."""
+        if self.decisions and not dry_run:
+            project.apply(self.decisions)
+        for line in (line for change in self.changes[:_NUM_EXAMPLES] if dry_run for line in change):
+            console.data(console.one_line(line, 120))
+        for why, names in self.left.items():
+            console.talk(f"{why}: {_listed(names)}")
+        if self.decisions:
+            names = [decision.id for decision in self.decisions]
+            console.data(f"{'would be ' if dry_run else ''}{done}: {_listed(names)}")
+        console.talk("nothing was written" if dry_run or not self.decisions else "`curate undo` takes it back")
+
+
+def _listed(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    more = f" and {len(names) - _NUM_EXAMPLES:,} more" if len(names) > _NUM_EXAMPLES else ""
+    shown = ", ".join(console.one_line(name, 60) for name in names[:_NUM_EXAMPLES])
+    return f"{counted(len(names), 'record')} ({shown}{more})"
+
+
+def pairs_of(texts: Sequence[str]) -> dict[str, str]:
     """Return what was given as NAME=VALUE, each name once."""
     pairs: dict[str, str] = {}
     for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign or not name.strip() or name.strip() in pairs:
-            why = "is there twice" if name.strip() in pairs else "is not NAME=VALUE"
-            raise click.BadParameter(f"{console.one_line(text, 60)!r} {why}", param_hint=option)
-        pairs[name.strip()] = value.strip()
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not name or name in pairs:
+            why = "is there twice" if name in pairs else "is not NAME=VALUE"
+            raise click.BadParameter(f"{console.one_line(text, 60)!r} {why}", param_hint="--set")
+        pairs[name] = value
     return pairs
 
 
-def root_alone(words: Sequence[str]) -> Path:
-    """Return the workspace of a call that names records by a filter: its one word, or this folder."""
-    if len(words) > 1:
-        raise click.UsageError("with --where name the workspace alone, no ids.")
-    return Path(*words)
+@contextmanager
+def named_records(words: Sequence[str], where: str, by: str) -> Iterator[tuple[Project, list[RecordState]]]:
+    """Open a workspace and yield it with the records that a call names, as ``by`` may see them.
 
-
-def states_where(project: Project, where: str) -> list[RecordState]:
-    """Return the records that a filter lets through, as `Project.by` may see them.
-
-    Dropped ones are among them where the filter asks for a status.
+    ``words`` are ids, the last one the workspace where it is one; with a filter ``where`` the workspace alone.
 
     Raises:
-        CurateError: E971 for a filter that cannot be read.
+        CurateError: E916 for an id that no record has, E971 for a filter that cannot be read.
     """
+    from curate.project.project import open_project
+    from curate.schema.settings import FILE_NAME
+
+    # click cannot have an optional argument after a list of others.
+    has_root = bool(words) and (bool(where) or (Path(words[-1]) / FILE_NAME).is_file())
+    ids = list(dict.fromkeys(words[: len(words) - has_root]))
+    if where and ids:
+        raise click.UsageError("with --where name the workspace alone, no ids.")
+    if not where and not ids:
+        raise click.UsageError("name at least one record by its id; `curate list` shows the ids.")
+    with open_project(Path(words[-1]) if has_root else Path(), by) as project:
+        if where:
+            yield project, _matching(project, where)
+        else:
+            project.load()
+            yield project, [project.blind.redacted(project.state(name), project.shape) for name in ids]
+
+
+def _matching(project: Project, where: str) -> list[RecordState]:
+    """Return the records that a filter lets through; dropped ones where it asks for a status."""
     from curate.project.filters import parse_filter
 
     wanted = parse_filter(where)
@@ -74,8 +120,8 @@ def states_where(project: Project, where: str) -> list[RecordState]:
     return matching
 
 
-def answer_where(project: Project, where: str, answers: Mapping[str, str], *, dry_run: bool) -> None:
-    """Give the annotator's own answers to all records that ``where`` lets through, "" takes one back.
+def answer_all(project: Project, states: Sequence[RecordState], answers: Mapping[str, str], *, dry_run: bool) -> None:
+    """Give the annotator's own answers to all of ``states``, "" takes one back.
 
     What others have answered, or somebody has settled, is left alone.
     """
@@ -88,25 +134,22 @@ def answer_where(project: Project, where: str, answers: Mapping[str, str], *, dr
         if value and known and value not in known:
             hint = f"{console.one_line(value, 40)!r} is no answer to {name}; there are: {', '.join(known)}"
             raise click.BadParameter(console.one_line(hint, 300), param_hint="--set")
-    decisions: list[Decision] = []
-    examples: list[list[str]] = []
-    left: Counter[str] = Counter()
-    for state in states_where(project, where):
+    act = BulkAct()
+    for state in states:
         for name, value in answers.items():
             given = state.answers.get(name, {})
             before = given.get(project.by)
             if given.keys() - {project.by} or state.resolved.get(name) is not None:
-                left[_OTHERS] += 1
+                act.left[_OTHERS].append(state.record.id)
             elif before == (value or None):
-                left[_SAME] += 1
+                act.left[_SAME].append(state.record.id)
             else:
-                decisions.append(Label(state.record.id, name, value or None))
-                examples.append(_change(state, name, before, value or None))
-    _save(project, decisions, examples, left, "answered", dry_run=dry_run)
+                act.change(Label(state.record.id, name, value or None), name, before, value)
+    act.save(project, "answered", dry_run=dry_run)
 
 
-def recategorise_where(project: Project, where: str, category: str, *, dry_run: bool) -> None:
-    """Give all records that ``where`` lets through another category, and say where the settings name the old ones.
+def recategorise_all(project: Project, states: Sequence[RecordState], category: str, *, dry_run: bool) -> None:
+    """Give all of ``states`` another category, and say where the settings name the old ones.
 
     Where the annotator is still asked what others have answered, a record is left alone.
     """
@@ -119,48 +162,22 @@ def recategorise_where(project: Project, where: str, category: str, *, dry_run: 
     if not path or not category:
         why = "the schema has no category" if category else "a category needs a name"
         raise click.BadParameter(why, param_hint="--set")
-    decisions: list[Decision] = []
-    examples: list[list[str]] = []
-    left: Counter[str] = Counter()
-    old: Counter[str] = Counter()
-    for state in states_where(project, where):
+    act = BulkAct()
+    old = set()
+    for state in states:
         before = state.record.category
         if UNSEEN in state.answers.get(CATEGORY, {}).values():
-            left[_OPEN] += 1
+            act.left[_OPEN].append(state.record.id)
         elif before == category:
-            left[_SAME] += 1
+            act.left[_SAME].append(state.record.id)
         else:
             changes: dict[str, Json] = {path[0]: deepcopy(at(state.record.data, path[:1]))} if path[1:] else {}
             put(changes, path, category)
-            decisions.append(Edit(state.record.id, changes))
-            examples.append(_change(state, CATEGORY, before, category))
-            old[before] += 1
-    _save(project, decisions, examples, left, "edited", dry_run=dry_run)
-    if decisions:
+            act.change(Edit(state.record.id, changes), CATEGORY, before, category)
+            old.add(before)
+    act.save(project, "edited", dry_run=dry_run)
+    if act.decisions:
         _tell_settings(project, sorted(filter(None, old)), category)
-
-
-def _change(state: RecordState, name: str, before: Json, after: Json) -> list[str]:
-    """Return the lines of a diff."""
-    sides = [("-", before), ("+", after)]
-    return [state.record.id, *(f"{sign} {name}: {value}" for sign, value in sides if value)]
-
-
-def _save(
-    project: Project, decisions: Sequence[Decision], examples: Sequence[Sequence[str]], left: Mapping[str, int],
-    done: str, *, dry_run: bool,
-) -> None:  # fmt: skip
-    """Save ``decisions`` as one act, or say what they would be."""
-    if dry_run:
-        for line in chain.from_iterable(examples[:_NUM_EXAMPLES]):
-            console.data(console.one_line(line, 120))
-    elif decisions:
-        project.apply(decisions)
-    for why, number in left.items():
-        console.talk(f"left alone: {counted(number, 'record')} ({why})")
-    number = len({decision.id for decision in decisions})
-    console.data(f"{'would be ' if dry_run else ''}{done}: {counted(number, 'record')}")
-    console.talk("nothing was written" if dry_run or not decisions else "`curate undo` takes it back")
 
 
 def _tell_settings(project: Project, old: Sequence[str], category: str) -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from curate.base import console
 from curate.base.record import CurateError, Exit
-from curate.base.tables import counted
+from curate.cli._bulk import BulkAct, named_records
 from curate.cli._options import by_option
-from curate.cli.drop import ids_and_root, listed_ids
 
 if TYPE_CHECKING:
     from curate.project.fold import RecordState
     from curate.schema.settings import ReviewSettings
 
-_APPROVED, _YOURS = "approved", "left to others, because you wrote them"
+_YOURS = "left to others, because you wrote them"
 
 
 @click.command("approve")
@@ -37,35 +33,24 @@ def command(words: tuple[str, ...], where: str, by: str, dry_run: bool) -> int:
     Example: curate approve my-data --where "status:waiting category:billing" --dry-run
     """
     from curate.base.events import Approve
-    from curate.project.project import open_project
 
-    if where and len(words) > 1:
-        raise click.UsageError("name records by their ids, or with --where.")
-    ids, root = ([], Path(*words)) if where else ids_and_root(words)
-    groups: dict[str, list[str]] = defaultdict(list)
-    with open_project(root, by) as project:
-        if not project.settings.review.approvals:
+    with named_records(words, where, by) as (project, states):
+        review = project.settings.review
+        if not review.approvals:
             hint = "Set approvals = 1 under [review] of curate.toml."
             raise CurateError("E902 bad-settings", "no record needs an approval here: review.approvals is 0", hint)
-        project.load()
-        # All are looked up first: with an id that no record has, nothing is written (E916).
-        for name in ids or [record.id for record in project.records(where)]:
-            # What a category asks for must not tell a category that is hidden.
-            state = project.blind.redacted(project.state(name), project.shape)
-            groups[_outcome(state, project.settings.review, project.by)].append(name)
-        if (approved := groups.pop(_APPROVED, [])) and not dry_run:
-            project.apply([Approve(name) for name in approved])
-    for what, names in groups.items():
-        console.talk(f"{what}: {counted(len(names), 'record')} ({listed_ids(names)})")
-    if approved:
-        word = f"would be {_APPROVED}" if dry_run else _APPROVED
-        console.data(f"{word}: {counted(len(approved), 'record')} ({listed_ids(approved)})")
-    console.talk("nothing was written" if dry_run or not approved else "`curate undo` takes it back")
-    return Exit.FINDINGS if _YOURS in groups else Exit.OK
+        act = BulkAct()
+        for state in states:
+            if why_not := _why_not(state, review, project.by):
+                act.left[why_not].append(state.record.id)
+            else:
+                act.decisions.append(Approve(state.record.id))
+        act.save(project, "approved", dry_run=dry_run)
+    return Exit.FINDINGS if _YOURS in act.left else Exit.OK
 
 
-def _outcome(state: RecordState, review: ReviewSettings, by: str) -> str:
-    """Return what becomes of a record that ``by`` wants to approve."""
+def _why_not(state: RecordState, review: ReviewSettings, by: str) -> str:
+    """Return why ``by`` does not approve a record, "" where nothing speaks against it."""
     from curate.project.approval import may_approve, num_lacking
 
     if state.dropped is not None:
@@ -74,4 +59,4 @@ def _outcome(state: RecordState, review: ReviewSettings, by: str) -> str:
         return "approved by you already"
     if not num_lacking(state, review):
         return "in need of no approval"
-    return _APPROVED if may_approve(state, review, by) else _YOURS
+    return "" if may_approve(state, review, by) else _YOURS

@@ -71,15 +71,14 @@ def command(
 
 
 def _recategorise(words: tuple[str, ...], where: str, changes: tuple[str, ...], by: str, *, dry_run: bool) -> int:
-    from curate.cli._bulk import pairs_of, recategorise_where, root_alone
-    from curate.project.project import open_project
+    from curate.cli._bulk import named_records, pairs_of, recategorise_all
 
     pairs = pairs_of(changes)
     if pairs.keys() != {"category"}:
         hint = "only category= can be set for many; `curate edit ID` changes one record, `curate label --set` answers."
         raise click.BadParameter(hint, param_hint="--set")
-    with open_project(root_alone(words), by) as project:
-        recategorise_where(project, where, pairs["category"], dry_run=dry_run)
+    with named_records(words, where, by) as (project, states):
+        recategorise_all(project, states, pairs["category"], dry_run=dry_run)
     return Exit.OK
 
 

@@ -55,11 +55,10 @@ def command(
         (dry_run and not answers, "--dry-run is for --where and --set; without them each answer is saved at once."),
     )
     if answers:
-        from curate.cli._bulk import answer_where, pairs_of
-        from curate.project.project import open_project
+        from curate.cli._bulk import answer_all, named_records, pairs_of
 
-        with open_project(root, by) as project:
-            answer_where(project, where, pairs_of(answers), dry_run=dry_run)
+        with named_records([str(root)], where, by) as (project, states):
+            answer_all(project, states, pairs_of(answers), dry_run=dry_run)
         return Exit.OK
     from curate.cli._lines import has_screen, label_lines, show
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     "--save", default="", metavar="NAME", help="Write --where, --sort and --columns to curate.toml as a view."
 )
 @click.option("--count-by", "field", default="", metavar="FIELD", help="How often each value of a field is there.")
-@format_option("text", "jsonl", "json", "csv")
+@format_option("text", "jsonl", "json")
 @click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
 def command(
     root: Path,
@@ -74,8 +74,8 @@ def command(
     asked what.
 
     --count-by takes category, split, source, kind, file, label.QUESTION, label.WHO.QUESTION, or the JSON pointer of
-    anything in the lines, such as /meta/lang; --format json and csv are for it. What stands in a view is added to
-    what is given beside it; Browse offers views with V.
+    anything in the lines, such as /meta/lang. What stands in a view is added to what is given beside it; Browse offers
+    views with V.
 
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
 
@@ -84,7 +84,7 @@ def command(
     Example: curate list my-data --view long --count-by label.topic
     """
     refuse_if(
-        (form in ("json", "csv") and not field, "--format json and csv are for --count-by."),
+        (form == "json" and not field, "--format json is for --count-by; records are listed as jsonl."),
         (field and (save or sort or columns or limit), "--count-by goes with filters alone."),
         (save and (view or category or splits or status or limit), "--save takes --where, --sort and --columns alone."),
     )
@@ -99,9 +99,17 @@ def command(
     pins = project.data.pins()
     matching = _matching(project, wanted, pins, category, splits, status, show_values=show_values)
     if field:
-        print_lines(_count_lines(matching, field, pins, form))
+        print_lines(_count_lines(matching, field, pins, is_json=form != "text"))
     else:
-        _list(_sorted(matching, chosen.sort, pins), chosen.columns, pins, limit=limit, is_json=form == "jsonl")
+        # A million of them need not be held at once.
+        rest = iter(_sorted(matching, chosen.sort, pins))
+        listed = islice(rest, limit)
+        if chosen.columns:
+            print_lines(_column_lines(listed, chosen.columns, pins, is_json=form == "jsonl"))
+        else:
+            print_lines(_json_lines(listed) if form == "jsonl" else _lines(listed))
+        if num_more := sum(1 for _ in rest):
+            console.talk(f"not shown: {counted(num_more, 'record')}")
     return Exit.OK
 
 
@@ -125,25 +133,6 @@ def _matching(
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     )
     return let_through(project, wanted, states, findings) if wanted else states
-
-
-def _list(
-    states: Iterable[RecordState],
-    columns: Sequence[str],
-    pins: Mapping[str, Split],
-    *,
-    limit: int | None,
-    is_json: bool,
-) -> None:
-    # A million of them need not be held at once.
-    rest = iter(states)
-    listed = islice(rest, limit)
-    if columns:
-        print_lines(_column_lines(listed, columns, pins, is_json=is_json))
-    else:
-        print_lines(_json_lines(listed) if is_json else _lines(listed))
-    if num_more := sum(1 for _ in rest):
-        console.talk(f"not shown: {counted(num_more, 'record')}")
 
 
 def _parsed(where: str) -> Filter | None:
@@ -209,9 +198,9 @@ def _column_lines(
         yield json.dumps(cells) if is_json else "\t".join(console.one_line(str(cell), 60) for cell in cells.values())
 
 
-def _count_lines(states: Iterable[RecordState], field: str, pins: Mapping[str, Split], form: str) -> Iterator[str]:
-    import csv
-    import io
+def _count_lines(
+    states: Iterable[RecordState], field: str, pins: Mapping[str, Split], *, is_json: bool
+) -> Iterator[str]:
     import json
 
     from curate.base.tables import table
@@ -219,17 +208,9 @@ def _count_lines(states: Iterable[RecordState], field: str, pins: Mapping[str, S
 
     require_field(field)
     result = count_by(states, field, pins)
-    document, ranked = result.document(), result.ranked()
-    if form == "json":
-        yield json.dumps(document)
-    elif form == "jsonl":
-        yield from map(json.dumps, document["values"])
-    elif form == "csv":
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(
-            [(field, "count"), *((console.visible(value), number) for value, number in ranked)]
-        )
-        yield from buffer.getvalue().rstrip("\n").split("\n")
+    ranked = result.ranked()
+    if is_json:
+        yield json.dumps(result.document())
     else:
         rows = [*ranked, *([("(none)", result.num_without)] if result.num_without else [])]
         cells = [(console.one_line(value, 60), f"{n:,}", f"{n / result.num_records:.1%}") for value, n in rows]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from curate.base.record import Exit
+from curate.cli._bulk import BulkAct, named_records
 from curate.cli._options import by_option
-from curate.cli.drop import save_act
 
 
 @click.command("restore")
@@ -24,5 +24,13 @@ def command(words: tuple[str, ...], where: str, by: str, dry_run: bool) -> int:
     """
     from curate.base.events import Restore
 
-    save_act(Restore, words, where, by=by, dry_run=dry_run)
+    with named_records(words, where, by) as (project, states):
+        act = BulkAct()
+        for state in states:
+            # A restore also keeps every rule from leaving the record out, so that it says something of one that is in.
+            if state.is_wanted:
+                act.left["restored already"].append(state.record.id)
+            else:
+                act.decisions.append(Restore(state.record.id))
+        act.save(project, "restored", dry_run=dry_run)
     return Exit.OK

@@ -22,11 +22,11 @@ from curate.formats.importers import (
     cannot_import,
     container_of,
     encoding_hint,
-    foreign_forms,
     head_of,
     importers,
 )
-from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, is_messages, spelled_value, value_at
+from curate.formats.importers._foreign import FORMS
+from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_value, value_at
 from curate.formats.importers.encoded import container_for
 from curate.jsonl import parts_of
 from curate.schema import Shape
@@ -172,29 +172,11 @@ def plan_import(
         raise unknown
     guess = importer.guess if importer and not mapping else None
     columns = dict(mapping or {}) if guess is None else guess(sample)
-    if is_for_training and not chosen and importer:
+    if is_for_training and importer and (guess or not chosen):
         _refuse_verdicts(path, sample, _TRL_PAIR if importer.name == "trl" else columns)
     if importer:
         notices += tuple(importer.notices(path, sample))
     return ImportPlan(path, container, importer, columns, scores, guess is not None, selection, notices, sample)
-
-
-def safe_guess(path: Path, rows: Rows, selection: RowSelection) -> dict[str, str]:
-    """Return what `mapping.guess` says of the columns, without those that decide which rows are taken.
-
-    Raises:
-        CurateError: E908 when the answers would be verdicts.
-    """
-    guess = importers()["mapping"].guess
-    bare = [selection.without_conditions(row) for row in rows]
-    mapping = guess(bare) if guess else {}
-    _refuse_verdicts(path, bare, mapping)
-    return mapping
-
-
-def hold_messages(rows: Rows) -> bool:
-    """Whether all rows are conversations in OpenAI form, under ``messages``."""
-    return bool(rows) and all(is_messages(row.get("messages")) for row in rows)
 
 
 def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -245,7 +227,7 @@ def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[st
         scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
     # Rows that have the workspace's shape already win a tie: nothing about them needs to change. Next comes who reads
     # what else would be left aside, such as the rejected one of two answers.
-    readers = {name for form in foreign_forms() if form.fields(sample) for name in form.read_by}
+    readers = {name for form in FORMS if form.fields(sample) for name in form.read_by}
     order = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0] != NATIVE, pair[0] not in readers, pair[0]))
     best, score = order[0]
     if score >= _LEAST_LIKENESS:
@@ -271,7 +253,7 @@ def _importer_named(name: str) -> Importer | None:
 def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
     """Return the fields of a foreign form that the user has not spoken of; empty for ``rows`` that may be read."""
     fields = {*form.fields(rows)}
-    if not fields or (form.needs_map and mapping):
+    if not fields:
         return set()
     named = [*mapping.values(), *(column for column, _ in selection.only)]
     return fields - {parts_of(name)[0] if name.startswith("/") else name for name in named} - selection.to_meta
@@ -280,7 +262,7 @@ def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], selec
 def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[ForeignForm]:
     """Return the foreign forms that rows must not have: all but those that ``importer`` reads for such a workspace."""
     takes_all = shape is None or shape.kind == "preference"
-    return [form for form in foreign_forms() if not (importer and takes_all and importer.name in form.read_by)]
+    return [form for form in FORMS if not (importer and takes_all and importer.name in form.read_by)]
 
 
 def _refuse_foreign(

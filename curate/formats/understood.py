@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from curate.base.record import CurateError, Json, Source
+from curate.base.record import CurateError, Json
 from curate.formats.import_plan import ImportPlan
 from curate.formats.importers import ConvertedRow, RowError
 from curate.formats.importers._answers import asked_line, plain_answer
@@ -129,16 +129,9 @@ def _fields(line: Mapping[str, Json]) -> Iterator[tuple[Json, str]]:
 
 
 def _seen(row: Mapping[str, Json], shape: Shape) -> Iterator[tuple[Json, str]]:
-    try:
-        record = shape.record(row, Source("", 0))
-    except CurateError:
-        return
-    if shape.view is None:
-        return
-    yield from () if record.answers else _turns(record.messages)
-    yield from ((at(row, parts), "prompt") for parts in shape.view.prompt)
-    for name in shape.view.paths:
-        yield shape.view.get(row, name), ROLES.get(name, name)
+    if shape.view is not None:
+        yield from ((at(row, parts), "prompt") for parts in shape.view.prompt)
+        yield from ((shape.view.get(row, name), ROLES.get(name, name)) for name in shape.view.paths)
 
 
 def _turns(messages: Iterable[Mapping[str, Json]]) -> Iterator[tuple[Json, str]]:
@@ -167,14 +160,9 @@ def _target(pointer: str, value: Json, fields: Iterable[tuple[Json, str]], extra
 def _leaves(value: dict[str, Json], path: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Json]]:
     """Yield columns, and pointers into objects and into the first object of a list, with their values."""
     for name, part in value.items():
-        inner = (*path, name)
-        if isinstance(part, dict) and part and name not in _TALKS and len(inner) < _MOST_DEPTH:
-            yield from _leaves(part, inner)
-        elif _is_nested(name, part) and len(inner) < _MOST_DEPTH:
-            yield from _leaves(part[0], (*inner, 0))
+        inner: tuple[str | int, ...] = (*path, name)
+        first, place = (part[0], (*inner, 0)) if isinstance(part, list) and part else (part, inner)
+        if isinstance(first, dict) and first and name not in _TALKS and len(inner) < _MOST_DEPTH:
+            yield from _leaves(first, place)
         else:
             yield (pointer_of(inner) if path or name.startswith("/") else name), part
-
-
-def _is_nested(name: str, part: Json) -> bool:
-    return isinstance(part, list) and bool(part) and isinstance(part[0], dict) and name not in _TALKS

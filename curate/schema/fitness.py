@@ -1,16 +1,14 @@
-"""What may stand at each place of a view, and whether a schema itself lets nothing else stand there."""
+"""What may stand at each place of a view."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import jsonschema_rs
 
 from curate.base.record import MOST_WEIGHT, SPLITS, Json
-from curate.jsonl import parts_of
 
 _TEXT = {"type": ["string", "null"]}
 _OBJECT = {"type": ["object", "null"]}
@@ -81,70 +79,6 @@ def line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Any:
             node = node.setdefault("properties", {}).setdefault(part, {})
         node.setdefault("allOf", []).append(_SCHEMAS[name])
     return _compiled(root)
-
-
-def is_assured(root: Json, name: str, parts: Sequence[str]) -> bool:
-    """Whether the schema ``root`` itself lets nothing stand at a place but what may."""
-    # Only plain ways of saying so are understood: types, enumerations, properties, items and local references.
-    node = root
-    for part in parts:
-        node = _resolved(root, node)
-        if node is None:
-            return False
-        if part not in node.get("properties", {}):
-            return _has_no_other(node)
-        node = node["properties"][part]
-    return _implies(root, node, _TEXT if name == "prompt" else _SCHEMAS[name])
-
-
-def _implies(root: Json, node: Json, wanted: Json) -> bool:
-    """Whether each value that ``node`` allows is one that ``wanted`` does; no is the answer when in doubt."""
-    node = _resolved(root, node)
-    if node is None:
-        return False
-    if "enum" in node or "const" in node:
-        return all(map(_compiled(wanted), node.get("enum", [node.get("const")])))
-    types = _types(node)
-    # What is an integer to later drafts may be spelled 1.0.
-    if not types or not types <= _types(wanted) - {"integer"}:
-        return False
-    if "maximum" in wanted and not (
-        node.get("minimum", -1) >= wanted["minimum"] and node.get("maximum", math.inf) <= wanted["maximum"]
-    ):
-        return False
-    if "array" in types and "items" in wanted:
-        return "prefixItems" not in node and _implies(root, node.get("items"), wanted["items"])
-    if "object" not in types:
-        return True
-    return set(wanted.get("required", ())) <= set(node.get("required", ())) and all(
-        _implies(root, node["properties"][key], inner) if key in node.get("properties", {}) else _has_no_other(node)
-        for key, inner in wanted.get("properties", {}).items()
-    )
-
-
-def _types(node: Mapping[str, Json]) -> set[str]:
-    types = node.get("type", [])
-    return {types} if isinstance(types, str) else set(types)
-
-
-def _has_no_other(node: Mapping[str, Json]) -> bool:
-    return node.get("additionalProperties") is False and "patternProperties" not in node
-
-
-def _resolved(root: Json, node: Json) -> Json:
-    """Follow local references, as far as a few of them go; None where others, or another base, leave a doubt."""
-    for _ in range(8):
-        if not isinstance(node, dict) or (node is not root and node.keys() & {"$id", "id"}):
-            return None
-        reference = node.get("$ref")
-        if reference is None:
-            return node
-        if not str(reference).startswith("#/"):
-            return None
-        node = root
-        for part in parts_of(reference[1:]):
-            node = node.get(part) if isinstance(node, dict) else None
-    return None
 
 
 def _compiled(schema: dict[str, Json]) -> Any:

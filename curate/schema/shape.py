@@ -62,7 +62,7 @@ class Shape:
         is_allowed: Callable[[Json], bool] = self._validator.is_valid
         if self.schema_set.depth < MAX_DEPTH:
             return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
-        is_fit = self.view.fitness(self.schema) if self.is_own and self.view else None
+        is_fit = self.view.fitness() if self.is_own and self.view else None
         if is_fit:
             return lambda value: is_allowed(value) and (type(value) is not dict or is_fit(value))
         return is_allowed

@@ -14,7 +14,7 @@ import orjson
 
 from curate.base.record import TRACES, Json, Kind, Problem, RatedAnswer, Record, Source, content_id, trace_of
 from curate.jsonl import parts_of, pointer_of
-from curate.schema.fitness import WANTED, fits, is_assured, line_fits
+from curate.schema.fitness import WANTED, fits, line_fits
 
 SINGLE_FIELDS = (
     "id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore",
@@ -25,18 +25,9 @@ PART_JOINT = "\n\n"
 REASONING = "reasoning"
 # Not the weight: in a schema of one's own that may be a parcel's.
 _CONVENTIONAL = {
-    "id": "id",
-    "system": "system",
-    "completion": "output",
-    "messages": "messages",
-    "tools": "tools",
-    "text": "text",
-    "category": "category",
-    "labels": "labels",
-    "split": "split",
-    "meta": "meta",
-    "ignore": "x-ignore",
-}
+    "id": "id", "system": "system", "completion": "output", "messages": "messages", "tools": "tools", "text": "text",
+    "category": "category", "labels": "labels", "split": "split", "meta": "meta", "ignore": "x-ignore",
+}  # fmt: skip
 
 _NOWHERE: Any = object()
 _OWN_NAMES = {name: name for name in SINGLE_FIELDS}
@@ -182,14 +173,13 @@ class View:
             messages = (*start, {"role": "user", "content": prompt})
         return (*messages, *answer), PART_JOINT.join(text_of(turn) for other in others for turn in other.messages)
 
-    def fitness(self, schema: Json) -> Callable[[Mapping[str, Json]], bool] | None:
-        """Return what says quickly whether a line has no `misfits`, None where ``schema`` sees to that itself."""
+    def fitness(self) -> Callable[[Mapping[str, Json]], bool]:
+        """Return what says quickly whether a line has no `misfits`."""
         fields = [*self.paths.items(), *(("prompt", path) for path in self.prompt)]
         if any(part.isdecimal() for _, parts in fields for part in parts):
             # Such a part can be the place in a list, which a schema of the line would have to spell out.
             return lambda value: not any(self.misfits(value))
-        fields = [(name, parts) for name, parts in fields if not is_assured(schema, name, parts)]
-        return line_fits(fields) if fields else None
+        return line_fits(fields)
 
     def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
         """Yield what stands at a place of the view and cannot be what the view says it is."""

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from curate.base.record import SPLITS, content_id, normalised
 from curate.jsonl import JsonFault, strict, strict_loads
 from curate.jsonl.strict import scan
-from curate.schema import build_validator
-from curate.schema.fitness import is_assured
 from curate.schema.view import Content, View
 
 # --- the front door --------------------------------------------------------------------------------------------------
@@ -174,80 +172,12 @@ def test_the_engine_agrees_on_what_may_stand_at_each_place(line: dict[str, Any],
     value = {"a": {"b": line}} if is_nested else line
     misfits = [problem.pointer.removeprefix(prefix + "/") for problem in view.misfits(value)]
     assert set(misfits) == {name for name in line if not is_wanted(name, line[name])}
-    is_fit = view.fitness({})
-    assert is_fit
+    is_fit = view.fitness()
     assert is_fit(value) is (not misfits)
 
 
 def test_a_place_in_a_list_is_looked_at_too() -> None:
-    is_fit = View({"prompt": "/turns/0", "completion": "/turns/1"}).fitness({})
-    assert is_fit
+    is_fit = View({"prompt": "/turns/0", "completion": "/turns/1"}).fitness()
     assert is_fit({"turns": ["Due?", "On the 5th."]})
     assert not is_fit({"turns": ["Due?", 5]})
     assert is_fit({"turns": []})
-
-
-DEFINITIONS = {
-    "text": {"type": "string"},
-    "turn": {
-        "type": "object",
-        "required": ["role"],
-        "additionalProperties": False,
-        "properties": {"role": {"enum": ["user"]}, "content": {"$ref": "#/$defs/text"}},
-    },
-}
-plain_schemas = st.sampled_from(
-    [
-        {"type": "string"},
-        {"type": ["string", "null"]},
-        {"type": "integer"},
-        {"type": ["string", "number"]},
-        {"enum": ["train", "test"]},
-        {"enum": ["train", 1.0, {}]},
-        {"const": None},
-        {"$ref": "#/$defs/text"},
-        {"$ref": "#/$defs/text", "$id": "https://example.org/other"},
-        {"$ref": "#/$defs/loop"},
-        {"type": "object"},
-        {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}},
-        {"$ref": "#/$defs/turn"},
-        {},
-        True,
-    ]
-)
-schemas = plain_schemas | st.builds(lambda inner: {"type": "array", "items": inner}, plain_schemas)
-
-
-@settings(max_examples=600, deadline=None)
-@given(st.sampled_from((*NAMES, "prompt")), schemas, standing, st.sampled_from(["2020-12/", "07/"]))
-def test_what_a_schema_is_trusted_with_it_sees_to(name: str, inner: Any, value: Any, draft: str) -> None:
-    draft = (
-        "http://json-schema.org/draft-07/schema#" if draft == "07/" else f"https://json-schema.org/draft/{draft}schema"
-    )
-    loop = {"$ref": "#/$defs/loop"}
-    schema = {"$schema": draft, "properties": {name: inner}, "$defs": {**DEFINITIONS, "loop": loop}}
-    if is_assured(schema, name, [name]) and build_validator(schema, {}).is_valid({name: value}):
-        assert is_wanted(name, value)
-
-
-@pytest.mark.parametrize(
-    ("schema", "is_trusted"),
-    [
-        ({"properties": {"a": {"type": "string"}}}, True),
-        ({"properties": {"a": {"type": "string", "$ref": "other.json"}}}, False),
-        ({"properties": {"b": {}}, "additionalProperties": False}, True),
-        ({"properties": {"b": {}}, "additionalProperties": False, "patternProperties": {"a": {}}}, False),
-        ({"$ref": "#/$defs/line", "$defs": {"line": {"properties": {"a": {"enum": ["x", None]}}}}}, True),
-        ({"anyOf": [{"properties": {"a": {"type": "string"}}}]}, False),
-        ({}, False),
-    ],
-)
-def test_only_plain_words_of_a_schema_are_trusted(schema: Any, is_trusted: bool) -> None:
-    assert is_assured(schema, "completion", ["a"]) is is_trusted
-
-
-def test_a_common_schema_needs_no_second_look() -> None:
-    turns = {"type": "array", "items": {"$ref": "#/$defs/turn"}}
-    names = {"id": {"type": "string"}, "messages": turns, "split": {"enum": list(SPLITS)}}
-    schema = {"properties": names, "$defs": DEFINITIONS, "additionalProperties": False}
-    assert View({name: f"/{name}" for name in names}).fitness(schema) is None

@@ -75,8 +75,8 @@ def test_a_record_in_another_shape_teaches_the_same(source: str, target: str) ->
     for value in load_shape(source).schema["examples"]:
         record = seen(source, value)
         is_plain = not record.text and not record.system and not record.tools and len(record.messages) == 2
-        # Of ours only a chat has a place for reasoning.
-        is_plain = is_plain and not any(map(trace_of, record.messages))
+        # Only a chat has a place for reasoning, and a preference compares answers, which no other has.
+        is_plain = is_plain and "preference" not in (source, target) and not any(map(trace_of, record.messages))
         try:
             line = shape.line(record)
         except CurateError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -149,7 +147,7 @@ def test_values_of_any_field_are_counted(
     }  # fmt: skip
 
 
-def test_counts_as_a_table_and_as_csv(make_workspace: Make) -> None:
+def test_counts_as_a_table(make_workspace: Make) -> None:
     line = LINES[1] | {"id": "r9", "category": 'a,"b"\x1b[1m'}
     root = make_workspace([*LINES, line], SETTINGS).root
     said = call("list", root, "--count-by", "/meta/lang", "--where", "category:billing|returns")
@@ -157,12 +155,10 @@ def test_counts_as_a_table_and_as_csv(make_workspace: Make) -> None:
         ["/meta/lang", "records", "share"], ["en", "2", "50.0%"], ["de", "1", "25.0%"], ["(none)", "1", "25.0%"],
     ]  # fmt: skip
     assert "2 values in 4 records" in said.stderr
-    table = call("list", root, "--count-by", "category", "--format", "csv").stdout
+    table = call("list", root, "--count-by", "category").stdout
     assert "\x1b" not in table
-    rows = list(csv.reader(io.StringIO(table)))
-    assert (rows[0], rows[1:3], rows[3][0][:5]) == (
-        ["category", "count"], [["billing", "2"], ["returns", "2"]], 'a,"b"',
-    )  # fmt: skip
+    assert [row.split()[:2] for row in table.splitlines()[1:3]] == [["billing", "2"], ["returns", "2"]]
+    assert 'a,"b"' in table
 
 
 def test_counts_tell_no_answer_before_ones_own(make_workspace: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +182,7 @@ def test_counts_tell_no_answer_before_ones_own(make_workspace: Make, monkeypatch
         (("--columns", "id,size"), "no column 'size'"),
         (("--count-by", "size"), "there is no field 'size' to count by"),
         (("--count-by", "split", "--limit", "1"), "--count-by goes with filters alone"),
-        (("--format", "csv"), "--format json and csv are for --count-by"),
+        (("--format", "json"), "--format json is for --count-by"),
     ],
 )
 def test_what_is_not_there_is_refused(make_workspace: Make, words: tuple[str, ...], message: str) -> None:

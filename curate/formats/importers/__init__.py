@@ -2,8 +2,8 @@
 
 Three kinds of file stand here. A *container* knows how bytes become rows (JSON lines, a JSON array, CSV, Parquet, a
 saved `datasets` folder); an *importer* knows what a row means (Alpaca, ShareGPT, OpenAI chat, TRL, columns by name);
-a *foreign form* is known by its fields and not read yet (Prodigy, preferences, columns of reasoning). All are found by
-looking at the files of this folder; files whose name begins with an underscore are what several of them share.
+a *foreign form* is known by its fields and not guessed at (one of two answers, columns of reasoning). Containers and
+importers are found by looking at the files of this folder; those whose name begins with an underscore are shared.
 """
 
 from __future__ import annotations
@@ -175,11 +175,11 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class ForeignForm:
-    """A form of another tool that is recognised and not yet imported, because what looks like an answer is none.
+    """Rows of which a part would be trained, or left aside, without a word; the user has to speak of it first.
 
     ``fields`` gives the fields by which rows show it, of many rows or of one, and is asked of rows with a name that
-    ends like one of ``signs``; ``advise`` says what to add to the command, from sample rows; a form that ``needs_map``
-    holds its texts so deep that only a map reaches them.
+    ends like one of ``signs``; ``advise`` says what to add to the command, from sample rows. ``read_by`` names the
+    importers that make records of all of such rows, where a workspace takes what they make.
     """
 
     name: str
@@ -187,15 +187,11 @@ class ForeignForm:
     signs: tuple[str, ...]
     fields: ShownFields
     advise: Advise
-    samples: Sequence[Row]
-    needs_map: bool
     read_by: tuple[str, ...] = ()
-    """The importers that make records of such rows, where a workspace takes what they make."""
 
 
 _importers: Registry[Importer] = Registry("importers", __name__)
 _containers: Registry[Container] = Registry("importers", __name__)
-_forms: Registry[ForeignForm] = Registry("importers", __name__)
 
 
 def importer(
@@ -225,22 +221,6 @@ def container(
     return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", fits, rows, *options))
 
 
-def foreign_form(
-    name: str,
-    *,
-    signs: tuple[str, ...],
-    fields: ShownFields,
-    samples: Sequence[Row],
-    needs_map: bool = False,
-    read_by: tuple[str, ...] = (),
-) -> Callable[[Advise], Advise]:
-    """Register a function that says what to add to the command for such a file; its docstring says what the form is."""
-    options = (samples, needs_map, read_by)
-    return _forms.adding(
-        name, lambda advise: ForeignForm(name, inspect.getdoc(advise) or "", signs, fields, advise, *options)
-    )
-
-
 def importers() -> dict[str, Importer]:
     """Return the importers by name, in order; also those of plug-ins."""
     return _importers.all()
@@ -249,11 +229,6 @@ def importers() -> dict[str, Importer]:
 def containers() -> list[Container]:
     """Return the containers, the one to be asked first at the front."""
     return sorted(_containers.all().values(), key=lambda container: (-container.priority, container.name))
-
-
-def foreign_forms() -> list[ForeignForm]:
-    """Return the foreign forms, by name."""
-    return list(_forms.all().values())
 
 
 def cannot_import(message: str, hint: str) -> CurateError:

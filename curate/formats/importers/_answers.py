@@ -34,7 +34,7 @@ def record_of(
         return _answered("chat", line, extra | dict(left), answers, is_open=messages[-1]["role"] != "assistant")
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     mapping = guess([texts])
-    asked = mapping.get("instruction") or max(texts, key=lambda key: len(texts[key]), default="")
+    asked = question_of(texts)
     if not texts.get(asked):
         raise RowError("there is no text that was asked about")
     taken = {field: mapping[field] for field in ("input", "system", "output") if field in mapping} | {

@@ -22,13 +22,7 @@ def _is_alpaca(row: dict[str, Json]) -> bool:
     samples=[
         {"instruction": "Name the capital.", "input": "Peru", "output": "Lima"},
         {"instruction": "Greet me.", "output": "Hello.", "source_page": 7},
-        {
-            "instruction": "And in French?",
-            "input": "",
-            "output": "Bonjour.",
-            "system": "Be brief.",
-            "history": [["Greet me.", "Hello."]],
-        },
+        {"instruction": "And in French?", "input": "", "output": "Bonjour.", "history": [["Greet me.", "Hello."]]},
     ],
 )
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:

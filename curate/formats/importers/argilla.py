@@ -43,29 +43,14 @@ def _is_flat(row: dict[str, Json]) -> bool:
     "argilla",
     recognise=lambda rows: share(rows, lambda row: _is_nested(row) or _is_flat(row)),
     samples=[
-        {
-            "id": "a",
-            "fields": {"text": "Say hi."},
-            "metadata": {},
-            "suggestions": {},
-            "responses": {"reply": [{"value": "Hi.", "user_id": "u1"}, {"value": "Hello.", "user_id": "u2"}]},
-            "vectors": {},
-        },
-        {
-            "id": "a",
-            "status": "completed",
-            "text": "Say hi.",
-            "reply.responses": ["Hi."],
-            "reply.responses.users": ["u1"],
-            "reply.responses.status": ["submitted"],
-        },
-        {
-            "text": "Say hi.",
-            "reply": [{"user_id": "u1", "value": "Hi.", "status": "submitted"}],
-            "reply-suggestion": None,
-        },
+        {"id": "a", "fields": {"text": "Say hi."}, "metadata": {}, "suggestions": {}, "vectors": {}, "responses": {
+            "reply": [{"value": "Hi.", "user_id": "u1"}, {"value": "Hello.", "user_id": "u2"}]}},
+        {"id": "a", "status": "completed", "text": "Say hi.", "reply.responses": ["Hi."],
+         "reply.responses.users": ["u1"], "reply.responses.status": ["submitted"]},
+        {"text": "Say hi.", "reply-suggestion": None,
+         "reply": [{"user_id": "u1", "value": "Hi.", "status": "submitted"}]},
     ],
-)
+)  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Argilla records: the fields, and what each annotator responded to each question; drafts and discarded ones are
     stored and not taken."""

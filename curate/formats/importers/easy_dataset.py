@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from curate.base.record import Json
+from curate.base.record import TRACES, Json
 from curate.formats.importers import ConvertedRow, importer
 from curate.formats.importers._reading import share, take_common, text_of
 
@@ -24,13 +24,17 @@ def _is_pair(row: dict[str, Json]) -> bool:
     samples=[
         {"question": "When was it built?", "answer": "In 1901.", "labels": "1.1 bridges", "chunk": "Built in 1901."},
         {"id": "q1", "question": "Who built it?", "answer": "Nobody knows.", "questionLabel": "people", "cot": ""},
+        {"question": "How old is it?", "answer": "125 years.", "cot": "2026 - 1901 = 125.", "chunk": "Built in 1901."},
     ],
 )
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
-    """easy-dataset pairs: question and answer, with the label as category; the text they came from is stored."""
-    line, extra = take_common(row, ("question", "answer"), has_our_names=False)
-    line |= {"instruction": text_of(row, "question"), "output": text_of(row, "answer")}
+    """easy-dataset pairs: question, reasoning and answer, the label as category; the text they came from is stored."""
+    line, extra = take_common(row, ("question", "answer", "cot"), has_our_names=False)
+    asked, answer = text_of(row, "question"), text_of(row, "answer")
     name = next((name for name in _LABELS if isinstance(row.get(name), str) and row[name]), "")
     if name and "category" not in line:
         line["category"] = extra.pop(name)
-    return ConvertedRow("instruction", line, extra)
+    if not row.get("cot"):
+        return ConvertedRow("instruction", line | {"instruction": asked, "output": answer}, extra)
+    reasoned = {"role": "assistant", "content": answer, TRACES[0]: text_of(row, "cot")}
+    return ConvertedRow("chat", line | {"messages": [{"role": "user", "content": asked}, reasoned]}, extra)

@@ -59,19 +59,11 @@ def _is_run(row: dict[str, Json]) -> bool:
     "kiln",
     recognise=partial(share, fits=_is_run),
     samples=[
-        {
-            "v": 1,
-            "id": "102",
-            "model_type": "task_run",
-            "input": "Say hi.",
-            "output": {"output": "Hello", "rating": {"type": "five_star", "value": 2.0}},
-            "repair_instructions": "End with a full stop.",
-            "repaired_output": {"output": "Hello."},
-            "tags": ["greeting"],
-            "task_instruction": "Be brief.",
-        },
+        {"v": 1, "id": "102", "model_type": "task_run", "input": "Say hi.", "task_instruction": "Be brief.",
+         "output": {"output": "Hello", "rating": {"type": "five_star", "value": 2.0}},
+         "repair_instructions": "End with a full stop.", "repaired_output": {"output": "Hello."}, "tags": ["greeting"]},
     ],
-)
+)  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Kiln runs: the input, and the output as it was repaired; ratings and the first output are stored."""
     if not _is_run(row):

@@ -31,25 +31,12 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
     "label-studio",
     recognise=_recognise,
     samples=[
-        {
-            "id": 1,
-            "data": {"text": "Where is my card?"},
-            "annotations": [
-                {
-                    "id": 7,
-                    "completed_by": {"id": 3, "email": "ann@example.org"},
-                    "was_cancelled": False,
-                    "created_at": "2026-03-01T10:00:00.000000Z",
-                    "result": [
-                        {"from_name": "intent", "to_name": "text", "type": "choices", "value": {"choices": ["card"]}}
-                    ],
-                }
-            ],
-            "predictions": [],
-        },
+        {"id": 1, "data": {"text": "Where is my card?"}, "predictions": [], "annotations": [
+            {"completed_by": {"id": 3, "email": "ann@example.org"}, "created_at": "2026-03-01T10:00:00Z", "result": [
+                {"from_name": "intent", "to_name": "text", "type": "choices", "value": {"choices": ["card"]}}]}]},
         {"id": 1, "text": "Where is my card?", "intent": "card", "annotator": 1, "annotation_id": 7, "lead_time": 2.5},
     ],
-)
+)  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Label Studio tasks and JSON-MIN rows: the text of a task, and what each annotator answered to each question."""
     if _is_task(row):

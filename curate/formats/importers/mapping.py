@@ -110,12 +110,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
     guess=guess,
     samples=[
         {"question": "How many legs has an ant?", "answer": "6"},
-        {
-            "instruction": "When was it built?",
-            "context": "Built in 1901.",
-            "response": "In 1901.",
-            "category": "closed_qa",
-        },
+        {"instruction": "When?", "context": "Built in 1901.", "response": "In 1901.", "category": "closed_qa"},
         {"text": "Where is my card?", "category": "card_arrival"},
     ],
 )

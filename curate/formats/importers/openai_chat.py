@@ -29,24 +29,16 @@ def _is_openai(row: dict[str, Json]) -> bool:
     recognise=partial(share, fits=_is_openai),
     samples=[
         {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello.", "weight": 1}]},
-        {
-            "messages": [
-                {"role": "user", "content": "Where is order 7?"},
-                {
-                    "role": "assistant",
-                    "content": None,
-                    "tool_calls": [
-                        {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"order":7}'}}
-                    ],
-                },
-                {"role": "tool", "tool_call_id": "c1", "content": "on its way"},
-                {"role": "assistant", "content": "It is on its way."},
-            ],
-            "tools": [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}],
-            "parallel_tool_calls": False,
-        },
+        {"messages": [
+            {"role": "user", "content": "Where is order 7?"},
+            {"role": "assistant", "content": None, "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"order":7}'}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "on its way"},
+            {"role": "assistant", "content": "It is on its way."}],
+         "tools": [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}],
+         "parallel_tool_calls": False},
     ],
-)
+)  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """OpenAI chat rows: messages and tools; arguments of tool calls stay as they are written."""
     return chat_draft(row)

@@ -27,8 +27,8 @@ from curate.formats.importers._reading import (
 from curate.formats.importers.sharegpt import read_turns
 
 _PROMPTS = ("prompt", "instruction", "question", "query", "messages", "conversations")
-_COMPLETIONS = ("completion", "response", "output", "answer", "messages", "conversations")
-_VERDICTS = ("label", "kto_tag")
+COMPLETIONS = ("completion", "response", "output", "answer", "messages", "conversations")
+VERDICT_COLUMNS = ("label", "kto_tag")
 _LISTS = ("completions", "responses", "answers")
 _SAID = ("content", "response", "text", "completion", "answer")
 _RATINGS = ("rating", "overall_score", "score")
@@ -137,7 +137,7 @@ def _pair_line(row: dict[str, Json]) -> ConvertedRow:
 
 
 def _verdict(row: dict[str, Json]) -> str:
-    return next((name for name in _VERDICTS if spelled_value(row.get(name)) in _GOOD | _BAD), "")
+    return next((name for name in VERDICT_COLUMNS if spelled_value(row.get(name)) in _GOOD | _BAD), "")
 
 
 def _prompt(row: dict[str, Json]) -> str:
@@ -145,7 +145,7 @@ def _prompt(row: dict[str, Json]) -> str:
 
 
 def _completion(row: dict[str, Json]) -> str:
-    return next((name for name in _COMPLETIONS if _is_answer(row.get(name))), "")
+    return next((name for name in COMPLETIONS if _is_answer(row.get(name))), "")
 
 
 def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
@@ -222,6 +222,9 @@ def read_rated(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRo
     return ConvertedRow(draft.kind, draft.line, draft.extra | ({name: more} if any(more) else {}))
 
 
+_OPENAI = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
+
+
 def _is_openai(row: dict[str, Json]) -> bool:
     return isinstance(row.get("input"), dict) and is_filled(row.get("preferred_output"))
 
@@ -240,11 +243,8 @@ def read_openai(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedR
     asked = row.get("input")
     if not isinstance(asked, dict):
         raise RowError(f"'input' is {json_name(asked)}, not an object")
-    pair = {"chosen": row.get("preferred_output"), "rejected": row.get("non_preferred_output")}
-    rest = {
-        key: value for key, value in row.items() if key not in ("input", "preferred_output", "non_preferred_output")
-    }
+    rest = {_OPENAI.get(key, key): value for key, value in row.items() if key != "input"}
     more = {key: value for key, value in asked.items() if key not in ("messages", "tools") and is_filled(value)}
     tools = {"tools": asked["tools"]} if is_filled(asked.get("tools")) else {}
-    draft = _pair_line({**rest, **tools, "messages": asked.get("messages"), **pair})
+    draft = _pair_line({**rest, **tools, "messages": asked.get("messages")})
     return ConvertedRow(draft.kind, draft.line, draft.extra | ({"input": more} if more else {}))

@@ -27,19 +27,11 @@ def _is_task(row: dict[str, Json]) -> bool:
     recognise=partial(share, fits=_is_task),
     samples=[
         {"text": "Where is my card?", "label": "card", "answer": "accept", "_input_hash": 1, "_task_hash": 2},
-        {
-            "text": "Where is my card?",
-            "options": [{"id": "card", "text": "Card"}, {"id": "loan", "text": "Loan"}],
-            "accept": ["card"],
-            "answer": "accept",
-            "_input_hash": 1,
-            "_task_hash": 3,
-            "_annotator_id": "set-ann",
-            "_timestamp": 1767225600,
-        },
+        {"text": "Where is my card?", "options": [{"id": "card", "text": "Card"}], "accept": ["card"],
+         "answer": "accept", "_input_hash": 1, "_task_hash": 3, "_annotator_id": "set-ann", "_timestamp": 1767225600},
         {"prompt": "Say hi.", "response": "Hello.", "answer": "accept"},
     ],
-)
+)  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """Prodigy rows that were accepted: the text, and the label, the choice or the response; others are put aside."""
     verdict = row.get("answer")

@@ -33,30 +33,13 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
     "squad",
     recognise=_recognise,
     samples=[
-        {
-            "title": "Bridges",
-            "paragraphs": [
-                {
-                    "context": "The bridge was built in 1901.",
-                    "qas": [
-                        {
-                            "id": "b1",
-                            "question": "When was it built?",
-                            "answers": [{"text": "1901", "answer_start": 24}, {"text": "in 1901", "answer_start": 21}],
-                        },
-                        {"id": "b2", "question": "Who built it?", "answers": [], "is_impossible": True},
-                    ],
-                }
-            ],
-        },
-        {
-            "id": "b1",
-            "context": "The bridge was built in 1901.",
-            "question": "When was it built?",
-            "answers": {"text": ["1901"], "answer_start": [24]},
-        },
+        {"title": "Bridges", "paragraphs": [{"context": "The bridge was built in 1901.", "qas": [
+            {"id": "b1", "question": "When was it built?", "answers": [{"text": "1901", "answer_start": 24}]},
+            {"id": "b2", "question": "Who built it?", "answers": [], "is_impossible": True}]}]},
+        {"id": "b1", "context": "The bridge was built in 1901.", "question": "When was it built?",
+         "answers": {"text": ["1901"], "answer_start": [24]}},
     ],
-)
+)  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> list[ConvertedRow | RowError]:
     """SQuAD articles and rows: a question on a passage and its first answer; questions without one are put aside."""
     return list(_records(row))

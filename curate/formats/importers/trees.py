@@ -21,22 +21,12 @@ def _is_tree(row: dict[str, Json]) -> bool:
     "trees",
     recognise=partial(share, fits=_is_tree),
     samples=[
-        {
-            "message_tree_id": "t1",
-            "tree_state": "ready_for_export",
-            "prompt": {
-                "message_id": "t1",
-                "text": "Say hi.",
-                "role": "prompter",
-                "lang": "en",
-                "replies": [
-                    {"message_id": "a1", "text": "Hello.", "role": "assistant", "rank": 0, "replies": []},
-                    {"message_id": "a2", "text": "Hi there.", "role": "assistant", "rank": 1, "replies": []},
-                ],
-            },
-        },
+        {"message_tree_id": "t1", "tree_state": "ready_for_export", "prompt": {
+            "message_id": "t1", "text": "Say hi.", "role": "prompter", "lang": "en", "replies": [
+                {"message_id": "a1", "text": "Hello.", "role": "assistant", "rank": 0, "replies": []},
+                {"message_id": "a2", "text": "Hi there.", "role": "assistant", "rank": 1, "replies": []}]}},
     ],
-)
+)  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> list[ConvertedRow | RowError]:
     """Trees of messages (OpenAssistant): each path to an answer that nobody replied to is a talk of its own."""
     if not _is_tree(row):

@@ -29,11 +29,10 @@ from curate.formats.import_plan import (
     ImportPlan,
     RowSelection,
     UnknownRowsError,
-    hold_messages,
     plan_import,
-    safe_guess,
 )
 from curate.formats.importers import ConvertedRow, RowError, SourceRow, cannot_import
+from curate.formats.importers._reading import is_messages
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
@@ -142,26 +141,25 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
     from genson import SchemaBuilder
 
     builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
-    first: list[dict[str, Json]] = []
+    examples: list[Json] = []
     mapped: dict[str, str] = {}
     signatures: set[Hashable] = set()
     for path in files:
-        sample: list[dict[str, Json]] = []
-        for value in _rows(options.plan(path, "mapping")):
+        plan = options.plan(path, "mapping")
+        for value in _rows(plan):
             # What is of types that were there before adds nothing, and the builder is slow.
             signature = _signature(value)
             if signature not in signatures:
                 signatures.add(signature)
                 builder.add_object(value)
-            if len(sample) < _SAMPLE:
-                sample.append(value)
-        columns = _question_and_answer(path, sample, options)
+            examples = examples or [value]
+        columns = _question_and_answer(plan, options)
         if mapped and columns != mapped:
             message = (
                 f"{files[0]} and {path} have different columns for question and answer, so that no schema fits both"
             )
             raise cannot_import(message, "Make a workspace of each, or say with --map which columns are meant.")
-        first, mapped = first or sample, columns
+        mapped = columns
     schema: dict[str, Json] = builder.to_schema()
     properties = schema.setdefault("properties", {})
     # Where these are not in the data yet, labelling and splitting need a place to write them.
@@ -170,19 +168,19 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
             properties.setdefault(name, schema_of_field)
     schema["additionalProperties"] = False
     schema["x-record"] = _view(mapped, properties)
-    schema["examples"] = first[:1]
+    schema["examples"] = examples
     return schema
 
 
-def _question_and_answer(path: Path, sample: Sequence[dict[str, Json]], options: ReadOptions) -> dict[str, str]:
-    if not options.mapping and hold_messages(sample):
+def _question_and_answer(plan: ImportPlan, options: ReadOptions) -> dict[str, str]:
+    if not options.mapping and plan.sample and all(is_messages(row.get("messages")) for row in plan.sample):
         return {"messages": "messages"}
-    mapped = dict(options.mapping or safe_guess(path, sample, options.selection))
+    mapped = dict(plan.mapping)
     if mapped.keys() & {"output", "answer"} and mapped.keys() & {"instruction", "question"}:
         return mapped
-    columns = listed(list(dict.fromkeys(name for value in sample for name in value)), MOST_COLUMNS) or "none"
+    columns = listed(list(dict.fromkeys(name for value in plan.sample for name in value)), MOST_COLUMNS)
     raise cannot_import(
-        f"{path}: cannot tell which columns are question and answer; columns: {columns}",
+        f"{plan.path}: cannot tell which columns are question and answer; columns: {columns}",
         "Add --map instruction=COLUMN,output=COLUMN (or a pointer such as /a/0/b); or write a JSON Schema with "
         '"x-record": {"prompt": "/COLUMN", "completion": "/COLUMN"} and pass it with --schema.',
     )

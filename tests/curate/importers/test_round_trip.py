@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from curate.base.record import Source
 from curate.formats.exporters import export_rows
 from curate.formats.import_plan import RowSelection, plan_import
-from curate.formats.importers import ConvertedRow, Rejected, foreign_forms, importers
+from curate.formats.importers import ConvertedRow, Rejected, importers
+from curate.formats.importers._foreign import FORMS
 from curate.formats.intake import Imported, convert
 from curate.schema import load_shape
 
@@ -209,7 +210,7 @@ def test_every_importer_knows_its_own_samples_best() -> None:
             scores = {other: two.recognise([sample]) for other, two in importers().items()}
             assert scores[name] == max(scores.values()) >= 0.5, (name, scores)
             # Who reads a form that others would half ignore wins a tie.
-            readers = {reader for form in foreign_forms() if form.fields([sample]) for reader in form.read_by}
+            readers = {reader for form in FORMS if form.fields([sample]) for reader in form.read_by}
             assert list(scores.values()).count(scores[name]) == 1 or name in readers, (name, scores)
             drafts = one.records(dict(sample), one.guess([sample]) if one.guess else {})
             assert any(isinstance(draft, ConvertedRow) for draft in drafts)

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from curate.base.record import CurateError, Exit
 from curate.cli.import_ import command as import_command
 from curate.cli.init import command
-from curate.formats.importers import foreign_forms
+from curate.formats.importers._foreign import FORMS
 
 
 def write(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") -> Path:
@@ -135,17 +135,19 @@ def test_few_words_that_are_answers_are_not_asked_about(tmp_path: Path, words: l
     assert init(tmp_path, source).return_value == Exit.OK
 
 
-def test_every_form_knows_its_own_samples() -> None:
-    assert {form.name for form in foreign_forms()} >= {
-        "preference-pairs",
-        "unpaired-preferences",
-        "reasoning",
+def test_every_form_is_known_by_its_fields() -> None:
+    talk = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "It is 4."}]
+    rows: dict[str, list[dict[str, Any]]] = {
+        "preference-pairs": [*PAIRED, {"instruction": "Say hi.", "output": "Hello.", "rejected": "Go away."}],
+        "unpaired-preferences": UNPAIRED[:2],
+        "reasoning": [*REASONED, {"messages": talk, "reasoning": "Two and two."}],
     }
-    for form in foreign_forms():
-        for sample in form.samples:
-            assert form.fields([dict(sample)]), (form.name, sample)
+    assert {form.name for form in FORMS} == rows.keys()
+    for form in FORMS:
+        for row in rows[form.name]:
+            assert form.fields([row]), (form.name, row)
             assert form.help
-            assert form.advise([dict(sample)])
+            assert form.advise([row])
 
 
 @pytest.mark.parametrize("marks", [{"train": False}, {"weight": 0}, {"weight": 0.5}])
@@ -210,3 +212,14 @@ def test_a_schema_is_inferred_from_all_rows(tmp_path: Path) -> None:
     done = init(tmp_path, write(tmp_path, rows), "--schema", "infer")
     assert done.return_value == Exit.OK, done.stderr
     assert len(records(tmp_path)) == 2501
+
+
+def test_the_reasoning_of_easy_dataset_stands_before_its_answer(tmp_path: Path) -> None:
+    row = {"question": "2 + 2?", "answer": "It is 4.", "cot": "Two and two.", "chunk": "Sums."}
+    assert init(tmp_path, write(tmp_path, [row, row | {"question": "2 + 3?", "cot": ""}])).return_value == Exit.OK
+    first, second = records(tmp_path)
+    assert first["messages"][-1] == {
+        "role": "assistant", "content": "It is 4.", "reasoning_content": "Two and two.",
+    }  # fmt: skip
+    assert first["meta"]["extra"] == {"chunk": "Sums."}
+    assert "reasoning_content" not in str(second)
