@@ -77,12 +77,9 @@ def command(
     from curate.formats.intake import take_in
 
     settings, shape = _workspace(root)
-    options: dict[str, Any] = {
-        "format_name": format_name,
-        "mapping": parse_map(map_text) if map_text else None,
-        "selection": selection_of(only, to_meta),
-        "encoding": encoding,
-    }
+    selection = selection_of(only, to_meta)
+    options: dict[str, Any] = {"format_name": format_name, "selection": selection, "encoding": encoding}
+    options["mapping"] = parse_map(map_text) if map_text else None
     if (key or drop_gone) and not is_update:
         raise click.UsageError("--key and --drop-gone go with --update.")
     intakes: list[Intake] = []
