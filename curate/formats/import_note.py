@@ -30,7 +30,11 @@ def note_path(root: Path, target: Path) -> Path:
 
 def field_digests(line: Mapping[str, Json]) -> dict[str, str]:
     """Return a digest of the value of each top-level key, 16 hex digits."""
-    return {key: blake2b(canonical(value), digest_size=8).hexdigest() for key, value in line.items()}
+    # Most are texts, which need no spelling.
+    spelled = {
+        key: b'"' + value.encode() if isinstance(value, str) else canonical(value) for key, value in line.items()
+    }
+    return {key: blake2b(value, digest_size=8).hexdigest() for key, value in spelled.items()}
 
 
 def note_source(root: Path, target: Path, shape: Shape) -> None:
