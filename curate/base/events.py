@@ -226,6 +226,15 @@ class Edit(Decision):
 
 
 @dataclass(frozen=True, slots=True)
+class SourceEdit(Edit):
+    """What the file that a record came from says now, though people have decided on it since.
+
+    It has seen none of their decisions, only its ``parents``: so it contradicts theirs (L403), and those hold until
+    somebody settles it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Add(Decision):
     """Add a record with the line ``record``."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,11 @@ from curate.base.tables import counted, table
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from curate.formats.import_plan import RowSelection
+    from curate.formats.import_plan import ImportPlan, RowSelection
     from curate.formats.intake import Intake
+    from curate.project.update import Update
+    from curate.schema import Shape
+    from curate.schema.settings import Settings
 
 _MOST_NAMES = 12
 
@@ -32,6 +35,10 @@ _MOST_NAMES = 12
 @click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
 @click.option("--encoding", default="", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16.")
 @click.option("--category", default="", help="The category of records that name none.")
+@click.option("--update", "is_update", is_flag=True, help="The file was imported before: take what is new in it.")
+@click.option("--key", default="", metavar="COLUMN", help="With --update: the column, or pointer, that names a record.")
+@click.option("--drop-gone", is_flag=True, help="With --update: drop the records that the file has no more.")
+@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Records of an update shown.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def command(
     files: tuple[Path, ...],
@@ -43,6 +50,10 @@ def command(
     encoding: str,
     category: str,
     *,
+    is_update: bool,
+    key: str,
+    drop_gone: bool,
+    limit: int,
     dry_run: bool,
 ) -> int:
     """Bring JSON, CSV, Excel, Parquet, Arrow, Markdown, text, packed files and folders of them into a workspace.
@@ -53,11 +64,44 @@ def command(
     reasoning, are read once --only, --map or --to-meta says how. --map takes columns and JSON pointers: --map
     instruction=question,output=answer and --map instruction=/data/text,output=/answers/0/text.
 
+    A file that has grown or changed since needs --update. What it has added and changed is shown and written, and what
+    people decided stays. Where they changed the same as the file, theirs holds, and both are kept until somebody
+    settles it (L403, `curate review`). Records that the file has no more stay, unless --drop-gone drops them as one act
+    that `curate undo` takes back. Records are known again by --key, which the next update remembers, else by their id;
+    one without either is named by its content, so that a changed one counts as one gone and one added.
+
     Example: curate import answers.csv --map instruction=question,output=answer
     """
-    from curate.base.registry import use_plugins
+    from curate.formats.import_plan import plan_import
     from curate.formats.importers.mapping import parse_map
     from curate.formats.intake import take_in
+
+    settings, shape = _workspace(root)
+    selection = selection_of(only, to_meta)
+    options: dict[str, Any] = {"format_name": format_name, "selection": selection, "encoding": encoding}
+    options["mapping"] = parse_map(map_text) if map_text else None
+    if (key or drop_gone) and not is_update:
+        raise click.UsageError("--key and --drop-gone go with --update.")
+    intakes: list[Intake] = []
+    # One file after the other: what is written for one stays if the next cannot be read.
+    for path in with_rows(files):
+        if is_update:
+            plan = plan_import(path, shape, **options)
+            intake = _update(plan, root, category, key, limit, is_dropping=drop_gone, is_dry_run=dry_run)
+        else:
+            intake = take_in(path, root, shape, category=category, is_dry_run=dry_run, **options)
+            tell(intake, is_dry_run=dry_run)
+        intakes.append(intake)
+    if any(intake.answers for intake in intakes):
+        from curate.project.given_answers import save_answers
+
+        saved = None if dry_run else save_answers(root, [intake.answers for intake in intakes])
+        tell_answers(intakes, root, saved, {question.name for question in settings.label.questions})
+    return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
+
+
+def _workspace(root: Path) -> tuple[Settings, Shape]:
+    from curate.base.registry import use_plugins
     from curate.schema import load_shape
     from curate.schema.settings import FILE_NAME, read_settings
 
@@ -68,31 +112,63 @@ def command(
     settings = read_settings(root)
     # An importer may be one of the workspace, too.
     use_plugins(settings.root, settings.plugins.path)
-    shape = load_shape(settings.schema_, root)
-    mapping = parse_map(map_text) if map_text else None
-    selection = selection_of(only, to_meta)
-    intakes: list[Intake] = []
-    # One file after the other: what is written for one stays if the next cannot be read.
-    for path in with_rows(files):
-        intake = take_in(
-            path,
-            root,
-            shape,
-            format_name=format_name,
-            mapping=mapping,
-            category=category,
-            selection=selection,
-            encoding=encoding,
-            is_dry_run=dry_run,
-        )
-        tell(intake, is_dry_run=dry_run)
-        intakes.append(intake)
-    if any(intake.answers for intake in intakes):
-        from curate.project.given_answers import save_answers
+    return settings, load_shape(settings.schema_, root)
 
-        saved = None if dry_run else save_answers(root, [intake.answers for intake in intakes])
-        tell_answers(intakes, root, saved, {question.name for question in settings.label.questions})
-    return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
+
+def _update(
+    plan: ImportPlan, root: Path, category: str, key: str, limit: int, *, is_dropping: bool, is_dry_run: bool
+) -> Intake:
+    """Show what a file that was imported before says anew, and write it unless ``is_dry_run``."""
+    from curate.cli._output import print_lines
+    from curate.formats.intake import read_rows
+    from curate.project.claim import shared
+    from curate.project.data import load_data
+    from curate.project.diff import render_text
+    from curate.project.update import plan_update, write_update
+
+    # `curate fold` moves decisions into the same lines.
+    with shared(root):
+        data = load_data(root)
+        intake, rows = read_rows(plan, root, data.shape, category)
+        update = plan_update(intake, rows, data, key)
+        intake.is_unchanged = update.is_noted and not is_dropping
+        if not is_dry_run:
+            write_update(update, data, is_dropping=is_dropping)
+    counts = update.difference.totals()
+    parts = [(name, counts[name]) for name in ("added", "changed")]
+    parts += ("unchanged", update.difference.num_same), ("gone", len(update.gone))
+    tell(intake, is_dry_run=is_dry_run, outcome=", ".join(f"{number:,} {what}" for what, number in parts))
+    if update.difference.changes:
+        print_lines(render_text(update.difference, width=console.width(), limit=limit))
+    for remark in _remarks(update, is_dropping=is_dropping, is_dry_run=is_dry_run):
+        console.talk(remark)
+    return intake
+
+
+def _remarks(update: Update, *, is_dropping: bool, is_dry_run: bool) -> Iterator[str]:
+    """Yield what a person should know of an update beside its counts."""
+    from curate.cli.drop import listed_ids
+
+    would = "would be " if is_dry_run else ""
+    if update.gone:
+        named = listed_ids([record.id for record in update.gone])
+        kept = f"{would}dropped; `curate undo` takes it back" if is_dropping else "they stay; --drop-gone drops them"
+        console.data(f"gone from the file: {counted(len(update.gone), 'record')} ({named}); {kept}")
+    if update.contested:
+        named = listed_ids([decision.id for decision in update.contested])
+        number = counted(len(update.contested), "record")
+        yield f"changed in the file and by people: {number} ({named}); theirs holds until `curate review` settles it"
+    if update.returned:
+        yield f"in the file again, and still dropped: {listed_ids(update.returned)}; `curate restore` takes them in"
+    if update.num_taken_out:
+        yield f"taken out of the record file here: {counted(update.num_taken_out, 'record')}; they stay out"
+    if update.num_without_key:
+        number = counted(update.num_without_key, "record")
+        yield f"without {console.one_line(update.key, 60)}: {number}; known by their ids or content"
+    if not update.has_note:
+        yield "nothing says what the last import took: lines that were changed here count as the source's"
+    if is_dry_run:
+        yield "nothing was written"
 
 
 def with_rows(files: Sequence[Path]) -> list[Path]:
@@ -121,8 +197,11 @@ def selection_of(only: tuple[str, ...], to_meta: str) -> RowSelection:
     return RowSelection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))
 
 
-def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
-    """Say how a file was read, what was written, which rows were put aside or left out, and which fields are stored."""
+def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None:
+    """Say how a file was read, what was written, which rows were put aside or left out, and which fields are stored.
+
+    ``outcome`` is what an update makes of the records, in words.
+    """
     plan = intake.plan
     console.talk(f"{console.one_line(str(plan.path))}: read as {plan.container.name}, rows as {plan.format_name}")
     for notice in plan.notices:
@@ -138,6 +217,7 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
         done = "already there, unchanged"
     else:
         done = "would be written" if is_dry_run else "written"
+    done = f"{outcome}, {done}" if outcome else done
     console.data(f"{console.one_line(str(intake.target))}: {counted(intake.num_records, 'record')}, {done}")
     if intake.left_out:
         console.talk(f"  {counted(intake.left_out.total(), 'row')} left out by --only: {_counted(intake.left_out)}")

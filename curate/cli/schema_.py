@@ -10,9 +10,14 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, Json, Source
+from curate.base.tables import counted, listed, table
+from curate.cli._options import by_option, workspace_argument
 from curate.cli._output import print_json, print_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from curate.project.migration import Broken
     from curate.schema import Shape
 
 _MAX_OPTIONS = 20
@@ -118,6 +123,103 @@ def form(file: str) -> int:
 
     print_lines(outline(load_shape(file)))
     return Exit.OK
+
+
+@command.command("migrate")
+@click.argument("old")
+@click.argument("new")
+@workspace_argument
+@click.option("--rename", multiple=True, metavar="/OLD=/NEW", help="Move what stands at one JSON pointer to another.")
+@click.option("--default", multiple=True, metavar="/FIELD=VALUE", help="JSON, or text, for records without the field.")
+@click.option("--allow-broken", is_flag=True, help="Write although records break; these are no records then.")
+@click.option("--limit", type=click.IntRange(min=0), default=5, show_default=True, help="Changed records shown.")
+@by_option
+@click.option("--dry-run", is_flag=True, help="Show what would happen, and write nothing.")
+def migrate(
+    old: str,
+    new: str,
+    root: Path,
+    *,
+    rename: tuple[str, ...],
+    default: tuple[str, ...],
+    allow_broken: bool,
+    limit: int,
+    by: str,
+    dry_run: bool,
+) -> int:
+    """Take a workspace from schema OLD to NEW, both named as in curate.toml; say first which records break.
+
+    Renames and defaults are shown as a diff and saved as edits, one act that `curate undo` takes back; then curate.toml
+    names NEW. Nothing is written while records would break, unless --allow-broken; exits 1 then.
+
+    A line must fit the schema before decisions on it count. To rename a field, let NEW take both names, migrate, and
+    `curate fold`; then migrate to the schema that takes the new name alone.
+
+    Example: curate schema migrate schema.json schema-2.json my-data --rename /answer=/output --dry-run
+    """
+    from curate.project.data import load_data
+    from curate.project.diff import render_text
+    from curate.project.migration import Changes, plan_migration, write_migration
+    from curate.schema import load_shape
+
+    data = load_data(root)
+    if data.settings.schema_ != old:
+        raise CurateError("E902 bad-settings", f"curate.toml names the schema {data.settings.schema_!r}, not {old!r}")
+    shape = load_shape(new, root)
+    plan = plan_migration(data, shape, Changes(_pairs(rename, "--rename"), _values(default)))
+    named = f"{console.one_line(old, 60)} -> {console.one_line(new, 60)}"
+    console.data(f"{named}: {counted(plan.num_records, 'record')}, {plan.num_broken:,} break as they are")
+    print_lines(_broken(plan.rules))
+    if plan.difference.changes or plan.left != plan.rules:
+        print_lines(render_text(plan.difference, width=console.width(), limit=limit))
+        console.data(f"after these changes: {plan.num_left:,} break")
+        print_lines(_broken(plan.left))
+    if plan.num_unread:
+        console.talk(f"left out: {counted(plan.num_unread, 'line')} that {console.one_line(old, 60)} refuses already")
+    is_refused = bool(plan.num_left) and not allow_broken
+    if dry_run or is_refused:
+        why = "; --rename, --default or --allow-broken decides" if is_refused else ""
+        console.talk(f"nothing was written{why}")
+    else:
+        write_migration(plan, data, shape, new, by)
+        console.talk(f"saved: {counted(len(plan.edits), 'edit')}; curate.toml names {console.one_line(new, 60)}")
+        if plan.edits:
+            console.talk("`curate undo` takes the edits back; the schema in curate.toml stays")
+    return Exit.FINDINGS if plan.num_left else Exit.OK
+
+
+def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        pointer, sign, value = text.partition("=")
+        if not sign or pointer[:1] != "/" or (option == "--rename" and value[:1] != "/"):
+            raise click.BadParameter(f"{text!r} is not {'/OLD=/NEW' if option == '--rename' else '/FIELD=VALUE'}")
+        pairs[pointer] = value
+    return pairs
+
+
+def _values(texts: Sequence[str]) -> dict[str, Json]:
+    from curate.jsonl import JsonFault, strict_loads
+
+    values: dict[str, Json] = {}
+    for pointer, text in _pairs(texts, "--default").items():
+        try:
+            values[pointer] = strict_loads(text.encode())
+        except JsonFault:
+            values[pointer] = text
+    return values
+
+
+def _broken(rules: Mapping[str, Broken]) -> Iterator[str]:
+    rows = [
+        (
+            console.one_line(rule, 200),
+            listed(broken.examples, spell=lambda id_: console.one_line(id_, 30)),
+            f"{broken.number:,}",
+        )
+        for rule, broken in sorted(rules.items(), key=lambda item: -item[1].number)
+    ]
+    yield from table(("rule", "the first", "records"), rows, left=2) if rows else ()
 
 
 def _unproven(shape: Shape) -> list[str]:

@@ -15,6 +15,7 @@ from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
 from curate.base.record import TRACES, CurateError, Json, Source
 from curate.base.storage import write_atomic
+from curate.formats.import_note import note_path, note_source
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, forms_open_to, open_fields, plan_import
 from curate.formats.importers import (
     ConvertedRow,
@@ -116,13 +117,7 @@ def take_in(
             when a link leads out of the workspace, E906 when writing fails.
     """
     plan = plan_import(path, shape, format_name=format_name, mapping=mapping, selection=selection, encoding=encoding)
-    name = path.name or path.resolve().name
-    intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
-    intake.columns = columns_of(plan, shape)
-
-    for written in (intake.target, intake.quarantine):
-        inside(root, written, "Remove the link. Nothing was written.")
-
+    intake = _intake_of(plan, root, shape)
     if is_dry_run and not intake.target.exists():
         # A dry run converts every row as well, because it reports what becomes of each.
         for _ in _lines(intake, shape, category):
@@ -135,18 +130,57 @@ def take_in(
         # The same file once more changes nothing; other lines under its name are records of somebody, and stay.
         if not _is_same(_lines(intake, shape, category), intake.target):
             message = f"{intake.target} exists and holds other lines than {path}"
-            raise CurateError("E919 would-overwrite", message, "Rename one of the two. Nothing was written.")
+            hint = "If it is the same file, grown or changed, add --update. Else rename one of the two."
+            raise CurateError("E919 would-overwrite", message, f"{hint} Nothing was written.")
         intake.is_unchanged = True
-    if intake.rejected and not is_dry_run:
-        entries = (orjson.dumps(row.entry(str(path))) + b"\n" for row in intake.rejected)
-        # Files of one name from two folders each have a quarantine of their own.
-        intake.quarantine = _free_quarantine(intake.quarantine, spelled(str(path)))
-        write_atomic(intake.quarantine, entries)
+    else:
+        note_source(root, intake.target, shape)
+    if not is_dry_run:
+        set_aside(intake)
     return intake
 
 
+def read_rows(plan: ImportPlan, root: Path, shape: Shape, category: str = "") -> tuple[Intake, list[Imported]]:
+    """Return the good rows of a planned file, and what becomes of the others; nothing is written.
+
+    Raises:
+        CurateError: E904 when the file was not imported before, E908 when it cannot be read, E914 when a link leads out
+            of the workspace.
+    """
+    intake = _intake_of(plan, root, shape)
+    if not intake.target.is_file():
+        message = f"{intake.target} is not there: {plan.path} was not imported under this name"
+        raise CurateError(
+            "E904 no-such-file", message, "Import it without --update, or give it the name that it had then."
+        )
+    return intake, list(_imported_rows(intake, shape, category))
+
+
+def _intake_of(plan: ImportPlan, root: Path, shape: Shape) -> Intake:
+    name = plan.path.name or plan.path.resolve().name
+    intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
+    intake.columns = columns_of(plan, shape)
+    for written in (intake.target, intake.quarantine, note_path(root, intake.target)):
+        inside(root, written, "Remove the link. Nothing was written.")
+    return intake
+
+
+def set_aside(intake: Intake) -> None:
+    """Write the bad rows of a file to its quarantine, where it has some."""
+    if intake.rejected:
+        path = str(intake.plan.path)
+        entries = (orjson.dumps(row.entry(path)) + b"\n" for row in intake.rejected)
+        # Files of one name from two folders each have a quarantine of their own.
+        intake.quarantine = _free_quarantine(intake.quarantine, spelled(path))
+        write_atomic(intake.quarantine, entries)
+
+
 def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
-    """Yield the lines of the records, and count on ``intake`` what becomes of every row."""
+    return (row.raw + b"\n" for row in _imported_rows(intake, shape, category))
+
+
+def _imported_rows(intake: Intake, shape: Shape, category: str) -> Iterator[Imported]:
+    """Yield the good rows, and count on ``intake`` what becomes of every row."""
     # It may run twice, to write and to compare with what is there; each time counts from the start.
     intake.num_records = intake.num_joined = intake.num_tied = 0
     for counts in (intake.rejected, intake.left_out, intake.moved, intake.answers):
@@ -160,7 +194,7 @@ def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
             if row.answers:
                 name = shape.record(row.value, Source(str(intake.target), 0)).id
                 intake.answers[name] = (*intake.answers.get(name, ()), *row.answers)
-            yield row.raw + b"\n"
+            yield row
         elif isinstance(row, Rejected):
             intake.rejected.append(row)
         else:

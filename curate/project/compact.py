@@ -230,7 +230,7 @@ def _plan_record(
         plan.left[name] = "its addition was taken back"
         return ()
     present = canonical(dict(record.data)) if record else b""
-    placed = line if canonical(line) == present else _placed(line, name, base, shape)
+    placed = line if canonical(line) == present else placed_line(line, name, base, shape)
     if placed is None:
         plan.left[name] = "its line cannot hold the id that it is known by"
         return ()
@@ -269,8 +269,11 @@ def _lacks(known: Collection[str], events: Iterable[AnyEvent]) -> bool:
     return any(name not in known and not is_line_digest(name) for name in named)
 
 
-def _placed(line: dict[str, Json], name: str, base: Record | None, shape: Shape) -> dict[str, Json] | None:
-    """Return ``line`` so that the record read from it is called ``name``, None where it cannot be."""
+def placed_line(line: dict[str, Json], name: str, base: Record | None, shape: Shape) -> dict[str, Json] | None:
+    """Return ``line`` so that the record read from it is called ``name``, None where it cannot be.
+
+    ``base`` is the record that the line stands for now, if any.
+    """
     new = _id_in(line, shape)
     if base is not None:
         old = _id_in(base.data, shape)

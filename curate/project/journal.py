@@ -27,7 +27,7 @@ from typing import Literal, Self, get_args
 from pydantic import ValidationError
 
 from curate.base.console import one_line
-from curate.base.events import EVENTS, VERSIONS, AnyEvent, Decision, Operation
+from curate.base.events import EVENTS, VERSIONS, AnyEvent, Decision, Operation, SourceEdit
 from curate.base.file_guard import MOST_SEGMENT, hint_of, inside, read_file
 from curate.base.record import CurateError, canonical
 from curate.base.storage import Segment, is_segment_open
@@ -140,6 +140,10 @@ def annotator(name: str = "") -> str:
     return by
 
 
+# What a source says ranks behind what people decide.
+_LAST_SESSIONS = "f" * 12
+
+
 class JournalWriter:
     """One annotator's work in one go, in a segment of its own that is made with the first decision.
 
@@ -176,6 +180,10 @@ class JournalWriter:
         # Seconds are enough, because nothing is ordered by a clock.
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         act = uuid.uuid4().hex
+        if not self._seq and any(isinstance(decision, SourceEdit) for decision in decisions):
+            # Of sides that contradict one another that of the lowest session holds.
+            self._session = f"{_LAST_SESSIONS}{self._session[len(_LAST_SESSIONS) :]}"
+            self.sessions.add(self._session)
         last: dict[str, str] = {}
         events: list[AnyEvent] = []
         for decision in decisions:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, Approve, Decision, UndoEvent
+from curate.base.events import AnyEvent, Approve, Decision, SourceEdit, UndoEvent
 from curate.base.record import CurateError, Json, Record, Source, canonical
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
@@ -54,7 +54,9 @@ def require_valid(
         if line is not None:
             _require_fit(line, present, name, shape)
             lines[name] = line
-        made_on = replace(decision, parents=state.parents() if state else heads_of(name))
+        made_on = decision
+        if not isinstance(decision, SourceEdit):
+            made_on = replace(decision, parents=state.parents() if state else heads_of(name))
         if isinstance(made_on, Approve) and not made_on.content:
             made_on = replace(made_on, content=content_digest(present or {}, shape))
         valid.append(made_on)

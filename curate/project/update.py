@@ -1,0 +1,309 @@
+"""A file that was imported comes again, grown or changed: what it says anew goes into its record file.
+
+Three versions are compared, key by key: what the file said at the last import, what it says now, and what stands in the
+record file. What only the source has changed is taken; what only people have changed stays. Where both have, what
+people say holds, and the source's word is set beside it in the journal: a contradiction (L403) that somebody settles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from curate.base.console import one_line, spelled
+from curate.base.events import Decision, Drop, Edit, EditEvent, SourceEdit
+from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
+from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
+from curate.base.storage import write_atomic
+from curate.checks.runner import read_records
+from curate.checks.runner.names import UniqueNames
+from curate.formats.import_note import FieldDigests, field_digests, note_path, numbered, read_note, write_note
+from curate.formats.importers._reading import value_at
+from curate.formats.intake import Imported, Intake, set_aside
+from curate.jsonl import Entry
+from curate.jsonl.rewrite import Ending, Replacement, Rewrite
+from curate.jsonl.walker import edited_line
+from curate.project.compact import placed_line
+from curate.project.data import ProjectData
+from curate.project.diff import VersionDiff, VersionRecord, compare
+from curate.project.fold import line_digest
+from curate.project.history import in_causal_order
+from curate.project.project import open_project
+
+
+@dataclass(slots=True)
+class Update:
+    """What becomes of a record file whose source has come again; nothing is written before `write_update`."""
+
+    intake: Intake
+    key: str
+    """The column or pointer that names a record; "" for its id."""
+    stamp: FileStamp
+    has_note: bool
+    """Whether it is known what the last import took; else every line counts as the source's."""
+    edits: dict[int, tuple[Record, dict[str, Json]]] = field(default_factory=dict)
+    """By line of the record file, the record that stands there and its new line."""
+    added: dict[int, list[tuple[bytes, Record, FieldDigests]]] = field(default_factory=dict)
+    """New lines, by the line that they come after; 0 stands for the begin of the file."""
+    gone: list[Record] = field(default_factory=list)
+    """Records that are in and that the source has no more."""
+    returned: list[str] = field(default_factory=list)
+    """Records that were dropped as gone and that the source has again."""
+    contested: list[SourceEdit] = field(default_factory=list)
+    ours: list[Edit] = field(default_factory=list)
+    """What the record file says against the source, where no decision says it."""
+    num_taken_out: int = 0
+    """Rows of the source whose lines people took out of the record file."""
+    num_without_key: int = 0
+    difference: VersionDiff = field(default_factory=VersionDiff)
+    note: dict[str, FieldDigests] = field(default_factory=dict)
+    is_noted: bool = False
+    """Whether the note says so already."""
+
+    @property
+    def drop_reason(self) -> str:
+        """Why a record is dropped that is gone."""
+        return f"gone from {self.intake.plan.path.name}"
+
+
+def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key: str = "") -> Update:
+    """Return what the good ``rows`` of a file change in its record file, ``intake.target``.
+
+    ``key`` is the column or JSON pointer of a line that says which record it is; by default that of the last update,
+    else its id, which is made of its content where it has none.
+
+    Raises:
+        CurateError: E908 when no row has the key; E993 for a damaged note; and as `ProjectData.read_lines`.
+    """
+    target, shape = intake.target, data.shape
+    stamp, noted = stamp_of(target, str(target)), read_note(note_path(data.root, target))
+    update = Update(intake, key or (noted[0] if noted else ""), stamp, noted is not None)
+    here = _records_in(target, data)
+    base = noted[1] if noted else {name: field_digests(record.data) for name, record in here.items()}
+    records = [shape.record(row.value, Source(str(intake.plan.path), row.line)) for row in rows]
+    source = dict(zip(numbered(record.id for record in records), records, strict=True))
+    known = dict(zip(_keys(here, update.key), here.items(), strict=True))
+    keys = list(_keys(source, update.key))
+    update.num_without_key = sum(value.startswith("id ") for value in keys) if update.key else 0
+    if update.num_without_key == len(rows) > 0:
+        message = f"{intake.plan.path}: no record has {one_line(update.key, 60)}"
+        hint = "Name a key of the lines that are written, such as /id, or a column that is stored in meta.extra."
+        raise CurateError("E908 cannot-import", message, hint)
+    missing = {frozenset(base[name].items()): name for name in base.keys() - here.keys()}
+    shown: list[VersionRecord] = []
+    noted_lines: dict[int, FieldDigests] = {}
+    last = 0
+    for value, row, record in zip(keys, rows, records, strict=True):
+        digests = field_digests(record.data)
+        name, old = known.get(value, ("", None))
+        if old is not None and (line := _take(update, data, old, record, digests, base.get(name, {}))) is not None:
+            del known[value]
+            last = old.source.line
+            if record.id in intake.answers:
+                intake.answers[old.id] = intake.answers.pop(record.id)
+            noted_lines[last] = digests
+            shown.append(_version(old, line))
+        elif old is None and (name := missing.get(frozenset(digests.items()), "")):
+            update.num_taken_out += 1
+            update.note[name] = digests
+            intake.answers.pop(record.id, None)
+        else:
+            update.added.setdefault(last, []).append((row.raw, record, digests))
+    for name, record in known.values():
+        if name in base:
+            noted_lines[record.source.line] = base[name]
+            if not _is_dropped(record, data):
+                update.gone.append(record)
+    _compare(update, here.values(), shown)
+    update.note = dict(_note(update, here, noted_lines, data)) | update.note
+    update.is_noted = noted == (update.key, update.note)
+    return update
+
+
+def write_update(update: Update, data: ProjectData, *, is_dropping: bool = False) -> None:
+    """Write what `plan_update` says; with ``is_dropping`` records that are gone are dropped, as one act.
+
+    Raises:
+        CurateError: E959 and E974 when somebody has changed the record file meanwhile; E906 when writing fails.
+    """
+    root, target = data.root, update.intake.target
+    if stamp_of(target, str(target)) != update.stamp:
+        raise files_changed(str(target))
+    # The note comes last: what is interrupted before it is done again, and comes to the same.
+    if update.edits or update.added:
+        _write_lines(update, root)
+    drops = [Drop(record.id, update.drop_reason) for record in update.gone] if is_dropping else []
+    for by, decisions in (("", [*update.ours, *drops]), (update.intake.plan.path.name, update.contested)):
+        if decisions:
+            with open_project(root, by) as project:
+                project.apply(list[Decision](decisions))
+    if not update.is_noted:
+        write_note(inside(root, note_path(root, target)), update.key, update.note.items())
+    set_aside(update.intake)
+
+
+def _records_in(target: Path, data: ProjectData) -> dict[str, Record]:
+    """Return the records that stand in a file, as its lines have them, by a name that none other has in the file."""
+    file = spelled(str(target.relative_to(data.root)))
+    read = (item for item in data.read_lines() if isinstance(item, Record) and item.source.file == file)
+    # Decisions are by the name that a record has among those of all files.
+    names = {record.source.line: record.id for record in read}
+    items = read_records([target], data.shape, root=data.root)
+    records = [item for item in items if isinstance(item, Record)]
+    named = (replace(record, id=names.get(record.source.line, record.id)) for record in records)
+    return dict(zip(numbered(record.id for record in records), named, strict=True))
+
+
+def _keys(records: Mapping[str, Record], key: str) -> Iterator[str]:
+    def values() -> Iterator[str]:
+        for name, record in records.items():
+            extra = (record.data.get("meta") or {}).get("extra") if key else None
+            value = value_at(record.data, key) if key else None
+            if value is None and isinstance(extra, dict):
+                value = value_at(extra, key)
+            yield f"id {name}" if value is None else f"key {canonical(value).decode()}"
+
+    return numbered(values())
+
+
+def _take(
+    update: Update, data: ProjectData, old: Record, new: Record, digests: FieldDigests, base: FieldDigests
+) -> Mapping[str, Json] | None:
+    """Plan what becomes of a record that the source has again, and return its line as the source has it.
+
+    None where the line would lose the name that the record is known by, so that it would be another one.
+    """
+    shape = data.shape
+    if _is_dropped(old, data, update.drop_reason):
+        update.returned.append(old.id)
+    id_keys = shape.view.paths.get("id", ())[:1] if shape.view else ()
+    changed = [key for key in {**base, **digests} if digests.get(key) != base.get(key) and key not in id_keys]
+    if not changed:
+        return old.data
+    here = field_digests(old.data)
+    taken = [key for key in changed if here.get(key) in (base.get(key), digests.get(key))]
+    line = _with(old.data, new.data, taken)
+    if not shape.is_valid(line):
+        line = dict(old.data)
+    placed = line if _is_same(line, dict(old.data)) else placed_line(line, old.id, old, shape)
+    if placed is None:
+        return None
+    if not _is_same(placed, dict(old.data)):
+        update.edits[old.source.line] = old, placed
+    _contest(update, data, replace(shape.record(placed, old.source), id=old.id), new.data, changed)
+    return _with(old.data, new.data, changed)
+
+
+def _with(line: Mapping[str, Json], other: Mapping[str, Json], keys: Iterable[str]) -> dict[str, Json]:
+    """Return ``line`` with the values that ``other`` has for ``keys``, and without those that it lacks."""
+    wanted = set(keys)
+    merged = {**line, **{key: value for key, value in other.items() if key in wanted}}
+    return {key: value for key, value in merged.items() if key in other or key not in wanted}
+
+
+def _contest(
+    update: Update, data: ProjectData, record: Record, new: Mapping[str, Json], changed: Sequence[str]
+) -> None:
+    """Set what the source says beside what people say of ``record``, as it will stand in its file."""
+    decisions, name = data.decisions, record.id
+    state = decisions.fold(name, record) if name in decisions.names else None
+    line = state.record.data if state else record.data
+    said: dict[str, Json] = {}
+    parents: tuple[str, ...] = (line_digest(record),)
+    source = update.intake.plan.path.name
+    earlier = [event for event in decisions.of(name) if isinstance(event, EditEvent) and event.by == source]
+    for event, _ in in_causal_order(earlier):
+        assert isinstance(event, EditEvent), "these are the edits"
+        said |= event.changes
+        parents = (event.event,)
+    theirs = {
+        key: new.get(key)
+        for key in changed
+        if not (_is_same(said[key], new.get(key)) if key in said else _is_same(line.get(key), new.get(key)))
+    }
+    if not theirs:
+        return
+    if not data.shape.is_valid(_with(line, new, theirs)):
+        # What the source says holds together as a whole.
+        id_keys = data.shape.view.paths.get("id", ())[:1] if data.shape.view else ()
+        keys = [key for key in {**line, **new} if key not in id_keys]
+        theirs = {key: new.get(key) for key in keys if not _is_same(line.get(key), new.get(key))}
+    ours = {
+        key: record.data.get(key)
+        for key, value in theirs.items()
+        if not _is_same(record.data.get(key), value) and _is_same(record.data.get(key), line.get(key))
+    }
+    update.ours += [Edit(name, ours)] if ours else []
+    update.contested.append(SourceEdit(name, theirs, parents=parents))
+
+
+def _is_same(value: Json, other: Json) -> bool:
+    return canonical(value) == canonical(other)
+
+
+def _is_dropped(record: Record, data: ProjectData, reason: str = "") -> bool:
+    """Whether a decision leaves the record out, for this ``reason`` if one is given."""
+    if record.id not in data.decisions.names:
+        return False
+    state = data.decisions.fold(record.id, record)
+    return state is not None and state.dropped is not None and (not reason or state.dropped == reason)
+
+
+def _compare(update: Update, here: Iterable[Record], shown: list[VersionRecord]) -> None:
+    names, gone = UniqueNames(), {record.id for record in update.gone}
+    for record in here:
+        names.name(record.id)
+    again = {record.id for record in shown}
+    before = [_version(record, record.data) for record in here if record.id in again or record.id in gone]
+    new = [record for added in update.added.values() for _, record, _ in added]
+    after = [*shown, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
+    update.difference = compare(before, after)
+
+
+def _version(record: Record, line: Mapping[str, Json]) -> VersionRecord:
+    place = f"{record.source.file}:{record.source.line}"
+    return VersionRecord(record.id, line, record.category, record.split or "", place, record.has_own_id)
+
+
+def _note(
+    update: Update, here: Mapping[str, Record], lines: Mapping[int, FieldDigests], data: ProjectData
+) -> Iterator[tuple[str, FieldDigests]]:
+    """Yield what the source said last of each record, under the name that it has in the file when it is written."""
+
+    def entries() -> Iterator[tuple[str, FieldDigests | None]]:
+        yield from ((record.id, digests) for _, record, digests in update.added.get(0, ()))
+        for name, old in here.items():
+            number = old.source.line
+            edit = update.edits.get(number)
+            own = name.partition("\0")[0] if edit is None else data.shape.record(edit[1], old.source).id
+            yield own, lines.get(number)
+            yield from ((record.id, digests) for _, record, digests in update.added.get(number, ()))
+
+    final = list(entries())
+    for name, (_, digests) in zip(numbered(name for name, _ in final), final, strict=True):
+        if digests is not None:
+            yield name, digests
+
+
+def _write_lines(update: Update, root: Path) -> None:
+    """Rewrite the record file in one step; lines that nothing is said of keep their bytes."""
+    target, waiting = update.intake.target, dict(update.edits)
+    added = {number: [line for line, *_ in lines] for number, lines in update.added.items()}
+
+    def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
+        number = item.line.source.line if isinstance(item, Entry) else item.line
+        before, after = added.pop(0, []), added.pop(number, [])
+        if number in waiting:
+            record, line = waiting.pop(number)
+            if not isinstance(item, Entry) or not _is_same(item.value, dict(record.data)):
+                raise files_changed(str(target))
+            raw = edited_line(raw, line, is_ascii=rewrite.is_ascii)
+        end = ending.newline or b"\n"
+        lines = (part for line in (*before, raw, *after) for part in (line, end))
+        return b"".join([ending.mark, *lines])[: None if ending.newline or after else -1], ()
+
+    rewrite = Rewrite(target, mend, root=root)
+    rewrite.write()
+    if added and not rewrite.num_lines:
+        write_atomic(target, [line + b"\n" for line in added[0]])
