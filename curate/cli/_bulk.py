@@ -50,14 +50,15 @@ class BulkAct:
         for line in (line for change in self.changes[:_NUM_EXAMPLES] if dry_run for line in change):
             console.data(console.one_line(line, 120))
         for why, names in self.left.items():
-            console.talk(f"{why}: {_listed(names)}")
+            console.talk(f"{why}: {listed_records(names)}")
         if self.decisions:
             names = [decision.id for decision in self.decisions]
-            console.data(f"{'would be ' if dry_run else ''}{done}: {_listed(names)}")
+            console.data(f"{'would be ' if dry_run else ''}{done}: {listed_records(names)}")
         console.talk("nothing was written" if dry_run or not self.decisions else "`curate undo` takes it back")
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed_records(names: Sequence[str]) -> str:
+    """Return how many records there are, and the first of their ids, each once."""
     names = list(dict.fromkeys(names))
     more = f" and {len(names) - _NUM_EXAMPLES:,} more" if len(names) > _NUM_EXAMPLES else ""
     shown = ", ".join(console.one_line(name, 60) for name in names[:_NUM_EXAMPLES])

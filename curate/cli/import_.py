@@ -147,19 +147,18 @@ def _update(
 
 def _remarks(update: Update, *, is_dropping: bool, is_dry_run: bool) -> Iterator[str]:
     """Yield what a person should know of an update beside its counts."""
-    from curate.cli.drop import listed_ids
+    from curate.cli._bulk import listed_records
 
     would = "would be " if is_dry_run else ""
     if update.gone:
-        named = listed_ids([record.id for record in update.gone])
+        named = listed_records([record.id for record in update.gone])
         kept = f"{would}dropped; `curate undo` takes it back" if is_dropping else "they stay; --drop-gone drops them"
-        console.data(f"gone from the file: {counted(len(update.gone), 'record')} ({named}); {kept}")
+        console.data(f"gone from the file: {named}; {kept}")
     if update.contested:
-        named = listed_ids([decision.id for decision in update.contested])
-        number = counted(len(update.contested), "record")
-        yield f"changed in the file and by people: {number} ({named}); theirs holds until `curate review` settles it"
+        named = listed_records([decision.id for decision in update.contested])
+        yield f"changed in the file and by people: {named}; theirs holds until `curate review` settles it"
     if update.returned:
-        yield f"in the file again, and still dropped: {listed_ids(update.returned)}; `curate restore` takes them in"
+        yield f"in the file again, and still dropped: {listed_records(update.returned)}; `curate restore` takes them in"
     if update.num_taken_out:
         yield f"taken out of the record file here: {counted(update.num_taken_out, 'record')}; they stay out"
     if update.num_without_key:

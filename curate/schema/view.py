@@ -179,7 +179,8 @@ class View:
         if any(part.isdecimal() for _, parts in fields for part in parts):
             # Such a part can be the place in a list, which a schema of the line would have to spell out.
             return lambda value: not any(self.misfits(value))
-        return line_fits(fields)
+        is_fit: Callable[[Mapping[str, Json]], bool] = line_fits(fields)
+        return is_fit
 
     def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
         """Yield what stands at a place of the view and cannot be what the view says it is."""

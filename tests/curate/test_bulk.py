@@ -92,7 +92,7 @@ def test_a_record_without_a_category_gets_one_and_no_empty_setting_is_named(make
     # What cannot be read is for who trains; the records are changed all the same.
     (root / "recipe.toml").write_text("[mixing", encoding="utf-8")
     said = call("edit", root, "--where", 'category:""', "--set", "category=new")
-    assert (said.exit_code, said.stdout) == (0, "edited: 5 records\n")
+    assert (said.exit_code, said.stdout) == (0, "edited: 5 records (r0, r1, r2, r3, r4)\n")
     assert "recipe" not in said.stderr
     assert "curate.toml" not in said.stderr
     assert categories(root) == ["new"] * 5
