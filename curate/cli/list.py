@@ -103,11 +103,7 @@ def command(
     else:
         # A million of them need not be held at once.
         rest = iter(_sorted(matching, chosen.sort, pins))
-        listed = islice(rest, limit)
-        if chosen.columns:
-            print_lines(_column_lines(listed, chosen.columns, pins, is_json=form == "jsonl"))
-        else:
-            print_lines(_json_lines(listed) if form == "jsonl" else _lines(listed))
+        print_lines(_lines_of(islice(rest, limit), chosen.columns, pins, is_json=form == "jsonl"))
         if num_more := sum(1 for _ in rest):
             console.talk(f"not shown: {counted(num_more, 'record')}")
     return Exit.OK
@@ -186,13 +182,15 @@ def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split])
     return sorted(listed, key=lambda state: value_of(state, column, pins), reverse=is_descending)
 
 
-def _column_lines(
-    states: Iterable[RecordState], columns: Sequence[str], pins: Mapping[str, Split], *, is_json: bool
+def _lines_of(
+    states: Iterator[RecordState], columns: Sequence[str], pins: Mapping[str, Split], *, is_json: bool
 ) -> Iterator[str]:
     import json
 
     from curate.project.views import value_of
 
+    if not columns:
+        yield from _json_lines(states) if is_json else _lines(states)
     for state in states:
         cells = {column: value_of(state, column, pins) for column in columns}
         yield json.dumps(cells) if is_json else "\t".join(console.one_line(str(cell), 60) for cell in cells.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -65,12 +65,12 @@ _SCHEMAS: dict[str, Json] = {"prompt": _PROMPT, **{name: schema for name, schema
 
 
 @cache
-def fits(name: str) -> Any:
+def fits(name: str) -> Callable[[Json], bool]:
     """Return the function that says whether a value may stand at the place called ``name``."""
     return _compiled(_SCHEMAS[name])
 
 
-def line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Any:
+def line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Callable[[Mapping[str, Json]], bool]:
     """Return the function that says of a whole line whether each of the named ``fields`` holds what may stand there."""
     root: dict[str, Any] = {}
     for name, parts in fields:
@@ -81,6 +81,6 @@ def line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Any:
     return _compiled(root)
 
 
-def _compiled(schema: dict[str, Json]) -> Any:
+def _compiled(schema: dict[str, Json]) -> Callable[[Json], bool]:
     # By draft 4, 1.0 is no integer; ids are compared by their spelling.
     return jsonschema_rs.Draft4Validator(schema).is_valid

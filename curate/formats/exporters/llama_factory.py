@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -22,59 +22,52 @@ from curate.formats.exporters import (
 )
 from curate.formats.exporters.sharegpt import line as sharegpt_line
 
-_COLUMNS = {"messages": "conversations", "system": "system", "tools": "tools"}
-TAGS = {
-    "role_tag": "from",
-    "content_tag": "value",
-    "user_tag": "human",
-    "assistant_tag": "gpt",
-    "observation_tag": "observation",
-    "function_tag": "function_call",
-    "system_tag": "system",
+_TAGS = {
+    "role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt",
+    "observation_tag": "observation", "function_tag": "function_call", "system_tag": "system",
+}  # fmt: skip
+TALKS: dict[str, Json] = {
+    "formatting": "sharegpt",
+    "columns": {"messages": "conversations", "system": "system", "tools": "tools"},
+    "tags": _TAGS,
 }
+Convert = Callable[[ExportRow], Mapping[str, Json]]
 
 
 @exporter("llama-factory", keeps=(TRACES[0],))
 def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """LLaMA-Factory data files with dataset_info.json; raw text goes to files of its own for pre-training."""
-    name = data_name(manifest)
+    return write_files(rows_by_split, folder, manifest, [
+        ("", lambda row: row["messages"] is not None, _line, TALKS),
+        ("_text", lambda row: row["messages"] is None, lambda row: {"text": row["text"]},
+         {"columns": {"prompt": "text"}}),
+    ])  # fmt: skip
+
+
+def write_files(
+    rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json],
+    kinds: Sequence[tuple[str, Callable[[ExportRow], bool], Convert, Mapping[str, Json]]],
+) -> ExportResult:  # fmt: skip
+    """Write a file for each split and kind of rows, and dataset_info.json.
+
+    A kind is what the names of its files end with, which rows it takes, what becomes of one, and what is said of it.
+    """
+    # The trainer's own settings take small letters and underscores.
+    name = "pairsmith_" + re.sub(r"[^a-z0-9]+", "_", str(manifest.get("name", "")).lower()).strip("_")
     info: dict[str, Json] = {}
-    paths: list[Path] = []
-    skipped = SkippedRows(folder)
-    num_rows = 0
+    skipped, num_rows = SkippedRows(folder), 0
     for split, rows in rows_by_split.items():
-        talked = (row for row in rows if row["messages"] is not None)
-        if num_talked := write_array(path := folder / f"{split}.json", talked, split, _line, skipped):
-            paths.append(path)
-            info[f"{name}_{split}"] = {
-                "file_name": path.name,
-                "formatting": "sharegpt",
-                "columns": _COLUMNS,
-                "tags": TAGS,
-            }
-        raw = (row for row in rows if row["messages"] is None)
-        path = folder / f"{split}_text.json"
-        if num_texts := write_array(path, raw, split, lambda row: {"text": row["text"]}, skipped):
-            paths.append(path)
-            info[f"{name}_{split}_text"] = {"file_name": path.name, "columns": {"prompt": "text"}}
-        num_rows += num_talked + num_texts
+        for suffix, takes, convert, about in kinds:
+            path = folder / f"{split}{suffix}.json"
+            if number := _write_array(path, filter(takes, rows), split, convert, skipped):
+                info[f"{name}_{split}{suffix}"] = {"file_name": path.name, **about}
+                num_rows += number
     path = folder / "dataset_info.json"
     write_atomic(path, [orjson.dumps(info, option=orjson.OPT_INDENT_2), b"\n"])
-    return ExportResult([*paths, path], num_rows, skipped)
+    return ExportResult([*(folder / about["file_name"] for about in info.values()), path], num_rows, skipped)
 
 
-def data_name(manifest: Mapping[str, Json]) -> str:
-    """Return what a dataset is called in the trainer's own settings, which take small letters and underscores."""
-    return "pairsmith_" + re.sub(r"[^a-z0-9]+", "_", str(manifest.get("name", "")).lower()).strip("_")
-
-
-def write_array(
-    path: Path,
-    rows: Iterable[ExportRow],
-    split: Split,
-    convert: Callable[[ExportRow], Mapping[str, Json]],
-    skipped: SkippedRows,
-) -> int:
+def _write_array(path: Path, rows: Iterable[ExportRow], split: Split, convert: Convert, skipped: SkippedRows) -> int:
     """Write what ``convert`` makes of ``rows`` as one JSON array, and return how many that are; of none there is no
     file."""
     lines = converted(rows, split, convert, skipped)

@@ -10,10 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from curate.base.record import TRACES, Json
-from curate.base.storage import write_atomic
 from curate.formats.exporters import (
     CannotExpressError,
     ExportResult,
@@ -24,13 +21,14 @@ from curate.formats.exporters import (
     write_lines,
 )
 from curate.formats.exporters._rows import (
+    PAIR,
     TIED,
     Message,
     asked_and_answered,
     preference_pair,
     with_arguments_as_object,
 )
-from curate.formats.exporters.llama_factory import TAGS, data_name, ordered_turns, write_array
+from curate.formats.exporters.llama_factory import TALKS, ordered_turns, write_files
 from curate.formats.exporters.openai import openai_message
 from curate.formats.exporters.sharegpt import line as sharegpt_line
 
@@ -72,20 +70,8 @@ def write_axolotl(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[s
 @exporter("llama-factory-ranking", keeps=("rejected", TRACES[0]), takes_answers=True)
 def write_ranking(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """LLaMA-Factory ranking files: conversations with a chosen and a rejected turn, and dataset_info.json."""
-    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
-    columns |= {"system": "system", "tools": "tools"}
-    info: dict[str, Json] = {}
-    paths, skipped, num_rows = [], SkippedRows(folder), 0
-    for split, rows in rows_by_split.items():
-        if number := write_array(path := folder / f"{split}.json", rows, split, _ranked, skipped):
-            paths.append(path)
-            num_rows += number
-            info[f"{data_name(manifest)}_{split}"] = {
-                "file_name": path.name, "formatting": "sharegpt", "ranking": True, "columns": columns, "tags": TAGS,
-            }  # fmt: skip
-    path = folder / "dataset_info.json"
-    write_atomic(path, [orjson.dumps(info, option=orjson.OPT_INDENT_2), b"\n"])
-    return ExportResult([*paths, path], num_rows, skipped)
+    about = {**TALKS, "ranking": True, "columns": {**TALKS["columns"], **{name: name for name in PAIR}}}
+    return write_files(rows_by_split, folder, manifest, [("", lambda _row: True, _ranked, about)])
 
 
 def _tools(row: ExportRow) -> dict[str, Json]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,15 +198,20 @@ _containers: Registry[Container] = Registry("importers", __name__)
 def importer(
     name: str,
     *,
-    recognise: Recognise,
     samples: Sequence[Row],
+    fits: Callable[[Row], bool] = lambda _row: False,
+    recognise: Recognise | None = None,
     guess: Guess | None = None,
     is_named_by_split: bool = False,
     notices: RowNotices = lambda _path, _rows: (),
 ) -> Callable[[Read], Read]:
-    """Register a function that reads one row; its docstring is the help text, and ``samples`` its proof."""
+    """Register a function that reads one row; its docstring is the help text, and ``samples`` its proof.
+
+    Rows are recognised by the share of them that ``fits``, or by all of them with ``recognise``.
+    """
+    likeness = recognise or partial(share, fits=fits)
     options = (samples, guess, is_named_by_split, notices)
-    return _importers.adding(name, lambda read: Importer(name, inspect.getdoc(read) or "", recognise, read, *options))
+    return _importers.adding(name, lambda read: Importer(name, inspect.getdoc(read) or "", likeness, read, *options))
 
 
 def container(
@@ -219,6 +225,11 @@ def container(
     """Register a function that yields the rows of a file; of those that fit, the highest priority reads it."""
     options = (priority, notices, unpacks)
     return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", fits, rows, *options))
+
+
+def share(rows: Collection[Row], fits: Callable[[Row], bool]) -> float:
+    """Return the share of ``rows`` that ``fits`` accepts; 0.0 for none."""
+    return sum(map(fits, rows)) / len(rows) if rows else 0.0
 
 
 def importers() -> dict[str, Importer]:

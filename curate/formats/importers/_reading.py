@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 from curate.base.record import MOST_WEIGHT, SPLITS, TRACES, Json, Kind, json_type
@@ -111,11 +111,6 @@ def text_of(row: dict[str, Json], key: str) -> str:
 def json_name(value: Json) -> str:
     """Return what kind of JSON value this is, in words for a message."""
     return _WORDS.get(json_type(value), "null")
-
-
-def share(rows: Collection[dict[str, Json]], fits: Callable[[dict[str, Json]], bool]) -> float:
-    """Return the share of ``rows`` that ``fits`` accepts; 0.0 for none."""
-    return sum(map(fits, rows)) / len(rows) if rows else 0.0
 
 
 def rendered(value: Json) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import share, take_common, text_of
+from curate.formats.importers._reading import take_common, text_of
 
 _USED = ("instruction", "input", "output", "system", "history")
 
@@ -18,7 +17,7 @@ def _is_alpaca(row: dict[str, Json]) -> bool:
 
 @importer(
     "alpaca",
-    recognise=partial(share, fits=_is_alpaca),
+    fits=_is_alpaca,
     samples=[
         {"instruction": "Name the capital.", "input": "Peru", "output": "Lima"},
         {"instruction": "Greet me.", "output": "Hello.", "source_page": 7},

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
 from curate.formats.importers._answers import answers_of, record_of
-from curate.formats.importers._reading import as_list, share
+from curate.formats.importers._reading import as_list
 
 _RESPONSES = ".responses"
 # What stands beside the fields of a record, in one form or the other.
@@ -41,7 +41,7 @@ def _is_flat(row: dict[str, Json]) -> bool:
 
 @importer(
     "argilla",
-    recognise=lambda rows: share(rows, lambda row: _is_nested(row) or _is_flat(row)),
+    fits=lambda row: _is_nested(row) or _is_flat(row),
     samples=[
         {"id": "a", "fields": {"text": "Say hi."}, "metadata": {}, "suggestions": {}, "vectors": {}, "responses": {
             "reply": [{"value": "Hi.", "user_id": "u1"}, {"value": "Hello.", "user_id": "u2"}]}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from curate.base.record import missing_extra
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container, head_of
@@ -14,11 +14,10 @@ from curate.formats.importers.parquet import ALWAYS_ALLOWED, MAX_RATIO, size_of,
 if TYPE_CHECKING:
     from polars import DataFrame
 
-_FILE, _STREAM = b"ARROW1", b"\xff\xff\xff\xff"
-_MAX_METADATA = 64 * 1024 * 1024
+_FILE = b"ARROW1"
 _SLICE_ROWS = 4096
-# The fields of a Message and of a RecordBatch (Message.fbs), by their places in a vtable; a batch is of header type 3.
-_HEADER_TYPE, _HEADER, _BODY_LENGTH, _COMPRESSION, _BATCH = 1, 2, 3, 3, 3
+# The fields of a Message, a DictionaryBatch and a RecordBatch (Message.fbs), by their places in a vtable.
+_HEADER, _ROWS, _COMPRESSION = 2, 1, 3
 
 
 def _fits(path: Path, head: bytes) -> bool:
@@ -54,9 +53,8 @@ def _frames(path: Path) -> Iterator[DataFrame]:
         with path.open("rb") as handle:
             # In a file the messages of a stream stand between a mark and a footer.
             start = 8 if head_of(path).startswith(_FILE) else 0
-            handle.seek(start)
             # A compressed buffer says itself how much room it wants, which may be any.
-            if any(_compressed(handle, path.stat().st_size)):
+            if _is_compressed(path, start):
                 hint = "Save it as Parquet, or without compression."
                 raise cannot_import(f"{path}: its buffers are compressed, which is not read", hint)
             handle.seek(start)
@@ -83,38 +81,33 @@ def _frames(path: Path) -> Iterator[DataFrame]:
         raise cannot_import(f"{path}: it cannot be read as Arrow: {reason}", "Fetch or save it again.") from error
 
 
-def _compressed(handle: BinaryIO, size: int) -> Iterator[bool]:
-    """Yield of each batch of rows whether its buffers are compressed.
+def _is_compressed(path: Path, start: int) -> bool:
+    """Whether the buffers of any batch of rows, or of any dictionary, are compressed."""
+    import pyarrow
+    from pyarrow import ipc
 
-    Raises:
-        ValueError, IndexError: it is not well-formed.
-        struct.error: it ends too early.
-    """
-    while len(start := handle.read(8)) == 8:
-        mark, length = struct.unpack("<4sI", start)
-        if mark != _STREAM:
-            raise ValueError("it does not consist of messages of Arrow")
-        if length == 0:
-            return
-        if length > _MAX_METADATA:
-            raise ValueError(f"a message would take {length:,} bytes")
-        data = handle.read(length)
-        message = struct.unpack_from("<I", data)[0]
-        kind, header = _field(data, message, _HEADER_TYPE), _field(data, message, _HEADER)
-        if kind and header and data[kind] == _BATCH:
-            batch = header + struct.unpack_from("<I", data, header)[0]
-            yield bool(_field(data, batch, _COMPRESSION))
-        body = _field(data, message, _BODY_LENGTH)
-        num_bytes = struct.unpack_from("<q", data, body)[0] if body else 0
-        if not 0 <= num_bytes <= size:
-            raise ValueError("a part of it is missing")
-        handle.seek(num_bytes, 1)
+    # Of a file in memory a length that lies is found out without making room for it.
+    with pyarrow.memory_map(str(path)) as source:
+        source.seek(start)
+        for message in ipc.MessageReader.open_stream(source):
+            if message.type in ("record batch", "dictionary"):
+                data = message.metadata.to_pybytes()
+                batch = _table(data, struct.unpack_from("<I", data)[0], _HEADER)
+                batch = _table(data, batch, _ROWS) if message.type == "dictionary" else batch
+                if _field(data, batch, _COMPRESSION):
+                    return True
+    return False
+
+
+def _table(data: bytes, table: int, number: int) -> int:
+    place = _field(data, table, number)
+    return int(place + struct.unpack_from("<I", data, place)[0])
 
 
 def _field(data: bytes, table: int, number: int) -> int:
-    """Return where a field of a table of FlatBuffers stands, 0 where the table has none."""
+    """Return where a field of a table of FlatBuffers stands, 0 where the table has none; pyarrow has verified both."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
-    if vtable < 0 or struct.unpack_from("<H", data, vtable)[0] < 6 + 2 * number:
+    if struct.unpack_from("<H", data, vtable)[0] < 6 + 2 * number:
         return 0
     offset = struct.unpack_from("<H", data, vtable + 4 + 2 * number)[0]
     return table + offset if offset else 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from curate.base.record import UNCATEGORISED, Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import answer_of, is_own, question_of, read_messages, read_tools, share, split_of
+from curate.formats.importers._reading import answer_of, is_own, question_of, read_messages, read_tools, split_of
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema import load_shape
 
@@ -27,7 +26,7 @@ def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
 
 @importer(
     "dataset",
-    recognise=partial(share, fits=is_own),
+    fits=is_own,
     is_named_by_split=True,
     notices=_notices,
     samples=[

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from curate.base.record import Json
 from curate.base.tables import counted
 from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._answers import answers_of, record_of
-from curate.formats.importers._reading import share
 
 _LABELS = ("label", "labels", "cats")
 _COMMENTS = ("Comments", "comments")
@@ -33,7 +31,7 @@ def _notices(_path: Path, rows: Sequence[dict[str, Json]]) -> Sequence[str]:
 
 @importer(
     "doccano",
-    recognise=partial(share, fits=_is_example),
+    fits=_is_example,
     notices=_notices,
     samples=[
         {"id": 1, "text": "Where is my card?", "label": ["card"], "Comments": []},

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from curate.base.record import TRACES, Json
 from curate.formats.importers import ConvertedRow, importer
-from curate.formats.importers._reading import share, take_common, text_of
+from curate.formats.importers._reading import take_common, text_of
 
 _CHUNKS = ("chunk", "chunkId", "chunkName", "chunkContent")
 _LABELS = ("labels", "questionLabel")
@@ -20,7 +19,7 @@ def _is_pair(row: dict[str, Json]) -> bool:
 
 @importer(
     "easy-dataset",
-    recognise=partial(share, fits=_is_pair),
+    fits=_is_pair,
     samples=[
         {"question": "When was it built?", "answer": "In 1901.", "labels": "1.1 bridges", "chunk": "Built in 1901."},
         {"id": "q1", "question": "Who built it?", "answer": "Nobody knows.", "questionLabel": "people", "cot": ""},

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import share, take_common, text_of
+from curate.formats.importers._reading import take_common, text_of
 
 _ROLES = {
     "human": "user", "user": "user", "instruction": "user", "question": "user", "prompter": "user",
@@ -37,7 +36,7 @@ def _role(mark: re.Match[str]) -> str:
 
 @importer(
     "human-assistant",
-    recognise=partial(share, fits=_is_talk),
+    fits=_is_talk,
     samples=[
         {"text": "### Human: Say hi.\n### Assistant: Hello.\n### Human: Again.\n### Assistant: Hello again."},
         {"text": "### Instruction:\nSay hi.\n\n### Response:\nHello."},

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, Rejected, RowError, SourceRow, container, head_of, importer
-from curate.formats.importers._reading import share, take_common, text_of
+from curate.formats.importers._reading import take_common, text_of
 from curate.jsonl import JsonFault, strict_loads
 
 _RUN, _TASK = "task_run.kiln", "task.kiln"
@@ -57,7 +56,7 @@ def _is_run(row: dict[str, Json]) -> bool:
 
 @importer(
     "kiln",
-    recognise=partial(share, fits=_is_run),
+    fits=_is_run,
     samples=[
         {"v": 1, "id": "102", "model_type": "task_run", "input": "Say hi.", "task_instruction": "Be brief.",
          "output": {"output": "Hello", "rating": {"type": "five_star", "value": 2.0}},

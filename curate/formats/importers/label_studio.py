@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
 from curate.formats.importers._answers import answers_of, question_of, record_of
-from curate.formats.importers._reading import as_list, share
+from curate.formats.importers._reading import as_list
 
 _FLAT = ("annotation_id", "lead_time")
 # The keys under which a result holds what was answered; all other kinds mark places in a text, a picture or a sound.
@@ -23,13 +23,9 @@ def _is_flat(row: dict[str, Json]) -> bool:
     return all(name in row for name in _FLAT)
 
 
-def _recognise(rows: Sequence[dict[str, Json]]) -> float:
-    return share(rows, lambda row: _is_task(row) or _is_flat(row))
-
-
 @importer(
     "label-studio",
-    recognise=_recognise,
+    fits=lambda row: _is_task(row) or _is_flat(row),
     samples=[
         {"id": 1, "data": {"text": "Where is my card?"}, "predictions": [], "annotations": [
             {"completed_by": {"id": 3, "email": "ann@example.org"}, "created_at": "2026-03-01T10:00:00Z", "result": [

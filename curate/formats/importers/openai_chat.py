@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, importer
@@ -13,7 +12,6 @@ from curate.formats.importers._reading import (
     is_own,
     read_messages,
     reference_of,
-    share,
     take_common,
     take_tools,
 )
@@ -26,7 +24,7 @@ def _is_openai(row: dict[str, Json]) -> bool:
 
 @importer(
     "openai",
-    recognise=partial(share, fits=_is_openai),
+    fits=_is_openai,
     samples=[
         {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello.", "weight": 1}]},
         {"messages": [

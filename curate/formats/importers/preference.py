@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from curate.base.record import Json
-from curate.formats.importers import ConvertedRow, RowError, importer
+from curate.formats.importers import ConvertedRow, RowError, importer, share
 from curate.formats.importers._reading import (
     DIGITS,
     answer_of,
@@ -19,7 +18,6 @@ from curate.formats.importers._reading import (
     json_name,
     question_of,
     read_messages,
-    share,
     spelled_value,
     take_common,
     take_tools,
@@ -104,7 +102,7 @@ def _is_pair(row: dict[str, Json]) -> bool:
 
 @importer(
     "preference",
-    recognise=partial(share, fits=_is_pair),
+    fits=_is_pair,
     samples=[
         {"prompt": "Say hi.", "chosen": "Hello.", "rejected": "Go away."},
         {"prompt": [_ASK], "chosen": [{"role": "assistant", "content": "Hello."}],
@@ -200,7 +198,7 @@ def _named(item: dict[str, Json], names: Sequence[str], kind: Any) -> str:
 
 @importer(
     "rated",
-    recognise=partial(share, fits=lambda row: bool(_rated_list(row))),
+    fits=lambda row: bool(_rated_list(row)),
     samples=[
         {"instruction": "Say hi.", "completions": [{"model": "a", "response": "Hello.", "overall_score": 4.5},
                                                    {"model": "b", "response": "Go away.", "overall_score": 1}]},
@@ -231,7 +229,7 @@ def _is_openai(row: dict[str, Json]) -> bool:
 
 @importer(
     "openai-preference",
-    recognise=partial(share, fits=_is_openai),
+    fits=_is_openai,
     samples=[
         {"input": {"messages": [_ASK], "tools": [], "parallel_tool_calls": True},
          "preferred_output": [{"role": "assistant", "content": "Hello."}],

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._answers import answers_of, record_of
-from curate.formats.importers._reading import share
 
 _MARKS = ("_input_hash", "_task_hash", "_view_id", "_annotator_id", "_session_id")
 _ANSWERS = ("response", "completion", "output", "label", "accept")
@@ -24,7 +22,7 @@ def _is_task(row: dict[str, Json]) -> bool:
 
 @importer(
     "prodigy",
-    recognise=partial(share, fits=_is_task),
+    fits=_is_task,
     samples=[
         {"text": "Where is my card?", "label": "card", "answer": "accept", "_input_hash": 1, "_task_hash": 2},
         {"text": "Where is my card?", "options": [{"id": "card", "text": "Card"}], "accept": ["card"],

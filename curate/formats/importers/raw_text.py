@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
-from curate.formats.importers import ConvertedRow, importer
-from curate.formats.importers._reading import share, take_common, text_of
+from curate.formats.importers import ConvertedRow, importer, share
+from curate.formats.importers._reading import take_common, text_of
 
 _ANSWERS = frozenset({
     "output", "response", "answer", "completion", "label", "intent", "category", "target", "instruction", "prompt",

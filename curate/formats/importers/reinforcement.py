@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
@@ -11,7 +10,6 @@ from curate.formats.importers._reading import (
     read_messages,
     reference_of,
     rendered,
-    share,
     take_common,
     take_tools,
     talk_of,
@@ -20,7 +18,7 @@ from curate.formats.importers._reading import (
 
 @importer(
     "reinforcement",
-    recognise=partial(share, fits=lambda row: bool(reference_of(row))),
+    fits=lambda row: bool(reference_of(row)),
     samples=[
         {"messages": [{"role": "user", "content": "2 + 2?"}], "reference_answer": "4"},
         {"messages": [{"role": "user", "content": "Order 7, two pens."}], "reference_answer": {"order": 7, "pens": 2}},

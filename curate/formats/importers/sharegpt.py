@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from curate.base.record import TRACES, Json, thought
 from curate.formats.importers import ConvertedRow, RowError, importer
@@ -12,7 +11,6 @@ from curate.formats.importers._reading import (
     read_tools,
     reasoning_of,
     rendered,
-    share,
     take_common,
     training_marks,
 )
@@ -36,7 +34,7 @@ def _is_sharegpt(row: dict[str, Json]) -> bool:
 
 @importer(
     "sharegpt",
-    recognise=partial(share, fits=_is_sharegpt),
+    fits=_is_sharegpt,
     samples=[
         {"id": "a1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]},
         {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import share, take_common
+from curate.formats.importers._reading import take_common
 
 # What says that the passage does not hold the answer.
 _UNANSWERABLE = "is_impossible"
@@ -25,13 +25,9 @@ def _is_paragraph(row: dict[str, Json]) -> bool:
     return isinstance(row.get("context"), str) and isinstance(row.get("qas"), list)
 
 
-def _recognise(rows: Sequence[dict[str, Json]]) -> float:
-    return share(rows, lambda row: _is_article(row) or _is_paragraph(row) or _is_flat(row))
-
-
 @importer(
     "squad",
-    recognise=_recognise,
+    fits=lambda row: _is_article(row) or _is_paragraph(row) or _is_flat(row),
     samples=[
         {"title": "Bridges", "paragraphs": [{"context": "The bridge was built in 1901.", "qas": [
             {"id": "b1", "question": "When was it built?", "answers": [{"text": "1901", "answer_start": 24}]},

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import as_list, share
+from curate.formats.importers._reading import as_list
 
 _ROLES = {"prompter": "user", "assistant": "assistant", "user": "user", "human": "user", "system": "system"}
 
@@ -19,7 +18,7 @@ def _is_tree(row: dict[str, Json]) -> bool:
 
 @importer(
     "trees",
-    recognise=partial(share, fits=_is_tree),
+    fits=_is_tree,
     samples=[
         {"message_tree_id": "t1", "tree_state": "ready_for_export", "prompt": {
             "message_id": "t1", "text": "Say hi.", "role": "prompter", "lang": "en", "replies": [

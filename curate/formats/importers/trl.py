@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from curate.base.record import Json
-from curate.formats.importers import ConvertedRow, RowError, importer
+from curate.formats.importers import ConvertedRow, RowError, importer, share
 from curate.formats.importers._reading import (
     argument_kinds,
     is_messages,
@@ -14,7 +13,6 @@ from curate.formats.importers._reading import (
     json_name,
     read_messages,
     reference_of,
-    share,
     take_common,
     take_tools,
 )
@@ -37,7 +35,7 @@ def _recognise_conversations(rows: Sequence[dict[str, Json]]) -> float:
 
 @importer(
     "trl",
-    recognise=partial(share, fits=_is_pair),
+    fits=_is_pair,
     samples=[
         {"prompt": "The sky is", "completion": " blue."},
         {"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]},

@@ -346,3 +346,20 @@ def test_the_line_in_which_excel_names_the_separator_is_no_row(tmp_path: Path) -
     path = write(tmp_path, "table.csv", b'sep=;\r\nquestion;answer\r\n"a,b";c\r\n')
     assert init(path).return_value == Exit.OK
     assert [(line["instruction"], line["output"]) for line in records(path)] == [("a,b", "c")]
+
+
+def test_a_dictionary_of_arrow_that_is_compressed_is_refused_too(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    ipc = pyarrow.ipc
+    table = pyarrow.table({"text": pyarrow.array(["a" * 1000, "b"] * 9).dictionary_encode()})
+
+    def messages(compression: str | None) -> list[Any]:
+        sink = pyarrow.BufferOutputStream()
+        with ipc.new_stream(sink, table.schema, options=ipc.IpcWriteOptions(compression=compression)) as stream:
+            stream.write_table(table)
+        return list(ipc.MessageReader.open_stream(sink.getvalue()))
+
+    pairs = zip(messages(None), messages("zstd"), strict=True)
+    mixed = [packed if packed.type == "dictionary" else plain for plain, packed in pairs]
+    data = b"".join(one.serialize().to_pybytes() for one in mixed) + b"\xff\xff\xff\xff\0\0\0\0"
+    assert "its buffers are compressed" in refusal(init(write(tmp_path, "a.arrow", data)))
