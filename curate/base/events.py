@@ -238,7 +238,7 @@ class SourceEdit(Edit):
 
 
 @dataclass(frozen=True, slots=True)
-class LineEdit(SourceEdit):
+class FileEdit(SourceEdit):
     """What people have written into the line of the record file: it holds against the source, as decisions do."""
 
     session = "f" * 11 + "e"

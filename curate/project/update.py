@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.base.console import one_line, spelled
-from curate.base.events import Decision, Drop, EditEvent, LineEdit, SourceEdit
+from curate.base.events import Decision, Drop, EditEvent, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.base.storage import write_atomic
@@ -51,7 +51,7 @@ class Update:
     returned: list[str] = field(default_factory=list)
     """Records that were dropped as gone and that the source has again."""
     contested: list[SourceEdit] = field(default_factory=list)
-    ours: list[LineEdit] = field(default_factory=list)
+    ours: list[FileEdit] = field(default_factory=list)
     """What the record file says against the source, where no decision says it."""
     num_taken_out: int = 0
     """Rows of the source whose lines people took out of the record file."""
@@ -235,7 +235,7 @@ def _contest(
         if not _is_same(own := record.data.get(key), value)
         and not any(key in event.changes and _is_same(event.changes[key], own) for event in edits)
     }
-    update.ours += [LineEdit(name, ours, parents=(line_digest(record),))] if ours else []
+    update.ours += [FileEdit(name, ours, parents=(line_digest(record),))] if ours else []
     update.contested.append(SourceEdit(name, theirs, parents=parents))
 
 
