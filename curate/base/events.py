@@ -233,6 +233,16 @@ class SourceEdit(Edit):
     somebody settles it.
     """
 
+    session: ClassVar[str] = "f" * 12
+    """How its session begins: of sides that contradict one another that of the lowest session holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEdit(SourceEdit):
+    """What people have written into the line of the record file: it holds against the source, as decisions do."""
+
+    session = "f" * 11 + "e"
+
 
 @dataclass(frozen=True, slots=True)
 class Add(Decision):

@@ -140,10 +140,6 @@ def annotator(name: str = "") -> str:
     return by
 
 
-# What a source says ranks behind what people decide.
-_LAST_SESSIONS = "f" * 12
-
-
 class JournalWriter:
     """One annotator's work in one go, in a segment of its own that is made with the first decision.
 
@@ -180,9 +176,8 @@ class JournalWriter:
         # Seconds are enough, because nothing is ordered by a clock.
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         act = uuid.uuid4().hex
-        if not self._seq and any(isinstance(decision, SourceEdit) for decision in decisions):
-            # Of sides that contradict one another that of the lowest session holds.
-            self._session = f"{_LAST_SESSIONS}{self._session[len(_LAST_SESSIONS) :]}"
+        if not self._seq and decisions and isinstance(decisions[0], SourceEdit):
+            self._session = f"{decisions[0].session}{self._session[len(decisions[0].session) :]}"
             self.sessions.add(self._session)
         last: dict[str, str] = {}
         events: list[AnyEvent] = []

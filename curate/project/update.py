@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.base.console import one_line, spelled
-from curate.base.events import Decision, Drop, Edit, EditEvent, SourceEdit
+from curate.base.events import Decision, Drop, EditEvent, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.base.storage import write_atomic
@@ -51,7 +51,7 @@ class Update:
     returned: list[str] = field(default_factory=list)
     """Records that were dropped as gone and that the source has again."""
     contested: list[SourceEdit] = field(default_factory=list)
-    ours: list[Edit] = field(default_factory=list)
+    ours: list[FileEdit] = field(default_factory=list)
     """What the record file says against the source, where no decision says it."""
     num_taken_out: int = 0
     """Rows of the source whose lines people took out of the record file."""
@@ -134,7 +134,7 @@ def write_update(update: Update, data: ProjectData, *, is_dropping: bool = False
     if update.edits or update.added:
         _write_lines(update, root)
     drops = [Drop(record.id, update.drop_reason) for record in update.gone] if is_dropping else []
-    for by, decisions in (("", [*update.ours, *drops]), (update.intake.plan.path.name, update.contested)):
+    for by, decisions in (("", update.ours), (update.intake.plan.path.name, update.contested), ("", drops)):
         if decisions:
             with open_project(root, by) as project:
                 project.apply(list[Decision](decisions))
@@ -212,8 +212,8 @@ def _contest(
     said: dict[str, Json] = {}
     parents: tuple[str, ...] = (line_digest(record),)
     source = update.intake.plan.path.name
-    earlier = [event for event in decisions.of(name) if isinstance(event, EditEvent) and event.by == source]
-    for event, _ in in_causal_order(earlier):
+    edits = [event for event in decisions.of(name) if isinstance(event, EditEvent)]
+    for event, _ in in_causal_order([event for event in edits if event.by == source]):
         assert isinstance(event, EditEvent), "these are the edits"
         said |= event.changes
         parents = (event.event,)
@@ -230,11 +230,12 @@ def _contest(
         keys = [key for key in {**line, **new} if key not in id_keys]
         theirs = {key: new.get(key) for key in keys if not _is_same(line.get(key), new.get(key))}
     ours = {
-        key: record.data.get(key)
+        key: own
         for key, value in theirs.items()
-        if not _is_same(record.data.get(key), value) and _is_same(record.data.get(key), line.get(key))
+        if not _is_same(own := record.data.get(key), value)
+        and not any(key in event.changes and _is_same(event.changes[key], own) for event in edits)
     }
-    update.ours += [Edit(name, ours)] if ours else []
+    update.ours += [FileEdit(name, ours, parents=(line_digest(record),))] if ours else []
     update.contested.append(SourceEdit(name, theirs, parents=parents))
 
 

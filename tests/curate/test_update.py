@@ -189,6 +189,17 @@ def test_a_line_changed_in_the_record_file_stays_and_is_an_item_where_the_source
     assert tree(workspace) == before
 
 
+def test_a_line_changed_by_hand_under_an_edit_is_there_once_the_edit_is_taken_back(workspace: Path) -> None:
+    put(workspace, ROWS)
+    target = workspace / "data/faq.jsonl"
+    target.write_text(target.read_text().replace("answer is 7.", "answer is seven."))
+    decide(workspace, Edit("r1", {"output": "Ana's."}))
+    update(workspace, [ROWS[0], ROWS[1] | {"output": "Anew."}, *ROWS[2:]])
+    assert (output(workspace, "r1"), conflicts(workspace)) == ("Ana's.", [("r1", "output")])
+    opened(workspace, lambda project: project.undo())
+    assert (output(workspace, "r1"), conflicts(workspace)) == ("The answer is seven.", [("r1", "output")])
+
+
 def test_what_was_folded_into_the_lines_is_no_change_of_the_source(workspace: Path) -> None:
     put(workspace, ROWS)
     decide(workspace, Edit("r1", {"output": "Ana's."}), Edit("r2", {"output": "Ana's two."}))
@@ -373,7 +384,8 @@ class Model:
             if what == "add":
                 self.mine.append(f"mine{self.step}-{self.random.random()}")
                 lines_.insert(0, {"id": self.mine[-1], "instruction": "By hand?", "output": "Yes."})
-            else:
+            elif (name, key) not in self.contested:
+                # Once decisions say something of a key, what is written into its line has no effect.
                 self.by_hand[name, key] = f"By hand {self.random.random()}."
                 next(line for line in lines_ if line["id"] == name)[key] = self.by_hand[name, key]
             target.write_text("".join(json.dumps(line) + "\n" for line in lines_))
