@@ -143,9 +143,13 @@ class RejectedAndChosen(_Judged):
 
     def see_all(self, sketches: Sketches) -> None:
         """Take note of both answers of each record."""
-        for is_chosen in (True, False):
-            sides = ((row, keys[not is_chosen], keys[is_chosen]) for row, keys in enumerate(sketches.answers))
-            self._add(sketches, ((row, [answer], is_chosen, other) for row, answer, other in sides if answer))
+        # Record by record, so that which of two comes first does not hang on how many are shown at once.
+        sides = (
+            (row, [keys[not is_chosen]], is_chosen, keys[is_chosen])
+            for row, keys in enumerate(sketches.answers)
+            for is_chosen in (True, False)
+        )
+        self._add(sketches, (side for side in sides if all(side[1])))
 
     def finish(self) -> Iterator[DatasetProblem]:
         """Yield each record of which an answer is judged in another way than where it stands first."""

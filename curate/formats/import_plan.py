@@ -29,7 +29,7 @@ from curate.formats.importers._foreign import FORMS
 from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_value, value_at
 from curate.formats.importers.encoded import container_for
 from curate.jsonl import parts_of
-from curate.schema import Shape
+from curate.schema import Shape, guess_shape, load_shape
 
 # The name of the format of a file that already has the workspace's shape.
 NATIVE = "workspace"
@@ -159,6 +159,9 @@ def plan_import(
     sample = [selection.without_conditions(row) for row in wanted]
     scores: tuple[tuple[str, float], ...] = ()
     importer, unknown = None, None
+    if shape is None and not chosen and guess_shape(sample) == "preference":
+        # Preferences of all three kinds may stand in one file, of which each importer reads one.
+        shape = load_shape("preference")
     try:
         scores = () if chosen else _likenesses(path, shape, sample)
         importer = _importer_named(chosen or scores[0][0])
@@ -261,8 +264,9 @@ def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], selec
 
 def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[ForeignForm]:
     """Return the foreign forms that rows must not have: all but those that ``importer`` reads for such a workspace."""
-    takes_all = shape is None or shape.kind == "preference"
-    return [form for form in FORMS if not (importer and takes_all and importer.name in form.read_by)]
+    takes_all, name = shape is None or shape.kind == "preference", importer.name if importer else NATIVE
+    # Of rows in the workspace's own shape a bad one is put aside by itself.
+    return [form for form in FORMS if not (takes_all and form.read_by and name in (*form.read_by, shape and NATIVE))]
 
 
 def _refuse_foreign(

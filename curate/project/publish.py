@@ -159,8 +159,9 @@ def _about(
     data: ProjectData, verdict: Verdict, planned: ExportPlan, contents: Mapping[_Content, int]
 ) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
-    # Keys of the terminal, plug-ins and who has to approve change no record, and so make no other dataset.
-    fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude={"keys", "plugins", "review"})
+    # Keys of the terminal, plug-ins, views and who has to approve change no record, and so make no other dataset.
+    unrelated = {"keys", "plugins", "review", "views"}
+    fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude=unrelated)
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     categories: dict[str, Counter[str]] = defaultdict(Counter)

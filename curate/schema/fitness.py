@@ -24,7 +24,7 @@ _MESSAGE = {
         "tool_calls": {"type": ["array", "null"], "items": _CALL},
     },
 }
-_ANSWER = {"type": ["string", "array", "null"], "items": _MESSAGE}
+_ANSWER = {"type": ["string", "array", "null"], "minItems": 1, "items": _MESSAGE}
 _RATED = {
     "type": ["array", "null"],
     "items": {

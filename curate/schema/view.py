@@ -164,7 +164,7 @@ class View:
         """Return the conversation with the best of the answers that a line compares, and the texts of the others."""
         best, *others = self.answers(value)
         answer = best.messages
-        if not others and not best.rating:
+        if not others and best.rating <= 0:
             answer = tuple({**turn, "train": False} if turn["role"] == "assistant" else turn for turn in answer)
         if not messages:
             prompt = PART_JOINT.join(part for path in self.prompt if (part := at(value, path)))
@@ -176,7 +176,7 @@ class View:
     def fitness(self) -> Callable[[Mapping[str, Json]], bool]:
         """Return what says quickly whether a line has no `misfits`."""
         fields = [*self.paths.items(), *(("prompt", path) for path in self.prompt)]
-        if any(part.isdecimal() for _, parts in fields for part in parts):
+        if self.has_answers or any(part.isdecimal() for _, parts in fields for part in parts):
             # Such a part can be the place in a list, which a schema of the line would have to spell out.
             return lambda value: not any(self.misfits(value))
         is_fit: Callable[[Mapping[str, Json]], bool] = line_fits(fields)
@@ -192,6 +192,17 @@ class View:
         for path in self.prompt:
             if not fits("prompt")(at(value, path)):
                 yield Problem("is the prompt of the record by x-record and must be text", pointer_of(path))
+        if self.has_answers and not self._has_body(value):
+            yield Problem("compares no answers: it needs chosen and rejected, rated answers, or a completion and liked")
+
+    def _has_body(self, value: Mapping[str, Json]) -> bool:
+        """Whether a line has all of one of the ways to compare answers."""
+        chosen, rejected = self.get(value, "chosen"), self.get(value, "rejected")
+        if self.get(value, "answers"):
+            return True
+        if chosen is not None or rejected is not None:
+            return chosen is not None and rejected is not None
+        return self.get(value, "completion") is not None and isinstance(self.get(value, "liked"), bool)
 
     def drafts(self, record: Record) -> Iterator[dict[str, Json]]:
         """Yield lines that may be this record in this shape, the most faithful first; the caller picks a valid one."""
@@ -336,7 +347,9 @@ def spoken_turns(record: Record) -> Iterator[tuple[str, str]]:
 
 def asked_messages(record: Record) -> Turns:
     """Return the messages before the answers that a record compares; all where it compares none."""
-    return record.messages[: -len(record.answers[0].messages)] if record.answers else record.messages
+    return (
+        record.messages[: len(record.messages) - len(record.answers[0].messages)] if record.answers else record.messages
+    )
 
 
 def worth_of(record: Record, answer: RatedAnswer) -> str:

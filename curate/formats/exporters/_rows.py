@@ -62,7 +62,7 @@ def asked_and_answered(row: ExportRow) -> tuple[list[Message], Sequence[Mapping[
     if not row.get("answers"):
         raise CannotExpressError("the record compares no answers; the format holds preferences")
     messages = [message for message, _ in weighed_messages(row)]
-    return messages[: -len(row["answers"][0]["messages"])], row["answers"]
+    return messages[: len(messages) - len(row["answers"][0]["messages"])], row["answers"]
 
 
 def preference_pair(row: ExportRow) -> tuple[Sequence[Message], Sequence[Message], Sequence[Message]]:

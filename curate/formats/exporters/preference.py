@@ -94,8 +94,8 @@ def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
         yield row
         return
     # The prompt is what stands before the best answer.
-    best = row["messages"]
-    worst = [*best[: -len(answers[0]["messages"])], *answers[-1]["messages"]]
+    asked, _ = asked_and_answered(row)
+    worst = [*asked, *answers[-1]["messages"]]
     yield {**row, "answers": [answers[0]], "is_good": True}
     yield {**row, "messages": worst, "answers": [answers[-1]], "is_good": False}
 

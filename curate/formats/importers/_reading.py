@@ -221,7 +221,13 @@ def answer_of(turns: Sequence[dict[str, Json]]) -> Json:
 
 
 def question_of(messages: Sequence[dict[str, Json]]) -> dict[str, Json]:
-    """Return the turns before an answer as a preference has them: a prompt where they are one, also with a system."""
+    """Return the turns before an answer as a preference has them: a prompt where they are one, also with a system.
+
+    Raises:
+        RowError: there is no turn.
+    """
+    if not messages:
+        raise RowError("nothing is asked")
     has_system = messages[0]["role"] == "system" and len(messages) == 2
     if messages[-1].keys() == {"role", "content"} and [turn["role"] for turn in messages[has_system:]] == ["user"]:
         return ({"system": messages[0]["content"]} if has_system else {}) | {"prompt": messages[-1]["content"]}

@@ -133,6 +133,8 @@ class Queue:
 def is_open(project: Project, state: RecordState, wish: Wish, assignment: AnnotatorAssignment, by: str) -> bool:
     """Whether a record of ``project`` that somebody has decided on asks ``by``."""
     name, question = state.record.id, wish.question.name
+    if wish.question.kind == "pair" and len(state.record.answers) < 2:
+        return False
     if question == APPROVAL:
         # What a category asks for must not tell a category that is hidden.
         return may_approve(project.blind.redacted(state, project.shape), project.settings.review, by)
@@ -170,6 +172,9 @@ def queue_of(
     is_wanted = _is_assigned(assignment, hashes, by) & (is_all | ~said)
     if assignment.gold and assignment.has_part(by):
         is_wanted |= np.fromiter((name in assignment.gold for name in ids), bool, len(ids))
+    if wish.question.kind == "pair":
+        pairs = {record.id for record in project.records() if len(record.answers) > 1}
+        is_wanted &= np.fromiter((name in pairs for name in ids), bool, len(ids))
     is_wanted &= is_included
     opinions, last_decided = np.zeros(len(ids), np.int64), np.full(len(ids), _NEVER)
     decided: dict[str, int] = {}

@@ -166,7 +166,10 @@ class LabelSession:
 
     def turns(self, record: Record) -> Iterator[tuple[str, str, int]]:
         """Yield what `turns_of` does; where two answers are compared, without what is known of them."""
-        return turns_of(record, self.values if self.question.kind == "pair" else ())
+        given = state.answers if (state := self.state()) else {}
+        # Another question must not say what the pair asks for.
+        is_open = any(self.by not in given.get(asked.name, {}) for asked in self.questions if asked.kind == "pair")
+        return turns_of(record, pair_order(record.id, self.by) if self.question.kind == "pair" or is_open else ())
 
     def wish_for(self, question: str = "", order: Order | None = None, *, is_all: bool | None = None) -> Wish:
         """Return the present wish with another question, order or range; E902 when there is no such question."""
@@ -288,7 +291,8 @@ class LabelSession:
     def suggestion(self) -> Suggestion | None:
         """Return what the model proposes for the record at hand; None where nothing is proposed, or it was rejected."""
         suggester = self._suggesters.get(self.question.name)
-        if suggester is None or not self.current or self.current in self._rejected:
+        # A model of words would say which of two answers people chose so far, and knows no A and B.
+        if self.question.kind == "pair" or suggester is None or not self.current or self.current in self._rejected:
             return None
         proposal = None if self._row is None else suggester.of(self._row)
         return proposal if proposal and (not self.question.values or proposal.value in self.question.values) else None
@@ -300,7 +304,7 @@ class LabelSession:
 
     def is_learning_due(self) -> bool:
         """Whether enough was answered since, or records come that no model has judged."""
-        if self.queue is None or self.question.name == APPROVAL:
+        if self.queue is None or self.question.name == APPROVAL or self.question.kind == "pair":
             return False
         return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._index)
 
