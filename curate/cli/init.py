@@ -13,7 +13,7 @@ from curate.base.record import Exit
 @click.command()
 @click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("more", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--schema", default="", metavar="S", help="instruction, chat, domain, or infer; else it is guessed.")
+@click.option("--schema", default="", metavar="S", help="instruction, chat, domain, preference or infer; else guessed.")
 @click.option(
     "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with, one file or more."
 )

@@ -231,7 +231,12 @@ def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[st
     # Rows that have the workspace's shape already win a tie: nothing about them needs to change. Next comes who reads
     # what else would be left aside, such as the rejected one of two answers.
     readers = {name for form in FORMS if form.fields(sample) for name in form.read_by}
-    order = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0] != NATIVE, pair[0] not in readers, pair[0]))
+    # It does so too where some rows are bad, which others would take for good ones.
+    readers &= {name for name, score in scores.items() if score >= _LEAST_LIKENESS}
+    ranks = {name: 1.0 if name in readers else score for name, score in scores.items()}
+    order = sorted(
+        scores.items(), key=lambda pair: (-ranks[pair[0]], pair[0] != NATIVE, pair[0] not in readers, pair[0])
+    )
     best, score = order[0]
     if score >= _LEAST_LIKENESS:
         return tuple(pair for pair in order if pair[1] > 0)

@@ -39,9 +39,13 @@ def _advise_pairs(rows: Rows) -> str:
 
 def _judged(rows: Rows) -> set[str]:
     answered = [row for row in rows if _filled([row], COMPLETIONS)]
-    values = {name: {spelled_value(row[name]) for row in answered if name in row} for name in VERDICT_COLUMNS}
-    # 0 and 1 and nothing else are verdicts too, which one row alone does not show.
-    return {name for name, given in values.items() if given & VERDICTS or given == DIGITS}
+    values = {name: [spelled_value(row[name]) for row in answered if name in row] for name in VERDICT_COLUMNS}
+    return {name for name, given in values.items() if VERDICTS & {*given} or _are_digits(given)}
+
+
+def _are_digits(values: Sequence[str]) -> bool:
+    # 0 and 1 are verdicts too where they are most of what is said, which one row alone does not show.
+    return {*values} >= DIGITS and 2 * sum(value in DIGITS for value in values) > len(values)
 
 
 def _advise_judged(rows: Rows) -> str:

@@ -14,7 +14,7 @@ from curate.project.given_answers import questions_array
 from curate.schema.settings import Question, Settings
 
 _TOP = {
-    "schema": "The shape of a record: instruction, chat, domain, or the path of a JSON Schema in this folder.",
+    "schema": "The shape of a record: instruction, chat, domain, preference, or a JSON Schema in this folder.",
     "data": "The files of records.",
     "recipe": "The training recipe in this folder; empty takes the trainer's defaults.",
     "target": "A trainer whose own rules are checked too: openai, trl, axolotl, llama-factory, together; empty: none.",

@@ -324,7 +324,7 @@ class Settings(_SettingsPart):
     """Everything `curate.toml` can say."""
 
     schema_: str = field(default="instruction", metadata={"alias": "schema"})
-    """A shipped schema (instruction, chat, domain) or a path inside the workspace."""
+    """A shipped schema (instruction, chat, domain, preference) or a path inside the workspace."""
     data: list[GlobText] = field(default_factory=lambda: ["data/*.jsonl"])
     """Globs of the record files, inside the workspace."""
     categories: dict[str, Category] = field(default_factory=dict)

@@ -121,3 +121,12 @@ def test_all_bodies_come_back_from_a_table(tmp_path: Path) -> None:
     call("init", tmp_path / "back", tmp_path / "out/train.parquet")
     back = [json.loads(line) for line in (tmp_path / "back/data/train.jsonl").read_text().splitlines()]
     assert [{k: v for k, v in line.items() if k != "split"} for line in back] == LINES
+
+
+def test_an_odd_verdict_among_others_makes_no_answer_to_train(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Say hi.", "completion": f"Hello {n}.", "label": label} for n, label in enumerate([1, 0, 1, "?"])
+    ]
+    lines, said = initialised(tmp_path, rows)
+    assert [line["liked"] for line in lines] == [True, False, True]
+    assert "quarantine" in said
