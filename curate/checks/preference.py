@@ -65,7 +65,7 @@ def _key(*parts: int) -> int:
     return hash(parts) & (1 << 64) - 1
 
 
-class _Judged:
+class _AnswerComparison:
     """Answers of records by a key, each with a mark and a number, which are compared where keys are equal."""
 
     def __init__(self, settings: Settings) -> None:
@@ -97,7 +97,7 @@ class _Judged:
     ],
     bad=[[_pair("Is tea better?", "Yes.", "No."), _pair("is tea better?", "No.", "yes.")]],
 )
-class OppositePreference(_Judged):
+class OppositePreference(_AnswerComparison):
     """Two records prefer opposite ones of the same two answers to the same question.
 
     One of them is a mistake, or the columns were swapped somewhere, or people disagree; together they teach nothing.
@@ -133,7 +133,7 @@ class OppositePreference(_Judged):
         ],
     ],
 )
-class RejectedAndChosen(_Judged):
+class RejectedAndChosen(_AnswerComparison):
     """An answer is rejected in one record and chosen, and so trained, in another one of the same question.
 
     It may be right: of three answers the middle one is better than one and worse than the other. Who trains on chosen

@@ -339,13 +339,13 @@ def spoken_turns(record: Record) -> Iterator[tuple[str, str]]:
     """Yield who says what in a record, as `said_in` does; of a preference all answers, each with what it is worth."""
     if not record.messages:
         yield "text", record.text
-    yield from said_in(asked_messages(record))
+    yield from said_in(prompt_messages(record))
     for answer in record.answers:
         for who, text in said_in(answer.messages):
             yield who if who == REASONING else f"{who} ({worth_of(record, answer)})", text
 
 
-def asked_messages(record: Record) -> Turns:
+def prompt_messages(record: Record) -> Turns:
     """Return the messages before the answers that a record compares; all where it compares none."""
     return (
         record.messages[: len(record.messages) - len(record.answers[0].messages)] if record.answers else record.messages

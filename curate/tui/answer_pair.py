@@ -13,7 +13,7 @@ from curate.schema.view import said_in, worth_of
 from curate.tui.border import glyphs, safe, safe_lines, safe_text
 
 # Cells from which two texts stand beside one another.
-_BESIDE_FROM = 60
+_COLUMNS_FROM = 60
 _MOST_CHARS = 4_000
 
 
@@ -48,7 +48,7 @@ def answers_text(record: Record, console: Console, width: int) -> Text:
     worst_title, worst = others.pop()
     left, right = (marked(side) for side in sides_of(best, worst, _MOST_CHARS))
     sides = _block(title, left), _block(worst_title, right)
-    text = _beside(*sides, console, width) if width >= _BESIDE_FROM else Text("\n").join(sides)
+    text = _in_columns(*sides, console, width) if width >= _COLUMNS_FROM else Text("\n").join(sides)
     return Text("\n").join([text, *(_block(name, safe_lines(said[:_MOST_CHARS])) for name, said in others)])
 
 
@@ -56,7 +56,7 @@ def _block(title: str, text: Text) -> Text:
     return Text.assemble(safe_text(title.upper(), 40, "strong"), "\n", text)
 
 
-def _beside(left: Text, right: Text, console: Console, width: int) -> Text:
+def _in_columns(left: Text, right: Text, console: Console, width: int) -> Text:
     """Return two texts in columns, wrapped."""
     half = (width - 2) // 2
     lines = [list(side.wrap(console, half)) for side in (left, right)]

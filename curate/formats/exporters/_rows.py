@@ -53,7 +53,7 @@ def weighed_messages(row: ExportRow) -> list[tuple[Message, float]]:
 TIED = "its answers have the same rating, so that none is chosen"
 
 
-def asked_and_answered(row: ExportRow) -> tuple[list[Message], Sequence[Mapping[str, Any]]]:
+def prompt_and_answers(row: ExportRow) -> tuple[list[Message], Sequence[Mapping[str, Any]]]:
     """Return the messages before the answers that a row compares, without marks of training, and those answers.
 
     Raises:
@@ -71,7 +71,7 @@ def preference_pair(row: ExportRow) -> tuple[Sequence[Message], Sequence[Message
     Raises:
         CannotExpressError: the row compares no answers, has only one, or has none that is better than another.
     """
-    prompt, answers = asked_and_answered(row)
+    prompt, answers = prompt_and_answers(row)
     if len(answers) < 2:
         raise CannotExpressError("it has one answer, and a pair needs two")
     if answers[0]["rating"] == answers[-1]["rating"]:

@@ -24,24 +24,24 @@ from curate.formats.exporters._rows import (
     PAIR,
     TIED,
     Message,
-    asked_and_answered,
     preference_pair,
+    prompt_and_answers,
     with_arguments_as_object,
 )
 from curate.formats.exporters.llama_factory import TALKS, ordered_turns, write_files
 from curate.formats.exporters.openai import openai_message
 from curate.formats.exporters.sharegpt import line as sharegpt_line
 
-_KEPT = ("rejected", "name", "tool_call_id", "developer", TRACES[0])
+_KEYS = ("rejected", "name", "tool_call_id", "developer", TRACES[0])
 
 
-@exporter("trl-preference", keeps=_KEPT, takes_answers=True)
+@exporter("trl-preference", keeps=_KEYS, takes_answers=True)
 def write_trl(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """TRL preference rows: prompt, chosen and rejected as lists of messages, and tools."""
     return write_lines(rows_by_split, folder, _trl)
 
 
-@exporter("trl-unpaired", keeps=(*_KEPT, "liked"), takes_answers=True)
+@exporter("trl-unpaired", keeps=(*_KEYS, "liked"), takes_answers=True)
 def write_unpaired(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """TRL unpaired preference rows, as for KTO: prompt and completion as lists of messages, and label true or false."""
     # A pair becomes two rows, so that rows are divided before they are written.
@@ -50,7 +50,7 @@ def write_unpaired(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[
     return write_lines(divided, folder, _unpaired, skipped)
 
 
-@exporter("openai-preference", keeps=_KEPT[:-1], takes_answers=True)
+@exporter("openai-preference", keeps=_KEYS[:-1], takes_answers=True)
 def write_openai(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """OpenAI preference rows: input, preferred_output and non_preferred_output, each answer one message.
 
@@ -59,7 +59,7 @@ def write_openai(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[st
     return write_lines(rows_by_split, folder, _openai)
 
 
-@exporter("axolotl-preference", keeps=_KEPT, takes_answers=True)
+@exporter("axolotl-preference", keeps=_KEYS, takes_answers=True)
 def write_axolotl(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """Axolotl preference rows of the type chat_template.default: messages, and chosen and rejected as one message."""
     written = write_lines(rows_by_split, folder, _axolotl)
@@ -94,14 +94,14 @@ def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
         yield row
         return
     # The prompt is what stands before the best answer.
-    asked, _ = asked_and_answered(row)
+    asked, _ = prompt_and_answers(row)
     worst = [*asked, *answers[-1]["messages"]]
     yield {**row, "answers": [answers[0]], "is_good": True}
     yield {**row, "messages": worst, "answers": [answers[-1]], "is_good": False}
 
 
 def _unpaired(row: ExportRow) -> dict[str, Json]:
-    prompt, (answer, *others) = asked_and_answered(row)
+    prompt, (answer, *others) = prompt_and_answers(row)
     if others:
         raise CannotExpressError(TIED)
     is_good = row.get("is_good", answer["rating"] > 0)

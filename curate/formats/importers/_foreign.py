@@ -37,7 +37,7 @@ def _advise_pairs(rows: Rows) -> str:
     return f"{keeps}To train on the chosen answers and only store the others, add: {option} --to-meta rejected"
 
 
-def _judged(rows: Rows) -> set[str]:
+def _verdict_fields(rows: Rows) -> set[str]:
     answered = [row for row in rows if _filled([row], COMPLETIONS)]
     values = {name: [spelled_value(row[name]) for row in answered if name in row] for name in VERDICT_COLUMNS}
     return {name for name, given in values.items() if VERDICTS & {*given} or _are_digits(given)}
@@ -48,7 +48,7 @@ def _are_digits(values: Sequence[str]) -> bool:
     return {*values} >= DIGITS and 2 * sum(value in DIGITS for value in values) > len(values)
 
 
-def _advise_judged(rows: Rows) -> str:
+def _advise_verdicts(rows: Rows) -> str:
     column = next(name for name in VERDICT_COLUMNS if any(name in row for row in rows))
     values = {spelled_value(row[column]) for row in rows if is_filled(row.get(column))}
     good = next((word for word in ("true", "yes", "good", "accept", "correct", "1") if word in values), "VALUE")
@@ -81,7 +81,7 @@ FORMS = (
     ForeignForm(
         "unpaired-preferences",
         "answers with a verdict on each (as for KTO), which this workspace or format has no place for: some are bad.",
-        VERDICT_COLUMNS, _judged, _advise_judged, ("liked", "dataset"),
+        VERDICT_COLUMNS, _verdict_fields, _advise_verdicts, ("liked", "dataset"),
     ),
     ForeignForm(
         "reasoning",

@@ -56,7 +56,7 @@ def _turns(value: Json, name: str) -> list[dict[str, Json]]:
     return read_messages(turns, name)[0] if is_by_role else read_turns(turns)[0]
 
 
-def _asked(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> tuple[dict[str, Json], list[str]]:
+def _prompt_fields(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> tuple[dict[str, Json], list[str]]:
     """Return what is asked, as a line has it, and the fields that say it: ``prefix`` where both answers begin with it.
 
     Raises:
@@ -129,7 +129,7 @@ def _pair_line(row: dict[str, Json]) -> ConvertedRow:
         )
         if not num_shared:
             raise RowError("'chosen' and 'rejected' are conversations that do not begin alike")
-    asked, used = _asked(row, chosen[:num_shared])
+    asked, used = _prompt_fields(row, chosen[:num_shared])
     pair = {"chosen": answer_of(chosen[num_shared:]), "rejected": answer_of(rejected[num_shared:])}
     return _line(row, (*used, *pair), asked | pair)
 
@@ -174,7 +174,7 @@ def read_liked(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRo
         before, turns = turns[:-1], turns[-1:]
     if turns[-1]["role"] != "assistant" or (name in _PROMPTS and not before):
         raise RowError(f"{name!r} does not end with a question and an answer")
-    asked, used = _asked(row, before)
+    asked, used = _prompt_fields(row, before)
     judged = {"completion": answer_of(turns), "liked": spelled_value(row[verdict]) in _GOOD}
     return _line(row, (*used, name, verdict), asked | judged)
 
@@ -215,7 +215,7 @@ def read_rated(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRo
         answer = {"content": item[said], "rating": item[rating]}
         answers.append(answer | ({"model": item["model"]} if isinstance(item.get("model"), str) else {}))
         more.append({key: value for key, value in item.items() if key not in (said, rating, "model")})
-    asked, used = _asked(row, ())
+    asked, used = _prompt_fields(row, ())
     draft = _line(row, (*used, name), asked | {"answers": answers})
     return ConvertedRow(draft.kind, draft.line, draft.extra | ({name: more} if any(more) else {}))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from curate.base.record import Json, Record, canonical
-from curate.schema.view import REASONING, asked_messages, said_in, spoken_turns
+from curate.schema.view import REASONING, prompt_messages, said_in, spoken_turns
 
 _MOST_TEXT = 20_000
 
@@ -19,7 +19,7 @@ def turns_of(record: Record, sides: Sequence[str] = ()) -> Iterator[tuple[str, s
     turns = list(spoken_turns(record))
     if sides and len(record.answers) > 1:
         shown = (record.answers[0], record.answers[-1])
-        turns = list(said_in(asked_messages(record)))
+        turns = list(said_in(prompt_messages(record)))
         for letter, answer in zip("AB", shown if sides[0] == "chosen" else reversed(shown), strict=True):
             turns += [(who if who == REASONING else f"answer {letter}", text) for who, text in said_in(answer.messages)]
     for who, text in turns:

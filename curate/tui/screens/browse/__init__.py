@@ -103,7 +103,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._sort, self._is_descending = 0, False
         self._set = self._view = 0
         self._columns: Sequence[str] = ()  # Those of a saved view; empty shows those of the set.
-        self._pickers = Pickers(self, self.seen_view, self.show_view)
+        self._pickers = Pickers(self, self.current_view, self.show_view)
         self._fault: CurateError | None = None
         self._typing, self._resting = Pause(self), Pause(self)
         self._at = self._drawn = ""
@@ -405,7 +405,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         if (rows := self._matching_rows) is not None:
             self._pickers.pick(what, rows, self.table.current)
 
-    def seen_view(self) -> SavedView:
+    def current_view(self) -> SavedView:
         """Return filter, order and columns as they are now; statuses and what runs say are no part of a view."""
         sort, sign = list(SORTS)[self._sort], "-" if self._is_descending else ""
         order = f"{sign}{sort}" if sort in VIEW_SORTS and (sign or sort != "file") else ""

@@ -27,10 +27,10 @@ class Pickers:
     """The boxes of one Browse screen; what was chosen is shown in its table."""
 
     def __init__(
-        self, screen: ProjectScreen, seen_view: Callable[[], SavedView], show_view: Callable[[SavedView], None]
+        self, screen: ProjectScreen, current_view: Callable[[], SavedView], show_view: Callable[[SavedView], None]
     ) -> None:
-        """``seen_view`` returns what the screen shows, as a view, and ``show_view`` has it show one."""
-        self._screen, self._seen_view, self._show_view = screen, seen_view, show_view
+        """``current_view`` returns what the screen shows, as a view, and ``show_view`` has it show one."""
+        self._screen, self._seen_view, self._show_view = screen, current_view, show_view
         self._saved: dict[str, SavedView] = {}  # Views that were saved here since the settings were read.
         self._by_meaning: NearestByMeaning | None = None
 

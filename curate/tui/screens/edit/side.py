@@ -18,7 +18,7 @@ from curate.jsonl import pointer_of
 from curate.project.diff import FieldChange, field_changes, field_lines
 from curate.schema import Shape
 from curate.schema.form import json_text
-from curate.schema.view import PART_JOINT, REASONING, asked_messages, at, said_in, spoken_turns
+from curate.schema.view import PART_JOINT, REASONING, at, prompt_messages, said_in, spoken_turns
 from curate.sessions.edits import EditSession
 from curate.sessions.nearest import Nearest
 from curate.similarity.dedupe.nearest import Neighbour
@@ -153,7 +153,7 @@ def preview(view: View, line: Mapping[str, Json], shape: Shape, console: Console
     turns = list(turns_of(line, shape))
     if view == "chat" and shape.kind == "preference" and shape.is_valid(line):
         record = shape.record(line, Source("", 0))
-        asked = list(said_in(asked_messages(record)))
+        asked = list(said_in(prompt_messages(record)))
         return Text.assemble(_chat(asked), answers_text(record, console, width), "\n")
     return _tokens(turns) if view == "tokens" else _chat(turns)
 
