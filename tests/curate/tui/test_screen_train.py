@@ -173,7 +173,7 @@ def test_dirty_data_begin_nothing_and_say_why(make_workspace, make_app, drive, s
     async def story(pilot):
         await opened(pilot, settled)
         await pilot.press("enter", "y")
-        await until(pilot, lambda: isinstance(app.screen, Pages))
+        await until(pilot, lambda: isinstance(app.screen, Pages) and app.screen.query("#pages Static"))
         assert "nothing was started" in app.message.plain
         assert "E907 dirty-data" in page_text(app)
         await pilot.press("escape", "d")
