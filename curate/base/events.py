@@ -27,6 +27,7 @@ Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "approv
 VERSIONS: Mapping[str, int] = {"drop": 2}
 
 _HEX = r"^[0-9a-f]{32}$"
+_Digest = Annotated[str, Field(pattern=_HEX)]
 # What a drop has since version 2.
 _FIELDS = frozenset({"code", "of", "score"})
 _NO_FIELDS: dict[str, Any] = {"not": {"anyOf": [{"required": [name]} for name in sorted(_FIELDS)]}}
@@ -103,12 +104,26 @@ class AssignEvent(_Event):
     split: Split
 
 
-class LabelEvent(_Event):
+class _AnswerEvent(_Event):
+    question: str = Field(min_length=1)
+    value: Any
+    texts: list[_Digest] = Field(default_factory=list, max_length=2)
+    """What a rating or the answer to a pair holds for: BLAKE2b digests, 16 bytes, of the texts as they then were.
+
+    Of a pair the best answer of the record and the worst, so that it is known which text "chosen" meant; of a rating
+    one digest of all that is answered. Other answers have none, nor have those of earlier versions.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_empty_texts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        line: dict[str, Any] = serialize(self)
+        return line if self.texts else {key: value for key, value in line.items() if key != "texts"}
+
+
+class LabelEvent(_AnswerEvent):
     """Answer a label question; null takes the answer back."""
 
     op: Literal["label"]
-    question: str = Field(min_length=1)
-    value: Any
 
 
 class EditEvent(_Event):
@@ -133,12 +148,10 @@ class ApproveEvent(_Event):
     """The digest of what the line said: BLAKE2b, 16 bytes, of its canonical JSON without the id."""
 
 
-class ResolveEvent(_Event):
+class ResolveEvent(_AnswerEvent):
     """Settle a label question, whatever the annotators answered; null leaves it to their answers again."""
 
     op: Literal["resolve"]
-    question: str = Field(min_length=1)
-    value: Any
 
 
 class UndoEvent(_Event):
@@ -210,11 +223,15 @@ class Assign(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Label(Decision):
-    """Answer a label question; None takes the answer back."""
+    """Answer a label question; None takes the answer back.
+
+    ``texts`` is `curate.project.answers.texts_of` what was looked at; empty stands for the record when it is saved.
+    """
 
     op = "label"
     question: str
     value: Json
+    texts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,11 +282,15 @@ class Approve(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Resolve(Decision):
-    """Settle a label question, whatever the annotators answered; None leaves it to their answers again."""
+    """Settle a label question, whatever the annotators answered; None leaves it to their answers again.
+
+    ``texts`` are those of a `Label`.
+    """
 
     op = "resolve"
     question: str
     value: Json
+    texts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, Approve, Decision, SourceEdit, UndoEvent
+from curate.base.events import AnyEvent, Approve, Decision, Label, Resolve, SourceEdit, UndoEvent
 from curate.base.record import CurateError, Json, Record, Source, canonical
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
+from curate.project.answers import texts_of
 from curate.project.data import FILES_CHANGED, ProjectData
-from curate.project.fold import Decisions, Fold, RecordState, content_digest, orphan_texts, steps
+from curate.project.fold import Decisions, Fold, RecordState, content_digest, steps
 from curate.project.history import AppliedEvent, frontier_of
 from curate.project.journal import CATEGORY, JournalReader
 from curate.project.snapshot import folded_files, read_snapshot
@@ -29,17 +30,19 @@ def require_valid(
     decisions: Sequence[Decision],
     state_of: Callable[[str], RecordState | None],
     heads_of: Callable[[str], Sequence[str]],
-    shape: Shape,
+    data: ProjectData,
 ) -> list[Decision]:
     """Return ``decisions`` as one act on the present states of their records, each after the one before it.
 
-    ``state_of`` gives a record as it is, ``heads_of`` the last events on one that is not there.
+    ``state_of`` gives a record as it is, ``heads_of`` the last events on one that is not there; ``data`` are settings
+    and schema.
 
     Raises:
         CurateError: E916 when a record is not there, or is to be added and is; E972 when something is no JSON, or the
             schema refuses a line, or a line names another record. Nothing is saved then.
     """
     lines: dict[str, Mapping[str, Json]] = {}
+    shape, kinds = data.shape, {question.name: question.kind for question in data.settings.label.questions}
     valid = []
     for decision in decisions:
         name = decision.id
@@ -59,6 +62,9 @@ def require_valid(
             made_on = replace(decision, parents=state.parents() if state else heads_of(name))
         if isinstance(made_on, Approve) and not made_on.content:
             made_on = replace(made_on, content=content_digest(present or {}, shape))
+        if isinstance(made_on, Label | Resolve) and kinds.get(made_on.question, "choice") != "choice":
+            record = shape.record(present or {}, Source("", 0))
+            made_on = replace(made_on, texts=made_on.texts or texts_of(record, kinds[made_on.question]))
         valid.append(made_on)
     return valid
 
@@ -384,9 +390,8 @@ class StateTracker:
         return {name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)}
 
     def remarks(self) -> list[str]:
-        """Return what a person should know of the journal: of segments, and of decisions on records that are gone."""
-        orphans = [event for outcome in self._decisions.outcomes.values() for event in outcome.orphans]
-        return [*self.reader.remarks(), *orphan_texts(orphans)]
+        """Return what a person should know of the journal: of segments, and of decisions that apply to nothing."""
+        return [*self.reader.remarks(), *self._decisions.folded({}).remarks()]
 
     def _refold(self, names: Collection[str]) -> set[str]:
         """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""

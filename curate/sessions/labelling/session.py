@@ -15,6 +15,7 @@ from curate.base.events import Approve, Decision, Drop, Label
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, Record, canonical
 from curate.base.tables import counted
+from curate.project.answers import answer_now, texts_of
 from curate.project.approval import APPROVAL, APPROVE, DROP, QUESTION, may_approve
 from curate.project.fold import RecordState, content_digest
 from curate.project.journal import CATEGORY
@@ -51,6 +52,7 @@ class Done:
     question: str
     value: Json = None  # None where the record was skipped.
     at: float = field(default_factory=time.monotonic)
+    texts: Sequence[str] = ()  # What an answer is about, where it holds for that alone.
 
     @property
     def kind(self) -> Kind:
@@ -217,6 +219,11 @@ class LabelSession:
             return dict.fromkeys(sorted(state.approvals), APPROVE)
         return dict(self.project.blind.answers(state, self.question.name)) if state else {}
 
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the annotator's answer to the record at hand says nothing any more: it was about other texts."""
+        return (state := self.state()) is not None and ("answer", self.question.name, self.by) in state.lapsed
+
     def aside(self, what: str) -> Json:
         """Return the annotator's own flag or note on the record at hand; None where there is none."""
         state = self.state()
@@ -364,14 +371,18 @@ class LabelSession:
         name = self.current
         if not name:
             return
-        self._take_in(self.project.apply([self._decision(question, value)], self._listener).ids)
+        decision = self._decision(question, value)
+        self._take_in(self.project.apply([decision], self._listener).ids)
         if value is not None:
-            self.done.add(Done(name, question, value))
+            texts = decision.texts if isinstance(decision, Label) else ()
+            self.done.add(Done(name, question, value, texts=texts))
 
     def _decision(self, question: str, value: Json) -> Decision:
         state = self.state()
         if question != APPROVAL or state is None:
-            return Label(self.current, question, value)
+            # About what was shown, as an approval below.
+            kind = next((asked.kind for asked in self.questions if asked.name == question), "choice")
+            return Label(self.current, question, value, texts_of(state.record, kind) if state else [])
         if value == DROP:
             return Drop(self.current, "not approved")
         if value != APPROVE or not may_approve(state, self.project.settings.review, self.by):
@@ -435,7 +446,8 @@ class LabelSession:
         if done.value is None:
             return True
         given = answer_of(state, done.question, self.by)
-        return given is not None and canonical(given) == canonical(done.value)
+        _, value = answer_now(done.value, done.texts, state.record)
+        return given is not None and canonical(given) == canonical(value)
 
     def _go_to(self, name: str) -> None:
         assert self.queue is not None
