@@ -27,9 +27,9 @@ Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "approv
 VERSIONS: Mapping[str, int] = {"drop": 2}
 
 _HEX = r"^[0-9a-f]{32}$"
-_Digest = Annotated[str, Field(pattern=_HEX)]
 # What a drop has since version 2.
 _FIELDS = frozenset({"code", "of", "score"})
+_SPARSE = _FIELDS | {"texts"}
 _NO_FIELDS: dict[str, Any] = {"not": {"anyOf": [{"required": [name]} for name in sorted(_FIELDS)]}}
 
 
@@ -60,7 +60,15 @@ class _Event(BaseModel):
     """
 
 
-class DropEvent(_Event):
+class _SparseEvent(_Event):
+    @model_serializer(mode="wrap")
+    def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not said, so that a line of an earlier version is written as it was read."""
+        line: dict[str, Any] = serialize(self)
+        return {key: value for key, value in line.items() if key not in _SPARSE or value not in ("", None, [])}
+
+
+class DropEvent(_SparseEvent):
     """Leave the record out.
 
     In version 2 the reason is text for people, and what a program asks is in the other fields. Version 1 had the reason
@@ -84,12 +92,6 @@ class DropEvent(_Event):
             raise ValueError("a drop of version 1 has only a reason")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not said, so that a line of version 1 is written as it was read."""
-        line: dict[str, Any] = serialize(self)
-        return {key: value for key, value in line.items() if key not in _FIELDS or value not in ("", None)}
-
 
 class RestoreEvent(_Event):
     """Take a dropped record in again."""
@@ -104,20 +106,15 @@ class AssignEvent(_Event):
     split: Split
 
 
-class _AnswerEvent(_Event):
+class _AnswerEvent(_SparseEvent):
     question: str = Field(min_length=1)
     value: Any
-    texts: list[_Digest] = Field(default_factory=list, max_length=2)
+    texts: list[Annotated[str, Field(pattern=_HEX)]] = Field(default_factory=list, max_length=2)
     """What a rating or the answer to a pair holds for: BLAKE2b digests, 16 bytes, of the texts as they then were.
 
     Of a pair the best answer of the record and the worst, so that it is known which text "chosen" meant; of a rating
     one digest of all that is answered. Other answers have none, nor have those of earlier versions.
     """
-
-    @model_serializer(mode="wrap")
-    def _without_empty_texts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        line: dict[str, Any] = serialize(self)
-        return line if self.texts else {key: value for key, value in line.items() if key != "texts"}
 
 
 class LabelEvent(_AnswerEvent):
@@ -223,10 +220,7 @@ class Assign(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Label(Decision):
-    """Answer a label question; None takes the answer back.
-
-    ``texts`` is `curate.project.answers.texts_of` what was looked at; empty stands for the record when it is saved.
-    """
+    """Answer a label question; None takes the answer back. Empty ``texts`` are those of the record when it is saved."""
 
     op = "label"
     question: str
@@ -282,10 +276,7 @@ class Approve(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Resolve(Decision):
-    """Settle a label question, whatever the annotators answered; None leaves it to their answers again.
-
-    ``texts`` are those of a `Label`.
-    """
+    """Settle a label question, whatever the annotators answered; None leaves it to their answers again."""
 
     op = "resolve"
     question: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,8 +99,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.sessions.agreement_report import QuestionAgreement
 
     project = open_and_tell(root)
-    states = {state.record.id: state for state in project.data.decided()}
-    answered = _answers_by_question(states.values())
+    answered = _answers_by_question(project.data.decided())
     questions = questions_of(project.settings)
     known = [entry.name for entry in questions]
     if only and only not in answered and only not in known:
@@ -116,14 +115,14 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     ):
         answers = answered.get(name, {})
         scale = next((entry.values for entry in questions if entry.name == name and entry.kind == "rating"), ())
-        moments = _moments(name, answers, events, states)
+        moments = _moments(name, answers, events)
         agreement = measure(answers, gold=gold.get(name), moments=moments, block=block, chance=chance, scale=scale)
         values = _named(questions, name)
         measured.append(QuestionAgreement(name, agreement, named=values, answers=answers if show_values else None))
     return measured
 
 
-def _answers_by_question(states: Iterable[RecordState]) -> _AnswersByQuestion:
+def _answers_by_question(states: Sequence[RecordState]) -> _AnswersByQuestion:
     """Return the answers by question and record, less those to records that are dropped, which are counted aloud."""
     from curate.project.journal import ASIDES
 
@@ -158,14 +157,10 @@ def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
 
 
 def _moments(
-    question: str,
-    answers: Mapping[str, Mapping[str, Json]],
-    events: Sequence[AnyEvent],
-    states: Mapping[str, RecordState],
+    question: str, answers: Mapping[str, Mapping[str, Json]], events: Sequence[AnyEvent]
 ) -> dict[str, dict[str, str]]:
     """Return when the present answers were given: the last time that the annotator gave just this answer."""
     from curate.base.events import LabelEvent
-    from curate.project.answers import answer_now
     from curate.sessions.agreement import key_of
 
     moments: dict[str, dict[str, str]] = {}
@@ -174,10 +169,8 @@ def _moments(
         if not isinstance(event, LabelEvent) or event.question != question or event.value is None:
             continue
         given = answers.get(event.id, {}).get(event.by)
-        if given is None:
-            continue
-        _, value = answer_now(event.value, event.texts, states[event.id].record)
-        if key_of(given) == key_of(value):
+        # One that holds for certain texts is called otherwise where they have changed places.
+        if given is not None and (event.texts or key_of(given) == key_of(event.value)):
             moments.setdefault(event.id, {})[event.by] = f"{event.at} {event.session} {event.seq:016}"
     return moments
 

@@ -10,20 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from curate.base.events import (
-    AnyEvent,
-    Assign,
-    Decision,
-    Edit,
-    Label,
-    LabelEvent,
-    Resolve,
-    ResolveEvent,
-    Restore,
-    Undo,
-    exclusion_of,
-    read_rule,
-)
+from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo, exclusion_of, read_rule
 from curate.base.record import Json, Record, canonical
 from curate.project.answers import answer_now
 from curate.project.fold import RecordState
@@ -149,7 +136,7 @@ def _conflict_item(conflict: DecisionConflict, record: Record) -> ReviewItem:
     is_status = conflict.facet == STATUS
     sides = tuple(
         AnswerSide(
-            answer_now(value, event.texts, record)[1] if isinstance(event, LabelEvent | ResolveEvent) else value,
+            answer_now(value, getattr(event, "texts", ()), record)[1],
             (event.by if event else "the record file",),
             _status_text(value) if is_status else "",
         )

@@ -15,7 +15,7 @@ from curate.base.events import Approve, Decision, Drop, Label
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, Record, canonical
 from curate.base.tables import counted
-from curate.project.answers import answer_now, texts_of
+from curate.project.answers import texts_of
 from curate.project.approval import APPROVAL, APPROVE, DROP, QUESTION, may_approve
 from curate.project.fold import RecordState, content_digest
 from curate.project.journal import CATEGORY
@@ -52,7 +52,6 @@ class Done:
     question: str
     value: Json = None  # None where the record was skipped.
     at: float = field(default_factory=time.monotonic)
-    texts: Sequence[str] = ()  # What an answer is about, where it holds for that alone.
 
     @property
     def kind(self) -> Kind:
@@ -371,11 +370,9 @@ class LabelSession:
         name = self.current
         if not name:
             return
-        decision = self._decision(question, value)
-        self._take_in(self.project.apply([decision], self._listener).ids)
+        self._take_in(self.project.apply([self._decision(question, value)], self._listener).ids)
         if value is not None:
-            texts = decision.texts if isinstance(decision, Label) else ()
-            self.done.add(Done(name, question, value, texts=texts))
+            self.done.add(Done(name, question, value))
 
     def _decision(self, question: str, value: Json) -> Decision:
         state = self.state()
@@ -446,8 +443,7 @@ class LabelSession:
         if done.value is None:
             return True
         given = answer_of(state, done.question, self.by)
-        _, value = answer_now(done.value, done.texts, state.record)
-        return given is not None and canonical(given) == canonical(value)
+        return given is not None and canonical(given) == canonical(done.value)
 
     def _go_to(self, name: str) -> None:
         assert self.queue is not None
