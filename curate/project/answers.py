@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
 from curate.base.record import Json, Record, canonical
-from curate.schema.settings import PAIR_VALUES
+from curate.schema.settings import PAIR_VALUES, Question
 
 _TURNED = {PAIR_VALUES[0]: PAIR_VALUES[1], PAIR_VALUES[1]: PAIR_VALUES[0]}
 
@@ -50,6 +50,23 @@ def turned(value: Json) -> Json:
     if isinstance(value, list):
         return [turned(item) for item in value]
     return _TURNED.get(value, value) if isinstance(value, str) else value
+
+
+def known_answer(value: Json, question: Question, record: Record, *, is_edited: bool) -> Json:
+    """Return an answer to a rating or a pair that is known to be right; None where nobody can tell what it means.
+
+    For a rating it may be a number. For a pair it may be the text of the better answer, which is right on whichever
+    side it stands; the name of a side may mean either where the record ``is_edited``.
+    """
+    if question.kind == "rating":
+        value = f"{value:g}" if isinstance(value, int | float) else value
+        return value if value in question.values else None
+    if len(record.answers) < 2:
+        return None
+    texts = [record.answers[side].messages[-1].get("content") for side in (0, -1)]
+    if value in texts:
+        return PAIR_VALUES[texts.index(value)]
+    return value if value in (PAIR_VALUES[2:] if is_edited else PAIR_VALUES) else None
 
 
 def most_given(answers: Mapping[str, Json]) -> Json:

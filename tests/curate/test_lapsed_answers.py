@@ -209,3 +209,41 @@ def test_who_is_asked_again_does_not_read_in_the_log_what_others_answered_since(
         assert "hidden: 1 answer" in run.stderr
     decide(root, "ana", Label("r1", "better", "rejected"))
     assert '"tie"' in commands.run("curate", "log", root, env=env).stdout
+
+
+def test_known_answers_keep_their_meaning_or_are_left_out_and_counted(root: Path) -> None:
+    (root / "curate.toml").write_text(SETTINGS.replace("[[label", '[label]\ngold = "gold.jsonl"\n[[label', 1))
+    lines = [{"id": "one", "prompt": "Greet one.", "completion": "Hi.", "liked": True}]
+    (root / "data/b.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    gold = [("r1", "better", "chosen"), ("r2", "better", GOOD), ("one", "better", "chosen"), ("r1", "helpful", 4)]
+
+    def accuracy() -> tuple[str, list[Any]]:
+        (root / "gold.jsonl").write_text(
+            "".join(json.dumps({"id": i, "question": q, "value": v}) + "\n" for i, q, v in gold)
+        )
+        run = call("agreement", root, "--format", "json")
+        figures = [item["annotators"][0]["gold"] for item in json.loads(run.stdout)["questions"]]
+        return run.stderr, [(figure["value"], figure["num_records"]) for figure in figures]
+
+    both = [Label(name, "better", "chosen") for name in ("r1", "r2")]
+    decide(root, "ana", *both, Label("r1", "helpful", "4"))
+    said, figures = accuracy()
+    assert figures == [(1.0, 2), (1.0, 1)]
+    assert "label.gold: left out 1 known answer: no answer to the question" in said
+    decide(root, "carl", SWAP, Edit("r2", {"chosen": BAD, "rejected": GOOD}))
+    said, figures = accuracy()
+    # What names a side may mean either text now; what names the text is as right as it was.
+    assert figures == [(1.0, 1)]
+    assert "label.gold: left out 2 known answers" in said
+    gold[0] = ("r1", "better", GOOD)
+    assert accuracy()[1] == [(1.0, 2)]
+
+
+def test_known_answers_of_pairs_and_ratings_are_asked_of_everybody(root: Path) -> None:
+    text = '[label]\nannotators = ["ana", "bo"]\ngold = "gold.jsonl"\n[[label'
+    (root / "curate.toml").write_text(SETTINGS.replace("[[label", text, 1))
+    gold = [{"id": "r1", "question": "better", "value": GOOD}, {"id": "r2", "question": "helpful", "value": 4}]
+    (root / "gold.jsonl").write_text("".join(json.dumps(line) + "\n" for line in gold))
+    for by in ("ana", "bo"):
+        assert "r1 ->" in label(root, by, "1\n1\n")
+        assert "r2 ->" in label(root, by, "4\n4\n", "--question", "helpful")
