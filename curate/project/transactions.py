@@ -18,7 +18,7 @@ from curate.project.answers import texts_of
 from curate.project.data import FILES_CHANGED, ProjectData
 from curate.project.fold import Decisions, Fold, RecordState, content_digest, steps
 from curate.project.history import AppliedEvent, frontier_of
-from curate.project.journal import CATEGORY, JournalReader
+from curate.project.journal import CATEGORY, JournalReader, moment_of
 from curate.project.snapshot import folded_files, read_snapshot
 from curate.schema import Shape
 
@@ -217,7 +217,7 @@ class UndoStacks:
 
 
 def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
-    """Yield ``events`` by the clock, but each after those that it had seen: clocks differ, and tell only seconds."""
+    """Yield ``events`` by the clock, but each after those that it had seen: clocks differ, and may tell only seconds."""
     before = {
         later.event: earlier.event
         for earlier, later in pairwise(sorted(events, key=lambda event: (event.session, event.seq)))
@@ -225,7 +225,7 @@ def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
     }
     missing = {event.event for event in events}
     waiting: dict[str, list[AnyEvent]] = {}
-    for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
+    for event in sorted(events, key=lambda event: (moment_of(event), event.session, event.seq)):
         ready = [event]
         while ready:
             candidate = ready.pop()
