@@ -65,7 +65,10 @@ class _SparseEvent(_Event):
     def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not said, so that a line of an earlier version is written as it was read."""
         line: dict[str, Any] = serialize(self)
-        return {key: value for key, value in line.items() if key not in _SPARSE or value not in ("", None, [])}
+        for key in _SPARSE:
+            if key in line and line[key] in ("", None, []):
+                del line[key]
+        return line
 
 
 class DropEvent(_SparseEvent):

@@ -95,6 +95,8 @@ class Fold:
     conflicts: list[DecisionConflict] = field(default_factory=list)
     lapsed: list[str] = field(default_factory=list)
     """The record of each answer that says nothing any more; see `RecordState.lapsed`."""
+    idle: list[str] = field(default_factory=list)
+    """Of one record: events that take something back and change nothing."""
 
     def remarks(self) -> list[str]:
         """Return what a person should know of decisions that apply to nothing, each kind in a sentence."""
@@ -146,10 +148,11 @@ class Decisions:
         if record is None and not any(isinstance(event, AddEvent) for event in events):
             state = None
             outcome.orphans += events
+            outcome.idle += [event.event for event in events]
         else:
             state = folded(name, record, events, self._shape, self._snapshot, outcome)
         self.outcomes.pop(name, None)
-        if outcome.findings or outcome.orphans or outcome.conflicts or outcome.lapsed:
+        if outcome.findings or outcome.orphans or outcome.conflicts or outcome.lapsed or outcome.idle:
             self.outcomes[name] = outcome
         return state
 
@@ -199,9 +202,9 @@ def folded(
     """Return one record's state; what is found on the way is added to ``result``."""
     base, events, own = history_of(name, record, events, shape, snapshot)
     history = History(own)
-    # The steps are of no use here: the walk fills the history and the result.
-    for _ in _walk(base, events, shape, history, result):
-        pass
+    for step in _walk(base, events, shape, history, result):
+        if isinstance(step.event, UndoEvent) and not step.facets:
+            result.idle.append(step.event.event)
     state = _state(base, history, shape)
     if record is not None and base is None:
         state = _in_its_file(state, record, history)
@@ -211,9 +214,8 @@ def folded(
         result.conflicts.append(conflict)
         result.findings.append(_contradicted(conflict, state))
     if state is not None and state.dropped is None:
-        result.findings += [
-            _disagreed(state.record, question, values) for question, values in state.disagreements().items()
-        ]
+        disagreements = state.disagreements().items()
+        result.findings += [_disagreed(state.record, question, values) for question, values in disagreements]
         result.lapsed += [name] * len(state.lapsed)
     return state
 

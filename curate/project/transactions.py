@@ -217,7 +217,7 @@ class UndoStacks:
 
 
 def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
-    """Yield ``events`` by the clock, but each after those that it had seen: clocks differ, and may tell only seconds."""
+    """Yield ``events`` by the clock, each after those that it had seen: clocks differ, and old acts tell seconds."""
     before = {
         later.event: earlier.event
         for earlier, later in pairwise(sorted(events, key=lambda event: (event.session, event.seq)))
@@ -371,7 +371,10 @@ class StateTracker:
 
     def has_effect(self, name: str, numbers: Collection[str]) -> bool:
         """Whether one of the events ``numbers`` has changed anything of the record."""
-        return any(step.facets for step, _ in self._steps(name) if step.event.event in numbers)
+        # The fold has noted it: to walk through each history again takes as long as to make the states anew.
+        outcome = self._decisions.outcomes.get(name)
+        idle = outcome.idle if outcome else ()
+        return any(event.event in numbers and event.event not in idle for event in self._decisions.of(name))
 
     def take(self, events: Iterable[AnyEvent]) -> set[str]:
         """Take ``events`` in, those that are new, and return the records that they are on."""
