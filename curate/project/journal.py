@@ -43,7 +43,7 @@ ASIDES = frozenset({"flag", "note"})
 
 _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
 _START = re.compile(rb'[0-9a-f]{8} \{"')
-_FRACTION = 4096
+_TICK_BITS = 12
 _UPGRADE = "A newer version of pairsmith has probably made it. Upgrade to read it."
 
 
@@ -229,19 +229,16 @@ class JournalWriter:
 
 
 def _new_act() -> str:
-    milliseconds, rest = divmod(time.time_ns(), 10**6)
-    return f"{milliseconds:012x}7{rest * _FRACTION // 10**6:03x}{uuid.uuid4().hex[16:]}"
+    # As a UUID of version 7, which begins with the time; earlier versions took version 4.
+    ticks = f"{(time.time_ns() << _TICK_BITS) // 10**6:015x}"
+    return f"{ticks[:12]}7{ticks[12:]}{uuid.uuid4().hex[16:]}"
 
 
 def moment_of(event: AnyEvent) -> int:
-    """Return when the act of ``event`` was saved, in 4,096ths of a millisecond since 1970, for one person's own order.
-
-    What earlier versions have written tells seconds only.
-    """
-    # An act is numbered as a UUID of version 7, which begins with its time; earlier versions took version 4.
+    """Return when ``event`` was saved, in 4,096ths of a millisecond since 1970; old ones tell when in seconds only."""
     if event.act[12] == "7":
-        return int(event.act[:12], 16) * _FRACTION + int(event.act[13:16], 16)
-    return int(datetime.fromisoformat(event.at).timestamp()) * 1000 * _FRACTION
+        return int(event.act[:12] + event.act[13:16], 16)
+    return int(datetime.fromisoformat(event.at).timestamp() * 1000) << _TICK_BITS
 
 
 def segments(root: Path) -> list[Path]:
