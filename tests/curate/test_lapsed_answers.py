@@ -247,3 +247,25 @@ def test_known_answers_of_pairs_and_ratings_are_asked_of_everybody(root: Path) -
     for by in ("ana", "bo"):
         assert "r1 ->" in label(root, by, "1\n1\n")
         assert "r2 ->" in label(root, by, "4\n4\n", "--question", "helpful")
+
+
+def test_of_rated_answers_the_best_and_the_worst_are_what_was_compared(root: Path) -> None:
+    def rated(*ratings: int, middle: str = "Hm.") -> list[Any]:
+        return [{"content": text, "rating": r} for text, r in zip([GOOD, middle, BAD], ratings, strict=True)]
+
+    (root / "data/a.jsonl").write_text(json.dumps({"id": "r1", "prompt": "Greet.", "answers": rated(3, 2, 1)}) + "\n")
+    decide(root, "ana", Label("r1", "better", "chosen"))
+    for answers_now, stands in [
+        (rated(5, 4, 1, middle="Well."), {"ana": "chosen"}),
+        (rated(1, 2, 3), {"ana": "rejected"}),
+        (rated(2, 3, 1), {}),
+    ]:
+        decide(root, "carl", Edit("r1", {"answers": answers_now}))
+        assert answers(root) == stands
+
+
+def test_answers_to_many_records_at_once_are_about_their_texts(root: Path) -> None:
+    call("label", root, "--by", "ana", "--where", "id:*", "--set", "better=chosen", "--set", "helpful=4")
+    decide(root, "carl", SWAP)
+    assert (answers(root), answers(root, name="r2")) == ({"ana": "rejected"}, {"ana": "chosen"})
+    assert (answers(root, "helpful"), answers(root, "helpful", "r2")) == ({}, {"ana": "4"})
