@@ -29,6 +29,7 @@ VERSIONS: Mapping[str, int] = {"drop": 2}
 _HEX = r"^[0-9a-f]{32}$"
 # What a drop has since version 2.
 _FIELDS = frozenset({"code", "of", "score"})
+_SPARSE = _FIELDS | {"texts"}
 _NO_FIELDS: dict[str, Any] = {"not": {"anyOf": [{"required": [name]} for name in sorted(_FIELDS)]}}
 
 
@@ -59,7 +60,18 @@ class _Event(BaseModel):
     """
 
 
-class DropEvent(_Event):
+class _SparseEvent(_Event):
+    @model_serializer(mode="wrap")
+    def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not said, so that a line of an earlier version is written as it was read."""
+        line: dict[str, Any] = serialize(self)
+        for key in _SPARSE:
+            if key in line and line[key] in ("", None, []):
+                del line[key]
+        return line
+
+
+class DropEvent(_SparseEvent):
     """Leave the record out.
 
     In version 2 the reason is text for people, and what a program asks is in the other fields. Version 1 had the reason
@@ -83,12 +95,6 @@ class DropEvent(_Event):
             raise ValueError("a drop of version 1 has only a reason")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not said, so that a line of version 1 is written as it was read."""
-        line: dict[str, Any] = serialize(self)
-        return {key: value for key, value in line.items() if key not in _FIELDS or value not in ("", None)}
-
 
 class RestoreEvent(_Event):
     """Take a dropped record in again."""
@@ -103,12 +109,21 @@ class AssignEvent(_Event):
     split: Split
 
 
-class LabelEvent(_Event):
+class _AnswerEvent(_SparseEvent):
+    question: str = Field(min_length=1)
+    value: Any
+    texts: list[Annotated[str, Field(pattern=_HEX)]] = Field(default_factory=list, max_length=2)
+    """What a rating or the answer to a pair holds for: BLAKE2b digests, 16 bytes, of the texts as they then were.
+
+    Of a pair the best answer of the record and the worst, so that it is known which text "chosen" meant; of a rating
+    one digest of all that is answered. Other answers have none, nor have those of earlier versions.
+    """
+
+
+class LabelEvent(_AnswerEvent):
     """Answer a label question; null takes the answer back."""
 
     op: Literal["label"]
-    question: str = Field(min_length=1)
-    value: Any
 
 
 class EditEvent(_Event):
@@ -133,12 +148,10 @@ class ApproveEvent(_Event):
     """The digest of what the line said: BLAKE2b, 16 bytes, of its canonical JSON without the id."""
 
 
-class ResolveEvent(_Event):
+class ResolveEvent(_AnswerEvent):
     """Settle a label question, whatever the annotators answered; null leaves it to their answers again."""
 
     op: Literal["resolve"]
-    question: str = Field(min_length=1)
-    value: Any
 
 
 class UndoEvent(_Event):
@@ -210,11 +223,12 @@ class Assign(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Label(Decision):
-    """Answer a label question; None takes the answer back."""
+    """Answer a label question; None takes the answer back. Empty ``texts`` are those of the record when it is saved."""
 
     op = "label"
     question: str
     value: Json
+    texts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +284,7 @@ class Resolve(Decision):
     op = "resolve"
     question: str
     value: Json
+    texts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,8 @@ def _show(session: LabelSession) -> None:
     own = session.answers().get(session.by)
     if own is not None:
         console.data(f"your answer: {console.one_line(session.name_of(own), 60)}")
+    elif session.has_lapsed:
+        console.data("asked again: what you answered about has changed since")
     if session.aside("flag"):
         console.data("flagged")
     if note := session.aside("note"):

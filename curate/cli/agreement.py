@@ -107,7 +107,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
     # Folding has moved decisions out of the journal, and when they were made stands only there.
     events = [*retired_events(root), *read_journal(root)[0]] if answered else []
-    gold = _gold(project.data, {*known, *answered})
+    gold = _gold(project.data, questions, {*known, *answered})
     measured = []
     # First the questions of the settings in their order, then those that only the journal knows.
     for name in (
@@ -141,8 +141,10 @@ def _answers_by_question(states: Sequence[RecordState]) -> _AnswersByQuestion:
     return by_question
 
 
-def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
+def _gold(data: ProjectData, questions: Sequence[Question], names: Set[str]) -> dict[str, Gold]:
+    """Return the known answers by question and record; what is none is left out, and counted aloud as what is lost."""
     from curate.base.file_guard import inside
+    from curate.project.answers import known_answer
     from curate.project.blind import read_gold
 
     path = data.settings.label.gold
@@ -150,9 +152,23 @@ def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
         return {}
     gold = read_gold(inside(data.root, data.root / path), data.root)
     there = set(data.names())
-    lost = sum(question not in questions or name not in there for question in gold for name in gold[question])
+    lost = sum(question not in names or name not in there for question in gold for name in gold[question])
     if lost:
         console.talk(f"warning: label.gold: {counted(lost, 'known answer')} to a record or question that is not there")
+    num_unclear = 0
+    for question in (asked for asked in questions if asked.kind != "choice" and asked.name in gold):
+        given = gold[question.name]
+        state_of = data.state_getter([name for name in given if name in there])
+        right = {
+            name: known_answer(value, question, state.record, is_edited=bool(state.authors))
+            for name, value in given.items()
+            if (state := state_of(name)) is not None
+        }
+        gold[question.name] = {name: answer for name, answer in right.items() if answer is not None}
+        num_unclear += len(right) - len(gold[question.name])
+    if num_unclear:
+        why = "no answer to the question, or a side of a pair that was edited; write the text of the better answer"
+        console.talk(f"warning: label.gold: left out {counted(num_unclear, 'known answer')}: {why}")
     return gold
 
 
@@ -169,7 +185,8 @@ def _moments(
         if not isinstance(event, LabelEvent) or event.question != question or event.value is None:
             continue
         given = answers.get(event.id, {}).get(event.by)
-        if given is not None and key_of(given) == key_of(event.value):
+        # One that holds for certain texts is called otherwise where they have changed places.
+        if given is not None and (event.texts or key_of(given) == key_of(event.value)):
             moments.setdefault(event.id, {})[event.by] = f"{event.at} {event.session} {event.seq:016}"
     return moments
 

@@ -121,6 +121,10 @@ def _visibility(
         console.talk(f"warning: {console.one_line(blind.fault.message)}")
     decided = by_record(journal)
     states = {name: answered(name, decided[name], data.snapshot) for name in {event.id for event in answers}}
+    # Only its line tells whether an answer about certain texts still stands, or asks again.
+    if unsure := [name for name, state in states.items() if state.lapsed]:
+        full = data.state_getter(unsure)
+        states |= {name: state for name in unsure if (state := full(name)) is not None}
     others = (event for event in answers if event.by != blind.by)
     hidden = {event.event for event in others if blind.still_asks(states[event.id], event.question)}
     if hidden:

@@ -23,7 +23,7 @@ from curate.checks.runner import num_bytes, read_records
 from curate.checks.runner.examine import BLOCKS_FROM
 from curate.checks.runner.names import UniqueNames
 from curate.formats.dataset import Manifest, latest, read_manifest, read_pins
-from curate.project.fold import Decisions, Fold, RecordState, orphan_texts
+from curate.project.fold import Decisions, Fold, RecordState
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, damage_texts, read_journal, require_known
 from curate.project.snapshot import Snapshot, read_snapshot
@@ -163,8 +163,8 @@ class ProjectData:
         return len(self._unread | {(finding.file, finding.line) for finding in faults})
 
     def remarks(self) -> list[str]:
-        """Return what a person should know about the journal: damaged lines, decisions on records that are gone."""
-        return [*damage_texts(self.damages), *orphan_texts(self._fold.orphans)]
+        """Return what a person should know about the journal: damaged lines, and decisions that apply to nothing."""
+        return [*damage_texts(self.damages), *self._fold.remarks()]
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusion_of
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
 from curate.base.tables import listed
+from curate.project.answers import answer_now, most_given, ranked
 from curate.project.history import (
     RECORD,
     SPLIT,
@@ -31,6 +31,7 @@ from curate.schema import Shape
 # Where a UUID has its version.
 _VERSION = 12
 _NONE: Mapping[str, Json] = MappingProxyType({})
+_NO_TEXTS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class RecordState:
     """By question, what each annotator answered."""
     resolved: Mapping[str, Json] = field(default_factory=lambda: _NONE)
     """By question, what was settled whatever the answers are."""
+    texts: Mapping[str, Sequence[str]] = field(default_factory=lambda: _NO_TEXTS)
+    """By question, the digests of what the record's answers to it are about, where they hold for these texts alone."""
+    lapsed: tuple[Facet, ...] = ()
+    """The answers, and what was settled, that say nothing any more, because the texts that they are about changed."""
     heads: tuple[str, ...] = ()
     """The last events on the record."""
     approvals: frozenset[str] = frozenset()
@@ -70,7 +75,7 @@ class RecordState:
         # Flags and notes are nobody's answers to anything.
         disagreements = {}
         for question, answers in self.answers.items():
-            counts = _counts(answers.values())
+            counts = ranked(answers.values())
             if len(counts) > 1 and self.resolved.get(question) is None and question not in ASIDES:
                 disagreements[question] = [value for value, _ in counts]
         return disagreements
@@ -88,6 +93,22 @@ class Fold:
     findings: list[Finding] = field(default_factory=list)
     orphans: list[AnyEvent] = field(default_factory=list)
     conflicts: list[DecisionConflict] = field(default_factory=list)
+    lapsed: list[str] = field(default_factory=list)
+    """The record of each answer that says nothing any more; see `RecordState.lapsed`."""
+    idle: list[str] = field(default_factory=list)
+    """Of one record: events that take something back and change nothing."""
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of decisions that apply to nothing, each kind in a sentence."""
+        texts = []
+        if self.orphans:
+            names = listed(sorted({event.id for event in self.orphans}))
+            texts.append(f"decisions on records that are no longer in the data: {len(self.orphans):,} ({names})")
+        if self.lapsed:
+            names = listed(sorted({*self.lapsed}))
+            why = f"answers about texts that have changed since: {len(self.lapsed):,} ({names})"
+            texts.append(f"{why}; `curate label` asks again")
+        return texts
 
 
 class Decisions:
@@ -127,10 +148,11 @@ class Decisions:
         if record is None and not any(isinstance(event, AddEvent) for event in events):
             state = None
             outcome.orphans += events
+            outcome.idle += [event.event for event in events]
         else:
             state = folded(name, record, events, self._shape, self._snapshot, outcome)
         self.outcomes.pop(name, None)
-        if outcome.findings or outcome.orphans or outcome.conflicts:
+        if outcome.findings or outcome.orphans or outcome.conflicts or outcome.lapsed or outcome.idle:
             self.outcomes[name] = outcome
         return state
 
@@ -160,15 +182,8 @@ class Decisions:
             result.findings += outcome.findings
             result.orphans += outcome.orphans
             result.conflicts += outcome.conflicts
+            result.lapsed += outcome.lapsed
         return result
-
-
-def orphan_texts(orphans: Sequence[AnyEvent]) -> list[str]:
-    """Return what a person should know of decisions on records that are gone: one sentence, or none."""
-    if not orphans:
-        return []
-    names = listed(sorted({event.id for event in orphans}))
-    return [f"decisions on records that are no longer in the data: {len(orphans):,} ({names})"]
 
 
 def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> Fold:
@@ -187,9 +202,9 @@ def folded(
     """Return one record's state; what is found on the way is added to ``result``."""
     base, events, own = history_of(name, record, events, shape, snapshot)
     history = History(own)
-    # The steps are of no use here: the walk fills the history and the result.
-    for _ in _walk(base, events, shape, history, result):
-        pass
+    for step in _walk(base, events, shape, history, result):
+        if isinstance(step.event, UndoEvent) and not step.facets:
+            result.idle.append(step.event.event)
     state = _state(base, history, shape)
     if record is not None and base is None:
         state = _in_its_file(state, record, history)
@@ -199,9 +214,9 @@ def folded(
         result.conflicts.append(conflict)
         result.findings.append(_contradicted(conflict, state))
     if state is not None and state.dropped is None:
-        result.findings += [
-            _disagreed(state.record, question, values) for question, values in state.disagreements().items()
-        ]
+        disagreements = state.disagreements().items()
+        result.findings += [_disagreed(state.record, question, values) for question, values in disagreements]
+        result.lapsed += [name] * len(state.lapsed)
     return state
 
 
@@ -231,12 +246,11 @@ def settled(
 
 def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> RecordState:
     """Return a record with its answers as decisions leave them, and with nothing of what its line says."""
-    # Some callers need no more than that, and would have to read all lines to find this one.
+    # Some callers need no more than that, and would have to read all lines to find this one. Answers that hold for
+    # certain texts have lapsed here, because there are none.
     history = _history_of_decisions(name, events, snapshot)
-    answers, resolved = _answers(history.facts)
-    return RecordState(
-        Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=history.frontier
-    )
+    record = Record(name, "domain", Source("", 0), {})
+    return RecordState(record, None, False, *_answers(history, record), heads=history.frontier)
 
 
 def _history_of_decisions(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> History:
@@ -357,8 +371,8 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     if line is None or (record is None and not shape.is_valid(line)):
         return None
     decided = _decided_record(record, line, history, shape)
-    answers, resolved = _answers(facts)
-    agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
+    answers, resolved, texts, lapsed = _answers(history, decided)
+    agreed = {name: value for name, given in answers.items() if (value := most_given(given)) is not None} | resolved
     # An answer that was taken back leaves no label, although the line may still have one.
     taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
     labels = {question: value for question, value in decided.labels.items() if question not in taken_back} | agreed
@@ -371,22 +385,31 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     approvals = frozenset(by for _, digest, by in approved if digest == content)
     authors = frozenset(history.authors().values())
     return RecordState(
-        decided, exclusion_of(status), status[1], answers, resolved, history.frontier, approvals, authors
+        decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals, authors
     )
 
 
-def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], dict[str, Json]]:
-    """Return, by question, what each annotator answered, and what was settled."""
+def _answers(
+    history: History, record: Record
+) -> tuple[dict[str, dict[str, Json]], dict[str, Json], dict[str, Sequence[str]], tuple[Facet, ...]]:
+    """Return what `RecordState` says of the answers to ``record``: ``answers``, ``resolved``, ``texts``, ``lapsed``."""
     answers: dict[str, dict[str, Json]] = {}
     resolved: dict[str, Json] = {}
-    for facet, value in facts.items():
-        if value is None:
+    texts: dict[str, Sequence[str]] = {}
+    known, lapsed = history.texts(), []
+    for facet, value in history.facts.items():
+        if value is None or facet[0] not in ("answer", "resolved"):
             continue
-        if facet[0] == "answer":
-            answers.setdefault(facet[1], {})[facet[2]] = value
-        elif facet[0] == "resolved":
-            resolved[facet[1]] = value
-    return answers, resolved
+        now, present = answer_now(value, known.get(facet, ()), record)
+        if now:
+            texts[facet[1]] = now
+        if present is None:
+            lapsed.append(facet)
+        elif facet[0] == "answer":
+            answers.setdefault(facet[1], {})[facet[2]] = present
+        else:
+            resolved[facet[1]] = present
+    return answers, resolved, texts, tuple(lapsed)
 
 
 def _decided_record(record: Record | None, line: dict[str, Json], history: History, shape: Shape) -> Record:
@@ -405,23 +428,6 @@ def _is_labelled_last(history: History, shape: Shape) -> bool:
     edited = history.last_index.get(("data", path[0]), 0) if path else 0
     answers = [n for facet, n in history.last_index.items() if facet[1:2] == (CATEGORY,) and facet[0] != "data"]
     return max(answers, default=1) > edited
-
-
-def _agreed(answers: Mapping[str, Json]) -> Json:
-    """Return what all annotators answered, or more than half of them; None where there is no such answer."""
-    counts = _counts(answers.values())
-    return counts[0][0] if counts and 2 * counts[0][1] > len(answers) else None
-
-
-def _counts(values: Iterable[Json]) -> list[tuple[Json, int]]:
-    by_spelling: dict[bytes, Json] = {}
-    counts: Counter[bytes] = Counter()
-    for value in values:
-        spelling = canonical(value)
-        by_spelling.setdefault(spelling, value)
-        counts[spelling] += 1
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [(by_spelling[spelling], number) for spelling, number in ranked]
 
 
 def _unfit(event: AnyEvent, record: Record | None) -> Finding:

@@ -24,6 +24,7 @@ from curate.base.events import (
     exclusion_by,
 )
 from curate.base.record import Json, canonical
+from curate.project.answers import turned
 
 # A *facet* is what one decision can change and another can contradict: a key of the line, the split, whether the record
 # is in, one annotator's answer to one question. It has the value of the last decision on it that nobody has taken back.
@@ -65,7 +66,8 @@ class RecordSnapshot:
     list that is empty where there was no such key. Of an added record that is every key. It is None for what versions
     before this one have folded: their decisions are not applied anew, see `curate.project.fold.history_of`.
 
-    ``authors`` has, by event, who made those that what the line says comes from.
+    ``authors`` has, by event, who made those that what the line says comes from, ``texts`` the digests that answers
+    hold for.
     """
 
     events: tuple[str, ...] = ()
@@ -73,6 +75,7 @@ class RecordSnapshot:
     facts: Mapping[Facet, Fact] = field(default_factory=dict)
     before: Mapping[str, Sequence[Json]] | None = None
     authors: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def frontier(self) -> tuple[str, ...]:
         """Return the folded events that no other of them has seen."""
@@ -299,6 +302,16 @@ class History:
             if name in self._steps or name in known
         }
 
+    def texts(self) -> dict[Facet, Sequence[str]]:
+        """Return the digests of the texts that each answer and settlement in force holds for; most have none."""
+        facets = [facet for facet in self._sides if facet[0] in ("answer", "resolved")]
+        return {facet: texts for facet in facets if (texts := self._texts(self._holder(facet)))}
+
+    def _texts(self, touch: Touch) -> Sequence[str]:
+        step = self._steps.get(touch.event)
+        event = step.event if step else None
+        return event.texts if isinstance(event, LabelEvent | ResolveEvent) else self.base.texts.get(touch.event, ())
+
     def refuse(self, step: AppliedEvent) -> None:
         """Put back what ``step``, the last one, has changed: the line that it makes is not one."""
         for facet, index in step.touches:
@@ -313,7 +326,7 @@ class History:
         """Yield the facets on which sides are left that do not agree."""
         for facet, indices in self._sides.items():
             sides = [self._touches[facet][index] for index in indices]
-            if len({_gist(facet, side.value) for side in sides}) > 1:
+            if len({_gist(facet, side.value, self._texts(side)) for side in sides}) > 1:
                 yield DecisionConflict(
                     record,
                     facet,
@@ -340,7 +353,8 @@ class History:
                 ancestors = frozenset(earlier for earlier in names[:index] if earlier in self._apart[name])
                 if len(ancestors) < index:
                     apart[name] = ancestors
-        return RecordSnapshot(names, apart, facts, authors=self.authors())
+        texts = {self._holder(facet).event: texts for facet, texts in self.texts().items()}
+        return RecordSnapshot(names, apart, facts, authors=self.authors(), texts=texts)
 
     def _put(self, facet: Facet, index: int, touch: Touch) -> None:
         self._touches.setdefault(facet, {})[index] = touch
@@ -444,10 +458,15 @@ def touched(event: AnyEvent) -> dict[Facet, Json]:
     return {("data", key): value for key, value in event.changes.items()} if isinstance(event, EditEvent) else {}
 
 
-def _gist(facet: Facet, value: Json) -> bytes:
-    """Return what must be equal for two values to say the same; two reasons for leaving a record out do."""
+def _gist(facet: Facet, value: Json, texts: Sequence[str] = ()) -> bytes:
+    """Return what must be equal for two values to say the same; two reasons for leaving a record out do.
+
+    ``texts`` are what an answer holds for: two that mean the same text may name other sides.
+    """
     if value is _TAKEN_BACK:
         return b"-"
+    if texts and texts[0] > texts[-1]:
+        return canonical(turned(value))
     if facet == RECORD:
         # As it was added, or the digest of that.
         return (

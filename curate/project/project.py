@@ -266,7 +266,7 @@ class Project:
             known, names = self._tracker, list(dict.fromkeys(decision.id for decision in decisions))
             state_of = known.hold if known else self._data.state_getter(names)
             heads_of = known.parents if known else self._data.frontier
-            events, changed = self._save(require_valid(decisions, state_of, heads_of, self.shape))
+            events, changed = self._save(require_valid(decisions, state_of, heads_of, self._data))
         # Listeners are called outside of the lock, because they may ask the project in another thread and wait.
         self._tell(changed, actor)
         return Applied(events)
@@ -332,7 +332,7 @@ class Project:
             return [finding for outcome in self._loaded_tracker.fold_outcomes() for finding in outcome.findings]
 
     def remarks(self) -> list[str]:
-        """Return what a person should know of the journal: damage, and decisions on records that are gone."""
+        """Return what a person should know of the journal: damage, and decisions that apply to nothing."""
         with self._lock:
             return self._loaded_tracker.remarks()
 

@@ -33,10 +33,11 @@ SUMS = "SHA256SUMS"
 # The snapshot that a fold is about to make; it is there while the record files are being written.
 UNFINISHED = f"{FOLDED}/next.json"
 
-# Facets of the facts that `RecordSnapshot.before` and ``authors`` are written as: versions that do not know them pass
-# over them.
+# Facets of the facts that `RecordSnapshot.before`, ``authors`` and ``texts`` are written as: versions that do not know
+# them pass over them.
 _BEFORE = ["before"]
 _AUTHORS = ["authors"]
+_TEXTS = ["texts"]
 # Up to so many lines each has a mark of its own.
 _MOST_MARKS = 4096
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -90,7 +91,8 @@ class FoldedRecord(_SnapshotModel):
 
     One more, ["before"], has what folds have changed in the line: by key the value that stood there before the first of
     them, in a list that is empty where there was no such key. Another, ["authors"], has by event who made those that
-    the line comes from. Snapshots of earlier versions do not have them.
+    the line comes from, and ["texts"] the digests of the texts that answers hold for. Snapshots of earlier versions do
+    not have them.
     """
 
 
@@ -246,22 +248,26 @@ def folded_record(snapshot: RecordSnapshot) -> FoldedRecord:
         facts.append(FoldedFact(facet=_BEFORE, value=value, by=[0]))
     if snapshot.authors:
         facts.append(FoldedFact(facet=_AUTHORS, value=dict(snapshot.authors), by=[0]))
+    if snapshot.texts:
+        facts.append(FoldedFact(facet=_TEXTS, value={name: [*some] for name, some in snapshot.texts.items()}, by=[0]))
     apart = {name: sorted(ancestors, key=lambda one: indices[one]) for name, ancestors in snapshot.apart.items()}
     return FoldedRecord(events=list(snapshot.events), apart=apart, facts=facts)
 
 
 def _record_snapshot(folded: FoldedRecord) -> RecordSnapshot:
-    before = next((fact.value for fact in folded.facts if fact.facet == _BEFORE), None)
+    extra = {fact.facet[0]: fact.value for fact in folded.facts if fact.facet in (_BEFORE, _AUTHORS, _TEXTS)}
+    before = extra.get("before")
     return RecordSnapshot(
         tuple(folded.events),
         {name: frozenset(ancestors) for name, ancestors in folded.apart.items()},
         {
             tuple(fact.facet): Fact(fact.value, tuple(folded.events[index] for index in fact.by))
             for fact in folded.facts
-            if fact.facet not in (_BEFORE, _AUTHORS)
+            if fact.facet not in (_BEFORE, _AUTHORS, _TEXTS)
         },
         before if _is_whole(folded, before) else None,
-        next((fact.value for fact in folded.facts if fact.facet == _AUTHORS), {}),
+        extra.get("authors", {}),
+        extra.get("texts", {}),
     )
 
 

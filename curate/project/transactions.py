@@ -10,14 +10,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, Approve, Decision, SourceEdit, UndoEvent
+from curate.base.events import AnyEvent, Approve, Decision, Label, Resolve, SourceEdit, UndoEvent
 from curate.base.record import CurateError, Json, Record, Source, canonical
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
+from curate.project.answers import texts_of
 from curate.project.data import FILES_CHANGED, ProjectData
-from curate.project.fold import Decisions, Fold, RecordState, content_digest, orphan_texts, steps
+from curate.project.fold import Decisions, Fold, RecordState, content_digest, steps
 from curate.project.history import AppliedEvent, frontier_of
-from curate.project.journal import CATEGORY, JournalReader
+from curate.project.journal import CATEGORY, JournalReader, moment_of
 from curate.project.snapshot import folded_files, read_snapshot
 from curate.schema import Shape
 
@@ -29,17 +30,19 @@ def require_valid(
     decisions: Sequence[Decision],
     state_of: Callable[[str], RecordState | None],
     heads_of: Callable[[str], Sequence[str]],
-    shape: Shape,
+    data: ProjectData,
 ) -> list[Decision]:
     """Return ``decisions`` as one act on the present states of their records, each after the one before it.
 
-    ``state_of`` gives a record as it is, ``heads_of`` the last events on one that is not there.
+    ``state_of`` gives a record as it is, ``heads_of`` the last events on one that is not there; ``data`` are settings
+    and schema.
 
     Raises:
         CurateError: E916 when a record is not there, or is to be added and is; E972 when something is no JSON, or the
             schema refuses a line, or a line names another record. Nothing is saved then.
     """
     lines: dict[str, Mapping[str, Json]] = {}
+    shape, kinds = data.shape, {question.name: question.kind for question in data.settings.label.questions}
     valid = []
     for decision in decisions:
         name = decision.id
@@ -59,6 +62,9 @@ def require_valid(
             made_on = replace(decision, parents=state.parents() if state else heads_of(name))
         if isinstance(made_on, Approve) and not made_on.content:
             made_on = replace(made_on, content=content_digest(present or {}, shape))
+        if isinstance(made_on, Label | Resolve) and kinds.get(made_on.question, "choice") != "choice":
+            record = shape.record(present or {}, Source("", 0))
+            made_on = replace(made_on, texts=made_on.texts or texts_of(record, kinds[made_on.question]))
         valid.append(made_on)
     return valid
 
@@ -211,7 +217,7 @@ class UndoStacks:
 
 
 def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
-    """Yield ``events`` by the clock, but each after those that it had seen: clocks differ, and tell only seconds."""
+    """Yield ``events`` by the clock, each after those that it had seen: clocks differ, and old acts tell seconds."""
     before = {
         later.event: earlier.event
         for earlier, later in pairwise(sorted(events, key=lambda event: (event.session, event.seq)))
@@ -219,7 +225,7 @@ def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
     }
     missing = {event.event for event in events}
     waiting: dict[str, list[AnyEvent]] = {}
-    for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
+    for event in sorted(events, key=lambda event: (moment_of(event), event.session, event.seq)):
         ready = [event]
         while ready:
             candidate = ready.pop()
@@ -365,7 +371,10 @@ class StateTracker:
 
     def has_effect(self, name: str, numbers: Collection[str]) -> bool:
         """Whether one of the events ``numbers`` has changed anything of the record."""
-        return any(step.facets for step, _ in self._steps(name) if step.event.event in numbers)
+        # The fold has noted it: to walk through each history again takes as long as to make the states anew.
+        outcome = self._decisions.outcomes.get(name)
+        idle = outcome.idle if outcome else ()
+        return any(event.event in numbers and event.event not in idle for event in self._decisions.of(name))
 
     def take(self, events: Iterable[AnyEvent]) -> set[str]:
         """Take ``events`` in, those that are new, and return the records that they are on."""
@@ -384,9 +393,8 @@ class StateTracker:
         return {name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)}
 
     def remarks(self) -> list[str]:
-        """Return what a person should know of the journal: of segments, and of decisions on records that are gone."""
-        orphans = [event for outcome in self._decisions.outcomes.values() for event in outcome.orphans]
-        return [*self.reader.remarks(), *orphan_texts(orphans)]
+        """Return what a person should know of the journal: of segments, and of decisions that apply to nothing."""
+        return [*self.reader.remarks(), *self._decisions.folded({}).remarks()]
 
     def _refold(self, names: Collection[str]) -> set[str]:
         """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""

@@ -36,7 +36,7 @@ def view_of(settings: Settings, name: str) -> SavedView:
 
 
 def save_view(root: Path, name: str, view: SavedView) -> None:
-    """Write a view into curate.toml, in the place of one of the same name; comments and all else stay as they are.
+    """Write a view into curate.toml, in the place of one of the same name; comments, line ends and all else stay.
 
     Raises:
         CurateError: E902 for a name of blanks, and for a curate.toml that cannot be read; E906 when it is not written.
@@ -65,6 +65,9 @@ def save_view(root: Path, name: str, view: SavedView) -> None:
             del table[key]
         table.update(values)
         text = tomlkit.dumps(document)
+        if "\n" in before and before.count("\n") == before.count("\r\n"):
+            # New lines come with LF.
+            text = text.replace("\r\n", "\n").replace("\n", "\r\n")
         settings = tomllib.loads(before)
         is_added = tomllib.loads(text) == settings | {"views": settings.get("views", {}) | {name.strip(): values}}
     except (OSError, ValueError, TOMLKitError) as error:

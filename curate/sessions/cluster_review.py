@@ -16,6 +16,7 @@ from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import make_cache, write_atomic
 from curate.jsonl import pointer_of
+from curate.project.answers import answer_now
 from curate.project.drafts import FOLDER, safe_name
 from curate.project.fold import RecordState
 from curate.project.repeats import excluded_by
@@ -37,7 +38,10 @@ KINDS: dict[str, Callable[[ReviewCluster], bool]] = {
 _VERSION = 1
 _JOINED = ("meta", "labels")
 # What a record is and says stays its own: a merge takes over what is said about it.
-_OWN = ("id", "split", "ignore", "system", "completion", "messages", "tools", "text")
+_OWN = (
+    "id", "split", "ignore", "system", "completion", "messages", "tools", "text",
+    "chosen", "rejected", "answers", "liked",
+)  # fmt: skip
 _EMPTY: tuple[Json, ...] = (None, "", [], {})
 
 
@@ -226,7 +230,8 @@ def _answers(keeper: RecordState, others: Sequence[RecordState], result: Merge) 
     known = {name: keeper.record.labels.get(name) for name in (*keeper.answers, *keeper.resolved)}
     for other in others:
         for question in dict.fromkeys((*other.answers, *other.resolved)):
-            value = other.record.labels.get(question)
+            # Which side it means there may be the other one here.
+            _, value = answer_now(other.record.labels.get(question), other.texts.get(question, ()), keeper.record)
             if value is None or question in other.disagreements():
                 result.open.append(question)
             elif question not in known:

@@ -23,6 +23,7 @@ from curate.similarity.dedupe.stages import Stages
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog
     from curate.project.project import Project
+    from curate.similarity.dedupe.semantic import Encoder
 
 _CACHE = Path(".curate") / "cache" / "nearest"
 _CACHE_FROM = 5_000  # Records from which the index is kept on the disk; below, making it anew takes a moment.
@@ -102,9 +103,7 @@ class Nearest:
 
     def _follow(self) -> None:
         # Records that were added or edited since the last look stand in an index of their own, by what they say now.
-        events = self._project.since(self._num_followed)
-        self._num_followed += len(events)
-        touched = {event.id for event in events if event.op in ("add", "edit", "undo")}
+        touched, self._num_followed = changed_since(self._project, self._num_followed)
         for name in touched:
             record = self._standing(name)
             self._fresh_index = None
@@ -134,6 +133,12 @@ class Nearest:
         return ShingleIndex(arrays["hashes"], arrays["rows"], arrays["sizes"], arrays["popular"], self._method)
 
 
+def changed_since(project: Project, number: int) -> tuple[set[str], int]:
+    """Return the records that may say something else since the first ``number`` decisions, and how many there are."""
+    events = project.since(number)
+    return {event.id for event in events if event.op in ("add", "edit", "undo")}, number + len(events)
+
+
 class NearestByMeaning:
     """Finds records of an open project that mean much the same, by the encoder of its settings. Call it in a thread."""
 
@@ -141,23 +146,27 @@ class NearestByMeaning:
         self._project = project
         self._lock = Lock()
         self._catalog: Catalog | None = None
+        self._encoder: Encoder | None = None
         self._vectors = np.zeros((0, 0), np.float32)
+        self._rows: dict[str, int] = {}  # Of what was added or edited since.
+        self._num_followed = 0
 
     def find(self, name: str, count: int = 5) -> list[Neighbour]:
         """Return the records that are nearest to ``name`` by the cosine of their vectors, dropped ones left out.
 
-        What was edited since the records were read is compared as its line has it, and what was added is not found.
+        What was added or edited since the records were read counts as it is now, by the weights of what was read.
 
         Raises:
             CurateError: E940 without the extra [semantic]; E962 where the encoder is none; E974 for changed files.
         """
         with self._lock:
             catalog = self._project.catalog
-            if self._catalog is not catalog:
-                self._vectors, self._catalog = self._encoded(catalog), catalog
+            if self._encoder is None or self._catalog is not catalog:
+                self._encode(catalog)
+            self._follow(catalog)
             vectors = self._vectors
         row = catalog.find(name)
-        if row is None or row >= len(vectors):
+        if row is None:
             return []
         scores = vectors @ vectors[row]
         results: list[Neighbour] = []
@@ -168,12 +177,27 @@ class NearestByMeaning:
                 results.append(Neighbour(catalog.name(other), min(1.0, float(scores[other]))))
         return results
 
-    def _encoded(self, catalog: Catalog) -> NDArray[np.float32]:
+    def _encode(self, catalog: Catalog) -> None:
         from curate.similarity.dedupe.semantic import Encoder
 
         encoder = Encoder(self._project.root / self._project.settings.dedupe.encoder)
         pieces = (piece for _, piece in catalog.base.pieces(("prompt", "completion")))
-        return encoder.vectors(indexed_text(*row) for piece in pieces for row in piece.iter_rows())
+        self._vectors = encoder.vectors(indexed_text(*row) for piece in pieces for row in piece.iter_rows())
+        self._encoder, self._catalog, self._num_followed, self._rows = encoder, catalog, 0, {}
+
+    def _follow(self, catalog: Catalog) -> None:
+        assert self._encoder is not None, "it has encoded what was read"
+        names, self._num_followed = changed_since(self._project, self._num_followed)
+        # One whose addition was taken back is like nothing.
+        self._vectors[[self._rows.pop(name) for name in names if name in self._rows]] = 0
+        rows = {name: row for name in names if (row := catalog.find(name)) is not None}
+        if rows:
+            texts = (_text_of(self._project.state(name).record) for name in rows)
+            self._rows |= rows
+            new = self._encoder.vectors(texts, is_more=True)
+            more = np.zeros((max(0, catalog.num_rows - len(self._vectors)), new.shape[1]), np.float32)
+            self._vectors = np.concatenate([self._vectors, more])
+            self._vectors[list(rows.values())] = new
 
 
 def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:

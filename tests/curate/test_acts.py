@@ -1,9 +1,12 @@
+import json
 import uuid
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.base.events import EVENTS
+from curate.base.events import EVENTS, Label
+from curate.project.project import open_project
 from curate.project.transactions import Undone, UndoStacks, render_act
 
 
@@ -77,3 +80,18 @@ def test_the_stacks_are_those_of_an_editor(steps):
     again = UndoStacks(everything)
     assert [act.events[0].id for act in again.done] == done
     assert [again.original_of(act).events[0].id for act in again.undone] == undone
+
+
+@pytest.mark.parametrize("at", ["", "2024-01-01T00:00:00Z"])
+def test_the_last_act_is_taken_back_also_where_sessions_began_in_the_same_second(tmp_path, at):
+    # Nothing on these records says which came first, and answers that were imported bear the date of their tool.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "curate.toml").write_text('[[label.questions]]\nname = "q"\n')
+    lines = [{"id": f"r{n}", "instruction": f"Ask {n}.", "output": "Yes."} for n in range(6)]
+    (tmp_path / "data" / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for number in range(6):
+        with open_project(tmp_path, "ana") as project:
+            project.apply([Label(f"r{number}", "q", "yes", at=at if number == 5 else "")])
+    for number in range(6):
+        with open_project(tmp_path, "ana") as project:
+            assert project.undo().ids == [f"r{5 - number}"]

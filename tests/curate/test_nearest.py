@@ -15,6 +15,7 @@ from curate.sessions import nearest
 from curate.sessions.nearest import Nearest
 from curate.similarity.dedupe import method_of
 from curate.similarity.dedupe.nearest import index_of, width_for
+from tests.curate.deciding import decide
 
 
 def text(chance: random.Random, num_words: int) -> str:
@@ -149,3 +150,27 @@ def test_the_index_is_kept_and_made_anew_when_the_files_change(
     for path in kept.rglob("*.bin"):
         path.write_bytes(b"damaged")
     assert Nearest(hold(workspace)).find(lines(40)[7])[0].id == "r007"
+
+
+def test_what_is_added_or_edited_is_found_by_its_meaning(make_workspace: Any, hold: Any) -> None:
+    for name in ("faiss", "tokenizers", "safetensors"):
+        pytest.importorskip(name)
+    from tests.curate.test_dedupe_semantic import TEXTS, made
+
+    data = {name: {"id": name, "instruction": text or "tree", "output": "the"} for name, text in TEXTS.items()}
+    workspace = make_workspace(lines=[data[name] for name in "acdef"], settings='[dedupe]\nencoder = "encoder"\n')
+    made(workspace.root / "encoder")
+    # One is there before the records are read, and one comes later.
+    decide(workspace, [Add("b", data["b"])])
+    project = hold(workspace)
+    finder = nearest.NearestByMeaning(project)
+    assert finder.find("a")[0].id == "b"
+    assert finder.find("b")[0].id == "a"
+    same = finder.find("a")[0].score
+    project.apply([Add("g", {**data["b"], "id": "g"}), Edit("b", {"instruction": "sun moon"})])
+    assert (finder.find("a")[0].id, finder.find("g")[0].id, finder.find("d")[0].id) == ("g", "a", "b")
+    assert finder.find("a")[0].score == pytest.approx(same)
+    project.undo()
+    assert finder.find("a")[0].id == "b"
+    assert "g" not in {one.id for one in finder.find("a")}
+    assert finder.find("g") == []

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from curate.base.events import Edit, Label
 from curate.base.record import Source
 from curate.checks import Sketches
 from curate.checks._sketches import sketch_of
 from curate.checks.preference import RejectedAndChosen
+from curate.project.data import load_data
 from curate.schema import load_shape
 from curate.schema.settings import Settings
 from tests.curate.called import call
+from tests.curate.deciding import decide
 
 OWN = {
     "type": "object",
@@ -99,6 +102,16 @@ def test_what_was_answered_is_called_as_it_was_asked(tmp_path: Path) -> None:
     run = commands.run("curate", "label", workspace, "--plain", "--by", "ana", input="1\nq\n")
     assert "r1 -> chosen" not in run.stdout + run.stderr
     assert "r1 -> rejected" not in run.stdout + run.stderr
+
+
+def test_an_answer_means_the_same_text_when_the_two_were_swapped_since(tmp_path: Path) -> None:
+    workspace = load_data(made(tmp_path, [pair()], PAIR))
+    workspace = decide(workspace, [Label("r1", "better", "chosen")], by="ana")
+    workspace = decide(workspace, [Edit("r1", {"chosen": "Go away.", "rejected": "Hello there."})], by="carl")
+    # The very text that ana preferred is the rejected one now.
+    decide(workspace, [Label("r1", "better", "rejected")], by="bo")
+    assert "L402" not in call("validate", workspace.root).stdout
+    assert "r1" in call("list", workspace.root, "--where", "label.better:rejected").stdout
 
 
 def test_a_saved_view_makes_no_other_dataset(tmp_path: Path) -> None:

@@ -87,7 +87,12 @@ def test_a_view_is_saved_beside_all_that_stands_in_the_settings_and_used_again(m
             '[views.mine]\n# Why.\nsort = "id" # c\nwhere = "x" # d\n\n# On keys.\n[keys]\n',
             '[views.mine]\n# Why.\nwhere = "id:r1" # d\n\n# On keys.\n[keys]\n',
         ),
-        ("# a\r\n[split]\r\nseed = 1\r\n", '# a\r\n[split]\r\nseed = 1\r\n\n[views.mine]\nwhere = "id:r1"\n'),
+        (
+            "# a\r\n[split]\r\nseed = 1\r\n",
+            '# a\r\n[split]\r\nseed = 1\r\n\r\n[views.mine]\r\nwhere = "id:r1"\r\n',
+        ),
+        # A file with both line ends is left as it is.
+        ("# a\r\n[split]\nseed = 1\n", '# a\r\n[split]\nseed = 1\n\n[views.mine]\nwhere = "id:r1"\n'),
     ],
 )
 def test_however_views_are_written_one_more_is_added_in_place(make_workspace: Make, before: str, after: str) -> None:

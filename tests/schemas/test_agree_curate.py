@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -47,8 +48,11 @@ def some(values: st.SearchStrategy) -> st.SearchStrategy:
     return st.dictionaries(WORD, values, max_size=2)
 
 
-def event(op: str, **fields: st.SearchStrategy) -> st.SearchStrategy:
-    return st.fixed_dictionaries({**HEAD, "op": st.just(op), **fields})
+def event(op: str, *, optional: Any = None, **fields: st.SearchStrategy) -> st.SearchStrategy:
+    return st.fixed_dictionaries({**HEAD, "op": st.just(op), **fields}, optional=optional)
+
+
+TEXTS = {"texts": st.lists(HEX32, max_size=2)}
 
 
 DROP_2 = st.fixed_dictionaries(
@@ -57,8 +61,9 @@ DROP_2 = st.fixed_dictionaries(
 )
 EVENT = st.one_of(
     event("drop", reason=WORD), DROP_2, event("restore"), event("assign", split=st.sampled_from(SPLITS)),
-    event("label", question=WORD, value=JSON), event("edit", changes=OBJECT), event("add", record=OBJECT),
-    event("resolve", question=WORD, value=JSON), event("approve", content=HEX32), event("undo", of=HEX32),
+    event("label", question=WORD, value=JSON, optional=TEXTS), event("edit", changes=OBJECT),
+    event("add", record=OBJECT), event("resolve", question=WORD, value=JSON, optional=TEXTS),
+    event("approve", content=HEX32), event("undo", of=HEX32),
 )  # fmt: skip
 SETTINGS = st.fixed_dictionaries({}, optional={
     "schema": WORD, "data": st.lists(st.sampled_from(["data/*.jsonl", "a", "**/b.c"]), max_size=2), "recipe": WORD,

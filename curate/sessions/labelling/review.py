@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo, exclusion_of, read_rule
-from curate.base.record import Json, canonical
+from curate.base.record import Json, Record, canonical
+from curate.project.answers import answer_now
 from curate.project.fold import RecordState
 from curate.project.history import STATUS, DecisionConflict
 from curate.project.project import Project
@@ -85,7 +86,7 @@ def waiting(project: Project, session: LabelSession) -> Waiting:
         if conflict.facet[0] == "answer" and conflict.facet[2] != project.by:
             others_own.append(conflict)
         else:
-            rows.append((row, _conflict_item(conflict)))
+            rows.append((row, _conflict_item(conflict, project.state(conflict.record).record)))
     items = [item for _, item in sorted(rows, key=lambda pair: (pair[0], pair[1].key))]
     return Waiting(items, num_unanswered, others_own)
 
@@ -131,10 +132,14 @@ def _sides(state: RecordState, question: str, given: Sequence[Json], values: Seq
     return *sides, *(AnswerSide(value) for value in values if canonical(value) not in people)
 
 
-def _conflict_item(conflict: DecisionConflict) -> ReviewItem:
+def _conflict_item(conflict: DecisionConflict, record: Record) -> ReviewItem:
     is_status = conflict.facet == STATUS
     sides = tuple(
-        AnswerSide(value, (event.by if event else "the record file",), _status_text(value) if is_status else "")
+        AnswerSide(
+            answer_now(value, getattr(event, "texts", ()), record)[1],
+            (event.by if event else "the record file",),
+            _status_text(value) if is_status else "",
+        )
         for event, value in conflict.sides
     )
     question = conflict.facet[1] if conflict.facet[0] in ("answer", "resolved") else ""

@@ -15,6 +15,7 @@ from curate.base.events import Approve, Decision, Drop, Label
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, Record, canonical
 from curate.base.tables import counted
+from curate.project.answers import texts_of
 from curate.project.approval import APPROVAL, APPROVE, DROP, QUESTION, may_approve
 from curate.project.fold import RecordState, content_digest
 from curate.project.journal import CATEGORY
@@ -217,6 +218,11 @@ class LabelSession:
             return dict.fromkeys(sorted(state.approvals), APPROVE)
         return dict(self.project.blind.answers(state, self.question.name)) if state else {}
 
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the annotator's answer to the record at hand says nothing any more: it was about other texts."""
+        return (state := self.state()) is not None and ("answer", self.question.name, self.by) in state.lapsed
+
     def aside(self, what: str) -> Json:
         """Return the annotator's own flag or note on the record at hand; None where there is none."""
         state = self.state()
@@ -371,7 +377,9 @@ class LabelSession:
     def _decision(self, question: str, value: Json) -> Decision:
         state = self.state()
         if question != APPROVAL or state is None:
-            return Label(self.current, question, value)
+            # About what was shown, as an approval below.
+            kind = next((asked.kind for asked in self.questions if asked.name == question), "choice")
+            return Label(self.current, question, value, texts_of(state.record, kind) if state else [])
         if value == DROP:
             return Drop(self.current, "not approved")
         if value != APPROVE or not may_approve(state, self.project.settings.review, self.by):

@@ -95,8 +95,11 @@ class Encoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def vectors(self, texts: Iterable[str]) -> Vectors:
-        """Return a unit vector a text, [N, D]; one without known tokens has a vector of zeros."""
+    def vectors(self, texts: Iterable[str], *, is_more: bool = False) -> Vectors:
+        """Return a unit vector a text, [N, D]; one without known tokens has a vector of zeros.
+
+        Texts that ``is_more`` says come to those of the last call are weighed by those, so that both can be compared.
+        """
         ids, lengths = [np.zeros(0, np.int64)], [0]
         source = iter(texts)
         while block := list(islice(source, _BLOCK)):
@@ -104,17 +107,19 @@ class Encoder:
                 ids.append(np.array(encoded.ids, np.int64))
                 lengths.append(len(encoded.ids))
         tokens, offsets = np.concatenate(ids), np.cumsum(lengths)
-        counts = np.bincount(tokens, minlength=len(self._matrix))
-        weights = (SMOOTHING / (SMOOTHING + counts / max(1, len(tokens)))).astype(np.float32)
+        if not is_more:
+            counts = np.bincount(tokens, minlength=len(self._matrix))
+            self._weights = (SMOOTHING / (SMOOTHING + counts / max(1, len(tokens)))).astype(np.float32)
         pooled = np.zeros((len(offsets) - 1, self._matrix.shape[1]), np.float32)
         filled = np.flatnonzero(np.diff(offsets) > 0)
         for low in range(0, len(filled), _BLOCK):
             rows = filled[low : low + _BLOCK]
             some = tokens[offsets[rows[0]] : offsets[rows[-1] + 1]]
-            sums = np.add.reduceat(self._matrix[some] * weights[some][:, None], offsets[rows] - offsets[rows[0]])
+            sums = np.add.reduceat(self._matrix[some] * self._weights[some][:, None], offsets[rows] - offsets[rows[0]])
             pooled[rows] = sums / np.diff(offsets)[rows][:, None]
-        if len(filled) > 2:
-            pooled[filled] -= pooled[filled].mean(axis=0)
+        if not is_more:
+            self._common = pooled[filled].mean(axis=0) if len(filled) > 2 else np.zeros_like(self._matrix[0])
+        pooled[filled] -= self._common
         norms = np.linalg.norm(pooled, axis=1, keepdims=True)
         return np.asarray(pooled / np.maximum(norms, 1e-12))
 

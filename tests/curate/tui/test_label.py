@@ -9,6 +9,7 @@ from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.tui.dialogs import Pages
 from curate.tui.screens.label.paper import Paper
+from tests.curate.deciding import decide
 from tests.curate.tui.asking import FREE, MANY
 
 
@@ -411,3 +412,25 @@ def test_two_answers_are_compared_without_what_is_known_of_them(make_workspace, 
 
     drive(app, script, size=(80, 24))
     assert answers(workspace, "better") == {f"p{n}": side for n, side in enumerate(first)}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_what_was_answered_about_other_texts_is_asked_again(make_workspace, make_app, drive, settled):
+    lines = [{"id": f"p{n}", "prompt": f"Ask {n}?", "chosen": "Good.", "rejected": "Bad."} for n in range(2)]
+    workspace = make_workspace(lines, 'schema = "preference"\n[[label.questions]]\nname = "better"\nkind = "pair"\n')
+    workspace = decide(workspace, [Label(f"p{n}", "better", "chosen") for n in range(2)], by="ana")
+    swap = Edit("p0", {"chosen": "Bad.", "rejected": "Good."})
+    decide(workspace, [swap, Edit("p1", {"rejected": "Worse."})], by="carl")
+    app = make_app(workspace)
+
+    async def script(pilot):
+        app.go("label")
+        await settled(pilot)
+        assert "p1" in text_of(app, "record")
+        assert "asked again: what you answered about has changed since" in text_of(app, "choices")
+        await pilot.press("3")
+        await settled(pilot)
+        assert "nothing is left to label" in text_of(app, "record")
+
+    drive(app, script, size=(80, 24))
+    assert answers(workspace, "better") == {"p0": "rejected", "p1": "tie"}

@@ -176,6 +176,8 @@ def choices_text(session: LabelSession, begun: Begun, width: int, *, is_several:
         notes.append(f"* = suggestion {name}{suggestion.score:.2f}")
     if own is not None:
         notes.append(f"= your answer: {session.name_of(own)}")
+    elif session.has_lapsed:
+        notes.append("asked again: what you answered about has changed since")
     notes += [f"{who}: {session.name_of(value)}" for who, value in others.items()]
     notes += ["several: keys mark, enter saves"] if is_several else []
     # The line is there always: with each record that has a suggestion the screen would be laid out anew.
