@@ -25,16 +25,13 @@ run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-categ
 	$(BIN)/curate train $(DEMO) -- $(TRAIN)
 
 test: check ## All checks and all tests
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 quick: $(VENV)/installed-dev ## Three fifths of the tests, those of light files, in two minutes
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not heavy"
 
-nightly: $(VENV)/installed-dev ## The tests that kill, cut and repeat, some ten times as often as `make test` does
-	@PAIRSMITH_KILLS=200 CURATE_POWER_STATES=20000 CURATE_KILL_POINTS=1000 CURATE_WRITES=5000 CURATE_FOLD_EXAMPLES=500 \
-		CURATE_SHORT_LINES=10000000 $(BIN)/python -m pytest tests/train/test_killed.py tests/curate/test_badinputs.py \
-		tests/curate/test_compact_any.py tests/curate/journal/test_kill.py tests/curate/journal/test_power_loss.py \
-		tests/curate/journal/test_writers.py
+nightly: $(VENV)/installed-dev ## The tests that kill, cut and draw at random, ten times as often as `make test` does
+	@PAIRSMITH_EFFORT=10 $(BIN)/python -m pytest $$(grep -rl "tests.effort import" tests)
 
 check: $(VENV)/installed-dev ## Lint, types and the arrows between the rooms
 	@$(BIN)/ruff check --quiet .

@@ -17,14 +17,15 @@ import pytest
 from curate import cli
 from curate.base.record import CurateError
 from curate.schema import load_shape
+from tests.effort import EFFORT
 
 BADINPUTS = Path(__file__).resolve().parents[2].parent / "shared" / "badinputs"
 MANIFEST = BADINPUTS / "MANIFEST.jsonl"
 CASES = [json.loads(line) for line in MANIFEST.read_text(encoding="utf-8").splitlines()] if MANIFEST.is_file() else []
 
 # The manifest's classes in our codes. Where a class has two, the first case decides which one fits.
-# `make nightly` has the ten million of the case.
-SHORT_LINES = int(os.environ.get("CURATE_SHORT_LINES", "1000000"))
+SHORT_LINES = 1_000_000 * EFFORT
+"""How many of the ten million of the case."""
 CODES: dict[str, set[str]] = {
     "duplicate-key": {"S105"},
     "non-finite": {"S106"},

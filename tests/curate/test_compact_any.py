@@ -28,6 +28,7 @@ from curate.project.project import open_project
 from curate.schema import load_shape
 from tests.curate.deciding import decide
 from tests.curate.folding import KEYS, LINES, edit, everything, make, seen_by_people, unfolded
+from tests.effort import EFFORT
 
 
 def test_somebody_who_writes_meanwhile_is_not_written_over(tmp_path, monkeypatch):
@@ -185,7 +186,7 @@ def decision_of(op: str, key: str, value: str, name: str, own: list) -> Decision
 
 
 @settings(
-    max_examples=int(os.environ.get("CURATE_FOLD_EXAMPLES", "20")),
+    max_examples=15 * EFFORT,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     # Each example is a dozen workspaces on the disk: to make one smaller would take minutes.

@@ -19,6 +19,7 @@ from curate.cli import cli
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
 from tests.curate.deciding import decide
+from tests.effort import EFFORT
 
 SETTINGS = '[split]\nseed = {seed}\nratios = [0.4, 0.3, 0.3]\n[checks]\nignore = ["D303", "P505", "P501"]\n'
 WORDS = 24
@@ -90,7 +91,10 @@ def decide_each(root: Path, decisions: list[tuple[str, str, str]]) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25 * EFFORT,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     st.lists(RECORD, min_size=2, max_size=9),

@@ -16,6 +16,7 @@ from curate.base.record import Exit, Finding
 from curate.cli import cli
 from curate.formats.reports import format_names
 from curate.jsonl import FAULTS, Entry, locate, read_entries
+from tests.effort import EFFORT
 
 LINES = [
     json.dumps(value, ensure_ascii=is_ascii).encode()
@@ -97,9 +98,9 @@ def test_what_is_read_is_what_a_lenient_parser_reads(raw: bytes) -> None:
 
 @pytest.mark.slow
 @given(st.lists(broken_lines(), min_size=25, max_size=25), st.sampled_from(format_names()), st.booleans())
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_ten_thousand_broken_lines_end_in_a_verdict(raws: list[bytes], form: str, is_mended: bool) -> None:
-    """Lines, checks, fixes and every output format together: 400 files of 25 lines."""
+@settings(max_examples=100 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
+def test_broken_lines_end_in_a_verdict(raws: list[bytes], form: str, is_mended: bool) -> None:
+    """Lines, checks, fixes and every output format together: files of 25 lines."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         path.write_bytes(b"".join(raw + b"\n" for raw in raws))

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.effort import EFFORT
 from tests.train import children
 from train.loop.checkpoint import MANIFEST, newest_verified
 
-KILLS = int(os.environ.get("PAIRSMITH_KILLS", "20"))
-"""How often; every night 200."""
+KILLS = 20 * EFFORT
 STEPS_A_KILL = 2
 CHANGES: dict[str, Any] = {
     "method": "lora", "lora": {"dropout": 0.2}, "batch_size": 4, "max_steps": KILLS * STEPS_A_KILL,

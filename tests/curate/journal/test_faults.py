@@ -23,6 +23,7 @@ from curate.project.fsck import check, recover
 from curate.project.journal import JournalWriter, frame, pieces, read_journal, segments
 from tests.curate.deciding import decide
 from tests.curate.journal.people import Opener, make, summary
+from tests.effort import EFFORT
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "badinputs" / "journal" / "faults.json"
 
@@ -75,7 +76,7 @@ def journal(tmp_path):
 
 @pytest.mark.slow
 def test_cut_anywhere_in_the_last_three_lines(journal):
-    for cut in range(journal.ends[-4] + 1, len(journal.whole)):
+    for cut in range(journal.ends[-4] + 1, len(journal.whole), 1 if EFFORT > 1 else 3):
         journal.restore()
         journal.path.write_bytes(journal.whole[:cut])
         kept = journal.events[: sum(end <= cut for end in journal.ends)]
@@ -342,7 +343,7 @@ def test_somebody_moves_the_segment_away_from_under_us(journal):
 
 @pytest.mark.slow
 def test_every_flipped_bit_is_found(tmp_path):
-    """1,000 bits flipped in files that carry a digest: record files, segments, folds, retired segments, datasets."""
+    """Bits flipped in files that carry a digest: record files, segments, folds, retired segments, datasets."""
     from curate.project.publish import export_dataset
 
     journal = Journal(tmp_path / "ws")
@@ -355,7 +356,7 @@ def test_every_flipped_bit_is_found(tmp_path):
     chosen = [path for path in files if path.stat().st_size and path.name not in odd]
     assert check(journal.root).faults == []
     chance, found, named = random.Random(1), 0, 0
-    for _ in range(1000):
+    for _ in range(300 * EFFORT):
         path = chance.choice(chosen)
         whole = path.read_bytes()
         place, bit = chance.randrange(len(whole)), 1 << chance.randrange(8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -20,9 +19,10 @@ from curate.project.fold import fold
 from curate.project.fsck import check, recover
 from curate.project.journal import FOLDER, read_frames, read_journal
 from tests.curate.journal.people import Opener, make, summary
+from tests.effort import EFFORT
 
-POINTS = int(os.environ.get("CURATE_KILL_POINTS", "80"))
-"""How many people are killed; more of them at night."""
+POINTS = 60 * EFFORT
+"""How many people are killed."""
 
 
 def everything(root: Path) -> dict[str, AnyEvent]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -23,9 +22,10 @@ from tests.curate.deciding import decide
 from tests.curate.journal.mistakes import MISTAKES, plant
 from tests.curate.journal.people import Opener, Person, Summary, make, summary
 from tests.curate.journal.power import Disk, Recorder
+from tests.effort import EFFORT
 
-STATES = int(os.environ.get("CURATE_POWER_STATES", "4000"))
-"""How many disks are made; more of them at night."""
+STATES = 2000 * EFFORT
+"""How many disks are made."""
 STORIES = 20
 
 
