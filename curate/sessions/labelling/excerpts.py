@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from curate.base.record import Json, Record, canonical
 from curate.schema.view import REASONING, prompt_messages, said_in, spoken_turns
 
-_MOST_TEXT = 20_000
+_MOST_TEXT = 20_000  # Characters of one text that are shown; how many more there are is said.
 
 
 def turns_of(record: Record, sides: Sequence[str] = ()) -> Iterator[tuple[str, str, int]]:

@@ -18,8 +18,6 @@ from curate.project.history import STATUS, DecisionConflict
 from curate.project.project import Project
 from curate.sessions.labelling.session import LabelSession
 
-_MOST_TEXT = 20_000  # Characters of one text that are shown; how many more there are is said.
-
 
 @dataclass(frozen=True, slots=True)
 class AnswerSide:
