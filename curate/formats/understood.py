@@ -68,7 +68,7 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
     targets: dict[str, Counter[str]] = defaultdict(Counter)
     examples: dict[str, str] = {}
     for row in plan.sample[:_NUM_ROWS]:
-        fields, extra = _places(row, plan, shape)
+        fields, extra = _fields_of(row, plan, shape)
         pointers = [(column, value_at(row, column)) for column in plan.mapping.values() if column.startswith("/")]
         for pointer, value in dict([*_leaves(row), *pointers]).items():
             targets[pointer][EMPTY] += 0
@@ -99,11 +99,11 @@ def _basis(plan: ImportPlan) -> str:
     return f"form {plan.format.name}" if plan.scores else "as asked"
 
 
-def _places(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[tuple[Json, str]], set[str]]:
+def _fields_of(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[tuple[Json, str]], set[str]]:
     """Return the values of the records that a row becomes with where they stand, and the names in ``meta.extra``."""
     if plan.format is None:
         # All of such a line stays in it.
-        return [*_seen(row, shape)], set(row)
+        return [*_viewed_fields(row, shape)], set(row)
     try:
         drafts = plan.format.records(row, plan.mapping)
     except (RowError, CurateError):
@@ -128,7 +128,7 @@ def _fields(line: Mapping[str, Json]) -> Iterator[tuple[Json, str]]:
         yield from ((part, META) for part in value.values()) if name == "meta" else ()
 
 
-def _seen(row: Mapping[str, Json], shape: Shape) -> Iterator[tuple[Json, str]]:
+def _viewed_fields(row: Mapping[str, Json], shape: Shape) -> Iterator[tuple[Json, str]]:
     if shape.view is not None:
         yield from ((at(row, parts), "prompt") for parts in shape.view.prompt)
         yield from ((shape.view.get(row, name), ROLES.get(name, name)) for name in shape.view.paths)
@@ -143,26 +143,28 @@ def _target(pointer: str, value: Json, fields: Iterable[tuple[Json, str]], extra
     """Return where a value stands in the records: as the very object, else as an equal one."""
     text = plain_answer(value)
     equals = (value, text if isinstance(text, str) else rendered(value))
-    found = [target for held, target in fields if held is value] or [
-        target for held, target in fields if held in equals
+    targets = [target for field, target in fields if field is value] or [
+        target for field, target in fields if field in equals
     ]
     column = parts_of(pointer)[0] if pointer.startswith("/") else pointer
-    if not found and column in _TALKS:
+    if not targets and column in _TALKS:
         return _TALKS[column]
-    if not found and isinstance(value, str) and len(value) >= _LEAST_PART:
+    if not targets and isinstance(value, str) and len(value) >= _LEAST_PART:
         # A part of a text, such as an input behind its instruction, or a whole talk of which parts are taken.
-        found = [
-            target for held, target in fields if isinstance(held, str) and held and (value in held or held in value)
+        targets = [
+            target
+            for field, target in fields
+            if isinstance(field, str) and field and (value in field or field in value)
         ]
-    return " and ".join(dict.fromkeys(found)) or (META if column in extra else NOWHERE)
+    return " and ".join(dict.fromkeys(targets)) or (META if column in extra else NOWHERE)
 
 
 def _leaves(value: dict[str, Json], path: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Json]]:
     """Yield columns, and pointers into objects and into the first object of a list, with their values."""
     for name, part in value.items():
         inner: tuple[str | int, ...] = (*path, name)
-        first, place = (part[0], (*inner, 0)) if isinstance(part, list) and part else (part, inner)
+        first, start = (part[0], (*inner, 0)) if isinstance(part, list) and part else (part, inner)
         if isinstance(first, dict) and first and name not in _TALKS and len(inner) < _MOST_DEPTH:
-            yield from _leaves(first, place)
+            yield from _leaves(first, start)
         else:
             yield (pointer_of(inner) if path or name.startswith("/") else name), part

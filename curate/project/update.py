@@ -91,7 +91,7 @@ def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key
         hint = "Name a key of the lines that are written, such as /id, or a column that is stored in meta.extra."
         raise CurateError("E908 cannot-import", message, hint)
     missing = {frozenset(base[name].items()): name for name in base.keys() - here.keys()}
-    shown: list[VersionRecord] = []
+    changed: list[VersionRecord] = []
     noted_lines: dict[int, FieldDigests] = {}
     last = 0
     for value, row, record in zip(keys, rows, records, strict=True):
@@ -103,7 +103,7 @@ def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key
             if record.id in intake.answers:
                 intake.answers[old.id] = intake.answers.pop(record.id)
             noted_lines[last] = digests
-            shown.append(_version(old, line))
+            changed.append(_version(old, line))
         elif old is None and (name := missing.get(frozenset(digests.items()), "")):
             update.num_taken_out += 1
             update.note[name] = digests
@@ -115,7 +115,7 @@ def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key
             noted_lines[record.source.line] = base[name]
             if not _is_dropped(record, data):
                 update.gone.append(record)
-    _compare(update, here.values(), shown)
+    _compare(update, here.values(), changed)
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
     update.is_noted = noted == (update.key, update.note)
     return update
@@ -251,20 +251,20 @@ def _is_dropped(record: Record, data: ProjectData, reason: str = "") -> bool:
     return state is not None and state.dropped is not None and (not reason or state.dropped == reason)
 
 
-def _compare(update: Update, here: Iterable[Record], shown: list[VersionRecord]) -> None:
+def _compare(update: Update, here: Iterable[Record], changed: list[VersionRecord]) -> None:
     names, gone = UniqueNames(), {record.id for record in update.gone}
     for record in here:
         names.name(record.id)
-    again = {record.id for record in shown}
+    again = {record.id for record in changed}
     before = [_version(record, record.data) for record in here if record.id in again or record.id in gone]
     new = [record for added in update.added.values() for _, record, _ in added]
-    after = [*shown, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
+    after = [*changed, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
     update.difference = compare(before, after)
 
 
 def _version(record: Record, line: Mapping[str, Json]) -> VersionRecord:
-    place = f"{record.source.file}:{record.source.line}"
-    return VersionRecord(record.id, line, record.category, record.split or "", place, record.has_own_id)
+    location = f"{record.source.file}:{record.source.line}"
+    return VersionRecord(record.id, line, record.category, record.split or "", location, record.has_own_id)
 
 
 def _note(

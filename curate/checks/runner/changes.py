@@ -150,8 +150,8 @@ def _attributes(top: Path, names: Sequence[str]) -> list[tuple[str, str]]:
     That line ends may be converted is not said.
     """
     words = iter(_by_path(top, names, "check-attr", "-z", "filter", "ident", "working-tree-encoding"))
-    asked = [(name, next(words), next(words)) for name in words]
-    return [(name, attribute) for name, attribute, value in asked if value not in ("unspecified", "unset")]
+    values = [(name, next(words), next(words)) for name in words]
+    return [(name, attribute) for name, attribute, value in values if value not in ("unspecified", "unset")]
 
 
 def _by_path(top: Path, names: Sequence[str], *question: str) -> Iterator[str]:

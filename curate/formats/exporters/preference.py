@@ -94,8 +94,8 @@ def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
         yield row
         return
     # The prompt is what stands before the best answer.
-    asked, _ = prompt_and_answers(row)
-    worst = [*asked, *answers[-1]["messages"]]
+    prompt, _ = prompt_and_answers(row)
+    worst = [*prompt, *answers[-1]["messages"]]
     yield {**row, "answers": [answers[0]], "is_good": True}
     yield {**row, "messages": worst, "answers": [answers[-1]], "is_good": False}
 

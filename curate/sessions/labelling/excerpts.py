@@ -18,9 +18,9 @@ def turns_of(record: Record, sides: Sequence[str] = ()) -> Iterator[tuple[str, s
     """
     turns = list(spoken_turns(record))
     if sides and len(record.answers) > 1:
-        shown = (record.answers[0], record.answers[-1])
+        pair = (record.answers[0], record.answers[-1])
         turns = list(said_in(prompt_messages(record)))
-        for letter, answer in zip("AB", shown if sides[0] == "chosen" else reversed(shown), strict=True):
+        for letter, answer in zip("AB", pair if sides[0] == "chosen" else reversed(pair), strict=True):
             turns += [(who if who == REASONING else f"answer {letter}", text) for who, text in said_in(answer.messages)]
     for who, text in turns:
         yield who.upper(), text[:_MOST_TEXT], max(0, len(text) - _MOST_TEXT)

@@ -115,8 +115,8 @@ def compare_once(
 
     def make() -> dict[str, NDArray[np.uint8]]:
         results = [
-            (found.num_exam, found.num_pool, found.num_templates, list(map(_stored, found.leaks)))
-            for found in compare_exams(corpus, pool, exams, settings)
+            (exam_leaks.num_exam, exam_leaks.num_pool, exam_leaks.num_templates, list(map(_stored, exam_leaks.leaks)))
+            for exam_leaks in compare_exams(corpus, pool, exams, settings)
         ]
         return {"results": np.frombuffer(orjson.dumps(results), np.uint8)}
 
