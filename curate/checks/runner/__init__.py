@@ -29,33 +29,14 @@ from curate.checks.runner.examine import Examiner, violations
 from curate.checks.runner.parallel import default_jobs, examine_all, num_bytes
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
-from curate.checks.runner.verdict import FindingTally, Verdict, judge
+from curate.checks.runner.verdict import FindingTally, judge
+from curate.formats.reports import Verdict
 from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all
 from curate.schema import Shape
 
 if TYPE_CHECKING:
     from curate.checks.runner.file_parts import FileParts
     from curate.similarity.dedupe.columns import Part
-
-__all__ = [
-    "UNREADABLE",
-    "Baseline",
-    "Engine",
-    "ExaminerSpec",
-    "Further",
-    "Verdict",
-    "baseline_path",
-    "changed_lines",
-    "default_jobs",
-    "examine_all",
-    "num_bytes",
-    "relative_name",
-    "raw_lines",
-    "read_baseline",
-    "read_records",
-    "select_checks",
-    "validate",
-]
 
 # Examines files, shared out to some number of workers, and gives the results in reading order.
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]

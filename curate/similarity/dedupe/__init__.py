@@ -298,15 +298,3 @@ def _refuse_repeated_ids(ids: Sequence[str], source: Callable[[int], Source]) ->
 
 def _size(record: Record) -> int:
     return len(record.prompt) + len(record.completion) + len(record.text)
-
-
-__all__ = [
-    "AnswerConflict",
-    "Duplicate",
-    "Duplicates",
-    "Keep",
-    "Method",
-    "find_duplicates",
-    "method_of",
-    "preference_of",
-]

@@ -152,6 +152,3 @@ def _ranked(leaks: Sequence[Leak]) -> Leak:
     """Return the worst leak of an exam record, with others of it that are errors."""
     first, *others = sorted(leaks, key=lambda leak: _order(leak.worst))
     return replace(first, also=tuple(leak for leak in others[:_MOST_OTHERS] if leak.severity == "error"))
-
-
-__all__ = ["LEVELS", "Exam", "Leak", "Leaks", "Level", "Overlap", "compare_exams", "compare_once", "find_leaks"]
