@@ -198,11 +198,8 @@ def _settle(tally: FindingTally, baseline: Baseline | None, owed: Mapping[tuple[
             tally.count(code, group.findings[-1].severity, num_new - len(listed))
 
 
-def read_records(
-    files: Sequence[Path], shape: Shape, *, root: Path | None = None, span: Span | None = None
-) -> Iterator[Record | Finding]:
-    """Yield the valid records of ``files``, or of the ``span`` of one, in order, and a finding for whatever is not one;
-    no check runs.
+def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = None) -> Iterator[Record | Finding]:
+    """Yield the valid records of ``files`` in order, and a finding for whatever is not one; no check runs.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view.
@@ -210,7 +207,7 @@ def read_records(
     # With ``root`` files are named relative to it, so that a record's source is the same on every machine.
     for path in files:
         is_inside = root is not None and path.is_relative_to(root)
-        reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, span=span, root=root)
+        reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, root=root)
         for item in reader.blocks():
             if isinstance(item, Finding):
                 yield item
