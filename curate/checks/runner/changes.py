@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import FileStamp, stamp_of
 from curate.base.git import GitError, ask_git, stream_git
-from curate.base.record import CurateError, Exit, Finding
+from curate.base.record import CurateError, Exit, Finding, Json
 from curate.checks.runner.select import relative_name
 from curate.jsonl import RawBlock, Reader, block_at, cut, fault_finding
 
@@ -373,7 +373,8 @@ class _LineDigests:
         with stream_git(folder, ["cat-file", "blob", blob]) as answer:
             keys, digests = self._of_blocks(_blocks_in(answer), may_have_cr=True)
         # Only of what git has unpacked: that a file is the same as a blob it often takes for granted.
-        self._keep_blob(blob, keys)
+        if self._pack and _blob_key(blob) not in self._pack:
+            self._keep(_blob_key(blob), {"keys": [key.hex() for key in keys]})
         return digests
 
     def _blocks_of(self, reader: Reader, stamp: FileStamp) -> Iterator[RawBlock | Finding]:
@@ -410,7 +411,7 @@ class _LineDigests:
             known = self._known(key)
             if known is None:
                 known = _digests_of(block), b"\r" in block.whole
-                self._keep(key, *known)
+                self._keep(_lines_key(key), {"has_cr": known[1]}, known[0])
             if known[1] and not may_have_cr:
                 raise _DoubtError
             keys.append(key)
@@ -422,22 +423,14 @@ class _LineDigests:
         entry = self._pack.get(_lines_key(key)) if self._pack else None
         return (entry.arrays["digests"].tobytes(), entry.about["has_cr"]) if entry else None
 
-    def _keep(self, key: bytes, digests: bytes, has_cr: bool) -> None:
+    def _keep(self, key: bytes, about: dict[str, Json], digests: bytes | None = None) -> None:
+        """Keep what is known of a block or of a blob, where there is a cache that can be written to."""
         if self._pack:
             import numpy as np
 
+            arrays = {} if digests is None else {"digests": np.frombuffer(digests, np.uint8)}
             with suppress(OSError):
-                arrays = {"digests": np.frombuffer(digests, np.uint8)}
-                self._pack.append(_lines_key(key), {"has_cr": has_cr}, arrays, np.zeros(0, np.uint64))
-
-    def _keep_blob(self, blob: str, keys: Sequence[bytes]) -> None:
-        """Keep which blocks a blob has: its name says what its bytes are."""
-        if self._pack and _blob_key(blob) not in self._pack:
-            import numpy as np
-
-            with suppress(OSError):
-                about = {"keys": [key.hex() for key in keys]}
-                self._pack.append(_blob_key(blob), about, {}, np.zeros(0, np.uint64))
+                self._pack.append(key, about, arrays, np.zeros(0, np.uint64))
 
 
 def _digests_of(block: RawBlock) -> bytes:
