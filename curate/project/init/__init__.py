@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -17,9 +17,10 @@ from statistics import median
 
 import orjson
 
+from curate.base.file_guard import inside
 from curate.base.record import SPLITS, CurateError, Json
 from curate.base.resources import shipped
-from curate.base.storage import make_cache, make_folder, write_atomic
+from curate.base.storage import make_cache, make_folder, move_file, publish_folder, remove_folder, write_atomic
 from curate.base.tables import listed
 from curate.checks import turns
 from curate.formats.import_plan import (
@@ -36,6 +37,7 @@ from curate.formats.importers._reading import is_messages
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
+from curate.project.claim import claimed
 from curate.project.given_answers import questions_in, save_answers
 from curate.project.init.text import settings_text
 from curate.schema import Shape, guess_shape, load_shape
@@ -44,6 +46,9 @@ from curate.schema.settings import FILE_NAME
 # The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them.
 INFER = "infer"
 SCHEMA_FILE = "schema.json"
+# Where a workspace grows until it is whole; then its parts take their places. Whoever is killed leaves only this
+# folder, which the next one clears.
+_UNFINISHED = ".curate-init"
 _SAMPLE = 2000
 _FIELDS: dict[str, dict[str, Json]] = {
     "id": {"type": "string"},
@@ -328,16 +333,45 @@ def make_workspace(
 
     Raises:
         CurateError: E919 when ``root`` holds something, E908 when a file cannot be read or understood, E903 when the
-            schema is unfit, E900 when the installation lacks its samples.
+            schema is unfit, E900 when the installation lacks its samples, E981 while another process makes it.
     """
-    _refuse_full(root)
-    was_there = root.exists()
-    try:
-        options = ReadOptions(format_name, mapping, selection, encoding)
-        return _make_sample(root) if is_sample else _make(root, schema, files, options)
-    except CurateError:
-        _take_back(root, was_there=was_there)
-        raise
+    was_there, folder = root.exists(), root / _UNFINISHED
+    growing, whole = (inside(root, folder / name, "Remove the link. Nothing was written.") for name in ("new", "whole"))
+    if not whole.exists():
+        _refuse_full(root)
+    with claimed(folder / "claim", "making a workspace"):
+        try:
+            if whole.exists():
+                _move_in(whole, root)
+                message = f"{root}: an earlier `curate init` was interrupted at its last step, which is done now"
+                raise CurateError("E919 would-overwrite", message, f"Look at what it made: curate validate {root}")
+            _refuse_full(root)
+            remove_folder(growing)
+            options = ReadOptions(format_name, mapping, selection, encoding)
+            workspace = _make_sample(growing) if is_sample else _make(growing, schema, files, options)
+            publish_folder(growing, whole)
+            _move_in(whole, root)
+        except CurateError as error:
+            # What is said of a file names the place that it was to have.
+            message = error.message.replace(str(growing), str(root))
+            raise CurateError(error.code, message, error.hint, exit_code=error.exit_code) from error
+        finally:
+            remove_folder(folder)
+            if not was_there:
+                # One that holds a workspace stays.
+                with suppress(OSError):
+                    root.rmdir()
+    workspace.root = root
+    for intake in workspace.intakes:
+        intake.target = root / intake.target.relative_to(growing)
+        intake.quarantine = root / intake.quarantine.relative_to(growing)
+    return workspace
+
+
+def _move_in(whole: Path, root: Path) -> None:
+    """Move the parts of a workspace to their places; the last one is its settings, which make it one."""
+    for path in sorted(whole.iterdir(), key=lambda path: path.name == FILE_NAME):
+        move_file(path, root / path.name)
 
 
 def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) -> NewWorkspace:
@@ -372,18 +406,6 @@ def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) 
     _write_settings(workspace)
     workspace.saved_answers = save_answers(root, [intake.answers for intake in workspace.intakes])
     return workspace
-
-
-def _take_back(root: Path, *, was_there: bool) -> None:
-    """Remove what a failed attempt put into the folder, which was empty or missing before."""
-    for path in root.iterdir() if root.is_dir() else ():
-        # A repository that was made before us is not ours to remove.
-        if path.is_dir() and path.name != ".git":
-            shutil.rmtree(path)
-        elif path.is_file():
-            path.unlink()
-    if not was_there and root.is_dir():
-        root.rmdir()
 
 
 def _is_known(files: Sequence[Path], options: ReadOptions) -> bool:
@@ -447,7 +469,7 @@ def _write_settings(workspace: NewWorkspace) -> None:
 
 def _refuse_full(root: Path) -> None:
     if root.is_dir():
-        names = sorted(path.name for path in root.iterdir() if path.name != ".git")
+        names = sorted(path.name for path in root.iterdir() if path.name not in (".git", _UNFINISHED))
         if names:
             raise CurateError(
                 "E919 would-overwrite", f"{root} is not empty: it holds {listed(names)}",
