@@ -5,15 +5,13 @@ Its records have a shipped shape, the user's schema, or a schema that is inferre
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from statistics import median
 
 import orjson
 
@@ -33,12 +31,15 @@ from curate.formats.import_plan import (
     plan_import,
 )
 from curate.formats.importers import ConvertedRow, RowError, SourceRow, cannot_import
-from curate.formats.importers._reading import is_messages
+from curate.formats.importers._reading import is_filled, is_messages
+from curate.formats.importers.mapping import guess
+from curate.formats.importers.preference import COMPLETIONS, VERDICT_COLUMNS
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
 from curate.project.claim import claimed
 from curate.project.given_answers import questions_in, save_answers
+from curate.project.init.scorers import guess_scorer
 from curate.project.init.text import settings_text
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import FILE_NAME
@@ -68,11 +69,11 @@ class ReadOptions:
     selection: RowSelection = EVERYTHING
     encoding: str = ""
 
-    def plan(self, path: Path, format_name: str = "") -> ImportPlan:
+    def plan(self, path: Path, format_name: str = "", *, is_for_training: bool = True) -> ImportPlan:
         """Return how ``path`` is read; raises as `plan_import`."""
         return plan_import(
             path, None, format_name=format_name or self.format_name, mapping=self.mapping, selection=self.selection,
-            encoding=self.encoding,
+            encoding=self.encoding, is_for_training=is_for_training,
         )  # fmt: skip
 
 
@@ -150,7 +151,12 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
     mapped: dict[str, str] = {}
     signatures: set[Hashable] = set()
     for path in files:
-        plan = options.plan(path, "mapping")
+        plan = options.plan(path, "mapping", is_for_training=False)
+        columns = {} if options.mapping else _compared(plan.sample)
+        if not columns:
+            # Nothing is compared, so that what might train the wrong thing is refused.
+            plan = options.plan(path, "mapping")
+            columns = _question_and_answer(plan, options)
         for value in _rows(plan):
             # What is of types that were there before adds nothing, and the builder is slow.
             signature = _signature(value)
@@ -158,7 +164,6 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
                 signatures.add(signature)
                 builder.add_object(value)
             examples = examples or [value]
-        columns = _question_and_answer(plan, options)
         if mapped and columns != mapped:
             message = (
                 f"{files[0]} and {path} have different columns for question and answer, so that no schema fits both"
@@ -177,6 +182,29 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
     return schema
 
 
+def _compared(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
+    """Return the columns of what is asked and of the answers that all ``rows`` compare, {} where not all of it is text.
+
+    They hold a chosen and a rejected answer, or one with a verdict of true or false; no other column is an answer.
+    """
+
+    def holds(name: str, kind: type) -> bool:
+        return all(isinstance(row.get(name), kind) for row in rows)
+
+    verdict = next((name for name in VERDICT_COLUMNS if holds(name, bool)), "")
+    said = [name for name in COMPLETIONS if any(is_filled(row.get(name)) for row in rows)]
+    if not said and holds("chosen", str) and holds("rejected", str):
+        answers = {"chosen": "chosen", "rejected": "rejected"}
+    elif verdict and len(said) == 1 and holds(said[0], str):
+        answers = {"completion": said[0], "liked": verdict}
+    else:
+        return {}
+    # The best of the answers stands for the one that a guess looks for.
+    best = next(iter(answers.values()))
+    asked = guess([{"output" if name == best else name: value for name, value in row.items()} for row in rows])
+    return {**asked, "output": best, **answers} if "instruction" in asked else {}
+
+
 def _question_and_answer(plan: ImportPlan, options: ReadOptions) -> dict[str, str]:
     if not options.mapping and plan.sample and all(is_messages(row.get("messages")) for row in plan.sample):
         return {"messages": "messages"}
@@ -193,9 +221,13 @@ def _question_and_answer(plan: ImportPlan, options: ReadOptions) -> dict[str, st
 
 def _view(mapped: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
     prompt = [_pointer(mapped[name]) for name in ("context", "question", "instruction", "input") if name in mapped]
-    view: dict[str, Json] = {"messages": "/messages"} if "messages" in mapped else {
-        "prompt": prompt, "completion": _pointer(mapped.get("output") or mapped["answer"])
-    }  # fmt: skip
+    compared = [name for name in ("chosen", "rejected", "completion", "liked") if name in mapped]
+    if "messages" in mapped:
+        view: dict[str, Json] = {"messages": "/messages"}
+    elif compared:
+        view = {"prompt": prompt} | {name: _pointer(mapped[name]) for name in compared}
+    else:
+        view = {"prompt": prompt, "completion": _pointer(mapped.get("output") or mapped["answer"])}
     for name in ("id", "system", "category"):
         if name in mapped and not (name == "category" and mapped[name] == mapped.get("output")):
             view[name] = _pointer(mapped[name])
@@ -231,49 +263,6 @@ def _signature(value: Json) -> Hashable:
 def schema_bytes(schema: Mapping[str, Json]) -> bytes:
     """Return a schema as the bytes of its file."""
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n"
-
-
-# The share of completions that must agree before a strict scorer is proposed.
-_ENOUGH = 0.95
-_SHORT_WORDS = 6
-_LONG_WORDS = 25
-_NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?\s?%?")
-_CHOICE = re.compile(r"\(?[A-J]\)?[.:]?")
-
-
-def guess_scorer(completions: Sequence[str], num_calls: int = 0) -> str:
-    """Return the name of a metric for a category with these completions, ``num_calls`` of which call tools.
-
-    Calls of tools are compared as calls, objects in JSON are scored field by field, single letters as choices, numbers
-    by value, answers from a short list of short texts exactly; other short texts by shared words, long ones by their
-    longest common subsequence.
-    """
-    if num_calls and num_calls / len(completions) >= _ENOUGH:
-        return "tool_calls"
-    texts = [text.strip() for text in completions if text.strip()]
-    if not texts:
-        return ""
-    if _share(texts, _is_object) >= _ENOUGH:
-        return "json_schema"
-    if _share(texts, lambda text: _CHOICE.fullmatch(text) is not None) >= _ENOUGH:
-        return "choice"
-    if _share(texts, lambda text: _NUMBER.fullmatch(text) is not None) >= _ENOUGH:
-        return "numeric"
-    words = median(len(text.split()) for text in texts)
-    if words <= _SHORT_WORDS and len(set(texts)) <= max(10, len(texts) // 10) and len(set(texts)) < len(texts):
-        return "exact"
-    return "token_f1" if words < _LONG_WORDS else "rouge_l"
-
-
-def _share(texts: Sequence[str], fits: Callable[[str], bool]) -> float:
-    return sum(map(fits, texts)) / len(texts)
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        return False
 
 
 # With more than these the value is hardly a category, and none are listed.
