@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import re
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -326,6 +328,26 @@ def test_an_encoding_that_is_not_there_or_not_that(
     tmp_path: Path, data: bytes, options: tuple[str, ...], said: str
 ) -> None:
     assert said in refusal(init(write(tmp_path, "table.csv", data), *options))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "a.md", "a.json", "a.xlsx", "a.zip", "a.gz"])
+def test_what_is_no_text_is_not_advised_to_be_decoded(name: str, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    packed = struct.pack("<500i", *range(500))
+    for number, data in enumerate((rng.randbytes(2000), rng.randbytes(50), bytes(300), packed)):
+        (folder := tmp_path / str(number)).mkdir()
+        (folder / name).write_bytes(data)
+        text = refusal(init(folder / name))
+        assert "--encoding" not in text
+        assert "does not look like text" in text or "Save or fetch it again" in text or "curate validate" in text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_text_is_known_by_its_first_bytes(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("question,answer\nWie groß?,schön\n".encode(encoding))
+    done = init(tmp_path / "a.csv")
+    assert f"its encoding is {encoding}, by its first bytes" in done.stderr
+    assert records(tmp_path / "a.csv") == [{"instruction": "Wie groß?", "output": "schön"}]
 
 
 def test_a_utf8_table_with_a_broken_row_stays_utf8(tmp_path: Path) -> None:
