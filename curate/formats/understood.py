@@ -84,7 +84,7 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
                 target = viewed.get(path, META) if plan.format is None else _target(path, value, fields, extra)
                 counts = targets[pointer]
                 # It may only stand elsewhere as well: then it changes nothing of the records.
-                if target in (META, NOWHERE) or path[0] not in extra or pointer in plan.mapping.values():
+                if target in (META, NOWHERE) or extra.isdisjoint(path) or pointer in plan.mapping.values():
                     is_stored = False
                 elif counts.total() < _MOST_TRIALS:
                     is_stored = _is_stored(row, path, plan, drafts)
@@ -200,21 +200,25 @@ def _target(path: Sequence[str], value: Json, fields: Iterable[tuple[Json, str]]
         found = [
             target for held, target in fields if isinstance(held, str) and held and (value in held or held in value)
         ]
-    return " and ".join(dict.fromkeys(found)) or (META if path[0] in extra else NOWHERE)
+    return " and ".join(dict.fromkeys(found)) or (NOWHERE if extra.isdisjoint(path) else META)
 
 
 def _talk_target(usual: str, value: Json, fields: Iterable[tuple[Json, str]]) -> str:
     """Return where the turns of a talk go: to several places, such as a prompt and an answer, or the usual one."""
-    turns = [turn for turn in (value if isinstance(value, list) else [value]) if isinstance(turn, dict)]
-    texts = [text for turn in turns for text in turn.values()]
-    found = [
-        target
-        for held, target in fields
-        if held in texts
-        or (isinstance(value, str) and isinstance(held, str) and len(held) >= _LEAST_PART and held in value)
-    ]
+    texts = list(_texts(value))
+    # A whole talk may be one text, too.
+    found = [target for held, target in fields if isinstance(held, str) and held and (
+        held in texts or (isinstance(value, str) and len(held) >= _LEAST_PART and held in value)
+    )]  # fmt: skip
     allowed = (ROLES["instruction"], ROLES["output"], usual)
     return " and ".join(dict.fromkeys(target for target in found if target in allowed)) or usual
+
+
+def _texts(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(part)
 
 
 def _leaves(

@@ -297,8 +297,9 @@ def container_of(path: Path) -> Container:
         )
         raise cannot_import(f"{path}: by its content this is no {path.suffix.lower()} file", hint)
     if found is None:
-        what = "a folder without any such files" if path.is_dir() else path.suffix or "files without a suffix"
-        raise cannot_import(f"{path}: {what} cannot be imported", f"These can: {_READABLE}.")
+        what = f"{path.suffix or 'files without a suffix'} cannot be imported"
+        what = "the folder holds no file that can be imported" if path.is_dir() else what
+        raise cannot_import(f"{path}: {what}", f"These can: {_READABLE}.")
     return found
 
 

@@ -305,5 +305,5 @@ def test_hub_folder_of_parquet_files(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CurateError, match="a folder without any such files"):
+    with pytest.raises(CurateError, match="the folder holds no file that can be imported"):
         container_of(tmp_path)

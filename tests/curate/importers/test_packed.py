@@ -96,6 +96,28 @@ def test_a_zip_is_read_part_by_part(tmp_path: Path) -> None:
     assert "picture.png is left out" in done.stderr
 
 
+def test_what_tells_of_the_data_is_no_data(tmp_path: Path) -> None:
+    members = {
+        "b.jsonl": PAIR,
+        "README.md": b"# Hi",
+        "docs/LICENSE.txt": b"Free.",
+        "in.zip": zipped(**{"a.jsonl": PAIR}),
+    }
+    done = init(write(tmp_path, "a.zip", zipped(**members)))
+    for name in ("README.md", "docs/LICENSE.txt", "in.zip"):
+        assert f"{name} is left out: such files are not read in a zip" in done.stderr
+    assert len(records(tmp_path / "a.zip")) == 1
+    # Where there is nothing else, they are what there is.
+    assert init(write(tmp_path, "b.zip", zipped(**{"README.md": b"# Hi"}))).return_value == Exit.OK
+    assert "no file in it can be imported: in.zip" in refusal(
+        init(write(tmp_path, "c.zip", zipped(**{"in.zip": b"PK"})))
+    )
+    (tmp_path / "folder").mkdir()
+    readme = write(tmp_path / "folder", "README.md", b"# Hi")
+    assert "holds no file that can be imported" in refusal(init(tmp_path / "folder"))
+    assert init(readme).return_value == Exit.OK
+
+
 def test_names_in_a_zip_lead_nowhere(tmp_path: Path) -> None:
     path = write(tmp_path, "set.zip", zipped(**{"../../escape.jsonl": PAIR, "/tmp/absolute.jsonl": PAIR}))
     assert init(path).return_value == Exit.OK

@@ -184,6 +184,17 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"prompt": "Say hi.", "answers": [{"content": "Hello.", "rating": 4}, {"content": "No.", "rating": 1}]},
         {"prompt": "prompt", "answers": "rated answers"},
     ),
+    "tree": (
+        {"message_tree_id": "t1", "prompt": {"text": "Say hi.", "role": "prompter", "replies": [
+            {"text": "Hello.", "role": "assistant", "replies": []}]}},
+        {"message_tree_id": "meta", "prompt": "prompt and completion"},
+    ),
+    "squad": (
+        {"title": "Bridges", "paragraphs": [{"context": "Built in 1901.", "qas": [
+            {"question": "When?", "answers": [{"text": "1901", "answer_start": 9}]}]}]},
+        {"title": "meta", "/paragraphs/0/context": "prompt (input)", "/paragraphs/0/qas/0/question": "prompt",
+         "/paragraphs/0/qas/0/answers/0/text": "completion", "/paragraphs/...": "meta"},
+    ),
     "begun": (
         {"messages": BEGUN, "chosen": [HELLO], "rejected": "Go away."},
         {"messages": "prompt", "chosen": "chosen answer", "rejected": "rejected answer"},
