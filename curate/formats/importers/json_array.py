@@ -133,9 +133,7 @@ def _elements(path: Path, document: bytes) -> Iterator[_Element]:
     array = _FIRST.match(document)
     if not array:
         if not (records := _objects(document)[0]):
-            hint = (
-                'Records are read from [{...}, ...], {"data": [{...}, ...]} and {"ID": {...}, ...}. Write JSON lines.'
-            )
+            hint = 'Records are read from [{...}, ...], {"data": [{...}, ...]} and {"ID": {...}, ...}.'
             raise cannot_import(f"{path}: neither an array of objects nor an object that holds such", hint)
         yield from records
         return

@@ -187,7 +187,7 @@ def choices_text(session: LabelSession, begun: Begun, width: int, *, is_several:
 
 
 def sides_text(item: ReviewItem, room: int) -> tuple[Text, Text]:
-    """Return how an item can be settled on lines of ``room`` cells, with who decided so, and whole what is cut there."""
+    """Return how an item can be settled, on lines of ``room`` cells, and who says so; and whole what is cut there."""
     text, whole = Text.assemble(safe_text(item.title, 200, "strong")), Text("")
     for key, side in zip(KEYS, item.sides, strict=False):
         value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))
