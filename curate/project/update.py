@@ -67,11 +67,14 @@ class Update:
         return f"gone from {self.intake.plan.path.name}"
 
 
-def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key: str = "") -> Update:
+def plan_update(
+    intake: Intake, rows: Sequence[Imported], data: ProjectData, key: str = "", *, is_dropping: bool = False
+) -> Update:
     """Return what the good ``rows`` of a file change in its record file, ``intake.target``.
 
     ``key`` is the column or JSON pointer of a line that says which record it is; by default that of the last update,
-    else its id, which is made of its content where it has none.
+    else its id, which is made of its content where it has none. The difference has what is gone from the file as
+    removed where it ``is_dropping`` that.
 
     Raises:
         CurateError: E908 when no row has the key; E993 for a damaged note; and as `ProjectData.read_lines`.
@@ -115,7 +118,7 @@ def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key
             noted_lines[record.source.line] = base[name]
             if not _is_dropped(record, data):
                 update.gone.append(record)
-    _compare(update, here.values(), shown)
+    _compare(update, here.values(), shown, is_dropping=is_dropping)
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
     update.is_noted = noted == (update.key, update.note)
     return update
@@ -251,14 +254,15 @@ def _is_dropped(record: Record, data: ProjectData, reason: str = "") -> bool:
     return state is not None and state.dropped is not None and (not reason or state.dropped == reason)
 
 
-def _compare(update: Update, here: Iterable[Record], shown: list[VersionRecord]) -> None:
+def _compare(update: Update, here: Iterable[Record], shown: list[VersionRecord], *, is_dropping: bool) -> None:
     names, gone = UniqueNames(), {record.id for record in update.gone}
     for record in here:
         names.name(record.id)
     again = {record.id for record in shown}
     before = [_version(record, record.data) for record in here if record.id in again or record.id in gone]
     new = [record for added in update.added.values() for _, record, _ in added]
-    after = [*shown, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
+    staying = [] if is_dropping else [version for version in before if version.id in gone]
+    after = [*shown, *staying, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
     update.difference = compare(before, after)
 
 

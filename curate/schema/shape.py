@@ -296,8 +296,8 @@ def _view_of(path: Path, schema: Json) -> View | None:
         pointers = pointer if name == "prompt" and isinstance(pointer, list) else [pointer]
         if not all(isinstance(p, str) and p.startswith("/") for p in pointers):
             raise bad_schema(path, "x-record", f'{name} must be a JSON pointer such as "/answer"')
-    if not declared.keys() & {"messages", "text", "completion"}:
-        raise bad_schema(path, "x-record", "names none of messages, completion and text")
+    if not declared.keys() & {"messages", "text", "completion", "chosen", "answers"}:
+        raise bad_schema(path, "x-record", "names none of messages, completion, text, chosen and answers")
     return View(declared)
 
 

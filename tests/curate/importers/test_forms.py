@@ -387,3 +387,12 @@ def test_any_part_of_a_specimen_may_be_something_else(name: str, tmp_path: Path)
     assert {type(one) for one in outcomes} <= {Imported, Rejected}
     questions_in([{str(one.line): one.answers} for one in outcomes if isinstance(one, Imported)])
     columns_of(plan, shape)
+
+
+def test_the_table_fits_a_terminal(tmp_path: Path) -> None:
+    row = {"id": "a", "instruction": "Say hi to everybody who reads these lines.", "output": "Hello to everybody here!"}
+    done = init(tmp_path, write(tmp_path, [row] * 2, "rows.jsonl"))
+    lines = done.stderr.splitlines()[1:5]
+    assert lines[0].split() == ["column", "goes", "to", "example", "how", "sure"]
+    assert max(map(len, lines)) <= 80
+    assert "Say hi to everybody" in lines[2]
