@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from curate.base.intervals import wilson
@@ -83,8 +84,31 @@ class _AnswerComparison:
             self._numbers.extend(numbers)
 
     def _differing(self) -> Iterator[tuple[int, int]]:
-        """Yield the index of each that is marked otherwise than the first with its key, and the index of that."""
-        return ((index, first) for index, first in self._equal.pairs() if self._marks[index] != self._marks[first])
+        """Yield the index of each record that is marked otherwise than most with its key, and that of one of those.
+
+        Records with the same number, other than 0, are not compared.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, first in self._equal.pairs():
+            groups.setdefault(first, [first]).append(index)
+        for group in groups.values():
+            worse, better = ([index for index in group if self._marks[index] == mark] for mark in (0, 1))
+            sides = filter(None, (self._opposed(worse, better), self._opposed(better, worse)))
+            # A baseline counts these, so that their number must not hang on the order of the records; of as many on
+            # both sides the later ones are told.
+            yield from min(sides, key=lambda side: (len(side), -side[0][0]), default=[])
+
+    def _opposed(self, rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
+        """Return each of ``rows`` with the first of ``others`` that it is compared with; those without one left out."""
+        firsts: dict[int, int] = {}
+        for other in others:
+            firsts.setdefault(self._numbers[other], other)
+        pairs = []
+        for row in rows:
+            number = self._numbers[row]
+            comparable = (other for its_number, other in firsts.items() if its_number != number or not number)
+            pairs += [(row, other) for other in islice(comparable, 1)]
+        return pairs
 
 
 @dataset_check(
@@ -111,9 +135,9 @@ class OppositePreference(_AnswerComparison):
         self._add(sketches, ((row, sorted(two), two[0] > two[1], 0) for row, (*two, _, _) in pairs if all(two)))
 
     def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record that has another opinion than the first with its answers."""
-        for index, first in self._differing():
-            yield self._equal.problem(index, first, f"prefers the opposite of the record at {self._equal.spot(first)}")
+        """Yield each record that has another opinion than most with its answers."""
+        for index, other in self._differing():
+            yield self._equal.problem(index, other, f"prefers the opposite of the record at {self._equal.spot(other)}")
 
 
 @dataset_check(
@@ -152,12 +176,11 @@ class RejectedAndChosen(_AnswerComparison):
         self._add(sketches, (side for side in sides if all(side[1])))
 
     def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record of which an answer is judged in another way than where it stands first."""
-        for index, first in self._differing():
-            if not self._numbers[index] == self._numbers[first] != 0:
-                mine, theirs = ("better", "worse") if self._marks[index] else ("worse", "better")
-                message = f"its {mine} answer is the {theirs} one of the record at {self._equal.spot(first)}"
-                yield self._equal.problem(index, first, message)
+        """Yield each record of which an answer is judged in another way than in most with it."""
+        for index, other in self._differing():
+            mine, theirs = ("better", "worse") if self._marks[index] else ("worse", "better")
+            message = f"its {mine} answer is the {theirs} one of the record at {self._equal.spot(other)}"
+            yield self._equal.problem(index, other, message)
 
 
 def _pairs(num_longer: int, num_shorter: int) -> list[dict[str, str]]:
