@@ -184,8 +184,8 @@ class RejectedAndChosen(_AnswerComparison):
 
 
 def _pairs(num_longer: int, num_shorter: int) -> list[dict[str, str]]:
-    lengths = [("It is on its way to you.", "No.")] * num_longer + [("Yes.", "I am not able to say.")] * num_shorter
-    return [_pair(f"Question {n}?", f"{chosen} {n}", f"{rejected} {n}") for n, (chosen, rejected) in enumerate(lengths)]
+    longer, shorter = _pair("Where is it?", "It is on its way.", "No."), _pair("Will it come?", "Yes.", "I cannot say.")
+    return [longer] * num_longer + [shorter] * num_shorter
 
 
 @dataset_check("B804", "length-bias", severity="info", good=[_pairs(65, 55), _pairs(40, 0)], bad=[_pairs(110, 20)])

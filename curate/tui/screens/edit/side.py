@@ -253,7 +253,7 @@ def _chat(turns: Sequence[tuple[str, str]]) -> Text:
 def _tokens(turns: Sequence[tuple[str, str]]) -> Text:
     counts = [-(-len(said.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN) for _, said in turns]
     names = [safe_text(role, 40).plain for role, _ in turns]
-    width = max(10, *map(len, names)) + 2
+    width = max([10, *map(len, names)]) + 2
     text = Text()
     for name, count in zip(names, counts, strict=True):
         text.append(f"{name:<{width}}~{count:>7,}\n")
