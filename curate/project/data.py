@@ -190,11 +190,10 @@ class ProjectData:
 
     def pins(self) -> dict[str, Split]:
         """Return the split of each record of the newest dataset."""
-        if not (folder := self.latest_dataset()):
-            return {}
         from curate.formats.dataset import read_pins
 
-        return read_pins(folder, self._opened_cache())
+        folder = self.latest_dataset()
+        return read_pins(folder, self._opened_cache()) if folder else {}
 
     def _opened_cache(self) -> Pack | None:
         with suppress(CurateError):

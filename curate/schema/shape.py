@@ -257,9 +257,9 @@ def guess_shape(values: Iterable[Json]) -> str | None:
     sample = list(values)
     best, most = None, 0
     for name in shape_names():
-        # To compile a schema takes longer than to look at a small file: is one called for?
-        keys = _keys_of(name) if most else frozenset()
-        if most and sum(value.keys() <= keys for value in sample if isinstance(value, dict)) <= most:
+        keys = _keys_of(name)
+        # To compile a schema takes longer than to look at a small file.
+        if sum(value.keys() <= keys for value in sample if isinstance(value, dict)) <= most:
             continue
         num_valid = sum(map(load_shape(name).is_valid, sample))
         if num_valid > most:

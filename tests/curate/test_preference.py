@@ -137,9 +137,9 @@ def test_formats_of_answers_take_the_chosen_one_and_say_so(workspace: Path) -> N
         "It is on its way to you."
     ]
     assert not any("Go away." in key for key in rows)
-    # Neither what is skipped nor what has no better answer is counted as chosen.
-    assert "takes the chosen answer of a preference: 4 records" in said
-    assert "takes the first answer where all are as good as one another: 1 record." in said
+    # What is skipped is not counted.
+    assert "takes the best answer of a preference, the first where several are the best: 5 records." in said
+    assert len(rows) == 5
     assert "rejected (2)" in said
 
 

@@ -150,28 +150,18 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
 
 
 def _about_answers(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> Iterator[str]:
-    """Yield remarks on rows that were written and compare answers, where ``form`` does not write all that they say."""
-    rows = chain.from_iterable(rows_by_split.values())
-    # All rows of a dataset have answers to compare, or none has.
-    if form.keeps is None or "answers" not in next(rows, {}):
-        return
-    counts = Counter(map(_num_and_tie, chain.from_iterable(rows_by_split.values())))
-    counts.subtract(_num_and_tie(item.row) for item in written.skipped)
+    """Yield a remark on rows that were written and compare answers, where ``form`` does not write all that they say."""
+    fewest, what = 1, "takes the best answer of a preference, the first where several are the best"
     if form.takes_answers:
-        if many := sum(number for (size, _), number in counts.items() if size > 2):
-            yield f"{form.name} takes the best answer and the worst of more than two: {counted(many, 'record')}."
-        return
-    ties = sum(number for (_, is_tie), number in counts.items() if is_tie)
-    if chosen := sum(number for (size, _), number in counts.items() if size) - ties:
-        yield f"{form.name} takes the chosen answer of a preference: {counted(chosen, 'record')}."
-    if ties:
-        yield f"{form.name} takes the first answer where all are as good as one another: {counted(ties, 'record')}."
+        fewest, what = 3, "takes the best answer and the worst of more than two"
+    number = _num_comparing(chain.from_iterable(rows_by_split.values()), fewest)
+    number -= _num_comparing((item.row for item in written.skipped), fewest)
+    if form.keeps is not None and number:
+        yield f"{form.name} {what}: {counted(number, 'record')}."
 
 
-def _num_and_tie(row: ExportRow) -> tuple[int, bool]:
-    """Return how many answers a row compares, and whether none of several is better than another."""
-    ratings = [answer["rating"] for answer in row.get("answers", ())]
-    return len(ratings), len(ratings) > 1 and len(set(ratings)) == 1
+def _num_comparing(rows: Iterable[ExportRow], fewest: int) -> int:
+    return sum(len(row.get("answers", ())) >= fewest for row in rows)
 
 
 def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> list[str]:
