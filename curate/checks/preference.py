@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from curate.base.intervals import wilson
@@ -99,16 +98,14 @@ class _AnswerComparison:
             yield from min(sides, key=lambda side: (len(side), -side[0][0]), default=[])
 
     def _opposed(self, rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
-        """Return each of ``rows`` with the first of ``others`` that it is compared with; those without one left out."""
-        firsts: dict[int, int] = {}
-        for other in others:
-            firsts.setdefault(self._numbers[other], other)
-        pairs = []
-        for row in rows:
-            number = self._numbers[row]
-            comparable = (other for its_number, other in firsts.items() if its_number != number or not number)
-            pairs += [(row, other) for other in islice(comparable, 1)]
-        return pairs
+        """Return each of ``rows`` with one of ``others`` that it is compared with; those without one are left out."""
+        numbers = self._numbers
+        firsts = {numbers[other]: other for other in reversed(others)}
+        comparable = (
+            (row, next((other for number, other in firsts.items() if number != numbers[row] or not number), -1))
+            for row in rows
+        )
+        return [(row, other) for row, other in comparable if other >= 0]
 
 
 @dataset_check(

@@ -127,11 +127,9 @@ class Validation:
         """
         if self._whole is None:
             return verdict
-        verdict = verdict.with_findings(self._renamed(self._whole.decisions.folded({}).findings))
-        if not self._whole.settings.review.approvals:
-            return verdict
         from curate.project.approval import with_waiting
 
+        verdict = verdict.with_findings(self._renamed(self._whole.decisions.folded({}).findings))
         return with_waiting(verdict, self._whole, self.spec.limit, self._renamed)
 
     def hidden(self, blind: Blind) -> set[str]:

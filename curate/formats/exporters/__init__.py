@@ -154,14 +154,11 @@ def _about_answers(form: Exporter, rows_by_split: RowsBySplit, written: ExportRe
     fewest, what = 1, "takes the best answer of a preference, the first where several are the best"
     if form.takes_answers:
         fewest, what = 3, "takes the best answer and the worst of more than two"
-    number = _num_comparing(chain.from_iterable(rows_by_split.values()), fewest)
-    number -= _num_comparing((item.row for item in written.skipped), fewest)
+    sizes = Counter(len(row.get("answers", ())) for row in chain.from_iterable(rows_by_split.values()))
+    sizes.subtract(len(item.row.get("answers", ())) for item in written.skipped)
+    number = sum(count for size, count in sizes.items() if size >= fewest)
     if form.keeps is not None and number:
         yield f"{form.name} {what}: {counted(number, 'record')}."
-
-
-def _num_comparing(rows: Iterable[ExportRow], fewest: int) -> int:
-    return sum(len(row.get("answers", ())) >= fewest for row in rows)
 
 
 def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> list[str]:
