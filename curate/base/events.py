@@ -239,7 +239,6 @@ class Edit(Decision):
     changes: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
 class SourceEdit(Edit):
     """What the file that a record came from says now, though people have decided on it since.
 
@@ -247,13 +246,16 @@ class SourceEdit(Edit):
     somebody settles it.
     """
 
+    __slots__ = ()
+
     session: ClassVar[str] = "f" * 12
     """How its session begins: of sides that contradict one another that of the lowest session holds."""
 
 
-@dataclass(frozen=True, slots=True)
 class FileEdit(SourceEdit):
     """What people have written into the line of the record file: it holds against the source, as decisions do."""
+
+    __slots__ = ()
 
     session = "f" * 11 + "e"
 

@@ -36,7 +36,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     """
     from curate.base.registry import use_plugins
     from curate.formats.exporters import exporters
-    from curate.project.notices import tell_plan, tell_remarks
+    from curate.project.notices import tell_plan, tell_preferences, tell_remarks
     from curate.project.plan import plan
     from curate.project.project import open_project
     from curate.project.publish import export_dataset, require_clean, require_no_leaks
@@ -63,8 +63,8 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     tell_plan(planned)
     if not export.is_new:
         console.talk(f"nothing has changed since {export.manifest.name}, which is used again")
-    if form == "dataset" and project.data.shape.kind == "preference":
-        console.talk("`train run` learns the best answer of each preference; --to trl-preference writes the pairs")
+    if form == "dataset":
+        tell_preferences(project.data)
     console.data(console.visible(str(export.path)))
     return Exit.OK if form == "dataset" else _convert(project.data, export, planned, form, out)
 
