@@ -80,7 +80,7 @@ def _convert(data: ProjectData, export: Export, planned: ExportPlan, form: str, 
     rows = rows_with_lines(data, planned, export.path.parent)
     written = export_rows(form, rows, folder, export.manifest.model_dump(mode="json", by_alias=True))
     for reason, number in written.reasons.items():
-        console.talk(f"warning: {number:,} records cannot be written as {form}: {reason}; they are in skipped.jsonl")
+        console.talk(f"warning: {form} cannot hold {counted(number, 'record')}: {reason}; see skipped.jsonl")
     for note in written.notes:
         console.talk(console.one_line(note))
     for category, number in _lost_categories(export, written).items():
