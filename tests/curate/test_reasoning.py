@@ -359,7 +359,7 @@ def test_content_in_parts_is_joined_or_its_record_counted(form: str, shape: str,
     settings_file.write_text(re.sub(r"(?m)^ratios = .*", "ratios = [1.0, 0.0, 0.0]", settings_file.read_text()))
     done = call("export", root, "--to", form)
     assert done.exit_code == 0, done.stderr
-    assert f"cannot be written as {form}: the content of a message holds a part that is no text" in done.stderr
+    assert f"{form} cannot hold 1 record: the content of a message holds a part that is no text" in done.stderr
     (folder,) = (root / "exports").iterdir()
     (aside,) = lines_of(folder / "skipped.jsonl")
     assert aside["id"] == "b"
