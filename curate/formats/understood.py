@@ -231,7 +231,7 @@ def _leaves(
     for name, part in value.items():
         inner: tuple[str | int, ...] = (*path, name)
         first, place = (part[0], (*inner, 0)) if isinstance(part, list) and part else (part, inner)
-        is_one = name in _TALKS or inner in viewed or len(inner) >= _MOST_DEPTH
+        is_one = name in _TALKS or name == "labels" or inner in viewed or len(inner) >= _MOST_DEPTH
         if isinstance(first, dict) and first and not is_one:
             yield from _leaves(first, viewed, place)
         else:

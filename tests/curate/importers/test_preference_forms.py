@@ -184,6 +184,10 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"prompt": "Say hi.", "answers": [{"content": "Hello.", "rating": 4}, {"content": "No.", "rating": 1}]},
         {"prompt": "prompt", "answers": "rated answers"},
     ),
+    "kto-labels": (
+        {"prompt": "Say hi.", "completion": "Hello.", "label": "good", "labels": {"tone": "dry"}},
+        {"prompt": "prompt", "completion": "completion", "label": "verdict", "labels": "labels"},
+    ),
     "tree": (
         {"message_tree_id": "t1", "prompt": {"text": "Say hi.", "role": "prompter", "replies": [
             {"text": "Hello.", "role": "assistant", "replies": []}]}},
