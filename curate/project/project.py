@@ -21,7 +21,7 @@ from curate.base.tables import counted
 from curate.project.claim import shared
 from curate.project.data import FILES_CHANGED, ProjectData, load_data
 from curate.project.fold import RecordState
-from curate.project.journal import FOLDER, Damage, JournalWriter, annotator, require_known
+from curate.project.journal import FOLDER, Damage, JournalWriter, annotator, moment_of, require_known
 from curate.project.transactions import Applied, Undone, UndoStacks, require_valid
 
 if TYPE_CHECKING:
@@ -424,7 +424,9 @@ class Project:
         require_known(self._damages)
         if self._writer is None:
             self._share()
-            self._writer = self._open.enter_context(JournalWriter(self.root, self.by))
+            earlier = self._tracker.order if self._tracker else self._data.events
+            after = max((moment_of(event) for event in earlier if event.by == self.by), default=0)
+            self._writer = self._open.enter_context(JournalWriter(self.root, self.by, after))
         if any(decision.op == "add" for decision in decisions):
             # It brings what folds a journal with it.
             from curate.project.compact import make_added_file
