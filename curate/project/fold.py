@@ -391,7 +391,7 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
 
 def _answers(
     history: History, record: Record
-) -> tuple[dict[str, dict[str, Json]], dict[str, Json], dict[str, Sequence[str]], tuple[Facet, ...]]:
+) -> tuple[dict[str, dict[str, Json]], dict[str, Json], Mapping[str, Sequence[str]], tuple[Facet, ...]]:
     """Return what `RecordState` says of the answers to ``record``: ``answers``, ``resolved``, ``texts``, ``lapsed``."""
     answers: dict[str, dict[str, Json]] = {}
     resolved: dict[str, Json] = {}
@@ -409,7 +409,7 @@ def _answers(
             answers.setdefault(facet[1], {})[facet[2]] = present
         else:
             resolved[facet[1]] = present
-    return answers, resolved, texts, tuple(lapsed)
+    return answers, resolved, texts or _NO_TEXTS, tuple(lapsed)
 
 
 def _decided_record(record: Record | None, line: dict[str, Json], history: History, shape: Shape) -> Record:
