@@ -94,7 +94,7 @@ class Fold:
     orphans: list[AnyEvent] = field(default_factory=list)
     conflicts: list[DecisionConflict] = field(default_factory=list)
     lapsed: list[str] = field(default_factory=list)
-    """The record of each answer that says nothing any more; see `RecordState.lapsed`."""
+    """The record of each answer of `RecordState.lapsed` to a question that has no other answer."""
     idle: list[str] = field(default_factory=list)
     """Of one record: events that take something back and change nothing."""
 
@@ -216,7 +216,8 @@ def folded(
     if state is not None and state.dropped is None:
         disagreements = state.disagreements().items()
         result.findings += [_disagreed(state.record, question, values) for question, values in disagreements]
-        result.lapsed += [name] * len(state.lapsed)
+        # Where somebody has answered since, no more is to be done for it than for any other answer that is wanted.
+        result.lapsed += [name for facet in state.lapsed if facet[1] not in {**state.answers, **state.resolved}]
     return state
 
 

@@ -252,6 +252,18 @@ def test_an_answer_that_lapses_is_asked_again_in_its_turn(root: Path) -> None:
     assert (asked[0], asked[-1], len(asked)) == (shown, first, 4)
 
 
+def test_what_was_settled_about_other_texts_is_not_counted_once_somebody_has_answered_anew(root: Path) -> None:
+    decide(root, "ana", Label("r1", "better", "chosen"))
+    decide(root, "zoe", Resolve("r1", "better", "rejected"))
+    decide(root, "carl", CHANGE)
+    assert "have changed since: 2 (r1)" in call("status", root).stderr
+    decide(root, "bo", Label("r1", "better", "tie"))
+    assert "have changed since" not in call("status", root).stderr
+    with open_project(root, "bo") as project:
+        project.load()
+        assert project.remarks() == []
+
+
 def test_who_is_asked_again_does_not_read_in_the_log_what_others_answered_since(root: Path) -> None:
     (root / "curate.toml").write_text(SETTINGS.replace("[[label", "[label]\noverlap = 1.0\n[[label", 1))
     decide(root, "ana", Label("r1", "better", "chosen"))
