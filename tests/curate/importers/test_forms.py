@@ -162,7 +162,9 @@ def test_an_answer_about_a_text_that_changed_does_not_come_back_with_the_same_fi
 
     root = tmp_path / "w"
     root.mkdir()
-    settings = 'schema = "instruction"\n[[label.questions]]\nname = "intent"\nkind = "rating"\nvalues = ["loan", "card"]\n'
+    settings = (
+        'schema = "instruction"\n[[label.questions]]\nname = "intent"\nkind = "rating"\nvalues = ["loan", "card"]\n'
+    )
     (root / "curate.toml").write_text(settings, encoding="utf-8")
     words = [str(write(tmp_path, TASKS)), "--into", str(root)]
     CliRunner().invoke(import_command, words, standalone_mode=False)
