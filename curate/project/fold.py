@@ -31,7 +31,6 @@ from curate.schema import Shape
 # Where a UUID has its version.
 _VERSION = 12
 _NONE: Mapping[str, Json] = MappingProxyType({})
-_NO_TEXTS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class RecordState:
     """By question, what each annotator answered."""
     resolved: Mapping[str, Json] = field(default_factory=lambda: _NONE)
     """By question, what was settled whatever the answers are."""
-    texts: Mapping[str, Sequence[str]] = field(default_factory=lambda: _NO_TEXTS)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=lambda: _NONE)
     """By question, the digests of what the record's answers to it are about, where they hold for these texts alone."""
     lapsed: tuple[Facet, ...] = ()
     """The answers, and what was settled, that say nothing any more, because the texts that they are about changed."""
@@ -410,7 +409,7 @@ def _answers(
             answers.setdefault(facet[1], {})[facet[2]] = present
         else:
             resolved[facet[1]] = present
-    return answers, resolved, texts or _NO_TEXTS, tuple(lapsed)
+    return answers, resolved, texts or _NONE, tuple(lapsed)
 
 
 def _decided_record(record: Record | None, line: dict[str, Json], history: History, shape: Shape) -> Record:

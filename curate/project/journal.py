@@ -16,7 +16,7 @@ import re
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -149,10 +149,10 @@ class JournalWriter:
     Use as a context manager. A decision is saved when `append` returns.
     """
 
-    def __init__(self, root: Path, by: str, after: int = 0) -> None:
-        """Write for ``by``, whose acts so far were saved up to the moment ``after``, see `moment_of`."""
+    def __init__(self, root: Path, by: str, earlier: Iterable[AnyEvent] = ()) -> None:
+        """Write for ``by``, whose decisions are saved as later ones than those of theirs among ``earlier``."""
         self._folder = root / FOLDER / _folder_name(by)
-        self._last_moment = after
+        self._last_moment = max((moment_of(event) for event in earlier if event.by == by), default=0)
         self._by = by
         self._session = uuid.uuid4().hex
         # What the same person decides in another process has another session.

@@ -21,7 +21,7 @@ from curate.base.tables import counted
 from curate.project.claim import shared
 from curate.project.data import FILES_CHANGED, ProjectData, load_data
 from curate.project.fold import RecordState
-from curate.project.journal import FOLDER, Damage, JournalWriter, annotator, moment_of, require_known
+from curate.project.journal import FOLDER, Damage, JournalWriter, annotator, require_known
 from curate.project.transactions import Applied, Undone, UndoStacks, require_valid
 
 if TYPE_CHECKING:
@@ -350,7 +350,7 @@ class Project:
     def since(self, number: int) -> list[AnyEvent]:
         """Return the decisions that came after the first ``number`` of them, in the order in which they came."""
         with self._lock:
-            return self._tracker.order[number:] if self._tracker else []
+            return (self._tracker.order if self._tracker else self._data.events)[number:]
 
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
@@ -424,9 +424,7 @@ class Project:
         require_known(self._damages)
         if self._writer is None:
             self._share()
-            earlier = self._tracker.order if self._tracker else self._data.events
-            after = max((moment_of(event) for event in earlier if event.by == self.by), default=0)
-            self._writer = self._open.enter_context(JournalWriter(self.root, self.by, after))
+            self._writer = self._open.enter_context(JournalWriter(self.root, self.by, self.since(0)))
         if any(decision.op == "add" for decision in decisions):
             # It brings what folds a journal with it.
             from curate.project.compact import make_added_file
