@@ -212,7 +212,7 @@ class ProjectData:
 
     def frontier(self, name: str) -> Sequence[str]:
         """Return the last events on a record that is not there, which a decision to add it comes after."""
-        own = (event for event in self._journal[0] if event.id == name)
+        own = (event for event in self.events if event.id == name)
         return frontier_of(own, self.snapshot.records.get(name))
 
     def read(self) -> Iterator[RecordState | Finding]:
@@ -248,6 +248,11 @@ class ProjectData:
         """Lines of the journal that are not read as they stand."""
         return self._journal[1]
 
+    @property
+    def events(self) -> list[AnyEvent]:
+        """The decisions in the journal, everybody's."""
+        return self._journal[0]
+
     @cached_property
     def _journal(self) -> tuple[list[AnyEvent], list[Damage]]:
         return read_journal(self.root)
@@ -261,7 +266,7 @@ class ProjectData:
     @cached_property
     def decisions(self) -> Decisions:
         """What people decided, by record."""
-        return Decisions(self._journal[0], self.shape, self.snapshot)
+        return Decisions(self.events, self.shape, self.snapshot)
 
     def hold(self, states: Iterable[RecordState], unread: Iterable[tuple[str, int]]) -> None:
         """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
