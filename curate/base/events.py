@@ -66,7 +66,7 @@ class _SparseEvent(_Event):
         """Leave out what is not said, so that a line of an earlier version is written as it was read."""
         line: dict[str, Any] = serialize(self)
         for key in _SPARSE:
-            if key in line and line[key] in ("", None, []):
+            if key in line and line[key] in ("", None, [], ()):
                 del line[key]
         return line
 
@@ -112,7 +112,7 @@ class AssignEvent(_Event):
 class _AnswerEvent(_SparseEvent):
     question: str = Field(min_length=1)
     value: Any
-    texts: list[Annotated[str, Field(pattern=_HEX)]] = Field(default_factory=list, max_length=2)
+    texts: Sequence[Annotated[str, Field(pattern=_HEX)]] = Field((), max_length=2)
     """What a rating or the answer to a pair holds for: BLAKE2b digests, 16 bytes, of the texts as they then were.
 
     Of a pair the best answer of the record and the worst, so that it is known which text "chosen" meant; of a rating
@@ -239,7 +239,6 @@ class Edit(Decision):
     changes: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
 class SourceEdit(Edit):
     """What the file that a record came from says now, though people have decided on it since.
 
@@ -247,13 +246,16 @@ class SourceEdit(Edit):
     somebody settles it.
     """
 
+    __slots__ = ()
+
     session: ClassVar[str] = "f" * 12
     """How its session begins: of sides that contradict one another that of the lowest session holds."""
 
 
-@dataclass(frozen=True, slots=True)
 class FileEdit(SourceEdit):
     """What people have written into the line of the record file: it holds against the source, as decisions do."""
+
+    __slots__ = ()
 
     session = "f" * 11 + "e"
 

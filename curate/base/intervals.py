@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 CONFIDENCE = 0.95
 
@@ -16,6 +15,9 @@ def wilson(num_right: int, num: int, population: int | None = None) -> tuple[flo
     is multiplied by (population - num) / (population - 1), see Cochran 1977, "Sampling Techniques", section 3.2. Here
     the effective number is divided by it. ``population`` is larger than ``num``.
     """
+    # Few of those who import this module call it.
+    from statistics import NormalDist
+
     z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     share, n = num_right / num, float(num)
     if population is not None:

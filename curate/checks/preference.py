@@ -83,8 +83,29 @@ class _AnswerComparison:
             self._numbers.extend(numbers)
 
     def _differing(self) -> Iterator[tuple[int, int]]:
-        """Yield the index of each that is marked otherwise than the first with its key, and the index of that."""
-        return ((index, first) for index, first in self._equal.pairs() if self._marks[index] != self._marks[first])
+        """Yield the index of each record that is marked otherwise than most with its key, and that of one of those.
+
+        Records with the same number, other than 0, are not compared.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, first in self._equal.pairs():
+            groups.setdefault(first, [first]).append(index)
+        for group in groups.values():
+            worse, better = ([index for index in group if self._marks[index] == mark] for mark in (0, 1))
+            sides = filter(None, (self._opposed(worse, better), self._opposed(better, worse)))
+            # A baseline counts these, so that their number must not hang on the order of the records; of as many on
+            # both sides the later ones are told.
+            yield from min(sides, key=lambda side: (len(side), -side[0][0]), default=[])
+
+    def _opposed(self, rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
+        """Return each of ``rows`` with one of ``others`` that it is compared with; those without one are left out."""
+        numbers = self._numbers
+        firsts = {numbers[other]: other for other in reversed(others)}
+        comparable = (
+            (row, next((other for number, other in firsts.items() if number != numbers[row] or not number), -1))
+            for row in rows
+        )
+        return [(row, other) for row, other in comparable if other >= 0]
 
 
 @dataset_check(
@@ -111,9 +132,9 @@ class OppositePreference(_AnswerComparison):
         self._add(sketches, ((row, sorted(two), two[0] > two[1], 0) for row, (*two, _, _) in pairs if all(two)))
 
     def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record that has another opinion than the first with its answers."""
-        for index, first in self._differing():
-            yield self._equal.problem(index, first, f"prefers the opposite of the record at {self._equal.spot(first)}")
+        """Yield each record that has another opinion than most with its answers."""
+        for index, other in self._differing():
+            yield self._equal.problem(index, other, f"prefers the opposite of the record at {self._equal.spot(other)}")
 
 
 @dataset_check(
@@ -152,17 +173,16 @@ class RejectedAndChosen(_AnswerComparison):
         self._add(sketches, (side for side in sides if all(side[1])))
 
     def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record of which an answer is judged in another way than where it stands first."""
-        for index, first in self._differing():
-            if not self._numbers[index] == self._numbers[first] != 0:
-                mine, theirs = ("better", "worse") if self._marks[index] else ("worse", "better")
-                message = f"its {mine} answer is the {theirs} one of the record at {self._equal.spot(first)}"
-                yield self._equal.problem(index, first, message)
+        """Yield each record of which an answer is judged in another way than in most with it."""
+        for index, other in self._differing():
+            mine, theirs = ("better", "worse") if self._marks[index] else ("worse", "better")
+            message = f"its {mine} answer is the {theirs} one of the record at {self._equal.spot(other)}"
+            yield self._equal.problem(index, other, message)
 
 
 def _pairs(num_longer: int, num_shorter: int) -> list[dict[str, str]]:
-    lengths = [("It is on its way to you.", "No.")] * num_longer + [("Yes.", "I am not able to say.")] * num_shorter
-    return [_pair(f"Question {n}?", f"{chosen} {n}", f"{rejected} {n}") for n, (chosen, rejected) in enumerate(lengths)]
+    longer, shorter = _pair("Where is it?", "It is on its way.", "No."), _pair("Will it come?", "Yes.", "I cannot say.")
+    return [longer] * num_longer + [shorter] * num_shorter
 
 
 @dataset_check("B804", "length-bias", severity="info", good=[_pairs(65, 55), _pairs(40, 0)], bad=[_pairs(110, 20)])

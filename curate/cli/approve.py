@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base.record import CurateError, Exit
-from curate.cli._bulk import BulkAct, named_records
 from curate.cli._options import by_option
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ def command(words: tuple[str, ...], where: str, by: str, dry_run: bool) -> int:
     Example: curate approve my-data --where "status:waiting category:billing" --dry-run
     """
     from curate.base.events import Approve
+    from curate.cli._bulk import BulkAct, named_records
 
     with named_records(words, where, by) as (project, states):
         review = project.settings.review

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from curate.base.record import Exit
-from curate.cli._bulk import BulkAct, named_records
 from curate.cli._options import by_option
 
 
@@ -29,6 +28,7 @@ def command(words: tuple[str, ...], where: str, reason: str, by: str, dry_run: b
     if not reason.strip():
         raise click.BadParameter("it is empty; say why in a few words", param_hint="--reason")
     from curate.base.events import Drop
+    from curate.cli._bulk import BulkAct, named_records
 
     with named_records(words, where, by) as (project, states):
         act = BulkAct()

@@ -36,7 +36,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     """
     from curate.base.registry import use_plugins
     from curate.formats.exporters import exporters
-    from curate.project.notices import tell_plan, tell_remarks
+    from curate.project.notices import tell_plan, tell_preferences, tell_remarks
     from curate.project.plan import plan
     from curate.project.project import open_project
     from curate.project.publish import export_dataset, require_clean, require_no_leaks
@@ -63,8 +63,8 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     tell_plan(planned)
     if not export.is_new:
         console.talk(f"nothing has changed since {export.manifest.name}, which is used again")
-    if form == "dataset" and project.data.shape.kind == "preference":
-        console.talk("`train run` learns the best answer of each preference; --to trl-preference writes the pairs")
+    if form == "dataset":
+        tell_preferences(project.data)
     console.data(console.visible(str(export.path)))
     return Exit.OK if form == "dataset" else _convert(project.data, export, planned, form, out)
 
@@ -80,7 +80,7 @@ def _convert(data: ProjectData, export: Export, planned: ExportPlan, form: str, 
     rows = rows_with_lines(data, planned, export.path.parent)
     written = export_rows(form, rows, folder, export.manifest.model_dump(mode="json", by_alias=True))
     for reason, number in written.reasons.items():
-        console.talk(f"warning: {number:,} records cannot be written as {form}: {reason}; they are in skipped.jsonl")
+        console.talk(f"warning: {form} cannot hold {counted(number, 'record')}: {reason}; see skipped.jsonl")
     for note in written.notes:
         console.talk(console.one_line(note))
     for category, number in _lost_categories(export, written).items():

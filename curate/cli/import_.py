@@ -10,7 +10,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit
-from curate.base.tables import counted, table
+from curate.base.tables import counted, table, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -130,13 +130,14 @@ def _update(
     with shared(root):
         data = load_data(root)
         intake, rows = read_rows(plan, root, data.shape, category)
-        update = plan_update(intake, rows, data, key)
+        update = plan_update(intake, rows, data, key, is_dropping=is_dropping)
         intake.is_unchanged = update.is_noted and not is_dropping
         if not is_dry_run:
             write_update(update, data, is_dropping=is_dropping)
     counts = update.difference.totals()
     parts = [(name, counts[name]) for name in ("added", "changed")]
-    parts += ("unchanged", update.difference.num_same), ("gone", len(update.gone))
+    num_staying = 0 if is_dropping else len(update.gone)
+    parts += ("unchanged", update.difference.num_same - num_staying), ("gone", len(update.gone))
     tell(intake, is_dry_run=is_dry_run, outcome=", ".join(f"{number:,} {what}" for what, number in parts))
     if update.difference.changes:
         print_lines(render_text(update.difference, width=console.width(), limit=limit))
@@ -245,14 +246,20 @@ def _columns(intake: Intake) -> Iterator[str]:
     """Yield the table of what was understood; examples are cut, and what is private in them is hidden."""
     from curate.checks.spans import with_values_hidden
 
+    names = [console.one_line(use.shortened(28), 200) for use in intake.columns]
+    others = zip(
+        *((name, use.target, use.certainty) for name, use in zip(names, intake.columns, strict=True)), strict=True
+    )
+    # What the examples may take of a line, beside the other columns and what parts them.
+    room = console.width() - sum(max(map(width_of, cells)) for cells in others) - 8
     rows = [
         (
-            console.one_line(use.shortened(28), 200),
+            name,
             use.target,
-            console.one_line(with_values_hidden(use.example[:200]), 34),
+            console.one_line(with_values_hidden(use.example[:200]), min(34, max(room, 12))),
             use.certainty,
         )
-        for use in intake.columns
+        for name, use in zip(names, intake.columns, strict=True)
     ]
     yield from table(("column", "goes to", "example", "how sure"), rows, left=4) if rows else ()
     if intake.plan.is_mapping_guessed:

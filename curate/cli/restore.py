@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from curate.base.record import Exit
-from curate.cli._bulk import BulkAct, named_records
 from curate.cli._options import by_option
 
 
@@ -23,6 +22,7 @@ def command(words: tuple[str, ...], where: str, by: str, dry_run: bool) -> int:
     Example: curate restore r012 my-data
     """
     from curate.base.events import Restore
+    from curate.cli._bulk import BulkAct, named_records
 
     with named_records(words, where, by) as (project, states):
         act = BulkAct()

@@ -102,7 +102,7 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
 
     ``into`` is a folder in place of the workspace's datasets.
     """
-    from curate.project.notices import tell_plan
+    from curate.project.notices import tell_plan, tell_preferences
     from curate.project.publish import export_dataset
     from curate.sessions.runs import resumed_dataset
 
@@ -112,6 +112,7 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
         return path
     export, planned = export_dataset(data, into)
     tell_plan(planned)
+    tell_preferences(data)
     if into is not None:
         console.talk("dry run: no dataset is written")
         return export.path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from curate.base.record import CurateError, Json
@@ -11,9 +11,9 @@ from curate.formats.import_plan import ImportPlan
 from curate.formats.importers import ConvertedRow, RowError
 from curate.formats.importers._answers import asked_line, plain_answer
 from curate.formats.importers._reading import is_filled, rendered, value_at
+from curate.formats.importers.preference import VERDICT_COLUMNS
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
-from curate.schema.view import at
 
 META, NOWHERE, EMPTY = "meta", "nowhere", "empty in the rows looked at"
 _NUM_ROWS = 100
@@ -21,6 +21,8 @@ _MOST_DEPTH = 6
 _MOST_COLUMNS = 40
 # Characters from which a text stands in another by more than chance.
 _LEAST_PART = 4
+# In so many rows it is tried what becomes of them without a column.
+_MOST_TRIALS = 10
 # By field of a line, what it is to the model.
 ROLES = {
     "system": "prompt (system)", "instruction": "prompt", "input": "prompt (input)", "question": "prompt",
@@ -31,8 +33,9 @@ ROLES = {
 _TALKS = {
     "messages": "prompt and completion", "conversations": "prompt and completion", "prompt": "prompt",
     "completion": "completion", "tools": "tools", "chosen": "chosen answer", "rejected": "rejected answer",
-    "preferred_output": "chosen answer", "non_preferred_output": "rejected answer", "completions": "rated answers",
+    "preferred_output": "chosen answer", "non_preferred_output": "rejected answer",
 }  # fmt: skip
+Drafts = Sequence[ConvertedRow | RowError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,28 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
     """
     targets: dict[str, Counter[str]] = defaultdict(Counter)
     examples: dict[str, str] = {}
-    for row in plan.sample[:_NUM_ROWS]:
-        fields, extra = _fields_of(row, plan, shape)
+    viewed = _viewed(shape) if plan.format is None else {}
+    rows = [(row, _drafts(row, plan)) for row in plan.sample[:_NUM_ROWS]]
+    # Of a row that is put aside nothing goes anywhere, and that is told by itself.
+    for row, drafts in [(row, drafts) for row, drafts in rows if drafts] or rows:
+        fields, extra = _places(drafts)
         pointers = [(column, value_at(row, column)) for column in plan.mapping.values() if column.startswith("/")]
-        for pointer, value in dict([*_leaves(row), *pointers]).items():
+        for pointer, value in dict([*_leaves(row, viewed), *pointers]).items():
             targets[pointer][EMPTY] += 0
             if is_filled(value):
                 examples.setdefault(pointer, value if isinstance(value, str) else rendered(value))
-                targets[pointer][_target(pointer, value, fields, extra)] += 1
+                path = tuple(parts_of(pointer)) if pointer.startswith("/") else (pointer,)
+                target = viewed.get(path, META) if plan.format is None else _target(path, value, fields, extra)
+                counts = targets[pointer]
+                # It may only stand elsewhere as well: then it changes nothing of the records.
+                if target in (META, NOWHERE) or extra.isdisjoint(path) or pointer in plan.mapping.values():
+                    is_stored = False
+                elif counts.total() < _MOST_TRIALS:
+                    is_stored = _is_stored(row, path, plan, drafts)
+                else:
+                    is_stored = {*+counts} == {META}
+                target = META if is_stored else target
+                counts[target] += 1
     for column in plan.mapping.values():
         same = [ROLES.get(other, other) for other, also in plan.mapping.items() if also == column]
         # What was asked for, or guessed from the names, need not be looked for.
@@ -99,15 +116,33 @@ def _basis(plan: ImportPlan) -> str:
     return f"form {plan.format.name}" if plan.scores else "as asked"
 
 
-def _fields_of(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[list[tuple[Json, str]], set[str]]:
-    """Return the values of the records that a row becomes with where they stand, and the names in ``meta.extra``."""
-    if plan.format is None:
-        # All of such a line stays in it.
-        return [*_viewed_fields(row, shape)], set(row)
+def _drafts(row: dict[str, Json], plan: ImportPlan) -> Drafts:
+    """Return the records that a row becomes, none of a row in the workspace's shape or one that is put aside."""
     try:
-        drafts = plan.format.records(row, plan.mapping)
+        return plan.format.records(row, plan.mapping) if plan.format else ()
     except (RowError, CurateError):
-        return [], set()
+        return ()
+
+
+def _is_stored(row: dict[str, Json], path: Sequence[str], plan: ImportPlan, drafts: Drafts) -> bool:
+    """Whether the records of a row say the same without what stands at a path."""
+    return _said(drafts) == _said(_drafts(_without(row, path), plan))
+
+
+def _said(drafts: Drafts) -> list[Json]:
+    return [(draft.line, draft.answers) for draft in drafts if isinstance(draft, ConvertedRow)]
+
+
+def _without(value: Json, path: Sequence[str]) -> Json:
+    if isinstance(value, list):
+        place = int(path[0])
+        return [*value[:place], _without(value[place], path[1:]), *value[place + 1 :]]
+    rest = {name: part for name, part in value.items() if name != path[0]}
+    return rest if len(path) == 1 else rest | {path[0]: _without(value[path[0]], path[1:])}
+
+
+def _places(drafts: Drafts) -> tuple[list[tuple[Json, str]], set[str]]:
+    """Return the values of records with where they stand, and the names in ``meta.extra``."""
     fields: list[tuple[Json, str]] = []
     extra: set[str] = set()
     for draft in drafts:
@@ -116,22 +151,30 @@ def _fields_of(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> tuple[li
                 is_output = answer.question == draft.answered_by
                 fields.append((answer.value, f"answers to {answer.question}{' (completion)' if is_output else ''}"))
                 fields.append((answer.annotator, "annotators"))
-            fields += _fields(asked_line(draft))
+            fields += _fields(asked_line(draft), is_preference=draft.kind == "preference")
             extra |= draft.extra.keys()
     return fields, extra
 
 
-def _fields(line: Mapping[str, Json]) -> Iterator[tuple[Json, str]]:
+def _fields(line: Mapping[str, Json], *, is_preference: bool) -> Iterator[tuple[Json, str]]:
     for name, value in line.items():
-        yield value, META if name == "meta" else ROLES.get(name, name)
-        yield from _turns(value) if name == "messages" else ()
+        role = "prompt" if is_preference and name == "messages" else ROLES.get(name, name)
+        yield value, META if name == "meta" else role
+        if name == "messages" and not is_preference:
+            yield from _turns(value)
+        elif is_preference and isinstance(value, list):
+            yield from ((turn[key], role) for turn in value for key in ("content", "rating", "model") if key in turn)
         yield from ((part, META) for part in value.values()) if name == "meta" else ()
 
 
-def _viewed_fields(row: Mapping[str, Json], shape: Shape) -> Iterator[tuple[Json, str]]:
-    if shape.view is not None:
-        yield from ((at(row, parts), "prompt") for parts in shape.view.prompt)
-        yield from ((shape.view.get(row, name), ROLES.get(name, name)) for name in shape.view.paths)
+def _viewed(shape: Shape) -> dict[tuple[str, ...], str]:
+    """Return what stands at each path of the workspace's own lines."""
+    if shape.view is None:
+        return {}
+    paths = {tuple(path): ROLES.get(name, name) for name, path in shape.view.paths.items()}
+    if shape.view.has_answers:
+        paths = {path: "prompt" if role == ROLES["messages"] else role for path, role in paths.items()}
+    return paths | {tuple(path): "prompt" for path in shape.view.prompt}
 
 
 def _turns(messages: Iterable[Mapping[str, Json]]) -> Iterator[tuple[Json, str]]:
@@ -139,32 +182,57 @@ def _turns(messages: Iterable[Mapping[str, Json]]) -> Iterator[tuple[Json, str]]
         yield turn.get("content"), "completion" if turn.get("role") == "assistant" else "prompt"
 
 
-def _target(pointer: str, value: Json, fields: Iterable[tuple[Json, str]], extra: set[str]) -> str:
+def _target(path: Sequence[str], value: Json, fields: Iterable[tuple[Json, str]], extra: set[str]) -> str:
     """Return where a value stands in the records: as the very object, else as an equal one."""
     text = plain_answer(value)
     equals = (value, text if isinstance(text, str) else rendered(value))
-    targets = [target for field, target in fields if field is value] or [
-        target for field, target in fields if field in equals
+    # Numbers and single letters are the same object everywhere.
+    is_object = isinstance(value, list | dict) or (isinstance(value, str) and len(value) > 1)
+    found = [target for held, target in fields if is_object and held is value] or [
+        target for held, target in fields if held in equals
     ]
-    column = parts_of(pointer)[0] if pointer.startswith("/") else pointer
-    if not targets and column in _TALKS:
-        return _TALKS[column]
-    if not targets and isinstance(value, str) and len(value) >= _LEAST_PART:
+    if not found and path[-1] in _TALKS:
+        return _talk_target(_TALKS[path[-1]], value, fields)
+    if not found and path[-1] in VERDICT_COLUMNS and any(target == ROLES["liked"] for _, target in fields):
+        return ROLES["liked"]
+    if not found and isinstance(value, str) and len(value) >= _LEAST_PART:
         # A part of a text, such as an input behind its instruction, or a whole talk of which parts are taken.
-        targets = [
-            target
-            for field, target in fields
-            if isinstance(field, str) and field and (value in field or field in value)
+        found = [
+            target for held, target in fields if isinstance(held, str) and held and (value in held or held in value)
         ]
-    return " and ".join(dict.fromkeys(targets)) or (META if column in extra else NOWHERE)
+    return " and ".join(dict.fromkeys(found)) or (NOWHERE if extra.isdisjoint(path) else META)
 
 
-def _leaves(value: dict[str, Json], path: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Json]]:
-    """Yield columns, and pointers into objects and into the first object of a list, with their values."""
+def _talk_target(usual: str, value: Json, fields: Iterable[tuple[Json, str]]) -> str:
+    """Return where the turns of a talk go: to several places, such as a prompt and an answer, or the usual one."""
+    texts = list(_texts(value))
+    # A whole talk may be one text, too.
+    found = [target for held, target in fields if isinstance(held, str) and held and (
+        held in texts or (isinstance(value, str) and len(held) >= _LEAST_PART and held in value)
+    )]  # fmt: skip
+    allowed = (ROLES["instruction"], ROLES["output"], usual)
+    return " and ".join(dict.fromkeys(target for target in found if target in allowed)) or usual
+
+
+def _texts(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(part)
+
+
+def _leaves(
+    value: dict[str, Json], viewed: Collection[tuple[str, ...]], path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[str, Json]]:
+    """Yield columns, and pointers into objects and into the first object of a list, with their values.
+
+    What has a place of its own in the workspace's lines, at one of the paths ``viewed``, is one.
+    """
     for name, part in value.items():
         inner: tuple[str | int, ...] = (*path, name)
-        first, start = (part[0], (*inner, 0)) if isinstance(part, list) and part else (part, inner)
-        if isinstance(first, dict) and first and name not in _TALKS and len(inner) < _MOST_DEPTH:
-            yield from _leaves(first, start)
+        first, place = (part[0], (*inner, 0)) if isinstance(part, list) and part else (part, inner)
+        is_one = name in _TALKS or name == "labels" or inner in viewed or len(inner) >= _MOST_DEPTH
+        if isinstance(first, dict) and first and not is_one:
+            yield from _leaves(first, viewed, place)
         else:
             yield (pointer_of(inner) if path or name.startswith("/") else name), part

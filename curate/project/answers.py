@@ -26,10 +26,15 @@ def texts_of(record: Record, kind: str) -> list[str]:
     """
     texts: Sequence[Json] = ()
     if kind == "rating":
-        texts = [[[turn for turn in record.messages if turn.get("role") == "assistant"], record.text]]
+        texts = [[_said(turn for turn in record.messages if turn.get("role") == "assistant"), record.text]]
     elif kind == "pair" and len(record.answers) > 1:
-        texts = [record.answers[0].messages, record.answers[-1].messages]
+        texts = [_said(record.answers[side].messages) for side in (0, -1)]
     return [blake2b(canonical(text), digest_size=16).hexdigest() for text in texts]
+
+
+def _said(turns: Iterable[Mapping[str, Json]]) -> list[Json]:
+    """Return turns without what says how they are trained."""
+    return [{key: value for key, value in turn.items() if key not in ("train", "weight")} for turn in turns]
 
 
 def answer_now(value: Json, texts: Sequence[str], record: Record) -> tuple[Sequence[str], Json]:

@@ -22,7 +22,6 @@ from curate.base.storage import make_cache
 from curate.checks.runner import num_bytes, read_records
 from curate.checks.runner.examine import BLOCKS_FROM
 from curate.checks.runner.names import UniqueNames
-from curate.formats.dataset import Manifest, latest, read_manifest, read_pins
 from curate.project.fold import Decisions, Fold, RecordState
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, damage_texts, read_journal, require_known
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from curate.base.packs import Pack
     from curate.checks.runner.parts import Progress
     from curate.checks.runner.table import RecordTable
+    from curate.formats.dataset import Manifest
     from curate.project.records import LazyStates
     from curate.similarity.dedupe.columns import ColumnCache
 
@@ -168,10 +168,18 @@ class ProjectData:
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""
-        return latest(inside(self.root, self.root / DATASETS))
+        datasets = inside(self.root, self.root / DATASETS)
+        if not datasets.is_dir():
+            return None
+        # What describes a dataset takes longer to load than a small workspace to validate.
+        from curate.formats.dataset import latest
+
+        return latest(datasets)
 
     def latest_manifest(self) -> Manifest | None:
         """Return the manifest of the newest dataset, None before the first export."""
+        from curate.formats.dataset import read_manifest
+
         folder = self.latest_dataset()
         return read_manifest(folder) if folder else None
 
@@ -182,6 +190,8 @@ class ProjectData:
 
     def pins(self) -> dict[str, Split]:
         """Return the split of each record of the newest dataset."""
+        from curate.formats.dataset import read_pins
+
         folder = self.latest_dataset()
         return read_pins(folder, self._opened_cache()) if folder else {}
 
@@ -202,7 +212,7 @@ class ProjectData:
 
     def frontier(self, name: str) -> Sequence[str]:
         """Return the last events on a record that is not there, which a decision to add it comes after."""
-        own = (event for event in self._journal[0] if event.id == name)
+        own = (event for event in self.events if event.id == name)
         return frontier_of(own, self.snapshot.records.get(name))
 
     def read(self) -> Iterator[RecordState | Finding]:
@@ -238,6 +248,11 @@ class ProjectData:
         """Lines of the journal that are not read as they stand."""
         return self._journal[1]
 
+    @property
+    def events(self) -> list[AnyEvent]:
+        """The decisions in the journal, everybody's."""
+        return self._journal[0]
+
     @cached_property
     def _journal(self) -> tuple[list[AnyEvent], list[Damage]]:
         return read_journal(self.root)
@@ -251,7 +266,7 @@ class ProjectData:
     @cached_property
     def decisions(self) -> Decisions:
         """What people decided, by record."""
-        return Decisions(self._journal[0], self.shape, self.snapshot)
+        return Decisions(self.events, self.shape, self.snapshot)
 
     def hold(self, states: Iterable[RecordState], unread: Iterable[tuple[str, int]]) -> None:
         """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
@@ -412,6 +427,8 @@ def names_in_use(root: Path) -> frozenset[str]:
     """
     # A record without an id of its own is known by its content. If that changes it is another record: decisions on it
     # are lost, and what was a test record may be trained on.
+    from curate.formats.dataset import latest, read_pins
+
     folder = latest(inside(root, root / DATASETS))
     decided = frozenset(event.id for event in known_events(root))
     return decided.union(read_snapshot(root).records, read_pins(folder) if folder else ())

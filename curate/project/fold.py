@@ -31,7 +31,6 @@ from curate.schema import Shape
 # Where a UUID has its version.
 _VERSION = 12
 _NONE: Mapping[str, Json] = MappingProxyType({})
-_NO_TEXTS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class RecordState:
     """By question, what each annotator answered."""
     resolved: Mapping[str, Json] = field(default_factory=lambda: _NONE)
     """By question, what was settled whatever the answers are."""
-    texts: Mapping[str, Sequence[str]] = field(default_factory=lambda: _NO_TEXTS)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=lambda: _NONE)
     """By question, the digests of what the record's answers to it are about, where they hold for these texts alone."""
     lapsed: tuple[Facet, ...] = ()
     """The answers, and what was settled, that say nothing any more, because the texts that they are about changed."""
@@ -94,7 +93,7 @@ class Fold:
     orphans: list[AnyEvent] = field(default_factory=list)
     conflicts: list[DecisionConflict] = field(default_factory=list)
     lapsed: list[str] = field(default_factory=list)
-    """The record of each answer that says nothing any more; see `RecordState.lapsed`."""
+    """The record of each answer of `RecordState.lapsed` to a question that has no other answer."""
     idle: list[str] = field(default_factory=list)
     """Of one record: events that take something back and change nothing."""
 
@@ -216,7 +215,8 @@ def folded(
     if state is not None and state.dropped is None:
         disagreements = state.disagreements().items()
         result.findings += [_disagreed(state.record, question, values) for question, values in disagreements]
-        result.lapsed += [name] * len(state.lapsed)
+        # Where somebody has answered since, no more is to be done for it than for any other answer that is wanted.
+        result.lapsed += [name for facet in state.lapsed if facet[1] not in {**state.answers, **state.resolved}]
     return state
 
 
@@ -391,7 +391,7 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
 
 def _answers(
     history: History, record: Record
-) -> tuple[dict[str, dict[str, Json]], dict[str, Json], dict[str, Sequence[str]], tuple[Facet, ...]]:
+) -> tuple[dict[str, dict[str, Json]], dict[str, Json], Mapping[str, Sequence[str]], tuple[Facet, ...]]:
     """Return what `RecordState` says of the answers to ``record``: ``answers``, ``resolved``, ``texts``, ``lapsed``."""
     answers: dict[str, dict[str, Json]] = {}
     resolved: dict[str, Json] = {}
@@ -409,7 +409,7 @@ def _answers(
             answers.setdefault(facet[1], {})[facet[2]] = present
         else:
             resolved[facet[1]] = present
-    return answers, resolved, texts, tuple(lapsed)
+    return answers, resolved, texts or _NONE, tuple(lapsed)
 
 
 def _decided_record(record: Record | None, line: dict[str, Json], history: History, shape: Shape) -> Record:

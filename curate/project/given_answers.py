@@ -45,7 +45,9 @@ def save_answers(root: Path, answers: Sequence[AnswersByRecord]) -> Counter[str]
             for name, answer in pairs:
                 question = question_name(answer.question)
                 state = project.data.state(name)
-                if state is None or annotator not in state.answers.get(question, {}):
+                # What has lapsed is not said of the present texts by reading it once more.
+                is_lapsed = state is not None and ("answer", question, annotator) in state.lapsed
+                if state is None or not (is_lapsed or annotator in state.answers.get(question, {})):
                     decisions[name, question] = Label(name, question, answer.value, at=_moment(answer.at))
             if decisions:
                 project.apply([*decisions.values()])

@@ -353,7 +353,8 @@ class History:
                 ancestors = frozenset(earlier for earlier in names[:index] if earlier in self._apart[name])
                 if len(ancestors) < index:
                     apart[name] = ancestors
-        texts = {self._holder(facet).event: texts for facet, texts in self.texts().items()}
+        # The sides have the value of the first one from now on, so that they hold for its texts as well.
+        texts = {side: texts for facet, texts in self.texts().items() for side in facts[facet].sides}
         return RecordSnapshot(names, apart, facts, authors=self.authors(), texts=texts)
 
     def _put(self, facet: Facet, index: int, touch: Touch) -> None:

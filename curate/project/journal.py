@@ -16,7 +16,7 @@ import re
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -44,6 +44,7 @@ ASIDES = frozenset({"flag", "note"})
 _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
 _START = re.compile(rb'[0-9a-f]{8} \{"')
 _TICK_BITS = 12
+_LAST_MOMENT = (1 << 60) - 1
 _UPGRADE = "A newer version of pairsmith has probably made it. Upgrade to read it."
 
 
@@ -148,8 +149,10 @@ class JournalWriter:
     Use as a context manager. A decision is saved when `append` returns.
     """
 
-    def __init__(self, root: Path, by: str) -> None:
+    def __init__(self, root: Path, by: str, earlier: Iterable[AnyEvent] = ()) -> None:
+        """Write for ``by``, whose decisions are saved as later ones than those of theirs among ``earlier``."""
         self._folder = root / FOLDER / _folder_name(by)
+        self._last_moment = max((moment_of(event) for event in earlier if event.by == by), default=0)
         self._by = by
         self._session = uuid.uuid4().hex
         # What the same person decides in another process has another session.
@@ -177,7 +180,9 @@ class JournalWriter:
         """
         # Seconds are enough, because nothing is ordered by a clock.
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        act = _new_act()
+        # A clock that was put back makes no act earlier than those that its maker has seen.
+        self._last_moment = min(max((time.time_ns() << _TICK_BITS) // 10**6, self._last_moment + 1), _LAST_MOMENT)
+        act = _act_at(self._last_moment)
         if not self._seq and decisions and isinstance(decisions[0], SourceEdit):
             self._session = f"{decisions[0].session}{self._session[len(decisions[0].session) :]}"
             self.sessions.add(self._session)
@@ -228,9 +233,9 @@ class JournalWriter:
         self._segment = segment
 
 
-def _new_act() -> str:
+def _act_at(moment: int) -> str:
     # As a UUID of version 7, which begins with the time; earlier versions took version 4.
-    ticks = f"{(time.time_ns() << _TICK_BITS) // 10**6:015x}"
+    ticks = f"{moment:015x}"
     return f"{ticks[:12]}7{ticks[12:]}{uuid.uuid4().hex[16:]}"
 
 
@@ -238,7 +243,11 @@ def moment_of(event: AnyEvent) -> int:
     """Return when ``event`` was saved, in 4,096ths of a millisecond since 1970; old ones tell when in seconds only."""
     if event.act[12] == "7":
         return int(event.act[:12] + event.act[13:16], 16)
-    return int(datetime.fromisoformat(event.at).timestamp() * 1000) << _TICK_BITS
+    try:
+        return int(datetime.fromisoformat(event.at).timestamp() * 1000) << _TICK_BITS
+    except ValueError:
+        # No calendar has such a day.
+        return 0
 
 
 def segments(root: Path) -> list[Path]:

@@ -38,6 +38,12 @@ def tell_remarks(data: ProjectData) -> None:
         console.talk(f"warning: left out as no records: {counted(num_unread, 'line')}; see `curate validate`")
 
 
+def tell_preferences(data: ProjectData) -> None:
+    """Say on stderr what of preferences is trained, where ``data`` has any."""
+    if data.shape.kind == "preference":
+        console.talk("`train run` learns the best answer of each preference; --to trl-preference writes the pairs")
+
+
 def tell_plan(planned: ExportPlan) -> None:
     """Say on stderr how many records go where, how many are left out and why, and what is wrong with the split."""
     counts = Counter(planned.assignment.splits.values())

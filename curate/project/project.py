@@ -350,7 +350,7 @@ class Project:
     def since(self, number: int) -> list[AnyEvent]:
         """Return the decisions that came after the first ``number`` of them, in the order in which they came."""
         with self._lock:
-            return self._tracker.order[number:] if self._tracker else []
+            return (self._tracker.order if self._tracker else self._data.events)[number:]
 
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
@@ -424,7 +424,7 @@ class Project:
         require_known(self._damages)
         if self._writer is None:
             self._share()
-            self._writer = self._open.enter_context(JournalWriter(self.root, self.by))
+            self._writer = self._open.enter_context(JournalWriter(self.root, self.by, self.since(0)))
         if any(decision.op == "add" for decision in decisions):
             # It brings what folds a journal with it.
             from curate.project.compact import make_added_file

@@ -67,11 +67,14 @@ class Update:
         return f"gone from {self.intake.plan.path.name}"
 
 
-def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key: str = "") -> Update:
+def plan_update(
+    intake: Intake, rows: Sequence[Imported], data: ProjectData, key: str = "", *, is_dropping: bool = False
+) -> Update:
     """Return what the good ``rows`` of a file change in its record file, ``intake.target``.
 
     ``key`` is the column or JSON pointer of a line that says which record it is; by default that of the last update,
-    else its id, which is made of its content where it has none.
+    else its id, which is made of its content where it has none. The difference has what is gone from the file as
+    removed where it ``is_dropping`` that.
 
     Raises:
         CurateError: E908 when no row has the key; E993 for a damaged note; and as `ProjectData.read_lines`.
@@ -91,7 +94,7 @@ def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key
         hint = "Name a key of the lines that are written, such as /id, or a column that is stored in meta.extra."
         raise CurateError("E908 cannot-import", message, hint)
     missing = {frozenset(base[name].items()): name for name in base.keys() - here.keys()}
-    changed: list[VersionRecord] = []
+    shown: list[VersionRecord] = []
     noted_lines: dict[int, FieldDigests] = {}
     last = 0
     for value, row, record in zip(keys, rows, records, strict=True):
@@ -103,7 +106,7 @@ def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key
             if record.id in intake.answers:
                 intake.answers[old.id] = intake.answers.pop(record.id)
             noted_lines[last] = digests
-            changed.append(_version(old, line))
+            shown.append(_version(old, line))
         elif old is None and (name := missing.get(frozenset(digests.items()), "")):
             update.num_taken_out += 1
             update.note[name] = digests
@@ -115,7 +118,7 @@ def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, key
             noted_lines[record.source.line] = base[name]
             if not _is_dropped(record, data):
                 update.gone.append(record)
-    _compare(update, here.values(), changed)
+    _compare(update, here.values(), shown, is_dropping=is_dropping)
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
     update.is_noted = noted == (update.key, update.note)
     return update
@@ -251,20 +254,21 @@ def _is_dropped(record: Record, data: ProjectData, reason: str = "") -> bool:
     return state is not None and state.dropped is not None and (not reason or state.dropped == reason)
 
 
-def _compare(update: Update, here: Iterable[Record], changed: list[VersionRecord]) -> None:
+def _compare(update: Update, here: Iterable[Record], shown: list[VersionRecord], *, is_dropping: bool) -> None:
     names, gone = UniqueNames(), {record.id for record in update.gone}
     for record in here:
         names.name(record.id)
-    again = {record.id for record in changed}
+    again = {record.id for record in shown}
     before = [_version(record, record.data) for record in here if record.id in again or record.id in gone]
     new = [record for added in update.added.values() for _, record, _ in added]
-    after = [*changed, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
+    staying = [] if is_dropping else [version for version in before if version.id in gone]
+    after = [*shown, *staying, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
     update.difference = compare(before, after)
 
 
 def _version(record: Record, line: Mapping[str, Json]) -> VersionRecord:
-    location = f"{record.source.file}:{record.source.line}"
-    return VersionRecord(record.id, line, record.category, record.split or "", location, record.has_own_id)
+    place = f"{record.source.file}:{record.source.line}"
+    return VersionRecord(record.id, line, record.category, record.split or "", place, record.has_own_id)
 
 
 def _note(

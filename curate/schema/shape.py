@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema_rs
+import orjson
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source, canonical, normalised
@@ -256,6 +257,10 @@ def guess_shape(values: Iterable[Json]) -> str | None:
     sample = list(values)
     best, most = None, 0
     for name in shape_names():
+        keys = _keys_of(name)
+        # To compile a schema takes longer than to look at a small file.
+        if sum(value.keys() <= keys for value in sample if isinstance(value, dict)) <= most:
+            continue
         num_valid = sum(map(load_shape(name).is_valid, sample))
         if num_valid > most:
             best, most = name, num_valid
@@ -265,10 +270,16 @@ def guess_shape(values: Iterable[Json]) -> str | None:
     return best
 
 
+def _keys_of(name: str) -> KeysView[str]:
+    """Return the keys that lines of a shipped shape may have."""
+    keys: dict[str, Json] = orjson.loads((shipped("schemas") / f"{name}{_SUFFIX}").read_bytes())["properties"]
+    return keys.keys()
+
+
 def resembled_shape(values: Iterable[Json]) -> str:
     """Return the shipped shape that shares the most keys with the sample ``values``, valid or not."""
     keys = [value.keys() for value in values if isinstance(value, dict)]
-    known = {name: load_shape(name).schema["properties"].keys() for name in shape_names()}
+    known = {name: _keys_of(name) for name in shape_names()}
     return max(known, key=lambda name: sum(len(some & known[name]) for some in keys))
 
 
@@ -296,8 +307,8 @@ def _view_of(path: Path, schema: Json) -> View | None:
         pointers = pointer if name == "prompt" and isinstance(pointer, list) else [pointer]
         if not all(isinstance(p, str) and p.startswith("/") for p in pointers):
             raise bad_schema(path, "x-record", f'{name} must be a JSON pointer such as "/answer"')
-    if not declared.keys() & {"messages", "text", "completion"}:
-        raise bad_schema(path, "x-record", "names none of messages, completion and text")
+    if not declared.keys() & {"messages", "text", "completion", "chosen", "answers"}:
+        raise bad_schema(path, "x-record", "names none of messages, completion, text, chosen and answers")
     return View(declared)
 
 

@@ -53,6 +53,8 @@ _MESSAGE = {
         "role": {"type": "string"},
         "content": {"type": ["string", "array", "null"], "items": {"type": "object"}},
         "tool_calls": {"type": ["array", "null"], "items": _CALL},
+        # No export would have it otherwise. A flag, such as whether a model was to think, is no reasoning.
+        **{key: {"type": ["string", "boolean", "null"]} for key in TRACES},
     },
 }
 _ANSWER = {"type": ["string", "array", "null"], "minItems": 1, "items": _MESSAGE}
@@ -75,7 +77,7 @@ _WANTED: tuple[tuple[str, Json, str], ...] = (
     (
         "messages",
         {"type": ["array", "null"], "items": _MESSAGE},
-        "a list of messages, each with a role, and content that is text",
+        "a list of messages, each with a role, and content and reasoning that are text",
     ),
     ("tools", _OBJECTS, "a list of objects"),
     ("labels", _OBJECT, "an object"),

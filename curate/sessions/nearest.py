@@ -163,11 +163,11 @@ class NearestByMeaning:
             if self._encoder is None or self._catalog is not catalog:
                 self._encode(catalog)
             self._follow(catalog)
-            vectors = self._vectors
-        row = catalog.find(name)
-        if row is None:
-            return []
-        scores = vectors @ vectors[row]
+            row = catalog.find(name)
+            # One that was added this moment comes with the next call.
+            if row is None or row >= len(self._vectors):
+                return []
+            scores = self._vectors @ self._vectors[row]
         results: list[Neighbour] = []
         for other in np.argsort(-scores, kind="stable").tolist():
             if len(results) == count or scores[other] <= 0:
@@ -194,8 +194,9 @@ class NearestByMeaning:
             texts = (_text_of(self._project.state(name).record) for name in rows)
             self._rows |= rows
             new = self._encoder.vectors(texts, is_more=True)
-            more = np.zeros((max(0, catalog.num_rows - len(self._vectors)), new.shape[1]), np.float32)
-            self._vectors = np.concatenate([self._vectors, more])
+            if catalog.num_rows > len(self._vectors):
+                more = np.zeros((catalog.num_rows - len(self._vectors), new.shape[1]), np.float32)
+                self._vectors = np.concatenate([self._vectors, more])
             self._vectors[list(rows.values())] = new
 
 

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from rich.console import Console
 from rich.text import Text
 
-from curate.base.record import Record
+from curate.base.record import RatedAnswer, Record
 from curate.project.diff.words import Side, sides_of
 from curate.schema.view import said_in, worth_of
 from curate.tui.border import glyphs, safe, safe_lines, safe_text
@@ -38,10 +38,9 @@ def answers_text(record: Record, console: Console, width: int) -> Text:
     Where there are too few cells, the worst stands below the best.
     """
     blocks = [
-        (f"{answer.messages[-1].get('role', '')} ({worth_of(record, answer)})",
-         "\n\n".join(text for _, text in said_in(answer.messages)))
+        (f"{answer.messages[-1].get('role', '')} ({worth_of(record, answer)})", _said(answer))
         for answer in record.answers
-    ]  # fmt: skip
+    ]
     (title, best), *others = blocks
     if not others:
         return _block(title, safe_lines(best[:_MOST_CHARS]))
@@ -50,6 +49,12 @@ def answers_text(record: Record, console: Console, width: int) -> Text:
     sides = _block(title, left), _block(worst_title, right)
     text = _in_columns(*sides, console, width) if width >= _COLUMNS_FROM else Text("\n").join(sides)
     return Text("\n").join([text, *(_block(name, safe_lines(said[:_MOST_CHARS])) for name, said in others)])
+
+
+def _said(answer: RatedAnswer) -> str:
+    turns = list(said_in(answer.messages))
+    # Of one turn the title says who speaks.
+    return turns[0][1] if len(turns) == 1 else "\n".join(f"<|{who}|> {text}" for who, text in turns)
 
 
 def _block(title: str, text: Text) -> Text:

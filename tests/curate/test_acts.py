@@ -1,4 +1,5 @@
 import json
+import time
 import uuid
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.events import EVENTS, Label
+from curate.project.journal import frame, read_journal, segments
 from curate.project.project import open_project
 from curate.project.transactions import Undone, UndoStacks, render_act
 
@@ -82,16 +84,47 @@ def test_the_stacks_are_those_of_an_editor(steps):
     assert [again.original_of(act).events[0].id for act in again.undone] == undone
 
 
+def workspace(root):
+    (root / "data").mkdir()
+    (root / "curate.toml").write_text('[[label.questions]]\nname = "q"\n')
+    lines = [{"id": f"r{n}", "instruction": f"Ask {n}.", "output": "Yes."} for n in range(6)]
+    (root / "data" / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.mark.parametrize("at", ["", "2024-01-01T00:00:00Z"])
 def test_the_last_act_is_taken_back_also_where_sessions_began_in_the_same_second(tmp_path, at):
     # Nothing on these records says which came first, and answers that were imported bear the date of their tool.
-    (tmp_path / "data").mkdir()
-    (tmp_path / "curate.toml").write_text('[[label.questions]]\nname = "q"\n')
-    lines = [{"id": f"r{n}", "instruction": f"Ask {n}.", "output": "Yes."} for n in range(6)]
-    (tmp_path / "data" / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    workspace(tmp_path)
     for number in range(6):
         with open_project(tmp_path, "ana") as project:
             project.apply([Label(f"r{number}", "q", "yes", at=at if number == 5 else "")])
     for number in range(6):
         with open_project(tmp_path, "ana") as project:
             assert project.undo().ids == [f"r{5 - number}"]
+
+
+def test_the_last_act_is_taken_back_first_also_where_the_clock_was_put_back(tmp_path, monkeypatch):
+    workspace(tmp_path)
+    now = time.time_ns()
+    for number in range(6):
+        monkeypatch.setattr(time, "time_ns", lambda hours=number: now - hours * 3600 * 10**9)
+        with open_project(tmp_path, "ana") as project:
+            if number % 2:
+                project.load()
+            project.apply([Label(f"r{number}", "q", "yes")])
+    for number in range(6):
+        with open_project(tmp_path, "ana") as project:
+            assert project.undo().ids == [f"r{5 - number}"]
+
+
+@pytest.mark.parametrize("act", ["f" * 12 + "7fff" + "0" * 16, "0" * 12 + "4" + "0" * 19])
+def test_a_time_that_cannot_be_keeps_nobody_from_deciding_and_taking_back(tmp_path, act):
+    workspace(tmp_path)
+    with open_project(tmp_path, "ana") as project:
+        project.apply([Label("r0", "q", "yes")])
+    (event,), (segment,) = read_journal(tmp_path)[0], segments(tmp_path)
+    segment.write_bytes(frame(event.model_copy(update={"at": "2024-02-30T24:60:60Z", "act": act})))
+    with open_project(tmp_path, "ana") as project:
+        project.apply([Label("r1", "q", "yes")])
+        # Which of two at the end of all time comes first, nobody can tell.
+        assert {*project.undo().ids, *project.undo().ids} == {"r0", "r1"}

@@ -95,6 +95,13 @@ def test_words_in_a_row_are_one_change() -> None:
     ]  # fmt: skip
 
 
+def test_of_a_list_that_has_grown_what_is_new_is_seen() -> None:
+    turns = [{"role": "user", "content": "word " * 300}, {"role": "assistant", "content": "Five."}]
+    grown = [*turns, {"role": "user", "content": "Why so?"}]
+    lines = list(render_text(compare([item("1", messages=turns)], [item("1", messages=grown)])))
+    assert "Why so?" in " ".join(map(str.strip, lines))
+
+
 def columns(line: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -13,10 +16,13 @@ from click.testing import CliRunner
 from curate.base.record import CurateError, Exit, Source
 from curate.base.resources import shipped
 from curate.cli.init import command
+from curate.formats.importers import importers
 from curate.project import init
+from curate.project.claim import claimed
 from curate.project.init import guess_scorer, make_workspace, settings_text
+from curate.project.journal import read_journal
 from curate.schema import load_shape
-from curate.schema.settings import Settings, read_settings, settings_adapter
+from curate.schema.settings import FILE_NAME, Settings, read_settings, settings_adapter
 
 HOSTILE = ["a.b", 'x"y', "../../etc", "---\nlicense: mit", "", "#", "категория", "a]\nseed = 1"]
 
@@ -166,7 +172,7 @@ def test_a_failed_import_leaves_an_empty_folder_empty(tmp_path: Path) -> None:
         (tmp_path / name / "same.jsonl").write_text(json.dumps({"instruction": name, "output": "x"}) + "\n")
     root = tmp_path / "w"
     root.mkdir()
-    with pytest.raises(CurateError, match="holds other lines"):
+    with pytest.raises(CurateError, match=re.escape(f"{root}/data/same.jsonl") + " exists and holds other lines"):
         make_workspace(root, files=[tmp_path / "a/same.jsonl", tmp_path / "b/same.jsonl"])
     assert list(root.iterdir()) == []
 
@@ -261,3 +267,67 @@ def test_one_option_takes_all_that_a_shell_makes_of_a_star(tmp_path: Path) -> No
     words = [str(tmp_path / "w"), "--from", *map(str, files)]
     CliRunner().invoke(command, words, standalone_mode=False, catch_exceptions=False)
     assert sorted(path.name for path in (tmp_path / "w/data").iterdir()) == ["a.jsonl", "b.jsonl", "c.jsonl"]
+
+
+def test_one_that_was_killed_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> None:
+    specimen = importers()["label-studio"].samples[0]
+    (source := tmp_path / "asked.jsonl").write_text(json.dumps(specimen) + "\n" + "{broken\n", encoding="utf-8")
+    script = Path(__file__).with_name("init_killed.py")
+    subprocess.run([sys.executable, script, tmp_path / "killed", source], check=True)
+    wanted = make_workspace(tmp_path / "wanted", files=[source])
+    assert wanted.saved_answers
+    names = {path.name for path in wanted.root.iterdir()}
+    roots = sorted((tmp_path / "killed").glob("*/w"))
+    num_finished = 0
+    for root in roots:
+        is_whole = (root / FILE_NAME).exists()
+        if not is_whole:
+            assert {path.name for path in root.iterdir()} <= {*names, ".git", ".curate-init"}
+            again = CliRunner().invoke(command, [str(root), str(source)], standalone_mode=False)
+            # Of one that was killed at the last step, the moving of its parts, that is done now.
+            num_finished += "last step" in str(again.exception)
+            assert again.return_value == Exit.FINDINGS or "last step" in str(again.exception)
+        assert (root / ".git/HEAD").read_text() == "ours"
+        left = {path.name for path in root.iterdir()} - {".git"}
+        assert left - {".curate-init"} == names
+        assert is_whole or ".curate-init" not in left
+        for name in ("data/asked.jsonl", "imports/asked.json"):
+            assert (root / name).read_bytes() == (wanted.root / name).read_bytes()
+        assert len(read_journal(root)[0]) == len(read_journal(wanted.root)[0])
+    assert num_finished > 2
+    assert len(roots) > 20
+
+
+def test_an_interrupted_one_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(init, "save_answers", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_workspace(tmp_path / "w", files=[write_rows(tmp_path)])
+    assert not (tmp_path / "w").exists()
+    monkeypatch.undo()
+    assert make_workspace(tmp_path / "w", files=[tmp_path / "a.jsonl"]).intakes[0].num_records == 1
+
+
+def test_two_at_once_do_not_make_the_same(tmp_path: Path) -> None:
+    with claimed(tmp_path / "w/.curate-init/claim", "making a workspace"):
+        with pytest.raises(CurateError, match="is making a workspace") as refused:
+            make_workspace(tmp_path / "w")
+        assert refused.value.number == "E981"
+        assert (tmp_path / "w/.curate-init/claim").exists()
+    assert make_workspace(tmp_path / "w").schema == "instruction"
+
+
+def test_a_link_in_the_place_where_it_grows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "other/new").mkdir(parents=True)
+    (tmp_path / "w/.curate-init").symlink_to(tmp_path / "other")
+    with pytest.raises(CurateError, match="outside the workspace"):
+        make_workspace(tmp_path / "w")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["new"]
+
+
+def write_rows(folder: Path) -> Path:
+    (path := folder / "a.jsonl").write_text('{"instruction": "Say hi.", "output": "Hi."}\n', encoding="utf-8")
+    return path

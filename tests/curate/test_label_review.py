@@ -67,6 +67,14 @@ def apart(sit: Sit, first: Decision, second: Decision) -> ReviewItem:
     return found.items[0]
 
 
+def test_long_values_are_told_apart_by_where_they_differ(sit: Sit) -> None:
+    same = "It has left our house and is on its way to you, "
+    item = apart(sit, Edit("r005", {"output": same + "by road"}), Edit("r005", {"output": same + "by sea"}))
+    assert {side.value: side.text for side in item.sides} == {
+        f"{same}by road": "... its way to you, by road", f"{same}by sea": "... its way to you, by sea"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("one", "other", "facet"),
     [

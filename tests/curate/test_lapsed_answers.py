@@ -197,6 +197,73 @@ def test_two_sessions_that_mean_the_same_text_are_no_conflict(root: Path) -> Non
     assert "rejected   ana" in said
 
 
+@pytest.mark.parametrize("decision", [Label("r1", "better", "chosen"), Resolve("r1", "better", "chosen")])
+@pytest.mark.parametrize(("chosen", "rejected"), [(GOOD, BAD), (BAD, GOOD)])
+def test_a_fold_makes_no_conflict_of_two_sessions_that_say_the_same(
+    root: Path, decision: Any, chosen: str, rejected: str
+) -> None:
+    line = {"id": "r1", "prompt": "Greet.", "chosen": chosen, "rejected": rejected}
+    (root / "data/a.jsonl").write_text(json.dumps(line) + "\n")
+    with open_project(root, "ana") as first, open_project(root, "ana") as second:
+        for project in (first, second):
+            project.load()
+        for project in (first, second):
+            project.apply([decision])
+    for _ in range(2):
+        assert load_data(root).findings() == []
+        assert call("fold", root).exit_code == 0
+    assert load_data(root).findings() == []
+
+
+def test_a_rating_stays_where_only_the_verdict_or_the_weight_in_training_changes(root: Path) -> None:
+    line = {"id": "r1", "prompt": "Greet.", "completion": GOOD, "liked": True}
+    (root / "data/a.jsonl").write_text(json.dumps(line) + "\n")
+    decide(root, "ana", Label("r1", "helpful", "4"))
+    decide(root, "carl", Edit("r1", {"liked": False}))
+    assert answers(root, "helpful") == {"ana": "4"}
+    (root / "curate.toml").write_text(SETTINGS.replace("preference", "chat"))
+    messages = [{"role": "user", "content": "Greet."}, {"role": "assistant", "content": GOOD}]
+    (root / "data/a.jsonl").write_text(json.dumps({"id": "r3", "messages": messages}) + "\n")
+    decide(root, "ana", Label("r3", "helpful", "4"))
+    decide(root, "carl", Edit("r3", {"messages": [messages[0], messages[1] | {"train": False}]}))
+    assert answers(root, "helpful", "r3") == {"ana": "4"}
+
+
+def test_an_answer_that_lapses_is_asked_again_in_its_turn(root: Path) -> None:
+    # Whoever is about to press a key answers the record that they read, whatever others edit meanwhile.
+    from curate.sessions.labelling import LabelSession
+
+    lines = [{"id": f"r{n}", "prompt": f"Greet {n}.", "chosen": GOOD, "rejected": BAD} for n in range(4)]
+    (root / "data/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with open_project(root, "ana") as project:
+        project.load()
+        session = LabelSession(project)
+        session.begin(session.prepare(session.wish))
+        first = session.current
+        session.answer("chosen")
+        shown = session.current
+        decide(root, "carl", Edit(first, {"rejected": "Leave me alone."}))
+        session.follow(project.refresh())
+        assert session.current == shown
+        asked = []
+        while session.current:
+            asked.append(session.current)
+            session.answer("tie")
+    assert (asked[0], asked[-1], len(asked)) == (shown, first, 4)
+
+
+def test_what_was_settled_about_other_texts_is_not_counted_once_somebody_has_answered_anew(root: Path) -> None:
+    decide(root, "ana", Label("r1", "better", "chosen"))
+    decide(root, "zoe", Resolve("r1", "better", "rejected"))
+    decide(root, "carl", CHANGE)
+    assert "have changed since: 2 (r1)" in call("status", root).stderr
+    decide(root, "bo", Label("r1", "better", "tie"))
+    assert "have changed since" not in call("status", root).stderr
+    with open_project(root, "bo") as project:
+        project.load()
+        assert project.remarks() == []
+
+
 def test_who_is_asked_again_does_not_read_in_the_log_what_others_answered_since(root: Path) -> None:
     (root / "curate.toml").write_text(SETTINGS.replace("[[label", "[label]\noverlap = 1.0\n[[label", 1))
     decide(root, "ana", Label("r1", "better", "chosen"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,13 @@ def test_formats_of_answers_take_the_chosen_one_and_say_so(workspace: Path) -> N
         "It is on its way to you."
     ]
     assert not any("Go away." in key for key in rows)
-    assert "takes the chosen answer of a preference: 6 records" in said
+    # What is skipped is not counted.
+    assert "takes the best answer of a preference, the first where several are the best: 5 records." in said
+    assert len(rows) == 5
     assert "rejected (2)" in said
 
 
-def findings_of(workspace: Path, *options: str) -> list[tuple[str, int]]:
+def findings_of(workspace: Path, *options: object) -> list[tuple[str, int]]:
     run = call("validate", workspace, "--format", "json", *options)
     return [(finding["code"], finding["line"]) for finding in json.loads(run.stdout)["findings"]]
 
@@ -162,6 +165,18 @@ def test_what_two_preferences_say_of_one_question(tmp_path: Path) -> None:
     assert ("Q216", 6) in codes
     # Several answers to one question are what preferences are for.
     assert not any(code == "D303" for code, _ in codes)
+
+
+def test_a_baseline_forgives_contradictions_in_any_order_of_the_lines(tmp_path: Path) -> None:
+    pairs = [("tea", "milk"), ("milk", "tea"), ("water", "tea"), ("tea", "juice"), ("juice", "tea"), ("tea", "milk")]
+    lines = [{"prompt": "What is best?", "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
+    workspace = made(tmp_path, lines)
+    codes = {code for code, _ in findings_of(workspace, "--baseline", tmp_path / "known.json", "--update-baseline")}
+    assert not codes
+    for start, step in product(range(len(lines)), (1, -1)):
+        order = (lines[start:] + lines[:start])[::step]
+        (workspace / "data/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in order))
+        assert not findings_of(workspace, "--baseline", tmp_path / "known.json")
 
 
 def test_another_worse_answer_is_no_repeat(tmp_path: Path) -> None:
@@ -200,6 +215,16 @@ def test_a_new_preference_begins_with_two_answers() -> None:
     form.enter("/prompt", "Add 2 and 3.")
     form.enter("/chosen", "5")
     form.enter("/rejected", "6")
+    assert shape.is_valid(form.to_line())
+
+
+def test_the_text_of_an_answer_that_is_added_is_typed_as_it_is() -> None:
+    shape = load_shape("preference")
+    form = Form(shape, LINES[1])
+    form.add_item("/answers")
+    form.enter("/answers/3/content", "seven")
+    form.enter("/answers/3/rating", "2")
+    assert form.to_line()["answers"][3] == {"content": "seven", "rating": 2}
     assert shape.is_valid(form.to_line())
 
 

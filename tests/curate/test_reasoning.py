@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,6 +139,41 @@ def test_reasoning_that_cannot_be_read_puts_its_row_aside(more: dict[str, Any], 
     else:
         assert done.exit_code == 0
         assert trace_of(lines[1]["messages"][1]) == ("so" if "so" in more.values() else "")
+
+
+TEXT = {"type": "text", "text": "5"}
+BLOCK = {"type": "thinking", "thinking": "2 and 3", "signature": "c2ln"}
+MISTRAL = {"type": "thinking", "thinking": [{"type": "text", "text": "2 "}, {"type": "text", "text": "and 3"}]}
+
+
+@pytest.mark.parametrize(
+    "parts", [[BLOCK, TEXT], [MISTRAL, TEXT], [{**BLOCK, "thinking": "2 "}, {**BLOCK, "thinking": "and 3"}, TEXT]]
+)
+def test_thinking_blocks_before_an_answer_are_its_reasoning(parts: list[Any], tmp_path: Path) -> None:
+    row = chat("r", "2 + 3?", "5")
+    row["messages"][1]["content"] = parts
+    done = call("init", tmp_path / "w", "--from", write(tmp_path / "rows.jsonl", row))
+    assert done.exit_code == 0, done.stderr
+    (line,) = lines_of(tmp_path / "w/data/rows.jsonl")
+    assert line["messages"] == chat("r", "2 + 3?", "5", "2 and 3")["messages"]
+    # Such as its signature.
+    assert line["meta"]["extra"]["messages"] == row["messages"]
+
+
+@pytest.mark.parametrize(
+    ("turn", "parts", "reason"),
+    [(1, [TEXT, BLOCK], "not text (thinking)"),
+     (1, [{"type": "redacted_thinking"}, TEXT], "not text (redacted_thinking)"),
+     (0, [BLOCK, TEXT], "no answer beside it"), (1, [{**BLOCK, "thinking": 5}, TEXT], "not text"),
+     (1, [{"type": "tool_use", "name": "f"}], "not text (tool_use)")],
+)  # fmt: skip
+def test_other_parts_put_their_row_aside_by_name(turn: int, parts: list[Any], reason: str, tmp_path: Path) -> None:
+    good, bad = chat("a", "Say hi.", "Hello."), chat("b", "2 + 3?", "5")
+    bad["messages"][turn]["content"] = parts
+    call("init", tmp_path / "w", "--from", write(tmp_path / "rows.jsonl", good, bad), "--schema", "chat")
+    (aside,) = lines_of(tmp_path / "w/quarantine/rows.jsonl.jsonl")
+    assert reason in aside["reason"]
+    assert [line["id"] for line in lines_of(tmp_path / "w/data/rows.jsonl")] == ["a"]
 
 
 def test_a_user_has_no_reasoning(tmp_path: Path) -> None:
@@ -280,3 +317,55 @@ def test_a_schema_of_ones_own_may_name_it_otherwise(tmp_path: Path) -> None:
         "content": "5",
         "reasoning_content": "two and three",
     }
+
+
+OWN = {"type": "object", "x-record": {"messages": "/talk", "id": "/id"}}
+
+
+@pytest.mark.parametrize("trace", [5, ["so"], {"text": "so"}])
+def test_reasoning_that_is_no_text_is_a_finding_in_a_schema_of_ones_own(trace: Any, tmp_path: Path) -> None:
+    own = write(tmp_path / "own.json", OWN)
+    rows = [
+        {"id": row["id"], "talk": row["messages"]} for row in (chat("a", "2?", "2", "so"), chat("b", "3?", "3", trace))
+    ]
+    done = call("validate", write(tmp_path / "rows.jsonl", *rows), "--schema", own)
+    assert "content and reasoning that are text" in done.stdout
+    assert done.exit_code == 1
+    rows[1]["talk"][1]["reasoning_content"] = "so"
+    assert call("validate", write(tmp_path / "rows.jsonl", *rows), "--schema", own).exit_code == 0
+
+
+PICTURE = {"type": "image", "url": "x.png"}
+
+
+@pytest.mark.parametrize("form", ["parquet", "hf", "csv", "alpaca", "sharegpt"])
+@pytest.mark.parametrize("shape", ["chat", "preference"])
+def test_content_in_parts_is_joined_or_its_record_counted(form: str, shape: str, tmp_path: Path) -> None:
+    contents = {"a": [TEXT, {"type": "text", "text": "0"}], "b": [PICTURE, TEXT]}
+    own: dict[str, Any] = OWN
+    rows: list[dict[str, Any]] = [
+        {"id": name, "talk": [{"role": "user", "content": parts}, {"role": "assistant", "content": "yes"}]}
+        for name, parts in contents.items()
+    ]
+    if shape == "preference":
+        own = {"type": "object", "x-record": {"prompt": "/q", "chosen": "/good", "rejected": "/bad", "id": "/id"}}
+        rows = [
+            {"id": name, "q": f"{name}?", "good": [{"role": "assistant", "content": parts}], "bad": "no"}
+            for name, parts in contents.items()
+        ]
+    source, root = write(tmp_path / "rows.jsonl", *rows), tmp_path / "w"
+    call("init", root, "--from", source, "--schema", write(tmp_path / "own.json", own), "--format", "workspace")
+    settings_file = root / "curate.toml"
+    settings_file.write_text(re.sub(r"(?m)^ratios = .*", "ratios = [1.0, 0.0, 0.0]", settings_file.read_text()))
+    done = call("export", root, "--to", form)
+    assert done.exit_code == 0, done.stderr
+    assert f"{form} cannot hold 1 record: the content of a message holds a part that is no text" in done.stderr
+    (folder,) = (root / "exports").iterdir()
+    (aside,) = lines_of(folder / "skipped.jsonl")
+    assert aside["id"] == "b"
+    if form == "parquet":
+        (row,) = polars.read_parquet(folder / "train.parquet").to_dicts()
+        assert row["messages"][shape == "preference"]["content"] == "50"
+        assert json.loads(row["line"]) == rows[0]
+    elif form == "csv":
+        assert "50" in (folder / "train.csv").read_text().splitlines()[1].split(",")

@@ -250,7 +250,12 @@ def test_a_key_that_no_record_has_is_refused(workspace: Path) -> None:
 
 def test_gone_records_stay_or_are_dropped_and_their_return_is_told(workspace: Path) -> None:
     put(workspace, ROWS)
-    assert "gone from the file: 2 records (r4, r5); they stay" in update(workspace, ROWS[:4])
+    text = update(workspace, ROWS[:4])
+    assert "gone from the file: 2 records (r4, r5); they stay" in text
+    # What stays is not shown as removed.
+    assert "removed  r4" not in text
+    assert "0 changed, 4 unchanged, 2 gone" in text
+    assert "removed  r4" in update(workspace, ROWS[:4], "--dry-run", "--drop-gone")
     assert len(opened(workspace, lambda project: project.data.records())) == 6
     update(workspace, ROWS[:4], "--drop-gone")
     assert opened(workspace, lambda project: project.data.dropped()) == dict.fromkeys(

@@ -21,6 +21,7 @@ import orjson
 from curate.base.record import TRACES, CurateError, Json, Split
 from curate.base.registry import Registry
 from curate.base.storage import write_atomic
+from curate.base.tables import counted
 from curate.formats.row_file import RowSpool
 
 # A row of a dataset: id, kind, category, cluster, messages, tools, text, source; and, where the caller has it,
@@ -135,7 +136,7 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
         message = f"there is no export format {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         raise CurateError("E945 unknown-format", message, f"Formats are dataset, {', '.join(known)}.")
     written = known[name].run(rows_by_split, folder, manifest)
-    written.notes.extend(_about_answers(known[name], rows_by_split))
+    written.notes.extend(_about_answers(known[name], rows_by_split, written))
     written.notes.extend(_losses(known[name], rows_by_split, written))
     if not written.skipped:
         return written
@@ -148,13 +149,16 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
     return ExportResult([*written.paths, path], written.num_rows, written.skipped, written.notes)
 
 
-def _about_answers(form: Exporter, rows_by_split: RowsBySplit) -> Iterator[str]:
-    """Yield remarks on records that compare answers, where ``form`` does not write all that they say."""
-    counts = [len(row.get("answers", ())) for row in chain.from_iterable(rows_by_split.values())]
-    if not form.takes_answers and (number := sum(map(bool, counts))):
-        yield f"{form.name} takes the chosen answer of a preference: {number:,} records."
-    elif form.keeps is not None and (number := sum(count > 2 for count in counts)):
-        yield f"{form.name} takes the best answer and the worst of more than two: {number:,} records."
+def _about_answers(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> Iterator[str]:
+    """Yield a remark on rows that were written and compare answers, where ``form`` does not write all that they say."""
+    fewest, what = 1, "takes the best answer of a preference, the first where several are the best"
+    if form.takes_answers:
+        fewest, what = 3, "takes the best answer and the worst of more than two"
+    sizes = Counter(len(row.get("answers", ())) for row in chain.from_iterable(rows_by_split.values()))
+    sizes.subtract(len(item.row.get("answers", ())) for item in written.skipped)
+    number = sum(count for size, count in sizes.items() if size >= fewest)
+    if form.keeps is not None and number:
+        yield f"{form.name} {what}: {counted(number, 'record')}."
 
 
 def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> list[str]:

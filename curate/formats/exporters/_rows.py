@@ -5,20 +5,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import orjson
 
-from curate.base.record import TRACES, Json
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit
+from curate.base.record import TRACES, Json, Split
+from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Skipped, SkippedRows
 
 Message = Mapping[str, Json]
 # Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type.
 TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "license", "line")
 # Columns of conversations, where records compare answers.
 PAIR = ("chosen", "rejected")
+# The columns of a message, and what may be in them.
+_KINDS: dict[str, Any] = dict.fromkeys(("role", "content", TRACES[0], "name", "tool_call_id"), str | None) | {
+    "train": bool | None, "weight": float | int | None,
+}  # fmt: skip
 # Columns of numbers; null where a record counts as others do.
 NUMBERS = ("weight",)
 
@@ -121,15 +125,28 @@ def plain_turns(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]
         CannotExpressError: tools are called, or user and assistant do not take turns.
     """
     rest = list(messages)
-    system = str(rest.pop(0)["content"]) if rest and rest[0]["role"] in ("system", "developer") else ""
+    system = content_text(rest.pop(0)) if rest and rest[0]["role"] in ("system", "developer") else ""
     if any(message["role"] == "tool" or message.get("tool_calls") for message in rest):
         raise CannotExpressError("the format has no tool calls")
     roles = [message["role"] for message in rest]
     if not roles or len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
         raise CannotExpressError("user and assistant do not take turns")
-    return system, [
-        (str(ask["content"]), str(answer["content"])) for ask, answer in zip(rest[::2], rest[1::2], strict=True)
-    ]
+    texts = list(map(content_text, rest))
+    return system, list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def content_text(message: Message) -> str:
+    """Return what a message says; where a schema of one's own has content in parts, those of text are joined.
+
+    Raises:
+        CannotExpressError: a part is no text.
+    """
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    if not all(isinstance(part.get("text"), str) for part in content):
+        raise CannotExpressError("the content of a message holds a part that is no text")
+    return "".join(part["text"] for part in content)
 
 
 def instruction_and_input(row: ExportRow, prompt: str) -> tuple[str, str]:
@@ -161,7 +178,16 @@ def _object(value: Json) -> Json:
     return value
 
 
-def columns_of(row: ExportRow) -> dict[str, Any]:
+def columns_in(rows: Iterable[ExportRow], split: Split, skipped: SkippedRows) -> Iterator[dict[str, Any]]:
+    """Yield the columns of each row; those that they cannot hold are put on ``skipped``."""
+    for row in rows:
+        try:
+            yield _columns_of(row)
+        except CannotExpressError as fault:
+            skipped.append(Skipped(split, fault.reason, row))
+
+
+def _columns_of(row: ExportRow) -> dict[str, Any]:
     """Return a row with every column present; a message has no other keys, so that the types are complete."""
     plain = {name: row.get(name) for name in (*TEXTS, *NUMBERS)}
     texts = {"tools": _json_text(row["tools"]), "line": _json_text(row.get("line"))}
@@ -187,7 +213,6 @@ def _pair_columns(row: ExportRow) -> dict[str, Any]:
 
 
 def _message_columns(message: Message) -> dict[str, Any]:
-    names = ("role", "content", TRACES[0], "name", "tool_call_id", "train", "weight")
     calls = with_arguments_as_text(message).get("tool_calls")
     columns = [
         {
@@ -197,7 +222,15 @@ def _message_columns(message: Message) -> dict[str, Any]:
         }
         for call in calls or ()
     ]
-    return {name: message.get(name) for name in names} | {"tool_calls": None if calls is None else columns}
+    plain = {name: message.get(name) for name in _KINDS}
+    if plain["content"] is not None:
+        plain["content"] = content_text(message)
+    called = [call[name] for call in columns for name in ("id", "type")]
+    if not all(isinstance(plain[name], kind) for name, kind in _KINDS.items()) or not all(
+        isinstance(text, str | None) for text in called
+    ):
+        raise CannotExpressError("a field of a message has another type than its column")
+    return plain | {"tool_calls": None if calls is None else columns}
 
 
 def _json_text(value: Json) -> str | None:

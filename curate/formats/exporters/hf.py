@@ -7,9 +7,9 @@ from pathlib import Path
 
 from curate.base.record import TRACES, Json, missing_extra
 from curate.base.storage import write_atomic
-from curate.formats.exporters import ExportResult, RowsBySplit, exporter
+from curate.formats.exporters import ExportResult, RowsBySplit, SkippedRows, exporter
 from curate.formats.exporters._card import readme
-from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of, conversations_in
+from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_in, conversations_in
 
 
 @exporter("hf", keeps=None, takes_answers=True)
@@ -34,18 +34,19 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
     features = datasets.Features(plain | dict.fromkeys(conversations_in(rows_by_split), datasets.List(message)))
     parts = {}
     notes = []
+    skipped = SkippedRows(folder)
     for split, rows in rows_by_split.items():
-        if not rows:
+        columns = list(columns_in(rows, split, skipped))
+        if not columns:
             # The library saves an empty part, and then cannot open the folder.
             notes.append(f"The split {split} is empty and was left out.")
             continue
-        columns = [columns_of(row) for row in rows]
         parts[split] = datasets.Dataset.from_dict(
             {name: [row[name] for row in columns] for name in features}, features=features, split=split
         )
     datasets.disable_progress_bars()
     datasets.DatasetDict(parts).save_to_disk(str(folder))
-    num_rows = sum(len(rows) for rows in rows_by_split.values())
+    num_rows = sum(map(len, rows_by_split.values())) - len(skipped)
     opening = "Open it with `datasets.load_from_disk`."
     write_atomic(folder / "README.md", [readme(rows_by_split, manifest, opening).encode()])
-    return ExportResult(sorted(path for path in folder.rglob("*") if path.is_file()), num_rows, notes=notes)
+    return ExportResult(sorted(path for path in folder.rglob("*") if path.is_file()), num_rows, skipped, notes)

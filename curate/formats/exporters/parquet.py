@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from glob import escape
 from itertools import count, islice
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from curate.base.record import TRACES, Json
 from curate.base.storage import Scratch, write_atomic
-from curate.formats.exporters import ExportResult, ExportRow, RowsBySplit, exporter
-from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of, conversations_in
+from curate.formats.exporters import ExportResult, RowsBySplit, SkippedRows, exporter
+from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_in, conversations_in
 
 if TYPE_CHECKING:
     from polars import DataType
@@ -43,23 +43,22 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
     )  # fmt: skip
     schema: dict[str, polars.DataType] = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)
     schema |= dict.fromkeys(conversations_in(rows_by_split), polars.List(message))
-    paths, num_rows = [], 0
+    paths, skipped = [], SkippedRows(folder)
     for split, rows in rows_by_split.items():
         paths.append(folder / f"{split}.parquet")
-        write_atomic(paths[-1], [_parquet(rows, schema, paths[-1])])
-        num_rows += len(rows)
-    return ExportResult(paths, num_rows)
+        write_atomic(paths[-1], [_parquet(columns_in(rows, split, skipped), schema, paths[-1])])
+    return ExportResult(paths, sum(map(len, rows_by_split.values())) - len(skipped), skipped)
 
 
-def _parquet(rows: Iterable[ExportRow], schema: Mapping[str, DataType], path: Path) -> bytes:
+def _parquet(rows: Iterator[Mapping[str, Json]], schema: Mapping[str, DataType], path: Path) -> bytes:
     """Return ``rows`` as the bytes of a Parquet file; what they take in memory until then lies beside ``path``."""
     import polars
 
     # As Python objects a million rows take gigabytes; polars itself goes through the frames of a folder group by group.
-    scratch, waiting = Scratch(path.with_suffix(".arrow")), iter(rows)
+    scratch = Scratch(path.with_suffix(".arrow"))
     try:
         for number in count():
-            batch = [columns_of(row) for row in islice(waiting, _BATCH)]
+            batch = list(islice(rows, _BATCH))
             # One frame without a row holds the types of a split that has none.
             if batch or not number:
                 frame, buffer = polars.DataFrame(batch, schema=schema, orient="row"), io.BytesIO()

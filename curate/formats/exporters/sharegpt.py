@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.base.record import TRACES, Json, thought, trace_of
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._rows import Message, messages_of, with_arguments_as_object
+from curate.formats.exporters._rows import Message, content_text, messages_of, with_arguments_as_object
 
 _NAMES = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
@@ -37,8 +37,9 @@ def _turn(message: Message) -> dict[str, str]:
     trace = trace_of(message)
     if not calls:
         # Trainers read the value alone; the field is there to come back.
-        said = {"value": thought(trace) + str(message["content"]), TRACES[0]: trace}
-        return {"from": _NAMES[message["role"]]} | (said if trace else {"value": str(message["content"])})
+        text = content_text(message)
+        said = {"value": thought(trace) + text, TRACES[0]: trace}
+        return {"from": _NAMES[message["role"]]} | (said if trace else {"value": text})
     if trace:
         raise CannotExpressError("an assistant message both reasons and calls tools")
     if message.get("content"):

@@ -29,6 +29,10 @@ from curate.jsonl import packed_as
 # The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start.
 MAX_QUARANTINED_RAW = 16 * 1024 * 1024
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# What stands in no text: all control characters but those of lines, of pages and of old shells.
+_NO_TEXT = bytes({*range(32)} - {*b"\t\n\f\r\x1a\x1b"})
+# Files that are known by their content as well as by their name.
+_KNOWN_BY_CONTENT = (".json", ".xlsx", ".zip", ".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
 _READABLE = (
     ".jsonl, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .kiln, .md and .txt, packed as .gz, .zst or .zip too; folders "
@@ -284,22 +288,40 @@ def container_of(path: Path) -> Container:
         if path.suffix.lower() in _SPREADSHEETS:
             hint = "Save the table as .xlsx or CSV and import that."
         raise cannot_import(f"{path}: {name}, which is not unpacked here", hint)
+    if found is None and path.suffix.lower() in _KNOWN_BY_CONTENT and not path.is_dir():
+        known = wide_encoding(head)
+        hint = (
+            f"The file is {known}. Add: --encoding {known}"
+            if known
+            else "Save or fetch it again, or give it its right name."
+        )
+        raise cannot_import(f"{path}: by its content this is no {path.suffix.lower()} file", hint)
     if found is None:
-        what = "a folder without any such files" if path.is_dir() else path.suffix or "files without a suffix"
-        raise cannot_import(f"{path}: {what} cannot be imported", f"These can: {_READABLE}.")
+        what = f"{path.suffix or 'files without a suffix'} cannot be imported"
+        what = "the folder holds no file that can be imported" if path.is_dir() else what
+        raise cannot_import(f"{path}: {what}", f"These can: {_READABLE}.")
     return found
 
 
-def encoding_hint(path: Path) -> str:
-    """Return what to add to the command for a text file in another encoding, as far as its first bytes tell which."""
-    with path.open("rb") as handle:
-        head = handle.read(4096)
+def wide_encoding(head: bytes) -> str:
+    """Return utf-16 or utf-32 for the first bytes of such a text, else ""."""
     # UTF-32 begins with the mark of UTF-16, so that the longer marks come first.
     known = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
-    if not known and head.count(0) > len(head) // 4:
-        known = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
-    if known:
+    # Without a mark, every second byte of text in Latin letters is NUL; in what is no text both halves have some.
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if known or max(even, odd) <= len(head) // 4 or min(even, odd) * 20 > max(even, odd):
+        return known
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def encoding_hint(path: Path) -> str:
+    """Return what to do about a file that is not UTF-8, as far as its first bytes tell what it is."""
+    with path.open("rb") as handle:
+        head = handle.read(4096)
+    if known := wide_encoding(head):
         return f"The file is {known}. Add: --encoding {known}"
+    if 50 * (len(head) - len(head.translate(None, _NO_TEXT))) > len(head):
+        return "The file does not look like text. Save or export it again, as CSV or JSON lines."
     return "The file is not UTF-8. Where it is from Western Europe or Excel, add: --encoding cp1252"
 
 

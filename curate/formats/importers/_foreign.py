@@ -24,15 +24,19 @@ def _paired(rows: Rows) -> set[str]:
     return _filled(rows, _PAIR)
 
 
+def _keep_all(form: str) -> str:
+    return f"To keep all answers, make a workspace of them: curate init DIR FILE --format {form}. "
+
+
 def _advise_pairs(rows: Rows) -> str:
-    keeps = "A workspace of its own takes both answers: `curate init`. "
+    keeps = _keep_all("preference") if _paired(rows) == {*_PAIR} else ""
     mapping = guess([{key: value for key, value in row.items() if key not in _PAIR} for row in rows])
     if "output" in mapping or _filled(rows, _TURNS):
         names = ",".join(name for name in _PAIR if name in _paired(rows))
         return f"{keeps}To train on the answers and only store the preferences, add: --to-meta {names}"
     # Of two conversations no map makes a prompt and an answer.
     if not any(isinstance(row.get("chosen"), str) for row in rows) or "instruction" not in mapping:
-        return f"{keeps}Its export for fine-tuning takes the chosen one."
+        return f"{keeps}Its exports for fine-tuning take the chosen one."
     option = map_option({"instruction": mapping["instruction"], "output": "chosen"})
     return f"{keeps}To train on the chosen answers and only store the others, add: {option} --to-meta rejected"
 
@@ -53,8 +57,7 @@ def _advise_verdicts(rows: Rows) -> str:
     values = {spelled_value(row[column]) for row in rows if is_filled(row.get(column))}
     good = next((word for word in ("true", "yes", "good", "accept", "correct", "1") if word in values), "VALUE")
     return (
-        "A workspace of its own takes them with their verdicts: `curate init`. "
-        f"To take the answers that were found good, add: --only {shlex.quote(f'{column}={good}')}. "
+        f"{_keep_all('liked')}To take the answers that were found good, add: --only {shlex.quote(f'{column}={good}')}. "
         f"The others are counted and left out. To take all of them as good answers: --to-meta {column}."
     )
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, get_args
 
 from curate.base.record import MOST_WEIGHT, SPLITS, TRACES, Json, Kind, json_type
@@ -27,6 +28,11 @@ VERDICTS = frozenset({
 })  # fmt: skip
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool")
+# Parts of content that are no text, or not where they stand.
+_PARTS = (
+    "image", "image_url", "input_image", "input_audio", "audio", "video", "file", "document", "tool_use", "tool_result",
+    "thinking", "redacted_thinking", "reference", "refusal",
+)  # fmt: skip
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id")
 _REFERENCES = ("reference_answer", "reference", "ground_truth", "solution", "answer")
 _FUNCTION: dict[str, type[Any] | tuple[type[Any], ...]] = {
@@ -194,9 +200,13 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
         message = {name: turn[name] for name in _KNOWN if name in turn}
         message |= training_marks(turn, where, is_answer=turn["role"] == "assistant")
         trace = reasoning_of(turn, where, is_answer=turn["role"] == "assistant")
-        message |= {TRACES[0]: trace} if trace else {}
         if isinstance(message.get("content"), list):
-            message["content"] = _joined(message["content"], where)
+            thoughts, parts = _thoughts_apart(message["content"], where)
+            if thoughts and (trace or turn["role"] != "assistant"):
+                raise RowError(f"{where} has thinking in its content, and more reasoning or no answer beside it")
+            trace = trace or thoughts
+            message["content"] = _joined(parts, where)
+        message |= {TRACES[0]: trace} if trace else {}
         content = message.setdefault("content", None)
         if content is None and not message.get("tool_calls"):
             raise RowError(f"{where} has no content")
@@ -321,11 +331,28 @@ def take_tools(row: dict[str, Json], line: dict[str, Json], extra: dict[str, Jso
         extra |= {} if is_exact else {"tools": row["tools"]}
 
 
+def _thoughts_apart(parts: list[Json], where: str) -> tuple[str, list[Json]]:
+    """Return the text of the thinking blocks that content begins with, and the parts behind them.
+
+    Anthropic has text in such a block, Mistral parts of text.
+    """
+    blocks = list(takewhile(lambda part: isinstance(part, dict) and part.get("type") == "thinking", parts))
+    thoughts: list[Json] = []
+    for block in blocks:
+        said = block.get("thinking")
+        thoughts += said if isinstance(said, list) else [{"type": "text", "text": said}]
+    return _joined(thoughts, where), parts[len(blocks) :]
+
+
 def _joined(parts: list[Json], where: str) -> str:
     texts = []
     for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise RowError(f"{where} holds something that is not text (an image or sound); only text can be trained on")
+            kind = part.get("type") if isinstance(part, dict) else None
+            what = kind if kind in _PARTS else "an image or sound"
+            raise RowError(
+                f"{where} holds something that is not text ({what}); only text, after thinking, is trained on"
+            )
         texts.append(part["text"])
     return "".join(texts)
 

@@ -11,6 +11,8 @@ from curate.base.tables import counted
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container, head_of
 
 SUFFIXES = (".md", ".markdown", ".txt")
+# Documents that tell of the data beside them.
+ABOUT = frozenset({"readme", "license", "licence", "changelog", "notice", "copying"})
 # The largest document, in bytes; a line of records may be no longer.
 MAX_BYTES = 16 * 1024 * 1024
 MAX_FILES = 100_000
@@ -33,7 +35,9 @@ def files_in(path: Path) -> list[Path]:
 
 
 def _fits(path: Path, _head: bytes) -> bool:
-    return path.suffix.lower() in SUFFIXES if not path.is_dir() else bool(files_in(path))
+    if not path.is_dir():
+        return path.suffix.lower() in SUFFIXES
+    return any(file.stem.lower() not in ABOUT for file in files_in(path))
 
 
 def _notices(path: Path) -> Sequence[str]:

@@ -9,7 +9,16 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
-from curate.formats.importers import Container, Rejected, SourceRow, cannot_import, container, container_of, head_of
+from curate.formats.importers import (
+    Container,
+    Rejected,
+    SourceRow,
+    cannot_import,
+    container,
+    container_of,
+    head_of,
+    wide_encoding,
+)
 from curate.formats.importers.documents import SUFFIXES
 from curate.formats.importers.packed import UnpackFolder, rows_inside
 
@@ -55,7 +64,7 @@ def _fits(path: Path, _head: bytes) -> bool:
 
 def _notices(path: Path) -> Sequence[str]:
     encoding = _encoding_of(path)
-    why = "by its first bytes" if encoding.startswith("utf-16") else "in no other are its words words"
+    why = "by its first bytes" if encoding.startswith("utf-") else "in no other are its words words"
     return [f"its encoding is {encoding}, {why}", *_notices_inside(path, encoding)]
 
 
@@ -134,11 +143,8 @@ def _found_once(path: Path, _size: int, _changed: int) -> str:
     Raises:
         CurateError: E908 when its words are words in several encodings, with one of them in each.
     """
-    head = head_of(path)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not head.startswith(codecs.BOM_UTF32_LE):
-        return "utf-16"
-    if head.count(0) > len(head) // 4:
-        return "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
+    if known := wide_encoding(head_of(path)):
+        return known
     start = b""
     decode = codecs.getincrementaldecoder("utf-8")().decode
     with path.open("rb") as handle:

@@ -1,12 +1,14 @@
-"""A JSON document: an array of objects, or an object with such arrays, one for each split."""
+"""A JSON document: an array of objects, an object with such arrays, one for each split, or an object of objects."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from curate.base.tables import listed
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container
 from curate.formats.importers._reading import split_of
 from curate.jsonl import JsonFault, strict_loads
@@ -22,6 +24,10 @@ _PLAIN = rb'\s*"[^"\\]*"\s*:\s*(?:"(?:[^"\\]++|\\.)*+"|[-0-9.eE+]+|true|false|nu
 _FIRST = re.compile(rb"\s*\{(?:" + _PLAIN + rb',)*\s*"([^"\\]*)"\s*:\s*\[')
 _NEXT = re.compile(rb"(?:\s*," + _PLAIN + rb')*\s*,\s*"([^"\\]*)"\s*:\s*\[')
 _LAST = re.compile(rb"(?:\s*," + _PLAIN + rb")*\s*\}\s*")
+# The key of a member, and the brace of one that is an object itself.
+_MEMBER = re.compile(rb'\s*"((?:[^"\\]++|\\.)*+)"\s*:\s*(\{?)', re.DOTALL)
+_END = re.compile(rb"[\s,]*\}")
+_OBJECTS = re.compile(rb"\s*\{" + _MEMBER.pattern + rb"(?<=\{)", re.DOTALL)
 
 
 # What the arrays of a document are called, beside the names of splits.
@@ -38,26 +44,61 @@ def is_document(path: Path, head: bytes) -> bool:
     first, _, rest = text.partition(b"\n")
     if text.startswith(b"[") or first.rstrip() == b"{":
         return True
+    marks = Counter(token.group() for token in _TOKEN.finditer(first))
+    is_row = marks[b"{"] == marks[b"}"]
+    if _OBJECTS.match(first):
+        if rest.strip() or path.stat().st_size > MAX_WHOLE:
+            return not is_row
+        # The first line goes on, or is all there is; that may be one row which begins with an object, too.
+        records, _ = _objects(_document(path))
+        return bool(records and records[-1].key)
     array = _FIRST.match(first)
     if array is None or first[array.end() :].lstrip()[:1] not in (b"{", b"["):
         return False
-    marks = Counter(token.group() for token in _TOKEN.finditer(first))
-    if rest.lstrip().startswith(b"{") and marks[b"{"] == marks[b"}"]:
+    if rest.lstrip().startswith(b"{") and is_row:
         return False
     return array[1] in _WRAPPERS or bool(split_of(array[1].decode("utf-8", "replace")))
 
 
-@container("json", fits=is_document, priority=1)
-def rows(path: Path) -> Iterator[SourceRow | Rejected]:
-    """A JSON array of objects (.json), or an object of such arrays, as {"data": [...]} or one for each split."""
+def _notices(path: Path) -> Sequence[str]:
+    document = _document(path).lstrip()
+    if document.startswith(b"[") or _FIRST.match(document):
+        return ()
+    how, beside = "one record for each member of the object", _objects(document)[1]
+    return [f"{how}; left out, since it holds none: {listed(beside)}" if beside else how]
+
+
+def _document(path: Path) -> bytes:
     size = path.stat().st_size
     if size > MAX_WHOLE:
         message = f"{path}: {size:,} bytes are more than the {MAX_WHOLE:,} that are read as one document"
         raise cannot_import(message, "Write it as JSON lines, which are read as a stream.")
-    document = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+
+
+class _Element(NamedTuple):
+    """Where an element begins and ends, what its array is called, and whether it is whole.
+
+    A member of an object of objects begins with its ``key``: "id" where the keys name the records, else "count".
+    """
+
+    name: str
+    begin: int
+    end: int
+    is_whole: bool
+    key: str = ""
+
+
+@container("json", fits=is_document, priority=1, notices=_notices)
+def rows(path: Path) -> Iterator[SourceRow | Rejected]:
+    """A JSON array of objects (.json), or an object of such arrays, as {"data": [...]} or one for each split.
+
+    An object of objects is read as well; its keys are the ids, unless they only count.
+    """
+    document = _document(path)
     line, counted = 1, 0
     # Each element is parsed by itself: a bad one costs that element, not the document.
-    for name, begin, end, is_whole in _elements(path, document):
+    for name, begin, end, is_whole, key in _elements(path, document):
         line += document.count(b"\n", counted, begin)
         counted = begin
         raw = document[begin:end]
@@ -65,10 +106,15 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
             yield Rejected(line, "S111", "truncated-line: the file ends in the middle of this element", raw)
             continue
         try:
-            value = strict_loads(raw)
+            value = strict_loads(b"{%s}" % raw if key else raw)
         except JsonFault as fault:
-            yield Rejected(line, fault.code, f"{fault.name}: {fault.message} (byte {fault.column} of the element)", raw)
+            column = fault.column - bool(key)
+            yield Rejected(line, fault.code, f"{fault.name}: {fault.message} (byte {column} of the element)", raw)
             continue
+        if key:
+            ((member, value),) = value.items()
+            if key == "id" and value.get("id") != member:
+                value = {"key" if "id" in value else "id": member} | value
         if isinstance(value, list) and len(value) == len(_PAIR) and all(isinstance(part, str) for part in value):
             value = dict(zip(_PAIR, value, strict=True))
         if isinstance(value, dict):
@@ -77,8 +123,8 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
             yield Rejected(line, "S112", "not-an-object: an element of the array is not an object", raw)
 
 
-def _elements(path: Path, document: bytes) -> Iterator[tuple[str, int, int, bool]]:
-    """Yield the begin, the end and the wholeness of each element of each array, with the name of that array."""
+def _elements(path: Path, document: bytes) -> Iterator[_Element]:
+    """Yield the elements of each array, or the members of an object of objects."""
     begin = len(document) - len(document.lstrip())
     if document[begin : begin + 1] == b"[":
         end = yield from _elements_of(document, begin + 1, "")
@@ -86,8 +132,11 @@ def _elements(path: Path, document: bytes) -> Iterator[tuple[str, int, int, bool
         return
     array = _FIRST.match(document)
     if not array:
-        hint = 'Records are read from [{...}, ...] or {"data": [{...}, ...]}. Write the file as JSON lines.'
-        raise cannot_import(f"{path}: neither an array of objects nor an object that holds one", hint)
+        if not (records := _objects(document)[0]):
+            hint = 'Records are read from [{...}, ...], {"data": [{...}, ...]} and {"ID": {...}, ...}.'
+            raise cannot_import(f"{path}: neither an array of objects nor an object that holds such", hint)
+        yield from records
+        return
     end = 0
     while array:
         end = yield from _elements_of(document, array.end(), array[1].decode("utf-8", "replace"))
@@ -96,8 +145,38 @@ def _elements(path: Path, document: bytes) -> Iterator[tuple[str, int, int, bool
         yield from _rest(document, end)
 
 
-def _elements_of(document: bytes, start: int, name: str) -> Generator[tuple[str, int, int, bool], None, int]:
-    """Yield the elements of the array that opens before ``start``, and return where it ends."""
+def _objects(document: bytes) -> tuple[list[_Element], list[str]]:
+    """Return the records of an object of objects, none of what is no such object, and the names of what else it holds.
+
+    They may lie one object deeper, which is called like arrays of records are.
+    """
+    members = list(_elements_of(document, document.find(b"{") + 1, ""))
+    records, beside = list[_Element](), list[str]()
+    for member in members:
+        start = _MEMBER.match(document, member.begin, member.end)
+        name = start[1].decode("utf-8", "replace") if start else ""
+        if start and start[2] and (start[1] in _WRAPPERS or split_of(name)):
+            inner = list(_elements_of(document, start.end(), name))
+            if _are_objects(document, inner):
+                records += inner
+                continue
+        beside.append(name)
+    if not records and _are_objects(document, members):
+        records, beside = members, []
+    keys = [start[1] for one in records if (start := _MEMBER.match(document, one.begin))]
+    is_count = any(keys == [b"%d" % (n + first) for n in range(len(keys))] for first in (0, 1))
+    records = [one._replace(key="count" if is_count else "id") for one in records]
+    end = _END.match(document, members[-1].end) if records else None
+    return [*records, *(_rest(document, end.end()) if end else ())], beside
+
+
+def _are_objects(document: bytes, members: Sequence[_Element]) -> bool:
+    starts = [_MEMBER.match(document, one.begin, one.end) for one in members if one.is_whole]
+    return bool(starts) and all(start and start[2] for start in starts)
+
+
+def _elements_of(document: bytes, start: int, name: str) -> Generator[_Element, None, int]:
+    """Yield the elements of the array or object that opens before ``start``, and return where it ends."""
     depth, begin = 0, start
     for token in _TOKEN.finditer(document, start):
         mark = token.group()
@@ -111,22 +190,22 @@ def _elements_of(document: bytes, start: int, name: str) -> Generator[tuple[str,
         elif not depth and mark in (b",", b"]", b"}"):
             span = _trimmed(document, begin, token.start())
             if span[0] < span[1]:
-                yield name, *span, True
+                yield _Element(name, *span, is_whole=True)
             begin = token.end()
             if mark != b",":
                 return begin
     span = _trimmed(document, begin, len(document))
     # An array that is never closed: what stands after its last whole element was cut off.
     if span[0] < span[1]:
-        yield name, *span, False
+        yield _Element(name, *span, is_whole=False)
     return len(document)
 
 
-def _rest(document: bytes, begin: int) -> Iterator[tuple[str, int, int, bool]]:
+def _rest(document: bytes, begin: int) -> Iterator[_Element]:
     """Yield what follows the arrays as one broken item, so that it is reported."""
     start, end = _trimmed(document, begin, len(document))
     if start < end:
-        yield "", start, end, True
+        yield _Element("", start, end, is_whole=True)
 
 
 def _trimmed(document: bytes, begin: int, end: int) -> tuple[int, int]:

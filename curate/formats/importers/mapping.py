@@ -17,7 +17,7 @@ FIELDS = (
 _GUESSES: dict[str, tuple[str, ...]] = {
     "instruction": (
         "instruction", "prompt", "question", "user_prompt", "user_message", "utterance", "request", "problem",
-        "task_description", "source_text", "query", "text", "sentence", "column_1",
+        "task_description", "source_text", "query", "text", "sentence", "input", "column_1",
     ),
     "output": (
         "output", "response", "answer", "completion", "target", "reply", "assistant", "expected", "expected_output",

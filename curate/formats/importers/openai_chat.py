@@ -35,10 +35,13 @@ def _is_openai(row: dict[str, Json]) -> bool:
             {"role": "assistant", "content": "It is on its way."}],
          "tools": [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}],
          "parallel_tool_calls": False},
+        # Blocks as Anthropic has them; Mistral's hold parts.
+        {"messages": [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "2 and 3.", "signature": "c2ln"}, {"type": "text", "text": "5"}]}]},
     ],
 )  # fmt: skip
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
-    """OpenAI chat rows: messages and tools; arguments of tool calls stay as they are written."""
+    """OpenAI chat rows: messages and tools, also with thinking blocks; arguments of calls stay as they are written."""
     return chat_draft(row)
 
 

@@ -14,8 +14,10 @@ from typing import IO, Any, NamedTuple
 from weakref import finalize
 
 from curate.base.record import CurateError, missing_extra
+from curate.base.tables import listed
 from curate.formats.importers import Container, Rejected, SourceRow, cannot_import, container, container_of, head_of
 from curate.formats.importers._reading import split_of
+from curate.formats.importers.documents import ABOUT, SUFFIXES
 
 # How many bytes a packed byte may become, and so many any file may hold: sentences pack four to one, one letter over
 # and over a thousand to one.
@@ -64,7 +66,7 @@ def _notices(path: Path) -> Sequence[str]:
     said = [f"{member.name}: {notice}" for member in members for notice in member.container.notices(member.path)]
     if len(members) > 1:
         said.insert(0, f"{len(members):,} files in it: {', '.join(member.name for member in members)}")
-    return [*said, *(f"{name} is left out: such files are no data" for name in others)]
+    return [*said, *(f"{name} is left out: such files are not read in a zip" for name in others)]
 
 
 @container("packed", fits=_fits, priority=3, notices=_notices, unpacks=("gzip", "zstd", "zip"))
@@ -145,9 +147,12 @@ def _unzipped(path: Path, folder: UnpackFolder, allowed: int) -> _Unpacked:
         infos = [info for info in archive.infolist() if not info.is_dir()]
         if len(infos) > MAX_MEMBERS:
             raise cannot_import(f"{path}: {len(infos):,} files in it are more than {MAX_MEMBERS:,}", "Unpack it first.")
-        for number, info in enumerate(infos):
-            suffix = PurePosixPath(info.filename).suffix.lower()
-            if suffix not in _MEMBERS or info.filename.startswith("__MACOSX/"):
+        names = [PurePosixPath(info.filename) for info in infos]
+        has_rows = any(name.suffix.lower() in _MEMBERS and name.suffix.lower() not in SUFFIXES for name in names)
+        for number, (info, name) in enumerate(zip(infos, names, strict=True)):
+            suffix = name.suffix.lower()
+            is_about = has_rows and suffix in SUFFIXES and name.stem.lower() in ABOUT
+            if suffix not in _MEMBERS or info.filename.startswith("__MACOSX/") or is_about:
                 others.append(info.filename)
                 continue
             # A member's name may lead anywhere, so that it names no file here.
@@ -156,7 +161,8 @@ def _unzipped(path: Path, folder: UnpackFolder, allowed: int) -> _Unpacked:
                 allowed -= _copy(packed, target, allowed, path)
             members.append(_Member(info.filename, target, _reader_of(target, path)))
     if not members:
-        raise cannot_import(f"{path}: no file in it can be imported", f"These can: {', '.join(_MEMBERS)}.")
+        what = f"no file in it can be imported: {listed(others) or 'it is empty'}"
+        raise cannot_import(f"{path}: {what}", f"These can: {', '.join(_MEMBERS)}.")
     return _Unpacked(members, others, folder)
 
 

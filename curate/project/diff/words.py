@@ -73,8 +73,8 @@ def pieces_of(change: FieldChange) -> list[Piece]:
         return [("added", text_of(change.after))]
     if change.is_gone:
         return [("removed", text_of(change.before))]
-    if isinstance(change.before, str) and isinstance(change.after, str):
-        return word_changes(change.before, change.after)
+    if any(isinstance(change.before, kind) and isinstance(change.after, kind) for kind in (str, list)):
+        return word_changes(text_of(change.before), text_of(change.after))
     return [("removed", text_of(change.before)), ("added", text_of(change.after))]
 
 

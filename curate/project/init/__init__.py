@@ -5,21 +5,20 @@ Its records have a shipped shape, the user's schema, or a schema that is inferre
 
 from __future__ import annotations
 
-import re
 import secrets
-import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from statistics import median
 
 import orjson
 
+from curate.base.file_guard import inside
 from curate.base.record import SPLITS, CurateError, Json
 from curate.base.resources import shipped
-from curate.base.storage import make_cache, make_folder, write_atomic
+from curate.base.storage import make_cache, make_folder, move_file, publish_folder, remove_folder, write_atomic
 from curate.base.tables import listed
 from curate.checks import turns
 from curate.formats.import_plan import (
@@ -32,11 +31,15 @@ from curate.formats.import_plan import (
     plan_import,
 )
 from curate.formats.importers import ConvertedRow, RowError, SourceRow, cannot_import
-from curate.formats.importers._reading import is_messages
+from curate.formats.importers._reading import is_filled, is_messages
+from curate.formats.importers.mapping import guess
+from curate.formats.importers.preference import COMPLETIONS, VERDICT_COLUMNS
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
+from curate.project.claim import claimed
 from curate.project.given_answers import questions_in, save_answers
+from curate.project.init.scorers import guess_scorer
 from curate.project.init.text import settings_text
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import FILE_NAME
@@ -44,6 +47,9 @@ from curate.schema.settings import FILE_NAME
 # The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them.
 INFER = "infer"
 SCHEMA_FILE = "schema.json"
+# Where a workspace grows until it is whole; then its parts take their places. Whoever is killed leaves only this
+# folder, which the next one clears.
+_UNFINISHED = ".curate-init"
 _SAMPLE = 2000
 _FIELDS: dict[str, dict[str, Json]] = {
     "id": {"type": "string"},
@@ -63,11 +69,11 @@ class ReadOptions:
     selection: RowSelection = EVERYTHING
     encoding: str = ""
 
-    def plan(self, path: Path, format_name: str = "") -> ImportPlan:
+    def plan(self, path: Path, format_name: str = "", *, is_for_training: bool = True) -> ImportPlan:
         """Return how ``path`` is read; raises as `plan_import`."""
         return plan_import(
             path, None, format_name=format_name or self.format_name, mapping=self.mapping, selection=self.selection,
-            encoding=self.encoding,
+            encoding=self.encoding, is_for_training=is_for_training,
         )  # fmt: skip
 
 
@@ -145,7 +151,12 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
     mapped: dict[str, str] = {}
     signatures: set[Hashable] = set()
     for path in files:
-        plan = options.plan(path, "mapping")
+        plan = options.plan(path, "mapping", is_for_training=False)
+        columns = {} if options.mapping else _compared(plan.sample)
+        if not columns:
+            # Nothing is compared, so that what might train the wrong thing is refused.
+            plan = options.plan(path, "mapping")
+            columns = _question_and_answer(plan, options)
         for value in _rows(plan):
             # What is of types that were there before adds nothing, and the builder is slow.
             signature = _signature(value)
@@ -153,7 +164,6 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
                 signatures.add(signature)
                 builder.add_object(value)
             examples = examples or [value]
-        columns = _question_and_answer(plan, options)
         if mapped and columns != mapped:
             message = (
                 f"{files[0]} and {path} have different columns for question and answer, so that no schema fits both"
@@ -172,6 +182,29 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
     return schema
 
 
+def _compared(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
+    """Return the columns of what is asked and of the answers that all ``rows`` compare, {} where not all of it is text.
+
+    They hold a chosen and a rejected answer, or one with a verdict of true or false; no other column is an answer.
+    """
+
+    def holds(name: str, kind: type) -> bool:
+        return all(isinstance(row.get(name), kind) for row in rows)
+
+    verdict = next((name for name in VERDICT_COLUMNS if holds(name, bool)), "")
+    said = [name for name in COMPLETIONS if any(is_filled(row.get(name)) for row in rows)]
+    if not said and holds("chosen", str) and holds("rejected", str):
+        answers = {"chosen": "chosen", "rejected": "rejected"}
+    elif verdict and len(said) == 1 and holds(said[0], str):
+        answers = {"completion": said[0], "liked": verdict}
+    else:
+        return {}
+    # The best of the answers stands for the one that a guess looks for.
+    best = next(iter(answers.values()))
+    asked = guess([{"output" if name == best else name: value for name, value in row.items()} for row in rows])
+    return {**asked, "output": best, **answers} if "instruction" in asked else {}
+
+
 def _question_and_answer(plan: ImportPlan, options: ReadOptions) -> dict[str, str]:
     if not options.mapping and plan.sample and all(is_messages(row.get("messages")) for row in plan.sample):
         return {"messages": "messages"}
@@ -188,9 +221,13 @@ def _question_and_answer(plan: ImportPlan, options: ReadOptions) -> dict[str, st
 
 def _view(mapped: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
     prompt = [_pointer(mapped[name]) for name in ("context", "question", "instruction", "input") if name in mapped]
-    view: dict[str, Json] = {"messages": "/messages"} if "messages" in mapped else {
-        "prompt": prompt, "completion": _pointer(mapped.get("output") or mapped["answer"])
-    }  # fmt: skip
+    compared = [name for name in ("chosen", "rejected", "completion", "liked") if name in mapped]
+    if "messages" in mapped:
+        view: dict[str, Json] = {"messages": "/messages"}
+    elif compared:
+        view = {"prompt": prompt} | {name: _pointer(mapped[name]) for name in compared}
+    else:
+        view = {"prompt": prompt, "completion": _pointer(mapped.get("output") or mapped["answer"])}
     for name in ("id", "system", "category"):
         if name in mapped and not (name == "category" and mapped[name] == mapped.get("output")):
             view[name] = _pointer(mapped[name])
@@ -226,49 +263,6 @@ def _signature(value: Json) -> Hashable:
 def schema_bytes(schema: Mapping[str, Json]) -> bytes:
     """Return a schema as the bytes of its file."""
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n"
-
-
-# The share of completions that must agree before a strict scorer is proposed.
-_ENOUGH = 0.95
-_SHORT_WORDS = 6
-_LONG_WORDS = 25
-_NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?\s?%?")
-_CHOICE = re.compile(r"\(?[A-J]\)?[.:]?")
-
-
-def guess_scorer(completions: Sequence[str], num_calls: int = 0) -> str:
-    """Return the name of a metric for a category with these completions, ``num_calls`` of which call tools.
-
-    Calls of tools are compared as calls, objects in JSON are scored field by field, single letters as choices, numbers
-    by value, answers from a short list of short texts exactly; other short texts by shared words, long ones by their
-    longest common subsequence.
-    """
-    if num_calls and num_calls / len(completions) >= _ENOUGH:
-        return "tool_calls"
-    texts = [text.strip() for text in completions if text.strip()]
-    if not texts:
-        return ""
-    if _share(texts, _is_object) >= _ENOUGH:
-        return "json_schema"
-    if _share(texts, lambda text: _CHOICE.fullmatch(text) is not None) >= _ENOUGH:
-        return "choice"
-    if _share(texts, lambda text: _NUMBER.fullmatch(text) is not None) >= _ENOUGH:
-        return "numeric"
-    words = median(len(text.split()) for text in texts)
-    if words <= _SHORT_WORDS and len(set(texts)) <= max(10, len(texts) // 10) and len(set(texts)) < len(texts):
-        return "exact"
-    return "token_f1" if words < _LONG_WORDS else "rouge_l"
-
-
-def _share(texts: Sequence[str], fits: Callable[[str], bool]) -> float:
-    return sum(map(fits, texts)) / len(texts)
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        return False
 
 
 # With more than these the value is hardly a category, and none are listed.
@@ -328,16 +322,45 @@ def make_workspace(
 
     Raises:
         CurateError: E919 when ``root`` holds something, E908 when a file cannot be read or understood, E903 when the
-            schema is unfit, E900 when the installation lacks its samples.
+            schema is unfit, E900 when the installation lacks its samples, E981 while another process makes it.
     """
-    _refuse_full(root)
-    was_there = root.exists()
-    try:
-        options = ReadOptions(format_name, mapping, selection, encoding)
-        return _make_sample(root) if is_sample else _make(root, schema, files, options)
-    except CurateError:
-        _take_back(root, was_there=was_there)
-        raise
+    was_there, folder = root.exists(), root / _UNFINISHED
+    growing, whole = (inside(root, folder / name, "Remove the link. Nothing was written.") for name in ("new", "whole"))
+    if not whole.exists():
+        _refuse_full(root)
+    with claimed(folder / "claim", "making a workspace"):
+        try:
+            if whole.exists():
+                _move_in(whole, root)
+                message = f"{root}: an earlier `curate init` was interrupted at its last step, which is done now"
+                raise CurateError("E919 would-overwrite", message, f"Look at what it made: curate validate {root}")
+            _refuse_full(root)
+            remove_folder(growing)
+            options = ReadOptions(format_name, mapping, selection, encoding)
+            workspace = _make_sample(growing) if is_sample else _make(growing, schema, files, options)
+            publish_folder(growing, whole)
+            _move_in(whole, root)
+        except CurateError as error:
+            # What is said of a file names the place that it was to have.
+            message = error.message.replace(str(growing), str(root))
+            raise CurateError(error.code, message, error.hint, exit_code=error.exit_code) from error
+        finally:
+            remove_folder(folder)
+            if not was_there:
+                # One that holds a workspace stays.
+                with suppress(OSError):
+                    root.rmdir()
+    workspace.root = root
+    for intake in workspace.intakes:
+        intake.target = root / intake.target.relative_to(growing)
+        intake.quarantine = root / intake.quarantine.relative_to(growing)
+    return workspace
+
+
+def _move_in(whole: Path, root: Path) -> None:
+    """Move the parts of a workspace to their places; the last one is its settings, which make it one."""
+    for path in sorted(whole.iterdir(), key=lambda path: path.name == FILE_NAME):
+        move_file(path, root / path.name)
 
 
 def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) -> NewWorkspace:
@@ -372,18 +395,6 @@ def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) 
     _write_settings(workspace)
     workspace.saved_answers = save_answers(root, [intake.answers for intake in workspace.intakes])
     return workspace
-
-
-def _take_back(root: Path, *, was_there: bool) -> None:
-    """Remove what a failed attempt put into the folder, which was empty or missing before."""
-    for path in root.iterdir() if root.is_dir() else ():
-        # A repository that was made before us is not ours to remove.
-        if path.is_dir() and path.name != ".git":
-            shutil.rmtree(path)
-        elif path.is_file():
-            path.unlink()
-    if not was_there and root.is_dir():
-        root.rmdir()
 
 
 def _is_known(files: Sequence[Path], options: ReadOptions) -> bool:
@@ -447,7 +458,7 @@ def _write_settings(workspace: NewWorkspace) -> None:
 
 def _refuse_full(root: Path) -> None:
     if root.is_dir():
-        names = sorted(path.name for path in root.iterdir() if path.name != ".git")
+        names = sorted(path.name for path in root.iterdir() if path.name not in (".git", _UNFINISHED))
         if names:
             raise CurateError(
                 "E919 would-overwrite", f"{root} is not empty: it holds {listed(names)}",

@@ -393,6 +393,9 @@ class Builder:
             kinds = frozenset({"string"})
         elif len(kinds) > 1 and isinstance(value, list) and rules.items is not NOTHING:
             kinds = frozenset({"array"})
+        elif value is None and kinds == {"string", "array"} and self.schemas.rules(rules.items).properties:
+            # Text, or turns of a conversation: nobody begins those by writing JSON.
+            kinds = frozenset({"string"})
         if len(kinds) != 1 or rules.widget == "json":
             return "json"
         match next(iter(kinds)):

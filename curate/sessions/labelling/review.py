@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from curate.base.events import AnyEvent, Assign, Decision, Edit, Label, Resolve, Restore, Undo, exclusion_of, read_rule
 from curate.base.record import Json, Record, canonical
@@ -16,7 +17,11 @@ from curate.project.answers import answer_now
 from curate.project.fold import RecordState
 from curate.project.history import STATUS, DecisionConflict
 from curate.project.project import Project
+from curate.sessions.labelling.excerpts import spelled_value
 from curate.sessions.labelling.session import LabelSession
+
+# Characters that are shown before the place at which two values differ.
+_CONTEXT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,8 @@ class AnswerSide:
 
     value: Json
     people: tuple[str, ...] = ()
-    text: str = ""  # Whether the record is in, and why not, in words; empty for other values.
+    # Whether the record is in, and why not, in words; of two that begin alike the rest; else empty.
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +137,23 @@ def _sides(state: RecordState, question: str, given: Sequence[Json], values: Seq
 
 
 def _conflict_item(conflict: DecisionConflict, record: Record) -> ReviewItem:
-    is_status = conflict.facet == STATUS
+    values = [answer_now(value, getattr(event, "texts", ()), record)[1] for event, value in conflict.sides]
+    texts = list(map(_status_text, values)) if conflict.facet == STATUS else _ends(values)
     sides = tuple(
-        AnswerSide(
-            answer_now(value, getattr(event, "texts", ()), record)[1],
-            (event.by if event else "the record file",),
-            _status_text(value) if is_status else "",
-        )
-        for event, value in conflict.sides
+        AnswerSide(value, (event.by if event else "the record file",), text)
+        for (event, _), value, text in zip(conflict.sides, values, texts, strict=True)
     )
     question = conflict.facet[1] if conflict.facet[0] in ("answer", "resolved") else ""
     return ReviewItem(conflict.record, question, conflict, sides)
+
+
+def _ends(values: Sequence[Json]) -> list[str]:
+    """Return the texts of values that begin alike from just before where they differ; of others nothing."""
+    # A value is shown in one line: the beginnings of two such values would look the same.
+    texts = list(map(spelled_value, values))
+    same = takewhile(lambda characters: len({*characters}) == 1, zip(*texts, strict=False))
+    start = len(list(same)) - _CONTEXT
+    return [f"... {text[start:].lstrip()}" if start > _CONTEXT else "" for text in texts]
 
 
 def _status_text(value: Json) -> str:

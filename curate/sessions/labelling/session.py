@@ -425,7 +425,8 @@ class LabelSession:
             self._answered.add(name)
             return False
         self._answered.discard(name)
-        return was_answered
+        # One that lapsed is asked again in its turn: the edit that it lapsed by may be anybody's, at any moment.
+        return was_answered and ("answer", self.question.name, self.by) not in state.lapsed
 
     def _lose(self, name: str) -> None:
         # Somebody has taken back that the record was added.

@@ -122,8 +122,64 @@ def test_words_after_the_array_are_not_lost(tmp_path: Path) -> None:
 
 def test_json_object_without_an_array_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="neither an array") as caught:
-        read(write(tmp_path, "a.json", b'{\n "a": {"b": 1}\n}'))
+        read(write(tmp_path, "a.json", b'{\n "a": {"b": 1},\n "c": 2\n}'))
     assert caught.value.code == "E908 cannot-import"
+
+
+def test_an_object_of_objects_costs_a_bad_member_only(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "a.json",
+        b'{\n "p}1": {"a": "}\\""},\n "p2": {"id": "own", "a": 1},\n "p3": {"a": 1, "a": 2},\n'
+        b' "p4": {"a": {"b": {}}}\n} x',
+    )
+    good, bad = read(path)
+    assert good == [
+        (2, {"id": "p}1", "a": '}"'}),
+        (3, {"key": "p2", "id": "own", "a": 1}),
+        (5, {"id": "p4", "a": {"b": {}}}),
+    ]
+    assert [(one.line, one.code) for one in bad] == [(4, "S105"), (6, "S101")]
+    assert bad[0].raw == b'"p3": {"a": 1, "a": 2}'
+    assert "(byte 16 of the element)" in bad[0].reason
+
+
+def test_keys_that_only_count_are_no_ids(tmp_path: Path) -> None:
+    good, bad = read(write(tmp_path, "a.json", b'{"1": {"a": 1}, "2": {"a": 2}}'))
+    assert good == [(1, {"a": 1}), (1, {"a": 2})]
+    assert not bad
+
+
+def test_an_object_of_objects_lies_in_another(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "a.json", b'{\n"about": {"n": 2}, "v": 1,\n"train": {"x": {"a": 1}},\n"test": {"y": {"a": 2}}\n}'
+    )
+    rows = [row for row in container_of(path).rows(path) if isinstance(row, SourceRow)]
+    assert [(row.value, row.split) for row in rows] == [
+        ({"id": "x", "a": 1}, "train"),
+        ({"id": "y", "a": 2}, "test"),
+    ]
+    assert container_of(path).notices(path) == [
+        "one record for each member of the object; left out, since it holds none: about, v"
+    ]
+
+
+@pytest.mark.parametrize("cut", [b'{\n"x": {"a": 1}, "y": {"a": 2', b'{\n"x": {"a": 1}, "y'])
+def test_an_object_of_objects_cut_off(tmp_path: Path, cut: bytes) -> None:
+    good, bad = read(write(tmp_path, "a.json", cut))
+    assert good == [(2, {"id": "x", "a": 1})]
+    assert [one.code for one in bad] == ["S111"]
+    assert cut.endswith(bad[0].raw)
+
+
+def test_one_row_that_begins_with_an_object_is_a_row(tmp_path: Path) -> None:
+    row = {"input": {"messages": []}, "preferred_output": []}
+    assert read(write(tmp_path, "a.json", json.dumps(row).encode())) == ([(1, row)], [])
+    two = json.dumps({"x": {"a": 1}, "y": {"a": 1}}).encode()
+    assert len(read(write(tmp_path, "a.json", two + b"\n" + two))[0]) == 2
+    assert [row["id"] for _, row in read(write(tmp_path, "a.json", two))[0]] == ["x", "y"]
+    long = b'{"x": {"a": "%s"},\n "y": {"a": 1}}' % (b"a" * 5000)
+    assert [row["id"] for _, row in read(write(tmp_path, "a.json", long))[0]] == ["x", "y"]
 
 
 def test_json_lines_under_the_name_json(tmp_path: Path) -> None:
@@ -249,5 +305,5 @@ def test_hub_folder_of_parquet_files(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CurateError, match="a folder without any such files"):
+    with pytest.raises(CurateError, match="the folder holds no file that can be imported"):
         container_of(tmp_path)

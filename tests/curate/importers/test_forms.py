@@ -156,6 +156,26 @@ def test_answers_come_once_and_leave_what_was_decided_since(tmp_path: Path) -> N
     }
 
 
+def test_an_answer_about_a_text_that_changed_does_not_come_back_with_the_same_file(tmp_path: Path) -> None:
+    from curate.base.events import Edit
+    from curate.project.project import open_project
+
+    root = tmp_path / "w"
+    root.mkdir()
+    settings = (
+        'schema = "instruction"\n[[label.questions]]\nname = "intent"\nkind = "rating"\nvalues = ["loan", "card"]\n'
+    )
+    (root / "curate.toml").write_text(settings, encoding="utf-8")
+    words = [str(write(tmp_path, TASKS)), "--into", str(root)]
+    CliRunner().invoke(import_command, words, standalone_mode=False)
+    with open_project(root, "carl") as project:
+        project.apply([Edit("2", {"output": "A text that nobody has rated."})])
+    again = CliRunner().invoke(import_command, words, standalone_mode=False)
+    assert "4 of them were there already" in again.stderr
+    assert load_data(root).state("2").answers.get("intent", {}) == {}
+    assert len(load_data(root).state("1").answers["intent"]) == 2
+
+
 def test_nobody_sees_an_imported_answer_before_giving_their_own(tmp_path: Path) -> None:
     from curate.cli.log import command
 
@@ -387,3 +407,12 @@ def test_any_part_of_a_specimen_may_be_something_else(name: str, tmp_path: Path)
     assert {type(one) for one in outcomes} <= {Imported, Rejected}
     questions_in([{str(one.line): one.answers} for one in outcomes if isinstance(one, Imported)])
     columns_of(plan, shape)
+
+
+def test_the_table_fits_a_terminal(tmp_path: Path) -> None:
+    row = {"id": "a", "instruction": "Say hi to everybody who reads these lines.", "output": "Hello to everybody here!"}
+    done = init(tmp_path, write(tmp_path, [row] * 2, "rows.jsonl"))
+    lines = done.stderr.splitlines()[1:5]
+    assert lines[0].split() == ["column", "goes", "to", "example", "how", "sure"]
+    assert max(map(len, lines)) <= 80
+    assert "Say hi to everybody" in lines[2]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import re
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -92,6 +94,28 @@ def test_a_zip_is_read_part_by_part(tmp_path: Path) -> None:
     assert [line["split"] for line in records(path)] == ["train", "train", "validation"]
     assert "2 files in it: train.jsonl, deep/dev.csv" in done.stderr
     assert "picture.png is left out" in done.stderr
+
+
+def test_what_tells_of_the_data_is_no_data(tmp_path: Path) -> None:
+    members = {
+        "b.jsonl": PAIR,
+        "README.md": b"# Hi",
+        "docs/LICENSE.txt": b"Free.",
+        "in.zip": zipped(**{"a.jsonl": PAIR}),
+    }
+    done = init(write(tmp_path, "a.zip", zipped(**members)))
+    for name in ("README.md", "docs/LICENSE.txt", "in.zip"):
+        assert f"{name} is left out: such files are not read in a zip" in done.stderr
+    assert len(records(tmp_path / "a.zip")) == 1
+    # Where there is nothing else, they are what there is.
+    assert init(write(tmp_path, "b.zip", zipped(**{"README.md": b"# Hi"}))).return_value == Exit.OK
+    assert "no file in it can be imported: in.zip" in refusal(
+        init(write(tmp_path, "c.zip", zipped(**{"in.zip": b"PK"})))
+    )
+    (tmp_path / "folder").mkdir()
+    readme = write(tmp_path / "folder", "README.md", b"# Hi")
+    assert "holds no file that can be imported" in refusal(init(tmp_path / "folder"))
+    assert init(readme).return_value == Exit.OK
 
 
 def test_names_in_a_zip_lead_nowhere(tmp_path: Path) -> None:
@@ -326,6 +350,26 @@ def test_an_encoding_that_is_not_there_or_not_that(
     tmp_path: Path, data: bytes, options: tuple[str, ...], said: str
 ) -> None:
     assert said in refusal(init(write(tmp_path, "table.csv", data), *options))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "a.md", "a.json", "a.xlsx", "a.zip", "a.gz"])
+def test_what_is_no_text_is_not_advised_to_be_decoded(name: str, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    packed = struct.pack("<500i", *range(500))
+    for number, data in enumerate((rng.randbytes(2000), rng.randbytes(50), bytes(300), packed)):
+        (folder := tmp_path / str(number)).mkdir()
+        (folder / name).write_bytes(data)
+        text = refusal(init(folder / name))
+        assert "--encoding" not in text
+        assert "does not look like text" in text or "Save or fetch it again" in text or "curate validate" in text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_text_is_known_by_its_first_bytes(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("question,answer\nWie groß?,schön\n".encode(encoding))
+    done = init(tmp_path / "a.csv")
+    assert f"its encoding is {encoding}, by its first bytes" in done.stderr
+    assert records(tmp_path / "a.csv") == [{"instruction": "Wie groß?", "output": "schön"}]
 
 
 def test_a_utf8_table_with_a_broken_row_stays_utf8(tmp_path: Path) -> None:

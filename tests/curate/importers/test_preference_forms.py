@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from curate.formats.import_plan import RowSelection
+from curate.project.init import make_workspace
 from tests.curate.called import call
 from tests.curate.test_preference import LINES, made
 
@@ -130,3 +132,102 @@ def test_an_odd_verdict_among_others_makes_no_answer_to_train(tmp_path: Path) ->
     lines, said = initialised(tmp_path, rows)
     assert [line["liked"] for line in lines] == [True, False, True]
     assert "quarantine" in said
+
+
+BEGUN = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "What?"}, ASK]
+# By name: a row as a published set has it, and where its columns go.
+PLACES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "ultrafeedback": (
+        {"instruction": "Say hi.", "models": ["a", "b"], "source": "evol", "completions": [
+            {"model": "a", "response": "Hello.", "overall_score": 8.5, "annotations": {"helpfulness": {"Rating": 8.5}}},
+            {"model": "b", "response": "Go away.", "overall_score": 2.0, "annotations": {}}]},
+        {"instruction": "prompt", "models": "meta", "source": "meta", "/completions/0/model": "rated answers",
+         "/completions/0/response": "rated answers", "/completions/0/overall_score": "rated answers",
+         "/completions/...": "meta"},
+    ),
+    "nectar": (
+        {"prompt": "\n\nHuman: Say hi.\n\nAssistant: ", "turns": 7, "answers": [
+            {"answer": "Hello.", "model": "a", "score": 7, "rank": 1.0}, {"answer": "No.", "model": "b", "score": 1}]},
+        {"prompt": "prompt", "turns": "meta", "/answers/0/answer": "rated answers", "/answers/0/model": "rated answers",
+         "/answers/0/score": "rated answers", "/answers/...": "meta"},
+    ),
+    "binarized": (
+        {"prompt": "Say hi.", "chosen": [ASK, HELLO], "rejected": [ASK, AWAY], "messages": [ASK, HELLO], "score": 1},
+        {"prompt": "prompt", "chosen": "prompt and chosen answer", "rejected": "prompt and rejected answer",
+         "messages": "meta", "score": "meta"},
+    ),
+    "ranking": (
+        {"conversations": [{"from": "human", "value": "Say hi."}], "chosen": {"from": "gpt", "value": "Hello."},
+         "rejected": {"from": "gpt", "value": "Go away."}, "system": "Be kind."},
+        {"conversations": "prompt", "chosen": "chosen answer", "rejected": "rejected answer",
+         "system": "prompt (system)"},
+    ),
+    "hh": (
+        {"chosen": "\n\nHuman: Say hi.\n\nAssistant: Hello.", "rejected": "\n\nHuman: Say hi.\n\nAssistant: Go away."},
+        {"chosen": "prompt and chosen answer", "rejected": "prompt and rejected answer"},
+    ),
+    "openai": (
+        {"input": {"messages": BEGUN, "tools": [], "parallel_tool_calls": True},
+         "preferred_output": [HELLO], "non_preferred_output": [AWAY]},
+        {"/input/messages": "prompt", "/input/...": "meta", "preferred_output": "chosen answer",
+         "non_preferred_output": "rejected answer"},
+    ),
+    "kto": (
+        {"messages": [ASK, HELLO], "kto_tag": True, "score": 1, "topic": "Hello."},
+        {"messages": "prompt and completion", "kto_tag": "verdict", "score": "meta", "topic": "meta"},
+    ),
+    "kto-words": (
+        {"prompt": "Say hi.", "completion": "Hello.", "label": "good", "other": "Say hi."},
+        {"prompt": "prompt", "completion": "completion", "label": "verdict", "other": "meta"},
+    ),
+    "rated": (
+        {"prompt": "Say hi.", "answers": [{"content": "Hello.", "rating": 4}, {"content": "No.", "rating": 1}]},
+        {"prompt": "prompt", "answers": "rated answers"},
+    ),
+    "kto-labels": (
+        {"prompt": "Say hi.", "completion": "Hello.", "label": "good", "labels": {"tone": "dry"}},
+        {"prompt": "prompt", "completion": "completion", "label": "verdict", "labels": "labels"},
+    ),
+    "tree": (
+        {"message_tree_id": "t1", "prompt": {"text": "Say hi.", "role": "prompter", "replies": [
+            {"text": "Hello.", "role": "assistant", "replies": []}]}},
+        {"message_tree_id": "meta", "prompt": "prompt and completion"},
+    ),
+    "squad": (
+        {"title": "Bridges", "paragraphs": [{"context": "Built in 1901.", "qas": [
+            {"question": "When?", "answers": [{"text": "1901", "answer_start": 9}]}]}]},
+        {"title": "meta", "/paragraphs/0/context": "prompt (input)", "/paragraphs/0/qas/0/question": "prompt",
+         "/paragraphs/0/qas/0/answers/0/text": "completion", "/paragraphs/...": "meta"},
+    ),
+    "begun": (
+        {"messages": BEGUN, "chosen": [HELLO], "rejected": "Go away."},
+        {"messages": "prompt", "chosen": "chosen answer", "rejected": "rejected answer"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_table_says_where_each_column_really_goes(name: str, tmp_path: Path) -> None:
+    row, places = PLACES[name]
+    (source := tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 30, encoding="utf-8")
+    (intake,) = make_workspace(tmp_path / "w", files=[source]).intakes
+    assert {use.column: use.target for use in intake.columns} == places
+    assert {use.share for use in intake.columns} == {1.0}
+
+
+def test_a_row_that_is_put_aside_does_not_count_for_the_table(tmp_path: Path) -> None:
+    bad = {**PAIR, "chosen": [{"role": "assistant", "content": 5}], "id": "b"}
+    (source := tmp_path / "rows.jsonl").write_text(f"{json.dumps({**PAIR, 'id': 'a'})}\n" + f"{json.dumps(bad)}\n" * 3)
+    (intake,) = make_workspace(tmp_path / "w", files=[source], format_name="preference").intakes
+    assert len(intake.rejected) == 3
+    assert {use.target for use in intake.columns} == {"id", "prompt", "chosen answer", "rejected answer"}
+
+
+def test_what_is_stored_as_asked_does_not_pass_for_an_answer(tmp_path: Path) -> None:
+    row = {"instruction": "Say hi.", "output": "Hello.", "chosen": "Hello.", "rejected": "Go away."}
+    (source := tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 30)
+    selection = RowSelection(to_meta=frozenset({"chosen", "rejected"}))
+    (intake,) = make_workspace(tmp_path / "w", files=[source], selection=selection).intakes
+    assert {use.column: use.target for use in intake.columns} == {
+        "instruction": "prompt", "output": "completion", "chosen": "meta", "rejected": "meta"
+    }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from curate.base.record import CurateError, Exit
+from curate.cli.export import command as export_command
 from curate.cli.import_ import command as import_command
 from curate.cli.init import command
 from curate.formats.importers._foreign import FORMS
@@ -69,6 +72,45 @@ def test_preference_pairs_are_read_once_the_worse_answer_is_spoken_of(tmp_path: 
     done = init(tmp_path, source, *command_line)
     assert "to meta.extra, which is not trained on: rejected (1)" in done.stderr
     assert records(tmp_path)[0]["output"] == "Hello."
+
+
+BOTH = [{"question": "Say hi.", "answer": "Hi.", "chosen": "Hello.", "rejected": "Go away."}]
+TALKS = [{"chosen": "\n\nHuman: Hi.\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi.\n\nAssistant: Go."}]
+NUMBERED = [{"question": f"Say {n}.", "answer": f"It is {n}.", "label": n % 2} for n in range(4)]
+
+
+@pytest.mark.parametrize("rows", [PAIRED, BOTH, TALKS, UNPAIRED, NUMBERED])
+@pytest.mark.parametrize("asked", ["instruction", "chat", "infer"])
+def test_each_way_that_a_refusal_names_works(rows: list[dict[str, Any]], asked: str, tmp_path: Path) -> None:
+    source = write(tmp_path, rows)
+    done = init(tmp_path, source, "--schema", asked)
+    if done.return_value == Exit.OK:
+        # Their fields can be kept as they are.
+        assert asked == "infer"
+        assert rows in (PAIRED, UNPAIRED)
+        assert records(tmp_path) == rows
+        return
+    text = refusal(done)
+    ways = re.findall(r"--format \w+|(?:--map|--only|--to-meta) \S+(?: --to-meta \S+)?(?=\.|$)", text)
+    assert len(ways) == text.count("add: ") + text.count("--format") + text.count("as good answers:")
+    for number, way in enumerate(ways):
+        (folder := tmp_path / str(number)).mkdir()
+        result = init(folder, source, *shlex.split(way.rstrip(".")))
+        assert result.return_value == Exit.OK, (way, result.output, result.exception)
+        assert len(records(folder)) == sum("label" not in row or "--only" not in way or row["label"] for row in rows)
+
+
+def test_answers_that_are_compared_keep_their_fields_under_an_inferred_schema(tmp_path: Path) -> None:
+    rows = [{"question": f"Say {n}.", "chosen": "Yes.", "rejected": f"No {n}.", "topic": "x", "n": n} for n in range(9)]
+    assert init(tmp_path, write(tmp_path, rows), "--schema", "infer").return_value == Exit.OK
+    assert records(tmp_path) == rows
+    run = CliRunner().invoke(export_command, [str(tmp_path / "w"), "--to", "trl-preference"], standalone_mode=False)
+    assert run.exception is None, run.output
+    files = (tmp_path / "w/exports").rglob("*.jsonl")
+    pairs = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    assert sorted((pair["chosen"][0]["content"], pair["rejected"][0]["content"]) for pair in pairs) == [
+        ("Yes.", f"No {n}.") for n in range(9)
+    ]
 
 
 def test_a_column_of_reasoning_is_trained_or_stored_as_the_command_says(tmp_path: Path) -> None:

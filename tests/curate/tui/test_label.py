@@ -247,6 +247,30 @@ def test_a_conflict_is_settled_in_the_review_as_home_opens_it(label_story, label
 
 
 @pytest.mark.usefixtures("no_model")
+def test_what_is_to_be_settled_is_there_to_be_read_whole(label_story, label_workspace, settled):
+    workspace = label_workspace()
+    ours, theirs = f"It takes {'three ' * 30}days.", f"It takes {'five ' * 30}weeks."
+    with open_project(workspace.root, "bo") as one, open_project(workspace.root, "cem") as other:
+        one.load()
+        other.load()
+        one.apply([Edit("r001", {"output": ours})])
+        other.apply([Edit("r001", {"output": theirs})])
+
+    async def script(app, pilot):
+        await pilot.press("g", "h")
+        app.go("label", queue="review")
+        await settled(pilot)
+        assert f"1 bo\n{ours}" in text_of(app, "record")
+        assert f"2 cem\n{theirs}" in text_of(app, "record")
+        room = app.screen.query_one("#choices").size.width
+        sides = text_of(app, "choices").splitlines()[1:]
+        assert [line.split()[-1] for line in sides] == ["bo", "cem"]
+        assert max(map(len, sides)) <= room
+
+    label_story(script, workspace=workspace)
+
+
+@pytest.mark.usefixtures("no_model")
 def test_others_work_is_seen_without_losing_the_record_at_hand(label_story, label_workspace, settled):
     workspace = label_workspace(("overlap = 1.0", "overlap = 0.0"))
 

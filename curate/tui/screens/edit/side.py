@@ -251,13 +251,13 @@ def _chat(turns: Sequence[tuple[str, str]]) -> Text:
 
 # Return a rough count: how many tokens a text has is known only to the tokenizer of the model to be trained.
 def _tokens(turns: Sequence[tuple[str, str]]) -> Text:
+    counts = [-(-len(said.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN) for _, said in turns]
+    names = [safe_text(role, 40).plain for role, _ in turns]
+    width = max([10, *map(len, names)]) + 2
     text = Text()
-    total = 0
-    for role, said in turns:
-        count = -(-len(said.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN)
-        total += count
-        text.append_text(Text.assemble(safe_text(role, 20).plain.ljust(12), f"~{count:>7,}\n"))
-    text.append(f"{'in all':<12}~{total:>7,}\n", "strong")
+    for name, count in zip(names, counts, strict=True):
+        text.append(f"{name:<{width}}~{count:>7,}\n")
+    text.append(f"{'in all':<{width}}~{sum(counts):>7,}\n", "strong")
     return text.append(f"an estimate, {_BYTES_A_TOKEN} bytes a token: no tokenizer is set\n", "muted")
 
 

@@ -479,12 +479,12 @@ class LabelScreen(ProjectScreen):
         session, reviewing = self._session, self._reviewing
         if session is None:
             return
+        room = max(20, self.query_one("#choices").size.width - 2)
         if reviewing is None:
-            room = max(20, self.query_one("#choices").size.width - 2)
             texts = rendering.session_texts(session, self._begun, room, is_several=self._is_several)
         else:
             item = reviewing.item
-            texts = rendering.review_texts(reviewing, self.project.state(item.record).record if item else None)
+            texts = rendering.review_texts(reviewing, self.project.state(item.record).record if item else None, room)
         lacks = self._learning.lacks if self._learning else ""
         texts["side"] = rendering.side_text(session, self._guideline, lacks)
         for widget_id, text in texts.items():

@@ -106,13 +106,17 @@ def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several:
     }
 
 
-def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]:
-    """Return what is drawn of the review; ``record`` is that of the item, None where nothing waits."""
+def review_texts(reviewing: Reviewing, record: Record | None, room: int) -> dict[str, Text]:
+    """Return what is drawn of the review; ``record`` is that of the item, None where nothing waits.
+
+    What does not fit into the ``room`` of a line of choices stands whole behind the record.
+    """
     item = reviewing.item
+    choices, whole = sides_text(item, room) if item else (Text.assemble(("v: back to labelling", "muted")), Text(""))
     return {
         "head": Text.assemble(("REVIEW", "strong"), f"  {reviewing.progress}\n", (reviewing.hidden, "muted")),
-        "record": record_text(record, turns_of(record)) if record else Text(""),
-        "choices": sides_text(item) if item else Text.assemble(("v: back to labelling", "muted")),
+        "record": record_text(record, turns_of(record)).append_text(whole) if record else Text(""),
+        "choices": choices,
         "beside": Text(""),
         "last": Text.assemble(("s goes on, e edits, v or esc: back to labelling", "muted")),
     }
@@ -184,17 +188,24 @@ def choices_text(session: LabelSession, begun: Begun, width: int, *, is_several:
     return text.append("\n").append_text(safe_text("   ".join(notes), 300, "muted"))
 
 
-def sides_text(item: ReviewItem) -> Text:
-    """Return how an item can be settled, and who decided so."""
-    text = Text.assemble(safe_text(item.title, 200, "strong"))
+def sides_text(item: ReviewItem, room: int) -> tuple[Text, Text]:
+    """Return how an item can be settled, on lines of ``room`` cells, and who says so; and whole what is cut there."""
+    text, whole = Text.assemble(safe_text(item.title, 200, "strong")), Text("")
     for key, side in zip(KEYS, item.sides, strict=False):
         value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))
-        text.append("\n ").append(key, "key").append(" ").append_text(safe_text(value, 60))
-        if side.people:
-            text.append("   ").append_text(safe_text(", ".join(side.people), 60, "muted"))
+        people = safe_text(", ".join(side.people), max(12, room // 4), "muted")
+        # Beside it are a blank, the key and a blank, and three before the people.
+        limit = room - (len(people) + 3 if people else 0) - 3
+        text.append("\n ").append(key, "key").append(" ").append_text(safe_text(value, limit))
+        if people:
+            text.append("   ").append_text(people)
+        if len(value) > limit:
+            whole.append("\n\n").append(key, "key").append(" ").append_text(people).append("\n").append_text(
+                safe_lines(value)
+            )
     if len(item.sides) > len(KEYS):
         text.append(f"\n{len(item.sides) - len(KEYS):,} more; `curate review --plain` shows them", "muted")
-    return text
+    return text, whole
 
 
 def aside_text(session: LabelSession, quality: Json) -> Text:

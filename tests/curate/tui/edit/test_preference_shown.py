@@ -16,6 +16,14 @@ RATED = {
     "answers": [{"content": "6", "rating": 1}, {"content": "5", "rating": 4}, {"content": "7", "rating": 2}],
 }  # fmt: skip
 
+CALL = {"id": "c", "type": "function", "function": {"name": "add", "arguments": {"n": 4}}}
+REASONED = {
+    "id": "p3", "prompt": "Add 4.",
+    "chosen": [{"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "A tool adds."},
+               {"role": "tool", "content": "7"}, {"role": "assistant", "content": "It is 7."}],
+    "rejected": [{"role": "assistant", "content": "It is 8.", "reasoning_content": "I add."}],
+}  # fmt: skip
+
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 40)])
 def test_both_answers_are_shown_with_what_differs(
@@ -35,6 +43,27 @@ def test_both_answers_are_shown_with_what_differs(
     assert "ASSISTANT (REJECTED)" in head
     assert "[its ]" in seen[0] or "[its" in seen[0]
     assert "[no" in seen[0]
+
+
+def test_an_answer_of_several_turns_says_who_speaks(
+    make_workspace: Any, edit_story: Any, settled: Settled, screen_text: Any
+) -> None:
+    workspace = make_workspace([REASONED], 'schema = "preference"\n')
+    seen: list[str] = []
+
+    async def story(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        seen.append(screen_text(pilot.app))
+        await pilot.press("f2", "f2")
+        await settled(pilot)
+        seen.append(screen_text(pilot.app))
+
+    edit_story(workspace, story, record="p3", size=(200, 50))
+    for who in ("<|reasoning|> [A tool", "<|assistant|>", "<|tool|>", "<|reasoning|> [I"):
+        assert who in seen[0]
+    # The names are as wide as the longest, and each is parted from its number.
+    assert "assistant (rejected)  ~" in seen[1]
+    assert "in all                ~" in seen[1]
 
 
 def test_a_rejected_answer_is_edited_and_saved(make_workspace: Any, edit_story: Any, settled: Settled) -> None:
