@@ -22,49 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
-from curate.checks._sketches import DatasetProblem, EqualKeys, Sketch, Sketches, key_of, keys_of, sketch_of
+from curate.checks._sketches import DatasetProblem, EqualKeys, Sketch, Sketches, keys_of, sketch_of
 from curate.jsonl import FAULTS
 from curate.schema.settings import Category, Settings
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.blocks import Flags, RecordBlock
     from curate.similarity.leaks import Level
-
-__all__ = [
-    "Check",
-    "Condition",
-    "DatasetCheck",
-    "Doubt",
-    "DoubtCheck",
-    "EXAMPLE_SETTINGS",
-    "LengthCheck",
-    "TokenLengths",
-    "PairCheck",
-    "DatasetProblem",
-    "SharedText",
-    "RecordCheck",
-    "EqualKeys",
-    "Sketch",
-    "Sketches",
-    "AnswerTurn",
-    "check",
-    "dataset_check",
-    "discover",
-    "discover_in",
-    "doubt_check",
-    "is_blank",
-    "key_of",
-    "keys_of",
-    "length_check",
-    "masked",
-    "messages_pointer",
-    "pair_check",
-    "sensitive",
-    "show",
-    "sketch_of",
-    "texts",
-    "turns",
-]
 
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
 Condition = Callable[["RecordBlock", Settings], "Flags"]

@@ -72,12 +72,12 @@ class _AnswerComparison:
         self._equal = EqualKeys()
         self._marks, self._numbers = array("B"), array("Q")
 
-    def _add(self, sketches: Sketches, judged: Iterable[tuple[int, Sequence[int], bool, int]]) -> None:
+    def _add(self, sketches: Sketches, compared: Iterable[tuple[int, Sequence[int], bool, int]]) -> None:
         """Take note of (row, what is compared beside the prompt, mark, number)."""
         prompts = sketches.prompts
-        if known := [one for one in judged if prompts[one[0]]]:
+        if known := [entry for entry in compared if prompts[entry[0]]]:
             rows, parts, marks, numbers = zip(*known, strict=True)
-            keys = [_key(prompts[row], *compared) for row, compared in zip(rows, parts, strict=True)]
+            keys = [_key(prompts[row], *part) for row, part in zip(rows, parts, strict=True)]
             self._equal.add(array("Q", keys), sketches, rows)
             self._marks.extend(marks)
             self._numbers.extend(numbers)

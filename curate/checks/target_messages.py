@@ -279,11 +279,9 @@ def target_tool_arguments(record: Record, settings: Settings) -> Iterator[Proble
     if not settings.target:
         return
     for index, number, call in _calls(record):
-        arguments = _function(call).get("arguments")
-        if not _is_object(arguments):
-            what = "are not JSON" if isinstance(arguments, str) and not _is_json(arguments) else "are not an object"
+        if fault := _fault_of(_function(call).get("arguments")):
             pointer = message_pointer(record, index, f"tool_calls/{number}/function/arguments")
-            yield Problem(f"the arguments of the call {what}; {_BREAKS[settings.target]}", pointer)
+            yield Problem(f"the arguments of the call {fault}; {_BREAKS[settings.target]}", pointer)
 
 
 @check(
@@ -379,18 +377,11 @@ def _is_name(function: Mapping[str, Json]) -> bool:
     return _NAME.fullmatch(str(function.get("name", ""))) is not None
 
 
-def _is_json(text: str) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _is_object(arguments: Json) -> bool:
+def _fault_of(arguments: Json) -> str:
+    """Return why ``arguments`` are no object, nor the JSON text of one; "" where they are."""
     if isinstance(arguments, str):
         try:
             arguments = orjson.loads(arguments)
         except orjson.JSONDecodeError:
-            return False
-    return isinstance(arguments, Mapping)
+            return "are not JSON"
+    return "" if isinstance(arguments, Mapping) else "are not an object"

@@ -61,8 +61,8 @@ def listed_records(names: Sequence[str]) -> str:
     """Return how many records there are, and the first of their ids, each once."""
     names = list(dict.fromkeys(names))
     more = f" and {len(names) - _NUM_EXAMPLES:,} more" if len(names) > _NUM_EXAMPLES else ""
-    shown = ", ".join(console.one_line(name, 60) for name in names[:_NUM_EXAMPLES])
-    return f"{counted(len(names), 'record')} ({shown}{more})"
+    examples = ", ".join(console.one_line(name, 60) for name in names[:_NUM_EXAMPLES])
+    return f"{counted(len(names), 'record')} ({examples}{more})"
 
 
 def pairs_of(texts: Sequence[str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ def visible_states(data: ProjectData, *, show_values: bool, name: str = "", by: 
     if show_values or not any(state.answers for state in data.decided()):
         return data.each_state()
     # Who is asked what is found with numpy, which a workspace without answers does without.
-    blind = _blind(data, by)
+    blind = blind_of(data, by)
     states = data.states()
     visible = [blind.redacted(state, data.shape) for state in states]
     num_hidden = sum(visible_state is not state for visible_state, state in zip(visible, states, strict=True))
@@ -75,7 +75,7 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
 
     if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
-    hidden = validation.hidden(_blind(data))
+    hidden = validation.hidden(blind_of(data))
     visible = [redacted_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
     num_hidden = sum(redacted is not finding for redacted, finding in zip(visible, findings, strict=True))
     if num_hidden:
@@ -106,7 +106,8 @@ def let_through(
         yield from compress(block, wanted.lets_through(block, statuses, splits, learning))
 
 
-def _blind(data: ProjectData, by: str = "") -> Blind:
+def blind_of(data: ProjectData, by: str = "") -> Blind:
+    """Return what hides others' answers from ``by``, by default the user; why that is not known is said on stderr."""
     from curate.project.blind import blind_in, looker
 
     blind = blind_in(data, by or looker())

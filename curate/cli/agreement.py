@@ -156,7 +156,7 @@ def _gold(data: ProjectData, questions: Sequence[Question], names: Set[str]) -> 
     if lost:
         console.talk(f"warning: label.gold: {counted(lost, 'known answer')} to a record or question that is not there")
     num_unclear = 0
-    for question in (asked for asked in questions if asked.kind != "choice" and asked.name in gold):
+    for question in (question for question in questions if question.kind != "choice" and question.name in gold):
         given = gold[question.name]
         state_of = data.state_getter([name for name in given if name in there])
         right = {

@@ -127,10 +127,6 @@ def _edit_until_saved(edit: EditSession) -> int:
                 return Exit.OK
         for fault in faults:
             console.talk(console.one_line(fault, 500))
-        if not _is_wanted_again():
+        if not (sys.stdin.isatty() and click.confirm("Edit again?", default=True, err=True)):
             console.talk(f"not saved; kept as a draft in {console.one_line(str(edit.draft_path), 300)}")
             return Exit.FINDINGS
-
-
-def _is_wanted_again() -> bool:
-    return sys.stdin.isatty() and click.confirm("Edit again?", default=True, err=True)

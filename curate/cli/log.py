@@ -14,6 +14,7 @@ from curate.base.record import CurateError, Exit, Json, Record
 from curate.base.tables import counted, listed
 from curate.cli._options import format_option
 from curate.cli._output import print_lines
+from curate.cli._visible import blind_of
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
@@ -112,13 +113,10 @@ def _visibility(
     answers = [event for event in about if isinstance(event, LabelEvent | ResolveEvent)]
     if values != "seen" or not answers:
         return ValueVisibility(values != "none")
-    from curate.project.blind import blind_in, looker
     from curate.project.fold import answered
     from curate.project.history import by_record
 
-    blind = blind_in(data, looker())
-    if blind.fault:
-        console.talk(f"warning: {console.one_line(blind.fault.message)}")
+    blind = blind_of(data)
     decided = by_record(journal)
     states = {name: answered(name, decided[name], data.snapshot) for name in {event.id for event in answers}}
     # Only its line tells whether an answer about certain texts still stands, or asks again.

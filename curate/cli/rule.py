@@ -241,13 +241,13 @@ def _print_proof(check: Check, results: Sequence[Trial], rate: Firing | None) ->
     if rate is None:
         return
     records = counted(rate.num_records, "record")
-    console.data(f"  fires on {len(rate.places):,} of {records}: {rate.per_1000:.1f} per 1,000")
+    console.data(f"  fires on {len(rate.firings):,} of {records}: {rate.per_1000:.1f} per 1,000")
     if rate.num_unreadable:
         console.data(f"  not looked at: {counted(rate.num_unreadable, 'fault')} of lines that are no records")
-    for file, line, message in rate.places[:_MAX_LOCATIONS]:
+    for file, line, message in rate.firings[:_MAX_LOCATIONS]:
         console.data(f"    {console.spelled(file)}:{line}: {console.one_line(message, 200)}")
-    if len(rate.places) > _MAX_LOCATIONS:
-        console.data(f"    and {len(rate.places) - _MAX_LOCATIONS:,} more")
+    if len(rate.firings) > _MAX_LOCATIONS:
+        console.data(f"    and {len(rate.firings) - _MAX_LOCATIONS:,} more")
 
 
 def _proof_object(check: Check, results: Sequence[Trial], rate: Firing | None) -> dict[str, Json]:
@@ -260,7 +260,7 @@ def _proof_object(check: Check, results: Sequence[Trial], rate: Firing | None) -
     counts = {
         "records": rate.num_records,
         "unreadable": rate.num_unreadable,
-        "fired": len(rate.places),
+        "fired": len(rate.firings),
         "per_1000": rate.per_1000,
     }
     return {"code": check.code, "name": check.name, "examples": examples, "clean": counts}

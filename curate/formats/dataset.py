@@ -234,9 +234,9 @@ def _message(message: Mapping[str, Json]) -> Mapping[str, Json]:
     if tuple(message) == _PLAIN_KEYS:
         return message
     known = _ANSWER_KEYS if message.get("role") == "assistant" else _MESSAGE_KEYS
-    kept = {key: message.get(key) for key in known if key in _PLAIN_KEYS or message.get(key) is not None}
+    plain = {key: message.get(key) for key in known if key in _PLAIN_KEYS or message.get(key) is not None}
     # Whatever a schema of one's own calls it, a dataset has one name for it.
-    return kept | ({"reasoning_content": trace} if (trace := trace_of(message)) else {})
+    return plain | ({"reasoning_content": trace} if (trace := trace_of(message)) else {})
 
 
 def frozen_digest(test_ids: Sequence[str]) -> str:

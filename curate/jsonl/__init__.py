@@ -18,30 +18,5 @@ from curate.jsonl.reader import (
     read_entries,
     spans,
 )
-from curate.jsonl.strict import MAX_DEPTH, strict_loads, strict_loads_all
+from curate.jsonl.strict import strict_loads, strict_loads_all
 from curate.jsonl.walker import locate, parts_of, pointer_of
-
-__all__ = [
-    "FAULTS",
-    "MAX_DEPTH",
-    "JsonFault",
-    "Entry",
-    "FaultRule",
-    "RawBlock",
-    "RawLine",
-    "Reader",
-    "Span",
-    "block_at",
-    "crlf_finding",
-    "cut",
-    "fault_finding",
-    "holds_any",
-    "locate",
-    "packed_as",
-    "parts_of",
-    "pointer_of",
-    "read_entries",
-    "spans",
-    "strict_loads",
-    "strict_loads_all",
-]

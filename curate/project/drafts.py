@@ -175,6 +175,3 @@ def _differing(old: Mapping[str, Json], new: Mapping[str, Json]) -> set[str]:
 
 def _unreadable(path: Path, reason: str, hint: str) -> CurateError:
     return CurateError("E985 bad-draft", f"the draft {one_line(str(path), 300)} cannot be used: {reason}", hint)
-
-
-__all__ = ["Draft", "Drafts", "changes", "rebased", "safe_name"]

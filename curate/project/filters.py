@@ -111,7 +111,8 @@ class Term:
     def columns(self) -> set[str]:
         """Return the columns that it asks about."""
         if self.field == "has":
-            return {"labels" if name == "label" else name for name in self._texts()}
+            names = [option.text for option in self.options if isinstance(option, Word)]
+            return {"labels" if name == "label" else name for name in names}
         return {"": set(TEXTS), "label": {"labels"}}.get(self.field, {self.field})
 
     def expression(self) -> pl.Expr:
@@ -154,9 +155,6 @@ class Term:
             is_agreed = (who == "") & (question == self.label)
             matches &= is_agreed | (who == self.label) | ((who != "") & (who + "." + question == self.label))
         return pl.col("labels").list.eval(matches.fill_null(value=False)).list.any()
-
-    def _texts(self) -> list[str]:
-        return [option.text for option in self.options if isinstance(option, Word)]
 
 
 @dataclass(frozen=True, slots=True)

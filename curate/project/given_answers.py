@@ -58,7 +58,7 @@ def save_answers(root: Path, answers: Sequence[AnswersByRecord]) -> Counter[str]
 def questions_in(answers: Sequence[AnswersByRecord]) -> list[Question]:
     """Return the questions that were answered, with the answers to choose from where they are few and short."""
     values: dict[str, list[Json]] = defaultdict(list)
-    for answer in (one for by_record in answers for given in by_record.values() for one in given):
+    for answer in (answer for by_record in answers for given in by_record.values() for answer in given):
         values[question_name(answer.question)].append(answer.value)
     return [Question(name=name, values=_choices(given)) for name, given in sorted(values.items())]
 

@@ -104,8 +104,8 @@ def plan_migration(data: ProjectData, new: Shape, changes: Changes) -> Migration
         left = list(_faults(after, new)) if is_changed else list(faults)
         if not left and raw is not None:
             left = _line_faults(raw, data.shape, new)
-        for rules, found in ((plan.rules, faults), (plan.left, left)):
-            for rule in dict.fromkeys(found):
+        for rules, broken in ((plan.rules, faults), (plan.left, left)):
+            for rule in dict.fromkeys(broken):
                 rules.setdefault(rule, Broken()).add(record.id)
         plan.num_left += bool(left)
         if is_changed:

@@ -345,19 +345,19 @@ def plan(data: ProjectData, leaks: LeakSettings | None = None) -> ExportPlan:
             changed; E975 when the frozen test set was; E908 and E964 when a benchmark cannot be read or is not there.
     """
     repeats, assignment, compared = _divided_apart(data, leaks or data.settings.leaks)
-    places = {state.record.id: state.record.source for state in data.decided()}
-    dropped = {name: _excluded(name, places[name], exclusion) for name, exclusion in data.exclusions().items()}
+    sources = {state.record.id: state.record.source for state in data.decided()}
+    dropped = {name: _excluded(name, sources[name], exclusion) for name, exclusion in data.exclusions().items()}
     records = Records.of(data.records())
     outside, numbers = repeats.outside(assignment.splits), []
     for number, name in enumerate(records.ids):
         if name in assignment.splits:
             numbers.append(number)
         elif name in outside:
-            pair, place = outside[name], records.source(number)
+            pair, source = outside[name], records.source(number)
             dropped[name] = (
-                _excluded(name, place, excluded_by(pair))
+                _excluded(name, source, excluded_by(pair))
                 if pair
-                else _dropped(name, place, "P503", "held back: it would leak between splits")
+                else _dropped(name, source, "P503", "held back: it would leak between splits")
             )
     return ExportPlan(
         records.take(numbers),
@@ -376,12 +376,12 @@ def _divided_apart(data: ProjectData, leaks: LeakSettings) -> tuple[WorkspaceRep
     return repeats, *divide_apart(data, repeats.staying(), clusters, settings, repeats.pins, leaks)
 
 
-def _excluded(name: str, place: Source, excluded: Exclusion) -> Dropped:
-    return _dropped(name, place, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
+def _excluded(name: str, source: Source, excluded: Exclusion) -> Dropped:
+    return _dropped(name, source, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
 
 
-def _dropped(name: str, place: Source, code: str, reason: str, retained: str = "", score: float = 0.0) -> Dropped:
-    return Dropped(name, code, reason, retained, score, place.file, place.line)
+def _dropped(name: str, source: Source, code: str, reason: str, retained: str = "", score: float = 0.0) -> Dropped:
+    return Dropped(name, code, reason, retained, score, source.file, source.line)
 
 
 # Findings with both of their places, for a validation.

@@ -402,9 +402,9 @@ def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
     return spans
 
 
-def spans_text(spans: list[tuple[int, int]], most: int = 5) -> str:
+def spans_text(spans: list[tuple[int, int]]) -> str:
     """Return spans of lines in words, the first of them."""
-    return listed([f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans], most)
+    return listed([f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans], 5)
 
 
 def _marks(lines: array[int], every: int) -> Iterator[str]:

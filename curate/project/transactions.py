@@ -57,15 +57,15 @@ def require_valid(
         if line is not None:
             _require_fit(line, present, name, shape)
             lines[name] = line
-        made_on = decision
+        completed = decision
         if not isinstance(decision, SourceEdit):
-            made_on = replace(decision, parents=state.parents() if state else heads_of(name))
-        if isinstance(made_on, Approve) and not made_on.content:
-            made_on = replace(made_on, content=content_digest(present or {}, shape))
-        if isinstance(made_on, Label | Resolve) and kinds.get(made_on.question, "choice") != "choice":
+            completed = replace(decision, parents=state.parents() if state else heads_of(name))
+        if isinstance(completed, Approve) and not completed.content:
+            completed = replace(completed, content=content_digest(present or {}, shape))
+        if isinstance(completed, Label | Resolve) and kinds.get(completed.question, "choice") != "choice":
             record = shape.record(present or {}, Source("", 0))
-            made_on = replace(made_on, texts=made_on.texts or texts_of(record, kinds[made_on.question]))
-        valid.append(made_on)
+            completed = replace(completed, texts=completed.texts or texts_of(record, kinds[completed.question]))
+        valid.append(completed)
     return valid
 
 

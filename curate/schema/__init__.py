@@ -11,15 +11,3 @@ from curate.schema.shape import (
     shape_names,
 )
 from curate.schema.words import LimitProblem
-
-__all__ = [
-    "LimitProblem",
-    "Shape",
-    "build_validator",
-    "bundled",
-    "guess_shape",
-    "load_contract",
-    "load_shape",
-    "resembled_shape",
-    "shape_names",
-]

@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import jsonschema_rs
 import orjson
 
-from curate.base.record import TRACES, Json, Kind, Problem, RatedAnswer, Record, Source, content_id, trace_of
+from curate.base.record import (
+    MOST_WEIGHT,
+    SPLITS,
+    TRACES,
+    Json,
+    Kind,
+    Problem,
+    RatedAnswer,
+    Record,
+    Source,
+    content_id,
+    trace_of,
+)
 from curate.jsonl import parts_of, pointer_of
-from curate.schema.fitness import WANTED, fits, line_fits
 
 SINGLE_FIELDS = (
     "id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore",
@@ -28,6 +40,61 @@ _CONVENTIONAL = {
     "id": "id", "system": "system", "completion": "output", "messages": "messages", "tools": "tools", "text": "text",
     "category": "category", "labels": "labels", "split": "split", "meta": "meta", "ignore": "x-ignore",
 }  # fmt: skip
+
+_TEXT = {"type": ["string", "null"]}
+_OBJECT = {"type": ["object", "null"]}
+_OBJECTS = {"type": ["array", "null"], "items": {"type": "object"}}
+_FUNCTION = {"type": "object", "required": ["name", "arguments"], "properties": {"name": {"type": "string"}}}
+_CALL = {"type": "object", "required": ["function"], "properties": {"function": _FUNCTION}}
+_MESSAGE = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": {"type": "string"},
+        "content": {"type": ["string", "array", "null"], "items": {"type": "object"}},
+        "tool_calls": {"type": ["array", "null"], "items": _CALL},
+        # No export would have it otherwise. A flag, such as whether a model was to think, is no reasoning.
+        **{key: {"type": ["string", "boolean", "null"]} for key in TRACES},
+    },
+}
+_ANSWER = {"type": ["string", "array", "null"], "minItems": 1, "items": _MESSAGE}
+_RATED = {
+    "type": ["array", "null"],
+    "items": {
+        "type": "object",
+        "required": ["content", "rating"],
+        "properties": {"content": _ANSWER, "rating": {"type": "number"}},
+    },
+}
+
+# The name of a place, what may stand there (null is as good as nothing), and that in words.
+_WANTED: tuple[tuple[str, Json, str], ...] = (
+    ("id", {"type": ["string", "integer", "null"]}, "text or an integer"),
+    ("system", _TEXT, "text"),
+    ("completion", _TEXT, "text"),
+    ("text", _TEXT, "text"),
+    ("category", _TEXT, "text"),
+    (
+        "messages",
+        {"type": ["array", "null"], "items": _MESSAGE},
+        "a list of messages, each with a role, and content and reasoning that are text",
+    ),
+    ("tools", _OBJECTS, "a list of objects"),
+    ("labels", _OBJECT, "an object"),
+    ("meta", _OBJECT, "an object"),
+    ("split", {"enum": [*SPLITS, None]}, f"one of {', '.join(SPLITS)}"),
+    ("weight", {"type": ["number", "null"], "minimum": 0, "maximum": MOST_WEIGHT}, f"a number from 0 to {MOST_WEIGHT}"),
+    ("ignore", {"type": ["array", "null"], "items": {"type": "string"}}, "a list of codes"),
+    ("chosen", _ANSWER, "text or a list of messages"),
+    ("rejected", _ANSWER, "text or a list of messages"),
+    ("answers", _RATED, "a list of objects, each with a rating, and content that is text or a list of messages"),
+    ("liked", {"type": ["boolean", "null"]}, "true or false"),
+)
+
+# What may stand at each place of a prompt: text, or nothing that would be joined to it.
+_PROMPT: Json = {"anyOf": [_TEXT, {"enum": [False, 0, "", [], {}]}]}
+
+_SCHEMAS: dict[str, Json] = {"prompt": _PROMPT, **{name: schema for name, schema, _ in _WANTED}}
 
 _NOWHERE: Any = object()
 _OWN_NAMES = {name: name for name in SINGLE_FIELDS}
@@ -179,18 +246,18 @@ class View:
         if self.has_answers or any(part.isdecimal() for _, parts in fields for part in parts):
             # Such a part can be the place in a list, which a schema of the line would have to spell out.
             return lambda value: not any(self.misfits(value))
-        is_fit: Callable[[Mapping[str, Json]], bool] = line_fits(fields)
+        is_fit: Callable[[Mapping[str, Json]], bool] = _line_fits(fields)
         return is_fit
 
     def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
         """Yield what stands at a place of the view and cannot be what the view says it is."""
         # The shipped schemas leave nothing to say; a schema of one's own can allow a number where the answer should be.
-        for name, _, wanted in WANTED:
-            if name in self.paths and not fits(name)(self.get(value, name)):
+        for name, _, wanted in _WANTED:
+            if name in self.paths and not _fits(name)(self.get(value, name)):
                 message = f"is the {name} of the record by x-record and must be {wanted}"
                 yield Problem(message, pointer_of(self.paths[name]))
         for path in self.prompt:
-            if not fits("prompt")(at(value, path)):
+            if not _fits("prompt")(at(value, path)):
                 yield Problem("is the prompt of the record by x-record and must be text", pointer_of(path))
         if self.has_answers and not self._has_body(value):
             yield Problem("compares no answers: it needs chosen and rejected, rated answers, or a completion and liked")
@@ -387,3 +454,25 @@ def said_in(messages: Sequence[Mapping[str, Json]]) -> Iterator[tuple[str, str]]
         if trace := trace_of(message):
             yield REASONING, trace
         yield str(message.get("role", "")), text_of(message)
+
+
+@cache
+def _fits(name: str) -> Callable[[Json], bool]:
+    """Return the function that says whether a value may stand at the place called ``name``."""
+    return _compiled(_SCHEMAS[name])
+
+
+def _line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Callable[[Mapping[str, Json]], bool]:
+    """Return the function that says of a whole line whether each of the named ``fields`` holds what may stand there."""
+    root: dict[str, Any] = {}
+    for name, parts in fields:
+        node = root
+        for part in parts:
+            node = node.setdefault("properties", {}).setdefault(part, {})
+        node.setdefault("allOf", []).append(_SCHEMAS[name])
+    return _compiled(root)
+
+
+def _compiled(schema: dict[str, Json]) -> Callable[[Json], bool]:
+    # By draft 4, 1.0 is no integer; ids are compared by their spelling.
+    return jsonschema_rs.Draft4Validator(schema).is_valid

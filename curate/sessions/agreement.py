@@ -212,13 +212,13 @@ class LiveAgreement:
             apart = sum(pairs / (size - 1) for (size, *_), pairs in self._apart.items())
             return alpha_rate(apart, num, float(self._squares))
         totals = [float(self._totals[value]) for value in self._scale]
-        places = dict(zip(self._scale, map(midranks, totals, accumulate(totals)), strict=True))
+        ranks = dict(zip(self._scale, map(midranks, totals, accumulate(totals)), strict=True))
         apart = sum(
-            pairs * (places[str(left)] - places[str(right)]) ** 2 / (size - 1)
+            pairs * (ranks[str(left)] - ranks[str(right)]) ** 2 / (size - 1)
             for (size, left, right), pairs in self._apart.items()
         )
-        squares = sum(total * places[value] ** 2 for value, total in zip(self._scale, totals, strict=True))
-        mean = sum(total * places[value] for value, total in zip(self._scale, totals, strict=True))
+        squares = sum(total * ranks[value] ** 2 for value, total in zip(self._scale, totals, strict=True))
+        mean = sum(total * ranks[value] for value, total in zip(self._scale, totals, strict=True))
         return ordinal_rate(apart, num, 2 * (num * squares - mean**2))
 
     def _key(self, value: Json) -> Hashable:

@@ -206,11 +206,11 @@ def percent_and_alpha(cells: Whole, chance: Chance, *, is_ordinal: bool = False)
         if times is None:
             alpha = alpha_rate(apart @ weights, num, (totals**2).sum(axis=0))
         else:
-            places = midranks(totals, totals.cumsum(axis=0))
+            ranks = midranks(totals, totals.cumsum(axis=0))
             # Of m answers the squared differences of all ordered pairs are twice m times the sum of squares less the
             # square of the sum.
-            squares = units.sizes[:, None] * (times @ places**2) - (times @ places) ** 2
-            spread = num * (totals * places**2).sum(axis=0) - (totals * places).sum(axis=0) ** 2
+            squares = units.sizes[:, None] * (times @ ranks**2) - (times @ ranks) ** 2
+            spread = num * (totals * ranks**2).sum(axis=0) - (totals * ranks).sum(axis=0) ** 2
             alpha = ordinal_rate((weights * 2 * squares / (units.sizes - 1)[:, None]).sum(axis=0), num, 2 * spread)
         return numpy.stack([(units.same @ weights) / (whole @ weights), alpha])
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _CACHE = Path(".curate") / "cache" / "nearest"
 _CACHE_FROM = 5_000  # Records from which the index is kept on the disk; below, making it anew takes a moment.
-_BLOCK = 8_192
 _CANDIDATES = 24
 
 

@@ -11,7 +11,8 @@ from typing import Literal
 from curate.base.record import Finding, Severity
 from curate.checks import discover
 from curate.checks.runner.results import SpanResult
-from curate.checks.runner.verdict import FindingTally, Verdict, judge
+from curate.checks.runner.verdict import FindingTally, judge
+from curate.formats.reports import Verdict
 from curate.jsonl import FAULTS, parts_of, pointer_of
 from curate.project.approval import UNAPPROVED
 from curate.schema.settings import Tolerance

@@ -100,7 +100,7 @@ def split(
         )
     # Of a million records nearly all are a unit of their own, so what they need is asked of all of them at once.
     ids = [record.id for record in records]
-    known = [pins.get(record.id) or record.split for record in records] if pins else [one.split for one in records]
+    known = [pins.get(record.id) or record.split for record in records] if pins else [row.split for row in records]
     if groups:
         clusters = _grouped(clusters, groups)
     units, shared = _units(ids, list(map(clusters.__getitem__, ids)))
@@ -285,7 +285,7 @@ def _finding(code: str, name: str, record: SplitRow | None, message: str, fix: s
 
 def _drift(records: Sequence[SplitRow], targets: Sequence[Split | None], settings: SplitSettings) -> list[Drift]:
     counts: dict[str, dict[Split, int]] = defaultdict(lambda: dict.fromkeys(SPLITS, 0))
-    for (category, target), number in Counter(zip((one.category for one in records), targets, strict=True)).items():
+    for (category, target), number in Counter(zip((row.category for row in records), targets, strict=True)).items():
         if target:
             counts[category][target] = number
     wanted = dict(zip(SPLITS, settings.ratios, strict=True))

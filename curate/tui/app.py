@@ -398,10 +398,10 @@ class CurateApp(App[int]):
             self.push_screen(CommandPalette(placeholder="Type to find a command, or the id of a record"))
 
     def action_undo(self) -> None:
-        self.following.undo()
+        self.following.reverse("undo")
 
     def action_redo(self) -> None:
-        self.following.redo()
+        self.following.reverse("redo")
 
     def action_copy_command(self) -> None:
         self._copy(self.present().equal_command, "the command")

@@ -181,9 +181,9 @@ class TooSmall(Static):
 class TitleRule(Static):
     """A line across its pane, with a word in it if one is given."""
 
-    def __init__(self, title: str | Text = "", *, id: str | None = None) -> None:
+    def __init__(self, title: str | Text = "") -> None:
         """Make a rule; ``title`` may be data."""
-        super().__init__(id=id)
+        super().__init__()
         self._title = title if isinstance(title, Text) else safe_text(title, 60)
 
     def render(self) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from curate.base.record import CurateError
 from curate.base.tables import counted
@@ -153,17 +153,13 @@ class Following:
         elif ids:
             screen.changed(ids)
 
-    def undo(self) -> None:
-        """Take back the annotator's last act and say what it was."""
-        if self._has_records("undo"):
-            undone = self.project.undo(self.listener) if self.has_project else None
-            self._show_undone(undone, "There is nothing to undo.")
-
-    def redo(self) -> None:
-        """Do again what was taken back last and say what it was."""
-        if self._has_records("redo"):
-            undone = self.project.redo(self.listener) if self.has_project else None
-            self._show_undone(undone, "There is nothing to redo.")
+    def reverse(self, what: Literal["undo", "redo"]) -> None:
+        """Take back the annotator's last act, or do again what was taken back last, and say what it was."""
+        if self._has_records(what):
+            undone = None
+            if self.has_project:
+                undone = self.project.redo(self.listener) if what == "redo" else self.project.undo(self.listener)
+            self._show_undone(undone, f"There is nothing to {what}.")
 
     def _has_records(self, what: str) -> bool:
         """Whether there is nothing to read first; the project would read it here, on the thread of the screens."""

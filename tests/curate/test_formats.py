@@ -10,8 +10,7 @@ import pytest
 
 from curate.base.console import Order
 from curate.base.record import Finding
-from curate.checks.runner.verdict import Verdict
-from curate.formats.reports import Page, format_names, render
+from curate.formats.reports import Page, Verdict, format_names, render
 from curate.schema import load_shape
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -22,10 +22,9 @@ from click.testing import CliRunner
 import curate
 from curate.base.console import Order, harmless
 from curate.base.record import Finding
-from curate.checks.runner.verdict import Verdict
 from curate.cli import cli
 from curate.cli.rule import catalogue
-from curate.formats.reports import Page, format_names, render, with_source, worst_first
+from curate.formats.reports import Page, Verdict, format_names, render, with_source, worst_first
 from curate.formats.reports.markdown import MOST_BYTES, MOST_ROWS
 from curate.formats.reports.sarif import MOST_RESULTS
 

@@ -95,5 +95,5 @@ def test_a_check_of_the_whole_set_is_counted_by_its_problems() -> None:
     check: Check = discover()["D301"]
     records = [record_of(GOOD[0], 1), record_of(BAD[0], 2), record_of(GOOD[0], 3)]
     fired = firing(check, records, Settings())
-    assert (fired.num_records, [line for _, line, _ in fired.places]) == (3, [3])
+    assert (fired.num_records, [line for _, line, _ in fired.firings]) == (3, [3])
     assert all(not trial.fault for trial in trials(check))

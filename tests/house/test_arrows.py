@@ -6,7 +6,9 @@ door, such as a library that imports another.
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +103,25 @@ def test_help_starts_light(room: str) -> None:
     loaded = _loaded_by(f"import {room}.cli\n{room}.cli.cli.main(['--help'], standalone_mode=False)")
     assert "click" in loaded
     assert not loaded & (NEVER_IN_CURATE - {room} | NEVER_AT_START | NEVER_FOR_A_FILE | {"orjson", "jsonschema_rs"})
+
+
+def test_somebody_takes_what_a_package_offers() -> None:
+    imports = [
+        (path, node.module, alias.name)
+        for folder in ("curate", "train", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    taken = {(package, name) for path, package, name in imports}
+    idle = []
+    for path, module, name in imports:
+        package = ".".join(path.relative_to(ROOT).parent.parts)
+        # The names of the two public interfaces are for users, and loaded when they are first used.
+        if path.name != "__init__.py" or package in ("curate", "train") or not f"{module}.".startswith(f"{package}."):
+            continue
+        text = path.read_text()
+        if (package, name) not in taken and len(re.findall(rf"\b{name}\b", text)) == 1:
+            idle.append(f"{package}: {name}")
+    assert idle == []

@@ -372,8 +372,8 @@ def _trace_name(template: str) -> str:
 
 def drop_history(messages: list[dict[str, Any]]) -> set[int]:
     """Remove the reasoning before the last question, and return the indices of the messages that had some."""
-    asked = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=0)
-    dropped = {n for n, message in enumerate(messages[:asked]) if trace_of(message)}
+    last_question = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=0)
+    dropped = {n for n, message in enumerate(messages[:last_question]) if trace_of(message)}
     for n in dropped:
         messages[n] = {key: value for key, value in messages[n].items() if key not in TRACES}
     return dropped

@@ -4,24 +4,3 @@ from train.model.adapter import add_lora, add_tokens, grow, is_lora, save_adapte
 from train.model.device import computing, pick_device, pick_dtype, pick_threads
 from train.model.load import eos_ids, find_base, load_base, load_tokenizer, num_parameters, pick_four_bits, read_length
 from train.model.safety import check_folder, check_safetensors
-
-__all__ = [
-    "add_lora",
-    "add_tokens",
-    "check_folder",
-    "check_safetensors",
-    "computing",
-    "eos_ids",
-    "find_base",
-    "grow",
-    "is_lora",
-    "load_base",
-    "load_tokenizer",
-    "num_parameters",
-    "pick_device",
-    "pick_dtype",
-    "pick_four_bits",
-    "pick_threads",
-    "read_length",
-    "save_adapter",
-]

@@ -180,17 +180,15 @@ def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:
     return by_owner
 
 
-def nll_per_example(
-    model: Any, examples: Sequence[Example], *, batch_tokens: int = 8192, device: torch.device | str | None = None
-) -> list[Nll]:
+def nll_per_example(model: Any, examples: Sequence[Example], *, batch_tokens: int = 8192) -> list[Nll]:
     """Return each example's NLL under the model as it is now (adapter on or off), in the order of ``examples``."""
-    where = device or next(model.parameters()).device
+    device = next(model.parameters()).device
     by_index: dict[int, Nll] = {}
     with evaluating(model):
         is_packed = capabilities_of(model).has_packing
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[index] for index in group]
-            batch = collate(chosen, where, is_packed=is_packed, round_to=few_lengths(torch.device(where)))
+            batch = collate(chosen, device, is_packed=is_packed, round_to=few_lengths(device))
             for index, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
                 by_index[index] = Nll(example.id, total, example.num_supervised, example.num_bytes)
     return [by_index[index] for index in range(len(examples))]

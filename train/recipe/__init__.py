@@ -4,7 +4,6 @@ from train.recipe.files import build_recipe, load_recipe, read_values, recipe_di
 from train.recipe.model import (
     SHIPPED_TEXT,
     CheckpointRecipe,
-    EvalRecipe,
     GuardRecipe,
     JudgeRecipe,
     LoraRecipe,
@@ -13,22 +12,3 @@ from train.recipe.model import (
     Reasoning,
     Recipe,
 )
-
-__all__ = [
-    "CheckpointRecipe",
-    "EvalRecipe",
-    "GuardRecipe",
-    "JudgeRecipe",
-    "LoraRecipe",
-    "MixingRecipe",
-    "Objective",
-    "Reasoning",
-    "Recipe",
-    "SHIPPED_TEXT",
-    "build_recipe",
-    "load_recipe",
-    "read_values",
-    "recipe_digest",
-    "recipe_schema",
-    "recipe_toml",
-]

@@ -1,29 +1,6 @@
 """The report of a run: numbers by category and what they can carry, as JSON, Markdown, one HTML file, a table."""
 
 from train.report.build import build_report, data_map, noise_of, read_data_map
-from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, SplitResult, StepPoint
+from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, StepPoint
 from train.report.wording import flip_lines, table
 from train.report.write import CardFacts, card_facts, json_schema, model_card, read_curve, write_report
-
-__all__ = [
-    "CardFacts",
-    "Curve",
-    "EvalPoint",
-    "JudgeSummary",
-    "Noise",
-    "Report",
-    "Run",
-    "SplitResult",
-    "StepPoint",
-    "build_report",
-    "card_facts",
-    "data_map",
-    "flip_lines",
-    "json_schema",
-    "noise_of",
-    "model_card",
-    "read_curve",
-    "read_data_map",
-    "table",
-    "write_report",
-]

@@ -216,17 +216,13 @@ def _row(
         number(result.tuned.value, is_share=is_share),
         number(result.difference.value, is_share=is_share, sign=True),
         spread(result.difference, is_share=is_share, sign=True),
-        _bare(p),
+        p_value(p).removeprefix("p ").removeprefix("= "),
         verdict(result, fewest),
     )
 
 
 def _cell(text: str) -> str:
     return visible(text).replace("\n", " ").replace("\t", " ")
-
-
-def _bare(p: float) -> str:
-    return p_value(p).removeprefix("p ").removeprefix("= ")
 
 
 def _line(cells: tuple[str, ...], widths: list[int], chosen: list[int]) -> str:

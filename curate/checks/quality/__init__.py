@@ -31,6 +31,7 @@ _LONG_WORD = 6
 
 # A grouping with more values than this (one source a record, say) is no grouping.
 _MOST_GROUPS = 200
+_STRENGTHS = ("none", "small", "medium", "large")
 
 
 def lix(text: str, words: list[str] | None = None) -> float | None:
@@ -274,7 +275,7 @@ class QualityOverview:
                 known = [_known(values, rows) for rows in groups]
                 if sum(map(len, known)) > 1:
                     results.append(_effect(name, number, eta_squared(known), "eta²", (0.01, 0.06, 0.14)))
-        return sorted(results, key=lambda effect: (-_rank(effect), -effect.size))
+        return sorted(results, key=lambda effect: (-_STRENGTHS.index(effect.strength), -effect.size))
 
     @cached_property
     def histograms(self) -> list[Histogram]:
@@ -396,12 +397,7 @@ def eta_squared(groups: Collection[Sequence[float]]) -> float:
 
 def _effect(left: str, right: str, size: float, measure: str, limits: tuple[float, float, float]) -> Effect:
     # Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", chapters 7 and 8.
-    words = ("none", "small", "medium", "large")
-    return Effect(left, right, size, measure, words[sum(size >= limit for limit in limits)])
-
-
-def _rank(effect: Effect) -> int:
-    return ("none", "small", "medium", "large").index(effect.strength)
+    return Effect(left, right, size, measure, _STRENGTHS[sum(size >= limit for limit in limits)])
 
 
 def html_page(view: QualityOverview, title: str) -> str:

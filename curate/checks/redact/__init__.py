@@ -16,7 +16,6 @@ from curate.base.record import CurateError, Finding, Json, strings_of, unnumbere
 from curate.checks.redact.table import (
     PERSON,
     PLACEHOLDER,
-    OldEntry,
     PlaceholderTable,
     Terms,
     is_private,
@@ -31,25 +30,6 @@ from curate.jsonl import Entry, JsonFault, Reader, pointer_of, strict_loads
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
 from curate.jsonl.walker import ESCAPE, respelled
 from curate.schema import Shape
-
-__all__ = [
-    "OldEntry",
-    "Redaction",
-    "RedactionSummary",
-    "Redactor",
-    "PlaceholderTable",
-    "Terms",
-    "UnchangedValue",
-    "folders_of_copies",
-    "is_private",
-    "num_values",
-    "placeholders_in",
-    "read_old_key",
-    "read_table",
-    "read_terms",
-    "write_table",
-]
-
 
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[-+.0-9eE]+', re.DOTALL)
 _MOST_ROUNDS = 8

@@ -29,33 +29,14 @@ from curate.checks.runner.examine import Examiner, violations
 from curate.checks.runner.parallel import default_jobs, examine_all, num_bytes
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
-from curate.checks.runner.verdict import FindingTally, Verdict, judge
+from curate.checks.runner.verdict import FindingTally, judge
+from curate.formats.reports import Verdict
 from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all
 from curate.schema import Shape
 
 if TYPE_CHECKING:
     from curate.checks.runner.file_parts import FileParts
     from curate.similarity.dedupe.columns import Part
-
-__all__ = [
-    "UNREADABLE",
-    "Baseline",
-    "Engine",
-    "ExaminerSpec",
-    "Further",
-    "Verdict",
-    "baseline_path",
-    "changed_lines",
-    "default_jobs",
-    "examine_all",
-    "num_bytes",
-    "relative_name",
-    "raw_lines",
-    "read_baseline",
-    "read_records",
-    "select_checks",
-    "validate",
-]
 
 # Examines files, shared out to some number of workers, and gives the results in reading order.
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
@@ -217,11 +198,8 @@ def _settle(tally: FindingTally, baseline: Baseline | None, owed: Mapping[tuple[
             tally.count(code, group.findings[-1].severity, num_new - len(listed))
 
 
-def read_records(
-    files: Sequence[Path], shape: Shape, *, root: Path | None = None, span: Span | None = None
-) -> Iterator[Record | Finding]:
-    """Yield the valid records of ``files``, or of the ``span`` of one, in order, and a finding for whatever is not one;
-    no check runs.
+def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = None) -> Iterator[Record | Finding]:
+    """Yield the valid records of ``files`` in order, and a finding for whatever is not one; no check runs.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view.
@@ -229,7 +207,7 @@ def read_records(
     # With ``root`` files are named relative to it, so that a record's source is the same on every machine.
     for path in files:
         is_inside = root is not None and path.is_relative_to(root)
-        reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, span=span, root=root)
+        reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, root=root)
         for item in reader.blocks():
             if isinstance(item, Finding):
                 yield item

@@ -8,25 +8,29 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from curate.base.console import one_line, spelled
+from curate.base.file_guard import FileStamp, stamp_of
 from curate.base.git import GitError, ask_git, stream_git
-from curate.base.record import CurateError, Exit, Finding
-from curate.checks.runner.line_digests import DIGEST_SIZE, DoubtError, LineDigests
-from curate.jsonl import fault_finding
+from curate.base.record import CurateError, Exit, Finding, Json
+from curate.checks.runner.select import relative_name
+from curate.jsonl import RawBlock, Reader, block_at, cut, fault_finding
 
 if TYPE_CHECKING:
     from curate.base.hashing import Indices
+    from curate.base.packs import Pack
     from curate.similarity.dedupe.blocks import Flags
     from curate.similarity.dedupe.columns import ColumnCache
 
+_DIGEST_SIZE = 16  # Bytes of the digest of a line.
 _HUNK = re.compile(rb"@@ -[0-9,]+ \+([0-9]+)(?:,([0-9]+))? @@")
 _PIECE = 1 << 16
 _MOST_PATHS = 500
 # Bytes of digests of each side that are looked at behind a difference, and that are compared at once.
-_WINDOW = 256 * DIGEST_SIZE
+_WINDOW = 256 * _DIGEST_SIZE
 _MOST_AT_ONCE = 1 << 20
 # Nobody's configuration may change what is compared or how it is printed.
 _DIFF = ("diff", "--no-color", "--no-relative", "--find-renames")
@@ -87,11 +91,11 @@ def changed_lines(
         if folder not in tops:
             tops[folder] = _top(folder)
         groups.setdefault(tops[folder], []).append(path)
-    digests = LineDigests(cache, root)
+    digests = _LineDigests(cache, root)
     return {name: lines for top, paths in groups.items() for name, lines in _changed_in(top, paths, since, digests)}
 
 
-def _changed_in(top: Path, paths: Sequence[Path], since: str, digests: LineDigests) -> Iterator[tuple[str, LineSet]]:
+def _changed_in(top: Path, paths: Sequence[Path], since: str, digests: _LineDigests) -> Iterator[tuple[str, LineSet]]:
     commit = _ask(top, "rev-parse", "--verify", "--quiet", f"{since}^{{commit}}", default=b"").strip().decode()
     if not commit:
         hint = "A shallow clone may lack it: fetch more of the history."
@@ -115,7 +119,7 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str, digests: LineDiges
             if differs.status in "MR" and name not in converted:
                 # That takes less time and memory: `git diff` holds both files in whole, and refuses those beyond a
                 # gigabyte. What cannot be read, or has two answers, is for git to say.
-                with suppress(DoubtError, GitError, OSError, CurateError):
+                with suppress(_DoubtError, GitError, OSError, CurateError):
                     old_lines = digests.of_blob(top, differs.old_blob)
                     ranges = changed_ranges(old_lines, digests.of_file(path, top))
             if ranges is None:
@@ -150,8 +154,8 @@ def _attributes(top: Path, names: Sequence[str]) -> list[tuple[str, str]]:
     That line ends may be converted is not said.
     """
     words = iter(_by_path(top, names, "check-attr", "-z", "filter", "ident", "working-tree-encoding"))
-    asked = [(name, next(words), next(words)) for name in words]
-    return [(name, attribute) for name, attribute, value in asked if value not in ("unspecified", "unset")]
+    values = [(name, next(words), next(words)) for name in words]
+    return [(name, attribute) for name, attribute, value in values if value not in ("unspecified", "unset")]
 
 
 def _by_path(top: Path, names: Sequence[str], *question: str) -> Iterator[str]:
@@ -175,10 +179,10 @@ def _hunks(top: Path, commit: str, names: Iterable[str]) -> Iterator[tuple[int, 
 def changed_ranges(old: bytes, new: bytes) -> list[tuple[int, int]]:
     """Return (first line, number of lines) of each part of a text that an older one does not have, in order.
 
-    Both come as the digests of their lines, see `LineDigests`.
+    Both come as the digests of their lines, see `_LineDigests`.
 
     Raises:
-        DoubtError: there may be another result.
+        _DoubtError: there may be another result.
     """
     # Lines are matched in turn, and behind a difference where the next equal ones are. Any comparison comes to this
     # result if no line that is left over on either side occurs on the other: they cannot be matched, and all others
@@ -192,22 +196,22 @@ def changed_ranges(old: bytes, new: bytes) -> list[tuple[int, int]]:
     while left < len(old) or right < len(new):
         if num := _num_equal(old, new, left, right):
             if not is_behind:
-                behind += _records(old[left : left + DIGEST_SIZE])
+                behind += _records(old[left : left + _DIGEST_SIZE])
             is_behind, left, right = True, left + num, right + num
             continue
         num_old, num_new = _num_apart(old, new, left, right)
         removed += _records(old[left : left + num_old])
         added += _records(new[right : right + num_new])
         if num_new:
-            ranges.append((right // DIGEST_SIZE + 1, num_new // DIGEST_SIZE))
+            ranges.append((right // _DIGEST_SIZE + 1, num_new // _DIGEST_SIZE))
         is_behind, left, right = False, left + num_old, right + num_new
     # Nothing stands between the last difference and another.
     between = behind[:-1] if is_behind else behind
     watched = {*removed, *added, *between}
     if len(watched) != len({*removed}) + len({*added}) + len(between):
-        raise DoubtError
+        raise _DoubtError
     if watched and sum(map(watched.__contains__, _records(old))) != len(removed) + len(between):
-        raise DoubtError
+        raise _DoubtError
     return ranges
 
 
@@ -217,15 +221,15 @@ def _num_apart(old: bytes, new: bytes, left: int, right: int) -> tuple[int, int]
     firsts = {digest: index for index, digest in reversed(list(enumerate(_records(new_window))))}
     equal = [(index, firsts[digest]) for index, digest in enumerate(_records(old_window)) if digest in firsts]
     if not equal and left + _WINDOW < len(old) and right + _WINDOW < len(new):
-        raise DoubtError
+        raise _DoubtError
     if not equal:
         return len(old_window), len(new_window)
     num_old, num_new = min(equal, key=sum)
-    return num_old * DIGEST_SIZE, num_new * DIGEST_SIZE
+    return num_old * _DIGEST_SIZE, num_new * _DIGEST_SIZE
 
 
 def _records(digests: bytes) -> Iterator[bytes]:
-    return (digests[start : start + DIGEST_SIZE] for start in range(0, len(digests), DIGEST_SIZE))
+    return (digests[start : start + _DIGEST_SIZE] for start in range(0, len(digests), _DIGEST_SIZE))
 
 
 def _num_equal(old: bytes, new: bytes, left: int, right: int) -> int:
@@ -233,8 +237,8 @@ def _num_equal(old: bytes, new: bytes, left: int, right: int) -> int:
     start, size = left, _WINDOW
     while (part := old[left : left + size]) and part == new[right : right + len(part)]:
         left, right, size = left + len(part), right + len(part), min(2 * size, _MOST_AT_ONCE)
-    while (digest := old[left : left + DIGEST_SIZE]) and digest == new[right : right + DIGEST_SIZE]:
-        left, right = left + DIGEST_SIZE, right + DIGEST_SIZE
+    while (digest := old[left : left + _DIGEST_SIZE]) and digest == new[right : right + _DIGEST_SIZE]:
+        left, right = left + _DIGEST_SIZE, right + _DIGEST_SIZE
     return left - start
 
 
@@ -323,3 +327,133 @@ def _unmerged_in(top: Path) -> set[str]:
         # No git, or none that reads this repository: then it cannot have left a merge unfinished for us to find.
         return set()
     return {entry.partition("\t")[2] for entry in listed.split("\0") if entry}
+
+
+# Lines as digests, kept by block: git need not unpack what is known.
+
+
+class _DoubtError(Exception):
+    """Which lines have changed depends on how they are compared, or cannot be told from their digests."""
+
+
+class _LineDigests:
+    """Gives digests of lines, `_DIGEST_SIZE` bytes each, joined, and keeps them in a cache if there is one."""
+
+    def __init__(self, cache: ColumnCache | None = None, root: Path | None = None) -> None:
+        """Take the cache of the workspace ``root``."""
+        self._root = root
+        self._pack: Pack | None = None
+        if cache:
+            with suppress(CurateError):
+                self._pack = cache.opened()
+
+    def of_file(self, path: Path, folder: Path) -> bytes:
+        """Return the digests of the lines of a file within ``folder``.
+
+        Raises:
+            CurateError: E904 when it may not be read; E974 when it changes meanwhile.
+            _DoubtError: git may hold its lines in another form; or it is not made of lines.
+        """
+        stamp = stamp_of(path, spelled(relative_name(path, self._root) or str(path)))
+        reader = Reader(path.resolve(), name=spelled(str(path)), root=folder)
+        # Git converts line ends as settings and attributes say; without CR there is nothing to convert.
+        return self._of_blocks(self._blocks_of(reader, stamp), may_have_cr=False)[1]
+
+    def of_blob(self, folder: Path, blob: str) -> bytes:
+        """Return the digests of the lines of a file as the git repository of ``folder`` has it.
+
+        Raises:
+            GitError: git does not have it.
+            _DoubtError: it is not made of lines.
+        """
+        if self._pack and (entry := self._pack.get(_blob_key(blob))):
+            known = [self._known(bytes.fromhex(key)) for key in entry.about["keys"]]
+            if None not in known:
+                return b"".join(digests for digests, _ in filter(None, known))
+        with stream_git(folder, ["cat-file", "blob", blob]) as answer:
+            keys, digests = self._of_blocks(_blocks_in(answer), may_have_cr=True)
+        # Only of what git has unpacked: that a file is the same as a blob it often takes for granted.
+        if self._pack and _blob_key(blob) not in self._pack:
+            self._keep(_blob_key(blob), {"keys": [key.hex() for key in keys]})
+        return digests
+
+    def _blocks_of(self, reader: Reader, stamp: FileStamp) -> Iterator[RawBlock | Finding]:
+        """Yield the blocks of a file, and keep where they are, so that it is cut once."""
+        if self._pack is None:
+            yield from reader.blocks()
+            return
+        # It needs numpy.
+        from curate.checks.runner.file_parts import FileParts, keep_parts, known_parts
+        from curate.similarity.dedupe.columns import Part
+
+        if known := known_parts(self._pack, stamp, has_columns=False):
+            yield from reader.blocks_at(known.parts, known.num_lines)
+            return
+        of_file = FileParts(stamp)
+        for item in reader.blocks():
+            if isinstance(item, Finding):
+                of_file.findings.append(item)
+            else:
+                of_file.parts.append(Part(item.key, item.number, item.offset, item.size))
+            yield item
+        of_file.num_lines = reader.num_lines
+        if stamp_of(reader.path, stamp[0]) == stamp:
+            keep_parts(self._pack, of_file)
+
+    def _of_blocks(self, blocks: Iterator[RawBlock | Finding], *, may_have_cr: bool) -> tuple[list[bytes], bytes]:
+        """Return the keys of blocks, where there is a cache, and the digests of their lines."""
+        keys: list[bytes] = []
+        digests: list[bytes] = []
+        for block in blocks:
+            if isinstance(block, Finding):
+                raise _DoubtError
+            key = block.key if self._pack else b""
+            known = self._known(key)
+            if known is None:
+                known = _digests_of(block), b"\r" in block.whole
+                self._keep(_lines_key(key), {"has_cr": known[1]}, known[0])
+            if known[1] and not may_have_cr:
+                raise _DoubtError
+            keys.append(key)
+            digests.append(known[0])
+        return keys, b"".join(digests)
+
+    def _known(self, key: bytes) -> tuple[bytes, bool] | None:
+        """Return the digests of the lines of a block, and whether one has a CR."""
+        entry = self._pack.get(_lines_key(key)) if self._pack else None
+        return (entry.arrays["digests"].tobytes(), entry.about["has_cr"]) if entry else None
+
+    def _keep(self, key: bytes, about: dict[str, Json], digests: bytes | None = None) -> None:
+        """Keep what is known of a block or of a blob, where there is a cache that can be written to."""
+        if self._pack:
+            import numpy as np
+
+            arrays = {} if digests is None else {"digests": np.frombuffer(digests, np.uint8)}
+            with suppress(OSError):
+                self._pack.append(key, about, arrays, np.zeros(0, np.uint64))
+
+
+def _digests_of(block: RawBlock) -> bytes:
+    """Return the digests of the lines of a block; the last line has another one where no newline ends it."""
+    digests = [sha256(line).digest()[:_DIGEST_SIZE] for line in block.lines]
+    if not block.is_ended:
+        digests[-1] = digests[-1][::-1]
+    return b"".join(digests)
+
+
+def _blocks_in(answer: IO[bytes]) -> Iterator[RawBlock]:
+    number = 1
+    for offset, whole, _ in cut(lambda num, _: answer.read(num)):
+        if whole is None:
+            raise _DoubtError
+        block = block_at(number, offset, whole)
+        number += block.num_lines
+        yield block
+
+
+def _lines_key(key: bytes) -> bytes:
+    return blake2b(key, digest_size=16, person=b"lines").digest()
+
+
+def _blob_key(blob: str) -> bytes:
+    return blake2b(blob.encode(), digest_size=16, person=b"blob").digest()

@@ -43,7 +43,7 @@ class Firing:
     """On how many records a check was tried, and where it fired: once a record; a check of the set, once a problem."""
 
     num_records: int
-    places: tuple[tuple[str, int, str], ...]
+    firings: tuple[tuple[str, int, str], ...]
     """File, line and message."""
     num_unreadable: int = 0
     """Lines that are no records, which no check has looked at."""
@@ -51,7 +51,7 @@ class Firing:
     @property
     def per_1000(self) -> float:
         """How often it fires for each 1,000 records."""
-        return 1000 * len(self.places) / self.num_records if self.num_records else 0.0
+        return 1000 * len(self.firings) / self.num_records if self.num_records else 0.0
 
 
 def shape_of(line: Json) -> Shape:
@@ -80,7 +80,7 @@ def problems(check: Check, example: Json, settings: Settings | None = None) -> l
     sketches = [sketch_of(record_of(line, number)) for number, line in enumerate(example, 1)]
     if sketches:
         show(running, Sketches.of(sketches), sketches)
-    return [place.problem for place in running.finish()]
+    return [reported.problem for reported in running.finish()]
 
 
 def trials(check: Check) -> Iterator[Trial]:
@@ -129,7 +129,7 @@ def firing(check: Check, records: Iterable[Record | Finding], settings: Settings
     """
     # Checks of lengths, pairs and suspect labels need more than records, and fire nowhere.
     running = check.on_dataset(settings) if check.on_dataset else None
-    places, num_records, num_unreadable = [], 0, 0
+    firings, num_records, num_unreadable = [], 0, 0
     for record in records:
         if isinstance(record, Finding):
             num_unreadable += bool(record.line and record.severity == "error")
@@ -139,7 +139,7 @@ def firing(check: Check, records: Iterable[Record | Finding], settings: Settings
             sketch = sketch_of(record)
             show(running, Sketches.of([sketch]), [sketch])
         if check.on_record and (problem := next(iter(check.on_record(record, settings)), None)):
-            places.append((record.source.file, record.source.line, problem.message))
+            firings.append((record.source.file, record.source.line, problem.message))
     if running:
-        places += [(place.file, place.line, place.problem.message) for place in running.finish()]
-    return Firing(num_records, tuple(places), num_unreadable)
+        firings += [(reported.file, reported.line, reported.problem.message) for reported in running.finish()]
+    return Firing(num_records, tuple(firings), num_unreadable)

@@ -242,10 +242,10 @@ class RecordTable:
             CurateError: as `record`.
         """
         rows = np.asarray(rows, np.int64)
-        places = zip(rows.tolist(), self.files[rows].tolist(), self.lines[rows].tolist(), strict=True)
+        sources = zip(rows.tolist(), self.files[rows].tolist(), self.lines[rows].tolist(), strict=True)
         names, read, ids = self.file_names, self.shape.record, self.ids
         records = []
-        for (row, file, line), value in zip(places, self.values(rows), strict=True):
+        for (row, file, line), value in zip(sources, self.values(rows), strict=True):
             record = read(value, Source(names[file], line))
             records.append(record if record.id == ids[row] else replace(record, id=ids[row]))
         return records

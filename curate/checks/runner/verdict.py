@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from curate.base.record import Finding, Severity
-from curate.formats.reports import Verdict
 from curate.schema.settings import Tolerance
-
-__all__ = ["FindingTally", "Verdict", "judge"]
 
 
 @dataclass

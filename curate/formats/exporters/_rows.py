@@ -108,6 +108,16 @@ def with_arguments_as_object(message: Message) -> dict[str, Json]:
     return _with_arguments(message, _object)
 
 
+def conversation_of(messages: Sequence[Message]) -> list[Json]:
+    """Return `with_arguments_as_object` of each message."""
+    return [with_arguments_as_object(message) for message in messages]
+
+
+def tools_of(row: ExportRow) -> dict[str, Json]:
+    """Return the key ``tools`` of a row that has some."""
+    return {"tools": list(row["tools"])} if row["tools"] else {}
+
+
 def plain_turns(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]]:
     """Return the system text and the (user, assistant) pairs of a conversation of texts.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curate.base.record import TRACES, Json
 from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
-from curate.formats.exporters._rows import Message, parted, weighed_messages, with_arguments_as_text
+from curate.formats.exporters._rows import Message, parted, tools_of, weighed_messages, with_arguments_as_text
 
 
 @exporter("openai", keeps=("name", "tool_call_id", "developer"))
@@ -36,4 +36,4 @@ def line(row: ExportRow) -> dict[str, Json]:
             raise CannotExpressError("an answer has a weight other than 0 and 1, which OpenAI refuses")
         messages.append(openai_message(message) | ({} if weight else {"weight": 0}))
     parted(messages)
-    return {"messages": messages} | ({"tools": list(row["tools"])} if row["tools"] else {})
+    return {"messages": messages} | tools_of(row)

@@ -24,8 +24,10 @@ from curate.formats.exporters._rows import (
     PAIR,
     TIED,
     Message,
+    conversation_of,
     preference_pair,
     prompt_and_answers,
+    tools_of,
     with_arguments_as_object,
 )
 from curate.formats.exporters.llama_factory import TALKS, ordered_turns, write_files
@@ -74,17 +76,9 @@ def write_ranking(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[st
     return write_files(rows_by_split, folder, manifest, [("", lambda _row: True, _ranked, about)])
 
 
-def _tools(row: ExportRow) -> dict[str, Json]:
-    return {"tools": list(row["tools"])} if row["tools"] else {}
-
-
-def _objects(messages: Sequence[Message]) -> list[Json]:
-    return [with_arguments_as_object(message) for message in messages]
-
-
 def _trl(row: ExportRow) -> dict[str, Json]:
-    prompt, chosen, rejected = map(_objects, preference_pair(row))
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | _tools(row)
+    prompt, chosen, rejected = map(conversation_of, preference_pair(row))
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | tools_of(row)
 
 
 def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
@@ -94,8 +88,8 @@ def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
         yield row
         return
     # The prompt is what stands before the best answer.
-    asked, _ = prompt_and_answers(row)
-    worst = [*asked, *answers[-1]["messages"]]
+    prompt, _ = prompt_and_answers(row)
+    worst = [*prompt, *answers[-1]["messages"]]
     yield {**row, "answers": [answers[0]], "is_good": True}
     yield {**row, "messages": worst, "answers": [answers[-1]], "is_good": False}
 
@@ -105,7 +99,11 @@ def _unpaired(row: ExportRow) -> dict[str, Json]:
     if others:
         raise CannotExpressError(TIED)
     is_good = row.get("is_good", answer["rating"] > 0)
-    return {"prompt": _objects(prompt), "completion": _objects(answer["messages"]), "label": is_good} | _tools(row)
+    return {
+        "prompt": conversation_of(prompt),
+        "completion": conversation_of(answer["messages"]),
+        "label": is_good,
+    } | tools_of(row)
 
 
 def _sole(messages: Sequence[Message]) -> Message:
@@ -117,7 +115,7 @@ def _sole(messages: Sequence[Message]) -> Message:
 def _openai(row: ExportRow) -> dict[str, Json]:
     prompt, chosen, rejected = preference_pair(row)
     return {
-        "input": {"messages": list(map(openai_message, prompt))} | _tools(row),
+        "input": {"messages": list(map(openai_message, prompt))} | tools_of(row),
         "preferred_output": [openai_message(_sole(chosen))],
         "non_preferred_output": [openai_message(_sole(rejected))],
     }
@@ -126,7 +124,7 @@ def _openai(row: ExportRow) -> dict[str, Json]:
 def _axolotl(row: ExportRow) -> dict[str, Json]:
     prompt, chosen, rejected = preference_pair(row)
     pair = {"chosen": with_arguments_as_object(_sole(chosen)), "rejected": with_arguments_as_object(_sole(rejected))}
-    return {"messages": _objects(prompt)} | pair | _tools(row)
+    return {"messages": conversation_of(prompt)} | pair | tools_of(row)
 
 
 def _ranked(row: ExportRow) -> dict[str, Json]:

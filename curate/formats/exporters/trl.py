@@ -15,7 +15,7 @@ from curate.formats.exporters import (
     exporter,
     write_lines,
 )
-from curate.formats.exporters._rows import messages_of, parted, plain_turns, with_arguments_as_object
+from curate.formats.exporters._rows import conversation_of, messages_of, parted, plain_turns, tools_of
 
 
 @exporter("trl", keeps=("name", "tool_call_id", "developer", TRACES[0]))
@@ -50,17 +50,13 @@ def _with_raw_text_apart(
     return ExportResult([*written.paths, *texts.paths], written.num_rows + texts.num_rows, skipped)
 
 
-def _tools(row: ExportRow) -> dict[str, Json]:
-    return {"tools": list(row["tools"])} if row["tools"] else {}
-
-
 def _conversation(row: ExportRow) -> dict[str, Json]:
-    return {"messages": [with_arguments_as_object(message) for message in messages_of(row)]} | _tools(row)
+    return {"messages": conversation_of(messages_of(row))} | tools_of(row)
 
 
 def _pair(row: ExportRow) -> dict[str, Json]:
-    prompt, answer = parted([with_arguments_as_object(message) for message in messages_of(row)])
-    return {"prompt": prompt, "completion": [answer]} | _tools(row)
+    prompt, answer = parted(conversation_of(messages_of(row)))
+    return {"prompt": prompt, "completion": [answer]} | tools_of(row)
 
 
 def _texts(row: ExportRow) -> dict[str, Json]:

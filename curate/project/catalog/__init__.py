@@ -404,6 +404,3 @@ def open_catalog(data: ProjectData, on_progress: Progress | None = None) -> Cata
             if error.number != "E974":
                 raise
     return Catalog(data, Base(data.read_table(on_progress)))
-
-
-__all__ = ["COLUMNS", "Catalog", "CatalogRow", "Rows", "open_catalog"]

@@ -2,7 +2,6 @@
 
 from curate.project.diff.compare import (
     FieldChange,
-    RecordChange,
     VersionDiff,
     VersionRecord,
     compare,
@@ -11,19 +10,3 @@ from curate.project.diff.compare import (
     recognise,
 )
 from curate.project.diff.words import MOST_BYTES, field_lines, render_markdown, render_text, word_changes
-
-__all__ = [
-    "RecordChange",
-    "VersionDiff",
-    "FieldChange",
-    "VersionRecord",
-    "MOST_BYTES",
-    "compare",
-    "document",
-    "field_changes",
-    "field_lines",
-    "recognise",
-    "render_markdown",
-    "render_text",
-    "word_changes",
-]

@@ -415,6 +415,3 @@ def check_git(report: Report, files: Sequence[Path]) -> None:
         [root / SETTINGS_FILE, *files, *folded_files(root).values(), *segments(root)], root
     ):
         report.add("unmerged", Path(finding.file), finding.message, finding.fix)
-
-
-__all__ = ["Report", "WorkspaceFault", "check", "recover"]

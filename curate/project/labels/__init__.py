@@ -146,16 +146,12 @@ class AnnotatorAssignment:
 
     def rank(self, hashes: Hashes, by: str) -> NDArray[np.int64]:
         """Return the place of ``by``, who is one of ``annotators``, in the ranking of each record, [N], from 0."""
-        own = self._weights(hashes, by)
+        own = _drawn(hashes, by, b"annotator")
         ranks = np.zeros(len(hashes), np.int64)
         for other in {*self.annotators} - {by}:
-            weights = self._weights(hashes, other)
+            weights = _drawn(hashes, other, b"annotator")
             ranks += (weights > own) | ((weights == own) & (other < by))
         return ranks
-
-    def _weights(self, hashes: Hashes, annotator: str) -> Hashes:
-        digest = blake2b(annotator.encode("utf-8", "surrogatepass"), digest_size=8, person=b"annotator").digest()
-        return mix(hashes ^ np.uint64(int.from_bytes(digest)))
 
 
 @dataclass(frozen=True)
@@ -177,7 +173,7 @@ def ordered(order: Order, facts: Facts, by: str) -> NDArray[np.int64]:
     # from one annotator to the next, so that no record comes last for all of them; it also decides where another order
     # does not. Where others disagree comes by how many different answers there are, which says nothing of what they
     # are.
-    drawn = _drawn(facts.hashes, by)
+    drawn = _drawn(facts.hashes, by, b"order")
     indices = np.arange(len(facts.hashes))
     if order == "random":
         return np.argsort(drawn, kind="stable")
@@ -191,8 +187,9 @@ def ordered(order: Order, facts: Facts, by: str) -> NDArray[np.int64]:
     return indices
 
 
-def _drawn(hashes: Hashes, by: str) -> Hashes:
-    digest = blake2b(by.encode("utf-8", "surrogatepass"), digest_size=8, person=b"order").digest()
+def _drawn(hashes: Hashes, by: str, purpose: bytes) -> Hashes:
+    """Return a number for each record that an annotator has drawn for a purpose, always the same one."""
+    digest = blake2b(by.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose).digest()
     return mix(hashes ^ np.uint64(int.from_bytes(digest)))
 
 

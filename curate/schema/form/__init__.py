@@ -4,8 +4,8 @@ A field that a form cannot show well, because its schema branches or does not sa
 the same checks.
 """
 
-from curate.schema.form.fields import Field, Kind, Option, option_index
-from curate.schema.form.model import FieldProblem, Form, Typed, outline, value_at
+from curate.schema.form.fields import Field, option_index
+from curate.schema.form.model import Form, Typed, outline, value_at
 from curate.schema.form.text import (
     Misspelt,
     Spelling,
@@ -21,28 +21,3 @@ from curate.schema.form.text import (
     tags_text,
     written,
 )
-
-__all__ = [
-    "Field",
-    "FieldProblem",
-    "Form",
-    "Kind",
-    "Misspelt",
-    "Option",
-    "Spelling",
-    "Typed",
-    "describe_problem",
-    "escaped",
-    "is_huge",
-    "is_plain",
-    "json_text",
-    "option_index",
-    "outline",
-    "position_in",
-    "read_number",
-    "read_tags",
-    "read_written",
-    "tags_text",
-    "value_at",
-    "written",
-]

@@ -4,21 +4,3 @@ from curate.sessions.labelling.excerpts import spelled_value, turns_of
 from curate.sessions.labelling.queue import Prepared, Wish, values_known
 from curate.sessions.labelling.review import AnswerSide, ReviewItem, Waiting, settle, waiting
 from curate.sessions.labelling.session import FLAG, NOTE, QUALITY, Done, LabelSession
-
-__all__ = [
-    "FLAG",
-    "NOTE",
-    "QUALITY",
-    "AnswerSide",
-    "Done",
-    "LabelSession",
-    "Prepared",
-    "ReviewItem",
-    "Waiting",
-    "Wish",
-    "settle",
-    "spelled_value",
-    "turns_of",
-    "values_known",
-    "waiting",
-]

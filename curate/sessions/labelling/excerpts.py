@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from curate.base.record import Json, Record, canonical
 from curate.schema.view import REASONING, prompt_messages, said_in, spoken_turns
 
-_MOST_TEXT = 20_000
+_MOST_TEXT = 20_000  # Characters of one text that are shown; how many more there are is said.
 
 
 def turns_of(record: Record, sides: Sequence[str] = ()) -> Iterator[tuple[str, str, int]]:
@@ -18,9 +18,9 @@ def turns_of(record: Record, sides: Sequence[str] = ()) -> Iterator[tuple[str, s
     """
     turns = list(spoken_turns(record))
     if sides and len(record.answers) > 1:
-        shown = (record.answers[0], record.answers[-1])
+        pair = (record.answers[0], record.answers[-1])
         turns = list(said_in(prompt_messages(record)))
-        for letter, answer in zip("AB", shown if sides[0] == "chosen" else reversed(shown), strict=True):
+        for letter, answer in zip("AB", pair if sides[0] == "chosen" else reversed(pair), strict=True):
             turns += [(who if who == REASONING else f"answer {letter}", text) for who, text in said_in(answer.messages)]
     for who, text in turns:
         yield who.upper(), text[:_MOST_TEXT], max(0, len(text) - _MOST_TEXT)

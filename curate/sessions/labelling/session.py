@@ -169,7 +169,7 @@ class LabelSession:
         """Yield what `turns_of` does; where two answers are compared, without what is known of them."""
         given = state.answers if (state := self.state()) else {}
         # Another question must not say what the pair asks for.
-        is_open = any(self.by not in given.get(asked.name, {}) for asked in self.questions if asked.kind == "pair")
+        is_open = any(self.by not in given.get(pair.name, {}) for pair in self.questions if pair.kind == "pair")
         return turns_of(record, pair_order(record.id, self.by) if self.question.kind == "pair" or is_open else ())
 
     def wish_for(self, question: str = "", order: Order | None = None, *, is_all: bool | None = None) -> Wish:
@@ -378,7 +378,7 @@ class LabelSession:
         state = self.state()
         if question != APPROVAL or state is None:
             # About what was shown, as an approval below.
-            kind = next((asked.kind for asked in self.questions if asked.name == question), "choice")
+            kind = next((known.kind for known in self.questions if known.name == question), "choice")
             return Label(self.current, question, value, texts_of(state.record, kind) if state else [])
         if value == DROP:
             return Drop(self.current, "not approved")

@@ -258,14 +258,13 @@ def find_duplicates(
     settings: DedupeSettings,
     *,
     order: Sequence[int] | None = None,
-    wanted: Collection[str] = (),
     is_compiled: bool | None = None,
 ) -> Duplicates:
     """Find exact and near duplicates, conflicts and clusters among ``records``.
 
     Of an exact group and of a near pair the first in ``order`` is kept, rows of ``records`` as `preference_of` returns
-    them (None: as they come), and ``wanted`` ids in any case. A record is a duplicate only of a record that is itself
-    kept, so nothing goes because of something that is gone. What is compared does not depend on the order.
+    them (None: as they come). A record is a duplicate only of a record that is itself kept, so nothing goes because of
+    something that is gone. What is compared does not depend on the order.
     ``is_compiled`` None uses the compiled loops where numba is installed and the data is large enough to repay loading.
 
     Raises:
@@ -274,7 +273,7 @@ def find_duplicates(
     _refuse_repeated_ids([record.id for record in records], lambda row: records[row].source)
     kernels = kernels_for(sum(map(_size, records)), is_compiled)
     rows = None if order is None else np.array(order, np.int64)
-    return find(gather(records, kernels), method_of(settings), kernels, Stages(), order=rows, wanted=wanted)
+    return find(gather(records, kernels), method_of(settings), kernels, Stages(), order=rows)
 
 
 def _refuse_repeated_ids(ids: Sequence[str], source: Callable[[int], Source]) -> None:
@@ -298,15 +297,3 @@ def _refuse_repeated_ids(ids: Sequence[str], source: Callable[[int], Source]) ->
 
 def _size(record: Record) -> int:
     return len(record.prompt) + len(record.completion) + len(record.text)
-
-
-__all__ = [
-    "AnswerConflict",
-    "Duplicate",
-    "Duplicates",
-    "Keep",
-    "Method",
-    "find_duplicates",
-    "method_of",
-    "preference_of",
-]

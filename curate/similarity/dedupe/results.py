@@ -140,18 +140,18 @@ class Repetition:
         sources, targets, scores, is_near = self._ties
         holders = np.flatnonzero(is_candidate & self._is_tied)
         holders = holders[np.argsort(self.first_of[holders], kind="stable")]
-        asked, tie = _equal_to(sources, self.first_of[rows])
+        repeats, tie = _equal_to(sources, self.first_of[rows])
         which, at = _equal_to(self.first_of[holders], targets[tie])
-        asked, tie, others = rows[asked[which]], tie[which], holders[at]
-        is_possible = others != asked if position is None else position[others] < position[asked]
-        asked, tie, others = asked[is_possible], tie[is_possible], others[is_possible]
+        repeats, tie, others = rows[repeats[which]], tie[which], holders[at]
+        is_possible = others != repeats if position is None else position[others] < position[repeats]
+        repeats, tie, others = repeats[is_possible], tie[is_possible], others[is_possible]
         # Ties come by what counts most, so that only those that are as good as the first of a row are left.
-        is_head = heads_run(asked)
+        is_head = heads_run(repeats)
         best = tie[is_head][np.cumsum(is_head) - 1]
         is_best = (scores[tie] == scores[best]) & (is_near[tie] == is_near[best])
         pairs: dict[int, Duplicate] = {}
         for row, other, score, kind in zip(
-            *(column[is_best].tolist() for column in (asked, others, scores[tie], is_near[tie])), strict=True
+            *(column[is_best].tolist() for column in (repeats, others, scores[tie], is_near[tie])), strict=True
         ):
             name = self.ids[other]
             if row not in pairs or name < pairs[row].keeper:

@@ -115,8 +115,8 @@ def compare_once(
 
     def make() -> dict[str, NDArray[np.uint8]]:
         results = [
-            (found.num_exam, found.num_pool, found.num_templates, list(map(_stored, found.leaks)))
-            for found in compare_exams(corpus, pool, exams, settings)
+            (exam_leaks.num_exam, exam_leaks.num_pool, exam_leaks.num_templates, list(map(_stored, exam_leaks.leaks)))
+            for exam_leaks in compare_exams(corpus, pool, exams, settings)
         ]
         return {"results": np.frombuffer(orjson.dumps(results), np.uint8)}
 
@@ -152,6 +152,3 @@ def _ranked(leaks: Sequence[Leak]) -> Leak:
     """Return the worst leak of an exam record, with others of it that are errors."""
     first, *others = sorted(leaks, key=lambda leak: _order(leak.worst))
     return replace(first, also=tuple(leak for leak in others[:_MOST_OTHERS] if leak.severity == "error"))
-
-
-__all__ = ["LEVELS", "Exam", "Leak", "Leaks", "Level", "Overlap", "compare_exams", "compare_once", "find_leaks"]

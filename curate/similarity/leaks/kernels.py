@@ -143,8 +143,8 @@ def _wholes(tokens: Hashes, offsets: Indices) -> Hashes:
     sums = np.zeros(len(tokens) + 1, np.uint64)
     for low in range(0, len(tokens), _CHUNK_WORDS):
         piece = slice(low, min(low + _CHUNK_WORDS, len(tokens)))
-        places = (np.arange(piece.start, piece.stop) - begins[piece]).astype(np.uint64)
-        mixed = mix(tokens[piece] + places * np.uint64(STEP))
+        positions = (np.arange(piece.start, piece.stop) - begins[piece]).astype(np.uint64)
+        mixed = mix(tokens[piece] + positions * np.uint64(STEP))
         sums[low + 1 : piece.stop + 1] = np.cumsum(mixed) + sums[low]
     wholes = mix(sums[offsets[1:]] - sums[offsets[:-1]] + counts.astype(np.uint64))
     wholes[counts == 0] = 0

@@ -23,6 +23,3 @@ def known_bindings() -> dict[str, Binding]:
     for tab in TABS:
         screen_class(tab.name)
     return {binding.id: binding for binding in bindings_of(own_subclasses(DOMNode)) if binding.id}
-
-
-__all__ = ["TABS", "Tab", "known_bindings", "screen_class"]

@@ -11,18 +11,5 @@ from __future__ import annotations
 
 from train.data.dataset import RowFault
 from train.data.rendering.conversation import Conversation
-from train.data.rendering.examples import Example, Examples, Prompt, Rendered
-from train.data.rendering.renderer import DEFAULT_TEMPLATE, Preview, Renderer, render_cached
-
-__all__ = [
-    "DEFAULT_TEMPLATE",
-    "Conversation",
-    "Example",
-    "Examples",
-    "Preview",
-    "Prompt",
-    "Rendered",
-    "Renderer",
-    "RowFault",
-    "render_cached",
-]
+from train.data.rendering.examples import Example, Examples, Rendered
+from train.data.rendering.renderer import Renderer, render_cached

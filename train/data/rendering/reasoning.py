@@ -61,10 +61,10 @@ def find_marks(conversations: Conversations) -> ReasoningMarks | None:
     if not any(name in source for name in TRACES):
         return None
     word = sentinel(source)
-    told = prepare_messages([QUESTION[0], {**QUESTION[1], "reasoning_content": word}], source)
+    reasoned = prepare_messages([QUESTION[0], {**QUESTION[1], "reasoning_content": word}], source)
     try:
         opening = conversations.opening(QUESTION[:1])
-        text, plain = conversations.render(told), conversations.render(QUESTION)
+        text, plain = conversations.render(reasoned), conversations.render(QUESTION)
     except RowFault:
         return None
     before, separator, after = text.removeprefix(opening).partition(word)

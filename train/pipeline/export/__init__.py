@@ -18,8 +18,6 @@ from train.base.storage import whole_folder
 from train.pipeline.export import harness, models, ollama
 from train.pipeline.export.source import Source, Written, compare_answers, ids_served_differently, open_source, reload
 
-__all__ = ["MARK", "TARGETS", "check_free", "export_run", "open_source"]
-
 Writer = Callable[[Source, Path, str], Written]
 """Fills a folder with a run in a number format."""
 
