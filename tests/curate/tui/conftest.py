@@ -76,10 +76,12 @@ async def _wait_for_living_widgets(pilot: Pilot[Any], timeout: float = 60.0) -> 
 
 FRAME = 0.02
 """Seconds within which a worker that takes no CPU time waits for somebody else."""
+REST = 0.1
+"""Seconds for which a screen waits for one more key at most before it goes on."""
 
 
-async def _until_idle(min_sleep: float = 0, max_sleep: float = 1) -> None:
-    """Wait until nothing is left to run: no callback, no timer of the next frames, no worker that computes.
+async def _until_idle(min_sleep: float = 0, max_sleep: float = 1, within: float = 2 * FRAME) -> None:
+    """Wait until nothing is left to run: no callback, no timer due ``within`` seconds, no worker that computes.
 
     Textual's own sleeps two frames and more at each key and calls that idle: two thirds of the time of these tests.
     """
@@ -90,7 +92,7 @@ async def _until_idle(min_sleep: float = 0, max_sleep: float = 1) -> None:
         num_idle += 1
         if loop._ready:
             num_idle = 0
-        elif any(not timer.cancelled() and timer.when() < begun + 2 * FRAME for timer in loop._scheduled):
+        elif any(not timer.cancelled() and timer.when() < begun + within for timer in loop._scheduled):
             await asyncio.sleep(FRAME / 10)
             num_idle = 0
         elif any(not worker.is_finished for worker in active_app.get().workers):
@@ -160,6 +162,8 @@ async def _settled(pilot: Pilot[Any]) -> None:
     num_idle = 0
     while num_idle < 3:
         await pilot.pause()
+        # A cursor that rests, or a filter without a further key, is followed after a pause.
+        await _until_idle(within=REST)
         working = [worker for worker in pilot.app.workers if not worker.is_finished]
         num_idle = 0 if working else num_idle + 1
         # One that a newer one has taken the place of is done as well.

@@ -260,11 +260,11 @@ def test_what_is_to_be_settled_is_there_to_be_read_whole(label_story, label_work
         await pilot.press("g", "h")
         app.go("label", queue="review")
         await settled(pilot)
-        assert f"1 bo\n{ours}" in text_of(app, "record")
-        assert f"2 cem\n{theirs}" in text_of(app, "record")
+        assert f" bo\n{ours}" in text_of(app, "record")
+        assert f" cem\n{theirs}" in text_of(app, "record")
         room = app.screen.query_one("#choices").size.width
         sides = text_of(app, "choices").splitlines()[1:]
-        assert [line.split()[-1] for line in sides] == ["bo", "cem"]
+        assert {line.split()[-1] for line in sides} == {"bo", "cem"}
         assert max(map(len, sides)) <= room
 
     label_story(script, workspace=workspace)
