@@ -12,10 +12,8 @@ import pytest
 MOST_BYTES_OF_SAMPLES = 8 * 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install(root: Path, folder: Path) -> Path:
     """Build the wheel, install it with its base dependencies in an empty environment, return the environment."""
-    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=root,
@@ -39,53 +37,26 @@ def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_package_user_validates_the_sample_from_any_folder(installed: Path, tmp_path: Path) -> None:
-    made = subprocess.run(
-        [str(installed / "bin/curate"), "init", "tour", "--sample"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_a_package_user_has_the_whole_product(root: Path, tmp_path: Path) -> None:
+    """One test, since the environment costs more than all that is looked at in it."""
+    installed = install(root, tmp_path)
+
+    def curate(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(installed / "bin/curate"), *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    made = curate("init", "tour", "--sample")
     assert made.returncode == 0, made.stderr
-    done = subprocess.run(
-        [str(installed / "bin/curate"), "validate", "tour"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = curate("validate", "tour")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "tour/models/tiny-base/model.safetensors").is_file()
     assert (tmp_path / "tour/replay.jsonl").is_file()
 
+    untrained = curate("train", "tour")
+    assert untrained.returncode == 3
+    assert "pip install 'pairsmith[train]'" in untrained.stderr
+    assert "Traceback" not in untrained.stderr
 
-@pytest.mark.slow
-def test_without_the_train_extra_training_says_what_to_install(installed: Path, tmp_path: Path) -> None:
-    subprocess.run(
-        [str(installed / "bin/curate"), "init", "tour", "--sample"],
-        cwd=tmp_path,
-        check=True,
-        timeout=60,
-        capture_output=True,
-    )
-    done = subprocess.run(
-        [str(installed / "bin/curate"), "train", "tour"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 3
-    assert "pip install 'pairsmith[train]'" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_what_ships_is_small_and_typed(installed: Path) -> None:
     (site,) = installed.glob("lib/python3.*/site-packages")
     assert (site / "curate/py.typed").exists()
     assert (site / "train/py.typed").exists()
