@@ -25,7 +25,7 @@ run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-categ
 	$(BIN)/curate train $(DEMO) -- $(TRAIN)
 
 test: check ## All checks and all tests
-	@$(BIN)/python -m pytest -n 4 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 quick: $(VENV)/installed-dev ## Three fifths of the tests, those of light files, in two minutes
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not heavy"

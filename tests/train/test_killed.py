@@ -15,7 +15,7 @@ from tests.effort import EFFORT
 from tests.train import children
 from train.loop.checkpoint import MANIFEST, newest_verified
 
-KILLS = 20 * EFFORT
+KILLS = 10 * EFFORT
 STEPS_A_KILL = 2
 CHANGES: dict[str, Any] = {
     "method": "lora", "lora": {"dropout": 0.2}, "batch_size": 4, "max_steps": KILLS * STEPS_A_KILL,

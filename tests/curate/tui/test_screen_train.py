@@ -304,13 +304,14 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
     recipe = demo / "recipe.toml"
     short = (
         recipe.read_text()
-        .replace("max_steps = 220", "max_steps = 30")
+        .replace("max_steps = 220", "max_steps = 40")
+        .replace("batch_size = 32", "batch_size = 8")
         .replace("max_new_tokens = 64", "max_new_tokens = 8")
     )
     recipe.write_text("".join(line for line in short.splitlines(keepends=True) if not line.startswith("general")))
-    # A sixth of the records: most of the time of a run goes into its answers.
+    # Few of the records: most of the time of a run goes into its answers.
     for data in (demo / "data").iterdir():
-        data.write_text("".join(data.read_text(encoding="utf-8").splitlines(keepends=True)[::6]), encoding="utf-8")
+        data.write_text("".join(data.read_text(encoding="utf-8").splitlines(keepends=True)[::20]), encoding="utf-8")
     workspace = load_data(demo)
     app = make_app(workspace)
 
