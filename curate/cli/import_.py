@@ -76,7 +76,7 @@ def command(
     from curate.formats.importers.mapping import parse_map
     from curate.formats.intake import take_in
 
-    settings, shape = _workspace(root)
+    settings, shape = _workspace(root, files)
     selection = selection_of(only, to_meta)
     options: dict[str, Any] = {"format_name": format_name, "selection": selection, "encoding": encoding}
     options["mapping"] = parse_map(map_text) if map_text else None
@@ -100,15 +100,15 @@ def command(
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
 
-def _workspace(root: Path) -> tuple[Settings, Shape]:
+def _workspace(root: Path, files: Sequence[Path]) -> tuple[Settings, Shape]:
     from curate.base.registry import use_plugins
     from curate.schema import load_shape
     from curate.schema.settings import FILE_NAME, read_settings
 
     if not (root / FILE_NAME).is_file():
-        raise CurateError(
-            "E901 no-workspace", f"{root}: no {FILE_NAME} here", f"Make a workspace: curate init {root} --from FILE"
-        )
+        named = next((path for path in files if (path / FILE_NAME).is_file()), None)
+        hint = f"Say which workspace: --into {named}" if named else f"Make a workspace: curate init {root} --from FILE"
+        raise CurateError("E901 no-workspace", f"{root}: no {FILE_NAME} here", hint)
     settings = read_settings(root)
     # An importer may be one of the workspace, too.
     use_plugins(settings.root, settings.plugins.path)

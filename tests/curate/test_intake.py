@@ -158,6 +158,12 @@ def test_the_command_needs_a_workspace(tmp_path: Path) -> None:
     assert result.exception.code == "E901 no-workspace"
 
 
+def test_a_workspace_among_the_files_is_what_the_help_names(workspace: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["a.csv", str(workspace), "--into", str(tmp_path)], standalone_mode=False)
+    assert isinstance(result.exception, CurateError)
+    assert result.exception.hint == f"Say which workspace: --into {workspace}"
+
+
 def test_two_files_of_one_name_keep_their_bad_rows_apart(workspace: Path, tmp_path: Path) -> None:
     for folder, raw in (("one", b"\xff\n"), ("two", b"\xfe\n")):
         (tmp_path / folder).mkdir()
