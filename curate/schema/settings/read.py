@@ -260,7 +260,8 @@ def _table(text: str, path: Path | None) -> dict[str, Any]:
         return tomllib.loads(text)
     # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
     except (ValueError, RecursionError) as error:
-        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
+        hint = "Settings are TOML, where each key and each table stands once."
+        raise CurateError("E902 bad-settings", f"{path}: {error}", hint) from error
 
 
 def _fields(part: type) -> dict[str, Field[Any]]:
