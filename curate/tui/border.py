@@ -21,6 +21,8 @@ from curate.base import console
 
 _PLAIN = re.compile(r"[ -~]*")
 _ODD = re.compile(r"[^\n -~]")
+# Rich counts what a joiner joins as part of the character before, and a selector may widen that character.
+_JOINT = re.compile("\u200d.?|\ufe0f", re.DOTALL)
 # Letters and marks by their category, and yet nothing is seen of them: fillers, variation selectors, blank patterns.
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -185,7 +187,12 @@ def harmless(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _drawn(text: str, is_ascii: bool) -> str:
-    return "".join(_cells_of(character, is_ascii) for character in text)
+    drawn, end = "", 0
+    for joint in _JOINT.finditer(text):
+        width = cell_len(text[: joint.end()]) - cell_len(text[: joint.start()])
+        drawn += _drawn(text[end : joint.start()], is_ascii) + glyphs().unknown * width
+        end = joint.end()
+    return drawn + "".join(_cells_of(character, is_ascii) for character in text[end:])
 
 
 def _cells_of(character: str, is_ascii: bool) -> str:

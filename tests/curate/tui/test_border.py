@@ -61,7 +61,7 @@ def test_fields_keep_their_length(text: str, is_ascii: bool) -> None:
     use_glyphs(PRETTY)
 
 
-@given(st.text())
+@given(st.text() | st.text("\u200d\ufe0f❤0a👩\u0301\n"))
 def test_what_was_drawn_stays_as_wide(text: str) -> None:
     seen = border.harmless(text)
     assert cell_len(seen) == cell_len(text)
