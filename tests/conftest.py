@@ -15,6 +15,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Tests write under tmp_path only; those of the cache give it a folder there.
 os.environ["TRAIN_CACHE"] = "off"
+# A shell that starts the tests in its background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
