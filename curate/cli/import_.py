@@ -153,8 +153,8 @@ def _remarks(update: Update, *, is_dropping: bool, is_dry_run: bool) -> Iterator
     would = "would be " if is_dry_run else ""
     if update.gone:
         named = listed_records([record.id for record in update.gone])
-        kept = f"{would}dropped; `curate undo` takes it back" if is_dropping else "they stay; --drop-gone drops them"
-        console.data(f"gone from the file: {named}; {kept}")
+        fate = f"{would}dropped; `curate undo` takes it back" if is_dropping else "they stay; --drop-gone drops them"
+        console.data(f"gone from the file: {named}; {fate}")
     if update.contested:
         named = listed_records([decision.id for decision in update.contested])
         yield f"changed in the file and by people: {named}; theirs holds until `curate review` settles it"

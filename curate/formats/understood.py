@@ -74,7 +74,7 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
     rows = [(row, _drafts(row, plan)) for row in plan.sample[:_NUM_ROWS]]
     # Of a row that is put aside nothing goes anywhere, and that is told by itself.
     for row, drafts in [(row, drafts) for row, drafts in rows if drafts] or rows:
-        fields, extra = _places(drafts)
+        fields, extra = _stored_values(drafts)
         pointers = [(column, value_at(row, column)) for column in plan.mapping.values() if column.startswith("/")]
         for pointer, value in dict([*_leaves(row, viewed), *pointers]).items():
             targets[pointer][EMPTY] += 0
@@ -135,13 +135,13 @@ def _said(drafts: Drafts) -> list[Json]:
 
 def _without(value: Json, path: Sequence[str]) -> Json:
     if isinstance(value, list):
-        place = int(path[0])
-        return [*value[:place], _without(value[place], path[1:]), *value[place + 1 :]]
+        index = int(path[0])
+        return [*value[:index], _without(value[index], path[1:]), *value[index + 1 :]]
     rest = {name: part for name, part in value.items() if name != path[0]}
     return rest if len(path) == 1 else rest | {path[0]: _without(value[path[0]], path[1:])}
 
 
-def _places(drafts: Drafts) -> tuple[list[tuple[Json, str]], set[str]]:
+def _stored_values(drafts: Drafts) -> tuple[list[tuple[Json, str]], set[str]]:
     """Return the values of records with where they stand, and the names in ``meta.extra``."""
     fields: list[tuple[Json, str]] = []
     extra: set[str] = set()
@@ -188,30 +188,30 @@ def _target(path: Sequence[str], value: Json, fields: Iterable[tuple[Json, str]]
     equals = (value, text if isinstance(text, str) else rendered(value))
     # Numbers and single letters are the same object everywhere.
     is_object = isinstance(value, list | dict) or (isinstance(value, str) and len(value) > 1)
-    found = [target for held, target in fields if is_object and held is value] or [
+    targets = [target for held, target in fields if is_object and held is value] or [
         target for held, target in fields if held in equals
     ]
-    if not found and path[-1] in _TALKS:
+    if not targets and path[-1] in _TALKS:
         return _talk_target(_TALKS[path[-1]], value, fields)
-    if not found and path[-1] in VERDICT_COLUMNS and any(target == ROLES["liked"] for _, target in fields):
+    if not targets and path[-1] in VERDICT_COLUMNS and any(target == ROLES["liked"] for _, target in fields):
         return ROLES["liked"]
-    if not found and isinstance(value, str) and len(value) >= _LEAST_PART:
+    if not targets and isinstance(value, str) and len(value) >= _LEAST_PART:
         # A part of a text, such as an input behind its instruction, or a whole talk of which parts are taken.
-        found = [
+        targets = [
             target for held, target in fields if isinstance(held, str) and held and (value in held or held in value)
         ]
-    return " and ".join(dict.fromkeys(found)) or (NOWHERE if extra.isdisjoint(path) else META)
+    return " and ".join(dict.fromkeys(targets)) or (NOWHERE if extra.isdisjoint(path) else META)
 
 
 def _talk_target(usual: str, value: Json, fields: Iterable[tuple[Json, str]]) -> str:
     """Return where the turns of a talk go: to several places, such as a prompt and an answer, or the usual one."""
     texts = list(_texts(value))
     # A whole talk may be one text, too.
-    found = [target for held, target in fields if isinstance(held, str) and held and (
+    targets = [target for held, target in fields if isinstance(held, str) and held and (
         held in texts or (isinstance(value, str) and len(held) >= _LEAST_PART and held in value)
     )]  # fmt: skip
     allowed = (ROLES["instruction"], ROLES["output"], usual)
-    return " and ".join(dict.fromkeys(target for target in found if target in allowed)) or usual
+    return " and ".join(dict.fromkeys(target for target in targets if target in allowed)) or usual
 
 
 def _texts(value: Json) -> Iterator[str]:
@@ -230,9 +230,9 @@ def _leaves(
     """
     for name, part in value.items():
         inner: tuple[str | int, ...] = (*path, name)
-        first, place = (part[0], (*inner, 0)) if isinstance(part, list) and part else (part, inner)
-        is_one = name in _TALKS or name == "labels" or inner in viewed or len(inner) >= _MOST_DEPTH
-        if isinstance(first, dict) and first and not is_one:
-            yield from _leaves(first, viewed, place)
+        first, pointer = (part[0], (*inner, 0)) if isinstance(part, list) and part else (part, inner)
+        is_leaf = name in _TALKS or name == "labels" or inner in viewed or len(inner) >= _MOST_DEPTH
+        if isinstance(first, dict) and first and not is_leaf:
+            yield from _leaves(first, viewed, pointer)
         else:
             yield (pointer_of(inner) if path or name.startswith("/") else name), part

@@ -94,7 +94,7 @@ def plan_update(
         hint = "Name a key of the lines that are written, such as /id, or a column that is stored in meta.extra."
         raise CurateError("E908 cannot-import", message, hint)
     missing = {frozenset(base[name].items()): name for name in base.keys() - here.keys()}
-    shown: list[VersionRecord] = []
+    versions: list[VersionRecord] = []
     noted_lines: dict[int, FieldDigests] = {}
     last = 0
     for value, row, record in zip(keys, rows, records, strict=True):
@@ -106,7 +106,7 @@ def plan_update(
             if record.id in intake.answers:
                 intake.answers[old.id] = intake.answers.pop(record.id)
             noted_lines[last] = digests
-            shown.append(_version(old, line))
+            versions.append(_version(old, line))
         elif old is None and (name := missing.get(frozenset(digests.items()), "")):
             update.num_taken_out += 1
             update.note[name] = digests
@@ -118,7 +118,7 @@ def plan_update(
             noted_lines[record.source.line] = base[name]
             if not _is_dropped(record, data):
                 update.gone.append(record)
-    _compare(update, here.values(), shown, is_dropping=is_dropping)
+    _compare(update, here.values(), versions, is_dropping=is_dropping)
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
     update.is_noted = noted == (update.key, update.note)
     return update
@@ -254,15 +254,15 @@ def _is_dropped(record: Record, data: ProjectData, reason: str = "") -> bool:
     return state is not None and state.dropped is not None and (not reason or state.dropped == reason)
 
 
-def _compare(update: Update, here: Iterable[Record], shown: list[VersionRecord], *, is_dropping: bool) -> None:
+def _compare(update: Update, here: Iterable[Record], versions: list[VersionRecord], *, is_dropping: bool) -> None:
     names, gone = UniqueNames(), {record.id for record in update.gone}
     for record in here:
         names.name(record.id)
-    again = {record.id for record in shown}
+    again = {record.id for record in versions}
     before = [_version(record, record.data) for record in here if record.id in again or record.id in gone]
     new = [record for added in update.added.values() for _, record, _ in added]
     staying = [] if is_dropping else [version for version in before if version.id in gone]
-    after = [*shown, *staying, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
+    after = [*versions, *staying, *(_version(replace(record, id=names.name(record.id)), record.data) for record in new)]
     update.difference = compare(before, after)
 
 

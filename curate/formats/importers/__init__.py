@@ -281,14 +281,14 @@ def container_of(path: Path) -> Container:
         CurateError: E908 when none does; and as `head_of`.
     """
     head = b"" if path.is_dir() else head_of(path)
-    found = next((one for one in containers() if one.fits(path, head)), None)
+    matching = next((one for one in containers() if one.fits(path, head)), None)
     name = packed_as(head)
-    if name and (found is None or name not in found.unpacks):
+    if name and (matching is None or name not in matching.unpacks):
         hint = "Unpack it and import what is inside."
         if path.suffix.lower() in _SPREADSHEETS:
             hint = "Save the table as .xlsx or CSV and import that."
         raise cannot_import(f"{path}: {name}, which is not unpacked here", hint)
-    if found is None and path.suffix.lower() in _KNOWN_BY_CONTENT and not path.is_dir():
+    if matching is None and path.suffix.lower() in _KNOWN_BY_CONTENT and not path.is_dir():
         known = wide_encoding(head)
         hint = (
             f"The file is {known}. Add: --encoding {known}"
@@ -296,11 +296,11 @@ def container_of(path: Path) -> Container:
             else "Save or fetch it again, or give it its right name."
         )
         raise cannot_import(f"{path}: by its content this is no {path.suffix.lower()} file", hint)
-    if found is None:
+    if matching is None:
         what = f"{path.suffix or 'files without a suffix'} cannot be imported"
         what = "the folder holds no file that can be imported" if path.is_dir() else what
         raise cannot_import(f"{path}: {what}", f"These can: {_READABLE}.")
-    return found
+    return matching
 
 
 def wide_encoding(head: bytes) -> str:

@@ -64,8 +64,8 @@ def _notices(path: Path) -> Sequence[str]:
     document = _document(path).lstrip()
     if document.startswith(b"[") or _FIRST.match(document):
         return ()
-    how, beside = "one record for each member of the object", _objects(document)[1]
-    return [f"{how}; left out, since it holds none: {listed(beside)}" if beside else how]
+    how, others = "one record for each member of the object", _objects(document)[1]
+    return [f"{how}; left out, since it holds none: {listed(others)}" if others else how]
 
 
 def _document(path: Path) -> bytes:
@@ -151,7 +151,7 @@ def _objects(document: bytes) -> tuple[list[_Element], list[str]]:
     They may lie one object deeper, which is called like arrays of records are.
     """
     members = list(_elements_of(document, document.find(b"{") + 1, ""))
-    records, beside = list[_Element](), list[str]()
+    records, others = list[_Element](), list[str]()
     for member in members:
         start = _MEMBER.match(document, member.begin, member.end)
         name = start[1].decode("utf-8", "replace") if start else ""
@@ -160,14 +160,14 @@ def _objects(document: bytes) -> tuple[list[_Element], list[str]]:
             if _are_objects(document, inner):
                 records += inner
                 continue
-        beside.append(name)
+        others.append(name)
     if not records and _are_objects(document, members):
-        records, beside = members, []
+        records, others = members, []
     keys = [start[1] for one in records if (start := _MEMBER.match(document, one.begin))]
     is_count = any(keys == [b"%d" % (n + first) for n in range(len(keys))] for first in (0, 1))
     records = [one._replace(key="count" if is_count else "id") for one in records]
     end = _END.match(document, members[-1].end) if records else None
-    return [*records, *(_rest(document, end.end()) if end else ())], beside
+    return [*records, *(_rest(document, end.end()) if end else ())], others
 
 
 def _are_objects(document: bytes, members: Sequence[_Element]) -> bool:
