@@ -100,6 +100,7 @@ def test_after_a_fold_the_schema_can_be_tightened(workspace: Path) -> None:
     migrate(workspace, "one.json", "wide.json", "--rename", "/answer=/output")
     refused = migrate(workspace, "wide.json", "two.json")
     assert "its line in the file, before decisions" in refused.output
+    assert "migrate to a schema that takes them as they are" in refused.output
     assert CliRunner().invoke(fold, [str(workspace)]).exit_code == 0
     done = migrate(workspace, "wide.json", "two.json")
     assert done.return_value == Exit.OK
