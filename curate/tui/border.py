@@ -147,6 +147,26 @@ def safe_lines(text: str, style: str | Style = "") -> Text:
     return Text(safe(text), style=style, end="")
 
 
+def cut_middle(text: str, width: int) -> str:
+    """Return the name ``text`` safe and on one line, its middle left out where it has more than ``width`` cells.
+
+    Ids and paths differ at their ends: of `rec-0000017` and `data/a.jsonl:214` it is the end that says which one.
+    """
+    # A cell holds no more than so many characters, and an id may be of any length.
+    is_long = len(text) > 8 * width + 32
+    flat = safe_line(text[: 4 * width] + text[-4 * width :] if is_long else text)
+    if cell_len(flat) <= width and not is_long:
+        return flat
+    mark = glyphs().ellipsis[:width]
+    head = (width - len(mark)) // 3
+    tail = width - len(mark) - head
+    end = flat
+    while cell_len(end) > tail:
+        # At least one character goes each time, and for text of single cells this is one step.
+        end = end[max(1, len(end) - tail) :]
+    return set_cell_size(flat, head) + mark + " " * (tail - cell_len(end)) + end
+
+
 def cell(text: str, width: int, *, is_right: bool = False) -> str:
     """Return ``text`` safe, on one line, exactly ``width`` terminal cells wide, with an ellipsis where it was cut."""
     # A cell cannot hold more than so many characters, and rows must not cost what their records weigh.

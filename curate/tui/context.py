@@ -6,7 +6,7 @@ line or go to another screen, so what they may ask stands here, below them, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,20 @@ TABS = (
     Tab("train", "Train", "t"),
     Tab("compare", "Compare", "c"),
 )
+
+
+class Listing(Protocol):
+    """A list whose entries Edit opens one after the other: a screen hands itself over as ``listing``.
+
+    ``opened`` is what `EditScreen.arrive` was called with for the entry that is open now. The list may have changed
+    since: an entry that is gone is looked for where it was.
+    """
+
+    def neighbour(self, opened: Mapping[str, Any], by: int) -> dict[str, Any] | None:
+        """Return what to open ``by`` entries further on, None where the list ends; asked before a save."""
+
+    def position(self, opened: Mapping[str, Any]) -> str:
+        """Return where in the list the entry stands, as "finding 4 of 10"; empty where it is gone."""
 
 
 class Loading(Protocol):

@@ -21,7 +21,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from curate.tui.border import cell
+from curate.tui.border import cell, cut_middle
 
 WINDOW = 256
 _GUTTER = 3
@@ -49,12 +49,16 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its head, its width in cells (0: what the others leave), and how its values look."""
+    """One column: its head, its width in cells (0: what the others leave), and how its values look.
+
+    ``is_name`` is for ids and paths, whose middle is cut and not their end.
+    """
 
     title: str
     width: int = 0
     is_right: bool = False
     tone: Callable[[str], Tone] | None = None
+    is_name: bool = False
 
 
 class FrameTable(ScrollView, can_focus=True):
@@ -252,7 +256,8 @@ class FrameTable(ScrollView, can_focus=True):
         for column, width, value in zip(self.columns, widths, row, strict=False):
             tone = column.tone(value) if column.tone and has_tones else ""
             cell_style = style + self.get_component_rich_style(f"frame-table--{tone}", partial=True) if tone else style
-            segments.append(Segment(cell(value, width, is_right=column.is_right), cell_style))
+            text = cut_middle(value, width) if column.is_name else value
+            segments.append(Segment(cell(text, width, is_right=column.is_right), cell_style))
             segments.append(Segment(" ", style))
         return segments
 

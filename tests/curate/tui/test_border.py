@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from curate.base.record import strings_of
 from curate.tui import border
-from curate.tui.border import ASCII, PRETTY, bar, glyphs, is_ascii_wanted, use_glyphs
+from curate.tui.border import ASCII, PRETTY, bar, cut_middle, glyphs, is_ascii_wanted, use_glyphs
 
 STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 NASTY = "\x1b]52;c;aGk=\x07 \x9b2J \u202eevil\u202c pass\u200bword \U000e0069\U000e0067 \ufe0f \u3164 \x08 \x7f"
@@ -50,6 +50,14 @@ def test_a_cell_is_exactly_as_wide_as_asked(text: str, width: int, is_right: boo
     seen = border.cell(text, width, is_right=is_right)
     assert cell_len(seen) == width
     assert _is_harmless(seen)
+
+
+def test_a_name_keeps_its_ends_and_its_width() -> None:
+    assert cut_middle("rec-0000017", 20) == "rec-0000017"
+    assert cut_middle("rec-00000000000017", 10) == f"rec{glyphs().ellipsis}000017"
+    assert cut_middle("data/dolly-v0-rows-0.jsonl:7999", 14).endswith(".jsonl:7999"[-9:])
+    for width in range(12):
+        assert cell_len(cut_middle("日本語の名前です-17", width)) <= width
 
 
 @given(st.text(), st.booleans())
