@@ -50,18 +50,18 @@ _LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE
 class Verbs(click.Group):
     """A group whose commands are the files of this folder; ``schema_.py`` is the verb ``schema``.
 
-    Files whose names begin with an underscore are what verbs share. A folder in place of a verb, and nothing at all,
-    mean the verb ``open``.
+    Files whose names begin with an underscore are what verbs share. A folder or file in place of a verb, and nothing at
+    all, mean the verb ``open``.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the verb ``open`` before a folder, before its options, and where nothing is asked."""
+        """Put the verb ``open`` before a path, before its options, and where nothing is asked."""
         verbs = _verbs()
         first = args[0] if args else ""
-        is_folder = bool(first) and first not in verbs and not first.startswith("-") and Path(first).is_dir()
+        is_path = bool(first) and first not in verbs and not first.startswith("-") and Path(first).exists()
         # A shell that asks for completions gets the verbs.
         is_bare = not args and not ctx.resilient_parsing
-        if is_bare or is_folder or first.split("=")[0] in _OPEN_OPTIONS:
+        if is_bare or is_path or first.split("=")[0] in _OPEN_OPTIONS:
             # click knows no default command: the verb is put in front of what the user typed.
             args = ["open", *args]
         return super().parse_args(ctx, args)
@@ -82,7 +82,7 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Refuse what is no verb: a file with the commands that read it, a name with the nearest verbs."""
+        """Refuse what is no verb, with the nearest ones."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -100,24 +100,20 @@ class Verbs(click.Group):
 
 
 def _no_verb(name: str, verbs: list[str]) -> str:
-    """Return the message for a first word that is neither a verb nor a folder."""
+    """Return the message for a first word that is no verb, no folder and no file."""
     from difflib import get_close_matches
     from shlex import quote
 
     if instead := VERBS.get(name):
         return _went(name, instead)
-    if Path(name).exists():
-        stem = quote(Path(name).stem or "my-data")
-        file = quote(name)
-        return (
-            f"{name!r} is a file, and the terminal UI opens a folder. Check the file with `curate validate {file}`, "
-            f"or make a workspace from it with `curate init {stem} --from {file}`."
-        )
     if near := get_close_matches(name, verbs, n=2):
-        return f"There is no command and no folder {name!r}. Did you mean {' or '.join(repr(verb) for verb in near)}?"
+        meant = " or ".join(repr(verb) for verb in near)
+        return f"There is no command, no folder and no file {name!r}. Did you mean {meant}?"
+    if Path(name).suffix:
+        return f"There is no file {name!r}."
     return (
-        f"There is no command and no folder {name!r}. Make a workspace there with `curate init {quote(name)}`, "
-        "or see the commands with `curate --help`."
+        f"There is no command, no folder and no file {name!r}. Make a workspace there with "
+        f"`curate init {quote(name)}`, or see the commands with `curate --help`."
     )
 
 
@@ -138,7 +134,7 @@ def _verbs() -> dict[str, str]:
 def cli() -> None:
     """Validate, dedupe, label, split and export instruction data, then train on it.
 
-    A folder in place of a command opens the terminal UI on it, and so does nothing at all.
+    A folder or a file in place of a command opens the terminal UI on it, and so does nothing at all.
 
     Example: curate my-data
     """

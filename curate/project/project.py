@@ -53,6 +53,9 @@ class Project:
     was done in its own name: the caller takes that change from what is returned.
     """
 
+    # The file that alone is looked at; None for a workspace.
+    file: Path | None = None
+
     def __init__(self, data: ProjectData, by: str | None) -> None:
         self.root = data.root
         self._by = by

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from rich.text import Text
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
 _MOST_VISITS = 20
+_FOR_A_FILE = ("browse", "edit", "validate")  # The screens of a file without a workspace.
 EXPIRES = 20.0  # Seconds after which a message that is no warning goes: what was done is old news then.
 
 
@@ -93,6 +95,7 @@ class CurateApp(App[int]):
         self.choose_theme(theme if has_colour else "mono")
         self.root = root
         self.by = project.by if project else by
+        self.to_begin = ""  # The file that Home offers to make a workspace of at once; empty for none.
         self.may_train = True  # Whether training may be started through a browser.
         self.tabs: list[Tab] = list(TABS)
         self.following = Following(cast("HostApp", self), poll, opener)
@@ -136,7 +139,11 @@ class CurateApp(App[int]):
             # Who types ahead gets there as soon as there is something to show.
             self.following.when_open = partial(self.go, name, **what)
         elif not self.is_open(name):
-            self.tell("Open or make a workspace first.", "warn")
+            if self.has_project:
+                message = "One file is for reading, checking and editing."
+                self.tell(message, "warn", "For labels, splits and training make a workspace of it: g h.")
+            else:
+                self.tell("Open or make a workspace first.", "warn")
         elif name == self.current_mode:
             self._arrivals[name] = what
             self.hand_over(self.present())
@@ -165,7 +172,7 @@ class CurateApp(App[int]):
 
     def is_open(self, name: str) -> bool:
         """Whether the tab called ``name`` can be gone to."""
-        return name == "home" or self.has_project
+        return name == "home" or (self.has_project and (self.project.file is None or name in _FOR_A_FILE))
 
     def deliver(self, screen: ProjectScreen) -> None:
         """Hand ``screen``, which is shown now, what waited for it."""
@@ -404,7 +411,12 @@ class CurateApp(App[int]):
         self.following.reverse("redo")
 
     def action_copy_command(self) -> None:
-        self._copy(self.present().equal_command, "the command")
+        self._copy(self._equal_command, "the command")
+
+    def _equal_command(self) -> str:
+        file = self.project.file if self.has_project else None
+        # All other commands are about a workspace.
+        return f"curate {quote(str(file))}" if file else self.present().equal_command()
 
     def action_copy_record(self) -> None:
         self._copy(self.present().record_json, "the record")

@@ -62,7 +62,10 @@ class HeaderBar(FrameLine):
         # Return the header; where both ends do not fit, the left one is cut.
         app = self.frame
         right = safe_text(self._journal_state(), style="error" if self._is_unsaved else "muted")
-        left = Text.assemble(" ", ("curate", "strong"), "  ", safe_text(app.root.resolve().name, 60, style="accent"))
+        file = app.project.file if app.has_project else None
+        name = (file or app.root.resolve()).name
+        left = Text.assemble(" ", ("curate", "strong"), "  ", safe_text(name, 60, style="accent"))
+        left.append("  one file, no workspace" if file else "")
         if app.by:
             left.append_text(Text.assemble("  annotator: ", safe_text(app.by, 30)))
         left.truncate(max(0, width - right.cell_len - 2), overflow="crop")
@@ -82,6 +85,8 @@ class HeaderBar(FrameLine):
             return "journal ! not saved"
         if app.following.is_stale:
             return "files changed: r reads them"
+        if app.project.file:
+            return "saved in the file"
         return f"journal ok  #{app.project.num_decisions:,}"
 
 

@@ -170,8 +170,9 @@ def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list
             roots.append(path)
             settings = read_settings(path)
             if not (matching := _workspace_files(path, settings)):
-                message = f"no file matches {', '.join(settings.data)} in {console.one_line(str(path))}"
-                raise CurateError("E904 no-such-file", message, "Put record files there with `curate import`.")
+                message = f"{console.one_line(str(path))} has no record files yet ({', '.join(settings.data)})"
+                hint = f"Put one there with `curate import FILE --into {console.one_line(str(path))}`."
+                raise CurateError("E904 no-such-file", message, hint)
             files += matching
         else:
             roots.append(root_of(path))
