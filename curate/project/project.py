@@ -53,8 +53,7 @@ class Project:
     was done in its own name: the caller takes that change from what is returned.
     """
 
-    # The file that alone is looked at; None for a workspace.
-    file: Path | None = None
+    file: Path | None = None  # The one file that is looked at; None for a workspace.
 
     def __init__(self, data: ProjectData, by: str | None) -> None:
         self.root = data.root
