@@ -59,7 +59,8 @@ def command(
     PATH is a workspace or record files. Each exam record is shown with the training record that gives the most of it
     away: one that is known whole or nearly is an error, a passage in common a warning. Passages that stand in many
     prompts are templates and do not count. Without --against a workspace is compared with the files that
-    [leaks].against names, and its splits with one another; then it exits 1 where `curate export` refuses because of leaks.
+    [leaks].against names, and its splits with one another; then it exits 1 where `curate export` refuses because of
+    leaks.
 
     Example: curate leaks my-data --against benchmark.jsonl --explain
     """

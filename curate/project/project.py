@@ -53,11 +53,9 @@ class Project:
     was done in its own name: the caller takes that change from what is returned.
     """
 
-    file: Path | None = None  # The one file that is looked at; None for a workspace.
-
     def __init__(self, data: ProjectData, by: str | None) -> None:
-        self.root = data.root
-        self._by = by
+        self.root, self._by = data.root, by
+        self.file: Path | None = None  # The one file that is looked at; None for a workspace.
         self._data = data
         self._lock = RLock()
         self._reading = Lock()

@@ -46,15 +46,13 @@ _GLOB = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
 class SingleFileProject(Project):
     """A project of one file: each decision is written into ``file`` when it is made. Made by `open_single_file`."""
 
-    file: Path
-
     def __init__(self, file: Path, folder: Path, by: str | None, claim: ExitStack) -> None:
         """Look at ``file`` by way of its copy in ``folder``; ``claim`` is closed when nobody looks any more."""
-        self.file = file
+        self._path, self._copy = file, folder / file.name
         self._claim = claim
-        self._copy = folder / file.name
         self._written = self._copied = self._copy_file()
         super().__init__(load_data(folder), by)
+        self.file = file
 
     def close(self) -> None:
         """Close the journal; of the folder only drafts stay."""
@@ -68,7 +66,7 @@ class SingleFileProject(Project):
 
     def is_current(self) -> bool:
         """Whether no other program has written to the file since it was read or written here."""
-        return _stamp(self.file) == self._written and super().is_current()
+        return _stamp(self._path) == self._written and super().is_current()
 
     def reload(self, on_progress: OnProgress | None = None, within: Within | None = None) -> set[str]:
         """Read the file anew: after another program has changed it, as it is now, and then no step can be undone.
@@ -76,7 +74,7 @@ class SingleFileProject(Project):
         Raises:
             CurateError: E904 when the file is gone; otherwise as `Project.reload`.
         """
-        if _stamp(self.file) != self._written:
+        if _stamp(self._path) != self._written:
             with self._lock:
                 super().close()
                 self._is_shared = False
@@ -90,7 +88,7 @@ class SingleFileProject(Project):
         strange = next((decision.op for decision in decisions if decision.op not in _WRITTEN), None)
         if strange is not None:
             hint = "Make a workspace of the file: Home (g h) offers it."
-            message = f"{one_line(self.file.name, 100)} has no place for this ({strange}); nothing was saved"
+            message = f"{one_line(self._path.name, 100)} has no place for this ({strange}); nothing was saved"
             raise CurateError("E901 no-workspace", message, hint)
         events, changed = super()._save(decisions)
         try:
@@ -119,26 +117,26 @@ class SingleFileProject(Project):
         Raises:
             CurateError: E959 when it is a link or somebody has written to it; E906 when the system refuses.
         """
-        if self.file.is_symlink():
-            message = f"{one_line(str(self.file))} is a link, and what it leads to is not replaced"
+        if self._path.is_symlink():
+            message = f"{one_line(str(self._path))} is a link, and what it leads to is not replaced"
             raise CurateError("E959 not-rewritten", message, "Open the file itself.")
-        mode = stat.S_IMODE(self.file.stat().st_mode)
+        mode = stat.S_IMODE(self._path.stat().st_mode)
 
         def chunks() -> Iterator[bytes]:
             yield from self._lines()
             # The last look before the new file takes the name: what somebody has appended must not be lost.
-            if _stamp(self.file) != self._written:
-                message = f"{one_line(str(self.file))} was changed by another program since it was read"
+            if _stamp(self._path) != self._written:
+                message = f"{one_line(str(self._path))} was changed by another program since it was read"
                 raise CurateError("E959 not-rewritten", message, "Nothing was written. r reads it as it is now.")
 
-        write_atomic(self.file, chunks(), mode=mode)
-        self._written = _stamp(self.file)
+        write_atomic(self._path, chunks(), mode=mode)
+        self._written = _stamp(self._path)
 
     def _lines(self) -> Iterator[bytes]:
         """Yield the lines of the file as decided; those that nobody has decided on byte for byte."""
         states = self.decided()
-        decided = {state.record.source.line: state for state in states if state.record.source.file == self.file.name}
-        added = [state for state in states if state.record.source.file != self.file.name and state.exclusion is None]
+        decided = {state.record.source.line: state for state in states if state.record.source.file == self._path.name}
+        added = [state for state in states if state.record.source.file != self._path.name and state.exclusion is None]
         is_ascii = bool(decided) and Rewrite(self._copy, lambda *_: None).is_ascii
         last = b"\n"
         with open_file(self._copy) as file:
@@ -157,8 +155,8 @@ class SingleFileProject(Project):
             yield from (new_line(dict(state.record.data)) + b"\n" for state in added)
 
     def _copy_file(self) -> FileStamp:
-        before = _stamp(self.file)
-        with open_file(self.file) as source:
+        before = _stamp(self._path)
+        with open_file(self._path) as source:
             write_atomic(self._copy, iter(lambda: source.read(1 << 20), b""), mode=0o600)
         return before
 
