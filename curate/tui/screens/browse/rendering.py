@@ -15,12 +15,12 @@ from curate.base.record import Finding, Json, Record, canonical
 from curate.base.tables import counted
 from curate.project.blind import HIDDEN, UNSEEN
 from curate.project.diff.words import text_of as value_text
-from curate.project.diff.words import word_changes
 from curate.project.journal import CATEGORY
 from curate.schema.view import REASONING, spoken_turns
-from curate.tui.border import FINDING_SIGNS, glyphs, safe_lines, safe_text
+from curate.tui.border import FINDING_SIGNS, glyphs, safe_text
 from curate.tui.frame_table import Column, Tone
 from curate.tui.help import event_line
+from curate.tui.record_text import changed_words, limited
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
@@ -128,7 +128,6 @@ class CatalogRows:
                 yield _VALUES[name](row)
 
 
-MOST_TEXT = 20_000  # Characters of one text that are drawn; how many more there are is said.
 _MOST_META = 300
 _STYLES = {"ok": "ok", "warning": "warn", "waiting": "accent", "error": "error", "dropped": "dropped"}
 
@@ -165,7 +164,7 @@ def render_subject(subject: Subject, view: View) -> Text:
     """Return all of a record in one of the views."""
     blocks = [_head(subject, view), *_labels(subject)]
     if view == "raw":
-        blocks.append(_limited(json.dumps(dict(subject.state.record.data), indent=2, ensure_ascii=False)))
+        blocks.append(limited(json.dumps(dict(subject.state.record.data), indent=2, ensure_ascii=False)))
     elif view == "diff":
         blocks += _changes(subject)
     else:
@@ -221,7 +220,7 @@ def _texts(record: Record) -> Iterator[Text]:
         # Dim: the answer is what is read first.
         style = "muted" if who == REASONING else ""
         yield safe_text(who.upper(), 30, style or "strong")
-        yield _limited(said, style) if said else Text("<empty>", "muted")
+        yield limited(said, style) if said else Text("<empty>", "muted")
     if record.tools:
         names = [str(tool.get("function", {}).get("name", "")) for tool in record.tools]
         yield Text.assemble(("tools ", "muted"), safe_text(", ".join(names), 200))
@@ -280,20 +279,7 @@ def _changes(subject: Subject) -> Iterator[Text]:
         yield safe_text(f"No edits: the same as line {source.line:,} of {source.file}.", 300)
     for key in keys:
         yield safe_text(key, 60, "strong")
-        text = Text()
-        for what, piece in word_changes(value_text(before.get(key, "")), value_text(after.get(key, ""))):
-            mark = {"removed": ("[-", "-]"), "added": ("[+", "+]")}.get(what, ("", ""))
-            style = what if what in ("removed", "added") else ""
-            text.append_text(Text.assemble((mark[0], style), _limited(piece, style), (mark[1], style)))
-        yield text
-
-
-# Return a text as lines, cut where it is too long to draw; what is left out is counted.
-def _limited(text: str, style: str = "") -> Text:
-    if len(text) <= MOST_TEXT:
-        return safe_lines(text, style)
-    rest = f"{glyphs().ellipsis} {len(text) - MOST_TEXT:,} more characters are not drawn; Y copies them all"
-    return Text.assemble(safe_lines(text[:MOST_TEXT], style), ("\n" + rest, "muted"))
+        yield changed_words(value_text(before.get(key, "")), value_text(after.get(key, "")))
 
 
 def _rule() -> Text:
