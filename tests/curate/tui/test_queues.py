@@ -254,7 +254,7 @@ def test_a_queue_is_a_listing(workspace, make_app, drive, settled):
         await settled(pilot)
         screen = app.present()
         following = screen.neighbour({"record": "r001"}, 1)
-        assert following == {"record": "r003", "listing": screen}
+        assert following == {"record": "r003"}
         assert screen.position({"record": "r003"}) == "record 2 of 30"
         assert screen.neighbour({"record": "r001"}, -1) is None
         assert screen.neighbour({"record": "r059"}, 1) is None

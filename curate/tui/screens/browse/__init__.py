@@ -363,17 +363,16 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.app.go("edit", record=name, listing=self)
 
     def neighbour(self, opened: Mapping[str, Any], by: int) -> dict[str, Any] | None:
-        table = self.table
-        following = table.index_near(str(opened.get("record", ""))) + by
-        if not 0 <= following < len(table.source):
-            return None
-        table.cursor = following
-        return {"record": table.current, "listing": self}
+        row = self.table.row(self.table.index_near(str(opened.get("record", ""))) + by)
+        return {"record": row[0]} if row else None
 
     def position(self, opened: Mapping[str, Any]) -> str:
         index = self.table.index_near(str(opened.get("record", "")))
-        is_there = self.table.row(index)[:1] == (opened.get("record"),)
-        return f"row {index + 1:,} of {len(self.table.source):,}" if is_there else ""
+        if self.table.row(index)[:1] != (opened.get("record"),):
+            return ""
+        # Back here, the cursor stands on what was opened last.
+        self.table.cursor = index
+        return f"row {index + 1:,} of {len(self.table.source):,}"
 
     def action_hit(self, step: int) -> None:
         # From the last hit in a record to the first one of the next.

@@ -124,7 +124,7 @@ validation records that the newest run still gets wrong. `o` shows all queues.
             self._table.action_top()
         self._queue, self._entries = queue, entries
         columns = [
-            Column(column.title, column.width, is_right=column.is_number, is_name=column.is_name)
+            Column(column.title, column.width, is_right=column.is_number, is_name=column.is_name, is_snug=True)
             for column in queue.columns
         ]
         table = self._table
@@ -172,14 +172,15 @@ validation records that the newest run still gets wrong. `o` shows all queues.
     def neighbour(self, opened: Mapping[str, Any], by: int) -> dict[str, Any] | None:
         index = self._index_of(opened)
         following = (self._table.cursor if index is None else index) + by
-        if not 0 <= following < len(self._entries):
-            return None
-        self._table.cursor = following
-        return {**self._entries[following].opens, "listing": self}
+        return dict(self._entries[following].opens) if 0 <= following < len(self._entries) else None
 
     def position(self, opened: Mapping[str, Any]) -> str:
         index = self._index_of(opened)
-        return "" if index is None or self._queue is None else f"{self._queue.unit} {index + 1} of {len(self._entries)}"
+        if index is None or self._queue is None:
+            return ""
+        # Back here, the cursor stands on what was opened last.
+        self._table.cursor = index
+        return f"{self._queue.unit} {index + 1} of {len(self._entries)}"
 
     def _index_of(self, opened: Mapping[str, Any]) -> int | None:
         """Return the index of the entry that was opened, None where it is there no more."""
