@@ -128,10 +128,13 @@ class FrameTable(ScrollView, can_focus=True):
 
     # What screens call.
 
-    def show(self, source: Rows, *, at: str = "", columns: Sequence[Column] | None = None) -> None:
+    def show(
+        self, source: Rows, *, at: str = "", row: int | None = None, columns: Sequence[Column] | None = None
+    ) -> None:
         """Show ``source`` in place of what was shown; marks stay.
 
-        The cursor goes to the row named ``at`` if it lies near where the cursor was, else stays where it is.
+        The cursor goes to ``row``, else to the one named ``at`` if it lies near where the cursor was, else
+        stays where it is.
         """
         anchor = "" if self._anchor is None else self._key_of(self._anchor)
         self.source = source
@@ -143,7 +146,7 @@ class FrameTable(ScrollView, can_focus=True):
         # A range goes on where its first row still is: what others decide must not change what a key acts on.
         index = self.index_near(anchor)
         self._anchor = index if anchor and self._key_of(index) == anchor else None
-        wanted = self.index_near(at)
+        wanted = self.index_near(at) if row is None else row
         self.set_reactive(FrameTable.cursor, self.validate_cursor(wanted))
         self._follow()
         self.refresh()

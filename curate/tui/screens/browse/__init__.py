@@ -246,7 +246,6 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.table.reread()
             self._draw()
 
-    # Have the records validated, unless they are just now.
     def _validate(self) -> None:
         if self._problem_list.is_searching:
             return
@@ -273,7 +272,9 @@ The status is `?` until the records were validated; a filter that asks for it ha
             names = with_hits(names)
         self._shown_names = names
         source = CatalogRows(self.project.catalog, rows, names, self._where)
-        self.table.show(source, at=at, columns=columns_of(names, self.size.width))
+        row = self.project.catalog.find(at) if at else None
+        index = None if row is None else rows.index_of(row)
+        self.table.show(source, row=index, columns=columns_of(names, self.size.width))
         num_all, count = f"{len(self.project.catalog):,}", self.query_one("#count", Panel)
         count.styles.width = 2 * len(num_all) + len(" of ") + 2  # Room for all: another number moves nothing.
         count.show(Text(f"{len(rows):,} of {num_all}"))
@@ -343,7 +344,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     # What the keys do.
 
     def action_filter(self) -> None:
-        # `Widget.focus` waits for its turn, and keys typed meanwhile would drop and tag records.
+        # `Widget.focus` waits for its turn: keys typed meanwhile would be commands.
         self.is_side_open = False
         self.set_focus(self._field)
 

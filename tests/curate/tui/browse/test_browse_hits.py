@@ -230,3 +230,22 @@ def test_it_is_a_listing_for_edit(workspace, make_app, drive, settled):
         assert screen.position({"record": "nobody"}) == ""
 
     drive(app, story)
+
+
+def test_the_record_stays_under_the_cursor_and_in_sight_when_the_filter_goes(make_workspace, make_app, drive, settled):
+    records = [lines()[number % 40] | {"id": f"rec-{number:04}"} for number in range(900)]
+    app = make_app(make_workspace(records, settings=SETTINGS))
+
+    async def story(pilot):
+        await browse(pilot, settled)
+        await type_filter(pilot, settled, "id:rec-0419|rec-0007")
+        await settled(pilot)
+        await pilot.press("j")
+        assert app.present().table.current == "rec-0419"
+        await pilot.press("escape")
+        await settled(pilot)
+        table = app.present().table
+        assert table.current == "rec-0419"
+        assert table.scroll_offset.y <= table.cursor < table.scroll_offset.y + table.size.height
+
+    drive(app, story)
