@@ -171,7 +171,8 @@ def snippet(text: str, spans: Sequence[tuple[int, int]]) -> str:
         return ""
     start, end = spans[0]
     head = text[max(0, start - _BEFORE) : start]
-    cut = glyphs().ellipsis if start > _BEFORE else ""
+    # Plain: a row of ASCII is drawn at once.
+    cut = "..." if start > _BEFORE else ""
     return f"{cut}{head}[{text[start:end]}]{text[end : end + _AFTER]}"
 
 
