@@ -35,7 +35,6 @@ from curate.sessions.nearest import Nearest
 _WRONG = ("broken", "still-wrong")
 _NUM_NEAREST, _NUM_CANDIDATES = 5, 24
 _MOST_TEXT = 200  # Characters of a nearest record that are shown.
-_ENCODINGS = ("utf-8", "cp1252")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +257,11 @@ def _rows_aside(project: Project, _run: str) -> WorkQueue:
     def detail(entry: QueueEntry) -> list[QueuePassage]:
         row: QuarantinedRow = entry.source
         cut = "  (only its start was retained)" if row.is_cut else ""
-        text, encoding = _decoded(row.raw)
-        note = "" if encoding == _ENCODINGS[0] else f", which is no {_ENCODINGS[0]}, read as {encoding}"
+        # Bytes that are no UTF-8 are shown as such.
+        text = row.raw.decode("utf-8", "backslashreplace")
         return [
             QueuePassage("what is wrong", row.reason, row.code),
-            QueuePassage("row", text, f"{row.line:,} of {row.file}{note}{cut}"),
+            QueuePassage("row", text, f"{row.line:,} of {row.file}{cut}"),
         ]
 
     def drop(chosen: Sequence[QueueEntry]) -> str:
@@ -289,15 +288,6 @@ def _stamps(root: Path) -> tuple[FileStamp, ...]:
 @lru_cache(maxsize=4)
 def _cached_rows(root: Path, _stamps: tuple[FileStamp, ...]) -> list[QuarantinedRow]:
     return list(quarantined_rows(root))
-
-
-def _decoded(raw: bytes) -> tuple[str, str]:
-    for encoding in _ENCODINGS:
-        try:
-            return raw.decode(encoding), encoding
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("latin-1"), "latin-1"
 
 
 # Records that wait for an approval.
