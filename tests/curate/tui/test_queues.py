@@ -158,6 +158,7 @@ def test_records_are_approved_and_dropped(workspace, make_app, drive, settled, s
         app.go("queue", of="approval")
         await settled(pilot)
         assert "WAITING FOR YOUR APPROVAL  1 of 30" in screen_text(app)
+        assert "a approve" in screen_text(app)
         await pilot.press("a")
         await settled(pilot)
         await pilot.press("v", "j", "d")
@@ -206,6 +207,7 @@ def test_what_a_run_gets_wrong_is_worked_off(run_with_answers, make_app, drive, 
         await pilot.press("g", "q")
         await settled(pilot)
         assert "2 still wrong in run 2026-11-25-a" in screen_text(app)
+        assert " d drop" not in screen_text(app)
         await pilot.press("j", "j", "j", "enter")
         await settled(pilot)
         assert listed(app) == wrong
