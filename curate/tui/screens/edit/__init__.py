@@ -85,7 +85,7 @@ class EditScreen(ProjectScreen):
             self.arrive(**waiting)
 
     def arrive(self, *, pointer: str = "", finding: Finding | None = None, **what: Any) -> None:
-        """Open ``record``, or ``line`` of ``file``, at ``pointer``; a copy of ``copy``; with ``new`` a new one; a ``draft``.
+        """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``draft`` of a new one, or a ``new`` one.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
         """
