@@ -85,7 +85,7 @@ class EditScreen(ProjectScreen):
             self.arrive(**waiting)
 
     def arrive(self, *, pointer: str = "", finding: Finding | None = None, **what: Any) -> None:
-        """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``draft`` of a new one, or a ``new`` one.
+        """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``new`` one, or the ``draft`` of one.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
         """
