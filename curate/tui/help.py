@@ -16,6 +16,7 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from curate.tui.border import safe_line, safe_text
+from curate.tui.context import UNTABBED
 from curate.tui.keys import bindings_of, key_name
 from curate.tui.themes import PALETTES
 
@@ -59,7 +60,7 @@ def keys_page(screen: ProjectScreen, app_class: type[DOMNode], tabs: Iterable[Ta
         if rows := _rows(keymap, bindings_of(kinds)):
             text.append(f"{heading}\n", "strong").append_text(Text("\n").join(rows)).append("\n\n")
     text.append("Go to\n", "strong")
-    text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in tabs) + "   g g first row\n\n")
+    text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in (*tabs, *UNTABBED)) + "   g g first row\n\n")
     return text.append_text(marked_up(_COPYING))
 
 
@@ -183,7 +184,7 @@ class Commands(Provider):
                     partial(app.run_action, binding.action, active.node),
                     f"{key_name(binding.key)}  {binding.id}",
                 )
-        for tab in app.tabs:
+        for tab in (*app.tabs, *UNTABBED):
             if app.is_open(tab.name):
                 yield f"Go to {tab.title}", partial(app.go, tab.name), f"g {tab.key}"
         for name in PALETTES:
