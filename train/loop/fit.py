@@ -67,12 +67,7 @@ def fit(
             events.write("checkpoint", step=state.step, path=folder.name)
             return state.step
 
-        kind, num_examples = "resume" if checkpoints.resume else "start", len(sampler.examples)
-        samples = [asdict(sample) for sample in validation.base.samples] if validation and kind == "start" else []
-        events.write(
-            kind, step=state.step, of=num_steps, examples=num_examples, lr=optimizer.peak_lr,
-            **({"samples": samples} if samples else {}),
-        )  # fmt: skip
+        _write_start(events, state.step, optimizer.peak_lr, sampler, checkpoints, validation)
         # A signal to one rank stops all of them after the same step.
         while state.step < num_steps and not context.max(stop.exit_code) and state.early_stop is None:
             began, step = time.monotonic(), sampler[state.step]
@@ -103,6 +98,17 @@ def fit(
             # The signal came during an evaluation, after which no checkpoint was due.
             save()
         return _end(state, sampler, dynamics, log, context, stopped=Exit(code) if code else None, started=started)
+
+
+def _write_start(
+    events: Events, step: int, peak_lr: float, sampler: BatchSampler, checkpoints: Checkpoints,
+    validation: Validation | None,
+) -> None:  # fmt: skip
+    about: dict[str, Any] = {"of": len(sampler), "examples": len(sampler.examples), "lr": peak_lr}
+    # The base answers the samples once, before the first step.
+    if validation is not None and not checkpoints.resume and validation.base.samples:
+        about["samples"] = [asdict(sample) for sample in validation.base.samples]
+    events.write("resume" if checkpoints.resume else "start", step=step, **about)
 
 
 def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics) -> Gradients:
