@@ -17,7 +17,7 @@ from curate.base.file_guard import open_file
 _FILE = "metrics.jsonl"
 _BLOCK = 1 << 20
 _LONGEST = 1 << 22
-_RIGHT_FROM = 0.5  # As the trainer's reports have it.
+RIGHT_FROM = 0.5  # The score from which an answer counts as right, as in the trainer's reports.
 _STEP_NUMBERS = ("loss", "lr", "grad_norm", "tokens_per_second", "eta_seconds")
 
 
@@ -171,7 +171,7 @@ class Metrics:
         # All of them are read before one is added, so that a broken line leaves nothing behind.
         answers = {
             str(sample["id"]): Sample(
-                step, str(sample["expected"]), str(sample["got"]), (sample.get("score") or 0) >= _RIGHT_FROM
+                step, str(sample["expected"]), str(sample["got"]), (sample.get("score") or 0) >= RIGHT_FROM
             )
             for sample in samples
         }
