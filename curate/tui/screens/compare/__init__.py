@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import wrap
 from typing import Any, Literal
 
 from rich.text import Text
@@ -21,6 +20,7 @@ from curate.tui.border import bar, cut_middle, safe_lines, safe_text
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, Tone
 from curate.tui.screen import ProjectScreen
+from curate.tui.widgets import hanging
 
 Metric = Literal["score", "bits per byte"]
 Order = Literal["category", "change", "n"]
@@ -84,10 +84,7 @@ def render_changes(comparison: RunComparison, width: int) -> Text:
     for difference in sorted(comparison.changed, key=lambda change: change.is_same and not change.what.startswith(" ")):
         style = "muted" if difference.is_same else ""
         head = safe_text(f"{difference.what:<16} ", 30, "muted")
-        room = max(12, width - head.cell_len)
-        parts = [part.rstrip() for part in wrap(safe_text(difference.text, 400).plain, room)] or [""]
-        lines.append(Text.assemble(head, (parts[0], style)))
-        lines += [Text.assemble(" " * head.cell_len, (part, style)) for part in parts[1:]]
+        lines.append(hanging(head, safe_text(difference.text, 400, style), width))
     return Text("\n").join(lines)
 
 

@@ -178,8 +178,8 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
 
     def _draw(self) -> None:
         recipe = render_recipe(self.project.settings.recipe, self._recipe)
-        self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_check()))
         width = max(30, self.query_one("#left").size.width - 1)
+        self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_check(), width))
         self.put(
             "live", render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
         )

@@ -46,8 +46,8 @@ class RecipeForm(Grid):
                  grid-gutter: 0 1; }
     RecipeForm.-open { display: block; }
     RecipeForm SafeInput { height: 1; border: none; padding: 0; background: $panel; }
-    RecipeForm SafeInput:focus { background: $primary 30%; }
-    RecipeForm #recipe-base { column-span: 3; }
+    RecipeForm SafeInput:focus { background: $primary 30%; border: none; }
+    RecipeForm #recipe-base, RecipeForm #recipe-price { column-span: 3; }
     RecipeForm #recipe-about { column-span: 4; color: $foreground 60%; height: auto; max-height: 3; }
     """
 

@@ -15,6 +15,7 @@ from curate.project.feedback import Results, legend
 from curate.sessions.metrics import Measurement, Metrics, thinned
 from curate.sessions.runs import Run
 from curate.tui.border import Severity, bar, cut_middle, glyphs, safe_text
+from curate.tui.widgets import hanging
 
 _LABEL = 7
 
@@ -139,7 +140,11 @@ def render_recipe(name: str, recipe: Mapping[str, str] | CurateError) -> str:
 
 
 def render_plan(
-    manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | CurateError | None, check: ExportCheck
+    manifest: Manifest | None,
+    recipe: str,
+    plan: Mapping[str, Json] | CurateError | None,
+    check: ExportCheck,
+    width: int,
 ) -> Text:
     """Return what the next run would train on and how, as far as that is known."""
     lines = [Text("PLAN", style="strong")]
@@ -154,7 +159,8 @@ def render_plan(
     else:
         lines.append(_line("length", "not planned yet: d plans the run" if plan is None else "no plan", "muted"))
     lines.append(_line("export", check.text, {"ok": "", "warn": "warn", "error": "error"}[check.severity]))
-    return Text("\n").join(lines)
+    heads = (hanging(line[: _NAME + 2], line[_NAME + 2 :], width) for line in lines[1:])
+    return Text("\n").join([lines[0], *heads])
 
 
 def render_run(glance: RunView, width: int, height: int) -> Text:
@@ -257,7 +263,7 @@ def _measuring(measurement: Measurement, width: int) -> Iterator[Text]:
     share = measurement.done / measurement.of
     eta = "" if measurement.eta_seconds is None else f"  eta {_clock(measurement.eta_seconds)}"
     done = f"{measurement.done:,} of {measurement.of:,}  {share:.0%}{eta}"
-    yield Text.assemble("measuring the ", safe_text(measurement.model, 10), f" model: {done}")
+    yield Text.assemble("measuring ", safe_text(measurement.model, 10), f": {done}")
     yield Text(f"[{bar(share, max(8, min(32, width - 22)))}]")
 
 
