@@ -492,8 +492,8 @@ def test_samples_and_the_validation_curve_are_shown(make_workspace, make_app, dr
         await until(pilot, lambda: "SAMPLES" in seen(app, "scores"))
         lines = seen(app, "scores").split("SAMPLES")[1].splitlines()[1:]
         assert [" ".join(line.split()) for line in lines] == [
-            "r001 want Jack", "base ␛]52;c;aGk=␇[bold]the the", "@ 10-30 Tina", "@ 40 Jack",
-            "r002 want Jack", "base (nothing)", "@ 10-40 Jack",
+            "r001", "want Jack", "base ␛]52;c;aGk=␇[bold]the the", "@ 10-30 Tina", "@ 40 Jack",
+            "r002", "want Jack", "base (nothing)", "@ 10-40 Jack",
         ]  # fmt: skip
         live = seen(app, "live")
         assert "validation loss" in live

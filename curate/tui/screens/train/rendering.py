@@ -80,16 +80,16 @@ def render_samples(metrics: Metrics, hidden: Collection[str], width: int) -> Ite
         return
     yield Text.assemble("\n", ("SAMPLES", "strong"), "  the same validation records at each validation")
     for name, answers in samples.items():
-        yield Text.assemble(
-            safe_text(cut_middle(name, 30), 30, "accent"), ("  want ", "muted"), no_wrap=True
-        ).append_text(safe_text(answers[0].expected, max(8, width - 38)))
+        yield safe_text(cut_middle(name, 30), 30, "accent")
+        room = max(8, width - 15)
+        yield Text.assemble((f"  {'want':<12} ", "muted"), safe_text(answers[0].expected, room), no_wrap=True)
         parts = [list(same) for _, same in groupby(answers, key=lambda answer: answer.got)]
         # The first is the base's, and the last ones are where the run is now.
         for same in parts[:1] + parts[1:][-_MOST_ANSWERS:]:
             first, last = same[0].step, same[-1].step
             steps = "base" if not last else f"@ {last:,}" if first == last else f"@ {first:,}-{last:,}"
             style = "ok" if same[0].is_right else ""
-            got = safe_text(same[0].got or "(nothing)", max(8, width - 15), style)
+            got = safe_text(same[0].got or "(nothing)", room, style)
             yield Text.assemble((f"  {steps:<12} ", "muted"), got, no_wrap=True)
 
 
