@@ -340,3 +340,19 @@ def test_a_gate_is_a_command_that_there_is(tmp_path):
         assert words[0] == "train"
         verb = trainer_cli.get_command(None, words[1])
         assert verb.make_context(words[1], words[2:])
+
+
+def test_samples_that_are_none_are_counted_and_leave_nothing_behind(tmp_path):
+    good = {"id": "v1", "expected": "yes", "got": "no", "score": None}
+    line = {"event": "eval", "step": 2, "score": None, "loss": 1.0, "by_category": {}, "best": True}
+    write_metrics(
+        tmp_path, line | {"samples": [good, {"id": "v2"}]}, line | {"samples": None}, line | {"samples": [good]}, line,
+        {"event": "measure", "step": 2, "model": "tuned", "done": -1, "of": 3, "eta_seconds": None},
+        {"event": "measure", "step": 2, "model": "tuned", "done": 1, "of": 3, "eta_seconds": None},
+    )  # fmt: skip
+    metrics = Metrics(tmp_path)
+    metrics.read()
+    assert metrics.num_unreadable == 3
+    ((name, (answer,)),) = metrics.samples.items()
+    assert (name, answer.step, answer.got, answer.is_right) == ("v1", 2, "no", False)
+    assert (metrics.measurement.done, metrics.measurement.of) == (1, 3)

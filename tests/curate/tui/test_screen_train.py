@@ -550,6 +550,8 @@ def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app
         await until(pilot, lambda: "starting: the base is loaded" in seen(app, "live"))
         measure = {"event": "measure", "step": 0, "model": "base", "done": 120, "of": 480, "answers": 40}
         append(folder, measure | {"eta_seconds": 75.0})
+        running, planned = (app.present().query_one(f"#{name}") for name in ("live", "plan"))
+        assert running.region.y < planned.region.y, "a run at work stands above the plan of the next one"
         await until(pilot, lambda: "measuring base: 120 of 480  25%  eta 1m15s" in seen(app, "live"))
         append(folder, {"event": "start", "step": 0, "of": 60, "examples": 48, "lr": 0.001})
         await until(pilot, lambda: "120 of 480" not in seen(app, "live"))

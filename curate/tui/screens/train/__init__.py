@@ -177,6 +177,10 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         self._draw()
 
     def _draw(self) -> None:
+        # Of a run that is at work people want to see how far it is, and of the next one only while they change it.
+        is_at_work = self._glance is not None and self._glance.run.is_alive and not self.query_one(RecipeForm).is_open
+        top, below = ("#live", "#plan") if is_at_work else ("#plan", "#live")
+        self.query_one("#left").move_child(self.query_one(below), after=self.query_one(top))
         recipe = render_recipe(self.project.settings.recipe, self._recipe)
         width = max(30, self.query_one("#left").size.width - 1)
         self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_check(), width))
