@@ -587,3 +587,18 @@ def test_a_run_that_died_at_once_says_so_although_its_process_still_ends(
         assert message in " ".join(seen(app, "live").split())
 
     drive(app, story)
+
+
+def test_a_browser_that_may_not_train_changes_no_recipe(make_workspace, make_app, drive, settled, monkeypatch):
+    workspace = recipe_workspace(make_workspace)
+    app = make_app(workspace)
+    app.may_train = False
+    monkeypatch.setattr(type(app), "is_web", True)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("e")
+        assert "cannot be started from the browser" in app.message.plain
+        assert not app.present().query_one("RecipeForm").is_open
+
+    drive(app, story)

@@ -307,7 +307,8 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
     def action_recipe(self) -> None:
         if isinstance(self._recipe, CurateError):
             self.app.tell_error(self._recipe)
-        else:
+        elif self._may_start():
+            # A recipe names what is loaded and run.
             self.is_side_open = False
             self.query_one(RecipeForm).open(self._recipe)
 
