@@ -12,6 +12,7 @@ from curate.base.record import CurateError, Exit
 from curate.cli._options import format_option, workspace_argument
 
 if TYPE_CHECKING:
+    from curate.project.data import ProjectData
     from curate.sessions.runs import Run
 
 _SECONDS = 1.0
@@ -44,7 +45,7 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
         if is_stop and not _stopped(chosen):
             return Exit.FINDINGS
         if follow:
-            return _followed(chosen)
+            return _followed(project.data, chosen)
         runs = [] if is_stop else [chosen]
     for run in runs:
         console.data(_line(run, form))
@@ -87,14 +88,15 @@ def _stopped(run: Run) -> bool:
     return True
 
 
-def _followed(run: Run) -> int:
+def _followed(data: ProjectData, run: Run) -> int:
     """Tell of each step until the run ends, and return the exit code."""
     import time
 
     from curate.sessions.metrics import Metrics
     from curate.sessions.runs import log_tail, read_run
 
-    metrics, last_step = Metrics(run.folder), -1
+    metrics, last_step, num_answers = Metrics(run.folder), -1, 0
+    hidden = {name for name, split in data.pins().items() if split == "test"}
     while True:
         # Looked at before the metrics are read: what came between the last line and the end is not missed.
         is_last = not run.is_alive
@@ -104,6 +106,19 @@ def _followed(run: Run) -> int:
             last_step = last.step
             speed = f"{last.tokens_per_second:,.0f} tokens/s, {last.eta_seconds:,.0f} s to go"
             console.progress(f"step {last.step:,} of {last.of:,}  loss {last.loss:.4f}  {speed}")
+        elif (measured := metrics.measurement) is not None:
+            eta = "" if measured.eta_seconds is None else f", {measured.eta_seconds:,.0f} s to go"
+            model = console.one_line(measured.model, 10)
+            console.progress(f"measuring the {model} model: {measured.done:,} of {measured.of:,}{eta}")
+        answers = [(name, answer) for name, several in metrics.samples.items() for answer in several]
+        answers = sorted(answers, key=lambda pair: pair[1].step)
+        for name, answer in answers[num_answers:]:
+            if name not in hidden:
+                texts = f"want {console.one_line(answer.expected, 60)}  got {console.one_line(answer.got, 60)}"
+                console.talk(
+                    f"{'base' if not answer.step else f'step {answer.step:,}'}  {console.one_line(name, 40)}  {texts}"
+                )
+        num_answers = len(answers)
         if is_last:
             break
         time.sleep(_SECONDS)

@@ -38,13 +38,14 @@ class _WithRecipeOptions(click.Command):
 @click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
 @click.option("--detach", is_flag=True, help="Start the training as a process of its own, print its folder and end.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
+@click.option("--plan", "is_plan", is_flag=True, help="Say what `train plan` says of what an export would write now.")
 @click.pass_context
-def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, dry_run: bool) -> int:
+def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, dry_run: bool, is_plan: bool) -> int:
     """Validate the records, export them, train on them, and show base against tuned, category by category.
 
-    What follows -- goes to `train run` as it is. Its exit code is passed on when it fails. With --detach the run lives
-    on when the terminal closes: `curate runs` follows and stops it. A run that --resume goes on with keeps the dataset
-    that it was begun on, and nothing is exported for it.
+    What follows -- goes to `train run` as it is; with --plan, to `train plan`. Its exit code is passed on when it
+    fails. With --detach the run lives on when the terminal closes: `curate runs` follows and stops it. A run that
+    --resume goes on with keeps the dataset that it was begun on, and nothing is exported for it.
 
     Example: curate train my-data --fail-on regressed -- --set epochs=2
     """
@@ -60,9 +61,13 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         options = [*options, DRY_RUN]
     if detach and DRY_RUN in options:
         raise click.UsageError("--dry-run starts nothing that could live on: leave --detach out")
+    if is_plan and (fail_on or detach or dry_run or "--resume" in options):
+        raise click.UsageError("--plan starts nothing and takes no other option: leave them out")
     # Before the export, which writes a dataset.
     require_trainer("training", "take the dataset to a machine that has it")
     project = open_and_tell(root)
+    if is_plan:
+        return _rehearse(project.data, None, options)
     folder = run_folder(project.data, options)
     if DRY_RUN in options:
         return _rehearse(project.data, folder, options)
@@ -87,8 +92,11 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     return Exit.OK
 
 
-def _rehearse(data: ProjectData, folder: Path, options: list[str]) -> int:
-    """Have the trainer check everything and say its plan, on a dataset that is thrown away."""
+def _rehearse(data: ProjectData, folder: Path | None, options: list[str]) -> int:
+    """Have the trainer check everything and say its plan, on a dataset that is thrown away.
+
+    With None in place of the run's folder it is the whole plan.
+    """
     from tempfile import TemporaryDirectory
 
     from curate.sessions.runs import train
@@ -97,16 +105,16 @@ def _rehearse(data: ProjectData, folder: Path, options: list[str]) -> int:
         return train(data, _dataset(data, folder, options, Path(name)), folder, options)
 
 
-def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | None = None) -> Path:
+def _dataset(data: ProjectData, folder: Path | None, options: list[str], into: Path | None = None) -> Path:
     """Export what is to be trained on, and say so; a run that is resumed has its own.
 
     ``into`` is a folder in place of the workspace's datasets.
     """
     from curate.project.notices import tell_plan, tell_preferences
     from curate.project.publish import export_dataset
-    from curate.sessions.runs import resumed_dataset
+    from curate.sessions.runs import PLAN_ALONE, resumed_dataset
 
-    if "--resume" in options:
+    if folder is not None and "--resume" in options:
         path = resumed_dataset(folder)
         console.talk(f"dataset: {console.visible(str(path))} (the one that the run was begun on)")
         return path
@@ -114,7 +122,7 @@ def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | N
     tell_plan(planned)
     tell_preferences(data)
     if into is not None:
-        console.talk("dry run: no dataset is written")
+        console.talk(PLAN_ALONE if folder is None else "dry run: no dataset is written")
         return export.path
     console.talk(
         f"dataset: {console.visible(str(export.path))}" + ("" if export.is_new else " (nothing has changed since)")

@@ -17,6 +17,7 @@ from curate.base.file_guard import open_file
 _FILE = "metrics.jsonl"
 _BLOCK = 1 << 20
 _LONGEST = 1 << 22
+RIGHT_FROM = 0.5  # The score from which an answer counts as right, as in the trainer's reports.
 _STEP_NUMBERS = ("loss", "lr", "grad_norm", "tokens_per_second", "eta_seconds")
 
 
@@ -46,6 +47,26 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What the model answered to a validation record at a step, the base at step 0; texts of at most 500 characters."""
+
+    step: int
+    expected: str
+    got: str
+    is_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How far the measurement of the "base" or the "tuned" model is; ``eta_seconds`` is None before it is known."""
+
+    model: str
+    done: int
+    of: int
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """How the training loop ended: ``stopped`` is the exit code where a signal ended it."""
 
@@ -66,6 +87,8 @@ class Metrics:
         self.losses = array("d")
         self.last: TrainingStep | None = None
         self.evaluations: list[Evaluation] = []
+        self.samples: dict[str, list[Sample]] = {}  # By the id of the record, in the order of steps.
+        self.measurement: Measurement | None = None  # Where that is what the run is doing.
         self.checkpoint: int | None = None  # The step of the last one.
         self.end: End | None = None
         self.num_unreadable = 0  # Lines that are not what a trainer writes there.
@@ -112,8 +135,11 @@ class Metrics:
                 self.num_unreadable += 1
 
     def _add(self, event: Any) -> None:
-        step = _whole(event["step"])
-        match event["event"]:
+        step, kind = _whole(event["step"]), event["event"]
+        self.measurement = None
+        if kind in ("start", "eval"):
+            self._add_samples(step, event.get("samples", ()))
+        match kind:
             case "step":
                 self.num_steps, tokens = _whole(event["of"]), _whole(event["tokens"])
                 numbers = {name: _number(event[name]) for name in _STEP_NUMBERS}
@@ -123,6 +149,11 @@ class Metrics:
                 score = None if event["score"] is None else _number(event["score"])
                 scores = {str(name): _number(value) for name, value in event["by_category"].items()}
                 self.evaluations.append(Evaluation(step, _number(event["loss"]), score, scores, event["best"] is True))
+            case "measure":
+                eta = None if event["eta_seconds"] is None else _number(event["eta_seconds"])
+                self.measurement = Measurement(
+                    str(event["model"]), _whole(event["done"]), max(1, _whole(event["of"])), eta
+                )
             case "checkpoint":
                 self.checkpoint = step
             case "guard":
@@ -135,6 +166,17 @@ class Metrics:
                 self.end = End(step, None if event["stopped"] is None else _whole(event["stopped"]))
             case other:
                 raise ValueError(f"{other!r} is no event")
+
+    def _add_samples(self, step: int, samples: Any) -> None:
+        # All of them are read before one is added, so that a broken line leaves nothing behind.
+        answers = {
+            str(sample["id"]): Sample(
+                step, str(sample["expected"]), str(sample["got"]), (sample.get("score") or 0) >= RIGHT_FROM
+            )
+            for sample in samples
+        }
+        for name, answer in answers.items():
+            self.samples.setdefault(name, []).append(answer)
 
 
 def thinned(values: Sequence[float], width: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""A run beside another one, or beside its own base: scores, what differs, and the validation records that got worse.
+"""A run beside another one, or beside its own base: scores, what differs, and what it does on validation records.
 
 The statistics are the trainer's: it is asked as a program, so that the screen and `train compare` say the same.
 """
@@ -10,14 +10,17 @@ import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
+from curate.base.file_guard import MOST_DOCUMENT, inside, open_file, read_file
 from curate.base.record import SPLITS, CurateError, Json
 from curate.base.resources import trainer_command
+from curate.base.tables import counted
 from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
 from curate.project.data import DATASETS, ProjectData
 from curate.project.feedback import ChangeVerdict, Results, read_results, verdict_of
+from curate.sessions.metrics import RIGHT_FROM
 from curate.sessions.runs import Run
 
 
@@ -70,9 +73,15 @@ class RunDifference:
     is_same: bool = False
 
 
+_MOST_BYTES = 64 << 20
+_PLACES = ("source", "cluster")  # Fields of a row that are not what its record says.
+View = Literal["worse", "still wrong", "better"]
+VIEWS: tuple[View, ...] = ("worse", "still wrong", "better")
+
+
 @dataclass(frozen=True, slots=True)
-class Regression:
-    """A validation record that the later model does worse on, with what both said where it is known."""
+class RecordPair:
+    """A validation record under both models: their scores, and what both said where it is known."""
 
     id: str
     category: str
@@ -80,6 +89,12 @@ class Regression:
     after: float
     said_before: str | None
     said_after: str | None
+
+    def is_in(self, view: View) -> bool:
+        """Whether ``view`` lists it."""
+        if view == "still wrong":
+            return max(self.before, self.after) < RIGHT_FROM
+        return self.after < self.before if view == "worse" else self.after > self.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +106,20 @@ class RunComparison:
     split: str
     rows: tuple[ScoreRow, ...]
     macro: ScoreRow | None
-    regressions: tuple[Regression, ...]
+    records: tuple[RecordPair, ...]
     notes: tuple[str, ...] = ()
     # What the run says of general text, with what to do next where it forgot; of one run beside its base.
     general: tuple[str, ...] = ()
     changed: tuple[RunDifference, ...] = ()
+
+    def listed(self, view: View, category: str | None = None) -> list[RecordPair]:
+        """Return the records on which the later model is worse, wrong as before, or better; of one category or all.
+
+        Wrong is a score below 0.5, as in the trainer's reports. What changed most comes first.
+        """
+        chosen = [pair for pair in self.records if category in (None, pair.category) and pair.is_in(view)]
+        sign = -1 if view == "better" else 1
+        return sorted(chosen, key=lambda pair: (sign * (pair.after - pair.before), pair.category, pair.id))
 
 
 def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunComparison:
@@ -107,12 +131,12 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     results = read_results(second.folder)
     other = read_results(first.folder) if first else None
     tests = {name for name, split in data.pins().items() if split == "test"}
-    worse = tuple(regressions(other, results, tests))
+    records = tuple(paired_records(other, results, tests))
     split = str(results.report["headline"])
     if first is None or other is None:
         rows = tuple(_row_against_base(row, results) for row in results.categories)
         macro = _row_against_base(results.macro, results) if results.macro else None
-        return RunComparison(None, second, split, rows, macro, worse, general=tuple(results.forgetting))
+        return RunComparison(None, second, split, rows, macro, records, general=tuple(results.forgetting))
     comparison: PairedComparison | None = None
     try:
         comparison = compare(first.folder, second.folder, split)
@@ -127,7 +151,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
         macro = replace(macro, base=results.macro["base"]["value"])
     rows = tuple(_rows_against_run(other, results, comparison))
     changed = tuple(differences(data, first, second))
-    return RunComparison(first, second, split, rows, macro, worse, notes=tuple(notes), changed=changed)
+    return RunComparison(first, second, split, rows, macro, records, notes=tuple(notes), changed=changed)
 
 
 def compare(first: Path, second: Path, split: str) -> PairedComparison:
@@ -213,13 +237,12 @@ def _notes(comparison: PairedComparison) -> Iterator[str]:
         yield f"{comparison.num_unscored:,} records have no score in one of the runs"
 
 
-def regressions(first: Results | None, second: Results, never: Collection[str] = ()) -> list[Regression]:
-    """Return the validation records on which ``second`` scores lower than the tuned model of ``first``, worst first.
+def paired_records(first: Results | None, second: Results, never: Collection[str] = ()) -> Iterator[RecordPair]:
+    """Yield the validation records that ``second`` and the tuned model of ``first`` have both scored.
 
     With None its own base is what it is compared with. No other split is looked at, and none of the records ``never``,
     which have become test records since: a test record that somebody looks at is one no longer.
     """
-    worse = []
     others = {outcome.id: outcome for outcome in first.outcomes if outcome.split == "validation"} if first else {}
     for outcome in second.outcomes:
         name, after = outcome.id, outcome.score_tuned
@@ -228,10 +251,9 @@ def regressions(first: Results | None, second: Results, never: Collection[str] =
         other = others.get(name)
         before = outcome.score_base if first is None else other.score_tuned if other else None
         is_same_category = other is None or other.category == outcome.category
-        if before is not None and after < before and is_same_category:
+        if before is not None and is_same_category:
             said = other.completion if other else None
-            worse.append(Regression(name, outcome.category, before, after, said, outcome.completion))
-    return sorted(worse, key=lambda item: (item.after - item.before, item.category, item.id))
+            yield RecordPair(name, outcome.category, before, after, said, outcome.completion)
 
 
 def gate_command(first: Run | None, second: Run) -> str:
@@ -260,7 +282,13 @@ def _data(data: ProjectData, first: Run, second: Run) -> Iterator[RunDifference]
         return
     yield RunDifference("data", f"{names[0]} -> {names[1]}")
     for split in SPLITS:
-        yield _count(f"  {split}", getattr(before.counts, split), getattr(after.counts, split), " records")
+        count = _count(f"  {split}", getattr(before.counts, split), getattr(after.counts, split), " records")
+        # A text that changed does not show in the counts.
+        num_changed = _num_changed(data, names[0], names[1], split)
+        if num_changed:
+            text = f"{count.text}, {counted(num_changed, 'record')} changed"
+            count = RunDifference(count.what, text.replace(" (+0)", ""))
+        yield count
     for code in sorted({*before.drops, *after.drops}):
         yield _count(f"  left out {code}", before.drops.get(code, 0), after.drops.get(code, 0))
     is_same = before.frozen_test == after.frozen_test
@@ -270,6 +298,21 @@ def _data(data: ProjectData, first: Run, second: Run) -> Iterator[RunDifference]
 
 def _count(what: str, before: int, after: int, unit: str = "") -> RunDifference:
     return RunDifference(what, f"{before:,} -> {after:,}{unit} ({after - before:+,})", is_same=before == after)
+
+
+def _num_changed(data: ProjectData, first: str, second: str, split: str) -> int:
+    # How many records of both datasets say something else in the second; 0 for files that take long to read.
+    rows: list[dict[str, Json]] = []
+    for name in (first, second):
+        try:
+            with open_file(inside(data.root, data.root / DATASETS) / name / f"{split}.jsonl", most=_MOST_BYTES) as file:
+                # Where a record stands in its file says nothing of what it says.
+                lines = (json.loads(line) for line in file)
+                rows.append({line["id"]: {key: line[key] for key in line if key not in _PLACES} for line in lines})
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+    before, after = rows
+    return sum(name in after and after[name] != row for name, row in before.items())
 
 
 def _recipe(first: Run, second: Run) -> Iterator[RunDifference]:

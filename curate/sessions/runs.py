@@ -27,6 +27,7 @@ from curate.project.feedback import REPORT_FILE
 from curate.sessions.detached import LOG_FILE, Process, berth_of, note, read_process, settle, start
 
 DRY_RUN = "--dry-run"  # The trainer's option for a run that writes nothing.
+PLAN_ALONE = "plan: no dataset is written"  # Stands between what the export tells and what the trainer does.
 Standing = Literal["running", "stopping", "stopped", "finished", "failed", "dead", "unknown"]
 # *stopping* was asked to save and stop and has not ended; *failed* ended by itself with an error; *dead* ended without
 # having said so, as by a power cut; *unknown* says that it runs, and nobody has written down which process that is.
@@ -80,11 +81,15 @@ def read_run(folder: Path) -> Run:
     process, about = read_process(folder), _about(folder)
     standing, why = _standing(about, process)
     run = Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
-    if standing == "failed" and not about and (lines := log_tail(run, 20)):
-        # Without a run.json only the log tells the reason, and after an error comes a line of help.
-        reason = next((line for line in reversed(lines) if line.startswith("error[")), lines[-1])
-        return replace(run, why=f"{why}: {one_line(reason, 200)}")
-    return run
+    if about or not (lines := log_tail(run, 20)):
+        return run
+    # Without a run.json only the log tells the reason, and after an error comes a line of help. The process takes
+    # seconds to end after it has said it.
+    reason = next((line for line in reversed(lines) if line.startswith("error[")), None)
+    if reason is None and standing != "failed":
+        return run
+    why = f"the run failed before step 1: {one_line(reason or lines[-1], 200)}"
+    return replace(run, standing="failed", why=why)
 
 
 def log_tail(run: Run, num_lines: int) -> list[str]:
@@ -126,8 +131,10 @@ def resumed_dataset(folder: Path) -> Path:
     return path
 
 
-def train(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> int:
+def train(data: ProjectData, dataset: Path, folder: Path | None, options: Sequence[str]) -> int:
     """Run ``train run`` on ``dataset`` into ``folder``, and return its exit code; 128 + n where signal n killed it.
+
+    Without a folder it is ``train plan`` that is run.
 
     Its stdin is closed; its data goes to our stdout and its talk to our stderr. SIGINT, SIGTERM and SIGHUP are passed
     on, and it is waited for. Others see it by the folder meanwhile; of a dry run there is none.
@@ -136,18 +143,20 @@ def train(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]
         CurateError: E906 when the folder cannot be written; E914 for a recipe outside of the workspace.
     """
     # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
-    child = subprocess.Popen(_command(data, dataset, folder, options), stdin=subprocess.DEVNULL, process_group=0)
+    # A plan has nothing to save: whoever ends us ends it too, at whatever moment.
+    group = None if folder is None else 0
+    child = subprocess.Popen(_command(data, dataset, folder, options), stdin=subprocess.DEVNULL, process_group=group)
     before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _PASSED_ON}
-    is_dry = DRY_RUN in options
+    noted = None if DRY_RUN in options else folder
     try:
-        if not is_dry:
-            note(child.pid, folder)
+        if noted is not None:
+            note(child.pid, noted)
         code = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if not is_dry:
-            settle(folder)
+        if noted is not None:
+            settle(noted)
     return code if code >= 0 else 128 - code
 
 
@@ -156,12 +165,13 @@ def train_detached(data: ProjectData, dataset: Path, folder: Path, options: Sequ
     return start(_command(data, dataset, folder, options), folder)
 
 
-def _command(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> list[str]:
+def _command(data: ProjectData, dataset: Path, folder: Path | None, options: Sequence[str]) -> list[str]:
     recipe = data.settings.recipe
     # A run that is resumed has its own recipe.
     is_chosen = bool(recipe) and "--resume" not in options
     chosen = ["--recipe", str(inside(data.root, data.root / recipe))] if is_chosen else []
-    return trainer_command("run", str(dataset), "--out", str(folder), *chosen, *options)
+    words = ["plan", str(dataset)] if folder is None else ["run", str(dataset), "--out", str(folder)]
+    return trainer_command(*words, *chosen, *options)
 
 
 def _run_folders(data: ProjectData) -> list[Path]:
@@ -204,7 +214,9 @@ def _about(folder: Path) -> Mapping[str, Json]:
 
 
 def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Standing, str]:
-    if process is not None and process.is_alive:
+    # One that has written down how it failed takes seconds to end; an earlier process may have failed before this one.
+    has_failed = about.get("status") == "failed" and process is not None and str(about.get("ended")) > process.at
+    if process is not None and process.is_alive and not has_failed:
         return ("stopping", f"asked at {process.stop_asked}") if process.stop_asked else ("running", "")
     status = about.get("status")
     if status == "finished":
@@ -272,33 +284,27 @@ def _curate(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "curate", *words]
 
 
-def check_export(errand: Errand, data: ProjectData) -> CommandResult:
-    """Return what `curate export --dry-run` says: code 0 where an export would be made, else why it is refused."""
-    return errand.run(_curate("export", str(data.root), "--dry-run"))
-
-
-def plan(errand: Errand, data: ProjectData, *, is_measured: bool = False) -> Mapping[str, Json]:
-    """Return what `train plan` says of a run on the newest dataset; with ``is_measured`` a few steps are timed here.
+def plan(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Mapping[str, Json]:
+    """Return what `curate train --plan` says of a run on what an export would write now; ``options`` are the trainer's.
 
     Raises:
-        CurateError: E940 without the extra; E917 before the first export; E961 when it cannot plan, with what it says.
+        CurateError: E940 without the extra; E961 with the reason when no dataset can be exported or no run be planned.
     """
     require_trainer("planning a run", "take the dataset to a machine that has it")
-    dataset = data.latest_dataset()
-    if dataset is None:
-        raise CurateError("E917 nothing-to-export", "there is no dataset yet", "A start makes one, or `curate export`.")
-    recipe = data.settings.recipe
-    chosen = ["--recipe", str(inside(data.root, data.root / recipe))] if recipe else []
-    measure = "--measure" if is_measured else "--no-measure"
-    said = errand.run(trainer_command("plan", str(dataset), *chosen, measure, "--json"))
+    said = errand.run(_curate("train", str(data.root), "--plan", "--", "--json", *options))
     try:
         value = json.loads(said.data) if said.code == 0 else None
     except ValueError:
         value = None
     if not isinstance(value, dict):
         message = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
-        raise CurateError("E961 cannot-measure", f"`train plan` says: {one_line(message, 300)}", "See the recipe.")
-    return value
+        hint = next(
+            (line.partition("help: ")[2] for line in reversed(said.talk) if "help: " in line), "See the recipe."
+        )
+        raise CurateError("E961 cannot-measure", one_line(message, 300), one_line(hint, 200))
+    # What the trainer tells beside its plan, such as records that are skipped; before it the export has told its own.
+    talk = said.talk[said.talk.index(PLAN_ALONE) + 1 :] if PLAN_ALONE in said.talk else ()
+    return value | {"warnings": [line for line in talk if line.startswith("warning: ")]}
 
 
 def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Path:

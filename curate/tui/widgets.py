@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rich.console import Console
 from rich.highlighter import Highlighter
 from rich.text import Text
 from textual.binding import Binding
@@ -45,6 +46,16 @@ class SafeTextArea(TextArea):
 
     def get_line(self, line_index: int) -> Text:
         return Text(same_length(self.document.get_line(line_index)), end="", no_wrap=True)
+
+
+def hanging(head: Text, text: Text, width: int) -> Text:
+    """Return ``text`` after ``head``, in lines of at most ``width`` cells that begin below its own beginning."""
+    lines = text.wrap(Console(width=width), max(12, width - head.cell_len)) or [text]
+    indent = " " * head.cell_len
+    parts = [Text.assemble(indent if number else head, line) for number, line in enumerate(lines)]
+    for part in parts:
+        part.rstrip()
+    return Text("\n").join(parts)
 
 
 class Panel(Static):

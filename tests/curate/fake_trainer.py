@@ -38,7 +38,11 @@ PLAN = {
 
 def main(words: list[str]) -> int:
     if words[0] == "plan":
-        sys.stdout.write(json.dumps(PLAN))
+        if "lr=13" in words:
+            return talk("error[E920 bad-recipe]: lr must be less than or equal to 10")
+        price = {"cost_per_hour": 2.5, "cost": 5.0} if "--cost-per-hour" in words else {}
+        sys.stdout.write(json.dumps(PLAN | price))
+        sys.stderr.write("warning: 12 of 100 train records are skipped: longer than max_length 32\n")
         return 0
     if os.environ.get("FAKE_FAIL"):
         return talk("error[E920 no-base]: there is no such model")

@@ -15,7 +15,7 @@ from curate.cli import cli
 from curate.sessions.detached import Process, ask_to_stop, berth_of, note, read_process, settle, start
 from curate.sessions.metrics import Metrics, thinned
 from curate.sessions.run_comparison import gate_command
-from curate.sessions.runs import Errand, begin, check_export, log_tail, plan, read_run, resume, runs_of
+from curate.sessions.runs import Errand, begin, log_tail, plan, read_run, resume, runs_of
 
 SECONDS = 30
 
@@ -257,14 +257,12 @@ def test_two_runs_begun_at_once_get_folders_of_their_own(make_workspace, trainer
 
 def test_dirty_data_keep_a_run_from_beginning(make_workspace, trainer):
     workspace = make_workspace([{"id": "a", "instruction": "What?", "output": 3}])
-    said = check_export(Errand(), workspace)
-    assert said.code == 1
-    assert "E907 dirty-data" in said.trouble
+    with pytest.raises(CurateError, match="E907 dirty-data"):
+        plan(Errand(), workspace)
     with pytest.raises(CurateError, match="dirty-data") as caught:
         begin(Errand(), workspace)
     assert caught.value.code == "E979 not-started"
     assert not (workspace.root / "runs").exists()
-    assert check_export(Errand(), make_workspace(name="clean")).code == 0
 
 
 def test_what_fails_before_it_begins_is_a_failed_run(make_workspace, trainer, monkeypatch):
@@ -277,19 +275,16 @@ def test_what_fails_before_it_begins_is_a_failed_run(make_workspace, trainer, mo
 
 def test_the_plan_is_the_trainers(make_workspace, trainer):
     workspace = make_workspace()
-    with pytest.raises(CurateError, match="no dataset yet"):
-        plan(Errand(), workspace)
-    from curate.project.publish import export_dataset
-
-    export_dataset(workspace)
-    assert plan(Errand(), workspace)["steps"] == trainer.STEPS
+    planned = plan(Errand(), workspace)
+    assert planned["steps"] == trainer.STEPS
+    assert planned["warnings"] == ["warning: 12 of 100 train records are skipped: longer than max_length 32"]
+    assert not (workspace.root / "dataset").exists(), "it is made on what an export would write, and writes none"
+    with pytest.raises(CurateError, match="E920 bad-recipe"):
+        plan(Errand(), workspace, ["--set", "lr=13"])
 
 
 def test_a_plan_that_is_refused_says_why(make_workspace, trainer, tmp_path):
-    from curate.project.publish import export_dataset
-
     workspace = make_workspace()
-    export_dataset(workspace)
     (tmp_path / "fake/train/__main__.py").write_text("import sys; sys.exit('error[E924 bad-recipe]: lr is no number')")
     with pytest.raises(CurateError, match="E924 bad-recipe"):
         plan(Errand(), workspace)
@@ -345,3 +340,19 @@ def test_a_gate_is_a_command_that_there_is(tmp_path):
         assert words[0] == "train"
         verb = trainer_cli.get_command(None, words[1])
         assert verb.make_context(words[1], words[2:])
+
+
+def test_samples_that_are_none_are_counted_and_leave_nothing_behind(tmp_path):
+    good = {"id": "v1", "expected": "yes", "got": "no", "score": None}
+    line = {"event": "eval", "step": 2, "score": None, "loss": 1.0, "by_category": {}, "best": True}
+    write_metrics(
+        tmp_path, line | {"samples": [good, {"id": "v2"}]}, line | {"samples": None}, line | {"samples": [good]}, line,
+        {"event": "measure", "step": 2, "model": "tuned", "done": -1, "of": 3, "eta_seconds": None},
+        {"event": "measure", "step": 2, "model": "tuned", "done": 1, "of": 3, "eta_seconds": None},
+    )  # fmt: skip
+    metrics = Metrics(tmp_path)
+    metrics.read()
+    assert metrics.num_unreadable == 3
+    ((name, (answer,)),) = metrics.samples.items()
+    assert (name, answer.step, answer.got, answer.is_right) == ("v1", 2, "no", False)
+    assert (metrics.measurement.done, metrics.measurement.of) == (1, 3)

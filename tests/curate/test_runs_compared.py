@@ -7,7 +7,7 @@ import pytest
 from curate.base.record import CurateError
 from curate.project.feedback import read_results
 from curate.project.publish import export_dataset
-from curate.sessions.run_comparison import compare, differences, gate_command, regressions
+from curate.sessions.run_comparison import RunComparison, compare, differences, gate_command, paired_records
 from curate.sessions.runs import read_run
 
 
@@ -105,6 +105,11 @@ def test_what_the_trainer_refuses_is_told_with_its_line(tmp_path, make_report):
         compare(folder, folder, "test")
 
 
+def listed(first, second, view, never=()):
+    pairs = tuple(paired_records(first, second, never))
+    return RunComparison(None, None, "test", (), None, pairs).listed(view)
+
+
 def test_only_validation_records_are_named_as_regressions(tmp_path, make_report):
     first = [outcome("v1", 0.5, 1.0, completion_tuned="yes"), outcome("v2", 0.5, 0.5), outcome("v3", 0.5, 1.0)]
     second = [
@@ -113,12 +118,21 @@ def test_only_validation_records_are_named_as_regressions(tmp_path, make_report)
     ]  # fmt: skip
     a = read_results(write_run(tmp_path / "a", [], first, make_report()))
     b = read_results(write_run(tmp_path / "b", [], second, make_report()))
-    found = regressions(a, b)
+    found = listed(a, b, "worse")
     assert [(one.id, one.before, one.after) for one in found] == [("v1", 1.0, 0.0), ("v3", 1.0, 0.5)]
     assert (found[0].said_before, found[0].said_after) == ("yes", "no")
     # Against its own base; a record that has become a test record is left out.
-    assert [one.id for one in regressions(None, b)] == ["v4", "v1"]
-    assert [one.id for one in regressions(None, b, {"v4"})] == ["v1"]
+    assert [one.id for one in listed(None, b, "worse")] == ["v4", "v1"]
+    assert [one.id for one in listed(None, b, "worse", {"v4"})] == ["v1"]
+    assert [one.id for one in listed(a, b, "better")] == ["v2"]
+
+
+def test_still_wrong_is_wrong_under_both(tmp_path, make_report):
+    first = [outcome("v1", 0.0, 0.0), outcome("v2", 0.0, 0.4), outcome("v3", 0.0, 0.5), outcome("v4", 0.0, 0.0)]
+    second = [outcome("v1", 0.0, 0.4), outcome("v2", 0.0, 0.1), outcome("v3", 0.0, 0.0), outcome("v4", 0.0, 1.0)]
+    a = read_results(write_run(tmp_path / "a", [], first, make_report()))
+    b = read_results(write_run(tmp_path / "b", [], second, make_report()))
+    assert [one.id for one in listed(a, b, "still wrong")] == ["v2", "v1"]
 
 
 def test_what_changed_between_two_runs(make_workspace, tmp_path):
@@ -150,6 +164,20 @@ def test_what_changed_between_two_runs(make_workspace, tmp_path):
     assert (told["base weights"].text, told["base weights"].is_same) == ("same (9f9f9f9f9f9f)", True)
     assert told["seed"].is_same
     assert told["pairsmith"].text == "not reported"
+    # A text that changed shows, where all counts are the same; the others only lie elsewhere in their files.
+    lines = (workspace.root / "data/a.jsonl").read_text().splitlines()
+    changed = next(name for name, split in workspace.pins().items() if split == "train")
+    lines = [line.replace('"output": "', '"output": "Well: ') if f'"{changed}"' in line else line for line in lines]
+    (workspace.root / "data/a.jsonl").write_text("\n".join(lines[::-1]) + "\n")
+    last, _ = export_dataset(load_data(workspace.root))
+    assert last.path.name == "v3"
+    digests["v3"] = hashlib.sha256((last.path / "manifest.json").read_bytes()).hexdigest()
+    c = read_run(write_run(tmp_path / "c", [], about=about("v3", 13)))
+    told = {one.what.strip(): one for one in differences(load_data(workspace.root), b, c)}
+    assert told["train"].text.endswith(", 1 record changed")
+    assert "(+0)" not in told["train"].text
+    assert not told["train"].is_same
+    assert "changed" not in told["validation"].text
     # Another dataset of the same name in the same place is not the one that the run saw.
     (newer.path / "manifest.json").write_text((made.path / "manifest.json").read_text())
     told = {one.what: one.text for one in differences(workspace, a, b)}

@@ -11,10 +11,10 @@ import pytest
 from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
-from train.evaluate.predictions import ValidationScore
+from train.evaluate.predictions import SampledScore, ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
-from train.pipeline import execute
+from train.pipeline import validating
 from train.pipeline.execute import start_run
 from train.pipeline.export import export_run, open_source
 from train.recipe import GuardRecipe, Recipe, build_recipe, recipe_toml
@@ -37,7 +37,7 @@ def _fit(
         "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9},
     })  # fmt: skip
     model = make_model()
-    validation = Validation(lambda step: looks[step // 2 - 1], BASE)
+    validation = Validation(lambda step: looks[step // 2 - 1], SampledScore(None, 1.0, BASE))
     return model, fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run, resume=resume), validation=validation)
 
 
@@ -116,8 +116,8 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)
     # The first is the base's.
-    evaluations = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
-    monkeypatch.setattr(execute, "summary", lambda _scored: next(evaluations))
+    evaluations = iter([SampledScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
+    monkeypatch.setattr(validating, "summary", lambda _scored, _samples: next(evaluations))
     recipe = build_recipe({
         "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},

@@ -226,6 +226,12 @@ def test_another_number_of_ranks_is_told_and_not_refused(tmp_path: Path) -> None
 FAST = ["eval.max_new_tokens=4", "eval.resamples=100", "eval.during_training=1", "batch_size=8", "method=full"]
 
 
+def samples_of(run: Path) -> list[Any]:
+    """The answers that a run has written down while it trained."""
+    events = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [[(s["id"], s["expected"], s["got"]) for s in event["samples"]] for event in events if event.get("samples")]
+
+
 def _arguments(dataset: Path, base: Path, run: Path, *more: str) -> list[str]:
     settings = [part for setting in (*FAST, *more) for part in ("--set", setting)]
     return ["run", str(dataset), "--base", str(base), "--out", str(run), *settings]
@@ -255,6 +261,8 @@ def test_ranks_do_the_whole_act(dataset: Path, bases: Callable[..., Path], tmp_p
         for side in ("base", "tuned"):
             assert row[side].pop("nll") == pytest.approx(wanted[side].pop("nll"), rel=1e-5)
         assert row == wanted
+    # The one rank that writes has the answers of all: those to the same records, in the same order.
+    assert samples_of(tmp_path / "r") == samples_of(tmp_path / "one")
     saved, wanted_weights = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("r", "one"))
     assert all(torch.allclose(saved[name], weight, atol=1e-6) for name, weight in wanted_weights.items())
 

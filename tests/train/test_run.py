@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.evaluate.predictions import ValidationScore
+from train.evaluate.predictions import SampledScore
 from train.pipeline.folder import newest_run, next_run
 from train.recipe import Recipe, load_recipe
 
@@ -262,7 +262,7 @@ def test_a_diverged_run_exits_with_one(dataset: Path, bases: Callable[..., Path]
 def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.pipeline import execute
+    from train.pipeline import execute, validating
 
     def damaged(path: Path, step: int) -> None:
         raise TrainError("E951 checkpoint-damaged", f"{path.name}/weights.safetensors was cut or changed")
@@ -270,7 +270,7 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     # The first is the base's.
     scores = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(execute, "open_checkpoint", damaged)
-    monkeypatch.setattr(execute, "summary", lambda _scored: ValidationScore(next(scores), 1.0))
+    monkeypatch.setattr(validating, "summary", lambda _scored, _samples: SampledScore(next(scores), 1.0))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval.every_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
     assert "was cut or changed, so the last step's weights are taken" in done.stderr

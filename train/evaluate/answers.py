@@ -29,7 +29,7 @@ from train.data.rendering import Example, Renderer, RowFault
 from train.model.attention import KVCache, pack, packing, working_dtype
 from train.model.batch import Batch, by_length
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
-from train.model.loss import batch_nlls, nll_per_example
+from train.model.loss import OnDone, batch_nlls, nll_per_example
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,14 @@ class Generated:
 
 
 def generate(
-    model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Collection[int], batch_tokens: int
-) -> list[Generated]:
+    model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Collection[int], batch_tokens: int,
+    on_done: OnDone | None = None,
+) -> list[Generated]:  # fmt: skip
     """Return the greedy continuation of each prompt, in the order of ``prompts``.
 
     A prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer
     tokens are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode
-    meanwhile. Raises ValueError: a prompt is empty.
+    meanwhile. ``on_done`` gets the number of prompts of each batch that is done. Raises ValueError: a prompt is empty.
     """
     if not all(prompts):
         raise ValueError("a prompt needs at least one token")
@@ -66,6 +67,8 @@ def generate(
             done = decode(model, [prompts[index] for index in batch], [limits[index] for index in batch], set(stop_ids))
             for index, (ids, is_stopped) in zip(batch, done, strict=True):
                 completions[index] = Generated(ids, is_stopped)
+            if on_done is not None:
+                on_done(len(batch))
     return completions
 
 
@@ -225,15 +228,21 @@ def questions(renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]
     return rendered
 
 
-def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int) -> list[list[float]]:
+def option_nlls(
+    model: Any, questions: Sequence[Question], *, batch_tokens: int, on_done: OnDone | None = None
+) -> list[list[float]]:
     """Return the negative log-likelihood in nats, summed over its tokens, of each option after its prompt.
 
-    They are those of reading prompt and option alone, one by one. Raises ValueError: a prompt or an option is empty.
+    They are those of reading prompt and option alone, one by one. ``on_done`` gets the number of questions of each
+    batch that is done. Raises ValueError: a prompt or an option is empty.
     """
     if not all(question.prompt and all(question.options) for question in questions):
         raise ValueError("a prompt and an option need at least one token")
     if not capabilities_of(model).has_kv_cache:
-        return _nlls_without_cache(model, questions, batch_tokens)
+        nlls_in_order = _nlls_without_cache(model, questions, batch_tokens)
+        if on_done is not None:
+            on_done(len(questions))
+        return nlls_in_order
     device = next(model.parameters()).device
     nlls: dict[int, list[float]] = {}
     with evaluating(model):
@@ -243,6 +252,8 @@ def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int)
             each = iter(batch_nlls(model, _branched(chosen, device), num_options))
             for index, question in zip(group, chosen, strict=True):
                 nlls[index] = [next(each) for _ in question.options]
+            if on_done is not None:
+                on_done(len(group))
     return [nlls[index] for index in range(len(questions))]
 
 

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from io import TextIOWrapper
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, open_file
-from train.data.dataset import Dataset, Row, TooLongFault, last_answer
+from train.data.dataset import Dataset, Row, TooLongFault, last_answer, sample_rows
 from train.data.rendering import Renderer, RowFault
 from train.evaluate import metrics
 from train.evaluate.answers import generate, option_nlls, questions
-from train.evaluate.predictions import Scored, ValidationScore
+from train.evaluate.predictions import SampledScore, Scored, sample_of
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext
-from train.model.loss import Nll, nll_per_example
+from train.model.loss import Nll, OnDone, nll_per_example
 from train.recipe import Recipe
+
+OnProgress = Callable[[str, int], None]
+"""Is called after each batch: "likelihoods" or "answers", and how many rows it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,9 @@ def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
 
 
 def predict(
-    model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int
-) -> list[Prediction]:
+    model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int,
+    on_done: OnDone | None = None,
+) -> list[Prediction]:  # fmt: skip
     """Return the model's answer to each row that has messages, in order; raw-text rows have none.
 
     Raises TrainError: a row cannot be rendered.
@@ -113,6 +119,7 @@ def predict(
         max_new_tokens=max_new_tokens,
         stop_ids=renderer.stop_ids,
         batch_tokens=batch_tokens,
+        on_done=on_done,
     )
     predictions = []
     for prompt, generated in zip(prompts, done, strict=True):
@@ -128,13 +135,14 @@ def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec
 
 
 def choose(
-    model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int
-) -> list[Prediction]:
+    model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int,
+    on_done: OnDone | None = None,
+) -> list[Prediction]:  # fmt: skip
     """Return for each row the likeliest of its choices, and the log-probabilities of all.
 
     Raises TrainError: a row cannot be rendered with one of its choices.
     """
-    nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens)
+    nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens, on_done=on_done)
     predictions = []
     for (row, choices), each in zip(choice_rows, nlls, strict=True):
         likeliest = choices[min(range(len(each)), key=each.__getitem__)]
@@ -212,10 +220,12 @@ def evaluate_model(
     *,
     split: str,
     is_generating: bool = True,
+    on_progress: OnProgress | None = None,
 ) -> list[Scored]:
     """Return the model's results on ``rows``: likelihoods of all, and with ``is_generating`` scored answers.
 
-    An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
+    An answer is generated greedily, or is the likeliest choice of a category that is scored by choices. ``on_progress``
+    hears of each batch; rows that are skipped count as done.
 
     Rows over the recipe's length are skipped or cut as it says; a skipped one has no result, so the lengths tell how
     many there were.
@@ -224,22 +234,30 @@ def evaluate_model(
     """
     examples = renderer.examples(rows).examples
     ids = {example.id for example in examples}
+    on_likelihoods, on_answers = (
+        None if on_progress is None else partial(on_progress, kind) for kind in ("likelihoods", "answers")
+    )
+    skipped = [row for row in rows if row.id not in ids]
+    if on_progress is not None and skipped:
+        on_progress("likelihoods", len(skipped))
+        on_progress("answers", num_answers(skipped) if is_generating else 0)
     rows = [row for row in rows if row.id in ids]
     references: dict[str, str] = {}
     predictions: list[Prediction] = []
     device = next(model.parameters()).device
     # The number format of training: in another one the base would be another model.
     with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
-        nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
+        nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens, on_done=on_likelihoods)
         if is_generating:
             references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
             choice_rows, most = rows_with_choices(rows, categories), recipe.eval.batch_tokens
-            predictions = choose(model, renderer, choice_rows, batch_tokens=most)
+            predictions = choose(model, renderer, choice_rows, batch_tokens=most, on_done=on_answers)
             chosen = {row.id for row, _ in choice_rows}
             written = [row for row in rows if row.id not in chosen]
             predictions += predict(
-                model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most
-            )
+                model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most,
+                on_done=on_answers,
+            )  # fmt: skip
     return score(rows, references, predictions, nlls, categories, split=split)
 
 
@@ -251,20 +269,30 @@ def evaluate_splits(
     recipe: Recipe,
     *,
     general: Path | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Scored]:
     """Return everything that a report and its feedback need of one model: call it before training, and after.
 
     Answers on validation and test, and likelihoods of the training records and of the general slice (``general`` is the
-    recipe's file, found; without one the shipped text). General text that is longer than the model reads is left out.
+    recipe's file, found; without one the shipped text). General text that is longer than the model reads is left out,
+    and ``on_progress`` does not hear of it.
     Raises TrainError: rows cannot be rendered, or E944 bad-general-text.
     """
     scored = []
     # Of training records likelihoods alone: their answers are what was trained, so scores of them would only flatter.
     for split in ("validation", "test", "train"):
         rows = dataset.splits[split]
-        scored += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
+        scored += evaluate_model(
+            model, renderer, rows, categories, recipe, split=split, is_generating=split != "train",
+            on_progress=on_progress,
+        )  # fmt: skip
     rows = readable_general(renderer, general)
     return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def num_answers(rows: Sequence[Row]) -> int:
+    """Return how many of ``rows`` a model answers: raw text has no answer."""
+    return sum(row.messages is not None for row in rows)
 
 
 def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
@@ -297,19 +325,34 @@ def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
     return [row for row in general_rows(general) if _is_short_enough(renderer, row)]
 
 
-def summary(scored: Sequence[Scored]) -> ValidationScore:
-    """Return the means that a run watches while it trains; each category weighs the same in the score."""
+def sample_ids(rows: Sequence[Row], most: int) -> list[str]:
+    """Return the ids of at most ``most`` rows that have an answer: the same ones in each run, of many categories."""
+    groups: dict[str, list[str]] = {}
+    for row in sample_rows([row for row in rows if row.messages is not None], len(rows)):
+        groups.setdefault(row.category, []).append(row.id)
+    # The first of each category, then the second of each.
+    rounds = zip_longest(*groups.values())
+    return [name for names in rounds for name in names if name is not None][:most]
+
+
+def summary(scored: Sequence[Scored], samples: Sequence[str] = ()) -> SampledScore:
+    """Return the means that a run watches while it trains; each category weighs the same in the score.
+
+    Of the records ``samples`` it has the answers too, of those that have one.
+    """
     tokens = sum(record.num_tokens for record in scored)
     # Each category weighs the same, lest a large one hides that a small one was lost.
     groups: dict[str, list[float]] = {}
     for record in scored:
         if record.score is not None:
             groups.setdefault(record.category, []).append(record.score)
+    by_id = {record.id: record for record in scored}
     means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
-    return ValidationScore(
+    return SampledScore(
         loss=math.fsum(record.nll for record in scored) / tokens if tokens else math.nan,
         score=math.fsum(means.values()) / len(means) if means else None,
         by_category=means,
+        samples=[sample_of(by_id[name]) for name in samples if name in by_id and by_id[name].text is not None],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ DYNAMICS_FIELDS = ("epochs", "confidence", "variability", "correctness")
 """What a line of feedback on a training record says of how it was learnt."""
 # A file that somebody wrote by hand may hold numbers whose sums overflow.
 _MOST_NATS = 1e30
+_MOST_SAMPLE = 500
+_SURROGATE = re.compile("[\ud800-\udfff]")
 RIGHT_FROM = 0.5
 """The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
 
@@ -66,6 +69,30 @@ class Scored:
         return (self.scores or {}).get(self.metric)
 
 
+@dataclass(frozen=True, slots=True)
+class SampleAnswer:
+    """What a model answers to one validation record, for people to watch.
+
+    ``expected`` and ``got`` are at most 500 characters of texts that have ``expected_length`` and ``got_length``.
+    """
+
+    id: str
+    category: str
+    expected: str
+    expected_length: int
+    got: str
+    got_length: int
+    score: float | None
+
+
+def sample_of(record: Scored) -> SampleAnswer:
+    """Return a record that has an answer as a sample; surrogates, which no reader of JSON takes, become U+FFFD."""
+    expected, got = (_SURROGATE.sub("\ufffd", text) for text in (record.reference, record.text or ""))
+    return SampleAnswer(
+        record.id, record.category, expected[:_MOST_SAMPLE], len(expected), got[:_MOST_SAMPLE], len(got), record.score
+    )
+
+
 @dataclass(frozen=True)
 class ValidationScore:
     """Means over some records: of the categories' scores (None where nothing is scored), and nats a supervised token
@@ -83,6 +110,13 @@ class ValidationScore:
         if self.score is not None and other.score is not None and self.score != other.score:
             return self.score > other.score
         return self.loss < other.loss
+
+
+@dataclass(frozen=True)
+class SampledScore(ValidationScore):
+    """Means over some records, and a few of the answers that they are means of."""
+
+    samples: Sequence[SampleAnswer] = ()
 
 
 def outcome(base: float | None, tuned: float | None) -> Outcome:

@@ -26,7 +26,9 @@ from train.model.batch import BatchSampler, Step
 if TYPE_CHECKING:
     import torch
 
-_PLAIN_SECONDS = 10.0
+METRICS = "metrics.jsonl"
+PLAIN_SECONDS = 10.0
+"""How often a log that is no terminal gets a line of progress."""
 _RECENT = 20
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
@@ -35,10 +37,10 @@ OnEvent = Callable[[str, Mapping[str, Any]], None]
 
 class Events:
     """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes
-    from. Without a path (on all ranks but the first) nothing is kept.
+    from; None drops none. Without a path (on all ranks but the first) nothing is kept.
     """
 
-    def __init__(self, path: Path | None, *, resumed_from: int = 0, on_event: OnEvent | None = None) -> None:
+    def __init__(self, path: Path | None, *, resumed_from: int | None = 0, on_event: OnEvent | None = None) -> None:
         self.file: FileIO | None = None
         self.on_event = on_event
         if path is None:
@@ -48,7 +50,8 @@ class Events:
             if resumed_from and path.exists():
                 text = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace")
                 lines = [f"{line}\n" for line in text.split("\n") if _is_before(line, resumed_from)]
-            write_whole(path, lines)
+            if resumed_from is not None:
+                write_whole(path, lines)
             # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
             self.file = path.open("ab", buffering=0)
 
@@ -101,7 +104,7 @@ def _is_before(line: str, step: int) -> bool:
     except (ValueError, RecursionError):
         return False
     at = event.get("step", 0) if isinstance(event, dict) else None
-    return isinstance(at, int) and at <= step and event.get("event") != "end"
+    return isinstance(at, int) and at <= step and event.get("event") not in ("end", "measure")
 
 
 @dataclass(frozen=True)
@@ -170,12 +173,12 @@ class StepLog:
         done = round(20 * taken.number / num_steps)
         line = (
             f"[{'#' * done}{'.' * (20 - done)}] step {taken.number}/{num_steps}  loss {loss:.4f}"
-            f"  {speed:,.0f} tokens/s  {_clock(left)} to go"
+            f"  {speed:,.0f} tokens/s  {clock(left)} to go"
         )
         # A terminal's line is redrawn; a log gets one every ten seconds, and the last.
         if self._is_live:
             console.redraw(line)
-        elif taken.number == num_steps or time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
+        elif taken.number == num_steps or time.monotonic() - self._printed_at >= PLAIN_SECONDS:
             self._printed_at = time.monotonic()
             console.talk(line)
         return speed, left
@@ -189,7 +192,8 @@ class StepLog:
         )  # fmt: skip
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return seconds as 1:02:03 or 2:03."""
     whole = round(seconds)
     return (
         f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"

@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
@@ -19,9 +19,9 @@ from typing import Any
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.evaluate.dynamics import Dynamics
-from train.evaluate.predictions import ValidationScore
+from train.evaluate.predictions import SampledScore, ValidationScore
 from train.loop.checkpoint import Checkpoints
-from train.loop.events import Events, OnEvent, StepLog, TakenStep
+from train.loop.events import METRICS, Events, OnEvent, StepLog, TakenStep
 from train.loop.gradients import CPU, Gradients, Optimizer, Placement
 from train.loop.state import EarlyStopping, FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
@@ -33,10 +33,10 @@ from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
 
 @dataclass(frozen=True)
 class Validation:
-    """``evaluate`` scores the model after a step; ``base_scores`` are the base's, of each category on those records."""
+    """``evaluate`` scores the model after a step; ``base`` is what the base scores on the same records."""
 
     evaluate: Callable[[int], ValidationScore]
-    base_scores: Mapping[str, float] = field(default_factory=dict)
+    base: SampledScore = field(default_factory=lambda: SampledScore(None, math.nan))
 
 
 def fit(
@@ -57,7 +57,7 @@ def fit(
     optimizer = Optimizer(model, gradients.parallel, recipe)
     state = checkpoints.load(model, optimizer, dynamics)
     started = time.monotonic()
-    metrics = checkpoints.run_dir / "metrics.jsonl" if context.is_first else None
+    metrics = checkpoints.run_dir / METRICS if context.is_first else None
     with graceful_stop() as stop, Events(metrics, resumed_from=state.step, on_event=on_event) as events:
         log, saved_step = StepLog(sampler, state, events), state.step
 
@@ -67,8 +67,7 @@ def fit(
             events.write("checkpoint", step=state.step, path=folder.name)
             return state.step
 
-        kind, num_examples = "resume" if checkpoints.resume else "start", len(sampler.examples)
-        events.write(kind, step=state.step, of=num_steps, examples=num_examples, lr=optimizer.peak_lr)
+        _write_start(events, state.step, optimizer.peak_lr, sampler, checkpoints, validation)
         # A signal to one rank stops all of them after the same step.
         while state.step < num_steps and not context.max(stop.exit_code) and state.early_stop is None:
             began, step = time.monotonic(), sampler[state.step]
@@ -101,6 +100,17 @@ def fit(
         return _end(state, sampler, dynamics, log, context, stopped=Exit(code) if code else None, started=started)
 
 
+def _write_start(
+    events: Events, step: int, peak_lr: float, sampler: BatchSampler, checkpoints: Checkpoints,
+    validation: Validation | None,
+) -> None:  # fmt: skip
+    about: dict[str, Any] = {"of": len(sampler), "examples": len(sampler.examples), "lr": peak_lr}
+    # The base answers the samples once, before the first step.
+    if validation is not None and not checkpoints.resume and validation.base.samples:
+        about["samples"] = [asdict(sample) for sample in validation.base.samples]
+    events.write("resume" if checkpoints.resume else "start", step=step, **about)
+
+
 def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics) -> Gradients:
     # Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it.
     attention = attention_share(model)
@@ -124,12 +134,15 @@ def _record(
     if not math.isfinite(score.loss):
         raise TrainError("E930 diverged", f"step {state.step}: the validation loss is {score.loss}",
                          "Lower lr.", exit_code=Exit.FAILED)  # fmt: skip
-    early_stopping = EarlyStopping(sampler.recipe.guard, validation.base_scores)
+    early_stopping = EarlyStopping(sampler.recipe.guard, validation.base.by_category)
+    fields = asdict(score)
+    # Samples are for people to watch: no checkpoint carries them along.
+    score = ValidationScore(score.score, score.loss, score.by_category)
     state.evaluations.append(score)
     is_best = early_stopping.is_best(state.evaluations)
     if is_best:
         state.best_step, state.best = state.step, score
-    events.write("eval", step=state.step, **asdict(score), best=is_best)
+    events.write("eval", step=state.step, **fields, best=is_best)
     text = "" if score.score is None else f"score {score.score:.4f}, "
     console.talk(f"step {state.step}: validation {text}loss {score.loss:.4f}" + (" (best so far)" if is_best else ""))
     if state.step < len(sampler) and (reason := early_stopping.reason(state.evaluations)):

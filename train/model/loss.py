@@ -23,6 +23,9 @@ from train.model.capabilities import capabilities_of, decoder_of, evaluating, he
 
 CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES = 256 << 20, 32 << 20, 4 << 20
 
+OnDone = Callable[[int], None]
+"""Is called after each batch with the number of its rows."""
+
 
 @dataclass(frozen=True)
 class Nll:
@@ -180,8 +183,13 @@ def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:
     return by_owner
 
 
-def nll_per_example(model: Any, examples: Sequence[Example], *, batch_tokens: int = 8192) -> list[Nll]:
-    """Return each example's NLL under the model as it is now (adapter on or off), in the order of ``examples``."""
+def nll_per_example(
+    model: Any, examples: Sequence[Example], *, batch_tokens: int = 8192, on_done: OnDone | None = None
+) -> list[Nll]:
+    """Return each example's NLL under the model as it is now (adapter on or off), in the order of ``examples``.
+
+    ``on_done`` gets the number of examples of each batch that is done.
+    """
     device = next(model.parameters()).device
     by_index: dict[int, Nll] = {}
     with evaluating(model):
@@ -191,4 +199,6 @@ def nll_per_example(model: Any, examples: Sequence[Example], *, batch_tokens: in
             batch = collate(chosen, device, is_packed=is_packed, round_to=few_lengths(device))
             for index, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
                 by_index[index] = Nll(example.id, total, example.num_supervised, example.num_bytes)
+            if on_done is not None:
+                on_done(len(group))
     return [by_index[index] for index in range(len(examples))]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from train.base import console
 from train.base.cache import Cache, cache_home
@@ -32,8 +32,10 @@ from train.evaluate.evaluation import (
 )
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
+from train.loop import METRICS, Events
 from train.model import computing
 from train.pipeline.folder import versions
+from train.pipeline.measure_log import MeasureLog
 from train.pipeline.plan import explain_oom
 from train.pipeline.prepare import Prepared
 from train.report import Noise, noise_of
@@ -51,8 +53,8 @@ _OF_TRAINING: dict[str, Any] = {
     "weight_decay": True, "betas": True, "clip": True, "seed": True, "checkpoint": True, "compile": True,
     "parallel": True, "checkpointing": True, "neftune": True, "mixing": True, "guard": True,
     "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True},
-    "eval": {"every_steps": True, "during_training": True, "general": True, "margin": True, "resamples": True,
-             "judge": True},
+    "eval": {"every_steps": True, "during_training": True, "samples": True, "general": True, "margin": True,
+             "resamples": True, "judge": True},
 }  # fmt: skip
 
 
@@ -141,16 +143,22 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
         cache.put(digest_of(key), {}, {"scored": [asdict(result) for result in scored]})
 
 
-def measure(model: Any, prepared: Prepared) -> list[Scored]:
-    """Return everything that the report needs of ``model``; each rank measures a part, and gets all."""
-    recipe, dataset = prepared.recipe, prepared.dataset
-    with explain_oom(None, "measuring", f"Add --set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}."):
+def measure(model: Any, prepared: Prepared, run: Path, name: Literal["base", "tuned"], step: int = 0) -> list[Scored]:
+    """Return everything that the report needs of ``model``; each rank measures a part, and gets all.
+
+    How far it is goes to the run's metrics.jsonl, of the part of the first rank; ``step`` is that of the weights.
+    """
+    recipe, dataset, context = prepared.recipe, prepared.dataset, prepared.context
+    part = shard_dataset(context, dataset)
+    metrics = run / METRICS if context.is_first else None
+    smaller = f"Add --set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}."
+    with Events(metrics, resumed_from=None) as events, explain_oom(None, "measuring", smaller):
         scored = evaluate_splits(
-            model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
-            general=prepared.general,
+            model, prepared.renderer, part, prepared.categories, recipe, general=prepared.general,
+            on_progress=MeasureLog(events, name, part, step).add,
         )  # fmt: skip
     order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
-    return gather_scores(prepared.context, scored, order)
+    return gather_scores(context, scored, order)
 
 
 def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
@@ -163,7 +171,7 @@ def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scor
     )
     if base is None:
         console.talk(f"run {run.name}: measuring the base")
-        base = measure(prepared.model, prepared)
+        base = measure(prepared.model, prepared, run, "base")
         if context.is_first:
             remember(run, key, base, is_cached=is_cached)
     return base

@@ -12,9 +12,9 @@ from typing import Any
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.base.storage import whole_folder, write_whole, writing
-from train.evaluate.evaluation import evaluate_model, gather_scores, general_name, summary
-from train.evaluate.predictions import PREDICTIONS, Scored, ValidationScore
-from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, restore_weights, trained_tensors
+from train.evaluate.evaluation import general_name
+from train.evaluate.predictions import PREDICTIONS, SampledScore, Scored
+from train.loop import Checkpoints, FitResult, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import (
     Checkpoint,
     check_facts,
@@ -42,8 +42,8 @@ from train.pipeline.folder import (
 from train.pipeline.plan import Plan, explain_oom
 from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.trackers import Trackers
+from train.pipeline.validating import base_score, validation_of
 from train.recipe import Recipe, load_recipe, recipe_toml
-from train.recipe.schedule import validation_steps
 from train.report import CardFacts, Noise, Report, Run, card_facts, table
 from train.report.build import publish
 from train.report.judge import judge_answers
@@ -209,9 +209,9 @@ def _run_prepared(
     if context.is_first:
         write_run(run, record)
     meter = Meter(prepared.device)
-    base_scores = _base_scores(prepared, base)
+    base_at_start = base_score(prepared, base)
     with explain_oom(plan, "training"):
-        result = _fit(model, prepared, run, checkpoint, record, trackers, base_scores)
+        result = _fit(model, prepared, run, checkpoint, record, trackers, base_at_start)
     record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
     if result.stopped is not None:
         if context.is_first:
@@ -222,7 +222,7 @@ def _run_prepared(
         return result.stopped
     model, taken = _take_weights(model, prepared, run, result)
     console.talk("measuring the tuned model")
-    tuned = measure(model, prepared)
+    tuned = measure(model, prepared, run, "tuned", result.step)
     if context.is_first:
         judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
     context.barrier()
@@ -316,31 +316,14 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
 
 def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
-    trackers: Trackers, base: dict[str, float],
+    trackers: Trackers, base: SampledScore,
 ) -> FitResult:  # fmt: skip
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
             model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
-            validation=_validation(model, prepared, base), on_event=trackers.on_event,
+            validation=validation_of(model, prepared, base), on_event=trackers.on_event,
         )  # fmt: skip
-
-
-def _validation(model: Any, prepared: Prepared, base: dict[str, float]) -> Validation | None:
-    rows = prepared.evaluated_rows
-    if not rows:
-        console.talk("warning: no validation records are scored while training, so the last step counts as the best")
-        return None
-
-    mine = rows[prepared.context.rank :: prepared.context.world_size]
-
-    def evaluate(_step: int) -> ValidationScore:
-        scored = evaluate_model(
-            model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
-        )
-        return summary(gather_scores(prepared.context, scored, [row.id for row in rows]))
-
-    return Validation(evaluate, base)
 
 
 def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
@@ -361,28 +344,6 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
     for weight in trained_tensors(model).values():
         context.broadcast(weight)
     return model, taken
-
-
-def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
-    """The base's validation score of each category, on the records that evaluations during training score.
-
-    Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one.
-    """
-    recipe = prepared.recipe
-    ids = {row.id for row in prepared.evaluated_rows}
-    scores = summary([record for record in base if record.split == "validation" and record.id in ids]).by_category
-    if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
-        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
-                         "Export a validation split, or switch guard.regress and guard.plateau off.")  # fmt: skip
-    num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
-    # The evaluation of the last step ends nothing any more.
-    num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
-    if recipe.guard.is_on and num_evaluations < needed:
-        console.talk(
-            f"warning: the guard needs {needed} evaluations and the run has {num_evaluations} before its last step, so "
-            "it stops nothing; lower eval.every_steps or guard.patience"
-        )
-    return scores
 
 
 def _restore_best(model: Any, run: Path, result: FitResult) -> int:

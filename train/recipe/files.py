@@ -406,8 +406,8 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Return the SHA-256 of the recipe's canonical JSON."""
-    return digest_of(recipe.model_dump(mode="json"))
+    """Return the SHA-256 of the recipe's canonical JSON, without what is only for people to watch."""
+    return digest_of(recipe.model_dump(mode="json", exclude={"eval": {"samples"}}))
 
 
 def _section_lines(section: BaseModel, prefix: str = "") -> list[str]:

@@ -192,6 +192,11 @@ class EvalRecipe(Section):
         le=1_000_000,
         description="At most this many validation records are scored while training; 0 is none.",
     )
+    samples: int = Field(
+        default=3, ge=0, le=20,
+        description="At most this many of them have their answers written to metrics.jsonl at each validation, for you "
+        "to watch; the same ones each time. 0 is none.",
+    )  # fmt: skip
     max_new_tokens: int = Field(
         default=256, ge=1, le=65_536, description="Longest completion that is generated, in tokens."
     )

@@ -163,7 +163,13 @@ def test_only_validation_records_are_named_and_lead_to_the_record(two_runs, make
         assert "SECRET TEST ANSWER" not in screen_text(app)
 
     drive(app, story)
-    assert gone == [("edit", {"record": "r007"})]
+    ((name, what),) = gone
+    screen = what.pop("listing")
+    assert (name, what) == ("edit", {"record": "r007"})
+    assert screen.neighbour({"record": "r003"}, 1) == {"record": "r007"}
+    assert screen.neighbour({"record": "r007"}, 1) is None
+    assert screen.neighbour({"record": "r003"}, -1) is None
+    assert screen.neighbour({"record": "elsewhere"}, 1) is None
 
 
 def test_metric_order_gate_and_page(two_runs, make_app, drive, settled):
@@ -230,5 +236,69 @@ def test_what_has_become_a_test_record_is_named_no_more(two_runs, make_app, driv
         await opened(pilot, settled)
         assert [row[0] for row in cells(app, "worse")] == ["r007"]
         assert hidden not in screen_text(app)
+
+    drive(app, story)
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45), (200, 50)])
+def test_records_are_listed_by_what_became_of_them_and_of_one_category(
+    two_runs, make_app, drive, settled, size, screen_text
+):
+    """Seven keys to the records of one category that are still wrong, and to the queue of all of them."""
+    folder = two_runs.root / "runs/2026-11-24-a"
+    rows = [json.loads(line) for line in (folder / "feedback.jsonl").read_text().splitlines()]
+    for number, (row, (before, after)) in enumerate(zip(rows, [(1.0, 0.0), (0.0, 0.2), (0.0, 1.0)], strict=True)):
+        row |= {"score_base": before, "score_tuned": after, "category": ("billing", "returns")[number == 1]}
+    (folder / "feedback.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    app = make_app(two_runs)
+    asked = []
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("space", "space", "enter")
+        await until(pilot, lambda: "C " not in seen(app, "head") and "B " in seen(app, "head"))
+        await settled(pilot)
+        assert "[worse 1]  still wrong 1   better 2" in seen(app, "views")
+        await pilot.press("w")
+        await settled(pilot)
+        assert [row[0] for row in cells(app, "worse")] == ["r005"]
+        record = seen(app, "record")
+        assert record.index("PROMPT") < record.index("EXPECTED") < record.index("it said")
+        assert app.project.state("r005").record.prompt in record.replace("\n", "")
+        await pilot.press("w")
+        assert [row[0] for row in cells(app, "worse")] == ["r007", "r005"]
+        scores = app.present().query_one("#scores", FrameTable)
+        scores.focus()
+        await pilot.press("down", "enter")
+        assert [row[0] for row in cells(app, "worse")] == ["r005"]
+        assert "of returns" in seen(app, "views")
+        await pilot.press("escape")
+        assert [row[0] for row in cells(app, "worse")] == ["r007", "r005"]
+        drawn = screen_text(app)
+        # Lists get the height: the table of categories is as high as its rows.
+        assert scores.size.height == len(cells(app)) + 1
+        assert all(not line or line[0] in " >─█▏[" or line.split()[0] in ("Verdicts:", "WHAT", "validation:", "Beyond")
+                   for line in drawn.splitlines()[4:-2]), drawn  # fmt: skip
+        app.go = lambda name, **what: asked.append((name, what))
+        await pilot.press("o")
+
+    drive(app, story, size)
+    assert asked == [("queue", {"of": "wrong", "run": "2026-11-24-a"})]
+
+
+def test_where_the_keys_go_is_seen_without_colours(two_runs, make_app, drive, settled):
+    app = make_app(two_runs)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        tables = [app.present().query_one(f"#{name}", FrameTable) for name in ("scores", "worse")]
+        for here, there in (tables, tables[::-1]):
+            here.focus()
+            await settled(pilot)
+            head, cursor = "frame-table--head", "frame-table--cursor"
+            assert here.get_component_rich_style(head).reverse
+            assert here.get_component_rich_style(cursor).reverse
+            assert not there.get_component_rich_style(head).reverse
+            assert not there.get_component_rich_style(cursor).reverse
 
     drive(app, story)

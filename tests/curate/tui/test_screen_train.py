@@ -1,4 +1,5 @@
 import json
+import os
 import time
 
 import pytest
@@ -198,7 +199,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         assert "1,000 steps, 2 records a step" in plan
         assert "checks passed: ready to export" in plan
         assert "time      not reported" in plan
-        assert 'forgets   lr 0.001 is 3.0 times the automatic one: lr = "auto"' in plan
+        assert 'forgets lr 0.001 is 3.0 times the automatic one: lr = "auto"' in " ".join(plan.split())
 
     drive(app, story)
 
@@ -334,3 +335,270 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
     assert {"metrics.jsonl", "report.json", "feedback.jsonl", "log", "process.json"} <= {
         path.name for path in run.folder.iterdir()
     }
+
+
+RECIPE = """# Ours, and it stays.
+lr = 0.003  # measured in May
+max_steps = 220
+
+# What follows is about text that the base knows.
+[mixing]
+replay = "builtin"
+"""
+
+
+def recipe_workspace(make_workspace, recipe=RECIPE, name="recipe.toml"):
+    workspace = make_workspace()
+    settings = workspace.root / "curate.toml"
+    settings.write_text(f'recipe = "{name}"\n' + settings.read_text())
+    (workspace.root / name).write_text(recipe)
+    return load_data(workspace.root)
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45)])
+def test_the_recipe_is_changed_by_a_form_with_a_plan_before_there_is_a_dataset(
+    make_workspace, make_app, drive, settled, trainer, size, screen_text
+):
+    workspace = recipe_workspace(make_workspace)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("e")
+        await settled(pilot)
+        drawn = screen_text(app)
+        assert "220" in drawn
+        assert "0.003" in drawn
+        # base, method, lr: two fields on.
+        await pilot.press("tab", "f6", "tab", *["backspace"] * 5, *"1e-4")
+        await until(pilot, lambda: "1,000 steps, 2 records a step" in seen(app, "plan"))
+        assert "checks passed: ready to export" in seen(app, "plan")
+        assert (workspace.root / "recipe.toml").read_text() == RECIPE, "nothing is written before enter"
+        await pilot.press("enter")
+        await settled(pilot)
+        assert (
+            app.message.plain.startswith("recipe.toml: method = full, lr = 1e-4") or "dry run ok" in app.message.plain
+        )
+        # The keys are those of the screen again.
+        await pilot.press("x")
+        assert "There is no run." in app.message.plain
+
+    drive(app, story, size)
+    expected = RECIPE.replace("lr = 0.003 ", "lr = 0.0001 ").replace("220\n", '220\nmethod = "full"\n')
+    assert (workspace.root / "recipe.toml").read_text() == expected
+    assert not (workspace.root / "dataset").exists()
+
+
+def test_the_form_is_left_without_a_change_and_refuses_what_a_key_does_not_take(
+    make_workspace, make_app, drive, settled, trainer
+):
+    workspace = recipe_workspace(make_workspace)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("e", "tab", "tab", *"fast")
+        await until(pilot, lambda: "lr cannot be '0.003fast'" in seen(app, "plan"))
+        await pilot.press("enter")
+        await settled(pilot)
+        assert "lr cannot be '0.003fast'" in app.message.plain
+        assert app.present().has_unsaved()
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "The recipe is as it was." in app.message.plain
+        assert "not planned yet" in seen(app, "plan")
+        assert not app.present().has_unsaved()
+
+    drive(app, story)
+    assert (workspace.root / "recipe.toml").read_text() == RECIPE
+
+
+def test_a_price_and_what_the_plan_leaves_out_are_shown(make_workspace, make_app, drive, settled, trainer):
+    workspace = recipe_workspace(make_workspace)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("e", "shift+tab", *"2.50")
+        await until(pilot, lambda: "cost      5.00 at 2.50 an hour" in seen(app, "plan"))
+        assert "warning   12 of 100 train records are skipped" in seen(app, "plan")
+
+    drive(app, story)
+
+
+def test_without_a_recipe_the_form_makes_one(make_workspace, make_app, drive, settled, trainer):
+    workspace = make_workspace()
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("e", *"tiny-base", "enter")
+        await settled(pilot)
+
+    drive(app, story)
+    assert (workspace.root / "recipe.toml").read_text() == 'base = "tiny-base"\n'
+    assert load_data(workspace.root).settings.recipe == "recipe.toml"
+
+
+def test_a_recipe_that_is_no_toml_says_so_and_stays(make_workspace, make_app, drive, settled, trainer):
+    workspace = recipe_workspace(make_workspace, "lr: 0.003\n", "recipe.yaml")
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        assert "recipe.yaml is not TOML" in seen(app, "plan")
+        await pilot.press("e")
+        assert "recipe.yaml is not TOML" in app.message.plain
+
+    drive(app, story)
+
+
+def append(folder, *events):
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write("".join(json.dumps(event | {"time": NOW}) + "\n" for event in events))
+
+
+def sample(name, got, *, score=0.0, expected="Jack"):
+    return {"id": name, "category": "billing", "expected": expected, "expected_length": len(expected), "got": got,
+            "got_length": len(got), "score": score}  # fmt: skip
+
+
+def evaluation(step, loss, *samples, best=False):
+    return {"event": "eval", "step": step, "score": 0.5, "loss": loss, "by_category": {}, "best": best,
+            "samples": list(samples)}  # fmt: skip
+
+
+def test_samples_and_the_validation_curve_are_shown(make_workspace, make_app, drive, settled, screen_text):
+    workspace = make_workspace()
+    folder = workspace.root / "runs/a"
+    write_run(folder, steps=0)
+    (folder / "metrics.jsonl").write_text("")
+    start = {"event": "start", "step": 0, "of": 60, "examples": 48, "lr": 0.001}
+    hostile = "\x1b]52;c;aGk=\x07[bold]the the"
+    append(folder, start | {"samples": [sample("r001", hostile), sample("r002", "")]})
+    for step in range(1, 41):
+        append(folder, {
+            "event": "step", "step": step, "of": 60, "epoch": 0, "loss": 2.4 / step, "lr": 0.001, "grad_norm": 0.62,
+            "tokens": 1000 * step, "supervised": 300, "tokens_per_second": 18200.0, "eta_seconds": 291.0,
+        })  # fmt: skip
+        if step % 10 == 0:
+            got = "Tina" if step < 40 else "Jack"
+            append(folder, evaluation(step, 2 - step / 100, sample("r001", got, score=float(got == "Jack")),
+                                      sample("r002", "Jack", score=1.0), best=step == 30))  # fmt: skip
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "SAMPLES" in seen(app, "scores"))
+        lines = seen(app, "scores").split("SAMPLES")[1].splitlines()[1:]
+        assert [" ".join(line.split()) for line in lines] == [
+            "r001", "want Jack", "base ␛]52;c;aGk=␇[bold]the the", "@ 10-30 Tina", "@ 40 Jack",
+            "r002", "want Jack", "base (nothing)", "@ 10-40 Jack",
+        ]  # fmt: skip
+        live = seen(app, "live")
+        assert "validation loss" in live
+        assert "^ best, step 30" in live
+        drawn = screen_text(app)
+        assert "best, step 30" in drawn
+        assert max(map(len, live.splitlines())) <= 78
+
+    drive(app, story, (140, 45))
+
+
+def test_a_sample_that_has_become_a_test_record_is_not_shown(make_workspace, make_app, drive, settled):
+    workspace = make_workspace([
+        {"id": f"r{n:03}", "instruction": f"What is {n} of it?", "output": f"It is {n}.",
+         "split": ("train", "test")[n == 1]}
+        for n in range(6)
+    ])  # fmt: skip
+    export_dataset(workspace)
+    assert load_data(workspace.root).pins()["r001"] == "test"
+    folder = workspace.root / "runs/a"
+    write_run(folder, steps=3)
+    append(folder, evaluation(3, 1.0, sample("r001", "Tina"), sample("r002", "Ann")))
+    app = make_app(load_data(workspace.root))
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "r002" in seen(app, "scores"))
+        assert "r001" not in seen(app, "scores")
+
+    drive(app, story)
+    done = commands.run("curate", "runs", workspace.root, "--follow")
+    assert "step 3  r002  want Jack  got Ann" in done.stderr
+    assert "r001" not in done.stderr
+
+
+def alive_run(folder):
+    """Write a run whose process is this one."""
+    from curate.sessions.detached import note
+
+    folder.mkdir(parents=True)
+    (folder / "log").write_text("run a: measuring the base\n")
+    note(os.getpid(), folder)
+
+
+def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app, drive, settled):
+    workspace = make_workspace()
+    folder = workspace.root / "runs/a"
+    alive_run(folder)
+    (folder / "run.json").write_text(json.dumps({"id": "a", "status": "running"}))
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "starting: the base is loaded" in seen(app, "live"))
+        measure = {"event": "measure", "step": 0, "model": "base", "done": 120, "of": 480, "answers": 40}
+        append(folder, measure | {"eta_seconds": 75.0})
+        running, planned = (app.present().query_one(f"#{name}") for name in ("live", "plan"))
+        assert running.region.y < planned.region.y, "a run at work stands above the plan of the next one"
+        await until(pilot, lambda: "measuring base: 120 of 480  25%  eta 1m15s" in seen(app, "live"))
+        append(folder, {"event": "start", "step": 0, "of": 60, "examples": 48, "lr": 0.001})
+        await until(pilot, lambda: "120 of 480" not in seen(app, "live"))
+
+    drive(app, story)
+
+
+@pytest.mark.parametrize("told_by", ["log", "run.json"])
+def test_a_run_that_died_at_once_says_so_although_its_process_still_ends(
+    make_workspace, make_app, drive, settled, told_by
+):
+    workspace = make_workspace()
+    folder = workspace.root / "runs/a"
+    alive_run(folder)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "running" in seen(app, "live"))
+        message = "785 of 785 records: longer than max_length 32"
+        if told_by == "log":
+            with (folder / "log").open("a") as log:
+                log.write(f"error[E925 too-long]: {message}\n  help: Add --set on_too_long=skip\n")
+        else:
+            failure = {
+                "status": "failed",
+                "error": "E925 too-long",
+                "message": message,
+                "ended": "2999-01-01T00:00:00Z",
+            }
+            (folder / "run.json").write_text(json.dumps({"id": "a"} | failure))
+        await until(pilot, lambda: "! failed" in seen(app, "live"), 10)
+        assert message in " ".join(seen(app, "live").split())
+
+    drive(app, story)
+
+
+def test_a_browser_that_may_not_train_changes_no_recipe(make_workspace, make_app, drive, settled, monkeypatch):
+    workspace = recipe_workspace(make_workspace)
+    app = make_app(workspace)
+    app.may_train = False
+    monkeypatch.setattr(type(app), "is_web", True)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("e")
+        assert "cannot be started from the browser" in app.message.plain
+        assert not app.present().query_one("RecipeForm").is_open
+
+    drive(app, story)

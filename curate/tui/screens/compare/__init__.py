@@ -1,8 +1,8 @@
-"""Compare: a run beside another one, or beside its base, category by category, and the records that got worse."""
+"""Compare: a run beside another one, or beside its base, category by category, and what it does on single records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rich.text import Text
@@ -14,12 +14,13 @@ from textual.widgets import Static
 
 from curate.base.record import CurateError
 from curate.project.feedback import PAGE_FILE, legend
-from curate.sessions.run_comparison import Regression, RunComparison, ScoreRow, compare_runs, gate_command
+from curate.sessions.run_comparison import VIEWS, RecordPair, RunComparison, ScoreRow, View, compare_runs, gate_command
 from curate.sessions.runs import Run, runs_of
-from curate.tui.border import bar, safe_lines, safe_text
+from curate.tui.border import bar, cut_middle, safe_lines, safe_text
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, Tone
 from curate.tui.screen import ProjectScreen
+from curate.tui.widgets import hanging
 
 Metric = Literal["score", "bits per byte"]
 Order = Literal["category", "change", "n"]
@@ -27,6 +28,7 @@ _METRICS: tuple[Metric, ...] = ("score", "bits per byte")
 _ORDERS: tuple[Order, ...] = ("category", "change", "n")
 _NOT = "not reported"
 _DASH = "-"
+_LOW = 20  # Lines below which the records get the room of the legend and of what changed.
 
 
 def tone(value: str) -> Tone:
@@ -65,44 +67,61 @@ def render_head(comparison: RunComparison, metric: Metric) -> Text:
     return text
 
 
-def render_notes(comparison: RunComparison) -> Text:
-    """Return what the marks mean, and what could not be compared."""
+def render_notes(comparison: RunComparison, *, has_legend: bool) -> Text:
+    """Return what the marks mean, where there is room for it, and what could not be compared."""
     rows = [*comparison.rows, *([comparison.macro] if comparison.macro else [])]
-    lines = [Text(legend([row.verdict for row in rows]), style="muted")]
+    lines = [Text(legend([row.verdict for row in rows]), style="muted")] if has_legend else []
     lines += [safe_text(note, 200, "warn") for note in comparison.notes]
     lines += [safe_text(line, 400, "warn" if len(comparison.general) > 1 else "muted") for line in comparison.general]
     return Text("\n").join(lines)
 
 
-def render_changes(comparison: RunComparison) -> Text:
-    """Return what differs between two runs, what is the same last."""
+def render_changes(comparison: RunComparison, width: int) -> Text:
+    """Return what differs between two runs, what is the same last; a line that goes on is set in under its text."""
     if comparison.first is None:
         return Text.assemble(("WHAT CHANGED", "strong"), ("  the run beside its own base", "muted"))
     lines = [Text("WHAT CHANGED  B -> C", style="strong")]
     for difference in sorted(comparison.changed, key=lambda change: change.is_same and not change.what.startswith(" ")):
         style = "muted" if difference.is_same else ""
-        lines.append(
-            Text.assemble(safe_text(f"{difference.what:<16} ", 30, "muted"), safe_text(difference.text, 120, style))
+        head = safe_text(f"{difference.what:<16} ", 30, "muted")
+        lines.append(hanging(head, safe_text(difference.text, 400, style), width))
+    return Text("\n").join(lines)
+
+
+def render_views(comparison: RunComparison, view: View, category: str | None) -> Text:
+    """Return how many validation records each view lists, and which view and category are shown."""
+    text = Text("validation: ", style="muted")
+    for name in VIEWS:
+        count = f"{name} {len(comparison.listed(name, category)):,}"
+        text.append_text(
+            Text.assemble((f"[{count}]" if name == view else f" {count} ", "strong" if name == view else ""))
         )
-    return Text("\n").join(lines)
+        text.append(" ")
+    if category is not None:
+        text.append_text(Text.assemble(" of ", safe_text(category or "(none)", 24, "accent"), "  esc: all"))
+    return text
 
 
-def render_regression(regression: Regression | None, expected: str, comparison: RunComparison) -> Text:
-    """Return a validation record on which the later model does worse: what was wanted, and what both said."""
-    if regression is None:
-        return Text("No validation record got worse. Test records are not looked at one by one.", style="muted")
+def render_pair(pair: RecordPair | None, texts: tuple[str, str], comparison: RunComparison, view: View) -> Text:
+    """Return a validation record under both models: its prompt, what was wanted (``texts``), and what both said."""
+    if pair is None:
+        num_wrong = len(comparison.listed("still wrong"))
+        more = f" w lists {num_wrong:,} that are still wrong." if num_wrong and view != "still wrong" else ""
+        none = {"worse": "got worse", "still wrong": "is still wrong", "better": "got better"}[view]
+        return Text(f"No validation record {none}.{more} Test records are not looked at one by one.", style="muted")
     letters = ("B", "C") if comparison.first else ("A", "B")
-    said = (regression.said_before if comparison.first else None, regression.said_after)
-    lines = [Text.assemble(safe_text(regression.id, 40, "strong"), "  ", safe_text(regression.category, 30))]
-    lines += [Text("EXPECTED", style="muted"), safe_lines(expected)]
-    for letter, score, text in zip(letters, (regression.before, regression.after), said, strict=True):
-        lines += [Text(f"{letter}  {score:.2f}", style="muted"), safe_lines(text if text is not None else _NOT)]
+    said = (pair.said_before if comparison.first else None, pair.said_after)
+    lines = [Text.assemble(safe_text(cut_middle(pair.id, 40), 40, "strong"), "  ", safe_text(pair.category, 30))]
+    for title, text in zip(("PROMPT", "EXPECTED"), texts, strict=True):
+        lines += [Text(title, style="muted"), safe_lines(text)]
+    for letter, score, answer in zip(letters, (pair.before, pair.after), said, strict=True):
+        lines += [Text(f"{letter}  {score:.2f}", style="muted"), safe_lines(answer if answer is not None else _NOT)]
     return Text("\n").join(lines)
 
 
-def regression_rows(regressions: Sequence[Regression]) -> list[tuple[str, ...]]:
-    """Return the validation records that got worse, as rows."""
-    return [(item.id, item.category, f"{item.before:.2f} -> {item.after:.2f}") for item in regressions]
+def pair_rows(pairs: Sequence[RecordPair]) -> list[tuple[str, ...]]:
+    """Return validation records under both models as rows."""
+    return [(item.id, item.category, f"{item.before:.2f} -> {item.after:.2f}") for item in pairs]
 
 
 def _rank(row: ScoreRow, order: Order) -> tuple[float, str]:
@@ -181,7 +200,7 @@ class PickRuns(ModalScreen[list[str]]):
 
 
 class CompareScreen(ProjectScreen):
-    """Scores with intervals, what changed, and the validation records that got worse."""
+    """Scores with intervals, what changed, and the validation records that got worse, better, or are still wrong."""
 
     NAME, TITLE = "compare", "Compare"
     AUTO_FOCUS = "#worse"
@@ -189,25 +208,38 @@ class CompareScreen(ProjectScreen):
 `space` picks one run, to see it beside its base, or two. Differences are paired: record by record, over the records
 that both runs were evaluated on, with clusters of repeats counted once.
 
+Below, `w` goes from the validation records that got worse to those that are still wrong and those that got better.
+`enter` on a category lists its records alone, `enter` on a record opens it, and `o` opens those that the run gets wrong
+as a queue.
+
 Only validation records are ever named. The test split is seen as numbers alone.
+
+Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too few records for a verdict.
 """
     BINDINGS = [  # noqa: RUF012  Textual declares it so
         Binding("space", "pick", "Pick runs", id="compare.pick"),
         Binding("m", "metric", "Metric", id="compare.metric"),
         Binding("s", "sort", "Sort", id="compare.sort"),
-        Binding("n", "step(1)", "Next worse", id="compare.next"),
-        Binding("p", "step(-1)", "Previous worse", id="compare.previous", show=False),
+        Binding("w", "view", "Worse/wrong/better", id="compare.view"),
+        Binding("o", "queue", "Queue of wrong ones", id="compare.queue"),
+        Binding("n", "step(1)", "Next record", id="compare.next"),
+        Binding("p", "step(-1)", "Previous record", id="compare.previous", show=False),
         Binding("h", "page", "HTML report", id="compare.page"),
         # Before the tables, where it goes to the last row.
         Binding("G", "gate", "Gate", id="compare.gate", priority=True),
     ]
     DEFAULT_CSS = """
     CompareScreen #head { height: 1; }
-    CompareScreen #scores { height: 1fr; min-height: 4; }
     CompareScreen #notes { height: auto; max-height: 8; }
-    CompareScreen #lower { height: 45%; }
+    CompareScreen #lower { height: 1fr; min-height: 6; }
     CompareScreen #changed { height: auto; max-height: 50%; }
+    CompareScreen #views { height: auto; }
     CompareScreen #worse { height: 1fr; min-height: 3; }
+    """
+    # Not among the defaults, which the app's own lines on tables come before.
+    CSS = """
+    CompareScreen FrameTable:blur > .frame-table--cursor { text-style: none; }
+    CompareScreen FrameTable:focus > .frame-table--head { text-style: bold reverse; }
     """
 
     def __init__(self) -> None:
@@ -218,6 +250,9 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self._comparison: RunComparison | None = None
         self._metric: Metric = "score"
         self._sorting: Order = "category"
+        self._view: View = "worse"
+        self._category: str | None = None
+        self._pairs: list[RecordPair] = []  # Those that are listed.
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="head")
@@ -227,9 +262,10 @@ Only validation records are ever named. The test split is seen as numbers alone.
             with Vertical(classes="main pane"):
                 with VerticalScroll(id="changed"):
                     yield Static(id="differences")
+                yield Static(id="views")
                 yield FrameTable(
-                    [Column("worse on (validation)"), Column("category", 14), Column("score", 14)],
-                    can_mark=False, id="worse",
+                    [Column("record", is_name=True), Column("category", 14), Column("score", 14)], can_mark=False,
+                    id="worse",
                 )  # fmt: skip
             with VerticalScroll(classes="side pane"):
                 yield Static(id="record")
@@ -275,47 +311,103 @@ Only validation records are ever named. The test split is seen as numbers alone.
             self.put("head", Text(text, style="muted"))
             return
         self.put("head", render_head(comparison, self._metric))
-        self.put("notes", render_notes(comparison))
-        self.put("differences", render_changes(comparison))
+        is_low = self.size.height < _LOW
+        self.put("notes", render_notes(comparison, has_legend=not is_low))
+        self.query_one("#changed").display = not is_low
         is_narrow = self.is_narrow
+        pane = self.size.width if is_narrow else self.size.width // 2 - 1
+        self.put("differences", render_changes(comparison, pane))
         scores = self.query_one("#scores", FrameTable)
-        scores.show(
-            rows_of(comparison, self._metric, self._sorting, is_narrow=is_narrow),
-            columns=columns(comparison, self._metric, is_narrow=is_narrow),
-        )
-        worse = self.query_one("#worse", FrameTable)
-        worse.show(regression_rows(comparison.regressions), at=worse.current)
+        rows = rows_of(comparison, self._metric, self._sorting, is_narrow=is_narrow)
+        # As high as its rows, so that the lists below get what is left.
+        scores.styles.height = min(len(rows) + 1, max(4, (self.size.height - 6) * 2 // 5))
+        scores.show(rows, columns=columns(comparison, self._metric, is_narrow=is_narrow))
+        self._show_records()
 
-    # Records that got worse.
+    def _show_records(self) -> None:
+        comparison = self._comparison
+        if comparison is None:
+            return
+        self.put("views", render_views(comparison, self._view, self._category))
+        self._pairs = comparison.listed(self._view, self._category)
+        worse = self.query_one("#worse", FrameTable)
+        worse.show(pair_rows(self._pairs), at=worse.current)
+
+    # Single records.
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
         if event.table.id == "worse" and self._comparison is not None:
-            regression = self._regression(event.row)
-            expected = self._expected(regression) if regression else ""
-            self.put("record", render_regression(regression, expected, self._comparison))
+            pair = self._pair(event.row)
+            texts = self._texts(pair.id) if pair else ("", "")
+            self.put("record", render_pair(pair, texts, self._comparison, self._view))
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
-        regression = self._regression(event.row) if event.table.id == "worse" else None
-        if regression is None:
+        if event.table.id == "scores":
+            names = (
+                {row.category or "(none)": row.category for row in self._comparison.rows} if self._comparison else {}
+            )
+            chosen = names.get(event.key)
+            # Once more on the same, or on the mean of all, lists all again.
+            self._category = None if chosen == self._category else chosen
+            self._show_records()
+            return
+        pair = self._pair(event.row)
+        if pair is None:
             return
         if self.is_narrow and not self.is_side_open:
             self.is_side_open = True
-        elif self.project.catalog.find(regression.id) is None:
-            self.tell(f"{regression.id} is not in the data any more", "warn")
+        elif self.project.catalog.find(pair.id) is None:
+            self.tell(f"{pair.id} is not in the data any more", "warn")
         else:
-            self.app.go("edit", record=regression.id)
+            self.app.go("edit", record=pair.id, listing=self)
 
-    def _regression(self, row: int) -> Regression | None:
-        regressions = self._comparison.regressions if self._comparison else ()
-        return regressions[row] if 0 <= row < len(regressions) else None
+    def neighbour(self, opened: Mapping[str, Any], by: int) -> dict[str, Any] | None:
+        ids = [pair.id for pair in self._pairs]
+        name = opened.get("record")
+        following = ids.index(name) + by if name in ids else -1
+        return {"record": ids[following]} if 0 <= following < len(ids) else None
 
-    def _expected(self, regression: Regression) -> str:
-        if self.project.catalog.find(regression.id) is None:
-            return "(the record is gone)"
+    def position(self, opened: Mapping[str, Any]) -> str:
+        ids, name = [pair.id for pair in self._pairs], opened.get("record")
+        if name not in ids:
+            return ""
+        # Back here, the cursor stands on what was opened last.
+        self.query_one("#worse", FrameTable).cursor = ids.index(name)
+        return f"{self._view} {ids.index(name) + 1} of {len(ids)}"
+
+    def _pair(self, row: int) -> RecordPair | None:
+        return self._pairs[row] if 0 <= row < len(self._pairs) else None
+
+    # Return the prompt of a record and what it wants, as they are now.
+    def _texts(self, name: str) -> tuple[str, str]:
+        if self.project.catalog.find(name) is None:
+            return ("(the record is gone)",) * 2
         try:
-            return self.project.state(regression.id).record.completion
+            record = self.project.state(name).record
         except CurateError as error:
-            return f"({error.message})"
+            return (f"({error.message})",) * 2
+        return record.prompt or record.text, record.completion
+
+    def close_side(self) -> bool:
+        if super().close_side():
+            return True
+        was_filtered, self._category = self._category is not None, None
+        if was_filtered:
+            self._show_records()
+        return was_filtered
+
+    def action_view(self) -> None:
+        if self._comparison is None:
+            self.tell_no_use("There is nothing to compare.")
+            return
+        self._view = VIEWS[(VIEWS.index(self._view) + 1) % len(VIEWS)]
+        self._show_records()
+
+    def action_queue(self) -> None:
+        if self._comparison is None:
+            self.tell_no_use("There is nothing to compare.")
+        else:
+            self.app.go("queue", of="wrong", run=self._comparison.second.id)
 
     def action_step(self, step: int) -> None:
         if self._comparison is None:
@@ -376,8 +468,8 @@ Only validation records are ever named. The test split is seen as numbers alone.
         return f"train compare {comparison.first.folder} {comparison.second.folder}"
 
     def current_record(self) -> str:
-        regression = self._regression(self.query_one("#worse", FrameTable).cursor)
-        return regression.id if regression else ""
+        pair = self._pair(self.query_one("#worse", FrameTable).cursor)
+        return pair.id if pair else ""
 
     def on_resize(self) -> None:
         if self._comparison is not None:

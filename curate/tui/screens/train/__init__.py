@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,20 @@ from curate.project.feedback import Results, read_results
 from curate.sessions.detached import ask_to_stop
 from curate.sessions.metrics import Metrics
 from curate.sessions.problems import problems_of
-from curate.sessions.runs import CommandResult, Errand, Run, begin, check_export, log_tail, plan, resume, runs_of
-from curate.tui.border import safe_lines
+from curate.sessions.recipe import read_recipe, write_recipe
+from curate.sessions.runs import Errand, Run, begin, log_tail, plan, resume, runs_of
+from curate.tui.border import safe_lines, safe_text
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens.train.rendering import ExportCheck, RunView, render_categories, render_plan, render_run
+from curate.tui.screens.train.recipe_form import RecipeForm
+from curate.tui.screens.train.rendering import (
+    ExportCheck,
+    RunView,
+    render_categories,
+    render_plan,
+    render_recipe,
+    render_run,
+)
 
 _EVERY = 1.0
 _LOG_LINES = 3
@@ -35,18 +45,23 @@ class TrainScreen(ProjectScreen):
 
     NAME, TITLE = "train", "Train"
     SHOWS_LINES = True
+    AUTO_FOCUS = "#left"
     HELP = """
 A run is a process of its own: leaving this screen, quitting, or losing the connection does not stop it. Everything
 here is read from its folder, so any terminal of this machine shows the same.
 
 `enter` validates, exports and trains, as `curate train --detach` does; data with errors are refused. `x` has the run
 finish its step, save a checkpoint and stop; `c` goes on from there.
+
+`e` changes the main choices of the recipe. The plan of what you type is made on what an export would write now, also
+before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was. `d` plans without a change.
 """
     BINDINGS = [  # noqa: RUF012  Textual declares it so
         Binding("enter", "begin", "Start", id="train.begin"),
         Binding("x", "stop", "Stop+save", id="train.stop"),
         Binding("ctrl+c", "stop", "Stop+save", id="train.interrupt", show=False),
         Binding("c", "resume", "Resume", id="train.resume"),
+        Binding("e", "recipe", "Recipe", id="train.recipe"),
         Binding("d", "dry_run", "Dry run", id="train.dry_run"),
         Binding("v", "log", "Log", id="train.log"),
         Binding("n", "other(1)", "Older run", id="train.older"),
@@ -54,7 +69,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         Binding("tab", "pane", "Pane", id="train.pane"),
     ]
     DEFAULT_CSS = """
-    TrainScreen #left { width: 56%; }
+    TrainScreen #left { width: 56%; padding-left: 1; }
     TrainScreen.-narrow #left { width: 1fr; }
     TrainScreen #live { margin-top: 1; }
     """
@@ -64,7 +79,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._errand = Errand()
         self._run_id = ""
         self._glance: RunView | None = None
-        self._planned: dict[str, Any] | None = None
+        self._planned: Mapping[str, Any] | CurateError | None = None
+        self._recipe: dict[str, str] | CurateError = {}
         self._export_check = ExportCheck()
         self._manifest: Manifest | None = None
         self._metrics: dict[str, Metrics] = {}
@@ -74,6 +90,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def compose_body(self) -> ComposeResult:
         with Horizontal():
             with VerticalScroll(id="left", classes="main pane"):
+                yield RecipeForm()
                 yield Static(id="plan")
                 yield Static(id="live")
             with VerticalScroll(classes="side pane"):
@@ -122,6 +139,10 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def _load_run(self) -> RunView | None:
         data = self.project.data
         self._manifest = data.latest_manifest()
+        try:
+            self._recipe = read_recipe(data)
+        except CurateError as error:
+            self._recipe = error
         runs = runs_of(data)
         if not runs:
             return None
@@ -130,7 +151,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         metrics = self._metrics.setdefault(run.id, Metrics(run.folder))
         metrics.read()
         results, why = self._read_results(run)
-        return RunView(run, metrics, results, why, log_tail(run, _LOG_LINES), position, len(runs))
+        hidden = {name for name, split in data.pins().items() if split == "test"}
+        return RunView(run, metrics, results, why, log_tail(run, _LOG_LINES), position, len(runs), hidden)
 
     # Return the results of a run, read once for each report that it writes, or why there are none.
     def _read_results(self, run: Run) -> tuple[Results | None, str]:
@@ -155,9 +177,13 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._draw()
 
     def _draw(self) -> None:
-        recipe = self.project.settings.recipe
-        self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_check()))
+        # Of a run that is at work people want to see how far it is, and of the next one only while they change it.
+        is_at_work = self._glance is not None and self._glance.run.is_alive and not self.query_one(RecipeForm).is_open
+        top, below = ("#live", "#plan") if is_at_work else ("#plan", "#live")
+        self.query_one("#left").move_child(self.query_one(below), after=self.query_one(top))
+        recipe = render_recipe(self.project.settings.recipe, self._recipe)
         width = max(30, self.query_one("#left").size.width - 1)
+        self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_check(), width))
         self.put(
             "live", render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
         )
@@ -236,38 +262,86 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._reload()
 
     def action_dry_run(self) -> None:
+        self._ask_plan()
+
+    # Ask for the plan of what an export would write now with the recipe as it is typed; a newer question ends an older.
+    def _ask_plan(self) -> None:
+        form, data = self.query_one(RecipeForm), self.project.data
+        options = []
+        for key, text in form.changes.items() if form.is_open else ():
+            field = form.field(key)
+            try:
+                value = field.parse(wanted) if (wanted := text or field.default) else None
+            except CurateError as error:
+                self._errand.stop()
+                self._answered(error)
+                return
+            options += ["--set", f"{key}={json.dumps(value)}"]
+        options += ["--cost-per-hour", form.price] if form.price else []
+        self._errand.stop()
+        self._errand = errand = Errand()
         self._export_check = ExportCheck("checking ...")
         self._draw()
-        data, errand = self.project.data, self._errand
 
-        def ask() -> tuple[CommandResult, Any]:
-            said = check_export(errand, data)
-            if data.latest_dataset() is None:
-                return said, None
-            try:
-                return said, plan(errand, data, is_measured=True)
-            except CurateError as error:
-                return said, error
+        def answered(planned: Mapping[str, Any] | CurateError) -> None:
+            if errand is self._errand:
+                self._answered(planned)
 
-        message = "asking `curate export --dry-run` and `train plan` ..."
-        self.app.background(ask, self._answered, group="train.check", message=message)
-
-    def _answered(self, answer: tuple[CommandResult, Any]) -> None:
-        said, planned = answer
-        message = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
-        self._export_check = (
-            ExportCheck("checks passed: ready to export") if said.code == 0 else ExportCheck(message, "error")
+        message = "asking `curate train --plan` ..."
+        self.app.background(
+            lambda: plan(errand, data, options), answered, group="train.check", message=message, failed=answered
         )
+
+    def _answered(self, planned: Mapping[str, Any] | CurateError) -> None:
+        self._planned = planned
         if isinstance(planned, CurateError):
-            self.app.tell_error(planned)
-        elif planned is None and said.code == 0:
-            self.tell("dry run ok: a start exports the first dataset; then d plans the run")
+            self._export_check = ExportCheck(planned.message.removeprefix("`train plan` says: "), "error")
+            self.tell("No run can start like this.", "warn", planned.hint)
         else:
-            self._planned = planned
-            self.tell(
-                "dry run ok" if said.code == 0 else "an export would be refused", "ok" if said.code == 0 else "warn"
-            )
+            self._export_check = ExportCheck("checks passed: ready to export")
+            self.tell("dry run ok")
         self._draw()
+
+    # The recipe.
+
+    def action_recipe(self) -> None:
+        if isinstance(self._recipe, CurateError):
+            self.app.tell_error(self._recipe)
+        elif self._may_start():
+            # A recipe names what is loaded and run.
+            self.is_side_open = False
+            self.query_one(RecipeForm).open(self._recipe)
+
+    def on_recipe_form_changed(self, _event: RecipeForm.Changed) -> None:
+        if self.query_one(RecipeForm).is_open:
+            self._ask_plan()
+
+    def on_recipe_form_closed(self, event: RecipeForm.Closed) -> None:
+        form = self.query_one(RecipeForm)
+        changes = form.changes
+        if event.is_saved and changes:
+            with self.app.attempt():
+                path = write_recipe(self.project.data, changes)
+                self._close_form()
+                texts = ", ".join(f"{key} = {text or 'default'}" for key, text in changes.items())
+                self.tell(safe_text(f"{path.name}: {texts}", 200))
+                self._ask_plan()
+                self._reload()
+            return
+        if changes:
+            self.tell("The recipe is as it was.")
+            self._errand.stop()
+            self._planned, self._export_check = None, ExportCheck()
+            self._draw()
+        self._close_form()
+
+    def _close_form(self) -> None:
+        self.query_one(RecipeForm).close()
+        self.set_focus(self.query_one("#left"))
+
+    def has_unsaved(self) -> bool:
+        form = self.query_one(RecipeForm)
+        return form.is_open and bool(form.changes)
 
     def action_log(self) -> None:
         run = self._glance.run if self._glance else None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, zip_longest
 
 from rich.text import Text
 
-from curate.base.record import SPLITS, Json
+from curate.base.record import SPLITS, CurateError, Json
 from curate.base.tables import counted
 from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, legend
-from curate.sessions.metrics import Metrics, thinned
+from curate.sessions.metrics import Measurement, Metrics, thinned
 from curate.sessions.runs import Run
-from curate.tui.border import Severity, bar, glyphs, safe_text
+from curate.tui.border import Severity, bar, cut_middle, glyphs, safe_text
+from curate.tui.widgets import hanging
 
 _LABEL = 7
 
@@ -45,11 +47,60 @@ def chart(values: Sequence[float], width: int, height: int) -> list[str]:
     return lines
 
 
+def curves(metrics: Metrics, width: int, height: int) -> list[str]:
+    """Return the training loss, and beside it that of each validation with a mark below the best one, once it has any.
+
+    Lines have at most ``width`` cells, and there are two more than ``height``.
+    """
+    looks, best = metrics.evaluations, metrics.best()
+    if not looks:
+        return chart(metrics.losses, width, height)
+    half = width // 2
+    room = half - _LABEL - 1
+    repeats = max(1, min(_WIDEST, room // len(looks)))
+    right = chart([look.loss for look in looks for _ in range(repeats)], half, height)
+    rows = zip_longest(chart(metrics.losses, half - 1, height), right, fillvalue="")
+    lines = [f"{'':{_LABEL}} {'training loss':<{half - _LABEL - 1}}{'':{_LABEL}} validation loss"]
+    lines += [f"{before:<{half}}{after}" for before, after in rows]
+    if best is not None:
+        num_columns = min(room, repeats * len(looks))
+        column = (2 * looks.index(best) + 1) * num_columns // (2 * len(looks))
+        label = f"^ best, step {best.step:,}"
+        lines.append(" " * max(0, min(half + _LABEL + 1 + column, width - len(label))) + label)
+    return lines
+
+
+def render_samples(metrics: Metrics, hidden: Collection[str], width: int) -> Iterator[Text]:
+    """Yield what the model answers to a few validation records, step by step; equal answers in a row are one line.
+
+    ``hidden`` are ids of records that must not be looked at.
+    """
+    samples = {name: answers for name, answers in metrics.samples.items() if name not in hidden}
+    if not samples:
+        return
+    yield Text.assemble("\n", ("SAMPLES", "strong"), "  the same validation records at each validation")
+    for name, answers in samples.items():
+        yield safe_text(cut_middle(name, 30), 30, "accent")
+        room = max(8, width - 15)
+        yield Text.assemble((f"  {'want':<12} ", "muted"), safe_text(answers[0].expected, room), no_wrap=True)
+        parts = [list(same) for _, same in groupby(answers, key=lambda answer: answer.got)]
+        # The first is the base's, and the last ones are where the run is now.
+        for same in parts[:1] + parts[1:][-_MOST_ANSWERS:]:
+            first, last = same[0].step, same[-1].step
+            steps = "base" if not last else f"@ {last:,}" if first == last else f"@ {first:,}-{last:,}"
+            style = "ok" if same[0].is_right else ""
+            got = safe_text(same[0].got or "(nothing)", room, style)
+            yield Text.assemble((f"  {steps:<12} ", "muted"), got, no_wrap=True)
+
+
 def _number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 1000 else f"{value:.0e}"
 
 
 _NAME = 10
+_WIDEST = 6  # Columns of one validation in the curve.
+_MOST_ANSWERS = 3
+_LONGEST_WHY = 300
 _STYLES: Mapping[str, str] = {
     "running": "ok", "finished": "ok", "stopping": "warn", "stopped": "warn", "unknown": "warn", "failed": "error",
     "dead": "error",
@@ -77,9 +128,24 @@ class RunView:
     log: Sequence[str]
     index: int
     num_runs: int
+    hidden: Collection[str] = ()  # Ids that have become test records since, whose answers nobody looks at.
 
 
-def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | None, check: ExportCheck) -> Text:
+def render_recipe(name: str, recipe: Mapping[str, str] | CurateError) -> str:
+    """Return the name of a recipe and what it says of the main choices."""
+    if isinstance(recipe, CurateError):
+        return f"{recipe.message} (e: what to do)"
+    choices = ", ".join(f"{key} {value}" for key, value in recipe.items())
+    return (name or "the trainer's own") + " (e changes it)" + (f": {choices}" if choices else "")
+
+
+def render_plan(
+    manifest: Manifest | None,
+    recipe: str,
+    plan: Mapping[str, Json] | CurateError | None,
+    check: ExportCheck,
+    width: int,
+) -> Text:
     """Return what the next run would train on and how, as far as that is known."""
     lines = [Text("PLAN", style="strong")]
     if manifest is None:
@@ -87,10 +153,14 @@ def render_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json]
     else:
         counts = ", ".join(f"{getattr(manifest.counts, name):,} {name[:5]}" for name in SPLITS)
         lines.append(_line("data", f"{manifest.name}: {counts}"))
-    lines.append(_line("recipe", recipe or "the trainer's own"))
-    lines += _planned(plan) if plan else [_line("length", "not planned yet: d plans the run", "muted")]
+    lines.append(_line("recipe", recipe))
+    if isinstance(plan, Mapping):
+        lines += _planned(plan)
+    else:
+        lines.append(_line("length", "not planned yet: d plans the run" if plan is None else "no plan", "muted"))
     lines.append(_line("export", check.text, {"ok": "", "warn": "warn", "error": "error"}[check.severity]))
-    return Text("\n").join(lines)
+    heads = (hanging(line[: _NAME + 2], line[_NAME + 2 :], width) for line in lines[1:])
+    return Text("\n").join([lines[0], *heads])
 
 
 def render_run(glance: RunView, width: int, height: int) -> Text:
@@ -104,9 +174,9 @@ def render_run(glance: RunView, width: int, height: int) -> Text:
     lines = [head]
     if run.why:
         more = " (v: log)" if run.standing == "failed" and glance.log else ""
-        lines.append(Text.assemble(safe_text(run.why, 2 * width - len(more), "muted"), (more, "muted")))
+        lines.append(Text.assemble(safe_text(run.why, _LONGEST_WHY, "muted"), (more, "muted")))
     lines += _progress(metrics, run, width)
-    lines += [Text(line, no_wrap=True, end="") for line in chart(metrics.losses, width, height)]
+    lines += [Text(line, no_wrap=True, end="") for line in curves(metrics, width, height)]
     lines += _facts(glance)
     if metrics.num_unreadable:
         lines.append(Text(f"{metrics.num_unreadable:,} lines of metrics.jsonl cannot be read", style="warn"))
@@ -118,15 +188,18 @@ def render_categories(glance: RunView | None, width: int) -> Text:
     """Return the scores by category: those of the report, else those of the last look at the validation split."""
     if glance is None:
         return Text("No run yet. enter begins one.", style="muted")
+    return Text("\n").join([*_scores(glance, width), *render_samples(glance.metrics, glance.hidden, width)])
+
+
+def _scores(glance: RunView, width: int) -> list[Text]:
     if glance.results is not None:
-        return Text("\n").join(_reported(glance.results, width))
+        return list(_reported(glance.results, width))
     lines = [Text.assemble(("PER CATEGORY", "strong"), "  validation, so far")]
     if glance.why_none:
         lines.append(safe_text(glance.why_none, 300, "warn"))
     evaluations = glance.metrics.evaluations
     if not evaluations:
-        lines.append(Text(f"scores: {_NOT} yet", style="muted"))
-        return Text("\n").join(lines)
+        return [*lines, Text(f"scores: {_NOT} yet", style="muted")]
     last, best = evaluations[-1], glance.metrics.best() or evaluations[-1]
     room = max(8, width - 24)
     lines.append(Text(f"{'category':<{room}} {f'@ {last.step:,}':>10} {f'best {best.step:,}':>11}", style="muted"))
@@ -134,8 +207,7 @@ def render_categories(glance: RunView | None, width: int) -> Text:
         cells = [_score(evaluation.by_category.get(name)) for evaluation in (last, best)]
         lines.append(Text.assemble(_padded(name, room), f" {cells[0]:>10} {cells[1]:>11}", no_wrap=True, end=""))
     lines.append(Text(f"{'macro':<{room}} {_score(last.score):>10} {_score(best.score):>11}", style="strong"))
-    lines.append(Text("base scores and intervals come when the run ends", style="muted"))
-    return Text("\n").join(lines)
+    return [*lines, Text("base scores and intervals come when the run ends", style="muted")]
 
 
 def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
@@ -157,6 +229,12 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
     )
     seconds = plan.get("seconds")
     yield _line("time", f"{_clock(seconds)} without evaluation, measured" if isinstance(seconds, int | float) else _NOT)
+    if isinstance(plan.get("cost"), int | float):
+        yield _line("cost", f"{plan['cost']:,.2f} at {plan['cost_per_hour']:,.2f} an hour")
+    longest = _whole(plan.get("longest"))
+    yield _line("longest", f"{longest:,} tokens" if longest is not None else _NOT)
+    for warning in plan.get("warnings", ()):
+        yield _line("warning", warning.removeprefix("warning: "), "warn")
     yield _line("machine", f"{plan.get('device', _NOT)}, {plan.get('dtype', _NOT)}")
     for risk in plan.get("risks", ()):
         yield _line("forgets", f"{risk['text']}: {'  '.join(risk['lines'])}", "warn")
@@ -165,14 +243,28 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
 def _progress(metrics: Metrics, run: Run, width: int) -> Iterator[Text]:
     last, of = metrics.last, metrics.num_steps
     if last is None or not of:
-        text = "no step yet: the base is measured first" if run.is_alive else f"steps: {_NOT}"
-        yield Text(text, style="muted")
+        if not run.is_alive:
+            yield Text(f"steps: {_NOT}", style="muted")
+        elif metrics.measurement is None:
+            yield Text("starting: the base is loaded, then measured before the first step", style="muted")
+        else:
+            yield from _measuring(metrics.measurement, width)
         return
     ends = f"  eta {_clock(last.eta_seconds)}" if run.is_alive and metrics.end is None else ""
-    ends += "  measuring the tuned model" if run.is_alive and metrics.end is not None else ""
     saved = f"  checkpoint {metrics.checkpoint:,}" if metrics.checkpoint is not None else "  no checkpoint yet"
     yield Text(f"step {last.step:,} of {of:,}  {last.step / of:.0%}{ends}{saved}")
-    yield Text(f"[{bar(last.step / of, max(8, min(32, width - 22)))}] {last.tokens_per_second:,.0f} tokens/s")
+    if run.is_alive and metrics.measurement is not None:
+        yield from _measuring(metrics.measurement, width)
+    else:
+        yield Text(f"[{bar(last.step / of, max(8, min(32, width - 22)))}] {last.tokens_per_second:,.0f} tokens/s")
+
+
+def _measuring(measurement: Measurement, width: int) -> Iterator[Text]:
+    share = measurement.done / measurement.of
+    eta = "" if measurement.eta_seconds is None else f"  eta {_clock(measurement.eta_seconds)}"
+    done = f"{measurement.done:,} of {measurement.of:,}  {share:.0%}{eta}"
+    yield Text.assemble("measuring ", safe_text(measurement.model, 10), f": {done}")
+    yield Text(f"[{bar(share, max(8, min(32, width - 22)))}]")
 
 
 def _facts(glance: RunView) -> Iterator[Text]:

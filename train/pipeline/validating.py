@@ -1,0 +1,61 @@
+"""What a run watches on the validation split while it trains, beside what the base scored there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from train.base import console
+from train.base.errors import TrainError
+from train.evaluate.evaluation import evaluate_model, gather_scores, sample_ids, summary
+from train.evaluate.predictions import SampledScore, Scored
+from train.loop import EarlyStopping, Validation
+from train.pipeline.prepare import Prepared
+from train.recipe.schedule import validation_steps
+
+
+def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
+    """Return what the base scores on the records that validations score, and its answers to the recipe's samples.
+
+    Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one.
+    """
+    recipe, rows = prepared.recipe, prepared.evaluated_rows
+    ids = {row.id for row in rows}
+    score = summary(
+        [record for record in base if record.split == "validation" and record.id in ids],
+        sample_ids(rows, recipe.eval.samples),
+    )
+    scores = score.by_category
+    if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
+        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
+                         "Export a validation split, or switch guard.regress and guard.plateau off.")  # fmt: skip
+    num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
+    # The evaluation of the last step ends nothing any more.
+    num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
+    if recipe.guard.is_on and num_evaluations < needed:
+        console.talk(
+            f"warning: the guard needs {needed} evaluations and the run has {num_evaluations} before its last step, so "
+            "it stops nothing; lower eval.every_steps or guard.patience"
+        )
+    return score
+
+
+def validation_of(model: Any, prepared: Prepared, base: SampledScore) -> Validation | None:
+    """Return how ``model`` is validated while it trains; None, which is said, where no record is scored.
+
+    All ranks score a part of the records, and each gets the scores of all.
+    """
+    rows = prepared.evaluated_rows
+    if not rows:
+        console.talk("warning: no validation records are scored while training, so the last step counts as the best")
+        return None
+    samples = sample_ids(rows, prepared.recipe.eval.samples)
+    mine = rows[prepared.context.rank :: prepared.context.world_size]
+
+    def evaluate(_step: int) -> SampledScore:
+        scored = evaluate_model(
+            model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
+        )
+        return summary(gather_scores(prepared.context, scored, [row.id for row in rows]), samples)
+
+    return Validation(evaluate, base)
