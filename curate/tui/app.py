@@ -22,7 +22,9 @@ from textual.timer import Timer
 from textual.widgets import Input, Static, TextArea
 from textual.worker import get_current_worker
 
+from curate.base.file_guard import system_refused
 from curate.base.record import CurateError
+from curate.tui import ways_in
 from curate.tui.border import ASCII, PRETTY, SIGNS, Severity, glyphs, is_ascii_wanted, safe_text, use_glyphs
 from curate.tui.chrome import HeaderBar, StatusLine, draw_frame
 from curate.tui.dialogs import Ask, Pages, Prompt
@@ -85,7 +87,6 @@ class CurateApp(App[int]):
         self._expiry: Timer | None = None
         self.logged_commands: list[LoggedCommand] = []
         self.crash = ""  # The traceback of the mistake of ours that ended the app.
-        self.failure: CurateError | None = None  # What was wrong with the workspace, where that ended the app.
         for registered in themes():
             self.register_theme(registered)
         has_colour = not self.no_color
@@ -161,6 +162,13 @@ class CurateApp(App[int]):
             self.following.load()
             self.present().refresh(recompose=True)
 
+    def way_in(self, name: str) -> None:
+        """Take one of the ways to a first record, as `ways_in.take` has them."""
+        ways_in.take(cast("HostApp", self), name)
+
+    def begin_tour(self) -> None:
+        """Begin the tour in the open workspace, or go on with it."""
+
     # Tabs.
 
     def is_open(self, name: str) -> bool:
@@ -235,8 +243,8 @@ class CurateApp(App[int]):
         """Run a block; what it cannot do is written on the status line."""
         try:
             yield
-        except CurateError as error:
-            self.tell_error(error)
+        except (CurateError, OSError) as error:
+            self.tell_error(_as_error(error))
 
     def tell_error(self, error: CurateError) -> None:
         """Write on the status line what went wrong and what to do."""
@@ -270,8 +278,8 @@ class CurateApp(App[int]):
             end: Callable[[], object]
             try:
                 end = partial(then, job())
-            except CurateError as error:
-                end = partial(failed or self.tell_error, error)
+            except (CurateError, OSError) as error:
+                end = partial(failed or self.tell_error, _as_error(error))
             if not worker.is_cancelled:
                 self.call_from_thread(finish, end)
 
@@ -326,8 +334,8 @@ class CurateApp(App[int]):
         """Run an action; what it cannot do is written on the status line and ends nothing."""
         try:
             return await super().run_action(action, default_namespace, namespaces)
-        except CurateError as error:
-            self.tell_error(error)
+        except (CurateError, OSError) as error:
+            self.tell_error(_as_error(error))
             return True
 
     # Keep the traceback of a mistake of ours for `terminal.run`; Textual's own shows the values of variables.
@@ -454,3 +462,7 @@ class CurateApp(App[int]):
 
 def _new_screen(name: str) -> ProjectScreen:
     return screen_class(name)()
+
+
+def _as_error(error: CurateError | OSError) -> CurateError:
+    return system_refused(error) if isinstance(error, OSError) else error

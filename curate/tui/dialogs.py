@@ -114,17 +114,26 @@ class Choose(ModalScreen[str | None]):
         self.set_focus(self.query_one(SafeInput))
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        typed = event.value.strip().lower()
-        matches = [pair for pair in self._values if typed in pair[0].lower()]
-        self.query_one(FrameTable).show(matches)
+        self.query_one(FrameTable).show(self.matches(event.value.strip()))
+
+    def matches(self, typed: str) -> Sequence[tuple[str, str]]:
+        """Return the values to show once ``typed`` was typed, each with its note."""
+        return [pair for pair in self._values if typed.lower() in pair[0].lower()]
+
+    def enter(self, text: str) -> None:
+        """Put ``text`` in place of what was typed."""
+        field = self.query_one(SafeInput)
+        field.value, field.cursor_position = text, len(text)
+        self.set_focus(field)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._take(self.query_one(FrameTable).current or (event.value.strip() if self._is_open else ""))
+        if value := self.query_one(FrameTable).current or (event.value.strip() if self._is_open else ""):
+            self.take(value)
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         event.stop()
-        self._take(event.key)
+        self.take(event.key)
 
     def on_key(self, event: events.Key) -> None:
         field = self.query_one(SafeInput)
@@ -134,6 +143,6 @@ class Choose(ModalScreen[str | None]):
     def action_move(self, step: int) -> None:
         self.query_one(FrameTable).action_move(step)
 
-    def _take(self, value: str) -> None:
-        if value:
-            self.dismiss(value)
+    def take(self, value: str) -> None:
+        """Answer with ``value``, which is never empty."""
+        self.dismiss(value)

@@ -16,6 +16,7 @@ from curate.tui.screens import known_bindings
 if TYPE_CHECKING:
     from curate.project.project import Project
     from curate.project.transactions import Undone
+    from curate.tui.border import Severity
     from curate.tui.context import HostApp
     from curate.tui.screen import ProjectScreen
 
@@ -31,7 +32,7 @@ class Following:
     def __init__(self, app: HostApp, poll: float | None, opener: Opener | None) -> None:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
-        self._opener = opener
+        self._opener = self._reopener = opener
         self.when_open: Callable[[], object] = _nothing  # What waits for the project to be open.
         self._poll = poll
         self._is_looking = False
@@ -42,6 +43,7 @@ class Following:
         self._num_decisions = 0  # Decisions of the project that the header has told of.
         self._thread = threading.get_ident()
         self._progress_message = self._refusal = ""
+        self._news: tuple[str, Severity] | None = None  # What to tell once the records are read again.
         self.is_stale = False  # Whether another program has changed the record files since they were read.
         self.progress = ""  # How far reading the records is; empty before it is known.
         self.failure: CurateError | None = None  # What has kept the records from being read.
@@ -85,6 +87,7 @@ class Following:
         self._waiting.clear()
         self._num_decisions = project.num_decisions
         self._unsubscribe = project.subscribe(self.listener)
+        self.failure = None
         self._app.root, self._app.by = project.root, project.by
 
     def release(self) -> None:
@@ -120,15 +123,25 @@ class Following:
             self._is_looking = True
             self._app.run_worker(self._check_for_changes, thread=True, group="look")
 
-    def reread(self) -> None:
-        """Look at the journal, and where the record files have changed under us, read them anew."""
-        if not self.is_loaded:
+    def reread(self, message: str = "", severity: Severity = "ok") -> None:
+        """Look at the journal, and where the record files have changed under us, read them anew.
+
+        What could not be opened is opened again. ``message`` is told when it is done, in place of the usual one.
+        """
+        self._news = (message, severity) if message else None
+        if self._project is None and self._reopener is not None and not self.is_opening:
+            self._opener, self.failure = self._reopener, None
+            self._app.present().show_standby()
+            self._app.run_worker(partial(self._open, self._opener), thread=True, group="load", exclusive=True)
+        elif not self.is_loaded:
             self.load()
         elif not self.project.is_current():
             within = partial(self._app.call_from_thread, self._exchange)
             reload = partial(self.project.reload, within=within)
             self._app.background(reload, _nothing_more, group="load", message="reading the records again")
         else:
+            if self._news:
+                self._app.tell(*self._news)
             self.check_for_changes()
 
     def _exchange(self, exchange: Callable[[], set[str]]) -> set[str]:
@@ -137,7 +150,8 @@ class Following:
         changed = exchange()
         self._num_decisions = self.project.num_decisions
         self.is_stale = False
-        self._app.tell(f"read again: {counted(len(self.project.catalog), 'record')}")
+        self._app.tell(*(self._news or (f"read again: {counted(len(self.project.catalog), 'record')}", "ok")))
+        self._news = None
         draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
         return changed
@@ -190,19 +204,21 @@ class Following:
         self._app.call_from_thread(self._opened, project)
 
     def _failed(self, error: CurateError) -> None:
-        """End the app: what is wrong with the workspace is for the command line to say."""
-        self._app.failure = error
-        self._app.exit(return_code=error.exit_code)
+        """Say what is wrong with the workspace, and leave it closed."""
+        self._opener, self.failure = None, error
+        draw_frame(self._app.screen)
+        self._app.present().show_standby()
 
     def _opened(self, project: Project | None) -> None:
-        self._opener = None
         if project is not None:
             try:
                 self.hold(project)
             except CurateError as error:
+                project.close()
                 self._failed(error)
                 return
-            self.load()
+        self._opener = None
+        self.load()
         draw_frame(self._app.screen)
         self._app.present().show_standby()
         self._app.present().opened()
