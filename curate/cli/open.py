@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base.record import CurateError, Exit
-from curate.cli._options import by_option
+from curate.cli._options import by_option, outside
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 THEMES = ("dark", "light", "contrast", "mono")
 
 
+@outside(screen="home")
 @click.command("open")
 @click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @by_option

@@ -12,7 +12,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, missing_extra
-from curate.cli._options import workspace_argument
+from curate.cli._options import outside, workspace_argument
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -25,6 +25,7 @@ _POLICY = (
 )
 
 
+@outside(reason="It shows this very app in a browser: leave it first.")
 @click.command()
 @workspace_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")

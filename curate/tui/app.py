@@ -15,7 +15,6 @@ from rich.text import Text
 from textual import events
 from textual.app import App
 from textual.binding import Binding
-from textual.command import CommandPalette
 from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.timer import Timer
@@ -29,8 +28,9 @@ from curate.tui.border import ASCII, PRETTY, SIGNS, Severity, glyphs, is_ascii_w
 from curate.tui.chrome import HeaderBar, StatusLine, draw_frame
 from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
-from curate.tui.help import Commands, LoggedCommand, command_log, keys_page
+from curate.tui.help import LoggedCommand, command_log, keys_page
 from curate.tui.keys import Chord, KeysInTurn, key_name
+from curate.tui.palette import Palette, open_palette
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens import TABS, Tab, screen_class
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
@@ -51,7 +51,6 @@ class CurateApp(App[int]):
     TITLE = "curate"
     CSS_PATH = "app.tcss"
     DEFAULT_MODE = "home"
-    COMMANDS = {Commands}  # noqa: RUF012  Textual declares it so
     BINDINGS: ClassVar[list[Any]] = [
         Binding("question_mark,f1", "help", "Keys", id="app.help", key_display="?"),
         Binding("colon,ctrl+p", "command_palette", "Palette", id="app.palette"),
@@ -402,8 +401,8 @@ class CurateApp(App[int]):
         self.push_screen(Pages("Command log", command_log(self.message, self.logged_commands, project)))
 
     def action_command_palette(self) -> None:
-        if not isinstance(self.screen, CommandPalette):
-            self.push_screen(CommandPalette(placeholder="Type to find a command, or the id of a record"))
+        if not isinstance(self.screen, Palette):
+            open_palette(cast("HostApp", self))
 
     def action_undo(self) -> None:
         self.following.reverse("undo")

@@ -114,7 +114,9 @@ class Choose(ModalScreen[str | None]):
         self.set_focus(self.query_one(SafeInput))
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self.query_one(FrameTable).show(self.matches(event.value.strip()))
+        table = self.query_one(FrameTable)
+        table.show(self.matches(event.value.strip()))
+        table.cursor = 0
 
     def matches(self, typed: str) -> Sequence[tuple[str, str]]:
         """Return the values to show once ``typed`` was typed, each with its note."""

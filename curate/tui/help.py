@@ -1,28 +1,24 @@
-"""What `?`, `@` and `:` show: every key, what was run and decided, and all that can be done from here."""
+"""What `?` and `@` show: every key, and what was run and decided."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.binding import Binding
-from textual.command import DiscoveryHit, Hit, Hits, Provider
-from textual.content import Content
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from curate.tui.border import safe_line, safe_text
+from curate.tui.border import safe_text
 from curate.tui.keys import bindings_of, key_name
-from curate.tui.themes import PALETTES
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.project import Project
-    from curate.tui.context import HostApp, Tab
+    from curate.tui.context import Tab
     from curate.tui.screen import ProjectScreen
 
 _CODE = re.compile(r"`([^`]+)`")
@@ -142,49 +138,3 @@ def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[Text]:
         row = Text.assemble("  ", (f"{names:<{_KEYS_WIDTH}}", "key"), f"{binding.description:<{_WORD_WIDTH}}")
         rows.append(row.append(binding.id or "", "muted"))
     return rows
-
-
-_HIDDEN = {"app.palette", "app.goto"}
-
-
-class Commands(Provider):
-    """All that can be done from where the palette was opened."""
-
-    @property
-    def _curate(self) -> HostApp:
-        return cast("HostApp", self.app)
-
-    async def discover(self) -> Hits:
-        """Yield everything, for who has typed nothing yet."""
-        for title, run, note in self._commands():
-            yield DiscoveryHit(title, run, help=note)
-
-    async def search(self, query: str) -> Hits:
-        """Yield what fits ``query``, and the record of that id if there is one."""
-        matcher = self.matcher(query)
-        for title, run, note in self._commands():
-            if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), run, help=note)
-        app = self._curate
-        if app.has_project and app.project.is_loaded and app.project.catalog.find(query) is not None:
-            # Content, not a string: an id may look like markup.
-            yield Hit(1.0, Content(f"Edit record {safe_line(query, 60)}"), partial(app.go, "edit", record=query))
-
-    # Yield title, what to do, and key and id of each command; all of them are our own words.
-    def _commands(self) -> Iterator[tuple[str, Callable[[], object], str]]:
-        app = self._curate
-        listed: set[str] = set()
-        for active in self.screen.active_bindings.values():
-            binding = active.binding
-            if binding.description and binding.id and binding.id not in _HIDDEN | listed and active.enabled:
-                listed.add(binding.id)
-                yield (
-                    binding.description,
-                    partial(app.run_action, binding.action, active.node),
-                    f"{key_name(binding.key)}  {binding.id}",
-                )
-        for tab in app.tabs:
-            if app.is_open(tab.name):
-                yield f"Go to {tab.title}", partial(app.go, tab.name), f"g {tab.key}"
-        for name in PALETTES:
-            yield f"Theme {name}", partial(app.choose_theme, name), "colours"
