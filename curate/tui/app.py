@@ -34,6 +34,7 @@ from curate.tui.palette import Palette, open_palette
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens import TABS, Tab, screen_class
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
+from curate.tui.tour import TourGuide
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -96,6 +97,7 @@ class CurateApp(App[int]):
         self.may_train = True  # Whether training may be started through a browser.
         self.tabs: list[Tab] = list(TABS)
         self.following = Following(cast("HostApp", self), poll, opener)
+        self.guide = TourGuide(cast("HostApp", self))
         self._arrivals: dict[str, dict[str, Any]] = {}
         self._visits: list[str] = []
         self._chord = Chord(self, self._endings)
@@ -164,9 +166,6 @@ class CurateApp(App[int]):
     def way_in(self, name: str) -> None:
         """Take one of the ways to a first record, as `ways_in.take` has them."""
         ways_in.take(cast("HostApp", self), name)
-
-    def begin_tour(self) -> None:
-        """Begin the tour in the open workspace, or go on with it."""
 
     # Tabs.
 
@@ -388,6 +387,8 @@ class CurateApp(App[int]):
         if isinstance(self.focused, Input | TextArea):
             # What is typed next would else be commands of another screen.
             self.present().set_focus(None)
+            return
+        if self.current_mode == "home" and self.guide.end():
             return
         if self._visits:
             self._show(self._visits.pop())

@@ -134,6 +134,19 @@ class StatusLine(FrameLine):
         return Text.assemble(wrapped, rest, no_wrap=True, end="")
 
 
+class TourBar(FrameLine):
+    """What to do next in the tour, and why; not there without a tour."""
+
+    def fit(self, line: Text) -> None:
+        """Take as many lines as there are, none without a tour."""
+        height = line.plain.count("\n") + 1 if line else 0
+        if self.display != bool(line) or (line and self.styles.height and self.styles.height.value != height):
+            self.display, self.styles.height = bool(line), height
+
+    def line(self, width: int) -> Text:
+        return Text("\n").join(self.frame.guide.text.wrap(self.app.console, max(1, self.screen.size.width)))
+
+
 class KeyLine(FrameLine):
     """What the keys do here, made from the bindings that are active now."""
 

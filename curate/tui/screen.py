@@ -22,7 +22,7 @@ from textual.worker import get_current_worker
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.tables import counted
 from curate.tui.border import safe_lines, safe_text
-from curate.tui.chrome import LOWER, NARROWER, HeaderBar, KeyLine, StatusLine, TabBar, TitleRule, TooSmall
+from curate.tui.chrome import LOWER, NARROWER, HeaderBar, KeyLine, StatusLine, TabBar, TitleRule, TooSmall, TourBar
 from curate.tui.keys import key_name
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ class ProjectScreen(Screen[None]):
             yield from self.compose_body()
         yield Standby()
         yield StatusLine()
+        yield TourBar()
         yield KeyLine()
         yield TooSmall()
 

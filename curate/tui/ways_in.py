@@ -215,11 +215,16 @@ def _make(app: HostApp, offer: Offer, target: Path, mapping: dict[str, str] | No
         return make_workspace(target, files=files, mapping=mapping or None, is_sample=offer.kind == "sample")
 
     def opened(workspace: NewWorkspace) -> None:
+        from curate.sessions.tour import Tour
+
+        if offer.kind == "sample":
+            # Before the records are read.
+            Tour(workspace.root).begin()
         app.open(workspace.root)
         where = "here" if workspace.root.resolve() == here.resolve() else f"in {workspace.root}"
         app.tell(*_outcome(f"workspace made {where}", workspace.intakes, workspace.saved_answers))
         if offer.kind == "sample":
-            app.begin_tour()
+            app.guide.begin()
         elif offer.kind == "new":
             app.go("edit", new=True)
 

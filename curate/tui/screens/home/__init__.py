@@ -225,7 +225,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
 
     def action_tour(self) -> None:
         if self.app.has_project:
-            self.app.begin_tour()
+            self.app.guide.begin()
         else:
             self.app.way_in("tour")
 
