@@ -443,18 +443,24 @@ class CurateApp(App[int]):
     def action_help_quit(self) -> None:
         self.tell("q quits; ctrl+c copies what is selected")
 
+    def _unsaved(self) -> list[str]:
+        screens = [screen for stack in self._screen_stacks.values() for screen in stack[:1]]
+        return [
+            screen.TITLE or screen.NAME
+            for screen in screens
+            if isinstance(screen, ProjectScreen) and screen.has_unsaved()
+        ]
+
+    def is_typing(self) -> bool:
+        """Whether something is being typed, or was typed and is not saved."""
+        return isinstance(self.focused, Input | TextArea) or bool(self._unsaved())
+
     def action_leave(self) -> None:
         # End the app; ask first where something typed would be lost, and let what is being written be written.
         if any(worker.group.startswith("write") and worker.is_running for worker in self.workers):
             self.tell("Something is still being written; quit when it is done.", "warn")
             return
-        screens = [screen for stack in self._screen_stacks.values() for screen in stack[:1]]
-        names = [
-            screen.TITLE or screen.NAME
-            for screen in screens
-            if isinstance(screen, ProjectScreen) and screen.has_unsaved()
-        ]
-        if names:
+        if names := self._unsaved():
             self.ask(f"{', '.join(names)}: what you typed is not saved. Quit all the same?", lambda: self.exit(0))
         else:
             self.exit(0)
