@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FOREIGN = re.compile(r"""<link[^>]*href=["']https://[^>]*>""")
+# Keys go to the terminal as soon as it is there; textual-serve's own page waits for a click.
+_HEAD = """<title>{title}</title><script>
+  const waiting = setInterval(() => {{
+    const field = document.querySelector(".xterm-helper-textarea");
+    if (field && document.body.classList.contains("-first-byte")) {{ field.focus(); clearInterval(waiting); }}
+  }}, 100);
+</script></head>"""
 # Nothing is loaded from elsewhere. Styles and scripts stand in textual-serve's own page.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' data: ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -54,12 +62,16 @@ def command(root: Path, host: str, port: int, by: str, allow_train: bool, i_know
     # A workspace that cannot be opened is told here, not in a browser that shows nothing.
     open_project(root)
     options = [*(["--by", by] if by else []), *(["--allow-train"] if allow_train else [])]
-    serve(["open", str(root), "--served", *options], host=host, port=port)
+    title = f"curate: {console.one_line(root.resolve().name, 60)}"
+    serve(["open", str(root), "--served", *options], host=host, port=port, title=title)
     return Exit.OK
 
 
-def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "") -> None:
-    """Serve ``curate`` called with ``arguments`` until SIGINT or SIGTERM; the link with the token goes to stdout."""
+def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "", title: str = "curate") -> None:
+    """Serve ``curate`` called with ``arguments`` until SIGINT or SIGTERM; the link with the token goes to stdout.
+
+    ``title`` is what the browser calls the page.
+    """
     import secrets
     import shlex
 
@@ -68,7 +80,7 @@ def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "") ->
     except ImportError as error:
         raise missing_extra("showing the terminal UI in a browser", "web") from error
     command = shlex.join([sys.executable, "-m", "curate", *arguments])
-    server = guarded(command, host=host, port=port, token=token or secrets.token_urlsafe(24))
+    server = guarded(command, host=host, port=port, token=token or secrets.token_urlsafe(24), title=title)
     console.data(f"{server.public_url}/?token={server.token}")
     console.talk("Open the link in a browser on this machine; Ctrl-C ends it. Whoever has the link can act as you.")
     try:
@@ -84,7 +96,7 @@ def _cookie_of(port: int) -> str:
     return f"{port}_curate_token"
 
 
-def guarded(command: str, *, host: str, port: int, token: str) -> Any:
+def guarded(command: str, *, host: str, port: int, token: str, title: str = "curate") -> Any:
     """Return textual-serve's server for ``command`` with the guard before every request."""
     from aiohttp import web
     from textual_serve.server import Server
@@ -131,7 +143,8 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
                 response: web.StreamResponse = await handler(request)
                 if isinstance(response, web.Response) and request.path == "/":
                     # The page asks a font service for a font; the browser's own will do, and nobody learns of it.
-                    response.text = _FOREIGN.sub("", response.text or "")
+                    page = _FOREIGN.sub("", response.text or "")
+                    response.text = page.replace("</head>", _HEAD.format(title=escape(title)), 1)
                 if not response.prepared:
                     response.headers.update({
                         "Content-Security-Policy": _POLICY,

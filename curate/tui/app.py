@@ -395,7 +395,8 @@ class CurateApp(App[int]):
 
     def action_help(self) -> None:
         screen = self.present()
-        self.push_screen(Pages(f"Keys: {screen.TITLE}", keys_page(screen, type(self), self.tabs, dict(self._keymap))))
+        page = keys_page(screen, type(self), self.tabs, dict(self._keymap), self.size.width - 6)
+        self.push_screen(Pages(f"Keys: {screen.TITLE}", page))
 
     def action_command_log(self) -> None:
         project = self.project if self.has_project else None

@@ -59,11 +59,16 @@ class Prompt(ModalScreen[str | None]):
 
 
 class Pages(ModalScreen[None]):
-    """Text to read and scroll."""
+    """Text to read and scroll; `/` leaves the lines that have what is typed."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
         Binding("escape,q,question_mark,f1", "dismiss", "Close", id="dialog.close"),
+        Binding("slash", "find", "Find", id="dialog.find"),
     ]
+    DEFAULT_CSS = """
+    Pages SafeInput { display: none; }
+    Pages SafeInput.-open { display: block; }
+    """
 
     def __init__(self, title: str, text: Text) -> None:
         """Show ``text``, which has come through the display border, under ``title``."""
@@ -75,7 +80,25 @@ class Pages(ModalScreen[None]):
             yield Static(self._title_shown)
             with Pane(id="pages"):
                 yield Static(self._text)
-            yield Static(Text.assemble(("esc", "key"), " close   ", ("j k", "key"), " scroll"))
+            yield SafeInput(placeholder="lines with these letters", compact=True)
+            keys = ("esc", "key"), " close   ", ("j k", "key"), " scroll   ", ("/", "key"), " find"
+            yield Static(Text.assemble(*keys))
+
+    def on_mount(self) -> None:
+        self.set_focus(self.query_one("#pages"))
+
+    def action_find(self) -> None:
+        field = self.query_one(SafeInput)
+        field.add_class("-open")
+        self.set_focus(field)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        typed = event.value.lower()
+        lines = [line for line in self._text.split("\n") if typed in line.plain.lower()]
+        self.query_one("#pages Static", Static).update(Text("\n").join(lines) if typed else self._text)
+
+    def on_input_submitted(self) -> None:
+        self.set_focus(self.query_one("#pages"))
 
 
 class Choose(ModalScreen[str | None]):
