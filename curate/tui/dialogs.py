@@ -16,6 +16,8 @@ from curate.tui.border import safe_lines, safe_text
 from curate.tui.frame_table import Column, FrameTable
 from curate.tui.widgets import Pane, SafeInput
 
+_NOTE = 20  # Characters of a note for which any table has room.
+
 
 class Ask(ModalScreen[bool]):
     """A question that is answered with `y`, or with anything else for no."""
@@ -111,6 +113,7 @@ class Choose(ModalScreen[str | None]):
     ]
     DEFAULT_CSS = """
     Choose FrameTable { height: 12; }
+    Choose .box { width: 100; }
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Choose(ModalScreen[str | None]):
             yield Static(safe_lines(self._question))
             yield SafeInput(placeholder="type to find one" + (", or another" if self._is_open else ""))
             yield FrameTable([Column(self._head, 24), Column("")], list(self._values), can_mark=False)
+            yield Static(id="note")
             yield Static(Text.assemble(("enter", "key"), " take it   ", ("esc", "key"), " cancel"))
 
     def on_mount(self) -> None:
@@ -155,6 +159,11 @@ class Choose(ModalScreen[str | None]):
         event.stop()
         if value := self.query_one(FrameTable).current or (event.value.strip() if self._is_open else ""):
             self.take(value)
+
+    def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
+        # The note whole, where the table has no room for it.
+        note = (*event.table.row(event.row), "", "")[1]
+        self.query_one("#note", Static).update(safe_lines(note[:400], "muted") if len(note) > _NOTE else Text())
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         event.stop()

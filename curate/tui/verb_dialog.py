@@ -28,6 +28,14 @@ _MOST_LINES = 5000  # Of a verb's output that are shown; the file or a shell has
 _EVERY = 0.2  # Seconds between two looks at what a verb has printed.
 
 
+class Switch(Checkbox):
+    """A box with a cross, or with none: Textual's own tells them apart by colour alone."""
+
+    @property
+    def BUTTON_INNER(self) -> str:  # type: ignore[override]  # noqa: N802
+        return "X" if self.value else " "
+
+
 class VerbDialog(ModalScreen[list[str] | None]):
     """The parameters of a verb; it hands over the command line to run."""
 
@@ -66,7 +74,7 @@ class VerbDialog(ModalScreen[list[str] | None]):
     def _field(self, item: Parameter, name: str) -> Widget:
         value = self._values[item.name]
         if item.kind == "flag":
-            return Checkbox(item.hint, value == "true", id=name, compact=True)
+            return Switch(item.hint, value == "true", id=name, compact=True)
         if item.kind == "choice":
             choices = [(choice, choice) for choice in item.choices]
             return Select(choices, value=value or Select.NULL, id=name, compact=True)

@@ -260,17 +260,15 @@ def test_help_lists_every_binding_with_its_id(workspace, make_app, drive, settle
     drive(make_app(workspace), story, size=(80, 24))
 
 
-@pytest.mark.parametrize(("size", "has_ids"), [((80, 24), True), ((100, 30), False), ((160, 45), True)], ids=str)
-def test_help_is_in_columns_where_there_is_room_and_is_searched(
-    workspace, make_app, drive, settled, screen_text, size, has_ids
-) -> None:
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 45)], ids=str)
+def test_help_is_in_columns_where_there_is_room_and_is_searched(workspace, make_app, drive, settled, size) -> None:
     async def story(pilot):
         await pilot.press("g", "p")
         await settled(pilot)
         await pilot.press("question_mark")
         await settled(pilot)
         text = str(pilot.app.screen.query("#pages Static").first().content)
-        assert ("table.mark" in text) is has_ids
+        assert "table.mark" in text
         num_lines = len(text.splitlines())
         if size[0] >= 100:
             assert re.search(r"Keys +: ctrl\+p|\? f1 +Keys .* [a-z]", text), "two keys on a line"
