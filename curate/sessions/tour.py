@@ -37,10 +37,10 @@ class TourStep:
 STEPS = (
     TourStep("browse", "look", "press g b, then j a few times", "Each record is one example to learn from."),
     TourStep("browse", "filter", "press /, type refund, press enter", "A filter finds a few among thousands."),
-    TourStep("validate", "edit", "press g v, then enter; type an answer, ctrl+s", "A model learns mistakes, too."),
-    TourStep("dedupe", "drop", "press g d, then a to keep A, W to write", "What comes twice is learnt too well."),
+    TourStep("validate", "edit", "press g v, n to Q201, enter; type a text, ctrl+s", "A model learns mistakes, too."),
+    TourStep("dedupe", "drop", "press esc, g d, a to keep A, W to write", "What comes twice is learnt too well."),
     TourStep("label", "label", "press g l, then the number that fits", "Labels say what is scored, and how."),
-    TourStep("split", "assign", "press g s, F for the leaks, then W and y", "An exam must not be known before."),
+    TourStep("split", "assign", "press g s, F for the leaks, then W", "An exam must not be known before."),
     TourStep("train", "train", "press g t, then enter and y", "A tiny model learns from the records in a minute."),
     TourStep("compare", "compare", "press g c once the run has ended", "Did it help, category by category?"),
 )

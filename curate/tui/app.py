@@ -138,7 +138,8 @@ class CurateApp(App[int]):
             # Who types ahead gets there as soon as there is something to show.
             self.following.when_open = partial(self.go, name, **what)
         elif not self.is_open(name):
-            self.tell("Open or make a workspace first.", "warn")
+            reason = self.present().standby()
+            self.tell(reason.word if reason else "Open or make a workspace first.", "warn")
         elif name == self.current_mode:
             self._arrivals[name] = what
             self.hand_over(self.present())

@@ -166,7 +166,7 @@ def _actions(app: HostApp, screen: Screen[object]) -> Iterator[Entry]:
         if app.is_open(tab.name):
             yield Entry(f"Go to {tab.title}", f"g {tab.key}", partial(app.go, tab.name))
     yield Entry("Import or open a file", "a table, a text, a workspace", partial(app.way_in, "import"))
-    yield Entry("Take the tour", "two minutes, on samples", partial(app.way_in, "tour"))
+    yield Entry("Take the tour", "two minutes, on samples", app.guide.begin)
     for theme in PALETTES:
         yield Entry(f"Theme {theme}", "colours", partial(app.choose_theme, theme))
 

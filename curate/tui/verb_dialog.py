@@ -8,7 +8,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
@@ -135,7 +134,7 @@ class RunPage(ModalScreen[None]):
         self._num_lines = 0
         self._shown = 0.0
         self._process: VerbProcess | None = None
-        self._is_stopped = False
+        self._is_running, self._is_stopped = True, False
 
     @property
     def frame(self) -> HostApp:
@@ -155,6 +154,8 @@ class RunPage(ModalScreen[None]):
 
         def job() -> int:
             self._process = VerbProcess(self._words, width, self.frame.by)
+            if self._is_stopped:
+                self._process.stop()
             return self._process.follow(self._printed)
 
         # Its name begins so that the app does not leave while it may be writing.
@@ -178,7 +179,7 @@ class RunPage(ModalScreen[None]):
             self.query_one("#ended", Static).update(Text(text, "muted"))
 
     def _ended(self, code: int) -> None:
-        self._process = None
+        self._is_running = False
         self._show_lines()
         result = "stopped" if self._is_stopped else f"ended with exit code {code}"
         self._show_end(f"{result}; esc closes")
@@ -188,12 +189,9 @@ class RunPage(ModalScreen[None]):
             self.frame.following.reread()
 
     def action_close(self) -> None:
-        if self._process is None:
+        if not self._is_running:
             self.dismiss()
-        else:
-            self._is_stopped = True
-            self._process.stop()
-
-    def on_unmount(self, event: events.Unmount) -> None:
+            return
+        self._is_stopped = True
         if self._process is not None:
             self._process.stop()

@@ -280,6 +280,7 @@ def test_a_broken_setting_is_shown_and_mended_from_the_screen(
         assert re.search(r"^ +e +edit curate.toml", seen, re.M)
         await pilot.press("g", "b")
         assert app.current_mode == "home"
+        assert app.message.plain == "~ warn the workspace cannot be opened; r tries again"
         await pilot.press("r")
         await settled(pilot)
         assert "cannot be opened" in screen_text(app), "nothing was mended"

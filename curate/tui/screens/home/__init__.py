@@ -224,10 +224,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
         self.app.way_in(name)
 
     def action_tour(self) -> None:
-        if self.app.has_project:
-            self.app.guide.begin()
-        else:
-            self.app.way_in("tour")
+        self.app.guide.begin()
 
     def action_find(self) -> None:
         self.app.go("browse", is_filtering=True)
