@@ -202,10 +202,11 @@ def render_keys() -> str:
     from textual.dom import DOMNode
 
     from curate.tui.app import CurateApp
+    from curate.tui.context import UNTABBED
     from curate.tui.keys import bindings_of, own_subclasses
     from curate.tui.screens import TABS, screen_class
 
-    screens = {tab: screen_class(tab.name) for tab in TABS}
+    screens = {tab: screen_class(tab.name) for tab in (*TABS, *UNTABBED)}
     lines = [
         "# Keys",
         "",

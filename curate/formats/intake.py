@@ -27,11 +27,11 @@ from curate.formats.importers import (
 )
 from curate.formats.importers._answers import Joined
 from curate.formats.importers._reading import is_filled, split_of
+from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
 from curate.formats.understood import ColumnUse, columns_of
 from curate.schema import Shape, load_shape
 
 DATA_FOLDER = "data"
-QUARANTINE_FOLDER = "quarantine"
 _TALKS = ("messages", "conversations", "prompt", "completion")
 # Keys of a turn that a line's messages hold.
 _TURN_KEYS = frozenset(
@@ -169,10 +169,13 @@ def set_aside(intake: Intake) -> None:
     """Write the bad rows of a file to its quarantine, where it has some."""
     if intake.rejected:
         path = str(intake.plan.path)
-        entries = (orjson.dumps(row.entry(path)) + b"\n" for row in intake.rejected)
         # Files of one name from two folders each have a quarantine of their own.
         intake.quarantine = _free_quarantine(intake.quarantine, spelled(path))
-        write_atomic(intake.quarantine, entries)
+        # What was settled of the same rows stays settled.
+        settled = settled_entries(intake.quarantine)
+        entries = (row.entry(path) for row in intake.rejected)
+        lines = (orjson.dumps(entry | settled.get(entry_key(entry), {})) + b"\n" for entry in entries)
+        write_atomic(intake.quarantine, lines)
 
 
 def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:

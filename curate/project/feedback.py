@@ -6,6 +6,7 @@ Only training and validation records come back. The test split stays unseen by p
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from curate.schema import build_validator
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
 FEEDBACK_FILE = "feedback.jsonl"
+PREDICTIONS_FILE = "predictions.jsonl"
 
 Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
 _OUTCOMES = ("fixed", "broken", "still-wrong", "ok", "unscored")
@@ -211,6 +213,26 @@ def read_dynamics(folder: Path) -> dict[str, RecordDynamics]:
         message = f"{path}:{number}: {one_line(str(error), 120)}"
         raise CurateError("E918 bad-report", message, "Evaluate the run again with `train eval`.") from error
     return dynamics
+
+
+def read_base_answers(folder: Path, names: Collection[str]) -> dict[str, str]:
+    """Return what the base answered to those of the validation records ``names`` that the run in ``folder`` tells of.
+
+    Raises:
+        CurateError: E918 with the line that is not what predictions have there.
+    """
+    path, number, answers = folder / PREDICTIONS_FILE, 0, {}
+    try:
+        with open_file(path) as lines:
+            for line in lines:
+                number += 1
+                row = json.loads(line)
+                if row["split"] == "validation" and row["id"] in names and row["base"]["text"] is not None:
+                    answers[str(row["id"])] = str(row["base"]["text"])
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        message = f"{path}:{number}: {one_line(str(error), 120)}"
+        raise CurateError("E918 bad-report", message, "Evaluate the run again with `train eval`.") from error
+    return answers
 
 
 def worst(results: Results, records: Sequence[Record], *, per_category: int = 5) -> dict[str, list[Bad]]:

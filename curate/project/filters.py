@@ -196,6 +196,36 @@ class Filter:
         mask: list[bool] = self.mask(states_frame(states, row_statuses, splits, dynamics)).tolist()
         return mask
 
+    def hits(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return, for each of ``texts``, the spans in it that terms about texts ask for, in order and apart.
+
+        What a term must not find is none; every text is looked at for every term, whichever text that is about.
+        """
+        terms = [term for term in self.terms if term.field in ("", *TEXTS) and not term.is_negated]
+        spans: list[list[tuple[int, int]]] = [[] for _ in texts]
+        mark = "\ue000\ue001"
+        while any(mark in text for text in texts):
+            mark += "\ue001"
+        for option in [option for term in terms for option in term.options]:
+            assert not isinstance(option, Between), "texts are not compared by size"
+            # By the engine that filters: it takes linear time, and means the same by an expression.
+            any_case = _ANY_CASE if isinstance(option, Word) else ""
+            pattern = option.text if isinstance(option, Pattern) else any_case + pl.escape_regex(option.text)
+            # Every match between two marks, so that they stand at odd numbers of what the marks part.
+            marked = pl.Series(texts, dtype=pl.String).str.replace_all(pattern, f"{mark}${{0}}{mark}")
+            for number, text in enumerate(marked):
+                start = 0
+                for index, piece in enumerate(text.split(mark)):
+                    if index % 2 and piece:
+                        spans[number].append((start, start + len(piece)))
+                    start += len(piece)
+        return [_apart(several) for several in spans]
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it asks for something in the texts, which `hits` finds there."""
+        return any(term.field in ("", *TEXTS) and not term.is_negated for term in self.terms)
+
     @property
     def needs_findings(self) -> bool:
         """Whether it cannot be answered before the records were validated: it asks for more than what was dropped."""
@@ -206,6 +236,17 @@ class Filter:
     def asks_about(self, field: str) -> bool:
         """Whether one of its terms is about ``field``."""
         return any(term.field == field for term in self.terms)
+
+
+def _apart(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ``spans`` in order, those that overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def _contains(text: pl.Expr, option: Option) -> pl.Expr:

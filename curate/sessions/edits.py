@@ -46,6 +46,7 @@ class EditSession:
     """
 
     is_line = False  # Whether it is of a line that is no record yet: saving it writes the file.
+    draft_folder = ""  # Where its draft lies among those of the annotator.
 
     def __init__(
         self, project: Project, name: str, line: dict[str, Json], *, is_new: bool = True, text: str = ""
@@ -58,7 +59,7 @@ class EditSession:
         # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.text = text
         self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
-        self._drafts = Drafts(project.root, project.by, "lines" if self.is_line else "")
+        self._drafts = Drafts(project.root, project.by, self.draft_folder)
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
         self._disputed: set[str] = set()
         self.form = Form(project.shape, line)

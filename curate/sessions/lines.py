@@ -6,21 +6,24 @@ step with this one line changed, as `curate validate --fix` does it, and only by
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from pathlib import Path
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.checks.runner import relative_name
+from curate.formats.quarantine import QUARANTINE_FOLDER, QuarantinedRow, quarantined_rows, settle
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.jsonl.walker import edited_line, new_line
 from curate.project.data import names_in_use
 from curate.project.project import Project
-from curate.sessions.edits import EditSession
+from curate.sessions.edits import EditSession, fresh_name
 from curate.sessions.excerpt import LineIndex
 
 _MARK = b"\xef\xbb\xbf"
+_DRAFT_NAME = re.compile(r"(.+):(\d+) [0-9a-f]{16}", re.DOTALL)
 _WITHOUT_RECORD = ("S113", "S116", "S120")  # Lines that no record was meant by, or that are too long to be read.
 
 
@@ -28,6 +31,7 @@ class LineEdit(EditSession):
     """The line ``number`` of a file under edit. Made by `open_line`; saved once, it is no line under edit any more."""
 
     is_line = True
+    draft_folder = "lines"
 
     def __init__(self, project: Project, path: Path, file: str, number: int, raw: bytes) -> None:
         """Take the bytes of the line, without its end."""
@@ -36,13 +40,17 @@ class LineEdit(EditSession):
         self._value: dict[str, Json] = value or {}
         # Bytes that are not UTF-8 go to the editor as they are, and come back so.
         self._unread = raw.decode("utf-8", "surrogateescape") if value is None else ""
+        self._draft_name = f"{file}:{number} {blake2b(raw, digest_size=8).hexdigest()}"
         super().__init__(project, f"{file}:{number}", self._value, text=self._unread)
-        self.notes.append(f"no record yet: saving writes the line into {file} itself, which no undo takes back")
+        self.notes.append(self._note())
+
+    def _note(self) -> str:
+        return f"no record yet: saving writes the line into {self._source.file} itself, which no undo takes back"
 
     @property
     def draft_name(self) -> str:
         """What the draft is called: it is of these bytes, whatever stands at that place later."""
-        return f"{self.name} {blake2b(self._raw, digest_size=8).hexdigest()}"
+        return self._draft_name
 
     @property
     def is_changed(self) -> bool:
@@ -107,16 +115,78 @@ class LineEdit(EditSession):
         return CurateError("E972 unfit-line", f"{one_line(self.name, 200)}: {why}", f"Nothing was saved. {what}")
 
 
+def draft_location(name: str) -> tuple[str, int] | None:
+    """Return the file and the line that a draft of a line is of, by the draft's name; None where it is no such name."""
+    match = _DRAFT_NAME.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
+class RowEdit(LineEdit):
+    """A row that an import has set aside, under edit; saved, it is a new record, and settled where it lay."""
+
+    is_line = False
+
+    def __init__(self, project: Project, row: QuarantinedRow) -> None:
+        self._row = row
+        super().__init__(project, project.root / row.name, row.name, row.number, row.raw)
+
+    def _note(self) -> str:
+        return f"set aside from {self._row.file}:{self._row.line}: {self._row.reason}; saving takes it in as a record"
+
+    @property
+    def draft_name(self) -> str:
+        """What the draft is called: it is of the row, and once that is taken in of the record."""
+        return super().draft_name if self.is_new else self.name
+
+    def _add(self) -> str:
+        # A record needs a name of its own where the row gives it none.
+        place, self.name = self.name, fresh_name()
+        try:
+            result = EditSession._add(self)
+        except CurateError:
+            self.name = place
+            raise
+        self._unread = ""
+        # By its old name, which `_add` of a record does not know any more.
+        self._drafts.remove(super().draft_name)
+        settle(self.project.root, [self._row], by=self.project.by, record=self.name)
+        return f"{result}, from {one_line(place, 200)}"
+
+
+def open_row(project: Project, row: QuarantinedRow) -> RowEdit:
+    """Return a row that was set aside under edit, with its draft if there is one.
+
+    Raises:
+        CurateError: E972 for one that is settled, or of which only the start was retained.
+    """
+    where = one_line(f"{row.name}:{row.number}", 200)
+    if row.record is not None and is_settled(project, row):
+        raise CurateError("E972 unfit-line", f"{where} is settled: it was dropped, or is the record {row.record!r}")
+    if row.is_cut:
+        hint = f"Mend line {row.line} of {one_line(row.file, 200)} and import it again."
+        raise CurateError("E972 unfit-line", f"{where} has the start of the row only, which is too long", hint)
+    return RowEdit(project, row)
+
+
+def is_settled(project: Project, row: QuarantinedRow) -> bool:
+    """Whether a row was dropped, or is a record; one whose record was taken back by an undo is set aside again."""
+    return row.record == "" or (row.record is not None and project.catalog.find(row.record) is not None)
+
+
 def open_line(project: Project, file: str, number: int) -> LineEdit:
     """Return the line ``number``, from 1, of a record file under edit, with its draft if there is one.
 
-    ``file`` is as findings call it, relative to the workspace.
+    ``file`` is as findings call it, relative to the workspace; also a quarantine file of an import.
 
     Raises:
         CurateError: E904 when there is no such line in a record file of the workspace; E972 when it is a record, or
             nothing that could become one: the hint says how to mend it in the file.
     """
     root = project.root
+    if file.startswith(f"{QUARANTINE_FOLDER}/"):
+        for row in quarantined_rows(root):
+            if (row.name, row.number) == (file, number):
+                return open_row(project, row)
     path = {relative_name(path, root): path for path in project.data.files()}.get(file)
     raw = LineIndex(path).read(number, number).get(number) if path and number > 0 else None
     where = one_line(f"{file}:{number}", 200)

@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
-from curate.base.file_guard import inside, open_file
 from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
 from curate.formats.import_note import NOTES_FOLDER
-from curate.formats.intake import QUARANTINE_FOLDER
 from curate.project.approval import APPROVAL, QUESTION, UNAPPROVED
 from curate.project.blind import hides_event
-from curate.project.drafts import Drafts
 from curate.project.feedback import read_results
 from curate.project.journal import CATEGORY
 from curate.project.labels import AnnotatorAssignment, questions_of
@@ -279,36 +276,29 @@ def stages(overview: ProjectOverview, steps: Sequence[NextStep], runs: Sequence[
     return result
 
 
-def not_done(project: Project, overview: ProjectOverview, runs: Sequence[Run]) -> list[NextStep]:
-    """Return what was begun or set aside and is not done: drafts, rows, approvals, wrong answers, newer files."""
+# By queue: what its entries are, one of them, and what is said behind the number.
+_QUEUES = {
+    "drafts": ("unsaved draft", ""), "aside": ("row", " set aside: see, repair, drop"),
+    "approval": ("record", " waiting for your approval"), "wrong": ("record", " still wrong in the newest run"),
+}  # fmt: skip
+
+
+def not_done(project: Project) -> list[NextStep]:
+    """Return what was begun or set aside and is not done: what queues hold, and files that are newer than records."""
+    from curate.sessions.queues import queues
+
     entries = []
-    if drafts := Drafts(project.root, project.by).names():
-        named = f": {drafts[0]}" if len(drafts) == 1 else ""
-        entries.append(NextStep("", f"{counted(len(drafts), 'unsaved draft')}{named}", "queue", {"of": "drafts"}))
-    if num := num_aside(project.root):
-        entries.append(
-            NextStep("warn", f"{counted(num, 'row')} set aside: see, repair, drop", "queue", {"of": "aside"})
-        )
-    if num := overview.statuses.get("waiting", 0):
-        entries.append(NextStep("", f"{counted(num, 'record')} without approval", "queue", {"of": "approval"}))
-    if (run := next((run for run in runs if run.has_report), None)) and (num := _num_wrong(run)):
-        what = {"of": "wrong", "run": run.id}
-        entries.append(NextStep("", f"{counted(num, 'record')} still wrong in run {run.id}", "queue", what))
+    for queue in queues(project):
+        unit, more = _QUEUES.get(queue.name, (queue.unit, f" {queue.title}"))
+        if queue.count or queue.fault:
+            text = f"{unit}s{more}: {queue.fault.message}" if queue.fault else f"{counted(queue.count, unit)}{more}"
+            entries.append(NextStep("warn" if queue.fault else "", text, "queue", {"of": queue.name}))
     if not project.is_current():
         entries.append(NextStep("warn", "the record files have changed: r reads them again", "home"))
     for path in newer_sources(project.root):
         text = f"{path.name} has changed since it was imported: curate import {path.name} --update"
         entries.append(NextStep("warn", text, "home"))
     return entries
-
-
-def num_aside(root: Path) -> int:
-    """Return how many rows of imported files lie in quarantine; E914 where a file of them lies elsewhere."""
-    num = 0
-    for path in sorted(inside(root, root / QUARANTINE_FOLDER).glob("*.jsonl")):
-        with open_file(path, root) as handle:
-            num += sum(1 for _ in handle)
-    return num
 
 
 def newer_sources(root: Path) -> list[Path]:
@@ -318,15 +308,6 @@ def newer_sources(root: Path) -> list[Path]:
         beside = [path for folder in (root, root.parent) for path in folder.glob(f"{escape(note.stem)}.*")]
         newer += [path for path in beside if path.is_file() and path.stat().st_mtime > note.stat().st_mtime]
     return newer
-
-
-def _num_wrong(run: Run) -> int:
-    try:
-        outcomes = read_results(run.folder).outcomes
-    except CurateError:
-        # `scores` says beside the run that its report cannot be read.
-        return 0
-    return sum(outcome.verdict in ("broken", "still-wrong") for outcome in outcomes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ STEPS = (
     TourStep("dedupe", "drop", "press esc, g d, a to keep A, W to write", "What comes twice is learnt too well."),
     TourStep("label", "label", "press g l, then the number that fits", "Labels say what is scored, and how."),
     TourStep("split", "assign", "press g s, F for the leaks, then W", "An exam must not be known before."),
-    TourStep("train", "train", "press g t, then enter and y", "A tiny model learns from the records in a minute."),
+    TourStep("train", "train", "press g t, then enter and y", "A tiny model learns from them, in a few minutes."),
     TourStep("compare", "compare", "press g c once the run has ended", "Did it help, category by category?"),
 )
 

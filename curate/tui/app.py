@@ -32,7 +32,7 @@ from curate.tui.help import LoggedCommand, command_log, keys_page
 from curate.tui.keys import Chord, KeysInTurn, key_name
 from curate.tui.palette import Palette, open_palette
 from curate.tui.screen import ProjectScreen
-from curate.tui.screens import TABS, Tab, screen_class
+from curate.tui.screens import TABS, UNTABBED, Tab, screen_class
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
 from curate.tui.tour import TourGuide
 
@@ -102,7 +102,7 @@ class CurateApp(App[int]):
         self._visits: list[str] = []
         self._chord = Chord(self, self._endings)
         self._keys = KeysInTurn(self)
-        for tab in self.tabs:
+        for tab in (*self.tabs, *UNTABBED):
             # Imported and made when it is first shown.
             self.add_mode(tab.name, partial(_new_screen, tab.name))
         if os.environ.get("SSH_CONNECTION"):
@@ -200,7 +200,7 @@ class CurateApp(App[int]):
 
     def _endings(self) -> dict[str, tuple[str, Callable[[], object]]]:
         # A dialog is answered before anything else is gone to.
-        destinations = [] if self.screen.is_modal else self.tabs
+        destinations = [] if self.screen.is_modal else [*self.tabs, *UNTABBED]
         endings: dict[str, tuple[str, Callable[[], object]]] = {
             tab.key: (tab.title, partial(self.go, tab.name)) for tab in destinations
         }
@@ -379,7 +379,8 @@ class CurateApp(App[int]):
 
     def action_next_tab(self, step: int) -> None:
         names = [tab.name for tab in self.tabs if self.is_open(tab.name)]
-        self.go(names[(names.index(self.current_mode) + step) % len(names)])
+        present = names.index(self.current_mode) if self.current_mode in names else 0
+        self.go(names[(present + step) % len(names)])
 
     async def action_back(self) -> None:
         # Go back one level: out of a text field or the side pane, else to the screen one came from.

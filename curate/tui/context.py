@@ -46,6 +46,9 @@ TABS = (
     Tab("compare", "Compare", "c"),
 )
 
+# Screens that are gone to by name, and have no tab.
+UNTABBED = (Tab("queue", "Queues", "q"),)
+
 
 class Listing(Protocol):
     """A list whose entries Edit opens one after the other: a screen hands itself over as ``listing``.

@@ -135,7 +135,7 @@ class Following:
         What could not be opened is opened again. ``message`` is told when it is done, in place of the usual one.
         """
         self._news = (message, severity) if message else None
-        if self._project is None and self._reopener is not None and not self.is_opening:
+        if self._project is None and self._reopener is not None and self.failure is not None:
             self._opener, self.failure = self._reopener, None
             self._app.present().show_standby()
             self._app.run_worker(partial(self._open, self._opener), thread=True, group="load", exclusive=True)

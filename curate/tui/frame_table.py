@@ -51,7 +51,8 @@ class Rows(Protocol):
 class Column:
     """One column: its head, its width in cells (0: what the others leave), and how its values look.
 
-    ``is_name`` is for ids and paths, whose middle is cut and not their end.
+    ``is_name`` is for ids and paths, whose middle is cut and not their end. One that ``is_snug`` takes no more than its
+    values need, as far as they were in sight, and leaves the rest to the others.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Column:
     is_right: bool = False
     tone: Callable[[str], Tone] | None = None
     is_name: bool = False
+    is_snug: bool = False
 
 
 class FrameTable(ScrollView, can_focus=True):
@@ -97,6 +99,13 @@ class FrameTable(ScrollView, can_focus=True):
     class Opened(Moved):
         """Enter or a second click on a row."""
 
+    class HeadClicked(Message):
+        """A click on the head of the column ``column``, from 0."""
+
+        def __init__(self, table: FrameTable, column: int) -> None:
+            super().__init__()
+            self.table, self.column = table, column
+
     class Marked(Message):
         """The marks changed, or a range was begun or ended; see `FrameTable.marks` and `FrameTable.span`."""
 
@@ -119,10 +128,13 @@ class FrameTable(ScrollView, can_focus=True):
 
     # What screens call.
 
-    def show(self, source: Rows, *, at: str = "", columns: Sequence[Column] | None = None) -> None:
+    def show(
+        self, source: Rows, *, at: str = "", row: int | None = None, columns: Sequence[Column] | None = None
+    ) -> None:
         """Show ``source`` in place of what was shown; marks stay.
 
-        The cursor goes to the row named ``at`` if it lies near where the cursor was, else stays where it is.
+        The cursor goes to ``row``, else to the one named ``at`` if it lies near where the cursor was, else
+        stays where it is.
         """
         anchor = "" if self._anchor is None else self._key_of(self._anchor)
         self.source = source
@@ -132,9 +144,9 @@ class FrameTable(ScrollView, can_focus=True):
         self._start = -1
         self._measure()
         # A range goes on where its first row still is: what others decide must not change what a key acts on.
-        index = self._near(anchor)
+        index = self.index_near(anchor)
         self._anchor = index if anchor and self._key_of(index) == anchor else None
-        wanted = self._near(at)
+        wanted = self.index_near(at) if row is None else row
         self.set_reactive(FrameTable.cursor, self.validate_cursor(wanted))
         self._follow()
         self.refresh()
@@ -261,12 +273,14 @@ class FrameTable(ScrollView, can_focus=True):
             segments.append(Segment(" ", style))
         return segments
 
-    # Widen columns of numbers for those of the window: a number that is cut is another number.
+    # Widen columns of numbers for those of the window: a number that is cut is another number. Snug ones grow as well.
     def _make_room(self) -> None:
         needed = list(self._num_widths)
         for index, column in enumerate(self.columns):
-            if column.is_right:
-                lengths = (cell_len(row[index]) for row in self._window if index < len(row))
+            if column.is_right or column.is_snug:
+                # What is longer than the column need not be measured to its end.
+                most = None if column.is_right else column.width + 1
+                lengths = (cell_len(row[index][:most]) for row in self._window if index < len(row))
                 needed[index] = max(needed[index], max(lengths, default=0))
         if needed != self._num_widths:
             self._num_widths = needed
@@ -275,14 +289,18 @@ class FrameTable(ScrollView, can_focus=True):
 
     # Return the width of each column in cells; those without one share what the others leave.
     def _widths(self) -> list[int]:
-        given = [
-            max(column.width, number) if column.width else 0
-            for column, number in zip(self.columns, self._num_widths, strict=True)
-        ]
+        given = [self._given(*pair) for pair in zip(self.columns, self._num_widths, strict=True)]
         fixed = sum(given) + len(self.columns) + _GUTTER
         num_flexible = sum(not width for width in given)
         share = max(_NARROWEST, (self.scrollable_content_region.width - fixed) // num_flexible) if num_flexible else 0
         return [width or share for width in given]
+
+    # Return the width of a column whose values in sight need ``needed`` cells; 0 where it takes what others leave.
+    def _given(self, column: Column, needed: int) -> int:
+        if not column.width:
+            return 0
+        snug = max(needed, cell_len(column.title)) if column.is_snug else column.width
+        return max(snug, needed) if column.is_right else min(snug, column.width)
 
     def _measure(self) -> None:
         self._look = None
@@ -315,7 +333,7 @@ class FrameTable(ScrollView, can_focus=True):
         elif self.cursor >= top + height:
             self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True, force=True)
 
-    def _near(self, key: str) -> int:
+    def index_near(self, key: str) -> int:
         """Return the index of the row named ``key`` within the window around the cursor, else the cursor."""
         if not key:
             return self.cursor
@@ -374,6 +392,7 @@ class FrameTable(ScrollView, can_focus=True):
         # Go to the row that was clicked; a second click opens it, one in the gutter marks it.
         offset = event.get_content_offset(self)
         if offset is None or offset.y == 0:
+            self._click_head(-1 if offset is None else offset.x + self.scroll_offset.x - _GUTTER)
             return
         index = self.scroll_offset.y + offset.y - 1
         if index >= len(self.source):
@@ -383,3 +402,9 @@ class FrameTable(ScrollView, can_focus=True):
             self.action_mark()
         elif event.chain > 1:
             self.action_open()
+
+    def _click_head(self, x: int) -> None:
+        for index, width in enumerate(self._widths()):
+            if 0 <= x < width:
+                self.post_message(self.HeadClicked(self, index))
+            x -= width + 1

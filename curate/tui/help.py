@@ -13,6 +13,7 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from curate.tui.border import safe_text
+from curate.tui.context import UNTABBED
 from curate.tui.keys import bindings_of, key_name
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def keys_page(
         if rows := _rows(keymap, bindings_of(kinds)):
             text.append(f"{heading}\n", "strong").append_text(_in_columns(rows, width)).append("\n\n")
     text.append("Go to\n", "strong")
-    text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in tabs) + "   g g first row\n\n")
+    text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in (*tabs, *UNTABBED)) + "   g g first row\n\n")
     return text.append_text(marked_up(_COPYING))
 
 

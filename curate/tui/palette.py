@@ -17,6 +17,7 @@ from textual.widgets import Input
 from curate.base.file_guard import MOST_SETTINGS, read_file
 from curate.base.record import CurateError
 from curate.base.storage import write_atomic
+from curate.tui.context import UNTABBED
 from curate.tui.dialogs import Choose
 from curate.tui.frame_table import FrameTable
 from curate.tui.keys import key_name
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _REST = 0.15  # Seconds without a key before records are searched.
 _MOST_RECORDS = 20
 _MOST_RECENT = 8
+_TEXT_FITS = 0.01
 # Actions of the app itself; of widgets none is listed, because they move a cursor.
 _HIDDEN = ("app.palette", "app.goto")
 _MOVING = ("table.", "pane.", "dialog.", "choose.")
@@ -83,8 +85,10 @@ class Palette(Choose):
             self._pause.begin(_REST, partial(self._search, typed))
         matcher = Matcher(typed)
         scored = [(max(matcher.match(title), matcher.match(note) / 4), title, note) for title, note in self._values]
+        # A record that was found by its texts fits too, if not as well as what is called so.
+        scored += [(max(matcher.match(title), _TEXT_FITS), title, note) for title, note in hits if typed == searched]
         best = sorted((row for row in scored if row[0] > 0), key=lambda row: -row[0])
-        return [*((title, note) for _, title, note in best), *(hits if typed == searched else ())]
+        return [(title, note) for _, title, note in best]
 
     def _search(self, typed: str) -> None:
         app = self._host
@@ -162,7 +166,7 @@ def _actions(app: HostApp, screen: Screen[object]) -> Iterator[Entry]:
         if binding.description and name and active.enabled and not name.startswith(_MOVING) and name not in _HIDDEN:
             run = partial(app.run_action, binding.action, active.node)
             yield Entry(binding.description, f"{key_name(binding.key)}  {name}", run)
-    for tab in app.tabs:
+    for tab in (*app.tabs, *UNTABBED):
         if app.is_open(tab.name):
             yield Entry(f"Go to {tab.title}", f"g {tab.key}", partial(app.go, tab.name))
     yield Entry("Import or open a file", "a table, a text, a workspace", partial(app.way_in, "import"))

@@ -39,7 +39,7 @@ class VerbDialog(ModalScreen[list[str] | None]):
     """The parameters of a verb; it hands over the command line to run."""
 
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("ctrl+s", "run", "Run", id="verb.run"),
+        Binding("ctrl+s,f2", "run", "Run", id="verb.run"),
         Binding("escape", "dismiss", "Cancel", id="verb.cancel"),
     ]
     DEFAULT_CSS = """

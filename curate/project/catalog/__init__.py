@@ -311,6 +311,10 @@ class Catalog:
         with self._lock:
             self._pins, self._further = pins, self._further.drop("split", strict=False).with_columns(split)
 
+    def pinned_split(self, name: str) -> Split | None:
+        """Return the split in which the last dataset has the record called ``name``; None where it has none."""
+        return self._pins.get(name)
+
     # Inside.
 
     def _row_of(self, name: str) -> int | None:

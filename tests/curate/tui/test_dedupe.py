@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -302,7 +303,8 @@ def test_hostile_texts_are_shown_harmless(make_workspace, make_app, drive, settl
     async def story(pilot):
         await arrive(pilot, settled)
         seen = screen_text(pilot.app)
-        assert "[/foo] [bold]x" in seen
+        assert "[/foo]" in seen
+        assert "[bold]x" in seen
         assert not {"\x1b", "\u202e", "\x00", "\x9b", "\u200b", "\U000e0041", "\x07"} & set(seen)
         await pilot.press("a", "Y", "y")
         await settled(pilot)
@@ -389,3 +391,23 @@ def test_from_narrow_to_wide(workspace, make_app, drive, settled, screen_text):
         assert "USER  same" in screen_text(pilot.app)
 
     drive(make_app(workspace), story, size=(80, 24))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (101, 30), (140, 45)])
+def test_the_first_changed_word_is_in_sight_and_both_sides_are_as_wide(
+    make_workspace, make_app, drive, settled, screen_text, size
+):
+    long = " ".join(f"word{number}" for number in range(400))
+    lines = [line(f"r{number}", "Ask the same?", f"{long} end{number}") for number in range(2)]
+    app = make_app(make_workspace(lines))
+
+    async def story(pilot):
+        await arrive(pilot, settled)
+        seen = screen_text(pilot.app)
+        assert "[end0]" in seen
+        if size[0] >= 90:
+            assert "[end1]" in seen
+            rows = [re.findall(r"word\d+", row) for row in seen.splitlines()]
+            assert all(words[: len(words) // 2] == words[len(words) // 2 :] for words in rows)
+
+    drive(app, story, size)

@@ -318,3 +318,25 @@ def test_hostile_data_reach_the_screen_only_through_the_border(make_workspace, m
         assert "[bold]" in screen_text(app) or "[bold]" in str(problem_table(screen).source[:])
 
     drive(app, story)
+
+
+def test_it_is_a_listing_for_edit_whose_neighbours_are_findings(messy, make_app, drive, settled):
+    app = make_app(messy)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        screen = app.present()
+        await pilot.press("n")
+        findings = [screen.chosen()]
+        total = int(screen.position({"finding": findings[0]}).split()[-1])
+        while following := screen.neighbour({"finding": findings[-1]}, 1):
+            findings.append(following["finding"])
+            assert screen.position(following).startswith("finding ")
+        # Those about all records or a whole file, and lines that only an editor mends, are left out.
+        assert 20 < len(findings) == len(set(findings)) <= total
+        assert screen.chosen() == findings[-1]
+        # Where one is gone, it goes on from where the cursor stands.
+        assert screen.neighbour({"finding": None}, -1)["finding"] == findings[-2]
+        assert screen.position({"finding": None}) == ""
+
+    drive(app, story)

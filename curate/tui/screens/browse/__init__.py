@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,15 +13,11 @@ from textual.binding import Binding
 from textual.containers import Horizontal
 from textual.widgets import Input, Static
 
-from curate.base.events import Decision, Drop, Label, Restore
+from curate.base.events import Decision, Drop, Restore
 from curate.base.record import CurateError
 from curate.base.tables import counted
-from curate.project.blind import hides_event, visible_finding
 from curate.project.filters import GUIDE, Filter, parse_filter, quoted
-from curate.project.journal import CATEGORY
-from curate.project.labels import questions_of
-from curate.schema.settings.model import VIEW_COLUMNS, VIEW_SORTS, Question, SavedView
-from curate.sessions.labelling import values_known
+from curate.schema.settings.model import VIEW_COLUMNS, VIEW_SORTS, SavedView
 from curate.sessions.problems import ProblemList, problems_of
 from curate.tui.border import safe_text
 from curate.tui.dialogs import Choose, Prompt
@@ -29,14 +25,17 @@ from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.browse.pickers import PickerKind, Pickers
 from curate.tui.screens.browse.rendering import (
+    ROOMY,
     SETS,
     SORTS,
     VIEWS,
     CatalogRows,
     RecordPane,
-    Subject,
     columns_of,
+    position_text,
     render_subject,
+    subject_of,
+    with_hits,
 )
 from curate.tui.widgets import Panel, Pause, SafeInput
 
@@ -45,10 +44,8 @@ if TYPE_CHECKING:
 
 DEBOUNCE = 0.08  # Seconds without a key after which a filter is asked.
 _REST = 0.08  # Seconds that the cursor rests on a row before all of its record is drawn: not while a key is held down.
-_LONGEST = 400
 _FEW = 1000  # Changed records that are looked at one by one; with more, all are filtered again.
 REASON = "dropped in Browse"  # The reason of `d`; `D` asks for another.
-TAKEN_BACK = "(take my answer back)"
 _AT_ONCE = 100  # Records that are decided on at once; more take a while, and a thread.
 
 
@@ -58,7 +55,8 @@ class BrowseScreen(ProjectScreen):
     NAME, TITLE = "browse", "Browse"
     AUTO_FOCUS = "#rows"
     HELP = f"""
-`/` goes to the filter and `enter` back to the table; `esc` takes the filter away. `space` marks, `v` begins a range.
+`/` goes to the filter and `enter` back to the table; `esc` takes the filter away. `n` and `N` go from hit to hit of its
+words. `space` marks, `v` begins a range.
 What is decided concerns the range, else the marked records, else the one under the cursor, and is one act: one `u`
 takes it back.
 
@@ -81,7 +79,10 @@ The status is `?` until the records were validated; a filter that asks for it ha
         Binding("p", "view", "Raw, diff", id="browse.view"),
         Binding("V", "pick('view')", "Saved views", id="browse.saved_views", show=False),
         Binding("F", "pick('field')", "Count by a field", id="browse.count_by", show=False),
-        Binding("n", "pick('neighbour')", "Records most like this one", id="browse.nearest", show=False),
+        Binding("n", "hit(1)", "Next hit", id="browse.next_hit", show=False),
+        Binding("N", "hit(-1)", "Previous hit", id="browse.previous_hit", show=False),
+        Binding("L", "pick('neighbour')", "Records most like this one", id="browse.nearest", show=False),
+        Binding("T", "pick('tokens')", "Trained tokens", id="browse.tokens", show=False),
         Binding("m", "clear_marks", "Unmark", id="browse.clear_marks", show=False),
         Binding("a", "add", "Add a record", id="browse.add", show=False),
         Binding("C", "copy", "Add a copy", id="browse.copy", show=False),
@@ -101,12 +102,13 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._rows: Rows | None = None
         self._rows_of: Catalog | None = None
         self._sort, self._is_descending = 0, False
-        self._set = self._view = 0
+        self._set, self._view = next(iter(SETS)), 0
         self._columns: Sequence[str] = ()  # Those of a saved view; empty shows those of the set.
         self._pickers = Pickers(self, self.current_view, self.show_view)
         self._fault: CurateError | None = None
         self._typing, self._resting = Pause(self), Pause(self)
-        self._at = self._drawn = ""
+        self._at = ""
+        self._shown_names: Sequence[str] = SETS[self._set]
         self._since: set[str] = set()
         self._judgement = 0
         self._is_validating = False
@@ -117,7 +119,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
             yield SafeInput(placeholder='category:billing status:!ok "exact words" /regex/', id="filter")
             yield Panel(id="count")
         with Horizontal():
-            yield FrameTable(columns_of(SETS[0], 0), id="rows", classes="main pane")
+            yield FrameTable(columns_of(SETS[self._set], 0), id="rows", classes="main pane")
             with RecordPane(id="side", classes="side pane"):
                 yield Static(id="detail")
         yield Panel(id="position")
@@ -132,15 +134,24 @@ The status is `?` until the records were validated; a filter that asks for it ha
         return self.query_one("#filter", SafeInput)
 
     @property
+    def _side(self) -> RecordPane:
+        return self.query_one("#side", RecordPane)
+
+    @property
     def _problem_list(self) -> ProblemList:
         return problems_of(self.project)
 
     def on_mount(self) -> None:
         # Give the table more room than the record; a style sheet of the screen would yield to that of the app.
-        self.table.styles.width, self.query_one("#side", RecordPane).styles.width = "3fr", "2fr"
+        self._share()
         self.set_interval(1.0, self._see_statuses)
-        # In the same moment, so that the screen is drawn once and not twice; a message would come after the first time.
+        # In the same moment, so that the screen is drawn once and not twice.
         self.watch(self.table, "cursor", self._show_position, init=False)
+
+    def _share(self) -> None:
+        # A prompt can use more than a record's own pane.
+        sides = ("2fr", "1fr") if self.size.width >= ROOMY else ("3fr", "2fr")
+        self.table.styles.width, self._side.styles.width = sides
 
     def busy(self) -> str:
         return "looking for the records" if self._matching_rows is None else ""
@@ -218,8 +229,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
         def show(rows: Rows) -> None:
             if catalog is not self.project.catalog:
-                # The records were read anew meanwhile, and are asked for again.
-                return
+                return  # The records were read anew meanwhile, and are asked for again.
             self._where, self._rows_of, self._judgement = where, catalog, number
             self._show(catalog.renew(rows, where, self._since) if self._since else rows)
 
@@ -236,7 +246,6 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.table.reread()
             self._draw()
 
-    # Have the records validated, unless they are just now.
     def _validate(self) -> None:
         if self._problem_list.is_searching:
             return
@@ -259,11 +268,15 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def _show(self, rows: Rows) -> None:
         self._rows, names = rows, self._names
         at, self._at = self._at or self.table.current, ""
-        source = CatalogRows(self.project.catalog, rows, names)
-        self.table.show(source, at=at, columns=columns_of(names, self.size.width))
+        if self._where.has_words:
+            names = with_hits(names)
+        self._shown_names = names
+        source = CatalogRows(self.project.catalog, rows, names, self._where)
+        row = self.project.catalog.find(at) if at else None
+        index = None if row is None else rows.index_of(row)
+        self.table.show(source, row=index, columns=columns_of(names, self.size.width))
         num_all, count = f"{len(self.project.catalog):,}", self.query_one("#count", Panel)
-        # With room for all of them, so that another number moves nothing.
-        count.styles.width = 2 * len(num_all) + len(" of ") + 2
+        count.styles.width = 2 * len(num_all) + len(" of ") + 2  # Room for all: another number moves nothing.
         count.show(Text(f"{len(rows):,} of {num_all}"))
         self._show_position()
 
@@ -271,22 +284,22 @@ The status is `?` until the records were validated; a filter that asks for it ha
         """Say where the cursor is, or what is wrong with the filter."""
         line, fault, table = self.query_one("#position", Panel), self._fault, self.table
         if fault is not None:
-            hint = Text.assemble("\n", safe_text(fault.hint, _LONGEST)) if fault.hint else Text("")
-            text = Text.assemble(("! error ", "error"), safe_text(fault.message, _LONGEST), hint)
+            hint = Text.assemble("\n", safe_text(fault.hint, 400)) if fault.hint else Text("")
+            text = Text.assemble(("! error ", "error"), safe_text(fault.message, 400), hint)
             line.styles.height = len(text.wrap(self.app.console, max(1, self.size.width - 2)))
             line.show(text)
             return
         line.styles.height = 1
-        position = f"row {table.cursor + 1:,}/{len(table.source):,}" if len(table.source) else "no record"
-        position += f"   range {len(table.span):,}" if table.has_range else ""
-        position += f"   marked {len(table.marks):,}" if table.marks else ""
-        arrow = "v" if self._is_descending else "^"
-        columns = "of the view" if self._columns else f"{self._set + 1}/{len(SETS)}"
-        order = f"sort: {list(SORTS.values())[self._sort]} {arrow}   columns: {columns}"
-        line.show(Text(f"{position}   {order}", style="muted"))
+        order = f"{list(SORTS.values())[self._sort]} {'v' if self._is_descending else '^'}"
+        line.show(position_text(table, order, "of the view" if self._columns else self._set))
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
         self._resting.begin(_REST, self._draw)
+
+    def on_frame_table_head_clicked(self, event: FrameTable.HeadClicked) -> None:
+        name = self._shown_names[event.column]
+        if name in SORTS:
+            self._sort_by(name)
 
     def on_frame_table_marked(self, event: FrameTable.Marked) -> None:
         self._show_position()
@@ -294,7 +307,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         self.is_side_open = True
         self._draw()
-        self.set_focus(self.query_one("#side", RecordPane))
+        self.set_focus(self._side)
 
     # Draw all of the record under the cursor, unless nobody can see it.
     def _draw(self) -> None:
@@ -303,34 +316,18 @@ The status is `?` until the records were validated; a filter that asks for it ha
         text, name = Text(""), self.table.current
         with self.app.attempt():
             if name:
-                text = render_subject(self._subject(name), VIEWS[self._view])
-        self.put("detail", text)
-        side = self.query_one("#side", RecordPane)
-        if name != self._drawn and side.scroll_y:
-            side.scroll_home(animate=False)
-        self._drawn = name
-
-    def _subject(self, name: str) -> Subject:
-        project, problems = self.project, self._problem_list.problems
-        row = project.catalog.find(name)
-        state, visible = project.state(name), partial(visible_finding, project)
-        assert row is not None, "what has a state has a row"
-        return Subject(
-            state,
-            project.catalog.row(row),
-            project.blind.hidden(state),
-            project.catalog.read(name),
-            None if problems is None else [finding for finding in map(visible, problems.of_record(name)) if finding],
-            [(event, hides_event(project, event)) for event in project.history(name)] if state.heads else (),
-        )
+                subject = subject_of(self.project, self._problem_list, name, self._where)
+                text = render_subject(subject, VIEWS[self._view])
+        self._side.show(text, name)
 
     def on_resize(self) -> None:
+        self._share()
         if (rows := self._matching_rows) is not None:
             self._show(rows)
 
     def close_side(self) -> bool:
         # The record first, then the filter.
-        if not super().close_side() and not self.query_one("#side", RecordPane).has_focus:
+        if not super().close_side() and not self._side.has_focus:
             if not self._field.value and not self._field.has_focus:
                 return False
             self._field.value = ""
@@ -347,7 +344,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     # What the keys do.
 
     def action_filter(self) -> None:
-        # `Widget.focus` waits for its turn, and keys typed meanwhile would drop and tag records.
+        # `Widget.focus` waits for its turn: keys typed meanwhile would be commands.
         self.is_side_open = False
         self.set_focus(self._field)
 
@@ -364,7 +361,39 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
     def action_edit(self) -> None:
         if name := self.table.current:
-            self.app.go("edit", record=name)
+            self.app.go("edit", record=name, listing=self)
+
+    def neighbour(self, opened: Mapping[str, Any], by: int) -> dict[str, Any] | None:
+        row = self.table.row(self.table.index_near(str(opened.get("record", ""))) + by)
+        return {"record": row[0]} if row else None
+
+    def position(self, opened: Mapping[str, Any]) -> str:
+        index = self.table.index_near(str(opened.get("record", "")))
+        if self.table.row(index)[:1] != (opened.get("record"),):
+            return ""
+        # Back here, the cursor stands on what was opened last.
+        self.table.cursor = index
+        return f"row {index + 1:,} of {len(self.table.source):,}"
+
+    def action_hit(self, step: int) -> None:
+        # From the last hit in a record to the first one of the next.
+        if not self._where.has_words:
+            self.tell_no_use("No word is looked for: / filters, and L finds what is like this record.")
+            return
+        was_open, before = self.is_side_open or not self.is_narrow, self.table.cursor
+        self.is_side_open = True
+        self._draw()
+        if not was_open:
+            # Lines of a pane that is not laid out yet have no width.
+            self.call_after_refresh(self._side.step_hit, step)
+        if not was_open or self._side.step_hit(step):
+            return
+        self.table.cursor += step
+        if self.table.cursor == before:
+            self.tell_no_use("There is no other hit that way.")
+        else:
+            self._draw()
+            self._side.step_hit(step, is_from_end=step < 0)
 
     def action_add(self) -> None:
         self.app.go("edit", new=True)
@@ -374,22 +403,29 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.app.go("edit", copy=name)
 
     def action_sort(self) -> None:
-        self._sort = (self._sort + 1) % len(SORTS)
+        self._pickers.pick_sort(list(SORTS)[self._sort], self._sort_by)
+
+    def _sort_by(self, name: str) -> None:
+        # What it is sorted by already, the other way.
+        number = list(SORTS).index(name)
+        self._is_descending, self._sort = self._sort == number and not self._is_descending, number
         self._ask()
 
     def action_reverse(self) -> None:
-        self._is_descending = not self._is_descending
-        self._ask()
+        self._sort_by(list(SORTS)[self._sort])
 
     @property
     def _names(self) -> Sequence[str]:
         return self._columns or SETS[self._set]
 
     def action_columns(self) -> None:
-        self._set, self._columns = (self._set + (not self._columns)) % len(SETS), ()
+        self._pickers.pick_columns(self._show_set)
+
+    def _show_set(self, name: str) -> None:
+        self._set, self._columns = name, ()
         if (rows := self._matching_rows) is not None:
             self._show(rows)
-            self._ask()
+        self._ask()
 
     def action_view(self) -> None:
         self._view = (self._view + 1) % len(VIEWS)
@@ -399,7 +435,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
     def action_clear_marks(self) -> None:
         self.table.clear_marks()
-        self.tell(f"no record is marked; {counted(len(self.table.source), 'record')} in the table")
+        self.tell("no record is marked")
 
     def action_pick(self, what: PickerKind) -> None:
         if (rows := self._matching_rows) is not None:
@@ -425,9 +461,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
     def action_drop_because(self) -> None:
         if names := self.table.chosen():
-            question = (
-                f"Why is {counted(len(names), 'record')} left out?" if len(names) == 1 else "Why are they left out?"
-            )
+            question = "Why is 1 record left out?" if len(names) == 1 else "Why are they left out?"
             self.app.push_screen(Prompt(question, REASON), partial(self._drop, names))
 
     def action_restore(self) -> None:
@@ -435,46 +469,16 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._decide([Restore(name) for name in names], "restored", "is dropped")
 
     def action_label(self) -> None:
-        names = self.table.chosen()
-        if not names:
+        if names := self.table.chosen():
+            self._pickers.pick_label(names, self._decide)
+        else:
             self.tell_no_use("There is no record in the table.")
-            return
-        settings = self.project.settings
-        unsettled = {question.name for question in questions_of(settings) if not question.values}
-        # Only a category that nothing settles is looked for in all records.
-        categories = values_known(self.project) if CATEGORY in unsettled else ()
-        by_name = {question.name: question for question in questions_of(settings, categories)}
-        if len(by_name) == 1:
-            self._ask_value(names, *by_name.values(), is_open=bool(unsettled))
-            return
-        values = [(name, question.ask) for name, question in by_name.items()]
-
-        def chosen(name: str | None) -> None:
-            if name is not None:
-                self._ask_value(names, by_name[name], is_open=name in unsettled)
-
-        self.app.push_screen(Choose("Which question?", values), chosen)
 
     # Leave out those of ``names`` that are in; None where no reason was given.
     def _drop(self, names: Sequence[str], reason: str | None) -> None:
         if reason is not None:
             present = [name for name in names if self.project.state(name).dropped is None]
             self._decide([Drop(name, reason.strip() or REASON) for name in present], "dropped", "is in")
-
-    # Ask for an answer about ``names``; what ``is_open`` takes any text.
-    def _ask_value(self, names: Sequence[str], question: Question, *, is_open: bool) -> None:
-        values = [(value, question.guide.get(value, "")) for value in question.values]
-        what = names[0] if len(names) == 1 else counted(len(names), "record")
-        title = f"{question.ask or question.name}  ({what})"
-        box = Choose(title, [*values, (TAKEN_BACK, "")], is_open=is_open)
-
-        def answered(value: str | None) -> None:
-            if value is not None:
-                answer = None if value == TAKEN_BACK else value
-                done = f"{question.name}: {value} for" if answer is not None else "no answer any more for"
-                self._decide([Label(name, question.name, answer) for name in names], done, "")
-
-        self.app.push_screen(box, answered)
 
     def _decide(self, decisions: Sequence[Decision], done: str, lacking: str) -> None:
         """Save ``decisions``, one on each record, as one act, and say so."""

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from curate.base.events import Decision, Label
 from curate.base.tables import counted
 from curate.project.filters import parse_filter, quoted
+from curate.project.journal import CATEGORY
 from curate.project.labels import questions_of
 from curate.project.views import FIELDS, FieldCounts, count_by, pointers_of, require_field, save_view
+from curate.sessions.labelling import values_known
 from curate.sessions.nearest import Nearest, NearestByMeaning
+from curate.sessions.runs import CommandResult, Errand
+from curate.sessions.token_preview import preview_tokens
 from curate.similarity.dedupe.nearest import Neighbour
-from curate.tui.dialogs import Choose
+from curate.tui.border import bar, safe_lines
+from curate.tui.dialogs import Choose, Pages
+from curate.tui.screens.browse.rendering import SETS, SORTS
 
 if TYPE_CHECKING:
     from curate.project.catalog import Rows
-    from curate.schema.settings import SavedView
+    from curate.schema.settings import Question, SavedView
     from curate.tui.screen import ProjectScreen
 
-PickerKind = Literal["view", "field", "neighbour"]
+Decide = Callable[[Sequence[Decision], str, str], None]
+TAKEN_BACK = "(take my answer back)"
+PickerKind = Literal["view", "field", "neighbour", "tokens"]
 _NUM_NEAREST, _MOST_VALUES = 10, 1000
+_BAR = 12  # Cells of a bar of shares.
 
 
 class Pickers:
@@ -40,8 +51,10 @@ class Pickers:
             self.pick_view()
         elif what == "field":
             self.pick_field(rows, record)
-        elif record:
+        elif record and what == "neighbour":
             self.pick_neighbour(record)
+        elif record:
+            self.show_tokens(record)
 
     def pick_view(self) -> None:
         """Show a view that is chosen, or save what is seen under a new name."""
@@ -70,24 +83,35 @@ class Pickers:
     def pick_field(self, rows: Rows, record: str) -> None:
         """Count ``rows`` by a field that is chosen; the line of ``record``, if any, says which there are."""
         screen = self._screen
-        names = [*FIELDS, *(f"label.{question.name}" for question in questions_of(screen.project.settings))]
+        names = ["status", *FIELDS, *(f"label.{question.name}" for question in questions_of(screen.project.settings))]
         if record:
             names += pointers_of(screen.project.state(record).record.data)
 
         def chosen(name: str | None) -> None:
-            if name is not None:
-                with screen.app.attempt():
+            if name is None:
+                return
+            with screen.app.attempt():
+                job = partial(self._count_statuses, rows)
+                if name != "status":
                     require_field(name)
                     states = screen.project.catalog.visible_states(rows)
                     job = partial(count_by, states, name, screen.project.data.pins())
-                    screen.app.background(job, self._show_counts, group="browse.count", message="counting")
+                elif not screen.project.catalog.has_findings:
+                    screen.tell("Nothing was validated yet.", "warn", "g v validates; then statuses are known.")
+                    return
+                screen.app.background(job, self._show_counts, group="browse.count", message="counting")
 
         values = [(name, "") for name in dict.fromkeys(names)]
         screen.app.push_screen(Choose("Count by which field?", values, is_open=True, head="field"), chosen)
 
+    def _count_statuses(self, rows: Rows) -> FieldCounts:
+        counts = self._screen.project.catalog.frame(["status"], rows)["status"].cast(str).value_counts()
+        return FieldCounts("status", Counter(dict(counts.iter_rows())), len(rows))
+
     def _show_counts(self, counts: FieldCounts) -> None:
         screen = self._screen
-        values = [(value, f"{n:>9,}  {n / counts.num_records:6.1%}") for value, n in counts.ranked()[:_MOST_VALUES]]
+        ranked, total = counts.ranked()[:_MOST_VALUES], max(1, counts.num_records)
+        values = [(value, f"{n:>9,} {n / total:6.1%} {bar(n / total, _BAR)}") for value, n in ranked]
         more = f", the first {_MOST_VALUES:,} shown" if len(counts.counts) > _MOST_VALUES else ""
         what = f"{counted(len(counts.counts), 'value')}{more}; none in {counted(counts.num_without, 'record')}"
 
@@ -97,7 +121,8 @@ class Pickers:
             if counts.name.startswith("/"):
                 screen.tell_no_use("A filter cannot ask for what stands at a pointer.")
             else:
-                screen.arrive(where=f"{self._seen_view().where} {counts.name}:{quoted(value)}".strip())
+                wanted = value if counts.name == "status" else quoted(value)
+                screen.arrive(where=f"{self._seen_view().where} {counts.name}:{wanted}".strip())
 
         screen.app.push_screen(Choose(f"{counts.name}: {what}", values, head="value"), chosen)
 
@@ -118,6 +143,64 @@ class Pickers:
             screen.app.push_screen(box, lambda chosen: screen.arrive(record=chosen) if chosen else None)
 
         screen.app.background(job, show, group="browse.nearest", message=f"looking for what is like {name}")
+
+    def show_tokens(self, name: str) -> None:
+        """Show which tokens of ``name`` a run trains on, by ``train preview`` on the newest dataset."""
+        screen, data = self._screen, self._screen.project.data
+
+        def show(said: CommandResult) -> None:
+            text = "\n".join((said.data, *said.talk)).strip()
+            screen.app.push_screen(Pages(f"Trained tokens of {name}", safe_lines(text)))
+
+        job, message = partial(preview_tokens, Errand(), data, name), f"asking the trainer for the tokens of {name}"
+        screen.app.background(job, show, group="browse.tokens", message=message)
+
+    def pick_sort(self, present: str, then: Callable[[str], None]) -> None:
+        """Have a column chosen to sort by; ``present`` is the one that rows are sorted by now."""
+        names = {title: name for name, title in SORTS.items()}
+        values = [(title, "now; again turns it around" if name == present else "") for title, name in names.items()]
+        box = Choose("Sort by what?", values, head="sort by")
+        self._screen.app.push_screen(box, lambda title: then(names[title]) if title else None)
+
+    def pick_columns(self, then: Callable[[str], None]) -> None:
+        """Have one of `SETS` chosen."""
+        values = [(name, " ".join(columns[1:])) for name, columns in SETS.items()]
+        box = Choose("Which columns?", values, head="columns")
+        self._screen.app.push_screen(box, lambda name: then(name) if name else None)
+
+    def pick_label(self, names: Sequence[str], decide: Decide) -> None:
+        """Ask which question is answered about ``names``, and how; ``decide`` saves it."""
+        screen = self._screen
+        settings = screen.project.settings
+        unsettled = {question.name for question in questions_of(settings) if not question.values}
+        # Only a category that nothing settles is looked for in all records.
+        categories = values_known(screen.project) if CATEGORY in unsettled else ()
+        by_name = {question.name: question for question in questions_of(settings, categories)}
+        if len(by_name) == 1:
+            self._pick_answer(names, next(iter(by_name.values())), decide, is_open=bool(unsettled))
+            return
+        values = [(name, question.ask) for name, question in by_name.items()]
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self._pick_answer(names, by_name[name], decide, is_open=name in unsettled)
+
+        screen.app.push_screen(Choose("Which question?", values), chosen)
+
+    # Ask for an answer about ``names``; what ``is_open`` takes any text.
+    def _pick_answer(self, names: Sequence[str], question: Question, decide: Decide, *, is_open: bool) -> None:
+        values = [(value, question.guide.get(value, "")) for value in question.values]
+        what = names[0] if len(names) == 1 else counted(len(names), "record")
+        title = f"{question.ask or question.name}  ({what})"
+        box = Choose(title, [*values, (TAKEN_BACK, "")], is_open=is_open)
+
+        def answered(value: str | None) -> None:
+            if value is not None:
+                answer = None if value == TAKEN_BACK else value
+                done = f"{question.name}: {value} for" if answer is not None else "no answer any more for"
+                decide([Label(name, question.name, answer) for name in names], done, "")
+
+        self._screen.app.push_screen(box, answered)
 
     def _beginning(self, name: str) -> str:
         catalog = self._screen.project.catalog

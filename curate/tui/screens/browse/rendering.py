@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 from textual.binding import Binding
 from textual.containers import VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Static
 
 from curate.base.record import Finding, Json, Record, canonical
 from curate.base.tables import counted
-from curate.project.blind import HIDDEN, UNSEEN
+from curate.project.blind import HIDDEN, UNSEEN, hides_event, visible_finding
 from curate.project.diff.words import text_of as value_text
-from curate.project.diff.words import word_changes
+from curate.project.filters import Filter
 from curate.project.journal import CATEGORY
 from curate.schema.view import REASONING, spoken_turns
-from curate.tui.border import FINDING_SIGNS, glyphs, safe_lines, safe_text
-from curate.tui.frame_table import Column, Tone
+from curate.tui.border import FINDING_SIGNS, glyphs, safe_text
+from curate.tui.frame_table import Column, FrameTable, Tone
 from curate.tui.help import event_line
+from curate.tui.record_text import HIT, changed_words, limited, marked
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
+    from curate.base.record import Split
     from curate.project.catalog import Catalog, CatalogRow, Rows
     from curate.project.fold import RecordState
+    from curate.project.project import Project
+    from curate.sessions.problems import ProblemList
 
 # Each status with its symbol.
 WORDS: Mapping[str, str] = {
@@ -64,30 +71,31 @@ _VALUES: Mapping[str, Callable[[CatalogRow], str]] = {
 }
 # Each column, and its width below `ROOMY` columns of the terminal.
 _COLUMNS: Mapping[str, tuple[Column, int]] = {
-    "id": (Column("id", 14), 10),
-    "category": (Column("category", 12), 9),
-    "status": (Column("status", 9, tone=_tone), 9),
+    "id": (Column("id", 14, is_name=True, is_snug=True), 10),
+    "category": (Column("category", 14, is_snug=True), 9),
+    "status": (Column("status", 9, tone=_tone, is_snug=True), 9),
     "prompt": (Column("prompt"), 0),
     "completion": (Column("completion"), 0),
-    "tokens": (Column("~tok", 6, is_right=True), 5),
-    "split": (Column("split", 10), 6),
-    "source": (Column("source", 16), 9),
-    "kind": (Column("kind", 11), 11),
-    "place": (Column("file", 22), 15),
+    "hit": (Column("hit"), 0),
+    "tokens": (Column("~tok", 6, is_right=True, is_snug=True), 5),
+    "split": (Column("split", 10, is_snug=True), 6),
+    "source": (Column("source", 16, is_snug=True), 9),
+    "kind": (Column("kind", 11, is_snug=True), 11),
+    "place": (Column("file", 22, is_name=True, is_snug=True), 15),
     "confidence": (Column("confidence", 10, is_right=True), 7),
     "variability": (Column("variability", 11, is_right=True), 7),
 }
 # What the newest run says of a record, and the head of a narrow column of it.
 _SHORT = {"confidence": "conf.", "variability": "var."}
-# What `c` shows, one after the other; the first value of each names the record.
-SETS: Sequence[tuple[str, ...]] = (
-    ("id", "category", "status", "prompt", "tokens"),
-    ("id", "status", "prompt", "completion", "tokens"),
-    ("id", "category", "status", "split", "source", "prompt"),
-    ("id", "place", "kind", "status", "prompt"),
-    ("id", "category", "confidence", "variability", "prompt"),
-)
-# What `s` sorts by, one after the other, and how that is called.
+# What `c` offers; the first value of each names the record.
+SETS: Mapping[str, tuple[str, ...]] = {
+    "overview": ("id", "category", "status", "prompt", "tokens"),
+    "answers": ("id", "status", "prompt", "completion", "tokens"),
+    "splits": ("id", "category", "status", "split", "source", "prompt"),
+    "files": ("id", "place", "kind", "status", "prompt"),
+    "learning": ("id", "category", "confidence", "variability", "prompt"),
+}
+# What `s` offers to sort by, and how that is called.
 SORTS: Mapping[str, str] = {
     "file": "file order", "id": "id", "category": "category", "status": "status", "tokens": "~tok",
     "split": "split", "prompt": "prompt", "confidence": "confidence", "variability": "variability",
@@ -102,23 +110,48 @@ def columns_of(names: Sequence[str], width: int) -> list[Column]:
     return [replace(column, title=_SHORT.get(name, column.title), width=narrow) for name, column, narrow in pairs]
 
 
+def with_hits(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns ``names`` with the hit of a filter in place of the prompt, or as the last one."""
+    return tuple("hit" if name == "prompt" else name for name in names if "prompt" in names) or (*names, "hit")
+
+
+def position_text(table: FrameTable, order: str, columns: str) -> Text:
+    """Return where the cursor of ``table`` is, how much is marked, how it is sorted, and which columns it has."""
+    position = f"row {table.cursor + 1:,}/{len(table.source):,}" if len(table.source) else "no record"
+    position += f"   range {len(table.span):,}" if table.has_range else ""
+    position += f"   marked {len(table.marks):,}" if table.marks else ""
+    return Text(f"{position}   sort: {order}   columns: {columns}", style="muted")
+
+
 class CatalogRows:
     """Rows of the catalogue for a `FrameTable`, read in the windows that it asks for."""
 
-    def __init__(self, catalog: Catalog, rows: Rows, names: Sequence[str]) -> None:
+    def __init__(self, catalog: Catalog, rows: Rows, names: Sequence[str], where: Filter) -> None:
         self._catalog = catalog
         self._rows = rows
         self._names = names
+        self._where = where
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, window: slice, /) -> list[tuple[str, ...]]:
-        return [tuple(self._values(row)) for row in self._catalog.rows(self._rows[window])]
+        rows = self._rows[window]
+        hits = self._hits(rows) if "hit" in self._names else [""] * len(rows)
+        return [tuple(self._values(*pair)) for pair in zip(self._catalog.rows(rows), hits, strict=True)]
 
-    def _values(self, row: CatalogRow) -> Iterable[str]:
+    # Return the first hit of each of ``rows`` among the words around it; what may not be seen is in no text of these.
+    def _hits(self, rows: Rows) -> list[str]:
+        records = [state.record for state in self._catalog.visible_states(rows)]
+        texts = [text for record in records for text in (record.prompt or record.text, record.completion)]
+        snippets = [snippet(*pair) for pair in zip(texts, self._where.hits(texts), strict=True)]
+        return [prompt or completion for prompt, completion in zip(snippets[::2], snippets[1::2], strict=True)]
+
+    def _values(self, row: CatalogRow, hit: str) -> Iterable[str]:
         for name in self._names:
-            if name in _SHORT:
+            if name == "hit":
+                yield hit
+            elif name in _SHORT:
                 number = getattr(self._catalog.learning.by_id.get(row.id), name, None)
                 yield "-" if number is None else f"{number:.2f}"
             elif name == "status" and row.status == "ok" and not self._catalog.has_findings:
@@ -128,8 +161,21 @@ class CatalogRows:
                 yield _VALUES[name](row)
 
 
-MOST_TEXT = 20_000  # Characters of one text that are drawn; how many more there are is said.
 _MOST_META = 300
+_BEFORE, _AFTER = 16, 160  # Characters around a hit.
+
+
+def snippet(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Return the first of ``spans`` of a text in brackets, with what stands around it; empty where there is none."""
+    if not spans:
+        return ""
+    start, end = spans[0]
+    head = text[max(0, start - _BEFORE) : start]
+    # Plain: a row of ASCII is drawn at once.
+    cut = "..." if start > _BEFORE else ""
+    return f"{cut}{head}[{text[start:end]}]{text[end : end + _AFTER]}"
+
+
 _STYLES = {"ok": "ok", "warning": "warn", "waiting": "accent", "error": "error", "dropped": "dropped"}
 
 View = Literal["pretty", "raw", "diff"]
@@ -147,6 +193,31 @@ class RecordPane(VerticalScroll):
         Binding("G", "scroll_end", "Last line", show=False, id="detail.end"),
     ]
 
+    def __init__(self, *children: Widget, id: str, classes: str) -> None:
+        super().__init__(*children, id=id, classes=classes)
+        self._text, self._record, self._hit = Text(""), "", -1
+
+    def show(self, text: Text, name: str) -> None:
+        """Show the ``text`` of the record called ``name``; of another one than before from its top."""
+        self._text = text
+        self.query_one("#detail", Static).update(text)
+        if name != self._record:
+            self._record, self._hit = name, -1
+            if self.scroll_y:
+                self.scroll_home(animate=False)
+
+    def step_hit(self, step: int, *, is_from_end: bool = False) -> bool:
+        """Go to the next hit, or the one before; return False where there is none that way."""
+        hits = [span.start for span in self._text.spans if span.style == HIT]
+        index = (len(hits) if is_from_end else max(self._hit, -1 if step > 0 else 0)) + step
+        if not 0 <= index < len(hits):
+            return False
+        self._hit = index
+        width = max(1, self.scrollable_content_region.width)
+        line = len(self._text[: hits[index] + 1].wrap(self.app.console, width)) - 1
+        self.scroll_to(y=max(0, line - self.size.height // 3), animate=False)
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -159,17 +230,45 @@ class Subject:
     line: Record | None  # The record as its line has it; None where a decision added it.
     findings: Sequence[Finding] | None  # None where nothing was validated yet.
     history: Sequence[tuple[AnyEvent, bool]]  # The decisions, and of each whether it must not be told in full.
+    where: Filter = field(default_factory=Filter)  # What was asked for, whose words are marked.
+    pinned: Split | None = None  # The split that the last dataset has it in.
+
+
+def subject_of(project: Project, problem_list: ProblemList, name: str, where: Filter) -> Subject:
+    """Return what is known of the record called ``name``, as whoever looks may see it.
+
+    Raises:
+        CurateError: E916 for an unknown one, E974 where its file was changed.
+    """
+    row, problems = project.catalog.find(name), problem_list.problems
+    state, visible = project.state(name), partial(visible_finding, project)
+    assert row is not None, "what has a state has a row"
+    return Subject(
+        state,
+        project.catalog.row(row),
+        project.blind.hidden(state),
+        project.catalog.read(name),
+        None if problems is None else [finding for finding in map(visible, problems.of_record(name)) if finding],
+        [(event, hides_event(project, event)) for event in project.history(name)] if state.heads else (),
+        where,
+        project.catalog.pinned_split(name),
+    )
 
 
 def render_subject(subject: Subject, view: View) -> Text:
     """Return all of a record in one of the views."""
     blocks = [_head(subject, view), *_labels(subject)]
     if view == "raw":
-        blocks.append(_limited(json.dumps(dict(subject.state.record.data), indent=2, ensure_ascii=False)))
+        blocks.append(limited(json.dumps(dict(subject.state.record.data), indent=2, ensure_ascii=False)))
     elif view == "diff":
         blocks += _changes(subject)
     else:
-        blocks += [*_texts(subject.state.record), *_problems(subject), *_bookkeeping(subject), *_history(subject)]
+        blocks += [
+            *_texts(subject.state.record, subject.where),
+            *_problems(subject),
+            *_bookkeeping(subject),
+            *_history(subject),
+        ]
     return Text("\n").join(blocks)
 
 
@@ -215,13 +314,14 @@ def _labels(subject: Subject) -> Iterator[Text]:
         yield text
 
 
-def _texts(record: Record) -> Iterator[Text]:
+def _texts(record: Record, where: Filter) -> Iterator[Text]:
     yield _rule()
-    for who, said in spoken_turns(record):
+    turns = list(spoken_turns(record))
+    for (who, said), spans in zip(turns, where.hits([said for _, said in turns]), strict=True):
         # Dim: the answer is what is read first.
         style = "muted" if who == REASONING else ""
         yield safe_text(who.upper(), 30, style or "strong")
-        yield _limited(said, style) if said else Text("<empty>", "muted")
+        yield marked(said, spans, style) if said else Text("<empty>", "muted")
     if record.tools:
         names = [str(tool.get("function", {}).get("name", "")) for tool in record.tools]
         yield Text.assemble(("tools ", "muted"), safe_text(", ".join(names), 200))
@@ -257,12 +357,39 @@ def _bookkeeping(subject: Subject) -> Iterator[Text]:
             )
         yield text
     yield Text.assemble(("LINE ", "strong"), safe_text(f"{record.source.file}:{record.source.line}", 200, "muted"))
+    yield Text.assemble(("SPLIT ", "strong"), _split_reason(subject))
+
+
+# Return which split the record is in and why: the last dataset, a decision, or what its line says.
+def _split_reason(subject: Subject) -> Text:
+    split = subject.row.split
+    if not split:
+        return Text("none yet: g s previews one", "muted")
+    text = Text(f"{split}  ")
+    assigned = [event for event, _ in subject.history if event.op == "assign"]
+    if assigned and assigned[-1].split != split:
+        assigned = []  # It was taken back.
+    if subject.pinned:
+        text.append("since the last dataset, which holds it there", "muted")
+    elif assigned:
+        former = assigned[-2].split if len(assigned) > 1 else subject.line.split if subject.line else None
+        moved = f", moved from {former}" if former and former != split else ""
+        by = safe_text(f"{assigned[-1].by}{moved}", 80, "muted")
+        text.append_text(Text.assemble((f"since {_time(assigned[-1])}, assigned by ", "muted"), by))
+    else:
+        text.append("its line says so", "muted")
+    return text
+
+
+def _time(event: AnyEvent) -> str:
+    return event.at[:16].replace("T", " ")
 
 
 def _history(subject: Subject) -> Iterator[Text]:
     events = subject.history
     yield Text.assemble(("HISTORY ", "strong"), counted(len(events), "decision") if events else "nothing decided")
-    yield from (event_line(event, is_hidden=is_hidden) for event, is_hidden in reversed(events))
+    for event, is_hidden in reversed(events):
+        yield Text.assemble(event.at[:10], event_line(event, is_hidden=is_hidden))
 
 
 # Yield what decisions have made of the line, key by key; the words that went and came stand in brackets.
@@ -280,20 +407,7 @@ def _changes(subject: Subject) -> Iterator[Text]:
         yield safe_text(f"No edits: the same as line {source.line:,} of {source.file}.", 300)
     for key in keys:
         yield safe_text(key, 60, "strong")
-        text = Text()
-        for what, piece in word_changes(value_text(before.get(key, "")), value_text(after.get(key, ""))):
-            mark = {"removed": ("[-", "-]"), "added": ("[+", "+]")}.get(what, ("", ""))
-            style = what if what in ("removed", "added") else ""
-            text.append_text(Text.assemble((mark[0], style), _limited(piece, style), (mark[1], style)))
-        yield text
-
-
-# Return a text as lines, cut where it is too long to draw; what is left out is counted.
-def _limited(text: str, style: str = "") -> Text:
-    if len(text) <= MOST_TEXT:
-        return safe_lines(text, style)
-    rest = f"{glyphs().ellipsis} {len(text) - MOST_TEXT:,} more characters are not drawn; Y copies them all"
-    return Text.assemble(safe_lines(text[:MOST_TEXT], style), ("\n" + rest, "muted"))
+        yield changed_words(value_text(before.get(key, "")), value_text(after.get(key, "")))
 
 
 def _rule() -> Text:

@@ -23,6 +23,7 @@ from curate.tui.screens.dedupe.rendering import (
     ViewedPair,
     advice_line,
     field_lines,
+    first_change,
     head_line,
     leak_line,
     members_line,
@@ -70,7 +71,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     DEFAULT_CSS = """
     DedupeScreen #body Static { height: auto; padding: 0 1; }
     DedupeScreen #body TitleRule { padding: 0; }
-    DedupeScreen #body #pair { height: 1fr; }
+    DedupeScreen #body #pair { height: 1fr; overflow-y: scroll; }
     DedupeScreen #body #fields { height: 5; }
     DedupeScreen.-narrow #body #fields { height: 2; }
     DedupeScreen #body #head, DedupeScreen #body #members { height: 1; }
@@ -217,8 +218,18 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             head = head_line(review.cluster, review.at, len(review.open), threshold, choice)
             others = members_line(review.cluster, pair.left.id, pair.right.id)
         self._draw(head, field_lines(pair.comparison), others, advice_line(pair))
-        self.put("texts", pair_table(pair, choice, self.project, is_narrow=self.is_narrow))
-        self.query_one("#pair").scroll_home(animate=False)
+        # Before it is laid out, the pane has no width.
+        self.call_after_refresh(self._put_texts, pair, choice)
+
+    def _put_texts(self, pair: ViewedPair, choice: Choice | None) -> None:
+        pane = self.query_one("#pair")
+        width = pane.scrollable_content_region.width - 2
+        table = pair_table(pair, choice, self.project, width, is_narrow=self.is_narrow)
+        self.put("texts", table)
+        # To the first word that changed, with what stands above it where it is near.
+        line = first_change(table, self.app.console)
+        top = line - pane.size.height // 2 if line >= pane.size.height else 0
+        self.call_after_refresh(pane.scroll_to, y=top, animate=False)
 
     def _draw(self, head: Text, fields: Text, others: Text, advice: Text) -> None:
         lines = {"head": head, "fields": fields, "members": others, "advice": advice}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -53,12 +54,22 @@ def head_line(cluster: ReviewCluster, index: int, count: int, threshold: float, 
     return text
 
 
-def pair_table(pair: ViewedPair, choice: Choice | None, project: Project, *, is_narrow: bool) -> Table:
-    """Return both records, part by part, so that what belongs together stands at one height.
+def first_change(table: Table, console: Console) -> int:
+    """Return the line, from 0, of the first changed word in what `pair_table` made; 0 where there is none."""
+    lines = console.render_lines(table, console.options.update(width=table.width or 0, height=None))
+    changed = console.get_style("added")
+    has_change = (any(segment.style == changed for segment in line) for line in lines)
+    return next((number for number, is_first in enumerate(has_change) if is_first), 0)
+
+
+def pair_table(pair: ViewedPair, choice: Choice | None, project: Project, width: int, *, is_narrow: bool) -> Table:
+    """Return both records in ``width`` cells, part by part, so that what belongs together stands at one height.
 
     Of category and labels it has what the annotator of ``project`` may see.
     """
+    # Of an odd number one cell parts the two sides, and both are as wide.
     table = Table.grid(expand=True, padding=(0, 1))
+    table.width = max(3, width - (width + 1) % 2)
     for _ in range(1 if is_narrow else 2):
         table.add_column(ratio=1, overflow="fold")
     sides = [_title("A", pair.left, choice, pair.frozen), _title("B", pair.right, choice, pair.frozen)]

@@ -104,7 +104,7 @@ class EditScreen(ProjectScreen):
             elif copy:
                 self._begin(copied_edit(self.project, copy))
             elif what.get("new"):
-                self._begin(new_edit(self.project))
+                self._begin(new_edit(self.project, str(what.get("draft", ""))))
 
     def lacks_records(self) -> bool:
         return False

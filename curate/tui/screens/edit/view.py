@@ -254,7 +254,7 @@ def without_form(edit: EditSession) -> Text:
         return Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
     left = "What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n"
     unread = "The line is no JSON. f4 opens it in your own editor.\n"
-    why = Text(unread if edit.is_line and not edit.is_changed else left, "warn")
+    why = Text(left if edit.is_changed else unread, "warn")
     return Text.assemble(why, safe_text(edit.take(edit.text)[0], 200))
 
 

@@ -145,7 +145,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             counts = overview(project, has_findings=problems_of(project).problems is not None)
             runs = runs_of(project.data)
             return rendering.HomeView(
-                counts, stages(counts, next_steps(project, counts, runs), runs), not_done(project, counts, runs),
+                counts, stages(counts, next_steps(project, counts, runs), runs), not_done(project),
                 runs[:_MOST_RUNS], recent_acts(project, _MOST_ACTS), scores(runs[:_MOST_RUNS]),
                 [*project.remarks(), *project.catalog.remarks],
             )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -238,14 +240,44 @@ record of a finding; a line that is no record yet is opened too, and saved into 
             return "f shows a fix that can change the meaning."
         return "" if finding.fix else "No fix: edit the record (enter)."
 
+    # Return what Edit is called with for a finding, None for one that is about more than a record or a line.
+    def _opening(self, finding: Finding) -> dict[str, Any] | None:
+        if self.problem_list.is_of_record(finding):
+            return {"record": finding.record, "finding": finding}
+        if not finding.line:
+            return None
+        # What cannot be opened is told here, with what to do instead.
+        open_line(self.project, finding.file, finding.line)
+        return {"file": finding.file, "line": finding.line, "finding": finding}
+
+    def neighbour(self, opened: Mapping[str, Any], by: int) -> dict[str, Any] | None:
+        row = self._row_of(opened)
+        row = self._table.cursor if row is None else row
+        while 0 <= (row := row + by) < len(self._listed):
+            line = self._listed[row]
+            with suppress(CurateError):
+                if isinstance(line, ProblemItem) and (opening := self._opening(line.finding)):
+                    return opening
+        return None
+
+    def position(self, opened: Mapping[str, Any]) -> str:
+        row = self._row_of(opened)
+        if row is None:
+            return ""
+        # Back here, the cursor stands on what was opened last, or on what has come in its place.
+        self._table.cursor = row
+        numbers = [number for number, line in enumerate(self._listed) if isinstance(line, ProblemItem)]
+        return f"finding {numbers.index(row) + 1:,} of {len(numbers):,}"
+
+    def _row_of(self, opened: Mapping[str, Any]) -> int | None:
+        finding = opened.get("finding")
+        lines = enumerate(self._listed)
+        return next((row for row, line in lines if isinstance(line, ProblemItem) and line.finding == finding), None)
+
     def _open(self, finding: Finding) -> None:
         with self.app.attempt():
-            if self.problem_list.is_of_record(finding):
-                self.app.go("edit", record=finding.record, finding=finding)
-            elif finding.line:
-                # What cannot be opened is told here, with what to do instead.
-                open_line(self.project, finding.file, finding.line)
-                self.app.go("edit", file=finding.file, line=finding.line, finding=finding)
+            if opening := self._opening(finding):
+                self.app.go("edit", **opening, listing=self)
             else:
                 what = f"the whole file {finding.file}" if finding.file else "all records together"
                 self.tell(f"{finding.code} is about {what}: {finding.message}", "warn", finding.fix)

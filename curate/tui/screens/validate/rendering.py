@@ -16,7 +16,7 @@ from curate.checks import discover
 from curate.jsonl import FAULTS
 from curate.project.approval import UNAPPROVED
 from curate.sessions.excerpt import Excerpt, ExcerptLine
-from curate.sessions.problem_groups import Heading, ProblemItem, Problems
+from curate.sessions.problem_groups import Heading, ProblemItem, Problems, level_of
 from curate.sessions.problem_search import RecordFix
 from curate.tui.border import FINDING_SIGNS, glyphs, safe_line, safe_text
 from curate.tui.frame_table import Column, tone_of_sign
@@ -37,9 +37,10 @@ Line = Heading | ProblemItem | MoreRow
 
 def columns(is_narrow: bool) -> list[Column]:
     """Return the columns for the room there is."""
-    finding, where, number = (24, 13, 6) if is_narrow else (28, 20, 7)
-    heads = Column("finding", finding), Column("where", where), Column("n", number, is_right=True), Column("says")
-    return [Column("", 9, tone=tone_of_sign), *heads]
+    finding, where = (24, 13) if is_narrow else (34, 24)
+    number = Column("n", 7, is_right=True, is_snug=True)
+    heads = Column("finding", finding, is_snug=True), Column("where", where, is_name=True, is_snug=True), number
+    return [Column("", 9, tone=tone_of_sign), *heads, Column("says")]
 
 
 def lines_of(listed: Sequence[Heading | ProblemItem]) -> list[Line]:
@@ -78,7 +79,9 @@ def _row(line: Line) -> tuple[str, ...]:
         case Heading():
             mark = "v" if line.is_open else ">"
             number = f"{line.count:,}"
-            return f"{mark} {FINDING_SIGNS[line.severity][0]}", line.title, line.pointer, number, line.message, line.key
+            code = line.title.split(" ")[0]
+            where = line.pointer or (_WHERE.get(level_of(code), "") if code in FAULTS or code in discover() else "")
+            return f"{mark} {FINDING_SIGNS[line.severity][0]}", line.title, where, number, line.message, line.key
         case ProblemItem():
             finding = line.finding
             location = f"  {finding.file}:{finding.line}" if finding.line else f"  {finding.file or 'all records'}"
@@ -89,6 +92,8 @@ def _row(line: Line) -> tuple[str, ...]:
             return "", f"  {line.count:,} more", "", "", "counted, and not kept to be listed", line.key
 
 
+# Where the findings of a group without a pointer are.
+_WHERE = {"line": "the line", "whole": "all records", "record": "the record"}
 _DOT = "·"
 _MARGIN = 10
 

@@ -10,8 +10,9 @@ from curate.base.record import Finding
 from curate.project.data import ProjectData
 from curate.project.project import open_project
 from curate.tui.frame_table import FrameTable
+from curate.tui.record_text import MOST_TEXT
 from curate.tui.screens.browse import BrowseScreen
-from curate.tui.screens.browse.rendering import MOST_TEXT, Subject, render_subject, visible_labels
+from curate.tui.screens.browse.rendering import Subject, render_subject, visible_labels
 from tests.curate.deciding import decide
 from tests.curate.tui.browsing import SETTINGS, browse, lines, reopened, shown, type_filter
 
@@ -243,7 +244,7 @@ def test_rows_of_records_that_were_read_anew_are_never_mixed(workspace, make_app
         path.write_text(json.dumps(lines()[0] | {"id": "first"}) + "\n" + path.read_text(encoding="utf-8"), "utf-8")
         app.project.reload()
         source = table.source
-        await pilot.press("c")
+        await pilot.press("c", *"answers", "enter")
         await pilot.resize_terminal(90, 28)
         take(late)
         app.project.catalog.judge({"ex-000": "error"})

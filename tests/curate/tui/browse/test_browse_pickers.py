@@ -37,7 +37,7 @@ def test_a_saved_view_is_shown_and_what_is_seen_is_saved(make_workspace, make_ap
         assert shown(app) == sorted((line["id"] for line in lines() if line["category"] == "returns"), reverse=True)
         assert [column.title for column in app.screen.table.columns] == ["id", "~tok", "file"]
         await type_filter(pilot, settled, "category:billing ticket")
-        await pilot.press("c")
+        await pilot.press("c", *"answers", "enter")
         await waited(pilot, settled)
         await pilot.press("V", *"mine", "enter")
         await waited(pilot, settled)
@@ -67,8 +67,8 @@ def test_values_are_counted_and_one_of_them_narrows_the_filter(make_workspace, m
         await waited(pilot, settled)
         rows = offered(app)
         assert [(name, note.split()) for name, note in rows] == [
-            ("billing", ["26", "65.0%"]),
-            ("returns", ["14", "35.0%"]),
+            ("billing", ["26", "65.0%", "█" * 8 + "░" * 4]),
+            ("returns", ["14", "35.0%", "█" * 4 + "░" * 8]),
         ]
         await pilot.press(*"ret", "enter")
         await waited(pilot, settled)
@@ -85,7 +85,7 @@ def test_the_nearest_records_by_words_lead_to_one_of_them(make_workspace, make_a
     app = make_app(make_workspace(lines(), settings=SETTINGS))
 
     async def story(pilot):
-        await browse(pilot, settled, "n")
+        await browse(pilot, settled, "L")
         await waited(pilot, settled)
         rows = offered(app)
         assert 1 <= len(rows) <= 10
@@ -109,7 +109,7 @@ def test_where_an_encoder_is_set_meaning_says_which_are_nearest(make_workspace, 
     app = make_app(data)
 
     async def story(pilot):
-        await browse(pilot, settled, "n")
+        await browse(pilot, settled, "L")
         await waited(pilot, settled)
         # Of five words the two have two in common; the others are synonyms.
         assert offered(app)[0][0] == "b"
@@ -119,7 +119,7 @@ def test_where_an_encoder_is_set_meaning_says_which_are_nearest(make_workspace, 
         await pilot.press("j")
         await waited(pilot, settled)
         assert app.screen.table.current == "b"
-        await pilot.press("n")
+        await pilot.press("L")
         await waited(pilot, settled, True)
         # What was read is kept.
         assert offered(app)[0][0] == "a"
