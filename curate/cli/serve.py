@@ -31,6 +31,12 @@ _HEAD = """<title>{title}</title><script>
 _POLICY = (
     "default-src 'self' 'unsafe-inline' data: ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
 @outside(reason="It shows this very app in a browser: leave it first.")
@@ -126,7 +132,7 @@ def guarded(command: str, *, host: str, port: int, token: str, title: str = "cur
         def _guard(self) -> Any:
             @web.middleware
             async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-                # A name that somebody else has pointed at this machine is not this machine (DNS rebinding).
+                # A name that others have pointed at this machine is not this machine (DNS rebinding).
                 if request.host not in self.hosts:
                     raise web.HTTPForbidden(text="this address is not served here\n")
                 origin = request.headers.get("Origin")
@@ -143,15 +149,10 @@ def guarded(command: str, *, host: str, port: int, token: str, title: str = "cur
                 response: web.StreamResponse = await handler(request)
                 if isinstance(response, web.Response) and request.path == "/":
                     # The page asks a font service for a font; the browser's own will do, and nobody learns of it.
-                    page = _FOREIGN.sub("", response.text or "")
-                    response.text = page.replace("</head>", _HEAD.format(title=escape(title)), 1)
+                    head = _HEAD.format(title=escape(title))
+                    response.text = _FOREIGN.sub("", response.text or "").replace("</head>", head, 1)
                 if not response.prepared:
-                    response.headers.update({
-                        "Content-Security-Policy": _POLICY,
-                        "X-Content-Type-Options": "nosniff",
-                        "Referrer-Policy": "no-referrer",
-                        "Cache-Control": "no-store",
-                    })  # fmt: skip
+                    response.headers.update(_HEADERS)
                 return response
 
             return guard

@@ -30,7 +30,7 @@ from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
 from curate.tui.help import LoggedCommand, command_log, keys_page
 from curate.tui.keys import Chord, KeysInTurn, key_name
-from curate.tui.palette import Palette, open_palette
+from curate.tui.palette import CommandPalette, open_palette
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens import TABS, UNTABBED, Tab, screen_class
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
@@ -405,7 +405,7 @@ class CurateApp(App[int]):
         self.push_screen(Pages("Command log", command_log(self.message, self.logged_commands, project)))
 
     def action_command_palette(self) -> None:
-        if not isinstance(self.screen, Palette):
+        if not isinstance(self.screen, CommandPalette):
             open_palette(cast("HostApp", self))
 
     def action_undo(self) -> None:

@@ -40,7 +40,7 @@ _NO_PROGRAMS = "Through the browser no program is started; see `curate serve --a
 
 
 @dataclass(frozen=True)
-class Entry:
+class PaletteItem:
     """One thing that can be done: its name, a note beside it, and what does it."""
 
     title: str
@@ -48,19 +48,19 @@ class Entry:
     run: Callable[[], object]
 
 
-class Palette(Choose):
+class CommandPalette(Choose):
     """All that can be done from here, the most recent first; what is typed is also searched in the records."""
 
-    def __init__(self, app: HostApp, entries: Sequence[Entry], recent: Sequence[str]) -> None:
+    def __init__(self, app: HostApp, entries: Sequence[PaletteItem], recent: Sequence[str]) -> None:
         """Offer ``entries``; those whose titles are ``recent`` come first."""
         super().__init__("What to do? A command, a record's id or words of it", (), head="command")
         self._host, self._recent = app, recent
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, PaletteItem] = {}
         self._hits: tuple[str, Sequence[tuple[str, str]]] = ("", ())  # What was searched in the records, and found.
         self._pause = Pause(self)
         self.add(entries)
 
-    def add(self, entries: Sequence[Entry]) -> None:
+    def add(self, entries: Sequence[PaletteItem]) -> None:
         """Offer ``entries`` too, before those that there are."""
         self.entries = {entry.title: entry for entry in entries} | self.entries
         ranks = {title: number for number, title in enumerate(self._recent)}
@@ -103,7 +103,8 @@ class Palette(Choose):
         def show(found: list[tuple[str, str]]) -> None:
             if self.is_mounted:
                 hits = [
-                    Entry(f"Edit record {name}", text, partial(app.go, "edit", record=name)) for name, text in found
+                    PaletteItem(f"Edit record {name}", text, partial(app.go, "edit", record=name))
+                    for name, text in found
                 ]
                 self.entries |= {hit.title: hit for hit in hits}
                 self._hits = typed, [(hit.title, hit.note) for hit in hits]
@@ -114,7 +115,7 @@ class Palette(Choose):
 
 def open_palette(app: HostApp) -> None:
     """Show the palette; verbs join when the command lines have told of them."""
-    palette = Palette(app, list(_actions(app, app.screen)), _recent())
+    palette = CommandPalette(app, list(_actions(app, app.screen)), _recent())
 
     def load() -> list[Verb]:
         from curate.sessions.verbs import verbs
@@ -135,14 +136,14 @@ def open_palette(app: HostApp) -> None:
 _verbs: list[Verb] = []  # They do not change while the program runs, and asking for them takes a second.
 
 
-def _verb_entry(app: HostApp, verb: Verb) -> Entry:
+def _verb_entry(app: HostApp, verb: Verb) -> PaletteItem:
     if verb.screen:
-        return Entry(verb.name, f"go to {verb.screen.capitalize()}", partial(app.go, verb.screen))
+        return PaletteItem(verb.name, f"go to {verb.screen.capitalize()}", partial(app.go, verb.screen))
     if verb.reason:
-        return Entry(
+        return PaletteItem(
             verb.name, verb.reason, partial(app.tell, f"{verb.name} does not run in here.", "warn", verb.reason)
         )
-    return Entry(verb.name, verb.summary, partial(ask_verb, app, verb))
+    return PaletteItem(verb.name, verb.summary, partial(ask_verb, app, verb))
 
 
 def ask_verb(app: HostApp, verb: Verb) -> None:
@@ -158,21 +159,21 @@ def ask_verb(app: HostApp, verb: Verb) -> None:
         app.push_screen(VerbDialog(verb, str(app.root)), answered)
 
 
-def _actions(app: HostApp, screen: Screen[object]) -> Iterator[Entry]:
+def _actions(app: HostApp, screen: Screen[object]) -> Iterator[PaletteItem]:
     """Yield what the screen below, the app and its tabs can do; moving keys are left out."""
     for active in screen.active_bindings.values():
         binding = active.binding
         name = binding.id or ""
         if binding.description and name and active.enabled and not name.startswith(_MOVING) and name not in _HIDDEN:
             run = partial(app.run_action, binding.action, active.node)
-            yield Entry(binding.description, f"{key_name(binding.key)}  {name}", run)
+            yield PaletteItem(binding.description, f"{key_name(binding.key)}  {name}", run)
     for tab in (*app.tabs, *UNTABBED):
         if app.is_open(tab.name):
-            yield Entry(f"Go to {tab.title}", f"g {tab.key}", partial(app.go, tab.name))
-    yield Entry("Import or open a file", "a table, a text, a workspace", partial(app.way_in, "import"))
-    yield Entry("Take the tour", "two minutes, on samples", app.guide.begin)
+            yield PaletteItem(f"Go to {tab.title}", f"g {tab.key}", partial(app.go, tab.name))
+    yield PaletteItem("Import or open a file", "a table, a text, a workspace", partial(app.way_in, "import"))
+    yield PaletteItem("Take the tour", "two minutes, on samples", app.guide.begin)
     for theme in PALETTES:
-        yield Entry(f"Theme {theme}", "colours", partial(app.choose_theme, theme))
+        yield PaletteItem(f"Theme {theme}", "colours", partial(app.choose_theme, theme))
 
 
 def _recent_path() -> Path:

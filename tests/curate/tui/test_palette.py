@@ -10,7 +10,7 @@ from curate.cli import cli as curate_cli
 from curate.project.data import load_data
 from curate.sessions.verbs import Parameter, verbs
 from curate.tui.frame_table import FrameTable
-from curate.tui.palette import Palette, ask_verb
+from curate.tui.palette import CommandPalette, ask_verb
 from curate.tui.verb_dialog import RunPage, VerbDialog
 from train.cli import cli as train_cli
 
@@ -197,7 +197,7 @@ def test_no_program_is_started_through_a_browser(make_workspace, make_app, drive
         await settled(pilot)
         assert app.screen is app.present()
         assert "no program is started" in app.message.plain
-        assert not isinstance(app.screen, Palette)
+        assert not isinstance(app.screen, CommandPalette)
         assert not app.screen.query(Input)
 
     drive(app, story)
