@@ -131,6 +131,7 @@ def test_steps_are_what_is_wrong(make_workspace, make_app, drive, settled, went,
         assert split == "20 records in no split"
         assert (train, compare) == ("no run yet", "after the first run")
         assert "NEXT: press 2 (Check)" in screen_text(pilot.app)
+        assert re.search(r"^>  2  Check", screen_text(pilot.app), re.M), "that is where the cursor stands"
         await pilot.press("2")
         assert went == [("validate", {})]
         table = pilot.app.screen.query_one("#steps", FrameTable)

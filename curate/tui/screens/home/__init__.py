@@ -70,6 +70,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
         super().__init__()
         self._snapshot: rendering.HomeView | None = None
         self._offers = Offers()
+        self._next = ""  # The stage that the cursor was put on.
         self._is_looking = self._is_due = self._has_counted = False
 
     def compose_body(self) -> ComposeResult:
@@ -167,7 +168,10 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
         if self._snapshot is not None:
             table = self.query_one("#steps", FrameTable)
             rows = rendering.step_rows(self._snapshot, table.flexible_width)
-            at = table.current or str(rendering.next_stage(self._snapshot.stages))
+            # The cursor stands on what comes next, until somebody moves it.
+            is_moved = table.current not in ("", self._next)
+            self._next = str(rendering.next_stage(self._snapshot.stages))
+            at = table.current if is_moved else self._next
             table.show(rows, at=at, columns=rendering.step_columns(self._snapshot.stages))
             # No higher than the screen: the table brings the row under its cursor into sight, its pane does not.
             table.styles.height = min(len(rows) + 1, max(4, self.query_one("#home").size.height))
