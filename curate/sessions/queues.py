@@ -186,7 +186,7 @@ def _drafts(project: Project, _run: str) -> WorkQueue:
         return f"discarded {counted(len(chosen), 'draft')}"
 
     def command(entry: QueueEntry | None) -> str:
-        if entry is None or entry.opens.get("new"):
+        if entry is None or "draft" in entry.opens:
             return ""
         return f"curate edit {quote(entry.cells[0])} {quote(str(project.root))}"
 
@@ -207,7 +207,7 @@ def _draft_entry(project: Project, store: str, name: str) -> QueueEntry | None:
     if draft is None:
         return None
     record, location = "", draft_location(name) if store else None
-    opens: dict[str, Any] = {"new": True, "draft": name}
+    opens: dict[str, Any] = {"draft": name}
     label, what = "a new record", "not saved yet"
     if location is not None:
         opens = {"file": location[0], "line": location[1]}

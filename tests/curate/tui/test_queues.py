@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+from curate.base.record import CurateError
 from curate.formats.intake import take_in
 from curate.project.data import load_data
 from curate.project.drafts import Draft, Drafts
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
+from curate.sessions.lines import open_line
 from curate.sessions.queues import queue_named, queues
 from curate.tui.frame_table import FrameTable
 from tests.curate.conftest import support_lines
@@ -156,6 +158,7 @@ def test_records_are_approved_and_dropped(workspace, make_app, drive, settled, s
         app.go("queue", of="approval")
         await settled(pilot)
         assert "WAITING FOR YOUR APPROVAL  1 of 30" in screen_text(app)
+        assert "a approve" in screen_text(app)
         await pilot.press("a")
         await settled(pilot)
         await pilot.press("v", "j", "d")
@@ -204,6 +207,7 @@ def test_what_a_run_gets_wrong_is_worked_off(run_with_answers, make_app, drive, 
         await pilot.press("g", "q")
         await settled(pilot)
         assert "2 still wrong in run 2026-11-25-a" in screen_text(app)
+        assert " d drop" not in screen_text(app)
         await pilot.press("j", "j", "j", "enter")
         await settled(pilot)
         assert listed(app) == wrong
@@ -311,3 +315,39 @@ def test_counts_are_of_what_is_there(make_workspace):
         assert [(queue.name, queue.count) for queue in queues(project)] == [
             ("drafts", 0), ("aside", 0), ("approval", 0), ("wrong", 0),
         ]  # fmt: skip
+
+
+def test_a_row_is_opened_by_its_place_unless_it_is_settled_or_cut(workspace):
+    path = set_aside(workspace)
+    with path.open("a") as file:
+        file.write(json.dumps(ROWS[1] | {"line": 12, "is_cut": True}) + "\n")
+    name = "quarantine/some.jsonl.jsonl"
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        assert open_line(project, name, 2).form.to_line() == {"instruction": "How many?"}
+        with pytest.raises(CurateError, match="the start of the row only") as raised:
+            open_line(project, name, 5)
+        assert "Mend line 12 of some.jsonl" in raised.value.hint
+        queue = queue_named(project, "aside")
+        queue.drop.act(queue.entries()[1:2])
+        with pytest.raises(CurateError, match="is settled"):
+            open_line(project, name, 2)
+        with pytest.raises(CurateError, match="is no line of a record file"):
+            open_line(project, name, 4)
+
+
+def test_a_draft_of_a_row_is_among_the_drafts_and_leads_back_to_it(workspace):
+    set_aside(workspace)
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        edit = open_line(project, "quarantine/some.jsonl.jsonl", 2)
+        edit.form.enter("/output", "Si")
+        edit.keep()
+        (entry,) = queue_named(project, "drafts").entries()
+        assert entry.opens == {"file": "quarantine/some.jsonl.jsonl", "line": 2}
+        again = open_line(project, entry.opens["file"], entry.opens["line"])
+        assert again.form.to_line()["output"] == "Si"
+        again.form.enter("/output", "Six.")
+        again.save()
+        assert queue_named(project, "drafts").count == 0
+        assert queue_named(project, "aside").count == 2

@@ -85,7 +85,7 @@ class EditScreen(ProjectScreen):
             self.arrive(**waiting)
 
     def arrive(self, *, pointer: str = "", finding: Finding | None = None, **what: Any) -> None:
-        """Open ``record``, or ``line`` of ``file``, at ``pointer``; a copy of ``copy``; or, with ``new``, a new one.
+        """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``new`` one, or the ``draft`` of one.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
         """
@@ -103,8 +103,10 @@ class EditScreen(ProjectScreen):
                 self._begin(open_line(self.project, file, int(what.get("line", 0))), pointer, finding)
             elif copy:
                 self._begin(copied_edit(self.project, copy))
+            elif what.get("draft"):
+                self._begin(new_edit(self.project, str(what["draft"])))
             elif what.get("new"):
-                self._begin(new_edit(self.project, str(what.get("draft", ""))))
+                self._begin(new_edit(self.project))
 
     def lacks_records(self) -> bool:
         return False

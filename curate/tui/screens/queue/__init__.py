@@ -123,6 +123,7 @@ validation records that the newest run still gets wrong. `o` shows all queues.
             self._table.clear_marks()
             self._table.action_top()
         self._queue, self._entries = queue, entries
+        self.refresh_bindings()
         columns = [
             Column(column.title, column.width, is_right=column.is_number, is_name=column.is_name, is_snug=True)
             for column in queue.columns
@@ -220,7 +221,7 @@ validation records that the newest run still gets wrong. `o` shows all queues.
         self._act(self._queue.accept if self._queue else None)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "accept" and (self._queue is None or self._queue.accept is None):
+        if action in ("accept", "drop") and getattr(self._queue, action, None) is None:
             return False
         return super().check_action(action, parameters)
 
