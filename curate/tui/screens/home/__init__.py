@@ -44,7 +44,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             Binding(
                 str(number),
                 f"step({number})",
-                "Go to step",
+                "Step",
                 show=number == 1,
                 id=f"home.step_{number}",
                 key_display=f"1-{_MOST_STEPS}",
