@@ -8,7 +8,8 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-from curate.base.record import CurateError
+from curate.base.console import one_line
+from curate.base.record import CurateError, Exit
 
 # Bytes of what a person types, such as curate.toml.
 MOST_SETTINGS = 1 << 20
@@ -47,6 +48,18 @@ class FileGuardError(OSError):
 def hint_of(error: OSError, otherwise: str) -> str:
     """Return what to do about a file that cannot be read: what the guard says, where it was the guard."""
     return error.hint if isinstance(error, FileGuardError) else otherwise
+
+
+# Of these the machine has too little: another call may work, so they have an exit code of their own.
+_LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+
+def system_refused(error: OSError) -> CurateError:
+    """Return E946 for what the system has refused: which file, and why; exit code 3 where it lacks something."""
+    name = f"{one_line(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+    message = f"{name}{error.strerror or one_line(str(error))}"
+    exit_code = Exit.MISSING if error.errno in _LACKING else Exit.USAGE
+    return CurateError("E946 system-refused", message, hint_of(error, ""), exit_code=exit_code)
 
 
 def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = None) -> int:

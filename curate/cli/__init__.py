@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import pkgutil
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from curate.base import collect_rarely, console
-from curate.base.file_guard import hint_of
+from curate.base.file_guard import system_refused
 from curate.base.record import CurateError, Exit
 
 VERBS = {
@@ -43,8 +42,6 @@ OPTIONS = {
 
 
 _OPEN_OPTIONS = ("--by", "--ascii", "--no-mouse", "--theme")
-# Of these the machine has too little: another call may work, so they have an exit code of their own.
-_LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class Verbs(click.Group):
@@ -159,10 +156,9 @@ def main() -> NoReturn:
         _tell_usage(error)
         sys.exit(Exit.USAGE)
     except OSError as error:
-        name = f"{console.one_line(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-        message = f"{name}{error.strerror or console.one_line(str(error))}"
-        console.trouble("E946 system-refused", message, hint_of(error, ""))
-        sys.exit(Exit.MISSING if error.errno in _LACKING else Exit.USAGE)
+        refused = system_refused(error)
+        console.trouble(refused.code, refused.message, refused.hint)
+        sys.exit(refused.exit_code)
     except MemoryError:
         console.trouble(
             "E947 out-of-memory", "the data does not fit in memory", "Split the file, or use a larger machine."

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=click.Command)
 
 workspace_argument = click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 paths_argument = click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
@@ -35,6 +36,16 @@ def engine_options(function: Function) -> Function:
         "--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT."
     )
     return engine(address(function))
+
+
+def outside(*, screen: str = "", reason: str = "") -> Callable[[Command], Command]:
+    """Have the palette of the terminal UI go to ``screen`` for a command, or say for which ``reason`` it cannot run."""
+
+    def mark(command: Command) -> Command:
+        command.outside = (screen, reason)  # type: ignore[attr-defined]
+        return command
+
+    return mark
 
 
 def refuse_if(*rules: tuple[object, str]) -> None:

@@ -11,7 +11,7 @@ import click
 from curate.base import console
 from curate.base.record import Exit
 from curate.base.tables import counted
-from curate.cli._options import workspace_argument
+from curate.cli._options import outside, workspace_argument
 from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _MAX_NAMES = 5
 
 
+@outside(reason="It needs the workspace to itself: leave the app, then run it.")
 @click.command()
 @workspace_argument
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")

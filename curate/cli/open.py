@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate.base.record import CurateError, Exit
-from curate.cli._options import by_option
+from curate.cli._options import by_option, outside
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -22,6 +22,7 @@ _WITHOUT_TERMINAL = "`curate --help` lists the commands that need none; for scre
 THEMES = ("dark", "light", "contrast", "mono")
 
 
+@outside(screen="home")
 @click.command("open")
 @click.argument("path", metavar="[PATH]", default=".", type=click.Path(path_type=Path, exists=True))
 @by_option

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from curate.base.record import Exit
-from curate.cli._options import workspace_argument
+from curate.cli._options import outside, workspace_argument
 
 
+@outside(screen="label")
 @click.command("review")
 @workspace_argument
 @click.option("--plain", is_flag=True, help="Line by line, without a screen; so it is where TERM is dumb.")

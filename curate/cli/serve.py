@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,33 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, missing_extra
-from curate.cli._options import workspace_argument
+from curate.cli._options import outside, workspace_argument
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FOREIGN = re.compile(r"""<link[^>]*href=["']https://[^>]*>""")
+# Keys go to the terminal as soon as it is there; textual-serve's own page waits for a click.
+_HEAD = """<title>{title}</title><script>
+  const waiting = setInterval(() => {{
+    const field = document.querySelector(".xterm-helper-textarea");
+    if (field && document.body.classList.contains("-first-byte")) {{ field.focus(); clearInterval(waiting); }}
+  }}, 100);
+</script></head>"""
 # Nothing is loaded from elsewhere. Styles and scripts stand in textual-serve's own page.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' data: ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
+@outside(reason="It shows this very app in a browser: leave it first.")
 @click.command()
 @workspace_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -53,12 +68,16 @@ def command(root: Path, host: str, port: int, by: str, allow_train: bool, i_know
     # A workspace that cannot be opened is told here, not in a browser that shows nothing.
     open_project(root)
     options = [*(["--by", by] if by else []), *(["--allow-train"] if allow_train else [])]
-    serve(["open", str(root), "--served", *options], host=host, port=port)
+    title = f"curate: {console.one_line(root.resolve().name, 60)}"
+    serve(["open", str(root), "--served", *options], host=host, port=port, title=title)
     return Exit.OK
 
 
-def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "") -> None:
-    """Serve ``curate`` called with ``arguments`` until SIGINT or SIGTERM; the link with the token goes to stdout."""
+def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "", title: str = "curate") -> None:
+    """Serve ``curate`` called with ``arguments`` until SIGINT or SIGTERM; the link with the token goes to stdout.
+
+    ``title`` is what the browser calls the page.
+    """
     import secrets
     import shlex
 
@@ -67,7 +86,7 @@ def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "") ->
     except ImportError as error:
         raise missing_extra("showing the terminal UI in a browser", "web") from error
     command = shlex.join([sys.executable, "-m", "curate", *arguments])
-    server = guarded(command, host=host, port=port, token=token or secrets.token_urlsafe(24))
+    server = guarded(command, host=host, port=port, token=token or secrets.token_urlsafe(24), title=title)
     console.data(f"{server.public_url}/?token={server.token}")
     console.talk("Open the link in a browser on this machine; Ctrl-C ends it. Whoever has the link can act as you.")
     try:
@@ -83,7 +102,7 @@ def _cookie_of(port: int) -> str:
     return f"{port}_curate_token"
 
 
-def guarded(command: str, *, host: str, port: int, token: str) -> Any:
+def guarded(command: str, *, host: str, port: int, token: str, title: str = "curate") -> Any:
     """Return textual-serve's server for ``command`` with the guard before every request."""
     from aiohttp import web
     from textual_serve.server import Server
@@ -113,7 +132,7 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
         def _guard(self) -> Any:
             @web.middleware
             async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-                # A name that somebody else has pointed at this machine is not this machine (DNS rebinding).
+                # A name that others have pointed at this machine is not this machine (DNS rebinding).
                 if request.host not in self.hosts:
                     raise web.HTTPForbidden(text="this address is not served here\n")
                 origin = request.headers.get("Origin")
@@ -130,14 +149,10 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
                 response: web.StreamResponse = await handler(request)
                 if isinstance(response, web.Response) and request.path == "/":
                     # The page asks a font service for a font; the browser's own will do, and nobody learns of it.
-                    response.text = _FOREIGN.sub("", response.text or "")
+                    head = _HEAD.format(title=escape(title))
+                    response.text = _FOREIGN.sub("", response.text or "").replace("</head>", head, 1)
                 if not response.prepared:
-                    response.headers.update({
-                        "Content-Security-Policy": _POLICY,
-                        "X-Content-Type-Options": "nosniff",
-                        "Referrer-Policy": "no-referrer",
-                        "Cache-Control": "no-store",
-                    })  # fmt: skip
+                    response.headers.update(_HEADERS)
                 return response
 
             return guard

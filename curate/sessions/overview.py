@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from glob import escape
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,9 @@ from weakref import WeakKeyDictionary
 from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
+from curate.formats.import_note import NOTES_FOLDER
 from curate.project.approval import APPROVAL, QUESTION, UNAPPROVED
+from curate.project.blind import hides_event
 from curate.project.feedback import read_results
 from curate.project.journal import CATEGORY
 from curate.project.labels import AnnotatorAssignment, questions_of
@@ -26,10 +29,12 @@ from curate.sessions.runs import Run, runs_of
 if TYPE_CHECKING:
     import polars as pl
 
+    from curate.base.events import AnyEvent
     from curate.project.catalog import Catalog
     from curate.project.project import Project
 
 NUM_BINS = 8
+_MOST_OF_AN_ACT = 100_000
 STATUSES = ("ok", "warning", "waiting", "error", "dropped")
 Tone = Literal["error", "warn", ""]
 _ENDED_BADLY = {"failed": "failed", "dead": "ended and left no message", "stopped": "was stopped"}
@@ -84,19 +89,23 @@ def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
     # A screen without records must not wait for it.
     import polars as pl
 
-    frame = project.catalog.frame(["category", "split", "status", "tokens", "labels"])
+    frame = project.catalog.frame(["id", "category", "split", "status", "tokens", "labels"])
     answered = [_answered(question.name) for question in questions_of(project.settings)]
     frame = frame.with_columns(is_labelled=pl.all_horizontal(answered))
     has_gate = project.settings.review.approvals > 0
     statuses = {name: int((frame["status"] == name).sum()) for name in STATUSES if name != "waiting" or has_gate}
     included = frame.filter(pl.col("status") != "dropped")
+    unsplit = included.filter(pl.col("split") == "")
+    if len(unsplit) < len(included):
+        # What a split has left out because it repeats another record is no work that waits.
+        unsplit = unsplit.filter(~pl.col("id").is_in(list(noted(project).repeats)))
     return ProjectOverview(
         num_records=len(frame),
         num_unread=project.catalog.num_unread,
         statuses={name: statuses[name] for name in statuses if has_findings or name in ("waiting", "dropped")},
         categories=_categories(included, has_findings=has_findings),
         num_unlabelled=int((~included["is_labelled"]).sum()),
-        num_unsplit=int((included["split"] == "").sum()),
+        num_unsplit=len(unsplit),
         lengths=_lengths(included["tokens"]),
         disk_free=disk_free(project.root),
         num_changed=_num_changed(project),
@@ -183,6 +192,17 @@ class NextStep:
     text: str
     screen: str
     what: Mapping[str, Any] = field(default_factory=dict)
+    is_counted: bool = True  # Whether somebody has looked; where not, nothing is known to be wrong.
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One of the seven stages of the way from data to scores; ``state`` is how it stands, ``text`` says so in words."""
+
+    name: str
+    state: Literal["done", "todo", "unknown"]
+    text: str
+    step: NextStep  # The worst thing to do there; where nothing is, where to go.
 
 
 @dataclass(slots=True)
@@ -191,6 +211,7 @@ class Noted:
 
     num_clusters: int | None = None  # Clusters of records that repeat one another and are not reviewed.
     num_leaks: int | None = None  # Those of them that are in more than one split.
+    repeats: frozenset[str] = frozenset()  # Records that a split leaves out, because they repeat another one.
 
 
 _noted: WeakKeyDictionary[Catalog, Noted] = WeakKeyDictionary()
@@ -223,13 +244,103 @@ def next_steps(project: Project, overview: ProjectOverview, runs: Sequence[Run] 
     return [*chain.from_iterable(steps), *_split(project, overview), *_runs(known_runs)]
 
 
+# Name, screen, and what is said where nothing is left to do.
+_STAGES = (
+    ("Data", "browse", ""), ("Check", "validate", "no errors, no warnings"), ("Dedupe", "dedupe", "no duplicates"),
+    ("Label", "label", "every record is labelled"), ("Split", "split", ""), ("Train", "train", ""),
+    ("Compare", "compare", ""),
+)  # fmt: skip
+
+
+def stages(overview: ProjectOverview, steps: Sequence[NextStep], runs: Sequence[Run]) -> list[Stage]:
+    """Return the seven stages in their order, each with what ``steps`` has to do there, the worst first."""
+    sizes = [sum(category.splits[number] for category in overview.categories) for number in range(len(SPLITS))]
+    done = {
+        "Data": counted(overview.num_records, "record"),
+        "Split": ", ".join(f"{size:,} {name}" for name, size in zip(SPLITS, sizes, strict=True)),
+        "Train": f"run {runs[0].id} is {runs[0].standing}" if runs else "",
+        "Compare": next((f"run {run.id} is ready" for run in runs if run.has_report), ""),
+    }
+    todo = {"Train": "no run yet", "Compare": "after the first run"}
+    result = []
+    for name, screen, nothing_left in _STAGES:
+        # That a run is ready is what Compare is there for, and nothing that has to be done.
+        here = [step for step in steps if step.screen == screen and screen not in ("browse", "compare")]
+        text = done.get(name, nothing_left) or todo[name]
+        state: Literal["done", "todo", "unknown"] = "done" if done.get(name, nothing_left) else "todo"
+        if here:
+            text = "; ".join(step.text for step in here)
+            state = "todo" if any(step.is_counted for step in here) else "unknown"
+        ready = next((step for step in steps if step.screen == screen), NextStep("", text, screen))
+        result.append(Stage(name, state, text, ready))
+    return result
+
+
+# By queue: what its entries are, one of them, and what is said behind the number.
+_QUEUES = {
+    "drafts": ("unsaved draft", ""), "aside": ("row", " set aside: see, repair, drop"),
+    "approval": ("record", " waiting for your approval"), "wrong": ("record", " still wrong in the newest run"),
+}  # fmt: skip
+
+
+def not_done(project: Project) -> list[NextStep]:
+    """Return what was begun or set aside and is not done: what queues hold, and files that are newer than records."""
+    from curate.sessions.queues import queues
+
+    entries = []
+    for queue in queues(project):
+        unit, more = _QUEUES.get(queue.name, (queue.unit, f" {queue.title}"))
+        if queue.count or queue.fault:
+            text = f"{unit}s{more}: {queue.fault.message}" if queue.fault else f"{counted(queue.count, unit)}{more}"
+            entries.append(NextStep("warn" if queue.fault else "", text, "queue", {"of": queue.name}))
+    if not project.is_current():
+        entries.append(NextStep("warn", "the record files have changed: r reads them again", "home"))
+    for path in newer_sources(project.root):
+        text = f"{path.name} has changed since it was imported: curate import {path.name} --update"
+        entries.append(NextStep("warn", text, "home"))
+    return entries
+
+
+def newer_sources(root: Path) -> list[Path]:
+    """Return the files in and beside the workspace ``root`` that were imported and have changed since."""
+    newer = []
+    for note in sorted((root / NOTES_FOLDER).glob("*.json")):
+        beside = [path for folder in (root, root.parent) for path in folder.glob(f"{escape(note.stem)}.*")]
+        newer += [path for path in beside if path.is_file() and path.stat().st_mtime > note.stat().st_mtime]
+    return newer
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What one key or command has decided: its first event, how many there are, and whether undo takes it next."""
+
+    event: AnyEvent
+    num_events: int
+    is_hidden: bool  # Whether its answer must not be shown.
+    is_next_undone: bool
+
+
+def recent_acts(project: Project, count: int) -> list[Act]:
+    """Return the last ``count`` acts, the newest first; of one longer than `_MOST_OF_AN_ACT` events, so many."""
+    by_act: dict[str, list[AnyEvent]] = {}
+    for event in project.recent(_MOST_OF_AN_ACT):
+        if event.act not in by_act and len(by_act) == count:
+            break
+        by_act.setdefault(event.act, []).append(event)
+    standing = project.standing()
+    undone = standing[0][0].act if standing else ""
+    return [
+        Act(events[-1], len(events), hides_event(project, events[-1]), act == undone) for act, events in by_act.items()
+    ]
+
+
 def _problems(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
     counts = num_problems(project)
     if counts is None:
         if overview.num_unread:
             yield NextStep("error", f"{counted(overview.num_unread, 'line')} that are no records", "validate")
         word = "being validated" if problems_of(project).is_searching else "not validated yet"
-        yield NextStep("warn", word, "validate")
+        yield NextStep("warn", word, "validate", is_counted=False)
         return
     if counts["error"]:
         yield NextStep("error", f"{counted(counts['error'], 'error')} to fix", "validate")
@@ -240,7 +351,7 @@ def _problems(project: Project, overview: ProjectOverview) -> Iterator[NextStep]
 def _repeats(project: Project) -> Iterator[NextStep]:
     known = noted(project)
     if known.num_clusters is None:
-        yield NextStep("", "duplicates not counted yet", "dedupe")
+        yield NextStep("", "duplicates not counted yet", "dedupe", is_counted=False)
     elif known.num_clusters:
         leaks = f", {known.num_leaks:,} between splits" if known.num_leaks else ""
         tone: Tone = "error" if known.num_leaks else "warn"

@@ -16,23 +16,26 @@ from rich.text import Text
 from textual import events
 from textual.app import App
 from textual.binding import Binding
-from textual.command import CommandPalette
 from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.timer import Timer
 from textual.widgets import Input, Static, TextArea
 from textual.worker import get_current_worker
 
+from curate.base.file_guard import system_refused
 from curate.base.record import CurateError
+from curate.tui import ways_in
 from curate.tui.border import ASCII, PRETTY, SIGNS, Severity, glyphs, is_ascii_wanted, safe_text, use_glyphs
 from curate.tui.chrome import HeaderBar, StatusLine, draw_frame
 from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
-from curate.tui.help import Commands, LoggedCommand, command_log, keys_page
+from curate.tui.help import LoggedCommand, command_log, keys_page
 from curate.tui.keys import Chord, KeysInTurn, key_name
+from curate.tui.palette import CommandPalette, open_palette
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens import TABS, UNTABBED, Tab, screen_class
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
+from curate.tui.tour import TourGuide
 
 if TYPE_CHECKING:
     from curate.project.project import Project
@@ -51,7 +54,6 @@ class CurateApp(App[int]):
     TITLE = "curate"
     CSS_PATH = "app.tcss"
     DEFAULT_MODE = "home"
-    COMMANDS = {Commands}  # noqa: RUF012  Textual declares it so
     BINDINGS: ClassVar[list[Any]] = [
         Binding("question_mark,f1", "help", "Keys", id="app.help", key_display="?"),
         Binding("colon,ctrl+p", "command_palette", "Palette", id="app.palette"),
@@ -87,7 +89,6 @@ class CurateApp(App[int]):
         self._expiry: Timer | None = None
         self.logged_commands: list[LoggedCommand] = []
         self.crash = ""  # The traceback of the mistake of ours that ended the app.
-        self.failure: CurateError | None = None  # What was wrong with the workspace, where that ended the app.
         for registered in themes():
             self.register_theme(registered)
         has_colour = not self.no_color
@@ -99,6 +100,7 @@ class CurateApp(App[int]):
         self.may_train = True  # Whether training may be started through a browser.
         self.tabs: list[Tab] = list(TABS)
         self.following = Following(cast("HostApp", self), poll, opener)
+        self.guide = TourGuide(cast("HostApp", self))
         self._arrivals: dict[str, dict[str, Any]] = {}
         self._visits: list[str] = []
         self._chord = Chord(self, self._endings)
@@ -143,7 +145,8 @@ class CurateApp(App[int]):
                 message = "One file is for reading, checking and editing."
                 self.tell(message, "warn", "For labels, splits and training make a workspace of it: g h.")
             else:
-                self.tell("Open or make a workspace first.", "warn")
+                reason = self.present().standby()
+                self.tell(reason.word if reason else "Open or make a workspace first.", "warn")
         elif name == self.current_mode:
             self._arrivals[name] = what
             self.hand_over(self.present())
@@ -167,6 +170,10 @@ class CurateApp(App[int]):
             self.following.hold(project)
             self.following.load()
             self.present().refresh(recompose=True)
+
+    def way_in(self, name: str) -> None:
+        """Take one of the ways to a first record, as `ways_in.take` has them."""
+        ways_in.take(cast("HostApp", self), name)
 
     # Tabs.
 
@@ -242,8 +249,8 @@ class CurateApp(App[int]):
         """Run a block; what it cannot do is written on the status line."""
         try:
             yield
-        except CurateError as error:
-            self.tell_error(error)
+        except (CurateError, OSError) as error:
+            self.tell_error(_as_error(error))
 
     def tell_error(self, error: CurateError) -> None:
         """Write on the status line what went wrong and what to do."""
@@ -277,8 +284,8 @@ class CurateApp(App[int]):
             end: Callable[[], object]
             try:
                 end = partial(then, job())
-            except CurateError as error:
-                end = partial(failed or self.tell_error, error)
+            except (CurateError, OSError) as error:
+                end = partial(failed or self.tell_error, _as_error(error))
             if not worker.is_cancelled:
                 self.call_from_thread(finish, end)
 
@@ -333,8 +340,8 @@ class CurateApp(App[int]):
         """Run an action; what it cannot do is written on the status line and ends nothing."""
         try:
             return await super().run_action(action, default_namespace, namespaces)
-        except CurateError as error:
-            self.tell_error(error)
+        except (CurateError, OSError) as error:
+            self.tell_error(_as_error(error))
             return True
 
     # Keep the traceback of a mistake of ours for `terminal.run`; Textual's own shows the values of variables.
@@ -390,12 +397,15 @@ class CurateApp(App[int]):
             # What is typed next would else be commands of another screen.
             self.present().set_focus(None)
             return
+        if self.current_mode == "home" and self.guide.end():
+            return
         if self._visits:
             self._show(self._visits.pop())
 
     def action_help(self) -> None:
         screen = self.present()
-        self.push_screen(Pages(f"Keys: {screen.TITLE}", keys_page(screen, type(self), self.tabs, dict(self._keymap))))
+        page = keys_page(screen, type(self), self.tabs, dict(self._keymap), self.size.width - 6)
+        self.push_screen(Pages(f"Keys: {screen.TITLE}", page))
 
     def action_command_log(self) -> None:
         project = self.project if self.has_project else None
@@ -403,7 +413,7 @@ class CurateApp(App[int]):
 
     def action_command_palette(self) -> None:
         if not isinstance(self.screen, CommandPalette):
-            self.push_screen(CommandPalette(placeholder="Type to find a command, or the id of a record"))
+            open_palette(cast("HostApp", self))
 
     def action_undo(self) -> None:
         self.following.reverse("undo")
@@ -448,18 +458,24 @@ class CurateApp(App[int]):
     def action_help_quit(self) -> None:
         self.tell("q quits; ctrl+c copies what is selected")
 
+    def _unsaved(self) -> list[str]:
+        screens = [screen for stack in self._screen_stacks.values() for screen in stack[:1]]
+        return [
+            screen.TITLE or screen.NAME
+            for screen in screens
+            if isinstance(screen, ProjectScreen) and screen.has_unsaved()
+        ]
+
+    def is_typing(self) -> bool:
+        """Whether something is being typed, or was typed and is not saved."""
+        return isinstance(self.focused, Input | TextArea) or bool(self._unsaved())
+
     def action_leave(self) -> None:
         # End the app; ask first where something typed would be lost, and let what is being written be written.
         if any(worker.group.startswith("write") and worker.is_running for worker in self.workers):
             self.tell("Something is still being written; quit when it is done.", "warn")
             return
-        screens = [screen for stack in self._screen_stacks.values() for screen in stack[:1]]
-        names = [
-            screen.TITLE or screen.NAME
-            for screen in screens
-            if isinstance(screen, ProjectScreen) and screen.has_unsaved()
-        ]
-        if names:
+        if names := self._unsaved():
             self.ask(f"{', '.join(names)}: what you typed is not saved. Quit all the same?", lambda: self.exit(0))
         else:
             self.exit(0)
@@ -467,3 +483,7 @@ class CurateApp(App[int]):
 
 def _new_screen(name: str) -> ProjectScreen:
     return screen_class(name)()
+
+
+def _as_error(error: CurateError | OSError) -> CurateError:
+    return system_refused(error) if isinstance(error, OSError) else error

@@ -139,10 +139,27 @@ class StatusLine(FrameLine):
         return Text.assemble(wrapped, rest, no_wrap=True, end="")
 
 
+class TourBar(FrameLine):
+    """What to do next in the tour, and why; not there without a tour."""
+
+    def fit(self, line: Text) -> None:
+        """Take as many lines as there are, none without a tour."""
+        height = line.plain.count("\n") + 1 if line else 0
+        if self.display != bool(line) or (line and self.styles.height and self.styles.height.value != height):
+            self.display, self.styles.height = bool(line), height
+
+    def line(self, width: int) -> Text:
+        return Text("\n").join(self.frame.guide.text.wrap(self.app.console, max(1, self.screen.size.width)))
+
+
 class KeyLine(FrameLine):
     """What the keys do here, made from the bindings that are active now."""
 
     ALWAYS: ClassVar[tuple[str, ...]] = ("app.help",)  # Ids that are shown at the end, however many others there are.
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clickable: list[tuple[int, int, str]] = []  # From which column to which a click is which key.
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -152,26 +169,40 @@ class KeyLine(FrameLine):
         """Return as many keys as fit, those of the focused widget first, and last the one that shows all of them."""
         is_typing = isinstance(self.screen.focused, Input | TextArea)
         text = Text.assemble(" ", ("INSERT", "strong"), "  ") if is_typing else Text(" ")
-        pieces = self._pieces(is_typing=is_typing)
-        end = Text().join(piece for name, piece in pieces if name in self.ALWAYS)
-        for name, piece in pieces:
-            if name not in self.ALWAYS and text.cell_len + piece.cell_len + end.cell_len <= width:
-                text.append_text(piece)
-        return Text.assemble(text, end, no_wrap=True, end="")
+        pieces, self._clickable = self._pieces(is_typing=is_typing), []
+        last = [piece for piece in pieces if piece[0] in self.ALWAYS]
+        fitting = []
+        room = width - text.cell_len - sum(piece.cell_len for _, _, piece in last)
+        for piece in pieces:
+            if piece[0] not in self.ALWAYS and piece[2].cell_len <= room:
+                fitting.append(piece)
+                room -= piece[2].cell_len
+        for _, key, drawn in (*fitting, *last):
+            self._clickable.append((text.cell_len, text.cell_len + drawn.cell_len - 1, key))
+            text.append_text(drawn)
+        text.no_wrap, text.end = True, ""
+        return text
 
-    def _pieces(self, *, is_typing: bool) -> list[tuple[str, Text]]:
-        """Return each key with its word, by the id of its binding."""
-        keys: dict[str, tuple[list[str], str, str]] = {}
+    def on_click(self, event: events.Click) -> None:
+        # What is clicked is the key: whatever has the focus takes it.
+        key = next((key for start, end, key in self._clickable if start <= event.x < end), "")
+        if key:
+            self.app.simulate_key(key)
+
+    def _pieces(self, *, is_typing: bool) -> list[tuple[str, str, Text]]:
+        """Return the id of each binding that is shown, its key, and key and word as they are drawn."""
+        keys: dict[str, tuple[list[tuple[str, str]], str, str]] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
             if binding.show and binding.description and active.enabled:
                 names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
                 # Where one types, a key that is a character is typed.
-                names.append(key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key))
+                label = key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key)
+                names.append((label, binding.key))
+        # Of several keys the plain one: it is the one that people remember.
+        plain = [(min(names, key=lambda pair: len(pair[0])), word, name) for names, word, name in keys.values()]
         return [
-            # Of several keys the plain one: it is the one that people remember.
-            (name, Text.assemble((min(names, key=len), "key"), " ", word.lower(), "  "))
-            for names, word, name in keys.values()
+            (name, key, Text.assemble((label, "key"), " ", word.lower(), "  ")) for (label, key), word, name in plain
         ]
 
 

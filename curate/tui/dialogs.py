@@ -16,6 +16,8 @@ from curate.tui.border import safe_lines, safe_text
 from curate.tui.frame_table import Column, FrameTable
 from curate.tui.widgets import Pane, SafeInput
 
+_NOTE = 20  # Characters of a note for which any table has room.
+
 
 class Ask(ModalScreen[bool]):
     """A question that is answered with `y`, or with anything else for no."""
@@ -59,11 +61,16 @@ class Prompt(ModalScreen[str | None]):
 
 
 class Pages(ModalScreen[None]):
-    """Text to read and scroll."""
+    """Text to read and scroll; `/` leaves the lines that have what is typed."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
         Binding("escape,q,question_mark,f1", "dismiss", "Close", id="dialog.close"),
+        Binding("slash", "find", "Find", id="dialog.find"),
     ]
+    DEFAULT_CSS = """
+    Pages SafeInput { display: none; }
+    Pages SafeInput.-open { display: block; }
+    """
 
     def __init__(self, title: str, text: Text) -> None:
         """Show ``text``, which has come through the display border, under ``title``."""
@@ -75,7 +82,25 @@ class Pages(ModalScreen[None]):
             yield Static(self._title_shown)
             with Pane(id="pages"):
                 yield Static(self._text)
-            yield Static(Text.assemble(("esc", "key"), " close   ", ("j k", "key"), " scroll"))
+            yield SafeInput(placeholder="lines with these letters", compact=True)
+            keys = ("esc", "key"), " close   ", ("j k", "key"), " scroll   ", ("/", "key"), " find"
+            yield Static(Text.assemble(*keys))
+
+    def on_mount(self) -> None:
+        self.set_focus(self.query_one("#pages"))
+
+    def action_find(self) -> None:
+        field = self.query_one(SafeInput)
+        field.add_class("-open")
+        self.set_focus(field)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        typed = event.value.lower()
+        lines = [line for line in self._text.split("\n") if typed in line.plain.lower()]
+        self.query_one("#pages Static", Static).update(Text("\n").join(lines) if typed else self._text)
+
+    def on_input_submitted(self) -> None:
+        self.set_focus(self.query_one("#pages"))
 
 
 class Choose(ModalScreen[str | None]):
@@ -88,6 +113,7 @@ class Choose(ModalScreen[str | None]):
     ]
     DEFAULT_CSS = """
     Choose FrameTable { height: 12; }
+    Choose .box { width: 100; }
     """
 
     def __init__(
@@ -108,23 +134,40 @@ class Choose(ModalScreen[str | None]):
             yield Static(safe_lines(self._question))
             yield SafeInput(placeholder="type to find one" + (", or another" if self._is_open else ""))
             yield FrameTable([Column(self._head, 24), Column("")], list(self._values), can_mark=False)
+            yield Static(id="note")
             yield Static(Text.assemble(("enter", "key"), " take it   ", ("esc", "key"), " cancel"))
 
     def on_mount(self) -> None:
         self.set_focus(self.query_one(SafeInput))
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        typed = event.value.strip().lower()
-        matches = [pair for pair in self._values if typed in pair[0].lower()]
-        self.query_one(FrameTable).show(matches)
+        table = self.query_one(FrameTable)
+        table.show(self.matches(event.value.strip()))
+        table.cursor = 0
+
+    def matches(self, typed: str) -> Sequence[tuple[str, str]]:
+        """Return the values to show once ``typed`` was typed, each with its note."""
+        return [pair for pair in self._values if typed.lower() in pair[0].lower()]
+
+    def enter(self, text: str) -> None:
+        """Put ``text`` in place of what was typed."""
+        field = self.query_one(SafeInput)
+        field.value, field.cursor_position = text, len(text)
+        self.set_focus(field)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._take(self.query_one(FrameTable).current or (event.value.strip() if self._is_open else ""))
+        if value := self.query_one(FrameTable).current or (event.value.strip() if self._is_open else ""):
+            self.take(value)
+
+    def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
+        # The note whole, where the table has no room for it.
+        note = (*event.table.row(event.row), "", "")[1]
+        self.query_one("#note", Static).update(safe_lines(note[:400], "muted") if len(note) > _NOTE else Text())
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         event.stop()
-        self._take(event.key)
+        self.take(event.key)
 
     def on_key(self, event: events.Key) -> None:
         field = self.query_one(SafeInput)
@@ -134,6 +177,6 @@ class Choose(ModalScreen[str | None]):
     def action_move(self, step: int) -> None:
         self.query_one(FrameTable).action_move(step)
 
-    def _take(self, value: str) -> None:
-        if value:
-            self.dismiss(value)
+    def take(self, value: str) -> None:
+        """Answer with ``value``, which is never empty."""
+        self.dismiss(value)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.tui.chrome import HeaderBar, draw_frame
 from curate.tui.keys import checked_keymap
+from curate.tui.screen import settings_path
 from curate.tui.screens import known_bindings
 
 if TYPE_CHECKING:
     from curate.project.project import Project
     from curate.project.transactions import Undone
+    from curate.tui.border import Severity
     from curate.tui.context import HostApp
     from curate.tui.screen import ProjectScreen
 
@@ -31,7 +35,7 @@ class Following:
     def __init__(self, app: HostApp, poll: float | None, opener: Opener | None) -> None:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
-        self._opener = opener
+        self._opener = self._reopener = opener
         self.when_open: Callable[[], object] = _nothing  # What waits for the project to be open.
         self._poll = poll
         self._is_looking = False
@@ -42,6 +46,9 @@ class Following:
         self._num_decisions = 0  # Decisions of the project that the header has told of.
         self._thread = threading.get_ident()
         self._progress_message = self._refusal = ""
+        self._news: tuple[str, Severity] | None = None  # What to tell once the records are read again.
+        self._stamp: tuple[int, int] | None = None  # Of curate.toml, when it was last looked at.
+        self._new_settings = ""  # The tables of curate.toml that are not taken over yet, in words.
         self.is_stale = False  # Whether another program has changed the record files since they were read.
         self.progress = ""  # How far reading the records is; empty before it is known.
         self.failure: CurateError | None = None  # What has kept the records from being read.
@@ -85,6 +92,8 @@ class Following:
         self._waiting.clear()
         self._num_decisions = project.num_decisions
         self._unsubscribe = project.subscribe(self.listener)
+        self.failure = None
+        self._stamp, self._new_settings = _stamp_of(project.root), ""
         self._app.root, self._app.by = project.root, project.by
 
     def release(self) -> None:
@@ -120,24 +129,39 @@ class Following:
             self._is_looking = True
             self._app.run_worker(self._check_for_changes, thread=True, group="look")
 
-    def reread(self) -> None:
-        """Look at the journal, and where the record files have changed under us, read them anew."""
-        if not self.is_loaded:
+    def reread(self, message: str = "", severity: Severity = "ok") -> None:
+        """Look at the journal, and where the record files have changed under us, read them anew.
+
+        What could not be opened is opened again. ``message`` is told when it is done, in place of the usual one.
+        """
+        self._news = (message, severity) if message else None
+        if self._project is None and self._reopener is not None and self.failure is not None:
+            self._opener, self.failure = self._reopener, None
+            self._app.present().show_standby()
+            self._app.run_worker(partial(self._open, self._opener), thread=True, group="load", exclusive=True)
+        elif not self.is_loaded:
             self.load()
-        elif not self.project.is_current():
+        elif self._new_settings or not self.project.is_current():
             within = partial(self._app.call_from_thread, self._exchange)
             reload = partial(self.project.reload, within=within)
             self._app.background(reload, _nothing_more, group="load", message="reading the records again")
         else:
+            if self._news:
+                self._app.tell(*self._news)
             self.check_for_changes()
 
     def _exchange(self, exchange: Callable[[], set[str]]) -> set[str]:
         """Put what was read anew in the place of the old: at no moment is a row of the old asked of the new."""
         self._waiting.clear()
         changed = exchange()
+        if self._new_settings:
+            self._app.set_keymap(checked_keymap(self.project.settings.keys, known_bindings()))
+            self._news = f"taken over from curate.toml: {self._new_settings}", "ok"
+            self._new_settings = ""
         self._num_decisions = self.project.num_decisions
         self.is_stale = False
-        self._app.tell(f"read again: {counted(len(self.project.catalog), 'record')}")
+        self._app.tell(*(self._news or (f"read again: {counted(len(self.project.catalog), 'record')}", "ok")))
+        self._news = None
         draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
         return changed
@@ -190,19 +214,21 @@ class Following:
         self._app.call_from_thread(self._opened, project)
 
     def _failed(self, error: CurateError) -> None:
-        """End the app: what is wrong with the workspace is for the command line to say."""
-        self._app.failure = error
-        self._app.exit(return_code=error.exit_code)
+        """Say what is wrong with the workspace, and leave it closed."""
+        self._opener, self.failure = None, error
+        draw_frame(self._app.screen)
+        self._app.present().show_standby()
 
     def _opened(self, project: Project | None) -> None:
-        self._opener = None
         if project is not None:
             try:
                 self.hold(project)
             except CurateError as error:
+                project.close()
                 self._failed(error)
                 return
-            self.load()
+        self._opener = None
+        self.load()
         draw_frame(self._app.screen)
         self._app.present().show_standby()
         self._app.present().opened()
@@ -248,6 +274,7 @@ class Following:
 
     def _check_for_changes(self) -> None:
         try:
+            self._check_settings()
             self.project.refresh()
             if not self.is_stale and not self.project.is_current():
                 self.is_stale = True
@@ -256,6 +283,32 @@ class Following:
             self._app.call_from_thread(self._app.tell_error, error)
         finally:
             self._is_looking = False
+
+    def _check_settings(self) -> None:
+        stamp = _stamp_of(self.project.root)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        from curate.schema.settings import read_settings
+
+        try:
+            new, old = read_settings(self.project.root), self.project.settings
+            checked_keymap(new.keys, known_bindings())
+        except CurateError as error:
+            message = f"curate.toml was changed and is not taken over; what it said before holds. {error.message}"
+            self._app.call_from_thread(self._app.tell, message, "error", error.hint)
+            return
+        changed = [item.name for item in fields(new) if getattr(new, item.name) != getattr(old, item.name)]
+        if changed:
+            self._app.call_from_thread(self._renew, ", ".join(name.rstrip("_") for name in changed))
+
+    def _renew(self, changed: str) -> None:
+        """Take over what is new in curate.toml, or say how: reading anew must not disturb who is typing."""
+        self._new_settings = changed
+        if self._app.is_typing():
+            self._app.tell(f"curate.toml has changed: {changed}.", "warn", "Save what you type; then r takes it over.")
+        else:
+            self.reread()
 
     def _tell_stale(self) -> None:
         self._app.tell("The record files were changed by another program; r reads them again.", "warn")
@@ -293,6 +346,15 @@ class Following:
         if parts:
             self._app.tell("; ".join(parts))
         draw_frame(self._app.screen, HeaderBar)
+
+
+def _stamp_of(root: Path) -> tuple[int, int] | None:
+    """Return by what a change of the settings in ``root`` is known; None where there are none."""
+    try:
+        status = settings_path(root).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def _nothing() -> None:

@@ -1,34 +1,32 @@
-"""What `?`, `@` and `:` show: every key, what was run and decided, and all that can be done from here."""
+"""What `?` and `@` show: every key, and what was run and decided."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.binding import Binding
-from textual.command import DiscoveryHit, Hit, Hits, Provider
-from textual.content import Content
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from curate.tui.border import safe_line, safe_text
+from curate.tui.border import safe_text
 from curate.tui.context import UNTABBED
 from curate.tui.keys import bindings_of, key_name
-from curate.tui.themes import PALETTES
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
     from curate.project.project import Project
-    from curate.tui.context import HostApp, Tab
+    from curate.tui.context import Tab
     from curate.tui.screen import ProjectScreen
 
 _CODE = re.compile(r"`([^`]+)`")
+_TERM = re.compile(r"\A- ((?:`[^`]+`[ ,]*)+): (.*)", re.DOTALL)
+_TERM_WIDTH = 30
 _NUMBER = re.compile(r"_[0-9]+\Z")
-_KEYS_WIDTH, _WORD_WIDTH = 18, 26
+_SEVERAL = 94  # Cells of a page from which on keys stand in several columns: those of a terminal of 100.
 _MOST_EVENTS = 200
 _COPYING = (
     "Copying: `y` takes the command and `Y` the record, by OSC 52; tmux needs `set -g set-clipboard on` for it."
@@ -45,10 +43,13 @@ class LoggedCommand:
     result: str
 
 
-def keys_page(screen: ProjectScreen, app_class: type[DOMNode], tabs: Iterable[Tab], keymap: Mapping[str, str]) -> Text:
-    """Return the help of ``screen``: its own words, then all keys with their ids.
+def keys_page(
+    screen: ProjectScreen, app_class: type[DOMNode], tabs: Iterable[Tab], keymap: Mapping[str, str], width: int
+) -> Text:
+    """Return the help of ``screen`` for ``width`` columns: its own words, then all keys with their ids.
 
-    ``app_class`` has the keys that work everywhere, ``keymap`` the user's own by id.
+    ``app_class`` has the keys that work everywhere, ``keymap`` the user's own by id. Where there is room for several
+    columns without the ids alone, they are left out.
     """
     text = Text()
     if screen.HELP:
@@ -58,7 +59,7 @@ def keys_page(screen: ProjectScreen, app_class: type[DOMNode], tabs: Iterable[Ta
     title = screen.TITLE or screen.NAME
     for heading, kinds in ((title, [type(screen)]), ("Where the focus is", inner), ("Everywhere", [app_class])):
         if rows := _rows(keymap, bindings_of(kinds)):
-            text.append(f"{heading}\n", "strong").append_text(Text("\n").join(rows)).append("\n\n")
+            text.append(f"{heading}\n", "strong").append_text(_in_columns(rows, width)).append("\n\n")
     text.append("Go to\n", "strong")
     text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in (*tabs, *UNTABBED)) + "   g g first row\n\n")
     return text.append_text(marked_up(_COPYING))
@@ -71,11 +72,17 @@ def marked_up(markdown: str) -> Text:
         if line.startswith("#"):
             text.append(line.lstrip("# ") + "\n", "strong")
             continue
-        for index, piece in enumerate(_CODE.split(line)):
+        for index, piece in enumerate(_CODE.split(_TERM.sub(_as_row, line))):
             text.append(piece, "key" if index % 2 else "")
         text.append("\n")
     text.rstrip()
     return text
+
+
+def _as_row(term: re.Match[str]) -> str:
+    """Return an item of a list that explains a term as a row of a table."""
+    width = _TERM_WIDTH + term[1].count("`")
+    return f"  {term[1]:<{width}}{term[2]}" if len(term[1]) < width else term[0]
 
 
 def _flowing(markdown: str) -> Iterator[str]:
@@ -131,7 +138,26 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
     )  # fmt: skip
 
 
-def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[Text]:
+def _in_columns(rows: Sequence[tuple[str, str, str]], width: int) -> Text:
+    """Return keys, words and ids as lines; from `_SEVERAL` columns on beside one another, as there is room."""
+    wide = [max(len(row[index]) for row in rows) + 2 for index in range(3)]
+    has_ids = width < _SEVERAL or 2 * (sum(wide) + 2) <= width
+    widths = wide if has_ids else wide[:2]
+    num = max(1, width // (sum(widths) + 2)) if width >= _SEVERAL else 1
+    height = -(-len(rows) // num)
+    lines = []
+    for number in range(height):
+        line = Text()
+        for row in rows[number::height]:
+            line.append("  ")
+            for value, style, size in zip(row, ("key", "", "muted"), widths, strict=False):
+                line.append(f"{value:<{size}}", style)
+        line.rstrip()
+        lines.append(line)
+    return Text("\n").join(lines)
+
+
+def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[tuple[str, str, str]]:
     by_action: dict[str, tuple[list[str], Binding]] = {}
     for binding in bindings:
         # Keys that are numbered, such as those of answers, share a line.
@@ -140,52 +166,5 @@ def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[Text]:
     for keys, binding in by_action.values():
         own = keymap.get(binding.id or "")
         names = " ".join(map(key_name, own.split(",") if own else keys))
-        row = Text.assemble("  ", (f"{names:<{_KEYS_WIDTH}}", "key"), f"{binding.description:<{_WORD_WIDTH}}")
-        rows.append(row.append(binding.id or "", "muted"))
+        rows.append((names, binding.description, binding.id or ""))
     return rows
-
-
-_HIDDEN = {"app.palette", "app.goto"}
-
-
-class Commands(Provider):
-    """All that can be done from where the palette was opened."""
-
-    @property
-    def _curate(self) -> HostApp:
-        return cast("HostApp", self.app)
-
-    async def discover(self) -> Hits:
-        """Yield everything, for who has typed nothing yet."""
-        for title, run, note in self._commands():
-            yield DiscoveryHit(title, run, help=note)
-
-    async def search(self, query: str) -> Hits:
-        """Yield what fits ``query``, and the record of that id if there is one."""
-        matcher = self.matcher(query)
-        for title, run, note in self._commands():
-            if (score := matcher.match(title)) > 0:
-                yield Hit(score, matcher.highlight(title), run, help=note)
-        app = self._curate
-        if app.has_project and app.project.is_loaded and app.project.catalog.find(query) is not None:
-            # Content, not a string: an id may look like markup.
-            yield Hit(1.0, Content(f"Edit record {safe_line(query, 60)}"), partial(app.go, "edit", record=query))
-
-    # Yield title, what to do, and key and id of each command; all of them are our own words.
-    def _commands(self) -> Iterator[tuple[str, Callable[[], object], str]]:
-        app = self._curate
-        listed: set[str] = set()
-        for active in self.screen.active_bindings.values():
-            binding = active.binding
-            if binding.description and binding.id and binding.id not in _HIDDEN | listed and active.enabled:
-                listed.add(binding.id)
-                yield (
-                    binding.description,
-                    partial(app.run_action, binding.action, active.node),
-                    f"{key_name(binding.key)}  {binding.id}",
-                )
-        for tab in (*app.tabs, *UNTABBED):
-            if app.is_open(tab.name):
-                yield f"Go to {tab.title}", partial(app.go, tab.name), f"g {tab.key}"
-        for name in PALETTES:
-            yield f"Theme {name}", partial(app.choose_theme, name), "colours"

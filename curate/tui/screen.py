@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 from rich.text import Text
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding
 from textual.containers import Container
 from textual.screen import Screen
@@ -18,9 +19,10 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
+from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.tables import counted
-from curate.tui.border import safe_text
-from curate.tui.chrome import LOWER, NARROWER, HeaderBar, KeyLine, StatusLine, TabBar, TitleRule, TooSmall
+from curate.tui.border import safe_lines, safe_text
+from curate.tui.chrome import LOWER, NARROWER, HeaderBar, KeyLine, StatusLine, TabBar, TitleRule, TooSmall, TourBar
 from curate.tui.keys import key_name
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Watch = Callable[[str, int, int], None]
 _EVERY = 0.2  # Seconds between two words about how far it is: a slow line gets few of them.
-_KEY_WIDTH = 5
+_KEY_WIDTH = 6
 _LONGEST = 400
 
 
@@ -42,6 +44,7 @@ class Reason(NamedTuple):
     word: str  # In a few words, as the answer to a key.
     text: Text  # In full, with what to press.
     can_write: bool = False  # Whether a first record can be written.
+    has_settings: bool = False  # Whether it may be mended in curate.toml.
 
 
 class Standby(Static, can_focus=True):
@@ -51,23 +54,53 @@ class Standby(Static, can_focus=True):
     with the reason instead of acting on nothing.
     """
 
-    BINDINGS: ClassVar[list[Any]] = [Binding("n", "first_record", "First record", id="standby.first")]
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("n", "begin('first')", "First record", id="standby.first"),
+        Binding("i", "begin('import')", "Import a file", id="standby.import"),
+        Binding("t", "begin('tour')", "Tour", id="standby.tour"),
+        Binding("e", "edit_settings", "Edit curate.toml", id="standby.settings"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._can_write = False
+        self._reason = Reason("", Text())
+
+    @property
+    def frame(self) -> HostApp:
+        """The app, as what it is."""
+        return cast("HostApp", self.app)
 
     def show(self, reason: Reason) -> None:
         """Show ``reason``."""
-        self._can_write = reason.can_write
+        self._reason = reason
         if self.content != reason.text:
             self.update(reason.text)
+        self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self._can_write if action == "first_record" else True
+        if action == "begin":
+            return self._reason.can_write
+        return action != "edit_settings" or self._reason.has_settings
 
-    def action_first_record(self) -> None:
-        cast("HostApp", self.app).go("edit", new=True)
+    def action_begin(self, name: str) -> None:
+        self.frame.way_in(name)
+
+    def action_edit_settings(self) -> None:
+        """Have curate.toml changed in the person's own editor, and open the workspace again."""
+        from curate.base.storage import write_atomic
+        from curate.sessions.edits import edited
+
+        path = settings_path(self.frame.root)
+        before = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "surrogateescape")
+        try:
+            with self.app.suspend():
+                after = edited(before, path.with_name(f".{path.name}.editing"))
+        except SuspendNotSupported:
+            self.frame.tell("An editor cannot be started from here.", "warn")
+            return
+        if after is not None and after != before:
+            write_atomic(path, [after.encode("utf-8", "surrogateescape")])
+        self.frame.action_reread()
 
 
 def reading(progress: str) -> Reason:
@@ -86,8 +119,26 @@ def failed(error: CurateError) -> Reason:
     return Reason("the records could not be read; r reads them again", text)
 
 
-def empty(project: Project) -> Reason:
-    """Return that there are no records, and the ways to the first one."""
+def settings_path(root: Path) -> Path:
+    """Return where the settings of the workspace ``root`` lie."""
+    from curate.schema.settings import FILE_NAME
+
+    return root / FILE_NAME
+
+
+def broken(root: Path, error: CurateError) -> Reason:
+    """Return that the workspace cannot be opened, and how to mend it."""
+    text = Text.assemble(
+        ("This workspace cannot be opened", "strong"), ": ", safe_text(str(root.resolve()), 200, "accent"), "\n\n",
+        ("! error ", "error"), safe_lines(f"{error.code}: {error.message}"), "\n", safe_lines(error.hint),
+        "\n\n" if error.hint else "\n", _line("e", f"edit {settings_path(root).name} in your editor"),
+        _line("r", "try again, once it is mended"), _line("q", "quit; nothing was changed"),
+    )  # fmt: skip
+    return Reason("the workspace cannot be opened; r tries again", text, has_settings=True)
+
+
+def empty(project: Project, *, is_standby: bool = False) -> Reason:
+    """Return that there are no records, and the ways to the first one; `Standby` has keys for all of them."""
     from curate.project.drafts import Drafts
 
     root, globs = project.root, ", ".join(project.settings.data)
@@ -95,8 +146,10 @@ def empty(project: Project) -> Reason:
     text = Text.assemble(
         ("No records yet", "strong"), " in ", safe_text(root.resolve().name, 60, "accent"), "  (record files: ",
         safe_text(globs, 60), ")\n\n", _line("n", "write the first record"),
-        _line("r", "read the record files again, after you have put a file there or run, in a shell:"),
+        _line("i" if is_standby else "g h i", "import a file; in a shell:"),
         " " * (_KEY_WIDTH + 2), safe_text(f"curate import FILE --into {root}", 200, "key"), "\n",
+        _line("t" if is_standby else "g h t", "take the two-minute tour, in a workspace of its own"),
+        _line("r", "read the record files again, after you have put one there"), _line("?", "all keys"),
     )  # fmt: skip
     if catalog.num_unread:
         text.append_text(_line("g v", f"{counted(catalog.num_unread, 'line')} that are no records: what is wrong"))
@@ -134,6 +187,7 @@ class ProjectScreen(Screen[None]):
             yield from self.compose_body()
         yield Standby()
         yield StatusLine()
+        yield TourBar()
         yield KeyLine()
         yield TooSmall()
 
@@ -210,9 +264,9 @@ class ProjectScreen(Screen[None]):
         """Return why there is nothing to show, None where there is something."""
         app, following = self.app, self.app.following
         if not app.has_project and not app.is_opening:
-            return None
+            return broken(app.root, following.failure) if following.failure else None
         if following.is_loaded:
-            return empty(self.project) if self.lacks_records() else None
+            return empty(self.project, is_standby=True) if self.lacks_records() else None
         return failed(following.failure) if following.failure else reading(following.progress)
 
     @property

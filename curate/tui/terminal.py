@@ -37,9 +37,6 @@ def run(app: CurateApp, *, has_mouse: bool = True) -> int:
 
     The terminal is given back in every case. Threads that still work are not waited for: whatever they write is
     written whole or not at all, and what was decided is saved.
-
-    Raises:
-        CurateError: what is wrong with the workspace, where it could not be opened.
     """
     # Not `asyncio.run`: it would take SIGINT for itself, and wait at the end for every thread.
     # A child that dies, such as the one that learns from labels, is an error to be told and not our end.
@@ -52,8 +49,6 @@ def run(app: CurateApp, *, has_mouse: bool = True) -> int:
         watch = Thread(target=_until_gone, args=(loop, app), daemon=True, name="hang-up")
         watch.start()
         app.run(mouse=has_mouse, loop=loop)
-    if app.failure:
-        raise app.failure
     if app.crash:
         console.talk(console.visible(app.crash))
         console.trouble("E991 internal-error", "a mistake of ours ended the terminal UI", "All decisions are saved.")

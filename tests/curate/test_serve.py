@@ -39,7 +39,7 @@ async def running(command="echo", token=TOKEN):
     from aiohttp import web
 
     port = free_port()
-    server = guarded(command, host="127.0.0.1", port=port, token=token)
+    server = guarded(command, host="127.0.0.1", port=port, token=token, title="curate: a <b>")
     runner = web.AppRunner(await server._make_app())
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -108,6 +108,9 @@ def test_the_link_gives_a_cookie_and_the_token_leaves_the_address(monkeypatch):
             async with session.get(f"{url}/", headers=headers) as answer:
                 assert answer.status == 200
                 assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+                page = await answer.text()
+                assert "<title>curate: a &lt;b&gt;</title>" in page
+                assert "field.focus()" in page, "its keys are alive before the first click"
                 page = await answer.text()
             assert TOKEN not in page
             # Nothing on the page comes from another machine.

@@ -103,7 +103,7 @@ def test_what_was_done_in_a_sitting_is_there_in_the_next(
     command = [sys.executable, "-m", "curate", str(dolly), "--by", "ana"]
     first = Terminal(command, record)
     open_terminal.append(first)
-    first.until("8,000 records", "NEXT STEPS")
+    first.until("8,000 records", "NEXT: press")
 
     first.type("gb/category:closed_qa tokens:>300")
     first.until("[Browse]", "384 of 8,000")

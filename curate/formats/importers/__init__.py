@@ -34,7 +34,7 @@ _NO_TEXT = bytes({*range(32)} - {*b"\t\n\f\r\x1a\x1b"})
 # Files that are known by their content as well as by their name.
 _KNOWN_BY_CONTENT = (".json", ".xlsx", ".zip", ".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
-_READABLE = (
+READABLE = (
     ".jsonl, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .kiln, .md and .txt, packed as .gz, .zst or .zip too; folders "
     "of documents, of `datasets`, of Kiln, and `dataset/vN`"
 )
@@ -299,7 +299,7 @@ def container_of(path: Path) -> Container:
     if matching is None:
         what = f"{path.suffix or 'files without a suffix'} cannot be imported"
         what = "the folder holds no file that can be imported" if path.is_dir() else what
-        raise cannot_import(f"{path}: {what}", f"These can: {_READABLE}.")
+        raise cannot_import(f"{path}: {what}", f"These can: {READABLE}.")
     return matching
 
 

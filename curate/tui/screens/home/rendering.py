@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from curate.base.tables import counted
-from curate.tui.border import bar, columns, safe_text
+from curate.tui.border import bar, columns, safe_lines, safe_text
 from curate.tui.frame_table import Column, tone_of_sign
 from curate.tui.help import event_line
 
 if TYPE_CHECKING:
-    from curate.base.events import AnyEvent
     from curate.project.project import Project
-    from curate.sessions.overview import NextStep, ProjectOverview
+    from curate.sessions.overview import Act, NextStep, ProjectOverview, Stage
     from curate.sessions.runs import Run
 
 SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
+_STATES = {"done": "  done", "unknown": "  ?"}
+_DONE = {
+    "label": "labelled", "edit": "edited", "add": "added", "approve": "approved", "drop": "dropped",
+    "restore": "restored", "assign": "assigned", "resolve": "settled", "undo": "took back decisions on",
+}  # fmt: skip
+_FIRST_NUMBER = 8  # Of what is not done: the stages have the numbers before it.
 _BAR = 16
 _THOUSANDS = 10_000
 _STATUSES = (
@@ -30,9 +35,8 @@ _STATUSES = (
 )  # fmt: skip
 
 
-STEP_COLUMNS = (
-    Column("", 1), Column("", 7, tone=tone_of_sign), Column("NEXT STEPS (enter = go)"), Column("", 8),
-)  # fmt: skip
+OFFER_COLUMNS = (Column("", 1), Column("HOW TO BEGIN (press the number, or enter)"))
+STEP_COLUMNS = (Column("", 2), Column("", 7), Column("", 7, tone=tone_of_sign), Column("THE WAY"))
 CATEGORY_COLUMNS = (
     Column("CATEGORY"), Column("n", 6, is_right=True), Column("ok", 4, is_right=True),
     Column("label", 5, is_right=True), Column("tr/val/test", 13, is_right=True),
@@ -44,9 +48,10 @@ class HomeView:
     """What Home shows, as it was a moment ago."""
 
     overview: ProjectOverview
-    steps: Sequence[NextStep]
+    stages: Sequence[Stage]
+    not_done: Sequence[NextStep]
     runs: Sequence[Run]
-    recent: Sequence[tuple[AnyEvent, bool]]
+    acts: Sequence[Act]
     scores: Mapping[str, str]  # By run, what its report comes to.
     remarks: Sequence[str]
 
@@ -61,16 +66,36 @@ def percent(part: int | None, whole: int) -> str:
     return "99%" if rounded == 100 and part < whole else f"{rounded}%"
 
 
-def step_rows(steps: Sequence[NextStep], width: int) -> list[tuple[str, ...]]:
-    """Return the steps as rows: number, sign, words, screen, and last what names the row.
+def next_stage(stages: Sequence[Stage]) -> int:
+    """Return the number of the first stage that is not done, 0 where all are."""
+    return next((number for number, stage in enumerate(stages, 1) if stage.state != "done"), 0)
+
+
+def step_columns(stages: Sequence[Stage]) -> tuple[Column, ...]:
+    """Return the columns of the steps, with what to do first in their head."""
+    number = next_stage(stages)
+    head = f"NEXT: press {number} ({stages[number - 1].name})" if number else "ALL SEVEN ARE DONE"
+    return (*STEP_COLUMNS[:-1], Column(head))
+
+
+def step_rows(snapshot: HomeView, width: int) -> list[tuple[str, ...]]:
+    """Return stages and what is not done as rows: number, stage, sign, words, and last what names the row.
 
     Words that are wider than ``width`` cells go on in the next row: the end of a sentence is what it says.
     """
     rows: list[tuple[str, ...]] = []
-    for number, step in enumerate(steps, 1):
-        first, *rest = wrap(step.text, max(3, width), subsequent_indent="  ") or [""]
-        rows.append((str(number), SIGNS[step.tone], first, step.screen.capitalize(), str(number)))
-        rows += [("", "", more, "", str(number)) for more in rest]
+
+    def add(number: int, name: str, sign: str, text: str) -> None:
+        first, *rest = wrap(text, max(3, width), subsequent_indent="  ") or [""]
+        rows.append((str(number), name, sign, first, str(number)))
+        rows.extend(("", "", "", more, str(number)) for more in rest)
+
+    for number, stage in enumerate(snapshot.stages, 1):
+        add(number, stage.name, _STATES.get(stage.state) or SIGNS[stage.step.tone], stage.text)
+    if snapshot.not_done:
+        rows += [("", "", "", "", ""), ("", "", "", "NOT DONE", "")]
+    for number, entry in enumerate(snapshot.not_done, _FIRST_NUMBER):
+        add(number, "", SIGNS[entry.tone], entry.text)
     return rows
 
 
@@ -121,9 +146,9 @@ def dataset(project: Project, overview: ProjectOverview) -> Text:
 def aside(snapshot: HomeView) -> Text:
     """Return what was decided last, and whether its answer is hidden; the runs and what they come to; the machine."""
     text = Text.assemble(("RECENT ACTIVITY", "strong"), "\n")
-    for event, is_hidden in snapshot.recent:
-        text.append_text(event_line(event, is_hidden=is_hidden)).append("\n")
-    text.append("" if snapshot.recent else "  nothing decided yet\n").append("\nRUNS\n", "strong")
+    for act in snapshot.acts:
+        text.append_text(_act_line(act)).append(" (u)\n" if act.is_next_undone else "\n")
+    text.append("" if snapshot.acts else "  nothing decided yet\n").append("\nRUNS\n", "strong")
     for run in snapshot.runs:
         score = safe_text(snapshot.scores.get(run.id, ""))
         text.append_text(Text.assemble("  ", safe_text(run.id, 24, "accent"), f"  {run.standing}  ", score, "\n"))
@@ -136,10 +161,21 @@ def aside(snapshot: HomeView) -> Text:
     return text
 
 
-def welcome(root: Path) -> Text:
-    """Return what a folder that is no workspace is told."""
-    return Text.assemble(
+def _act_line(act: Act) -> Text:
+    """Return one decision as the log has it, and of many at once how many they are."""
+    if act.num_events == 1:
+        return event_line(act.event, is_hidden=act.is_hidden)
+    what = f"{_DONE[act.event.op]} {counted(act.num_events, 'record')}"
+    return Text.assemble(f"  {act.event.at[11:16]} ", safe_text(act.event.by, 12), f"  {what}")
+
+
+def welcome(root: Path, remarks: Sequence[str]) -> Text:
+    """Return what a folder that is no workspace is told, with what is to be known of it."""
+    text = Text.assemble(
         ("This folder is no workspace yet", "strong"), ": ", safe_text(str(root.resolve()), 200, "accent"), "\n\n",
         "A workspace is a folder with curate.toml, record files below data, and the journal of everybody's decisions.\n"
         "Nothing is written here before you choose a line and say yes.\n",
     )  # fmt: skip
+    for remark in remarks:
+        text.append_text(Text.assemble("\n", ("~ warn ", "warn"), safe_lines(remark), "\n"))
+    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from curate.base.events import Drop
 from curate.project.data import load_data
 from curate.project.project import open_project
+from curate.tui.chrome import KeyLine
 from curate.tui.frame_table import FrameTable
 from curate.tui.help import marked_up
 from curate.tui.widgets import SafeInput
@@ -248,14 +250,75 @@ def test_help_lists_every_binding_with_its_id(workspace, make_app, drive, settle
         await pilot.pause()
         text = str(pilot.app.screen.query("#pages Static").first().content)
         for name in ("probe.drop", "probe.fail", "table.mark", "app.undo", "app.quit", "app.log"):
-            assert name in text
+            assert name in text, "where there is one column of keys"
         assert "Press d to drop [/b]." in text
         assert "g p Probe" in text
         await pilot.press("escape")
         await pilot.pause()
         assert pilot.app.screen is pilot.app.present()
 
+    drive(make_app(workspace), story, size=(80, 24))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 45)], ids=str)
+def test_help_is_in_columns_where_there_is_room_and_is_searched(workspace, make_app, drive, settled, size) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        await pilot.press("question_mark")
+        await settled(pilot)
+        text = str(pilot.app.screen.query("#pages Static").first().content)
+        assert "table.mark" in text
+        num_lines = len(text.splitlines())
+        if size[0] >= 100:
+            assert re.search(r"Keys +: ctrl\+p|\? f1 +Keys .* [a-z]", text), "two keys on a line"
+        await pilot.press("/", *"Quit")
+        await settled(pilot)
+        lines = str(pilot.app.screen.query("#pages Static").first().content).splitlines()
+        assert 0 < len(lines) < num_lines
+        assert all("quit" in line.lower() for line in lines)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert pilot.app.screen is pilot.app.present()
+
+    drive(make_app(workspace), story, size=size)
+
+
+def test_a_click_on_a_key_of_the_last_line_is_the_key(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        line = screen_text(pilot.app).splitlines()[-1]
+        await pilot.click(KeyLine, offset=(line.index("d drop") + 2, 0))
+        await settled(pilot)
+        assert probe(pilot).told[-1] == ("changed", {"r000"})
+        await pilot.click(KeyLine, offset=(line.index("? keys"), 0))
+        await settled(pilot)
+        assert pilot.app.screen.is_modal
+
     drive(make_app(workspace), story)
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}], ids=str)
+def test_the_table_with_the_focus_is_told_from_the_others(make_workspace, make_app, drive, monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    app = make_app(make_workspace())
+
+    def looks(table) -> list[str]:
+        return [str(table.get_component_rich_style(f"frame-table--{part}")) for part in ("head", "cursor")]
+
+    async def story(pilot):
+        steps, categories = app.screen.query(FrameTable)
+        for focused, other in ((steps, categories), (categories, steps)):
+            focused.focus()
+            await pilot.pause()
+            assert "underline" in looks(focused)[0]
+            assert "underline" not in looks(other)[0]
+            assert "reverse" in looks(focused)[1]
+            assert "reverse" not in looks(other)[1]
+
+    drive(app, story)
 
 
 def test_help_text_flows_and_keeps_its_lists() -> None:

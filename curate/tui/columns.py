@@ -34,7 +34,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     """A table of the columns of a file; `y` hands over the map that was made, empty for what was recognised."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("y", "take", "Make it", id="columns.yes"),
+        Binding("y", "take", "Take it", id="columns.yes"),
         Binding("n,q", "dismiss", "No", id="columns.no"),
         Binding("escape", "dismiss", "No", id="columns.escape", show=False, priority=True),
     ]
@@ -43,10 +43,10 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     ColumnsDialog #what { height: auto; max-height: 8; }
     """
 
-    def __init__(self, path: Path, target: Path, background: Callable[..., object]) -> None:
-        """Ask whether a workspace is made in ``target`` from the file ``path``, which is read in the background."""
+    def __init__(self, path: Path, question: str, background: Callable[..., object]) -> None:
+        """Ask ``question`` about the file ``path``, which is read in the background."""
         super().__init__()
-        self._path, self._target, self._background = path, target, background
+        self._path, self._question, self._background = path, question, background
         self._mapping: dict[str, str] = {}
         self._preview: FilePreview | None = None
 
@@ -55,7 +55,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
             yield Static(id="what")
             columns = [Column("column", 16), Column("goes to", 18), Column("example"), Column("how sure", 19)]
             yield FrameTable(columns, can_mark=False, key=4)
-            keys = Text.assemble(("enter", "key"), " change   ", ("y", "key"), " make it   ", ("n", "key"), " no")
+            keys = Text.assemble(("enter", "key"), " change   ", ("y", "key"), " take it   ", ("n", "key"), " no")
             yield Static(keys)
 
     def on_mount(self) -> None:
@@ -76,9 +76,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         self._say(f"{error.message}\n{error.hint}")
 
     def _say(self, text: str) -> None:
-        self.query_one("#what", Static).update(
-            safe_lines(f"Make a workspace in {self._target.resolve()} from {self._path.name}?\n{text}")
-        )
+        self.query_one("#what", Static).update(safe_lines(f"{self._question}\n{text}"))
 
     def _show(self, preview: FilePreview) -> None:
         from curate.checks.spans import with_values_hidden
@@ -109,4 +107,6 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
             self.app.push_screen(Choose(f"Where does {column} go?", _TARGETS), chosen)
 
     def action_take(self) -> None:
-        self.dismiss(self._mapping)
+        # A file that cannot be read has nothing that could be taken.
+        if self._preview is not None:
+            self.dismiss(self._mapping)
