@@ -55,7 +55,7 @@ def command(
     # The workspace is opened after the first paint: settings and schema take longer than the frame.
     root = path if path.is_dir() else path.parent
     app = CurateApp(root, opener=partial(_opened, path, by), by=by, is_ascii=is_ascii, theme=theme)
-    app.to_begin = "" if path.is_dir() else str(path.resolve())
+    app.to_begin = None if path.is_dir() else path.resolve()
     if is_served:
         # There is no terminal to give back.
         app.may_train = allow_train
@@ -71,7 +71,13 @@ def _opened(path: Path, by: str) -> Project | None:
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         from curate.project.single_file import open_single_file
 
-        return open_single_file(path, by)
+        try:
+            return open_single_file(path, by)
+        except CurateError as error:
+            # Home asks which fields are question and answer, and makes a workspace of it.
+            if error.number != "E908":
+                raise
+            return None
     if not (path / FILE_NAME).is_file():
         return None
     from curate.project.project import open_project

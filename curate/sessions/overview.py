@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+from curate.base.console import one_line
 from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
@@ -288,6 +289,9 @@ def not_done(project: Project) -> list[NextStep]:
     from curate.sessions.queues import queues
 
     entries = []
+    if project.file:
+        text = f"make a workspace of {one_line(project.file.name, 60)}: for labels, splits and training"
+        entries.append(NextStep("", text, "home", {"file": project.file}))
     for queue in queues(project):
         unit, more = _QUEUES.get(queue.name, (queue.unit, f" {queue.title}"))
         if queue.count or queue.fault:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
 _MOST_VISITS = 20
-_FOR_A_FILE = ("browse", "edit", "validate")  # The screens of a file without a workspace.
+_FOR_A_FILE = ("browse", "edit", "validate", "queue")  # The screens of a file without a workspace.
 EXPIRES = 20.0  # Seconds after which a message that is no warning goes: what was done is old news then.
 
 
@@ -96,7 +96,7 @@ class CurateApp(App[int]):
         self.choose_theme(theme if has_colour else "mono")
         self.root = root
         self.by = project.by if project else by
-        self.to_begin = ""  # The file that Home offers to make a workspace of at once; empty for none.
+        self.to_begin: Path | None = None  # The file that Home offers to make a workspace of at once, if any.
         self.may_train = True  # Whether training may be started through a browser.
         self.tabs: list[Tab] = list(TABS)
         self.following = Following(cast("HostApp", self), poll, opener)

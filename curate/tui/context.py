@@ -99,6 +99,7 @@ class AppContext(Protocol):
     by: str  # The annotator's name.
     tabs: list[Tab]
     message: Text  # What the status line says; from its second line on, what to do about it.
+    to_begin: Path | None  # The file that Home offers to make a workspace of at once, if any.
     may_train: bool  # Whether training may be started through a browser.
 
     @property

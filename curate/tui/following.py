@@ -94,7 +94,8 @@ class Following:
         self._unsubscribe = project.subscribe(self.listener)
         self.failure = None
         self._stamp, self._new_settings = _stamp_of(project.root), ""
-        self._app.root, self._app.by = project.root, project.by
+        self._app.root = project.file.parent if project.file else project.root
+        self._app.by = project.by
 
     def release(self) -> None:
         """Close the project; all that was decided is saved already."""

@@ -162,7 +162,7 @@ def _offer_of(app: HostApp, kind: str) -> None:
         begin(app, next(offer for offer in found.ways if offer.kind == kind))
 
     # A workspace within a workspace would be looked for in vain.
-    root = app.root.resolve().parent if app.has_project else app.root
+    root = app.root.resolve().parent if app.has_project and app.project.file is None else app.root
     app.background(partial(offers, root), begin_first, group="ways.look")
 
 
@@ -175,13 +175,19 @@ def import_file(app: HostApp) -> None:
         path = app.root / Path(typed).expanduser()
         if "\0" in typed or not path.exists():
             app.tell(f"There is no workspace and no file at {typed}", "warn")
-        elif path.is_file() and app.has_project:
+        elif path.is_file() and app.has_project and app.project.file is None:
             _import_into(app, path)
         else:
             target = None if path.is_dir() else free((path.parent if app.root == path.parent else app.root) / path.stem)
             begin(app, Offer("open" if path.is_dir() else "make", "", path, target))
 
     app.push_screen(FileChooser("Which file? Type its path, or pick it.", app.root), chosen)
+
+
+def offer_workspace(app: HostApp, file: Path) -> None:
+    """Offer to make a workspace of one file, in a new folder beside it, or at home where nothing can be written."""
+    base = file.parent if os.access(file.parent, os.W_OK | os.X_OK) else Path.home()
+    begin(app, Offer("make", "", file, free(base / file.stem)))
 
 
 def begin(app: HostApp, offer: Offer) -> None:

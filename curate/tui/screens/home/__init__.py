@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +16,7 @@ from curate.tui.dialogs import Pages
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.home import rendering
-from curate.tui.ways_in import Offers, begin, offers
+from curate.tui.ways_in import Offers, begin, offer_workspace, offers
 from curate.tui.widgets import Pane
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
         if not self.app.has_project:
             self.refresh(recompose=True)
             self.call_after_refresh(self._offer)
+            if self.app.to_begin:
+                offer_workspace(self.app, self.app.to_begin)
 
     def on_mount(self) -> None:
         if not self.app.is_opening:
@@ -145,8 +148,12 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
         try:
             counts = overview(project, has_findings=problems_of(project).problems is not None)
             runs = runs_of(project.data)
+            way = stages(counts, next_steps(project, counts, runs), runs)
+            if project.file:
+                later = "in a workspace"
+                way = [stage if self.app.is_open(stage.step.screen) else replace(stage, text=later) for stage in way]
             return rendering.HomeView(
-                counts, stages(counts, next_steps(project, counts, runs), runs), not_done(project),
+                counts, way, not_done(project),
                 runs[:_MOST_RUNS], recent_acts(project, _MOST_ACTS), scores(runs[:_MOST_RUNS]),
                 [*project.remarks(), *project.catalog.remarks],
             )  # fmt: skip
@@ -219,6 +226,8 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
         steps += self._snapshot.not_done if self._snapshot else []
         if not 0 < number <= len(steps):
             self.tell_no_use(f"There is no step {number}.")
+        elif steps[number - 1].screen == "home" and self.project.file and "file" in steps[number - 1].what:
+            offer_workspace(self.app, self.project.file)
         elif steps[number - 1].screen == "home":
             self.app.action_reread()
         else:

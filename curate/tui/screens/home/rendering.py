@@ -118,8 +118,9 @@ def _short(number: int) -> str:
 def dataset(project: Project, overview: ProjectOverview) -> Text:
     """Return how many records there are, in which state, and how long they are."""
     settings = project.settings
+    name = settings.about.title or (project.file or project.root.resolve()).name
     text = Text.assemble(
-        ("DATASET  ", "strong"), safe_text(settings.about.title or project.root.resolve().name, 40), "  schema ",
+        ("DATASET  ", "strong"), safe_text(name, 40), "  schema ",
         safe_text(settings.schema_, 30), "\n", f"  {'records':11}{overview.num_records:>9,}\n",
     )  # fmt: skip
     for name, word, style in _STATUSES:
