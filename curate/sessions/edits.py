@@ -6,7 +6,6 @@ own editor gets the record as a text, and what it leaves is taken back (`edited`
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -15,7 +14,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from curate.base.console import one_line
 from curate.base.events import Add, Edit
@@ -23,18 +21,26 @@ from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError, Exit, Finding, Json, canonical
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
-from curate.jsonl import JsonFault, parts_of, pointer_of, strict_loads
+from curate.jsonl import JsonFault, parts_of, pointer_of
 from curate.project.drafts import Draft, Drafts, changes, rebased
 from curate.project.fold import RecordState
 from curate.project.project import Project
 from curate.schema import Shape, load_contract
-from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, value_at, written
+from curate.schema.form import (
+    Form,
+    Misspelt,
+    Typed,
+    describe_problem,
+    is_huge,
+    json_in,
+    read_written,
+    respelled_json,
+    value_at,
+    written,
+)
 from curate.schema.view import View, at
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
-_LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
-# Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed.
-_SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
 NOTHING_CHANGED = "nothing changed"  # What `save` returns where there is nothing to undo either.
 CHANGED_MEANWHILE = "E986 changed-meanwhile"  # Somebody else has changed the same key; saving again keeps one's own.
 
@@ -370,7 +376,7 @@ class Answer:
             return False
         self._text = text
         try:
-            value = _value(text)
+            value = json_in(text)
         except JsonFault:
             was_form, self.form = self.form is not None, None
             return was_form
@@ -383,9 +389,9 @@ class Answer:
         """Put what the form says into the text of the record, spelled as the text was."""
         if self.form is None:
             return
-        before, value = _value(self._text), self.form.to_line()
+        before, value = json_in(self._text), self.form.to_line()
         if canonical(value) != canonical(before):
-            self._text = _respelled(self._text, before, value)
+            self._text = respelled_json(self._text, before, value)
             edit.form.enter(self.pointer, self._text)
 
 
@@ -397,18 +403,6 @@ def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
     pointer, shape = contract
     is_known = known is not None and known.pointer == pointer and known.shape is shape
     return known if is_known else Answer(pointer, shape)
-
-
-def _value(text: str) -> Json:
-    return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
-
-
-def _respelled(text: str, before: Json, after: Json) -> str:
-    """Return ``text``, which says ``before``, as a text that says ``after`` with the same layout and blanks around."""
-    bare = text.strip()
-    options = next((known for known in _SPELLINGS if json.dumps(before, **known) == bare), _SPELLINGS[0])
-    start = text.index(bare)
-    return f"{text[:start]}{json.dumps(after, **options)}{text[start + len(bare) :]}"
 
 
 _USUAL = ("editor", "nano", "vi")
