@@ -221,6 +221,20 @@ class Form:
         self._reorder(pointer, [*items, item], [*order[:index], len(items), *order[index:]])
         return added
 
+    def add_next_turn(self, turn: str) -> str:
+        """Return the pointer of the turn behind the one at ``turn``: one that is still empty, or a new one."""
+        *above, last = parts_of(turn)
+        turns, index = value_at(self._value, above)[0], int(last) + 1
+        pointer = pointer_of([*above, str(index)])
+        known = turns[index] if index < len(turns) else None
+        if not isinstance(known, dict) or known.get("content") or known.get("tool_calls"):
+            return self.add_item(pointer_of(above), index - 1)
+        properties = self._schemas.rules(self._schema(parts_of(pointer))).properties
+        begun = {**known, **next_turn(turns[:index], self.roles(pointer), properties)}
+        if begun != known:
+            self.set(pointer, begun)
+        return pointer
+
     def roles(self, turn: str) -> list[str]:
         """Return the roles that the schema allows to the turn at this pointer."""
         role = self._schemas.rules(self._schemas.at((*parts_of(turn), "role")))

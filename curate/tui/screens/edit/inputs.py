@@ -24,15 +24,18 @@ if TYPE_CHECKING:
 _KEY = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s*:)')
 _MOST_COLOURED = 64 * 1024
 _LABEL = 60
+# What Textual's text area would do with these keys; they are the form's, which takes back all that is typed in it.
+_OF_FORM = ("f6", "f7", "ctrl+z", "super+z", "ctrl+y", "super+y")
 
 
 class TextTyped(Message):
-    """Somebody typed ``text`` in the field at ``pointer``."""
+    """Somebody typed ``text`` in the field at ``pointer``; with ``ends_word`` a word, or a whole text, has ended."""
 
-    def __init__(self, pointer: str, text: str) -> None:
+    def __init__(self, pointer: str, text: str, *, ends_word: bool) -> None:
         super().__init__()
         self.pointer = pointer
         self.text = text
+        self.ends_word = ends_word
 
 
 class ValuePicked(Message):
@@ -62,7 +65,8 @@ class LineField(SafeInput):
 
     def on_input_changed(self, event: SafeInput.Changed) -> None:
         event.stop()
-        self.post_message(TextTyped(self.pointer, self.spelling.read(event.value)))
+        before = event.value[: self.cursor_position][-1:]
+        self.post_message(TextTyped(self.pointer, self.spelling.read(event.value), ends_word=not before.isalnum()))
 
 
 class AreaField(SafeTextArea):
@@ -82,13 +86,21 @@ class AreaField(SafeTextArea):
             read_only=bool(field.fixed),
             highlight_cursor_line=False,
         )
+        for key in _OF_FORM:
+            self._bindings.key_to_bindings.pop(key, None)
 
     def show(self, _field: Field, text: str) -> None:
-        """Show ``text``, unless it is what stands there already."""
-        if text != self.spelling.read(self.text):
-            self.spelling = Spelling.of(text)
-            with self.prevent(SafeTextArea.Changed):
-                self.load_text(self.spelling.spell(text))
+        """Show ``text``, unless it is what stands there already, with the cursor where the two differ."""
+        before = self.text
+        if text == self.spelling.read(before):
+            return
+        self.spelling = Spelling.of(text)
+        after = self.spelling.spell(text)
+        with self.prevent(SafeTextArea.Changed):
+            self.load_text(after)
+        pairs = enumerate(zip(reversed(before), reversed(after), strict=False))
+        num_same = next((number for number, (old, new) in pairs if old != new), min(len(before), len(after)))
+        self.move_cursor(self.document.get_location_from_index(len(after) - num_same))
 
     def get_line(self, line_index: int) -> Text:
         line = super().get_line(line_index)
@@ -98,7 +110,9 @@ class AreaField(SafeTextArea):
 
     def on_text_area_changed(self, event: SafeTextArea.Changed) -> None:
         event.stop()
-        self.post_message(TextTyped(self.pointer, self.spelling.read(self.text)))
+        row, column = self.cursor_location
+        before = self.document.get_line(row)[column - 1 : column] if column else ""
+        self.post_message(TextTyped(self.pointer, self.spelling.read(self.text), ends_word=not before.isalnum()))
 
 
 class MarkField(Static, can_focus=True):

@@ -43,10 +43,14 @@ class FormView(Vertical):
     FormView Leaf { height: auto; width: 1fr; layout: horizontal; }
     FormView .within > Leaf, FormView .within > GroupNode, FormView .within > More { margin-left: 2; }
     FormView .within > ProblemLine { margin-left: 2; }
-    FormView .name { width: 14; height: auto; }
+    FormView .name { width: auto; min-width: 14; padding-right: 1; height: auto; }
+    FormView TraceNode { layout: vertical; }
+    FormView TraceNode AreaField { display: none; margin-left: 2; }
+    FormView TraceNode.-open AreaField { display: block; }
     FormView ProblemLine { height: auto; width: 1fr; padding-left: 14; }
-    FormView Head, FormView More { height: 1; width: 1fr; }
-    FormView Head:focus, FormView More:focus { text-style: reverse; }
+    FormView TurnNode > ProblemLine { padding-left: 0; }
+    FormView Head, FormView More, FormView Fold { height: 1; width: 1fr; }
+    FormView Head:focus, FormView More:focus, FormView Fold:focus { text-style: reverse; }
     FormView LineField { width: 1fr; background: $panel; }
     FormView LineField:disabled { background: $background; }
     FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
