@@ -38,7 +38,7 @@ from curate.schema.form import (
     value_at,
     written,
 )
-from curate.schema.view import View, at
+from curate.schema.view import View, at, put
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
 NOTHING_CHANGED = "nothing changed"  # What `save` returns where there is nothing to undo either.
@@ -95,6 +95,17 @@ class EditSession:
     def is_huge(self) -> bool:
         """Whether the line is so large that only an editor should have it."""
         return is_huge(self.form.to_line())
+
+    @property
+    def category(self) -> str:
+        """The category as it is typed, empty where there is none."""
+        line, view = self.form.to_line(), self.project.shape.view
+        return str(view.get(line, "category") or "") if view is not None and isinstance(line, dict) else ""
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether the record holds a conversation."""
+        return any(field.is_turn for field in self.form.root.walk())
 
     def keep(self) -> None:
         """Write what is typed to the draft (E906), or take the draft away where nothing differs from what is saved."""
@@ -183,7 +194,7 @@ class EditSession:
         line, view = self.form.to_line(), self.project.shape.view
         if view is None or not isinstance(line, dict):
             return None
-        category = self.project.settings.categories.get(str(view.get(line, "category") or ""))
+        category = self.project.settings.categories.get(self.category)
         pointer = answer_pointer(line, self.project.shape)
         if category is None or not category.schema_ or not pointer:
             return None
@@ -283,9 +294,12 @@ def open_edit(project: Project, name: str) -> EditSession:
     return EditSession(project, name, dict(project.state(name).record.data), is_new=False)
 
 
-def new_edit(project: Project, name: str = "") -> EditSession:
-    """Return a new record under edit; ``name`` is that of a draft to go on with."""
-    return EditSession(project, name or fresh_name(), Form.blank_line(project.shape))
+def new_edit(project: Project, name: str = "", category: str = "") -> EditSession:
+    """Return a new record under edit, of this ``category``; ``name`` is that of a draft to go on with."""
+    line, view = Form.blank_line(project.shape), project.shape.view
+    if category and view is not None and "category" in view.paths:
+        put(line, view.paths["category"], category)
+    return EditSession(project, name or fresh_name(), line)
 
 
 def copied_edit(project: Project, name: str) -> EditSession:

@@ -100,7 +100,7 @@ class AreaField(SafeTextArea):
             self.load_text(after)
         pairs = enumerate(zip(reversed(before), reversed(after), strict=False))
         num_same = next((number for number, (old, new) in pairs if old != new), min(len(before), len(after)))
-        self.move_cursor(self.document.get_location_from_index(len(after) - num_same))
+        self.move_cursor(location_at(after, len(after) - num_same))
 
     def get_line(self, line_index: int) -> Text:
         line = super().get_line(line_index)
@@ -113,6 +113,11 @@ class AreaField(SafeTextArea):
         row, column = self.cursor_location
         before = self.document.get_line(row)[column - 1 : column] if column else ""
         self.post_message(TextTyped(self.pointer, self.spelling.read(self.text), ends_word=not before.isalnum()))
+
+
+def location_at(text: str, index: int) -> tuple[int, int]:
+    """Return the row and the column, from 0, of the character at ``index``."""
+    return text.count("\n", 0, index), index - text.rfind("\n", 0, index) - 1
 
 
 class MarkField(Static, can_focus=True):

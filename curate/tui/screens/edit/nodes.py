@@ -348,9 +348,8 @@ class TurnNode(GroupNode):
         for part in sorted(self.field.fields, key=_place_in_turn):
             if called and part is calls:
                 shown += called
-            elif self._has_more or part.pointer in self._revealed or self._is_shown(part, has_calls=bool(called)):
+            elif self._has_more or self._is_shown(part, has_calls=bool(called)):
                 shown.append(part)
-        self._revealed.update(part.pointer for part in shown)
         return shown
 
     def _is_shown(self, part: Field, *, has_calls: bool) -> bool:
@@ -360,7 +359,11 @@ class TurnNode(GroupNode):
         is_in_head = part.name in ("name", "tool_call_id") or (
             part.name == "role" and part.kind in ("choice", "constant")
         )
-        return part.is_present and not is_in_head
+        is_shown = (part.is_present and not is_in_head) or part.pointer in self._revealed
+        if is_shown:
+            # It stays when its text is typed away.
+            self._revealed.add(part.pointer)
+        return is_shown
 
     def _hidden_names(self, fields: Sequence[Field]) -> list[str]:
         return []

@@ -24,8 +24,8 @@ class FormSheet(Vertical):
     """The widgets of a form."""
 
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("f8", "leave_out", "Remove field", id="edit.leave_out"),
-        Binding("f9", "add_item", "Next turn", id="edit.add_beside"),
+        Binding("f8", "leave_out", "Remove field", id="edit.leave_out", show=False),
+        Binding("f9", "add_item", "Add next", id="edit.add_beside"),
         Binding("f6", "next_role", "Role", id="edit.role"),
         Binding("f5", "add_call", "Tool call", id="edit.add_call"),
         Binding("f3,ctrl+z", "undo", "Undo typing", id="edit.undo_typing", show=False),
@@ -121,6 +121,11 @@ class FormSheet(Vertical):
         is_there = await self.focus_pointer(pointer)
         node = self.node(self.form.nearest(pointer).pointer)
         return node.focus_to_type() if isinstance(node, GroupNode) else is_there
+
+    def focus_to_type(self) -> bool:
+        """Go to where one begins to type in a new record."""
+        root = self.children[0]
+        return root.focus_to_type() if isinstance(root, GroupNode) else self.focus_node("")
 
     def focus_node(self, pointer: str) -> bool:
         """Give the focus to the field at ``pointer``, else to the nearest one around it that is on the screen."""

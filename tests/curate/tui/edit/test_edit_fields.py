@@ -298,7 +298,7 @@ def test_what_was_typed_stays_when_the_focus_is_sent_elsewhere(
         assert_what_is_seen_is_what_is_there(pilot)
         await pilot.press("ctrl+s")
         await settled(pilot)
-        await go_to(pilot, settled, "/messages/2")
+        await go_to(pilot, settled, "/messages/1")
         await pilot.press("x", "ctrl+s")
         await settled(pilot)
 

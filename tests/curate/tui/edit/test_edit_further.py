@@ -127,7 +127,7 @@ def test_previews_neighbours_and_differences(
         await pilot.press("f2")
         assert "an estimate, 4 bytes a token" in screen_text(pilot.app)
 
-    edit_story(workspace, story, record="m1", pointer="/messages/0/content")
+    edit_story(workspace, story, size=(140, 45), record="m1", pointer="/messages/0/content")
 
 
 def test_an_answer_with_a_schema_is_a_form_too(
@@ -252,6 +252,8 @@ def test_no_control_character_of_a_record_reaches_the_terminal(make_workspace: A
         session.quiet()
     session.wait_for(b"<U+001B>")
     session.send(b"\x11")
+    session.wait_for(b"is not saved")
+    session.send(b"y")
     session.quiet()
     session.end()
     stream = session.output.decode()
