@@ -102,6 +102,14 @@ class AreaField(SafeTextArea):
         num_same = next((number for number, (old, new) in pairs if old != new), min(len(before), len(after)))
         self.move_cursor(location_at(after, len(after) - num_same))
 
+    def _rewrap_and_refresh_virtual_size(self) -> None:
+        # At the same width a text wraps as it did: Textual would wrap a long one three times for one paste.
+        wrapped = self.wrapped_document
+        if (wrapped._width, wrapped._tab_width) == (self.wrap_width, self.indent_width):
+            self._refresh_size()
+        else:
+            super()._rewrap_and_refresh_virtual_size()
+
     def get_line(self, line_index: int) -> Text:
         line = super().get_line(line_index)
         if self._is_coloured:
