@@ -59,7 +59,7 @@ class FormView(Vertical):
     FormView Head:focus, FormView More:focus, FormView Fold:focus { text-style: reverse; }
     FormView LineField { width: 1fr; background: $panel; }
     FormView LineField:disabled { background: $background; }
-    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; scrollbar-gutter: stable; scrollbar-size-vertical: 1; }
+    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
     FormView MarkField { width: 1fr; height: auto; }
     FormView SelectField { width: 1fr; height: auto; }
     FormView #find { height: 1; border: none; padding: 0 1; display: none; background: $panel; }
