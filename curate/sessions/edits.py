@@ -32,7 +32,10 @@ from curate.schema.form import (
     Typed,
     describe_problem,
     is_huge,
+    is_markdown,
     json_in,
+    markdown_of,
+    read_markdown,
     read_written,
     respelled_json,
     value_at,
@@ -81,10 +84,9 @@ class EditSession:
         """Where the draft lies."""
         return self._drafts.path(self.draft_name)
 
-    @property
-    def editor_path(self) -> Path:
-        """Where the text lies while a person's own editor has it."""
-        return self._drafts.editor_path(self.draft_name)
+    def editor_path(self, text: str) -> Path:
+        """Return where ``text`` lies while a person's own editor has it."""
+        return self._drafts.editor_path(self.draft_name).with_suffix(".md" if is_markdown(text) else ".json")
 
     @property
     def is_changed(self) -> bool:
@@ -131,26 +133,33 @@ class EditSession:
         self._reopen(self.form.saved)
         self.follow()
 
-    def written(self) -> str:
-        """Return the text to hand to an editor."""
-        return self.text or written(self.form.to_line())
+    def written(self, *, as_json: bool = False) -> str:
+        """Return the text to hand to an editor: Markdown, or JSON where that was asked for or nothing else is exact."""
+        line = self.form.to_line()
+        return self.text or (None if as_json else markdown_of(line, self.project.shape)) or written(line)
 
     def take(self, text: str) -> list[str]:
         """Take a text back from an editor; return what is wrong with it, each with line and column.
 
-        A text that is no JSON object is kept beside the line; what the schema refuses is taken, to be mended. Call
-        `follow` then: while there is such a text, nothing that others change is taken in.
+        A text that is no record is kept beside the line; what the schema refuses is taken, to be mended. Call `follow`
+        then: while there is such a text, nothing that others change is taken in.
         """
         self.text = text
         try:
-            line = read_written(text)
+            record = read_markdown(text, self.project.shape) if is_markdown(text) else None
+            line = read_written(text) if record is None else record.line
         except Misspelt as fault:
             return [str(fault)]
         if not isinstance(line, dict):
             return ["line 1, column 1: a record is an object in braces"]
         self.text = ""
-        self.form.replace_line(line)
-        return [describe_problem(text, fault.problem) for fault in self.form.problems()]
+        self.form.replace_line(_in_order(line, self.form.to_line()))
+        faults = [fault.problem for fault in self.form.problems()]
+        if record is None:
+            return [describe_problem(text, problem) for problem in faults]
+        return [
+            f"line {record.place(fault.pointer)}: {fault.pointer or 'the record'} {fault.message}" for fault in faults
+        ]
 
     def save(self) -> str:
         """Save the edit as one decision and return what was saved, in words; the draft is gone then.
@@ -161,7 +170,7 @@ class EditSession:
                 and the draft stays.
         """
         if self.text:
-            raise CurateError("E972 unfit-line", f"{self.name}: the text is no JSON yet", "Fix it in the editor.")
+            raise CurateError("E972 unfit-line", f"{self.name}: the text cannot be read yet", "Fix it in the editor.")
         if problems := self.form.problems():
             first = problems[0]
             more = f", and {counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""
@@ -351,6 +360,16 @@ def is_standing(project: Project, finding: Finding) -> bool:
         return True
     own = problem_list.problems.of_record(finding.record)
     return (finding.code, finding.pointer) in {(other.code, other.pointer) for other in own}
+
+
+def _in_order(new: Json, old: Json) -> Json:
+    """Return ``new`` with its keys in the order that they have in ``old``, as far as they are there."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        keys = dict.fromkeys([*(key for key in old if key in new), *new])
+        return {key: _in_order(new[key], old.get(key)) for key in keys}
+    if isinstance(new, list) and isinstance(old, list):
+        return [_in_order(*pair) for pair in zip(new, old, strict=False)] + new[len(old) :]
+    return new
 
 
 def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:

@@ -5,6 +5,7 @@ the same checks.
 """
 
 from curate.schema.form.fields import Field
+from curate.schema.form.markdown import is_markdown, markdown_of, read_markdown
 from curate.schema.form.model import Form, Typed, value_at
 from curate.schema.form.outline import outline
 from curate.schema.form.rules import option_index

@@ -46,7 +46,8 @@ class EditScreen(ProjectScreen):
         Binding("ctrl+s,W", "save", "Save", id="edit.save"),
         Binding("f7", "save_and_next", "Save + next", id="edit.save_and_next"),
         Binding("ctrl+r", "remedy", "Remedies", id="edit.remedy"),
-        Binding("f4,E", "editor", "$EDITOR", id="edit.editor", key_display="f4"),
+        Binding("f4", "editor", "$EDITOR", id="edit.editor"),
+        Binding("E", "editor(True)", "$EDITOR, JSON", id="edit.editor_json", show=False),
         Binding("f2", "next_view", "Chat/JSON", id="edit.view"),
         Binding("n", "new", "New", id="edit.new"),
         Binding("ctrl+n", "save_and_new", "Save + new", id="edit.save_and_new", show=False),
@@ -268,16 +269,16 @@ class EditScreen(ProjectScreen):
         if view is None or not await view.go_to_problem(after=view.sheet.focused_pointer()):
             self.tell("Nothing is wrong.")
 
-    async def action_editor(self) -> None:
+    async def action_editor(self, as_json: bool = False) -> None:
         edit = self.edit
         if edit is None:
             self.tell("There is no record to edit.", "warn")
             return
         self._save_draft()
-        before = edit.written()
+        before = edit.written(as_json=as_json)
         try:
             with self.app.suspend():
-                after = edited(before, edit.editor_path)
+                after = edited(before, edit.editor_path(before))
         except SuspendNotSupported:
             self.tell("An editor cannot be started from here.", "warn")
             return

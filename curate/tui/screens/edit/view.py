@@ -323,7 +323,7 @@ def without_form(edit: EditSession) -> Text:
     """Return why the record that is open has no form, and what can be done."""
     if not edit.text:
         return Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
-    left = "What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n"
+    left = "What your editor left cannot be read yet. It is kept as a draft; f4 goes back to it.\n"
     unread = "The line is no JSON. f4 opens it in your own editor.\n"
     why = Text(unread if edit.is_line and not edit.is_changed else left, "warn")
     return Text.assemble(why, safe_text(edit.take(edit.text)[0], 200))

@@ -42,12 +42,12 @@ def test_a_record_goes_to_an_editor_and_comes_back(
 
     async def story(pilot: Pilot[Any]) -> None:
         await type_in(pilot, "Now ")
-        with_editor("path.write_text(text.replace('easy', 'hard').replace('\"level\"', '\"level\" oops'))")
+        with_editor("assert path.suffix == '.md'\npath.write_text(text.replace('\"easy\"', '\"hard\" oops'))")
         await pilot.press("f4")
         await settled(pilot)
-        assert "line 4, column 11: a colon after the key was expected" in screen_text(pilot.app)
+        assert "line 4, column 15:" in screen_text(pilot.app)
         assert record_in(workspace, "m1") == LINE
-        with_editor("assert 'oops' in text\npath.write_text(text.replace(' oops', ''))")
+        with_editor("path.write_text(text.replace(' oops', '').replace('\\nNow', '\\nAnd now'))")
         await pilot.press("f4")
         await settled(pilot)
         assert "(x) hard" in screen_text(pilot.app)
@@ -56,7 +56,19 @@ def test_a_record_goes_to_an_editor_and_comes_back(
 
     edit_story(workspace, story, record="m1", pointer="/messages/0/content")
     found = record_in(workspace, "m1")
-    assert (found["level"], found["messages"][0]["content"]) == ("hard", "Now Where is my parcel?")
+    assert (found["level"], found["messages"][0]["content"]) == ("hard", "And now Where is my parcel?")
+
+
+def test_an_editor_gets_json_on_request(make_own: Any, edit_story: Any, settled: Settled, with_editor: Any) -> None:
+    workspace = make_own()
+
+    async def story(pilot: Pilot[Any]) -> None:
+        with_editor("assert json.loads(text)['id'] == 'm1'\npath.write_text(text.replace('easy', 'hard'))")
+        await pilot.press("E", "W")
+        await settled(pilot)
+
+    edit_story(workspace, story, record="m1", pointer="/level")
+    assert record_in(workspace, "m1") == {**LINE, "level": "hard"}
 
 
 def test_an_editor_that_changes_nothing_or_is_not_there(
@@ -90,7 +102,7 @@ def test_a_huge_record_is_for_an_editor_only(
     async def story(pilot: Pilot[Any]) -> None:
         assert "larger than 256 KB" in screen_text(pilot.app)
         assert not pilot.app.screen.query("FormView")
-        with_editor("path.write_text(text.replace('\"y\"', '\"z\"'))")
+        with_editor("path.write_text(text.replace('\\n\\ny\\n', '\\n\\nz\\n'))")
         await pilot.press("f4", "W")
         await settled(pilot)
 
