@@ -31,7 +31,7 @@ from curate.sessions.problems import problems_of
 if TYPE_CHECKING:
     from curate.project.project import Project
 
-_SENSITIVE = "X7"
+_SENSITIVE = ("X701", "X702")
 TABLE = Path(".curate/redaction.json")
 
 
@@ -53,7 +53,7 @@ def remedies_of(project: Project, finding: Finding) -> list[Remedy]:
         if fix is not None and fix.changes and not remedies:
             warning = ", which can change what the text means" if unsafe else ""
             remedies.append(Remedy("f", f"fix: {', '.join(fix.fixes)}{warning}", partial(_fix, project, fix)))
-    if finding.code.startswith(_SENSITIVE):
+    if finding.code in _SENSITIVE:
         problems = problem_list.problems
         alike = problems.with_code(finding.code) if problems else [finding.record]
         remedies.append(Remedy("r", "redact this record", partial(redact, project, [finding.record])))

@@ -109,6 +109,7 @@ class ProblemLine(Static):
         super().__init__(Text("\n").join(texts))
         self.pointer = pointer
         self.problems = problems
+        self.within = within
 
 
 class Node(Widget):

@@ -67,15 +67,21 @@ class FormSheet(Vertical):
         self._problems = defaultdict(list)
         for fault in self.form.problems():
             self._problems[fault.pointer].append(fault.problem)
+        await self._show_problems()
+
+    async def _show_problems(self) -> None:
+        nodes = {pointer: self._nearest_node(pointer) for pointer in self._problems}
+        within = {pointer: pointer[len(node.pointer) :] for pointer, node in nodes.items() if node is not None}
         waiting = dict(self._problems)
         for line in self.query(ProblemLine):
-            if line.problems != waiting.pop(line.pointer, None):
+            if (line.problems, line.within) == (waiting.get(line.pointer), within.get(line.pointer)):
+                del waiting[line.pointer]
+            else:
                 await line.remove()
-                waiting[line.pointer] = self._problems.get(line.pointer, [])
         for pointer, problems in waiting.items():
-            node = self._nearest_node(pointer)
-            if problems and node is not None:
-                await node.mount_problem(ProblemLine(pointer, problems, pointer[len(node.pointer) :]))
+            node = nodes[pointer]
+            if node is not None:
+                await node.mount_problem(ProblemLine(pointer, problems, within[pointer]))
 
     async def rebuild(self) -> None:
         """Show the fields that the form has now; widgets that fit stay, and with them the cursor."""
@@ -168,6 +174,7 @@ class FormSheet(Vertical):
                 await node.open(with_more=True)
             case "toggle" if node.field.is_filled:
                 await (node.close() if node.is_open else node.open())
+                await self._show_problems()
             case "toggle":
                 self.form.begin(node.pointer)
                 await self._changed()

@@ -21,7 +21,7 @@ LINES = [
     {"id": "a", "instruction": "Which key id do I use?", "output": SECRET},
     {"id": "b", "instruction": "How do I log in?", "output": SECRET},
     {"id": "c", "instruction": "Where is my parcel?", "output": ""},
-    {"id": "d", "instruction": "When do you open?", "output": "We open  at nine.\u200b "},
+    {"id": "d", "instruction": "When do you open?", "output": "OÃ¹ est le cafÃ©?"},
 ]
 
 
@@ -99,12 +99,11 @@ def test_f7_stays_where_nothing_can_be_saved(found: Any, edit_story: Any, settle
 
     async def story(pilot: Pilot[Any]) -> None:
         await arrived(pilot, settled, entries)
-        edit_of(pilot).form.leave_out("/instruction")
-        await pilot.press("f7")
+        await pilot.press("shift+tab", "shift+tab", "f8", "f7")
         await settled(pilot)
         assert "E972" in screen_text(pilot.app)
         assert edit_of(pilot).name == "a"
-        edit_of(pilot).form.undo()
+        await pilot.press("ctrl+z")
 
     edit_story(workspace, story)
     assert record_in(workspace, "a") == LINES[0]
@@ -227,26 +226,24 @@ def test_typing_is_taken_back_word_by_word_and_made_again(
 ) -> None:
     async def story(pilot: Pilot[Any]) -> None:
         area = pilot.app.focused
-        await type_in(pilot, "one two ")
-        await pilot.press("ctrl+end")
-        await type_in(pilot, " end")
-        before = area.text
-        for left in ("one two " + SECRET + " ", "one two " + SECRET, "one " + SECRET, SECRET):
+        await type_in(pilot, "one two three")
+        for left in ("one two ", "one ", ""):
             await pilot.press("ctrl+z")
             await settled(pilot)
             assert area.text == left
         assert pilot.app.focused is area
-        for _ in range(4):
+        for again in ("one ", "one two ", "one two three"):
             await pilot.press("ctrl+y")
             await settled(pilot)
-        assert area.text == before
+            assert area.text == again
+            assert area.cursor_location == (0, len(again))
         await pilot.press("f3", "X")
         await settled(pilot)
         await pilot.press("ctrl+y")
         await settled(pilot)
-        assert area.text == "one two " + SECRET + " X"
+        assert area.text == "one two X"
 
-    edit_story(make_workspace(LINES), story, record="a", pointer="/output")
+    edit_story(make_workspace(LINES), story, record="c", pointer="/output")
 
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45)], ids=str)

@@ -243,6 +243,7 @@ def test_a_folded_card_shows_the_faults_inside(
 ) -> None:
     async def story(pilot: Pilot[Any]) -> None:
         edit_of(pilot).form.leave_out("/messages/2/content")
+        edit_of(pilot).form.leave_out("/messages/2/content")
         await pilot.app.screen.query_one(FormView).rebuild()
         await go_to(pilot, settled, "/messages/2")
         await keys(pilot, settled, "enter")
