@@ -112,7 +112,8 @@ class EditScreen(ProjectScreen):
         """
         if what:
             self._listing = listing
-            self._opened = {**what, **({"finding": finding} if finding is not None else {})}
+            given = {"pointer": pointer, "finding": finding}
+            self._opened = what | {name: part for name, part in given.items() if part}
         if finding is not None:
             pointer = field_of(finding, self.project.shape)
         record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
@@ -210,7 +211,7 @@ class EditScreen(ProjectScreen):
         """Open the next entry of the list, or go back to the list where there is none."""
         following, self._following = self._following, None
         if following is not None:
-            self.arrive(**following, listing=self._listing)
+            self.arrive(**{**following, "listing": self._listing})
             return
         self.set_focus(None)
         self.is_side_open = False

@@ -98,9 +98,8 @@ class AreaField(SafeTextArea):
         after = self.spelling.spell(text)
         with self.prevent(SafeTextArea.Changed):
             self.load_text(after)
-        pairs = enumerate(zip(reversed(before), reversed(after), strict=False))
-        num_same = next((number for number, (old, new) in pairs if old != new), min(len(before), len(after)))
-        self.move_cursor(location_at(after, len(after) - num_same))
+        start = _num_alike(before, after)
+        self.move_cursor(location_at(after, len(after) - _num_alike(before[start:][::-1], after[start:][::-1])))
 
     def _rewrap_and_refresh_virtual_size(self) -> None:
         # At the same width a text wraps as it did: Textual would wrap a long one three times for one paste.
@@ -121,6 +120,12 @@ class AreaField(SafeTextArea):
         row, column = self.cursor_location
         before = self.document.get_line(row)[column - 1 : column] if column else ""
         self.post_message(TextTyped(self.pointer, self.spelling.read(self.text), ends_word=not before.isalnum()))
+
+
+def _num_alike(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def location_at(text: str, index: int) -> tuple[int, int]:
