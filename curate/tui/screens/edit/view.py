@@ -300,12 +300,13 @@ move it, `x` takes it out, `m` shows its other fields. `f8` removes the field wi
 comes first. `ctrl+z` or `f3` takes back what you typed, `ctrl+y` makes it again. `f12` gives a text the whole screen,
 `ctrl+f` finds in it. `f7` saves and opens the next record of the list, `ctrl+r` says what can be done about a finding.
 
-A field of short texts parts them by commas. Characters that a terminal must not see stand as `<U+202E>`: typed so in such
-a field, they are the character. What no field can show, because its schema allows several forms of it or does not say,
-stands as JSON, with the same checks.
+A field of short texts parts them by commas. Characters that a terminal must not see stand as `<U+202E>`: typed so in
+such a field, they are the character. What no field can show, because its schema allows several forms of it or does not
+say, stands as JSON, with the same checks.
 
 `f4` hands the whole record to your own editor as Markdown, `E` as JSON. Records above 256 KB can be edited only there,
-and lines that are no JSON. A line that is no record yet, opened from Validate, is saved into its file; no undo takes that back.
+and lines that are no JSON. A line that is no record yet, opened from Validate, is saved into its file; no undo takes
+that back.
 """
 
 
