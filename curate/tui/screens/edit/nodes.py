@@ -77,7 +77,7 @@ class Head(WishLine):
     ]
 
 
-class Fold(WishLine):
+class FoldLine(WishLine):
     """The line that stands for a text until it is opened."""
 
     CLICK = "toggle"
@@ -181,17 +181,17 @@ class TraceNode(Leaf):
         self.set_class(not field.is_present, "-open")
 
     def compose(self) -> ComposeResult:
-        yield Fold(self.pointer, self._line())
+        yield FoldLine(self.pointer, self._line())
         yield from super().compose()
 
     async def show(self, field: Field) -> None:
         await super().show(field)
-        self.query_one(Fold).show(self._line())
+        self.query_one(FoldLine).show(self._line())
 
     def toggle(self) -> None:
         """Open the text, or fold it."""
         self.toggle_class("-open")
-        self.query_one(Fold).show(self._line())
+        self.query_one(FoldLine).show(self._line())
 
     def focus_first(self) -> bool:
         if not self.has_class("-open"):

@@ -55,8 +55,8 @@ class FormView(Vertical):
     FormView TraceNode.-open AreaField { display: block; }
     FormView ProblemLine { height: auto; width: 1fr; padding-left: 14; }
     FormView TurnNode > ProblemLine { padding-left: 0; }
-    FormView Head, FormView More, FormView Fold { height: 1; width: 1fr; }
-    FormView Head:focus, FormView More:focus, FormView Fold:focus { text-style: reverse; }
+    FormView Head, FormView More, FormView FoldLine { height: 1; width: 1fr; }
+    FormView Head:focus, FormView More:focus, FormView FoldLine:focus { text-style: reverse; }
     FormView LineField { width: 1fr; background: $panel; }
     FormView LineField:disabled { background: $background; }
     FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
