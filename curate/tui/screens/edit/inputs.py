@@ -101,6 +101,11 @@ class AreaField(SafeTextArea):
         start = _num_alike(before, after)
         self.move_cursor(location_at(after, len(after) - _num_alike(before[start:][::-1], after[start:][::-1])))
 
+    @property
+    def wrap_width(self) -> int:
+        """The columns of a line; a scroll bar has its own at all times, so that none has to be wrapped anew for it."""
+        return max(0, super().wrap_width - (0 if self.show_vertical_scrollbar else self.scrollbar_size_vertical))
+
     def _rewrap_and_refresh_virtual_size(self) -> None:
         # At the same width a text wraps as it did: Textual would wrap a long one three times for one paste.
         wrapped = self.wrapped_document

@@ -59,7 +59,8 @@ class FormView(Vertical):
     FormView Head:focus, FormView More:focus, FormView FoldLine:focus { text-style: reverse; }
     FormView LineField { width: 1fr; background: $panel; }
     FormView LineField:disabled { background: $background; }
-    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
+    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel;
+        scrollbar-size-vertical: 1; }
     FormView MarkField { width: 1fr; height: auto; }
     FormView SelectField { width: 1fr; height: auto; }
     FormView #find { height: 1; border: none; padding: 0 1; display: none; background: $panel; }
