@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--by", default="", metavar="NAME", help="Who decides; by default CURATE_ANNOTATOR, else the user's name."
 )
+@click.option("--json", "as_json", is_flag=True, help="Edit JSON, and not Markdown.")
 @click.option("--discard-draft", is_flag=True, help="Begin anew where a draft was left.")
 @click.option(
     "--where", default="", metavar="FILTER", help="With --set: change all records that a filter lets through."
@@ -31,14 +32,16 @@ if TYPE_CHECKING:
 @click.option("--set", "changes", multiple=True, metavar="category=NAME", help="Their category from now on.")
 @click.option("--dry-run", is_flag=True, help="With --set: say what would change, and write nothing.")
 def command(
-    words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discard_draft: bool, where: str,
-    changes: tuple[str, ...], dry_run: bool,
+    words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, as_json: bool, discard_draft: bool,
+    where: str, changes: tuple[str, ...], dry_run: bool,
 ) -> int:  # fmt: skip
-    """Edit one record as JSON in the editor that VISUAL or EDITOR names, and save what changed as a decision.
+    """Edit one record in the editor that VISUAL or EDITOR names, and save what changed as a decision.
 
-    What is no JSON, or what the schema refuses, is told with line and column and can be edited again; it is kept as a
-    draft until it is saved, and nothing else is. The editor gets a file of its own; no screen is needed. With
-    FILE:LINE, as findings tell it, a line that is no record yet is opened; saving writes it into its file.
+    It opens as Markdown: a heading for each turn or text, and the other fields at the top. A record without texts, or
+    one that Markdown cannot hold exactly, opens as JSON. What cannot be read, or what the schema refuses, is told with
+    its line and can be edited again; it is kept as a draft until it is saved, and nothing else is. The editor gets a
+    file of its own; no screen is needed. With FILE:LINE, as findings tell it, a line that is no record yet is opened;
+    saving writes it into its file.
 
     With --where and --set a category is renamed, or several become one: all records that a filter lets through, as
     `curate list --where` takes it, get it in one decision that `curate undo` takes back. It says which lines of
@@ -50,7 +53,7 @@ def command(
     """
     refuse_if(
         (bool(where) != bool(changes), "--where and --set go together: which records, and their category."),
-        (changes and (is_new or is_copy or discard_draft), "--set changes records that are there."),
+        (changes and (is_new or is_copy or discard_draft or as_json), "--set changes records that are there."),
         (dry_run and not changes, "--dry-run is for --where and --set."),
     )
     if changes:
@@ -67,7 +70,7 @@ def command(
         else:
             for note in edit.notes:
                 console.talk(console.one_line(note, 500))
-        return _edit_until_saved(edit)
+        return _edit_until_saved(edit, as_json=as_json)
 
 
 def _recategorise(words: tuple[str, ...], where: str, changes: tuple[str, ...], by: str, *, dry_run: bool) -> int:
@@ -99,12 +102,12 @@ def _opened(project: Project, name: str) -> EditSession:
     return open_line(project, file, int(number)) if is_location else open_edit(project, name)
 
 
-def _edit_until_saved(edit: EditSession) -> int:
+def _edit_until_saved(edit: EditSession, *, as_json: bool) -> int:
     from curate.sessions.edits import NOTHING_CHANGED, edited
 
     while True:
-        before = edit.written()
-        after = edited(before, edit.editor_path)
+        before = edit.written(as_json=as_json)
+        after = edited(before, edit.editor_path(before))
         if after is None:
             console.talk("the editor gave up; nothing was changed")
             return Exit.USAGE

@@ -6,7 +6,6 @@ own editor gets the record as a text, and what it leaves is taken back (`edited`
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -15,7 +14,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from curate.base.console import one_line
 from curate.base.events import Add, Edit
@@ -23,18 +21,29 @@ from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError, Exit, Finding, Json, canonical
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
-from curate.jsonl import JsonFault, parts_of, pointer_of, strict_loads
+from curate.jsonl import JsonFault, parts_of, pointer_of
 from curate.project.drafts import Draft, Drafts, changes, rebased
 from curate.project.fold import RecordState
 from curate.project.project import Project
 from curate.schema import Shape, load_contract
-from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, value_at, written
-from curate.schema.view import View, at
+from curate.schema.form import (
+    Form,
+    Misspelt,
+    Typed,
+    describe_problem,
+    is_huge,
+    is_markdown,
+    json_in,
+    markdown_of,
+    read_markdown,
+    read_written,
+    respelled_json,
+    value_at,
+    written,
+)
+from curate.schema.view import View, at, put
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
-_LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
-# Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed.
-_SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
 NOTHING_CHANGED = "nothing changed"  # What `save` returns where there is nothing to undo either.
 CHANGED_MEANWHILE = "E986 changed-meanwhile"  # Somebody else has changed the same key; saving again keeps one's own.
 
@@ -76,10 +85,9 @@ class EditSession:
         """Where the draft lies."""
         return self._drafts.path(self.draft_name)
 
-    @property
-    def editor_path(self) -> Path:
-        """Where the text lies while a person's own editor has it."""
-        return self._drafts.editor_path(self.draft_name)
+    def editor_path(self, text: str) -> Path:
+        """Return where ``text`` lies while a person's own editor has it."""
+        return self._drafts.editor_path(self.draft_name).with_suffix(".md" if is_markdown(text) else ".json")
 
     @property
     def is_changed(self) -> bool:
@@ -90,6 +98,17 @@ class EditSession:
     def is_huge(self) -> bool:
         """Whether the line is so large that only an editor should have it."""
         return is_huge(self.form.to_line())
+
+    @property
+    def category(self) -> str:
+        """The category as it is typed, empty where there is none."""
+        line, view = self.form.to_line(), self.project.shape.view
+        return str(view.get(line, "category") or "") if view is not None and isinstance(line, dict) else ""
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether the record holds a conversation."""
+        return any(field.is_turn for field in self.form.root.walk())
 
     def keep(self) -> None:
         """Write what is typed to the draft (E906), or take the draft away where nothing differs from what is saved."""
@@ -115,26 +134,33 @@ class EditSession:
         self._reopen(self.form.saved)
         self.follow()
 
-    def written(self) -> str:
-        """Return the text to hand to an editor."""
-        return self.text or written(self.form.to_line())
+    def written(self, *, as_json: bool = False) -> str:
+        """Return the text to hand to an editor: Markdown, or JSON where that was asked for or nothing else is exact."""
+        line = self.form.to_line()
+        return self.text or (None if as_json else markdown_of(line, self.project.shape)) or written(line)
 
     def take(self, text: str) -> list[str]:
         """Take a text back from an editor; return what is wrong with it, each with line and column.
 
-        A text that is no JSON object is kept beside the line; what the schema refuses is taken, to be mended. Call
-        `follow` then: while there is such a text, nothing that others change is taken in.
+        A text that is no record is kept beside the line; what the schema refuses is taken, to be mended. Call `follow`
+        then: while there is such a text, nothing that others change is taken in.
         """
         self.text = text
         try:
-            line = read_written(text)
+            record = read_markdown(text, self.project.shape) if is_markdown(text) else None
+            line = read_written(text) if record is None else record.line
         except Misspelt as fault:
             return [str(fault)]
         if not isinstance(line, dict):
             return ["line 1, column 1: a record is an object in braces"]
         self.text = ""
-        self.form.replace_line(line)
-        return [describe_problem(text, fault.problem) for fault in self.form.problems()]
+        self.form.replace_line(_in_order(line, self.form.to_line()))
+        faults = [fault.problem for fault in self.form.problems()]
+        if record is None:
+            return [describe_problem(text, problem) for problem in faults]
+        return [
+            f"line {record.place(fault.pointer)}: {fault.pointer or 'the record'} {fault.message}" for fault in faults
+        ]
 
     def save(self) -> str:
         """Save the edit as one decision and return what was saved, in words; the draft is gone then.
@@ -145,7 +171,7 @@ class EditSession:
                 and the draft stays.
         """
         if self.text:
-            raise CurateError("E972 unfit-line", f"{self.name}: the text is no JSON yet", "Fix it in the editor.")
+            raise CurateError("E972 unfit-line", f"{self.name}: the text cannot be read yet", "Fix it in the editor.")
         if problems := self.form.problems():
             first = problems[0]
             more = f", and {counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""
@@ -178,7 +204,7 @@ class EditSession:
         line, view = self.form.to_line(), self.project.shape.view
         if view is None or not isinstance(line, dict):
             return None
-        category = self.project.settings.categories.get(str(view.get(line, "category") or ""))
+        category = self.project.settings.categories.get(self.category)
         pointer = answer_pointer(line, self.project.shape)
         if category is None or not category.schema_ or not pointer:
             return None
@@ -278,9 +304,12 @@ def open_edit(project: Project, name: str) -> EditSession:
     return EditSession(project, name, dict(project.state(name).record.data), is_new=False)
 
 
-def new_edit(project: Project, name: str = "") -> EditSession:
-    """Return a new record under edit; ``name`` is that of a draft to go on with."""
-    return EditSession(project, name or fresh_name(), Form.blank_line(project.shape))
+def new_edit(project: Project, name: str = "", category: str = "") -> EditSession:
+    """Return a new record under edit, of this ``category``; ``name`` is that of a draft to go on with."""
+    line, view = Form.blank_line(project.shape), project.shape.view
+    if category and view is not None and "category" in view.paths:
+        put(line, view.paths["category"], category)
+    return EditSession(project, name or fresh_name(), line)
 
 
 def copied_edit(project: Project, name: str) -> EditSession:
@@ -334,6 +363,16 @@ def is_standing(project: Project, finding: Finding) -> bool:
     return (finding.code, finding.pointer) in {(other.code, other.pointer) for other in own}
 
 
+def _in_order(new: Json, old: Json) -> Json:
+    """Return ``new`` with its keys in the order that they have in ``old``, as far as they are there."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        keys = dict.fromkeys([*(key for key in old if key in new), *new])
+        return {key: _in_order(new[key], old.get(key)) for key in keys}
+    if isinstance(new, list) and isinstance(old, list):
+        return [_in_order(*pair) for pair in zip(new, old, strict=False)] + new[len(old) :]
+    return new
+
+
 def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:
     # What decisions of another kind settle, an edit of the line would not change.
     fixed: dict[str, str] = {}
@@ -371,7 +410,7 @@ class Answer:
             return False
         self._text = text
         try:
-            value = _value(text)
+            value = json_in(text)
         except JsonFault:
             was_form, self.form = self.form is not None, None
             return was_form
@@ -384,9 +423,9 @@ class Answer:
         """Put what the form says into the text of the record, spelled as the text was."""
         if self.form is None:
             return
-        before, value = _value(self._text), self.form.to_line()
+        before, value = json_in(self._text), self.form.to_line()
         if canonical(value) != canonical(before):
-            self._text = _respelled(self._text, before, value)
+            self._text = respelled_json(self._text, before, value)
             edit.form.enter(self.pointer, self._text)
 
 
@@ -398,18 +437,6 @@ def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
     pointer, shape = contract
     is_known = known is not None and known.pointer == pointer and known.shape is shape
     return known if is_known else Answer(pointer, shape)
-
-
-def _value(text: str) -> Json:
-    return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
-
-
-def _respelled(text: str, before: Json, after: Json) -> str:
-    """Return ``text``, which says ``before``, as a text that says ``after`` with the same layout and blanks around."""
-    bare = text.strip()
-    options = next((known for known in _SPELLINGS if json.dumps(before, **known) == bare), _SPELLINGS[0])
-    start = text.index(bare)
-    return f"{text[:start]}{json.dumps(after, **options)}{text[start + len(bare) :]}"
 
 
 _USUAL = ("editor", "nano", "vi")

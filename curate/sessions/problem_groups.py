@@ -155,6 +155,11 @@ class Problems:
         numbers = dict.fromkeys(self.by_record.get(name, ()))
         return [finding for number in numbers for finding in self._examples(number, name)]
 
+    def with_code(self, code: str) -> list[str]:
+        """Return the names of all records that have a finding of this code."""
+        of_code = {number for number, group in enumerate(self.groups) if group.code == code}
+        return [name for name, numbers in self.by_record.items() if name and not of_code.isdisjoint(numbers)]
+
     def count(self, severity: Severity) -> int:
         """Return the number of findings of one severity."""
         return sum(group.count for group in self.groups if group.severity == severity)

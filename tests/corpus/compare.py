@@ -26,7 +26,17 @@ _HEX = re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(?= \{)|(?<=Z-)[0-9a-f]{12}\b"
 _TIMES = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?Z?|\b\d{8}T\d{6}Z\b|\b\d+(\.\d+)? (CPU-)?seconds?\b|\b\d+\.\d+ ?s\b"
 )
-_VISUAL = "import sys,json;p=sys.argv[-1];d=json.load(open(p));d['output']='Another.';json.dump(d,open(p,'w'))"
+# A record comes as Markdown or, from older versions, as JSON.
+_VISUAL = """
+import json, re, sys
+path = sys.argv[-1]
+text = open(path).read()
+if text.startswith("{"):
+    text = json.dumps({**json.loads(text), "output": "Another."})
+else:
+    text = re.sub(r"(?s)(\\n# output\\n\\n).*?(?=\\n# |$)", r"\\1Another.\\n", text)
+open(path, "w").write(text)
+"""
 
 
 @dataclass(frozen=True)

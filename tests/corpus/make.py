@@ -121,18 +121,18 @@ def _settle(root: Path) -> None:
 
 def _edit(root: Path, name: str, field: str, by: str) -> None:
     script = f"d[{field!r}] = d[{field!r}] + ' ({by})'"
-    _run("edit", name, root, "--by", by, editor=script)
+    _run("edit", name, root, "--json", "--by", by, editor=script)
 
 
 def _add(root: Path, name: str, by: str) -> None:
     script = (
         f"d.clear(); d.update(id={name!r}, instruction='Say hello to {by}.', output='Hello, {by}.', category='answer')"
     )
-    _run("edit", "--new", root, "--by", by, editor=script)
+    _run("edit", "--new", root, "--json", "--by", by, editor=script)
 
 
 def _draft(root: Path, name: str, by: str) -> None:
-    _run("edit", name, root, "--by", by, editor="d['output'] = 7", typed="n\nn\nn\n", codes=(0, 1, 2))
+    _run("edit", name, root, "--json", "--by", by, editor="d['output'] = 7", typed="n\nn\nn\n", codes=(0, 1, 2))
 
 
 def _set(root: Path, old: str, new: str) -> None:

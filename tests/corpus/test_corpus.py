@@ -63,7 +63,7 @@ def test_a_draft_is_taken_up_again(tmp_path: Path) -> None:
     editor.write_text(
         "import json,sys;p=sys.argv[-1];d=json.load(open(p));d['output']=str(d['output']);json.dump(d,open(p,'w'))"
     )
-    done = _call("curate edit sd-0014 . --by ana", root, editor=f"{sys.executable} {editor}")
+    done = _call("curate edit sd-0014 . --by ana --json", root, editor=f"{sys.executable} {editor}")
     assert "going on with your draft" in done.stderr
     shown = _call("curate list . --where id:sd-0014 --format jsonl", root).stdout
     assert json.loads(shown)["data"]["output"] == "7"

@@ -188,14 +188,14 @@ def test_the_categories_of_the_settings_are_offered(make_workspace: Any, hold: A
 def test_text_from_an_editor(make_workspace: Any, hold: Any) -> None:
     workspace = make_workspace()
     edit = open_edit(hold(workspace), "r003")
-    text = edit.written()
+    text = edit.written(as_json=True)
     assert text.startswith('{\n  "id": "r003",\n')
     assert edit.take(text) == []
     assert not edit.is_changed
     assert edit.take('{"id": "r003",\n  "output" "x"}') == ["line 2, column 12: a colon after the key was expected"]
     assert edit.written() == '{"id": "r003",\n  "output" "x"}'
     assert edit.take("[1]") == ["line 1, column 1: a record is an object in braces"]
-    with pytest.raises(CurateError, match="no JSON yet"):
+    with pytest.raises(CurateError, match="cannot be read yet"):
         edit.save()
     edit.keep()
     assert open_edit(hold(workspace), "r003").text == "[1]"
@@ -204,6 +204,27 @@ def test_text_from_an_editor(make_workspace: Any, hold: Any) -> None:
     assert edit.take(text.replace("billing", "other")) == []
     edit.save()
     assert record_in(workspace.root, "r003")["category"] == "other"
+
+
+def test_markdown_from_an_editor(make_workspace: Any, hold: Any) -> None:
+    workspace = make_workspace()
+    edit = open_edit(hold(workspace), "r003")
+    text = edit.written()
+    assert text.startswith('---\nid: "r003"\ncategory: "billing"\n---\n\n# instruction\n\n')
+    assert edit.editor_path(text).name == "r003.md"
+    assert edit.take(text) == []
+    assert not edit.is_changed
+    assert edit.take(text.replace("---\n\n", "\n\n", 1)) == [
+        "line 1, column 1: the fields at the top need a line of --- after them"
+    ]
+    assert edit.text, "what cannot be read is kept"
+    assert edit.take(text.replace('"billing"', "7")) == ["line 3: /category must be a string, not a number"]
+    assert edit.take(text.replace("# output", "# ouput"))[-1].startswith("line 10: /ouput ")
+    assert edit.take(text.replace("billing", "other").replace("# output\n\n", "# output\n\nSo: ")) == []
+    edit.save()
+    saved = record_in(workspace.root, "r003")
+    assert saved["category"] == "other"
+    assert saved["output"].startswith("So: ")
 
 
 def test_the_contract_of_a_category_is_found(make_workspace: Any, hold: Any) -> None:
@@ -287,7 +308,7 @@ def test_curate_edit_saves_a_decision(make_workspace: Any, edit_with: Any) -> No
     code, told = edit_with(root, "r003", "path.write_text(text.replace('billing', 'other'))")
     assert (code, told) == (0, "saved r003: category\n")
     assert record_in(root, "r003")["category"] == "other"
-    assert not list((root / ".curate" / "drafts").rglob("*.json"))
+    assert not [path for path in (root / ".curate" / "drafts").rglob("*") if path.suffix in (".json", ".md")]
 
 
 def test_curate_edit_of_nothing_saves_nothing(make_workspace: Any, edit_with: Any) -> None:
@@ -298,18 +319,17 @@ def test_curate_edit_of_nothing_saves_nothing(make_workspace: Any, edit_with: An
 
 def test_curate_edit_keeps_what_is_refused_as_a_draft(make_workspace: Any, edit_with: Any) -> None:
     root = make_workspace().root
-    code, told = edit_with(root, "r003", "path.write_text(text.replace('\"category\": ', '\"category\" '))")
+    code, told = edit_with(root, "r003", "path.write_text(text.replace('\"category\": ', '\"category\" '))", "--json")
     assert code == 1
     assert told.startswith("line 5, column 14: a colon after the key was expected\nnot saved; kept as a draft in ")
     assert not (root / "journal").exists()
-    code, told = edit_with(
-        root, "r003", "assert '\"category\" \"billing' in text\npath.write_text(text.replace('y\" ', 'y\": 5#'))"
-    )
+    program = "assert '\"category\" \"billing' in text\npath.write_text(text.replace('y\" ', 'y\": 5#'))"
+    code, told = edit_with(root, "r003", program, "--json")
     assert code == 1
-    code, told = edit_with(root, "r003", "path.write_text(text.replace('5#\"billing\"', '5'))")
+    code, told = edit_with(root, "r003", "path.write_text(text.replace('5#\"billing\"', '5'))", "--json")
     assert code == 1
     assert "line 5, column 15: /category must be a string, not a number" in told
-    code, told = edit_with(root, "r003", "path.write_text(text.replace(': 5', ': \"five\"'))")
+    code, told = edit_with(root, "r003", "path.write_text(text.replace(': 5', ': \"five\"'))", "--json")
     assert code == 0
     assert "going on with your draft" in told
     assert record_in(root, "r003")["category"] == "five"
@@ -335,7 +355,7 @@ def test_curate_edit_of_new_records_and_copies(make_workspace: Any, edit_with: A
 
 def test_curate_edit_shows_no_control_character_and_keeps_each(make_workspace: Any, edit_with: Any) -> None:
     root = make_workspace(lines=[{"id": "r", "instruction": "a\x1b[2J\u202e\x7f", "output": "b"}]).root
-    program = "assert text.replace('\\n', '').isprintable()\npath.write_text(text.replace('\"b\"', '\"c\"'))"
+    program = "assert text.replace('\\n', '').isprintable()\npath.write_text(text.replace('\\n\\nb\\n', '\\n\\nc\\n'))"
     assert edit_with(root, "r", program) == (0, "saved r: output\n")
     assert record_in(root, "r") == {"id": "r", "instruction": "a\x1b[2J\u202e\x7f", "output": "c"}
 
@@ -349,7 +369,7 @@ def test_curate_edit_without_a_record_or_an_editor(make_workspace: Any, edit_wit
     assert (code, told) == (2, "the editor gave up; nothing was changed\n")
     code, told = edit_with(root, "r003", "path.write_text('{}')\nsys.exit(1)")
     assert code == 2
-    assert "r003.json" in told
+    assert "r003.md" in told
     from curate.sessions.edits import editor_command
 
     monkeypatch.setenv("VISUAL", "/no/such/editor")

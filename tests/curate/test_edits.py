@@ -42,7 +42,7 @@ def line_in(project: Project) -> dict[str, Json]:
 
 def broken(edit: EditSession) -> str:
     """Leave a text without a colon, as an editor might; return the text as it is once it is mended."""
-    text = edit.written().replace('"output": "', '"output": "Mine. ')
+    text = edit.written(as_json=True).replace('"output": "', '"output": "Mine. ')
     faults = edit.take(text.replace('"output": ', '"output" '))
     assert faults == ["line 4, column 12: a colon after the key was expected"]
     return text
@@ -55,7 +55,7 @@ def test_mending_a_text_takes_back_nothing_that_others_have_changed(hold) -> Non
     edits_of(hold, instruction="Theirs")
     project.refresh()
     assert edit.follow() == []
-    assert '"output" ' in edit.written()
+    assert '"output" ' in edit.written(as_json=True)
     assert edit.take(mended) == []
     assert edit.follow() == ["the record was changed meanwhile; your edit goes on from there"]
     assert edit.save() == "saved r003: output"

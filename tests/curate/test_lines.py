@@ -69,7 +69,7 @@ def test_a_line_that_is_no_json_is_mended_in_an_editor(project: Project) -> None
     edit = open_line(project, "data/a.jsonl", 3)
     assert edit.written() == BROKEN
     assert not edit.is_changed
-    with pytest.raises(CurateError, match="no JSON yet"):
+    with pytest.raises(CurateError, match="cannot be read yet"):
         edit.save()
     assert edit.take(BROKEN.replace('"output" ', '"output": [') + "\n")
     edit.keep()

@@ -209,8 +209,7 @@ class Redaction:
         self._id_counts: Counter[str] = Counter()
         self._file = ""
         self._current: Rewrite | None = None
-        paths = shape.view.paths if shape and shape.view else {}
-        self._names = _CONVENTIONAL | {pointer_of(paths[name]) for name in _NAMES if name in paths}
+        self._names = _names_of(shape)
 
     def changes(self) -> Iterator[tuple[Path, LineChange]]:
         """Yield what would change, file by file, and fill `summary`.
@@ -253,7 +252,7 @@ class Redaction:
         new: dict[str, str] = {}
         labels: Counter[str] = Counter()
         for pointer, part in _parts(item.value):
-            if isinstance(part, str) and not self._is_name(pointer):
+            if isinstance(part, str) and not _is_name(pointer, self._names):
                 if (redacted := self.redactor.redacted(part)) != part:
                     new[pointer] = redacted
                     labels += _labels(redacted) - _labels(part)
@@ -269,9 +268,6 @@ class Redaction:
         is_ascii = self._current is None or self._current.is_ascii
         changed = self._named(item, respelled(raw, new, is_ascii=is_ascii))
         return ending.mark + changed + ending.newline, tuple(sorted(labels))
-
-    def _is_name(self, pointer: str) -> bool:
-        return pointer in self._names or pointer.startswith("/x-ignore/")
 
     def _count_in_keys(self, entry: Entry, pointer: str, keys: Sequence[str]) -> None:
         for key in keys:
@@ -310,6 +306,29 @@ class Redaction:
         if not shape.is_valid(orjson.loads(named)):
             self.summary.unfit.append((self._file, source.line))
         return named
+
+
+def redacted_line(line: Mapping[str, Json], redactor: Redactor, shape: Shape) -> Mapping[str, Json]:
+    """Return ``line`` with placeholders in all its texts but those that name or sort it.
+
+    Raises:
+        CurateError: E959 when a value is new and the table closed.
+    """
+    names, new = _names_of(shape), {}
+    for pointer, part in _parts(line):
+        if isinstance(part, str) and not _is_name(pointer, names) and (text := redactor.redacted(part)) != part:
+            new[pointer] = text
+    redacted: Mapping[str, Json] = orjson.loads(respelled(orjson.dumps(line), new, is_ascii=False)) if new else line
+    return redacted
+
+
+def _names_of(shape: Shape | None) -> frozenset[str]:
+    paths = shape.view.paths if shape and shape.view else {}
+    return _CONVENTIONAL | {pointer_of(paths[name]) for name in _NAMES if name in paths}
+
+
+def _is_name(pointer: str, names: Collection[str]) -> bool:
+    return pointer in names or pointer.startswith("/x-ignore/")
 
 
 def _labels(text: str) -> Counter[str]:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from curate.base.record import Json, canonical, json_type
+from curate.base.record import Json
 from curate.jsonl import pointer_of
-from curate.schema import Shape
-from curate.schema.form.text import is_plain, json_text
-from curate.schema.schema_set import BASE, REFERENCES, resolve
+from curate.schema.form.rules import NOTHING, Option, Schemas, ValueRules, option_index, options_of, types_of
+from curate.schema.form.text import is_plain, json_text, object_in
 
-# There is no such value: the key stays out until somebody fills it in.
-NOTHING: Json = object()
-
-_TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
-_NOTES = (
-    "title", "description", "examples", "default", "format", "contentMediaType", "minLength", "maxLength", "minimum",
-    "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "x-order", "x-widget",
-)  # fmt: skip
-# Levels that a new value is filled in; a recursive schema could ask for more without end.
-_DEEPEST = 8
-_MOST_ITEMS = 8
 # Characters from which a text gets an area of its own.
 LONG = 120
 # With so many options or fewer all of them are in sight.
@@ -38,15 +25,6 @@ Parts = tuple[str, ...]
 # How a value is edited: a text of one line or of many, a number, yes or no, what must be so, one of some options,
 # several of them, a list of short texts, a list of cards, the keys of an object, or JSON as it is written.
 Kind = Literal["line", "text", "number", "switch", "constant", "choice", "choices", "tags", "list", "group", "json"]
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One of the values that the schema lists; ``is_allowed`` is False for a value of the data that it does not."""
-
-    value: Json
-    label: str
-    is_allowed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +67,21 @@ class Field:
         return self.is_present and self.value is not None
 
     @property
+    def is_turn(self) -> bool:
+        """Whether it is a turn of a conversation."""
+        return self.kind == "group" and {"role", "content"} <= {inner.name for inner in self.fields}
+
+    @property
+    def function(self) -> Field | None:
+        """What a call of a tool calls: the field with its name and its arguments; None where it is no call."""
+        function = self.inner("function") or self
+        return function if function.inner("name") and function.inner("arguments") else None
+
+    def inner(self, name: str) -> Field | None:
+        """Return the field within it that is called ``name``."""
+        return next((inner for inner in self.fields if inner.name == name), None)
+
+    @property
     def summary(self) -> str:
         """What tells a card from its siblings: the first of its values that is one of some options."""
         for inner in self.fields:
@@ -115,191 +108,6 @@ class Field:
             yield from inner.walk()
 
 
-def option_index(value: Json, options: Sequence[Option]) -> int | None:
-    """Return the index of the option that equals ``value`` as JSON Schema compares: 1 is 1.0, and true is neither."""
-    spelled = canonical(value)
-    is_number = type(value) in (int, float)
-    for index, option in enumerate(options):
-        is_same_number = is_number and type(option.value) in (int, float) and option.value == value
-        if is_same_number or canonical(option.value) == spelled:
-            return index
-    return None
-
-
-@dataclass(slots=True)
-class ValueRules:
-    """What schemas say about one value."""
-
-    types: frozenset[str] | None = None
-    """JSON types that are allowed, None where no schema says."""
-    options: tuple[Option, ...] | None = None
-    is_nullable: bool = False
-    is_branching: bool = False
-    """Whether there are branches, which may say more than stands here."""
-    properties: dict[str, Json] = field(default_factory=dict)
-    required: set[str] = field(default_factory=set)
-    items: Json = NOTHING
-    notes: dict[str, Json] = field(default_factory=dict)
-    nodes: set[int] = field(default_factory=set)
-    """The schemas that were joined, each by its identity in memory."""
-
-    @property
-    def widget(self) -> str:
-        """How the schema's author wants it edited, in the words of ``x-widget``."""
-        name = str(self.notes.get("x-widget", ""))
-        return {"input": "line", "textarea": "text"}.get(name, name)
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """The types as far as they are said or can be told from other rules; null left out, integer within number."""
-        if self.types is not None:
-            return self.types - {"null"} - ({"integer"} if "number" in self.types else set())
-        if self.properties:
-            return frozenset({"object"})
-        return frozenset() if self.items is NOTHING else frozenset({"array"})
-
-
-class Schemas:
-    """The schemas of one shape, read for a form."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.root: Json = shape.schema
-        self._project = shape.schema_set
-        # A schema is kept beside its rules, so that no other one can get its identity.
-        self._rules: dict[int, tuple[Json, ValueRules]] = {}
-
-    def rules(self, schema: Json) -> ValueRules:
-        """Return what ``schema``, and all that it refers to and joins, says about a value."""
-        if id(schema) not in self._rules:
-            rules, waiting = ValueRules(), [schema]
-            while waiting:
-                node = waiting.pop(0)
-                if isinstance(node, dict) and id(node) not in rules.nodes:
-                    rules.nodes.add(id(node))
-                    _add(rules, node)
-                    waiting += [self._target(node, str(node[key])) for key in sorted(node.keys() & REFERENCES)]
-                    waiting += _list(node.get("allOf")) + _add_branches(rules, node)
-            self._rules[id(schema)] = schema, rules
-        return self._rules[id(schema)][1]
-
-    def at(self, parts: tuple[str, ...]) -> Json:
-        """Return the schema of what stands, or could stand, at a path; true where none says."""
-        schema = self.root
-        for part in parts:
-            rules = self.rules(schema)
-            schema = rules.properties.get(part, True if rules.items is NOTHING else rules.items)
-        return schema
-
-    def blank(self, schema: Json, depth: int = 0) -> Json:
-        """Return the value to begin with: what the schema fixes or gives as default, and no invented text.
-
-        Objects and lists begin with what must be in them, a switch with false, texts and numbers with `NOTHING`.
-        """
-        rules = self.rules(schema)
-        if "default" in rules.notes:
-            return deepcopy(rules.notes["default"])
-        if rules.options is not None:
-            return deepcopy(rules.options[0].value) if len(rules.options) == 1 else NOTHING
-        if len(rules.kinds) != 1 or depth >= _DEEPEST:
-            return NOTHING
-        match next(iter(rules.kinds)):
-            case "boolean":
-                return False
-            case "object":
-                required = {name: part for name, part in rules.properties.items() if name in rules.required}
-                parts = {name: self.blank(part, depth + 1) for name, part in required.items()}
-                return {name: part for name, part in parts.items() if part is not NOTHING}
-            case "array":
-                fewest = rules.notes.get("minItems")
-                count = min(fewest, _MOST_ITEMS) if isinstance(fewest, int) and rules.items is not NOTHING else 0
-                items = [self.blank(rules.items, depth + 1) for _ in range(count)]
-                return [item for item in items if item is not NOTHING]
-        return NOTHING
-
-    def blank_item(self, schema: Json) -> Json:
-        """Return what a new item begins with: unlike a key, an item cannot be left out."""
-        value = self.blank(schema)
-        if value is not NOTHING:
-            return value
-        rules = self.rules(schema)
-        if rules.options:
-            return deepcopy(rules.options[0].value)
-        kind = next(iter(rules.kinds)) if len(rules.kinds) == 1 else ""
-        return {"number": 0, "integer": 0, "boolean": False, "object": {}, "array": []}.get(kind, "")
-
-    def _target(self, node: dict[str, Json], reference: str) -> Json:
-        return resolve(self._project, self._project.bases.get(id(node), BASE), reference)
-
-
-def _add(rules: ValueRules, node: dict[str, Json]) -> None:
-    """Add what one schema says by itself."""
-    if (types := _types(node.get("type"))) is not None:
-        rules.types = types if rules.types is None else rules.types & types
-        rules.is_nullable |= "null" in types
-    if "const" in node:
-        _narrow(rules, [node["const"]])
-    if isinstance(node.get("enum"), list):
-        _narrow(rules, node["enum"])
-    for name, part in (node.get("properties") or {}).items():
-        rules.properties[name] = {"allOf": [rules.properties[name], part]} if name in rules.properties else part
-    rules.required |= {name for name in _list(node.get("required")) if isinstance(name, str)}
-    if isinstance(node.get("items"), dict) and "prefixItems" not in node:
-        rules.items = node["items"] if rules.items is NOTHING else {"allOf": [rules.items, node["items"]]}
-    for name in _NOTES:
-        if name in node:
-            rules.notes.setdefault(name, node[name])
-
-
-def _add_branches(rules: ValueRules, node: dict[str, Json]) -> list[Json]:
-    """Note the branches of a schema, and return those that hold in any case: the only one beside null."""
-    rules.is_branching |= "if" in node
-    sole: list[Json] = []
-    for branches in (_list(node.get(keyword)) for keyword in ("oneOf", "anyOf")):
-        other = [branch for branch in branches if not (isinstance(branch, dict) and branch.get("type") == "null")]
-        rules.is_nullable |= len(other) < len(branches)
-        rules.is_branching |= len(other) > 1
-        sole += other if len(other) == 1 else []
-    return sole
-
-
-def types_of(value: Json) -> frozenset[str]:
-    """Return the JSON types that a value is of: 3 and 3.0 are integers and numbers."""
-    is_whole = json_type(value) == "number" and float(value).is_integer()
-    return frozenset({json_type(value)} | ({"integer"} if is_whole else set()))
-
-
-def options_of(values: list[Json]) -> tuple[Option, ...]:
-    """Return ``values`` as options: texts by themselves, all else, and what could be mistaken, as JSON."""
-    labels = [value if isinstance(value, str) and value.strip() else _json(value) for value in values]
-    return tuple(
-        Option(value, label if labels.count(label) == 1 else _json(value))
-        for value, label in zip(values, labels, strict=True)
-    )
-
-
-def _types(value: Json) -> frozenset[str] | None:
-    names = {value} if isinstance(value, str) else {name for name in _list(value) if isinstance(name, str)}
-    if not names:
-        return None
-    return frozenset((names | {"integer"} if "number" in names else names) & _TYPES)
-
-
-def _narrow(rules: ValueRules, values: list[Json]) -> None:
-    options = options_of(values)
-    if rules.options is not None:
-        known = {canonical(option.value) for option in options}
-        options = tuple(option for option in rules.options if canonical(option.value) in known)
-    rules.options = options
-
-
-def _list(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []
-
-
-def _json(value: Json) -> str:
-    return canonical(value).decode()
-
-
 # References are followed and `allOf` is joined. Branches (`oneOf`, `anyOf`, `if`) are not followed, but for one that
 # only adds null: which of them a value is meant to be is for validation to say. What nothing else shows whole is JSON.
 # References lead only where the project of the schema leads; nothing is fetched.
@@ -310,30 +118,34 @@ class Builder:
     """Makes the fields of one line.
 
     ``is_long`` says of a path whether its text is long, None where it does not know. By pointer, ``fixed`` gives the
-    reason why a value cannot be changed, ``offered`` the values to choose from.
+    reason why a value cannot be changed, ``offered`` the values to choose from. ``tools`` has by the name of each tool
+    that the line may call the schema of its arguments, None without one.
     """
 
     schemas: Schemas
     is_long: Callable[[Sequence[str]], bool | None]
     fixed: Mapping[str, str]
     offered: Mapping[str, Sequence[str]]
+    tools: Mapping[str, Json] = field(default_factory=dict)
 
     def root(self, value: Json) -> Field:
         """Return the field of the whole value."""
         return self._field(self.schemas.root, (), "", value, is_required=True)
 
-    def _field(self, schema: Json, parts: Parts, name: str, value: Json, *, is_required: bool) -> Field:
-        """Return the field of ``value``; `NOTHING` is a key that is not there."""
+    def _field(
+        self, schema: Json, parts: Parts, name: str, value: Json, *, is_required: bool, names: Sequence[str] = ()
+    ) -> Field:
+        """Return the field of ``value``; `NOTHING` is a key that is not there. ``names`` are values to choose from."""
         pointer, rules = pointer_of(parts), self.schemas.rules(schema)
         is_present = value is not NOTHING
         value = value if is_present else None
-        options = rules.options
-        if pointer in self.offered and options is None and rules.kinds == {"string"}:
-            options = options_of(list(self.offered[pointer]))
+        options, offered = rules.options, self.offered.get(pointer, names)
+        is_offered = bool(offered) and options is None and rules.kinds == {"string"}
+        options = options_of(list(offered)) if is_offered else options
         field = Field(
             pointer,
             name,
-            self._kind(rules, options, parts, value, is_present=is_present),
+            self._kind(rules, options, parts, value, is_present=is_present, is_offered=is_offered),
             value,
             is_present,
             is_required,
@@ -370,19 +182,30 @@ class Builder:
         unknown: Json = {} if rules.is_branching else True
         schemas = {name: rules.properties[name] for name in _ordered(self.schemas, rules)}
         schemas |= {name: unknown for name in value if name not in rules.properties}
+        names: Sequence[str] = ()
+        if self.tools and {"name", "arguments"} <= rules.properties.keys():
+            names = list(self.tools)
+            parameters, arguments = self.tools.get(str(value.get("name"))), object_in(value.get("arguments"))
+            if parameters is not None and arguments is not None:
+                # What the tool says of them; JSON text of an object is shown as that object is.
+                schemas, value = {**schemas, "arguments": parameters}, {**value, "arguments": arguments}
         return tuple(
-            self._field(schema, (*parts, name), name, value.get(name, NOTHING), is_required=name in rules.required)
+            self._field(
+                schema, (*parts, name), name, value.get(name, NOTHING), is_required=name in rules.required,
+                names=names if name == "name" else (),
+            )
             for name, schema in schemas.items()
-        )
+        )  # fmt: skip
 
     def _kind(
-        self, rules: ValueRules, options: tuple[Option, ...] | None, parts: Parts, value: Json, *, is_present: bool
-    ) -> Kind:
+        self, rules: ValueRules, options: tuple[Option, ...] | None, parts: Parts, value: Json, *, is_present: bool,
+        is_offered: bool,
+    ) -> Kind:  # fmt: skip
         """Return how a value can be edited without losing any of it."""
         if options is not None:
             is_sole = len(options) == 1 and (not is_present or option_index(value, options) == 0)
             # One value that is offered is still picked or not: the schema allows others.
-            return "constant" if is_sole and pointer_of(parts) not in self.offered else "choice"
+            return "constant" if is_sole and not is_offered else "choice"
         if is_present and value is None and not rules.is_nullable:
             return "json"
         kinds = rules.kinds

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import monotonic
 
-from curate.base.console import one_line
 from curate.base.record import TRACES, Json, Problem, canonical
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
-from curate.schema.form.fields import NOTHING, Builder, Field, Schemas
-from curate.schema.form.text import Misspelt, json_text, read_number, read_tags, read_written, tags_text
+from curate.schema.form.fields import Builder, Field
+from curate.schema.form.rules import NOTHING, Schemas
+from curate.schema.form.text import (
+    Misspelt,
+    json_text,
+    object_in,
+    read_number,
+    read_tags,
+    read_written,
+    respelled_json,
+    tags_text,
+)
+from curate.schema.form.turns import ROLES, new_call, next_turn, parameters_of
 
 # What of a message is prose.
 _LONG_PARTS = {("content",), *((name,) for name in TRACES)}
+_ARGUMENTS = ("function", "arguments")
 _MOST_UNDO = 500
-_MOST_OPTIONS = 6
-_MOST_FIELDS = 2_000
-_MOST_AROUND = 200
-_WORDS = {
-    "line": "one line of text", "text": "text area", "number": "number", "switch": "switch", "constant": "always",
-    "choices": "several of", "tags": "list of short texts", "list": "cards", "group": "group", "json": "JSON",
-}  # fmt: skip
-_ANSWERER = {"user": "assistant", "assistant": "user", "system": "user", "developer": "user"}
+_MOST_UNDO_CHARS = 32 * 1024 * 1024
+# Seconds without a key after which what is typed next is taken back by itself.
+_REST = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class FieldProblem:
     pointer: str
     problem: Problem
 
+
+_State = tuple[Json, dict[str, Typed]]
 
 # The line is the truth and every field a view of one part of it, so parts that no field shows stay as they are. Each
 # change makes a new value that shares its unchanged parts with the old one; undo returns to the value before.
@@ -79,8 +88,9 @@ class Form:
         self._builder = Builder(self._schemas, self._is_long, self._fixed, offered or {})
         self._value: Json = self.saved
         self._typed: dict[str, Typed] = {}
-        self._past: list[tuple[Json, dict[str, Typed]]] = []
-        self._last_entered = ""
+        self._past: list[_State] = []
+        self._future: list[_State] = []
+        self._last_entered, self._entered_at = "", 0.0
         self._fields: dict[str, Field] = {}
 
     @staticmethod
@@ -146,8 +156,11 @@ class Form:
                 return tags_text(value)
         return json_text(value)
 
-    def enter(self, pointer: str, text: str) -> str:
-        """Put what was typed in a field into the line; return why it is no value, empty where it is one."""
+    def enter(self, pointer: str, text: str, *, ends_word: bool = False) -> str:
+        """Put what was typed in a field into the line; return why it is no value, empty where it is one.
+
+        `undo` takes back what was typed since the last text that ``ends_word``, or since the last rest.
+        """
         # What was never there and is typed away again is left out; in what was there, no text is a text.
         field = self.field(pointer)
         if field is None or field.fixed:
@@ -155,7 +168,8 @@ class Form:
         # To leave a field as it is must be no change, or undo would do nothing at first.
         if pointer not in self._typed and text == self.text(field):
             return ""
-        self._remember(entered=pointer)
+        self._remember(entered=pointer, size=len(text))
+        self._last_entered = "" if ends_word else pointer
         try:
             value = self._read(field, text)
         except (ValueError, Misspelt) as error:
@@ -186,23 +200,65 @@ class Form:
 
     def begin(self, pointer: str) -> None:
         """Give what is not there what the schema lets it begin with."""
-        self.set(pointer, self._schemas.blank_item(self._schemas.at(tuple(parts_of(pointer)))))
+        self.set(pointer, self._schemas.blank_item(self._schema(parts_of(pointer))))
 
-    def add_item(self, pointer: str) -> str:
-        """Add an item at the end of a list and return its pointer. In a conversation the speakers take turns."""
+    def add_item(self, pointer: str, after: int | None = None) -> str:
+        """Add an item to a list, at its end or behind the item ``after``, and return its pointer.
+
+        In a conversation it begins with the role that follows there.
+        """
         parts = parts_of(pointer)
         items, _ = value_at(self._value, parts)
         items = items if isinstance(items, list) else []
-        added = pointer_of([*parts, str(len(items))])
-        item = self._schemas.blank_item(self._schemas.at(tuple(parts_of(added))))
-        if isinstance(item, dict) and "role" not in item and items and isinstance(items[-1], dict):
-            # The next speaker of a conversation follows from the last one.
-            role = _ANSWERER.get(str(items[-1].get("role")))
-            item = {"role": role, **item} if role else item
-        self._remember()
-        self._put(pointer, [*items, item])
-        self._fields = {}
+        index = len(items) if after is None else after + 1
+        added = pointer_of([*parts, str(index)])
+        schema = self._schema(parts_of(added))
+        item = self._schemas.blank_item(schema)
+        if isinstance(item, dict) and "role" not in item:
+            properties = self._schemas.rules(schema).properties
+            item = {**next_turn(items[:index], self.roles(added), properties), **item}
+        order = list(range(len(items)))
+        self._reorder(pointer, [*items, item], [*order[:index], len(items), *order[index:]])
         return added
+
+    def add_next_turn(self, turn: str) -> str:
+        """Return the pointer of the turn behind the one at ``turn``: one that is still empty, or a new one."""
+        *above, last = parts_of(turn)
+        turns, index = value_at(self._value, above)[0], int(last) + 1
+        pointer = pointer_of([*above, str(index)])
+        known = turns[index] if index < len(turns) else None
+        if not isinstance(known, dict) or known.get("content") or known.get("tool_calls"):
+            return self.add_item(pointer_of(above), index - 1)
+        properties = self._schemas.rules(self._schema(parts_of(pointer))).properties
+        begun = {**known, **next_turn(turns[:index], self.roles(pointer), properties)}
+        if begun != known:
+            self.set(pointer, begun)
+        return pointer
+
+    def roles(self, turn: str) -> list[str]:
+        """Return the roles that the schema allows to the turn at this pointer."""
+        role = self._schemas.rules(self._schemas.at((*parts_of(turn), "role")))
+        return [str(option.value) for option in role.options or ()] or list(ROLES)
+
+    def next_role(self, turn: str) -> None:
+        """Give the turn at this pointer the next role that the schema allows."""
+        roles, role = self.roles(turn), value_at(self._value, [*parts_of(turn), "role"])[0]
+        self.set(f"{turn}/role", roles[(roles.index(role) + 1) % len(roles)] if role in roles else roles[0])
+
+    def add_call(self, turn: str) -> str:
+        """Add a call of a tool to the turn at this pointer and return its pointer; empty where it can have none."""
+        above, parts = parts_of(turn)[:-1], (*parts_of(turn), "tool_calls")
+        calls, turns = value_at(self._value, parts)[0], value_at(self._value, above)[0]
+        schema = self._schemas.at((*parts, "0"))
+        properties = self._schemas.rules(schema).properties
+        if not properties.keys() & {"function", "arguments"}:
+            return ""
+        path = ("function", "arguments") if "function" in properties else ("arguments",)
+        types = self._schemas.rules(self._schemas.at((*parts, "0", *path))).types
+        call = new_call(turns, self._tools(), properties, takes_text=types is None or "string" in types)
+        calls = calls if isinstance(calls, list) else []
+        self._change(pointer_of(parts), [*calls, call])
+        return pointer_of([*parts, str(len(calls))])
 
     def move_item(self, pointer: str, index: int, by: int) -> int:
         """Move an item of a list up (-1) or down (1) and return its new index; at an end it stays."""
@@ -234,9 +290,17 @@ class Form:
 
     def undo(self) -> bool:
         """Take the last change since the form was opened back; False where there is none."""
-        if not self._past:
+        return self._swap(self._past, self._future)
+
+    def redo(self) -> bool:
+        """Make the change again that was last taken back; False where there is none, or something was typed since."""
+        return self._swap(self._future, self._past)
+
+    def _swap(self, source: list[_State], goal: list[_State]) -> bool:
+        if not source:
             return False
-        self._value, self._typed = self._past.pop()
+        goal.append((self._value, dict(self._typed)))
+        self._value, self._typed = source.pop()
         self._last_entered, self._fields = "", {}
         return True
 
@@ -260,8 +324,22 @@ class Form:
 
     def _tree(self) -> dict[str, Field]:
         if not self._fields:
-            self._fields = {field.pointer: field for field in self._builder.root(self._value).walk()}
+            builder = replace(self._builder, tools=self._tools())
+            self._fields = {field.pointer: field for field in builder.root(self._value).walk()}
         return self._fields
+
+    def _schema(self, parts: Sequence[str]) -> Json:
+        """Return the schema of what stands, or could stand, at a path; within arguments it is the tool's."""
+        for index, part in enumerate(parts):
+            if part == "arguments":
+                parameters = self._tools().get(str(value_at(self._value, [*parts[:index], "name"])[0]))
+                if parameters is not None:
+                    return self._schemas.at(parts[index + 1 :], parameters)
+        return self._schemas.at(parts)
+
+    def _tools(self) -> dict[str, Json]:
+        view = self.shape.view
+        return parameters_of(view.get(self._value, "tools")) if view and isinstance(self._value, dict) else {}
 
     def _read(self, field: Field, text: str) -> Json:
         is_optional = not field.is_required
@@ -294,12 +372,15 @@ class Form:
         elif value_at(self._value, parts)[1]:
             self._value = _without(self._value, parts)
 
-    def _remember(self, *, entered: str = "") -> None:
-        """Save the present state for undo; typing in one field without a pause is one change."""
-        if not entered or entered != self._last_entered:
+    def _remember(self, *, entered: str = "", size: int = 0) -> None:
+        """Save the present state for undo; what is typed in one field without a rest is one change."""
+        now = monotonic()
+        if not entered or entered != self._last_entered or now - self._entered_at > _REST:
             self._past.append((self._value, dict(self._typed)))
-            del self._past[:-_MOST_UNDO]
-        self._last_entered = entered
+            # Each state of a long text is a copy of it.
+            del self._past[: -max(1, min(_MOST_UNDO, _MOST_UNDO_CHARS // (size + 1)))]
+        self._last_entered, self._entered_at = entered, now
+        self._future.clear()
 
     def _reorder(self, pointer: str, items: list[Json], order: list[int]) -> None:
         """Reorder the items of a list, or drop those not in ``order``; the texts typed in an item go with it."""
@@ -319,8 +400,9 @@ class Form:
 
 
 def value_at(value: Json, parts: Sequence[str]) -> tuple[Json, bool]:
-    """Return what stands at a path, and whether anything does."""
+    """Return what stands at a path, and whether anything does; the JSON text of an object is as good as that object."""
     for part in parts:
+        value = (object_in(value) or value) if isinstance(value, str) else value
         if isinstance(value, dict) and part in value:
             value = value[part]
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
@@ -333,10 +415,13 @@ def value_at(value: Json, parts: Sequence[str]) -> tuple[Json, bool]:
 def _changed(value: Json, parts: Sequence[str], change: Callable[[Json], Json]) -> Json:
     """Return ``value`` with ``change`` applied to what stands at a path, which is made of objects where it is missing.
 
-    ``change`` is given None where nothing stands there. A list takes one item more at its end.
+    ``change`` is given None where nothing stands there. A list takes one item more at its end. The JSON text of an
+    object stays a text, spelled as it was.
     """
     if not parts:
         return change(value)
+    if isinstance(value, str) and (known := object_in(value)) is not None:
+        return respelled_json(value, known, _changed(known, parts, change))
     part, rest = parts[0], parts[1:]
     if isinstance(value, list):
         index = int(part)
@@ -349,7 +434,13 @@ def _changed(value: Json, parts: Sequence[str], change: Callable[[Json], Json]) 
 def _without(value: Json, parts: Sequence[str]) -> Json:
     """Return ``value`` without the key at a path."""
     *above, last = parts
-    return _changed(value, above, lambda holder: {key: part for key, part in holder.items() if key != last})
+
+    def without(holder: Json) -> Json:
+        known = object_in(holder) or {}
+        left = {key: part for key, part in known.items() if key != last}
+        return respelled_json(holder, known, left) if isinstance(holder, str) else left
+
+    return _changed(value, above, without)
 
 
 def _is_within(pointer: str, outer: str) -> bool:
@@ -368,65 +459,8 @@ def _long_texts(shape: Shape) -> Callable[[Sequence[str]], bool | None]:
 
     def is_long(parts: Sequence[str]) -> bool | None:
         path = tuple(parts)
-        if turns and path[: len(turns)] == turns and path[len(turns) + 1 :] in _LONG_PARTS:
+        if turns and path[: len(turns)] == turns and (path[len(turns) + 1 :] in _LONG_PARTS or path[-2:] == _ARGUMENTS):
             return True
         return True if path in long else False if path in short else None
 
     return is_long
-
-
-def outline(shape: Shape) -> Iterator[str]:
-    """Yield the fields of a form, indented by depth; required ones have a star. A recursive part is told once."""
-    schemas = Schemas(shape)
-    yield from _lines(Form(shape, _Specimens(schemas).of(schemas.root, frozenset())).root, 0)
-
-
-def _lines(field: Field, depth: int) -> Iterator[str]:
-    if depth or field.kind != "group":
-        yield f"{'  ' * (depth - 1)}{_line(field)}"
-    for part in field.fields:
-        yield from _lines(part, depth + 1)
-
-
-def _line(field: Field) -> str:
-    kind = _WORDS.get(field.kind, "radio buttons" if field.is_radio else "select")
-    parts = [f"{one_line(field.name, 40) or 'value'}{' *' if field.is_required else ''}: {kind}"]
-    if field.options:
-        parts.append(", ".join(one_line(option.label, 30) for option in field.options[:_MOST_OPTIONS]))
-        if len(field.options) > _MOST_OPTIONS:
-            parts.append(f"and {len(field.options) - _MOST_OPTIONS} more")
-    elif field.bounds:
-        parts.append(field.bounds)
-    if field.kind == "group" and not field.is_present:
-        parts.append("(told above)")
-    text = " ".join(parts)
-    return f"{text}. {one_line(field.help, 100)}" if field.help else text
-
-
-class _Specimens:
-    """Makes a value in which every group and list of a schema is there once; it need not be valid."""
-
-    def __init__(self, schemas: Schemas) -> None:
-        self._schemas = schemas
-        self._num_left = _MOST_FIELDS
-
-    def of(self, schema: Json, above: frozenset[int]) -> Json:
-        """Return a value for ``schema``; ``above`` are the schemas around it, none of which is begun again."""
-        rules = self._schemas.rules(schema)
-        if rules.options is not None or len(rules.kinds) != 1:
-            return rules.options[0].value if rules.options else None
-        around = above | rules.nodes
-        match next(iter(rules.kinds)):
-            case "object":
-                return {
-                    name: self.of(part, around) for name, part in rules.properties.items() if self._is_new(part, around)
-                }
-            case "array":
-                return [self.of(rules.items, around)] if self._is_new(rules.items, around) else []
-            case kind:
-                return {"string": "", "boolean": False}.get(kind, 0)
-
-    def _is_new(self, schema: Json, around: frozenset[int]) -> bool:
-        self._num_left -= 1
-        is_room = self._num_left > 0 and len(around) < _MOST_AROUND
-        return schema is not NOTHING and is_room and not around & self._schemas.rules(schema).nodes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from curate.base.console import visible
 from curate.base.record import Json, Problem
@@ -13,6 +14,9 @@ from curate.jsonl import JsonFault, locate, strict_loads
 _BRACKETS = (("<U+", ">"), ("⟦U+", "⟧"), ("«U+", "»"), ("{{U+", "}}"))
 _PLAIN_TAG = re.compile(r"[^\s,\"\[\]{}][^,\"\n\t]*(?<!\s)|[^\s,\"\[\]{}]")
 _HEX = "([0-9A-F]{4,6})"
+_LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
+# Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed.
+_SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
 # Larger lines are edited in a person's own editor only: a text area would take a tenth of a second a key.
 MOST_BYTES = 256 * 1024
 
@@ -140,6 +144,29 @@ class Misspelt(ValueError):  # noqa: N818  a fault of what was typed, shown wher
         self.message = message
         self.line = line
         self.column = column
+
+
+def json_in(text: str) -> Json:
+    """Return the value that ``text`` is the JSON of, blanks around it left out; a `JsonFault` where it is none."""
+    return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
+
+
+def object_in(value: Json) -> dict[str, Json] | None:
+    """Return the object that ``value`` is, or is the JSON text of; None where it is neither."""
+    if isinstance(value, str):
+        try:
+            value = json_in(value)
+        except JsonFault:
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def respelled_json(text: str, before: Json, after: Json) -> str:
+    """Return ``text``, which says ``before``, as a text that says ``after`` with the same layout and blanks around."""
+    bare = text.strip()
+    options = next((known for known in _SPELLINGS if json.dumps(before, **known) == bare), _SPELLINGS[0])
+    start = text.index(bare)
+    return f"{text[:start]}{json.dumps(after, **options)}{text[start + len(bare) :]}"
 
 
 def written(value: Json) -> str:

@@ -11,7 +11,8 @@ from textual.widgets import Select
 from curate.project.data import ProjectData, load_data
 from curate.tui.screens.edit import EditScreen
 from curate.tui.screens.edit.inputs import AreaField, LineField, MarkField, SelectField
-from curate.tui.screens.edit.sheet import FormSheet, Leaf
+from curate.tui.screens.edit.nodes import Leaf
+from curate.tui.screens.edit.sheet import FormSheet
 
 Settled = Callable[[Pilot[Any]], Awaitable[None]]
 

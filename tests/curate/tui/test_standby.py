@@ -152,8 +152,9 @@ def test_the_first_record_is_written_and_every_other_screen_has_it(empty_root, d
     async def story(pilot):
         await pilot.press("n")
         await settled(pilot)
-        await type_in(pilot, "first")
-        for pointer, text in (("/instruction", "Name a colour."), ("/output", "Blue."), ("/category", "colours")):
+        assert app.focused.pointer == "/instruction", "nobody begins with an id"
+        values = {"/id": "first", "/instruction": "Name a colour.", "/output": "Blue.", "/category": "colours"}
+        for pointer, text in values.items():
             await go_to(pilot, settled, pointer)
             await type_in(pilot, text)
         await pilot.press("ctrl+s")

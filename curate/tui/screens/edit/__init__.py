@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import Any, ClassVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rich.text import Text
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Static
 
 from curate.base.record import CurateError, Finding, canonical
 from curate.project.drafts import Drafts
@@ -21,18 +19,22 @@ from curate.sessions.edits import (
     copied_edit,
     edited,
     field_of,
-    is_standing,
     new_edit,
     open_edit,
 )
 from curate.sessions.lines import open_line
 from curate.tui.border import safe_line
 from curate.tui.screen import ProjectScreen, empty
+from curate.tui.screens.edit.finding import FindingLine
 from curate.tui.screens.edit.side import VIEWS, EditSide
-from curate.tui.screens.edit.view import HELP, FormView, finding_text, fixed_text, nothing_open, title, without_form
+from curate.tui.screens.edit.view import HELP, FormView, draft_note, nothing_open, title, without_form
 from curate.tui.widgets import Panel, Pause
 
+if TYPE_CHECKING:
+    from curate.tui.context import Listing
+
 KEEP = 1.0  # Seconds after the last key until what is typed is written to the draft.
+BESIDE = 140  # Columns from which a conversation has room for the other pane beside it.
 
 
 class EditScreen(ProjectScreen):
@@ -42,7 +44,10 @@ class EditScreen(ProjectScreen):
     HELP = HELP
     BINDINGS: ClassVar[list[Any]] = [
         Binding("ctrl+s,W", "save", "Save", id="edit.save"),
-        Binding("f4,E", "editor", "$EDITOR", id="edit.editor", key_display="f4"),
+        Binding("f7", "save_and_next", "Save + next", id="edit.save_and_next"),
+        Binding("ctrl+r", "remedy", "Remedies", id="edit.remedy"),
+        Binding("f4", "editor", "$EDITOR", id="edit.editor"),
+        Binding("E", "editor(True)", "$EDITOR, JSON", id="edit.editor_json", show=False),
         Binding("f2", "next_view", "Chat/JSON", id="edit.view"),
         Binding("n", "new", "New", id="edit.new"),
         Binding("ctrl+n", "save_and_new", "Save + new", id="edit.save_and_new", show=False),
@@ -54,6 +59,9 @@ class EditScreen(ProjectScreen):
     DEFAULT_CSS = """
     EditScreen #form.main { width: 3fr; }
     EditScreen EditSide { width: 2fr; }
+    EditScreen.-solo .side { display: none; }
+    EditScreen.-solo.-side .side { display: block; width: 1fr; border-left: none; padding-left: 0; }
+    EditScreen.-solo.-side #form.main { display: none; }
     EditScreen #title { height: 1; width: 1fr; }
     EditScreen #finding { height: auto; max-height: 5; width: 1fr; display: none; }
     EditScreen #nothing { padding: 1 2; }
@@ -62,7 +70,9 @@ class EditScreen(ProjectScreen):
     def __init__(self) -> None:
         super().__init__()
         self.edit: EditSession | None = None
-        self._finding: Finding | None = None
+        self._listing: Listing | None = None  # The list that the record was opened from.
+        self._opened: dict[str, Any] = {}  # What `arrive` was called with for the entry of the list.
+        self._following: dict[str, Any] | None = None  # What to open once a line is written.
         self._saving_draft = Pause(self)
         self._waiting: dict[str, Any] | None = None
         self._side = EditSide()
@@ -73,7 +83,7 @@ class EditScreen(ProjectScreen):
         with Horizontal():
             with Vertical(classes="main pane", id="form"):
                 yield Panel(id="title")
-                yield Static(id="finding")
+                yield FindingLine(id="finding")
                 yield Panel(id="nothing")
             yield self._side
 
@@ -84,11 +94,26 @@ class EditScreen(ProjectScreen):
         if waiting is not None:
             self.arrive(**waiting)
 
-    def arrive(self, *, pointer: str = "", finding: Finding | None = None, **what: Any) -> None:
+    @property
+    def is_narrow(self) -> bool:
+        """Whether there is room for one pane only: nobody is to type a conversation in a third of the screen."""
+        return super().is_narrow or self.has_class("-solo")
+
+    def on_resize(self) -> None:
+        self._share_width()
+
+    def arrive(
+        self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None, **what: Any
+    ) -> None:
         """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``new`` one, or the ``draft`` of one.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
+        ``listing`` is the list in which f7 goes on.
         """
+        if what:
+            self._listing = listing
+            given = {"pointer": pointer, "finding": finding}
+            self._opened = what | {name: part for name, part in given.items() if part}
         if finding is not None:
             pointer = field_of(finding, self.project.shape)
         record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
@@ -106,7 +131,7 @@ class EditScreen(ProjectScreen):
             elif what.get("draft"):
                 self._begin(new_edit(self.project, str(what["draft"])))
             elif what.get("new"):
-                self._begin(new_edit(self.project))
+                self._begin_new()
 
     def lacks_records(self) -> bool:
         return False
@@ -128,6 +153,8 @@ class EditScreen(ProjectScreen):
 
     def close_side(self) -> bool:
         view = self._form_view()
+        if view is not None and view.close_field():
+            return True
         return super().close_side() or (view is not None and view.leave_field())
 
     def equal_command(self) -> str:
@@ -141,11 +168,9 @@ class EditScreen(ProjectScreen):
     def has_unsaved(self) -> bool:
         if self.edit is None:
             return False
-        try:
+        with suppress(CurateError):
             self.edit.keep()
-        except CurateError:
-            return True
-        return False
+        return self.edit.is_changed
 
     def reread(self) -> None:
         self._side.search_anew()
@@ -153,14 +178,54 @@ class EditScreen(ProjectScreen):
     # Actions.
 
     async def action_save(self) -> None:
+        self._following = None
         await self._save()
 
     async def action_save_and_new(self) -> None:
+        category = self.edit.category if self.edit is not None else ""
         if await self._save():
-            self._begin(new_edit(self.project))
+            self._begin_new(category)
+
+    async def action_save_and_next(self) -> None:
+        """Save, and open the next entry of the list that the record was opened from."""
+        if self._listing is None:
+            self.tell("There is no list to go on in.", "warn", "ctrl+s saves. f7 is for records that a list opened.")
+            return
+        self._following = self._neighbour()
+        if await self._save():
+            await self._go_on()
+
+    # Asked before a save: what is saved may leave the list.
+    def _neighbour(self) -> dict[str, Any] | None:
+        return self._listing.neighbour(self._opened, 1) if self._listing is not None else None
+
+    def action_remedy(self) -> None:
+        finding = self._finding_line.finding
+        if finding is None or self.edit is None or self.edit.is_line:
+            self.tell("No finding of a record is open.", "warn", "enter on one in Validate opens its record here.")
+        elif self.edit.is_changed:
+            self.tell("What you typed is not saved yet.", "warn", "ctrl+s saves it; D discards it.")
+        else:
+            self._following = self._neighbour()
+            self._finding_line.offer(self.project, finding)
+
+    async def _go_on(self) -> None:
+        """Open the next entry of the list, or go back to the list where there is none."""
+        following, self._following = self._following, None
+        if following is not None:
+            self.arrive(**{**following, "listing": self._listing})
+            return
+        self.set_focus(None)
+        self.is_side_open = False
+        await self.app.run_action("back")
+        self.tell("That was the last one of the list.")
 
     def action_new(self) -> None:
-        self._begin(new_edit(self.project))
+        self._begin_new()
+
+    def _begin_new(self, category: str = "") -> None:
+        self._listing, self._opened = None, {}
+        self._begin(new_edit(self.project, category=category))
 
     def action_copy(self) -> None:
         if self.edit is None or self.edit.is_new:
@@ -204,19 +269,19 @@ class EditScreen(ProjectScreen):
 
     async def action_next_problem(self) -> None:
         view = self._form_view()
-        if view is None or not await self._go_to_first_problem(after=view.sheet.focused_pointer()):
+        if view is None or not await view.go_to_problem(after=view.sheet.focused_pointer()):
             self.tell("Nothing is wrong.")
 
-    async def action_editor(self) -> None:
+    async def action_editor(self, as_json: bool = False) -> None:
         edit = self.edit
         if edit is None:
             self.tell("There is no record to edit.", "warn")
             return
         self._save_draft()
-        before = edit.written()
+        before = edit.written(as_json=as_json)
         try:
             with self.app.suspend():
-                after = edited(before, edit.editor_path)
+                after = edited(before, edit.editor_path(before))
         except SuspendNotSupported:
             self.tell("An editor cannot be started from here.", "warn")
             return
@@ -249,6 +314,20 @@ class EditScreen(ProjectScreen):
         if view is not None:
             view.warning = f"! repeats {event.repeated}" if event.repeated else ""
 
+    async def on_finding_line_acted(self, event: FindingLine.Acted) -> None:
+        event.stop()
+        self.app.log_command(self.equal_command(), event.result)
+        if self._listing is not None:
+            await self._go_on()
+        else:
+            self._finding_line.examine(self.project)
+        self.tell(f"{event.result} (u undoes)")
+
+    def on_finding_line_fixed(self, event: FindingLine.Fixed) -> None:
+        event.stop()
+        if (view := self._form_view()) is not None:
+            view.has_finding = False
+
     def on_screen_suspend(self) -> None:
         self._save_draft()
 
@@ -278,12 +357,13 @@ class EditScreen(ProjectScreen):
             self._save_draft()
             if error.code == CHANGED_MEANWHILE:
                 await self._show()
-            else:
-                await self._go_to_first_problem()
+            elif view is not None:
+                self.is_side_open = False
+                await view.go_to_problem()
             raise
         self.app.log_command(self.equal_command(), result)
         await self._show()
-        self._show_opened_finding()
+        self._finding_line.examine(self.project)
         if repeated:
             self.tell(f"{result}; it repeats {repeated}", "warn")
         else:
@@ -298,36 +378,17 @@ class EditScreen(ProjectScreen):
         def written(result: str) -> None:
             self.app.log_command(command, result)
             if self.edit is edit:
-                self._waiting = {"record": edit.name}
+                following, self._following = self._following, None
+                self._waiting = {"record": edit.name} if following is None else {**following, "listing": self._listing}
                 self._close(result)
             self.app.action_reread()
 
         self.app.background(edit.save, written, group="write.edit")
 
-    # See whether what the record was opened for is still wrong, now that it is saved.
-    def _show_opened_finding(self) -> None:
-        finding = self._finding
-        if finding is None:
-            return
-
-        def examined(is_still_wrong: bool) -> None:
-            if self._finding is finding and not is_still_wrong:
-                self._show_finding(None)
-                self._put_finding(fixed_text(finding))
-
-        self.app.background(partial(is_standing, self.project, finding), examined, group="edit.finding")
-
     def _show_finding(self, finding: Finding | None) -> None:
-        self._finding = finding
-        shape = self.project.shape
-        self._put_finding(Text("") if finding is None else finding_text(finding, field_of(finding, shape)))
+        self._finding_line.show(self.project, finding)
         if (view := self._form_view()) is not None:
             view.has_finding = finding is not None
-
-    def _put_finding(self, text: Text) -> None:
-        line = self.query_one("#finding", Static)
-        line.display = bool(text)
-        line.update(text)
 
     # Show another record; the draft of the one before is written first.
     def _begin(self, edit: EditSession, pointer: str = "", finding: Finding | None = None) -> None:
@@ -382,10 +443,17 @@ class EditScreen(ProjectScreen):
                     await self.query_one("#form", Vertical).mount(view)
                 else:
                     await view.rebuild()
-                view.has_finding = self._finding is not None
-                view.note = _draft_note(edit)
+                view.has_finding = self._finding_line.finding is not None
+                view.note = draft_note(edit)
+        self._share_width()
         self._show_title()
         self._side.show(edit)
+
+    # Give a conversation the whole width where there is none to spare.
+    def _share_width(self) -> None:
+        edit = self.edit
+        is_chat = edit is not None and not edit.text and edit.has_turns
+        self.set_class(is_chat and self.app.size.width < BESIDE, "-solo")
 
     def _say_nothing_open(self) -> None:
         if self.edit is not None:
@@ -397,7 +465,8 @@ class EditScreen(ProjectScreen):
         self.query_one("#nothing", Panel).show(text)
 
     def _show_title(self) -> None:
-        self.query_one("#title", Panel).show(title(self.edit, self.project.shape.name))
+        position = self._listing.position(self._opened) if self._listing is not None else ""
+        self.query_one("#title", Panel).show(title(self.edit, self.project.shape.name, position))
 
     def _save_draft(self) -> None:
         self._saving_draft.end()
@@ -407,7 +476,7 @@ class EditScreen(ProjectScreen):
         with self.app.attempt():
             edit.keep()
         if view is not None:
-            view.note = _draft_note(edit)
+            view.note = draft_note(edit)
 
     def _focus(self, pointer: str) -> None:
         view = self._form_view()
@@ -416,28 +485,14 @@ class EditScreen(ProjectScreen):
 
     async def _focus_pointer(self, view: FormView, pointer: str) -> None:
         async with self._show_lock:
-            if view is self._form_view():
+            if view is self._form_view() and view.edit.is_new and not view.edit.is_line and not pointer:
+                view.sheet.focus_to_type()
+            elif view is self._form_view():
                 await view.sheet.focus_pointer(pointer)
 
-    async def _go_to_first_problem(self, after: str | None = None) -> bool:
-        """Go to the first field with a problem, or the first one behind ``after``."""
-        view = self._form_view()
-        if view is None:
-            return False
-        faults = {fault.pointer for fault in view.edit.form.problems()}
-        order = [field.pointer for field in view.edit.form.root.walk()]
-        start = order.index(after) + 1 if after in order else 0
-        pointer = next((pointer for pointer in (*order[start:], *order) if pointer in faults), None)
-        if pointer is None:
-            return False
-        self.is_side_open = False
-        return await view.sheet.focus_fault(pointer)
+    @property
+    def _finding_line(self) -> FindingLine:
+        return self.query_one(FindingLine)
 
     def _form_view(self) -> FormView | None:
         return next(iter(self.query(FormView)), None)
-
-
-def _draft_note(edit: EditSession) -> str:
-    if not edit.is_changed:
-        return ""
-    return "! draft not saved" if edit.is_draft_unwritten else "draft kept"

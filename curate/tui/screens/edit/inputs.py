@@ -24,15 +24,18 @@ if TYPE_CHECKING:
 _KEY = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s*:)')
 _MOST_COLOURED = 64 * 1024
 _LABEL = 60
+# What Textual's text area would do with these keys; they are the form's, which takes back all that is typed in it.
+_OF_FORM = ("f6", "f7", "ctrl+z", "super+z", "ctrl+y", "super+y")
 
 
 class TextTyped(Message):
-    """Somebody typed ``text`` in the field at ``pointer``."""
+    """Somebody typed ``text`` in the field at ``pointer``; with ``ends_word`` a word, or a whole text, has ended."""
 
-    def __init__(self, pointer: str, text: str) -> None:
+    def __init__(self, pointer: str, text: str, *, ends_word: bool) -> None:
         super().__init__()
         self.pointer = pointer
         self.text = text
+        self.ends_word = ends_word
 
 
 class ValuePicked(Message):
@@ -62,7 +65,8 @@ class LineField(SafeInput):
 
     def on_input_changed(self, event: SafeInput.Changed) -> None:
         event.stop()
-        self.post_message(TextTyped(self.pointer, self.spelling.read(event.value)))
+        before = event.value[: self.cursor_position][-1:]
+        self.post_message(TextTyped(self.pointer, self.spelling.read(event.value), ends_word=not before.isalnum()))
 
 
 class AreaField(SafeTextArea):
@@ -82,13 +86,33 @@ class AreaField(SafeTextArea):
             read_only=bool(field.fixed),
             highlight_cursor_line=False,
         )
+        for key in _OF_FORM:
+            self._bindings.key_to_bindings.pop(key, None)
 
     def show(self, _field: Field, text: str) -> None:
-        """Show ``text``, unless it is what stands there already."""
-        if text != self.spelling.read(self.text):
-            self.spelling = Spelling.of(text)
-            with self.prevent(SafeTextArea.Changed):
-                self.load_text(self.spelling.spell(text))
+        """Show ``text``, unless it is what stands there already, with the cursor where the two differ."""
+        before = self.text
+        if text == self.spelling.read(before):
+            return
+        self.spelling = Spelling.of(text)
+        after = self.spelling.spell(text)
+        with self.prevent(SafeTextArea.Changed):
+            self.load_text(after)
+        start = _num_alike(before, after)
+        self.move_cursor(location_at(after, len(after) - _num_alike(before[start:][::-1], after[start:][::-1])))
+
+    @property
+    def wrap_width(self) -> int:
+        """The columns of a line; a scroll bar has its own at all times, so that none has to be wrapped anew for it."""
+        return max(0, super().wrap_width - (0 if self.show_vertical_scrollbar else self.scrollbar_size_vertical))
+
+    def _rewrap_and_refresh_virtual_size(self) -> None:
+        # At the same width a text wraps as it did: Textual would wrap a long one three times for one paste.
+        wrapped = self.wrapped_document
+        if (wrapped._width, wrapped._tab_width) == (self.wrap_width, self.indent_width):
+            self._refresh_size()
+        else:
+            super()._rewrap_and_refresh_virtual_size()
 
     def get_line(self, line_index: int) -> Text:
         line = super().get_line(line_index)
@@ -98,7 +122,20 @@ class AreaField(SafeTextArea):
 
     def on_text_area_changed(self, event: SafeTextArea.Changed) -> None:
         event.stop()
-        self.post_message(TextTyped(self.pointer, self.spelling.read(self.text)))
+        row, column = self.cursor_location
+        before = self.document.get_line(row)[column - 1 : column] if column else ""
+        self.post_message(TextTyped(self.pointer, self.spelling.read(self.text), ends_word=not before.isalnum()))
+
+
+def _num_alike(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def location_at(text: str, index: int) -> tuple[int, int]:
+    """Return the row and the column, from 0, of the character at ``index``."""
+    return text.count("\n", 0, index), index - text.rfind("\n", 0, index) - 1
 
 
 class MarkField(Static, can_focus=True):

@@ -92,7 +92,7 @@ class EditSide(VerticalScroll):
         parts = {part.id: part for part in self.query_children(Panel)}
         for part in parts.values():
             part.display = edit is not None
-        if edit is None:
+        if edit is None or not self.display:
             return
         line, shape = edit.form.to_line(), edit.project.shape
         parts["view"].show(view_line(self._view))

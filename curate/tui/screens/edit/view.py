@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -13,14 +14,17 @@ from textual.message import Message
 from textual.reactive import var
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
+from textual.widgets.text_area import Selection
 
-from curate.base.record import CurateError, Finding
+from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.sessions.edits import Answer, EditSession, answer_of
-from curate.tui.border import FINDING_SIGNS, safe_text
+from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
+from curate.tui.screens.edit.inputs import AreaField, location_at
+from curate.tui.screens.edit.nodes import Node
 from curate.tui.screens.edit.sheet import FormSheet
-from curate.tui.widgets import Panel, Pause
+from curate.tui.widgets import Panel, Pause, SafeInput
 
 PAUSE = 0.15  # Seconds without a key after which what was typed is judged.
 
@@ -34,6 +38,8 @@ class FormView(Vertical):
         Binding("i,enter", "type", "Type", id="edit.type", key_display="i"),
         Binding("tab", "type(1)", "Next field", id="edit.next_field", show=False),
         Binding("shift+tab", "type(-1)", "Previous field", id="edit.previous_field", show=False),
+        Binding("f12", "whole_screen", "Whole screen", id="edit.whole_screen"),
+        Binding("ctrl+f", "find", "Find", id="edit.find"),
     ]
     DEFAULT_CSS = """
     FormView { height: 1fr; }
@@ -43,15 +49,25 @@ class FormView(Vertical):
     FormView Leaf { height: auto; width: 1fr; layout: horizontal; }
     FormView .within > Leaf, FormView .within > GroupNode, FormView .within > More { margin-left: 2; }
     FormView .within > ProblemLine { margin-left: 2; }
-    FormView .name { width: 14; height: auto; }
+    FormView .name { width: auto; min-width: 14; padding-right: 1; height: auto; }
+    FormView TraceNode { layout: vertical; }
+    FormView TraceNode AreaField { display: none; margin-left: 2; }
+    FormView TraceNode.-open AreaField { display: block; }
     FormView ProblemLine { height: auto; width: 1fr; padding-left: 14; }
-    FormView Head, FormView More { height: 1; width: 1fr; }
-    FormView Head:focus, FormView More:focus { text-style: reverse; }
+    FormView TurnNode > ProblemLine { padding-left: 0; }
+    FormView Head, FormView More, FormView FoldLine { height: 1; width: 1fr; }
+    FormView Head:focus, FormView More:focus, FormView FoldLine:focus { text-style: reverse; }
     FormView LineField { width: 1fr; background: $panel; }
     FormView LineField:disabled { background: $background; }
-    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
+    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel;
+        scrollbar-size-vertical: 1; }
     FormView MarkField { width: 1fr; height: auto; }
     FormView SelectField { width: 1fr; height: auto; }
+    FormView #find { height: 1; border: none; padding: 0 1; display: none; background: $panel; }
+    FormView #find.-open { display: block; }
+    FormView.-whole FormSheet, FormView.-whole .-path { height: 1fr; }
+    FormView.-whole #answer, FormView.-whole FormSheet Static, FormView.-whole Node { display: none; }
+    FormView.-whole FormSheet .-path { display: block; margin: 0; max-height: 100%; }
     FormView #help { height: auto; max-height: 4; width: 1fr; padding: 0 1; }
     FormView #foot { height: 1; width: 1fr; }
     """
@@ -69,12 +85,14 @@ class FormView(Vertical):
         self.edit = edit
         self.answer: Answer | None = None
         self._left: Widget | None = None
+        self._searched: AreaField | None = None  # The text that is looked through, or that has the whole screen.
         self._judging = Pause(self)
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="fields", can_focus=False):
             yield FormSheet(self.edit.form, id="line")
             yield Vertical(id="answer")
+        yield SafeInput(placeholder="find in this text: enter goes to the next place, esc back to the text", id="find")
         yield Panel(id="help")
         yield Panel(id="foot")
 
@@ -93,6 +111,66 @@ class FormView(Vertical):
             await self.query_one("#answer FormSheet", FormSheet).focus_fault(pointer)
             return f"{pointer}: {typed.message}"
         return ""
+
+    async def go_to_problem(self, after: str | None = None) -> bool:
+        """Go to the first field with a problem, or the first one behind ``after``; return False where there is none."""
+        faults = {fault.pointer for fault in self.edit.form.problems()}
+        order = [field.pointer for field in self.edit.form.root.walk()]
+        start = order.index(after) + 1 if after in order else 0
+        pointer = next((pointer for pointer in (*order[start:], *order) if pointer in faults), None)
+        return pointer is not None and await self.sheet.focus_fault(pointer)
+
+    # One text on the whole screen, and words looked for in it.
+
+    def action_whole_screen(self) -> None:
+        """Give the text that has the focus all of the form's room, or show the form again."""
+        area = self.screen.focused
+        if self.close_field(but_find=True) or not isinstance(area, AreaField):
+            return
+        self._searched = area
+        for node in area.ancestors_with_self:
+            if node is self:
+                break
+            if isinstance(node, Node | AreaField):
+                node.add_class("-path")
+        self.add_class("-whole")
+
+    def action_find(self) -> None:
+        area = self.screen.focused
+        field = self.query_one("#find", SafeInput)
+        if isinstance(area, AreaField):
+            self._searched = area
+            field.add_class("-open")
+            field.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        area = self._searched
+        if event.input.id != "find" or area is None or not event.value:
+            return
+        event.stop()
+        text, wanted = area.text, re.compile(re.escape(event.value), re.IGNORECASE)
+        spans = [[location_at(text, index) for index in match.span()] for match in wanted.finditer(text)]
+        number = next((number for number, (start, _) in enumerate(spans) if start >= max(area.selection)), 0)
+        if spans:
+            area.selection = Selection(*spans[number])
+            self.query_one("#fields", VerticalScroll).scroll_to_widget(area, animate=False)
+        found = f"{number + 1:,} of {len(spans):,}" if spans else "nowhere in this text"
+        self.query_one("#help", Panel).show(Text.assemble(safe_text(event.value, 40, style="strong"), f"  {found}"))
+
+    def close_field(self, *, but_find: bool = False) -> bool:
+        """Close the line that finds, else the whole screen of a text; return False where neither is open."""
+        find = self.query_one("#find", SafeInput)
+        is_finding, area = find.has_class("-open"), self._searched
+        if is_finding and not but_find:
+            find.remove_class("-open")
+        elif self.has_class("-whole"):
+            self.remove_class("-whole")
+            self.query(".-path").remove_class("-path")
+        else:
+            return False
+        if area is not None and area.is_attached:
+            area.focus()
+        return True
 
     # `esc` in a field leaves the field alone, and only a second one leaves the form.
 
@@ -205,24 +283,39 @@ class FormView(Vertical):
 
 _MOST_DRAFTS = 8
 
+
+def draft_note(edit: EditSession) -> str:
+    """Return what is to be said of the draft."""
+    if not edit.is_changed:
+        return ""
+    return "! draft not saved" if edit.is_draft_unwritten else "draft kept"
+
+
 HELP = """
 Each field is one value of the record; `tab` goes to the next. What is wrong stands under its field, and nothing is
 saved until nothing is. What you type is kept as a draft in `.curate/drafts` from one second to the next.
 
-A card (`- 1 user`) takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move
-it, `x` takes it out. `f8` removes the field with the focus; where it may be null, null comes first. `f3` or `ctrl+z`
-takes back what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
-`<U+202E>`: typed so in such a field, they are the character. What no field can show, because its schema allows several
-forms of it or does not say, stands as JSON, with the same checks.
+A conversation is a list of turns: `f9` adds the next one with the role that follows, `f6` changes the role, `f5` adds a
+tool call. A turn or a card takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J`
+move it, `x` takes it out, `m` shows its other fields. `f8` removes the field with the focus; where it may be null, null
+comes first. `ctrl+z` or `f3` takes back what you typed, `ctrl+y` makes it again. `f12` gives a text the whole screen,
+`ctrl+f` finds in it. `f7` saves and opens the next record of the list, `ctrl+r` says what can be done about a finding.
 
-`f4` hands the whole record to your own editor as JSON. Records above 256 KB can be edited only there, and lines that
-are no JSON. A line that is no record yet, opened from Validate, is saved into its file; no undo takes that back.
+A field of short texts parts them by commas. Characters that a terminal must not see stand as `<U+202E>`: typed so in
+such a field, they are the character. What no field can show, because its schema allows several forms of it or does not
+say, stands as JSON, with the same checks.
+
+`f4` hands the whole record to your own editor as Markdown, `E` as JSON. Records above 256 KB can be edited only there,
+and lines that are no JSON. A line that is no record yet, opened from Validate, is saved into its file; no undo takes
+that back.
 """
 
 
-def title(edit: EditSession | None, schema: str) -> Text:
-    """Return the line above the form."""
+def title(edit: EditSession | None, schema: str, position: str) -> Text:
+    """Return the line above the form; ``position`` says where in its list the record stands."""
     text = Text.assemble((" FORM  ", "strong"), "schema ", safe_text(schema, 30))
+    if position:
+        text.append_text(Text.assemble("   ", safe_text(position, 40)))
     if edit is None:
         return text
     state = ("  edited", "warn") if edit.is_changed else ("", "")
@@ -232,27 +325,11 @@ def title(edit: EditSession | None, schema: str) -> Text:
     return Text.assemble(text, "   ", what, safe_text(edit.name, 40, style="accent"), state)
 
 
-def finding_text(finding: Finding, pointer: str) -> Text:
-    """Return what is wrong with the record that was opened for it, where, and what can be done about it."""
-    sign, style = FINDING_SIGNS[finding.severity]
-    where = (
-        Text.assemble(("in ", "muted"), safe_text(pointer, 80, "accent")) if pointer else Text("about the whole record")
-    )
-    fix = Text.assemble("   ", safe_text(finding.fix, 300)) if finding.fix else Text("")
-    head = Text.assemble(" ", (sign, style), " ", (f"{finding.code} {finding.name}", "strong"), "  ")
-    return Text.assemble(head, safe_text(finding.message, 400), "\n   ", where, fix)
-
-
-def fixed_text(finding: Finding) -> Text:
-    """Return that what the record was opened for is no longer wrong."""
-    return Text.assemble(" ", ("ok ", "ok"), (f"{finding.code} {finding.name}", "strong"), "  is no longer found")
-
-
 def without_form(edit: EditSession) -> Text:
     """Return why the record that is open has no form, and what can be done."""
     if not edit.text:
         return Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
-    left = "What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n"
+    left = "What your editor left cannot be read yet. It is kept as a draft; f4 goes back to it.\n"
     unread = "The line is no JSON. f4 opens it in your own editor.\n"
     why = Text(left if edit.is_changed else unread, "warn")
     return Text.assemble(why, safe_text(edit.take(edit.text)[0], 200))

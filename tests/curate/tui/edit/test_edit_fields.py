@@ -208,7 +208,9 @@ def test_a_json_text_that_has_become_a_plain_one_gets_its_field_when_the_cursor_
         await type_in(pilot, '"only"')
         await go_to(pilot, settled, "/messages/0/content")
         await go_to(pilot, settled, pointer)
-        assert isinstance(pilot.app.focused, LineField)
+        field = pilot.app.focused
+        assert isinstance(field, AreaField)
+        assert field.text == "only"
         await pilot.press("end", "!")
         assert_what_is_seen_is_what_is_there(pilot)
         await pilot.press("ctrl+s")
@@ -296,7 +298,7 @@ def test_what_was_typed_stays_when_the_focus_is_sent_elsewhere(
         assert_what_is_seen_is_what_is_there(pilot)
         await pilot.press("ctrl+s")
         await settled(pilot)
-        await go_to(pilot, settled, "/messages/2")
+        await go_to(pilot, settled, "/messages/1")
         await pilot.press("x", "ctrl+s")
         await settled(pilot)
 

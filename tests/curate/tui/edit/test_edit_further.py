@@ -42,12 +42,12 @@ def test_a_record_goes_to_an_editor_and_comes_back(
 
     async def story(pilot: Pilot[Any]) -> None:
         await type_in(pilot, "Now ")
-        with_editor("path.write_text(text.replace('easy', 'hard').replace('\"level\"', '\"level\" oops'))")
+        with_editor("assert path.suffix == '.md'\npath.write_text(text.replace('\"easy\"', '\"hard\" oops'))")
         await pilot.press("f4")
         await settled(pilot)
-        assert "line 4, column 11: a colon after the key was expected" in screen_text(pilot.app)
+        assert "line 4, column 15:" in screen_text(pilot.app)
         assert record_in(workspace, "m1") == LINE
-        with_editor("assert 'oops' in text\npath.write_text(text.replace(' oops', ''))")
+        with_editor("path.write_text(text.replace(' oops', '').replace('\\nNow', '\\nAnd now'))")
         await pilot.press("f4")
         await settled(pilot)
         assert "(x) hard" in screen_text(pilot.app)
@@ -56,7 +56,19 @@ def test_a_record_goes_to_an_editor_and_comes_back(
 
     edit_story(workspace, story, record="m1", pointer="/messages/0/content")
     found = record_in(workspace, "m1")
-    assert (found["level"], found["messages"][0]["content"]) == ("hard", "Now Where is my parcel?")
+    assert (found["level"], found["messages"][0]["content"]) == ("hard", "And now Where is my parcel?")
+
+
+def test_an_editor_gets_json_on_request(make_own: Any, edit_story: Any, settled: Settled, with_editor: Any) -> None:
+    workspace = make_own()
+
+    async def story(pilot: Pilot[Any]) -> None:
+        with_editor("assert json.loads(text)['id'] == 'm1'\npath.write_text(text.replace('easy', 'hard'))")
+        await pilot.press("E", "W")
+        await settled(pilot)
+
+    edit_story(workspace, story, record="m1", pointer="/level")
+    assert record_in(workspace, "m1") == {**LINE, "level": "hard"}
 
 
 def test_an_editor_that_changes_nothing_or_is_not_there(
@@ -90,7 +102,7 @@ def test_a_huge_record_is_for_an_editor_only(
     async def story(pilot: Pilot[Any]) -> None:
         assert "larger than 256 KB" in screen_text(pilot.app)
         assert not pilot.app.screen.query("FormView")
-        with_editor("path.write_text(text.replace('\"y\"', '\"z\"'))")
+        with_editor("path.write_text(text.replace('\\n\\ny\\n', '\\n\\nz\\n'))")
         await pilot.press("f4", "W")
         await settled(pilot)
 
@@ -127,7 +139,7 @@ def test_previews_neighbours_and_differences(
         await pilot.press("f2")
         assert "an estimate, 4 bytes a token" in screen_text(pilot.app)
 
-    edit_story(workspace, story, record="m1", pointer="/messages/0/content")
+    edit_story(workspace, story, size=(140, 45), record="m1", pointer="/messages/0/content")
 
 
 def test_an_answer_with_a_schema_is_a_form_too(
@@ -252,6 +264,8 @@ def test_no_control_character_of_a_record_reaches_the_terminal(make_workspace: A
         session.quiet()
     session.wait_for(b"<U+001B>")
     session.send(b"\x11")
+    session.wait_for(b"is not saved")
+    session.send(b"y")
     session.quiet()
     session.end()
     stream = session.output.decode()
