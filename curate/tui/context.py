@@ -71,6 +71,9 @@ class Loading(Protocol):
     @property
     def is_loaded(self) -> bool: ...
 
+    def reload(self) -> None:
+        """Read settings, records and decisions anew in a thread; every screen is told."""
+
     def listener(self, ids: set[str]) -> None:
         """Have the screens show the records ``ids``, which were changed; whoever acts passes it as the actor."""
 

@@ -125,9 +125,7 @@ class Following:
         if not self.is_loaded:
             self.load()
         elif not self.project.is_current():
-            within = partial(self._app.call_from_thread, self._exchange)
-            reload = partial(self.project.reload, within=within)
-            self._app.background(reload, _nothing_more, group="load", message="reading the records again")
+            self.reload()
         else:
             self.check_for_changes()
 
@@ -141,6 +139,12 @@ class Following:
         draw_frame(self._app.screen, HeaderBar)
         self._app.hand_over(self._app.present())
         return changed
+
+    def reload(self) -> None:
+        """Read settings, records and decisions anew in a thread, and tell the screens."""
+        within = partial(self._app.call_from_thread, self._exchange)
+        reload = partial(self.project.reload, within=within)
+        self._app.background(reload, _nothing_more, group="load", message="reading the records again")
 
     def deliver(self, screen: ProjectScreen) -> None:
         """Tell ``screen``, which is shown now, that the records are there and which changed while it was not."""

@@ -15,7 +15,7 @@ from curate.base.events import Approve, Decision, Drop, Label
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, Record, canonical
 from curate.base.tables import counted
-from curate.project.answers import texts_of
+from curate.project.answers import as_answer, texts_of
 from curate.project.approval import APPROVAL, APPROVE, DROP, QUESTION, may_approve
 from curate.project.fold import RecordState, content_digest
 from curate.project.journal import CATEGORY
@@ -298,7 +298,8 @@ class LabelSession:
         """Return what the model proposes for the record at hand; None where nothing is proposed, or it was rejected."""
         suggester = self._suggesters.get(self.question.name)
         # A model of words would say which of two answers people chose so far, and knows no A and B.
-        if self.question.kind == "pair" or suggester is None or not self.current or self.current in self._rejected:
+        is_pick = self.question.kind in ("choice", "rating")
+        if not is_pick or suggester is None or not self.current or self.current in self._rejected:
             return None
         proposal = None if self._row is None else suggester.of(self._row)
         return proposal if proposal and (not self.question.values or proposal.value in self.question.values) else None
@@ -310,7 +311,7 @@ class LabelSession:
 
     def is_learning_due(self) -> bool:
         """Whether enough was answered since, or records come that no model has judged."""
-        if self.queue is None or self.question.name == APPROVAL or self.question.kind == "pair":
+        if self.queue is None or self.question.name == APPROVAL or self.question.kind in ("pair", "several"):
             return False
         return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._index)
 
@@ -367,18 +368,22 @@ class LabelSession:
     # Inside.
 
     def _save(self, question: str, value: Json) -> None:
-        name = self.current
+        name, value = self.current, as_answer(self._question(question), value)
         if not name:
             return
         self._take_in(self.project.apply([self._decision(question, value)], self._listener).ids)
         if value is not None:
             self.done.add(Done(name, question, value))
 
+    def _question(self, name: str) -> Question:
+        """Return the question called ``name``, be it a flag or a note."""
+        return next((question for question in self.questions if question.name == name), Question(name))
+
     def _decision(self, question: str, value: Json) -> Decision:
         state = self.state()
         if question != APPROVAL or state is None:
             # About what was shown, as an approval below.
-            kind = next((known.kind for known in self.questions if known.name == question), "choice")
+            kind = self._question(question).kind
             return Label(self.current, question, value, texts_of(state.record, kind) if state else [])
         if value == DROP:
             return Drop(self.current, "not approved")

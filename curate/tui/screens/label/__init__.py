@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from textual.widgets import Input
 
 from curate.base.record import Json
 from curate.project.labels import ORDERS
-from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, Wish
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, QuestionsDraft, Wish
 from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
@@ -23,6 +22,7 @@ from curate.tui.screen import ProjectScreen
 from curate.tui.screens.label import rendering
 from curate.tui.screens.label.begun import Begun, Reviewing, SuggestionLearner
 from curate.tui.screens.label.paper import Paper
+from curate.tui.screens.label.questions import Questions
 from curate.tui.widgets import Panel, SafeInput
 
 
@@ -42,7 +42,7 @@ class LabelScreen(ProjectScreen):
         self._waiting: Callable[[], object] | None = None
         self._begun = Begun()
         self._guideline = ""
-        self._is_several = False
+        self._is_marking = False  # Whether one asked for a single value is answered with several.
 
     def compose_body(self) -> ComposeResult:
         """Lay the record and its choices beside what is known of the session."""
@@ -110,8 +110,8 @@ class LabelScreen(ProjectScreen):
         """Close the line that is typed into, what is marked or found, the review, or the pane beside."""
         if self._begun.typing:
             self._stop_typing()
-        elif self._is_several or self._begun.sought:
-            self._is_several = False
+        elif self._is_marking or self._begun.marked or self._begun.sought:
+            self._is_marking = False
             self._forget()
         elif self._reviewing is not None:
             self._reviewing = None
@@ -136,10 +136,11 @@ class LabelScreen(ProjectScreen):
         more = f" --question {shlex.quote(wish.question.name)} --order {wish.order}" + (" --all" if wish.is_all else "")
         return f"curate label {root} --plain{more}"
 
-    def record_json(self) -> str:
-        """Return the line of the record at hand."""
-        name = self._at_hand()
-        return json.dumps(dict(self.project.state(name).record.data)) if name else ""
+    def current_record(self) -> str:
+        """Return the record at hand."""
+        if self._reviewing is not None:
+            return self._reviewing.item.record if self._reviewing.item else ""
+        return self._session.current if self._session else ""
 
     # Beginning a session, and asking another question.
 
@@ -300,7 +301,7 @@ class LabelScreen(ProjectScreen):
 
     def action_several(self) -> None:
         """Let an answer be several values, or one again."""
-        self._is_several, self._begun.marked = not self._is_several, []
+        self._is_marking, self._begun.marked = not self._is_marking, []
         self._draw()
 
     def action_save_several(self) -> None:
@@ -424,6 +425,10 @@ class LabelScreen(ProjectScreen):
             self._forget()
             self._prepare(self._session.wish_for(name))
 
+    def action_questions(self) -> None:
+        """Make or change the questions."""
+        self.app.push_screen(Questions(QuestionsDraft(self.project)))
+
     def action_all(self) -> None:
         """Ask about all records, or again only about those whose line does not say it."""
         if self._session is not None:
@@ -446,13 +451,12 @@ class LabelScreen(ProjectScreen):
 
     def action_edit(self) -> None:
         """Edit the record at hand."""
-        if name := self._at_hand():
+        if name := self.current_record():
             self.app.go("edit", record=name)
 
     def action_pane(self) -> None:
         """Where there is room for one pane only, show the other one."""
-        if self.is_narrow:
-            self.is_side_open = not self.is_side_open
+        self.is_side_open = self.is_narrow and not self.is_side_open
 
     def action_scroll(self, lines: int) -> None:
         """Move the text of the record."""
@@ -460,14 +464,13 @@ class LabelScreen(ProjectScreen):
 
     # Drawing.
 
-    def _at_hand(self) -> str:
-        if self._reviewing is not None:
-            return self._reviewing.item.record if self._reviewing.item else ""
-        return self._session.current if self._session else ""
-
     def _values(self) -> Sequence[str]:
         """Return the values that have a key now."""
         return self._begun.keyed(self._session.values) if self._session else []
+
+    @property
+    def _is_several(self) -> bool:
+        return self._is_marking or (self._session is not None and self._session.question.kind == "several")
 
     def _redraw(self) -> None:
         if self._reviewing is not None:

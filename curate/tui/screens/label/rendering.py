@@ -53,6 +53,7 @@ BINDINGS: list[Any] = [
     Binding("minus", "quality(2)", "Quality: third value", id="label.quality_3", show=False),
     Binding("o", "order", "Order", id="label.order", show=False),
     Binding("w", "question", "Next question", id="label.question", show=False),
+    Binding("Q", "questions", "Questions", id="label.questions", show=False),
     Binding("t", "all", "All records", id="label.all", show=False),
     Binding("v", "review", "Review", id="label.review", show=False),
     Binding("e", "edit", "Edit", id="label.edit", show=False),
@@ -69,10 +70,10 @@ comes again when no others are left. What others answered is hidden until you ha
 With more than ten values, or none, `/` finds or types one. `m` lets several values be an answer: keys mark, `enter`
 saves. `+ = -` answer the question called *quality* beside. Flags and notes are kept as answers to *flag* and *note*.
 
-`o` changes the order, `w` the question (also *approval*, where records wait for one), `t` asks about records
-whose line has an answer already, `v` shows what was answered differently and what was decided apart; there a
-key settles. The model behind `*` learns from the answers in a process of its own, and judges no record by an
-answer to it.
+`Q` makes and changes the questions and says who answers. `o` changes the order, `w` the question (also *approval*,
+where records wait for one), `t` asks about records whose line has an answer already, `v` shows what was answered
+differently and what was decided apart; there a key settles. The model behind `*` learns from the answers in a process
+of its own, and judges no record by an answer to it.
 """
 CSS = """
 LabelScreen #session { width: 66%; }
@@ -271,7 +272,7 @@ def guide_text(guide: Mapping[str, str], guideline: str) -> Text:
     if guideline:
         text.append("\n").append_text(safe_lines("\n".join(lines)))
     if not guide and not guideline:
-        text.append("\nnone; [label] of curate.toml", "muted")
+        text.append("\nnone; ", "muted").append("Q", "key").append(" makes questions and their guide", "muted")
     return text
 
 
