@@ -40,8 +40,7 @@ def test_the_first_question_is_made_and_asked_at_once(label_story, settled, scre
         await settled(pilot)
         assert [question["name"] for question in questions_of(app)] == ["quality", "category"]
         assert questions_of(app)[0]["guide"] == {"good": "right and short"}
-        await pilot.press("w")
-        await settled(pilot)
+        # The question that was changed is asked.
         assert "How good?" in screen_text(app)
         await pilot.press("2")
         assert app.project.state("r000").answers["quality"] == {"ana": "bad"}
@@ -59,8 +58,6 @@ def test_a_question_is_added_asked_and_answered(label_story, settled, screen_tex
         await settled(pilot)
         assert questions_of(app)[-1] == {"name": "tone", "kind": "rating"}
         assert "# Why two?" in (app.root / "curate.toml").read_text(encoding="utf-8")
-        await pilot.press("w", "w")
-        await settled(pilot)
         assert "asked: tone" in screen_text(app)
         await pilot.press("4")
         assert app.project.state("r000").answers["tone"] == {"ana": "4"}

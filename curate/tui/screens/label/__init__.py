@@ -430,7 +430,8 @@ class LabelScreen(ProjectScreen):
             self._prepare(self._session.wish_for(name))
 
     def action_questions(self) -> None:
-        self.app.push_screen(Questions(QuestionsDraft(self.project)))
+        asked = Questions(QuestionsDraft(self.project))
+        self.app.push_screen(asked, lambda wanted: self._wanted.update(wanted or {}))
 
     def action_all(self) -> None:
         if self._session is not None:

@@ -122,6 +122,8 @@ class SuggestionLearner:
         """Why there are no suggestions, in words; empty where there are some."""
         if self._session.question.name == APPROVAL:
             return "none for approvals"
+        if self._session.question.kind in ("pair", "several"):
+            return f"none for questions of the kind {self._session.question.kind}"
         if self._trouble:
             return self._trouble
         suggestions = self._session.suggester.suggestions

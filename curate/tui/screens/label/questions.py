@@ -190,8 +190,11 @@ class _PeopleForm(_TypedForm):
         self._draft.put_people(*(field.value.strip() for field in self.query(SafeInput)))
 
 
-class Questions(ModalScreen[None]):
-    """The questions as a list; once they are written they are read anew, and asked."""
+class Questions(ModalScreen[dict[str, str]]):
+    """The questions as a list; once they are written they are read anew.
+
+    It ends with the question that was changed last, as `LabelScreen.arrive` takes it.
+    """
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("n", "edit(True)", "New", id="questions.new"),
@@ -207,6 +210,7 @@ class Questions(ModalScreen[None]):
     def __init__(self, draft: QuestionsDraft) -> None:
         super().__init__()
         self._draft = draft
+        self._changed = ""  # The question that was changed last.
 
     def compose(self) -> ComposeResult:
         name, answers = Column("name", 14, is_name=True), Column("answers", 7, is_right=True)
@@ -240,7 +244,12 @@ class Questions(ModalScreen[None]):
 
     def action_edit(self, is_new: bool) -> None:
         index = len(self._draft.questions) if is_new else self.query_one(FrameTable).cursor
-        self.app.push_screen(_QuestionForm(self._draft, index), lambda _: self._show(index))
+        self.app.push_screen(_QuestionForm(self._draft, index), lambda _: self._take_in(index))
+
+    def _take_in(self, index: int) -> None:
+        if self._draft.is_changed and index < len(self._draft.questions):
+            self._changed = self._draft.questions[index].name
+        self._show(index)
 
     def action_people(self) -> None:
         self.app.push_screen(_PeopleForm(self._draft), lambda _: self._show())
@@ -270,7 +279,8 @@ class Questions(ModalScreen[None]):
         except CurateError as error:
             self.query_one("#people", Static).update(safe_text(f"{error.message}. {error.hint}", 400, "error"))
             return
-        self.dismiss()
+        names = [question.name for question in self._draft.questions]
+        self.dismiss({"question": self._changed} if self._changed in names else {})
         app.following.reload()
         if overruled:
             app.tell(f"written, but {', '.join(overruled)} overrules it", "warn", "Unset the variable.")
