@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,6 +20,8 @@ def with_values(text: str, section: str, changes: Mapping[str, Json]) -> str:
         CurateError: E902 when this cannot be done without changing more.
     """
     # Few commands write settings.
+    import tomllib
+
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 

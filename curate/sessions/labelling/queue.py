@@ -57,6 +57,10 @@ class Queue:
         """Whether a row still asks."""
         return row < len(self._is_open) and bool(self._is_open[row])
 
+    def has(self, row: int) -> bool:
+        """Whether a row asks, or has asked."""
+        return row < len(self._is_member) and bool(self._is_member[row])
+
     def index_of(self, row: int) -> int:
         """Return the index of a row in the order, -1 where it has none."""
         indices = np.flatnonzero(self.rows == row)
@@ -258,6 +262,7 @@ class Prepared:
     queue: Queue
     agreement: LiveAgreement
     answered: set[str]  # The records that the annotator had answered.
+    answered_before: set[str]  # Those of them that are not in the queue.
     answered_by_all: set[str]  # The records that anybody had answered.
     num_decisions: int  # Decisions that were made before it was begun; what came after them may be in it or not.
 
@@ -280,11 +285,14 @@ def prepared_for(
             answered.add(state.record.id)
         if has_answers(state, question):
             by_all.add(state.record.id)
-    return Prepared(queue, agreement, answered, by_all, num_decisions)
+    # An answer may have come after the queue was made. Who drops a record, for whatever reason, has not approved it.
+    counted = () if question == APPROVAL else answered
+    before = {name for name in counted if (row := catalog.find(name)) is None or not queue.has(row)}
+    return Prepared(queue, agreement, answered, before, by_all, num_decisions)
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class AnnotatorShare:
     """What one annotator has answered of a question, and how many records ask them still."""
 
     name: str
@@ -297,14 +305,15 @@ class Share:
         return self.num_done / (self.num_done + self.num_left) if self.num_done else float(not self.num_left)
 
 
-def shares_of(project: Project, catalog: Catalog, wish: Wish, assignment: AnnotatorAssignment) -> list[Share]:
+def shares_of(project: Project, catalog: Catalog, wish: Wish, assignment: AnnotatorAssignment) -> list[AnnotatorShare]:
     """Return the share of each annotator whom the settings name, the least done first; `prepared_for` for each."""
     num_done = Counter(
         by for state in project.decided() for by in state.answers.get(wish.question.name, {}) if state.dropped is None
     )
     names = dict.fromkeys(project.settings.label.annotators)
     shares = [
-        Share(name, num_done[name], queue_of(project, catalog, wish, assignment, by=name).num_left) for name in names
+        AnnotatorShare(name, num_done[name], queue_of(project, catalog, wish, assignment, by=name).num_left)
+        for name in names
     ]
     return sorted(shares, key=lambda share: share.rate)
 

@@ -22,9 +22,9 @@ from curate.sessions.agreement import AgreementGlance, LiveAgreement
 from curate.sessions.labelling.done import FLAG, NOTE, Done, DoneList
 from curate.sessions.labelling.excerpts import spelled_value, turns_of
 from curate.sessions.labelling.queue import (
+    AnnotatorShare,
     Prepared,
     Queue,
-    Share,
     Suggester,
     Wish,
     answer_of,
@@ -123,8 +123,7 @@ class LabelSession:
         skipped = self.queue.skipped if self.queue and self.queue.wish.question == prepared.queue.wish.question else ()
         self.queue, self._agreement = prepared.queue, prepared.agreement
         self._answered, self._by_all = set(prepared.answered), set(prepared.answered_by_all)
-        # Who drops a record, for whatever reason, has not approved it.
-        self._before = set() if prepared.queue.wish.question.name == APPROVAL else set(prepared.answered)
+        self._before = set(prepared.answered_before)
         self.wish = self.queue.wish
         self._index = -1
         self._take("", None)
@@ -267,7 +266,7 @@ class LabelSession:
         """How many records anybody has answered."""
         return len(self._by_all)
 
-    def shares(self) -> list[Share]:
+    def shares(self) -> list[AnnotatorShare]:
         """Return what each annotator has done; as slow as `prepare` for each of them."""
         return shares_of(self.project, self._catalog, self.wish, self.assignment_of[self.question.name])
 

@@ -9,7 +9,7 @@ from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.project.approval import APPROVAL
 from curate.project.project import Project
-from curate.sessions.labelling import LabelSession, ReviewItem, Share, Waiting, settle, waiting
+from curate.sessions.labelling import AnnotatorShare, LabelSession, ReviewItem, Waiting, settle, waiting
 
 if TYPE_CHECKING:
     from curate.tui.context import AppContext
@@ -153,13 +153,13 @@ class TeamShares:
 
     def __init__(self, app: AppContext, session: LabelSession, then: Callable[[], object]) -> None:
         self._app, self._session, self._then = app, session, then
-        self.shares: Sequence[Share] = []
+        self.shares: Sequence[AnnotatorShare] = []
 
     def count(self) -> None:
         """Count in a thread, where the settings name more than one annotator."""
         if len(self._session.project.settings.label.annotators) > 1:
             self._app.background(self._session.shares, self._show, group="label.shares")
 
-    def _show(self, shares: Sequence[Share]) -> None:
+    def _show(self, shares: Sequence[AnnotatorShare]) -> None:
         self.shares = shares
         self._then()

@@ -18,10 +18,10 @@ from curate.sessions.labelling import (
     FLAG,
     NOTE,
     QUALITY,
+    AnnotatorShare,
     Done,
     LabelSession,
     ReviewItem,
-    Share,
     spelled_value,
     turns_of,
 )
@@ -146,7 +146,7 @@ def review_texts(reviewing: Reviewing, record: Record | None, room: int) -> dict
     }
 
 
-def side_text(session: LabelSession, guideline: str, lacks: str, shares: Sequence[Share]) -> Text:
+def side_text(session: LabelSession, guideline: str, lacks: str, shares: Sequence[AnnotatorShare]) -> Text:
     """Return what is known of the session; ``lacks`` says why there are no suggestions, if there are none."""
     guide = guide_text(session.question.guide, guideline)
     team = [team_text(session, shares)] if len(shares) > 1 else []
@@ -272,7 +272,7 @@ def session_text(session: LabelSession) -> Text:
     return text.append(f"{pace:.1f} /min   eta {eta}")
 
 
-def team_text(session: LabelSession, shares: Sequence[Share]) -> Text:
+def team_text(session: LabelSession, shares: Sequence[AnnotatorShare]) -> Text:
     """Return what each annotator has done of what they are asked, the least first; one's own share as it is now."""
     text, best = Text("TEAM", "strong"), max(share.rate for share in shares)
     for share in shares:
