@@ -134,8 +134,8 @@ def test_what_happens_to_answers_is_said_before_it_does(draft):
     form.remove(1)
     # What bo said of r1 is not told to ana, who has not answered about it.
     assert form.consequences() == [
-        "billing is no answer to topic any more: 1 answer that you can see stay as given.",
-        "quality is asked no more: its 1 answer stay in the journal.",
+        "billing is no value of topic any more. Answers that say it and stay, as far as you may see them: 1.",
+        "quality is asked no more. Answers that stay in the journal: 1.",
     ]
     form.write()
     assert [question["name"] for question in label_of(form)["questions"]] == ["topic"]

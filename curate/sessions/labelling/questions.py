@@ -17,7 +17,6 @@ from curate.base.console import one_line
 from curate.base.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import write_atomic
-from curate.base.tables import counted
 from curate.project.blind import read_gold
 from curate.project.journal import require_known
 from curate.project.labels import questions_of
@@ -132,19 +131,18 @@ class QuestionsDraft:
         texts = []
         for question in self._questions_of(self._before):
             name, num = question.name, self._num_answers[question.name]
+            shown = one_line(name, 40)
             if num and name not in now:
-                texts.append(
-                    f"{one_line(name, 40)} is asked no more: its {counted(num, 'answer')} stay in the journal."
-                )
+                texts.append(f"{shown} is asked no more. Answers that stay in the journal: {num:,}.")
             elif num and now[name].kind != question.kind:
-                texts.append(f"{one_line(name, 40)} is of another kind: its {counted(num, 'answer')} stay as given.")
-            gone = [value for value in self.values_of(question) if value not in self.values_of(now.get(name, question))]
-            for value in gone:
-                if num_value := self._visible[name, value]:
-                    texts.append(
-                        f"{one_line(value, 40)} is no answer to {one_line(name, 40)} any more: "
-                        f"{counted(num_value, 'answer')} that you can see stay as given."
-                    )
+                texts.append(f"{shown} is of another kind now. Answers that stay as they were given: {num:,}.")
+            values = self.values_of(now.get(name, question))
+            gone = [value for value in self.values_of(question) if value not in values and self._visible[name, value]]
+            texts += [
+                f"{one_line(value, 40)} is no value of {shown} any more. Answers that say it and stay, as far as you "
+                f"may see them: {self._visible[name, value]:,}."
+                for value in gone
+            ]
         return texts
 
     def write(self) -> list[str]:
