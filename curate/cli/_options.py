@@ -37,6 +37,13 @@ def engine_options(function: Function) -> Function:
     return engine(address(function))
 
 
+def refuse_if(*rules: tuple[object, str]) -> None:
+    """Raise a click.UsageError with the text of the first of ``rules`` that is true."""
+    for is_wrong, why in rules:
+        if is_wrong:
+            raise click.UsageError(why)
+
+
 plain_option = click.option("--plain", is_flag=True, help="Line by line: each line of stdin is a command.")
 
 
@@ -55,10 +62,3 @@ def plain_root(paths: Sequence[object]) -> Path:
         (others, f"--plain shows what the settings ask for, without --{'-'.join(others[:1]).replace('_', '-')}"),
     )
     return Path(str(paths[0])) if paths else Path()
-
-
-def refuse_if(*rules: tuple[object, str]) -> None:
-    """Raise a click.UsageError with the text of the first of ``rules`` that is true."""
-    for is_wrong, why in rules:
-        if is_wrong:
-            raise click.UsageError(why)

@@ -71,14 +71,14 @@ class Loading(Protocol):
     @property
     def is_loaded(self) -> bool: ...
 
-    def reload(self) -> None:
-        """Read settings, records and decisions anew in a thread; every screen is told."""
-
     def listener(self, ids: set[str]) -> None:
         """Have the screens show the records ``ids``, which were changed; whoever acts passes it as the actor."""
 
     def acted(self, name: str, ids: set[str]) -> None:
         """Keep a change for all screens but the one called ``name``, which shows it itself."""
+
+    def reload(self) -> None:
+        """Read settings, records and decisions anew in a thread; every screen is told."""
 
 
 class AppContext(Protocol):

@@ -140,12 +140,6 @@ class Following:
         self._app.hand_over(self._app.present())
         return changed
 
-    def reload(self) -> None:
-        """Read settings, records and decisions anew in a thread, and tell the screens."""
-        within = partial(self._app.call_from_thread, self._exchange)
-        reload = partial(self.project.reload, within=within)
-        self._app.background(reload, _nothing_more, group="load", message="reading the records again")
-
     def deliver(self, screen: ProjectScreen) -> None:
         """Tell ``screen``, which is shown now, that the records are there and which changed while it was not."""
         if not self.is_loaded:
@@ -184,6 +178,12 @@ class Following:
             self._app.tell(f"{undone.message}; {undone.remark}", "warn")
         else:
             self._app.tell(undone.message)
+
+    def reload(self) -> None:
+        """Read settings, records and decisions anew in a thread, and tell the screens."""
+        within = partial(self._app.call_from_thread, self._exchange)
+        reload = partial(self.project.reload, within=within)
+        self._app.background(reload, _nothing_more, group="load", message="reading the records again")
 
     def _open(self, opener: Opener) -> None:
         try:
