@@ -127,9 +127,11 @@ def answer_all(project: Project, states: Sequence[RecordState], answers: Mapping
     What others have answered, or somebody has settled, is left alone.
     """
     from curate.base.events import Label
+    from curate.project.answers import as_answer
     from curate.project.labels import question_of, questions_of
 
     questions = questions_of(project.settings)
+    wanted = {name: as_answer(question_of(questions, name), value or None) for name, value in answers.items()}
     for name, value in answers.items():
         known = question_of(questions, name).values
         if value and known and value not in known:
@@ -142,10 +144,10 @@ def answer_all(project: Project, states: Sequence[RecordState], answers: Mapping
             before = given.get(project.by)
             if given.keys() - {project.by} or state.resolved.get(name) is not None:
                 act.left[_OTHERS].append(state.record.id)
-            elif before == (value or None):
+            elif before == wanted[name]:
                 act.left[_SAME].append(state.record.id)
             else:
-                act.change(Label(state.record.id, name, value or None), name, before, value)
+                act.change(Label(state.record.id, name, wanted[name]), name, before, value)
     act.save(project, "answered", dry_run=dry_run)
 
 

@@ -50,7 +50,7 @@ def label_lines(session: LabelSession, source: IO[bytes], *, has_suggestions: bo
             _show(session)
         printed = session.current
         console.data(_prompt(session))
-        line = _next_line(source)
+        line = next_line(source)
         if line is None or line == _QUIT or (not session.current and line != "u"):
             break
         before = session.current
@@ -74,7 +74,7 @@ def _obey(session: LabelSession, line: str) -> None:
     name = session.current
     word, _, rest = line.partition(" ")
     plain: dict[str, Callable[[], None]] = {
-        "": session.skip, "s": session.skip, "a": lambda: _accept(session), "u": lambda: _undo(session.undo()),
+        "": session.skip, "s": session.skip, "a": lambda: _accept(session), "u": lambda: tell_undone(session.undo()),
         "n": lambda: _move(session, 1), "p": lambda: _move(session, -1), "i": lambda: _guide(session),
         "?": lambda: console.talk(_HELP),
     }  # fmt: skip
@@ -128,7 +128,8 @@ def _accept(session: LabelSession) -> None:
     _answer(session, suggestion.value)
 
 
-def _undo(undone: Undone | None) -> None:
+def tell_undone(undone: Undone | None) -> None:
+    """Say what was taken back."""
     if undone is None:
         console.talk("there is nothing to take back")
     else:
@@ -210,11 +211,11 @@ def review_lines(project: Project, session: LabelSession, source: IO[bytes]) -> 
         if item is None:
             break
         _show_item(project, item, len(pending.items))
-        line = _next_line(source)
+        line = next_line(source)
         if line is None or line == _QUIT:
             break
         if line == "u":
-            _undo(project.undo())
+            tell_undone(project.undo())
         elif line in ("", "s"):
             left_alone.add(item.key)
         elif line == "?":
@@ -271,7 +272,7 @@ def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:
         )
 
 
-def _next_line(source: IO[bytes]) -> str | None:
+def next_line(source: IO[bytes]) -> str | None:
     """Return the next line without blanks around it, None at the end of the input."""
     console.flush()
     line = source.readline(_LONGEST)

@@ -57,12 +57,24 @@ def turned(value: Json) -> Json:
     return _TURNED.get(value, value) if isinstance(value, str) else value
 
 
+def as_answer(question: Question, value: Json) -> Json:
+    """Return ``value`` as an answer to ``question``: to one of the kind several a list in the order of its values."""
+    if question.kind != "several" or value is None:
+        return value
+    given = value if isinstance(value, list) else [value]
+    values = question.values or given
+    return [known for known in values if known in given] + [other for other in given if other not in values]
+
+
 def known_answer(value: Json, question: Question, record: Record, *, is_edited: bool) -> Json:
     """Return an answer to a rating or a pair that is known to be right; None where nobody can tell what it means.
 
     For a rating it may be a number. For a pair it may be the text of the better answer, which is right on whichever
     side it stands; the name of a side may mean either where the record ``is_edited``.
     """
+    if question.kind == "several":
+        value = as_answer(question, value)
+        return value if isinstance(value, list) and all(part in question.values for part in value) else None
     if question.kind == "rating":
         value = f"{value:g}" if isinstance(value, int | float) else value
         return value if value in question.values else None

@@ -7,23 +7,20 @@ they stand in the files, and as decided; one that asks for more is for after `cu
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-import orjson
-
 from curate.base.events import Decision, Edit
 from curate.base.file_guard import inside, read_file
-from curate.base.record import CurateError, Json, Record, canonical
+from curate.base.record import Json, Record, canonical
 from curate.base.storage import write_atomic
 from curate.jsonl import parts_of
 from curate.project.data import ProjectData
 from curate.project.diff import VersionDiff, VersionRecord, compare
 from curate.project.project import open_project
 from curate.schema import Shape
-from curate.schema.settings import FILE_NAME
+from curate.schema.settings import FILE_NAME, with_values
 from curate.schema.view import put
 
 _MOST_BYTES = 1 << 20
@@ -125,23 +122,11 @@ def write_migration(plan: Migration, data: ProjectData, new: Shape, name: str, b
         CurateError: E902 when curate.toml cannot be changed in place: nothing is written then; E906 when writing fails.
     """
     path = inside(data.root, data.root / FILE_NAME)
-    text = _with_schema(read_file(path, data.root, most=_MOST_BYTES).decode(), name)
+    text = with_values(read_file(path, data.root, most=_MOST_BYTES).decode(), "", {"schema": name})
     if plan.edits:
         with open_project(data.root, by, shape=new) as project:
             project.apply(list[Decision](plan.edits))
     write_atomic(path, [text.encode()], mode=path.stat().st_mode & 0o777)
-
-
-def _with_schema(text: str, name: str) -> str:
-    import tomlkit
-
-    document = tomlkit.parse(text)
-    document["schema"] = name
-    after = tomlkit.dumps(document)
-    if tomllib.loads(after) != {**tomllib.loads(text), "schema": name}:
-        hint = f"Write in it by hand: schema = {orjson.dumps(name).decode()}"
-        raise CurateError("E902 bad-settings", f"{FILE_NAME}: the schema cannot be changed in place", hint)
-    return after
 
 
 def _records(data: ProjectData, plan: Migration) -> Iterator[tuple[Record | None, Record]]:

@@ -14,7 +14,7 @@ from curate.base.events import AnyEvent, Approve, Decision, Label, Resolve, Sour
 from curate.base.record import CurateError, Json, Record, Source, canonical
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
-from curate.project.answers import texts_of
+from curate.project.answers import as_answer, texts_of
 from curate.project.data import FILES_CHANGED, ProjectData
 from curate.project.fold import Decisions, Fold, RecordState, content_digest, steps
 from curate.project.history import AppliedEvent, frontier_of
@@ -42,7 +42,7 @@ def require_valid(
             schema refuses a line, or a line names another record. Nothing is saved then.
     """
     lines: dict[str, Mapping[str, Json]] = {}
-    shape, kinds = data.shape, {question.name: question.kind for question in data.settings.label.questions}
+    shape, questions = data.shape, {question.name: question for question in data.settings.label.questions}
     valid = []
     for decision in decisions:
         name = decision.id
@@ -62,9 +62,11 @@ def require_valid(
             completed = replace(decision, parents=state.parents() if state else heads_of(name))
         if isinstance(completed, Approve) and not completed.content:
             completed = replace(completed, content=content_digest(present or {}, shape))
-        if isinstance(completed, Label | Resolve) and kinds.get(completed.question, "choice") != "choice":
-            record = shape.record(present or {}, Source("", 0))
-            completed = replace(completed, texts=completed.texts or texts_of(record, kinds[completed.question]))
+        if isinstance(completed, Label | Resolve) and (question := questions.get(completed.question)):
+            completed = replace(completed, value=as_answer(question, completed.value))
+            if question.kind in ("pair", "rating"):
+                record = shape.record(present or {}, Source("", 0))
+                completed = replace(completed, texts=completed.texts or texts_of(record, question.kind))
         valid.append(completed)
     return valid
 

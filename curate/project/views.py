@@ -13,7 +13,7 @@ from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import CurateError, Json, Split, estimated_tokens, source_of
 from curate.jsonl import parts_of, pointer_of
 from curate.project.fold import RecordState
-from curate.schema.settings import FILE_NAME, SavedView, Settings
+from curate.schema.settings import FILE_NAME, SavedView, Settings, with_values
 from curate.schema.view import at
 
 # What a filter can ask for by the same name.
@@ -41,12 +41,6 @@ def save_view(root: Path, name: str, view: SavedView) -> None:
     Raises:
         CurateError: E902 for a name of blanks, and for a curate.toml that cannot be read; E906 when it is not written.
     """
-    import tomllib
-
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-    from tomlkit.items import InlineTable
-
     from curate.base.storage import write_atomic
 
     if not name.strip():
@@ -55,30 +49,9 @@ def save_view(root: Path, name: str, view: SavedView) -> None:
     values = {key: value for key, value in asdict(view).items() if value}
     try:
         before = read_file(path, root, most=MOST_SETTINGS).decode()
-        document = tomlkit.parse(before)
-        views = document.setdefault("views", tomlkit.table(is_super_table=True))
-        if name.strip() not in views:
-            views[name.strip()] = tomlkit.inline_table() if isinstance(views, InlineTable) else tomlkit.table()
-        # In place: what stands below a table, such as the comment on the next one, is a part of it.
-        table = views[name.strip()]
-        for key in table.keys() - values.keys():
-            del table[key]
-        table.update(values)
-        text = tomlkit.dumps(document)
-        if "\n" in before and before.count("\n") == before.count("\r\n"):
-            # New lines come with LF.
-            text = text.replace("\r\n", "\n").replace("\n", "\r\n")
-        settings = tomllib.loads(before)
-        is_added = tomllib.loads(text) == settings | {"views": settings.get("views", {}) | {name.strip(): values}}
-    except (OSError, ValueError, TOMLKitError) as error:
+    except (OSError, ValueError) as error:
         raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
-    if not is_added:
-        # TOML has ways of writing tables that cannot be added to in place.
-        hint = f"Write it by hand: [views.{json.dumps(name.strip())}] with where, sort and columns."
-        raise CurateError(
-            "E902 bad-settings", f"{path}: the view cannot be added without moving what stands there", hint
-        )
-    write_atomic(path, [text.encode()])
+    write_atomic(path, [with_values(before, "views", {name.strip(): values}).encode()])
 
 
 @dataclass

@@ -25,7 +25,7 @@ from curate.project.journal import require_known
 from curate.project.plan import ExamLeaks, divide_apart, parts_of
 from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
-from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter
+from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter, with_values
 from curate.similarity.leaks import LEVELS, Leak
 from curate.similarity.split import Drift, SplitAssignment, SplitRow, groups_of
 
@@ -364,9 +364,6 @@ def save_settings(root: Path, settings: SplitSettings) -> list[str]:
 
     Comments, order and blank lines stay, and keys that say the same already are not touched.
     """
-    # Few commands write settings.
-    import tomlkit
-
     path = inside(root, root / FILE_NAME)
     text = read_file(path, root, most=MOST_SETTINGS).decode()
     before: dict[str, Any] = tomllib.loads(text)
@@ -375,17 +372,7 @@ def save_settings(root: Path, settings: SplitSettings) -> list[str]:
     changed = {key: wanted[key] for key in _KEYS if wanted[key] != saved[key] and wanted[key] is not None}
     if not changed:
         return []
-    document = tomlkit.parse(text)
-    if "split" not in document:
-        if text.strip():
-            document.add(tomlkit.nl())
-        document.add("split", tomlkit.table())
-    for key, value in changed.items():
-        document["split"][key] = value
-    after = tomlkit.dumps(document)
-    if tomllib.loads(after) != {**before, "split": {**before.get("split", {}), **changed}}:
-        message = f"{path}: [split] cannot be changed without changing something else"
-        raise CurateError("E902 bad-settings", message, f"Set {', '.join(changed)} in it by hand.")
+    after = with_values(text, "split", changed)
     write_atomic(path, [after.encode()], mode=path.stat().st_mode & 0o777)
     return list(changed)
 

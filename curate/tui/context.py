@@ -83,6 +83,9 @@ class Loading(Protocol):
     def acted(self, name: str, ids: set[str]) -> None:
         """Keep a change for all screens but the one called ``name``, which shows it itself."""
 
+    def reload(self) -> None:
+        """Read settings, records and decisions anew in a thread; every screen is told."""
+
 
 class Guide(Protocol):
     """The tour through the app."""

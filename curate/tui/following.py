@@ -143,9 +143,7 @@ class Following:
         elif not self.is_loaded:
             self.load()
         elif self._new_settings or not self.project.is_current():
-            within = partial(self._app.call_from_thread, self._exchange)
-            reload = partial(self.project.reload, within=within)
-            self._app.background(reload, _nothing_more, group="load", message="reading the records again")
+            self.reload()
         else:
             if self._news:
                 self._app.tell(*self._news)
@@ -205,6 +203,12 @@ class Following:
             self._app.tell(f"{undone.message}; {undone.remark}", "warn")
         else:
             self._app.tell(undone.message)
+
+    def reload(self) -> None:
+        """Read settings, records and decisions anew in a thread, and tell the screens."""
+        within = partial(self._app.call_from_thread, self._exchange)
+        reload = partial(self.project.reload, within=within)
+        self._app.background(reload, _nothing_more, group="load", message="reading the records again")
 
     def _open(self, opener: Opener) -> None:
         try:

@@ -189,7 +189,8 @@ class KeysInTurn:
             return
         if self._timer is None:
             self._timer = self._app.set_timer(_PATIENCE, self.release)
-        target.post_message(KeyDone())
+        # A form that the key has closed would take it along.
+        (target if target.screen in self._app.screen_stack else self._app.screen).post_message(KeyDone())
 
     def done(self) -> None:
         """Take note that the key has come to its end; what it has put off comes first."""

@@ -48,7 +48,7 @@ def test_what_others_do_and_what_is_taken_back_while_a_queue_is_made_counts_too(
     other.answer("other")
     desk.project.refresh()
     desk.begin(prepared, desk.current)
-    assert (desk.current, desk.progress()) == ("r001", (58, 59))
+    assert (desk.current, desk.progress()) == ("r001", (58, 60))
     assert desk.queue is not None
     assert not desk.queue.is_open(5)
     desk.answer("returns")
@@ -98,7 +98,7 @@ def test_a_record_vanishes_that_comes_later_or_was_before(sit: Sit) -> None:
     desk.begin(desk.prepare(desk.wish), "two")
     desk.answer("billing")
     desk.begin(desk.prepare(desk.wish_for(is_all=True)), "r059")
-    assert (desk.current, desk.progress()) == ("r059", (61, 61))
+    assert (desk.current, desk.progress()) == ("r059", (61, 62))
     for _ in range(2):
         desk.undo()
     # The answer to "two" was taken back, and then "two" itself.

@@ -66,7 +66,7 @@ def questions_of(settings: Settings, categories: Collection[str] = ()) -> list[Q
 
 def _values(question: Question, categories: Sequence[str]) -> list[str]:
     """Return the answers to a question that names none."""
-    if question.kind != "choice":
+    if question.kind in ("pair", "rating"):
         return PAIR_VALUES if question.kind == "pair" else _SCALE
     return list(categories) if question.name == CATEGORY else []
 

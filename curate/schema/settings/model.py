@@ -241,8 +241,8 @@ class Question(_SettingsPart):
     """What the answers are called; the answers to "category" decide the record's category."""
     ask: str = ""
     """The question as people read it."""
-    kind: Literal["choice", "rating", "pair"] = "choice"
-    """What it asks for: one of its values, a rating on their scale (worst to best), or the better of two answers."""
+    kind: Literal["choice", "several", "rating", "pair"] = "choice"
+    """What it asks for: one of its values, several of them, a rating (worst to best), or the better of two answers."""
     values: list[str] = field(default_factory=list)
     """The answers to choose from; empty takes 1 to 5 for a rating, the categories for "category", and any text else."""
     guide: dict[str, str] = field(default_factory=dict)
@@ -251,6 +251,8 @@ class Question(_SettingsPart):
     def __post_init__(self) -> None:
         if self.kind == "pair" and self.values not in ([], PAIR_VALUES):
             raise ValueError(f"question {self.name!r} is of the kind pair, which has its own values: leave them out")
+        if self.kind == "several" and self.name == "category":
+            raise ValueError("a record has one category: the question cannot be of the kind several")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +56,10 @@ class Queue:
     def is_open(self, row: int) -> bool:
         """Whether a row still asks."""
         return row < len(self._is_open) and bool(self._is_open[row])
+
+    def has(self, row: int) -> bool:
+        """Whether a row asks, or has asked."""
+        return row < len(self._is_member) and bool(self._is_member[row])
 
     def index_of(self, row: int) -> int:
         """Return the index of a row in the order, -1 where it has none."""
@@ -206,6 +211,12 @@ def answer_of(state: RecordState, question: str, by: str) -> Json:
     return DROP if state.dropped is not None else APPROVE if by in state.approvals else None
 
 
+def has_answers(state: RecordState, question: str) -> bool:
+    """Whether anybody has answered a question about a record that is in."""
+    given = state.approvals if question == APPROVAL else state.answers.get(question, {})
+    return bool(given) and state.dropped is None
+
+
 def _is_assigned(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
     # Of records without an answer; gold asks everybody and is looked at apart.
     if not assignment.annotators:
@@ -251,6 +262,8 @@ class Prepared:
     queue: Queue
     agreement: LiveAgreement
     answered: set[str]  # The records that the annotator had answered.
+    answered_before: set[str]  # Those of them that are not in the queue.
+    answered_by_all: set[str]  # The records that anybody had answered.
     num_decisions: int  # Decisions that were made before it was begun; what came after them may be in it or not.
 
 
@@ -264,13 +277,45 @@ def prepared_for(
     num_decisions, question = project.num_decisions, wish.question.name
     queue = queue_of(project, catalog, wish, assignment, certainty)
     scale = wish.question.values if wish.question.kind == "rating" else ()
-    agreement, answered = LiveAgreement(scale=scale), set()
+    agreement, answered, by_all = LiveAgreement(scale=scale), set(), set()
     for state in project.decided():
         if state.dropped is None:
             agreement.put(state.record.id, state.answers.get(question, {}))
         if answer_of(state, question, project.by) is not None:
             answered.add(state.record.id)
-    return Prepared(queue, agreement, answered, num_decisions)
+        if has_answers(state, question):
+            by_all.add(state.record.id)
+    # An answer may have come after the queue was made. Who drops a record, for whatever reason, has not approved it.
+    counted = () if question == APPROVAL else answered
+    before = {name for name in counted if (row := catalog.find(name)) is None or not queue.has(row)}
+    return Prepared(queue, agreement, answered, before, by_all, num_decisions)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatorShare:
+    """What one annotator has answered of a question, and how many records ask them still."""
+
+    name: str
+    num_done: int
+    num_left: int
+
+    @property
+    def rate(self) -> float:
+        """The part that is done, from 0 to 1."""
+        return self.num_done / (self.num_done + self.num_left) if self.num_done else float(not self.num_left)
+
+
+def shares_of(project: Project, catalog: Catalog, wish: Wish, assignment: AnnotatorAssignment) -> list[AnnotatorShare]:
+    """Return the share of each annotator whom the settings name, the least done first; `prepared_for` for each."""
+    num_done = Counter(
+        by for state in project.decided() for by in state.answers.get(wish.question.name, {}) if state.dropped is None
+    )
+    names = dict.fromkeys(project.settings.label.annotators)
+    shares = [
+        AnnotatorShare(name, num_done[name], queue_of(project, catalog, wish, assignment, by=name).num_left)
+        for name in names
+    ]
+    return sorted(shares, key=lambda share: share.rate)
 
 
 def values_known(project: Project) -> Sequence[str]:

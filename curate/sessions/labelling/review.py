@@ -22,6 +22,7 @@ from curate.sessions.labelling.session import LabelSession
 
 # Characters that are shown before the place at which two values differ.
 _CONTEXT = 20
+_MOST_KEYS = 10  # Values that have a key each.
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +129,14 @@ def _decisions(item: ReviewItem, side: AnswerSide, exists: Callable[[str], bool]
 
 
 def _sides(state: RecordState, question: str, given: Sequence[Json], values: Sequence[str]) -> tuple[AnswerSide, ...]:
-    # First the answers that were given, the most frequent first, and then the other values of the question.
+    # In the order in which the question has them, so that a key means the same as where one labels; what is no value of
+    # it follows, the most frequent first. Where not every value has a key, those that were given come first.
     people: dict[bytes, list[str]] = {canonical(value): [] for value in given}
     for who, answer in sorted(state.answers[question].items()):
         people.setdefault(canonical(answer), []).append(who)
-    sides = [AnswerSide(value, tuple(people[canonical(value)])) for value in given]
-    return *sides, *(AnswerSide(value) for value in values if canonical(value) not in people)
+    ordered: list[Json] = [*values, *given] if len(values) <= _MOST_KEYS else [*given, *values]
+    by_value = {canonical(value): value for value in ordered}
+    return tuple(AnswerSide(value, tuple(people.get(key, ()))) for key, value in by_value.items())
 
 
 def _conflict_item(conflict: DecisionConflict, record: Record) -> ReviewItem:

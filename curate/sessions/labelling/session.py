@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
-from itertools import count, islice, takewhile
-from typing import Final, Literal
 
 from curate.base.console import one_line
 from curate.base.events import Approve, Decision, Drop, Label
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Json, Record, canonical
 from curate.base.tables import counted
-from curate.project.answers import texts_of
+from curate.project.answers import as_answer, texts_of
 from curate.project.approval import APPROVAL, APPROVE, DROP, QUESTION, may_approve
 from curate.project.fold import RecordState, content_digest
 from curate.project.journal import CATEGORY
@@ -24,90 +19,24 @@ from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.settings import PAIR_VALUES, Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
+from curate.sessions.labelling.done import FLAG, NOTE, Done, DoneList
 from curate.sessions.labelling.excerpts import spelled_value, turns_of
 from curate.sessions.labelling.queue import (
+    AnnotatorShare,
     Prepared,
     Queue,
     Suggester,
     Wish,
     answer_of,
+    has_answers,
     is_open,
     prepared_for,
+    shares_of,
     values_known,
 )
 
-QUALITY = "quality"  # A question of this name, if it is asked, has keys of its own beside any other.
-FLAG: Final = "flag"
-NOTE: Final = "note"
-Kind = Literal["answered", "skipped", "flag", "note"]
 _LONGEST_GUIDE = 100_000
-_RECENT = 600.0  # Seconds that the pace is taken of.
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Something that was done in this session: to which record, on which question, with which answer."""
-
-    record: str
-    question: str
-    value: Json = None  # None where the record was skipped.
-    at: float = field(default_factory=time.monotonic)
-
-    @property
-    def kind(self) -> Kind:
-        """What it counts as."""
-        if self.value is None:
-            return "skipped"
-        if self.question == FLAG:
-            return "flag"
-        return "note" if self.question == NOTE else "answered"
-
-
-class DoneList:
-    """What was done and stands, counted as it comes: to ask how many never walks over all of it."""
-
-    def __init__(self) -> None:
-        self._done: dict[int, Done] = {}
-        self._numbers_of: defaultdict[str, list[int]] = defaultdict(list)
-        self._counts: Counter[Kind] = Counter()
-        self._numbers = count()
-        self._began = time.monotonic()
-
-    def __len__(self) -> int:
-        return len(self._done)
-
-    def __iter__(self) -> Iterator[Done]:
-        return iter(self._done.values())
-
-    def add(self, done: Done) -> None:
-        """Count in what was done just now."""
-        number = next(self._numbers)
-        self._done[number] = done
-        self._numbers_of[done.record].append(number)
-        self._counts[done.kind] += 1
-
-    def keep(self, record: str, stands: Callable[[Done], bool]) -> None:
-        """Take out what was done to ``record`` and does not stand any more."""
-        for number in self._numbers_of.pop(record, ()):
-            if stands(self._done[number]):
-                self._numbers_of[record].append(number)
-            else:
-                self._counts[self._done.pop(number).kind] -= 1
-
-    def count(self, kind: Kind) -> int:
-        """Return how many records were answered or skipped, or have got a flag or a note."""
-        return self._counts[kind]
-
-    def last(self, count: int) -> Sequence[Done]:
-        """Return what was done last, the newest first."""
-        return list(islice(reversed(self._done.values()), count))
-
-    def pace(self) -> float | None:
-        """Return answers a minute over the last ten minutes; None before there are two."""
-        now = time.monotonic()
-        recent = takewhile(lambda done: done.at > now - _RECENT, reversed(self._done.values()))
-        num = sum(done.kind == "answered" for done in recent)
-        return 60 * num / max(min(now - self._began, _RECENT), 1.0) if num >= 2 else None
+_BEGINNING = 200  # Characters of a record by which somebody knows it again.
 
 
 class LabelSession:
@@ -140,6 +69,8 @@ class LabelSession:
         self._row: int | None = None
         self._state: RecordState | None = None
         self._answered: set[str] = set()
+        self._by_all: set[str] = set()
+        self._before: set[str] = set()  # Those that were answered before this queue was made.
         self._rejected: set[str] = set()
         self._agreement = LiveAgreement()
         self._suggesters: dict[str, Suggester] = {}
@@ -190,7 +121,9 @@ class LabelSession:
         What was decided while it was prepared counts, and what was skipped does not come sooner for it.
         """
         skipped = self.queue.skipped if self.queue and self.queue.wish.question == prepared.queue.wish.question else ()
-        self.queue, self._agreement, self._answered = prepared.queue, prepared.agreement, prepared.answered
+        self.queue, self._agreement = prepared.queue, prepared.agreement
+        self._answered, self._by_all = set(prepared.answered), set(prepared.answered_by_all)
+        self._before = set(prepared.answered_before)
         self.wish = self.queue.wish
         self._index = -1
         self._take("", None)
@@ -260,7 +193,7 @@ class LabelSession:
             return
         if self._row is not None:
             self.queue.skip(self._row)
-        self.done.add(Done(self.current, self.question.name))
+        self.done.add(Done(self.current, self.question.name, beginning=self._beginning()))
         self._advance()
 
     def move(self, step: int) -> bool:
@@ -298,7 +231,8 @@ class LabelSession:
         """Return what the model proposes for the record at hand; None where nothing is proposed, or it was rejected."""
         suggester = self._suggesters.get(self.question.name)
         # A model of words would say which of two answers people chose so far, and knows no A and B.
-        if self.question.kind == "pair" or suggester is None or not self.current or self.current in self._rejected:
+        is_pick = self.question.kind in ("choice", "rating")
+        if not is_pick or suggester is None or not self.current or self.current in self._rejected:
             return None
         proposal = None if self._row is None else suggester.of(self._row)
         return proposal if proposal and (not self.question.values or proposal.value in self.question.values) else None
@@ -310,7 +244,7 @@ class LabelSession:
 
     def is_learning_due(self) -> bool:
         """Whether enough was answered since, or records come that no model has judged."""
-        if self.queue is None or self.question.name == APPROVAL or self.question.kind == "pair":
+        if self.queue is None or self.question.name == APPROVAL or self.question.kind in ("pair", "several"):
             return False
         return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._index)
 
@@ -324,8 +258,22 @@ class LabelSession:
         return self._agreement.glance(self.by)
 
     def progress(self) -> tuple[int, int]:
-        """Return how many records of the queue are left, and how many there were."""
-        return (self.queue.num_left, len(self.queue.rows)) if self.queue else (0, 0)
+        """Return how many records are left, and how many with those of this session and those answered before it."""
+        return (self.queue.num_left, len(self.queue.rows) + len(self._before)) if self.queue else (0, 0)
+
+    @property
+    def num_by_all(self) -> int:
+        """How many records anybody has answered."""
+        return len(self._by_all)
+
+    def shares(self) -> list[AnnotatorShare]:
+        """Return what each annotator has done; as slow as `prepare` for each of them."""
+        return shares_of(self.project, self._catalog, self.wish, self.assignment_of[self.question.name])
+
+    def visit(self, name: str) -> None:
+        """Go to a record that was answered or skipped, if it is still there."""
+        if self._catalog.find(name) is not None:
+            self._go_to(name)
 
     def guideline(self) -> str:
         """Return the text of the guideline that the settings name, empty where they name none.
@@ -367,18 +315,23 @@ class LabelSession:
     # Inside.
 
     def _save(self, question: str, value: Json) -> None:
-        name = self.current
+        name, value = self.current, as_answer(self._question(question), value)
         if not name:
             return
+        beginning = self._beginning()
         self._take_in(self.project.apply([self._decision(question, value)], self._listener).ids)
         if value is not None:
-            self.done.add(Done(name, question, value))
+            self.done.add(Done(name, question, value, beginning))
+
+    def _question(self, name: str) -> Question:
+        """Return the question called ``name``, be it a flag or a note."""
+        return next((question for question in self.questions if question.name == name), Question(name))
 
     def _decision(self, question: str, value: Json) -> Decision:
         state = self.state()
         if question != APPROVAL or state is None:
             # About what was shown, as an approval below.
-            kind = next((known.kind for known in self.questions if known.name == question), "choice")
+            kind = self._question(question).kind
             return Label(self.current, question, value, texts_of(state.record, kind) if state else [])
         if value == DROP:
             return Drop(self.current, "not approved")
@@ -387,6 +340,10 @@ class LabelSession:
             raise CurateError("E992 cannot-approve", why, "Who wrote a record, or approved it, leaves it to others.")
         # Of what was shown: an edit that comes at the same moment is not approved unseen.
         return Approve(self.current, content_digest(state.record.data, self.project.shape))
+
+    def _beginning(self) -> str:
+        state = self.state()
+        return (state.record.prompt or state.record.text)[:_BEGINNING] if state else ""
 
     def _is_answered(self) -> bool:
         """Whether the record at hand asks the annotator no more, because it is answered, or approved by others."""
@@ -417,6 +374,7 @@ class LabelSession:
         self.done.keep(name, lambda done: self._stands(done, state))
         answers = state.answers.get(self.question.name, {})
         self._agreement.put(name, answers if state.dropped is None else {})
+        (self._by_all.add if has_answers(state, self.question.name) else self._by_all.discard)(name)
         self.queue.remember(name, row)
         asks = is_open(self.project, state, self.wish, self.assignment_of[self.question.name], self.by)
         self.queue.reopen(row) if asks else self.queue.close(row)
@@ -425,6 +383,7 @@ class LabelSession:
             self._answered.add(name)
             return False
         self._answered.discard(name)
+        self._before.discard(name)
         # One that lapsed is asked again in its turn: the edit that it lapsed by may be anybody's, at any moment.
         return was_answered and ("answer", self.question.name, self.by) not in state.lapsed
 
@@ -433,7 +392,8 @@ class LabelSession:
         assert self.queue is not None
         self.done.keep(name, lambda _: False)
         self._agreement.put(name, {})
-        self._answered.discard(name)
+        for names in (self._answered, self._by_all, self._before):
+            names.discard(name)
         index = self.queue.forget(name)
         if 0 <= index <= self._index:
             self._index -= 1

@@ -50,7 +50,7 @@ def test_one_key_approves_and_another_drops(reviewed, make_app, drive, settled, 
         await pilot.press("2", "u")
         assert "r2" in text_of(app, "record")
         await pilot.press("2", "s", "1")
-        assert "4 → 1 left" in text_of(app, "head")
+        assert "3 of 4  75%  1 left" in text_of(app, "head")
         # What somebody else approves meanwhile asks no more.
         with_bo = load_data(reviewed.root)
         assert [state.record.id for state in with_bo.states() if state.approvals] == ["r0", "r4"]

@@ -7,6 +7,7 @@ from textual.widgets import Input
 from curate.base.events import Edit, Label
 from curate.project.data import load_data
 from curate.project.project import open_project
+from curate.sessions.labelling import LabelSession
 from curate.tui.dialogs import Pages
 from curate.tui.screens.label.paper import Paper
 from tests.curate.deciding import decide
@@ -46,9 +47,11 @@ def test_one_key_is_one_decision_and_the_screen_stays(label_story, settled):
         await pilot.press("1", "2", "s", "3")
         assert app.screen is screen
         assert "r004" in text_of(app, "record")
-        assert text_of(app, "last").startswith("last  r003 shipping  r002 (skipped)  r001 returns  r000 billing")
+        lines = text_of(app, "last").replace("last  ", "").splitlines()
+        assert [line.split()[0] for line in lines] == ["shipping", "(skipped)", "returns", "billing"]
+        assert "Hello, how to send it back" in lines[0]
         assert "done 3   skip 1   flag 0" in text_of(app, "side")
-        assert "30 → 27 left" in text_of(app, "head")
+        assert "3 of 30  10%  27 left" in text_of(app, "head")
         assert app.message.plain == "r003 -> shipping  (u undo)"
 
     assert answers(label_story(script)) == {"r000": "billing", "r001": "returns", "r003": "shipping"}
@@ -61,7 +64,7 @@ def test_undo_from_both_keys_and_redo(label_story, settled):
         assert "r002" in text_of(app, "record")
         await pilot.press("backspace")
         assert "r001" in text_of(app, "record")
-        assert "30 → 29 left" in text_of(app, "head")
+        assert "1 of 30  3%  29 left" in text_of(app, "head")
         await pilot.press("U")
         assert "r002" in text_of(app, "record")
         await pilot.press("4")
@@ -279,7 +282,7 @@ def test_others_work_is_seen_without_losing_the_record_at_hand(label_story, labe
         app.following.check_for_changes()
         await settled(pilot)
         assert "r000" in text_of(app, "record")
-        assert "30 → 28 left" in text_of(app, "head")
+        assert "2 of 30  7%  28 left" in text_of(app, "head")
         await pilot.press("2")
         assert "r002" in text_of(app, "record")
 
@@ -458,3 +461,69 @@ def test_what_was_answered_about_other_texts_is_asked_again(make_workspace, make
 
     drive(app, script, size=(80, 24))
     assert answers(workspace, "better") == {"p0": "rejected", "p1": "tie"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_click_on_one_of_the_last_goes_back_to_it(label_story, settled):
+    async def script(app, pilot):
+        await pilot.press("1", "2", "3")
+        await pilot.click("#last", offset=(20, 1))
+        assert "r001" in text_of(app, "record")
+        assert "= your answer: returns" in text_of(app, "choices")
+        await pilot.press("4")
+
+    assert answers(label_story(script)) == {"r000": "billing", "r001": "account", "r002": "shipping"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_what_was_done_in_another_sitting_counts_and_who_is_behind_is_named(label_story, label_workspace, settled):
+    workspace = label_workspace(("overlap = 1.0", 'overlap = 1.0\nannotators = ["ana", "bo", "cy"]'))
+    answer_as(workspace, "bo", {f"r{n:03}": "billing" for n in range(20)})
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        session = LabelSession(project)
+        session.begin(session.prepare(session.wish))
+        for _ in range(5):
+            session.answer("returns")
+
+    async def script(app, pilot):
+        left = int(text_of(app, "head").split("%")[1].split()[0])
+        side = text_of(app, "side")
+        assert text_of(app, "head").splitlines()[1].split()[1:4] == ["5", "of", str(left + 5)]
+        assert "by all" in text_of(app, "head")
+        assert "TEAM\ncy" in side
+        assert f"ana        5/{left + 5}" in side
+        assert "~ behind" in side
+        await pilot.press("1")
+        assert f"ana        6/{left + 5}" in text_of(app, "side")
+
+    label_story(script, workspace=workspace)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_the_review_has_the_keys_of_labelling_and_ends_with_its_last_item(
+    label_story, label_workspace, settled, screen_text
+):
+    workspace = label_workspace()
+    answer_as(workspace, "bo", {"r000": "shipping", "r001": "shipping"})
+    answer_as(workspace, "cy", {"r000": "shipping", "r001": "shipping"})
+    answer_as(workspace, "ana", {"r000": "returns", "r001": "shipping"})
+
+    async def script(app, pilot):
+        await pilot.press("v")
+        assert [line.split() for line in text_of(app, "choices").splitlines()[1:]] == [
+            ["1", "billing"], ["2", "returns", "ana"], ["3", "shipping", "bo,", "cy"], ["4", "account"],
+        ]  # fmt: skip
+        keys = screen_text(app).splitlines()[-1]
+        assert "1-9,0 settle" in keys
+        assert not any(word in keys for word in ("label", "accept", "flag", "note"))
+        await pilot.press("3")
+        assert app.project.state("r000").resolved["topic"] == "shipping"
+        assert "nothing to settle" in text_of(app, "head")
+        await pilot.press("g", "h")
+        await pilot.press("g", "l")
+        await settled(pilot)
+        assert "asked: topic" in text_of(app, "head")
+        assert "1-9,0 label" in screen_text(app).splitlines()[-1]
+
+    label_story(script, workspace=workspace)

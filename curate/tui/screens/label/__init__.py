@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from curate.base.record import Json
 from curate.project.labels import ORDERS
-from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, Wish
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, QuestionsDraft, Wish
 from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.label import rendering
-from curate.tui.screens.label.begun import Begun, Reviewing, SuggestionLearner
+from curate.tui.screens.label.begun import Begun, Reviewing, SuggestionLearner, TeamShares
 from curate.tui.screens.label.paper import Paper
+from curate.tui.screens.label.questions import Questions
 from curate.tui.widgets import Panel, SafeInput
 
 
@@ -30,6 +31,7 @@ class LabelScreen(ProjectScreen):
     """The label session of one annotator, and the review of what was answered differently."""
 
     NAME, TITLE = "label", "Label"
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-middle"), (28, "-high")]  # noqa: RUF012  Textual declares it so
     HELP, BINDINGS, DEFAULT_CSS = rendering.HELP, rendering.BINDINGS, rendering.CSS
 
     def __init__(self) -> None:
@@ -42,10 +44,10 @@ class LabelScreen(ProjectScreen):
         self._waiting: Callable[[], object] | None = None
         self._begun = Begun()
         self._guideline = ""
-        self._is_several = False
+        self._team: TeamShares | None = None
+        self._is_marking = False  # Whether one asked for a single value is answered with several.
 
     def compose_body(self) -> ComposeResult:
-        """Lay the record and its choices beside what is known of the session."""
         with Horizontal():
             with Vertical(id="session", classes="main"):
                 yield Panel(id="head")
@@ -61,7 +63,6 @@ class LabelScreen(ProjectScreen):
     # What the app calls.
 
     def ready(self) -> None:
-        """Begin a session; where the records were read anew, another one that goes on where the last one was."""
         wish, at = self._stand_up()
         if not self._begun:
             self.query_one("#record").focus()
@@ -73,17 +74,19 @@ class LabelScreen(ProjectScreen):
         if self._session is None:
             self._wanted = wanted
         else:
+            if self._reviewing is not None and not self._reviewing.waiting.items:
+                # Nothing is left to settle there.
+                self._reviewing = None
+                self._draw()
             self._take_wanted(self._session, wanted)
 
     def changed(self, ids: set[str]) -> None:
-        """Take in what others changed, or an undo."""
         if self._session is not None:
             self._session.follow(ids)
             self._check_begun(self._session)
             self._redraw()
 
     def reread(self) -> None:
-        """Make the queue anew, or sit down where that has failed."""
         if self._reviewing is not None:
             self._redraw()
         elif self._session is not None:
@@ -92,26 +95,22 @@ class LabelScreen(ProjectScreen):
             self.ready()
 
     def busy(self) -> str:
-        """Return that the queue is made, while there is none."""
         is_at_work = any(worker.group == "label.prepare" and worker.is_running for worker in self.app.workers)
         return "making the queue" if self._session is None and is_at_work else ""
 
     def refusal(self, key: str) -> str:
-        """Have every key answered while there is no queue: all of them are about a record of it."""
         busy = self.busy()
         return super().refusal(key) or (self.answer_to(key, f"still {busy}; press the key again") if busy else "")
 
     def has_unsaved(self) -> bool:
-        """Whether a note is being typed, or an answer."""
         is_search = self._begun.typing == "value" and self._session is not None and bool(self._session.question.values)
         return bool(self._begun.typing) and not is_search and bool(self.query_one("#line", Input).value)
 
     def close_side(self) -> bool:
-        """Close the line that is typed into, what is marked or found, the review, or the pane beside."""
         if self._begun.typing:
             self._stop_typing()
-        elif self._is_several or self._begun.sought:
-            self._is_several = False
+        elif self._is_marking or self._begun.marked or self._begun.sought:
+            self._is_marking = False
             self._forget()
         elif self._reviewing is not None:
             self._reviewing = None
@@ -120,13 +119,24 @@ class LabelScreen(ProjectScreen):
         self._draw()
         return True
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Let the keys of the review act in the review, and those of labelling where one labels."""
+        is_other = action in (rendering.LABELLING if self._reviewing is not None else rendering.REVIEW)
+        return not is_other and super().check_action(action, parameters)
+
+    def on_click(self, event: events.Click) -> None:
+        """Go back to the record of a line of those that were decided last."""
+        session, done = self._session, self._session.done.last(rendering.LAST) if self._session else []
+        if event.widget is self.query_one("#last") and self._reviewing is None and event.y < len(done) and session:
+            session.visit(done[event.y].record)
+            self._forget()
+            self._draw()
+
     def on_unmount(self) -> None:
-        """End what learns beside the work."""
         if self._session is not None:
             self._session.close()
 
     def equal_command(self) -> str:
-        """Return the command that asks the same line by line."""
         root = shlex.quote(str(self.app.root))
         if self._reviewing is not None:
             return f"curate review {root} --plain"
@@ -136,10 +146,10 @@ class LabelScreen(ProjectScreen):
         more = f" --question {shlex.quote(wish.question.name)} --order {wish.order}" + (" --all" if wish.is_all else "")
         return f"curate label {root} --plain{more}"
 
-    def record_json(self) -> str:
-        """Return the line of the record at hand."""
-        name = self._at_hand()
-        return json.dumps(dict(self.project.state(name).record.data)) if name else ""
+    def current_record(self) -> str:
+        if self._reviewing is not None:
+            return self._reviewing.item.record if self._reviewing.item else ""
+        return self._session.current if self._session else ""
 
     # Beginning a session, and asking another question.
 
@@ -171,13 +181,14 @@ class LabelScreen(ProjectScreen):
             return
         self._session = session
         self._learning = SuggestionLearner(self.app, session, partial(self._after_learning, session))
+        self._team = TeamShares(self.app, session, self._draw)
         session.begin(prepared, at)
         self._check_begun(session)
         wanted, self._wanted = self._wanted, {}
         self._take_wanted(session, wanted)
         self._draw()
         if self._requested is None:
-            self._learning.begin_if_due()
+            self._count_and_learn()
 
     def _take_wanted(self, session: LabelSession, what: Mapping[str, Any]) -> None:
         if what.get("queue") == "review":
@@ -208,8 +219,13 @@ class LabelScreen(ProjectScreen):
         self._requested = None
         session.begin(prepared, session.current if at is None else at)
         self._draw()
+        self._count_and_learn()
+
+    def _count_and_learn(self) -> None:
         assert self._learning is not None, "it came with the session"
+        assert self._team is not None, "so did it"
         self._learning.begin_if_due()
+        self._team.count()
 
     def _go_on(self) -> None:
         """Do what waits, but not under the fingers of somebody who types, marks or has found values for a record."""
@@ -250,8 +266,10 @@ class LabelScreen(ProjectScreen):
 
     def _tell_out_of_hand(self) -> None:
         fate = "is not saved; esc drops it" if self._begun.typing else "is dropped"
-        name = safe_text(self._begun.record, 40)
-        self.tell(Text.assemble(name, f" is not at hand any more: what was begun there {fate}"), "warn")
+        self.tell(
+            Text.assemble(safe_text(self._begun.record, 40), f" is not at hand any more: what was begun there {fate}"),
+            "warn",
+        )
 
     def _forget(self) -> None:
         """Forget what was marked, found or begun to be typed for the record at hand."""
@@ -267,13 +285,7 @@ class LabelScreen(ProjectScreen):
     # Answering.
 
     def action_choose(self, index: int) -> None:
-        """Answer with a value, mark it where several may be, or settle an item."""
-        if self._reviewing is not None:
-            item = self._reviewing.settle(index)
-            if item is not None:
-                self.tell(Text.assemble(safe_text(item.record, 40), " settled  (u undo)"))
-                self._redraw()
-            return
+        """Answer with a value, or mark it where several may be."""
         values = self._values()
         if self._session is None or not self._session.current or index >= len(values):
             return
@@ -284,8 +296,13 @@ class LabelScreen(ProjectScreen):
         self._begun.mark(value, self._session.current)
         self._draw()
 
+    def action_settle(self, index: int) -> None:
+        item = self._reviewing.settle(index) if self._reviewing else None
+        if item is not None:
+            self.tell(Text.assemble(safe_text(item.record, 40), " settled  (u undo)"))
+            self._redraw()
+
     def action_accept(self) -> None:
-        """Answer with what is suggested."""
         suggestion = self._session.suggestion() if self._session and self._reviewing is None else None
         if suggestion is None:
             self.tell("Nothing is suggested here.", "warn")
@@ -293,24 +310,20 @@ class LabelScreen(ProjectScreen):
             self._answer(suggestion.value)
 
     def action_reject(self) -> None:
-        """Show no suggestion for this record any more."""
         if self._session is not None and self._reviewing is None:
             self._session.reject()
             self._draw()
 
     def action_several(self) -> None:
-        """Let an answer be several values, or one again."""
-        self._is_several, self._begun.marked = not self._is_several, []
+        self._is_marking, self._begun.marked = not self._is_marking, []
         self._draw()
 
     def action_save_several(self) -> None:
-        """Save the marked values as one answer."""
         if self._is_several and self._begun.marked and self._session is not None:
             order = list(self._session.question.values)
             self._answer(sorted(self._begun.marked, key=order.index))
 
     def action_quality(self, index: int) -> None:
-        """Answer the question called quality, and stay with the record."""
         session = self._session
         if session is None or not session.current or self._reviewing is not None:
             return
@@ -323,7 +336,6 @@ class LabelScreen(ProjectScreen):
             self._save(session, lambda: session.answer_other(QUALITY, values[index]))
 
     def action_skip(self) -> None:
-        """Pass the record over; in the review, go on to the next item."""
         session = self._session
         if self._reviewing is not None:
             self.action_move(1)
@@ -335,7 +347,6 @@ class LabelScreen(ProjectScreen):
             self.tell(Text.assemble(safe_text(name, 40), " skipped"))
 
     def action_flag(self) -> None:
-        """Mark the record for a second look, or take the mark away."""
         session = self._session
         if session is not None and session.current and self._reviewing is None:
             self._save(session, session.flag)
@@ -343,7 +354,6 @@ class LabelScreen(ProjectScreen):
             self.tell(Text.assemble(safe_text(session.current, 40), done))
 
     def action_move(self, step: int) -> None:
-        """Go to another record, or item of the review, without deciding."""
         target = self._reviewing or self._session
         if target is None:
             return
@@ -365,7 +375,6 @@ class LabelScreen(ProjectScreen):
     # Typing a note, or a value.
 
     def action_type(self, what: Literal["note", "value"]) -> None:
-        """Open the line for a note, or to find or type a value."""
         session = self._session
         if session is None or not session.current or self._reviewing is not None:
             return
@@ -378,13 +387,11 @@ class LabelScreen(ProjectScreen):
         line.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Show the values in which what is typed is found."""
         if self._begun.typing == "value" and event.input.id == "line":
             self._begun.sought = event.value.strip()
             self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Save the note, or answer with the value; what is not saved stays where it was typed."""
         if event.input.id == "line":
             with self.app.attempt():
                 self._take_typed(event.value.strip())
@@ -410,28 +417,28 @@ class LabelScreen(ProjectScreen):
     # What is asked.
 
     def action_order(self) -> None:
-        """Ask in the next of the orders."""
         if self._session is not None:
             order = ORDERS[(ORDERS.index(self._session.wish.order) + 1) % len(ORDERS)]
             self._forget()
             self._prepare(self._session.wish_for(order=order), "")
 
     def action_question(self) -> None:
-        """Ask the next question."""
         if self._session is not None:
             names = [question.name for question in self._session.questions]
             name = names[(names.index(self._session.question.name) + 1) % len(names)]
             self._forget()
             self._prepare(self._session.wish_for(name))
 
+    def action_questions(self) -> None:
+        asked = Questions(QuestionsDraft(self.project))
+        self.app.push_screen(asked, lambda wanted: self._wanted.update(wanted or {}))
+
     def action_all(self) -> None:
-        """Ask about all records, or again only about those whose line does not say it."""
         if self._session is not None:
             self._forget()
             self._prepare(self._session.wish_for(is_all=not self._session.wish.is_all), "")
 
     def action_review(self) -> None:
-        """Show what was answered differently, or go back to labelling."""
         if self._session is None:
             return
         self._reviewing = None if self._reviewing else Reviewing(self.project, self._session)
@@ -440,34 +447,28 @@ class LabelScreen(ProjectScreen):
         self._draw()
 
     def action_guide(self) -> None:
-        """Show the whole guide."""
         guide = self._session.question.guide if self._session else {}
         self.app.push_screen(Pages("Guide", rendering.pages_text(guide, self._guideline)))
 
     def action_edit(self) -> None:
-        """Edit the record at hand."""
-        if name := self._at_hand():
+        if name := self.current_record():
             self.app.go("edit", record=name)
 
     def action_pane(self) -> None:
-        """Where there is room for one pane only, show the other one."""
-        if self.is_narrow:
-            self.is_side_open = not self.is_side_open
+        self.is_side_open = self.is_narrow and not self.is_side_open
 
     def action_scroll(self, lines: int) -> None:
-        """Move the text of the record."""
         self.query_one("#side" if self.is_side_open else "#record", Paper).scroll_lines(lines)
 
     # Drawing.
 
-    def _at_hand(self) -> str:
-        if self._reviewing is not None:
-            return self._reviewing.item.record if self._reviewing.item else ""
-        return self._session.current if self._session else ""
-
     def _values(self) -> Sequence[str]:
         """Return the values that have a key now."""
         return self._begun.keyed(self._session.values) if self._session else []
+
+    @property
+    def _is_several(self) -> bool:
+        return self._is_marking or (self._session is not None and self._session.question.kind == "several")
 
     def _redraw(self) -> None:
         if self._reviewing is not None:
@@ -479,6 +480,9 @@ class LabelScreen(ProjectScreen):
         session, reviewing = self._session, self._reviewing
         if session is None:
             return
+        if (reviewing is not None) != self.has_class("-review"):
+            self.set_class(reviewing is not None, "-review")
+            self.refresh_bindings()
         room = max(20, self.query_one("#choices").size.width - 2)
         if reviewing is None:
             texts = rendering.session_texts(session, self._begun, room, is_several=self._is_several)
@@ -486,7 +490,7 @@ class LabelScreen(ProjectScreen):
             item = reviewing.item
             texts = rendering.review_texts(reviewing, self.project.state(item.record).record if item else None, room)
         lacks = self._learning.lacks if self._learning else ""
-        texts["side"] = rendering.side_text(session, self._guideline, lacks)
+        texts["side"] = rendering.side_text(session, self._guideline, lacks, self._team.shares if self._team else [])
         for widget_id, text in texts.items():
             widget = self.query_one(f"#{widget_id}")
             assert isinstance(widget, Paper | Panel), "all of them are"

@@ -9,7 +9,7 @@ from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.project.approval import APPROVAL
 from curate.project.project import Project
-from curate.sessions.labelling import LabelSession, ReviewItem, Waiting, settle, waiting
+from curate.sessions.labelling import AnnotatorShare, LabelSession, ReviewItem, Waiting, settle, waiting
 
 if TYPE_CHECKING:
     from curate.tui.context import AppContext
@@ -122,6 +122,8 @@ class SuggestionLearner:
         """Why there are no suggestions, in words; empty where there are some."""
         if self._session.question.name == APPROVAL:
             return "none for approvals"
+        if self._session.question.kind in ("pair", "several"):
+            return f"none for questions of the kind {self._session.question.kind}"
         if self._trouble:
             return self._trouble
         suggestions = self._session.suggester.suggestions
@@ -143,4 +145,21 @@ class SuggestionLearner:
     def _finish(self, trouble: str) -> None:
         self._is_running = False
         self._trouble = trouble
+        self._then()
+
+
+class TeamShares:
+    """What each annotator has done of the question that is asked; ``then`` is called when it was counted."""
+
+    def __init__(self, app: AppContext, session: LabelSession, then: Callable[[], object]) -> None:
+        self._app, self._session, self._then = app, session, then
+        self.shares: Sequence[AnnotatorShare] = []
+
+    def count(self) -> None:
+        """Count in a thread, where the settings name more than one annotator."""
+        if len(self._session.project.settings.label.annotators) > 1:
+            self._app.background(self._session.shares, self._show, group="label.shares")
+
+    def _show(self, shares: Sequence[AnnotatorShare]) -> None:
+        self.shares = shares
         self._then()

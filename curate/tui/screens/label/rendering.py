@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -13,16 +13,28 @@ from curate.base.record import Json, Record
 from curate.base.tables import counted
 from curate.project.labels import WORDS
 from curate.schema.view import REASONING
-from curate.sessions.agreement import grade
-from curate.sessions.labelling import FLAG, NOTE, QUALITY, Done, LabelSession, ReviewItem, spelled_value, turns_of
+from curate.sessions.agreement import RELIABLE, TENTATIVE, grade
+from curate.sessions.labelling import (
+    FLAG,
+    NOTE,
+    QUALITY,
+    AnnotatorShare,
+    Done,
+    LabelSession,
+    ReviewItem,
+    spelled_value,
+    turns_of,
+)
 from curate.tui.border import bar, cell, glyphs, safe_lines, safe_text
 from curate.tui.screens.label.begun import KEYS, Begun, Reviewing
 
 LAST = 5
+_BEHIND = 0.1  # How much less one has done than the others to be named as behind.
 _MARKS = {"ok": "", "warn": " ~", "error": " !", "": ""}
 _NARROW_CELL = 12
 _GUIDE_LINES = 12
 _HEAD = "1-9,0"
+_SIGNS = {"warn": f"~ below {RELIABLE:g}: tentative", "error": f"! below {TENTATIVE:.2f}: too little"}
 
 
 def _value(index: int, key: str) -> Binding:
@@ -34,8 +46,15 @@ def _value(index: int, key: str) -> Binding:
     )  # fmt: skip
 
 
+def _settle(index: int, key: str) -> Binding:
+    """Return the binding that takes the place of `_value` in the review."""
+    is_first, name = index == 0, f"label.settle_{index + 1}"
+    return Binding(key, f"settle({index})", "Settle", show=is_first, key_display=_HEAD if is_first else None, id=name)
+
+
 BINDINGS: list[Any] = [
     *(_value(index, key) for index, key in enumerate(KEYS)),
+    *(_settle(index, key) for index, key in enumerate(KEYS)),
     Binding("a", "accept", "Accept *", id="label.accept"),
     Binding("s,space", "skip", "Skip", id="label.skip"),
     Binding("f", "flag", "Flag", id="label.flag"),
@@ -53,6 +72,7 @@ BINDINGS: list[Any] = [
     Binding("minus", "quality(2)", "Quality: third value", id="label.quality_3", show=False),
     Binding("o", "order", "Order", id="label.order", show=False),
     Binding("w", "question", "Next question", id="label.question", show=False),
+    Binding("Q", "questions", "Questions", id="label.questions", show=False),
     Binding("t", "all", "All records", id="label.all", show=False),
     Binding("v", "review", "Review", id="label.review", show=False),
     Binding("e", "edit", "Edit", id="label.edit", show=False),
@@ -62,6 +82,9 @@ BINDINGS: list[Any] = [
     Binding("ctrl+d,pagedown", "scroll(10)", "Page down", id="label.page_down", show=False),
     Binding("ctrl+u,pageup", "scroll(-10)", "Page up", id="label.page_up", show=False),
 ]
+# Actions that only labelling has, and only the review.
+LABELLING = ("choose", "accept", "flag", "type", "guide", "save_several")
+REVIEW = ("settle",)
 HELP = """\
 One key answers and the next record comes; nothing asks whether you are sure, `u` takes back. `s` skips: the record
 comes again when no others are left. What others answered is hidden until you have answered.
@@ -69,10 +92,10 @@ comes again when no others are left. What others answered is hidden until you ha
 With more than ten values, or none, `/` finds or types one. `m` lets several values be an answer: keys mark, `enter`
 saves. `+ = -` answer the question called *quality* beside. Flags and notes are kept as answers to *flag* and *note*.
 
-`o` changes the order, `w` the question (also *approval*, where records wait for one), `t` asks about records
-whose line has an answer already, `v` shows what was answered differently and what was decided apart; there a
-key settles. The model behind `*` learns from the answers in a process of its own, and judges no record by an
-answer to it.
+`Q` makes and changes the questions and says who answers. `o` changes the order, `w` the question (also *approval*,
+where records wait for one), `t` asks about records whose line has an answer already, `v` shows what was answered
+differently and what was decided apart; there a key settles. The model behind `*` learns from the answers in a process
+of its own, and judges no record by an answer to it.
 """
 CSS = """
 LabelScreen #session { width: 66%; }
@@ -82,8 +105,9 @@ LabelScreen #session TitleRule { padding: 0; }
 LabelScreen #session #head { height: 2; }
 LabelScreen #record { height: 1fr; padding: 0 1; }
 LabelScreen #session #choices { max-height: 9; }
-LabelScreen #session #last { max-height: 2; }
-LabelScreen.-narrow #session #last { max-height: 1; }
+LabelScreen #session #last { max-height: 5; }
+LabelScreen.-middle #session #last { max-height: 2; }
+LabelScreen.-low #session #last { max-height: 1; }
 LabelScreen #line { display: none; }
 LabelScreen.-typing #line { display: block; }
 """
@@ -91,7 +115,7 @@ LabelScreen.-typing #line { display: block; }
 
 def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
     """Return what is drawn of the record at hand, by widget; ``room`` is how many cells a line of choices has."""
-    texts = {"head": head_line(session), "last": last_text(session)}
+    texts = {"head": head_line(session), "last": last_text(session, room)}
     state = session.state()
     if state is None:
         return texts | {
@@ -122,10 +146,11 @@ def review_texts(reviewing: Reviewing, record: Record | None, room: int) -> dict
     }
 
 
-def side_text(session: LabelSession, guideline: str, lacks: str) -> Text:
+def side_text(session: LabelSession, guideline: str, lacks: str, shares: Sequence[AnnotatorShare]) -> Text:
     """Return what is known of the session; ``lacks`` says why there are no suggestions, if there are none."""
     guide = guide_text(session.question.guide, guideline)
-    parts = [session_text(session), agreement_text(session), guide, model_text(session, lacks)]
+    team = [team_text(session, shares)] if len(shares) > 1 else []
+    parts = [session_text(session), *team, agreement_text(session), guide, model_text(session, lacks)]
     return Text("\n\n").join(parts)
 
 
@@ -137,7 +162,9 @@ def head_line(session: LabelSession) -> Text:
         text.append("   all records", "muted")
     share = (size - left) / size if size else 1.0
     text.append("\n").append(bar(share, 24), "accent")
-    text.append(f"  {size:,} {'->' if glyphs().is_ascii else '→'} {left:,} left  {share:.0%}")
+    text.append(f"  {size - left:,} of {size:,}  {share:.0%}  {left:,} left")
+    if (num := session.num_by_all) > size - left:
+        text.append(f"  by all {num:,}", "muted")
     if session.queue and session.queue.skipped:
         text.append(f"  {len(session.queue.skipped):,} skipped", "muted")
     return text
@@ -220,14 +247,15 @@ def aside_text(session: LabelSession, quality: Json) -> Text:
     return text
 
 
-def last_text(session: LabelSession) -> Text:
-    """Return the last decisions, the newest first."""
-    text, done = Text.assemble(("last  ", "muted")), session.done.last(LAST)
+def last_text(session: LabelSession, room: int) -> Text:
+    """Return the last decisions, a line each, the newest first: what was answered, and how the record begins."""
+    text, done = Text(), session.done.last(LAST)
     if not done:
-        return text.append("nothing decided in this session yet", "muted")
+        return Text("last  nothing decided in this session yet", "muted")
     for index, entry in enumerate(done):
-        text.append("  " if index else "").append_text(safe_text(entry.record, 16)).append(" ")
-        text.append_text(safe_text(_did(entry, session), 16, "muted" if entry.value is None else "accent"))
+        text.append("\n      " if index else "last  ", "muted")
+        text.append(cell(_did(entry, session), 16), "muted" if entry.value is None else "accent").append("  ")
+        text.append(cell(" ".join((entry.beginning or entry.record).split()), max(10, room - 24)).rstrip())
     return text
 
 
@@ -244,6 +272,19 @@ def session_text(session: LabelSession) -> Text:
     return text.append(f"{pace:.1f} /min   eta {eta}")
 
 
+def team_text(session: LabelSession, shares: Sequence[AnnotatorShare]) -> Text:
+    """Return what each annotator has done of what they are asked, the least first; one's own share as it is now."""
+    text, best = Text("TEAM", "strong"), max(share.rate for share in shares)
+    for share in shares:
+        left, size = (share.num_left, share.num_done + share.num_left)
+        if share.name == session.by:
+            left, size = session.progress()
+        is_behind = share.rate < best - _BEHIND
+        text.append("\n").append(cell(share.name, 10)).append(f" {size - left:,}/{size:,}")
+        text.append("  ~ behind" if is_behind else "", "warn")
+    return text
+
+
 def agreement_text(session: LabelSession) -> Text:
     """Return how far all agree, and this annotator with each other one."""
     glance, overlap = session.glance(), session.project.settings.label.overlap
@@ -254,6 +295,9 @@ def agreement_text(session: LabelSession) -> Text:
     for peer in glance.peers[:4]:
         text.append("\n").append(cell(peer.name, 10)).append(f" n {peer.num_records:,}  kappa ")
         text.append_text(_rated(peer.kappa))
+    grades = {grade(value) for value in (glance.alpha, *(peer.kappa for peer in glance.peers[:4]))}
+    for sign in (words for known, words in _SIGNS.items() if known in grades):
+        text.append(f"\n{sign}", "muted")
     if glance.confused:
         text.append("\n\nCONFUSED MOST", "strong")
         for confusion in glance.confused[:3]:
@@ -271,7 +315,7 @@ def guide_text(guide: Mapping[str, str], guideline: str) -> Text:
     if guideline:
         text.append("\n").append_text(safe_lines("\n".join(lines)))
     if not guide and not guideline:
-        text.append("\nnone; [label] of curate.toml", "muted")
+        text.append("\nnone; ", "muted").append("Q", "key").append(" makes questions and their guide", "muted")
     return text
 
 

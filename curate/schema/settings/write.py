@@ -1,0 +1,137 @@
+"""Changing `curate.toml` in place: the keys that change, and nothing else of what somebody wrote there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from curate.base.record import CurateError, Json
+from curate.schema.settings.read import FILE_NAME
+
+
+def with_values(text: str, section: str, changes: Mapping[str, Json]) -> str:
+    """Return TOML ``text`` with ``changes`` made in its table ``section``, at its top where that is empty.
+
+    Comments, order and line ends stay. Tables in a list are those of before by their key ``name``, and only what is
+    different in them is written.
+
+    Raises:
+        CurateError: E902 when this cannot be done without changing more.
+    """
+    # Few commands write settings.
+    import tomllib
+
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    where = f"{FILE_NAME}: [{section}]" if section else FILE_NAME
+    hint = f"Set {', '.join(changes)} in it by hand."
+    try:
+        before = tomllib.loads(text)
+        document = tomlkit.parse(text)
+        if section and section not in document:
+            if text.strip():
+                document.add(tomlkit.nl())
+            is_bare = all(isinstance(value, dict) for value in changes.values())
+            document.add(section, tomlkit.table(is_super_table=is_bare))
+        table: Any = document[section] if section else document
+        for key, value in changes.items():
+            _put(table, key, value)
+        after = tomlkit.dumps(document)
+        if "\n" in text and text.count("\n") == text.count("\r\n"):
+            # New lines come with LF.
+            after = after.replace("\r\n", "\n").replace("\n", "\r\n")
+        result = tomllib.loads(after)
+    except (LookupError, ValueError, TypeError, AttributeError, TOMLKitError) as error:
+        raise CurateError("E902 bad-settings", f"{where}: {error}", hint) from error
+    wanted = {**before, section: {**before.get(section, {}), **changes}} if section else {**before, **changes}
+    if result != wanted or len(_comments(after)) < len(_comments(text)):
+        raise CurateError("E902 bad-settings", f"{where} cannot be changed without changing something else", hint)
+    return after
+
+
+def _put(table: Any, key: str, value: Any) -> None:
+    """Set a key; a list of tables is made to say ``value`` table by table."""
+    import tomlkit
+    from tomlkit.items import Array, InlineTable, Table
+
+    if table.get(key) == value:
+        return
+    old, is_tables = table.get(key), bool(value) and isinstance(value, list) and isinstance(value[0], dict)
+    if isinstance(value, dict):
+        if old is None:
+            table[key] = tomlkit.inline_table() if isinstance(table, InlineTable) else tomlkit.table()
+        _update(table[key], value)
+        return
+    known = {item["name"]: item for item in old if isinstance(item, dict)} if isinstance(old, list) else {}
+    if not known and not is_tables:
+        table[key] = value
+        return
+    # What stands on one line stays so; the first ones come as tables below the others.
+    is_inline = (isinstance(old, Array) and bool(known)) or not isinstance(table, Table) or not value
+    tables: list[Any] = []
+    for item in value:
+        part = known.get(item["name"]) or (tomlkit.inline_table() if is_inline else tomlkit.table())
+        _update(part, item)
+        tables.append(part)
+    if known and [part["name"] for part in tables[: len(known)]] == [*known]:
+        # What is only added moves no comment of the others.
+        trailing = _pop_trailing(tables[len(known) - 1])
+        for part in tables[len(known) :]:
+            old.append(part)
+        _add_all(tables[-1], trailing)
+        return
+    new: Any = tomlkit.array().multiline(True) if is_inline else tomlkit.aot()
+    for part in tables:
+        new.append(part)
+    # The comments beside what is gone, or stands elsewhere now, may be about what comes next.
+    before = Counter(_comments(old.as_string() if known else ""))
+    lost = [*(before - Counter(_comments(new.as_string()))).elements()]
+    if is_inline:
+        for comment in lost:
+            new.add_line(comment=comment, indent="    ")
+        table[key] = new
+        return
+    trailing = [tomlkit.comment(comment) for comment in lost]
+    if isinstance(old, Array):
+        del table[key]
+        trailing += _pop_trailing(table)
+    table[key] = new
+    _add_all(tables[-1], trailing)
+
+
+def _pop_trailing(table: Any) -> list[Any]:
+    """Take out of a table what stands below its last key, which is about what comes next, and return it."""
+    from tomlkit.items import Comment, Table, Whitespace
+
+    items: list[Any] = []
+    body = table.value.body if isinstance(table, Table) else []
+    while body and isinstance(body[-1][1], Comment | Whitespace):
+        items.insert(0, body.pop()[1])
+    return items
+
+
+def _add_all(table: Any, items: Iterable[Any]) -> None:
+    for item in items:
+        table.add(item)
+
+
+def _update(table: Any, wanted: Mapping[str, Json]) -> None:
+    import tomlkit
+
+    for key in [key for key in table if key not in wanted]:
+        del table[key]
+    trailing = _pop_trailing(table)
+    for key, value in wanted.items():
+        if key not in table or table[key] != value:
+            table[key] = value
+            if isinstance(value, dict):
+                table[key] = tomlkit.inline_table()
+                table[key].update(value)
+    _add_all(table, trailing)
+
+
+def _comments(text: str) -> list[str]:
+    """Return the comments that have a line of their own."""
+    return [line.strip()[1:].strip() for line in text.splitlines() if line.strip().startswith("#")]
