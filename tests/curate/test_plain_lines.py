@@ -104,7 +104,7 @@ def test_a_fix_shows_what_it_changes_and_is_an_edit(make_workspace):
 
 def test_the_editor_mends_a_record_and_a_line_that_is_none(troubled, tmp_path, monkeypatch):
     editor = tmp_path / "editor"
-    editor.write_text('#!/bin/sh\nsed -i \'s/"output": *""/"output": "On shelf two."/; s/"answer"/"output"/\' "$1"\n')
+    editor.write_text('#!/bin/sh\nsed -i \'s/^# output$/# output\\n\\nOn shelf two./; s/"answer"/"output"/\' "$1"\n')
     editor.chmod(0o755)
     monkeypatch.setenv("EDITOR", str(editor))
     monkeypatch.delenv("VISUAL", raising=False)

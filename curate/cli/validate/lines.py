@@ -109,7 +109,7 @@ class _Walk:
         elif finding is not None and line == "e":
             is_record = self._list.is_of_record(finding)
             where = partial(open_line, self._project, finding.file, finding.line)
-            _edit_until_saved(open_edit(self._project, finding.record) if is_record else where(), as_json=False)
+            _edit_until_saved(open_edit(self._project, finding.record) if is_record else where(), as_json=not is_record)
             if not is_record:
                 self._project.reload()
         elif finding is not None and word in ("d", "i") and (word == "d" or not rest):

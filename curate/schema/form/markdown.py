@@ -57,6 +57,8 @@ def markdown_of(line: Json, shape: Shape) -> str | None:
     names = [turns, *(name for name in line if name in own | lists and name != turns)]
     parts = ((name, _section(name, line.get(name), is_first=name == turns)) for name in names)
     sections = {name: section for name, section in parts if section is not None}
+    # Where the answer is empty, there is a place to write it.
+    sections |= {name: f"# {name}\n" for name in sorted(_needed(shape)) if line.get(name) == ""}
     if not sections:
         return None
     rest = [_field(name, part) for name, part in line.items() if name not in sections]
@@ -66,6 +68,13 @@ def markdown_of(line: Json, shape: Shape) -> str | None:
     except Misspelt:
         return None
     return text if is_whole else None
+
+
+def _needed(shape: Shape) -> set[str]:
+    """Return the names of prompt and answer: an empty text is one there, and of other fields no text."""
+    view = shape.view
+    paths = [*view.prompt[:1], *([view.paths["completion"]] if "completion" in view.paths else [])] if view else []
+    return {path[0] for path in paths if len(path) == 1 and _NAME.fullmatch(path[0])}
 
 
 def read_markdown(text: str, shape: Shape) -> MarkdownRecord:
@@ -81,14 +90,15 @@ def read_markdown(text: str, shape: Shape) -> MarkdownRecord:
     if lines[start : start + 1] == [_RULE]:
         start = _read_fields(record, lines, start + 1)
     name, traces = turns, {}
-    fields = set(record.line)
+    fields, needed = set(record.line), _needed(shape)
     for first, last in _spans(lines, start):
         head = lines[first]
         if head.startswith("# "):
             name = head[2:].strip()
             if name in record.line:
                 raise Misspelt(f"the field {name} stands here twice", first + 1, 1)
-            if said := _text(lines[first + 1 : last]):
+            said = _text(lines[first + 1 : last])
+            if said or name in needed:
                 record.line[name] = said
             record.places[pointer_of([name])] = first + 1
             continue

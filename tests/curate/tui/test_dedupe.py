@@ -11,6 +11,7 @@ from curate.base.events import Drop
 from curate.project.data import load_data
 from curate.project.journal import read_journal
 from tests.curate.deciding import decide
+from tests.curate.tui.waiting import until
 
 
 def line(name, prompt, answer, **more):
@@ -403,8 +404,9 @@ def test_the_first_changed_word_is_in_sight_and_both_sides_are_as_wide(
 
     async def story(pilot):
         await arrive(pilot, settled)
+        # The pane scrolls once its text is laid out.
+        await until(pilot, lambda: "[end0]" in screen_text(pilot.app))
         seen = screen_text(pilot.app)
-        assert "[end0]" in seen
         if size[0] >= 90:
             assert "[end1]" in seen
             rows = [re.findall(r"word\d+", row) for row in seen.splitlines()]

@@ -1,21 +1,11 @@
 """The screens on scores: why a verdict is withheld, and what to do where a model forgot."""
 
-import time
-
 import pytest
 from textual.widgets import Static
 
 from curate.tui.frame_table import FrameTable
 from tests.curate.score_reports import write_run
-
-
-async def until(pilot, condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        await pilot.pause(0.05)
-        if found := condition():
-            return found
-    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
+from tests.curate.tui.waiting import until
 
 
 def seen(app, name):

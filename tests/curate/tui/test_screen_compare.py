@@ -1,6 +1,5 @@
 import json
 import random
-import time
 
 import pytest
 from textual.widgets import Static
@@ -8,6 +7,7 @@ from textual.widgets import Static
 from curate.project.publish import export_dataset
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import FrameTable
+from tests.curate.tui.waiting import until
 
 CATEGORIES = ("billing", "returns")
 
@@ -59,15 +59,6 @@ def two_runs(make_workspace, make_report):
     write_run(workspace.root / "runs/2026-11-24-a", make_report(), share=0.8, after=(1.0, 1.0, 1.0), epochs=2)
     write_run(workspace.root / "runs/2026-11-25-a", make_report(), share=0.2, after=(0.0, 1.0, 0.5), epochs=3)
     return workspace
-
-
-async def until(pilot, condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        await pilot.pause(0.05)
-        if found := condition():
-            return found
-    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
 
 
 def seen(app, name):

@@ -11,17 +11,9 @@ from curate.sessions.runs import Errand, begin, read_run, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.rendering import chart
 from tests import commands
+from tests.curate.tui.waiting import until
 
 NOW = "2026-11-25T10:00:00.000Z"
-
-
-async def until(pilot, condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        await pilot.pause(0.05)
-        if found := condition():
-            return found
-    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
 
 
 def page_text(app):

@@ -1,5 +1,4 @@
 import json
-import time
 
 import pytest
 from textual.widgets import Static
@@ -12,15 +11,7 @@ from curate.sessions.problems import problems_of
 from curate.tui.dialogs import Ask
 from curate.tui.frame_table import FrameTable
 from tests.curate.deciding import decide
-
-
-async def until(pilot, condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        await pilot.pause(0.02)
-        if condition():
-            return
-    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
+from tests.curate.tui.waiting import until
 
 
 async def opened(pilot, settled):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import pytest
 
@@ -13,17 +12,10 @@ from curate.project.project import Project, open_project
 from curate.tui.app import CurateApp
 from curate.tui.screens import TABS
 from tests.curate.tui.edited import go_to, names_in, type_in
+from tests.curate.tui.waiting import until
 
 KEYS = ("enter", "d", "t", "c", "j", "n", "p", "F", "f", "W", "r", "y", "Y", "tab", "plus", "z", "u", "x", "1", "slash")
 """Keys that most screens do something about."""
-
-
-async def until(pilot, is_so, seconds=60.0):
-    """Wait until ``is_so``."""
-    ends = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < ends, pilot.app.message.plain
-        await pilot.pause(0.02)
 
 
 @pytest.fixture

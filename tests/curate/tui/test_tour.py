@@ -14,14 +14,7 @@ from curate.project.project import open_project
 from curate.sessions.runs import Run
 from curate.sessions.tour import STEPS, Tour
 from curate.tui.app import CurateApp
-
-
-async def until(pilot, is_so):
-    for _ in range(200):
-        if is_so():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError(pilot.app.guide.text.plain)
+from tests.curate.tui.waiting import until
 
 
 def step_of(app) -> int:

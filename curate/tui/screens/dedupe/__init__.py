@@ -84,6 +84,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         self._pair: ViewedPair | None = None
         self._viewed: tuple[ClusterMember, ClusterMember] | None = None
         self._wanted: dict[str, str] = {}
+        self._changed_line = 0  # Where the two texts begin to differ.
         self._splits: tuple[Split | None, Split | None] = (None, None)
 
     def compose_body(self) -> ComposeResult:
@@ -98,6 +99,10 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         yield Static(id="advice")
 
     # What the app calls.
+
+    def on_mount(self) -> None:
+        # A pane scrolls no further than what is laid out, and that is so some time after it was given its text.
+        self.watch(self.query_one("#pair"), "virtual_size", self._scroll_to_change, init=False)
 
     def ready(self) -> None:
         self._find()
@@ -214,8 +219,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         if self._viewed or review is None or review.cluster is None:
             head, others = leak_line(pair), Text("")
         else:
-            choice, threshold = review.choice, review.clusters.method.threshold
-            head = head_line(review.cluster, review.at, len(review.open), threshold, choice)
+            choice = review.choice
+            head = head_line(review.cluster, review.at, len(review.open), choice)
             others = members_line(review.cluster, pair.left.id, pair.right.id)
         self._draw(head, field_lines(pair.comparison), others, advice_line(pair))
         # Before it is laid out, the pane has no width.
@@ -226,10 +231,13 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         width = pane.scrollable_content_region.width - 2
         table = pair_table(pair, choice, self.project, width, is_narrow=self.is_narrow)
         self.put("texts", table)
-        # To the first word that changed, with what stands above it where it is near.
-        line = first_change(table, self.app.console)
-        top = line - pane.size.height // 2 if line >= pane.size.height else 0
-        self.call_after_refresh(pane.scroll_to, y=top, animate=False)
+        # As far as the first word that changed and what follows it, so that most of what stands above stays.
+        self._changed_line = first_change(table, self.app.console)
+        self._scroll_to_change()
+
+    def _scroll_to_change(self) -> None:
+        pane = self.query_one("#pair")
+        pane.scroll_to(y=max(0, self._changed_line - pane.size.height + 3), animate=False)
 
     def _draw(self, head: Text, fields: Text, others: Text, advice: Text) -> None:
         lines = {"head": head, "fields": fields, "members": others, "advice": advice}

@@ -38,7 +38,7 @@ class ViewedPair:
     frozen: Collection[str]
 
 
-def head_line(cluster: ReviewCluster, index: int, count: int, threshold: float, choice: Choice | None) -> Text:
+def head_line(cluster: ReviewCluster, index: int, count: int, choice: Choice | None) -> Text:
     """Return the line that says which cluster this is."""
     numbers = "  ".join(
         f"{kind} {cluster.count(kind)}" for kind in ("exact", "near", "conflict") if cluster.count(kind)
@@ -46,9 +46,11 @@ def head_line(cluster: ReviewCluster, index: int, count: int, threshold: float, 
     size = counted(len(cluster.members), "record")
     text = Text(no_wrap=True, end="")
     text.append(f"cluster {index + 1:,}/{count:,}  ", "strong")
-    standing = "one split" if cluster.splits else "not split yet"
+    standing = f"all in {cluster.splits[0]}" if cluster.splits else "not split yet"
+    if cluster.splits and any(member.split is None for member in cluster.members):
+        standing = f"in {cluster.splits[0]} and no split"
     text.append_text(Text("! LEAK cross-split", "error") if cluster.is_leak else Text(standing, "muted"))
-    text.append(f"  {size}  likeness {cluster.score:.2f}  {numbers}  threshold {threshold:g}")
+    text.append(f"  {size}  likeness {cluster.score:.2f}  {numbers}")
     if choice:
         text.append(f"  staged: {_WORDS[choice.what] if choice.what != 'keep' else 'keep'}", "accent")
     return text

@@ -19,7 +19,7 @@ from textual.widgets.text_area import Selection
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.sessions.edits import Answer, EditSession, answer_of
-from curate.tui.border import safe_text
+from curate.tui.border import cut_middle, safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.screens.edit.inputs import AreaField, location_at
 from curate.tui.screens.edit.nodes import Node
@@ -313,16 +313,14 @@ that back.
 
 def title(edit: EditSession | None, schema: str, position: str) -> Text:
     """Return the line above the form; ``position`` says where in its list the record stands."""
-    text = Text.assemble((" FORM  ", "strong"), "schema ", safe_text(schema, 30))
-    if position:
-        text.append_text(Text.assemble("   ", safe_text(position, 40)))
+    about = Text.assemble("   ", safe_text(position, 40)) if position else Text("")
+    about.append_text(Text.assemble("   schema ", safe_text(schema, 30)))
     if edit is None:
-        return text
+        return Text.assemble((" FORM", "strong"), about)
     state = ("  edited", "warn") if edit.is_changed else ("", "")
-    if edit.is_new and not edit.is_line:
-        return Text.assemble(text, "   a new record", state)
-    what = "line " if edit.is_line else "record "
-    return Text.assemble(text, "   ", what, safe_text(edit.name, 40, style="accent"), state)
+    what = "line " if edit.is_line else "a new record" if edit.is_new else "record "
+    name = "" if edit.is_new and not edit.is_line else cut_middle(edit.name, 40)
+    return Text.assemble((" FORM  ", "strong"), what, (name, "accent"), state, about)
 
 
 def without_form(edit: EditSession) -> Text:

@@ -66,7 +66,7 @@ class _TypedForm(ModalScreen[None]):
     """Fields that are typed into, and what is wrong with them; ``ctrl+s`` takes them, and closes the form."""
 
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("ctrl+s", "take", "Take it", id="questions.take", priority=True),
+        Binding("ctrl+s,f7", "take", "Take it", id="questions.take", priority=True),
         Binding("escape", "leave", "Cancel", id="questions.cancel", priority=True),
     ]
     DEFAULT_CSS = """
