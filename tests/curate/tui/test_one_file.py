@@ -1,0 +1,120 @@
+"""`curate FILE`: one file is read, checked and edited where it lies, and a workspace can be made of it."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from curate.cli.open import _opened
+from curate.sessions.problems import problems_of
+from curate.tui.app import CurateApp
+from tests.curate.tui.waiting import until
+
+LINES = [
+    {"id": "r1", "instruction": "Where is my parcel?", "output": "On its way.", "category": "status"},
+    {"id": "r2", "instruction": "When do you open?", "output": ""},
+]
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "team" / "desk.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in LINES))
+    return path
+
+
+def app_of(path: Path) -> CurateApp:
+    """Return the app as `curate PATH` makes it."""
+    app = CurateApp(path.parent, opener=partial(_opened, path, "ana"), by="ana", poll=None)
+    app.to_begin = path
+    return app
+
+
+def test_a_record_is_found_edited_and_taken_back_in_the_file(file, drive, settled, screen_text) -> None:
+    app, before = app_of(file), file.read_bytes()
+
+    async def story(pilot):
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+        await settled(pilot)
+        assert "desk.jsonl  one file, no workspace" in screen_text(app)
+        assert "in a workspace" in screen_text(app)
+        await pilot.press("g", "b", "j", "e")
+        await settled(pilot)
+        edit = app.present().edit
+        edit.form.set("/output", "At nine.")
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert json.loads(file.read_text().splitlines()[1])["output"] == "At nine."
+        await pilot.press("escape", "escape", "u")
+        await settled(pilot)
+        assert file.read_bytes() == before
+        await pilot.press("g", "l")
+        await settled(pilot)
+        assert app.current_mode != "label"
+        assert "make a workspace of it" in app.message.plain
+        await pilot.press("y")
+        assert f"curate {file}" in app.message.plain
+
+    drive(app, story)
+
+
+def test_what_is_wrong_is_found_and_what_another_program_writes_is_read(file, drive, settled, screen_text) -> None:
+    app = app_of(file)
+
+    async def story(pilot):
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+        await pilot.press("g", "v")
+        await until(pilot, lambda: problems_of(app.project).problems is not None)
+        await settled(pilot)
+        assert "Q201" in screen_text(app)
+        with file.open("a") as stream:
+            stream.write(json.dumps({"id": "r3", "instruction": "Who?", "output": "We."}) + "\n")
+        await pilot.press("g", "b", "r")
+        await until(pilot, lambda: len(app.project.catalog) == 3)
+
+    drive(app, story)
+
+
+def test_a_workspace_is_made_of_it(file, drive, settled, screen_text) -> None:
+    app = app_of(file)
+
+    async def story(pilot):
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+        await settled(pilot)
+        await pilot.press("8")
+        await until(pilot, lambda: "read as jsonl" in screen_text(app))
+        await pilot.press("y")
+        await until(pilot, lambda: app.has_project and app.project.file is None and app.project.is_loaded)
+        assert app.project.root == file.parent / "desk"
+        assert len(app.project.catalog) == 2
+        await pilot.press("g", "l")
+        await settled(pilot)
+        assert app.current_mode == "label"
+
+    drive(app, story)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("desk.csv", "question,answer\nWho?,We.\n"), ("odd.jsonl", '{"topic": "a", "text": "one"}\n')]
+)
+def test_of_any_other_file_a_workspace_is_offered_at_once(tmp_path, drive, screen_text, name, text) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    app = app_of(path)
+
+    async def story(pilot):
+        await until(pilot, lambda: f"from {name}?" in " ".join(screen_text(app).split()))
+        await pilot.press("escape")
+        await until(pilot, lambda: "This folder is no workspace" in screen_text(app))
+
+    drive(app, story)
+    assert path.read_text() == text
