@@ -269,7 +269,7 @@ def test_beside_one_another_records_tell_no_answer(answered: ProjectData, opened
         pair = ViewedPair(left, right, compare_records(*records, project.shape), ())
         console = Console(width=120, no_color=True)
         with console.capture() as capture:
-            console.print(pair_table(pair, None, project, is_narrow=False))
+            console.print(pair_table(pair, None, project, 120, is_narrow=False))
         return capture.get()
 
     assert "category (hidden)" in drawn(opened(answered))

@@ -254,7 +254,7 @@ def test_a_workspace_brings_its_schema_and_settings(tmp_path: Path, monkeypatch:
     (tmp_path / "curate.toml").write_text('data = ["../*.jsonl"]\n', encoding="utf-8")
     assert "leads out" in str(run("validate").exception)
     (tmp_path / "curate.toml").write_text('data = ["x/*.jsonl"]\n', encoding="utf-8")
-    assert "no file matches" in str(run("validate").exception)
+    assert "has no record files yet" in str(run("validate").exception)
 
 
 def test_records_that_people_dropped_are_not_checked(tmp_path: Path) -> None:

@@ -19,14 +19,15 @@ def test_a_file_in_place_of_a_folder_is_told_what_reads_it(in_own_folder):
     said = call("my data.jsonl")
     assert said.exit_code == 2
     assert "curate validate 'my data.jsonl'" in said.stderr
-    assert "curate init 'my data' --from 'my data.jsonl'" in said.stderr
+    assert "E990" in said.stderr, "with a terminal it is opened"
 
 
 def test_a_folder_that_is_missing_is_told_how_to_make_it(in_own_folder):
     said = call("missing-folder")
     assert said.exit_code == 2
-    assert "no folder 'missing-folder'" in said.stderr
+    assert "no file 'missing-folder'" in said.stderr
     assert "`curate init missing-folder`" in said.stderr
+    assert "There is no file 'missing.jsonl'." in call("missing.jsonl").stderr
 
 
 def test_a_slip_in_a_verb_names_the_verb(in_own_folder):

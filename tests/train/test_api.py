@@ -75,16 +75,16 @@ def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
     arguments: dict[str, Any] = {"base": str(bases()), "settings": {**FAST, "max_steps": 3, "eval.every_steps": 1}}
     whole = train.run(dataset, out=tmp_path / "whole", **arguments)
     scores: list[ValidationScore] = []
-    summary = sys.modules["train.pipeline.execute"].summary
+    summary = sys.modules["train.pipeline.validating"].summary
 
-    def interrupted(scored: Any) -> ValidationScore:
-        scores.append(summary(scored))
+    def interrupted(scored: Any, ids: Any) -> ValidationScore:
+        scores.append(summary(scored, ids))
         if len(scores) == 2:
             # The first is that of the base; this one is of the evaluation after the first step.
             os.kill(os.getpid(), signal.SIGINT)
         return scores[-1]
 
-    monkeypatch.setattr("train.pipeline.execute.summary", interrupted)
+    monkeypatch.setattr("train.pipeline.validating.summary", interrupted)
     run = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         train.run(dataset, out=run, **arguments)
