@@ -83,10 +83,12 @@ async def walk(root: Path) -> str:
                 await pilot.press(*("space" if letter == " " else letter for letter in typed))
                 await settle(pilot)
             if keys == "enter y":
+                open("/tmp/i17/walk.txt","w").write("\n".join(parts)+seen(app))
                 await until(pilot, lambda screen: "SAMPLES" in screen)
             shown = " ".join(f"`{key.removeprefix('-').replace('_', ' ')}`" for key in keys.split())
             parts.append(f"## {number}. {text}\n\n{f'Keys: {shown}' if shown else 'Type: `curate`'}\n")
             parts.append(f"```text\n{seen(app)}\n```\n")
+            print(f"{number}. {text}", flush=True)
             if keys == "enter y":
                 await until(pilot, lambda screen: "ready" in screen or "ended" in screen or "done" in screen)
     return "\n".join(parts)

@@ -143,7 +143,7 @@ class CurateApp(App[int]):
         elif not self.is_open(name):
             if self.has_project:
                 message = "One file is for reading, checking and editing."
-                self.tell(message, "warn", "For labels, splits and training make a workspace of it: g h.")
+                self.tell(message, "warn", "For labels, splits and training make a workspace of it: g h, then 8.")
             else:
                 reason = self.present().standby()
                 self.tell(reason.word if reason else "Open or make a workspace first.", "warn")

@@ -101,7 +101,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._where = Filter()
         self._rows: Rows | None = None
         self._rows_of: Catalog | None = None
-        self._sort, self._is_descending = 0, False
+        self._sort, self._is_descending = "file", False
         self._set, self._view = next(iter(SETS)), 0
         self._columns: Sequence[str] = ()  # Those of a saved view; empty shows those of the set.
         self._pickers = Pickers(self, self.current_view, self.show_view)
@@ -218,7 +218,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._fault = None
         catalog = self.project.catalog
         number = catalog.num_judgements
-        by, is_descending = list(SORTS)[self._sort], self._is_descending
+        by, is_descending = self._sort, self._is_descending
         if where.needs_findings and not catalog.has_findings:
             self._validate()
         self._since.clear()
@@ -290,7 +290,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
             line.show(text)
             return
         line.styles.height = 1
-        order = f"{list(SORTS.values())[self._sort]} {'v' if self._is_descending else '^'}"
+        order = f"{SORTS[self._sort]} {'v' if self._is_descending else '^'}"
         line.show(position_text(table, order, "of the view" if self._columns else self._set))
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
@@ -364,10 +364,12 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.app.go("edit", record=name, listing=self)
 
     def neighbour(self, opened: Mapping[str, Any], by: int) -> dict[str, Any] | None:
+        self.app.hand_over(self)  # Rows that an undo has taken away meanwhile can be asked for no more.
         row = self.table.row(self.table.index_near(str(opened.get("record", ""))) + by)
         return {"record": row[0]} if row else None
 
     def position(self, opened: Mapping[str, Any]) -> str:
+        self.app.hand_over(self)
         index = self.table.index_near(str(opened.get("record", "")))
         if self.table.row(index)[:1] != (opened.get("record"),):
             return ""
@@ -403,16 +405,14 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.app.go("edit", copy=name)
 
     def action_sort(self) -> None:
-        self._pickers.pick_sort(list(SORTS)[self._sort], self._sort_by)
+        self._pickers.pick_sort(self._sort, self._sort_by)
 
     def _sort_by(self, name: str) -> None:
-        # What it is sorted by already, the other way.
-        number = list(SORTS).index(name)
-        self._is_descending, self._sort = self._sort == number and not self._is_descending, number
+        self._is_descending, self._sort = self._sort == name and not self._is_descending, name
         self._ask()
 
     def action_reverse(self) -> None:
-        self._sort_by(list(SORTS)[self._sort])
+        self._sort_by(self._sort)
 
     @property
     def _names(self) -> Sequence[str]:
@@ -443,13 +443,13 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
     def current_view(self) -> SavedView:
         """Return filter, order and columns as they are now; statuses and what runs say are no part of a view."""
-        sort, sign = list(SORTS)[self._sort], "-" if self._is_descending else ""
-        order = f"{sign}{sort}" if sort in VIEW_SORTS and (sign or sort != "file") else ""
+        sign = "-" if self._is_descending else ""
+        order = f"{sign}{self._sort}" if self._sort in VIEW_SORTS and (sign or self._sort != "file") else ""
         return SavedView(self._field.value, order, [name for name in VIEW_COLUMNS if name in self._names])
 
     def show_view(self, view: SavedView) -> None:
         """Show the records of a view in its order, with its columns."""
-        self._sort = list(SORTS).index(view.sort.removeprefix("-") or "file")
+        self._sort = view.sort.removeprefix("-") or "file"
         self._is_descending, self._columns = view.sort.startswith("-"), tuple(view.columns)
         self._field.value = view.where
         self._ask()
@@ -486,7 +486,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.tell_no_use(f"No record that {lacking} is chosen.")
             return
         what = decisions[0].id if len(decisions) == 1 else counted(len(decisions), "record")
-        message = f"{done} {what} (u undoes)"
+        message = f"{done} {what} (u undoes{', until you leave' if self.project.file else ''})"
         save: Callable[[], object] = partial(self.project.apply, decisions)
 
         def saved(_events: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from rich.text import Text
@@ -13,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from curate.base.record import CurateError
+from curate.project.data import ProjectData
 from curate.project.feedback import PAGE_FILE, legend
 from curate.sessions.run_comparison import VIEWS, RecordPair, RunComparison, ScoreRow, View, compare_runs, gate_command
 from curate.sessions.runs import Run, runs_of
@@ -163,6 +165,11 @@ def _number(value: float | None) -> str:
 LoadedRuns = tuple[list[Run], RunComparison | None]
 
 
+def _reported(data: ProjectData) -> list[Run]:
+    """Return the runs that have a report, the newest first."""
+    return [run for run in runs_of(data) if run.has_report]
+
+
 class PickRuns(ModalScreen[list[str]]):
     """A list of runs of which one or two are marked; closes with their ids, the older one first."""
 
@@ -278,6 +285,15 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             self._chosen_runs = [str(run) for run in what["runs"]][-2:]
             self._compare()
 
+    def on_screen_resume(self) -> None:
+        # A run may have ended meanwhile.
+        if self.app.following.is_loaded and not self.is_on_standby and not self._is_comparing:
+            self.app.background(partial(_reported, self.project.data), self._see_runs, group="compare.look")
+
+    def _see_runs(self, runs: list[Run]) -> None:
+        if [run.id for run in runs] != [run.id for run in self._all]:
+            self._compare()
+
     def busy(self) -> str:
         return "comparing the runs" if self._is_comparing else ""
 
@@ -286,7 +302,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self._is_comparing = True
 
         def compared() -> LoadedRuns:
-            runs = [run for run in runs_of(data) if run.has_report]
+            runs = _reported(data)
             picked = [run for run in reversed(runs) if run.id in chosen] or list(reversed(runs[:2]))
             if not picked:
                 return runs, None

@@ -151,7 +151,10 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             way = stages(counts, next_steps(project, counts, runs), runs)
             if project.file:
                 later = "in a workspace"
-                way = [stage if self.app.is_open(stage.step.screen) else replace(stage, text=later) for stage in way]
+                way = [
+                    stage if self.app.is_open(stage.step.screen) else replace(stage, state="unknown", text=later)
+                    for stage in way
+                ]
             return rendering.HomeView(
                 counts, way, not_done(project),
                 runs[:_MOST_RUNS], recent_acts(project, _MOST_ACTS), scores(runs[:_MOST_RUNS]),

@@ -110,7 +110,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
     def changed(self, ids: set[str]) -> None:
         if self._export_check != ExportCheck():
             self._export_check = ExportCheck("data changed since the check: d checks again", "warn")
-        self._draw()
+        self._reload()
 
     def busy(self) -> str:
         return "looking at the runs" if self._is_looking and self._glance is None else ""
@@ -138,6 +138,8 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
     # Return what there is to see of the chosen run; called in a thread.
     def _load_run(self) -> RunView | None:
         data = self.project.data
+        # What was fixed since the last search must block nothing any more.
+        problems_of(self.project).catch_up()
         self._manifest = data.latest_manifest()
         try:
             self._recipe = read_recipe(data)

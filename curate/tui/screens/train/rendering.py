@@ -66,7 +66,7 @@ def curves(metrics: Metrics, width: int, height: int) -> list[str]:
         num_columns = min(room, repeats * len(looks))
         column = (2 * looks.index(best) + 1) * num_columns // (2 * len(looks))
         label = f"^ best, step {best.step:,}"
-        lines.append(" " * max(0, min(half + _LABEL + 1 + column, width - len(label))) + label)
+        lines.append(" " * max(0, min(half + _LABEL + 1 + column, width - len(label) - 2)) + label)
     return lines
 
 

@@ -40,6 +40,26 @@ def test_marked_records_are_dropped_as_one_act_and_restored(workspace, make_app,
     assert set(reopened(workspace).dropped()) == {"ex-000", "ex-001", "ex-002"}
 
 
+def test_a_record_that_an_undo_takes_away_is_not_asked_for_by_the_form_of_another(workspace, make_app, drive, settled):
+    app = make_app(workspace)
+    record = {"id": "new-1", "instruction": "Ask.", "output": "Tell.", "category": "returns"}
+
+    async def story(pilot):
+        app.project.apply([Add("new-1", record)])
+        await browse(pilot, settled, "e")
+        assert app.current_mode == "edit"
+        await pilot.press("escape", "u")
+        await settled(pilot)
+        edit = app.present().edit
+        edit.form.set("/output", "Something else.")
+        await pilot.press("f7")
+        await settled(pilot)
+        assert app.present().edit.name == "ex-001"
+        assert app.present()._listing.position({"record": "ex-001"}) == "row 2 of 40"
+
+    drive(app, story)
+
+
 def test_a_record_that_the_filter_lets_through_no_longer_leaves_the_table(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
