@@ -280,7 +280,7 @@ def stages(overview: ProjectOverview, steps: Sequence[NextStep], runs: Sequence[
 # By queue: what its entries are, one of them, and what is said behind the number.
 _QUEUES = {
     "drafts": ("unsaved draft", ""), "aside": ("row", " set aside: see, repair, drop"),
-    "approval": ("record", " waiting for your approval"), "wrong": ("record", " still wrong in the newest run"),
+    "approval": ("record", " waiting for your approval"),
 }  # fmt: skip
 
 

@@ -368,7 +368,7 @@ def _still_wrong(project: Project, run: str) -> WorkQueue:
     report = f"curate report {quote(str(folder))} --workspace {quote(str(project.root))}" if folder else ""
     return WorkQueue(
         "wrong", f"still wrong in run {name}" if name else _TITLES["wrong"],
-        "Validation records that the tuned model gets wrong. Mend them, or write more training records like them."
+        "Validation records that the tuned model gets wrong. Fix them, or write more training records like them."
         if name else "No run has a report yet.", "record",
         len(outcomes),
         (

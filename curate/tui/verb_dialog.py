@@ -67,7 +67,7 @@ class VerbDialog(ModalScreen[list[str] | None]):
                     yield Static(_label(item), classes="label")
                     yield self._field(item, f"p{number}")
             yield Static(id="equal")
-            keys = ("ctrl+s", "key"), " or ", ("enter", "key"), " run   ", ("tab", "key"), " next   "
+            keys = ("ctrl+s", "key"), " or ", ("f2", "key"), " run   ", ("enter", "key"), " next   "
             yield Static(Text.assemble(*keys, ("esc", "key"), " cancel"))
 
     def _field(self, item: Parameter, name: str) -> Widget:
@@ -105,7 +105,8 @@ class VerbDialog(ModalScreen[list[str] | None]):
         self.query_one("#equal", Static).update(line)
 
     def on_input_submitted(self) -> None:
-        self.action_run()
+        # One key more must run nothing: some commands rewrite files.
+        self.focus_next()
 
     def action_run(self) -> None:
         try:
@@ -181,7 +182,8 @@ class RunPage(ModalScreen[None]):
     def _ended(self, code: int) -> None:
         self._is_running = False
         self._show_lines()
-        result = "stopped" if self._is_stopped else f"ended with exit code {code}"
+        ended = "done" if code == 0 else f"ended with exit code {code}"
+        result = "stopped" if self._is_stopped else ended
         self._show_end(f"{result}; esc closes")
         self.frame.log_command(shlex.join(self._words), result)
         # What it decided or wrote is shown at once.

@@ -92,11 +92,11 @@ def test_a_verb_is_asked_for_and_run_and_logged(make_workspace, make_app, drive,
         await pilot.press("ctrl+s")
         await settled(pilot)
         assert isinstance(app.screen, RunPage)
-        assert "ended with exit code 0; esc closes" in screen_text(app)
+        assert "done; esc closes" in screen_text(app)
         await pilot.press("escape")
         await settled(pilot)
         assert app.screen is app.present()
-        assert [entry.result for entry in app.logged_commands] == ["ended with exit code 0"]
+        assert [entry.result for entry in app.logged_commands] == ["done"]
         assert app.logged_commands[0].command.startswith("curate drop --reason 'off topic' r003")
         await pilot.press(":")
         await settled(pilot)

@@ -118,6 +118,8 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
         return "" if self._snapshot or not self.app.has_project else "counting the steps"
 
     def changed(self, ids: set[str]) -> None:
+        # What other screens have decided may have fixed an error or taken a duplicate away.
+        self._has_counted = False
         self._reload()
 
     def on_screen_resume(self) -> None:

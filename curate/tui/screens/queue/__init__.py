@@ -142,7 +142,7 @@ validation records that the newest run still gets wrong. `o` shows all queues.
         position = f"{table.cursor + 1:,} of {len(self._entries):,}" if self._entries else "none"
         marked = f"   marked {len(table.marks):,}" if table.marks else ""
         chosen = f"   range {len(table.span):,}" if table.has_range else ""
-        head = safe_text(queue.title.upper(), 80, "strong")
+        head = safe_text(queue.title[:1].upper() + queue.title[1:], 80, "strong")
         self.query_one("#title", Panel).show(Text.assemble(head, (f"  {position}{marked}{chosen}", "muted")))
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
