@@ -24,6 +24,7 @@ from curate.tui.border import PRETTY, use_glyphs
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens import home
 from curate.tui.screens.home.rendering import percent
+from tests.curate.tui.waiting import until
 
 NEW = "[split]\nseed = 1\n"
 
@@ -84,7 +85,7 @@ def test_what_is_not_counted_is_said_to_be_so(
     monkeypatch.setattr(home, "FEW", 10)
 
     async def story(pilot):
-        assert steps_of(pilot)[1:3] == ["not validated yet", "duplicates not counted yet"]
+        await until(pilot, lambda: steps_of(pilot)[1:3] == ["not validated yet", "duplicates not counted yet"])
         seen = screen_text(pilot.app)
         assert "not validated yet" in seen
         assert "100%" not in seen.split("CATEGORY")[0], "no share of records that nobody has validated"
