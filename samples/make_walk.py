@@ -32,12 +32,14 @@ STOPS = (
     ("`t` takes the tour: it makes a workspace of samples, and two lines above the keys say what to do.", "t y"),
     ("Browse shows the records, each beside all that is known of it.", "g b j j"),
     ("A filter finds a few among thousands; what it looked for is marked.", "/ -refund enter"),
-    ("Validate lists what is wrong.", "escape g v n"),
+    ("Validate lists what is wrong.", "escape g v n n"),
     ("`enter` opens the record at its field, with the finding above it. Type what is missing.", "enter -Ten_days."),
     ("Saved. The finding is gone.", "ctrl+s"),
-    ("Dedupe shows what comes twice. `a` keeps one, `W` writes.", "escape escape g d a W"),
-    ("Label asks one question a record: one key, and the next one is there.", "g l 1"),
-    ("Split divides, looks for what gives the exam away, and `F` plans the way out of it.", "g s F W"),
+    ("Dedupe shows what comes twice.", "escape escape g d"),
+    ("`a` keeps one, `W` writes, and `u` would take it back.", "a W"),
+    ("Label asks one question a record.", "g l"),
+    ("One key, and the next one is there. Here it was the only one.", "1"),
+    ("Split divides, and looks for what gives the exam away: `F` plans the way out, `W` writes.", "g s F W"),
     ("Train says what a run will take before it begins.", "g t d"),
     ("`enter` starts it, in a process of its own. Three validation records are answered as it learns.", "enter y"),
     ("Compare says in which categories the model got better, with intervals.", "g c"),
@@ -83,14 +85,13 @@ async def walk(root: Path) -> str:
                 await pilot.press(*("space" if letter == " " else letter for letter in typed))
                 await settle(pilot)
             if keys == "enter y":
-                open("/tmp/i17/walk.txt","w").write("\n".join(parts)+seen(app))
                 await until(pilot, lambda screen: "SAMPLES" in screen)
             shown = " ".join(f"`{key.removeprefix('-').replace('_', ' ')}`" for key in keys.split())
             parts.append(f"## {number}. {text}\n\n{f'Keys: {shown}' if shown else 'Type: `curate`'}\n")
             parts.append(f"```text\n{seen(app)}\n```\n")
             print(f"{number}. {text}", flush=True)
             if keys == "enter y":
-                await until(pilot, lambda screen: "ready" in screen or "ended" in screen or "done" in screen)
+                await until(pilot, lambda screen: "finished" in screen)
     return "\n".join(parts)
 
 

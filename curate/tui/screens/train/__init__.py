@@ -69,7 +69,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         Binding("tab", "pane", "Pane", id="train.pane"),
     ]
     DEFAULT_CSS = """
-    TrainScreen #left { width: 56%; padding-left: 1; }
+    TrainScreen #left { width: 56%; padding-left: 1; overflow-y: scroll; scrollbar-size-vertical: 1; }
     TrainScreen.-narrow #left { width: 1fr; }
     TrainScreen #live { margin-top: 1; }
     """
@@ -184,7 +184,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         top, below = ("#live", "#plan") if is_at_work else ("#plan", "#live")
         self.query_one("#left").move_child(self.query_one(below), after=self.query_one(top))
         recipe = render_recipe(self.project.settings.recipe, self._recipe)
-        width = max(30, self.query_one("#left").size.width - 1)
+        width = max(30, self.query_one("#left").scrollable_content_region.width - 1)
         self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_check(), width))
         self.put(
             "live", render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")

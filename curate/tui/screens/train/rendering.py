@@ -273,7 +273,7 @@ def _facts(glance: RunView) -> Iterator[Text]:
         return
     looks, best = metrics.evaluations, metrics.best()
     last = metrics.last
-    yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   gradient {last.grad_norm:.2f}")
+    yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   grad {last.grad_norm:.2f}")
     valid = f"{looks[-1].loss:.3f}" if looks else f"{_NOT} yet"
     yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
     device = glance.run.text_at("facts", "device")
