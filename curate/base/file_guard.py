@@ -125,7 +125,7 @@ def stamp_of(path: Path, name: str) -> FileStamp:
 
 def files_changed(file: str) -> CurateError:
     """Return the error for a file that is not what it was when it was read."""
-    hint = "Run the command again; in the screens `r` reads the records again."
+    hint = "Run the command again. In the screens r reads the records again; in a form press esc first."
     return CurateError("E974 files-changed", f"{file} was changed by another program", hint)
 
 

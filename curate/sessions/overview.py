@@ -257,12 +257,12 @@ def stages(overview: ProjectOverview, steps: Sequence[NextStep], runs: Sequence[
     """Return the seven stages in their order, each with what ``steps`` has to do there, the worst first."""
     sizes = [sum(category.splits[number] for category in overview.categories) for number in range(len(SPLITS))]
     done = {
-        "Data": counted(overview.num_records, "record"),
+        "Data": counted(overview.num_records, "record") if overview.num_records else "",
         "Split": ", ".join(f"{size:,} {name}" for name, size in zip(SPLITS, sizes, strict=True)),
         "Train": f"run {runs[0].id} is {runs[0].standing}" if runs else "",
         "Compare": next((f"run {run.id} is ready" for run in runs if run.has_report), ""),
     }
-    todo = {"Train": "no run yet", "Compare": "after the first run"}
+    todo = {"Data": "no records yet", "Train": "no run yet", "Compare": "after the first run"}
     result = []
     for name, screen, nothing_left in _STAGES:
         # That a run is ready is what Compare is there for, and nothing that has to be done.
@@ -272,6 +272,8 @@ def stages(overview: ProjectOverview, steps: Sequence[NextStep], runs: Sequence[
         if here:
             text = "; ".join(step.text for step in here)
             state = "todo" if any(step.is_counted for step in here) else "unknown"
+        elif not overview.num_records and name != "Data":
+            text, state = "after the first record", "unknown"
         ready = next((step for step in steps if step.screen == screen), NextStep("", text, screen))
         result.append(Stage(name, state, text, ready))
     return result
