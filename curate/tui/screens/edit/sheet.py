@@ -179,7 +179,7 @@ class FormSheet(Vertical):
                 self.form.begin(node.pointer)
                 await self._changed()
             case "add":
-                await self._add_item(node.pointer if node.field.kind == "list" else _above(node.pointer))
+                await self.action_add_item()
             case "up" | "down" if node.is_item:
                 by = -1 if event.wish == "up" else 1
                 goal = self.form.move_item(_above(node.pointer), int(parts_of(node.pointer)[-1]), by)

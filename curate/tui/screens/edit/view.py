@@ -38,6 +38,8 @@ class FormView(Vertical):
         Binding("i,enter", "type", "Type", id="edit.type", key_display="i"),
         Binding("tab", "type(1)", "Next field", id="edit.next_field", show=False),
         Binding("shift+tab", "type(-1)", "Previous field", id="edit.previous_field", show=False),
+        Binding("u", "undo", "Undo typing", id="edit.undo_change", show=False),
+        Binding("U", "redo", "Redo typing", id="edit.redo_change", show=False),
         Binding("f12", "whole_screen", "Whole screen", id="edit.whole_screen"),
         Binding("ctrl+f", "find", "Find", id="edit.find"),
     ]
@@ -190,8 +192,17 @@ class FormView(Vertical):
         self.can_focus = False
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # Leave `i`, `enter` and `tab` to the fields while one of them has the focus.
+        # Leave `i`, `enter` and `tab` to the fields while one of them has the focus, and undo to the app where nothing
+        # is typed that is not saved: it takes decisions back.
+        if action in ("undo", "redo"):
+            return self.edit.is_changed
         return self.has_focus if action == "type" else True
+
+    async def action_undo(self) -> None:
+        await self.sheet.action_undo()
+
+    async def action_redo(self) -> None:
+        await self.sheet.action_redo()
 
     def action_type(self, step: int = 0) -> None:
         screen, field = self.screen, self._left

@@ -252,3 +252,27 @@ def test_a_folded_card_shows_the_faults_inside(
         assert "! error content: 'content' is missing" in shown[place + 1]
 
     edit_story(make_workspace([weather("{}")], CHAT), story, record="c1")
+
+
+def test_u_takes_back_what_was_typed_before_it_takes_back_decisions(
+    make_workspace: Any, edit_story: Any, settled: Settled
+) -> None:
+    async def story(pilot: Pilot[Any]) -> None:
+        edit = edit_of(pilot)
+        await keys(pilot, settled, "x")
+        assert not edit.form.to_line().get("messages")
+        await keys(pilot, settled, "u")
+        assert len(edit.form.to_line()["messages"]) == 4
+        assert not edit.is_changed
+        await keys(pilot, settled, "u")
+        assert "nothing to undo" in pilot.app.message.plain
+
+    edit_story(make_workspace([weather('{"city": "Oslo"}')], CHAT), story, record="c1", pointer="/messages")
+
+
+def test_a_on_a_card_adds_the_turn_that_follows(make_workspace: Any, edit_story: Any, settled: Settled) -> None:
+    async def story(pilot: Pilot[Any]) -> None:
+        await keys(pilot, settled, "a")
+        assert edit_of(pilot).form.to_line()["messages"][4]["role"] == "user"
+
+    edit_story(make_workspace([weather('{"city": "Oslo"}')], CHAT), story, record="c1", pointer="/messages")
