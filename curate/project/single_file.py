@@ -33,6 +33,8 @@ from curate.project.loose import shape_for
 from curate.project.project import OnProgress, Project, Within
 from curate.schema.settings import FILE_NAME
 
+# What to do where a file by itself has no place for something.
+WORKSPACE_HINT = "Make a workspace of the file: Home (g h) offers it."
 _CLAIM = ".open.lock"
 _SCHEMA = "schema.json"
 _FIRST = "instruction"  # The shape of a file in which no row can be read yet.
@@ -87,9 +89,8 @@ class SingleFileProject(Project):
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
         strange = next((decision.op for decision in decisions if decision.op not in _WRITTEN), None)
         if strange is not None:
-            hint = "Make a workspace of the file: Home (g h) offers it."
             message = f"{one_line(self._path.name, 100)} has no place for this ({strange}); nothing was saved"
-            raise CurateError("E901 no-workspace", message, hint)
+            raise CurateError("E901 no-workspace", message, WORKSPACE_HINT)
         events, changed = super()._save(decisions)
         try:
             self._write()

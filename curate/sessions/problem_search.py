@@ -51,12 +51,16 @@ _SERVE = "from curate.sessions.problem_search import serve; serve()"
 
 @dataclass(frozen=True, slots=True)
 class RecordFix:
-    """What fixes make of one record: their names, each text by pointer before and after, and the edit of the line."""
+    """What fixes make of one record: their names, each text by pointer before and after, and the edit of the line.
+
+    Of fixes that are not safe one must see the outcome: it can mean something else.
+    """
 
     record: str
     fixes: tuple[str, ...]
     texts: tuple[tuple[str, str, str], ...]
     changes: Mapping[str, Json]
+    is_safe: bool
 
     def decision(self) -> Decision:
         """Return the edit that makes the fixes."""
@@ -107,7 +111,8 @@ def mend_record(record: Record, shape: Shape, fixes: Collection[Fix]) -> RecordF
     line = with_texts(record.data, [(text, new) for text, new, _ in changed])
     changes = {key: value for key, value in line.items() if value != record.data.get(key)}
     new_values = tuple((text.pointer, text.text, new) for text, new, _ in changed)
-    return RecordFix(record.id, names, new_values, changes if shape.is_valid(line) else {})
+    is_safe = all(fix.is_safe for fix in wanted if fix.name in names)
+    return RecordFix(record.id, names, new_values, changes if shape.is_valid(line) else {}, is_safe)
 
 
 @dataclass(frozen=True, slots=True)

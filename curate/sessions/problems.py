@@ -21,6 +21,7 @@ from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
 from curate.project.approval import UNAPPROVED, num_lacking, waiting, waiting_finding
 from curate.project.fold import RecordState
+from curate.project.single_file import WORKSPACE_HINT
 from curate.schema.view import at
 from curate.sessions.excerpt import Excerpt, LineIndex, excerpt
 from curate.sessions.problem_groups import EVERY, Level, Problems, level_of
@@ -153,12 +154,18 @@ class ProblemList:
         # What is found in a decision on a record has the code of a line, too.
         return state.record.source == Source(finding.file, finding.line)
 
-    def mending(self, finding: Finding, *, unsafe: bool = False) -> RecordFix | None:
-        """Return what fixes of this finding's code make of its record; None where there is none that does anything."""
+    def mending(self, finding: Finding) -> RecordFix | None:
+        """Return what the fixes of this finding's code make of its record, by safe ones alone where those do anything.
+
+        None where there is no fix that does anything.
+        """
         state = self._state(finding.record)
         data = self.project.data
-        fixes = fixes_for(finding.code, data.settings.checks.ignore, unsafe=unsafe)
-        return mend_record(state.record, data.shape, fixes) if state and fixes else None
+        for unsafe in (False, True):
+            fixes = fixes_for(finding.code, data.settings.checks.ignore, unsafe=unsafe)
+            if state and fixes and (fix := mend_record(state.record, data.shape, fixes)):
+                return fix
+        return None
 
     def mendings(self, on_progress: OnProgress | None = None) -> RecordFixes:
         """Return the safe fixes of all records, as `Child.run` does. Long: call it in a thread."""
@@ -179,12 +186,16 @@ class ProblemList:
             CurateError: E905 when it cannot ask: the line is no record, or its schema has no place for that; and as
                 `Project.apply`.
         """
-        state = self._state(finding.record)
+        state = self._state(finding.record) if self.is_of_record(finding) else None
         view = self.project.shape.view
         if state is None or finding.code in FAULTS or finding.code in ("L402", "L403", UNAPPROVED):
             why = f"{finding.code} {finding.name} cannot be ignored for one record"
-            raise CurateError("E905 cannot-express", why, "Forgive what is old with a baseline, or set its severity.")
+            hint = "Forgive what is old with a baseline, or set its severity."
+            raise CurateError("E905 cannot-express", why, WORKSPACE_HINT if self.project.file else hint)
         if view is None or "ignore" not in view.paths:
+            if self.project.file:
+                why = "one file keeps no excuses outside of it, and its lines have no place for them"
+                raise CurateError("E905 cannot-express", why, WORKSPACE_HINT)
             hint = 'Add "ignore": "/x-ignore" to its x-record.'
             raise CurateError("E905 cannot-express", "the schema has no place for checks that a record ignores", hint)
         data, parts = state.record.data, view.paths["ignore"]

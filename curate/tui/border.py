@@ -121,6 +121,11 @@ def safe(text: str) -> str:
     )
 
 
+def dotted(text: str) -> str:
+    """Return ``text`` with the dots of hidden values as this terminal can show them."""
+    return text.replace("·", "*") if glyphs().is_ascii else text
+
+
 def safe_line(text: str, limit: int | None = None) -> str:
     """Return ``text`` safe and on one line, cut to ``limit`` characters with an ellipsis that shows it."""
     # What is cut away need not be looked at: a record may be megabytes.

@@ -94,12 +94,22 @@ def test_a_fix_shows_what_it_changes_and_is_an_edit(make_workspace):
     root = make_workspace(lines, "[split]\nseed = 1\n").root
     out, err, _ = said("validate", root, "f\n" * 3)
     assert "f fix, " in out
-    assert "- 'Fine\\u200b and good.'\n+ 'Fine and good.'" in out
+    assert "- Fine<U+200B> and good.\n+ Fine and good." in out
     assert "r0 fixed (saved)" in err
     assert states(root)["r0"].record.completion == "Fine and good."
     assert (root / "data" / "a.jsonl").read_text(encoding="utf-8").count("\\u200b") + (
         root / "data" / "a.jsonl"
     ).read_text(encoding="utf-8").count("\u200b") == 1
+
+
+def test_secrets_are_redacted_all_alike_as_one_act(make_workspace):
+    lines = [{**TROUBLED[1], "id": f"r{number}"} for number in range(2)]
+    root = make_workspace(lines, '[split]\nseed = 1\n[checks]\nselect = ["X7"]\n').root
+    out, err, _ = said("validate", root, "f\na\n")
+    assert "finding [r redact, a redact all 2, d drop, i excuse, e edit, " in out
+    assert "f does nothing about X702 here; e edits the record" in err
+    assert "redacted 2 records" in err
+    assert {state.record.completion for state in states(root).values()} == {"Use [SECRET_1] as the key id."}
 
 
 def test_the_editor_mends_a_record_and_a_line_that_is_none(troubled, tmp_path, monkeypatch):

@@ -88,7 +88,7 @@ def test_a_fix_is_an_edit_that_undo_takes_back(project):
     book.search()
     finding = finding_of(book, "Q205", "messy-08")
     mending = book.mending(finding)
-    assert mending.fixes == ("mojibake",)
+    assert (mending.fixes, mending.is_safe) == (("mojibake",), True)
     assert set(mending.changes) == {"output"}
     raw = (project.root / "data/a.jsonl").read_bytes()
     assert book.mend([mending]).num_mended == 1
@@ -108,8 +108,7 @@ def test_a_fix_that_can_change_the_meaning_is_made_only_when_asked_for(project):
     book = problems_of(project)
     book.search()
     finding = finding_of(book, "X703", "messy-21")
-    assert book.mending(finding) is None
-    assert book.mending(finding, unsafe=True).fixes == ("controls",)
+    assert (book.mending(finding).fixes, book.mending(finding).is_safe) == (("controls",), False)
 
 
 def test_all_safe_fixes_are_those_of_the_command(messy, project, tmp_path):

@@ -5,13 +5,12 @@ A line of stdin is one command, as in `curate label --plain`; what is decided is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 from curate.base import console
-from curate.base.events import Drop
 from curate.base.record import CurateError, Exit, Finding
 from curate.base.tables import counted
 from curate.checks.spans import with_values_hidden
@@ -23,11 +22,12 @@ from curate.project.project import Project, open_project
 from curate.sessions.edits import open_edit
 from curate.sessions.lines import open_line
 from curate.sessions.problem_groups import Heading, listed
-from curate.sessions.problem_search import RecordFix
 from curate.sessions.problems import ProblemList, problems_of
+from curate.sessions.remedies import Remedy, change_lines, drop, remedies_of
 
 _HELP = """\
 f           make the fix that is shown      e  edit the record in your editor
+r           redact the record               a  redact all records with this code
 d REASON    drop the record; a reason may be left out
 i           excuse the record from this check, in its own x-ignore
 s           leave it, and go on             p  the one before
@@ -35,6 +35,7 @@ u           take the last decision back     R  look at all records again
 q           quit; everything is saved"""
 # What stands in the way of one finding's remedy, and is for whoever chose it; a full disk is not.
 _REFUSALS = ("E904", "E905", "E916", "E959", "E972", "E986")
+_REMEDIES = ("f", "r", "a", "i")
 _WIDTH = 160
 
 
@@ -70,14 +71,14 @@ class _Walk:
                 if not self._passed:
                     return
                 console.data("no other finding [p the one before, u undo, R look again, q quit] >")
-                fix = None
+                remedies: list[Remedy] = []
             else:
-                fix = self._show(finding, len(findings))
+                remedies = self._show(finding, len(findings))
             line = next_line(source)
             if line is None or line == "q" or (finding is None and line not in ("p", "u", "R", "?")):
                 return
             try:
-                self._obey(finding, fix, line)
+                self._obey(finding, remedies, line)
             except CurateError as error:
                 if error.number not in _REFUSALS:
                     raise
@@ -91,7 +92,7 @@ class _Walk:
         num_hidden = sum(row.count - row.num_listed for row in rows if isinstance(row, Heading))
         return [row.finding for row in rows if not isinstance(row, Heading)], num_hidden
 
-    def _obey(self, finding: Finding | None, fix: RecordFix | None, line: str) -> None:
+    def _obey(self, finding: Finding | None, remedies: Sequence[Remedy], line: str) -> None:
         word, _, rest = line.partition(" ")
         if line == "p":
             console.talk("there is none before") if not self._passed else self._passed.pop()
@@ -104,51 +105,40 @@ class _Walk:
             console.talk(_HELP)
         elif finding is not None and line in ("", "s"):
             self._passed.append(_key(finding))
-        elif finding is not None and line == "f":
-            self._fix(finding, fix)
         elif finding is not None and line == "e":
             is_record = self._list.is_of_record(finding)
             where = partial(open_line, self._project, finding.file, finding.line)
             _edit_until_saved(open_edit(self._project, finding.record) if is_record else where(), as_json=not is_record)
             if not is_record:
                 self._project.reload()
-        elif finding is not None and word in ("d", "i") and (word == "d" or not rest):
-            self._exclude(finding, word, rest.strip())
+        elif finding is not None and (word == "d" or line in _REMEDIES):
+            self._remedy(finding, remedies, word, rest.strip())
         else:
             console.talk(f"{console.one_line(line, 40)}: no command; ? lists them")
 
-    def _fix(self, finding: Finding, fix: RecordFix | None) -> None:
-        if fix is None:
-            console.talk(f"there is no fix for {finding.code} here; e edits the record")
-        elif self._list.mend([fix]).num_mended:
-            console.talk(f"{console.one_line(finding.record, 60)} fixed (saved)")
-        else:
-            console.talk("the record has changed meanwhile; nothing was fixed")
-
-    def _exclude(self, finding: Finding, what: str, reason: str) -> None:
-        name = console.one_line(finding.record, 60)
-        if not self._list.is_of_record(finding):
+    def _remedy(self, finding: Finding, remedies: Sequence[Remedy], key: str, reason: str) -> None:
+        remedy = next((remedy for remedy in remedies if remedy.key == key), None)
+        if not remedies:
             console.talk("this line is no record; e edits it")
-        elif what == "i":
-            self._list.ignore(finding)
-            console.talk(f"{name} is excused from {finding.code} (saved)")
+        elif remedy is None:
+            console.talk(f"{key} does nothing about {finding.code} here; e edits the record")
         else:
-            self._project.apply([Drop(finding.record, reason or f"{finding.code} {finding.name}")])
-            console.talk(f"{name} dropped (saved)")
+            done = drop(self._project, finding, reason) if reason else remedy.act()
+            console.talk(f"{done} (saved)")
 
-    def _show(self, finding: Finding, size: int) -> RecordFix | None:
-        """Print a finding, unless it was printed last, and return the fix that ``f`` makes."""
-        fix = self._list.mending(finding) or (unsafe := self._list.mending(finding, unsafe=True))
-        fix = fix if fix is not None and fix.changes else None
+    def _show(self, finding: Finding, size: int) -> list[Remedy]:
+        """Print a finding, unless it was printed last, and return what can be done about it."""
+        remedies = remedies_of(self._project, finding)
         if finding != self._printed:
             self._printed = finding
             print_lines(self._finding_lines(finding, size))
-            if fix is not None:
-                warning = "; it can change what the text means" if fix is unsafe else ""
-                console.data(f"f: {', '.join(fix.fixes)}{warning}")
-                print_lines(_change_lines(fix))
-        console.data(f"finding [{'f fix, ' if fix else ''}e edit, d drop, i ignore, s leave, u undo, ? help, q quit] >")
-        return fix
+            for remedy in remedies:
+                if remedy.fix is not None:
+                    console.data(f"{remedy.key}: {remedy.text}")
+                    print_lines(map(console.visible, change_lines(remedy.fix)))
+        names = "".join(f"{remedy.key} {remedy.name}, " for remedy in remedies)
+        console.data(f"finding [{names}e edit, s leave, u undo, ? help, q quit] >")
+        return remedies
 
     def _finding_lines(self, finding: Finding, size: int) -> Iterator[str]:
         where = f"{finding.file}:{finding.line}" if finding.line else finding.file or "all records"
@@ -168,16 +158,6 @@ class _Walk:
             cut = "..." if start or row.is_cut[0] else ""
             more = "..." if len(row.text) > start + _WIDTH or row.is_cut[1] else ""
             yield f"{'>' if row.line == excerpt.line else ' '} {row.line:>6}  {cut}{console.visible(text)}{more}"
-
-
-def _change_lines(fix: RecordFix) -> Iterator[str]:
-    for pointer, before, after in fix.texts:
-        start = next((n for n, pair in enumerate(zip(before, after, strict=False)) if len({*pair}) > 1), 0)
-        start = max(0, start - _WIDTH // 4)
-        yield console.one_line(pointer, 60)
-        # What a fix changes is often not to be seen: it is written as code points.
-        yield f"- {with_values_hidden(before)[start : start + _WIDTH]!a}"
-        yield f"+ {with_values_hidden(after)[start : start + _WIDTH]!a}"
 
 
 def _key(finding: Finding) -> tuple[object, ...]:

@@ -6,10 +6,13 @@ from textual.widgets import Static
 from curate.base.events import Drop
 from curate.project.data import load_data
 from curate.project.project import open_project
+from curate.project.single_file import open_single_file
 from curate.project.validation import validate_data
 from curate.sessions.problems import problems_of
+from curate.tui.app import CurateApp
 from curate.tui.dialogs import Ask
 from curate.tui.frame_table import FrameTable
+from curate.tui.remedies import Remedies
 from tests.curate.deciding import decide
 from tests.curate.tui.waiting import until
 
@@ -147,7 +150,7 @@ def test_the_finding_is_looked_up_once_the_cursor_rests(messy, make_app, drive, 
     drive(app, story)
 
 
-def test_a_fix_is_asked_for_made_and_taken_back(messy, make_app, drive, settled):
+def test_a_fix_is_asked_for_made_and_taken_back(messy, make_app, drive, settled, screen_text):
     app = make_app(messy)
     before = messy.files()[0].read_bytes()
 
@@ -155,10 +158,15 @@ def test_a_fix_is_asked_for_made_and_taken_back(messy, make_app, drive, settled)
         screen = await opened(pilot, settled)
         await to_finding(pilot, screen, settled, "Q205", "messy-08")
         await pilot.press("f")
-        assert isinstance(app.screen, Ask)
-        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, Remedies))
+        assert "fix: mojibake" in screen_text(app)
+        assert "- " in screen_text(app)
+        await pilot.press("escape")
         assert app.project.state("messy-08").heads == ()
-        await pilot.press("f", "y")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(app.screen, Remedies))
+        await pilot.press("f")
+        await until(pilot, lambda: "messy-08 fixed (u undoes)" in app.message.plain)
         await settled(pilot)
         assert ("Q205", "messy-08") not in {
             (f.code, f.record) for g in problems_of(app.project).problems.groups for f in g.examples
@@ -331,3 +339,71 @@ def test_it_is_a_listing_for_edit_whose_neighbours_are_findings(messy, make_app,
         assert screen.position({"finding": None}) == ""
 
     drive(app, story)
+
+
+def test_all_alike_are_redacted_in_the_list_as_one_act(make_workspace, make_app, drive, settled, screen_text):
+    secret = "AKIA" + "2QWERZ7SAMP4LE9Q"
+    lines = [{"id": name, "instruction": f"Which key has {name}?", "output": f"Use {secret}."} for name in "abc"]
+    workspace = make_workspace(lines)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await to_finding(pilot, screen, settled, "X702", "b")
+        await pilot.press("f")
+        await until(pilot, lambda: isinstance(app.screen, Remedies))
+        assert "a  redact all 3 records with X702" in screen_text(app)
+        assert "d  drop the record" in screen_text(app)
+        await pilot.press("a")
+        await until(pilot, lambda: "redacted 3 records" in app.message.plain)
+        assert secret not in str([app.project.state(name).record.data for name in "abc"])
+        await pilot.press("u")
+        await settled(pilot)
+        assert {app.project.state(name).record.data["output"] for name in "abc"} == {f"Use {secret}."}
+
+    drive(app, story)
+
+
+def test_what_is_about_no_single_record_has_no_remedies_and_excuses_nobody(make_workspace, make_app, drive, settled):
+    lines = [
+        {"id": "a", "instruction": "Ask.", "output": "Tell."},
+        # It calls itself as the record above is called.
+        {"id": "a", "instruction": "Ask.", "output": 7},
+    ]
+    app = make_app(make_workspace(lines))
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await to_finding(pilot, screen, settled, "S102", "a")
+        await pilot.press("f")
+        await until(pilot, lambda: "not about one record" in app.message.plain)
+        await pilot.press("i")
+        assert "E905" in app.message.plain
+        assert app.project.state("a").heads == ()
+
+    drive(app, story)
+
+
+def test_one_file_keeps_excuses_in_its_lines_and_no_baseline(tmp_path, monkeypatch, drive, settled):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = tmp_path / "one.jsonl"
+    lines = [{"id": "a", "instruction": "Ask.", "output": ""}, {"id": "b", "instruction": "Ask.", "output": 7}]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with open_single_file(path, "eve") as project:
+        app = CurateApp(tmp_path, project=project, poll=None)
+
+        async def story(pilot):
+            screen = await opened(pilot, settled)
+            await to_finding(pilot, screen, settled, "Q201", "a")
+            await pilot.press("B")
+            assert "One file keeps no baseline" in app.message.plain
+            assert "Make a workspace" in app.message.plain
+            await to_finding(pilot, screen, settled, "S102", "b")
+            await pilot.press("i")
+            assert "Make a workspace" in app.message.plain
+            await to_finding(pilot, screen, settled, "Q201", "a")
+            await pilot.press("i")
+            await settled(pilot)
+
+        drive(app, story)
+    assert json.loads(path.read_text().splitlines()[0])["x-ignore"] == ["Q201"]

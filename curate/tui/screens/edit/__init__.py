@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult, SuspendNotSupported
@@ -24,6 +25,7 @@ from curate.sessions.edits import (
 )
 from curate.sessions.lines import open_line
 from curate.tui.border import safe_line
+from curate.tui.remedies import offer_remedies
 from curate.tui.screen import ProjectScreen, empty
 from curate.tui.screens.edit.finding import FindingLine
 from curate.tui.screens.edit.side import VIEWS, EditSide
@@ -207,7 +209,7 @@ class EditScreen(ProjectScreen):
             self.tell("What you typed is not saved yet.", "warn", "ctrl+s saves it; D discards it.")
         else:
             self._following = self._neighbour()
-            self._finding_line.offer(self.project, finding)
+            offer_remedies(self.app, self.project, finding, partial(self.call_next, self._acted))
 
     async def _go_on(self) -> None:
         """Open the next entry of the list, or go back to the list where there is none."""
@@ -314,14 +316,13 @@ class EditScreen(ProjectScreen):
         if view is not None:
             view.warning = f"! repeats {event.repeated}" if event.repeated else ""
 
-    async def on_finding_line_acted(self, event: FindingLine.Acted) -> None:
-        event.stop()
-        self.app.log_command(self.equal_command(), event.result)
+    async def _acted(self, done: str) -> None:
+        self.app.log_command(self.equal_command(), done)
         if self._listing is not None:
             await self._go_on()
         else:
             self._finding_line.examine(self.project)
-        self.tell(f"{event.result} (u undoes)")
+        self.tell(f"{done} (u undoes)")
 
     def on_finding_line_fixed(self, event: FindingLine.Fixed) -> None:
         event.stop()

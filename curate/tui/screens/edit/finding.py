@@ -1,23 +1,16 @@
-"""What the record under edit was opened for: the lines above the form, and the box with what can be done about it."""
+"""What the record under edit was opened for: the lines above the form."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.text import Text
-from textual import events
-from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Vertical
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from curate.base.record import Finding
 from curate.sessions.edits import field_of, is_standing
-from curate.sessions.remedies import Remedy, remedies_of
 from curate.tui.border import FINDING_SIGNS, safe_text
 
 if TYPE_CHECKING:
@@ -35,13 +28,6 @@ class FindingLine(Static):
             """The app, as what it is."""
 
     finding: Finding | None = None
-
-    class Acted(Message):
-        """Something was done about the finding; ``result`` says what."""
-
-        def __init__(self, result: str) -> None:
-            super().__init__()
-            self.result = result
 
     class Fixed(Message):
         """The finding is no longer there."""
@@ -65,55 +51,9 @@ class FindingLine(Static):
 
         self.app.background(partial(is_standing, project, finding), examined, group="edit.finding")
 
-    def offer(self, project: Project, finding: Finding) -> None:
-        """Ask what to do about ``finding``, and do it."""
-
-        def acted(result: str) -> None:
-            self.post_message(self.Acted(result))
-
-        def take(remedy: Remedy | None) -> None:
-            if remedy is not None:
-                self.app.background(remedy.act, acted, group="write.edit")
-
-        def ask(remedies: list[Remedy]) -> None:
-            self.app.push_screen(Remedies(finding, remedies), take)
-
-        self.app.background(partial(remedies_of, project, finding), ask, group="edit.remedies")
-
     def _put(self, text: Text) -> None:
         self.display = bool(text)
         self.update(text)
-
-
-class Remedies(ModalScreen[Remedy | None]):
-    """What can be done about one finding."""
-
-    BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("escape", "dismiss", "Cancel", id="remedies.cancel"),
-    ]
-
-    def __init__(self, finding: Finding, remedies: Sequence[Remedy]) -> None:
-        super().__init__()
-        self._finding = finding
-        self._remedies = remedies
-
-    def compose(self) -> ComposeResult:
-        finding = self._finding
-        lines = [
-            Text.assemble((f"{finding.code} {finding.name}", "strong"), "  ", safe_text(finding.message, 200)),
-            Text(""),
-            *(Text.assemble((f"{remedy.key}  ", "key"), safe_text(remedy.text, 200)) for remedy in self._remedies),
-            Text(""),
-            Text.assemble("u takes each of them back   ", ("esc", "key"), " cancel"),
-        ]
-        with Vertical(classes="box"):
-            yield Static(Text("\n").join(lines))
-
-    def on_key(self, event: events.Key) -> None:
-        remedy = next((remedy for remedy in self._remedies if remedy.key == event.character), None)
-        if remedy is not None:
-            event.stop()
-            self.dismiss(remedy)
 
 
 def finding_text(finding: Finding, pointer: str) -> Text:

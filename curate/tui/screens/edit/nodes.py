@@ -31,7 +31,6 @@ from curate.tui.widgets import Panel
 OPEN_MOST = 12  # Lists of more items show each as one line until it is opened: every text area costs time to draw.
 _NAME = 29
 _PREVIEW = 60
-_IN_HEAD = ("role", "name", "tool_call_id")  # What the head of a turn says.
 
 Wish = Literal["toggle", "more", "add", "up", "down", "remove"]
 

@@ -17,13 +17,17 @@ from textual.widgets import Input, Static
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
 from curate.project.blind import visible_finding
+from curate.project.single_file import WORKSPACE_HINT
 from curate.sessions.excerpt import Excerpt
 from curate.sessions.lines import open_line
 from curate.sessions.problem_groups import ORDER, By, Heading, ProblemItem, Problems, listed
 from curate.sessions.problem_search import RecordFixes
 from curate.sessions.problems import ProblemList, problems_of
+from curate.sessions.remedies import change_lines, excuse
+from curate.tui.border import dotted
 from curate.tui.chrome import TitleRule
 from curate.tui.frame_table import FrameTable
+from curate.tui.remedies import offer_remedies
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.validate.rendering import (
     KEY,
@@ -31,7 +35,6 @@ from curate.tui.screens.validate.rendering import (
     MoreRow,
     columns,
     lines_of,
-    render_change,
     render_finding,
     render_heading,
     source_of,
@@ -56,7 +59,8 @@ Findings by code and by the place that they point at. All are counted; the first
 An edit is looked at again at once. What concerns all records together, such as repeats, is as of the last search: `R`
 searches again.
 
-Fixes and `x-ignore` are edits in the journal: `u` takes them back, and the files stay as they are. What is wrong with
+`f` says what can be done about a finding: fix, redact (all alike, too), drop, excuse. These are decisions in the
+journal: `u` takes them back, and the files stay as they are. What is wrong with
 the bytes around records (line ends, a byte order mark) is fixed by `curate validate --fix`. `enter` and `e` open the
 record of a finding; a line that is no record yet is opened too, and saved into its file.
 """
@@ -64,9 +68,9 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         Binding("n", "step(1)", "Next", id="validate.next"),
         Binding("e", "edit", "Edit", id="validate.edit", show=False),
         Binding("p,N", "step(-1)", "Previous", id="validate.previous"),
-        Binding("f", "fix", "Fix", id="validate.fix"),
+        Binding("f,ctrl+r", "remedy", "Remedies", id="validate.remedy"),
         Binding("F", "fix_all", "Fix all safe", id="validate.fix_all"),
-        Binding("i", "ignore", "Ignore", id="validate.ignore"),
+        Binding("i", "ignore", "Ignore", id="validate.ignore", show=False),
         Binding("B", "baseline", "Baseline", id="validate.baseline"),
         Binding("o", "group", "Group", id="validate.group"),
         Binding("R", "search", "Rerun", id="validate.search"),
@@ -234,11 +238,12 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         self.put("finding", render_finding(finding, excerpt, fix, max(30, self.size.width - 2)))
 
     def _fix_text(self, finding: Finding) -> str:
-        if self.problem_list.mending(finding):
-            return "f makes a safe fix."
-        if self.problem_list.mending(finding, unsafe=True):
-            return "f shows a fix that can change the meaning."
-        return "" if finding.fix else "No fix: edit the record (enter)."
+        fix = self.problem_list.mending(finding)
+        if fix is None:
+            return "" if finding.fix else "No fix: edit the record (enter)."
+        if not fix.changes:
+            return "The schema does not allow the fix: edit the record (enter)."
+        return "f makes a safe fix." if fix.is_safe else "f shows a fix that can change the meaning."
 
     # Return what Edit is called with for a finding, None for one that is about more than a record or a line.
     def _opening(self, finding: Finding) -> dict[str, Any] | None:
@@ -345,24 +350,12 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     # Fixes and `x-ignore`, which are edits, and the baseline, which is a file.
 
-    def action_fix(self) -> None:
-        if (finding := self.chosen()) is None:
-            return
-        mending = self.problem_list.mending(finding)
-        unsafe = None if mending else self.problem_list.mending(finding, unsafe=True)
-        fix = mending or unsafe
-        if fix is None or not fix.changes:
-            why = "the schema would not allow the line" if fix else f"there is no fix for {finding.code} here"
-            self.tell(f"{why}; enter opens the record", "warn")
-            return
-        warning = "\nThis can change what the text means." if unsafe else ""
+    def action_remedy(self) -> None:
+        if (finding := self.chosen()) is not None:
+            offer_remedies(self.app, self.project, finding, self._tell_done)
 
-        def make() -> None:
-            with self.app.attempt():
-                done = self.problem_list.mend([fix])
-                self.tell("fixed (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
-
-        self.app.ask(f"{render_change(fix)}{warning}\nMake this edit?", make)
+    def _tell_done(self, done: str) -> None:
+        self.tell(f"{done} (u undoes)")
 
     def action_fix_all(self) -> None:
         search, message = self.problem_list.mendings, "looking for safe fixes ..."
@@ -379,7 +372,8 @@ record of a finding; a line that is no record yet is opened too, and saved into 
             return
         names = ", ".join(f"{number:,} {name}" for name, number in fixes.counts.most_common())
         question = f"Fix {counted(fixes.num_records, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
-        self.app.ask(question + "\n" + render_change(fixes.fixes[0]), lambda: self._mend_all(fixes))
+        first = "\n".join(["", f"{fixes.fixes[0].record}:", *change_lines(fixes.fixes[0])])
+        self.app.ask(question + dotted(first), lambda: self._mend_all(fixes))
 
     def _mend_all(self, fixes: RecordFixes) -> None:
         def announce(done: Any) -> None:
@@ -390,11 +384,13 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def action_ignore(self) -> None:
         if (finding := self.chosen()) is not None:
-            self.problem_list.ignore(finding)
-            self.tell(f"{finding.record} ignores {finding.code} (u undoes)")
+            self._tell_done(excuse(self.project, finding))
 
     def action_baseline(self) -> None:
         name = self.project.settings.checks.baseline
+        if self.project.file:
+            self.tell("One file keeps no baseline outside of it.", "warn", WORKSPACE_HINT)
+            return
         if not name:
             self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ from curate.jsonl import FAULTS
 from curate.project.approval import UNAPPROVED
 from curate.sessions.excerpt import Excerpt, ExcerptLine
 from curate.sessions.problem_groups import Heading, ProblemItem, Problems, level_of
-from curate.sessions.problem_search import RecordFix
-from curate.tui.border import FINDING_SIGNS, glyphs, safe_line, safe_text
+from curate.tui.border import FINDING_SIGNS, dotted, glyphs, safe_line, safe_text
 from curate.tui.frame_table import Column, tone_of_sign
 
 KEY = 5  # Which value of a row names it.
@@ -94,7 +92,6 @@ def _row(line: Line) -> tuple[str, ...]:
 
 # Where the findings of a group without a pointer are.
 _WHERE = {"line": "the line", "whole": "all records", "record": "the record"}
-_DOT = "·"
 _MARGIN = 10
 
 
@@ -134,23 +131,6 @@ def render_finding(finding: Finding, excerpt: Excerpt, fix: str, width: int) -> 
     return Text("\n").join(lines)
 
 
-def render_change(mending: RecordFix) -> str:
-    """Return what a fix would change, a line before and one after for each text, cut to where they differ.
-
-    What a fix changes is often not to be seen: blanks at an end, and marks that stand on letters, are written as code
-    points.
-    """
-    lines = [f"{', '.join(mending.fixes)} changes {mending.record}:"]
-    for pointer, before, after in mending.texts[:3]:
-        start = next(
-            (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
-        )
-        lines += [pointer, f"- {_piece(before, start)}", f"+ {_piece(after, start)}"]
-    if len(mending.texts) > 3:
-        lines.append(f"and {len(mending.texts) - 3} more texts")
-    return "\n".join(lines)
-
-
 def why(code: str) -> str:
     """Return the first paragraph of what is known of a check."""
     if code == UNAPPROVED:
@@ -183,30 +163,17 @@ def _cut(row: ExcerptLine, mark: int, room: int) -> tuple[Text, Text]:
     end = glyphs().ellipsis
     before = row.text[max(0, mark - room // 2) : mark]
     is_cut_before = row.is_cut[0] or len(before) < mark
-    left = safe_line(_dotted(before))
+    left = safe_line(dotted(before))
     while cell_len(left) > room // 2:
         left, is_cut_before = left[1:], True
     left = (end + left[len(end) :] if len(left) > len(end) else end) if is_cut_before else left
     space = room - cell_len(left)
     piece = row.text[mark : mark + space]
-    right = safe_line(_dotted(piece))
+    right = safe_line(dotted(piece))
     is_cut = row.is_cut[1] or len(piece) < len(row.text) - mark
     while cell_len(right) > space - (len(end) if is_cut else 0):
         right, is_cut = right[:-1], True
     return Text(left, end=""), Text(right + (end if is_cut else ""), end="")
-
-
-def _dotted(text: str) -> str:
-    """Return ``text`` with the dots of hidden values as this terminal can show them."""
-    return text.replace(_DOT, "*") if glyphs().is_ascii else text
-
-
-def _piece(text: str, start: int) -> str:
-    piece = text[max(0, start - 24) : start + 40]
-    tail = len(piece) - len(piece.rstrip(" \t\r\n"))
-    if start + 40 >= len(text) and tail:
-        piece = piece[: len(piece) - tail] + "".join(f"<U+{ord(c):04X}>" for c in piece[len(piece) - tail :])
-    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c).startswith("M") else c for c in piece)
 
 
 _SHOWS = ("", "errors only", "no infos")

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from curate.base.record import Finding
 from curate.project.project import open_project
 from curate.sessions.problems import problems_of
-from curate.tui.screens.edit.finding import Remedies
+from curate.tui.remedies import Remedies
 from curate.tui.screens.edit.inputs import AreaField
 from tests.curate.tui.edited import Settled, edit_of, go_to, record_in, type_in
 
