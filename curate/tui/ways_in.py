@@ -16,6 +16,7 @@ from curate.base.tables import counted
 from curate.tui.border import Severity
 from curate.tui.columns import ColumnsDialog
 from curate.tui.dialogs import Choose
+from curate.tui.frame_table import Column
 
 if TYPE_CHECKING:
     from curate.formats.intake import Intake
@@ -26,6 +27,7 @@ _MOST_FILES = 5
 _MOST_FOLDERS = 3
 _MOST_LOOKED = 50  # Files of a folder that are opened to see whether they can be imported.
 _MOST_ENTRIES = 500
+_WHAT = 9  # Cells of what an entry is: "workspace", or a size.
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,10 @@ class FileChooser(Choose):
         """Ask ``question`` and begin in the folder ``root``; a path that is typed may lead anywhere."""
         self._root = root
         super().__init__(question, _entries(root, ""), is_open=True, head="file or folder")
+
+    def columns(self, head: str) -> list[Column]:
+        # A path takes what the sizes leave: often only its end says which file it is.
+        return [Column(head, is_name=True), Column("", _WHAT)]
 
     def matches(self, typed: str) -> Sequence[tuple[str, str]]:
         return _entries(self._root, typed)
