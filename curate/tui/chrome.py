@@ -196,7 +196,9 @@ class KeyLine(FrameLine):
         keys: dict[str, tuple[list[tuple[str, str]], str, str]] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if binding.show and binding.description and active.enabled:
+            # Where no workspace is open there is nothing to undo.
+            is_idle = binding.id == "app.undo" and not self.frame.has_project
+            if binding.show and binding.description and active.enabled and not is_idle:
                 names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
                 # Where one types, a key that is a character is typed.
                 label = key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key)
