@@ -48,6 +48,14 @@ _NUMBERS = ("tokens", "line", *DYNAMICS_COLUMNS)
 _HAS = ("label", "category", "split", "prompt", "completion")
 # What may stand before a colon.
 FIELDS = (*_NAMES, "status", *_NUMBERS, *TEXTS, "label", "has")
+# What to write where nothing stands after the colon; the fields of names may be empty, and "" asks for that.
+_MISSING = {
+    "status": f"Write one of {', '.join(STATUSES)}, such as status:error.",
+    "has": f"Write one of {', '.join(_HAS)}, such as has:label.",
+    "label": "Write the question and the answer, such as label.tone:polite.",
+    **{name: f"Write a number to compare with, such as {name}:>5." for name in _NUMBERS},
+    **{name: f"Write a word to look for in it, such as {name}:refund." for name in TEXTS},
+}
 _STATUS_WORDS: dict[str, str] = {**{status: status for status in STATUSES}, "warn": "warning"}
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _COMPARISON = re.compile(rf"(>=|<=|>|<|=)({_NUMBER})")
@@ -358,9 +366,9 @@ class _Scanner:
             return self._checked(field, self._pattern(), start)
         text = self._match(_BARE)
         if not text:
-            hint = (
-                f'Write {field}:"" for records without one.' if field in _NAMES else "To search for | put it in quotes."
-            )
+            hint = "To search for | put it in quotes."
+            if field:
+                hint = _MISSING.get(field) or f'Write {field}:"" for records without one.'
             _fault(start, f"a value is missing{f' after {field}:' if field else ''}", hint)
         if field in (*_NUMBERS, "label") and (bounds := _bounds(text)):
             return bounds

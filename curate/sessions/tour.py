@@ -68,11 +68,16 @@ class Tour:
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def begin(self) -> None:
-        """Put the practice records beside the samples, and begin with the first step; E906 if it cannot be written."""
+    def begin(self) -> int:
+        """Put the practice records beside the samples, begin with the first step, and return how many they are.
+
+        Raises:
+            CurateError: E906 where nothing can be written.
+        """
         lines = [json.dumps(record).encode() + b"\n" for record in _PRACTICE]
         write_atomic(self._root / "data" / "practice.jsonl", lines)
         self.go_to(0)
+        return len(lines)
 
     def go_to(self, number: int) -> None:
         """Go on with the step ``number``."""

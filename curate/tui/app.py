@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
 _MOST_VISITS = 20
+_FUNCTION = re.compile(r"f\d+")
 _FOR_A_FILE = ("browse", "edit", "validate", "queue")  # The screens of a file without a workspace.
 EXPIRES = 20.0  # Seconds after which a message that is no warning goes: what was done is old news then.
 
@@ -375,6 +377,9 @@ class CurateApp(App[int]):
             return
         elif answer := self.present().refusal(event.key):
             self.tell(answer, "warn")
+        elif _FUNCTION.fullmatch(event.key) and event.key not in self.screen.active_bindings:
+            # Nobody types these: who presses one means a key of another screen.
+            self.tell(f"{event.key} does nothing here; ? shows the keys.", "warn")
         else:
             await super().on_event(event)
 

@@ -164,12 +164,37 @@ def cut_middle(text: str, width: int) -> str:
         return flat
     mark = glyphs().ellipsis[:width]
     head = (width - len(mark)) // 3
-    tail = width - len(mark) - head
+    return set_cell_size(flat, head) + mark + _end_of(flat, width - len(mark) - head)
+
+
+def cut_around(text: str, start: int, end: int, width: int) -> str:
+    """Return ``text`` safe and on one line, cut on both sides to ``width`` cells with ``text[start:end]`` in the middle.
+
+    What is wider than ``width`` itself loses its end.
+    """
+    core = safe_line(text[start:end])
+    room = width - cell_len(core)
+    if room <= 0:
+        return cell(core, width)
+    # A cell holds no more than so many characters.
+    before, after = safe_line(text[max(0, start - 4 * width) : start]), safe_line(text[end : end + 4 * width])
+    # What one side does not need the other one gets.
+    left = min(cell_len(before), max(room // 2, room - cell_len(after)))
+    right, mark = room - left, glyphs().ellipsis
+    if cell_len(before) > left or start > 4 * width:
+        before = mark[:left] + _end_of(before, left - len(mark[:left]))
+    if cell_len(after) > right or len(text) - end > 4 * width:
+        after = set_cell_size(after, right - len(mark[:right])) + mark[:right]
+    return before + core + after
+
+
+def _end_of(flat: str, width: int) -> str:
+    """Return the last ``width`` cells of a safe text, with a blank where half a character would stand."""
     end = flat
-    while cell_len(end) > tail:
+    while cell_len(end) > width:
         # At least one character goes each time, and for text of single cells this is one step.
-        end = end[max(1, len(end) - tail) :]
-    return set_cell_size(flat, head) + mark + " " * (tail - cell_len(end)) + end
+        end = end[max(1, len(end) - width) :]
+    return " " * (width - cell_len(end)) + end
 
 
 def cell(text: str, width: int, *, is_right: bool = False) -> str:

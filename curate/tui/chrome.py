@@ -10,7 +10,7 @@ from textual import events
 from textual.screen import Screen
 from textual.widgets import Input, Static, TextArea
 
-from curate.tui.border import glyphs, safe_text
+from curate.tui.border import cut_middle, glyphs, safe_text
 from curate.tui.keys import key_name
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Below so many columns or lines a screen says that it needs more, and takes no keys but those that leave.
 NARROWER, LOWER = 60, 15
-_SHORT = 4  # Letters of each tab's title where not all titles fit.
+_SHORT = 4  # Letters of each tab's title, and of the name of the workspace, where not all of it fits.
 
 
 class FrameLine(Static):
@@ -59,15 +59,17 @@ class HeaderBar(FrameLine):
     """Product, workspace and annotator on the left; what the journal holds on the right."""
 
     def line(self, width: int) -> Text:
-        # Return the header; where both ends do not fit, the left one is cut.
+        # Return the header; where not all of it fits, the name of the workspace is cut first, and never the right end.
         app = self.frame
         right = safe_text(self._journal_state(), style="error" if self._is_unsaved else "muted")
         file = app.project.file if app.has_project else None
         name = (file or app.root.resolve()).name
-        left = Text.assemble(" ", ("curate", "strong"), "  ", safe_text(name, 60, style="accent"))
-        left.append("  one file, no workspace" if file else "")
+        rest = Text("  one file, no workspace" if file else "")
         if app.by:
-            left.append_text(Text.assemble("  annotator: ", safe_text(app.by, 30)))
+            rest.append_text(Text.assemble("  annotator: ", safe_text(app.by, 30)))
+        head = Text.assemble(" ", ("curate", "strong"), "  ")
+        room = width - right.cell_len - 2 - head.cell_len - rest.cell_len
+        left = Text.assemble(head, (cut_middle(name, max(_SHORT, min(60, room))), "accent"), rest)
         left.truncate(max(0, width - right.cell_len - 2), overflow="crop")
         gap = max(1, width - left.cell_len - right.cell_len - 1)
         return Text.assemble(left, " " * gap, right, no_wrap=True, end="")
@@ -194,7 +196,9 @@ class KeyLine(FrameLine):
         keys: dict[str, tuple[list[tuple[str, str]], str, str]] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if binding.show and binding.description and active.enabled:
+            # Where no workspace is open there is nothing to undo.
+            is_idle = binding.id == "app.undo" and not self.frame.has_project
+            if binding.show and binding.description and active.enabled and not is_idle:
                 names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
                 # Where one types, a key that is a character is typed.
                 label = key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key)

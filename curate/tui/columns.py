@@ -14,12 +14,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from curate.base.record import CurateError
-from curate.tui.border import safe_lines
+from curate.tui.border import SIGNS, Severity, safe_lines
 from curate.tui.dialogs import Choose
 from curate.tui.frame_table import Column, FrameTable
 
 if TYPE_CHECKING:
     from curate.project.init import FilePreview
+    from curate.schema import Shape
 
 _STORED = "stored only"
 _TARGETS = (
@@ -43,10 +44,15 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     ColumnsDialog #what { height: auto; max-height: 8; }
     """
 
-    def __init__(self, path: Path, question: str, background: Callable[..., object]) -> None:
-        """Ask ``question`` about the file ``path``, which is read in the background."""
+    def __init__(
+        self, path: Path, question: str, background: Callable[..., object], *, into: Shape | None = None
+    ) -> None:
+        """Ask ``question`` about the file ``path``, which is read in the background.
+
+        ``into`` is the shape of the workspace that takes it, None for a new workspace.
+        """
         super().__init__()
-        self._path, self._question, self._background = path, question, background
+        self._path, self._question, self._background, self._into = path, question, background, into
         self._mapping: dict[str, str] = {}
         self._preview: FilePreview | None = None
 
@@ -67,22 +73,24 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         def job() -> FilePreview:
             from curate.project.init import preview
 
-            return preview(self._path, mapping or None)
+            return preview(self._path, mapping or None, self._into)
 
         self._say("reading ...")
         self._background(job, self._show, group="read.columns", failed=self._refuse)
 
     def _refuse(self, error: CurateError) -> None:
-        self._say(f"{error.message}\n{error.hint}")
+        self._say(f"{error.message}\n{error.hint}", "error")
 
-    def _say(self, text: str) -> None:
-        self.query_one("#what", Static).update(safe_lines(f"{self._question}\n{text}"))
+    def _say(self, text: str, severity: Severity = "ok") -> None:
+        said = Text.assemble(safe_lines(f"{self._question}\n"), (SIGNS[severity], severity), safe_lines(text))
+        self.query_one("#what", Static).update(said)
 
     def _show(self, preview: FilePreview) -> None:
         from curate.checks.spans import with_values_hidden
 
         self._preview = preview
-        self._say(preview.problem or f"read as {preview.container}, rows as {preview.form}")
+        read_as = f"read as {preview.container}, rows as {preview.form}"
+        self._say(preview.problem or read_as, "warn" if preview.problem else "ok")
         rows = [
             (use.shortened(16), use.target, with_values_hidden(use.example[:200]), use.certainty, use.column)
             for use in preview.columns
@@ -108,5 +116,9 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
 
     def action_take(self) -> None:
         # A file that cannot be read has nothing that could be taken.
-        if self._preview is not None:
+        if self._preview is None:
+            return
+        if self._preview.problem:
+            self._say(f"y takes nothing yet. {self._preview.problem}", "error")
+        else:
             self.dismiss(self._mapping)

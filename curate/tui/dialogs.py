@@ -35,7 +35,13 @@ class Ask(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
             yield Static(safe_lines(self._question))
-            yield Static(Text.assemble(("y", "key"), " yes   ", ("n", "key"), " no"))
+            yield Static(Text.assemble(("y", "key"), " yes   ", ("n", "key"), " no"), id="answers")
+
+    def on_key(self, event: events.Key) -> None:
+        # Neither yes nor no: a question may be about what cannot be taken back.
+        if event.key == "enter":
+            event.stop()
+            self.query_one("#answers", Static).update(Text("enter answers nothing here: press y or n", "warn"))
 
 
 class Prompt(ModalScreen[str | None]):
@@ -97,7 +103,8 @@ class Pages(ModalScreen[None]):
     def on_input_changed(self, event: Input.Changed) -> None:
         typed = event.value.lower()
         lines = [line for line in self._text.split("\n") if typed in line.plain.lower()]
-        self.query_one("#pages Static", Static).update(Text("\n").join(lines) if typed else self._text)
+        found = Text("\n").join(lines) if lines else safe_text(f"No line has {event.value}.", 70, "muted")
+        self.query_one("#pages Static", Static).update(found if typed else self._text)
 
     def on_input_submitted(self) -> None:
         self.set_focus(self.query_one("#pages"))
@@ -133,7 +140,7 @@ class Choose(ModalScreen[str | None]):
         with Vertical(classes="box"):
             yield Static(safe_lines(self._question))
             yield SafeInput(placeholder="type to find one" + (", or another" if self._is_open else ""))
-            yield FrameTable([Column(self._head, 24), Column("")], list(self._values), can_mark=False)
+            yield FrameTable(self.columns(self._head), list(self._values), can_mark=False)
             yield Static(id="note")
             yield Static(Text.assemble(("enter", "key"), " take it   ", ("esc", "key"), " cancel"))
 
@@ -144,6 +151,10 @@ class Choose(ModalScreen[str | None]):
         table = self.query_one(FrameTable)
         table.show(self.matches(event.value.strip()))
         table.cursor = 0
+
+    def columns(self, head: str) -> list[Column]:
+        """Return the columns of a value, which is what ``head`` says, and of its note."""
+        return [Column(head, 24), Column("")]
 
     def matches(self, typed: str) -> Sequence[tuple[str, str]]:
         """Return the values to show once ``typed`` was typed, each with its note."""

@@ -51,8 +51,9 @@ class Rows(Protocol):
 class Column:
     """One column: its head, its width in cells (0: what the others leave), and how its values look.
 
-    ``is_name`` is for ids and paths, whose middle is cut and not their end. One that ``is_snug`` takes no more than its
-    values need, as far as they were in sight, and leaves the rest to the others.
+    ``is_name`` is for ids and paths, whose middle is cut and not their end; ``cut`` takes a value and the width where
+    something else is to be cut. One that ``is_snug`` takes no more than its values need, as far as they were in sight,
+    and leaves the rest to the others.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Column:
     tone: Callable[[str], Tone] | None = None
     is_name: bool = False
     is_snug: bool = False
+    cut: Callable[[str, int], str] | None = None
 
 
 class FrameTable(ScrollView, can_focus=True):
@@ -268,7 +270,8 @@ class FrameTable(ScrollView, can_focus=True):
         for column, width, value in zip(self.columns, widths, row, strict=False):
             tone = column.tone(value) if column.tone and has_tones else ""
             cell_style = style + self.get_component_rich_style(f"frame-table--{tone}", partial=True) if tone else style
-            text = cut_middle(value, width) if column.is_name else value
+            cut = cut_middle if column.is_name else column.cut
+            text = cut(value, width) if cut else value
             segments.append(Segment(cell(text, width, is_right=column.is_right), cell_style))
             segments.append(Segment(" ", style))
         return segments

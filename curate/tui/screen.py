@@ -59,6 +59,7 @@ class Standby(Static, can_focus=True):
         Binding("i", "begin('import')", "Import a file", id="standby.import"),
         Binding("t", "begin('tour')", "Tour", id="standby.tour"),
         Binding("e", "edit_settings", "Edit curate.toml", id="standby.settings"),
+        Binding("r", "try_again", "Try again", id="standby.again"),
     ]
 
     def __init__(self) -> None:
@@ -80,10 +81,13 @@ class Standby(Static, can_focus=True):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "begin":
             return self._reason.can_write
-        return action != "edit_settings" or self._reason.has_settings
+        return action not in ("edit_settings", "try_again") or self._reason.has_settings
 
     def action_begin(self, name: str) -> None:
         self.frame.way_in(name)
+
+    def action_try_again(self) -> None:
+        self.frame.action_reread()
 
     def action_edit_settings(self) -> None:
         """Have curate.toml changed in the person's own editor, and open the workspace again."""

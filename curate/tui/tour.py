@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from curate.sessions.tour import Tour
     from curate.tui.context import HostApp
 
+_CLOSING = "You have seen all of it, from a first look to scores. Now take records of your own: press g h, then i."
 _EVERY = 0.4  # Seconds between two looks; nothing is drawn while nothing was done.
 
 
@@ -33,8 +34,10 @@ class TourGuide:
         from curate.sessions.tour import STEPS
 
         tour, step = self._tour, self._tour.step if self._tour else None
-        if tour is None or step is None:
+        if tour is None:
             return Text()
+        if step is None:
+            return Text.assemble((" END OF THE TOUR  ", "strong"), _CLOSING, ("  (on Home: esc puts this away)", "muted"))
         head, keys = f" TOUR {tour.number + 1} of {len(STEPS)}  ", "  (on Home: t skips, esc ends)"
         return Text.assemble((head, "strong"), (step.text, "key"), f"\n {step.why}", (keys, "muted"))
 
@@ -42,9 +45,10 @@ class TourGuide:
         """Go on where the tour was left, or skip a step of it; where there is none, make a workspace for it."""
         from curate.sessions.tour import Tour
 
-        if self._tour is not None:
+        if self._tour is not None and self._tour.step is not None:
             self._go_on(self._tour)
             return
+        self.end()
         tour = Tour(self._app.root)
         if tour.number < 0:
             self._app.way_in("tour")
@@ -58,11 +62,14 @@ class TourGuide:
     def end(self) -> bool:
         """Put the bar away and return whether there was one; `begin` goes on from there."""
         had_tour, self._tour = self._tour is not None, None
+        self._look_no_more()
+        self._show()
+        return had_tour
+
+    def _look_no_more(self) -> None:
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-        self._show()
-        return had_tour
 
     def _show(self) -> None:
         draw_frame(self._app.present(), TourBar)
@@ -81,8 +88,8 @@ class TourGuide:
         tour.go_to(tour.number + 1)
         self._show()
         if tour.step is None:
-            self.end()
-            self._app.tell("That was the tour. Now take records of your own: i on Home.")
+            # The closing word stays in the bar: a screen that says something else does not take it away.
+            self._look_no_more()
 
     def _is_done(self, tour: Tour, since: int) -> bool:
         screen, step = self._app.present(), tour.step
@@ -92,6 +99,7 @@ class TourGuide:
                 return is_there and any(table.cursor for table in screen.query(FrameTable))
             case "filter":
                 return is_there and any(field.value and not field.has_focus for field in screen.query(Input))
-            case "compare" if not is_there:
+            case "compare" if not (is_there and any(len(table.source) for table in screen.query(FrameTable))):
+                # The run may have ended while Compare shows that there is none yet.
                 return False
         return tour.is_done(self._app.project, since)

@@ -16,16 +16,19 @@ from curate.base.tables import counted
 from curate.tui.border import Severity
 from curate.tui.columns import ColumnsDialog
 from curate.tui.dialogs import Choose
+from curate.tui.frame_table import Column
 
 if TYPE_CHECKING:
     from curate.formats.intake import Intake
     from curate.project.init import NewWorkspace
+    from curate.schema import Shape
     from curate.tui.context import HostApp
 
 _MOST_FILES = 5
 _MOST_FOLDERS = 3
 _MOST_LOOKED = 50  # Files of a folder that are opened to see whether they can be imported.
 _MOST_ENTRIES = 500
+_WHAT = 9  # Cells of what an entry is: "workspace", or a size.
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def offers(root: Path) -> Offers:
             for path in [*tables, *documents][:_MOST_FILES]
         ),
         Offer("ask", "i  pick a file to import, or a workspace to open"),
-        Offer("sample", "t  take the two-minute tour, on samples: 1,140 records", target=free(base / "tour")),
+        Offer("sample", "t  take the two-minute tour, on 1,144 records", target=free(base / "tour")),
         Offer("new", "n  write the first record, in a new workspace", target=fresh),
     ]  # fmt: skip
     return found
@@ -114,6 +117,10 @@ class FileChooser(Choose):
         """Ask ``question`` and begin in the folder ``root``; a path that is typed may lead anywhere."""
         self._root = root
         super().__init__(question, _entries(root, ""), is_open=True, head="file or folder")
+
+    def columns(self, head: str) -> list[Column]:
+        # A path takes what the sizes leave: often only its end says which file it is.
+        return [Column(head, is_name=True), Column("", _WHAT)]
 
     def matches(self, typed: str) -> Sequence[tuple[str, str]]:
         return _entries(self._root, typed)
@@ -203,12 +210,14 @@ def begin(app: HostApp, offer: Offer) -> None:
         app.ask(f"Make a workspace in {offer.target.resolve()}?", partial(_make, app, offer, offer.target))
 
 
-def _show_columns(app: HostApp, path: Path, question: str, then: Callable[[dict[str, str]], object]) -> None:
+def _show_columns(
+    app: HostApp, path: Path, question: str, then: Callable[[dict[str, str]], object], into: Shape | None = None
+) -> None:
     def answered(mapping: dict[str, str] | None) -> None:
         if mapping is not None:
             then(mapping)
 
-    app.push_screen(ColumnsDialog(path, question, app.background), answered)
+    app.push_screen(ColumnsDialog(path, question, app.background, into=into), answered)
 
 
 def _make(app: HostApp, offer: Offer, target: Path, mapping: dict[str, str] | None = None) -> None:
@@ -223,12 +232,11 @@ def _make(app: HostApp, offer: Offer, target: Path, mapping: dict[str, str] | No
     def opened(workspace: NewWorkspace) -> None:
         from curate.sessions.tour import Tour
 
-        if offer.kind == "sample":
-            # Before the records are read.
-            Tour(workspace.root).begin()
+        # Before the records are read.
+        num_practice = Tour(workspace.root).begin() if offer.kind == "sample" else 0
         app.open(workspace.root)
         where = "here" if workspace.root.resolve() == here.resolve() else f"in {workspace.root}"
-        app.tell(*_outcome(f"workspace made {where}", workspace.intakes, workspace.saved_answers))
+        app.tell(*_outcome(f"workspace made {where}", workspace.intakes, workspace.saved_answers, num_practice))
         if offer.kind == "sample":
             app.guide.begin()
         elif offer.kind == "new":
@@ -265,12 +273,15 @@ def _import_into(app: HostApp, path: Path) -> None:
 
         app.background(job, done, group="write.import", message=f"importing {path.name} ...")
 
-    _show_columns(app, path, f"Import {path.name} into {project.root.resolve()}?", take)
+    _show_columns(app, path, f"Import {path.name} into {project.root.resolve()}?", take, project.shape)
 
 
-def _outcome(head: str, intakes: Sequence[Intake], saved: Counter[str]) -> tuple[str, Severity]:
-    """Return what is said of an import, and how bad it is: rows that were left out are counted."""
-    records = sum(intake.num_records for intake in intakes)
+def _outcome(head: str, intakes: Sequence[Intake], saved: Counter[str], num_more: int = 0) -> tuple[str, Severity]:
+    """Return what is said of an import, and how bad it is: rows that were left out are counted.
+
+    ``num_more`` records were written beside what was imported.
+    """
+    records = num_more + sum(intake.num_records for intake in intakes)
     rejected = sum(len(intake.rejected) for intake in intakes)
     text = head + (f": {counted(records, 'record')}" if intakes else "")
     moved = [f"{name} ({count:,})" for intake in intakes for name, count in intake.moved.most_common(5)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -91,8 +91,8 @@ class FilePreview:
     problem: str = ""
 
 
-def preview(path: Path, mapping: Mapping[str, str] | None = None) -> FilePreview:
-    """Return how a file would be read.
+def preview(path: Path, mapping: Mapping[str, str] | None = None, into: Shape | None = None) -> FilePreview:
+    """Return how a file would be read: into a new workspace, or into one that has the shape ``into``.
 
     Raises:
         CurateError: E908 when it cannot be read, or its rows are of a form that the user has to speak of.
@@ -106,8 +106,20 @@ def preview(path: Path, mapping: Mapping[str, str] | None = None) -> FilePreview
     of = {use.target: use.column for use in columns}
     fields = plan.mapping or {name: of[target] for name, target in ROLES.items() if target in of}
     if plan.format_name == "mapping" and not (fields.keys() >= {"instruction", "output"} or "text" in fields):
-        problem = "which column is the prompt, and which the completion?"
+        problem = _missing(path, mapping, fields, into)
     return FilePreview(plan.container.name, plan.format_name, columns, fields, problem)
+
+
+# Return which field has no column yet; empty where rows of the workspace's own shape are taken as they are.
+def _missing(path: Path, mapping: Mapping[str, str] | None, fields: Collection[str], into: Shape | None) -> str:
+    if into is not None and not mapping:
+        with suppress(UnknownRowsError):
+            plan_import(path, into)
+            return ""
+    needed = {"instruction": "the prompt", "output": "the completion"}
+    missing = [name for name in needed if name not in fields]
+    words = ", and none is ".join(needed[name] for name in missing)
+    return f"No column is {words}. Press enter on a column, and choose {' or '.join(missing)}."
 
 
 def shape_for(files: Sequence[Path], options: ReadOptions) -> str:

@@ -11,6 +11,7 @@ from functools import cache, lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
+from curate.base.console import one_line
 from curate.base.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
 from curate.base.patterns import lazy_pattern
 from curate.base.record import CurateError
@@ -45,6 +46,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 _TRUTHS = {"no": "false", "off": "false", "false": "false", "yes": "true", "on": "true", "true": "true"}
 _MOST_PARTS = 64
 # tomllib takes time in the square of a dotted key's parts. The parts are possessive, so that this looks at each once.
+_PLACE = lazy_pattern(r"\(at line (\d+), column (\d+)\)")
 _LONG_KEY = lazy_pattern(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_PARTS  # noqa: UP031
 )
@@ -260,8 +262,19 @@ def _table(text: str, path: Path | None) -> dict[str, Any]:
         return tomllib.loads(text)
     # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
     except (ValueError, RecursionError) as error:
-        hint = "Settings are TOML, where each key and each table stands once."
-        raise CurateError("E902 bad-settings", f"{path}: {error}", hint) from error
+        raise CurateError("E902 bad-settings", f"{path}: {error}", _what_stands_there(text, str(error))) from error
+
+
+def _what_stands_there(text: str, message: str) -> str:
+    """Return what stands where a TOML error says that it cannot be read, and how a line looks that can be."""
+    rules = "A line is key = value, each key and each table stands once, and a text stands in quotes."
+    place, lines = _PLACE.search(message), text.split("\n")
+    if place is None or int(place[1]) > len(lines):
+        return rules
+    line, rest = lines[int(place[1]) - 1], lines[int(place[1]) - 1][int(place[2]) - 1 :]
+    # A key that is there already is found at its end.
+    where = f"is wrong from column {place[2]} on: {one_line(rest, 60)}" if rest.strip() else one_line(f"is wrong: {line}", 70)
+    return f"Line {place[1]} {where.rstrip('.')}. {rules}"
 
 
 def _fields(part: type) -> dict[str, Field[Any]]:

@@ -280,6 +280,11 @@ def test_a_broken_setting_is_shown_and_mended_from_the_screen(
         assert "This workspace cannot be opened" in seen
         assert "E902" in seen
         assert re.search(r"^ +e +edit curate.toml", seen, re.M)
+        assert re.search(r"Line \d+ is wrong from column 13 on: /b\]\.", " ".join(seen.split()))
+        keys = seen.splitlines()[-1]
+        assert "e edit curate.toml" in keys
+        assert "r try again" in keys
+        assert "undo" not in keys
         await pilot.press("g", "b")
         assert app.current_mode == "home"
         assert app.message.plain == "~ warn the workspace cannot be opened; r tries again"
@@ -507,7 +512,7 @@ def test_columns_that_nobody_can_guess_are_asked_for(tmp_path, drive, settled, s
     async def story(pilot):
         await pilot.press("1")
         await settled(pilot)
-        assert "which column is the prompt, and which the completion?" in screen_text(pilot.app)
+        assert "~ warn No column is the prompt, and none is the completion." in screen_text(pilot.app)
         for keys, field in (((), "instruction"), (("down",), "output")):
             await pilot.press(*keys, "enter")
             await settled(pilot)

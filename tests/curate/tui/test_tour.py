@@ -14,6 +14,7 @@ from curate.project.project import open_project
 from curate.sessions.runs import Run
 from curate.sessions.tour import STEPS, Tour
 from curate.tui.app import CurateApp
+from curate.tui.frame_table import FrameTable
 from tests.curate.tui.waiting import until
 
 
@@ -87,8 +88,18 @@ def test_each_decision_ends_its_step_and_there_is_something_to_decide(
         await pilot.pause(0.6)
         assert step_of(app) == 8, "the scores were not looked at"
         await pilot.press("g", "c")
-        await until(pilot, lambda: step_of(app) == 0)
-        assert "That was the tour" in app.message.plain
+        await settled(pilot)
+        await pilot.pause(0.6)
+        assert step_of(app) == 8, "there is no comparison to be seen"
+        app.present().query_one("#scores", FrameTable).show([("all", "0.4")])
+        await until(pilot, lambda: "END OF THE TOUR" in screen_text(app))
+        app.tell("something else")
+        await settled(pilot)
+        assert "take records of your own: press g h, then i" in " ".join(screen_text(app).split())
+        assert screen_text(app).splitlines()[-1].strip(), "the keys stay"
+        await pilot.press("g", "h", "escape")
+        await settled(pilot)
+        assert "TOUR" not in screen_text(app)
 
     drive(app, story)
     assert Tour(tour_root).number == len(STEPS)

@@ -21,7 +21,7 @@ from curate.project.diff.words import text_of as value_text
 from curate.project.filters import Filter
 from curate.project.journal import CATEGORY
 from curate.schema.view import REASONING, spoken_turns
-from curate.tui.border import FINDING_SIGNS, glyphs, safe_text
+from curate.tui.border import FINDING_SIGNS, cut_around, glyphs, safe_text
 from curate.tui.frame_table import Column, FrameTable, Tone
 from curate.tui.help import event_line
 from curate.tui.record_text import HIT, changed_words, limited, marked
@@ -69,6 +69,20 @@ _VALUES: Mapping[str, Callable[[CatalogRow], str]] = {
     "kind": lambda row: row.kind,
     "place": lambda row: f"{row.file}:{row.line}",
 }
+
+
+class Snippet(str):
+    """What stands around a hit, which is ``span`` of it, its brackets included."""
+
+    __slots__ = ("span",)
+
+    span: tuple[int, int]
+
+
+def _cut_snippet(value: str, width: int) -> str:
+    return cut_around(value, *value.span, width) if isinstance(value, Snippet) else value
+
+
 # Each column, and its width below `ROOMY` columns of the terminal.
 _COLUMNS: Mapping[str, tuple[Column, int]] = {
     "id": (Column("id", 14, is_name=True, is_snug=True), 10),
@@ -76,7 +90,7 @@ _COLUMNS: Mapping[str, tuple[Column, int]] = {
     "status": (Column("status", 9, tone=_tone, is_snug=True), 9),
     "prompt": (Column("prompt"), 0),
     "completion": (Column("completion"), 0),
-    "hit": (Column("hit"), 0),
+    "hit": (Column("hit", cut=_cut_snippet), 0),
     "tokens": (Column("~tok", 6, is_right=True, is_snug=True), 5),
     "split": (Column("split", 10, is_snug=True), 6),
     "source": (Column("source", 16, is_snug=True), 9),
@@ -162,7 +176,7 @@ class CatalogRows:
 
 
 _MOST_META = 300
-_BEFORE, _AFTER = 16, 160  # Characters around a hit.
+_AROUND = 400  # Characters on each side of a hit: more than a row has cells.
 
 
 def snippet(text: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -170,10 +184,10 @@ def snippet(text: str, spans: Sequence[tuple[int, int]]) -> str:
     if not spans:
         return ""
     start, end = spans[0]
-    head = text[max(0, start - _BEFORE) : start]
-    # Plain: a row of ASCII is drawn at once.
-    cut = "..." if start > _BEFORE else ""
-    return f"{cut}{head}[{text[start:end]}]{text[end : end + _AFTER]}"
+    head = text[max(0, start - _AROUND) : start]
+    found = Snippet(f"{head}[{text[start:end]}]{text[end : end + _AROUND]}")
+    found.span = len(head), len(head) + end - start + 2
+    return found
 
 
 _STYLES = {"ok": "ok", "warning": "warn", "waiting": "accent", "error": "error", "dropped": "dropped"}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+from rich.cells import cell_len
 from rich.text import Text
 from textual.widgets import Static
 
@@ -11,6 +15,7 @@ from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions import token_preview
 from curate.sessions.runs import CommandResult
+from curate.tui.border import cut_around
 from curate.tui.dialogs import Pages
 from curate.tui.record_text import HIT
 from tests.curate.tui.browsing import SETTINGS, browse, lines, shown, type_filter
@@ -100,17 +105,37 @@ def test_on_a_narrow_terminal_the_record_of_the_hit_is_opened(workspace, make_ap
     drive(app, story, (60, 15))
 
 
-def test_a_hit_far_in_a_text_is_shown_with_what_stands_before(make_workspace, make_app, drive, settled):
-    records = [lines()[0] | {"output": "word " * 500 + "needle in it"}]
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30), (140, 45)], ids=str)
+def test_a_hit_far_in_a_text_is_in_the_middle_with_what_stands_around(
+    make_workspace, make_app, drive, settled, screen_text, size
+):
+    texts = ["[word] " * 500 + "needle" + " word" * 500, "needle" + " word" * 500, "word " * 500 + "a needle in it"]
+    records = [lines()[0] | {"id": f"far-{n}", "output": text} for n, text in enumerate(texts)]
     app = make_app(make_workspace(records, settings=SETTINGS))
 
     async def story(pilot):
         await browse(pilot, settled)
         await type_filter(pilot, settled, "needle")
         await settled(pilot)
-        assert cells(app, "hit") == ["... word word word [needle] in it"]
+        width = app.present().table.flexible_width
+        middle, first, last = re.findall(r"^.*\[needle\].*$", screen_text(app), re.MULTILINE)[:3]
+        before, after = middle.split("[needle]")
+        num_before, num_after = len(before) - before.rindex("…"), after.index("…") + 1
+        assert abs(num_before - num_after) <= 1
+        assert num_before + len("[needle]") + num_after == width
+        assert re.search(r" \[needle\] word[ word]*…", first)
+        assert re.search(r"….* a \[needle\] in it", last)
 
-    drive(app, story)
+    drive(app, story, size)
+
+
+def test_a_snippet_is_cut_on_both_sides_and_never_in_its_hit():
+    assert cut_around("abcdefghij", 4, 6, 20) == "abcdefghij"
+    assert cut_around("abcdefghij", 4, 6, 6) == "…defg…"
+    assert cut_around("abcdefghij", 0, 2, 6) == "abcde…"
+    assert cut_around("abcdefghij", 8, 10, 6) == "…fghij"
+    assert cut_around("abcdefghij", 1, 9, 6) == "bcdef…"
+    assert cell_len(cut_around("日本語の文字です", 3, 4, 7)) == 7
 
 
 def test_a_click_on_a_head_sorts_and_a_second_one_turns_it_around(workspace, make_app, drive, settled, screen_text):

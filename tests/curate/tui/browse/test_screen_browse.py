@@ -172,3 +172,16 @@ def test_enter_opens_the_record_and_escape_leaves_it(workspace, make_app, drive,
         assert json.loads(app.clipboard)["id"] == "ex-001"
 
     drive(app, story, size=(80, 24))
+
+
+def test_a_function_key_of_another_screen_is_answered(workspace, make_app, drive, settled):
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await browse(pilot, settled)
+        await pilot.press("f4")
+        await settled(pilot)
+        assert app.message.plain == "~ warn f4 does nothing here; ? shows the keys."
+        assert app.current_mode == "browse"
+
+    drive(app, story)
