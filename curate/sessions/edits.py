@@ -67,6 +67,7 @@ class EditSession:
         self.notes: list[str] = []
         # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.text = text
+        self._draft: Draft | None = None  # As `keep` has written it last.
         self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
         self._drafts = Drafts(project.root, project.by, self.draft_folder)
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
@@ -115,16 +116,20 @@ class EditSession:
         if not self.is_changed:
             self._remove_draft()
             return
-        # Only a draft that is written, or needed no more, ends the warning: a decision on another record does not.
-        self.is_draft_unwritten = True
         typed = {pointer: (value.text, value.message) for pointer, value in self.form.typed.items()}
         line = self.form.to_line()
-        self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
-        self.is_draft_unwritten = False
+        draft = Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text)
+        # One that was discarded elsewhere since it was written does not come back by itself.
+        if draft == self._draft:
+            return
+        # Only a draft that is written, or needed no more, ends the warning: a decision on another record does not.
+        self.is_draft_unwritten = True
+        self._drafts.write(draft)
+        self._draft, self.is_draft_unwritten = draft, False
 
     def _remove_draft(self) -> None:
         self._drafts.remove(self.draft_name)
-        self.is_draft_unwritten = False
+        self._draft, self.is_draft_unwritten = None, False
 
     def discard(self) -> None:
         """Let go of what is typed and of the draft, which may fail with E914 and E985, and `follow`."""

@@ -204,6 +204,28 @@ def run_with_answers(make_workspace, make_report):
     return workspace, wrong, made.rows["test"][0]["id"]
 
 
+def test_a_draft_that_is_discarded_does_not_come_back(make_workspace, make_app, drive, settled):
+    workspace = make_workspace()
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await pilot.press("g", "b", "e")
+        await settled(pilot)
+        name = app.present().edit.name
+        app.present().edit.form.set("/output", "half a thought")
+        await pilot.press("escape", "g", "q")
+        await settled(pilot)
+        await pilot.press("enter", "d", "y")
+        await settled(pilot)
+        assert not Drafts(workspace.root, "ana").names()
+        app.go("edit", record="r005")
+        await settled(pilot)
+        assert app.present().edit.name == "r005" != name
+        assert not Drafts(workspace.root, "ana").names()
+
+    drive(app, story)
+
+
 def test_what_a_run_gets_wrong_is_worked_off(run_with_answers, make_app, drive, settled, screen_text):
     workspace, wrong, test = run_with_answers
     app = make_app(workspace)
