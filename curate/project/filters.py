@@ -59,6 +59,8 @@ _MISSING = {
 _STATUS_WORDS: dict[str, str] = {**{status: status for status in STATUSES}, "warn": "warning"}
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _COMPARISON = re.compile(rf"(>=|<=|>|<|=)({_NUMBER})")
+# As in `tokens>40`: no text is looked for with it.
+_UNPARTED = re.compile(rf"~?({'|'.join(_NUMBERS)}|tok)((?:>=|<=|>|<|=){_NUMBER})(?!\S)")
 _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
 _PIECE = re.compile(r'[^\s:|"]*')
 _BARE = re.compile(r"[^\s|]*")
@@ -345,6 +347,9 @@ class _Scanner:
                 _fault(self.offset, "a colon must follow the name of a label", 'For example label."my question":good.')
             return "label", label
         if self._peek() != ":" or not piece or piece.startswith("/"):
+            if match := _UNPARTED.match(self.text, start):
+                name = "tokens" if match[1] == "tok" else match[1]
+                _fault(start, f"a colon stands between {name} and its number", f"Write {name}:{match[2]}.")
             self.offset = start
             return "", ""
         self.offset += 1

@@ -128,7 +128,8 @@ class SingleFileProject(Project):
             # The last look before the new file takes the name: what somebody has appended must not be lost.
             if _stamp(self._path) != self._written:
                 message = f"{one_line(str(self._path))} was changed by another program since it was read"
-                raise CurateError("E959 not-rewritten", message, "Nothing was written. r reads it as it is now.")
+                hint = "Nothing was written. Press r, in a form after esc, to read it as it is now."
+                raise CurateError("E959 not-rewritten", message, hint)
 
         write_atomic(self._path, chunks(), mode=mode)
         self._written = _stamp(self._path)

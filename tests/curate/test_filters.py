@@ -388,3 +388,11 @@ def test_list_takes_the_split_of_the_last_dataset(make_workspace):
     )
     assert plain == filtered
     assert plain
+
+
+@pytest.mark.parametrize(("typed", "wanted"), [("tokens>40", "tokens:>40"), ("~tok>=30 refund", "tokens:>=30")])
+def test_a_number_without_a_colon_is_told_where_it_goes(typed: str, wanted: str) -> None:
+    with pytest.raises(CurateError) as raised:
+        parse_filter(typed)
+    assert raised.value.hint == f"Write {wanted}."
+    assert parse_filter("a>40 tokens>x").terms, "all else is text to look for"

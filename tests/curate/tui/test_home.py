@@ -96,6 +96,16 @@ def test_what_is_not_counted_is_said_to_be_so(
     drive(make_app(make_workspace()), story)
 
 
+def test_a_folder_that_may_not_be_written_says_so(make_workspace, make_app, drive, screen_text, monkeypatch) -> None:
+    app, access = make_app(make_workspace()), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != app.root and access(path, mode))
+
+    async def story(pilot):
+        await until(pilot, lambda: "nothing can be saved" in " ".join(screen_text(pilot.app).split()))
+
+    drive(app, story, (140, 45))
+
+
 def test_what_is_counted_is_counted_again_of_records_read_anew(make_workspace, make_app, drive, settled) -> None:
     lines = [{"id": f"r{n}", "instruction": "Where is my parcel?", "output": "On its way."} for n in range(2)]
     workspace = make_workspace(lines)

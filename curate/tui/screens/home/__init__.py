@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +21,7 @@ from curate.tui.ways_in import Offers, begin, offer_workspace, offers
 from curate.tui.widgets import Pane
 
 if TYPE_CHECKING:
+    from curate.project.project import Project
     from curate.sessions.team import TeamMember
 
 FEW = 20_000  # Records up to which Home itself looks for errors and repeats; with more, `r` does.
@@ -168,7 +170,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             return rendering.HomeView(
                 counts, way, not_done(project),
                 runs[:_MOST_RUNS], recent_acts(project, _MOST_ACTS), scores(runs[:_MOST_RUNS]),
-                [*project.remarks(), *project.catalog.remarks],
+                [*_no_rights(project), *project.remarks(), *project.catalog.remarks],
             )  # fmt: skip
         finally:
             self._is_looking = False
@@ -278,3 +280,8 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
         from shlex import quote
 
         return f"curate stats {quote(str(self.app.root))}"
+
+
+def _no_rights(project: Project) -> Iterator[str]:
+    if not os.access(project.root, os.W_OK | os.X_OK):
+        yield "This folder may not be written: records can be looked at, and nothing can be saved."
