@@ -12,18 +12,15 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from curate.base.events import Decision, Edit
-from curate.base.file_guard import inside, read_file
 from curate.base.record import Json, Record, canonical
-from curate.base.storage import write_atomic
 from curate.jsonl import parts_of
 from curate.project.data import ProjectData
 from curate.project.diff import VersionDiff, VersionRecord, compare
 from curate.project.project import open_project
 from curate.schema import Shape
-from curate.schema.settings import FILE_NAME, with_values
+from curate.schema.settings import write_values
 from curate.schema.view import put
 
-_MOST_BYTES = 1 << 20
 _MOST_EXAMPLES = 3
 _INDEX = re.compile(r"/\d+(?=/|$)")
 _OTHER_ID = "it would be known by another id"
@@ -121,12 +118,12 @@ def write_migration(plan: Migration, data: ProjectData, new: Shape, name: str, b
     Raises:
         CurateError: E902 when curate.toml cannot be changed in place: nothing is written then; E906 when writing fails.
     """
-    path = inside(data.root, data.root / FILE_NAME)
-    text = with_values(read_file(path, data.root, most=_MOST_BYTES).decode(), "", {"schema": name})
+    # What is refused is so before anything is written.
+    write_values(data.root, "", {"schema": name}, is_trial=True)
     if plan.edits:
         with open_project(data.root, by, shape=new) as project:
             project.apply(list[Decision](plan.edits))
-    write_atomic(path, [text.encode()], mode=path.stat().st_mode & 0o777)
+    write_values(data.root, "", {"schema": name})
 
 
 def _records(data: ProjectData, plan: Migration) -> Iterator[tuple[Record | None, Record]]:

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import CurateError, Json, Split, estimated_tokens, source_of
 from curate.jsonl import parts_of, pointer_of
 from curate.project.fold import RecordState
-from curate.schema.settings import FILE_NAME, SavedView, Settings, with_values
+from curate.schema.settings import SavedView, Settings, write_values
 from curate.schema.view import at
 
 # What a filter can ask for by the same name.
@@ -41,17 +40,10 @@ def save_view(root: Path, name: str, view: SavedView) -> None:
     Raises:
         CurateError: E902 for a name of blanks, and for a curate.toml that cannot be read; E906 when it is not written.
     """
-    from curate.base.storage import write_atomic
-
     if not name.strip():
         raise CurateError("E902 bad-settings", "a view needs a name")
-    path = inside(root, root / FILE_NAME)
     values = {key: value for key, value in asdict(view).items() if value}
-    try:
-        before = read_file(path, root, most=MOST_SETTINGS).decode()
-    except (OSError, ValueError) as error:
-        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
-    write_atomic(path, [with_values(before, "views", {name.strip(): values}).encode()])
+    write_values(root, "views", {name.strip(): values})
 
 
 @dataclass

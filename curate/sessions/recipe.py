@@ -7,13 +7,11 @@ word on a recipe.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_SETTINGS, inside, read_file
@@ -21,11 +19,10 @@ from curate.base.record import CurateError, Json
 from curate.base.resources import shipped
 from curate.base.storage import write_atomic
 from curate.project.data import ProjectData
-from curate.schema.settings import FILE_NAME
+from curate.schema.settings import FILE_NAME, settings_table, with_values, write_values
 
 _KEYS = ("base", "method", "lr", "epochs", "max_steps", "batch_size", "max_length", "on_too_long", "seed")
 _NEW = "recipe.toml"
-_BY_HAND = "Change the recipe by hand."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ def read_recipe(data: ProjectData) -> dict[str, str]:
     name = data.settings.recipe
     if not name:
         return {}
-    values = _values(_text(data, name), name)
+    values = settings_table(data.root, name)
     return {key: str(values[key]) for key in _KEYS if key in values and not isinstance(values[key], dict | list)}
 
 
@@ -89,63 +86,16 @@ def write_recipe(data: ProjectData, changes: Mapping[str, str]) -> Path:
     """
     fields = {field.key: field for field in recipe_fields()}
     values = {key: fields[key].parse(text) if text else None for key, text in changes.items()}
-    name = data.settings.recipe or _NEW
-    path = inside(data.root, data.root / name)
-    if not data.settings.recipe and path.exists():
+    root, name = data.root, data.settings.recipe or _NEW
+    path = inside(root, root / name)
+    if data.settings.recipe:
+        write_values(root, "", values, name)
+        return path
+    if path.exists():
         hint = f'Write recipe = "{_NEW}" into {FILE_NAME}, or move the file away.'
         raise CurateError("E902 bad-settings", f"{_NEW} is there, and {FILE_NAME} names no recipe", hint)
-    before = _text(data, name) if data.settings.recipe else ""
-    after = _changed(before, values, name)
-    settings = "" if data.settings.recipe else _changed(_text(data, FILE_NAME), {"recipe": _NEW}, FILE_NAME)
-    write_atomic(path, [after.encode()])
-    if settings:
-        write_atomic(data.root / FILE_NAME, [settings.encode()])
+    # What is refused is so before anything is written.
+    write_values(root, "", {"recipe": _NEW}, is_trial=True)
+    write_atomic(path, [with_values("", "", values, name).encode()])
+    write_values(root, "", {"recipe": _NEW})
     return path
-
-
-def _changed(text: str, values: Mapping[str, Json], name: str) -> str:
-    """Return ``text`` with other values at its top level, None for none; E902 where that would change more."""
-    # Takes a tenth of a second, and only who writes needs it.
-    import tomlkit
-
-    wanted, line_end = _values(text, name), "\r\n" if "\r\n" in text else "\n"
-    for key in values.keys() - wanted.keys():
-        if values[key] is not None:
-            text = _with_line(text, f"{key} = {tomlkit.item(values[key]).as_string()}{line_end}", line_end)
-    document = tomlkit.parse(text)
-    for key in values.keys() & wanted.keys():
-        if values[key] is None:
-            del document[key]
-        else:
-            document[key] = values[key]
-    changed = tomlkit.dumps(document)
-    if _values(changed, name) != {key: value for key, value in {**wanted, **values}.items() if value is not None}:
-        message = f"{one_line(name)} cannot be changed without changing something else"
-        raise CurateError("E902 bad-settings", message, _BY_HAND)
-    return changed
-
-
-def _with_line(text: str, line: str, line_end: str) -> str:
-    # Above the first table and the comments that lead to it: tomlkit parts these from their table.
-    lines = text.splitlines(keepends=True)
-    index = next((number for number, other in enumerate(lines) if other.lstrip().startswith("[")), len(lines))
-    while index and (not lines[index - 1].strip() or lines[index - 1].lstrip().startswith("#")):
-        index -= 1
-    if index and not lines[index - 1].endswith("\n"):
-        lines[index - 1] += line_end
-    return "".join([*lines[:index], line, *lines[index:]])
-
-
-def _text(data: ProjectData, name: str) -> str:
-    path = inside(data.root, data.root / name)
-    try:
-        return read_file(path, data.root, most=MOST_SETTINGS).decode()
-    except (OSError, ValueError) as error:
-        raise CurateError("E902 bad-settings", f"{one_line(name)}: {error}", _BY_HAND) from error
-
-
-def _values(text: str, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CurateError("E902 bad-settings", f"{one_line(name)} is not TOML: {error}", _BY_HAND) from error

@@ -6,26 +6,23 @@ Nothing is written before `write`.
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from curate.base.events import Assign, Decision, Exclusion
-from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import SPLITS, CurateError, Finding, Json, Severity, Split
-from curate.base.storage import write_atomic
 from curate.project.data import ProjectData
 from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
 from curate.project.journal import require_known
 from curate.project.plan import ExamLeaks, divide_apart, parts_of
 from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
-from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter, with_values
+from curate.schema.settings import FILE_NAME, SplitSettings, origins, settings_adapter, settings_table, write_values
 from curate.similarity.leaks import LEVELS, Leak
 from curate.similarity.split import Drift, SplitAssignment, SplitRow, groups_of
 
@@ -364,16 +361,11 @@ def save_settings(root: Path, settings: SplitSettings) -> list[str]:
 
     Comments, order and blank lines stay, and keys that say the same already are not touched.
     """
-    path = inside(root, root / FILE_NAME)
-    text = read_file(path, root, most=MOST_SETTINGS).decode()
-    before: dict[str, Any] = tomllib.loads(text)
-    was = settings_adapter().validate_python({"split": before.get("split", {})}).split
+    was = settings_adapter().validate_python({"split": settings_table(root).get("split", {})}).split
     saved, wanted = _plain(was), _plain(settings)
     changed = {key: wanted[key] for key in _KEYS if wanted[key] != saved[key] and wanted[key] is not None}
-    if not changed:
-        return []
-    after = with_values(text, "split", changed)
-    write_atomic(path, [after.encode()], mode=path.stat().st_mode & 0o777)
+    if changed:
+        write_values(root, "split", changed)
     return list(changed)
 
 

@@ -28,4 +28,4 @@ from curate.schema.settings.read import (
     root_of,
     settings_adapter,
 )
-from curate.schema.settings.write import with_values
+from curate.schema.settings.write import settings_table, with_values, write_values

@@ -1,20 +1,60 @@
-"""Changing `curate.toml` in place: the keys that change, and nothing else of what somebody wrote there."""
+"""Changing `curate.toml`, or a recipe, in place: the keys that change, and nothing else of what somebody wrote."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from curate.base.console import one_line
+from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import CurateError, Json
 from curate.schema.settings.read import FILE_NAME
 
 
-def with_values(text: str, section: str, changes: Mapping[str, Json]) -> str:
+def settings_table(root: Path, name: str = FILE_NAME) -> dict[str, Any]:
+    """Return what curate.toml, or another file of settings of the workspace ``root``, says by itself, unchecked.
+
+    Raises:
+        CurateError: E902 when it cannot be read or is not TOML; E914 when it lies outside of the workspace.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(_text(root, name))
+    except (ValueError, RecursionError) as error:
+        hint = "Change the file by hand."
+        raise CurateError("E902 bad-settings", f"{one_line(name)} is not TOML: {error}", hint) from error
+
+
+def write_values(
+    root: Path, section: str, changes: Mapping[str, Json], name: str = FILE_NAME, *, is_trial: bool = False
+) -> None:
+    """Make ``changes`` in a file of settings as `with_values` does; its access rights stay. A trial writes nothing.
+
+    Raises:
+        CurateError: as `settings_table` and `with_values`; E906 when it is not written.
+    """
+    from curate.base.storage import write_atomic
+
+    text, path = with_values(_text(root, name), section, changes, name), inside(root, root / name)
+    if not is_trial:
+        write_atomic(path, [text.encode()], mode=path.stat().st_mode & 0o777)
+
+
+def _text(root: Path, name: str) -> str:
+    try:
+        return read_file(inside(root, root / name), root, most=MOST_SETTINGS).decode()
+    except (OSError, ValueError) as error:
+        raise CurateError("E902 bad-settings", f"{one_line(name)}: {error}", "Settings are TOML in UTF-8.") from error
+
+
+def with_values(text: str, section: str, changes: Mapping[str, Json], name: str = FILE_NAME) -> str:
     """Return TOML ``text`` with ``changes`` made in its table ``section``, at its top where that is empty.
 
-    Comments, order and line ends stay. Tables in a list are those of before by their key ``name``, and only what is
-    different in them is written.
+    None takes a key out. Comments, order and line ends stay. Tables in a list are those of before by their key
+    ``name``, and only what is different in them is written. The file is called ``name`` in messages.
 
     Raises:
         CurateError: E902 when this cannot be done without changing more.
@@ -25,11 +65,11 @@ def with_values(text: str, section: str, changes: Mapping[str, Json]) -> str:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    where = f"{FILE_NAME}: [{section}]" if section else FILE_NAME
+    where = f"{one_line(name)}: [{section}]" if section else one_line(name)
     hint = f"Set {', '.join(changes)} in it by hand."
     try:
         before = tomllib.loads(text)
-        document = tomlkit.parse(text)
+        document = tomlkit.parse(text if section else _with_new_keys(text, before, changes))
         if section and section not in document:
             if text.strip():
                 document.add(tomlkit.nl())
@@ -37,7 +77,10 @@ def with_values(text: str, section: str, changes: Mapping[str, Json]) -> str:
             document.add(section, tomlkit.table(is_super_table=is_bare))
         table: Any = document[section] if section else document
         for key, value in changes.items():
-            _put(table, key, value)
+            if value is None:
+                table.pop(key, None)
+            else:
+                _put(table, key, value)
         after = tomlkit.dumps(document)
         if "\n" in text and text.count("\n") == text.count("\r\n"):
             # New lines come with LF.
@@ -45,10 +88,26 @@ def with_values(text: str, section: str, changes: Mapping[str, Json]) -> str:
         result = tomllib.loads(after)
     except (LookupError, ValueError, TypeError, AttributeError, TOMLKitError) as error:
         raise CurateError("E902 bad-settings", f"{where}: {error}", hint) from error
-    wanted = {**before, section: {**before.get(section, {}), **changes}} if section else {**before, **changes}
+    new = {**(before.get(section, {}) if section else before), **changes}
+    new = {key: value for key, value in new.items() if value is not None}
+    wanted = {**before, section: new} if section else new
     if result != wanted or len(_comments(after)) < len(_comments(text)):
         raise CurateError("E902 bad-settings", f"{where} cannot be changed without changing something else", hint)
     return after
+
+
+def _with_new_keys(text: str, before: Mapping[str, Json], changes: Mapping[str, Json]) -> str:
+    """Put the new keys above the first table and the comments that lead to it: tomlkit parts these from their table."""
+    import tomlkit
+
+    lines = text.splitlines(keepends=True)
+    index = next((number for number, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
+    while index and (not lines[index - 1].strip() or lines[index - 1].lstrip().startswith("#")):
+        index -= 1
+    head = "".join(lines[:index])
+    new = [key for key, value in changes.items() if value is not None and key not in before]
+    head += "\n" if new and head and not head.endswith("\n") else ""
+    return head + "".join(f"{key} = {tomlkit.item(changes[key]).as_string()}\n" for key in new) + "".join(lines[index:])
 
 
 def _put(table: Any, key: str, value: Any) -> None:

@@ -6,7 +6,6 @@ A question is edited as text: a line a value, in the order of the keys, with whe
 from __future__ import annotations
 
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,14 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json
-from curate.base.storage import write_atomic
 from curate.project.blind import read_gold
 from curate.project.journal import require_known
 from curate.project.labels import questions_of
 from curate.project.project import Project
-from curate.schema.settings import FILE_NAME, LabelSettings, Question, Settings, origins, settings_adapter, with_values
+from curate.schema.settings import (
+    FILE_NAME,
+    LabelSettings,
+    Question,
+    Settings,
+    origins,
+    settings_adapter,
+    settings_table,
+    write_values,
+)
 from curate.sessions.labelling.queue import values_known
 
 _SIGN = " = "
@@ -47,7 +54,7 @@ class QuestionsDraft:
             CurateError: E902 when it cannot be read.
         """
         self.project = project
-        self._before = _read_label(project.root)[1]
+        self._before = _read_label(project.root)[0]
         self.label = self._before
         self._categories = values_known(project)
         self._num_answers: Counter[str] = Counter()
@@ -156,7 +163,7 @@ class QuestionsDraft:
         """
         root = self.project.root
         require_known(self.project.data.damages)
-        text, now, table = _read_label(root)
+        now, table = _read_label(root)
         if now != self._before:
             hint = f"{_HINT} Close this form and open it again to see what it says now."
             raise CurateError("E986 changed-meanwhile", f"{FILE_NAME}: [label] was changed meanwhile", hint)
@@ -165,8 +172,7 @@ class QuestionsDraft:
         if "questions" in changed:
             known = {item["name"]: item for item in table.get("questions", [])}
             changed["questions"] = [_table(question, known.get(question.name, {})) for question in self.label.questions]
-        path = inside(root, root / FILE_NAME)
-        write_atomic(path, [with_values(text, "label", changed).encode()], mode=path.stat().st_mode & 0o777)
+        write_values(root, "label", changed)
         self._before = self.label
         known_origins = origins(root)
         sources = [known_origins.get(("label", key), "") for key in changed]
@@ -254,14 +260,10 @@ def _share(text: str) -> float:
     return round(share, 6)
 
 
-def _read_label(root: Path) -> tuple[str, LabelSettings, Mapping[str, Any]]:
-    """Return the text of curate.toml, its ``[label]``, and that as the table that it is."""
-    try:
-        text = read_file(inside(root, root / FILE_NAME), root, most=MOST_SETTINGS).decode()
-        table: Mapping[str, Any] = tomllib.loads(text).get("label", {})
-    except (FileGuardError, OSError, ValueError) as error:
-        raise CurateError("E902 bad-settings", f"{FILE_NAME}: {error}", "Settings are TOML in UTF-8.") from error
-    return text, _checked(table), table
+def _read_label(root: Path) -> tuple[LabelSettings, Mapping[str, Any]]:
+    """Return the ``[label]`` of curate.toml, and that as the table that it is."""
+    table = settings_table(root).get("label", {})
+    return _checked(table), table
 
 
 def _checked(table: Mapping[str, Any]) -> LabelSettings:

@@ -11,11 +11,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Grid
 from textual.message import Message
-from textual.timer import Timer
 from textual.widgets import Static
 
 from curate.sessions.recipe import RecipeField, recipe_fields
-from curate.tui.widgets import SafeInput
+from curate.tui.widgets import Pause, SafeInput
 
 _PAUSE = 0.7  # Seconds without a key after which the plan is asked.
 PRICE = "price"  # A field of the plan alone, which no recipe has: the price of an hour.
@@ -55,7 +54,7 @@ class RecipeForm(Grid):
         super().__init__()
         self._fields = {field.key: field for field in recipe_fields()}
         self._values: dict[str, str] = {}
-        self._timer: Timer | None = None
+        self._resting = Pause(self)
 
     def compose(self) -> ComposeResult:
         for key, field in self._fields.items():
@@ -95,8 +94,7 @@ class RecipeForm(Grid):
         return self._fields[key]
 
     def action_close(self, is_saved: bool) -> None:
-        if self._timer is not None:
-            self._timer.stop()
+        self._resting.end()
         self.post_message(self.Closed(is_saved=is_saved))
 
     def close(self) -> None:
@@ -120,9 +118,7 @@ class RecipeForm(Grid):
 
     def on_input_changed(self, event: SafeInput.Changed) -> None:
         event.stop()
-        if self._timer is not None:
-            self._timer.stop()
-        self._timer = self.set_timer(_PAUSE, lambda: self.post_message(self.Changed()))
+        self._resting.begin(_PAUSE, lambda: self.post_message(self.Changed()))
 
     def on_descendant_focus(self, _event: events.DescendantFocus) -> None:
         field = self._fields.get(self._focused_key())
