@@ -51,7 +51,7 @@ def test_rows_of_the_shape_of_the_workspace_need_no_columns_named(
         "required": ["ask", "say"],
         "x-record": {"prompt": "/ask", "completion": "/say"},
     }
-    root = make_workspace([{"id": "a", "ask": "Why?", "say": "So."}], '[split]\nseed = 1\n').root
+    root = make_workspace([{"id": "a", "ask": "Why?", "say": "So."}], "[split]\nseed = 1\n").root
     (root / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
     settings = (root / "curate.toml").read_text(encoding="utf-8")
     (root / "curate.toml").write_text('schema = "schema.json"\n' + settings, encoding="utf-8")
