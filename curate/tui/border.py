@@ -168,7 +168,7 @@ def cut_middle(text: str, width: int) -> str:
 
 
 def cut_around(text: str, start: int, end: int, width: int) -> str:
-    """Return ``text`` safe and on one line, cut on both sides to ``width`` cells with ``text[start:end]`` in the middle.
+    """Return ``text`` safe and on one line, cut on both sides to ``width`` cells, ``text[start:end]`` in their middle.
 
     What is wider than ``width`` itself loses its end.
     """

@@ -37,9 +37,7 @@ class TourGuide:
         if tour is None:
             return Text()
         if step is None:
-            return Text.assemble(
-                (" END OF THE TOUR  ", "strong"), _CLOSING, ("  (on Home: esc puts this away)", "muted")
-            )
+            return Text.assemble((" END OF THE TOUR  ", "strong"), _CLOSING, ("  (on Home: esc ends)", "muted"))
         head, keys = f" TOUR {tour.number + 1} of {len(STEPS)}  ", "  (on Home: t skips, esc ends)"
         return Text.assemble((head, "strong"), (step.text, "key"), f"\n {step.why}", (keys, "muted"))
 

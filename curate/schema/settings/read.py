@@ -274,11 +274,9 @@ def _what_stands_there(text: str, message: str) -> str:
     line, rest = lines[int(place[1]) - 1], lines[int(place[1]) - 1][int(place[2]) - 1 :]
     # A key that is there already is found at its end.
     where = (
-        f"is wrong from column {place[2]} on: {one_line(rest, 60)}"
-        if rest.strip()
-        else one_line(f"is wrong: {line}", 70)
+        f"from column {place[2]} on: {one_line(rest, 60)}" if rest.strip() else f"at the end of: {one_line(line, 60)}"
     )
-    return f"Line {place[1]} {where.rstrip('.')}. {rules}"
+    return f"Line {place[1]} is wrong {where.rstrip('.')}. {rules}"
 
 
 def _fields(part: type) -> dict[str, Field[Any]]:
