@@ -6,6 +6,7 @@ Call it as `python samples/make_screens.py DEMO`. DEMO is the workspace that `ma
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -31,6 +32,19 @@ _QUESTION = """questions = [
     { name = "quality", ask = "How good is the answer?", values = ["good", "ok", "poor"], guide = { good = "It could \
 be sent as it stands.", ok = "One word would have to be changed.", poor = "It is wrong, or misses the point." } },
 ]"""
+_CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
+_CHAT = {
+    "messages": [
+        {"role": "user", "content": "What is the weather in Oslo?"},
+        {"role": "assistant", "content": None, "reasoning_content": "The tool knows.", "tool_calls": [_CALL]},
+        {"role": "tool", "tool_call_id": "call_1", "name": "get_weather", "content": '{"temp_c": 4}'},
+        {"role": "assistant", "content": "It is 4 degrees in Oslo."},
+    ],
+    "tools": [
+        {"type": "function", "function": {"name": "get_weather", "description": "The weather now.", "parameters": {
+            "type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}}}},
+    ],
+}  # fmt: skip
 _FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 
@@ -68,6 +82,9 @@ def main(demo: Path) -> None:
         shutil.copytree(demo, desk)
         messy = Path(folder) / "messy"
         make_workspace(messy, files=[SAMPLES / "messy.jsonl"])
+        chat = Path(folder) / "weather"
+        (Path(folder) / "weather.jsonl").write_text(json.dumps(_CHAT) + "\n", encoding="utf-8")
+        make_workspace(chat, files=[Path(folder) / "weather.jsonl"])
         asked = Path(folder) / "asked" / "support-desk"
         shutil.copytree(desk, asked)
         settings = asked / "curate.toml"
@@ -81,7 +98,11 @@ def main(demo: Path) -> None:
             ("split", desk, "g s"),
             ("validate", messy, "g v"),
             ("train", desk, "g t"),
-            ("compare", desk, "g c"),
+            ("compare", desk, "g c w"),
+            ("queue", desk, "g c o"),
+            ("palette", desk, "colon"),
+            ("chat", chat, "g b e"),
+            ("recipe", desk, "g t e"),
         ):
             draw(root, name, keys)
 
