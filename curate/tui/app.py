@@ -19,6 +19,7 @@ from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.filter import LineFilter
+from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input, Static, TextArea
 from textual.worker import get_current_worker
@@ -307,21 +308,20 @@ class CurateApp(App[int]):
 
     def ask(self, question: str, then: Callable[[], object]) -> None:
         """Ask a question that `y` answers with yes, and only then call ``then``."""
-
-        def answered(is_sure: bool | None) -> None:
-            if is_sure:
-                then()
-
-        self.push_screen(Ask(question), answered)
+        self.ask_with(Ask(question), lambda is_sure: then() if is_sure else None)
 
     def prompt(self, question: str, then: Callable[[str], object], *, value: str = "") -> None:
         """Ask for a line of text, and call ``then`` with it unless the user cancels."""
+        self.ask_with(Prompt(question, value), then)
 
-        def answered(text: str | None) -> None:
-            if text is not None:
-                then(text)
+    def ask_with(self, box: Screen[Any], then: Callable[[Any], object]) -> None:
+        """Show a box, and call ``then`` with what it ends with, unless the user cancels."""
 
-        self.push_screen(Prompt(question, value), answered)
+        def answered(answer: Any) -> None:
+            if answer is not None:
+                then(answer)
+
+        self.push_screen(box, answered)
 
     def choose_theme(self, name: str) -> None:
         """Draw with the colours of the theme called ``name``, one of `themes.PALETTES`."""

@@ -123,13 +123,12 @@ def open_palette(app: HostApp) -> None:
         _verbs.extend(() if _verbs else verbs())
         return _verbs
 
-    def chosen(title: str | None) -> None:
-        if title is not None:
-            _remember(title)
-            # Once the screen below is the present one again.
-            app.call_later(palette.entries[title].run)
+    def chosen(title: str) -> None:
+        _remember(title)
+        # Once the screen below is the present one again.
+        app.call_later(palette.entries[title].run)
 
-    app.push_screen(palette, chosen)
+    app.ask_with(palette, chosen)
     app.background(load, lambda known: palette.add([_verb_entry(app, verb) for verb in known]), group="palette.verbs")
 
 
@@ -149,14 +148,10 @@ def _verb_entry(app: HostApp, verb: Verb) -> PaletteItem:
 def ask_verb(app: HostApp, verb: Verb) -> None:
     """Ask for the parameters of ``verb``, then run it and show what it prints."""
 
-    def answered(words: list[str] | None) -> None:
-        if words is not None:
-            app.push_screen(RunPage(words))
-
     if app.is_web and not app.may_train:
         app.tell(f"{verb.name} is not run.", "warn", _NO_PROGRAMS)
     else:
-        app.push_screen(VerbDialog(verb, str(app.root)), answered)
+        app.ask_with(VerbDialog(verb, str(app.root)), lambda words: app.push_screen(RunPage(words)))
 
 
 def _actions(app: HostApp, screen: Screen[object]) -> Iterator[PaletteItem]:

@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 def offer_remedies(app: HostApp, project: Project, finding: Finding, done: Callable[[str], object]) -> None:
     """Ask what to do about ``finding``, do it, and hand what was done to ``done``, in words."""
 
-    def take(remedy: Remedy | None) -> None:
-        if remedy is not None:
-            app.background(remedy.act, done, group="write.remedy")
+    def take(remedy: Remedy) -> None:
+        app.background(remedy.act, done, group="write.remedy")
 
     def ask(remedies: list[Remedy]) -> None:
         if remedies:
-            app.push_screen(Remedies(finding, remedies), take)
+            app.ask_with(Remedies(finding, remedies), take)
         else:
             app.tell("This is not about one record.", "warn", "enter on it goes to what it is about.")
 

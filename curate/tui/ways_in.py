@@ -176,9 +176,7 @@ def _offer_of(app: HostApp, kind: str) -> None:
 def import_file(app: HostApp) -> None:
     """Ask for a file, show where its columns go, and take it in: into the open workspace, or a new one."""
 
-    def chosen(typed: str | None) -> None:
-        if typed is None:
-            return
+    def chosen(typed: str) -> None:
         path = app.root / Path(typed).expanduser()
         if "\0" in typed or not path.exists():
             app.tell(f"There is no workspace and no file at {typed}", "warn")
@@ -188,7 +186,7 @@ def import_file(app: HostApp) -> None:
             target = None if path.is_dir() else free((path.parent if app.root == path.parent else app.root) / path.stem)
             begin(app, Offer("open" if path.is_dir() else "make", "", path, target))
 
-    app.push_screen(FileChooser("Which file? Type its path, or pick it.", app.root), chosen)
+    app.ask_with(FileChooser("Which file? Type its path, or pick it.", app.root), chosen)
 
 
 def offer_workspace(app: HostApp, file: Path) -> None:
@@ -213,11 +211,7 @@ def begin(app: HostApp, offer: Offer) -> None:
 def _show_columns(
     app: HostApp, path: Path, question: str, then: Callable[[dict[str, str]], object], into: Shape | None = None
 ) -> None:
-    def answered(mapping: dict[str, str] | None) -> None:
-        if mapping is not None:
-            then(mapping)
-
-    app.push_screen(ColumnsDialog(path, question, app.background, into=into), answered)
+    app.ask_with(ColumnsDialog(path, question, app.background, into=into), then)
 
 
 def _make(app: HostApp, offer: Offer, target: Path, mapping: dict[str, str] | None = None) -> None:

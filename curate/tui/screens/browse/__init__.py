@@ -462,7 +462,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def action_drop_because(self) -> None:
         if names := self.table.chosen():
             question = "Why is 1 record left out?" if len(names) == 1 else "Why are they left out?"
-            self.app.push_screen(Prompt(question, REASON), partial(self._drop, names))
+            self.app.prompt(question, partial(self._drop, names), value=REASON)
 
     def action_restore(self) -> None:
         names = [name for name in self.table.chosen() if self.project.state(name).dropped is not None]
@@ -474,11 +474,10 @@ The status is `?` until the records were validated; a filter that asks for it ha
         else:
             self.tell_no_use("There is no record in the table.")
 
-    # Leave out those of ``names`` that are in; None where no reason was given.
-    def _drop(self, names: Sequence[str], reason: str | None) -> None:
-        if reason is not None:
-            present = [name for name in names if self.project.state(name).dropped is None]
-            self._decide([Drop(name, reason.strip() or REASON) for name in present], "dropped", "is in")
+    # Leave out those of ``names`` that are in.
+    def _drop(self, names: Sequence[str], reason: str) -> None:
+        present = [name for name in names if self.project.state(name).dropped is None]
+        self._decide([Drop(name, reason.strip() or REASON) for name in present], "dropped", "is in")
 
     def _decide(self, decisions: Sequence[Decision], done: str, lacking: str) -> None:
         """Save ``decisions``, one on each record, as one act, and say so."""

@@ -62,14 +62,14 @@ class Pickers:
         views = {**screen.project.settings.views, **self._saved}
         rows = [(name, view.where or "all records") for name, view in views.items()]
 
-        def chosen(name: str | None) -> None:
+        def chosen(name: str) -> None:
             if name in views:
                 self._show_view(views[name])
-            elif name is not None:
+            else:
                 self._save(name)
 
         question = "Which view? A new name saves the filter, order and columns that you see."
-        screen.app.push_screen(Choose(question, rows, is_open=True, head="view"), chosen)
+        screen.app.ask_with(Choose(question, rows, is_open=True, head="view"), chosen)
 
     def _save(self, name: str) -> None:
         screen = self._screen
@@ -87,9 +87,7 @@ class Pickers:
         if record:
             names += pointers_of(screen.project.state(record).record.data)
 
-        def chosen(name: str | None) -> None:
-            if name is None:
-                return
+        def chosen(name: str) -> None:
             with screen.app.attempt():
                 job = partial(self._count_statuses, rows)
                 if name != "status":
@@ -102,7 +100,7 @@ class Pickers:
                 screen.app.background(job, self._show_counts, group="browse.count", message="counting")
 
         values = [(name, "") for name in dict.fromkeys(names)]
-        screen.app.push_screen(Choose("Count by which field?", values, is_open=True, head="field"), chosen)
+        screen.app.ask_with(Choose("Count by which field?", values, is_open=True, head="field"), chosen)
 
     def _count_statuses(self, rows: Rows) -> FieldCounts:
         counts = self._screen.project.catalog.frame(["status"], rows)["status"].cast(str).value_counts()
@@ -115,16 +113,14 @@ class Pickers:
         more = f", the first {_MOST_VALUES:,} shown" if len(counts.counts) > _MOST_VALUES else ""
         what = f"{counted(len(counts.counts), 'value')}{more}; none in {counted(counts.num_without, 'record')}"
 
-        def chosen(value: str | None) -> None:
-            if value is None:
-                return
+        def chosen(value: str) -> None:
             if counts.name.startswith("/"):
                 screen.tell_no_use("A filter cannot ask for what stands at a pointer.")
             else:
                 wanted = value if counts.name == "status" else quoted(value)
                 screen.arrive(where=f"{self._seen_view().where} {counts.name}:{wanted}".strip())
 
-        screen.app.push_screen(Choose(f"{counts.name}: {what}", values, head="value"), chosen)
+        screen.app.ask_with(Choose(f"{counts.name}: {what}", values, head="value"), chosen)
 
     def pick_neighbour(self, name: str) -> None:
         """Go to one of the records most like ``name``: by meaning where an encoder is set, else by words."""
@@ -140,7 +136,7 @@ class Pickers:
         def show(neighbours: Sequence[Neighbour]) -> None:
             values = [(near.id, f"{near.score:.2f}  {self._beginning(near.id)}") for near in neighbours]
             box = Choose(f"Most like {name} by {how}: {counted(len(values), 'record')}", values, head="record")
-            screen.app.push_screen(box, lambda chosen: screen.arrive(record=chosen) if chosen else None)
+            screen.app.ask_with(box, lambda chosen: screen.arrive(record=chosen))
 
         screen.app.background(job, show, group="browse.nearest", message=f"looking for what is like {name}")
 
@@ -160,13 +156,13 @@ class Pickers:
         names = {title: name for name, title in SORTS.items()}
         values = [(title, "now; again turns it around" if name == present else "") for title, name in names.items()]
         box = Choose("Sort by what?", values, head="sort by")
-        self._screen.app.push_screen(box, lambda title: then(names[title]) if title else None)
+        self._screen.app.ask_with(box, lambda title: then(names[title]))
 
     def pick_columns(self, then: Callable[[str], None]) -> None:
         """Have one of `SETS` chosen."""
         values = [(name, " ".join(columns[1:])) for name, columns in SETS.items()]
         box = Choose("Which columns?", values, head="columns")
-        self._screen.app.push_screen(box, lambda name: then(name) if name else None)
+        self._screen.app.ask_with(box, then)
 
     def pick_label(self, names: Sequence[str], decide: Decide) -> None:
         """Ask which question is answered about ``names``, and how; ``decide`` saves it."""
@@ -181,11 +177,10 @@ class Pickers:
             return
         values = [(name, question.ask) for name, question in by_name.items()]
 
-        def chosen(name: str | None) -> None:
-            if name is not None:
-                self._pick_answer(names, by_name[name], decide, is_open=name in unsettled)
+        def chosen(name: str) -> None:
+            self._pick_answer(names, by_name[name], decide, is_open=name in unsettled)
 
-        screen.app.push_screen(Choose("Which question?", values), chosen)
+        screen.app.ask_with(Choose("Which question?", values), chosen)
 
     # Ask for an answer about ``names``; what ``is_open`` takes any text.
     def _pick_answer(self, names: Sequence[str], question: Question, decide: Decide, *, is_open: bool) -> None:
@@ -194,13 +189,12 @@ class Pickers:
         title = f"{question.ask or question.name}  ({what})"
         box = Choose(title, [*values, (TAKEN_BACK, "")], is_open=is_open)
 
-        def answered(value: str | None) -> None:
-            if value is not None:
-                answer = None if value == TAKEN_BACK else value
-                done = f"{question.name}: {value} for" if answer is not None else "no answer any more for"
-                decide([Label(name, question.name, answer) for name in names], done, "")
+        def answered(value: str) -> None:
+            answer = None if value == TAKEN_BACK else value
+            done = f"{question.name}: {value} for" if answer is not None else "no answer any more for"
+            decide([Label(name, question.name, answer) for name in names], done, "")
 
-        self._screen.app.push_screen(box, answered)
+        self._screen.app.ask_with(box, answered)
 
     def _beginning(self, name: str) -> str:
         catalog = self._screen.project.catalog
