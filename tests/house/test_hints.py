@@ -55,9 +55,9 @@ def faults(command: str) -> list[str]:
     verb = own[0] if own else ""
     found = group.get_command(context, verb)
     if found is None:
-        # A folder in place of a verb opens the terminal UI; an option is of the program itself.
-        is_folder = program == "curate" and (verb in ("my-data", "tour") or verb.isupper())
-        return [] if is_folder or verb == "" or verb.startswith("-") else [f"{program} {verb}"]
+        # A folder or a file in place of a verb opens the terminal UI; an option is of the program itself.
+        is_path = program == "curate" and (verb in ("my-data", "tour") or verb.isupper() or bool(Path(verb).suffix))
+        return [] if is_path or verb == "" or verb.startswith("-") else [f"{program} {verb}"]
     lacking = [f"{program} {verb} {option}" for option in _options(own[1:]) if option not in _known(found)]
     run = train_cli.get_command(context, "run")
     assert run is not None
