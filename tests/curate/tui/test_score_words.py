@@ -49,4 +49,4 @@ def test_both_screens_say_what_to_do_where_a_model_forgot(make_workspace, make_a
             assert '[mixing] replay = "FILE.jsonl"' in text
         assert "? too few (24 of 30)" in seen(app, "scores")
 
-    drive(app, story)
+    drive(app, story, (140, 45))

@@ -70,6 +70,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
     ]
     DEFAULT_CSS = """
     TrainScreen #left { width: 56%; padding-left: 1; overflow-y: scroll; scrollbar-size-vertical: 1; }
+    TrainScreen .side { overflow-y: scroll; scrollbar-size-vertical: 1; }
     TrainScreen.-narrow #left { width: 1fr; }
     TrainScreen #live { margin-top: 1; }
     """
@@ -189,8 +190,8 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         self.put(
             "live", render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
         )
-        room = max(30, self.size.width - 2 if self.is_narrow else self.size.width - width - 6)
-        self.put("scores", render_categories(self._glance, room))
+        room = self.query_one(".side", VerticalScroll).scrollable_content_region.width
+        self.put("scores", render_categories(self._glance, max(30, room or self.size.width - 3)))
 
     # Return what the check said, else what the last search for problems lets expect.
     def _current_check(self) -> ExportCheck:

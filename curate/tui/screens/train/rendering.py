@@ -97,6 +97,7 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 1000 else f"{value:.0e}"
 
 
+_WORDS = 52  # Cells from which a row has room for the word of its verdict.
 _NAME = 10
 _WIDEST = 6  # Columns of one validation in the curve.
 _MOST_ANSWERS = 3
@@ -282,22 +283,26 @@ def _facts(glance: RunView) -> Iterator[Text]:
 
 
 def _reported(results: Results, width: int) -> Iterator[Text]:
-    room = max(8, width - 44)
+    # Where a verdict has no room for its word, the legend below has it beside its mark.
+    has_words = width >= _WORDS
+    room = max(8, width - (44 if has_words else 33))
     yield Text.assemble(("PER CATEGORY", "strong"), f"  {results.report['headline']}, base against tuned")
-    yield Text(f"{'category':<{room}} {'n':>5} {'base':>6} {'tuned':>6} {'change':>7}  verdict", style="muted")
+    yield Text(
+        f"{'category':<{room}} {'n':>5} {'base':>6} {'tuned':>6} {'change':>7}  {'verdict' if has_words else ''}",
+        style="muted",
+    )
     for row in results.categories:
         change = row["difference"]["value"]
         style, verdict = {"improved": "ok", "regressed": "error"}.get(row["verdict"], ""), results.verdict(row)
         numbers = f" {row['n']:>5} {row['base']['value']:>6.3f} {row['tuned']['value']:>6.3f} {change:>+7.3f}  "
-        yield Text.assemble(
-            _padded(row["category"], room), numbers, (verdict.label if verdict else "", style), no_wrap=True, end=""
-        )
+        word = "" if verdict is None else verdict.label if has_words else verdict.mark
+        yield Text.assemble(_padded(row["category"], room), numbers, (word, style), no_wrap=True, end="")
     macro = results.macro
     if macro:
-        span = macro["difference"]
+        span, joint = macro["difference"], "  " if has_words else "\n" + " " * (room + 14)
         yield Text(
             f"{'macro':<{room}} {'':>5} {macro['base']['value']:>6.3f} {macro['tuned']['value']:>6.3f} "
-            f"{span['value']:>+7.3f}  [{span['low']:+.2f} {span['high']:+.2f}]",
+            f"{span['value']:>+7.3f}{joint}[{span['low']:+.2f}, {span['high']:+.2f}]",
             style="strong", no_wrap=True, end="",
         )  # fmt: skip
     yield Text(legend([results.verdict(row) for row in results.categories]), style="muted")
