@@ -258,7 +258,8 @@ def _tokens(turns: Sequence[tuple[str, str]]) -> Text:
     for name, count in zip(names, counts, strict=True):
         text.append(f"{name:<{width}}~{count:>7,}\n")
     text.append(f"{'in all':<{width}}~{sum(counts):>7,}\n", "strong")
-    return text.append(f"an estimate, {_BYTES_A_TOKEN} bytes a token: no tokenizer is set\n", "muted")
+    exact = "T in Browse counts what the newest dataset has, with the tokenizer of the recipe's base"
+    return text.append(f"an estimate, {_BYTES_A_TOKEN} bytes a token; {exact}\n", "muted")
 
 
 def _cut(text: str) -> str:
