@@ -127,7 +127,9 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
         case "assign":
             detail = f"-> {what['split']}"
         case "label" | "resolve":
-            detail = f"{what['question']} -> " + ("shown once you have answered" if is_hidden else str(what["value"]))
+            value = what["value"]
+            answer = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            detail = f"{what['question']} -> " + ("shown once you have answered" if is_hidden else answer)
         case "edit":
             detail = ", ".join(what["changes"])
         case _:

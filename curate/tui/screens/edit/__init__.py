@@ -223,6 +223,7 @@ class EditScreen(ProjectScreen):
         self.tell("That was the last one of the list.")
 
     def action_new(self) -> None:
+        self.app.clear_message()
         self._begin_new()
 
     def _begin_new(self, category: str = "") -> None:

@@ -288,7 +288,7 @@ def team_text(session: LabelSession, shares: Sequence[AnnotatorShare]) -> Text:
 def agreement_text(session: LabelSession) -> Text:
     """Return how far all agree, and this annotator with each other one."""
     glance, overlap = session.glance(), session.project.settings.label.overlap
-    text = Text.assemble(("AGREEMENT", "strong"), (f" (double {overlap:.0%})", "muted"))
+    text = Text.assemble(("AGREEMENT", "strong"), (f" ({overlap:.0%} asked of two)", "muted"))
     if not glance.num_shared:
         return text.append("\nno record has two answers yet", "muted")
     text.append(f"\npairs {glance.num_pairs:,}   alpha ").append_text(_rated(glance.alpha))
