@@ -58,6 +58,16 @@ def test_one_key_is_one_decision_and_the_screen_stays(label_story, settled):
 
 
 @pytest.mark.usefixtures("no_model")
+def test_a_key_of_no_value_is_answered(label_story, settled):
+    async def script(app, pilot):
+        await pilot.press("9")
+        assert "has no value 9." in app.message.plain
+        assert "r000" in text_of(app, "record")
+
+    assert answers(label_story(script)) == {}
+
+
+@pytest.mark.usefixtures("no_model")
 def test_undo_from_both_keys_and_redo(label_story, settled):
     async def script(app, pilot):
         await pilot.press("1", "1", "1", "u")

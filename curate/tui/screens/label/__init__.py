@@ -285,16 +285,17 @@ class LabelScreen(ProjectScreen):
     # Answering.
 
     def action_choose(self, index: int) -> None:
-        """Answer with a value, or mark it where several may be."""
-        values = self._values()
-        if self._session is None or not self._session.current or index >= len(values):
+        # Answer with a value, or mark it where several may be.
+        values, session = self._values(), self._session
+        if session is None or not session.current:
             return
-        value = values[index]
-        if not self._is_several:
-            self._answer(value)
-            return
-        self._begun.mark(value, self._session.current)
-        self._draw()
+        if index >= len(values):
+            self.tell(f"{session.question.name} has no value {index + 1}.", "warn", "Q changes it.")
+        elif self._is_several:
+            self._begun.mark(values[index], session.current)
+            self._draw()
+        else:
+            self._answer(values[index])
 
     def action_settle(self, index: int) -> None:
         item = self._reviewing.settle(index) if self._reviewing else None
@@ -320,8 +321,7 @@ class LabelScreen(ProjectScreen):
 
     def action_save_several(self) -> None:
         if self._is_several and self._begun.marked and self._session is not None:
-            order = list(self._session.question.values)
-            self._answer(sorted(self._begun.marked, key=order.index))
+            self._answer(sorted(self._begun.marked, key=list(self._session.question.values).index))
 
     def action_quality(self, index: int) -> None:
         session = self._session
