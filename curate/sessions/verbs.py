@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from curate.base.console import one_line
+from curate.base.record import CurateError
+
 PROGRAMS = ("curate", "train")
 _DESCRIBE = (
     "import importlib, sys; from curate.sessions.verbs import describe; "
@@ -93,11 +96,20 @@ class Verb:
 
 
 def verbs() -> list[Verb]:
-    """Return the verbs of `curate`, and of `train` where it is installed; a second or so, so call it in a thread."""
+    """Return the verbs of `curate`, and of `train` where it is installed; a second or so, so call it in a thread.
+
+    Raises:
+        CurateError: E900 when the installation is broken.
+    """
     # Each program tells of itself in a process: neither may import the other, nor a session what lies above it.
     known = []
     for program in PROGRAMS:
         child = subprocess.run([sys.executable, "-P", "-c", _DESCRIBE, program], capture_output=True, check=False)
+        if child.returncode and program == PROGRAMS[0]:
+            said = child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+            message = f"{program} does not tell of its verbs: {one_line(' '.join(said), 200)}"
+            raise CurateError("E900 broken-installation", message, "Reinstall pairsmith.")
+        # Without its extra the trainer has no command line.
         for entry in json.loads(child.stdout) if not child.returncode else ():
             parameters = [Parameter(**item) for item in entry.pop("parameters")]
             known.append(Verb(**entry, parameters=parameters))
