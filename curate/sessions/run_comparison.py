@@ -74,7 +74,7 @@ class RunDifference:
 
 
 _MOST_BYTES = 64 << 20
-_PLACES = ("source", "cluster")  # Fields of a row that are not what its record says.
+_NO_CONTENT = ("source", "cluster")  # Fields of a row that are not what its record says.
 View = Literal["worse", "still wrong", "better"]
 VIEWS: tuple[View, ...] = ("worse", "still wrong", "better")
 
@@ -308,7 +308,7 @@ def _num_changed(data: ProjectData, first: str, second: str, split: str) -> int:
             with open_file(inside(data.root, data.root / DATASETS) / name / f"{split}.jsonl", most=_MOST_BYTES) as file:
                 # Where a record stands in its file says nothing of what it says.
                 lines = (json.loads(line) for line in file)
-                rows.append({line["id"]: {key: line[key] for key in line if key not in _PLACES} for line in lines})
+                rows.append({line["id"]: {key: line[key] for key in line if key not in _NO_CONTENT} for line in lines})
         except (OSError, ValueError, KeyError, TypeError):
             return 0
     before, after = rows

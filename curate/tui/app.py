@@ -174,7 +174,7 @@ class CurateApp(App[int]):
             self.following.load()
             self.present().refresh(recompose=True)
 
-    def way_in(self, name: str) -> None:
+    def get_started(self, name: str) -> None:
         """Take one of the ways to a first record, as `ways_in.take` has them."""
         ways_in.take(cast("HostApp", self), name)
 

@@ -165,7 +165,7 @@ def _actions(app: HostApp, screen: Screen[object]) -> Iterator[PaletteItem]:
     for tab in (*app.tabs, *UNTABBED):
         if app.is_open(tab.name):
             yield PaletteItem(f"Go to {tab.title}", f"g {tab.key}", partial(app.go, tab.name))
-    yield PaletteItem("Import or open a file", "a table, a text, a workspace", partial(app.way_in, "import"))
+    yield PaletteItem("Import or open a file", "a table, a text, a workspace", partial(app.get_started, "import"))
     yield PaletteItem("Take the tour", "two minutes, on samples", app.guide.begin)
     for theme in PALETTES:
         yield PaletteItem(f"Theme {theme}", "colours", partial(app.choose_theme, theme))

@@ -84,7 +84,7 @@ class Standby(Static, can_focus=True):
         return action not in ("edit_settings", "try_again") or self._reason.has_settings
 
     def action_begin(self, name: str) -> None:
-        self.frame.way_in(name)
+        self.frame.get_started(name)
 
     def action_try_again(self) -> None:
         self.frame.action_reread()

@@ -51,22 +51,22 @@ class TourGuide:
         self.end()
         tour = Tour(self._app.root)
         if tour.number < 0:
-            self._app.way_in("tour")
+            self._app.get_started("tour")
             return
         if tour.step is None:
             tour.go_to(0)
         self._tour, self._since = tour, None
-        self._timer = self._app.set_interval(_EVERY, self._look)
+        self._timer = self._app.set_interval(_EVERY, self._check_step)
         self._show()
 
     def end(self) -> bool:
         """Put the bar away and return whether there was one; `begin` goes on from there."""
         had_tour, self._tour = self._tour is not None, None
-        self._look_no_more()
+        self._stop_timer()
         self._show()
         return had_tour
 
-    def _look_no_more(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
@@ -74,7 +74,7 @@ class TourGuide:
     def _show(self) -> None:
         draw_frame(self._app.present(), TourBar)
 
-    def _look(self) -> None:
+    def _check_step(self) -> None:
         tour, app = self._tour, self._app
         if tour is not None and app.following.is_loaded:
             if self._since is None:
@@ -89,7 +89,7 @@ class TourGuide:
         self._show()
         if tour.step is None:
             # The closing word stays in the bar: a screen that says something else does not take it away.
-            self._look_no_more()
+            self._stop_timer()
 
     def _is_done(self, tour: Tour, since: int) -> bool:
         screen, step = self._app.present(), tour.step

@@ -133,7 +133,7 @@ class RunPage(ModalScreen[None]):
         self._words = words
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._num_lines = 0
-        self._shown = 0.0
+        self._last_draw = 0.0
         self._process: VerbProcess | None = None
         self._is_running, self._is_stopped = True, False
 
@@ -165,8 +165,8 @@ class RunPage(ModalScreen[None]):
     def _printed(self, line: str) -> None:
         self._lines.append(line)
         self._num_lines += 1
-        if time.monotonic() - self._shown > _EVERY:
-            self._shown = time.monotonic()
+        if time.monotonic() - self._last_draw > _EVERY:
+            self._last_draw = time.monotonic()
             self.app.call_from_thread(self._show_lines)
 
     def _show_lines(self) -> None:

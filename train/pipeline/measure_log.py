@@ -30,7 +30,7 @@ class MeasureLog:
         self._of = sum(self._left.values())
         self._done = dict.fromkeys(self._left, 0)
         self._seconds = dict.fromkeys(self._left, 0.0)
-        self._seen_at = self._printed_at = time.monotonic()
+        self._measured_at = self._printed_at = time.monotonic()
         self._written_at = 0.0
         self._is_live = sys.stderr.isatty()
         self._write()
@@ -38,8 +38,8 @@ class MeasureLog:
     def add(self, kind: str, num_rows: int) -> None:
         """Count ``num_rows`` more "likelihoods" or "answers" as done; raises TrainError "E954 disk-full"."""
         now = time.monotonic()
-        self._seconds[kind] += now - self._seen_at
-        self._seen_at = now
+        self._seconds[kind] += now - self._measured_at
+        self._measured_at = now
         self._done[kind] += num_rows
         self._left[kind] -= num_rows
         if now - self._written_at >= _EVERY or not any(self._left.values()):

@@ -46,7 +46,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 _TRUTHS = {"no": "false", "off": "false", "false": "false", "yes": "true", "on": "true", "true": "true"}
 _MOST_PARTS = 64
 # tomllib takes time in the square of a dotted key's parts. The parts are possessive, so that this looks at each once.
-_PLACE = lazy_pattern(r"\(at line (\d+), column (\d+)\)")
+_POSITION = lazy_pattern(r"\(at line (\d+), column (\d+)\)")
 _LONG_KEY = lazy_pattern(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_PARTS  # noqa: UP031
 )
@@ -268,7 +268,7 @@ def _table(text: str, path: Path | None) -> dict[str, Any]:
 def _what_stands_there(text: str, message: str) -> str:
     """Return what stands where a TOML error says that it cannot be read, and how a line looks that can be."""
     rules = "A line is key = value, each key and each table stands once, and a text stands in quotes."
-    place, lines = _PLACE.search(message), text.split("\n")
+    place, lines = _POSITION.search(message), text.split("\n")
     if place is None or int(place[1]) > len(lines):
         return rules
     line, rest = lines[int(place[1]) - 1], lines[int(place[1]) - 1][int(place[2]) - 1 :]

@@ -108,7 +108,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._fault: CurateError | None = None
         self._typing, self._resting = Pause(self), Pause(self)
         self._at = ""
-        self._shown_names: Sequence[str] = SETS[self._set]
+        self._column_names: Sequence[str] = SETS[self._set]
         self._since: set[str] = set()
         self._judgement = 0
         self._is_validating = False
@@ -270,7 +270,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         at, self._at = self._at or self.table.current, ""
         if self._where.has_words:
             names = with_hits(names)
-        self._shown_names = names
+        self._column_names = names
         source = CatalogRows(self.project.catalog, rows, names, self._where)
         row = self.project.catalog.find(at) if at else None
         index = None if row is None else rows.index_of(row)
@@ -297,7 +297,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._resting.begin(_REST, self._draw)
 
     def on_frame_table_head_clicked(self, event: FrameTable.HeadClicked) -> None:
-        name = self._shown_names[event.column]
+        name = self._column_names[event.column]
         if name in SORTS:
             self._sort_by(name)
 

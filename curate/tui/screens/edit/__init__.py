@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from curate.tui.context import Listing
 
 KEEP = 1.0  # Seconds after the last key until what is typed is written to the draft.
-BESIDE = 140  # Columns from which a conversation has room for the other pane beside it.
+TWO_PANES = 140  # Columns from which a conversation has room for the other pane beside it.
 
 
 class EditScreen(ProjectScreen):
@@ -455,7 +455,7 @@ class EditScreen(ProjectScreen):
     def _share_width(self) -> None:
         edit = self.edit
         is_chat = edit is not None and not edit.text and edit.has_turns
-        self.set_class(is_chat and self.app.size.width < BESIDE, "-solo")
+        self.set_class(is_chat and self.app.size.width < TWO_PANES, "-solo")
 
     def _say_nothing_open(self) -> None:
         if self.edit is not None:

@@ -345,25 +345,25 @@ class TurnNode(GroupNode):
         calls = self.field.inner("tool_calls")
         called = calls.fields if calls and all(call.function for call in calls.fields) else ()
         shown: list[Field] = []
-        for part in sorted(self.field.fields, key=_place_in_turn):
+        for part in sorted(self.field.fields, key=_order_in_turn):
             if called and part is calls:
                 shown += called
-            elif self._has_more or self._is_shown(part, has_calls=bool(called)):
+            elif self._has_more or self._is_visible(part, has_calls=bool(called)):
                 shown.append(part)
         return shown
 
-    def _is_shown(self, part: Field, *, has_calls: bool) -> bool:
+    def _is_visible(self, part: Field, *, has_calls: bool) -> bool:
         if part.name == "content":
             return not has_calls or bool(part.value)
         # The head says these.
         is_in_head = part.name in ("name", "tool_call_id") or (
             part.name == "role" and part.kind in ("choice", "constant")
         )
-        is_shown = (part.is_present and not is_in_head) or part.pointer in self._revealed
-        if is_shown:
+        is_visible = (part.is_present and not is_in_head) or part.pointer in self._revealed
+        if is_visible:
             # It stays when its text is typed away.
             self._revealed.add(part.pointer)
-        return is_shown
+        return is_visible
 
     def _hidden_names(self, fields: Sequence[Field]) -> list[str]:
         return []
@@ -422,6 +422,6 @@ class CallNode(GroupNode):
         return Text.assemble(("call ", "strong"), called)
 
 
-def _place_in_turn(field: Field) -> int:
+def _order_in_turn(field: Field) -> int:
     """Return where a part of a turn stands: the reasoning comes before what is said, as it is spoken."""
     return 0 if field.name == "role" else 1 if field.name in TRACES else 2 if field.name == "content" else 3

@@ -256,7 +256,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             self.app.go(steps[number - 1].screen, **steps[number - 1].what)
 
     def action_begin(self, name: str) -> None:
-        self.app.way_in(name)
+        self.app.get_started(name)
 
     def action_tour(self) -> None:
         self.app.guide.begin()
