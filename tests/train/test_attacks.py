@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.train.tiny import CHATML_WITHOUT_MARKS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
+from train.base.run_folder import recipe_folder
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer, RowFault
 from train.model import load_base
-from train.pipeline.folder import recipe_folder
 from train.pipeline.prepare import prepare
 from train.recipe import load_recipe
 

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
+from train.base.run_folder import newest_run, next_run
 from train.cli import cli
 from train.evaluate.predictions import SampledScore
-from train.pipeline.folder import newest_run, next_run
 from train.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +25,7 @@ from train.evaluate.dynamics import Dynamics
 from train.loop.gradients import Optimizer
 from train.loop.state import TrainingState
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.model.load import check_finite
 from train.model.parallel import PREFIX, is_sharded, read_shards, write_shards
 
 if TYPE_CHECKING:
@@ -135,19 +136,6 @@ def save_checkpoint(
         if old not in always:
             _remove(path)
     return final
-
-
-def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
-    """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
-    # Imports torch.
-    from train.model.capabilities import first_not_finite
-
-    if (name := first_not_finite(weights)) is not None:
-        raise TrainError(
-            "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
-            "Lower lr, and go on from an older checkpoint or begin again.",
-            exit_code=Exit.FAILED,
-        )  # fmt: skip
 
 
 def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:

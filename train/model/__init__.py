@@ -2,5 +2,15 @@
 
 from train.model.adapter import add_lora, add_tokens, grow, is_lora, save_adapter
 from train.model.device import computing, pick_device, pick_dtype, pick_threads
-from train.model.load import eos_ids, find_base, load_base, load_tokenizer, num_parameters, pick_four_bits, read_length
+from train.model.load import (
+    check_finite,
+    eos_ids,
+    find_base,
+    load_adapter,
+    load_base,
+    load_tokenizer,
+    num_parameters,
+    pick_four_bits,
+    read_length,
+)
 from train.model.safety import check_folder, check_safetensors

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -53,6 +54,48 @@ def load_base(
     model = optimize_for_device(model if four_bits is not None else model.to(where))
     add_tokens(model, tokenizer, new_tokens)
     return model, tokenizer
+
+
+def load_adapter(base: Any, folder: Path) -> Any:
+    """Return ``base`` with the adapter of ``folder``; every tensor of it found its place and is finite.
+
+    Raises TrainError "E921 bad-model", "E934 not-finite".
+    """
+    # peft imports transformers whole.
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with warnings.catch_warnings():
+            # peft 0.21 reads a property that transformers 5 renamed, and only warns of tensors that it could not place,
+            # which are refused below with their names.
+            warnings.simplefilter("ignore")
+            model = PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False)
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+            saved = set(file.keys())
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise TrainError(
+            "E921 bad-model", f"{folder} cannot be loaded: {first_line(error)}", "Train it again."
+        ) from error
+    loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # The rows of new tokens stand there twice where head and embedding are one.
+    placed = {loaded[name].data_ptr() for name in saved & loaded.keys()}
+    if odd := sorted(name for name in saved ^ loaded.keys() if name in saved or loaded[name].data_ptr() not in placed):
+        raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "Train it again.")
+    check_finite(model.named_parameters(), str(folder))
+    return model.eval()
+
+
+def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
+    """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
+    from train.model.capabilities import first_not_finite
+
+    if (name := first_not_finite(weights)) is not None:
+        raise TrainError(
+            "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
+            "Lower lr, and go on from an older checkpoint or begin again.",
+            exit_code=Exit.FAILED,
+        )  # fmt: skip
 
 
 def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequence[str] = ()) -> tuple[Any, list[int]]:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from train.base import console
 from train.base.cache import Cache, cache_home
 from train.base.errors import TrainError
+from train.base.run_folder import versions
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
 from train.evaluate.evaluation import (
@@ -34,7 +35,6 @@ from train.evaluate.metrics import discover
 from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
 from train.loop import METRICS, Events
 from train.model import computing
-from train.pipeline.folder import versions
 from train.pipeline.measure_log import MeasureLog
 from train.pipeline.plan import explain_oom
 from train.pipeline.prepare import Prepared

@@ -11,24 +11,7 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.base.storage import whole_folder, write_whole, writing
-from train.evaluate.evaluation import general_name
-from train.evaluate.predictions import PREDICTIONS, SampledScore, Scored
-from train.loop import Checkpoints, FitResult, fit, restore_weights, trained_tensors
-from train.loop.checkpoint import (
-    Checkpoint,
-    check_facts,
-    check_finite,
-    clear_leftovers,
-    newest_verified,
-    open_checkpoint,
-)
-from train.model import is_lora, load_base, save_adapter
-from train.model.device import Meter
-from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
-from train.pipeline.base_results import forget, measure, measure_base, noise_floor
-from train.pipeline.export.models import write_card_and_tokenizer
-from train.pipeline.folder import (
+from train.base.run_folder import (
     RECIPE,
     git_commit,
     newest_run,
@@ -39,6 +22,22 @@ from train.pipeline.folder import (
     versions,
     write_run,
 )
+from train.base.storage import whole_folder, write_whole, writing
+from train.evaluate.evaluation import general_name
+from train.evaluate.predictions import PREDICTIONS, SampledScore, Scored
+from train.loop import Checkpoints, FitResult, fit, restore_weights, trained_tensors
+from train.loop.checkpoint import (
+    Checkpoint,
+    check_facts,
+    clear_leftovers,
+    newest_verified,
+    open_checkpoint,
+)
+from train.model import check_finite, is_lora, load_base, save_adapter
+from train.model.device import Meter
+from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
+from train.pipeline.base_results import forget, measure, measure_base, noise_floor
+from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import Plan, explain_oom
 from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.trackers import Trackers

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError
+from train.base.run_folder import versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
 from train.evaluate.answers import questions
@@ -37,7 +38,6 @@ from train.model.capabilities import capabilities_of, checkpoint_activations
 from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
-from train.pipeline.folder import versions, weights_digest
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
 from train.recipe import SHIPPED_TEXT, CheckpointRecipe, MixingRecipe, Objective, Recipe, recipe_digest
 from train.recipe.forgetting import Tuning, tuning_of

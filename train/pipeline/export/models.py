@@ -13,8 +13,7 @@ from typing import Any
 
 from train.base.errors import TrainError
 from train.data.rendering import Renderer
-from train.loop.checkpoint import check_finite
-from train.model import find_base
+from train.model import check_finite, find_base
 from train.pipeline.export.source import Source, Written, tuned_model
 from train.report import CardFacts, Report, model_card
 

@@ -6,20 +6,18 @@ record: text, and the tokens that it makes of it by itself.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.base.errors import TrainError, first_line
+from train.base.errors import TrainError
+from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
 from train.data.dataset import Dataset, Row, open_dataset, sample_rows
 from train.data.rendering import Renderer
 from train.evaluate.evaluation import CategorySpec, category_specs, predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
-from train.loop.checkpoint import check_finite
-from train.model import check_folder, computing, find_base, load_base, pick_dtype
-from train.pipeline.folder import RECIPE, RUN, read_run, recipe_folder, weights_digest
+from train.model import check_finite, check_folder, computing, find_base, load_adapter, load_base, pick_dtype
 from train.pipeline.prepare import open_renderer
 from train.recipe import Recipe, load_recipe
 from train.report import CardFacts, Report, card_facts
@@ -85,7 +83,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     """
     import torch
 
-    record = _read_finished(run)
+    record = read_finished(run)
     report = Report.load(run)
     sides = read_predictions(run / PREDICTIONS)
     # Raises where one of them is not finite.
@@ -103,30 +101,6 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))
     return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
-
-
-def _read_finished(run: Path) -> dict[str, Any]:
-    if not (run / RUN).is_file():
-        raise TrainError(
-            "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "Name a folder such as runs/ID."
-        )
-    record = read_run(run)
-    if record.get("status") != "finished":
-        message = f"{run}: the run is {str(record.get('status'))[:40]!r}, not finished"
-        raise TrainError(
-            "E942 unfinished-run", message, "Go on with a stopped run: `train run DATASET --resume --out RUN`."
-        )
-    facts = record.get("facts")
-    has_facts = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
-    counts = [record.get(name) for name in ("examples", "step")]
-    if (
-        not has_facts
-        or record.get("saved") not in ("adapter", "model")
-        or not all(isinstance(count, int) for count in counts)
-        or not record.get("id")
-    ):
-        raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "Train it again.")
-    return record
 
 
 def _open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
@@ -148,36 +122,6 @@ def _changed(run: Path, what: str) -> TrainError:
     return TrainError(
         "E952 run-changed", f"{run}: {what} changed since the run", "Bring back what the run was made of."
     )
-
-
-def load_adapter(base: Any, folder: Path) -> Any:
-    """Return ``base`` with the adapter of ``folder``; every tensor of it found its place and is finite.
-
-    Raises TrainError "E921 bad-model", "E934 not-finite".
-    """
-    # peft imports transformers whole.
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with warnings.catch_warnings():
-            # peft 0.21 reads a property that transformers 5 renamed, and only warns of tensors that it could not place,
-            # which are refused below with their names.
-            warnings.simplefilter("ignore")
-            model = PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False)
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            saved = set(file.keys())
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise TrainError(
-            "E921 bad-model", f"{folder} cannot be loaded: {first_line(error)}", "Train it again."
-        ) from error
-    loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
-    # The rows of new tokens stand there twice where head and embedding are one.
-    placed = {loaded[name].data_ptr() for name in saved & loaded.keys()}
-    if odd := sorted(name for name in saved ^ loaded.keys() if name in saved or loaded[name].data_ptr() not in placed):
-        raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "Train it again.")
-    check_finite(model.named_parameters(), str(folder))
-    return model.eval()
 
 
 def tuned_model(source: Source) -> Any:

@@ -60,6 +60,31 @@ def read_run(folder: Path) -> dict[str, Any]:
     return value
 
 
+def read_finished(run: Path) -> dict[str, Any]:
+    """Return the run.json of a run that made a model; raises TrainError "E942 unfinished-run"."""
+    if not (run / RUN).is_file():
+        raise TrainError(
+            "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "Name a folder such as runs/ID."
+        )
+    record = read_run(run)
+    if record.get("status") != "finished":
+        message = f"{run}: the run is {str(record.get('status'))[:40]!r}, not finished"
+        raise TrainError(
+            "E942 unfinished-run", message, "Go on with a stopped run: `train run DATASET --resume --out RUN`."
+        )
+    facts = record.get("facts")
+    has_facts = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
+    counts = [record.get(name) for name in ("examples", "step")]
+    if (
+        not has_facts
+        or record.get("saved") not in ("adapter", "model")
+        or not all(isinstance(count, int) for count in counts)
+        or not record.get("id")
+    ):
+        raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "Train it again.")
+    return record
+
+
 def recipe_folder(folder: Path) -> Path:
     """Return the folder that the paths of a run's recipe are read from; raises TrainError "E953 nothing-to-resume"."""
     recorded = read_run(folder).get("recipe_folder")

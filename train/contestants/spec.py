@@ -1,0 +1,125 @@
+"""How a contestant is named on a command line, and what that name means; nothing is loaded, and nothing is sent."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from train.base.errors import TrainError
+from train.base.file_guard import MOST_STATE, read_file
+from train.base.run_folder import RUN
+from train.contestants.contestant import Kind
+
+ADAPTER = "adapter_config.json"
+
+
+class EndpointSpec(BaseModel):
+    """A model behind an OpenAI-compatible endpoint, and what may be spent on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[!-~]*)?$", max_length=2048)] = Field(
+        description='Where it is, such as "http://localhost:8000/v1"; prompts are sent there.'
+    )
+    model: Annotated[str, Field(min_length=1, max_length=512)] = Field(description="The model's name there.")
+    api_key_env: Annotated[str, Field(pattern=r"^PAIRSMITH_[A-Z0-9_]{1,100}$")] | None = Field(
+        default=None,
+        description="The environment variable that holds the key; no file ever does. Names begin with PAIRSMITH_, so "
+        "that somebody else's file reads no other secret.",
+    )
+    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests at the same time.")
+    timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds that one request may take.")
+    retries: int = Field(
+        default=2, ge=0, le=20, description="Tries more after no answer, a 429 or a server's error."
+    )
+    price_in: float | None = Field(default=None, ge=0, description="Price of a million tokens of prompts.")
+    price_out: float | None = Field(default=None, ge=0, description="Price of a million tokens of answers.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Most tokens, prompts and answers, of one command.")
+    max_cost: float | None = Field(default=None, gt=0, description="Most that one command may cost, by these prices.")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A contestant that was named but not opened: its kind, and where it is; an adapter may name its base."""
+
+    name: str
+    kind: Kind
+    path: Path | None = None
+    base: str | None = None
+    endpoint: EndpointSpec | None = None
+
+
+def parse_spec(name: str) -> Spec:
+    """Return what ``name`` means.
+
+    A run's folder; the folder of an adapter, alone or as ADAPTER@BASE; a .gguf file; URL#MODEL; a .toml file with the
+    fields of `EndpointSpec`; else a base: a folder, "tiny-base" or a hub id. Raises TrainError "E929 bad-contestant"
+    for a file of another kind or a .toml file that does not fit.
+    """
+    if name.startswith(("http://", "https://")):
+        return Spec(name, "endpoint", endpoint=_endpoint_of(name))
+    path = Path(name)
+    if path.is_file():
+        if path.suffix.lower() == ".gguf":
+            return Spec(name, "gguf", path)
+        if path.suffix.lower() == ".toml":
+            return Spec(name, "endpoint", path, endpoint=_read_endpoint(path))
+        raise _bad(f"{name} is no contestant", "Name a folder, a .gguf file, a .toml file or URL#MODEL.")
+    if (path / RUN).is_file():
+        return Spec(name, "run", path)
+    if (path / ADAPTER).is_file():
+        return Spec(name, "adapter", path, _base_of(path))
+    folder, at, base = name.partition("@")
+    if at and (Path(folder) / ADAPTER).is_file():
+        return Spec(name, "adapter", Path(folder), base)
+    return Spec(name, "base", path if path.is_dir() else None, name)
+
+
+def _endpoint_of(name: str) -> EndpointSpec:
+    url, _, model = name.partition("#")
+    if not model:
+        raise _bad(f"{name} names no model", f"Write {url}#MODEL.")
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise _bad(
+            f"{parts.hostname}: a url with a name, a key or a query in it is not taken",
+            "Put the key into the environment and name it by api_key_env in a .toml file.",
+        )
+    return _checked({"url": url, "model": model}, name)
+
+
+def _read_endpoint(path: Path) -> EndpointSpec:
+    try:
+        fields = tomllib.loads(read_file(path, most=MOST_STATE).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _bad(f"{path}: {error}", "It is TOML with the keys url and model.") from None
+    return _checked(fields, str(path))
+
+
+def _checked(fields: object, name: str) -> EndpointSpec:
+    try:
+        return EndpointSpec.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _bad(f"{name}: {where}: {first['msg']}", "See `train answer --help`.") from None
+
+
+def _base_of(path: Path) -> str:
+    try:
+        base = json.loads(read_file(path / ADAPTER, most=MOST_STATE))["base_model_name_or_path"]
+        if not isinstance(base, str) or not base:
+            raise ValueError("no name of a base")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        raise _bad(f"{path / ADAPTER} does not name a base", f"Name it: {path}@BASE.") from None
+    return base
+
+
+def _bad(message: str, hint: str) -> TrainError:
+    return TrainError("E929 bad-contestant", message, hint)
