@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from tests.train.tiny import SHAPE, louder, make_model, one_by_one
-from train.evaluate.answers import can_decode_packed, decode_packed, decode_padded, generate
+from train.evaluate.answers import Answers, Draw, Picker, can_decode_packed, decode_packed, decode_padded, generate
 from train.model import add_lora, attention
 from train.model.attention import KVCache
 from train.model.capabilities import capabilities_of, optimize_for_device
@@ -70,7 +70,8 @@ def test_both_ways_of_decoding_agree() -> None:
     order = sorted(range(16), key=lambda place: -len(chosen[place]) - limits[place])
     chosen, limits = [chosen[place] for place in order], [limits[place] for place in order]
     with torch.inference_mode():
-        assert decode_packed(model, chosen, limits, set(STOP)) == decode_padded(model, chosen, limits, set(STOP))
+        packed = decode_packed(model, chosen, Answers(limits, STOP))
+        assert packed == decode_padded(model, chosen, Answers(limits, STOP))
 
 
 @pytest.mark.parametrize("kind", ["capped", "dropping"])
@@ -132,3 +133,48 @@ def test_rows_that_leave_give_their_place_to_the_last() -> None:
     assert cache.lengths == [2, 2]
     assert cache.positions.tolist() == [[2], [2]]
     assert cache.attend(0, one, one, one, 1.0, 1).flatten().tolist() == [0, 0], "a window of one sees itself alone"
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "capped"])
+def test_drawn_answers_are_the_same_alone_and_beside_others(kind: str) -> None:
+    torch.manual_seed(0)
+    capped = Gemma2ForCausalLM(Gemma2Config(**SHAPE, attn_implementation="eager"))
+    model = louder(capped) if kind == "capped" else optimize_for_device(made(kind))
+
+    def drawn(which: list[list[int]], temperature: float, seed: int) -> list[list[int]]:
+        draw = Draw(temperature, seed)
+        got = generate(model, which, max_new_tokens=8, stop_ids=STOP, batch_tokens=400, draw=draw)
+        return [one.ids for one in got]
+
+    together = drawn(prompts(6), 0.7, 5)
+    assert together == [drawn([prompt], 0.7, 5)[0] for prompt in prompts(6)]
+    assert together != drawn(prompts(6), 0.7, 6)
+    greedy = generate(model, prompts(6), max_new_tokens=8, stop_ids=STOP, batch_tokens=400)
+    assert drawn(prompts(6), 1e-4, 5) == [one.ids for one in greedy]
+
+
+def test_draws_have_the_probabilities_of_the_model() -> None:
+    logits = torch.log(torch.tensor([[0.6, 0.3, 0.1]]))
+    counts = [0, 0, 0]
+    picker = Picker(Draw(1.0, 0), [[1]])
+    for _ in range(3000):
+        counts[int(picker.pick(logits, [0]))] += 1
+    # Five standard deviations of a share of 3,000.
+    assert all(
+        abs(n / 3000 - p) < 5 * (p * (1 - p) / 3000) ** 0.5 for n, p in zip(counts, (0.6, 0.3, 0.1), strict=True)
+    )
+
+
+def test_tokens_are_heard_as_they_are_written_and_an_answer_can_be_ended() -> None:
+    model = optimize_for_device(made("qwen3"))
+    heard: dict[int, list[int]] = {}
+
+    def hear(number: int, token: int) -> bool:
+        heard.setdefault(number, []).append(token)
+        return number != 3 or len(heard[3]) < 2
+
+    whole = generate(model, prompts(6), max_new_tokens=8, stop_ids=[], batch_tokens=120)
+    got = generate(model, prompts(6), max_new_tokens=8, stop_ids=[], batch_tokens=120, on_token=hear)
+    assert [heard[number] for number in range(6)] == [one.ids for one in got]
+    assert [one.ids for one in got] == [one.ids[:2] if number == 3 else one.ids for number, one in enumerate(whole)]
+    assert not got[3].stopped

@@ -1,1 +1,27 @@
 """Models that are asked: a base, a run, an adapter, a .gguf file, or one behind an endpoint; one kind a file."""
+
+from __future__ import annotations
+
+from train.contestants.contestant import Answer, Contestant, Kind, OnAnswer, OnText, Request, Sampling, Unanswered
+from train.contestants.spec import EndpointSpec, Spec, parse_spec
+
+
+def open_contestant(name: str, *, device: str = "auto", threads: int | None = None) -> Contestant:
+    """Open the contestant that ``name`` means by `parse_spec`, and load nothing that another kind needs.
+
+    Raises TrainError: E929 bad-contestant; E940 missing-extra where its kind needs a package that is not installed; and
+    what loading it raises.
+    """
+    spec = parse_spec(name)
+    # torch, httpx and llama.cpp take their time to import, and each kind needs one of them.
+    if spec.endpoint is not None:
+        from train.contestants.endpoint import EndpointContestant
+
+        return EndpointContestant(spec.endpoint, spec.name)
+    if spec.kind == "gguf":
+        from train.contestants.gguf import open_gguf
+
+        return open_gguf(spec, threads=threads)
+    from train.contestants.local import open_local
+
+    return open_local(spec, device=device, threads=threads)

@@ -35,9 +35,7 @@ class EndpointSpec(BaseModel):
     )
     max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests at the same time.")
     timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds that one request may take.")
-    retries: int = Field(
-        default=2, ge=0, le=20, description="Tries more after no answer, a 429 or a server's error."
-    )
+    retries: int = Field(default=2, ge=0, le=20, description="Tries more after no answer, a 429 or a server's error.")
     price_in: float | None = Field(default=None, ge=0, description="Price of a million tokens of prompts.")
     price_out: float | None = Field(default=None, ge=0, description="Price of a million tokens of answers.")
     max_tokens: int | None = Field(default=None, ge=1, description="Most tokens, prompts and answers, of one command.")

@@ -75,7 +75,7 @@ def open_dataset(folder: Path) -> Dataset:
     """
     manifest_path = folder / MANIFEST
     raw = _read(manifest_path, MOST_DOCUMENT, "Make a dataset with `curate export`.")
-    manifest = _parse_object(raw, manifest_path.name)
+    manifest = parse_object(raw, manifest_path.name)
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise TrainError(
             "E912 bad-dataset",
@@ -134,7 +134,11 @@ def _read_rows(path: Path, entry: Any) -> list[Row]:
 
 def read_row(line: bytes, location: str) -> Row:
     """Return the row that a line holds; ``location`` names the line. Raises TrainError "E912 bad-dataset"."""
-    value = _parse_object(line, location)
+    return row_of(parse_object(line, location), location)
+
+
+def row_of(value: dict[str, Any], location: str) -> Row:
+    """Return the row that an object says, as `read_row` does."""
     for key in ("id", "kind", "category", "cluster"):
         if not isinstance(value.get(key), str):
             _refuse(location, f"{key} must be text")
@@ -203,7 +207,8 @@ def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
             split_of[row.id] = split
 
 
-def _parse_object(raw: bytes, location: str) -> dict[str, Any]:
+def parse_object(raw: bytes, location: str) -> dict[str, Any]:
+    """Return an object of strict JSON; raises TrainError "E912 bad-dataset" that names ``location``."""
     # JSON without duplicate keys, NaN or lone surrogates: other programs read the first two in another way, and the
     # last is other data after one save.
 

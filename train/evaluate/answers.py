@@ -15,9 +15,10 @@ B rows that are unfinished, N tokens of all prompts, H width, V vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -40,11 +41,15 @@ class Generated:
     stopped: bool
 
 
+OnToken = Callable[[int, int], bool]
+"""Hears the number of a prompt and the token that was just written after it, and says whether it shall go on."""
+
+
 def generate(
     model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Collection[int], batch_tokens: int,
-    on_done: OnDone | None = None,
+    draw: Draw | None = None, on_token: OnToken | None = None, on_done: OnDone | None = None,
 ) -> list[Generated]:  # fmt: skip
-    """Return the greedy continuation of each prompt, in the order of ``prompts``.
+    """Return the continuation of each prompt, in the order of ``prompts``: greedy, or as ``draw`` says.
 
     A prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer
     tokens are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode
@@ -64,7 +69,9 @@ def generate(
         # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
         for group in by_length(lengths, batch_tokens, is_packed=is_packed):
             batch = [answerable[number] for number in group]
-            done = decode(model, [prompts[index] for index in batch], [limits[index] for index in batch], set(stop_ids))
+            answers = Answers([limits[index] for index in batch], stop_ids, _renumbered(on_token, batch))
+            picker = None if draw is None else Picker(draw, [prompts[index] for index in batch])
+            done = decode(model, [prompts[index] for index in batch], answers, picker)
             for index, (ids, is_stopped) in zip(batch, done, strict=True):
                 completions[index] = Generated(ids, is_stopped)
             if on_done is not None:
@@ -72,11 +79,44 @@ def generate(
     return completions
 
 
+def _renumbered(on_token: OnToken | None, batch: Sequence[int]) -> OnToken | None:
+    return None if on_token is None else lambda number, token: on_token(batch[number], token)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Tokens are drawn with their probabilities at a temperature over 0; a seed and a prompt always draw the same."""
+
+    temperature: float
+    seed: int
+
+
+class Picker:
+    """Draws the next token of each answer to ``prompts``, whichever of them are answered beside it.
+
+    The likeliest of the logits after Gumbel noise is a draw by their probabilities: Gumbel 1954, Maddison et al. 2014
+    (arXiv:1411.0030).
+    """
+
+    def __init__(self, draw: Draw, prompts: Sequence[Sequence[int]]) -> None:
+        self._temperature = draw.temperature
+        digests = (crc32(np.asarray(prompt, dtype="<i8").tobytes()) for prompt in prompts)
+        self._noise = [np.random.default_rng([draw.seed, digest]) for digest in digests]
+
+    def pick(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Return a token [B] for each of ``logits`` [B, V], which belong to the answers ``rows``."""
+        noise = np.stack([self._noise[row].gumbel(size=logits.shape[-1]) for row in rows])
+        drawn = (logits.float().cpu().numpy() / self._temperature + noise).argmax(-1)
+        return torch.from_numpy(drawn).to(logits.device)
+
+
 class Answers:
     """One answer for each of ``limits``, its most tokens; one of ``stop_ids`` ends an answer and is no part of it."""
 
-    def __init__(self, limits: Sequence[int], stop_ids: Collection[int]) -> None:
-        self._limits, self._stop_ids = limits, stop_ids
+    def __init__(
+        self, limits: Sequence[int], stop_ids: Collection[int], on_token: OnToken | None = None
+    ) -> None:  # fmt: skip
+        self.limits, self._stop_ids, self._on_token = limits, set(stop_ids), on_token
         self._new: list[list[int]] = [[] for _ in limits]
         self._stopped = [False] * len(limits)
         self._live = list(range(len(limits)))
@@ -90,9 +130,15 @@ class Answers:
                 self._stopped[index] = True
                 continue
             self._new[index].append(token)
-            if len(self._new[index]) < self._limits[index]:
+            is_wanted = self._on_token is None or self._on_token(index, token)
+            if is_wanted and len(self._new[index]) < self.limits[index]:
                 open_rows.append(row)
         return open_rows
+
+    @property
+    def live(self) -> Sequence[int]:
+        """The number of the answer that each row belongs to."""
+        return self._live
 
     def keep(self, order: Sequence[int]) -> None:
         """Let the rows be those at the positions ``order`` from now on."""
@@ -110,7 +156,7 @@ def can_decode_packed(model: Any) -> bool:
 
 
 def decode_packed(
-    model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop_ids: set[int]
+    model: Any, prompts: Sequence[Sequence[int]], answers: Answers, picker: Picker | None = None
 ) -> list[tuple[list[int], bool]]:
     """Return what `decode_padded` returns, of a model for which `can_decode_packed`.
 
@@ -119,8 +165,8 @@ def decode_packed(
     decoder, head = decoder_of(model), _Head(model)
     device = next(model.parameters()).device
     lengths = [len(prompt) for prompt in prompts]
-    answers = Answers(limits, stop_ids)
-    kv_cache = KVCache(lengths, [length + limit for length, limit in zip(lengths, limits, strict=True)], device)
+    room = [length + limit for length, limit in zip(lengths, answers.limits, strict=True)]
+    kv_cache = KVCache(lengths, room, device)
     ids = torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])).to(device)
     packed = pack(lengths, device)
     last = packed.starts[1:].long() - 1
@@ -128,7 +174,7 @@ def decode_packed(
         hidden = decoder(input_ids=ids[None], position_ids=packed.positions, use_cache=False).last_hidden_state[0]
     hidden = hidden[last]
     while True:
-        tokens = head.likeliest(hidden)
+        tokens = head.likeliest(hidden) if picker is None else picker.pick(head.logits(hidden), answers.live)
         open_rows = answers.take(tokens.tolist())
         if not open_rows:
             return answers.done()
@@ -154,18 +200,22 @@ class _Head:
         self._weight = weight.to(self._dtype)
         self._bias = None if bias is None else bias.to(self._dtype)
 
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits [B, V] after each of ``hidden`` [B, H]."""
+        with torch.autocast(self._device, enabled=False):
+            return functional.linear(hidden.to(self._dtype), self._weight, self._bias)
+
     def likeliest(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the likeliest token [B] after each of ``hidden`` [B, H]."""
-        with torch.autocast(self._device, enabled=False):
-            logits = functional.linear(hidden.to(self._dtype), self._weight, self._bias)
+        logits = self.logits(hidden)
         # On a CPU numpy's takes an eighth of the time.
         return torch.from_numpy(logits.float().numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
 
 
 def decode_padded(
-    model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop_ids: set[int]
+    model: Any, prompts: Sequence[Sequence[int]], answers: Answers, picker: Picker | None = None
 ) -> list[tuple[list[int], bool]]:
-    """Return the greedy continuation of each prompt, up to its limit, and whether a stop token ended it."""
+    """Return the continuation of each prompt, greedy without a picker, and whether a stop token ended it."""
     device = next(model.parameters()).device
     longest = max(len(prompt) for prompt in prompts)
     # Padding stands on the left, so that the last position of every row is its newest token; the mask hides it.
@@ -177,10 +227,10 @@ def decode_padded(
 
     cache = DynamicCache(config=model.config)
     extra = _arguments(model, cache)
-    answers = Answers(limits, stop_ids)
     while True:
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **extra)
-        tokens = out.logits[:, -1].argmax(dim=-1)
+        logits = out.logits[:, -1]
+        tokens = logits.argmax(dim=-1) if picker is None else picker.pick(logits, answers.live)
         open_rows = answers.take(tokens.tolist())
         if not open_rows:
             return answers.done()

@@ -145,6 +145,7 @@ def _quota() -> float | None:
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _NEVER, _AT_ONCE = 2**31 - 1, 64 << 20
 _STATUS, _CLEAR, _LIMIT = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/sys/fs/cgroup/memory.max")
+_MACHINE = Path("/proc/meminfo")
 
 
 def keep_freed_memory() -> bool:
@@ -202,6 +203,19 @@ def memory_limit(device: torch.device) -> int:
     with suppress(OSError, ValueError):
         limits.append(int(_LIMIT.read_text()))
     return min(limits)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return how many bytes of the device's memory nobody uses now, as far as the system tells; at most its limit."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    limit = memory_limit(device)
+    with suppress(OSError, ValueError, StopIteration):
+        lines = _MACHINE.read_text().splitlines()
+        return min(limit, next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
+    return limit
 
 
 def _resident(name: str) -> int:

@@ -1,0 +1,164 @@
+"""`train answer`: what a model answers to prompts, for people, scripts and `curate`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from train.base import console
+from train.base.errors import Exit, TrainError
+
+if TYPE_CHECKING:
+    from train.contestants import Answer, Contestant, Request, Sampling, Unanswered
+    from train.contestants.prompting import Prompting
+
+_BLOCK = 256
+"""Requests that are answered together; answers come out block by block."""
+
+
+@click.command("answer")
+@click.argument("requests", type=click.File("rb"), default="-")
+@click.option("--with", "name", required=True, metavar="MODEL", help="Who answers; see below.")
+@click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Text that comes first.")
+@click.option("--shots", type=click.IntRange(0, 64), default=0, help="Examples that stand before each prompt.")
+@click.option("--shots-from", type=click.File("rb"), metavar="ROWS", help="Rows of an export to take them from.")
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, help="0 is the likeliest.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of what is drawn.")
+@click.option("--max-new-tokens", type=click.IntRange(1, 1 << 20), default=256, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run would use.")
+@click.option("--stream", "is_streamed", is_flag=True, help="Print text as it is written; end when the input ends.")
+def command(
+    requests: BinaryIO, name: str, system: Path | None, shots: int, shots_from: BinaryIO | None, temperature: float,
+    seed: int, max_new_tokens: int, device: str, threads: int | None, is_streamed: bool,
+) -> int:  # fmt: skip
+    r"""Print what MODEL answers to REQUESTS, one JSON object a line ("-", the default, reads stdin).
+
+    A request has an id and messages, and perhaps tools, choices, temperature, seed and max_new_tokens of its own. A
+    last message of the assistant is not shown to the model, so rows of an export are requests too. First comes a line
+    about the model. A request without an answer has the error instead, and makes the exit code 1.
+
+    \b
+    MODEL is one of
+      a folder or hub id   a base, such as samples/tiny-base
+      runs/ID              the tuned model of a run
+      ADAPTER[@BASE]       the folder of an adapter, on the base that it names
+      FILE.gguf            a file as llama.cpp serves it (extra gguf)
+      URL#MODEL            a model behind an OpenAI-compatible endpoint (extra endpoint)
+      FILE.toml            the same with its key, limits and prices
+
+    Nothing is sent anywhere without a URL.
+
+    Example: train answer my-data/dataset/v1/validation.jsonl --with runs/2026-11-24-a
+    """
+    # Imports as much as the model's kind needs: an endpoint no torch.
+    from train.contestants import Sampling, open_contestant
+    from train.contestants.prompting import Prompting, read_shots
+
+    drawn = Sampling(temperature, seed, max_new_tokens)
+    prompting = Prompting.of(system, shots, [] if shots_from is None else read_shots(shots_from))
+    contestant = open_contestant(name, device=device, threads=threads)
+    session = _Session(contestant, prompting, drawn)
+    session.say_who()
+    try:
+        session.converse(requests) if is_streamed else session.work_off(requests)
+    finally:
+        contestant.close()
+    return Exit.FAILED if session.num_unanswered else Exit.OK
+
+
+class _Session:
+    """One model and everything that it is asked."""
+
+    def __init__(self, contestant: Contestant, prompting: Prompting, sampling: Sampling) -> None:
+        self._contestant, self._prompting, self._sampling = contestant, prompting, sampling
+        self._cancelled: set[str] = set()
+        self.num_unanswered = 0
+
+    def say_who(self) -> None:
+        """Print the line about the model."""
+        model = self._contestant
+        self._say({
+            "model": model.name, "kind": model.kind, "digest": model.digest, "memory": model.memory,
+            "reads": model.reads, "can_compare": model.can_compare,
+        })  # fmt: skip
+
+    def work_off(self, lines: BinaryIO) -> None:
+        """Answer all requests, block by block."""
+        block: list[Request] = []
+        for number, line in enumerate(lines, 1):
+            block += self._read(line, number)
+            if len(block) == _BLOCK:
+                self._contestant.answer(block, self._report)
+                block = []
+        if block:
+            self._contestant.answer(block, self._report)
+
+    def converse(self, lines: BinaryIO) -> None:
+        """Answer requests as they come, together with all that wait by then; {"cancel": ID} stops an answer.
+
+        Whoever asks may die. Its end of the pipe is closed then, and this process ends too, in the midst of an answer.
+        """
+        waiting: SimpleQueue[Request] = SimpleQueue()
+        threading.Thread(target=self._listen, args=(lines, waiting), daemon=True).start()
+        while True:
+            block = [waiting.get()]
+            while not waiting.empty() and len(block) < _BLOCK:
+                block.append(waiting.get())
+            self._contestant.answer(block, self._report, self._hand_on)
+
+    def _listen(self, lines: BinaryIO, waiting: SimpleQueue[Request]) -> None:
+        from train.contestants.prompting import cancelled_by
+
+        for number, line in enumerate(iter(lines.readline, b""), 1):
+            if (cancelled := cancelled_by(line)) is not None:
+                self._cancelled.add(cancelled)
+                continue
+            for request in self._read(line, number):
+                self._cancelled.discard(request.id)
+                waiting.put(request)
+        # Nobody listens any more; a lock that another thread holds must not keep us.
+        os._exit(Exit.OK)
+
+    def _read(self, line: bytes, number: int) -> Iterator[Request]:
+        from train.contestants import Unanswered
+        from train.contestants.prompting import read_request
+
+        if not line.strip():
+            return
+        try:
+            yield self._prompting.applied(read_request(line, f"line {number}", self._sampling))
+        except TrainError as error:
+            self._report(Unanswered(f"line {number}", error.code, error.message))
+
+    def _hand_on(self, name: str, text: str) -> bool:
+        if name in self._cancelled:
+            return False
+        self._say({"id": name, "delta": text})
+        return True
+
+    def _report(self, answer: Answer | Unanswered) -> None:
+        from dataclasses import asdict
+
+        from train.contestants import Unanswered
+
+        if isinstance(answer, Unanswered):
+            self.num_unanswered += 1
+            self._say({"id": answer.id, "error": {"code": answer.code, "reason": answer.reason}})
+        else:
+            self._say(asdict(answer))
+
+    def _say(self, value: dict[str, Any]) -> None:
+        import json
+
+        # ASCII: a model's text may hold a lone surrogate, which UTF-8 cannot spell.
+        console.data(json.dumps(value, allow_nan=False))
+        # A caller that shows progress reads along.
+        sys.stdout.flush()

@@ -1,0 +1,207 @@
+"""A base, a run or an adapter on this machine: loaded whole, asked in batches, through the template of its training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.base.errors import Exit, TrainError
+from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
+from train.base.storage import digest_of
+from train.contestants.contestant import Answer, Kind, OnAnswer, OnText, Request, Sampling, Unanswered
+from train.contestants.spec import Spec
+from train.data.rendering import Renderer, RowFault
+from train.evaluate.answers import Draw, Generated, generate, option_nlls, questions
+from train.model import (
+    check_folder,
+    computing,
+    eos_ids,
+    find_base,
+    load_adapter,
+    load_base,
+    num_parameters,
+    pick_device,
+    pick_dtype,
+    pick_threads,
+)
+from train.model.device import free_memory
+from train.model.safety import check_safetensors
+from train.recipe import Recipe, build_recipe, load_recipe
+
+if TYPE_CHECKING:
+    import torch
+
+_FLOAT = 4
+"""Bytes of a weight once it is loaded, whatever it has on the disk."""
+# The heads' keys and values of a batch, what a layer computes on the way, and torch itself.
+_SPARE = 1.2
+
+
+class LocalContestant:
+    """A model in this process; ``model``, ``renderer`` and ``recipe`` are those that its answers come from."""
+
+    can_compare = True
+
+    def __init__(self, name: str, kind: Kind, model: Any, renderer: Renderer, recipe: Recipe, digest: str) -> None:
+        self.name, self.kind, self.digest = name, kind, digest
+        self.model, self.renderer, self.recipe = model, renderer, recipe
+        self.reads = getattr(model.config, "max_position_embeddings", None)
+        self.memory = num_parameters(model) * _FLOAT
+        self.device: torch.device = next(model.parameters()).device
+        self._dtype = pick_dtype(recipe, self.device, num_parameters(model))
+
+    def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
+        """Answer all ``requests``; those that are drawn alike are written together."""
+        asked: dict[Sampling, list[tuple[Request, list[int]]]] = {}
+        with computing(self.device, self._dtype):
+            for request in requests:
+                try:
+                    if request.choices:
+                        on_answer(self._chosen(request))
+                        continue
+                    asked.setdefault(request.sampling, []).append((request, self._prompt(request)))
+                except TrainError as fault:
+                    reason = fault.reason if isinstance(fault, RowFault) else fault.message
+                    on_answer(Unanswered(request.id, fault.code, reason))
+            for sampling, prompts in asked.items():
+                self._write(sampling, prompts, on_answer, on_text)
+
+    def close(self) -> None:
+        """Let the weights go."""
+        del self.model
+
+    def _prompt(self, request: Request) -> list[int]:
+        prompt = self.renderer.prompt(request.row)
+        if prompt is None:
+            raise RowFault("raw text asks nothing")
+        if self.reads and len(prompt.ids) >= self.reads:
+            raise TrainError("E925 too-long", f"its {len(prompt.ids):,} tokens fill all {self.reads:,} that are read")
+        return prompt.ids
+
+    def _write(
+        self, sampling: Sampling, prompts: Sequence[tuple[Request, list[int]]], on_answer: OnAnswer,
+        on_text: OnText | None,
+    ) -> None:  # fmt: skip
+        begun = time.perf_counter()
+        texts = [_Text(request.id, self.renderer, on_text) for request, _ in prompts] if on_text else []
+        done = generate(
+            self.model, [ids for _, ids in prompts], max_new_tokens=sampling.max_new_tokens,
+            stop_ids=self.renderer.stop_ids, batch_tokens=self.recipe.eval.batch_tokens,
+            draw=Draw(sampling.temperature, sampling.seed) if sampling.temperature else None,
+            on_token=(lambda number, token: texts[number].take(token)) if texts else None,
+        )  # fmt: skip
+        # Of a batch there is one time; each answer gets its share of it by what was written.
+        per_token = (time.perf_counter() - begun) / max(1, sum(len(generated.ids) + 1 for generated in done))
+        for (request, ids), generated in zip(prompts, done, strict=True):
+            on_answer(self._answer(request, len(ids), generated, per_token))
+
+    def _answer(self, request: Request, num_prompt: int, generated: Generated, per_token: float) -> Answer:
+        text, reasoning = self.renderer.answer(generated.ids)
+        num = len(generated.ids)
+        return Answer(
+            request.id, text, reasoning, generated.stopped, prompt_tokens=num_prompt, new_tokens=num,
+            seconds=(num + 1) * per_token,
+        )  # fmt: skip
+
+    def _chosen(self, request: Request) -> Answer:
+        begun = time.perf_counter()
+        asked = questions(self.renderer, [(request.row, request.choices)])
+        nlls = option_nlls(self.model, asked, batch_tokens=self.recipe.eval.batch_tokens)[0]
+        likeliest = min(range(len(nlls)), key=nlls.__getitem__)
+        return Answer(
+            request.id, request.choices[likeliest], logprobs=[-nll for nll in nlls],
+            prompt_tokens=len(asked[0].prompt), new_tokens=0, seconds=time.perf_counter() - begun,
+        )  # fmt: skip
+
+
+class _Text:
+    """What is written of one answer, handed on as soon as no further token can change it."""
+
+    def __init__(self, name: str, renderer: Renderer, on_text: OnText) -> None:
+        self._decode, self._hand_on = renderer.decode, partial(on_text, name)
+        self._ids: list[int] = []
+        self._num_chars = 0
+
+    def take(self, token: int) -> bool:
+        self._ids.append(token)
+        text = self._decode(self._ids)
+        # Bytes of a character that is not whole yet.
+        if text.endswith("\ufffd"):
+            return True
+        new, self._num_chars = text[self._num_chars :], len(text)
+        return self._hand_on(new)
+
+
+def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) -> LocalContestant:
+    """Load the model that ``spec`` names.
+
+    Raises TrainError: E947 out-of-memory, before anything is loaded, where it does not fit into what is free; E942
+    unfinished-run and E952 run-changed of a run; and as `load_base` and `load_adapter` do.
+    """
+    import torch
+
+    recipe, folder, tuned = _recipe_of(spec, device)
+    base = find_base(recipe.base, folder)
+    whole = tuned if tuned is not None and (tuned / "config.json").is_file() else None
+    _check_memory(spec.name, whole or base, pick_device(recipe.device))
+    if tuned is not None:
+        check_folder(tuned, needs_weights=whole is not None)
+    model, tokenizer = load_base(
+        str(whole or base), device=recipe.device, new_tokens=() if whole else recipe.new_tokens
+    )  # fmt: skip
+    if tuned is not None and whole is None:
+        # Not merged: that rounds, and the run was measured without it.
+        model = load_adapter(model, tuned)
+    torch.set_num_threads(threads or pick_threads(recipe, num_parameters(model)))
+    objective = recipe.objective if recipe.objective == "chat" else "sft"
+    renderer = Renderer(
+        tokenizer, objective, reasoning=recipe.reasoning, allow_special_tokens=recipe.allow_special_tokens,
+        stop_ids=eos_ids(model),
+    )  # fmt: skip
+    weights = [path for path in (whole or base, None if whole else tuned) if path is not None]
+    digest = digest_of({"weights": [weights_digest(path) for path in weights], "renderer": renderer.digest})
+    return LocalContestant(spec.name, spec.kind, model, renderer, recipe, digest)
+
+
+def _recipe_of(spec: Spec, device: str) -> tuple[Recipe, Path | None, Path | None]:
+    # The recipe, the folder that its paths are read from, and where the tuned weights are, None for a base.
+    if spec.kind != "run":
+        recipe = build_recipe({"base": spec.base, "device": device})
+        return recipe, None, spec.path if spec.kind == "adapter" else None
+    assert spec.path is not None, "a run has a folder"
+    record = read_finished(spec.path)
+    recipe, folder = load_recipe(spec.path / RECIPE, is_own=True), recipe_folder(spec.path)
+    if weights_digest(find_base(recipe.base, folder)) != record["facts"]["base"]:
+        raise TrainError(
+            "E952 run-changed", f"{spec.path}: the weights of the base {recipe.base} changed since the run",
+            "Bring back what the run was made of.",
+        )  # fmt: skip
+    return (
+        recipe if device == "auto" else recipe.model_copy(update={"device": device}),
+        folder,
+        spec.path / record["saved"],
+    )
+
+
+def _check_memory(name: str, path: Path, device: torch.device) -> None:
+    needed, free = int(planned_memory(path) * _SPARE), free_memory(device)
+    if needed > free:
+        raise TrainError(
+            "E947 out-of-memory", f"{name} takes about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
+            "Close another model, or take a smaller one.", exit_code=Exit.MISSING,
+        )  # fmt: skip
+
+
+def planned_memory(path: Path) -> int:
+    """Return the bytes that the weights of a folder or .gguf file take once they are loaded; none is read."""
+    if path.is_file():
+        # Loaded as a base they are whole numbers again: of four bits eight times their size.
+        return path.stat().st_size * 2 * _FLOAT
+    headers = [check_safetensors(file) for file in sorted(path.glob("*.safetensors"))]
+    return sum(
+        prod(entry["shape"]) * _FLOAT for header in headers for name, entry in header.items() if name != "__metadata__"
+    )

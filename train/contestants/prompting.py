@@ -1,0 +1,123 @@
+"""Requests as lines of JSON, and what is put before each of them: a system text, and a few examples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from train.base.errors import TrainError
+from train.base.file_guard import MOST_STATE, read_file
+from train.contestants.contestant import Request, Sampling
+from train.data.dataset import Row, last_answer, parse_object, read_row, row_of
+
+# What the model has to write instead; a text that no template refuses.
+_NOTHING_YET = {"role": "assistant", "content": "A"}
+
+
+def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
+    """Return the request on a line, drawn by ``sampling`` where it does not say otherwise.
+
+    Raises TrainError "E928 bad-request" with ``location`` for a line that is none.
+    """
+    try:
+        value = parse_object(line, location)
+        name = value.get("id")
+        value = {"kind": "chat", "category": "", "cluster": name, **value}
+        # A row of an export ends with the answer; of a bare conversation the next turn is asked for.
+        messages = value.get("messages")
+        if isinstance(messages, list) and messages and not _is_answered(messages):
+            value["messages"] = [*messages, dict(_NOTHING_YET)]
+        row = row_of(value, location)
+    except TrainError as error:
+        raise TrainError("E928 bad-request", error.message) from None
+    choices = value.get("choices") or []
+    if not isinstance(choices, list) or not all(isinstance(choice, str) and choice for choice in choices):
+        raise _bad(location, "choices are texts that are not empty")
+    return Request(row, _sampling(value, sampling, location), tuple(choices))
+
+
+def _is_answered(messages: list[Any]) -> bool:
+    return isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant"
+
+
+def cancelled_by(line: bytes) -> str | None:
+    """Return the id that a line such as {"cancel": ID} names; None for any other line."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    name = value.get("cancel") if isinstance(value, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _sampling(value: Mapping[str, Any], sampling: Sampling, location: str) -> Sampling:
+    temperature, seed, most = (
+        value.get(name, getattr(sampling, name)) for name in ("temperature", "seed", "max_new_tokens")
+    )
+    if type(temperature) not in (int, float) or not 0 <= temperature <= 2:
+        raise _bad(location, "temperature is a number from 0 to 2")
+    if type(seed) is not int or not 0 <= seed < 2**31:
+        raise _bad(location, "seed is a whole number from 0")
+    if type(most) is not int or not 1 <= most <= 1 << 20:
+        raise _bad(location, "max_new_tokens is a whole number from 1")
+    return Sampling(float(temperature), seed, most)
+
+
+def _bad(location: str, what: str) -> TrainError:
+    return TrainError("E928 bad-request", f"{location}: {what}")
+
+
+def read_shots(lines: Iterable[bytes]) -> list[Row]:
+    """Return the rows of an export that may stand before a prompt; raises TrainError "E912 bad-dataset"."""
+    rows = (read_row(line, f"example {number}") for number, line in enumerate(lines, 1) if line.strip())
+    return [row for row in rows if row.messages]
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """A good prompt, to compare tuning with: a system text, and ``number`` examples of the prompt's own category.
+
+    Which ones is decided by the ids alone, so that every contestant gets the same; never the prompt's own record, nor
+    one of its cluster.
+    """
+
+    system: str = ""
+    number: int = 0
+    examples: Sequence[Row] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, system: Path | None, number: int, examples: Sequence[Row]) -> Prompting:
+        """Read the system text of a file; raises TrainError "E928 bad-request" where it cannot be read."""
+        if number and not examples:
+            raise TrainError("E928 bad-request", "there are no rows to take examples from", "Name some: --shots-from.")
+        try:
+            text = "" if system is None else read_file(system, most=MOST_STATE).decode("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise TrainError("E928 bad-request", f"{system}: {error}", "It is a text in UTF-8.") from None
+        return cls(text, number, examples)
+
+    def applied(self, request: Request) -> Request:
+        """Return ``request`` with the system text and the examples before its conversation."""
+        row = request.row
+        if row.messages is None or not (self.system or self.number):
+            return request
+        begins = [message for message in row.messages if message["role"] == "system"][:1]
+        rest = row.messages[len(begins) :] if row.messages[: len(begins)] == begins else row.messages
+        # The record's own system text stays where it has one; ours comes first.
+        said = "\n\n".join(text for text in (self.system, *(message["content"] or "" for message in begins)) if text)
+        before = [{"role": "system", "content": said}] if said else []
+        for shot in self._shots(row):
+            assert shot.messages is not None, "only rows with messages are examples"
+            turns = shot.messages[: last_answer(shot.messages) + 1]
+            before += [message for message in turns if message["role"] != "system"]
+        return replace(request, row=replace(row, messages=[*before, *rest]))
+
+    def _shots(self, row: Row) -> list[Row]:
+        mine = [shot for shot in self.examples if shot.id != row.id and shot.cluster != row.cluster]
+        # Where the category has none, any will do better than none.
+        alike = [shot for shot in mine if shot.category == row.category] or mine
+        return sorted(alike, key=lambda shot: hashlib.sha256(shot.id.encode()).digest())[: self.number]
