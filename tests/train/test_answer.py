@@ -94,9 +94,10 @@ def test_each_request_that_cannot_be_answered_is_told_and_stops_no_other(bases: 
              question("long", "who sat " * 500), {"id": "raw", "text": "the cat"}, question("good")]  # fmt: skip
     _, *said = ask(bases(), *lines)
     errors = {line["id"]: line["error"] for line in said if "error" in line}
-    assert errors.keys() == {*(f"line {number}" for number in range(1, 7)), "long", "raw"}
+    bad = {"line 1", "line 2", "x", "line 4", "t", "c"}
+    assert errors.keys() == bad | {"long", "raw"}
     assert errors["long"]["code"] == "E925 too-long"
-    assert all(errors[f"line {number}"]["code"] == "E928 bad-request" for number in range(1, 7))
+    assert all(errors[name]["code"] == "E928 bad-request" for name in bad)
     assert [line["id"] for line in said if "text" in line] == ["good"]
 
 

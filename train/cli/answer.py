@@ -115,10 +115,10 @@ class _Session:
             self._contestant.answer(block, self._report, self._hand_on)
 
     def _listen(self, lines: BinaryIO, waiting: SimpleQueue[Request]) -> None:
-        from train.contestants.prompting import cancelled_by
+        from train.contestants.prompting import text_of
 
         for number, line in enumerate(iter(lines.readline, b""), 1):
-            if (cancelled := cancelled_by(line)) is not None:
+            if (cancelled := text_of(line, "cancel")) is not None:
                 self._cancelled.add(cancelled)
                 continue
             for request in self._read(line, number):
@@ -129,14 +129,15 @@ class _Session:
 
     def _read(self, line: bytes, number: int) -> Iterator[Request]:
         from train.contestants import Unanswered
-        from train.contestants.prompting import read_request
+        from train.contestants.prompting import read_request, text_of
 
         if not line.strip():
             return
         try:
             yield self._prompting.applied(read_request(line, f"line {number}", self._sampling))
         except TrainError as error:
-            self._report(Unanswered(f"line {number}", error.code, error.message))
+            name = text_of(line, "id") or f"line {number}"
+            self._report(Unanswered(name, error.code, error.message))
 
     def _hand_on(self, name: str, text: str) -> bool:
         if name in self._cancelled:

@@ -44,14 +44,14 @@ def _is_answered(messages: list[Any]) -> bool:
     return isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant"
 
 
-def cancelled_by(line: bytes) -> str | None:
-    """Return the id that a line such as {"cancel": ID} names; None for any other line."""
+def text_of(line: bytes, key: str) -> str | None:
+    """Return the text that a line has under ``key``, such as the id of a request; None where it has none."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    name = value.get("cancel") if isinstance(value, dict) else None
-    return name if isinstance(name, str) else None
+    text = value.get(key) if isinstance(value, dict) else None
+    return text if isinstance(text, str) and text else None
 
 
 def _sampling(value: Mapping[str, Any], sampling: Sampling, location: str) -> Sampling:

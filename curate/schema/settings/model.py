@@ -341,6 +341,8 @@ class Settings(_SettingsPart):
     views: dict[str, SavedView] = field(default_factory=dict)
     """Filters with an order and columns, under a name; `curate list --save` and Browse write them."""
     plugins: PluginSettings = field(default_factory=PluginSettings)
+    contestants: dict[str, str] = field(default_factory=dict)
+    """Names of models that are asked: a run, a folder, a .gguf file, URL#MODEL, or a .toml file with url and model."""
     keys: dict[str, str] = field(default_factory=dict)
     """Keys of the terminal UI by the id of what they do, e.g. "browse.drop" = "x"; several are parted by commas."""
     target: Target = ""
