@@ -214,8 +214,11 @@ def test_a_leak_is_opened_in_dedupe(make_workspace, make_app, drive, settled, co
         await press(pilot, settled, "l", "enter")
         await settled(pilot)
         assert pilot.app.current_mode == "dedupe"
-        assert "exam" in screen_text(pilot.app)
-        assert "known" in screen_text(pilot.app)
+        seen = screen_text(pilot.app)
+        assert "leak pair: known (train) gives away exam (test)" in seen
+        assert "A known  train" in seen
+        assert "B exam  test" in seen
+        assert "no split" not in seen
 
     drive(make_app(workspace), story)
 

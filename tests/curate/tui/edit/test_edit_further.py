@@ -137,7 +137,9 @@ def test_previews_neighbours_and_differences(
         await pilot.press("f2")
         assert '"level": "easy"' in screen_text(pilot.app)
         await pilot.press("f2")
-        assert "an estimate, 4 bytes a token" in screen_text(pilot.app)
+        about = " ".join(line.rpartition("▏")[2].strip() for line in screen_text(pilot.app).splitlines())
+        assert "an estimate, 4 bytes a token; T in Browse counts what the newest dataset has" in about
+        assert "no tokenizer" not in about
 
     edit_story(workspace, story, size=(140, 45), record="m1", pointer="/messages/0/content")
 
