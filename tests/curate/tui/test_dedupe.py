@@ -51,7 +51,7 @@ async def arrive(pilot, settled):
     await settled(pilot)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_looks(workspace, make_app, drive, settled, snapshot, size):
     async def story(pilot):
         await arrive(pilot, settled)

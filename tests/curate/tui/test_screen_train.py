@@ -55,7 +55,7 @@ def write_run(folder, *, status="stopped", steps=40, report=None):
         (folder / "feedback.jsonl").write_text("")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_the_screen_looks_like(make_workspace, make_app, drive, settled, snapshot, size):
     workspace = make_workspace()
     export_dataset(workspace)

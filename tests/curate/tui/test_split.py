@@ -56,7 +56,7 @@ async def press(pilot, settled, *keys):
         await settled(pilot)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_looks(make_workspace, make_app, drive, settled, compared, snapshot, size):
     workspace = make_workspace(settings=EASY.replace('"P5", ', ""))
 

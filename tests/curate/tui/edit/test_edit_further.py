@@ -189,7 +189,7 @@ def test_an_answer_with_a_schema_is_a_form_too(
 # -- the screen -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_it_looks_like(
     make_own: Any,
     edit_story: Any,
