@@ -255,15 +255,17 @@ def test_each_category_of_a_result_is_one_row_and_no_text_touches_the_edge(
     make_workspace, make_app, drive, settled, make_report, screen_text, size
 ):
     workspace = make_workspace()
-    write_run(workspace.root / "runs/2026-11-24-a", status="finished", report=make_report())
+    write_run(workspace.root / "runs/2026-11-24-a", status="finished", report=make_report(verdict="inconclusive"))
     app = make_app(workspace)
 
     async def story(pilot):
         await opened(pilot, settled)
-        await until(pilot, lambda: "regressed" in seen(app, "scores"))
+        await until(pilot, lambda: "improved" in seen(app, "scores"))
         drawn = [line.partition("▏") for line in screen_text(app).splitlines()[3:-2]]
-        for name, sign in (("billing", "!"), ("returns", "+")):
-            assert [right for _, _, right in drawn if re.fullmatch(rf" {name} +20 .*[-+]0\.\d+  \{sign}( \w+)?", right)]
+        for name, sign, word in (("billing", "~", "inconclusive"), ("returns", "+", "improved")):
+            row = re.compile(rf" {name} +20 .*[-+]0\.\d+  \{sign}( {word})?")
+            assert [right for _, _, right in drawn if row.fullmatch(right)]
+            assert not [right for _, _, right in drawn if right.strip() == word]
         for left, _, right in drawn:
             assert (left + " ").startswith(" ")
             assert (right + " ").startswith(" ")
