@@ -275,6 +275,9 @@ def stages(overview: ProjectOverview, steps: Sequence[NextStep], runs: Sequence[
         elif not overview.num_records and name != "Data":
             text, state = "after the first record", "unknown"
         ready = next((step for step in steps if step.screen == screen), NextStep("", text, screen))
+        if name == "Data" and overview.num_unread and not overview.num_records:
+            text = "no line is a record"
+            ready = NextStep("error", text, "validate")
         result.append(Stage(name, state, text, ready))
     return result
 

@@ -145,13 +145,14 @@ def empty(project: Project, *, is_standby: bool = False) -> Reason:
     """Return that there are no records, and the ways to the first one; `Standby` has keys for all of them."""
     from curate.project.drafts import Drafts
 
-    root, globs = project.root, ", ".join(project.settings.data)
-    catalog = project.catalog
+    root, catalog = project.root, project.catalog
+    files = "" if project.file else f"  (record files: {', '.join(project.settings.data)})"
+    shell = "" if project.file else f"{' ' * (_KEY_WIDTH + 2)}curate import FILE --into {root}\n"
     text = Text.assemble(
-        ("No records yet", "strong"), " in ", safe_text(root.resolve().name, 60, "accent"), "  (record files: ",
-        safe_text(globs, 60), ")\n\n", _line("n", "write the first record"),
-        _line("i" if is_standby else "g h i", "import a file; in a shell:"),
-        " " * (_KEY_WIDTH + 2), safe_text(f"curate import FILE --into {root}", 200, "key"), "\n",
+        ("No records yet", "strong"), " in ", safe_text((project.file or root.resolve()).name, 60, "accent"),
+        safe_text(files, 80), "\n\n", _line("n", "write the first record"),
+        _line("i" if is_standby else "g h i", f"import a file{'; in a shell:' if shell else ''}"),
+        safe_lines(shell, "key"),
         _line("t" if is_standby else "g h t", "take the two-minute tour, in a workspace of its own"),
         _line("r", "read the record files again, after you have put one there"), _line("?", "all keys"),
     )  # fmt: skip

@@ -103,6 +103,37 @@ def test_a_workspace_is_made_of_it(file, drive, settled, screen_text) -> None:
     drive(app, story)
 
 
+def test_what_needs_a_workspace_offers_to_make_one(file, drive, settled, screen_text) -> None:
+    app = app_of(file)
+
+    async def story(pilot):
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+        await settled(pilot)
+        await pilot.press("3")
+        await until(pilot, lambda: "from desk.jsonl?" in " ".join(screen_text(app).split()))
+
+    drive(app, story)
+
+
+@pytest.mark.parametrize(("content", "said"), [("", "No records yet in desk.jsonl\n"), ("{no\n", "no line is a record")])
+def test_a_file_without_a_record_is_named_and_leads_on(file, drive, settled, screen_text, content, said) -> None:
+    file.write_text(content)
+    app = app_of(file)
+
+    async def story(pilot):
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+        await settled(pilot)
+        assert said in screen_text(app)
+        assert "pairsmith/files" not in screen_text(app)
+        if content:
+            assert "NEXT: press 1 (Data)" in screen_text(app)
+            await pilot.press("1")
+            await settled(pilot)
+            assert app.current_mode == "validate"
+
+    drive(app, story)
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("desk.csv", "question,answer\nWho?,We.\n"), ("odd.jsonl", '{"topic": "a", "text": "one"}\n')]
 )
