@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from curate.tui.context import HostApp
 
 _MOST_LINES = 5000  # Of a verb's output that are shown; the file or a shell has the rest.
+_ENDED = {0: "done", 1: "ended: see what it says"}  # By exit code; all others are failures.
 _EVERY = 0.2  # Seconds between two looks at what a verb has printed.
 
 
@@ -35,8 +37,11 @@ class Switch(Checkbox):
         return "X" if self.value else " "
 
 
-class VerbDialog(ModalScreen[list[str] | None]):
-    """The parameters of a verb; it hands over the command line to run."""
+class VerbDialog(ModalScreen[tuple[list[str], list[str]] | None]):
+    """The parameters of a verb; it hands over the command line to run, and the one that shows first what it would do.
+
+    The second is empty where nothing needs to be shown first.
+    """
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("ctrl+s,f2", "run", "Run", id="verb.run"),
@@ -110,7 +115,7 @@ class VerbDialog(ModalScreen[list[str] | None]):
 
     def action_run(self) -> None:
         try:
-            self.dismiss(self._verb.command(self._values))
+            self.dismiss((self._verb.command(self._values), self._verb.preview(self._values)))
         except ValueError as error:
             cast("HostApp", self.app).tell(str(error), "warn")
 
@@ -125,12 +130,15 @@ def _label(item: Parameter) -> Text:
 class RunPage(ModalScreen[None]):
     """A verb that runs as a process of its own, and what it prints."""
 
-    BINDINGS: ClassVar[list[Any]] = [Binding("escape,q", "close", "Close", id="run_page.close")]
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("escape,q", "close", "Close", id="run_page.close"),
+        Binding("y", "confirm", "Do it", id="run_page.confirm"),
+    ]
 
-    def __init__(self, words: list[str]) -> None:
-        """Run the command line ``words``."""
+    def __init__(self, words: list[str], preview: Sequence[str] = ()) -> None:
+        """Run the command line ``words``; where there is a ``preview``, run that, and ``words`` after a yes."""
         super().__init__()
-        self._words = words
+        self._words, self._next = list(preview) or words, words if preview else []
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._num_lines = 0
         self._last_draw = 0.0
@@ -182,13 +190,18 @@ class RunPage(ModalScreen[None]):
     def _ended(self, code: int) -> None:
         self._is_running = False
         self._show_lines()
-        ended = "done" if code == 0 else f"ended with exit code {code}"
-        result = "stopped" if self._is_stopped else ended
-        self._show_end(f"{result}; esc closes")
+        result = "stopped" if self._is_stopped else _ENDED.get(code, "failed: see what it says")
+        if self._is_stopped or code not in _ENDED:
+            self._next = []
+        self._show_end("Nothing is done yet: y does it, esc does not" if self._next else f"{result}; esc closes")
         self.frame.log_command(shlex.join(self._words), result)
         # What it decided or wrote is shown at once.
         if self.frame.has_project:
             self.frame.following.reread()
+
+    def action_confirm(self) -> None:
+        if self._next and not self._is_running:
+            self.app.switch_screen(RunPage(self._next))
 
     def action_close(self) -> None:
         if not self._is_running:
