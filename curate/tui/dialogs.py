@@ -120,7 +120,6 @@ class Choose(ModalScreen[str | None]):
     ]
     DEFAULT_CSS = """
     Choose FrameTable { height: 12; }
-    Choose .box { width: 100; }
     """
 
     def __init__(
@@ -137,7 +136,7 @@ class Choose(ModalScreen[str | None]):
         self._head = head
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="box"):
+        with Vertical(classes="box wide"):
             yield Static(safe_lines(self._question))
             yield SafeInput(placeholder="type to find one" + (", or another" if self._is_open else ""))
             yield FrameTable(self.columns(self._head), list(self._values), can_mark=False)

@@ -162,7 +162,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             runs = runs_of(project.data)
             way = stages(counts, next_steps(project, counts, runs), runs)
             if project.file:
-                later = NextStep("", "in a workspace: make one of the file", "home", {"file": project.file})
+                later = NextStep("", "in a workspace", "home", {"file": project.file})
                 way = [
                     stage
                     if self.app.is_open(stage.step.screen)
