@@ -68,7 +68,11 @@ class SingleFileProject(Project):
     def load(self, on_progress: OnProgress | None = None) -> Catalog:
         """Read the records as `Project.load` does; a decision that a crash has kept out of the file is written now."""
         catalog = super().load(on_progress)
-        if self._is_known and _stamp(self._path) == self._written and _digest_of(self._lines()) != _file_digest(self._path):
+        if (
+            self._is_known
+            and _stamp(self._path) == self._written
+            and _digest_of(self._lines()) != _file_digest(self._path)
+        ):
             self._write()
         return catalog
 

@@ -377,11 +377,18 @@ class CurateApp(App[int]):
             return
         elif answer := self.present().refusal(event.key):
             self.tell(answer, "warn")
-        elif _FUNCTION.fullmatch(event.key) and event.key not in self.screen.active_bindings:
-            # Nobody types these: who presses one means a key of another screen.
-            self.tell(f"{event.key} does nothing here; ? shows the keys.", "warn")
+        elif self._is_idle(event.key):
+            # Who presses it means a key of another screen.
+            self.tell(f"{key_name(event.key)} does nothing here; ? shows the keys.", "warn")
         else:
             await super().on_event(event)
+
+    def _is_idle(self, key: str) -> bool:
+        """Whether ``key`` does nothing here; a box takes letters without a binding, and says itself what it does."""
+        is_typed = self.screen is not self.present() or isinstance(self.focused, Input | TextArea)
+        if (is_typed and not _FUNCTION.fullmatch(key)) or key.startswith("<"):
+            return False
+        return key not in self.screen.active_bindings
 
     def on_key_done(self) -> None:
         self._keys.done()
