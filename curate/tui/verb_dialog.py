@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -53,8 +52,8 @@ class VerbDialog(ModalScreen[tuple[list[str], list[str]] | None]):
     VerbDialog .label { margin-top: 1; }
     """
 
-    def __init__(self, verb: Verb, root: str, values: dict[str, str] | None = None) -> None:
-        """Ask for the parameters of ``verb``, for the workspace ``root``; ``values`` are filled in already."""
+    def __init__(self, verb: Verb, root: str) -> None:
+        """Ask for the parameters of ``verb``, for the workspace ``root``."""
         super().__init__()
         self._verb = verb
         self._values = {item.name: item.default for item in verb.parameters}
@@ -62,7 +61,6 @@ class VerbDialog(ModalScreen[tuple[list[str], list[str]] | None]):
             if item.name in ("root", "paths") or ("DIR" in item.hint and not (item.on or item.is_required)):
                 # Ids are typed before the workspace.
                 self._values[item.name] = f" {shlex.quote(root)}" if item.name == "words" else root
-        self._values |= values or {}
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box large"):
@@ -140,8 +138,7 @@ class RunPage(ModalScreen[None]):
         super().__init__()
         self._words, self._next = list(preview) or words, words if preview else []
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
-        self._num_lines = 0
-        self._last_draw = 0.0
+        self._num_lines = self._num_drawn = 0
         self._process: VerbProcess | None = None
         self._is_running, self._is_stopped = True, False
 
@@ -159,6 +156,7 @@ class RunPage(ModalScreen[None]):
 
     def on_mount(self) -> None:
         self.query_one("#output").focus()
+        self.set_interval(_EVERY, self._show_lines)
         width = max(40, self.app.size.width - 6)
 
         def job() -> int:
@@ -173,12 +171,10 @@ class RunPage(ModalScreen[None]):
     def _printed(self, line: str) -> None:
         self._lines.append(line)
         self._num_lines += 1
-        if time.monotonic() - self._last_draw > _EVERY:
-            self._last_draw = time.monotonic()
-            self.app.call_from_thread(self._show_lines)
 
     def _show_lines(self) -> None:
-        if self.is_mounted:
+        if self.is_mounted and self._num_lines != self._num_drawn:
+            self._num_drawn = self._num_lines
             gone = self._num_lines - len(self._lines)
             head = Text(f"(the first {gone:,} lines are not shown)\n", "muted") if gone else Text()
             self.query_one("#printed", Static).update(Text.assemble(head, safe_lines("".join(self._lines))))

@@ -254,14 +254,8 @@ def _import_into(app: HostApp, path: Path) -> None:
             intake, saved = result
             outcome = _outcome(f"imported {path.name}", [intake], saved)
             columns = ",".join(f"{name}={column}" for name, column in mapping.items())
-            words = [
-                "curate",
-                "import",
-                str(path),
-                "--into",
-                str(project.root),
-                *(["--map", columns] if columns else []),
-            ]
+            words = ["curate", "import", str(path), "--into", str(project.root)]
+            words += ["--map", columns] if columns else []
             app.log_command(shlex.join(words), outcome[0])
             app.following.reread(*outcome)
 

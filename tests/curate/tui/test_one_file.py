@@ -130,7 +130,9 @@ def test_a_file_that_somebody_else_has_open_says_so_and_is_tried_again(file, dri
     drive(app, story, size=(200, 50))
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "No records yet in desk.jsonl\n"), ("{no\n", "no line is a record")])
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "No records yet in desk.jsonl\n"), ("{no\n", "no line is a record")]
+)
 def test_a_file_without_a_record_is_named_and_leads_on(file, drive, settled, screen_text, content, said) -> None:
     file.write_text(content)
     app = app_of(file)
