@@ -189,6 +189,9 @@ class RunPage(ModalScreen[None]):
         result = "stopped" if self._is_stopped else _ENDED.get(code, "failed: see what it says")
         if self._is_stopped or code not in _ENDED:
             self._next = []
+        if self._next and self.is_mounted:
+            # The sums are at the end.
+            self.call_after_refresh(self.query_one("#output").scroll_end, animate=False)
         self._show_end("Nothing is done yet: y does it, esc does not" if self._next else f"{result}; esc closes")
         self.frame.log_command(shlex.join(self._words), result)
         # What it decided or wrote is shown at once.
