@@ -40,7 +40,7 @@ class Following:
         self._poll = poll
         self._is_looking = False
         self._project: Project | None = None
-        self._unsubscribe = _nothing
+        self._unsubscribe: Callable[[], object] = _nothing
         # By the name of each screen that knows of the records: those that changed while it was not shown.
         self._waiting: dict[str, set[str]] = {}
         self._num_decisions = 0  # Decisions of the project that the header has told of.
