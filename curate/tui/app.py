@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
 _MOST_VISITS = 20
-_FUNCTION = re.compile(r"f\d+")
 _FOR_A_FILE = ("browse", "edit", "validate", "queue")  # The screens of a file without a workspace.
 EXPIRES = 20.0  # Seconds after which a message that is no warning goes: what was done is old news then.
 
@@ -386,7 +384,8 @@ class CurateApp(App[int]):
     def _is_idle(self, key: str) -> bool:
         """Whether ``key`` does nothing here; a box takes letters without a binding, and says itself what it does."""
         is_typed = self.screen is not self.present() or isinstance(self.focused, Input | TextArea)
-        if (is_typed and not _FUNCTION.fullmatch(key)) or key.startswith("<"):
+        is_function = key.startswith("f") and key[1:].isdecimal()
+        if (is_typed and not is_function) or key.startswith("<"):
             return False
         return key not in self.screen.active_bindings
 
