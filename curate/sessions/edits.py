@@ -161,6 +161,9 @@ class EditSession:
         self.text = ""
         self.form.replace_line(_in_order(line, self.form.to_line()))
         faults = [fault.problem for fault in self.form.problems()]
+        # What is wrong within a part is often why something is wrong with that part.
+        pointers = [fault.pointer for fault in faults]
+        faults.sort(key=lambda fault: any(pointer.startswith(f"{fault.pointer}/") for pointer in pointers))
         if record is None:
             return [describe_problem(text, problem) for problem in faults]
         return [

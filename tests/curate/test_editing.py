@@ -219,7 +219,7 @@ def test_markdown_from_an_editor(make_workspace: Any, hold: Any) -> None:
     ]
     assert edit.text, "what cannot be read is kept"
     assert edit.take(text.replace('"billing"', "7")) == ["line 3: /category must be a string, not a number"]
-    assert edit.take(text.replace("# output", "# ouput"))[-1].startswith("line 10: /ouput ")
+    assert edit.take(text.replace("# output", "# ouput"))[0].startswith("line 10: /ouput ")
     assert edit.take(text.replace("billing", "other").replace("# output\n\n", "# output\n\nSo: ")) == []
     edit.save()
     saved = record_in(workspace.root, "r003")

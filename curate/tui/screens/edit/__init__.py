@@ -345,7 +345,7 @@ class EditScreen(ProjectScreen):
             self.tell("There is nothing to save.", "warn")
             return False
         if view is not None:
-            await view.judge()
+            await view.judge(is_finished=True)
             if reason := await view.find_unread_answer():
                 self.tell(f"The answer is not saved: {reason}", "error")
                 return False
@@ -487,10 +487,8 @@ class EditScreen(ProjectScreen):
 
     async def _focus_pointer(self, view: FormView, pointer: str) -> None:
         async with self._show_lock:
-            if view is self._form_view() and view.edit.is_new and not view.edit.is_line and not pointer:
-                view.sheet.focus_to_type()
-            elif view is self._form_view():
-                await view.sheet.focus_pointer(pointer)
+            if view is self._form_view():
+                await (view.sheet.focus_pointer(pointer) if pointer else view.go_to_start())
 
     @property
     def _finding_line(self) -> FindingLine:

@@ -47,11 +47,14 @@ class FormSheet(Vertical):
             self.sheet = sheet
             self.pointer = pointer
 
-    def __init__(self, form: Form, *, id: str | None = None) -> None:
+    def __init__(self, form: Form, *, is_new: bool = False, id: str | None = None) -> None:
         super().__init__(id=id)
         self.form = form
         self._opened: set[str] = set()
+        # By pointer; none where it is of a part that was begun here, and that nobody has been in yet.
         self._problems: dict[str, list[Problem]] = {}
+        self._begun = {""} if is_new else set()
+        self._left: set[str] = set()
         self._visited: str | None = None
 
     def compose(self) -> ComposeResult:
@@ -62,12 +65,25 @@ class FormSheet(Vertical):
         """How many things are wrong."""
         return sum(map(len, self._problems.values()))
 
-    async def judge(self) -> None:
-        """Look anew for what is wrong and show it under each field."""
+    @property
+    def num_unfilled(self) -> int:
+        """How many parts have still to be filled in."""
+        return sum(not problems for problems in self._problems.values())
+
+    async def judge(self, *, is_finished: bool = False) -> None:
+        """Look anew for what is wrong and show it under each field; what ``is_finished`` has no empty parts."""
+        if is_finished:
+            self._begun.clear()
         self._problems = defaultdict(list)
         for fault in self.form.problems():
-            self._problems[fault.pointer].append(fault.problem)
+            problems = self._problems[fault.pointer]
+            if not self._is_untouched(fault.pointer):
+                problems.append(fault.problem)
         await self._show_problems()
+
+    def _is_untouched(self, pointer: str) -> bool:
+        is_begun = any(f"{pointer}/".startswith(f"{begun}/") for begun in self._begun)
+        return is_begun and not any(f"{left}/".startswith(f"{pointer}/") for left in self._left)
 
     async def _show_problems(self) -> None:
         nodes = {pointer: self._nearest_node(pointer) for pointer in self._problems}
@@ -80,7 +96,7 @@ class FormSheet(Vertical):
                 await line.remove()
         for pointer, problems in waiting.items():
             node = nodes[pointer]
-            if node is not None:
+            if node is not None and (problems or pointer):
                 await node.mount_problem(ProblemLine(pointer, problems, within[pointer]))
 
     async def rebuild(self) -> None:
@@ -128,11 +144,6 @@ class FormSheet(Vertical):
         node = self.node(self.form.nearest(pointer).pointer)
         return node.focus_to_type() if isinstance(node, GroupNode) else is_there
 
-    def focus_to_type(self) -> bool:
-        """Go to where one begins to type in a new record."""
-        root = self.children[0]
-        return root.focus_to_type() if isinstance(root, GroupNode) else self.focus_node("")
-
     def focus_node(self, pointer: str) -> bool:
         """Give the focus to the field at ``pointer``, else to the nearest one around it that is on the screen."""
         node = self._nearest_node(pointer)
@@ -153,11 +164,13 @@ class FormSheet(Vertical):
 
     def on_text_typed(self, event: TextTyped) -> None:
         event.stop()
+        self._left.add(event.pointer)
         self.form.enter(event.pointer, event.text, ends_word=event.ends_word)
         self.post_message(self.Edited(self))
 
     async def on_value_picked(self, event: ValuePicked) -> None:
         event.stop()
+        self._left.add(event.pointer)
         self.form.set(event.pointer, event.value)
         await self._changed()
 
@@ -248,10 +261,12 @@ class FormSheet(Vertical):
         pointer = self.focused_pointer()
         if pointer is None:
             return
-        has_moved = self._visited not in (None, pointer)
-        self._visited = pointer
-        if has_moved:
+        left, self._visited = self._visited, pointer
+        if left not in (None, pointer):
+            self._left.add(left)
             await self._settle()
+            if self._begun:
+                await self.judge()
         self.post_message(self.Entered(self, pointer))
 
     async def _settle(self) -> None:
@@ -267,6 +282,7 @@ class FormSheet(Vertical):
 
     async def _go_to_added(self, added: str) -> None:
         self._opened.add(added)
+        self._begun.add(added)
         await self._changed()
         await self.focus_pointer(added)
         if isinstance(node := self.node(added), GroupNode):

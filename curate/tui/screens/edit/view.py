@@ -19,6 +19,7 @@ from textual.widgets.text_area import Selection
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.sessions.edits import Answer, EditSession, answer_of
+from curate.sessions.lines import LineEdit
 from curate.tui.border import cut_middle, safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.screens.edit.inputs import AreaField, location_at
@@ -92,7 +93,7 @@ class FormView(Vertical):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="fields", can_focus=False):
-            yield FormSheet(self.edit.form, id="line")
+            yield FormSheet(self.edit.form, is_new=self._is_begun_here, id="line")
             yield Vertical(id="answer")
         yield SafeInput(placeholder="find in this text: enter goes to the next place, esc back to the text", id="find")
         yield Panel(id="help")
@@ -100,6 +101,11 @@ class FormView(Vertical):
 
     async def on_mount(self) -> None:
         await self._examine()
+
+    @property
+    def _is_begun_here(self) -> bool:
+        # A line of a file, or a row of an import, is no record yet either, but there is something in it.
+        return self.edit.is_new and not isinstance(self.edit, LineEdit)
 
     @property
     def sheet(self) -> FormSheet:
@@ -113,6 +119,11 @@ class FormView(Vertical):
             await self.query_one("#answer FormSheet", FormSheet).focus_fault(pointer)
             return f"{pointer}: {typed.message}"
         return ""
+
+    async def go_to_start(self) -> None:
+        """Go to where the work is: to what is wrong, else to where one begins to type."""
+        if self._is_begun_here or not await self.go_to_problem():
+            await self.sheet.focus_pointer(self.edit.form.start())
 
     async def go_to_problem(self, after: str | None = None) -> bool:
         """Go to the first field with a problem, or the first one behind ``after``; return False where there is none."""
@@ -232,15 +243,16 @@ class FormView(Vertical):
         help_text = ". ".join(filter(None, (field.fixed, field.bounds, field.help)))
         text = Text.assemble(safe_text(field.name, 30, style="strong"), "  ", safe_text(help_text, 300))
         self.query_one("#help", Panel).show(text)
+        self._show_foot()
 
-    async def judge(self) -> None:
+    async def judge(self, *, is_finished: bool = False) -> None:
         """Look at what was typed: what is wrong, and whether it asks for other fields."""
         self._judging.end()
-        await self._examine()
+        await self._examine(is_finished=is_finished)
         self.post_message(self.Changed())
 
-    async def _examine(self) -> None:
-        await self.sheet.judge()
+    async def _examine(self, *, is_finished: bool = False) -> None:
+        await self.sheet.judge(is_finished=is_finished)
         await self._show_answer()
         self._show_foot()
 
@@ -276,9 +288,12 @@ class FormView(Vertical):
 
     def _show_foot(self) -> None:
         num_problems = sum(sheet.num_problems for sheet in self.query(FormSheet))
+        num_unfilled = sum(sheet.num_unfilled for sheet in self.query(FormSheet))
         status = ("fits the schema, but see above", "warn") if self.has_finding else ("ok", "ok")
         if num_problems:
             status = (f"! {counted(num_problems, 'error')}", "error")
+        elif num_unfilled:
+            status = (f"{num_unfilled:,} to fill in", "warn")
         text = Text.assemble((" * required   ", "muted"), status)
         if self.warning:
             text.append_text(Text.assemble("   ", safe_text(self.warning, 60, style="error")))
