@@ -67,6 +67,7 @@ class EditSession:
         self.notes: list[str] = []
         # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.text = text
+        self.fault_location = 1, 1  # Line and column, from 1, where the text cannot be read any further.
         self._draft: Draft | None = None  # As `keep` has written it last.
         self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
         self._drafts = Drafts(project.root, project.by, self.draft_folder)
@@ -98,7 +99,7 @@ class EditSession:
     @property
     def is_huge(self) -> bool:
         """Whether the line is so large that only an editor should have it."""
-        return is_huge(self.form.to_line())
+        return is_huge(self.text or self.form.to_line())
 
     @property
     def category(self) -> str:
@@ -151,10 +152,12 @@ class EditSession:
         then: while there is such a text, nothing that others change is taken in.
         """
         self.text = text
+        self.fault_location = 1, 1
         try:
             record = read_markdown(text, self.project.shape) if is_markdown(text) else None
             line = read_written(text) if record is None else record.line
         except Misspelt as fault:
+            self.fault_location = fault.line, fault.column
             return [str(fault)]
         if not isinstance(line, dict):
             return ["line 1, column 1: a record is an object in braces"]
@@ -179,7 +182,7 @@ class EditSession:
                 and the draft stays.
         """
         if self.text:
-            raise CurateError("E972 unfit-line", f"{self.name}: the text cannot be read yet", "Fix it in the editor.")
+            raise CurateError("E972 unfit-line", f"{self.name}: the text cannot be read yet", "Mend it first.")
         if problems := self.form.problems():
             first = problems[0]
             more = f", and {counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""

@@ -156,12 +156,12 @@ class Form:
             return pointer_of(paths["messages"])
         beside = {pointer_of(paths[name]) for name in ("id", "system") if name in paths}
         texts = [field for field in fields if field.kind in ("text", "line") and field.pointer not in beside]
-        if not texts:
-            return ""
-        return min(
-            texts,
-            key=lambda field: (not field.is_required, bool(self.text(field)) == field.is_required, field.kind != "text"),
-        ).pointer
+
+        def rank(field: Field) -> tuple[bool, bool, bool]:
+            is_needed, is_empty = field.is_required, not self.text(field)
+            return not is_needed, is_empty != is_needed, field.kind != "text"
+
+        return min(texts, key=rank).pointer if texts else ""
 
     def text(self, field: Field) -> str:
         """Return what stands in a field: what was typed and is no value yet, else its value as it is typed."""

@@ -28,8 +28,9 @@ from curate.tui.border import safe_line
 from curate.tui.remedies import offer_remedies
 from curate.tui.screen import ProjectScreen, empty
 from curate.tui.screens.edit.finding import FindingLine
+from curate.tui.screens.edit.raw import RawText
 from curate.tui.screens.edit.side import VIEWS, EditSide
-from curate.tui.screens.edit.view import HELP, FormView, draft_note, nothing_open, title, without_form
+from curate.tui.screens.edit.view import FALLBACKS, HELP, NEEDS, FormView, draft_note, nothing_open, title, without_form
 from curate.tui.widgets import Panel, Pause
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class EditScreen(ProjectScreen):
         Binding("D", "discard", "Discard draft", id="edit.discard", show=False),
         Binding("p", "next_problem", "Next problem", id="edit.problem"),
         Binding("o", "resume", "Last draft", id="edit.resume", show=False),
+        *FALLBACKS,
     ]
     DEFAULT_CSS = """
     EditScreen #form.main { width: 3fr; }
@@ -270,6 +272,10 @@ class EditScreen(ProjectScreen):
         elif self._side.next_view() == VIEWS[0] and self.is_narrow:
             self.is_side_open = False
 
+    def action_refuse(self, what: str) -> None:
+        message, remedy = NEEDS[what]
+        self.tell(message, "warn", remedy)
+
     async def action_next_problem(self) -> None:
         view = self._form_view()
         if view is None or not await view.go_to_problem(after=view.sheet.focused_pointer()):
@@ -344,6 +350,11 @@ class EditScreen(ProjectScreen):
         if edit is None:
             self.tell("There is nothing to save.", "warn")
             return False
+        for raw in self.query(RawText):
+            raw.judge()
+            if not edit.text:
+                await self._show()
+                view = self._form_view()
         if view is not None:
             await view.judge(is_finished=True)
             if reason := await view.find_unread_answer():
@@ -431,31 +442,29 @@ class EditScreen(ProjectScreen):
 
     async def _show_open_record(self) -> None:
         edit, view = self.edit, self._form_view()
-        has_form = edit is not None and not edit.is_huge and not edit.text
+        kind = None if edit is None or edit.is_huge else RawText if edit.text else FormView
         with self.app.batch_update():
-            self.query_one("#nothing").display = not has_form
-            if not has_form:
+            self.query_one("#nothing").display = kind is None
+            if kind is None:
                 self._say_nothing_open()
-            if view is not None and (view.edit is not edit or not has_form):
-                await view.remove()
-                view = None
-            if edit is not None and has_form:
-                if view is None:
-                    view = FormView(edit)
-                    await self.query_one("#form", Vertical).mount(view)
-                else:
-                    await view.rebuild()
+            if kind is FormView and view is not None and view.edit is edit:
+                await view.rebuild()
+            else:
+                await self.query("FormView, RawText").remove()
+                if edit is not None and kind is not None:
+                    await self.query_one("#form", Vertical).mount(kind(edit))
+            if edit is not None and (view := self._form_view()) is not None:
                 view.has_finding = self._finding_line.finding is not None
                 view.note = draft_note(edit)
         self._share_width()
         self._show_title()
         self._side.show(edit)
 
-    # Give a conversation the whole width where there is none to spare.
+    # Give a conversation, and what has no preview, the whole width where there is none to spare.
     def _share_width(self) -> None:
         edit = self.edit
-        is_chat = edit is not None and not edit.text and edit.has_turns
-        self.set_class(is_chat and self.app.size.width < TWO_PANES, "-solo")
+        is_wide = edit is not None and (bool(edit.text) or edit.has_turns)
+        self.set_class(is_wide and self.app.size.width < TWO_PANES, "-solo")
 
     def _say_nothing_open(self) -> None:
         if self.edit is not None:
@@ -481,13 +490,14 @@ class EditScreen(ProjectScreen):
             view.note = draft_note(edit)
 
     def _focus(self, pointer: str) -> None:
-        view = self._form_view()
-        if view is not None and not self.is_side_open:
-            self.run_worker(self._focus_pointer(view, pointer), group="edit.focus")
+        if not self.is_side_open:
+            self.run_worker(self._focus_pointer(pointer), group="edit.focus")
 
-    async def _focus_pointer(self, view: FormView, pointer: str) -> None:
+    async def _focus_pointer(self, pointer: str) -> None:
         async with self._show_lock:
-            if view is self._form_view():
+            for raw in self.query(RawText):
+                raw.go_to_start()
+            if (view := self._form_view()) is not None:
                 await (view.sheet.focus_pointer(pointer) if pointer else view.go_to_start())
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -12,7 +13,7 @@ from textual.message import Message
 
 from curate.base.record import Problem
 from curate.jsonl import parts_of, pointer_of
-from curate.schema.form import Form, position_in
+from curate.schema.form import Field, Form, position_in
 from curate.tui.screens.edit.inputs import AreaField, TextTyped, ValuePicked
 from curate.tui.screens.edit.nodes import CallNode, GroupNode, Leaf, Node, NodeWish, ProblemLine, TraceNode
 
@@ -204,14 +205,20 @@ class FormSheet(Vertical):
                 is_last = isinstance(node, CallNode) and around is not None and len(around.fields) == 1
                 if self.form.leave_out(_above(node.pointer) if is_last else node.pointer):
                     await self._changed()
+                    name = node.field.summary or node.field.name
+                    cast("HostApp", self.app).tell(f"took out {name} (u brings it back)")
 
     async def action_leave_out(self) -> None:
         pointer = self.focused_pointer()
         if pointer is not None and self.form.leave_out(pointer):
             await self._changed()
+        elif pointer is not None:
+            self._refuse("There is nothing here that can be removed.")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return bool(self._turn()) if action in ("next_role", "add_call") else True
+        if action in ("next_role", "add_call"):
+            return bool(self._turn())
+        return bool(self._turn() or self._list_around()) if action == "add_item" else True
 
     async def action_next_role(self) -> None:
         if turn := self._turn():
@@ -224,8 +231,7 @@ class FormSheet(Vertical):
         role = self.form.field(f"{turn}/role")
         called = self.form.add_call(turn) if turn and role is not None and role.value == "assistant" else ""
         if not called:
-            app = cast("HostApp", self.app)
-            app.tell("Only an assistant's turn calls tools.", "warn", "f6 changes the role of the turn.")
+            self._refuse("Only an assistant's turn calls tools.", "f6 changes the role of the turn.")
             return
         await self._changed()
         if isinstance(node := self.node(called), GroupNode):
@@ -233,23 +239,35 @@ class FormSheet(Vertical):
 
     def _turn(self) -> str:
         """Return the pointer of the turn that has the focus, empty where none has it."""
+        return next((field.pointer for field in self._fields_around() if field.is_turn), "")
+
+    def _list_around(self) -> Field | None:
+        """Return the list that has the focus, None where none has it."""
+        return next((field for field in self._fields_around() if field.kind == "list"), None)
+
+    def _fields_around(self) -> Iterator[Field]:
+        """Yield the field that has the focus and those around it, from the inside out."""
         parts = parts_of(self.focused_pointer() or "")
-        around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), 0, -1))
-        return next((field.pointer for field in around if field is not None and field.is_turn), "")
+        around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
+        return (field for field in around if field is not None)
+
+    def _refuse(self, why: str, remedy: str = "") -> None:
+        cast("HostApp", self.app).tell(why, "warn", remedy)
 
     async def action_add_item(self) -> None:
         if turn := self._turn():
             await self._settle()
             await self._go_to_added(self.form.add_next_turn(turn))
             return
-        parts = parts_of(self.focused_pointer() or "")
-        around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
-        pointer = next((field.pointer for field in around if field is not None and field.kind == "list"), None)
-        if pointer is not None:
-            await self._add_item(pointer)
+        field = self._list_around()
+        if field is not None and field.can_add:
+            await self._go_to_added(self.form.add_item(field.pointer))
+        elif field is not None:
+            self._refuse(f"The schema allows no more than {len(field.fields):,} here.")
 
     async def action_undo(self) -> None:
         if self.form.undo():
+            cast("HostApp", self.app).clear_message()
             await self._changed()
 
     async def action_redo(self) -> None:
@@ -273,12 +291,6 @@ class FormSheet(Vertical):
         """Let the fields know what was typed since they were made, and be of the kind that suits it."""
         if self.form.settle():
             await self.rebuild()
-
-    async def _add_item(self, pointer: str) -> None:
-        field = self.form.field(pointer)
-        if field is None or field.kind != "list" or not field.can_add:
-            return
-        await self._go_to_added(self.form.add_item(pointer))
 
     async def _go_to_added(self, added: str) -> None:
         self._opened.add(added)

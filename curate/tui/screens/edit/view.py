@@ -62,8 +62,7 @@ class FormView(Vertical):
     FormView Head:focus, FormView More:focus, FormView FoldLine:focus { text-style: reverse; }
     FormView LineField { width: 1fr; background: $panel; }
     FormView LineField:disabled { background: $background; }
-    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel;
-        scrollbar-size-vertical: 1; }
+    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
     FormView MarkField { width: 1fr; height: auto; }
     FormView SelectField { width: 1fr; height: auto; }
     FormView #find { height: 1; border: none; padding: 0 1; display: none; background: $panel; }
@@ -207,6 +206,8 @@ class FormView(Vertical):
         # is typed that is not saved: it takes decisions back.
         if action in ("undo", "redo"):
             return self.edit.is_changed
+        if action in ("whole_screen", "find"):
+            return self.has_class("-whole") or isinstance(self.screen.focused, AreaField)
         return self.has_focus if action == "type" else True
 
     async def action_undo(self) -> None:
@@ -309,6 +310,23 @@ class FormView(Vertical):
 
 _MOST_DRAFTS = 8
 
+# What keys of the form say where the cursor is not in what they are for.
+NEEDS = {
+    "turn": ("No turn of a conversation has the cursor.", "f5 adds a call of a tool to a turn, f6 changes its role."),
+    "list": ("No list has the cursor.", "f9 adds an item to one, or the turn that follows."),
+    "text": (
+        "No text of several lines has the cursor.",
+        "tab goes to the next field, f2 from the preview to the form.",
+    ),
+}
+FALLBACKS = [
+    Binding("f9", "refuse('list')", "Add next", id="edit.add_beside", show=False),
+    Binding("f6", "refuse('turn')", "Role", id="edit.role", show=False),
+    Binding("f5", "refuse('turn')", "Tool call", id="edit.add_call", show=False),
+    Binding("f12", "refuse('text')", "Whole screen", id="edit.whole_screen", show=False),
+    Binding("ctrl+f", "refuse('text')", "Find", id="edit.find", show=False),
+]
+
 
 def draft_note(edit: EditSession) -> str:
     """Return what is to be said of the draft."""
@@ -331,9 +349,9 @@ A field of short texts parts them by commas. Characters that a terminal must not
 such a field, they are the character. What no field can show, because its schema allows several forms of it or does not
 say, stands as JSON, with the same checks.
 
-`f4` hands the whole record to your own editor as Markdown, `E` as JSON. Records above 256 KB can be edited only there,
-and lines that are no JSON. A line that is no record yet, opened from Validate, is saved into its file; no undo takes
-that back.
+`f4` hands the whole record to your own editor as Markdown, `E` as JSON. Records above 256 KB can be edited only there.
+What is no JSON is shown as the text that it is, with what is wrong below it; a byte that is no text stands as `<0xFF>`.
+A line that is no record yet, opened from Validate, is saved into its file; no undo takes that back.
 """
 
 
@@ -350,13 +368,9 @@ def title(edit: EditSession | None, schema: str, position: str) -> Text:
 
 
 def without_form(edit: EditSession) -> Text:
-    """Return why the record that is open has no form, and what can be done."""
-    if not edit.text:
-        return Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
-    left = "What your editor left cannot be read yet. It is kept as a draft; f4 goes back to it.\n"
-    unread = "The line is no JSON. f4 opens it in your own editor.\n"
-    why = Text(left if edit.is_changed else unread, "warn")
-    return Text.assemble(why, safe_text(edit.take(edit.text)[0], 200))
+    """Return why the record that is open is not shown, and what can be done."""
+    text = Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
+    return text.append_text(safe_text(edit.take(edit.text)[0], 200)) if edit.text else text
 
 
 def nothing_open(drafts: Sequence[str]) -> Text:
