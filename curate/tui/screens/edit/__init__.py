@@ -116,8 +116,7 @@ class EditScreen(ProjectScreen):
         """
         if what:
             self._listing = listing
-            given = {"pointer": pointer, "finding": finding}
-            self._opened = what | {name: part for name, part in given.items() if part}
+            self._opened = what | ({"pointer": pointer} if pointer else {}) | ({"finding": finding} if finding else {})
         if finding is not None:
             pointer = field_of(finding, self.project.shape)
         record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
@@ -132,8 +131,9 @@ class EditScreen(ProjectScreen):
                 self._begin(open_line(self.project, file, int(what.get("line", 0))), pointer, finding)
             elif copy:
                 self._begin(copied_edit(self.project, copy))
-            elif what.get("draft"):
-                self._begin(new_edit(self.project, str(what["draft"])))
+            elif draft := str(what.get("draft", "")):
+                is_record = self.project.catalog.find(draft) is not None
+                self._begin((open_edit if is_record else new_edit)(self.project, draft))
             elif what.get("new"):
                 self._begin_new()
 
@@ -243,13 +243,8 @@ class EditScreen(ProjectScreen):
         name = next((name for name in names if self.edit is None or name != self.edit.name), None)
         if name is None:
             self.tell("There is no other draft.", "warn")
-            return
-        try:
-            self.project.state(name)
-        except CurateError:
-            self._begin(new_edit(self.project, name))
         else:
-            self._begin(open_edit(self.project, name))
+            self.arrive(draft=name)
 
     def action_discard(self) -> None:
         edit = self.edit
@@ -304,10 +299,8 @@ class EditScreen(ProjectScreen):
         if faults:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             self.tell(f"{faults[0]}{more}; your text is kept, f4 goes back to it", "error")
-        elif notes:
-            self.tell(f"taken from the editor; {notes[0]}", "warn")
         else:
-            self.tell("taken from the editor; not saved yet")
+            self.tell(f"taken from the editor; {notes[0] if notes else 'not saved yet'}", "warn" if notes else "ok")
 
     # Events.
 
@@ -319,8 +312,7 @@ class EditScreen(ProjectScreen):
 
     def on_edit_side_neighbours_known(self, event: EditSide.NeighboursKnown) -> None:
         event.stop()
-        view = self._form_view()
-        if view is not None:
+        if (view := self._form_view()) is not None:
             view.warning = f"! repeats {event.repeated}" if event.repeated else ""
 
     async def _acted(self, done: str) -> None:
@@ -340,8 +332,7 @@ class EditScreen(ProjectScreen):
         self._save_draft()
 
     def on_unmount(self) -> None:
-        if self.edit is not None:
-            self.has_unsaved()
+        self.has_unsaved()
 
     # Inside.
 
