@@ -113,7 +113,7 @@ class AreaField(SafeTextArea):
     """Text of many lines, or JSON, whose keys stand out."""
 
     # A scroll bar has its column at all times, so that nothing has to be wrapped anew when it comes.
-    DEFAULT_CSS = "AreaField { scrollbar-gutter: stable; scrollbar-size-vertical: 1; }"
+    DEFAULT_CSS = "AreaField { scrollbar-gutter: stable; scrollbar-size: 0 1; }"
 
     def __init__(self, field: Field, text: str) -> None:
         self.pointer = field.pointer
