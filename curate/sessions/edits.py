@@ -31,6 +31,7 @@ from curate.schema.form import (
     Misspelt,
     Typed,
     describe_problem,
+    in_key_order,
     is_huge,
     is_markdown,
     json_in,
@@ -162,11 +163,10 @@ class EditSession:
         if not isinstance(line, dict):
             return ["line 1, column 1: a record is an object in braces"]
         self.text = ""
-        self.form.replace_line(_in_order(line, self.form.to_line()))
-        faults = [fault.problem for fault in self.form.problems()]
+        self.form.replace_line(in_key_order(line, self.form.to_line()))
         # What is wrong within a part is often why something is wrong with that part.
-        pointers = [fault.pointer for fault in faults]
-        faults.sort(key=lambda fault: any(pointer.startswith(f"{fault.pointer}/") for pointer in pointers))
+        problems = (fault.problem for fault in self.form.problems())
+        faults = sorted(problems, key=lambda fault: -fault.pointer.count("/"))
         if record is None:
             return [describe_problem(text, problem) for problem in faults]
         return [
@@ -372,16 +372,6 @@ def is_standing(project: Project, finding: Finding) -> bool:
         return True
     own = problem_list.problems.of_record(finding.record)
     return (finding.code, finding.pointer) in {(other.code, other.pointer) for other in own}
-
-
-def _in_order(new: Json, old: Json) -> Json:
-    """Return ``new`` with its keys in the order that they have in ``old``, as far as they are there."""
-    if isinstance(new, dict) and isinstance(old, dict):
-        keys = dict.fromkeys([*(key for key in old if key in new), *new])
-        return {key: _in_order(new[key], old.get(key)) for key in keys}
-    if isinstance(new, list) and isinstance(old, list):
-        return [_in_order(*pair) for pair in zip(new, old, strict=False)] + new[len(old) :]
-    return new
 
 
 def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:

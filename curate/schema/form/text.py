@@ -212,6 +212,16 @@ def describe_problem(text: str, problem: Problem) -> str:
     return f"line {line}, column {column}: {problem.pointer or 'the record'} {problem.message}"
 
 
+def in_key_order(new: Json, old: Json) -> Json:
+    """Return ``new`` with its keys in the order that they have in ``old``, as far as they are there."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        keys = dict.fromkeys([*(key for key in old if key in new), *new])
+        return {key: in_key_order(new[key], old.get(key)) for key in keys}
+    if isinstance(new, list) and isinstance(old, list):
+        return [in_key_order(*pair) for pair in zip(new, old, strict=False)] + new[len(old) :]
+    return new
+
+
 def is_huge(value: Json) -> bool:
     """Whether a line is too large to be edited in a form."""
     return len(json_text(value, indent=None).encode("utf-8", "surrogatepass")) > MOST_BYTES

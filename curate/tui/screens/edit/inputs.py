@@ -82,10 +82,10 @@ class _LongLine(Text):
         return long_line
 
     def divide(self, offsets: Iterable[int]) -> Lines:
-        return _Rows(self, [0, *offsets, len(self)])
+        return _LongLineRows(self, [0, *offsets, len(self)])
 
 
-class _Rows(Lines):
+class _LongLineRows(Lines):
     def __init__(self, line: Text, ends: list[int]) -> None:
         super().__init__()
         self._line, self._ends = line, ends
