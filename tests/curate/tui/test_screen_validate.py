@@ -95,6 +95,29 @@ def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
     assert what["line"] > 0
 
 
+def test_a_key_on_a_heading_is_for_its_first_finding(messy, make_app, drive, settled, screen_text):
+    app = make_app(messy)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        table = problem_table(screen)
+        assert table.cursor == 0
+        await pilot.press("f")
+        await settled(pilot)
+        assert isinstance(app.screen, Remedies)
+        await pilot.press("escape")
+        assert table.cursor == 1
+        await pilot.press("B")
+        assert "names no baseline" in screen_text(app)
+        await pilot.press("n")
+        assert "names no baseline" not in screen_text(app), "a message goes with what it was about"
+        await pilot.press("G", "/", *"X702", "enter")
+        await settled(pilot)
+        assert table.cursor == 0, "what a filter leaves is seen from its beginning"
+
+    drive(app, story)
+
+
 def test_a_line_that_is_no_record_is_mended_in_its_file(make_workspace, make_app, drive, settled, screen_text):
     lines = [
         {"id": "a", "instruction": "Ask.", "output": "Tell."},
