@@ -217,7 +217,7 @@ def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Stand
     # One that has written down how it failed takes seconds to end; an earlier process may have failed before this one.
     has_failed = about.get("status") == "failed" and process is not None and str(about.get("ended")) > process.at
     if process is not None and process.is_alive and not has_failed:
-        return ("stopping", f"asked at {process.stop_asked}") if process.stop_asked else ("running", "")
+        return ("stopping", "it finishes its step and saves a checkpoint") if process.stop_asked else ("running", "")
     status = about.get("status")
     if status == "finished":
         return "finished", ""

@@ -111,10 +111,10 @@ _NOT = "not reported"
 
 
 @dataclass(frozen=True, slots=True)
-class ExportCheck:
-    """Whether a dataset could be exported, in words; not asked yet where there are none."""
+class PlanCheck:
+    """Whether a run could begin now, in words."""
 
-    text: str = "not checked yet: d checks"
+    text: str = "not planned yet: d checks and plans"
     severity: Severity = "ok"
 
 
@@ -143,8 +143,8 @@ def render_recipe(name: str, recipe: Mapping[str, str] | CurateError) -> str:
 def render_plan(
     manifest: Manifest | None,
     recipe: str,
-    plan: Mapping[str, Json] | CurateError | None,
-    check: ExportCheck,
+    plan: Mapping[str, Json] | None,
+    check: PlanCheck,
     width: int,
 ) -> Text:
     """Return what the next run would train on and how, as far as that is known."""
@@ -155,53 +155,50 @@ def render_plan(
         counts = ", ".join(f"{getattr(manifest.counts, name):,} {name[:5]}" for name in SPLITS)
         lines.append(_line("data", f"{manifest.name}: {counts}"))
     lines.append(_line("recipe", recipe))
-    if isinstance(plan, Mapping):
-        lines += _planned(plan)
-    else:
-        lines.append(_line("length", "not planned yet: d plans the run" if plan is None else "no plan", "muted"))
-    lines.append(_line("export", check.text, {"ok": "", "warn": "warn", "error": "error"}[check.severity]))
+    lines += _planned(plan) if plan is not None else ()
+    lines.append(_line("check", check.text, {"ok": "", "warn": "warn", "error": "error"}[check.severity]))
     heads = (hanging(line[: _NAME + 2], line[_NAME + 2 :], width) for line in lines[1:])
     return Text("\n").join([lines[0], *heads])
 
 
-def render_run(glance: RunView, width: int, height: int) -> Text:
+def render_run(view: RunView, width: int, height: int) -> Text:
     """Return how a run stands, with its curve in ``height`` lines and what it said last."""
-    run, metrics = glance.run, glance.metrics
-    number = f"  ({glance.index + 1} of {glance.num_runs})" if glance.num_runs > 1 else ""
+    run, metrics = view.run, view.metrics
+    number = f"  ({view.index + 1} of {view.num_runs})" if view.num_runs > 1 else ""
     head = Text.assemble(
         ("RUN ", "strong"), safe_text(run.id, 40, "strong"), "  ",
         (_SIGNS.get(run.standing, "") + run.standing, _STYLES[run.standing]), (number, "muted"),
     )  # fmt: skip
     lines = [head]
     if run.why:
-        more = " (v: log)" if run.standing == "failed" and glance.log else ""
+        more = " (v: log)" if run.standing == "failed" and view.log else ""
         lines.append(Text.assemble(safe_text(run.why, _LONGEST_WHY, "muted"), (more, "muted")))
     lines += _progress(metrics, run, width)
     lines += [Text(line, no_wrap=True, end="") for line in curves(metrics, width, height)]
-    lines += _facts(glance)
+    lines += _facts(view)
     if metrics.num_unreadable:
         lines.append(Text(f"{metrics.num_unreadable:,} lines of metrics.jsonl cannot be read", style="warn"))
-    lines += [Text.assemble(("log  ", "muted"), safe_text(line, width - 6)) for line in glance.log]
+    lines += [Text.assemble(("log  ", "muted"), safe_text(line, width - 6)) for line in view.log]
     return Text("\n").join(lines)
 
 
-def render_categories(glance: RunView | None, width: int) -> Text:
+def render_categories(view: RunView | None, width: int) -> Text:
     """Return the scores by category: those of the report, else those of the last look at the validation split."""
-    if glance is None:
+    if view is None:
         return Text("No run yet. enter begins one.", style="muted")
-    return Text("\n").join([*_scores(glance, width), *render_samples(glance.metrics, glance.hidden, width)])
+    return Text("\n").join([*_scores(view, width), *render_samples(view.metrics, view.hidden, width)])
 
 
-def _scores(glance: RunView, width: int) -> list[Text]:
-    if glance.results is not None:
-        return list(_reported(glance.results, width))
+def _scores(view: RunView, width: int) -> list[Text]:
+    if view.results is not None:
+        return list(_reported(view.results, width))
     lines = [Text.assemble(("PER CATEGORY", "strong"), "  validation, so far")]
-    if glance.why_none:
-        lines.append(safe_text(glance.why_none, 300, "warn"))
-    evaluations = glance.metrics.evaluations
+    if view.why_none:
+        lines.append(safe_text(view.why_none, 300, "warn"))
+    evaluations = view.metrics.evaluations
     if not evaluations:
         return [*lines, Text(f"scores: {_NOT} yet", style="muted")]
-    last, best = evaluations[-1], glance.metrics.best() or evaluations[-1]
+    last, best = evaluations[-1], view.metrics.best() or evaluations[-1]
     room = max(8, width - 24)
     lines.append(Text(f"{'category':<{room}} {f'@ {last.step:,}':>10} {f'best {best.step:,}':>11}", style="muted"))
     for name in sorted({*last.by_category, *best.by_category}):
@@ -268,8 +265,8 @@ def _measuring(measurement: Measurement, width: int) -> Iterator[Text]:
     yield Text(f"[{bar(share, max(8, min(32, width - 22)))}]")
 
 
-def _facts(glance: RunView) -> Iterator[Text]:
-    metrics = glance.metrics
+def _facts(view: RunView) -> Iterator[Text]:
+    metrics = view.metrics
     if metrics.last is None:
         return
     looks, best = metrics.evaluations, metrics.best()
@@ -277,7 +274,7 @@ def _facts(glance: RunView) -> Iterator[Text]:
     yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   grad {last.grad_norm:.2f}")
     valid = f"{looks[-1].loss:.3f}" if looks else f"{_NOT} yet"
     yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
-    device = glance.run.text_at("facts", "device")
+    device = view.run.text_at("facts", "device")
     name = safe_text("no GPU" if device == "cpu" else device, 40, "muted")
     yield Text.assemble((f"tokens {last.tokens:,}   ", "muted"), name)
 
