@@ -155,7 +155,7 @@ class Following:
         changed = exchange()
         if self._new_settings:
             self._app.set_keymap(checked_keymap(self.project.settings.keys, known_bindings()))
-            self._news = f"taken over from curate.toml: {self._new_settings}", "ok"
+            self._news = self._news or (f"taken over from curate.toml: {self._new_settings}", "ok")
             self._new_settings = ""
         self._num_decisions = self.project.num_decisions
         self.is_stale = False
@@ -204,8 +204,9 @@ class Following:
         else:
             self._app.tell(undone.message)
 
-    def reload(self) -> None:
-        """Read settings, records and decisions anew in a thread, and tell the screens."""
+    def reload(self, news: tuple[str, Severity] | None = None) -> None:
+        """Read settings, records and decisions anew in a thread, and tell the screens. ``news`` is told then."""
+        self._news = news or self._news
         within = partial(self._app.call_from_thread, self._exchange)
         reload = partial(self.project.reload, within=within)
         self._app.background(reload, _nothing_more, group="load", message="reading the records again")

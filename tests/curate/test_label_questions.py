@@ -146,7 +146,7 @@ def test_what_happens_to_answers_is_said_before_it_does(draft):
 @pytest.mark.parametrize(
     ("question", "why"),
     [
-        (Question("flag"), "no name"), (Question(""), "at least 1"), (Question("quality"), "same name"),
+        (Question("flag"), "no name"), (Question(""), "has no name"), (Question("quality"), "same name"),
     ],
 )  # fmt: skip
 def test_a_question_that_cannot_be_asked_is_refused_with_the_reason(draft, question, why):

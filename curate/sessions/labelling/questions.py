@@ -97,6 +97,8 @@ class QuestionsDraft:
         Raises:
             CurateError: E902 for a name that is taken, empty or kept for something else.
         """
+        if not question.name:
+            raise CurateError("E902 bad-settings", "the question has no name", "Write one into the first line.")
         questions = self.questions
         questions[index : index + 1] = [question]
         self._take(questions=questions)

@@ -103,6 +103,7 @@ LabelScreen #session { width: 66%; }
 LabelScreen.-narrow #session { width: 1fr; }
 LabelScreen #session Panel { height: auto; padding: 0 1; }
 LabelScreen #session TitleRule { padding: 0; }
+LabelScreen.-low #session TitleRule { display: none; }
 LabelScreen #session #head { height: 2; }
 LabelScreen #record { height: 1fr; padding: 0 1; }
 LabelScreen #session #choices { max-height: 9; }
