@@ -317,7 +317,11 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
 
     def _show(self, loaded: LoadedRuns) -> None:
         self._is_comparing = False
-        self._all, self._comparison = loaded
+        self._all, comparison = loaded
+        if comparison is not None and not comparison.listed(self._view):
+            # An empty list says less than the next one.
+            self._view = next((view for view in VIEWS if comparison.listed(view)), self._view)
+        self._comparison = comparison
         self._draw()
 
     def _draw(self) -> None:
