@@ -10,6 +10,7 @@ import pytest
 from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Resolve, Restore
 from curate.project.data import load_data
 from curate.sessions.labelling import LabelSession, Review, ReviewItem
+from tests.curate.called import call
 
 Sit = Callable[..., LabelSession]
 
@@ -186,6 +187,15 @@ def test_a_pair_is_settled_as_it_is_labelled_with_no_word_of_what_is_known(sit: 
     found.settle(found.items[0], found.items[0].sides[0])
     assert desk.project.state("p0").resolved == {"better": desk.values_of(desk.question, "p0")[0]}
     assert (len(found.items), found.num_settled) == (3, 1)
+
+
+def test_sets_of_values_that_the_settings_name_are_called_by_them(sit: Sit) -> None:
+    for who, value in (("ana", ["polite"]), ("bo", ["polite", "short"])):
+        desk = sit(who, settings=KINDS, lines=PAIRS)
+        desk.project.apply([Label("p0", "tags", value)])
+    printed = call("agreement", desk.project.root, "--question", "tags").stdout
+    assert '["polite"]' in printed
+    assert "#1" not in printed
 
 
 def test_several_values_are_settled_as_such_and_offered_once(sit: Sit) -> None:

@@ -312,7 +312,7 @@ class LabelSession:
         if self.queue is None or not len(self._catalog):
             return "there are no records"
         what = "a category" if self.question.name == CATEGORY else f"an answer to {self.question.name}"
-        if not (num := self.queue.num_said):
+        if not (num := self.queue.num_with_value):
             return f"nothing is left to label: every record assigned to you has {what}"
         if num == len(self._catalog):
             return f"all {num:,} have {what}. {review}"

@@ -137,7 +137,7 @@ def test_flag_note_quality_and_several_values(label_story, settled):
         await pilot.press("f", "c", *"see 1", "enter", "plus")
         await settled(pilot)
         assert "r000" in text_of(app, "record")
-        assert text_of(app, "beside") == "quality + = - good   flagged   note see 1"
+        assert text_of(app, "aside") == "quality + = - good   flagged   note see 1"
         await pilot.press("m", "3", "1", "4", "4", "enter")
         assert "r001" in text_of(app, "record")
         await pilot.press("2", "minus")

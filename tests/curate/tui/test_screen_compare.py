@@ -279,7 +279,8 @@ def test_records_are_listed_by_what_became_of_them_and_of_one_category(
 
 def test_where_nothing_got_worse_the_first_list_with_records_is_shown(two_runs, make_app, drive, settled):
     folder = two_runs.root / "runs/2026-11-24-a"
-    rows = [json.loads(line) | {"score_base": 0.0, "score_tuned": 0.2} for line in (folder / "feedback.jsonl").open()]
+    lines = (folder / "feedback.jsonl").read_text().splitlines()
+    rows = [json.loads(line) | {"score_base": 0.0, "score_tuned": 0.2} for line in lines]
     (folder / "feedback.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     app = make_app(two_runs)
 

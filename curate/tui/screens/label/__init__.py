@@ -54,7 +54,7 @@ class LabelScreen(ProjectScreen):
                 yield Paper(id="record", classes="pane")
                 yield TitleRule()
                 yield Panel(id="choices")
-                yield Panel(id="beside")
+                yield Panel(id="aside")
                 yield SafeInput(id="line", compact=True)
                 yield Panel(id="last")
             yield Paper(id="side", classes="side pane")
@@ -431,8 +431,8 @@ class LabelScreen(ProjectScreen):
             self._prepare(self._session.wish_for(name))
 
     def action_questions(self) -> None:
-        asked = Questions(QuestionsDraft(self.project))
-        self.app.push_screen(asked, lambda wanted: self._wanted.update(wanted or {}))
+        form = Questions(QuestionsDraft(self.project))
+        self.app.push_screen(form, lambda wanted: self._wanted.update(wanted or {}))
 
     def action_all(self) -> None:
         if self._session is not None:

@@ -225,9 +225,12 @@ class Questions(ModalScreen[dict[str, str]]):
 
     def _show(self, at: int | None = None) -> None:
         rows = [
-            (row.question.name, row.question.kind, f"{row.num_answers:,}", ", ".join(row.values) or "any text")
-            for row in self._draft.rows()
-        ]
+            (
+                question.name, question.kind, f"{self._draft.num_answers[question.name]:,}",
+                ", ".join(self._draft.values_of(question)) or "any text",
+            )
+            for question in self._draft.questions
+        ]  # fmt: skip
         table, label = self.query_one(FrameTable), self._draft.label
         table.show(rows)
         if at is not None:

@@ -123,12 +123,12 @@ def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several:
         return texts | {
             "record": safe_lines(session.why_nothing("t: review them anyway")),
             "choices": Text(""),
-            "beside": Text(""),
+            "aside": Text(""),
         }
     return texts | {
         "record": record_text(state.record.id, session.turns(state, session.question.name)),
         "choices": choices_text(session, begun, room, is_several=is_several),
-        "beside": aside_text(session, state.answers.get(QUALITY, {}).get(session.by)),
+        "aside": aside_text(session, state.answers.get(QUALITY, {}).get(session.by)),
     }
 
 
@@ -147,7 +147,7 @@ def review_texts(review: Review, room: int) -> dict[str, Text]:
         "head": Text.assemble(("REVIEW", "strong"), f"  {review.progress}\n", (hidden, "muted")),
         "record": record,
         "choices": choices,
-        "beside": Text(""),
+        "aside": Text(""),
         "last": Text(keys, "muted"),
     }
 
@@ -179,10 +179,10 @@ def head_line(session: LabelSession) -> Text:
 def record_text(name: str, turns: Iterable[tuple[str, str, int]]) -> Text:
     """Return the record called ``name`` as it is to be read, by its ``turns``."""
     text = Text.assemble(safe_text(name, 60, "strong"))
-    for who, said, num_more in turns:
+    for who, content, num_more in turns:
         style = "muted" if who == REASONING.upper() else ""
         text.append("\n\n").append_text(safe_text(who, 30, style or "strong")).append("\n")
-        text.append_text(safe_lines(said, style) if said else Text("<empty>", "muted"))
+        text.append_text(safe_lines(content, style) if content else Text("<empty>", "muted"))
         if num_more:
             text.append(f"\n{glyphs().ellipsis} {num_more:,} more characters are not drawn; Y copies them all", "muted")
     return text

@@ -14,7 +14,7 @@ from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, legend
 from curate.sessions.metrics import Measurement, Metrics, thinned
 from curate.sessions.runs import Run
-from curate.tui.border import Severity, bar, cut_middle, glyphs, safe_text
+from curate.tui.border import Severity, bar, cell, cut_middle, glyphs, safe_text
 from curate.tui.widgets import hanging
 
 _LABEL = 7
@@ -52,19 +52,19 @@ def curves(metrics: Metrics, width: int, height: int) -> list[str]:
 
     Lines have at most ``width`` cells, and there are two more than ``height``.
     """
-    looks, best = metrics.evaluations, metrics.best()
-    if not looks:
+    evaluations, best = metrics.evaluations, metrics.best()
+    if not evaluations:
         return chart(metrics.losses, width, height)
     half = width // 2
     room = half - _LABEL - 1
-    repeats = max(1, min(_WIDEST, room // len(looks)))
-    right = chart([look.loss for look in looks for _ in range(repeats)], half, height)
+    repeats = max(1, min(_WIDEST, room // len(evaluations)))
+    right = chart([evaluation.loss for evaluation in evaluations for _ in range(repeats)], half, height)
     rows = zip_longest(chart(metrics.losses, half - 1, height), right, fillvalue="")
     lines = [f"{'':{_LABEL}} {'training loss':<{half - _LABEL - 1}}{'':{_LABEL}} validation loss"]
     lines += [f"{before:<{half}}{after}" for before, after in rows]
     if best is not None:
-        num_columns = min(room, repeats * len(looks))
-        column = (2 * looks.index(best) + 1) * num_columns // (2 * len(looks))
+        num_columns = min(room, repeats * len(evaluations))
+        column = (2 * evaluations.index(best) + 1) * num_columns // (2 * len(evaluations))
         label = f"^ best, step {best.step:,}"
         lines.append(" " * max(0, min(half + _LABEL + 1 + column, width - len(label) - 2)) + label)
     return lines
@@ -203,7 +203,9 @@ def _scores(view: RunView, width: int) -> list[Text]:
     lines.append(Text(f"{'category':<{room}} {f'@ {last.step:,}':>10} {f'best {best.step:,}':>11}", style="muted"))
     for name in sorted({*last.by_category, *best.by_category}):
         cells = [_score(evaluation.by_category.get(name)) for evaluation in (last, best)]
-        lines.append(Text.assemble(_padded(name, room), f" {cells[0]:>10} {cells[1]:>11}", no_wrap=True, end=""))
+        lines.append(
+            Text.assemble(cell(name or "(none)", room), f" {cells[0]:>10} {cells[1]:>11}", no_wrap=True, end="")
+        )
     lines.append(Text(f"{'macro':<{room}} {_score(last.score):>10} {_score(best.score):>11}", style="strong"))
     return [*lines, Text("base scores and intervals come when the run ends", style="muted")]
 
@@ -269,10 +271,10 @@ def _facts(view: RunView) -> Iterator[Text]:
     metrics = view.metrics
     if metrics.last is None:
         return
-    looks, best = metrics.evaluations, metrics.best()
+    evaluations, best = metrics.evaluations, metrics.best()
     last = metrics.last
     yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   grad {last.grad_norm:.2f}")
-    valid = f"{looks[-1].loss:.3f}" if looks else f"{_NOT} yet"
+    valid = f"{evaluations[-1].loss:.3f}" if evaluations else f"{_NOT} yet"
     yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
     device = view.run.text_at("facts", "device")
     name = safe_text("no GPU" if device == "cpu" else device, 40, "muted")
@@ -293,7 +295,7 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
         style, verdict = {"improved": "ok", "regressed": "error"}.get(row["verdict"], ""), results.verdict(row)
         numbers = f" {row['n']:>5} {row['base']['value']:>6.3f} {row['tuned']['value']:>6.3f} {change:>+7.3f}  "
         word = "" if verdict is None else verdict.label if has_words else verdict.mark
-        yield Text.assemble(_padded(row["category"], room), numbers, (word, style), no_wrap=True, end="")
+        yield Text.assemble(cell(row["category"] or "(none)", room), numbers, (word, style), no_wrap=True, end="")
     macro = results.macro
     if macro:
         span, joint = macro["difference"], "  " if has_words else "\n" + " " * (room + 14)
@@ -309,12 +311,6 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
 
 def _line(name: str, text: str, style: str = "") -> Text:
     return Text.assemble((f"  {name:<{_NAME}}", "muted"), safe_text(text, 400, style))
-
-
-def _padded(name: str, room: int) -> Text:
-    text = safe_text(name or "(none)", room)
-    text.pad_right(max(0, room - text.cell_len))
-    return text
 
 
 def _score(value: float | None) -> str:
