@@ -155,7 +155,7 @@ class Following:
         changed = exchange()
         if self._new_settings:
             self._app.set_keymap(checked_keymap(self.project.settings.keys, known_bindings()))
-            self._news = self._news or (f"taken over from curate.toml: {self._new_settings}", "ok")
+            self._news = f"taken over from curate.toml: {self._new_settings}", "ok"
             self._new_settings = ""
         self._num_decisions = self.project.num_decisions
         self.is_stale = False
@@ -310,6 +310,9 @@ class Following:
 
     def _renew(self, changed: str) -> None:
         """Take over what is new in curate.toml, or say how: reading anew must not disturb who is typing."""
+        if self._news is not None:
+            # It was written here, and is being read.
+            return
         self._new_settings = changed
         if self._app.is_typing():
             self._app.tell(f"curate.toml has changed: {changed}.", "warn", "Save what you type; then r takes it over.")

@@ -189,7 +189,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         await until(pilot, lambda: "dry run ok" in app.message.plain)
         plan = seen(app, "plan")
         assert "1,000 steps, 2 records a step" in plan
-        assert "checks passed: ready to export" in plan
+        assert "passed: ready to export" in plan
         assert "time      not reported" in plan
         assert 'forgets lr 0.001 is 3.0 times the automatic one: lr = "auto"' in " ".join(plan.split())
 
@@ -364,7 +364,7 @@ def test_the_recipe_is_changed_by_a_form_with_a_plan_before_there_is_a_dataset(
         # base, method, lr: two fields on.
         await pilot.press("tab", "f6", "tab", *["backspace"] * 5, *"1e-4")
         await until(pilot, lambda: "1,000 steps, 2 records a step" in seen(app, "plan"))
-        assert "checks passed: ready to export" in seen(app, "plan")
+        assert "passed: ready to export" in seen(app, "plan")
         assert (workspace.root / "recipe.toml").read_text() == RECIPE, "nothing is written before enter"
         await pilot.press("enter")
         await settled(pilot)

@@ -303,7 +303,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
             self._set_plan(None, PlanCheck(planned.message.removeprefix("`train plan` says: "), "error"))
             self.tell("No run can start like this.", "warn", planned.hint)
         else:
-            self._set_plan(planned, PlanCheck("checks passed: ready to export"))
+            self._set_plan(planned, PlanCheck("passed: ready to export"))
             self.tell("dry run ok")
 
     def _set_plan(self, planned: Mapping[str, Any] | None, check: PlanCheck) -> None:
