@@ -406,7 +406,7 @@ def test_hostile_text_is_shown_and_does_nothing(label_story, label_workspace, sc
 
 
 @pytest.mark.usefixtures("no_model")
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_snapshot(label_story, label_workspace, snapshot, settled, size, monkeypatch):
     monkeypatch.setattr("curate.sessions.labelling.session.DoneList.pace", lambda _: 11.2)
     workspace = label_workspace()

@@ -166,6 +166,27 @@ def test_records_are_found_by_a_part_of_their_id_or_by_words(make_workspace, mak
     drive(app, story)
 
 
+def test_a_record_whose_line_has_no_id_is_found_by_the_one_that_is_shown(
+    make_workspace, make_app, drive, settled
+) -> None:
+    app = make_app(make_workspace([{"instruction": f"Say {n}.", "output": f"{n}!"} for n in range(5)]))
+
+    async def story(pilot):
+        await pilot.press("g", "b")
+        await settled(pilot)
+        name = app.screen.query_one("#rows", FrameTable).source[3:4][0][0]
+        for typed in (name, name[3:11]):
+            await pilot.press("colon")
+            await settled(pilot)
+            await pilot.press(*typed)
+            await pilot.pause(0.3)
+            await settled(pilot)
+            assert f"Edit record {name}" in rows_of(app)
+            await pilot.press("escape")
+
+    drive(app, story)
+
+
 def test_what_moves_a_cursor_is_left_out_and_the_rest_is_there(make_workspace, make_app, drive, settled) -> None:
     app = make_app(make_workspace())
 

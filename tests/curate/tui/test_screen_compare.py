@@ -77,7 +77,7 @@ def cells(app, name="scores"):
     return source[:]
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_the_screen_looks_like(two_runs, make_app, drive, settled, snapshot, size):
     app = make_app(two_runs)
 

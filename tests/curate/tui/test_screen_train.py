@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import time
 
 import pytest
@@ -54,7 +55,7 @@ def write_run(folder, *, status="stopped", steps=40, report=None):
         (folder / "feedback.jsonl").write_text("")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_the_screen_looks_like(make_workspace, make_app, drive, settled, snapshot, size):
     workspace = make_workspace()
     export_dataset(workspace)
@@ -247,6 +248,29 @@ def test_results_and_older_runs(make_workspace, make_app, drive, settled, make_r
         await until(pilot, lambda: "(2 of 3)" in seen(app, "live"))
 
     drive(app, story)
+
+
+@pytest.mark.parametrize("size", [(100, 30), (140, 45), (200, 50)], ids=str)
+def test_each_category_of_a_result_is_one_row_and_no_text_touches_the_edge(
+    make_workspace, make_app, drive, settled, make_report, screen_text, size
+):
+    workspace = make_workspace()
+    write_run(workspace.root / "runs/2026-11-24-a", status="finished", report=make_report(verdict="inconclusive"))
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "improved" in seen(app, "scores"))
+        drawn = [line.partition("▏") for line in screen_text(app).splitlines()[3:-2]]
+        for name, sign, word in (("billing", "~", "inconclusive"), ("returns", "+", "improved")):
+            row = re.compile(rf" {name} +20 .*[-+]0\.\d+  \{sign}( {word})?")
+            assert [right for _, _, right in drawn if row.fullmatch(right)]
+            assert not [right for _, _, right in drawn if right.strip() == word]
+        for left, _, right in drawn:
+            assert (left + " ").startswith(" ")
+            assert (right + " ").startswith(" ")
+
+    drive(app, story, size)
 
 
 def test_a_dead_run_says_so_and_damaged_metrics_are_counted(make_workspace, make_app, drive, settled):
