@@ -204,8 +204,9 @@ class Following:
         else:
             self._app.tell(undone.message)
 
-    def reload(self) -> None:
-        """Read settings, records and decisions anew in a thread, and tell the screens."""
+    def reload(self, news: tuple[str, Severity] | None = None) -> None:
+        """Read settings, records and decisions anew in a thread, and tell the screens. ``news`` is told then."""
+        self._news = news or self._news
         within = partial(self._app.call_from_thread, self._exchange)
         reload = partial(self.project.reload, within=within)
         self._app.background(reload, _nothing, group="load", message="reading the records again")
@@ -309,6 +310,9 @@ class Following:
 
     def _renew(self, changed: str) -> None:
         """Take over what is new in curate.toml, or say how: reading anew must not disturb who is typing."""
+        if self._news is not None:
+            # It was written here, and is being read.
+            return
         self._new_settings = changed
         if self._app.is_typing():
             self._app.tell(f"curate.toml has changed: {changed}.", "warn", "Save what you type; then r takes it over.")

@@ -190,7 +190,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         await until(pilot, lambda: "dry run ok" in app.message.plain)
         plan = seen(app, "plan")
         assert "1,000 steps, 2 records a step" in plan
-        assert "checks passed: ready to export" in plan
+        assert "passed: ready to export" in plan
         assert "time      not reported" in plan
         assert 'forgets lr 0.001 is 3.0 times the automatic one: lr = "auto"' in " ".join(plan.split())
 
@@ -388,7 +388,7 @@ def test_the_recipe_is_changed_by_a_form_with_a_plan_before_there_is_a_dataset(
         # base, method, lr: two fields on.
         await pilot.press("tab", "f6", "tab", *["backspace"] * 5, *"1e-4")
         await until(pilot, lambda: "1,000 steps, 2 records a step" in seen(app, "plan"))
-        assert "checks passed: ready to export" in seen(app, "plan")
+        assert "passed: ready to export" in seen(app, "plan")
         assert (workspace.root / "recipe.toml").read_text() == RECIPE, "nothing is written before enter"
         await pilot.press("enter")
         await settled(pilot)
@@ -414,7 +414,11 @@ def test_the_form_is_left_without_a_change_and_refuses_what_a_key_does_not_take(
     async def story(pilot):
         await opened(pilot, settled)
         await pilot.press("e", "tab", "tab", *"fast")
-        await until(pilot, lambda: "lr cannot be '0.003fast'" in seen(app, "plan"))
+        # The fault is said where it is typed.
+        await until(pilot, lambda: "! lr cannot be '0.003fast'" in seen(app, "recipe-about"))
+        assert "no plan of what is typed" in seen(app, "plan")
+        await pilot.press("shift+tab", "f6")
+        assert "! lr cannot be" in seen(app, "recipe-about")
         await pilot.press("enter")
         await settled(pilot)
         assert "lr cannot be '0.003fast'" in app.message.plain
@@ -554,7 +558,7 @@ def alive_run(folder):
     note(os.getpid(), folder)
 
 
-def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app, drive, settled):
+def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace()
     folder = workspace.root / "runs/a"
     alive_run(folder)
@@ -569,6 +573,14 @@ def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app
         running, planned = (app.present().query_one(f"#{name}") for name in ("live", "plan"))
         assert running.region.y < planned.region.y, "a run at work stands above the plan of the next one"
         await until(pilot, lambda: "measuring base: 120 of 480  25%  eta 1m15s" in seen(app, "live"))
+        await pilot.press("x")
+        assert "No step is trained yet." in screen_text(app)
+        await pilot.press("n")
+        process = folder / "process.json"
+        process.write_text(json.dumps(json.loads(process.read_text()) | {"stop_asked": NOW}))
+        await until(pilot, lambda: "~ stopping" in seen(app, "live"))
+        assert "it finishes its step and saves a checkpoint" in seen(app, "live")
+        assert NOW not in seen(app, "live")
         append(folder, {"event": "start", "step": 0, "of": 60, "examples": 48, "lr": 0.001})
         await until(pilot, lambda: "120 of 480" not in seen(app, "live"))
 
