@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import stat
-from dataclasses import asdict
 from pathlib import Path
 
 from train.base import console
@@ -52,7 +51,7 @@ class AnswerCache:
             return
         self._completions[key] = completion
         # A line that a killed process left unfinished ends here.
-        line = "\n" + json.dumps({"key": key, **asdict(completion)}) + "\n"
+        line = "\n" + json.dumps({"key": key, **completion.model_dump()}) + "\n"
         try:
             os.write(self._handle, line.encode())
             os.fsync(self._handle)
@@ -92,11 +91,10 @@ class AnswerCache:
         raw = raw[: raw.rfind(b"\n") + 1]
         self._offset += len(raw)
         for line in raw.splitlines():
-            with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+            with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 entry = json.loads(line)
-                key, completion = entry.pop("key"), Completion(**entry)
-                if isinstance(key, str) and _is_sound(completion):
-                    self._completions[key] = completion
+                key = str(entry.pop("key"))
+                self._completions[key] = Completion.model_validate(entry)
 
     def _warn(self, error: OSError) -> None:
         console.talk(f"warning: answers are not kept: {error}")
@@ -114,13 +112,3 @@ def _open(path: Path) -> int:
 
 def _offset_of(key: str) -> int:
     return (1 << 61) + int(key[:15], 16)
-
-
-def _is_sound(completion: Completion) -> bool:
-    counts = (completion.prompt_tokens, completion.new_tokens)
-    return (
-        isinstance(completion.text, str)
-        and isinstance(completion.reasoning, str | None)
-        and isinstance(completion.stopped, bool | None)
-        and all(count is None or (type(count) is int and count >= 0) for count in counts)
-    )

@@ -9,7 +9,6 @@ import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,22 +22,24 @@ MOST_BYTES = 1 << 20
 """Bytes of an answer, and of one event of a stream."""
 MOST_TOKENS = 10_000_000
 """No answer has more of them, whatever it says."""
-_MOST_MESSAGE = 8192
+MOST_ERROR = 8192
+"""Bytes of what is read of an error."""
 
 
 class CompletionError(ValueError):
     """What came is no answer of chat/completions; the text of the error says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(BaseModel):
     """What an endpoint answered; tokens are None where it does not say them, or says what cannot be."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     text: str
     reasoning: str | None = None
     stopped: bool | None = None
-    prompt_tokens: int | None = None
-    new_tokens: int | None = None
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    new_tokens: int | None = Field(default=None, ge=0)
 
 
 def request_body(request: Request, model: str, omit: Collection[str] = ()) -> dict[str, Any]:
@@ -135,6 +136,8 @@ class AnswerReader:
 
     def read(self, raw: bytes) -> Completion:
         """Return the answer that a whole body holds; raises CompletionError."""
+        if len(raw) > MOST_BYTES:
+            raise CompletionError(f"it has more than {MOST_BYTES:,} bytes")
         message = self._take(raw).message
         if message is None or (message.content is None and not self._num_chars):
             raise CompletionError("it has no content")
@@ -202,17 +205,21 @@ class AnswerReader:
             texts.append(f"<tool_call>\n{call}\n</tool_call>")
         return ("\n" if texts and self._texts else "") + "\n".join(texts)
 
+    def cut(self) -> Completion:
+        """Return an answer that was ended in its midst."""
+        return self.completion().model_copy(update={"stopped": False})
+
     def completion(self, rest: str = "") -> Completion:
         """Return the answer as far as it came, and ``rest`` after it."""
         usage = self._usage if isinstance(self._usage, dict) else {}
         prompt_tokens, new_tokens = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         return Completion(
-            "".join(self._texts) + rest,
-            "".join(self._reasoning) or None,
-            None if self._finish is None else self._finish in ("stop", "tool_calls"),
+            text="".join(self._texts) + rest,
+            reasoning="".join(self._reasoning) or None,
+            stopped=None if self._finish is None else self._finish in ("stop", "tool_calls"),
             # No prompt is empty.
-            prompt_tokens or None,
-            new_tokens,
+            prompt_tokens=prompt_tokens or None,
+            new_tokens=new_tokens,
         )
 
 
@@ -225,7 +232,7 @@ def error_message(raw: bytes) -> str:
     for key in ("error", "message", "detail"):
         value = value[key] if isinstance(value, dict) and key in value else value
     text = value if isinstance(value, str) else raw.decode("utf-8", "replace")
-    return visible(" ".join(text[:_MOST_MESSAGE].split()))
+    return visible(" ".join(text[:MOST_ERROR].split()))
 
 
 def _count(value: Any) -> int | None:

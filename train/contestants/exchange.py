@@ -8,7 +8,7 @@ import email.utils
 import importlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from train.base.console import visible
 from train.base.errors import Exit, TrainError, first_line
 from train.contestants.chat_completions import (
     MOST_BYTES,
+    MOST_ERROR,
     AnswerReader,
     Completion,
     CompletionError,
@@ -24,8 +25,6 @@ from train.contestants.chat_completions import (
 
 if TYPE_CHECKING:
     import httpx
-
-_MOST_ERROR = 8192
 
 
 @dataclass
@@ -73,7 +72,7 @@ async def exchange(
                 is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
                 if on_text is not None and is_stream:
                     return await _stream(response, on_text)
-                completion = AnswerReader().read(await _whole(response))
+                completion = AnswerReader().read(await _read(response, MOST_BYTES))
                 if on_text is not None:
                     on_text(completion.text)
                 return completion, True
@@ -95,10 +94,10 @@ async def _stream(response: httpx.Response, on_text: Callable[[str], bool]) -> t
         for text in reader.feed(part):
             has_text = True
             if not on_text(text):
-                return replace(reader.completion(), stopped=False), False
+                return reader.cut(), False
         # A model that reasons for long can be stopped, too.
         if not has_text and not on_text(""):
-            return replace(reader.completion(), stopped=False), False
+            return reader.cut(), False
         if reader.is_done:
             break
     if not reader.is_whole:
@@ -108,13 +107,14 @@ async def _stream(response: httpx.Response, on_text: Callable[[str], bool]) -> t
     return reader.completion(rest), True
 
 
-async def _whole(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, most: int) -> bytes:
+    # One byte more than ``most`` says that there are more.
     body = bytearray()
     async for part in response.aiter_raw():
         body += part
-        if len(body) > MOST_BYTES:
-            raise CompletionError(f"it has more than {MOST_BYTES:,} bytes")
-    return bytes(body)
+        if len(body) > most:
+            break
+    return bytes(body[: most + 1])
 
 
 async def _refusal(response: httpx.Response, timeout: float) -> ExchangeError:
@@ -128,13 +128,8 @@ async def _refusal(response: httpx.Response, timeout: float) -> ExchangeError:
     if 300 <= status < 400:
         message = f"it leads to {visible(response.headers.get('location', ''))}, and no redirect is followed"
     elif "content-encoding" not in response.headers:
-        body = bytearray()
         with contextlib.suppress(load_httpx().HTTPError):
-            async for part in response.aiter_raw():
-                body += part
-                if len(body) > _MOST_ERROR:
-                    break
-        message = error_message(bytes(body[:_MOST_ERROR]))
+            message = error_message(await _read(response, MOST_ERROR))
     reason += f": {message}" if message else ""
     return ExchangeError(reason, is_passing=is_passing, wait=wait, is_billed=False)
 
