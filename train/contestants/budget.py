@@ -54,14 +54,11 @@ class Budget:
         total, cost = _add(used, tokens), self.cost(_add(used, tokens))
         if spec.max_tokens is not None and sum(total) > spec.max_tokens:
             return (
-                f"it may take {sum(tokens):,} tokens, and of max_tokens = {spec.max_tokens:,} "
-                f"{sum(used):,} are spent"
-            )  # fmt: skip
+                f"it may take {sum(tokens):,} tokens, and {sum(used):,} of max_tokens = {spec.max_tokens:,} are spent"
+            )
         if spec.max_cost is not None and cost is not None and cost > spec.max_cost:
-            return (
-                f"it may cost {self.cost(tokens) or 0:.6g}, and of max_cost = {spec.max_cost:.6g} "
-                f"{self.cost(used) or 0:.6g} is spent"
-            )  # fmt: skip
+            single, spent = self.cost(tokens) or 0.0, self.cost(used) or 0.0
+            return f"it may cost {single:.6g}, and {spent:.6g} of max_cost = {spec.max_cost:.6g} is spent"
         return ""
 
     def hold(self, tokens: Tokens) -> None:

@@ -116,8 +116,10 @@ def _checked(fields: object, name: str) -> EndpointSpec:
         return EndpointSpec.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _bad(f"{name}: {where}: {first['msg']}", "See `train answer --help`.") from None
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise _bad(
+            f"{name}: {where}{first['msg'].removeprefix('Value error, ')}", "See `train answer --help`."
+        ) from None
 
 
 def _base_of(path: Path) -> str:
