@@ -90,14 +90,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class _Function(_Strict):
+class _CalledFunction(_Strict):
     name: str | None = None
     arguments: str | None = None
 
 
 class _ToolCall(_Strict):
     index: int | None = Field(default=None, ge=0, lt=1000)
-    function: _Function
+    function: _CalledFunction
 
 
 class _Message(_Strict):

@@ -57,7 +57,7 @@ def answers_folder() -> Path | None:
 
 
 @dataclass(slots=True)
-class _Job:
+class _Query:
     """One request that is sent for all ``ids`` that ask the same; ``num_shown`` characters of its answer were shown."""
 
     key: str
@@ -69,7 +69,7 @@ class _Job:
 
 
 @dataclass(slots=True)
-class _Call:
+class _Delivery:
     """One call of `answer`: where its events go, and the ids of answers that shall not go on."""
 
     is_streamed: bool
@@ -77,11 +77,11 @@ class _Call:
     cancelled: set[str] = field(default_factory=set)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def show(self, job: _Job, text: str) -> bool:
+    def show(self, query: _Query, text: str) -> bool:
         """Hand on what was written, and say whether it shall go on."""
-        job.num_shown += len(text)
-        self.events.put((job.ids[0], text))
-        return job.ids[0] not in self.cancelled
+        query.num_shown += len(text)
+        self.events.put((query.ids[0], text))
+        return query.ids[0] not in self.cancelled
 
 
 class EndpointContestant:
@@ -129,52 +129,52 @@ class EndpointContestant:
         and each answer that came before is heard.
         """
         with self._lock:
-            call, jobs = _Call(is_streamed=on_text is not None), self._jobs(requests, on_answer)
+            delivery, queries = _Delivery(is_streamed=on_text is not None), self._queries(requests, on_answer)
             try:
-                with _running(self._work(call, jobs), call) as future:
-                    while (event := call.events.get()) is not None:
+                with _running(self._work(delivery, queries), delivery) as future:
+                    while (event := delivery.events.get()) is not None:
                         if not isinstance(event, tuple):
                             on_answer(event)
-                        elif on_text is not None and event[0] not in call.cancelled and not on_text(*event):
-                            call.cancelled.add(event[0])
+                        elif on_text is not None and event[0] not in delivery.cancelled and not on_text(*event):
+                            delivery.cancelled.add(event[0])
                     future.result()
             except (KeyboardInterrupt, SystemExit):
-                while not call.events.empty():
-                    if isinstance(event := call.events.get(), Answer):
+                while not delivery.events.empty():
+                    if isinstance(event := delivery.events.get(), Answer):
                         on_answer(event)
                 raise
 
     def knows(self, request: Request) -> bool:
         """Whether the answer to ``request`` is known, so that nothing is sent for it. Raises RowFault."""
-        return self._cache.get(self._job(request).key) is not None
+        return self._cache.get(self._query(request).key) is not None
 
     def close(self) -> None:
         """Close the file of answers."""
         self._cache.close()
 
-    def _jobs(self, requests: Sequence[Request], on_answer: OnAnswer) -> list[_Job]:
-        jobs: dict[str, _Job] = {}
+    def _queries(self, requests: Sequence[Request], on_answer: OnAnswer) -> list[_Query]:
+        queries: dict[str, _Query] = {}
         for request in requests:
             if request.choices:
                 reason = "an endpoint cannot say how likely each choice is; ask a model on this machine"
                 on_answer(Unanswered(request.id, BAD_CONTESTANT, reason))
                 continue
             try:
-                job = self._job(request)
+                query = self._query(request)
             except TrainError as fault:
                 on_answer(Unanswered(request.id, fault.code, fault.message))
                 continue
-            jobs.setdefault(job.key, job).ids.append(request.id)
-        return list(jobs.values())
+            queries.setdefault(query.key, query).ids.append(request.id)
+        return list(queries.values())
 
-    def _job(self, request: Request) -> _Job:
+    def _query(self, request: Request) -> _Query:
         body = request_body(request, self.spec.model, self.spec.omit)
         # The seed decides nothing where the likeliest token is taken. Else it does, even where it is not sent: whoever
         # asks with another seed wants another answer.
         seed = None if body.get("temperature") == 0 else request.sampling.seed
         key = digest_of([self._url, {name: value for name, value in body.items() if name != "seed"}, seed])
         num_bytes = len(canonical_json(body).encode("utf-8", "surrogatepass"))
-        return _Job(key, [], body, num_bytes, request.sampling.max_new_tokens)
+        return _Query(key, [], body, num_bytes, request.sampling.max_new_tokens)
 
     def _client(self) -> httpx.AsyncClient:
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
@@ -194,30 +194,30 @@ class EndpointContestant:
         request: httpx.Request = load_httpx().Request("POST", self._url, headers=headers, content=json.dumps(body))
         return request
 
-    async def _work(self, call: _Call, jobs: Sequence[_Job]) -> None:
-        waiting = iter(jobs)
+    async def _work(self, delivery: _Delivery, queries: Sequence[_Query]) -> None:
+        waiting = iter(queries)
         async with self._client() as client, asyncio.TaskGroup() as group:
-            for _ in range(min(self.spec.max_concurrency, len(jobs))):
-                group.create_task(self._take(client, call, waiting))
+            for _ in range(min(self.spec.max_concurrency, len(queries))):
+                group.create_task(self._take(client, delivery, waiting))
 
-    async def _take(self, client: httpx.AsyncClient, call: _Call, waiting: Iterator[_Job]) -> None:
-        for job in waiting:
-            while (known := self._known(job)) is None and not self._cache.claim(job.key):
+    async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, waiting: Iterator[_Query]) -> None:
+        for query in waiting:
+            while (known := self._known(query)) is None and not self._cache.claim(query.key):
                 await asyncio.sleep(_POLL)
             try:
                 # Another process may have got it just before it let its claim go.
-                result = known or self._known(job) or await self._ask(client, call, job)
+                result = known or self._known(query) or await self._ask(client, delivery, query)
             finally:
-                self._cache.release(job.key)
-            for name in job.ids:
+                self._cache.release(query.key)
+            for name in query.ids:
                 result = replace(result, id=name)
                 if isinstance(result, Answer) and result.is_cached:
-                    call.events.put((name, result.text))
-                call.events.put(result)
+                    delivery.events.put((name, result.text))
+                delivery.events.put(result)
                 # The others are answered by the same.
                 result = replace(result, is_cached=True) if isinstance(result, Answer) else result
 
-    async def _ask(self, client: httpx.AsyncClient, call: _Call, job: _Job) -> Answer | Unanswered:
+    async def _ask(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query) -> Answer | Unanswered:
         failure: ExchangeError | None = None
         for attempt in range(self.spec.retries + 1):
             if failure is not None:
@@ -225,79 +225,81 @@ class EndpointContestant:
             # An endpoint that is down lets each further request wait until its timeout.
             if self._num_failures >= _MOST_FAILURES and time.monotonic() < self._failed_at + _REST:
                 reason = f"not asked after {_MOST_FAILURES} failures in a row"
-                return Unanswered(job.ids[0], NO_ANSWER, failure.reason if failure else reason)
-            largest = self._budget.largest(job.num_bytes, job.most_new)
+                return Unanswered(query.ids[0], NO_ANSWER, failure.reason if failure else reason)
+            largest = self._budget.largest(query.num_bytes, query.most_new)
             while (overrun := self._budget.overrun(largest)) and self._budget.is_in_flight:
-                call.settled.clear()
-                await call.settled.wait()
+                delivery.settled.clear()
+                await delivery.settled.wait()
             if overrun:
-                return Unanswered(job.ids[0], BUDGET_SPENT, overrun)
+                return Unanswered(query.ids[0], BUDGET_SPENT, overrun)
             self.num_retries += failure is not None
             try:
-                return await self._try(client, call, job, largest)
+                return await self._try(client, delivery, query, largest)
             except ExchangeError as error:
                 failure = error
                 # An endpoint may repeat what it was sent, and a cut in its midst would hide that.
                 reason = error.reason.replace(self._secret, "(the key)") if self._secret else error.reason
                 failure.reason = reason[:_MOST_REASON]
-            if job.num_shown or not failure.is_passing:
+            if query.num_shown or not failure.is_passing:
                 break
         assert failure is not None, "there is a first try"
         if not failure.is_answer:
             self._num_failures, self._failed_at = self._num_failures + 1, time.monotonic()
-        shown = f"; {job.num_shown:,} characters of it were shown" if job.num_shown else ""
-        return Unanswered(job.ids[0], NO_ANSWER, failure.reason + shown)
+        shown = f"; {query.num_shown:,} characters of it were shown" if query.num_shown else ""
+        return Unanswered(query.ids[0], NO_ANSWER, failure.reason + shown)
 
-    async def _try(self, client: httpx.AsyncClient, call: _Call, job: _Job, largest: Tokens) -> Answer:
-        begun, used, body = time.perf_counter(), largest, job.body
-        if call.is_streamed:
+    async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:
+        begun, used, body = time.perf_counter(), largest, query.body
+        if delivery.is_streamed:
             counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
-        show = partial(call.show, job) if call.is_streamed else None
+        show = partial(delivery.show, query) if delivery.is_streamed else None
         self._budget.hold(largest)
         try:
             completion, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
-            used = self._budget.used(completion, job.num_bytes, job.most_new)
+            used = self._budget.used(completion, query.num_bytes, query.most_new)
         except ExchangeError as error:
             used = used if error.is_billed else (0, 0)
             error.is_passing |= error.is_unreadable and self._refuse is not None
             raise
         finally:
             self._budget.settle(largest, used)
-            call.settled.set()
+            delivery.settled.set()
         self._num_failures = 0
         if self._secret and self._secret in f"{completion.text}{completion.reasoning}":
             raise ExchangeError("its answer repeats the key", is_answer=True)
         if self._refuse is not None and (reason := self._refuse(completion.text)):
             raise ExchangeError(reason, is_passing=True, is_answer=True)
         if is_whole:
-            self._cache.put(job.key, completion)
+            self._cache.put(query.key, completion)
         is_estimated = self._budget.is_limited and None in (completion.prompt_tokens, completion.new_tokens)
         if is_estimated and not self._has_warned:
             self._has_warned = True
             console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return self._answer(job, completion, time.perf_counter() - begun)
+        return self._answer(query, completion, time.perf_counter() - begun)
 
-    def _answer(self, job: _Job, completion: Completion, seconds: float = 0.0, *, is_cached: bool = False) -> Answer:
-        cost = self._budget.cost(self._budget.used(completion, job.num_bytes, job.most_new))
+    def _answer(
+        self, query: _Query, completion: Completion, seconds: float = 0.0, *, is_cached: bool = False
+    ) -> Answer:
+        cost = self._budget.cost(self._budget.used(completion, query.num_bytes, query.most_new))
         return Answer(
-            job.ids[0], completion.text, completion.reasoning, completion.stopped,
+            query.ids[0], completion.text, completion.reasoning, completion.stopped,
             prompt_tokens=completion.prompt_tokens, new_tokens=completion.new_tokens, seconds=seconds, cost=cost,
             is_cached=is_cached,
         )  # fmt: skip
 
-    def _known(self, job: _Job) -> Answer | None:
-        completion = self._cache.get(job.key)
-        return None if completion is None else self._answer(job, completion, is_cached=True)
+    def _known(self, query: _Query) -> Answer | None:
+        completion = self._cache.get(query.key)
+        return None if completion is None else self._answer(query, completion, is_cached=True)
 
 
 @contextlib.contextmanager
-def _running(work: Coroutine[Any, Any, None], call: _Call) -> Iterator[Future[None]]:
+def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[Future[None]]:
     """Run ``work`` in a thread of its own, and end it where it is when the block ends."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)
 
-    def run() -> None:
+    def drive() -> None:
         try:
             loop.run_until_complete(task)
         finally:
@@ -306,8 +308,8 @@ def _running(work: Coroutine[Any, Any, None], call: _Call) -> Iterator[Future[No
 
     # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error of its request.
     pool = ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE}))
-    future = pool.submit(run)
-    future.add_done_callback(lambda _: call.events.put(None))
+    future = pool.submit(drive)
+    future.add_done_callback(lambda _: delivery.events.put(None))
     try:
         yield future
     finally:

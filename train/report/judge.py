@@ -17,9 +17,8 @@ from typing import Literal
 from train.base import console
 from train.base.errors import TrainError
 from train.base.storage import digest_of
-from train.contestants.contestant import Answer, Request, Sampling, Unanswered
+from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
 from train.contestants.endpoint import BAD_CONTESTANT, EndpointContestant
-from train.contestants.spec import EndpointSpec
 from train.data.dataset import Dataset, Row, last_answer, unique_members
 from train.evaluate.evaluation import CategorySpec
 from train.evaluate.predictions import Scored, pair
