@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from train.contestants.contestant import Answer, Contestant, Kind, OnAnswer, OnText, Request, Sampling, Unanswered
-from train.contestants.spec import EndpointSpec, Spec, parse_spec
+from train.contestants.contestant import Answer, Contestant, Request, Sampling, Unanswered
+from train.contestants.spec import EndpointSpec, parse_spec
 
 
 def open_contestant(name: str, *, device: str = "auto", threads: int | None = None) -> Contestant:
