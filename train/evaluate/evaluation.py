@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -56,6 +57,7 @@ class Prediction:
     """A greedy completion: its text, whether it ended by itself, and the reasoning before it, None without any.
 
     Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
+    ``usage`` is as that of `Scored`.
     """
 
     id: str
@@ -63,6 +65,7 @@ class Prediction:
     stopped: bool | None
     logprobs: Sequence[float] = ()
     reasoning: str | None = None
+    usage: Mapping[str, float] | None = None
 
 
 def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
@@ -106,12 +109,14 @@ def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
 
 def predict(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int,
-    on_done: OnDone | None = None,
+    on_done: OnDone | None = None, is_metered: bool = False,
 ) -> list[Prediction]:  # fmt: skip
     """Return the model's answer to each row that has messages, in order; raw-text rows have none.
 
+    With ``is_metered`` each says what it took; of a batch there is one time, which is shared out by what was written.
     Raises TrainError: a row cannot be rendered.
     """
+    begun = time.perf_counter()
     prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
     done = generate(
         model,
@@ -121,10 +126,17 @@ def predict(
         batch_tokens=batch_tokens,
         on_done=on_done,
     )
+    per_token = (time.perf_counter() - begun) / max(1, sum(len(generated.ids) + 1 for generated in done))
     predictions = []
     for prompt, generated in zip(prompts, done, strict=True):
         text, reasoning = renderer.answer(generated.ids)
-        predictions.append(Prediction(prompt.id, text, generated.stopped, reasoning=reasoning))
+        num = len(generated.ids)
+        usage = {"prompt_tokens": len(prompt.ids), "new_tokens": num, "seconds": round((num + 1) * per_token, 6)}
+        predictions.append(
+            Prediction(
+                prompt.id, text, generated.stopped, reasoning=reasoning, usage=usage if is_metered else None
+            )
+        )
     return predictions
 
 
@@ -136,17 +148,21 @@ def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec
 
 def choose(
     model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int,
-    on_done: OnDone | None = None,
+    on_done: OnDone | None = None, is_metered: bool = False,
 ) -> list[Prediction]:  # fmt: skip
     """Return for each row the likeliest of its choices, and the log-probabilities of all.
 
-    Raises TrainError: a row cannot be rendered with one of its choices.
+    With ``is_metered`` each says its share of the time. Raises TrainError: a row cannot be rendered with one of its
+    choices.
     """
+    begun = time.perf_counter()
     nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens, on_done=on_done)
+    usage = {"new_tokens": 0, "seconds": round((time.perf_counter() - begun) / max(1, len(choice_rows)), 6)}
     predictions = []
     for (row, choices), each in zip(choice_rows, nlls, strict=True):
         likeliest = choices[min(range(len(each)), key=each.__getitem__)]
-        predictions.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
+        logprobs = tuple(-nll for nll in each)
+        predictions.append(Prediction(row.id, likeliest, None, logprobs, usage=usage if is_metered else None))
     return predictions
 
 
@@ -165,23 +181,26 @@ def score(
     rows: Sequence[Row],
     references: Mapping[str, str],
     predictions: Sequence[Prediction],
-    nlls: Sequence[Nll],
+    nlls: Sequence[Nll] | None,
     categories: Mapping[str, CategorySpec],
     *,
     split: str,
 ) -> list[Scored]:
     """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
 
+    None as ``nlls`` is a model that tells none: then a row without a completion is left out.
+
     A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
     """
     said = {prediction.id: prediction for prediction in predictions}
-    likely = {nll.id: nll for nll in nlls}
+    likely = None if nlls is None else {nll.id: nll for nll in nlls}
     behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
     scored = []
     for row in rows:
-        if row.id not in likely:
+        if row.id not in (said if likely is None else likely):
             continue
-        nll, prediction, reference = likely[row.id], said.get(row.id), references.get(row.id, "")
+        nll = None if likely is None else likely[row.id]
+        prediction, reference = said.get(row.id), references.get(row.id, "")
         spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if prediction is not None:
@@ -198,14 +217,15 @@ def score(
                 row.category,
                 row.cluster,
                 reference,
-                nll.nll,
-                nll.num_tokens,
-                nll.num_bytes,
+                None if nll is None else nll.nll,
+                0 if nll is None else nll.num_tokens,
+                0 if nll is None else nll.num_bytes,
                 text=None if prediction is None else prediction.text,
                 reasoning=None if prediction is None else prediction.reasoning,
                 stopped=None if prediction is None else prediction.stopped,
                 metric="" if prediction is None else spec.metric.primary,
                 scores=scores,
+                usage=None if prediction is None else prediction.usage,
             )
         )
     return scored
@@ -221,8 +241,13 @@ def evaluate_model(
     split: str,
     is_generating: bool = True,
     on_progress: OnProgress | None = None,
+    prompts: Mapping[str, Row] | None = None,
+    is_metered: bool = False,
 ) -> list[Scored]:
     """Return the model's results on ``rows``: likelihoods of all, and with ``is_generating`` scored answers.
+
+    ``prompts`` has by id what the model reads in place of a row, such as one with examples before it; scored is the
+    row. With ``is_metered`` results say what their answers took.
 
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices. ``on_progress``
     hears of each batch; rows that are skipped count as done.
@@ -232,6 +257,8 @@ def evaluate_model(
 
     Raises TrainError: rows cannot be rendered; each reason with its record ids.
     """
+    scored_rows = rows
+    rows = rows if prompts is None else [prompts[row.id] for row in rows]
     examples = renderer.examples(rows).examples
     ids = {example.id for example in examples}
     on_likelihoods, on_answers = (
@@ -251,14 +278,16 @@ def evaluate_model(
         if is_generating:
             references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
             choice_rows, most = rows_with_choices(rows, categories), recipe.eval.batch_tokens
-            predictions = choose(model, renderer, choice_rows, batch_tokens=most, on_done=on_answers)
+            predictions = choose(
+                model, renderer, choice_rows, batch_tokens=most, on_done=on_answers, is_metered=is_metered
+            )
             chosen = {row.id for row, _ in choice_rows}
             written = [row for row in rows if row.id not in chosen]
             predictions += predict(
                 model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most,
-                on_done=on_answers,
+                on_done=on_answers, is_metered=is_metered,
             )  # fmt: skip
-    return score(rows, references, predictions, nlls, categories, split=split)
+    return score(scored_rows, references, predictions, nlls, categories, split=split)
 
 
 def evaluate_splits(
@@ -349,7 +378,7 @@ def summary(scored: Sequence[Scored], samples: Sequence[str] = ()) -> SampledSco
     by_id = {record.id: record for record in scored}
     means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
     return SampledScore(
-        loss=math.fsum(record.nll for record in scored) / tokens if tokens else math.nan,
+        loss=math.fsum(record.nll or 0.0 for record in scored) / tokens if tokens else math.nan,
         score=math.fsum(means.values()) / len(means) if means else None,
         by_category=means,
         samples=[sample_of(by_id[name]) for name in samples if name in by_id and by_id[name].text is not None],

@@ -252,7 +252,7 @@ def _worst(validation: Pairs) -> list[Worst]:
             id=after.id,
             category=after.category,
             score=after.score,
-            bits_per_byte=bits_per_byte([after.nll], [after.num_bytes]),
+            bits_per_byte=None if after.nll is None else bits_per_byte([after.nll], [after.num_bytes]),
         )
         for _, after in validation
         if after.score is None or after.score < 1
