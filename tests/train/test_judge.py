@@ -21,8 +21,8 @@ from train.cli import cli
 from train.contestants import endpoint
 from train.contestants.chat_completions import MOST_BYTES
 from train.data.dataset import open_dataset
-from train.evaluate.evaluation import category_specs
 from train.evaluate.predictions import Scored, read_predictions
+from train.evaluate.scoring import category_specs
 from train.recipe import Recipe, build_recipe, load_recipe, recipe_toml
 from train.report import Report, build_report
 from train.report.judge import Judge, JudgeQuestion, judge_answers, read_reply, require_judge

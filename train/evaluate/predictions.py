@@ -174,7 +174,10 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
     """
     return write_whole(
         folder / PREDICTIONS,
-        (_line(_common(before) | {"base": _side(before), "tuned": _side(after)}) for before, after in pair(base, tuned)),
+        (
+            _line(_common(before) | {"base": _side(before), "tuned": _side(after)})
+            for before, after in pair(base, tuned)
+        ),
     )
 
 

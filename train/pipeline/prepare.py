@@ -19,7 +19,8 @@ from train.base.run_folder import versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
 from train.evaluate.answers import questions
-from train.evaluate.evaluation import CategorySpec, category_specs, general_rows, readable_general, rows_with_choices
+from train.evaluate.evaluation import general_rows, readable_general
+from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
     add_lora,

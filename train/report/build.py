@@ -50,7 +50,7 @@ from train.report.write import read_curve, write_report
 
 if TYPE_CHECKING:
     # Imports torch, which a report that is computed again does without.
-    from train.evaluate.evaluation import CategorySpec
+    from train.evaluate.scoring import CategorySpec
 
 MOST_LISTED = 20
 FEWEST_DOCUMENTS = 10

@@ -20,8 +20,8 @@ from train.base.storage import digest_of
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
 from train.contestants.endpoint import BAD_CONTESTANT, EndpointContestant
 from train.data.dataset import Dataset, Row, last_answer, unique_members
-from train.evaluate.evaluation import CategorySpec
 from train.evaluate.predictions import Scored, pair
+from train.evaluate.scoring import CategorySpec
 from train.recipe import JudgeRecipe, Recipe
 from train.report import JudgeSummary
 
