@@ -175,6 +175,12 @@ def open_renderer(
     return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
 
 
+def renderer_of(model: Any, tokenizer: Any, recipe: Recipe, dataset: Dataset) -> Renderer:
+    """Return the renderer that a run of ``recipe`` on ``dataset`` evaluates ``model`` with."""
+    reads = getattr(model.config, "max_position_embeddings", None)
+    return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, eos_ids(model))
+
+
 def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int | None, stop_ids: list[int]) -> Renderer:
     # What is odd about the template is said here, before anything is rendered by it.
     renderer = Renderer(

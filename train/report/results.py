@@ -64,12 +64,19 @@ def several_results(
         each.append((mine, [comparison for comparison in comparisons if comparison is not None]))
     # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
     adjusted = iter(stats.holm([comparison.p for _, complete in each for comparison in complete]))
-    return [_split_result(split, mine, complete, adjusted, default_metric, rules) for mine, complete in each]
+    macros = [_macro(split, complete, rules) for _, complete in each]
+    adjusted_macros = iter(stats.holm([macro.p for macro in macros if macro is not None]))
+    macros = [macro and _with_p(macro, complete, next(adjusted_macros), rules)
+              for macro, (_, complete) in zip(macros, each, strict=True)]  # fmt: skip
+    return [
+        _split_result(split, mine, complete, macro, adjusted, default_metric)
+        for (mine, complete), macro in zip(each, macros, strict=True)
+    ]
 
 
 def _split_result(
-    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[_Comparison], adjusted: Iterator[float],
-    default_metric: Collection[str], rules: Rules,
+    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[_Comparison], macro: Macro | None,
+    adjusted: Iterator[float], default_metric: Collection[str],
 ) -> SplitResult | None:  # fmt: skip
     if not complete:
         return None
@@ -77,7 +84,7 @@ def _split_result(
     return SplitResult(
         split=split,
         n=len(pairs),
-        macro=_macro(split, complete, rules),
+        macro=macro,
         behaviour=_behaviour(pairs),
         categories=[
             comparison.result(next(adjusted), comparison.category in default_metric) for comparison in complete
@@ -282,21 +289,19 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
             parts[cluster] = parts.get(cluster, 0.0) + part
     base, tuned, difference = estimates
     p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
-    verdict = stats.judge(
-        sum(len(comparison.compared) for comparison in scored), difference.value,
-        stats.Interval(difference.low, difference.high), p, num_clusters=len(parts), margin=rules.margin,
-        fewest=rules.fewest,
-    )  # fmt: skip
     return Macro(
-        num_categories=len(scored),
-        num_clusters=len(parts),
-        base=base,
-        tuned=tuned,
-        difference=difference,
-        p=p,
-        verdict=verdict.word,
-        reason=verdict.reason,
-    )
+        num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p
+    )  # fmt: skip
+
+
+def _with_p(macro: Macro, comparisons: Sequence[_Comparison], p: float, rules: Rules) -> Macro:
+    # The verdict goes by the p value that is adjusted for the other comparisons beside it.
+    num = sum(len(comparison.compared) for comparison in comparisons if comparison.is_score)
+    verdict = stats.judge(
+        num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), p,
+        num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
+    )  # fmt: skip
+    return macro.model_copy(update={"p": p, "verdict": verdict.word, "reason": verdict.reason})
 
 
 def _behaviour(pairs: Pairs) -> Behaviour | None:
