@@ -77,7 +77,7 @@ class Dataset:
             raise TrainError(
                 "E912 bad-dataset",
                 f"{self.path / MANIFEST} counts findings X7xx, such as personal data, but names no records",
-                "Export the dataset again, or send all records: --send-flagged.",
+                "Export the dataset again, or send all: --send-flagged; in a recipe eval.judge.send_flagged.",
             )
         if not isinstance(flagged, list | None) or not all(isinstance(name, str) for name in flagged or ()):
             raise TrainError("E912 bad-dataset", f"{self.path / MANIFEST}: flagged is not a list of ids", _EXPORT_AGAIN)

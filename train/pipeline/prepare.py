@@ -119,6 +119,9 @@ def prepare(
     dataset = open_dataset(dataset_path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     require_judge(recipe, categories)
+    if recipe.eval.judge.url is not None and not recipe.eval.judge.send_flagged:
+        # Known before the training and not after it: which records the judge may not get.
+        dataset.flagged()
     if not dataset.splits["train"]:
         message = f"{dataset_path}: no record to train on"
         raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
