@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -81,9 +81,15 @@ class RecordPair:
         return self.after < self.before if view == "worse" else self.after > self.before
 
 
+MOST_MODELS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """Two runs, or one and its base, on the split whose verdicts count."""
+    """Two runs, or one and its base, on the split whose verdicts count; or one of several models and the first of them.
+
+    ``at`` is its place among these, from 1, and 0 otherwise.
+    """
 
     first: Run | None
     second: Run
@@ -95,6 +101,14 @@ class RunComparison:
     # What the run says of general text, with what to do next where it forgot; of one run beside its base.
     general: tuple[str, ...] = ()
     changed: tuple[RunDifference, ...] = ()
+    at: int = 0
+
+    @property
+    def letters(self) -> tuple[str, str]:
+        """What the two sides are called on a screen."""
+        if self.at:
+            return "A", "ABCD"[self.at]
+        return ("B", "C") if self.first else ("A", "B")
 
     def listed(self, view: View, category: str | None = None) -> list[RecordPair]:
         """Return the records on which the later model is worse, wrong as before, or better; of one category or all.
@@ -104,6 +118,58 @@ class RunComparison:
         chosen = [pair for pair in self.records if category in (None, pair.category) and pair.is_in(view)]
         sign = -1 if view == "better" else 1
         return sorted(chosen, key=lambda pair: (sign * (pair.after - pair.before), pair.category, pair.id))
+
+
+def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparison]:
+    """Put one run beside its base, two runs side by side, or of several models each beside the first.
+
+    Evaluations have no base beside them, so that one alone is compared with nothing. Asks the trainer: call it in a
+    thread. Raises CurateError: as `compare_runs`; E918 for an evaluation alone.
+    """
+    if len(models) <= 2 and not any(model.evaluated for model in models):
+        return [compare_runs(data, models[0] if len(models) > 1 else None, models[-1])]
+    if len(models) == 1:
+        message = f"{models[0].id} is an evaluation of one model, which has no base beside it"
+        raise CurateError("E918 bad-report", message, "Mark another run or evaluation too.")
+    table = _ask_trainer([model.folder for model in models])["table"]
+    tests = {name for name, split in data.pins().items() if split == "test"}
+    split, costs = str(table["headline"]), "; ".join(filter(None, map(_cost, table["models"])))
+    general = tuple(conclusion["sentence"] for conclusion in table["conclusions"])
+    general += (f"1,000 answers: {costs}",) if costs else ()
+    comparisons = []
+    for at, pair in enumerate(table["pairs"], 1):
+        part: Mapping[str, Json] = next((part for part in pair["splits"] if part["split"] == split), {})
+        rows = tuple(
+            _paired(entry, table["fewest"]) for entry in part.get("categories", ()) if entry["higher_is_better"]
+        )
+        macro = _paired(part["macro"], table["fewest"]) if part.get("macro") else None
+        records = tuple(
+            RecordPair(record["id"], record["category"], before, after, record["texts"][0], record["texts"][at])
+            for record in table["records"]
+            if record["id"] not in tests
+            and (before := record["scores"][0]) is not None
+            and (after := record["scores"][at]) is not None
+        )
+        changed = tuple(_model_differences(models[0], models[at]))
+        comparisons.append(
+            RunComparison(
+                models[0], models[at], split, rows, macro, records, tuple(table["notes"]), general, changed, at
+            )
+        )
+    return comparisons
+
+
+def _cost(model: Mapping[str, Json]) -> str:
+    parts = [f"{model['seconds']:,.0f} s"] if model["seconds"] is not None else []
+    parts += [f"cost {model['cost']:,.4f}"] if model["cost"] is not None else []
+    return " ".join([model["name"].rpartition("/")[2], ", ".join(parts)]) if parts else ""
+
+
+def _model_differences(first: Run, second: Run) -> Iterator[RunDifference]:
+    names = [run.text_at("dataset", "name") or "not reported" for run in (first, second)]
+    is_same = first.text_at("dataset", "sha256") == second.text_at("dataset", "sha256")
+    yield RunDifference("data", f"same ({names[0]})" if is_same else " -> ".join(names), is_same)
+    yield RunDifference("model", " -> ".join(run.evaluated or f"run {run.id}" for run in (first, second)))
 
 
 def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunComparison:
@@ -143,15 +209,7 @@ def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None
     Returns a row for each category, under None that of the mean over them, and what could not be compared. Raises
     CurateError: E918 with what the trainer says, when it cannot compare them or their files cannot be read.
     """
-    command = trainer_command("compare", str(first.absolute()), str(second.absolute()), "--json")
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error[")]
-        message = lines[0] if lines else f"exit code {done.returncode}"
-        raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
-    document = json.loads(done.stdout)
+    document = _ask_trainer([first, second])
     report, counts = document["report"], document["splits"].get(split, {})
     part: Mapping[str, Json] = next((part for part in report["splits"] if part["split"] == split), {})
     # What has no score is compared by likelihood there, which is not in the unit of scores.
@@ -159,6 +217,19 @@ def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None
     if part.get("macro"):
         entries[None] = part["macro"]
     return {name: _paired(entry, report["fewest"]) for name, entry in entries.items()}, list(_notes(counts))
+
+
+def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
+    command = trainer_command("compare", *(str(folder.absolute()) for folder in folders), "--json")
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error[")]
+        message = lines[0] if lines else f"exit code {done.returncode}"
+        raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
+    document: dict[str, Json] = json.loads(done.stdout)
+    return document
 
 
 def _paired(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
