@@ -12,7 +12,7 @@ from train.base import console
 from train.cli import report_exit
 
 if TYPE_CHECKING:
-    from train.report.comparison import Comparison, Side
+    from train.report.comparison import ComparisonTable, Side
 
 
 @click.command()
@@ -56,7 +56,7 @@ def command(names: tuple[str, ...], against: str | None, fail_on: str | None, is
     return _two(sides[0], sides[1], compare_sides(sides) if is_wider else None, fail_on, is_json=is_json)
 
 
-def _two(first: Side, second: Side, comparison: Comparison | None, fail_on: str | None, *, is_json: bool) -> int:
+def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on: str | None, *, is_json: bool) -> int:
     from train.report import Run, build_report, flip_lines, table
     from train.report.comparison import match_records, remarks, side_notes
     from train.report.comparison_table import cost_lines

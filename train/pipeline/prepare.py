@@ -116,15 +116,7 @@ def prepare(
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
                          "Set device = cuda; each rank takes its own.")  # fmt: skip
     # The cheap checks first: a large base takes minutes to load.
-    dataset = open_dataset(dataset_path)
-    categories = category_specs(dataset.manifest.get("categories", {}))
-    require_judge(recipe, categories)
-    if recipe.eval.judge.url is not None and not recipe.eval.judge.send_flagged:
-        # Known before the training and not after it: which records the judge may not get.
-        dataset.flagged()
-    if not dataset.splits["train"]:
-        message = f"{dataset_path}: no record to train on"
-        raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
+    dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens,
@@ -164,6 +156,19 @@ def prepare(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
         folder, context, strategy,
     )  # fmt: skip
+
+
+def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
+    dataset = open_dataset(path)
+    categories = category_specs(dataset.manifest.get("categories", {}))
+    require_judge(recipe, categories)
+    if recipe.eval.judge.url is not None and not recipe.eval.judge.send_flagged:
+        # Which records the judge may not get is known before the training, or it is refused.
+        dataset.flagged()
+    if not dataset.splits["train"]:
+        message = f"{path}: no record to train on"
+        raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
+    return dataset, categories
 
 
 def open_renderer(

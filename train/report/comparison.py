@@ -104,7 +104,7 @@ class ComparedRecord(ReportPart):
     texts: list[str | None]
 
 
-class Comparison(ReportPart):
+class ComparisonTable(ReportPart):
     """Several models on the records that all of them were evaluated on."""
 
     version: Literal[1] = 1
@@ -139,7 +139,7 @@ class ComparisonDocument(ReportPart):
     version: Literal[1] = 1
     splits: dict[str, Counts] | None = None
     report: Report | None = None
-    table: Comparison | None = None
+    table: ComparisonTable | None = None
 
 
 def comparison_schema() -> dict[str, Any]:
@@ -242,7 +242,7 @@ def remarks(counts: Collection[Counts], num_sides: int = 2) -> list[str]:
     return said
 
 
-def compare_sides(sides: Sequence[Side], reference: int = 0) -> Comparison:
+def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
     """Return the comparison of all ``sides`` with the one at ``reference``; one side alone is compared with itself.
 
     Raises TrainError: E937 nothing-to-report where no record can be compared.
@@ -266,7 +266,7 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> Comparison:
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
         )  # fmt: skip
     headline: Literal["validation", "test"] = "test" if "test" in known else "validation"
-    return Comparison(
+    return ComparisonTable(
         reference=reference,
         models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
         headline=headline,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from train.report import wording
-from train.report.comparison import Comparison
+from train.report.comparison import ComparisonTable
 from train.report.model import CategoryResult, Macro
 
 _HEADS = ("category", "model", "n", "metric", "score", "change", "95 %", "p", "verdict")
@@ -12,7 +12,7 @@ _COST_HEADS = ("model", "prompting", "answers", "seconds", "tokens", "cost")
 _Row = tuple[str, ...]
 
 
-def render_table(comparison: Comparison, *, columns: int | None = None) -> str:
+def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> str:
     """Return the results by category of the split whose verdicts count, what answers took, and what follows from it.
 
     One model alone has its scores with their intervals. As in the table of a run, the metric and then the p value are
@@ -60,7 +60,7 @@ def _row(name: str, result: CategoryResult | Macro, fewest: int) -> _Row:
     return ("", wording.cell(name), *wording.change_cells(result, fewest))
 
 
-def cost_lines(comparison: Comparison, columns: int | None) -> list[str]:
+def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:
     """Return what a thousand answers of each model take, as lines of a table, and what follows from the comparison."""
 
     def text(value: float | None, decimals: int) -> str:
