@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from click.testing import CliRunner
 import train.contestants
 from tests.train.finished import Bases, make_dataset, make_run
 from tests.train.finished import call as train_call
+from tests.train.stub import Stub as HttpStub
+from tests.train.stub import said
 from train.cli import cli
 from train.contestants import Answer, Request, Unanswered
 from train.evaluate.predictions import PREDICTIONS, read_predictions
@@ -195,6 +199,27 @@ def test_records_with_personal_data_stay_here(tmp_path: Path, stub: Any) -> None
     old = make_dataset(tmp_path / "v2", findings={"X701": 5})
     with pytest.raises(AssertionError, match="names no records"):
         train_call("eval", str(old), *arguments)
+
+
+def test_an_endpoint_gets_prompts_and_no_answers(workspace: Path, tmp_path: Path) -> None:
+    """And an evaluation of it needs no torch."""
+    server = HttpStub(lambda _: said("the red cat sat", usage={"prompt_tokens": 9, "completion_tokens": 4}))
+    contestant = tmp_path / "model.toml"
+    contestant.write_text(f'url = "{server.url}"\nmodel = "m"\nprice_in = 1.0\nprice_out = 2.0\n')
+    command = (
+        "import sys; from train.cli import cli; cli.main(sys.argv[1:], standalone_mode=False);"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    arguments = ["eval", workspace / "dataset/v1", "--with", contestant, "--out", tmp_path / "out"]
+    try:
+        done = subprocess.run([sys.executable, "-c", command, *map(str, arguments)], capture_output=True, text=True)
+    finally:
+        server.close()
+    assert done.returncode == 0, done.stderr
+    assert len(server.seen) == 28
+    assert all(body["messages"][-1]["role"] == "user" for body in server.seen)
+    # A million tokens cost 1 and 2: 9 of the prompt and 4 of the answer.
+    assert next(line for line in done.stdout.splitlines() if " 28 " in line).split()[-1] == "0.0170"
 
 
 def test_a_run_is_computed_again_and_nothing_else(workspace: Path, bases: Bases) -> None:
