@@ -30,9 +30,11 @@ _ORDERS = ("file", "random", "uncertain", "disagreement", "oldest")
 @click.option("--set", "answers", multiple=True, metavar="QUESTION=VALUE", help="The answer; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="With --set: say what would be answered, and write nothing.")
 @click.option("--suggest", is_flag=True, help="With --plain: learn from the answers (extra [quality]) and suggest.")
+@click.option("--suggest-with", default="", metavar="MODEL", help="Suggest by the likelihoods of a model.")
+@click.option("--calibration", is_flag=True, help="Print how far suggestions may be believed, and ask nothing.")
 def command(
     root: Path, plain: bool, by: str, question: str, order: Order, is_all: bool, where: str, answers: tuple[str, ...],
-    dry_run: bool, suggest: bool,
+    dry_run: bool, suggest: bool, suggest_with: str, calibration: bool,
 ) -> int:  # fmt: skip
     """Answer the questions of `label.questions` about each record; without any, give its category.
 
@@ -45,6 +47,11 @@ def command(
     With --where and --set all records that a filter lets through, as `curate list --where` takes it, get your answer at
     once, as one decision. What others have answered, or somebody has settled, is left alone and counted; no value
     (`--set quality=`) takes your answers back.
+
+    With --suggest-with, or `label.suggest_with`, a model on this machine suggests: a name of [contestants], "base", a
+    run, an adapter or a .gguf file. It learns nothing from the answers. --calibration holds its probabilities, and
+    those of the model of words, against the answers that people gave: for each tenth how sure it was and how often it
+    was right, and the expected calibration error.
 
     Example: curate label my-data --by ana --order uncertain
 
@@ -62,16 +69,23 @@ def command(
         return Exit.OK
     from curate.cli._lines import has_screen, label_lines, show
 
-    if not plain and has_screen():
-        wanted = {"question": question, "order": order if order != "file" else "", "is_all": is_all}
+    if not (plain or calibration) and has_screen():
+        wanted = {
+            "question": question, "order": order if order != "file" else "", "is_all": is_all,
+            "suggest_with": suggest_with,
+        }  # fmt: skip
         show(root, by, "label", **{key: value for key, value in wanted.items() if value})
     from curate.project.project import open_project
     from curate.sessions.labelling import LabelSession
 
     with open_project(root, by) as project:
         project.load()
-        session = LabelSession(project)
+        session = LabelSession(project, suggest_with=suggest_with)
         try:
+            if calibration:
+                from curate.cli._calibration import print_calibration
+
+                return print_calibration(session, question)
             session.begin(
                 session.prepare(session.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all))
             )
@@ -80,7 +94,8 @@ def command(
             if order == "uncertain":
                 session.learn()
                 session.begin(session.prepare(session.wish_for(question, order, is_all=is_all)))
-            label_lines(session, sys.stdin.buffer, has_suggestions=suggest or order == "uncertain")
+            has_suggestions = suggest or bool(suggest_with) or order == "uncertain"
+            label_lines(session, sys.stdin.buffer, has_suggestions=has_suggestions)
         finally:
             session.close()
     return Exit.OK

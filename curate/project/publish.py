@@ -160,9 +160,11 @@ def _about(
     data: ProjectData, verdict: Verdict, planned: ExportPlan, contents: Mapping[_Content, int]
 ) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
-    # Keys of the terminal, plug-ins, views and who has to approve change no record, and so make no other dataset.
-    unrelated = {"keys", "plugins", "review", "views"}
+    # Keys of the terminal, plug-ins, views, models that are asked and who has to approve change no record, and so make
+    # no other dataset.
+    unrelated = {"contestants", "keys", "plugins", "review", "views"}
     fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude=unrelated)
+    del fields["label"]["suggest_with"]
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     categories: dict[str, Counter[str]] = defaultdict(Counter)
