@@ -13,6 +13,7 @@ from curate.cli._options import refuse_if, workspace_argument
 
 if TYPE_CHECKING:
     from curate.project.labels import Order
+    from curate.sessions.labelling import LabelSession
 
 _ORDERS = ("file", "random", "uncertain", "disagreement", "oldest")
 
@@ -67,7 +68,7 @@ def command(
         with named_records([str(root)], where, by) as (project, states):
             answer_all(project, states, pairs_of(answers), dry_run=dry_run)
         return Exit.OK
-    from curate.cli._lines import has_screen, label_lines, show
+    from curate.cli._lines import has_screen, show
 
     if not (plain or calibration) and has_screen():
         wanted = {
@@ -86,16 +87,20 @@ def command(
                 from curate.cli._calibration import print_calibration
 
                 return print_calibration(session, question)
-            session.begin(
-                session.prepare(session.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all))
-            )
-            # The first queue is in the order of the files: to be uncertain, the model has to learn from its answers
-            # first.
-            if order == "uncertain":
-                session.learn()
-                session.begin(session.prepare(session.wish_for(question, order, is_all=is_all)))
-            has_suggestions = suggest or bool(suggest_with) or order == "uncertain"
-            label_lines(session, sys.stdin.buffer, has_suggestions=has_suggestions)
+            has_suggestions = suggest or bool(session.suggest_with)
+            return _answer_lines(session, question, order, is_all=is_all, has_suggestions=has_suggestions)
         finally:
             session.close()
+
+
+def _answer_lines(session: LabelSession, question: str, order: Order, *, is_all: bool, has_suggestions: bool) -> int:
+    from curate.cli._lines import label_lines
+
+    # The first queue is in the order of the files: to be uncertain, the model has to learn from its answers first.
+    is_uncertain = order == "uncertain"
+    session.begin(session.prepare(session.wish_for(question, "file" if is_uncertain else order, is_all=is_all)))
+    if is_uncertain:
+        session.learn()
+        session.begin(session.prepare(session.wish_for(question, order, is_all=is_all)))
+    label_lines(session, sys.stdin.buffer, has_suggestions=has_suggestions or is_uncertain)
     return Exit.OK
