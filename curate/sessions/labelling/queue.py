@@ -435,7 +435,8 @@ class Suggester:
             self._trainer.close()
 
     def _gather(self, queue: Queue, index: int) -> None:
-        if isinstance(self._trainer, Trainer):
+        # A model that is asked stays warm.
+        if self._trainer is not None and self._judge is None:
             self._trainer.close()
         self._num_decisions = self._project.num_decisions
         # Also what others answered and nobody may see: what is proposed for a text is never learned from its answer.
