@@ -312,7 +312,7 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
             notes.append(
                 f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
             )
-    if any(record.nll is None for record in matched[0]):
+    if len(sides) > 1 and any(record.nll is None for record in matched[0]):
         notes.append("One of the models tells no likelihoods, so bits per byte are not compared.")
     most = {side.max_new_tokens for side in sides if side.max_new_tokens is not None}
     if len(most) > 1:
