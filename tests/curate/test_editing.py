@@ -379,7 +379,7 @@ def test_curate_edit_without_a_record_or_an_editor(make_workspace: Any, edit_wit
     code, told = edit_with(root, "r003", "path.write_text('{}')\nsys.exit(1)")
     assert code == 2
     assert "r003.md" in told
-    from curate.sessions.edits import editor_command
+    from curate.sessions.own_editor import editor_command
 
     monkeypatch.setenv("VISUAL", "/no/such/editor")
     with pytest.raises(CurateError, match="not there") as caught:

@@ -18,12 +18,12 @@ from curate.sessions.edits import (
     NOTHING_CHANGED,
     EditSession,
     copied_edit,
-    edited,
     field_of,
     new_edit,
     open_edit,
 )
 from curate.sessions.lines import open_line
+from curate.sessions.own_editor import edited
 from curate.tui.border import safe_line
 from curate.tui.remedies import offer_remedies
 from curate.tui.screen import ProjectScreen, empty
