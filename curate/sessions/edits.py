@@ -67,6 +67,8 @@ class EditSession:
         self._drafts = Drafts(project.root, project.by, self.draft_folder)
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
         self._disputed: set[str] = set()
+        # By key, what both sides have changed: without it a reopened draft could not tell that there was a dispute.
+        self._before: dict[str, Json] = {}
         self.form = Form(project.shape, line)
         self._reopen(line)
         self._resume()
@@ -113,7 +115,8 @@ class EditSession:
             return
         typed = {pointer: (value.text, value.message) for pointer, value in self.form.typed.items()}
         line = self.form.to_line()
-        draft = Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text)
+        base = {**self.form.saved, **self._before} if self._before else self.form.saved
+        draft = Draft(self.draft_name, base, line, self._parents, self.is_new, typed, self.text)
         # One that was discarded elsewhere since it was written does not come back by itself.
         if draft == self._draft:
             return
@@ -131,6 +134,7 @@ class EditSession:
         self._remove_draft()
         self.text = ""
         self._disputed.clear()
+        self._before.clear()
         self._reopen(self.form.saved)
         self.follow()
 
@@ -249,6 +253,8 @@ class EditSession:
         self._reopen(theirs)
         self.form.resume(mine, typed)
         self._disputed.update(disputed)
+        for key in disputed:
+            self._before.setdefault(key, base.get(key))
         return _words(disputed)
 
     def _reopen(self, line: Json) -> None:
@@ -300,6 +306,7 @@ class EditSession:
     def _begin_anew(self) -> None:
         state = self.project.state(self.name)
         self._parents = state.parents()
+        self._before.clear()
         self._reopen(dict(state.record.data))
 
 
