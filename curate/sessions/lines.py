@@ -7,6 +7,7 @@ step with this one line changed, as `curate validate --fix` does it, and only by
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,9 @@ class RowEdit(LineEdit):
                 self.text = ""
                 self.form.resume(dict(event.record), {})
                 self.notes.append("it was taken in and that was undone; what was typed is here again")
+                with suppress(CurateError):
+                    # A full disk says so at the next key.
+                    self.keep()
                 return
 
     def _note(self) -> str:

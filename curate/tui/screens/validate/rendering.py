@@ -35,7 +35,7 @@ Line = Heading | ProblemItem | MoreRow
 
 def columns(is_narrow: bool) -> list[Column]:
     """Return the columns for the room there is."""
-    finding, where = (24, 13) if is_narrow else (34, 24)
+    finding, where = (22, 11) if is_narrow else (34, 24)
     number = Column("n", 7, is_right=True, is_snug=True)
     head = Column("finding", finding, is_snug=True, cut=_location)
     place = Column("where", where, is_name=True, is_snug=True)
@@ -120,7 +120,7 @@ def render_finding(finding: Finding, excerpt: Excerpt, fix: str, width: int) -> 
     location = f"{finding.file}:{finding.line}" if finding.line else finding.file or "all records"
     column = f":{excerpt.column}" if excerpt.column else ""
     head = Text.assemble(
-        safe_text(location + column, 48, "strong"),
+        Text(cut_middle(location + column, 48), "strong"),
         "  ",
         safe_text(finding.record, 30),
         "  ",
