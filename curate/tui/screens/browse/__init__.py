@@ -17,7 +17,7 @@ from curate.base.events import Decision, Drop, Restore
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.project.filters import GUIDE, Filter, parse_filter, quoted
-from curate.schema.settings.model import VIEW_COLUMNS, VIEW_SORTS, SavedView
+from curate.schema.settings.model import VIEW_SORTS, SavedView
 from curate.sessions.problems import ProblemList, problems_of
 from curate.tui.border import safe_text
 from curate.tui.dialogs import Choose, Prompt
@@ -442,10 +442,10 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self._pickers.pick(what, rows, self.table.current)
 
     def current_view(self) -> SavedView:
-        """Return filter, order and columns as they are now; statuses and what runs say are no part of a view."""
+        """Return filter, order and columns as they are now; an order that no view has is left out."""
         sign = "-" if self._is_descending else ""
         order = f"{sign}{self._sort}" if self._sort in VIEW_SORTS and (sign or self._sort != "file") else ""
-        return SavedView(self._field.value, order, [name for name in VIEW_COLUMNS if name in self._names])
+        return SavedView(self._field.value, order, list(self._names))
 
     def show_view(self, view: SavedView) -> None:
         """Show the records of a view in its order, with its columns."""

@@ -42,7 +42,7 @@ def columns(comparison: RunComparison, metric: Metric, *, is_narrow: bool) -> li
     """Return the columns of the table of categories."""
     second = "C" if comparison.first else "B"
     sides = [Column("A", 6, is_right=True), *([Column("B", 6, is_right=True)] if comparison.first else [])]
-    names = [Column("category"), Column("n", 6, is_right=True), *sides, Column(second, 6, is_right=True)]
+    names = [Column("category", is_snug=True), Column("n", 6, is_right=True), *sides, Column(second, 6, is_right=True)]
     against = f"{second}-{'B' if comparison.first else 'A'}"
     changes = [Column(against, 8, is_right=True, tone=tone), Column("95 %", 16)]
     counts = [] if is_narrow or metric != "score" else [Column("win/tie/loss", 13)]
@@ -271,8 +271,8 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
                     yield Static(id="differences")
                 yield Static(id="views")
                 yield FrameTable(
-                    [Column("record", is_name=True), Column("category", 14), Column("score", 14)], can_mark=False,
-                    id="worse",
+                    [Column("record", is_name=True, is_snug=True), Column("category", 14), Column("score", 14)],
+                    can_mark=False, id="worse",
                 )  # fmt: skip
             with VerticalScroll(classes="side pane"):
                 yield Static(id="record")

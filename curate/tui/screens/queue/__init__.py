@@ -125,7 +125,7 @@ validation records that the newest run still gets wrong. `o` shows all queues.
         self._queue, self._entries = queue, entries
         self.refresh_bindings()
         columns = [
-            Column(column.title, column.width, is_right=column.is_number, is_name=column.is_name, is_snug=True)
+            Column(column.title, column.width, is_right=column.is_number, is_name=column.is_name, is_snug=column.width > 0)
             for column in queue.columns
         ]
         table = self._table
