@@ -222,7 +222,11 @@ def _lines_of(states: Iterator[RecordState], cells_of: CellGetter | None, *, is_
         return
     for state in states:
         cells = cells_of(state)
-        yield json.dumps(cells) if is_json else "\t".join(console.one_line("-" if cell is None else str(cell), 60) for cell in cells.values())
+        yield (
+            json.dumps(cells)
+            if is_json
+            else "\t".join(console.one_line("-" if cell is None else str(cell), 60) for cell in cells.values())
+        )
 
 
 def _count_lines(

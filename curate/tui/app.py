@@ -438,8 +438,7 @@ class CurateApp(App[int]):
 
     def _equal_command(self) -> str:
         file = self.project.file if self.has_project else None
-        # All other commands are about a workspace.
-        return f"curate {quote(str(file))}" if file else self.present().equal_command()
+        return f"curate {quote(str(file))}" if file else self.present().equal_command()  # Of a workspace.
 
     def action_copy_record(self) -> None:
         self._copy(self.present().record_json, "the record")
