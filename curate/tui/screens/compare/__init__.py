@@ -40,11 +40,12 @@ def tone(value: str) -> Tone:
 
 def columns(comparison: RunComparison, metric: Metric, *, is_narrow: bool) -> list[Column]:
     """Return the columns of the table of categories."""
-    second = "C" if comparison.first else "B"
-    sides = [Column("A", 6, is_right=True), *([Column("B", 6, is_right=True)] if comparison.first else [])]
-    names = [Column("category"), Column("n", 6, is_right=True), *sides, Column(second, 6, is_right=True)]
-    against = f"{second}-{'B' if comparison.first else 'A'}"
-    changes = [Column(against, 8, is_right=True, tone=tone), Column("95 %", 16)]
+    letters = ["A", "B", "C"] if comparison.first else ["A", "B"]
+    # An interval is whole at 60 columns too.
+    score, change, interval = (5, 7, 14) if is_narrow else (6, 8, 16)
+    names = [Column("category", is_snug=True), *(Column(head, score, is_right=True) for head in ("n", *letters))]
+    second, against = letters[-1], "-".join(letters[:-3:-1])
+    changes = [Column(against, change, is_right=True, tone=tone), Column("95 %", interval)]
     counts = [] if is_narrow or metric != "score" else [Column("win/tie/loss", 13)]
     return [*names, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
 
@@ -112,7 +113,7 @@ def render_pair(pair: RecordPair | None, texts: tuple[str, str], comparison: Run
         none = {"worse": "got worse", "still wrong": "is still wrong", "better": "got better"}[view]
         return Text(f"No validation record {none}.{more} Test records are not looked at one by one.", style="muted")
     letters = ("B", "C") if comparison.first else ("A", "B")
-    answers = (pair.said_before if comparison.first else None, pair.said_after)
+    answers = (pair.said_before, pair.said_after)
     lines = [Text.assemble(safe_text(cut_middle(pair.id, 40), 40, "strong"), "  ", safe_text(pair.category, 30))]
     for title, text in zip(("PROMPT", "EXPECTED"), texts, strict=True):
         lines += [Text(title, style="muted"), safe_lines(text)]
@@ -271,8 +272,8 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
                     yield Static(id="differences")
                 yield Static(id="views")
                 yield FrameTable(
-                    [Column("record", is_name=True), Column("category", 14), Column("score", 14)], can_mark=False,
-                    id="worse",
+                    [Column("record", is_name=True, is_snug=True), Column("category", 14), Column("score", 14)],
+                    can_mark=False, id="worse",
                 )  # fmt: skip
             with VerticalScroll(classes="side pane"):
                 yield Static(id="record")
@@ -300,6 +301,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
     def _compare(self) -> None:
         data, chosen = self.project.data, list(self._chosen_runs)
         self._is_comparing = True
+        self.put("head", Text(" comparing the runs ...", style="muted"))
 
         def compared() -> LoadedRuns:
             runs = _reported(data)
@@ -351,6 +353,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self.put("views", render_views(comparison, self._view, self._category))
         self._pairs = comparison.listed(self._view, self._category)
         worse = self.query_one("#worse", FrameTable)
+        worse.empty = "no record"
         worse.show(pair_rows(self._pairs), at=worse.current)
 
     # Single records.

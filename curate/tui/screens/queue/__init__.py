@@ -145,13 +145,14 @@ validation records that the newest run still gets wrong. `o` shows all queues.
         self._queue, self._entries = queue, entries
         self.refresh_bindings()
         columns = [
-            Column(column.title, column.width, is_right=column.is_number, is_name=column.is_name, is_snug=True)
-            for column in queue.columns
+            Column(item.title, item.width, is_right=item.is_number, is_name=item.is_name, is_snug=item.width > 0)
+            for item in queue.columns
         ]
         table = self._table
         table.marks &= {entry.key for entry in entries}
         table.show([(*entry.cells, entry.key) for entry in entries], at=table.current, row=row, columns=columns)
         self._show_title()
+        table.empty = f"no {queue.unit}"
         if not entries:
             self.put("passages", Text("Nothing is left to do here. o shows the other queues.", style="muted"))
 
