@@ -67,7 +67,8 @@ def _dirty(findings: Sequence[Finding], noun: str, number: int, hint: str, limit
         f"{name} x{some}" for name, some in Counter(f"{finding.code} {finding.name}" for finding in findings).items()
     )
     lines = "\n".join(
-        f"  {finding.file}:{finding.line}:{finding.column}: {finding.code} {finding.message}"
+        f"  {':'.join(str(part) for part in (finding.file, finding.line, finding.column) if part)}: "
+        f"{finding.code} {finding.message}"
         for finding in findings[:_MAX_FINDINGS]
     )
     more = f"\n  and {number - _MAX_FINDINGS:,} more" if number > _MAX_FINDINGS else ""

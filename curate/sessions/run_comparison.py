@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from curate.base.resources import trainer_command
 from curate.base.tables import counted
 from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
 from curate.project.data import DATASETS, ProjectData
-from curate.project.feedback import ChangeVerdict, Results, read_results, verdict_of
+from curate.project.feedback import ChangeVerdict, Results, read_base_answers, read_results, verdict_of
 from curate.sessions.metrics import RIGHT_FROM
 from curate.sessions.runs import Run
 
@@ -181,7 +182,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     results = read_results(second.folder)
     other = read_results(first.folder) if first else None
     tests = {name for name, split in data.pins().items() if split == "test"}
-    records = tuple(_paired_records(other, results, tests))
+    records = tuple(_paired_records(other, results, tests, {} if first else _base_answers(second, results)))
     split = str(results.report["headline"])
     if first is None or other is None:
         rows = tuple(_row(entry, results.verdict(entry)) for entry in results.categories)
@@ -284,9 +285,19 @@ def _notes(counts: Mapping[str, int]) -> Iterator[str]:
         yield f"{num:,} records have no score in one of the runs"
 
 
-def _paired_records(first: Results | None, second: Results, never: Collection[str] = ()) -> Iterator[RecordPair]:
-    # The validation records that `second` and the tuned model of `first` have both scored; with None its own base. None
-    # of the records `never`, which have become test records since: one that somebody looks at is one no longer.
+def _base_answers(run: Run, results: Results) -> Mapping[str, str]:
+    # Where they cannot be read, scores are compared all the same.
+    with suppress(CurateError):
+        return read_base_answers(run.folder, {outcome.id for outcome in results.outcomes})
+    return {}
+
+
+def _paired_records(
+    first: Results | None, second: Results, never: Collection[str], base_answers: Mapping[str, str]
+) -> Iterator[RecordPair]:
+    # The validation records that `second` and the tuned model of `first` have both scored; with None its own base,
+    # which said `base_answers`. None of the records `never`, which have become test records since: one that somebody
+    # looks at is one no longer.
     others = {outcome.id: outcome for outcome in first.outcomes if outcome.split == "validation"} if first else {}
     for outcome in second.outcomes:
         name, after = outcome.id, outcome.score_tuned
@@ -296,7 +307,7 @@ def _paired_records(first: Results | None, second: Results, never: Collection[st
         before = outcome.score_base if first is None else other.score_tuned if other else None
         is_same_category = other is None or other.category == outcome.category
         if before is not None and is_same_category:
-            completion = other.completion if other else None
+            completion = other.completion if other else base_answers.get(name)
             yield RecordPair(name, outcome.category, before, after, completion, outcome.completion)
 
 

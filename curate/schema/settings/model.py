@@ -278,7 +278,10 @@ class LabelSettings(_SettingsPart):
             raise ValueError(f"two questions have the same name: {sorted(names)}")
 
 
-ViewColumn = Literal["id", "category", "split", "tokens", "source", "kind", "place", "prompt", "completion"]
+ViewColumn = Literal[
+    "id", "category", "status", "split", "tokens", "source", "kind", "place", "prompt", "completion", "confidence",
+    "variability",
+]  # fmt: skip
 
 VIEW_COLUMNS = get_args(ViewColumn)
 VIEW_SORTS = ("file", "id", "category", "split", "tokens", "prompt")

@@ -163,8 +163,8 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
                     yield Static(id="differences")
                 yield Static(id="views")
                 yield FrameTable(
-                    [Column("record", is_name=True), Column("category", 14), Column("score", 14)], can_mark=False,
-                    id="worse",
+                    [Column("record", is_name=True, is_snug=True), Column("category", 14), Column("score", 14)],
+                    can_mark=False, id="worse",
                 )  # fmt: skip
             with VerticalScroll(classes="side pane"):
                 yield Static(id="record")
@@ -192,6 +192,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
     def _compare(self) -> None:
         data, chosen = self.project.data, list(self._chosen_runs)
         self._is_comparing = True
+        self.put("head", Text(" comparing the runs ...", style="muted"))
 
         def compared() -> LoadedRuns:
             runs = _reported(data)
@@ -253,6 +254,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self.put("views", render_views(comparison, self._view, self._category))
         self._pairs = comparison.listed(self._view, self._category)
         worse = self.query_one("#worse", FrameTable)
+        worse.empty = "no record"
         worse.show(pair_rows(self._pairs), at=worse.current)
 
     # Single records.

@@ -30,14 +30,15 @@ def columns(comparisons: Sequence[RunComparison], shown: int, metric: Metric, *,
     """Return the columns of the table of categories; of several models a narrow screen has only the one ``shown``."""
     comparison = comparisons[shown]
     before, second = comparison.letters
-    names = [Column("category"), Column("n", 6, is_right=True)]
-    changes = [Column(f"{second}-{before}", 8, is_right=True, tone=tone), Column("95 %", 16)]
+    # An interval is whole at 60 columns too.
+    score, change, interval = (5, 7, 14) if is_narrow else (6, 8, 16)
+    names = [Column("category", is_snug=True), Column("n", score, is_right=True)]
+    changes = [Column(f"{second}-{before}", change, is_right=True, tone=tone), Column("95 %", interval)]
     if len(comparisons) > 1:
         others = [] if is_narrow else [other for other in comparisons if other is not comparison]
-        sides = [Column(before, 6, is_right=True), Column(second, 6, is_right=True)]
+        sides = [Column(letter, score, is_right=True) for letter in (before, second)]
         return [*names, *sides, *changes, *(Column(other.letters[1], 14, is_right=True) for other in others)]
-    sides = [Column("A", 6, is_right=True), *([Column("B", 6, is_right=True)] if comparison.first else [])]
-    sides.append(Column(second, 6, is_right=True))
+    sides = [Column(letter, score, is_right=True) for letter in ("ABC" if comparison.first else "AB")]
     counts = [] if is_narrow or metric != "score" else [Column("win/tie/loss", 13)]
     return [*names, *sides, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
 
@@ -134,7 +135,7 @@ def render_pair(pair: RecordPair | None, texts: tuple[str, str], comparison: Run
         more = f" w lists {num_wrong:,} that are still wrong." if num_wrong and view != "still wrong" else ""
         none = {"worse": "got worse", "still wrong": "is still wrong", "better": "got better"}[view]
         return Text(f"No validation record {none}.{more} Test records are not looked at one by one.", style="muted")
-    answers = (pair.said_before if comparison.first else None, pair.said_after)
+    answers = (pair.said_before, pair.said_after)
     lines = [Text.assemble(safe_text(cut_middle(pair.id, 40), 40, "strong"), "  ", safe_text(pair.category, 30))]
     for title, text in zip(("PROMPT", "EXPECTED"), texts, strict=True):
         lines += [Text(title, style="muted"), safe_lines(text)]
