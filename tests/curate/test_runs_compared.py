@@ -103,7 +103,7 @@ def test_what_the_trainer_refuses_is_told_with_its_line(make_workspace, tmp_path
         file.write("nonsense\n")
     assert "predictions.jsonl:4" in compare_runs(data, run, run).notes[0]
     (run.folder / "predictions.jsonl").unlink()
-    assert "No such file" in compare_runs(make_workspace(), run, run).notes[0]
+    assert "No such file" in compare_runs(data, run, run).notes[0]
 
 
 def test_only_validation_records_are_named_as_regressions(make_workspace, tmp_path, make_report, monkeypatch):
