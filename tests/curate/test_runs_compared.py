@@ -52,7 +52,7 @@ def report_of_run(folder):
 @pytest.mark.parametrize(("graded", "clusters", "shift"), [(False, None, 0.45), (True, 8, 0.0)])
 def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path, graded, clusters, shift):
     """What comes back from the program is the report of both tuned models."""
-    from train.cli.compare import match_records
+    from train.report.comparison import match_records
     from train.evaluate.predictions import PREDICTIONS, read_predictions
     from train.report import Run, build_report
 
@@ -61,7 +61,7 @@ def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path,
         write_run(tmp_path / "b", rows_of(2, graded=graded, clusters=clusters, shift=shift, count=87))
     )
     sides = [read_predictions(run.folder / PREDICTIONS)[1] for run in (first, second)]
-    before, after, _ = match_records(sides[0], sides[1])
+    (before, after), _ = match_records(sides)
     report = build_report(before, after, run=Run(id="both"), resamples=200).main()
     ours, theirs = compare_runs(make_workspace(), first, second), report.categories
     assert ours.notes == ("3 records were evaluated by one of the runs only; they are left out",)
