@@ -20,13 +20,14 @@ from train.cli import report_exit
 def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool) -> int:
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
 
-    Numbers do not change by it unless the rules do: another margin, or a newer version of this tool.
+    Numbers do not change by it unless the rules do: another margin, or a newer version of this tool. Verdicts of people
+    in RUN/human.jsonl, as `curate compare --blind RUN:base RUN` writes them, are held beside those of the judge.
 
     Example: train eval runs/2026-11-24-a --fail-on regressed
     """
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
     from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
-    from train.report import Report, build_report, read_curve, read_data_map, table, write_report
+    from train.report import Report, build_report, read_curve, read_data_map, read_human, table, write_report
 
     old = Report.load(run)
     base, tuned = read_predictions(run / PREDICTIONS)
@@ -43,6 +44,7 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
         noise=old.noise,
         judge_summary=old.judged,
         data_map=read_data_map(run / FEEDBACK),
+        human=read_human(run),
     )
     console.data(table(report, columns=console.columns()))
     if not dry_run:

@@ -34,6 +34,7 @@ from train.evaluate.evaluation import CategorySpec
 from train.evaluate.predictions import Scored, pair
 from train.recipe import JudgeRecipe, Recipe
 from train.report import JudgeSummary
+from train.report.calibration import FIRST, METRIC
 
 Winner = Literal["A", "B", "tie"]
 MOST_BYTES = 1 << 20
@@ -72,7 +73,6 @@ class Reply:
 
 
 CACHE = "judge.jsonl"
-METRIC = "judge"
 _MOST_FAILURES = 5
 """After so many requests in a row without an answer the endpoint gets no more."""
 _Pair = tuple[Scored, Scored]
@@ -86,6 +86,8 @@ class _Preference:
     is_swayed: bool = False
     reason: str = ""
     num_retries: int = 0
+    first: float | None = None
+    """The share of both orders in which the first place won; a tie is half."""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -162,10 +164,12 @@ class Judge:
         num_retries = first.num_retries + second.num_retries
         if first.winner is None or second.winner is None:
             return _Preference(None, reason=first.reason or second.reason, num_retries=num_retries)
+        first_place = sum({"A": 0.5, "tie": 0.25, "B": 0.0}[reply.winner or "tie"] for reply in (first, second))
         # The tuned answer is B in the first order and A in the second.
         if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
-            return _Preference(float(first.winner == "B"), num_retries=num_retries)
-        return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
+            return _Preference(float(first.winner == "B"), num_retries=num_retries, first=first_place)
+        is_swayed = first.winner == second.winner != "tie"
+        return _Preference(0.5, is_swayed=is_swayed, num_retries=num_retries, first=first_place)
 
     def _request(self, question: JudgeQuestion) -> Reply:
         body = json.dumps(self._body(question)).encode()
@@ -369,7 +373,9 @@ def _with(record: Scored, words: Mapping[tuple[str, str], _Preference], *, is_tu
     word = words.get((record.split, record.id))
     if word is None or word.tuned is None:
         return record
-    return replace(record, scores={**(record.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned})
+    further = {} if word.first is None else {FIRST: word.first}
+    scores = {**(record.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned, **further}
+    return replace(record, scores=scores)
 
 
 def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
@@ -391,6 +397,8 @@ def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
         num_swayed=sum(word.is_swayed for word in words),
         num_unscored=counts[None],
         num_retries=num_retries,
+        min_human=judge.recipe.min_human,
+        min_kappa=judge.recipe.min_kappa,
         reasons=dict(sorted(reasons.items())),
         sentence=(
             f"The judge {judge.recipe.model} preferred tuned in {counts[1.0]} and base in {counts[0.0]} of {n} pairs, "

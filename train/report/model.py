@@ -20,12 +20,14 @@ from train.report.stats import Reason, Word
 REPORT = "report.json"
 
 
-class _ReportPart(BaseModel):
+class ReportPart(BaseModel):
+    """A part of a report: closed, frozen, without infinite numbers."""
+
     # The docstrings of fields become the descriptions of the schema.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Estimate(_ReportPart):
+class Estimate(ReportPart):
     """A number with its 95 % interval."""
 
     value: float
@@ -33,14 +35,14 @@ class Estimate(_ReportPart):
     high: float
 
 
-class Change(_ReportPart):
+class Change(ReportPart):
     """A number before and after training."""
 
     base: float
     tuned: float
 
 
-class Behaviour(_ReportPart):
+class Behaviour(ReportPart):
     """How completions behaved, as means over the generated records."""
 
     n: int
@@ -54,7 +56,7 @@ class Behaviour(_ReportPart):
     """Characters of the completion over those of the reference."""
 
 
-class CategoryResult(_ReportPart):
+class CategoryResult(ReportPart):
     """One category in one split: is the tuned model better."""
 
     category: str
@@ -91,9 +93,11 @@ class CategoryResult(_ReportPart):
     other: dict[str, Change]
     """Further scores of the metric, e.g. "json_schema.parse"."""
     behaviour: Behaviour | None
+    is_uncalibrated: bool = False
+    """Its scores called "judge" come from a judge that nobody has shown to agree with people."""
 
 
-class Macro(_ReportPart):
+class Macro(ReportPart):
     """The mean over the scored categories, each weighing the same."""
 
     num_categories: int
@@ -107,7 +111,7 @@ class Macro(_ReportPart):
     reason: Reason | None = None
 
 
-class SplitResult(_ReportPart):
+class SplitResult(ReportPart):
     """All categories of one split."""
 
     split: Literal["validation", "test"]
@@ -124,7 +128,7 @@ class SplitResult(_ReportPart):
         return [*self.categories, *([self.macro] if self.macro is not None else [])]
 
 
-class Forgetting(_ReportPart):
+class Forgetting(ReportPart):
     """Bits per byte on text that has nothing to do with the dataset; lower is better."""
 
     n: int
@@ -139,7 +143,7 @@ class Forgetting(_ReportPart):
     """What to do next, where the model forgot."""
 
 
-class Flip(_ReportPart):
+class Flip(ReportPart):
     """A validation record that training fixed or broke."""
 
     id: str
@@ -151,7 +155,7 @@ class Flip(_ReportPart):
     score_tuned: float
 
 
-class Flips(_ReportPart):
+class Flips(ReportPart):
     """The flips of the validation split, those with the largest change first, at most `shown` of each."""
 
     num_fixed: int
@@ -161,7 +165,7 @@ class Flips(_ReportPart):
     broken: list[Flip]
 
 
-class Worst(_ReportPart):
+class Worst(ReportPart):
     """A validation record that the tuned model does badly on."""
 
     id: str
@@ -170,14 +174,14 @@ class Worst(_ReportPart):
     bits_per_byte: float | None
 
 
-class StepPoint(_ReportPart):
+class StepPoint(ReportPart):
     """Training loss at one optimizer step, in nats a supervised token."""
 
     step: int
     loss: float
 
 
-class EvalPoint(_ReportPart):
+class EvalPoint(ReportPart):
     """Validation at one step: loss in nats a supervised token, and the macro mean score where it was measured."""
 
     step: int
@@ -185,14 +189,14 @@ class EvalPoint(_ReportPart):
     score: float | None
 
 
-class Curve(_ReportPart):
+class Curve(ReportPart):
     """How training went; thinned out to what a chart can show."""
 
     steps: list[StepPoint]
     evals: list[EvalPoint]
 
 
-class Noise(_ReportPart):
+class Noise(ReportPart):
     """What greedy decoding alone changes: the base's answers, generated again in another batch layout."""
 
     n: int
@@ -205,7 +209,7 @@ class Noise(_ReportPart):
     sentence: str
 
 
-class Confusion(_ReportPart):
+class Confusion(ReportPart):
     """A category whose references are a few labels: which of them was answered for which.
 
     Only labels that validation records carry are named, since nothing of a test record may be.
@@ -221,7 +225,48 @@ class Confusion(_ReportPart):
     """Records whose reference is none of the labels."""
 
 
-class JudgeSummary(_ReportPart):
+class Bias(ReportPart):
+    """How often the better answer was also the first, or the longer one; without a bias of the judges about half."""
+
+    n: int
+    """Verdicts that name a better answer; of lengths, those on answers that are not as long."""
+    num_clusters: int
+    rate: Estimate | None
+    sentence: str
+
+
+class Calibration(ReportPart):
+    """An LLM judge beside people, on validation records of one category or of all, for which that is empty.
+
+    Win rates are those of the tuned model; a tie is half a win. Pairs of two equal answers are left out.
+    """
+
+    category: str
+    n: int
+    """Pairs that both have judged."""
+    num_clusters: int
+    num_judge: int
+    """Pairs that the judge has judged."""
+    agreement: Estimate | None
+    """Share of the pairs on which it says what people say."""
+    base_rate: float | None
+    """The share that one would get by always saying what people say most."""
+    kappa: Estimate | None
+    """Cohen's kappa; none where one of the two always says the same."""
+    order: Bias
+    """Of the judge, over pairs whose two orders did not cancel out; none known of runs of earlier versions."""
+    length: Bias
+    human_length: Bias
+    """Of people, on the pairs that both have judged."""
+    judge_rate: float | None
+    human_rate: float | None
+    debiased: Estimate | None
+    """What people would say of all pairs of the judge: prediction-powered inference, Angelopoulos et al. 2023."""
+    why_not: str
+    """Why there is no such estimate; empty where there is one."""
+
+
+class JudgeSummary(ReportPart):
     """What a model that was asked for it made of the answers of base and tuned, each pair in both orders."""
 
     model: str
@@ -240,9 +285,21 @@ class JudgeSummary(_ReportPart):
     reasons: dict[str, int]
     """Why, by the number of pairs."""
     sentence: str
+    min_human: int = 50
+    """Pairs that people must have judged too, before the judge counts as calibrated."""
+    min_kappa: float = 0.6
+    """How far it must agree with them then."""
+    is_calibrated: bool = False
+    calibration: Calibration | None = None
+    """Of all categories together."""
+    by_category: list[Calibration] = Field(default_factory=list)
+    num_outdated: int = 0
+    """Verdicts of people on texts that are not those of this run; they do not count."""
+    remarks: list[str] = Field(default_factory=list)
+    """What stands beside its figures."""
 
 
-class DataMap(_ReportPart):
+class DataMap(ReportPart):
     """How the training records were learnt: Swayamdipta et al. 2020, arXiv:2009.10795."""
 
     n: int
@@ -253,7 +310,7 @@ class DataMap(_ReportPart):
     most_variable: list[Dynamic]
 
 
-class Run(_ReportPart):
+class Run(ReportPart):
     """What made the numbers."""
 
     id: str
@@ -275,7 +332,7 @@ class Run(_ReportPart):
     digests: dict[str, str] = Field(default_factory=dict)
 
 
-class Report(_ReportPart):
+class Report(ReportPart):
     """Everything that one run showed."""
 
     version: Literal[1] = 1

@@ -6,7 +6,7 @@ The terminal UI of `curate` says the same verdicts in the same words, from `cura
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from unicodedata import combining, east_asian_width
 
 from train.base.console import visible
@@ -107,7 +107,8 @@ def sentence(result: CategoryResult) -> str:
         f"n = {result.n}, {number(change.value, is_share=is_share, sign=True)}, "
         f"95 % {spread(change, is_share=is_share, sign=True)}, {p_value(result.p_adjusted)}"
     )
-    text = f"{category(result.category)} {verb} {route}{unit} ({numbers})"
+    judged = ", by an uncalibrated judge" if score_name(result.metric, result) != result.metric else ""
+    text = f"{category(result.category)} {verb} {route}{unit}{judged} ({numbers})"
     # Without a verdict the reader needs to know what the records could have shown.
     if result.verdict != "inconclusive":
         return f"{text}."
@@ -127,7 +128,13 @@ def macro_sentence(macro: Macro) -> str:
 
 def label(result: CategoryResult) -> str:
     """Return the metric of a category, marked where it is only the default."""
-    return f"{result.metric} (default)" if result.is_default_metric else result.metric
+    name = score_name(result.metric, result)
+    return f"{name} (default)" if result.is_default_metric else name
+
+
+def score_name(name: str, result: CategoryResult) -> str:
+    """Return what one of a category's scores is called beside its figures."""
+    return "uncalibrated judge" if name == "judge" and result.is_uncalibrated else name
 
 
 _LONGEST_NAME = 32
@@ -160,18 +167,20 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     lines += [_line(row, widths, chosen) for row in rows[: len(main.categories)]]
     if main.macro is not None:
         lines += [rule, _line(rows[-1], widths, chosen)]
-    lines += ["", *_prose(legend(main.results()), columns)]
+    lines += ["", *prose(legend(main.results()), columns)]
     if report.forgetting is not None:
-        lines += ["", *_prose(report.forgetting.sentence, columns)]
+        lines += ["", *prose(report.forgetting.sentence, columns)]
         for remedy in report.forgetting.remedies:
-            lines += [*_prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
+            lines += [*prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
     for measured in (report.noise, report.judged):
         if measured is not None:
-            lines += ["", *_prose(measured.sentence, columns)]
+            lines += ["", *prose(measured.sentence, columns)]
+    for remark in report.judged.remarks if report.judged else ():
+        lines += prose(remark, columns)
     if report.notes or report.remarks:
         lines.append("")
     for note in report.notes + report.remarks:
-        lines += _prose(f"note: {note}", columns)
+        lines += prose(f"note: {note}", columns)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -186,7 +195,8 @@ def flip_lines(flips: Flips) -> list[str]:
     return [*lines, f"  and {hidden} more"] if hidden else lines
 
 
-def _prose(text: str, columns: int | None) -> list[str]:
+def prose(text: str, columns: int | None) -> list[str]:
+    """Return ``text`` in the lines of a terminal of ``columns``, or in one line."""
     return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
 
 
@@ -232,6 +242,17 @@ def _line(cells: tuple[str, ...], widths: list[int], chosen: list[int]) -> str:
         blank = " " * (widths[column] - _width(cell))
         padded.append(blank + cell if _HEADS[column] in _ALIGNED_RIGHT else cell + blank)
     return "  ".join(padded)
+
+
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table whose first column is text, cut to what names may be long, and the others numbers."""
+    cells = [[_cell(row[0])[:_LONGEST_NAME], *row[1:]] for row in [heads, *rows]]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    padded = [[" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    return [
+        "  ".join([f"{row[0]}{blank[0]}", *(f"{pad}{cell}" for pad, cell in zip(blank[1:], row[1:], strict=True))])
+        for row, blank in zip(cells, padded, strict=True)
+    ]
 
 
 def _width(text: str) -> int:
