@@ -60,7 +60,7 @@ class RecordState:
     """Who has approved what its line says now."""
     authors: frozenset[str] = frozenset()
     """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
-    preferences: Mapping[Facet, Sequence[str]] = field(default_factory=lambda: _NONE)
+    preferences: Mapping[Facet, Sequence[str]] = field(default_factory=dict)
     """By the facet ("preferred", model, model, annotator): word, who stood first, and the digests of both answers."""
 
     @property
@@ -390,7 +390,7 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     preferences = {facet: value for facet, value in facts.items() if facet[0] == "preferred"}
     return RecordState(
         decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
-        authors, preferences or _NONE,
+        authors, preferences,
     )  # fmt: skip
 
 

@@ -75,6 +75,11 @@ def runs_of(data: ProjectData) -> list[Run]:
     return [read_run(folder) for folder in _run_folders(data)]
 
 
+def reported_runs(data: ProjectData) -> list[Run]:
+    """Return the runs that have a report, the newest first; E914 as `runs_of`."""
+    return [run for run in runs_of(data) if run.has_report]
+
+
 def read_run(folder: Path) -> Run:
     """Return how the run in ``folder`` stands now."""
     settle(folder)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from train.base.console import visible
 from train.base.errors import TrainError, first_line
@@ -172,7 +172,7 @@ def render(rates: WinRates, columns: int | None = None) -> str:
     rows = [(rate.category, rate) for rate in rates.categories]
     if len(rows) > 1:
         rows.append(("ALL", rates.total))
-    lines = [head, "", *wording.text_table(_HEADS, [_cells(name, rate) for name, rate in rows]), ""]
+    lines = [head, "", *wording.text_table(_HEADS, [_cells(name, rate, (first, second)) for name, rate in rows]), ""]
     lines += wording.prose(f"Win rates are those of {second}. Ties and two bad answers count half; Davidson leaves "
                            "them out of who wins (Davidson 1970). Repeats count once.", columns)  # fmt: skip
     for sentence in (rates.total.sentence, rates.position.sentence, rates.length.sentence):
@@ -180,18 +180,16 @@ def render(rates: WinRates, columns: int | None = None) -> str:
     return "\n".join(lines)
 
 
-_HEADS = ("category", "n", "win/tie/bad/loss", "win rate", "95 %", "Davidson", "95 %", "p", "preferred")
-_PREFERRED = {"first": "the first", "second": "the second", "none": "~ neither", "too-few": "? too few"}
+_HEADS = ("category", "n", "win/tie/bad/loss", "win rate", "95 %", "Davidson", "preferred")
+_LONGEST = 24
 
 
-def _cells(name: str, rate: WinRate) -> tuple[str, ...]:
+def _cells(name: str, rate: WinRate, between: tuple[str, str]) -> tuple[str, ...]:
     counts = f"{rate.num_second}/{rate.num_ties}/{rate.num_both_bad}/{rate.num_first}"
-    davidson = ("-", "-")
-    p = wording.p_value(rate.p_adjusted).removeprefix("p ").removeprefix("= ")
+    davidson = wording.number(rate.davidson.value if rate.davidson else None)
     half = wording.number(rate.half.value), wording.spread(rate.half)
-    if rate.davidson is not None:
-        davidson = wording.number(rate.davidson.value), wording.spread(rate.davidson)
-    return wording.category(name), str(rate.n), counts, *half, *davidson, p, _PREFERRED[rate.verdict]
+    words = {"first": between[0], "second": between[1], "none": "~ neither", "too-few": "? too few"}
+    return wording.category(name), str(rate.n), counts, *half, davidson, words[rate.verdict][:_LONGEST]
 
 
 def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str], fewest: int) -> WinRate:
@@ -259,7 +257,7 @@ def _span(value: Estimate) -> str:
 
 def schemas() -> Mapping[str, dict[str, object]]:
     """Return the JSON Schemas of a line of human.jsonl, and of what `train winrate --json` prints."""
-    titles = {
+    models: dict[str, tuple[type[BaseModel], str]] = {
         "human": (HumanVerdict, "A line of runs/ID/human.jsonl: a verdict of a person."),
         "winrate": (WinRates, "What `train winrate --json` prints: which of two models people prefer."),
     }
@@ -269,5 +267,5 @@ def schemas() -> Mapping[str, dict[str, object]]:
             **model.model_json_schema(mode="validation"),
             "title": title,
         }
-        for name, (model, title) in titles.items()
+        for name, (model, title) in models.items()
     }

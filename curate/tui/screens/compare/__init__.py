@@ -14,10 +14,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from curate.base.record import CurateError
-from curate.project.data import ProjectData
 from curate.project.feedback import PAGE_FILE, legend
 from curate.sessions.run_comparison import VIEWS, RecordPair, RunComparison, ScoreRow, View, compare_runs, gate_command
-from curate.sessions.runs import Run, runs_of
+from curate.sessions.runs import Run, reported_runs
+from curate.tui.blind import BlindScreen
 from curate.tui.border import bar, cut_middle, safe_lines, safe_text
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, Tone
@@ -144,7 +144,7 @@ def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: 
     change = _DASH if difference is None else f"{difference:+.2f}{mark}"
     is_known = is_score and row.low is not None and row.high is not None
     span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else _NOT
-    cells = [row.category or "(none)", f"{row.n:,}" if row.n is not None else "", *sides, change, span]
+    cells = [row.label, f"{row.n:,}" if row.n is not None else "", *sides, change, span]
     if not is_narrow:
         if is_score:
             cells.append(_counts(row))
@@ -163,11 +163,6 @@ def _number(value: float | None) -> str:
 
 
 LoadedRuns = tuple[list[Run], RunComparison | None]
-
-
-def _reported(data: ProjectData) -> list[Run]:
-    """Return the runs that have a report, the newest first."""
-    return [run for run in runs_of(data) if run.has_report]
 
 
 class PickRuns(ModalScreen[list[str]]):
@@ -219,6 +214,9 @@ Below, `w` goes from the validation records that got worse to those that are sti
 `enter` on a category lists its records alone, `enter` on a record opens it, and `o` opens those that the run gets wrong
 as a queue.
 
+`b` shows both models' answers to one record after the other without their names, and asks which is better. The names
+and the result come at the end.
+
 Only validation records are ever named. The test split is seen as numbers alone.
 
 Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too few records for a verdict.
@@ -232,6 +230,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         Binding("n", "step(1)", "Next record", id="compare.next"),
         Binding("p", "step(-1)", "Previous record", id="compare.previous", show=False),
         Binding("h", "page", "HTML report", id="compare.page"),
+        Binding("b", "blind", "Blind", id="compare.blind"),
         # Before the tables, where it goes to the last row.
         Binding("G", "gate", "Gate", id="compare.gate", priority=True),
     ]
@@ -284,11 +283,13 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         if "runs" in what:
             self._chosen_runs = [str(run) for run in what["runs"]][-2:]
             self._compare()
+        if "blind" in what:
+            self.app.push_screen(BlindScreen(self.project, tuple(what["blind"])))
 
     def on_screen_resume(self) -> None:
         # A run may have ended meanwhile.
         if self.app.following.is_loaded and not self.is_on_standby and not self._is_comparing:
-            self.app.background(partial(_reported, self.project.data), self._see_runs, group="compare.look")
+            self.app.background(partial(reported_runs, self.project.data), self._see_runs, group="compare.look")
 
     def _see_runs(self, runs: list[Run]) -> None:
         if [run.id for run in runs] != [run.id for run in self._all]:
@@ -302,7 +303,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self._is_comparing = True
 
         def compared() -> LoadedRuns:
-            runs = _reported(data)
+            runs = reported_runs(data)
             picked = [run for run in reversed(runs) if run.id in chosen] or list(reversed(runs[:2]))
             if not picked:
                 return runs, None
@@ -359,9 +360,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         if event.table.id == "scores":
-            names = (
-                {row.category or "(none)": row.category for row in self._comparison.rows} if self._comparison else {}
-            )
+            names = {row.label: row.category for row in self._comparison.rows} if self._comparison else {}
             chosen = names.get(event.key)
             # Once more on the same, or on the mean of all, lists all again.
             self._category = None if chosen == self._category else chosen
@@ -465,6 +464,12 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             return
         self.app.copy_to_clipboard(str(page))
         self.tell(f"copied: {page}")
+
+    def action_blind(self) -> None:
+        if self._comparison is None:
+            self.tell_no_use("There is nothing to compare.")
+        else:
+            self.app.push_screen(BlindScreen(self.project, self._comparison.between))
 
     def action_gate(self) -> None:
         if self._comparison is None:
