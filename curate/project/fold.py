@@ -32,6 +32,7 @@ from curate.schema import Shape
 # Where a UUID has its version.
 _VERSION = 12
 _NONE: Mapping[str, Json] = MappingProxyType({})
+_NO_PREFERENCES: Mapping[Facet, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class RecordState:
     """Who has approved what its line says now."""
     authors: frozenset[str] = frozenset()
     """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
-    preferences: Mapping[Facet, Sequence[str]] = field(default_factory=dict)
+    preferences: Mapping[Facet, Sequence[str]] = field(default_factory=lambda: _NO_PREFERENCES)
     """By the facet ("preferred", model, model, annotator): word, who stood first, and the digests of both answers."""
 
     @property
@@ -390,7 +391,7 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     preferences = {facet: value for facet, value in facts.items() if facet[0] == "preferred"}
     return RecordState(
         decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
-        authors, preferences,
+        authors, preferences or _NO_PREFERENCES,
     )  # fmt: skip
 
 

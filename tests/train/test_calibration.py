@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.effort import EFFORT
+from tests.train.judged import sample
 from train.base.errors import TrainError
 from train.evaluate.predictions import PREDICTIONS, Scored, write_predictions
 from train.report import JudgeSummary, Report, Run, build_report, table, write_report
@@ -108,28 +109,11 @@ def test_kappa_is_cohens():
     assert kappa([], [], [], seed=[1]) is None
 
 
-def sample(rng, num_human, num_others, win, tie, right, bias, size):
-    """Return the points of people and of a judge with a ``bias`` where it is wrong, in clusters of ``size`` records."""
-    num = num_human + num_others
-    groups = -(-num // size)
-    chance = rng.beta(win * 2, (1 - win) * 2, groups) if size > 1 else np.full(groups, win)
-    cluster = np.repeat(np.arange(groups), size)[:num]
-    human = (rng.random(num) < chance[cluster]).astype(float)
-    human[rng.random(num) < tie] = 0.5
-    judge = human.copy()
-    wrong = rng.random(num) > right
-    judge[wrong] = rng.random(wrong.sum()) < bias
-    order = rng.permutation(num)
-    names = [f"c{number}" for number in cluster]
-    labelled = [(names[i], human[i], judge[i]) for i in order[:num_human]]
-    return labelled, [(names[i], judge[i]) for i in order[num_human:]]
-
-
 @pytest.mark.parametrize(
     ("num_human", "num_others", "win", "tie", "right", "bias", "size", "most"),
     [
         (50, 100, 0.6, 0.2, 0.7, 0.9, 1, 0.975),
-        (50, 1000, 0.6, 0.2, 0.7, 0.9, 3, 0.975),
+        (65, 1000, 0.6, 0.2, 0.7, 0.9, 3, 0.975),
         (50, 1000, 0.6, 0.0, 0.9, 0.95, 1, 0.975),
         (100, 1000, 0.6, 0.2, 0.7, 0.9, 1, 0.975),
         (100, 100, 0.5, 0.0, 0.9, 0.5, 1, 0.975),
@@ -137,7 +121,7 @@ def sample(rng, num_human, num_others, win, tie, right, bias, size):
         (100, 1000, 0.6, 0.2, 0.0, 0.5, 1, 0.975),
         # Of models that nearly always win the interval is wider than it needs to be.
         (50, 1000, 0.9, 0.05, 0.7, 0.9, 1, 0.995),
-        (100, 300, 0.9, 0.05, 0.7, 0.9, 3, 0.99),
+        (100, 300, 0.9, 0.05, 0.7, 0.9, 3, 0.995),
     ],
 )
 def test_the_debiased_estimate_covers_what_it_claims(num_human, num_others, win, tie, right, bias, size, most):
@@ -149,6 +133,8 @@ def test_the_debiased_estimate_covers_what_it_claims(num_human, num_others, win,
         except ValueError:
             continue
         num, hits, total = num + 1, hits + (low <= truth <= high), total + value
+    # The others have too few clusters, or people who say the same of all.
+    assert num > 0.9 * replicates
     # Three standard errors of a share of 0.95 over so many.
     slack = 3 * (0.95 * 0.05 / num) ** 0.5
     assert 0.93 - slack <= hits / num <= most + slack
@@ -238,6 +224,7 @@ def test_train_eval_holds_the_judge_beside_people(tmp_path):
     assert 0.8 < calibration.agreement.value < 1
     assert calibration.kappa.low < calibration.kappa.value < calibration.kappa.high
     assert calibration.debiased.low < calibration.debiased.value < calibration.debiased.high
+    # Where both orders said the same there is nothing of order to see.
     assert calibration.order.n == 0
     assert calibration.length.n == 180
     # Computed again it is the same, and no sentence comes twice.
@@ -257,6 +244,17 @@ def test_a_judge_that_people_do_not_bear_out_stays_uncalibrated(tmp_path, option
     import re
 
     assert re.search(f"Uncalibrated judge: {why}", " ".join(output.split()))
+
+
+def test_a_judge_that_goes_by_the_place_is_noticed(tmp_path):
+    judged_run(tmp_path / "r")
+    path = tmp_path / "r" / PREDICTIONS
+    path.write_text(path.read_text().replace('"judge.first": 0.5', '"judge.first": 1.0'), encoding="utf-8")
+    output, report = evaluated(tmp_path / "r")
+    assert report.judged.calibration.order.rate.value == 1.0
+    assert "Judge, order. The first placed answer was preferred in 100.0 % of 180" in " ".join(output.split())
+    # It is no score of a category.
+    assert all("judge.first" not in result.other for result in report.splits[0].categories)
 
 
 def test_verdicts_on_other_texts_do_not_count(tmp_path):
