@@ -87,7 +87,7 @@ def test_people_who_take_the_first_or_the_longer_answer_are_noticed():
 def test_a_line_that_is_no_verdict_is_named(line):
     with pytest.raises(TrainError, match=r"file:2: .+") as caught:
         read_verdicts([json.dumps(verdict(1, "a")), line], "file")
-    assert caught.value.code == "E963 bad-verdict"
+    assert caught.value.code == "E998 bad-verdict"
 
 
 def test_verdicts_on_other_models_are_refused():

@@ -48,7 +48,7 @@ class _JudgedRecord:
 def read_human(folder: Path) -> list[HumanVerdict]:
     """Return what people said of the base and the tuned model of the run in ``folder``; nothing without human.jsonl.
 
-    Raises TrainError: E963 bad-verdict.
+    Raises TrainError: E998 bad-verdict.
     """
     path = folder / HUMAN
     if not path.exists():
@@ -57,7 +57,7 @@ def read_human(folder: Path) -> list[HumanVerdict]:
         with open_file(path) as lines:
             return read_verdicts(lines, str(path))
     except OSError as error:
-        raise TrainError("E963 bad-verdict", f"{path}: {error}", "Have `curate compare --blind` write it.") from error
+        raise TrainError("E998 bad-verdict", f"{path}: {error}", "Have `curate compare --blind` write it.") from error
 
 
 def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerdict]) -> JudgeSummary:

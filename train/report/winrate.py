@@ -94,7 +94,7 @@ class WinRates(ReportPart):
 def read_verdicts(lines: Iterable[bytes | str], location: str) -> list[HumanVerdict]:
     """Return the verdicts that ``lines`` of JSON hold; ``location`` names them in an error.
 
-    Raises TrainError: E963 bad-verdict with the line.
+    Raises TrainError: E998 bad-verdict with the line.
     """
     verdicts: list[HumanVerdict] = []
     for number, line in enumerate(lines, 1):
@@ -103,21 +103,21 @@ def read_verdicts(lines: Iterable[bytes | str], location: str) -> list[HumanVerd
                 verdicts.append(HumanVerdict.model_validate(json.loads(line), strict=True))
         except (ValueError, RecursionError) as error:
             hint = "Have `curate compare --blind` write them again."
-            raise TrainError("E963 bad-verdict", f"{location}:{number}: {first_line(error)}", hint) from error
+            raise TrainError("E998 bad-verdict", f"{location}:{number}: {first_line(error)}", hint) from error
     return verdicts
 
 
 def win_rates(verdicts: Sequence[HumanVerdict], *, fewest: int = stats.FEWEST) -> WinRates:
     """Return what people prefer; a record that several have judged counts once, with the mean of their points.
 
-    Raises TrainError: E963 bad-verdict where there is none, or they are about other models than the first one is.
+    Raises TrainError: E998 bad-verdict where there is none, or they are about other models than the first one is.
     """
     if not verdicts:
-        raise TrainError("E963 bad-verdict", "there is no verdict", "Give some: `curate compare --blind A B`.")
+        raise TrainError("E998 bad-verdict", "there is no verdict", "Give some: `curate compare --blind A B`.")
     between = verdicts[0].between
     if any(verdict.between != between for verdict in verdicts):
         message = "the verdicts are about more than two models"
-        raise TrainError("E963 bad-verdict", message, "Give those on two models alone.")
+        raise TrainError("E998 bad-verdict", message, "Give those on two models alone.")
     groups: dict[str, list[HumanVerdict]] = defaultdict(list)
     for verdict in verdicts:
         groups[verdict.category].append(verdict)

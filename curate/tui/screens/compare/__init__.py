@@ -214,8 +214,7 @@ Below, `w` goes from the validation records that got worse to those that are sti
 `enter` on a category lists its records alone, `enter` on a record opens it, and `o` opens those that the run gets wrong
 as a queue.
 
-`b` shows both models' answers to one record after the other without their names, and asks which is better. The names
-and the result come at the end.
+`b` shows both models' answers without their names, and asks which is better; names and result come at the end.
 
 Only validation records are ever named. The test split is seen as numbers alone.
 
