@@ -21,7 +21,7 @@ REPORT = "report.json"
 
 
 class ReportPart(BaseModel):
-    """A part of a report: closed, frozen, without infinite numbers."""
+    """Whatever a report or a comparison is made of."""
 
     # The docstrings of fields become the descriptions of the schema.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)

@@ -172,7 +172,8 @@ def render(rates: WinRates, columns: int | None = None) -> str:
     rows = [(rate.category, rate) for rate in rates.categories]
     if len(rows) > 1:
         rows.append(("ALL", rates.total))
-    lines = [head, "", *wording.text_table(_HEADS, [_cells(name, rate, (first, second)) for name, rate in rows]), ""]
+    cells = [_cells(name, rate, (first, second)) for name, rate in rows]
+    lines = [head, "", *wording.grid(_HEADS, cells, columns, right=_HEADS[1:]), ""]
     lines += wording.prose(f"Win rates are those of {second}. Ties and two bad answers count half; Davidson leaves "
                            "them out of who wins (Davidson 1970). Repeats count once.", columns)  # fmt: skip
     for sentence in (rates.total.sentence, rates.position.sentence, rates.length.sentence):
@@ -181,7 +182,7 @@ def render(rates: WinRates, columns: int | None = None) -> str:
 
 
 _HEADS = ("category", "n", "win/tie/bad/loss", "win rate", "95 %", "Davidson", "preferred")
-_LONGEST = 24
+_LONGEST = 32
 
 
 def _cells(name: str, rate: WinRate, between: tuple[str, str]) -> tuple[str, ...]:
@@ -189,7 +190,14 @@ def _cells(name: str, rate: WinRate, between: tuple[str, str]) -> tuple[str, ...
     davidson = wording.number(rate.davidson.value if rate.davidson else None)
     half = wording.number(rate.half.value), wording.spread(rate.half)
     words = {"first": between[0], "second": between[1], "none": "~ neither", "too-few": "? too few"}
-    return wording.category(name), str(rate.n), counts, *half, davidson, words[rate.verdict][:_LONGEST]
+    return (
+        visible(wording.category(name))[:_LONGEST],
+        str(rate.n),
+        counts,
+        *half,
+        davidson,
+        words[rate.verdict][:_LONGEST],
+    )
 
 
 def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str], fewest: int) -> WinRate:
